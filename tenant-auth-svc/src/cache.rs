@@ -19,6 +19,8 @@ pub mod oldest_answer;
 mod pool;
 mod preload;
 mod recent_writes;
+#[cfg(test)]
+mod stalled_copy;
 mod statistics;
 mod sync;
 mod weight;
@@ -48,9 +50,9 @@ pub use self::{
 };
 use crate::{
     domain::{
+        cache_policy::{CachePolicy, UpstreamHealth},
         change::{ChangeEvent, Invalidate, InvalidateNegative, PerSubject},
         clock::SharedClock,
-        freshness::{Lifetimes, UpstreamHealth},
         grace::Grace,
         guess_limiter::{GuessLimiter, GuessOrigin, LoadContext},
         known_database::KnownDatabase,
@@ -70,20 +72,15 @@ pub const MAX_NEGATIVE_ENTRY_BYTES: usize = 256;
 /// more than the replica can write, one call after another, while a write is retained.
 pub const MAX_RECENT_WRITES: u64 = 30_000;
 
-/// Sizes and lifetimes of a cache.
+/// The size and the policy of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Maximum number of cached records.
+    /// Maximum size of all records, in units of [`WEIGHT_UNIT_BYTES`].
     pub max_records: u64,
     /// Maximum number of negative entries.
     pub max_negative_entries: u64,
-    /// Lifetimes of a record. Each entry's own fresh time is up to 20 % shorter or longer, so that records
-    /// that were loaded together are not reloaded together.
-    pub lifetimes: Lifetimes,
-    /// How long a negative entry is served before the database is read again.
-    pub negative_ttl: Duration,
-    /// How long a caller may reuse a fresh record while it is subscribed to the invalidation stream.
-    pub reuse_watched: Duration,
+    /// How long entries may be used.
+    pub policy: CachePolicy,
 }
 
 /// Returns the health of the database and of its change feed.
@@ -215,7 +212,7 @@ impl<L: Lookup> CacheInner<L> {
             let is_lagging = revision < known_before;
             let loaded = LoadedRecord { record, revision, loaded_at, epoch: load_epoch, is_lagging };
             let applied = self.pool.apply_load(id, loaded, L::jitter_seed(id), now);
-            Ok(if is_stalled { self.pool.as_stale(applied) } else { applied })
+            Ok(if is_stalled { self.pool.as_stale(applied, now) } else { applied })
         };
         Ok(ids.iter().zip(found).map(apply).collect())
     }

@@ -6,13 +6,13 @@
 pub mod access;
 pub mod admin;
 pub mod audit;
+pub mod cache_policy;
 pub mod change;
 pub mod change_log;
 pub mod client_reuse;
 pub mod clock;
 pub mod condition;
 pub mod deny;
-pub mod freshness;
 pub mod grace;
 pub mod guess_limiter;
 pub mod id;

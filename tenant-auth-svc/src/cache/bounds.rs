@@ -19,7 +19,7 @@ use crate::domain::{
     verdict::Revision,
 };
 
-fn key(scopes: usize, length: usize) -> KeyRecord {
+pub(super) fn key(scopes: usize, length: usize) -> KeyRecord {
     let scopes: Vec<_> = (0..scopes).map(|number| format!("{}{number:03}", "s".repeat(length))).collect();
     let mut scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
     KeyRecord {

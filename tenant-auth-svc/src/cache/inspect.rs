@@ -8,7 +8,7 @@ use super::RecordCache;
 use crate::{
     cache::lookup::KeyLookup,
     domain::{
-        freshness::CacheDecision,
+        cache_policy::CacheDecision,
         id::KeyId,
         inspect::{CachedKeyState, InspectCache, InspectedRecord},
         store::Store,

@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
+    cache_policy::UpstreamHealth,
     change::ChangeEvent,
     clock::{SharedClock, UnixMillis},
     deny::ActiveDenyList,
-    freshness::UpstreamHealth,
     id::KeyId,
     key::{KeyHash, KeyRecord},
     scope::ScopeSet,

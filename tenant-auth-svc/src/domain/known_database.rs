@@ -33,7 +33,7 @@ pub struct KnownDatabase {
     trust: watch::Sender<Trust>,
     /// Whether `trust` contains a distrust reason. A copy for the path of every request.
     is_distrusted: AtomicBool,
-    lock_copy: Mutex<ReadCopy>,
+    copy: Mutex<ReadCopy>,
     is_stalled: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ impl KnownDatabase {
             clock,
             trust: watch::Sender::default(),
             is_distrusted: AtomicBool::new(false),
-            lock_copy: Mutex::default(),
+            copy: Mutex::default(),
             is_stalled: AtomicBool::new(false),
         }
     }
@@ -83,7 +83,7 @@ impl KnownDatabase {
             if is_new {
                 trust.known = Some(identity.clone());
                 // The heartbeat of the previous database would never appear.
-                *self.copy() = ReadCopy::default();
+                *self.lock_copy() = ReadCopy::default();
             }
             trust.position = position;
             trust.anchor = anchor.map(Into::into);
@@ -148,12 +148,12 @@ impl KnownDatabase {
         if !self.is_stalled.load(Ordering::Acquire) {
             return Ok(now);
         }
-        self.copy().last_moved_at().ok_or_else(lagging_error)
+        self.lock_copy().last_moved_at().ok_or_else(lagging_error)
     }
 
     /// Records the heartbeat that the read replica shows, and its age by the database's clock.
     pub fn record_copy_heartbeat(&self, beat: i64, age: Duration, at: Duration) {
-        let mut copy = self.copy();
+        let mut copy = self.lock_copy();
         copy.record_heartbeat(beat, age, at);
         let is_stalled = copy.is_stalled(at);
         if self.is_stalled.swap(is_stalled, Ordering::AcqRel) != is_stalled {
@@ -171,31 +171,31 @@ impl KnownDatabase {
 
     /// Records the heartbeat that the primary had at a time. The read replica has to show it soon.
     pub fn record_primary_heartbeat(&self, beat: i64, at: Duration) {
-        self.copy().expect_heartbeat(beat, at);
+        self.lock_copy().expect_heartbeat(beat, at);
     }
 
     /// Records that the primary did not respond while the read replica was polled: whether the replica is
     /// stalled is unknown.
     pub fn record_primary_failure(&self, at: Duration) {
-        self.copy().record_primary_failure(at);
+        self.lock_copy().record_primary_failure(at);
     }
 
     /// Whether no replica of the service has written a heartbeat for an interval, so that this one should.
     #[must_use]
     pub fn is_heartbeat_due(&self, interval: Duration, now: Duration) -> bool {
-        self.copy().is_heartbeat_due(interval, now)
+        self.lock_copy().is_heartbeat_due(interval, now)
     }
 
     /// Returns for how long the read replica has been stalled; `None` while it is not, or its state is
     /// unknown.
     #[must_use]
     pub fn stalled_for(&self, now: Duration) -> Option<Duration> {
-        self.is_stalled.load(Ordering::Acquire).then(|| self.copy().stalled_for(now))
+        self.is_stalled.load(Ordering::Acquire).then(|| self.lock_copy().stalled_for(now))
     }
 
-    fn copy(&self) -> MutexGuard<'_, ReadCopy> {
+    fn lock_copy(&self) -> MutexGuard<'_, ReadCopy> {
         // Every step of a change leaves the state usable, so a panic does not break it.
-        self.lock_copy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

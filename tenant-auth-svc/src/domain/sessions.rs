@@ -10,6 +10,7 @@ use std::{
 pub use self::types::{BindOutcome, SessionDecision, SessionError, SessionQuery, SessionToBind};
 use super::{
     admin::local_change,
+    cache_policy::sliding_session_reuse,
     change::{ChangeKind, Invalidate, PerSubject, WriteThrough},
     client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
@@ -263,15 +264,11 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         };
         let expires_at = record.expires_at();
         let mut provenance = provenance.limit_reuse_until(Some(expires_at), now);
-        // Answers that a caller serves from its own cache are not recorded here, so the session could expire
-        // while in use.
-        let is_too_short = record.session.expiry == SessionExpiry::Sliding
-            && record.session.ttl.get() < MIN_REUSABLE_SLIDING_TTL;
-        if is_too_short || denial.is_some() {
+        if denial.is_some() {
             provenance.reuse = ClientReuse::NONE;
         } else if record.session.expiry == SessionExpiry::Sliding {
-            let left_millis = u64::try_from(expires_at.0 - now.0).unwrap_or_default();
-            provenance.reuse = provenance.reuse.watched_at_most(Duration::from_millis(left_millis / 10));
+            let remaining = Duration::from_millis(u64::try_from(expires_at.0 - now.0).unwrap_or_default());
+            provenance.reuse = sliding_session_reuse(provenance.reuse, record.session.ttl.get(), remaining);
         }
         SessionDecision {
             verdict,
@@ -283,10 +280,6 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         }
     }
 }
-
-/// A sliding session with at least this time to live may be served from a caller's cache, for a tenth of the
-/// remaining time: no more than the granularity of its expiry.
-const MIN_REUSABLE_SLIDING_TTL: Duration = Duration::from_secs(10 * 60);
 
 fn call(deadline: Instant) -> Call {
     Call::until(Lane::Sessions, deadline)
