@@ -1,7 +1,7 @@
-//! What the service is about, in its own words: tenants, keys, scopes, verdicts, and the use cases over them.
+//! The domain model: tenants, keys, scopes, verdicts, and the use cases over them.
 //!
-//! Nothing here knows how requests arrive or where data lives: no gRPC, SQL, HTTP or cache library is named below
-//! this module. `tests/it/architecture.rs` holds it to that.
+//! It is independent of transport and storage: no gRPC, SQL, HTTP or cache library is used in or below this
+//! module. `tests/it/architecture.rs` enforces this.
 
 pub mod access;
 pub mod admin;
