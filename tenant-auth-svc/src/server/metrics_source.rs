@@ -1,33 +1,22 @@
 //! Gathers what the metrics tell from those who measure it, when somebody wants to know.
 
+mod database;
+mod rpcs;
+
 use std::{iter, sync::Arc, time::Duration};
 
-use tonic::Code;
-
-use super::{ChangeFeed, KeyRecordCache, ServiceDatabase, SessionRecordCache, status_source::StatusSources};
+use super::{ChangeFeed, KeyRecordCache, SessionRecordCache, status_source::StatusSources};
 use crate::{
     build,
     cache::CacheConfig,
-    database::{
-        client::observer,
-        sql::{RecordTable, UnreadableRecords},
-    },
+    database::sql::{RecordTable, UnreadableRecords},
     domain::{
         clock::{Moment, UnixMillis},
         guess_limiter::{GuessLimitScope, GuessLimiter},
-        session::SessionVerdict,
-        store::{Circuit, FailureKind, Lane, Operation},
-        verdict::Verdict,
     },
-    grpc::{
-        code::{self, all_codes},
-        limiters::Limiters,
-        permits::Limiter,
-        tally::TallyKind,
-    },
-    instruments::durations::Distribution,
+    grpc::limiters::Limiters,
     jobs::{audit_copy::AuditCopyCounts, usage_reconciler::ReconcileResult},
-    middleware::metrics::{RpcCounters, RpcLabels, RpcMetrics},
+    middleware::metrics::RpcMetrics,
     ops::{
         expiry::CredentialExpiry,
         status::{FeedStatus, ServiceStatus, TimeLeft},
@@ -42,24 +31,6 @@ use crate::{
     transport::Connections,
     usage_batcher::{EventOutcome, UsageBatcher, UsageTable},
 };
-
-/// Codes that are told before they are counted, for the RPCs of the daily traffic from the start, for others of ours from their
-/// first call on: the alerts on error ratios compare how they grow, and what is not there does not grow.
-const ALERTED_CODES: [Code; 4] =
-    [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Internal];
-/// Verdicts that are told from the start: an alert compares the second with all, and misses them when they are not there.
-const ALERTED_VERDICTS: [SessionVerdict; 2] = [SessionVerdict::VALID, SessionVerdict::Key(Verdict::Unknown)];
-/// Failures of the database that are told from the start: those that an alert compares by name.
-const ALERTED_FAILURES: [FailureKind; 8] = [
-    FailureKind::Denied,
-    FailureKind::Blocked,
-    FailureKind::ReadOnly,
-    FailureKind::DiskFull,
-    FailureKind::Throttled,
-    FailureKind::InvalidResponse,
-    FailureKind::SchemaMissing,
-    FailureKind::Internal,
-];
 
 /// For whom the numbers are gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,17 +47,17 @@ pub(super) struct MetricsSources {
     pub(super) started_at: Moment,
     pub(super) rpc_metrics: Arc<RpcMetrics>,
     pub(super) limiters: Limiters,
-    pub(super) add_connection_metrics: Connections,
+    pub(super) connections: Connections,
     pub(super) key_cache: (KeyRecordCache, CacheConfig),
     pub(super) session_cache: (SessionRecordCache, CacheConfig),
     pub(super) guesses: Arc<GuessLimiter>,
-    pub(super) add_feed_metrics: Arc<ChangeFeed>,
+    pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage_batcher: UsageBatcher,
     pub(super) reconcile_result: (Arc<ReconcileResult>, Option<Duration>),
     /// `None` where the audit log is copied nowhere.
     pub(super) audit_copy: Option<Arc<AuditCopyCounts>>,
     pub(super) unreadable_records: Arc<UnreadableRecords>,
-    pub(super) add_otlp_metrics: Arc<OtlpCounts>,
+    pub(super) otlp: Arc<OtlpCounts>,
 }
 
 impl MetricsSources {
@@ -95,11 +66,11 @@ impl MetricsSources {
         let facts = self.status_sources.status();
         let mut told = MetricsSnapshot::default();
         self.add_request_metrics(&mut told, format);
-        self.connections(&mut told);
+        self.add_connection_metrics(&mut told);
         self.add_decision_metrics(&mut told);
         self.add_cache_metrics(&mut told, &facts);
-        self.feed(&mut told, &facts);
-        add_database_metrics(&mut told, &self.status_sources.database_client, &facts, format);
+        self.add_feed_metrics(&mut told, &facts);
+        database::add_database_metrics(&mut told, &self.status_sources.database_client, &facts, format);
         let tables = RecordTable::ALL
             .map(|table| (table.as_str(), count_to_f64(self.unreadable_records.count(table))));
         told.push_by_label(&names::UNREADABLE_RECORDS, tables);
@@ -107,70 +78,18 @@ impl MetricsSources {
         self.add_audit_copy_metrics(&mut told);
         self.add_process_metrics(&mut told, &facts);
         told.push(&names::LOG_LINES_SUPPRESSED, count_to_f64(logging::suppressed_lines()));
-        self.otlp(&mut told);
+        self.add_otlp_metrics(&mut told);
         told
     }
 
-    fn add_request_metrics(&self, told: &mut MetricsSnapshot, format: MetricsFormat) {
-        let rpcs: Vec<_> = self.rpc_metrics.counters().collect();
-        let called = || rpcs.iter().filter(|rpc| rpc.started > 0);
-        let counts = |of: fn(&RpcCounters) -> u64| {
-            called().map(move |rpc| (rpc_labels(rpc.labels), of(rpc))).filter(|(_, count)| *count > 0)
-        };
-        push_counts(told, &names::RPCS_STARTED, counts(|rpc| rpc.started));
-        let ended = rpcs.iter().flat_map(|rpc| {
-            let is_alerted =
-                rpc.labels.is_routine() || rpc.started > 0 && rpc.labels.name.starts_with("tenantauth.");
-            all_codes().filter_map(move |code| {
-                let ended = rpc.ended(code);
-                let mut labels = rpc_labels(rpc.labels);
-                labels.push(code::go_name(code).into());
-                (ended > 0 || is_alerted && ALERTED_CODES.contains(&code)).then_some((labels, ended))
-            })
-        });
-        push_counts(told, &names::RPCS_HANDLED, ended);
-        match format {
-            MetricsFormat::Prometheus => told.push_samples(
-                &names::RPC_HANDLING,
-                called()
-                    .map(|rpc| (rpc_labels(rpc.labels), rpc.latency()))
-                    .filter(|(_, took)| took.count() > 0)
-                    .map(|(labels, took)| (labels, SampleValue::Histogram(took))),
-            ),
-            MetricsFormat::Otlp => told.push_samples(
-                &names::RPC_SERVER_CALL_DURATION,
-                called().flat_map(|rpc| {
-                    rpc.latency_by_code.iter().map(|(code, took)| {
-                        let status = code::canonical_name(*code);
-                        let error = if code::is_server_error(*code) { status } else { "" };
-                        let labels = labels(["grpc", rpc.labels.name, status, error]);
-                        (labels, SampleValue::Histogram(took.clone()))
-                    })
-                }),
-            ),
-        }
-        push_counts(told, &names::RPC_MESSAGES_RECEIVED, counts(|rpc| rpc.received));
-        push_counts(told, &names::RPC_MESSAGES_SENT, counts(|rpc| rpc.sent));
-        let in_flight = called().map(|rpc| {
-            let labels = labels([rpc.labels.service, rpc.labels.method]);
-            (labels, SampleValue::Number(count_to_f64(rpc.in_flight)))
-        });
-        told.push_samples(&names::RPCS_IN_FLIGHT, in_flight);
-        let pools = self.limiters.named();
-        let numbers = |of: fn(&Limiter) -> f64| pools.map(|(pool, places)| (pool, of(places)));
-        push_nonzero(told, &names::REQUESTS_SHED, pools.map(|(limiter, places)| (limiter, places.refused())));
-        told.push_by_label(&names::PERMITS, numbers(|places| usize_to_f64(places.limit())));
-        told.push_by_label(&names::PERMITS_IN_USE, numbers(|places| usize_to_f64(places.taken())));
-    }
-
-    fn connections(&self, told: &mut MetricsSnapshot) {
-        let counts = self.add_connection_metrics.counts();
-        let live = self.add_connection_metrics.open_per_worker().enumerate();
+    fn add_connection_metrics(&self, told: &mut MetricsSnapshot) {
+        let counts = self.connections.counts();
+        let live = self.connections.open_per_worker().enumerate();
         told.push_by_label(
             &names::CONNECTIONS,
             live.map(|(worker, live)| (worker.to_string(), usize_to_f64(live))),
         );
-        told.push(&names::CONNECTIONS_LIMIT, usize_to_f64(self.add_connection_metrics.limit()));
+        told.push(&names::CONNECTIONS_LIMIT, usize_to_f64(self.connections.limit()));
         told.push(&names::CONNECTIONS_OPENED, count_to_f64(counts.opened.get()));
         told.push(&names::CONNECTIONS_REFUSED, count_to_f64(counts.refused.get()));
         let ended = [("stalled", counts.stalled.get()), ("abused", counts.abused.get())];
@@ -181,27 +100,6 @@ impl MetricsSources {
             &names::TLS_HANDSHAKES_FAILED,
             failed.map(|(reason, count)| (reason, count_to_f64(count))),
         );
-    }
-
-    fn add_decision_metrics(&self, told: &mut MetricsSnapshot) {
-        let count = |what| self.rpc_metrics.decision_count(what);
-        let (mut verdicts, mut sources, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
-        for what in TallyKind::all() {
-            let count = count(what);
-            match what {
-                TallyKind::Verdict(verdict) if count > 0 || ALERTED_VERDICTS.contains(&verdict) => {
-                    verdicts.push((verdict.as_str(), count_to_f64(count)));
-                }
-                TallyKind::Verdict(_) => {}
-                TallyKind::Source(source) => sources.push((source.as_str(), count)),
-                TallyKind::Failure(kind) => reasons.push((kind.as_str(), count_to_f64(count))),
-                TallyKind::NotTried => reasons.push(("not_tried", count_to_f64(count))),
-            }
-        }
-        told.push_by_label(&names::VERDICTS, verdicts);
-        push_nonzero(told, &names::ANSWERS, sources);
-        // All from the start: the alerts on error ratios compare how they grow.
-        told.push_by_label(&names::UNDECIDED, reasons);
     }
 
     fn add_cache_metrics(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
@@ -254,7 +152,7 @@ impl MetricsSources {
         );
     }
 
-    fn feed(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
+    fn add_feed_metrics(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
         let lag = match facts.feed {
             FeedStatus::Off => None,
             FeedStatus::NotYetLive => Some(self.uptime(facts)),
@@ -263,14 +161,11 @@ impl MetricsSources {
         };
         told.push(&names::FEED_ENABLED, bool_to_f64(lag.is_some()));
         told.push_optional(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
-        told.push(&names::FEED_EVENTS, count_to_f64(self.add_feed_metrics.events()));
-        told.push(&names::FEED_DISCONTINUITIES, count_to_f64(self.add_feed_metrics.discontinuities()));
-        told.push(&names::HELD_REVOCATIONS, usize_to_f64(self.add_feed_metrics.held_revocations().len()));
-        told.push(&names::WATCH_SUBSCRIBERS, usize_to_f64(self.add_feed_metrics.hub().subscriber_count()));
-        told.push(
-            &names::WATCH_SUBSCRIBERS_DROPPED,
-            count_to_f64(self.add_feed_metrics.hub().dropped_subscribers()),
-        );
+        told.push(&names::FEED_EVENTS, count_to_f64(self.feed.events()));
+        told.push(&names::FEED_DISCONTINUITIES, count_to_f64(self.feed.discontinuities()));
+        told.push(&names::HELD_REVOCATIONS, usize_to_f64(self.feed.held_revocations().len()));
+        told.push(&names::WATCH_SUBSCRIBERS, usize_to_f64(self.feed.hub().subscriber_count()));
+        told.push(&names::WATCH_SUBSCRIBERS_DROPPED, count_to_f64(self.feed.hub().dropped_subscribers()));
     }
 
     fn add_usage_metrics(&self, told: &mut MetricsSnapshot) {
@@ -332,8 +227,8 @@ impl MetricsSources {
         told.push_optional(&names::PROCESS_THREADS, process.threads);
     }
 
-    fn otlp(&self, told: &mut MetricsSnapshot) {
-        let spans = &self.add_otlp_metrics.spans;
+    fn add_otlp_metrics(&self, told: &mut MetricsSnapshot) {
+        let spans = &self.otlp.spans;
         // What was lost from the start: an alert compares how it grows.
         let exported = Some(("exported", spans.exported.get())).filter(|(_, count)| *count > 0);
         let lost = [("dropped", spans.dropped.get()), ("failed", spans.failed.get())];
@@ -345,8 +240,8 @@ impl MetricsSources {
             [("ok", outcomes.ok.get()), ("failed", outcomes.failed.get())]
                 .map(|(outcome, count)| (labels([signal, outcome]), count))
         };
-        let exports = signal("traces", &self.add_otlp_metrics.traces).into_iter();
-        let exports = exports.chain(signal("metrics", &self.add_otlp_metrics.metrics));
+        let exports = signal("traces", &self.otlp.traces).into_iter();
+        let exports = exports.chain(signal("metrics", &self.otlp.metrics));
         push_counts(told, &names::OTLP_EXPORTS, exports.filter(|(_, count)| *count > 0));
     }
 
@@ -376,91 +271,6 @@ fn expiry_dates(
 ) -> impl Iterator<Item = (&'static str, f64)> {
     let some = facts.expiries.iter().filter(move |expiry| expiry.kind.is_token() == tokens);
     some.filter_map(move |expiry| Some((expiry.kind.as_str(), millis_to_seconds(date(expiry)?.0))))
-}
-
-fn add_database_metrics(
-    told: &mut MetricsSnapshot,
-    hop: &ServiceDatabase,
-    facts: &ServiceStatus,
-    format: MetricsFormat,
-) {
-    let (breaker, observed, bounded) = (hop.breaker(), hop.observer(), hop.bulkhead());
-    let writes = facts.writes;
-    let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
-    let tried = tried.into_iter().filter_map(|(operation, condition)| Some((operation.as_str(), condition?)));
-    let up = tried.clone().map(|(operation, condition)| (operation, bool_to_f64(condition.is_healthy())));
-    told.push_by_label(&names::DATABASE_UP, up);
-    let last =
-        tried.map(|(operation, condition)| (operation, millis_to_seconds(condition.last_call_at.wall.0)));
-    told.push_by_label(&names::DATABASE_LAST_ATTEMPT, last);
-    let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
-    told.push(&names::DATABASE_WRITES_STALLED, bool_to_f64(stalled));
-    let waiting = Lane::WRITING.map(|lane| (lane.as_str(), usize_to_f64(hop.write_queue().queued(lane))));
-    told.push_by_label(&names::DATABASE_WRITES_WAITING, waiting);
-    let oldest = writes.under_way_for.unwrap_or_default();
-    told.push(&names::DATABASE_WRITE_IN_PROGRESS, oldest.as_secs_f64());
-    told.push(&names::DATABASE_TRUSTED, bool_to_f64(facts.distrust.is_none()));
-    told.push(&names::DATABASE_COPY_STALLED, facts.standstill.unwrap_or_default().as_secs_f64());
-    told.push(&names::SCHEDULER_LAG, facts.scheduler_lag.as_secs_f64());
-    told.push_optional(&names::CLOCK_OFFSET, facts.clock_offset.map(millis_to_seconds));
-    add_call_durations(told, hop, format);
-    let failures = Operation::ALL.into_iter().flat_map(|operation| {
-        FailureKind::ALL.into_iter().filter_map(move |kind| {
-            let refused = if kind == FailureKind::CircuitOpen { breaker.refused_count(operation) } else { 0 };
-            let count = observed.failures(operation, kind) + refused;
-            let labels = labels([operation.as_str(), kind.as_str()]);
-            (count > 0 || ALERTED_FAILURES.contains(&kind)).then_some((labels, count))
-        })
-    });
-    push_counts(told, &names::DATABASE_FAILURES, failures);
-    told.push(&names::DATABASE_RETRIES, count_to_f64(hop.retry_layer().retries()));
-    told.push_by_label(
-        &names::DATABASE_CALLS,
-        Lane::ALL.map(|lane| (lane.as_str(), usize_to_f64(bounded.in_flight(lane)))),
-    );
-    let limits = Lane::ALL.map(|lane| (lane.as_str(), usize_to_f64(bounded.limit(lane))));
-    told.push_by_label(&names::DATABASE_CALLS_LIMIT, limits);
-    let open = Circuit::ALL.into_iter().zip(facts.open_circuits);
-    told.push_by_label(
-        &names::BREAKER_OPEN,
-        open.map(|(circuit, open)| (circuit.as_str(), bool_to_f64(open))),
-    );
-    let opened = Circuit::ALL.map(|circuit| (circuit.as_str(), count_to_f64(breaker.open_count(circuit))));
-    told.push_by_label(&names::BREAKER_OPENED, opened);
-}
-
-fn add_call_durations(told: &mut MetricsSnapshot, hop: &ServiceDatabase, format: MetricsFormat) {
-    let observed = hop.observer();
-    let mut times = Vec::new();
-    for lane in Lane::ALL {
-        for failure in iter::once(None).chain(FailureKind::ALL.map(Some)) {
-            let error = failure.map(FailureKind::as_str);
-            let mut in_lane = Distribution::default();
-            for operation in Operation::ALL {
-                let took = observed.latency(operation, lane, failure);
-                in_lane.add(&took);
-                if format == MetricsFormat::Otlp && took.count() > 0 {
-                    let name = observer::operation_name(operation);
-                    let labels =
-                        labels([observer::DATABASE_SYSTEM, name, lane.as_str(), error.unwrap_or_default()]);
-                    times.push((labels, SampleValue::Histogram(took)));
-                }
-            }
-            if format == MetricsFormat::Prometheus && in_lane.count() > 0 {
-                let labels = labels([lane.as_str(), error.unwrap_or("ok")]);
-                times.push((labels, SampleValue::Histogram(in_lane)));
-            }
-        }
-    }
-    let metric = match format {
-        MetricsFormat::Prometheus => &names::DATABASE_CALL_DURATION,
-        MetricsFormat::Otlp => &names::DB_CLIENT_OPERATION_DURATION,
-    };
-    told.push_samples(metric, times);
-}
-
-fn rpc_labels(rpc: RpcLabels) -> Vec<LabelValue> {
-    labels([rpc.rpc_type.as_str(), rpc.service, rpc.method])
 }
 
 /// Tells counts under any labels.

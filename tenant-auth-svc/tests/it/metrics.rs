@@ -1,5 +1,8 @@
 //! What `/metrics` tells: everything that is documented, nothing else, and the truth.
 
+mod idle;
+mod messages;
+
 use std::{sync::Arc, time::Duration};
 
 use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
@@ -104,39 +107,6 @@ async fn exported_metrics_match_documented_metrics() {
     }
 }
 
-/// What was never counted has no series, or every server would tell thousands of zeros.
-#[tokio::test]
-async fn idle_server_exports_few_series() {
-    let database = TestDatabase::embedded();
-    let service = TestService::start(&database).await;
-    let scrape = Scrape::collect(&service).await;
-    println!("{} series of an idle server", scrape.series());
-    assert!(scrape.series() <= 400, "{}:\n{}", scrape.series(), scrape.text);
-    // What alerts compare is there before it grows.
-    for series in [
-        &*handled_series(VALIDATE, "Unavailable"),
-        "tenant_auth_verdicts_total{verdict=\"unknown\"}",
-        "tenant_auth_undecided_total{reason=\"unreachable\"}",
-        "tenant_auth_database_failures_total{operation=\"read\",kind=\"denied\"}",
-        "tenant_auth_cache_evictions_total{cache=\"keys\",kind=\"record\"}",
-        "tenant_auth_database_breaker_opened_total{circuit=\"lookups\"}",
-        "tenant_auth_tls_handshakes_failed_total{reason=\"error\"}",
-        "tenant_auth_unreadable_records_total{table=\"api_keys\"}",
-        "tenant_auth_otlp_spans_total{outcome=\"dropped\"}",
-    ] {
-        assert_eq!(scrape.value(series), 0.0, "{series}");
-    }
-    let issue = "tenantauth.v1.AdminService/IssueKey";
-    assert!(!scrape.text.contains("IssueKey"), "nobody has called it");
-    let (_, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
-    let scrape = Scrape::collect(&service).await;
-    assert_eq!(scrape.value(&handled_series(issue, "Internal")), 0.0, "from the first call on");
-    for messages in ["started", "msg_received", "msg_sent"] {
-        let series = format!("grpc_server_{messages}_total{{{}}}", rpc_labels(issue));
-        assert_eq!(scrape.value(&series), 1.0, "{series}");
-    }
-}
-
 #[tokio::test]
 async fn every_request_and_every_item_is_counted_once() {
     let database = TestDatabase::test_server().await;
@@ -190,26 +160,6 @@ async fn every_request_and_every_item_is_counted_once() {
         scrape.assert_value(&verdicts_series(verdict), count);
     }
     scrape.assert_value(&answers_series("negative"), 1.0);
-}
-
-#[tokio::test]
-async fn stream_messages_are_counted_while_stream_is_open() {
-    let service = TestService::start(&TestDatabase::embedded()).await;
-    let (questions, asked) = tokio::sync::mpsc::channel(1);
-    let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
-    let mut stream = service.validation().stream_validate_keys(asked).await.unwrap().into_inner();
-    let stream_rpc = "tenantauth.v1.ValidationService/StreamValidateKeys";
-    for id in 1..=3_u32 {
-        questions.send(stream_request(id.into(), "!")).await.unwrap();
-        stream.message().await.unwrap().unwrap();
-        let scrape = Scrape::collect(&service).await;
-        scrape.assert_value(&verdicts_series("malformed"), f64::from(id));
-        for messages in ["received", "sent"] {
-            let series = format!("grpc_server_msg_{messages}_total{{{}}}", rpc_labels(stream_rpc));
-            scrape.assert_value(&series, f64::from(id));
-        }
-        scrape.assert_value(&in_flight_series("tenantauth.v1.ValidationService/StreamValidateKeys"), 1.0);
-    }
 }
 
 #[tokio::test]

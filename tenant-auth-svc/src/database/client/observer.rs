@@ -32,7 +32,7 @@ pub struct Observing<E> {
     latencies: DurationHistograms,
     server: Option<ServerAddress>,
     /// Of reads and of writes, by kind.
-    failure_count: Counts,
+    failures: Counts,
 }
 
 impl<E: Engine> Observing<E> {
@@ -53,7 +53,7 @@ impl<E: Engine> Observing<E> {
             conditions: Operation::ALL.map(|_| watch::Sender::new(None)),
             latencies: took,
             server: None,
-            failure_count: failures,
+            failures,
         }
     }
 
@@ -68,8 +68,8 @@ impl<E: Engine> Observing<E> {
     }
 
     /// How many reads, or writes, failed in a way.
-    pub fn failures(&self, operation: Operation, kind: FailureKind) -> u64 {
-        self.failure_count.get(failure_index(operation, kind))
+    pub fn failure_count(&self, operation: Operation, kind: FailureKind) -> u64 {
+        self.failures.get(failure_index(operation, kind))
     }
 
     /// How the database fared the last time it was asked to read, or to write; `None` before the first time.
@@ -102,7 +102,7 @@ impl<E: Engine> Observing<E> {
         let operation = kind.map_or(operation, |kind| kind.affected_operation(operation));
         self.latencies.record(latency_index(asked, call.lane, kind), started.elapsed());
         if let Some(kind) = kind {
-            self.failure_count.add(failure_index(operation, kind), 1);
+            self.failures.add(failure_index(operation, kind), 1);
         }
         if let Some(span) = span {
             annotate_span(span, call, name, self.server.as_ref(), kind);
