@@ -93,7 +93,7 @@ impl AdminClient {
     /// Lists a page of tenants by id.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a token of another list.
     pub async fn list_tenants(
         &self,
         request: v1::ListTenantsRequest,
@@ -140,7 +140,7 @@ impl AdminClient {
     /// Takes over 1 to 500 keys by their SHA-256. Outcomes keep their order; what is there already is skipped.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] when there are none or too many. A key that breaks the contract fails alone, with the same error.
+    /// [`Error::Invalid`] when there are none or too many. A key that breaks the contract fails alone, with the same error.
     pub async fn import_keys(
         &self,
         keys: Vec<v1::ImportKey>,
@@ -205,7 +205,7 @@ impl AdminClient {
     /// Says what the replica that answers, and no other, holds in memory of one key. It asks no database and loads nothing.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for what is no key id.
+    /// [`Error::Invalid`] for what is no key id.
     pub async fn inspect_key(&self, key_id: &str) -> Result<v1::InspectKeyResponse, Error> {
         let request = v1::InspectKeyRequest { key_id: key_id.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).inspect_key(request).await;
@@ -215,7 +215,7 @@ impl AdminClient {
     /// Lists a page of keys: a tenant's by id, which is by age, or those of a prefix.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a token of another list.
     pub async fn list_keys(&self, request: v1::ListKeysRequest) -> Result<v1::ListKeysResponse, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).list_keys(request).await;
         self.rpc.call_once(request, send).await
@@ -224,7 +224,7 @@ impl AdminClient {
     /// Lists a page of the audit log, the latest moment first.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a token of another list.
     pub async fn list_audit_events(
         &self,
         request: v1::ListAuditEventsRequest,
@@ -247,7 +247,7 @@ impl AdminClient {
     /// Sets another grace on the replica that answers, and no other, for a limited time.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] beyond the limits.
+    /// [`Error::Invalid`] beyond the limits.
     pub async fn set_outage_grace(
         &self,
         request: v1::SetOutageGraceRequest,
@@ -260,7 +260,7 @@ impl AdminClient {
     /// Takes back what [`set_outage_grace`](Self::set_outage_grace) has set on the replica that answers.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] without a reason.
+    /// [`Error::Invalid`] without a reason.
     pub async fn reset_outage_grace(&self, reason: &str) -> Result<v1::ResetOutageGraceResponse, Error> {
         let request = v1::ResetOutageGraceRequest { reason: reason.to_owned() };
         let send =

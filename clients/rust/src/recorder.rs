@@ -104,7 +104,7 @@ impl RecorderSettings {
         Self { capacity: DEFAULT_CAPACITY, longest_wait: DEFAULT_BATCH_DELAY, on_refused: Box::new(log) }
     }
 
-    /// How many events may wait to be sent, 1 to 10 million; beyond it [`NotRecorded::LimitReached`].
+    /// How many events may wait to be sent, 1 to 10 million; beyond it [`NotRecorded::Full`].
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
         self

@@ -262,7 +262,7 @@ impl Client {
     /// One page of at most `page_size` (500 at most) of a tenant's sessions; an empty token is the first page.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a token of another list.
     pub async fn list_sessions_page(
         &self,
         tenant_id: &str,

@@ -78,7 +78,7 @@ impl Client {
     /// One page of those sums.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant. [`Error::InvalidConfig`] for a token of another query.
+    /// [`Error::NotFound`] when there is no such tenant. [`Error::Invalid`] for a token of another query.
     pub async fn query_usage_page(
         &self,
         request: v1::QueryUsageRequest,

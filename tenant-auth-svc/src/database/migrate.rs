@@ -72,7 +72,7 @@ pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&
 /// Like [`migrate`], but makes no schema where there is none.
 ///
 /// # Errors
-/// As [`migrate`], and [`SchemaError::EmptyService`].
+/// As [`migrate`], and [`SchemaError::Empty`].
 pub async fn upgrade<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     apply_missing(engine, clock, false).await
 }
@@ -115,7 +115,7 @@ async fn apply_missing<E: Engine>(
 /// Checks that the schema is exactly the one that this build knows.
 ///
 /// # Errors
-/// As [`migrate`], [`SchemaError::EmptyService`], and [`SchemaError::Older`].
+/// As [`migrate`], [`SchemaError::Empty`], and [`SchemaError::Older`].
 pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
     if !has_migrations_table(engine).await? {
         return Err(SchemaError::Empty);
