@@ -23,11 +23,15 @@ fn main() {
             git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty())
         }
         // A build that names a commit without STAMP_DIRTY=false counts as dirty: it was not checked.
-        None => stamp_variable("STAMP_DIRTY").is_none_or(|value| value != "false") && stamp_variable("STAMP_COMMIT").is_some(),
+        None => {
+            stamp_variable("STAMP_DIRTY").is_none_or(|value| value != "false")
+                && stamp_variable("STAMP_COMMIT").is_some()
+        }
     };
     let commit = commit.or_else(|| stamp_variable("STAMP_COMMIT")).unwrap_or_default();
-    let branch =
-        git(&["symbolic-ref", "--short", "-q", "HEAD"]).or_else(|| stamp_variable("STAMP_BRANCH")).unwrap_or_default();
+    let branch = git(&["symbolic-ref", "--short", "-q", "HEAD"])
+        .or_else(|| stamp_variable("STAMP_BRANCH"))
+        .unwrap_or_default();
     let time = stamp_variable("SOURCE_DATE_EPOCH").or_else(now).unwrap_or_default();
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_COMMIT={commit}");
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_BRANCH={branch}");

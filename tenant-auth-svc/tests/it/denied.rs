@@ -188,7 +188,10 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
     denying.write_deny_list("ta_somebody-put-a-key-here");
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
     let told = denying.status_line("files").await;
-    assert_eq!(told, "files     reload refused for deny list; the previous content stays in effect; the log says why");
+    assert_eq!(
+        told,
+        "files     reload refused for deny list; the previous content stays in effect; the log says why"
+    );
     Scrape::collect(&denying.service)
         .await
         .assert_value("tenant_auth_reload_refused{file=\"deny_list\"}", 1.0);

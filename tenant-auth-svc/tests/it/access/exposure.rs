@@ -107,7 +107,11 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
             "a certificate from",
         ),
         (vec![("TENANT_AUTH_CALLERS_FILE", nowhere)], "TENANT_AUTH_CALLERS_FILE", "cannot read"),
-        (vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)], "TENANT_AUTH_CALLERS_FILE", "invalid callers file"),
+        (
+            vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)],
+            "TENANT_AUTH_CALLERS_FILE",
+            "invalid callers file",
+        ),
     ] {
         let told = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
         let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));

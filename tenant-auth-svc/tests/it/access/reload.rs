@@ -95,7 +95,10 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
         }
         reload();
         let told = files_status_line(&service).await;
-        assert_eq!(told, "files     reload refused for callers; the previous content stays in effect; the log says why");
+        assert_eq!(
+            told,
+            "files     reload refused for callers; the previous content stays in effect; the log says why"
+        );
         call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
     }
     let machine = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose&format=json")
