@@ -58,7 +58,8 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_option("--data-dir", "TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
     if config::parse_address(&args.listen).is_ok_and(|address| !address.ip().is_loopback()) {
-        let message = "not a loopback address; dev serves only this machine, without encryption. Use serve instead";
+        let message =
+            "not a loopback address; dev serves only this machine, without encryption. Use serve instead";
         return fail(2, &format!("--listen {}: {message}", args.listen));
     }
     let config = match ServiceConfig::read(settings) {
@@ -71,7 +72,9 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         Err(error @ server::StartError::Listen { .. }) => {
             return fail(
                 1,
-                &format!("{error}. If the service is running already, use another port: --listen 127.0.0.1:50052"),
+                &format!(
+                    "{error}. If the service is running already, use another port: --listen 127.0.0.1:50052"
+                ),
             );
         }
         Err(server::StartError::Open(error)) => return fail(1, &describe_open_error(&args.data_dir, &error)),

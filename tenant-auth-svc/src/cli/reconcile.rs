@@ -142,9 +142,9 @@ impl ReconcileSummary {
     fn print(&self, tenants: usize, repaired: bool) -> ExitCode {
         let Self { differing, repaired: set } = self;
         match (differing, repaired) {
-            (0, _) => {
-                print_line(&format!("totals of {tenants} tenants compared: each equals the sum of its events"))
-            }
+            (0, _) => print_line(&format!(
+                "totals of {tenants} tenants compared: each equals the sum of its events"
+            )),
             (_, true) => print_line(&format!(
                 "totals of {tenants} tenants compared: {differing} differed, {set} were repaired, each now equals the sum of its events"
             )),

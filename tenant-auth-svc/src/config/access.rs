@@ -122,9 +122,8 @@ fn caller_entry(entry: CallerTable) -> Result<CallerEntry, String> {
     let name = entry.name;
     let role = |text: &String| {
         let known: Vec<_> = Role::ALL.into_iter().map(Role::as_str).collect();
-        Role::parse(text).ok_or_else(|| {
-            format!("caller {name:?}: unknown role; the roles are {}", known.join(", "))
-        })
+        Role::parse(text)
+            .ok_or_else(|| format!("caller {name:?}: unknown role; the roles are {}", known.join(", ")))
     };
     let roles = entry.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
     let tokens = token_hashes(entry.token_sha256).ok_or_else(|| {
@@ -170,7 +169,10 @@ mod tests {
             assert!(error.contains("callers.toml") && error.contains(expected), "{error}");
         };
         wrong("", "names no caller");
-        wrong("[[caller]]\nname = 'a'\nroles = ['king']\ndns = ['x']", "the roles are validator, sessions, meter");
+        wrong(
+            "[[caller]]\nname = 'a'\nroles = ['king']\ndns = ['x']",
+            "the roles are validator, sessions, meter",
+        );
         wrong(
             "[[caller]]\nname = 'a'\nroles = ['meter']\ntoken_sha256 = ['secret']",
             "64 hexadecimal digits",

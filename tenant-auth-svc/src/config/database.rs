@@ -229,7 +229,10 @@ fn resolve_location(
     let url_name = reader.given_name(URL);
     match (address?, token?, proxy?) {
         (DatabaseAddress::File(_), Some(_), _) => {
-            reader.report_problem(TOKEN_FILE, format!("not supported with a local file in {url_name}; remove it"));
+            reader.report_problem(
+                TOKEN_FILE,
+                format!("not supported with a local file in {url_name}; remove it"),
+            );
             None
         }
         (DatabaseAddress::File(_), None, Some(_)) => {

@@ -85,7 +85,9 @@ impl ListenConfig {
             if let Some(unprotected) = unprotected {
                 reader.report_problem(
                     ADDRESS,
-                    format!("{address} is beyond loopback, {unprotected} if the network in front of it is trusted"),
+                    format!(
+                        "{address} is beyond loopback, {unprotected} if the network in front of it is trusted"
+                    ),
                 );
                 return None;
             }

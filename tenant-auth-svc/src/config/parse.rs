@@ -8,7 +8,8 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 /// # Errors
 /// The error names the value and the expected form.
 pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("invalid duration {text:?}: use for example 300ms, 5s or 4h"))
+    humantime::parse_duration(text)
+        .map_err(|_| format!("invalid duration {text:?}: use for example 300ms, 5s or 4h"))
 }
 
 /// Parses an address to listen on: `0.0.0.0:50051`, `[::]:50051`, or a host name and a port. Of a name with several
@@ -84,10 +85,7 @@ mod tests {
             "a b:1",
         ] {
             let error = parse_address(invalid).unwrap_err();
-            assert!(
-                error.starts_with("must be an address and a port") && error.contains(invalid),
-                "{error}"
-            );
+            assert!(error.starts_with("must be an address and a port") && error.contains(invalid), "{error}");
         }
         let unknown = parse_address("no-such-host.invalid:1").unwrap_err();
         assert!(unknown.starts_with("cannot resolve host \"no-such-host.invalid\""), "{unknown}");

@@ -16,7 +16,8 @@ impl SessionsConfig {
     pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let per_tenant =
             reader.value("TENANT_AUTH_SESSIONS_PER_TENANT", "10000", parse_number(1..=10_000_000));
-        let cache_capacity = reader.value("TENANT_AUTH_CACHE_SESSIONS", "100000", parse_number(1..=100_000_000));
+        let cache_capacity =
+            reader.value("TENANT_AUTH_CACHE_SESSIONS", "100000", parse_number(1..=100_000_000));
         Some(Self {
             max_per_tenant: u32::try_from(per_tenant?).unwrap_or(u32::MAX),
             cache_capacity: cache_capacity?,

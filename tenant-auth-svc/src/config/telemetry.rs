@@ -58,10 +58,7 @@ impl TelemetryConfig {
 /// Parses a list in OpenTelemetry's format, which is that of W3C baggage. Errors never contain a value.
 fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let wrong = |index: usize| {
-        format!(
-            "must be name=value, comma-separated, values percent-encoded: entry {} is invalid",
-            index + 1
-        )
+        format!("must be name=value, comma-separated, values percent-encoded: entry {} is invalid", index + 1)
     };
     let entries = text.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
     entries
@@ -77,8 +74,7 @@ fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
 fn parse_headers(text: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in parse_pairs(text)? {
-        let wrong =
-            |_| format!("invalid header {name:?}: use names of ASCII letters and printable values");
+        let wrong = |_| format!("invalid header {name:?}: use names of ASCII letters and printable values");
         let header: HeaderName = name.parse().map_err(|_| wrong(()))?;
         let mut value = HeaderValue::from_str(&value).map_err(|_| wrong(()))?;
         value.set_sensitive(true);
@@ -146,7 +142,11 @@ mod tests {
         for wrong in ["x-key", "=word", "x-key=%ff", "x key=word", "x-key=a%0Aword"] {
             let error = read_otel(here, wrong, "").unwrap_err();
             assert!(error.starts_with(OTEL_HEADERS) && !error.contains("word"), "{error}");
-            assert_eq!(read_otel(None, wrong, "x=%ff").unwrap().otlp, None, "without an endpoint, nothing is checked");
+            assert_eq!(
+                read_otel(None, wrong, "x=%ff").unwrap().otlp,
+                None,
+                "without an endpoint, nothing is checked"
+            );
         }
     }
 

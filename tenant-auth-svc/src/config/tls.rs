@@ -30,8 +30,7 @@ impl TlsConfig {
                 return None;
             }
             (Some(_), None) => {
-                reader
-                    .report_problem(KEY, "must be set: the certificate needs its private key");
+                reader.report_problem(KEY, "must be set: the certificate needs its private key");
                 return None;
             }
         };

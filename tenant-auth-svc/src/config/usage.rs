@@ -31,7 +31,8 @@ impl UsageConfig {
         let batch_delay = reader.value("TENANT_AUTH_USAGE_FLUSH", "10ms", parse_flush_delay);
         let retention = reader.value("TENANT_AUTH_USAGE_RETENTION", "35d", parse_retention);
         let reconcile = reader.value("TENANT_AUTH_USAGE_RECONCILE_INTERVAL", "off", parse_reconcile_interval);
-        let batcher = BatcherConfig { max_queued_events: usize::try_from(events?).ok()?, batch_delay: batch_delay? };
+        let batcher =
+            BatcherConfig { max_queued_events: usize::try_from(events?).ok()?, batch_delay: batch_delay? };
         Some(Self { batcher, retention: retention?, reconcile_interval: reconcile? })
     }
 }

@@ -140,7 +140,10 @@ impl RemoteEngine {
         authorization: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, StoreError> {
         if call.deadline <= Instant::now() {
-            return Err(StoreError::new(FailureKind::TimedOut, "the deadline passed before the request was sent"));
+            return Err(StoreError::new(
+                FailureKind::TimedOut,
+                "the deadline passed before the request was sent",
+            ));
         }
         let mut request = self
             .http

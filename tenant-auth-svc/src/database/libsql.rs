@@ -101,9 +101,10 @@ impl EmbeddedEngine {
         })?;
         match tokio::time::timeout_at(call.deadline.into(), receiver).await {
             Ok(result) => result.unwrap_or_else(|_| Err(thread_gone_error())),
-            Err(_) => {
-                Err(StoreError::new(FailureKind::TimedOut, "the embedded database did not respond before the deadline"))
-            }
+            Err(_) => Err(StoreError::new(
+                FailureKind::TimedOut,
+                "the embedded database did not respond before the deadline",
+            )),
         }
     }
 }

@@ -104,7 +104,10 @@ mod tests {
             durations.record(1, time);
         }
         let distribution = durations.read(1);
-        assert_eq!((distribution.buckets[0], distribution.buckets[1], distribution.buckets[BUCKET_BOUNDS.len()]), (1, 1, 1));
+        assert_eq!(
+            (distribution.buckets[0], distribution.buckets[1], distribution.buckets[BUCKET_BOUNDS.len()]),
+            (1, 1, 1)
+        );
         assert_eq!(distribution.count(), 3);
         assert!((distribution.sum - 3_600.000_101).abs() < 1e-9, "{}", distribution.sum);
         assert_eq!(durations.read(0), Distribution::default());

@@ -71,7 +71,8 @@ impl SchedulerLag {
     }
 
     fn max_over_threads(&self, value_of: impl Fn(&ThreadLag) -> Duration) -> Duration {
-        let of_threads = self.threads().iter().map(|thread| value_of(&lock(thread))).max().unwrap_or_default();
+        let of_threads =
+            self.threads().iter().map(|thread| value_of(&lock(thread))).max().unwrap_or_default();
         of_threads.max(value_of(&lock(&self.other_threads)))
     }
 
@@ -178,11 +179,7 @@ mod tests {
         assert_eq!(lag.max_recent_lag(at(300)), MILLISECOND * 200);
         let other = lag.register_thread();
         assert!(other.set_due(at(0)));
-        assert_eq!(
-            lag.lag_between(at(0), at(300)),
-            MILLISECOND * 300,
-            "the maximum over the threads"
-        );
+        assert_eq!(lag.lag_between(at(0), at(300)), MILLISECOND * 300, "the maximum over the threads");
         other.mark_done(at(270));
         assert_eq!(lag.lag_between(at(0), at(300)), MILLISECOND * 270);
         drop(other);

@@ -101,7 +101,8 @@ mod tests {
     fn unix_seconds_accepts_years_1970_to_9999() {
         assert_eq!(unix_seconds(1_790_000_000.9), Some(1_790_000_000));
         assert_eq!(unix_seconds(253_402_300_799.9), Some(MAX_UNIX_SECONDS));
-        for invalid in [-1.0, 0.0, 0.5, 253_402_300_800.0, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for invalid in [-1.0, 0.0, 0.5, 253_402_300_800.0, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
+        {
             assert_eq!(unix_seconds(invalid), None, "{invalid}");
         }
     }

@@ -111,8 +111,7 @@ impl AuditCopy {
         path: PathBuf,
     ) -> Result<Self, AuditCopyError> {
         let counts = Arc::default();
-        let copy =
-            Self { store, known_database, clock, counts, path, file_state: Arc::default() };
+        let copy = Self { store, known_database, clock, counts, path, file_state: Arc::default() };
         let opened = copy.open_file()?;
         Ok(Self { file_state: Arc::new(Mutex::new(opened)), ..copy })
     }

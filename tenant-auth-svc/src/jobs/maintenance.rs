@@ -46,7 +46,11 @@ impl PendingWrites {
     async fn flush(&self, database: &ServiceStore, clock: &SharedClock) -> Result<(), StoreError> {
         let last_used = self.last_used.flush(database, maintenance_call).await;
         let audit = self.outage_grace.write_audit(maintenance_call).await;
-        self.sliding_expiries.flush(database, || clock.now(), maintenance_call).await.and(last_used).and(audit)
+        self.sliding_expiries
+            .flush(database, || clock.now(), maintenance_call)
+            .await
+            .and(last_used)
+            .and(audit)
     }
 }
 
@@ -74,7 +78,8 @@ impl MaintenanceJobs {
     ) -> Self {
         let key_cache = caches.0.clone();
         let preload_task = tokio::spawn(preload_cache(store.clone(), key_cache.clone(), capacity, readiness));
-        let (last_used, sliding_expiries) = (Arc::clone(&pending.last_used), Arc::clone(&pending.sliding_expiries));
+        let (last_used, sliding_expiries) =
+            (Arc::clone(&pending.last_used), Arc::clone(&pending.sliding_expiries));
         let session_sweeper = Arc::new(SessionSweeper::default());
         let tasks = [
             tokio::spawn(run_last_used_flush(last_used, store.clone())),
@@ -84,15 +89,7 @@ impl MaintenanceJobs {
             tokio::spawn(run_audit_flush(Arc::clone(&pending.outage_grace))),
             tokio::spawn(run_cache_sweep(caches)),
         ];
-        Self {
-            key_cache,
-            store,
-            session_sweeper,
-            pending_writes: pending,
-            clock,
-            tasks,
-            preload_task,
-        }
+        Self { key_cache, store, session_sweeper, pending_writes: pending, clock, tasks, preload_task }
     }
 
     /// Waits until the recently used keys are preloaded.

@@ -54,8 +54,7 @@ impl UsageJobs {
         let (batcher, batcher_task) = UsageBatcher::start(store.clone(), config.batcher);
         let recorder = Arc::new(UsageRecorder::new(batcher.clone(), store.clone(), Arc::clone(&clock)));
         let retention = config.retention;
-        let reconciler =
-            UsageReconciler { store: store.clone(), retention, clock, result: Arc::default() };
+        let reconciler = UsageReconciler { store: store.clone(), retention, clock, result: Arc::default() };
         let jobs = Self {
             batcher_task,
             sweeper: Arc::new(UsageSweeper { store, retention }),

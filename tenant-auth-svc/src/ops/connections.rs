@@ -28,7 +28,12 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Serves `max_connections` connections at once until `end`, then lets in-flight requests finish. One more connection
 /// closes the oldest one: a new client needs its answer now, and idle connections must not keep others out.
-pub(super) async fn serve(listener: TcpListener, routes: Router, max_connections: usize, end: impl Future<Output = ()>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    max_connections: usize,
+    end: impl Future<Output = ()>,
+) {
     let shutdown = watch::Sender::new(false);
     let mut open = OpenConnections::default();
     let mut end = std::pin::pin!(end);

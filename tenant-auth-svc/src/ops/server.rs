@@ -62,7 +62,12 @@ impl OpsListener {
     }
 
     /// Serves `max_connections` connections at once until `end`, then lets in-flight requests finish.
-    pub async fn serve(self, state: OpsState, max_connections: usize, end: impl Future<Output = ()> + Send + 'static) {
+    pub async fn serve(
+        self,
+        state: OpsState,
+        max_connections: usize,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) {
         let routes = Router::new()
             .route("/livez", get(livez))
             .route("/metrics", get(metrics))

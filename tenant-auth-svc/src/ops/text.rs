@@ -101,7 +101,9 @@ fn clock(status: &ServiceStatus) -> String {
         Some(offset) => {
             let direction = if offset > 0 { "ahead of" } else { "behind" };
             let by = format_duration(Duration::from_millis(offset.unsigned_abs()));
-            format!("{by} {direction} the database's: keys and sessions expire at the wrong time on this replica")
+            format!(
+                "{by} {direction} the database's: keys and sessions expire at the wrong time on this replica"
+            )
         }
     }
 }
@@ -134,10 +136,7 @@ fn breaker(status: &ServiceStatus) -> String {
     let open: Vec<_> = open.map(|(circuit, _)| circuit.as_str()).collect();
     match open.as_slice() {
         [] => "closed".to_owned(),
-        open => format!(
-            "open for {}: such calls are rejected, except for a periodic probe",
-            open.join(", ")
-        ),
+        open => format!("open for {}: such calls are rejected, except for a periodic probe", open.join(", ")),
     }
 }
 
@@ -199,7 +198,10 @@ fn files(files: FileStatus) -> String {
     if refused.is_empty() {
         return "in effect".to_owned();
     }
-    format!("reload refused for {}; the previous content stays in effect; the log says why", refused.join(" and "))
+    format!(
+        "reload refused for {}; the previous content stays in effect; the log says why",
+        refused.join(" and ")
+    )
 }
 
 fn denied(status: &ServiceStatus) -> String {

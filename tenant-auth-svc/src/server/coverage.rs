@@ -61,8 +61,9 @@ impl CoverageProbe {
 
     fn coverage(&self, now: Duration, grace: Duration, away_since: Duration) -> status::GraceCoverage {
         let mut last_sample = self.last_sample.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_current =
-            |sample: &CoverageSample| sample.grace == grace && now.saturating_sub(sample.at) < MIN_SAMPLE_INTERVAL;
+        let is_current = |sample: &CoverageSample| {
+            sample.grace == grace && now.saturating_sub(sample.at) < MIN_SAMPLE_INTERVAL
+        };
         let current = match *last_sample {
             Some(current) if is_current(&current) => current,
             Some(_) | None => {

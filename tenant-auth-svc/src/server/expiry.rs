@@ -137,7 +137,12 @@ impl ExpiryLog {
             match state {
                 ValidityState::Valid => {}
                 ValidityState::Expiring => {
-                    tracing::warn!(what, subject, expires, "credential expires soon: renew it and replace its file");
+                    tracing::warn!(
+                        what,
+                        subject,
+                        expires,
+                        "credential expires soon: renew it and replace its file"
+                    );
                 }
                 ValidityState::Expired => {
                     tracing::error!(what, subject, expires, "credential has expired: replace its file");

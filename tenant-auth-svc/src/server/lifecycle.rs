@@ -226,7 +226,8 @@ impl RunningService {
     /// # Errors
     /// [`StartError::Schema`] when the database is unusable.
     pub async fn wait_until_ready(&mut self) -> Result<(), StartError> {
-        let readiness = self.readiness.wait_for(|readiness|  !matches!(readiness.state, ReadinessState::Waiting)).await;
+        let readiness =
+            self.readiness.wait_for(|readiness| !matches!(readiness.state, ReadinessState::Waiting)).await;
         match readiness.as_deref().map(|readiness| &readiness.state) {
             Ok(ReadinessState::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
             Ok(ReadinessState::Waiting | ReadinessState::Ready) => Ok(()),
@@ -301,7 +302,10 @@ impl RunningService {
         // recorded.
         let left = self.usage_jobs.batcher_task.drain(USAGE_FLUSH_TIMEOUT).await;
         if left > 0 {
-            tracing::warn!(events = left, "usage events were not committed before shutdown; none of them was acknowledged");
+            tracing::warn!(
+                events = left,
+                "usage events were not committed before shutdown; none of them was acknowledged"
+            );
         }
         // Without a response last-used times are lost: the next use of each key is recorded again. Audit entries that
         // are not copied now are copied after the next start.

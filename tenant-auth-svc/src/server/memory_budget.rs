@@ -14,14 +14,18 @@ fn default_memory_limits_fit_the_helm_limit() {
         Settings::default().with_flag("TENANT_AUTH_DATABASE_URL", Some("http://127.0.0.1:1".to_owned()));
     let config = ServiceConfig::read(settings).unwrap().0;
     let limiters = Limiters::new(config.listen.max_requests, config.listen.max_streams, 50);
-    let weight_units = config.cache.records.max_records + config.sessions.cache_capacity + 2 * MAX_RECENT_WRITES;
+    let weight_units =
+        config.cache.records.max_records + config.sessions.cache_capacity + 2 * MAX_RECENT_WRITES;
     let memory = [
         ("keys, sessions and recent writes", weight_units * WEIGHT_UNIT_BYTES as u64),
         (
             "negative entries of keys and sessions",
             2 * config.cache.records.max_negative_entries * MAX_NEGATIVE_ENTRY_BYTES as u64,
         ),
-        ("long requests and responses", (limiters.request_bytes.limit() + limiters.response_bytes.limit()) as u64),
+        (
+            "long requests and responses",
+            (limiters.request_bytes.limit() + limiters.response_bytes.limit()) as u64,
+        ),
         // Measured by the abuse suite, of a process that has just started.
         ("the process", 64 * 1_024 * 1_024),
     ];

@@ -160,7 +160,13 @@ impl GrpcListener {
             .layer(AuthorizeLayer)
             .layer(RejectMalformedLayer)
             .service(routes.routes().prepare());
-        let service = FastPath::new(cache_responder, callers, instrumentation.rpc_metrics, instrumentation.request_tracer, stack);
+        let service = FastPath::new(
+            cache_responder,
+            callers,
+            instrumentation.rpc_metrics,
+            instrumentation.request_tracer,
+            stack,
+        );
         Server::start(self.listener, certificates, service, self.config).map_err(StartError::Threads)
     }
 }

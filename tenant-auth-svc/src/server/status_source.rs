@@ -63,7 +63,8 @@ impl StatusSources {
         let distrust = self.database_client.known_database().trust().distrust;
         let stalled_for = self.database_client.known_database().stalled_for(now.monotonic);
         // In each of these cases the cache serves in place of the database.
-        let failing_since = reads.filter(|condition| !condition.is_healthy()).map(|condition| condition.since);
+        let failing_since =
+            reads.filter(|condition| !condition.is_healthy()).map(|condition| condition.since);
         let distrusted_since = distrust.map(|(_, since)| since);
         let stalled_since = stalled_for.map(|time| now.before(time));
         let away_since = [failing_since, distrusted_since, stalled_since]

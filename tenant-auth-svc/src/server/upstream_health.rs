@@ -22,7 +22,8 @@ pub(super) fn replica_probe(
     clock: &SharedClock,
 ) -> ReplicaProbe {
     let health = health_probe(database_client, feed_liveness);
-    let (database_client, feed_liveness, clock) = (database_client.clone(), Arc::clone(feed_liveness), Arc::clone(clock));
+    let (database_client, feed_liveness, clock) =
+        (database_client.clone(), Arc::clone(feed_liveness), Arc::clone(clock));
     Box::new(move || {
         let now = clock.monotonic();
         let last_read_at = feed_liveness.last_read_at().filter(|_| is_followed);
@@ -35,7 +36,10 @@ pub(super) fn replica_probe(
 }
 
 /// Returns the health probe of the database and its feed.
-pub(super) fn health_probe(database_client: &ServiceDatabase, feed_liveness: &Arc<FeedLiveness>) -> HealthProbe {
+pub(super) fn health_probe(
+    database_client: &ServiceDatabase,
+    feed_liveness: &Arc<FeedLiveness>,
+) -> HealthProbe {
     let (database_client, feed_liveness) = (database_client.clone(), Arc::clone(feed_liveness));
     Box::new(move |now| {
         let breaker = database_client.breaker();

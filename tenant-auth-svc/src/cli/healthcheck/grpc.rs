@@ -25,7 +25,8 @@ pub(super) async fn check(
         return Err(HealthcheckError::Usage(message));
     };
     if uri.scheme_str() == Some("https") {
-        let message = format!("--endpoint {endpoint}: this command queries gRPC only without TLS; {ASK_OPS_HINT}");
+        let message =
+            format!("--endpoint {endpoint}: this command queries gRPC only without TLS; {ASK_OPS_HINT}");
         return Err(HealthcheckError::Usage(message));
     }
     let channel = Endpoint::from(uri.clone()).connect_timeout(timeout).timeout(timeout).connect_lazy();

@@ -20,7 +20,8 @@ const MAX_ANSWER_BYTES: usize = 1_024;
 /// Queries the service that listens on `listen` in the same container.
 pub(super) async fn check(listen: SocketAddr, timeout: Duration) -> Result<String, HealthcheckError> {
     if listen.port() == 0 {
-        let message = "TENANT_AUTH_OPS_LISTEN has port 0 (any free port), so the port is unknown; set a fixed port";
+        let message =
+            "TENANT_AUTH_OPS_LISTEN has port 0 (any free port), so the port is unknown; set a fixed port";
         return Err(HealthcheckError::Usage(message.to_owned()));
     }
     let address = loopback_if_unspecified(listen);

@@ -71,11 +71,7 @@ impl<E: Engine> Retrying<E> {
         };
         let now = Instant::now();
         let has_shortened_deadline = call.deadline < now + timeouts.attempt.min(MIN_CONCLUSIVE_WAIT);
-        let last = Call {
-            deadline: call.deadline.min(now + timeouts.total),
-            has_shortened_deadline,
-            ..call
-        };
+        let last = Call { deadline: call.deadline.min(now + timeouts.total), has_shortened_deadline, ..call };
         let first = Call { deadline: last.deadline.min(now + timeouts.attempt), ..last };
         self.deposit(Operation::Read);
         match self.inner.query(first, statement.clone()).await {
@@ -95,7 +91,8 @@ impl<E: Engine> Retrying<E> {
         }
         self.deposit(Operation::Write);
         let mut outcomes = self.inner.transactions(call, transactions.clone()).await;
-        let is_retryable = |error: &StoreError| error.kind.is_transient() && error.kind != FailureKind::TimedOut;
+        let is_retryable =
+            |error: &StoreError| error.kind.is_transient() && error.kind != FailureKind::TimedOut;
         let failed: Vec<usize> = (0..outcomes.len())
             .filter(|index| matches!(outcomes.get(*index), Some(Err(error)) if is_retryable(error)))
             .collect();

@@ -85,12 +85,7 @@ impl<E: Engine> WriteQueue<E> {
         let (reply, receiver) = oneshot::channel();
         {
             let mut queue = self.lock_state();
-            queue.lanes.push(QueuedWrite {
-                call,
-                transaction,
-                trace: TraceContext::current(),
-                reply,
-            })?;
+            queue.lanes.push(QueuedWrite { call, transaction, trace: TraceContext::current(), reply })?;
             if queue.in_flight_since.is_none() {
                 queue.in_flight_since = Some(Instant::now());
                 let runtime = self.0.runtime.clone().unwrap_or_else(Handle::current);

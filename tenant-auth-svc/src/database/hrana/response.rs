@@ -71,10 +71,7 @@ fn parse_responses(
     let response: PipelineResponse<'_> = serde_json::from_slice(body).map_err(|error| {
         // The position only: serde's message may quote rows.
         let (line, column) = (error.line(), error.column());
-        let message = format!(
-            "invalid response ({} bytes) at line {line} column {column}",
-            body.len()
-        );
+        let message = format!("invalid response ({} bytes) at line {line} column {column}", body.len());
         StoreError::new(FailureKind::InvalidResponse, message)
     })?;
     let (expected, got) = (requests + 1, response.results.len());

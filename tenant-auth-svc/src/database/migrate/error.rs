@@ -41,9 +41,7 @@ pub enum SchemaError {
     )]
     Empty,
     /// A migration was edited after it was applied.
-    #[error(
-        "migration {version} was applied with a different text: a released migration must not be edited"
-    )]
+    #[error("migration {version} was applied with a different text: a released migration must not be edited")]
     Edited {
         /// Its number.
         version: i64,

@@ -163,7 +163,8 @@ fn filter_sql(filter: &AuditFilter) -> (String, Vec<SqlValue>) {
         // The end of the range on any index.
         (filter.since.map(|since| since.0.into()), "at >=", "audit_log_by_time"),
     ];
-    let given = conditions.into_iter().filter_map(|(term, comparison, index)| Some((term?, comparison, index)));
+    let given =
+        conditions.into_iter().filter_map(|(term, comparison, index)| Some((term?, comparison, index)));
     let (mut first, mut sql, mut terms) = (None, String::new(), Vec::new());
     for (term, comparison, index) in given {
         first.get_or_insert(index);

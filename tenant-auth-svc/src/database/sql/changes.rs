@@ -63,7 +63,10 @@ pub(super) async fn prune<E: Engine>(
     match results.last().map(Vec::as_slice) {
         // NULL for an empty log.
         Some([row]) => Ok(row.optional_integer(0)? == Some(1)),
-        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a check of the change log did not return one row")),
+        _ => Err(StoreError::new(
+            FailureKind::InvalidResponse,
+            "a check of the change log did not return one row",
+        )),
     }
 }
 

@@ -38,9 +38,9 @@ pub fn guard_statement(trust: &Trust) -> Option<Statement> {
 /// [`FailureKind::SchemaMissing`] when it has no identity; or when it does not respond.
 pub async fn read<E: Engine>(engine: &E, call: Call) -> Result<DatabaseIdentity, StoreError> {
     let rows = engine.query(call, Statement::new(format!("SELECT {IDENTITY_SQL}"))).await?;
-    let row = rows
-        .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "the identity query did not return one row"))?;
+    let row = rows.first().ok_or_else(|| {
+        StoreError::new(FailureKind::InvalidResponse, "the identity query did not return one row")
+    })?;
     read_identity(row, 0)
 }
 
@@ -58,18 +58,13 @@ pub(super) async fn accept<E: Engine>(
     .bind(known.epoch)
     .bind(known.id.as_str());
     let detail = format!("instead of {known}: {}", reason.as_str());
-    let audit = audit_statement(
-        change,
-        AuditAction::DatabaseAccept,
-        known.id.as_str(),
-        SqlValue::from(""),
-        &detail,
-    );
+    let audit =
+        audit_statement(change, AuditAction::DatabaseAccept, known.id.as_str(), SqlValue::from(""), &detail);
     let read = Statement::new(format!("SELECT {IDENTITY_SQL}"));
     let rows = last_rows(engine.transaction(call, vec![update, audit, read]).await?)?;
-    let row = rows
-        .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "the identity query did not return one row"))?;
+    let row = rows.first().ok_or_else(|| {
+        StoreError::new(FailureKind::InvalidResponse, "the identity query did not return one row")
+    })?;
     read_identity(row, 0)
 }
 

@@ -163,8 +163,9 @@ fn parse_scopes(stored: &str) -> Option<ScopeSet> {
 }
 
 pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value)
-        .map_err(|error| StoreError::new(FailureKind::Internal, format!("cannot encode an argument as JSON: {error}")))
+    serde_json::to_string(value).map_err(|error| {
+        StoreError::new(FailureKind::Internal, format!("cannot encode an argument as JSON: {error}"))
+    })
 }
 
 #[cfg(test)]

@@ -63,8 +63,7 @@ pub(super) async fn list<E: Engine>(
         .first()
         .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a page of keys returned no rows"))?;
     let (database, revision) = (read_identity(first, 11)?, Revision(first.integer(10)?));
-    let mut page =
-        RecentlyUsedKeys { keys: Vec::with_capacity(rows.len()), next: None, revision, database };
+    let mut page = RecentlyUsedKeys { keys: Vec::with_capacity(rows.len()), next: None, revision, database };
     for row in &rows {
         // The only row of an empty list.
         let Some(id) = row.optional_text(KEY_ID_COLUMN)? else { continue };

@@ -176,7 +176,10 @@ pub(super) async fn bind<E: Engine>(
         return Ok(Committed { outcome: (StoredBinding::HeldByAnotherTenant, None), revision });
     }
     let already = row.text(8)? != new.bind_id;
-    Ok(Committed { outcome: (StoredBinding::Bound { session: Box::new(session), already }, record), revision })
+    Ok(Committed {
+        outcome: (StoredBinding::Bound { session: Box::new(session), already }, record),
+        revision,
+    })
 }
 
 pub(super) async fn unbind<E: Engine>(
@@ -249,8 +252,10 @@ pub(super) async fn extend<E: Engine>(
 
 fn first_integer(rows: Option<&[Row]>) -> Result<i64, StoreError> {
     let row = rows.and_then(<[Row]>::first);
-    row.ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a transaction returned too few results"))?
-        .integer(0)
+    row.ok_or_else(|| {
+        StoreError::new(FailureKind::InvalidResponse, "a transaction returned too few results")
+    })?
+    .integer(0)
 }
 
 fn read_session_record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {

@@ -207,7 +207,12 @@ async fn sweep_events<E: Engine>(
     let last = super::last_rows(results)?;
     let last_tenant = match last.as_slice() {
         [row] => row.optional_text(0)?.map(str::to_owned),
-        _ => return Err(StoreError::new(FailureKind::InvalidResponse, "a page of tenants did not return one last row")),
+        _ => {
+            return Err(StoreError::new(
+                FailureKind::InvalidResponse,
+                "a page of tenants did not return one last row",
+            ));
+        }
     };
     Ok(SweptEvents { deleted: events, last_tenant })
 }

@@ -105,7 +105,8 @@ pub(super) async fn rotate<E: Engine>(
     let audit =
         audit_statement(change, AuditAction::KeyRotate, rotation.old.as_str(), SqlValue::Null, &detail);
     let found = lookup::lookup_statement(peppers, std::slice::from_ref(&rotation.hash))?;
-    let steps = vec![successor, expire_old, audit, found, select_key(&rotation.id), select_key(&rotation.old)];
+    let steps =
+        vec![successor, expire_old, audit, found, select_key(&rotation.id), select_key(&rotation.old)];
 
     let Committed { outcome: mut results, revision } = commit(engine, call, steps).await?;
     let old = results.pop().map(|rows| single_key(&rows)).transpose()?.flatten();

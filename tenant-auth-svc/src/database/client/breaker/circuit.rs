@@ -108,12 +108,16 @@ impl CircuitState {
         let mut window = self.window();
         // A write that timed out was waited for longer than the window: no further sample is needed.
         let timed_out_write = self.circuit == Circuit::Writes && failure == Some(FailureKind::TimedOut);
-        let probe_interval = if timed_out_write { MIN_PROBE_INTERVAL_AFTER_TIMEOUT } else { MIN_PROBE_INTERVAL };
+        let probe_interval =
+            if timed_out_write { MIN_PROBE_INTERVAL_AFTER_TIMEOUT } else { MIN_PROBE_INTERVAL };
         if self.is_open() {
             if failure.is_none() {
                 *window = SampleWindow::default();
                 self.open.store(false, Ordering::Relaxed);
-                tracing::info!(circuit = self.circuit.as_str(), "circuit closed: the database responds to these calls again");
+                tracing::info!(
+                    circuit = self.circuit.as_str(),
+                    "circuit closed: the database responds to these calls again"
+                );
             } else if timed_out_write {
                 self.next_probe.store(millis(now + probe_delay(probe_interval)), Ordering::Relaxed);
             }

@@ -224,7 +224,11 @@ async fn feed_bypasses_breaker_and_its_recovery_makes_probe_due() {
 
     setup.set_failure(None);
     assert!(setup.read(Lane::Feed).await);
-    assert_eq!(setup.open_circuits(), [Circuit::Lookups], "the feed's success makes a probe due and does not close the circuit");
+    assert_eq!(
+        setup.open_circuits(),
+        [Circuit::Lookups],
+        "the feed's success makes a probe due and does not close the circuit"
+    );
     assert!(setup.breaker.is_probe_due(Circuit::Lookups));
     assert!(setup.read_known().await && setup.open_circuits().is_empty());
 }

@@ -40,7 +40,11 @@ fn parsed_rows_match_the_response() {
         let Ok(rows) = parse_rows(body) else { return };
         // Duplicate members are read differently by different readers; serde rejects them where it matters.
         let Some(json) = parse_json(body) else { return };
-        assert_eq!(json["results"].as_array().map(Vec::len), Some(2), "one result, and that of the close request");
+        assert_eq!(
+            json["results"].as_array().map(Vec::len),
+            Some(2),
+            "one result, and that of the close request"
+        );
         let first = ["/results/0/response/result/rows", "/results/0/response/result/step_results/0/rows"];
         let expected =
             first.iter().find_map(|path| find_member(&json, path)?.as_array()).expect("rows exist");

@@ -44,7 +44,10 @@ fn unusable_token_file_keeps_current_token() {
     let fixture = TokenFixture::new("old");
     for bad in ["", "two words, no token"] {
         fixture.write(bad);
-        assert_eq!((fixture.token.header_for(Read), fixture.is_refused()), (header_value("Bearer old"), true));
+        assert_eq!(
+            (fixture.token.header_for(Read), fixture.is_refused()),
+            (header_value("Bearer old"), true)
+        );
     }
     fs::remove_file(&fixture.path).unwrap();
     assert_eq!(fixture.token.record_refused(Read, &header_value("Bearer old")), None);
@@ -75,7 +78,11 @@ fn refused_token_keeps_old_one_for_that_use() {
     fixture.token.record_accepted(Read, &fixture.token.header_for(Read));
     let other = fixture.token.record_refused(Write, &fixture.token.header_for(Write)).unwrap();
     assert_eq!((other, fixture.is_refused()), (header_value("Bearer old"), true));
-    assert_eq!(fixture.token.header_for(Write), "Bearer old", "the rejected token is not tried with every call");
+    assert_eq!(
+        fixture.token.header_for(Write),
+        "Bearer old",
+        "the rejected token is not tried with every call"
+    );
     assert_eq!(fixture.token.header_for(Read), "Bearer reader");
     // The old token expires, and the new one was tried just before.
     assert_eq!(fixture.token.record_refused(Write, &header_value("Bearer old")), None);

@@ -129,7 +129,12 @@ pub(in crate::database::sql) async fn sweep_orphaned<E: Engine>(
     let last_opener = match last_rows(results)?.as_slice() {
         [] => None,
         [row] => Some((row.text(0)?.to_owned(), row.text(1)?.to_owned())),
-        _ => return Err(StoreError::new(FailureKind::InvalidResponse, "a page of openers returned several last rows")),
+        _ => {
+            return Err(StoreError::new(
+                FailureKind::InvalidResponse,
+                "a page of openers returned several last rows",
+            ));
+        }
     };
     Ok(SweptSessions { deleted: sessions, last_opener })
 }

@@ -114,7 +114,10 @@ pub(super) async fn first_complete_hour<E: Engine>(
     let rows = engine.query(call, Statement::new(FIRST_COMPLETE_HOUR).bind(millis(retention))).await?;
     match rows.as_slice() {
         [row] => Ok(Hour::ceil(UnixMillis(row.integer(0)?))),
-        _ => Err(StoreError::new(FailureKind::InvalidResponse, "the first complete hour query did not return one row")),
+        _ => Err(StoreError::new(
+            FailureKind::InvalidResponse,
+            "the first complete hour query did not return one row",
+        )),
     }
 }
 

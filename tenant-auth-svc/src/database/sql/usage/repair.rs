@@ -70,7 +70,8 @@ pub(super) async fn run<E: Engine>(
         .map(|difference| (difference.hour.start().0, difference.metric.as_str()))
         .collect();
     let totals = to_json(&totals)?;
-    let statement = |sql: &str| Statement::new(sql).bind(tenant).bind(totals.as_str()).bind(millis(retention));
+    let statement =
+        |sql: &str| Statement::new(sql).bind(tenant).bind(totals.as_str()).bind(millis(retention));
     let action = AuditAction::UsageRepair.as_str();
     let request_id = change.actor.request_id.as_str();
     let steps = vec![
