@@ -164,21 +164,21 @@ mod tests {
 
     #[test]
     fn callers_file_errors_are_named() {
-        let wrong = |text: &str, expected: &str| {
+        let assert_error = |text: &str, expected: &str| {
             let error = read(text).unwrap_err();
             assert!(error.contains("callers.toml") && error.contains(expected), "{error}");
         };
-        wrong("", "names no caller");
-        wrong(
+        assert_error("", "names no caller");
+        assert_error(
             "[[caller]]\nname = 'a'\nroles = ['king']\ndns = ['x']",
             "the roles are validator, sessions, meter",
         );
-        wrong(
+        assert_error(
             "[[caller]]\nname = 'a'\nroles = ['meter']\ntoken_sha256 = ['secret']",
             "64 hexadecimal digits",
         );
-        wrong("[[caller]]\nname = 'a'\nroles = []\ndns = ['x']", "has no role");
-        wrong("[[caller]]\nname = 'a'\nrole = ['meter']", "line 3");
+        assert_error("[[caller]]\nname = 'a'\nroles = []\ndns = ['x']", "has no role");
+        assert_error("[[caller]]\nname = 'a'\nrole = ['meter']", "line 3");
     }
 
     #[test]

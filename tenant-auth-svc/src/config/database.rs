@@ -168,8 +168,8 @@ fn parse_database_address(text: &str) -> Result<DatabaseAddress, String> {
             Ok(DatabaseAddress::File(path.into()))
         };
     }
-    let shown = || format!("must be {URL_HINT}");
-    let mut url = Url::parse(text).map_err(|_| shown())?;
+    let message = || format!("must be {URL_HINT}");
+    let mut url = Url::parse(text).map_err(|_| message())?;
     if !url.username().is_empty() || url.password().is_some() || text.contains("authToken") {
         // The value is left out of the message because it may be a secret.
         return Err(format!(
@@ -182,15 +182,15 @@ fn parse_database_address(text: &str) -> Result<DatabaseAddress, String> {
         ("libsql", true) => "http",
         ("https", false) => "https",
         ("http", _) => "http",
-        _ => return Err(shown()),
+        _ => return Err(message()),
     };
     // The url crate refuses to change an unknown scheme into a known one.
     let rest = url.as_str().split_once(':').map_or("", |(_, rest)| rest).to_owned();
-    url = Url::parse(&format!("{scheme}:{rest}")).map_err(|_| shown())?;
+    url = Url::parse(&format!("{scheme}:{rest}")).map_err(|_| message())?;
     url.set_query(None);
     url.set_fragment(None);
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(shown());
+        return Err(message());
     }
     Ok(DatabaseAddress::Http(url))
 }

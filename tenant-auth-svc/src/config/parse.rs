@@ -33,7 +33,7 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     }
     let addresses = (host, port).to_socket_addrs();
     let addresses: Vec<_> =
-        found.map_err(|error| format!("cannot resolve host {host:?}: {error}"))?.collect();
+        addresses.map_err(|error| format!("cannot resolve host {host:?}: {error}"))?.collect();
     let first = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first()).copied();
     first.ok_or_else(|| format!("host {host:?} has no address"))
 }

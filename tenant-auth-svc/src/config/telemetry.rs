@@ -57,16 +57,16 @@ impl TelemetryConfig {
 
 /// Parses a list in OpenTelemetry's format, which is that of W3C baggage. Errors never contain a value.
 fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let wrong = |index: usize| {
+    let invalid = |index: usize| {
         format!("must be name=value, comma-separated, values percent-encoded: entry {} is invalid", index + 1)
     };
     let entries = text.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
     entries
         .map(|(index, entry)| {
-            let (name, value) = entry.split_once('=').ok_or_else(|| wrong(index))?;
-            let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong(index))?;
+            let (name, value) = entry.split_once('=').ok_or_else(|| invalid(index))?;
+            let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| invalid(index))?;
             let name = name.trim();
-            if name.is_empty() { Err(wrong(index)) } else { Ok((name.to_owned(), value.into_owned())) }
+            if name.is_empty() { Err(invalid(index)) } else { Ok((name.to_owned(), value.into_owned())) }
         })
         .collect()
 }
@@ -74,9 +74,9 @@ fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
 fn parse_headers(text: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in parse_pairs(text)? {
-        let wrong = |_| format!("invalid header {name:?}: use names of ASCII letters and printable values");
-        let header: HeaderName = name.parse().map_err(|_| wrong(()))?;
-        let mut value = HeaderValue::from_str(&value).map_err(|_| wrong(()))?;
+        let invalid = |_| format!("invalid header {name:?}: use names of ASCII letters and printable values");
+        let header: HeaderName = name.parse().map_err(|_| invalid(()))?;
+        let mut value = HeaderValue::from_str(&value).map_err(|_| invalid(()))?;
         value.set_sensitive(true);
         headers.append(header, value);
     }
@@ -84,12 +84,12 @@ fn parse_headers(text: &str) -> Result<HeaderMap, String> {
 }
 
 fn parse_endpoint(text: &str) -> Result<Uri, String> {
-    let wrong = || format!("must be an address such as http://localhost:4317, not {text:?}");
-    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let invalid = || format!("must be an address such as http://localhost:4317, not {text:?}");
+    let uri: Uri = text.parse().map_err(|_| invalid())?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
     let plain = matches!(uri.path(), "" | "/") && uri.query().is_none();
     let anonymous = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    if known && plain && anonymous { Ok(uri) } else { Err(wrong()) }
+    if known && plain && anonymous { Ok(uri) } else { Err(invalid()) }
 }
 
 fn parse_sample_ratio(text: &str) -> Result<f64, String> {

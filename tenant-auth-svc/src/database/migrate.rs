@@ -184,14 +184,14 @@ async fn apply_migration<E: Engine>(
     migration: &Migration,
     clock: &SharedClock,
 ) -> Result<bool, SchemaError> {
-    let claim = Statement::new(
+    let insert_version = Statement::new(
         "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
     )
     .bind(i64::from(migration.version))
     .bind(migration.name)
     .bind(checksum(migration.sql))
     .bind(clock.now().0);
-    let mut statements = vec![claim];
+    let mut statements = vec![insert_version];
     statements.extend(split_statements(migration.sql).into_iter().map(Statement::new));
     match engine.transaction(maintenance_call(), statements).await {
         Ok(_) => Ok(true),

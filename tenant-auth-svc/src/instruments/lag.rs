@@ -49,7 +49,7 @@ impl SchedulerLag {
     /// Adds a thread to watch, until the returned handle is dropped.
     pub fn register_thread(self: &Arc<Self>) -> WatchedThread {
         let thread_lag = Arc::<Mutex<ThreadLag>>::default();
-        self.threads().push(Arc::clone(&lateness));
+        self.threads().push(Arc::clone(&thread_lag));
         WatchedThread { lag: Arc::downgrade(self), thread_lag }
     }
 
@@ -100,9 +100,9 @@ impl ThreadLag {
 
     /// Overlapping lags count once.
     fn lag_between(&self, from: Instant, until: Instant) -> Duration {
-        let within = |(due, done): (Instant, Instant)| (due.max(from), done.min(until));
+        let clip = |(due, done): (Instant, Instant)| (due.max(from), done.min(until));
         let mut times: Vec<_> =
-            self.late_intervals(until).map(within).filter(|(due, done)| due < done).collect();
+            self.late_intervals(until).map(clip).filter(|(due, done)| due < done).collect();
         times.sort_unstable();
         let (mut late, mut counted_to) = (Duration::ZERO, from);
         for (due, done) in times {
@@ -143,7 +143,7 @@ impl WatchedThread {
     /// Records that the wakeup happened.
     pub fn mark_done(&self, at: Instant) {
         let mut thread_lag = lock(&self.thread_lag);
-        if let Some(due) = lateness.due.take() {
+        if let Some(due) = thread_lag.due.take() {
             thread_lag.record(due, at);
         }
     }

@@ -82,11 +82,11 @@ pub(super) async fn find<E: Engine>(
                 "id",
             )
         });
-        let begins =
+        let prefix_range =
             prefix_branch_sql("(prefix_hint, id) > (?3, ?4) AND prefix_hint < ?5", "prefix_hint, id");
         let from_begin = (prefix, "");
         let (begin_hint, begin_id) = from_begin.max((after_hint, after_id));
-        let branches: Vec<_> = equal.chain([begins]).collect();
+        let branches: Vec<_> = equal.chain([prefix_range]).collect();
         let from = format!("FROM ({}) ORDER BY prefix_hint, id LIMIT ?6", branches.join(" UNION ALL "));
         let statement = Statement::new(listing_sql(KEY_COLUMNS, &from, "prefix_hint, id"))
             .bind(after_hint)

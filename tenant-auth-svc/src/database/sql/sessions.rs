@@ -122,7 +122,7 @@ fn decode(
     unreadable: &UnreadableRecords,
 ) -> Result<LookupResult<SessionRecord>, StoreError> {
     let (Some(first), true) = (rows.first(), rows.len() == ids) else {
-        let message = format!("asked for {ids} sessions, got {} rows", rows.len());
+        let message = format!("expected rows for {ids} sessions, got {}", rows.len());
         return Err(StoreError::new(FailureKind::InvalidResponse, message));
     };
     let (revision, database) = (Revision::default(), read_identity(first, 16)?);
