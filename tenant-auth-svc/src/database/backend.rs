@@ -1,4 +1,4 @@
-//! Either engine, chosen by the configuration.
+//! The engine that the configuration selects.
 
 use super::{
     engine::{Engine, Rows, Statement, Transaction, TransactionResult},
@@ -7,17 +7,17 @@ use super::{
 };
 use crate::domain::store::{Call, StoreError};
 
-/// The engine in use.
+/// The selected engine.
 #[derive(Debug)]
 pub enum Backend {
-    /// A local file of this process alone.
+    /// A local file that only this process uses.
     Embedded(EmbeddedEngine),
     /// A remote server.
     Remote(RemoteEngine),
 }
 
 impl Backend {
-    /// Whether replicas can share it.
+    /// Whether several replicas can share the database.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         match self {

@@ -277,7 +277,7 @@ async fn log_names_caller_and_never_its_token() {
         assert!(lines[0].contains(&format!(r#""caller":"{caller}""#)), "{lines:?}");
     }
     let text = log.text();
-    assert!(text.contains("cannot be used; what was before it stays in force"));
+    assert!(text.contains("reload refused; the previous content stays in effect"));
     for token in tokens {
         let shown = text.lines().find(|line| line.contains(token));
         assert!(shown.is_none(), "a token is in the log: {shown:?}");

@@ -172,7 +172,7 @@ async fn stalled_copy_is_detected_as_outage() {
         "a record of then stands in"
     );
     let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-    assert!(verbose.contains("\ndatabase  the copy that is read has stood still for "), "{verbose}");
+    assert!(verbose.contains("\ndatabase  the read replica has been stalled for "), "{verbose}");
 
     region.copy.catch_up().await.unwrap();
     region.at_copy.poll_feed().await;

@@ -103,7 +103,7 @@ async fn deny_list_applies_on_every_path_once_loaded() {
     assert_eq!(denying.service.validate(&other).await.unwrap().verdict(), Verdict::Valid);
     assert_eq!(
         denying.status_line("denied").await,
-        "denied    2 entries by file, whatever the database says"
+        "denied    2 entries in the deny file, denied regardless of the database"
     );
     let scrape = Scrape::collect(&denying.service).await;
     scrape.assert_value("tenant_auth_denied_entries{kind=\"keys\"}", 1.0);
@@ -188,7 +188,10 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
     denying.write_deny_list("ta_somebody-put-a-key-here");
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
     let told = denying.status_line("files").await;
-    assert_eq!(told, "files     the new deny list cannot be used, the old ones stay; the log says why");
+    assert_eq!(
+        told,
+        "files     reload refused for deny list; the previous content stays in effect; the log says why"
+    );
     Scrape::collect(&denying.service)
         .await
         .assert_value("tenant_auth_reload_refused{file=\"deny_list\"}", 1.0);
@@ -196,7 +199,7 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
     denying.service.running.reloader()();
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked, "no file is no empty file");
     denying.write_deny_list("");
-    assert_eq!(denying.status_line("files").await, "files     in force");
+    assert_eq!(denying.status_line("files").await, "files     in effect");
     assert_eq!(denying.service.validate(&key).await.unwrap().verdict(), Verdict::Valid);
 }
 

@@ -139,7 +139,7 @@ async fn invalid_x509_certificate_is_refused_with_its_position() {
     let server = authority.server_certificate();
     dated.reload_with(&CertificatePair { certificate: server.certificate.clone() + garbage, ..server });
     assert_eq!(dated.reported_dates("server").await, before);
-    assert!(dated.status_line("files").await.contains("certificates cannot be used"));
+    assert!(dated.status_line("files").await.contains("reload refused for certificates"));
     assert!(TestLog::shared().text().contains("certificate 2 in it is no X.509"));
 }
 
@@ -153,7 +153,7 @@ async fn invalid_certificate_does_not_replace_valid_one() {
         dated.reload_with(bad);
         assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(SOON_EXPIRY_DAY));
         assert!(
-            dated.status_line("files").await.contains("certificates cannot be used"),
+            dated.status_line("files").await.contains("reload refused for certificates"),
             "{}",
             dated.status_line("files").await
         );
@@ -162,7 +162,7 @@ async fn invalid_certificate_does_not_replace_valid_one() {
     dated.clock.jump_to(tenant_auth_svc::domain::clock::UnixMillis(midnight(SOON_EXPIRY_DAY) * 1_000));
     dated.service.running.reloader()();
     assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(LATER_EXPIRY_DAY));
-    assert_eq!(dated.status_line("files").await, "files     in force");
+    assert_eq!(dated.status_line("files").await, "files     in effect");
     // Where none is valid, there is nothing to lose.
     dated.clock.advance(Duration::from_secs(365 * 86_400));
     dated.reload_with(&past);
@@ -324,5 +324,5 @@ async fn check_config_lists_expiry_dates() {
         "{}",
         checked[0]
     );
-    assert!(checked[1].contains("the database's token names no expiry"), "{}", checked[1]);
+    assert!(checked[1].contains("the database token has no expiry"), "{}", checked[1]);
 }

@@ -201,7 +201,7 @@ async fn refused_database_token_does_not_replace_working_one() {
             service.admin().create_tenant(create()).await.unwrap();
         }
         let told = line().await;
-        assert!(told.contains("the new database token cannot be used"), "{bad}: {told}");
+        assert!(told.contains("reload refused for database token"), "{bad}: {told}");
     }
     assert!(database.server().counters().unauthorized <= 4, "it is not tried with every call");
     std::fs::write(database.token_file(), "good").unwrap();
@@ -209,7 +209,7 @@ async fn refused_database_token_does_not_replace_working_one() {
     service.running.reloader()();
     assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     service.admin().create_tenant(create()).await.unwrap();
-    assert_eq!(line().await, "files     in force");
+    assert_eq!(line().await, "files     in effect");
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ async fn grace_end_is_reported_before_and_after() {
     let outage = OutageSetup::start().await;
     assert_eq!(
         outage.status_line().await,
-        "grace     14400 s; ends for the median key in use in 14400 s; ends for the oldest in 12600 s; keys beyond it: 0"
+        "grace     14400 s; ends for the median recently used key in 14400 s; ends for the oldest in 12600 s; keys beyond it: 0"
     );
     outage.clock.advance(HOUR * 7 / 2);
     assert_eq!(outage.outcomes().await, ["Unavailable", VALID, VALID]);

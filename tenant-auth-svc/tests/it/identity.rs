@@ -175,7 +175,7 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
             assert_eq!(database_health(service).await, ServingStatus::NotServing);
             let ops = service.running.ops_address().unwrap();
             let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-            assert!(verbose.contains("NOT BELIEVED ("), "{verbose}");
+            assert!(verbose.contains("NOT TRUSTED ("), "{verbose}");
             assert!(
                 http_request(ops, "GET /metrics")
                     .await

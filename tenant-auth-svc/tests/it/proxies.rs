@@ -182,7 +182,7 @@ async fn token_is_never_sent_to_remote_proxy_without_tls() {
     check.env("TENANT_AUTH_DATABASE_PROXY", "http://10.0.0.1:3128");
     let (code, told) = run(&mut check).await;
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("TENANT_AUTH_DATABASE_PROXY would be given the database's token"), "{told}");
+    assert!(told.contains("TENANT_AUTH_DATABASE_PROXY: this proxy would see the database token"), "{told}");
     check.env("TENANT_AUTH_DATABASE_URL", "https://db.example");
     assert_eq!(run(&mut check).await, (Some(0), String::new()));
 }

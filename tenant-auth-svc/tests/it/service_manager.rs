@@ -93,7 +93,7 @@ async fn systemd_is_notified_of_ready_reload_and_stop() {
 
     reload(&manager, &serve, "STATUS=serving; files reloaded").await;
     std::fs::write(&denied, "no key, and no tenant\n").unwrap();
-    let refused = "STATUS=serving; cannot be used, so the old ones are in force: deny list";
+    let refused = "STATUS=serving; reload refused, previous content in effect: deny list";
     reload(&manager, &serve, refused).await;
     std::fs::remove_file(&token).unwrap();
     reload(&manager, &serve, &format!("{refused}, database token")).await;
@@ -101,7 +101,7 @@ async fn systemd_is_notified_of_ready_reload_and_stop() {
     signal(&serve, "TERM");
     assert_eq!(
         manager.next_notification().await,
-        ["STOPPING=1", "STATUS=stopping; requests under way are answered"]
+        ["STOPPING=1", "STATUS=stopping; draining in-flight requests"]
     );
     assert!(serve.wait().await.unwrap().success());
     manager.assert_no_notification();

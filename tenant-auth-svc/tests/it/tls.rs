@@ -110,7 +110,7 @@ async fn new_certificate_applies_to_new_connections_only() {
     assert_ne!(before, new.der().to_vec());
     assert!(watching.message().await.unwrap().is_some(), "what was open goes on");
     call_path(&channel, INFO, None).await.unwrap();
-    assert_eq!(encrypted.files_status_line().await, "files     in force");
+    assert_eq!(encrypted.files_status_line().await, "files     in effect");
 }
 
 #[tokio::test]
@@ -128,13 +128,13 @@ async fn unusable_certificates_keep_old_ones_in_use() {
         let told = encrypted.files_status_line().await;
         assert_eq!(
             told,
-            "files     the new certificates cannot be used, the old ones stay; the log says why"
+            "files     reload refused for certificates; the previous content stays in effect; the log says why"
         );
     }
     encrypted.write(&new);
     reload();
     assert_eq!(encrypted.presented_certificate().await, new.der().to_vec());
-    assert_eq!(encrypted.files_status_line().await, "files     in force");
+    assert_eq!(encrypted.files_status_line().await, "files     in effect");
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn non_loopback_listener_requires_tls_and_callers_or_opt_out() {
                 "" => assert_eq!(told, "", "{address}: {values:?}"),
                 says => {
                     let whole =
-                        format!("TENANT_AUTH_LISTEN is {address}, beyond loopback, {says} if the network");
+                        format!("TENANT_AUTH_LISTEN: {address} is beyond loopback, {says} if the network");
                     assert!(told.contains(&whole), "{values:?}: {told}");
                 }
             }
@@ -84,7 +84,7 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
         (
             vec![cert, ("TENANT_AUTH_TLS_KEY_FILE", &*key), client_ca],
             "TENANT_AUTH_CALLERS_FILE",
-            "must be set: it says what the names in client certificates may do",
+            "must be set: it maps the names in client certificates to roles",
         ),
         (
             vec![cert, ("TENANT_AUTH_TLS_KEY_FILE", &*other_key)],
@@ -106,11 +106,15 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
             "TENANT_AUTH_TLS_CERT_FILE",
             "a certificate from",
         ),
-        (vec![("TENANT_AUTH_CALLERS_FILE", nowhere)], "TENANT_AUTH_CALLERS_FILE", "cannot be read"),
-        (vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)], "TENANT_AUTH_CALLERS_FILE", "no list of callers"),
+        (vec![("TENANT_AUTH_CALLERS_FILE", nowhere)], "TENANT_AUTH_CALLERS_FILE", "cannot read"),
+        (
+            vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)],
+            "TENANT_AUTH_CALLERS_FILE",
+            "invalid callers file",
+        ),
     ] {
         let told = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
-        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
+        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));
         assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {told}");
         assert_eq!(told.lines().count(), 2, "and nothing else: {told}");
     }

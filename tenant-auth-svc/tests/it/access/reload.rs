@@ -87,7 +87,7 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
     let service = file.service(&TestDatabase::embedded()).await;
     let reload = service.running.reloader();
-    assert_eq!(files_status_line(&service).await, "files     in force");
+    assert_eq!(files_status_line(&service).await, "files     in effect");
     for broken in [Some(""), Some("[[caller]]\nname = 'api'"), Some("\u{0}"), None] {
         match broken {
             Some(text) => std::fs::write(file.path(), text).unwrap(),
@@ -95,7 +95,10 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
         }
         reload();
         let told = files_status_line(&service).await;
-        assert_eq!(told, "files     the new callers cannot be used, the old ones stay; the log says why");
+        assert_eq!(
+            told,
+            "files     reload refused for callers; the previous content stays in effect; the log says why"
+        );
         call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
     }
     let machine = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose&format=json")
@@ -107,7 +110,7 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
 
     file.write(&[("api", Role::Meter, &["new"])]);
     reload();
-    assert_eq!(files_status_line(&service).await, "files     in force");
+    assert_eq!(files_status_line(&service).await, "files     in effect");
     call_path(&service.channel, INFO, Some("Bearer new")).await.unwrap();
     assert_unauthenticated(call_path(&service.channel, INFO, Some("Bearer old")).await);
 }
@@ -128,7 +131,7 @@ async fn hung_callers_file_blocks_no_other_reload() {
     let pipe = tokio::time::timeout(WAIT_TIMEOUT, pipe).await.unwrap().unwrap();
     let told =
         tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service)).await.expect("it waits for no disk");
-    assert_eq!(told, "files     in force");
+    assert_eq!(told, "files     in effect");
     call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
 
     std::fs::remove_file(file.path()).unwrap();

@@ -33,8 +33,8 @@ async fn configuration_error_names_option_or_variable_given() {
         ("--database-url", "TENANT_AUTH_DATABASE_URL", "ftp://x", "must be libsql://"),
         ("--database-token-file", "TENANT_AUTH_DATABASE_TOKEN_FILE", "/nowhere/token", "/nowhere/token"),
         ("--key-prefix", "TENANT_AUTH_KEY_PREFIX", "Bad Prefix", "must be 1 to 18"),
-        ("--pepper-file", "TENANT_AUTH_PEPPER_FILE", "/nowhere/pepper", "cannot be read"),
-        ("--log", "TENANT_AUTH_LOG", "a=b=c", "is no log filter"),
+        ("--pepper-file", "TENANT_AUTH_PEPPER_FILE", "/nowhere/pepper", "cannot read"),
+        ("--log", "TENANT_AUTH_LOG", "a=b=c", "invalid log filter"),
         ("--log-format", "TENANT_AUTH_LOG_FORMAT", "xml", "must be text, json or auto"),
     ];
     for command in ["serve", "migrate", "check-config", "reconcile"] {
@@ -51,7 +51,7 @@ async fn configuration_error_names_option_or_variable_given() {
             assert_eq!(ran.status.code(), Some(2), "{command}: {told}");
             for (option, variable, _, why) in given {
                 let name = if by_option { option } else { variable };
-                let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+                let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name}: ")));
                 assert!(line.is_some_and(|line| line.contains(why)), "{command} {name}: {told}");
             }
         }
@@ -59,19 +59,19 @@ async fn configuration_error_names_option_or_variable_given() {
     // What another value makes wrong is named so, too.
     let needs = run(program().args(["check-config", "--database-url", "https://db.example"])).await;
     let told = text(&needs.stderr);
-    assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE must be set: --database-url is https"), "{told}");
+    assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE: must be set: --database-url is https"), "{told}");
 }
 
 #[tokio::test]
 async fn dev_errors_name_dev_options() {
     for (args, code, expected) in [
-        (["--listen", "nowhere"], 2, "--listen must be an address and a port"),
+        (["--listen", "nowhere"], 2, "--listen: must be an address and a port"),
         (
             ["--listen", "0.0.0.0:0"],
             2,
-            "--listen 0.0.0.0:0 is beyond loopback: dev serves this machine alone",
+            "--listen 0.0.0.0:0: not a loopback address; dev serves only this machine",
         ),
-        (["--data-dir", "a?b"], 2, "--data-dir must name a file"),
+        (["--data-dir", "a?b"], 2, "--data-dir: must be file:PATH"),
         (["--data-dir", "/dev/null/x"], 1, "--data-dir /dev/null/x: cannot lock"),
     ] {
         let elsewhere = tempfile::tempdir().unwrap();
@@ -112,7 +112,7 @@ async fn non_utf8_variable_is_refused() {
         .env("TENANT_AUTH_DRAIN_DELAY", garbled))
     .await;
     assert_eq!(ran.status.code(), Some(2));
-    assert!(text(&ran.stderr).contains("TENANT_AUTH_DRAIN_DELAY is no duration"), "{}", text(&ran.stderr));
+    assert!(text(&ran.stderr).contains("TENANT_AUTH_DRAIN_DELAY: invalid duration"), "{}", text(&ran.stderr));
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn localhost_works_for_listening_and_healthcheck() {
     let ready = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
     assert_eq!(text(&ready.stdout), "SERVING\n", "{}", text(&ready.stderr));
     let unknown = run(program().args(["serve", "--listen", "no-such-host.invalid:1"])).await;
-    assert!(text(&unknown.stderr).contains("--listen names no-such-host.invalid, which cannot be found"));
+    assert!(text(&unknown.stderr).contains("--listen: cannot resolve host \"no-such-host.invalid\""));
 }
 
 #[tokio::test]
@@ -164,9 +164,9 @@ async fn healthcheck_reports_tls_mismatch() {
     let service = TestService::start_unready(encrypted(database.settings()), clock).await;
     let address = service.running.address();
     for (endpoint, code, expected) in [
-        (format!("http://{address}"), 1, "is encrypted, and gRPC is asked without TLS here"),
-        (format!("https://{address}"), 2, "gRPC is asked without TLS here"),
-        (address.to_string(), 2, "is no URL such as http://127.0.0.1:50051"),
+        (format!("http://{address}"), 1, "requires TLS, but this command queries gRPC only without TLS"),
+        (format!("https://{address}"), 2, "this command queries gRPC only without TLS"),
+        (address.to_string(), 2, ": invalid URL; use for example http://127.0.0.1:50051"),
     ] {
         let ran = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
         assert_eq!(ran.status.code(), Some(code), "{endpoint}: {}", text(&ran.stderr));

@@ -75,7 +75,7 @@ async fn check_config_connect_tests_read_and_write() {
     let checked = setup.run_check().await;
     checked.assert_result(0, "work: ", "work: ");
     let told = text(&checked.0.stdout);
-    assert!(told.ends_with("and the database takes reads and writes\n"), "{told}");
+    assert!(told.ends_with("and the database accepts reads and writes\n"), "{told}");
     let rows = setup.database.query("SELECT beat FROM heartbeat").unwrap();
     assert_eq!(rows[0][0]["value"], "0", "nothing stays behind");
 }
@@ -98,7 +98,7 @@ async fn check_config_names_cause_of_refused_writes() {
         checked.assert_result(1, "work: ", &format!("failing ({kind}): "));
         let told = text(&checked.0.stderr);
         assert!(
-            told.contains("takes no writes: ") && !told.contains("no reads") && told.contains(cause),
+            told.contains("database writes fail: ") && !told.contains("reads fail") && told.contains(cause),
             "{kind}: {told}"
         );
     }
@@ -115,7 +115,7 @@ async fn check_config_names_cause_of_refused_reads() {
         let checked = setup.run_check().await;
         checked.assert_result(1, &format!("failing ({kind}): "), "work: ");
         let told = text(&checked.0.stderr);
-        assert!(told.contains("takes no reads: ") && !told.contains("no writes"), "{told}");
+        assert!(told.contains("database reads fail: ") && !told.contains("writes fail"), "{told}");
     }
     setup.database.faults().clear();
     setup.write_token("wrong");
@@ -126,19 +126,19 @@ async fn check_config_names_cause_of_refused_reads() {
         "failing (denied): the token is refused",
     );
     let told = text(&checked.0.stderr);
-    assert!(told.contains("takes no reads: ") && told.contains("takes no writes: "), "{told}");
+    assert!(told.contains("database reads fail: ") && told.contains("database writes fail: "), "{told}");
 }
 
 #[tokio::test]
 async fn check_config_skips_write_test_without_schema() {
     let setup = Setup::start().await;
     let checked = setup.run_check().await;
-    checked.assert_result(1, "work, and the database cannot be used (schema_missing): ", "not tried: ");
+    checked.assert_result(1, "work, but the database is unusable (schema_missing): ", "not tried: ");
     assert!(text(&checked.0.stderr).contains("run `tenant-auth-svc migrate`"), "{}", text(&checked.0.stderr));
     // A refusal is found all the same.
     setup.database.faults().set_writes(Fault::blocked());
     let checked = setup.run_check().await;
-    checked.assert_result(1, "work, and the database cannot be used", "failing (blocked): ");
+    checked.assert_result(1, "work, but the database is unusable", "failing (blocked): ");
     let told = text(&checked.0.stderr);
-    assert!(told.contains("takes no writes: ") && !told.contains("no reads"), "{told}");
+    assert!(told.contains("database writes fail: ") && !told.contains("reads fail"), "{told}");
 }

@@ -219,7 +219,7 @@ async fn repair_does_not_lower_totals_of_pruned_events() {
     let found = differences(&database, &tenant, longer).await;
     assert_eq!(found.iter().map(|one| (one.hour, one.events)).collect::<Vec<_>>(), [(hour, 2)]);
     let ran = run_reconcile(&database, &["--from", "2026-01-01T00:00:00Z", "--repair"]).await;
-    assert!(ran.code == 2 && ran.stderr.contains("--from lies before 20"), "{}", ran.stderr);
+    assert!(ran.code == 2 && ran.stderr.contains("--from is before 20"), "{}", ran.stderr);
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn reconcile_reports_every_total_differing_from_its_sum() {
     }
     let good = run_reconcile(&database, &[]).await;
     assert_eq!((good.code, good.stderr.as_str()), (0, ""), "{}", good.stdout);
-    assert_eq!(good.stdout, "totals of 2 tenants compared: all are the sums of their events\n");
+    assert_eq!(good.stdout, "totals of 2 tenants compared: each equals the sum of its events\n");
 
     let server = database.server();
     server.execute("UPDATE usage_totals SET quantity = quantity + 1 WHERE metric = 'calls'").unwrap();
@@ -87,7 +87,7 @@ async fn reconcile_reports_every_total_differing_from_its_sum() {
     let bad = run_reconcile(&database, &[]).await;
     assert_eq!(bad.code, 1);
     assert!(bad.stdout.contains(&format!("{tenant} calls 20")), "{}", bad.stdout);
-    assert!(bad.stdout.contains(": the total is 0, its events add up to 35\n"), "{}", bad.stdout);
+    assert!(bad.stdout.contains(": the total is 0, the sum of its events is 35\n"), "{}", bad.stdout);
     assert!(bad.stderr.contains("2 differ"), "{}", bad.stderr);
     let one = run_reconcile(&database, &["--tenant", &tenant]).await;
     assert!(one.code == 1 && one.stdout.lines().count() == 1, "{}", one.stdout);
