@@ -165,7 +165,7 @@ impl Service<Request<Body>> for Transport {
                 Routing::Raw(_) if shared.is_closed.load(Ordering::Acquire) => {
                     return Err(Error::Closed.into());
                 }
-                (None, near => Routing::Raw(cache) => (None, cache => (None, near.filter(|_| may_mutate(request.uri().path()))),
+                Routing::Raw(cache) => (None, cache.filter(|_| may_mutate(request.uri().path()))),
             };
             // Also if the call fails or is cancelled: it may have changed something.
             let _clearing = cache.map(AnswerCache::clear_on_drop);

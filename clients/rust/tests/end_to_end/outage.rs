@@ -1,4 +1,4 @@
-//! A service that goes away and comes back.
+//! A service that stops and starts again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tenant_auth_client::{
 
 use super::{Service, WAIT_TIMEOUT, until, usage};
 
-/// Stands still, so that no answer ends on a slow machine.
+/// A clock that does not advance, so that no answer expires on a slow machine.
 #[derive(Debug)]
 struct FrozenClock;
 
@@ -24,8 +24,8 @@ async fn stopped_service_is_unreachable() {
     let info = service.client.server_info().await.unwrap();
     assert_eq!(info.database, DatabaseKind::Embedded);
     service.running.stop().await;
-    let gone = service.client.server_info().await.unwrap_err();
-    assert!(matches!(gone, Error::Unreachable { .. }), "{gone:?}");
+    let stopped = service.client.server_info().await.unwrap_err();
+    assert!(matches!(stopped, Error::Unreachable { .. }), "{stopped:?}");
 }
 
 #[tokio::test]
@@ -40,8 +40,8 @@ async fn cached_answers_and_usage_survive_an_outage() {
     recorder.flush().await.unwrap();
 
     let stopped = service.stop().await;
-    let known = client.validate(&key, &["orders:read"]).await.unwrap();
-    assert_eq!((known.verdict, known.provenance.source), (Verdict::Valid, Source::Near));
+    let cached = client.validate(&key, &["orders:read"]).await.unwrap();
+    assert_eq!((cached.verdict, cached.provenance.source), (Verdict::Valid, Source::Near));
     let unknown = client.validate(&stranger, &[]).await.unwrap_err();
     assert!(matches!(unknown, Error::Unreachable { .. }) && unknown.is_transient(), "{unknown:?}");
     recorder.record("acme", "calls", 2).unwrap();
@@ -49,9 +49,9 @@ async fn cached_answers_and_usage_survive_an_outage() {
     let service = stopped.start().await;
     recorder.flush().await.unwrap();
     assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
-    // The client finds the service by itself.
-    let back =
+    // The client reconnects to the service.
+    let is_back =
         async || client.validate(&stranger, &[]).await.is_ok_and(|answer| answer.verdict == Verdict::Unknown);
-    until(back).await;
+    until(is_back).await;
     until(async || client.watch_state().is_some_and(|state| state.live)).await;
 }
