@@ -157,7 +157,7 @@ impl AdminClient {
         let results = self.rpc.call_once(request, send).await?.results;
         if results.len() != count {
             return Err(invalid_reply(format!(
-                "the response holds {} results for {count} keys",
+                "the response has {} results for {count} keys",
                 results.len()
             )));
         }

@@ -160,8 +160,8 @@ impl ClientBuilder {
     fn build_client(self, transport: Transport) -> Result<Client, Error> {
         let cache = match self.near_cache {
             Some(settings) => {
-                let near = Arc::new(AnswerCache::new(settings.limits()?, self.clock)?);
-                Some(CacheHandle::new(near, settings.is_watched().then(|| transport.clone())))
+                let answers = Arc::new(AnswerCache::new(settings.limits()?, self.clock)?);
+                Some(CacheHandle::new(answers, settings.is_watched().then(|| transport.clone())))
             }
             None => None,
         };

@@ -137,10 +137,7 @@ impl Client {
         let results = self.rpc.call_hedged(message, send).await?.results;
         // Outcomes are matched by their index: a missing one would give a key the verdict of another.
         if results.len() != sent {
-            return Err(invalid_reply(format!(
-                "the response holds {} results for {sent} keys",
-                results.len()
-            )));
+            return Err(invalid_reply(format!("the response has {} results for {sent} keys", results.len())));
         }
         let outcome = |result: v1::BatchValidateKeysResult| match required_field(result.result, "outcome")? {
             Outcome::Response(message) => Validation::from_key_response(message),

@@ -251,7 +251,7 @@ impl AnswerCache {
 
 impl fmt::Debug for AnswerCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Near").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("AnswerCache").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 

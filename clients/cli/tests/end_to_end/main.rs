@@ -197,8 +197,8 @@ fn repeated_usage_record_counts_once() {
     assert!(csv.starts_with("tenant_id,start,metric,quantity\nacme,"), "{csv}");
     let nothing = service.json(&["usage", "show", "acme", "--to", "2020-01-01T00:00:00Z"]);
     assert_eq!(nothing["sums"].as_array().unwrap().len(), 0);
-    let nobody = service.run(&["usage", "show", "nobody"], "");
-    assert_eq!((nobody.code, nobody.stderr.as_str()), (3, "error: there is no tenant nobody\n"));
+    let missing = service.run(&["usage", "show", "nobody"], "");
+    assert_eq!((missing.code, missing.stderr.as_str()), (3, "error: there is no tenant nobody\n"));
     let backwards =
         ["usage", "show", "acme", "--from", "2020-01-02T00:00:00Z", "--to", "2020-01-01T00:00:00Z"];
     let ran = service.run(&backwards, "");
@@ -220,7 +220,7 @@ fn session_commands_work() {
     let service = Service::start();
     service.tenant("acme");
     service.tenant("other");
-    let (key, stranger) = (service.key("acme"), service.key("other"));
+    let (key, other_key) = (service.key("acme"), service.key("other"));
 
     let bind = |session: &str, key: &str| {
         let args = ["session", "bind", session, "--ttl", "1h", "--attribute", "client=desktop", "--json"];
@@ -232,7 +232,7 @@ fn session_commands_work() {
     assert_eq!(bound["session"]["attributes"]["client"], "desktop");
     let (code, bound) = bind("s-1", &key);
     assert_eq!((code, &bound["already_bound"]), (0, &true.into()));
-    let (code, bound) = bind("s-1", &stranger);
+    let (code, bound) = bind("s-1", &other_key);
     assert_eq!((code, &bound["verdict"]), (1, &"TENANT_MISMATCH".into()));
 
     let validate = |session: &str, args: &[&str], stdin: &str| {
@@ -243,7 +243,7 @@ fn session_commands_work() {
     assert_eq!(validate("s-1", &["--scope", "orders:read"], ""), valid());
     assert_eq!(validate("s-1", &["--scope", "orders:write"], ""), denied("INSUFFICIENT_SCOPE"));
     assert_eq!(validate("s-1", &["--with-key"], &key), valid());
-    assert_eq!(validate("s-1", &["--with-key"], &stranger), denied("TENANT_MISMATCH"));
+    assert_eq!(validate("s-1", &["--with-key"], &other_key), denied("TENANT_MISMATCH"));
     assert_eq!(validate("s-2", &[], ""), denied("UNBOUND"));
     let text = service.run(&["session", "validate", "s-1"], "").stdout;
     assert!(text.starts_with("session     s-1\nverdict     VALID\ntenant      acme\n"), "{text}");

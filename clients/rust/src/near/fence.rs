@@ -31,7 +31,7 @@ impl ChangeSubject {
     }
 }
 
-/// Rejects answers that are older than an invalidation, however late they arrive.
+/// Rejects answers that are older than an invalidation, regardless of when they arrive.
 ///
 /// These are not only answers to requests in flight: a replica that has not applied a change yet may return
 /// the old state shortly after another replica has announced the change.

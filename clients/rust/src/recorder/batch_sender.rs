@@ -244,7 +244,7 @@ async fn sleep_until_some(moment: Option<Instant>) {
 async fn close_timeout_elapsed(deadline: &mut watch::Receiver<Option<Instant>>) {
     let deadline = match deadline.wait_for(Option::is_some).await {
         Ok(deadline) => *deadline,
-        // The recorder was dropped, so nobody can close it.
+        // The recorder was dropped without `close`.
         Err(_) => Some(Instant::now() + DROP_FLUSH_TIMEOUT),
     };
     sleep_until_some(deadline).await;

@@ -33,7 +33,7 @@ impl Target {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let invalid =
             |_| setup_error(format!("invalid endpoint {:?}: must be host:port", address.to_string()));
-        // The service sees, and is verified by, the host as configured, whatever addresses it resolves to.
+        // The service sees, and is verified by, the host as configured, regardless of the addresses it resolves to.
         let uri: Uri = format!("{scheme}://{address}").parse().map_err(invalid)?;
         let endpoint = Endpoint::from(uri)
             .user_agent(user_agent)

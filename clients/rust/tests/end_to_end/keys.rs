@@ -48,8 +48,8 @@ async fn require_gives_a_principal_or_a_denial() {
     assert_ne!(denied.provenance().source, Source::NoLookup);
     // A denial has no principal.
     assert_eq!(service.client.validate(&key, &["orders:write"]).await.unwrap().principal(), None);
-    let stranger = PresentedKey::new("some-strange-key");
-    let unknown = service.client.require(&stranger, &[]).await.unwrap_err();
+    let unknown_key = PresentedKey::new("some-strange-key");
+    let unknown = service.client.require(&unknown_key, &[]).await.unwrap_err();
     assert!(matches!(unknown, NotAdmitted::Denied(denied) if denied.verdict() == Verdict::Unknown));
     let undecided = service.client.require(&key, &["Not A Scope"]).await.unwrap_err();
     assert!(matches!(undecided, NotAdmitted::Undecided(Error::Invalid { .. })), "{undecided:?}");

@@ -31,7 +31,7 @@ async fn stopped_service_is_unreachable() {
 #[tokio::test]
 async fn cached_answers_and_usage_survive_an_outage() {
     let service = Service::start().await;
-    let (key, stranger) = (service.key().await, PresentedKey::new("some-strange-key"));
+    let (key, unknown_key) = (service.key().await, PresentedKey::new("some-strange-key"));
     let client = Client::builder(service.endpoint()).clock(Arc::new(FrozenClock));
     let client = client.timeout(WAIT_TIMEOUT).connect_lazy().unwrap();
     let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new()).unwrap();
@@ -42,7 +42,7 @@ async fn cached_answers_and_usage_survive_an_outage() {
     let stopped = service.stop().await;
     let cached = client.validate(&key, &["orders:read"]).await.unwrap();
     assert_eq!((cached.verdict, cached.provenance.source), (Verdict::Valid, Source::Near));
-    let unknown = client.validate(&stranger, &[]).await.unwrap_err();
+    let unknown = client.validate(&unknown_key, &[]).await.unwrap_err();
     assert!(matches!(unknown, Error::Unreachable { .. }) && unknown.is_transient(), "{unknown:?}");
     recorder.record("acme", "calls", 2).unwrap();
 
@@ -50,8 +50,9 @@ async fn cached_answers_and_usage_survive_an_outage() {
     recorder.flush().await.unwrap();
     assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
     // The client reconnects to the service.
-    let is_back =
-        async || client.validate(&stranger, &[]).await.is_ok_and(|answer| answer.verdict == Verdict::Unknown);
+    let is_back = async || {
+        client.validate(&unknown_key, &[]).await.is_ok_and(|answer| answer.verdict == Verdict::Unknown)
+    };
     until(is_back).await;
     until(async || client.watch_state().is_some_and(|state| state.live)).await;
 }

@@ -25,8 +25,8 @@ async fn session_lifecycle_works_end_to_end() {
     assert_eq!(validation.subject.attributes()["client"], "desktop");
     let denied = client.validate_session("s-0", None, &["orders:write"]).await.unwrap();
     assert_eq!(denied.missing_scopes, ["orders:write"]);
-    let stranger = PresentedKey::new("some-strange-key");
-    let denied_binding = client.bind_session(session("s-9"), &stranger).await.unwrap();
+    let unknown_key = PresentedKey::new("some-strange-key");
+    let denied_binding = client.bind_session(session("s-9"), &unknown_key).await.unwrap();
     assert_eq!((denied_binding.verdict, denied_binding.session), (Verdict::Unknown, None));
 
     // More than one page of the stream.

@@ -98,6 +98,6 @@ async fn new_names_are_used_as_soon_as_they_resolve() {
 #[tokio::test]
 async fn refused_connection_without_alternative_fails_at_once() {
     let pool = pool(&["127.0.0.1"]);
-    let refused = pool.next_connection(None).await.unwrap_err();
-    assert!(matches!(refused, Error::Unreachable { .. }), "{refused:?}");
+    let error = pool.next_connection(None).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 }
