@@ -129,7 +129,7 @@ where
                     Err(rejection) if is_grpc(request.headers()) => {
                         return Ok(rejection.into_grpc().map(Either::Right));
                     }
-                    Err(rejection) => return Ok(refusal.into_http().map(Either::Right)),
+                    Err(rejection) => return Ok(rejection.into_http().map(Either::Right)),
                 }
             }
             Ok(inner.call(request).await?.map(Either::Left))

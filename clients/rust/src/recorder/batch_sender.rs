@@ -214,7 +214,7 @@ where
     }
 
     /// A panic in the user's callback must not end this task and lose the other events.
-    fn notify_rejected(&self, refused: UnsentUsage) {
+    fn notify_refused(&self, rejected: UnsentUsage) {
         if catch_unwind(AssertUnwindSafe(|| (self.on_refused)(rejected))).is_err() {
             tracing::error!("RecorderSettings::on_refused panicked");
         }
