@@ -22,8 +22,8 @@
 //! | a defect | INTERNAL | ErrorInfo |
 //!
 //! A deadline that comes during the wait is UNAVAILABLE, because it is the database that was slow, and the caller, who
-//! still listens for a moment, learns that. DEADLINE_EXCEEDED with DEADLINE_PASSED says that the database was not asked at
-//! all; with DEADLINE_REACHED, that the request was cut off, most likely because its message never arrived whole.
+//! still listens for a moment, learns that. DEADLINE_EXCEEDED with DEADLINE_EXPIRED says that the database was not asked at
+//! all; with REQUEST_TIMED_OUT, that the request was cut off, most likely because its message never arrived whole.
 //!
 //! Messages are for the developer on the other side. They never hold what the database said: the log does.
 
@@ -75,7 +75,7 @@ impl From<ApiError> for Status {
             ApiError::Session(SessionError::Store(error))
             | ApiError::Recovery(RecoveryError::Store(error)) => store_status(&error),
             ApiError::Recovery(RecoveryError::NoneKnown) => {
-                status_with_reason(Code::FailedPrecondition, "NO_DATABASE_KNOWN", error.to_string())
+                status_with_reason(Code::FailedPrecondition, "DATABASE_NOT_KNOWN", error.to_string())
             }
             ApiError::Usage(error) => usage_status(&error),
             ApiError::Watch(error) => watch_status(error),
@@ -93,7 +93,7 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
             }
             ApiError::DeadlinePassed => {
-                status_with_reason(Code::DeadlineExceeded, "DEADLINE_PASSED", error.to_string())
+                status_with_reason(Code::DeadlineExceeded, "DEADLINE_EXPIRED", error.to_string())
             }
             ApiError::UnknownCaller => {
                 status_with_reason(Code::Unauthenticated, "UNKNOWN_CALLER", error.to_string())
@@ -101,13 +101,13 @@ impl From<ApiError> for Status {
             ApiError::RoleMissing { .. } => {
                 status_with_reason(Code::PermissionDenied, "ROLE_MISSING", error.to_string())
             }
-            ApiError::NoSuchRpc => status_with_reason(Code::Unimplemented, "NO_SUCH_RPC", error.to_string()),
+            ApiError::NoSuchRpc => status_with_reason(Code::Unimplemented, "UNKNOWN_RPC", error.to_string()),
             ApiError::DeadlineReached => {
-                status_with_reason(Code::DeadlineExceeded, "DEADLINE_REACHED", error.to_string())
+                status_with_reason(Code::DeadlineExceeded, "REQUEST_TIMED_OUT", error.to_string())
             }
             ApiError::Panicked => status_with_reason(
                 Code::Internal,
-                "DEFECT",
+                "INTERNAL",
                 "the request met a defect of tenant-auth; its log says where".to_owned(),
             ),
         }
@@ -119,7 +119,7 @@ fn malformed_status(error: &MalformedRequest) -> Status {
         // Without a time to retry: it will not be shorter then.
         MalformedRequest::TooLarge { .. } => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
         MalformedRequest::Encoding(_) => (Code::Unimplemented, "COMPRESSION_NOT_SUPPORTED"),
-        MalformedRequest::Interrupted => (Code::Cancelled, "REQUEST_BROKEN_OFF"),
+        MalformedRequest::Interrupted => (Code::Cancelled, "REQUEST_INCOMPLETE"),
         MalformedRequest::Method(_)
         | MalformedRequest::ContentType(_)
         | MalformedRequest::CompressedWithoutEncoding
@@ -141,9 +141,9 @@ fn malformed_status(error: &MalformedRequest) -> Status {
 fn watch_status(error: WatchError) -> Status {
     let (code, reason) = match error {
         WatchError::TooSlow(_) => (Code::ResourceExhausted, "WATCH_TOO_SLOW"),
-        WatchError::ShuttingDown => (Code::Unavailable, "REPLICA_GOING"),
+        WatchError::ShuttingDown => (Code::Unavailable, "REPLICA_DRAINING"),
         WatchError::FeedDisabled => {
-            return status_with_reason(Code::FailedPrecondition, "NO_FEED", error.to_string());
+            return status_with_reason(Code::FailedPrecondition, "CHANGE_FEED_DISABLED", error.to_string());
         }
     };
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
@@ -162,7 +162,7 @@ fn admin_status(error: &AdminError) -> Status {
             return violation_status("expires_at", "must be in the future");
         }
         AdminError::OverlapTooLong => return violation_status("overlap", "must be at most 90 days"),
-        AdminError::NoRandomness(_) => (Code::Internal, "NO_RANDOMNESS"),
+        AdminError::NoRandomness(_) => (Code::Internal, "ENTROPY_UNAVAILABLE"),
         AdminError::Store(error) => return store_status(error),
     };
     status_with_reason(code, reason, error.to_string())
@@ -174,7 +174,7 @@ fn usage_status(error: &UsageError) -> Status {
         UsageError::QueueFull => {
             (Code::ResourceExhausted, "USAGE_QUEUE_FULL".to_owned(), Some(OVERLOAD_RETRY_DELAY))
         }
-        UsageError::Stopping => (Code::Unavailable, "STOPPING".to_owned(), Some(OVERLOAD_RETRY_DELAY)),
+        UsageError::Stopping => (Code::Unavailable, "SHUTTING_DOWN".to_owned(), Some(OVERLOAD_RETRY_DELAY)),
         UsageError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT".to_owned(), None),
         UsageError::Refused(refusal) => (refusal_code(*refusal), refusal.as_str().to_ascii_uppercase(), None),
         UsageError::Store(error) => return store_status(error),

@@ -60,7 +60,7 @@ fn refused_request_has_reason_and_retry_delay() {
 
     let expired = status(ApiError::DeadlinePassed);
     assert_eq!(expired.code(), Code::DeadlineExceeded);
-    assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
+    assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_EXPIRED");
 }
 
 #[test]
