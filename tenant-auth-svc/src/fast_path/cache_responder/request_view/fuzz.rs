@@ -1,4 +1,4 @@
-//! Requests, read here and by prost.
+//! Fuzz tests: this parser and prost agree on every request that this parser accepts.
 
 use prost::Message as _;
 use tenant_auth_proto::v1;
@@ -10,7 +10,7 @@ use crate::{
     grpc::convert::{MAX_BATCH_KEYS, parse_key_query_batch},
 };
 
-/// A key, and scopes; and two of them, with what no version knows.
+/// Seeds: a key with scopes, a batch of two keys, and fields that no version has.
 const LANGUAGE: Language = Language {
     seeds: &[
         b"\x0a\x0bta_some_key\x12\x0borders:read\x12\x0corders:write",
@@ -44,7 +44,7 @@ fn fuzzed_query_equals_that_of_prost() {
 fn fuzzed_batch_equals_that_of_prost() {
     LANGUAGE.check(|message| {
         let Some(asked) = parse_batch(message).collect::<Option<Vec<_>>>() else { return };
-        // How many there may be is seen to by whoever reads them.
+        // The caller of `parse_batch` checks the number of entries.
         if !(1..=MAX_BATCH_KEYS).contains(&asked.len()) {
             return;
         }
