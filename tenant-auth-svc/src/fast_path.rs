@@ -134,7 +134,7 @@ impl<S, K> FastPathState<S, K> {
     fn is_sampled(&self, request: &mut Request<Incoming>) -> bool {
         let Some(tracing) = &self.tracing else { return false };
         match tracing.caller_sampled(request.headers()) {
-            Some(said) => said,
+            Some(is_sampled) => is_sampled,
             None => {
                 let drawn = tracing.draw_sample();
                 request.extensions_mut().insert(SamplingDecision(drawn));
@@ -223,7 +223,7 @@ fn cached_response<Out>(frame: Bytes, request: &HeaderMap) -> Response<FastPathB
     let mut response =
         Response::new(FastPathBody { source: BodySource::Cached { frame: Some(frame), is_over: false } });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC_CONTENT_TYPE));
-    // Only an id that the caller sent: an id that nobody knows cannot be searched for.
+    // Only an id that the caller sent: nobody could search for an id that the caller does not have.
     if let Some(id) = request.get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes())) {
         response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
     }

@@ -138,9 +138,9 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         &self,
         request: Request<v1::IssueKeyRequest>,
     ) -> Result<Response<v1::IssueKeyResponse>, Status> {
-        let order = parse_issue_key(request.get_ref())?;
+        let key_to_issue = parse_issue_key(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let issued = self.admin.issue_key(order, actor, deadline).await;
+        let issued = self.admin.issue_key(key_to_issue, actor, deadline).await;
         let IssuedKey { key, plaintext } = note_failure(&request.rpc_record(), issued)?;
         Ok(Response::new(v1::IssueKeyResponse {
             key: Some(api_key_message(key)),

@@ -44,9 +44,9 @@ impl<S: Store, K: KeySource, M: SessionCache> SessionService for SessionRpc<S, K
         &self,
         request: Request<v1::BindSessionRequest>,
     ) -> Result<Response<v1::BindSessionResponse>, Status> {
-        let (ask, record) = (request.guess_source(SESSION_TIMEOUT)?, request.rpc_record());
-        let order = parse_bind_session(request.into_inner())?;
-        let bound = note_failure(&record, self.0.bind(order, ask).await)?;
+        let (context, record) = (request.guess_source(SESSION_TIMEOUT)?, request.rpc_record());
+        let session = parse_bind_session(request.into_inner())?;
+        let bound = note_failure(&record, self.0.bind(session, context).await)?;
         let (verdict, subject) = match &bound {
             BindOutcome::Bound { .. } => (SessionVerdict::VALID, DenialSubject::default()),
             BindOutcome::Denied(verdict, key) => (*verdict, DenialSubject::for_key(key.as_deref())),

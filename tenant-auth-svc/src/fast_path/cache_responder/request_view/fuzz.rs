@@ -43,18 +43,18 @@ fn fuzzed_query_equals_that_of_prost() {
 #[test]
 fn fuzzed_batch_equals_that_of_prost() {
     LANGUAGE.check(|message| {
-        let Some(asked) = parse_batch(message).collect::<Option<Vec<_>>>() else { return };
+        let Some(views) = parse_batch(message).collect::<Option<Vec<_>>>() else { return };
         // The caller of `parse_batch` checks the number of entries.
-        if !(1..=MAX_BATCH_KEYS).contains(&asked.len()) {
+        if !(1..=MAX_BATCH_KEYS).contains(&views.len()) {
             return;
         }
         let request = v1::BatchValidateKeysRequest::decode(message).unwrap();
-        let Ok(questions) = parse_key_query_batch(request) else { panic!("{message:02x?}") };
-        let (questions, _) = questions.into_parts();
-        assert_eq!(asked.len(), questions.len());
-        for (asked, question) in asked.iter().zip(&questions) {
-            assert_eq!(KeyHash::of(asked.key), KeyHash::of(&question.key));
-            assert_eq!(asked.required_scopes, question.required_scopes);
+        let Ok(queries) = parse_key_query_batch(request) else { panic!("{message:02x?}") };
+        let (queries, _) = queries.into_parts();
+        assert_eq!(views.len(), queries.len());
+        for (view, query) in views.iter().zip(&queries) {
+            assert_eq!(KeyHash::of(view.key), KeyHash::of(&query.key));
+            assert_eq!(view.required_scopes, query.required_scopes);
         }
     });
 }
