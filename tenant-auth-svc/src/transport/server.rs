@@ -46,7 +46,7 @@ pub struct ServerConfig {
 #[derive(Debug)]
 pub struct Server {
     phase: watch::Sender<ServerPhase>,
-    wait_until_drained: mpsc::Receiver<Infallible>,
+    drained: mpsc::Receiver<Infallible>,
     acceptor: JoinHandle<()>,
     connections: Connections,
 }
@@ -147,7 +147,7 @@ impl Server {
                 _ = stop.wait_for(|now| *now >= ServerPhase::Draining) => {}
             }
         });
-        Ok(Self { phase, wait_until_drained: drained, acceptor, connections })
+        Ok(Self { phase, drained, acceptor, connections })
     }
 
     /// Stops accepting connections and sends GOAWAY on the open ones.
@@ -160,9 +160,9 @@ impl Server {
     }
 
     /// Waits until the last connection has ended. Call [`drain`](Self::drain) first.
-    pub async fn drained(&mut self) {
+    pub async fn wait_until_drained(&mut self) {
         // Nothing is ever sent: the channel closes when the last worker drops its sender.
-        while self.wait_until_drained.recv().await.is_some() {}
+        while self.drained.recv().await.is_some() {}
     }
 
     /// Returns the connections.

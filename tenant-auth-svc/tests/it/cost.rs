@@ -28,7 +28,7 @@ async fn cache_miss_is_one_database_request_and_no_new_connection() {
         assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     }
     let after = database.server().counters();
-    assert_eq!(self::lookup_count(&database) - lookups, MISSES, "one each");
+    assert_eq!(lookup_count(&database) - lookups, MISSES, "one each");
     assert_eq!(database.caller_requests() - asked, MISSES, "and nothing else");
     // On a busy machine, the next call may come before the connection of the one before it is back, and open a second one.
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");

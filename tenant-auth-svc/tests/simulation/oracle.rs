@@ -97,7 +97,7 @@ pub(crate) struct Oracle {
     keys: HashMap<String, History<Option<KeyRow>>>,
     tenants: HashMap<String, History<bool>>,
     /// The last time that anybody wrote to a key or a tenant, even the same as before.
-    record_touch: HashMap<String, EventOrder>,
+    touched: HashMap<String, EventOrder>,
     views: Vec<ReplicaKnowledge>,
     reads: ReadsState,
     /// Which replica reads from a copy, and when that caught up with the database.
@@ -113,7 +113,7 @@ impl Oracle {
             order: 0,
             keys: HashMap::new(),
             tenants: HashMap::new(),
-            record_touch: HashMap::new(),
+            touched: HashMap::new(),
             views,
             reads: ReadsState::Working,
             copy: at_a_copy.map(|replica| (replica, Vec::new())),
@@ -198,7 +198,7 @@ impl Oracle {
         log_is_empty: bool,
     ) {
         let order = self.visible_up_to(replica).map_or(order, |(shown, _)| shown.min(order));
-        let touched = &self.record_touch;
+        let touched = &self.touched;
         let view = &mut self.views[replica];
         // The first one finds what was read without anybody listening.
         if view.log_broken || view.first_polled.is_none() {
@@ -222,8 +222,8 @@ impl Oracle {
         self.views[replica].copy_is_stalled = true;
     }
 
-    pub(crate) fn touched(&mut self, order: EventOrder, subject: &str) {
-        self.record_touch.insert(subject.to_owned(), order);
+    pub(crate) fn record_touch(&mut self, order: EventOrder, subject: &str) {
+        self.touched.insert(subject.to_owned(), order);
     }
 
     /// A replica has changed something, or tried to.
@@ -234,7 +234,7 @@ impl Oracle {
         subject: &str,
         acknowledged: bool,
     ) {
-        self.touched(order, subject);
+        self.record_touch(order, subject);
         // What may not even have happened, a copy does not have to show.
         if acknowledged || self.visible_up_to(replica).is_none() {
             let view = &mut self.views[replica];
@@ -257,7 +257,7 @@ impl Oracle {
         digest: &str,
         acknowledged: bool,
     ) {
-        self.touched(order, digest);
+        self.record_touch(order, digest);
         if acknowledged || self.visible_up_to(replica).is_none() {
             self.views[replica].imported.insert(digest.to_owned(), order);
             self.views[replica].last_own_change = order;
@@ -266,7 +266,7 @@ impl Oracle {
 
     /// A replica has issued a key.
     pub(crate) fn record_issue(&mut self, replica: usize, order: EventOrder, digest: &str) {
-        self.touched(order, digest);
+        self.record_touch(order, digest);
         self.views[replica].last_own_change = order;
     }
 

@@ -45,7 +45,7 @@ const MAX_KINDS: usize = 512;
 pub(super) struct LogSampler {
     burst: NonZeroU32,
     clock: SharedClock,
-    lock_kinds: Mutex<HashMap<LineKind, LineKindState>>,
+    kinds: Mutex<HashMap<LineKind, LineKindState>>,
 }
 
 /// Identifies lines that differ only in their request.
@@ -70,7 +70,7 @@ struct LineKindState {
 impl LogSampler {
     /// Creates a sampler that writes this many lines of a kind at the start of an interval.
     pub(super) fn new(burst: NonZeroU32, clock: SharedClock) -> Self {
-        Self { burst, clock, lock_kinds: Mutex::default() }
+        Self { burst, clock, kinds: Mutex::default() }
     }
 
     /// Returns whether lines of this event may be suppressed. Lines that replace audit log entries never are,
@@ -92,7 +92,7 @@ impl LogSampler {
             }
         }
         let now = self.clock.monotonic();
-        let mut kinds = self.kinds();
+        let mut kinds = self.lock_kinds();
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
             kind.fields.clear();
         }
@@ -119,7 +119,7 @@ impl LogSampler {
     pub(super) fn take_due_counts(&self, all: bool) -> Vec<LogLine> {
         let now = self.clock.monotonic();
         let mut due = Vec::new();
-        self.kinds().retain(|kind, seen| {
+        self.lock_kinds().retain(|kind, seen| {
             if !all && now.saturating_sub(seen.interval_start) < SAMPLING_INTERVAL {
                 return true;
             }
@@ -131,9 +131,9 @@ impl LogSampler {
         due
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<LineKind, LineKindState>> {
+    fn lock_kinds(&self) -> MutexGuard<'_, HashMap<LineKind, LineKindState>> {
         // A panic cannot leave the state inconsistent: every change is a single step.
-        self.lock_kinds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

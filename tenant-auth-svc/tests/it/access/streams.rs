@@ -43,7 +43,7 @@ fn assert_ended<T: std::fmt::Debug>(next: Result<Option<T>, Status>, code: Code,
 /// An open `StreamValidateKeys`.
 struct ValidationStream {
     requests: mpsc::Sender<v1::StreamValidateKeysRequest>,
-    assert_answers: Streaming<v1::StreamValidateKeysResponse>,
+    answers: Streaming<v1::StreamValidateKeysResponse>,
 }
 
 impl ValidationStream {
@@ -52,17 +52,17 @@ impl ValidationStream {
         let request = with_token(token, ReceiverStream::new(asked));
         let mut client = ValidationServiceClient::new(service.channel.clone());
         let answers = client.stream_validate_keys(request).await.unwrap().into_inner();
-        Self { requests: questions, assert_answers: answers }
+        Self { requests: questions, answers }
     }
 
     /// Asks about a key that cannot be one, which needs nobody else to be answered.
     async fn send(&mut self) -> Result<Option<v1::StreamValidateKeysResponse>, Status> {
         // Refused when the stream has ended, which the answer tells.
         let _ = self.requests.send(stream_request(1, "!")).await;
-        next_message(&mut self.assert_answers).await
+        next_message(&mut self.answers).await
     }
 
-    async fn answers(&mut self) {
+    async fn assert_answers(&mut self) {
         let answer = self.send().await.unwrap().unwrap();
         assert!(matches!(answer.result, Some(Outcome::Response(_))), "{answer:?}");
     }
@@ -95,7 +95,7 @@ async fn removed_caller_loses_its_streams_and_others_continue() {
     let service = TestService::start_with(settings, SystemClock::shared()).await;
     let (mut idle, mut busy) =
         (ValidationStream::open(&service, "a").await, ValidationStream::open(&service, "a").await);
-    busy.answers().await;
+    busy.assert_answers().await;
     let mut watching = watch(&service, "a").await;
     let (mut other, mut other_watching) =
         (ValidationStream::open(&service, "m").await, watch(&service, "m").await);
@@ -105,11 +105,11 @@ async fn removed_caller_loses_its_streams_and_others_continue() {
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut idle.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(next_message(&mut idle.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
     assert_ended(busy.send().await, Code::Unauthenticated, "UNKNOWN_CALLER");
     let ended = until_end(&mut watching).await;
     assert_eq!((ended.code(), &*error_reason(&ended)), (Code::Unauthenticated, "UNKNOWN_CALLER"));
-    other.answers().await;
+    other.assert_answers().await;
     next_message(&mut other_watching).await.unwrap().unwrap();
     // Anyone may watch the health, removed or not: it ends with the service, which waits for the other streams.
     drop((other, other_watching));
@@ -127,11 +127,11 @@ async fn stream_ends_when_role_or_token_is_removed() {
     file.write(&[("api", Role::Validator, &["new"])]);
     service.running.reloader()();
     assert_ended(old.send().await, Code::Unauthenticated, "UNKNOWN_CALLER");
-    new.answers().await;
+    new.assert_answers().await;
 
     file.write(&[("api", Role::Meter, &["new"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut new.assert_answers).await, Code::PermissionDenied, "ROLE_MISSING");
+    assert_ended(next_message(&mut new.answers).await, Code::PermissionDenied, "ROLE_MISSING");
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn pending_stream_request_of_removed_caller_is_not_answered() {
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut asking.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(next_message(&mut asking.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn invalid_callers_file_ends_no_stream() {
     let mut asking = ValidationStream::open(&service, "a").await;
     std::fs::write(file.path(), "[[caller]]").unwrap();
     service.running.reloader()();
-    asking.answers().await;
+    asking.assert_answers().await;
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Oracle {
     /// Whether an answer of a copy that stands still says how old it is. Of what has changed since, the replica may know more.
     fn is_old_enough(&self, replica: usize, digest: &str, now: SimulatedTime, told: ObservedAnswer) -> bool {
         let Some((shown, stopped)) = self.visible_up_to(replica) else { return true };
-        let is_newer = |subject: &str| self.record_touch.get(subject).is_some_and(|at| *at > shown);
+        let is_newer = |subject: &str| self.touched.get(subject).is_some_and(|at| *at > shown);
         let may_be_newer = is_newer(digest) || self.key(digest).is_none_or(|key| is_newer(&key.tenant));
         told.source != Source::Stale
             || may_be_newer
@@ -199,7 +199,7 @@ impl Oracle {
         let view = &self.views[replica];
         let Some((read, at)) = view.read.get(digest) else { return false };
         let Some(key) = self.key(digest) else { return false };
-        let touched = |subject: &str| self.record_touch.get(subject).copied().unwrap_or_default();
+        let touched = |subject: &str| self.touched.get(subject).copied().unwrap_or_default();
         let changed = touched(digest).max(touched(&key.tenant)).max(self.keys[digest].since());
         let slack =
             if self.visible_up_to(replica).is_some() { MAX_UNNOTICED_STALL * 2 } else { Duration::ZERO };
