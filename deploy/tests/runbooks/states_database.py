@@ -85,7 +85,7 @@ def misbehaving(world):
     known(world)
     world.databases[0].do("fault all html")
     world.validating(stranger, pause=0.3)
-    replica.says("reads failing (garbled)")
+    replica.says("reads failing (invalid_response)")
     replica.logged("database call failed")
 
 

@@ -240,7 +240,7 @@ async fn unimplemented_rpc_is_reported_only_to_known_callers() {
         assert_unauthenticated(call_path(&service.channel, path, None).await);
         let admin = format!("Bearer {}", token_of(Role::Admin));
         let status = call_path(&service.channel, path, Some(&admin)).await.unwrap_err();
-        assert_eq!((status.code(), &*error_reason(&status)), (Code::Unimplemented, "NO_SUCH_RPC"));
+        assert_eq!((status.code(), &*error_reason(&status)), (Code::Unimplemented, "UNKNOWN_RPC"));
     }
 }
 

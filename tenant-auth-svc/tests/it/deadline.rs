@@ -71,7 +71,7 @@ fn assert_timed_out(status: &Status) {
 
 fn assert_expired(status: &Status) {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    assert_eq!(status.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "DEADLINE_EXPIRED");
 }
 
 fn item_status(error: tonic_types::Status) -> Status {
@@ -210,7 +210,7 @@ async fn endless_message_is_cut_off_and_releases_permit() {
     let request = request_with_timeout("300m", futures::stream::pending());
     let cut_off = client.client_streaming(request, path, codec).await.unwrap_err();
     assert_eq!(cut_off.code(), Code::DeadlineExceeded, "{cut_off:?}");
-    assert_eq!(cut_off.get_error_details().error_info().unwrap().reason, "DEADLINE_REACHED");
+    assert_eq!(cut_off.get_error_details().error_info().unwrap().reason, "REQUEST_TIMED_OUT");
     // The one place there is.
     assert_eq!(service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
 }

@@ -140,7 +140,7 @@ async fn invalid_x509_certificate_is_refused_with_its_position() {
     dated.reload_with(&CertificatePair { certificate: server.certificate.clone() + garbage, ..server });
     assert_eq!(dated.reported_dates("server").await, before);
     assert!(dated.status_line("files").await.contains("reload refused for certificates"));
-    assert!(TestLog::shared().text().contains("certificate 2 in it is no X.509"));
+    assert!(TestLog::shared().text().contains("certificate 2 of the file is not X.509"));
 }
 
 #[tokio::test]

@@ -162,7 +162,10 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
                 let unknown = service.validate(&unknown_key()).await;
                 assert_eq!(outcome(&unknown), "Unavailable", "{doubt:?}");
                 let reason = unknown.unwrap_err().get_error_details().error_info().unwrap().reason.clone();
-                assert!(["DATABASE_UNTRUSTED", "DATABASE_MISPLACED"].contains(&reason.as_str()), "{reason}");
+                assert!(
+                    ["DATABASE_UNTRUSTED", "DATABASE_SCHEMA_MISSING"].contains(&reason.as_str()),
+                    "{reason}"
+                );
                 let known = service.validate(&good).await.unwrap();
                 assert_eq!(
                     (known.verdict(), known.provenance.unwrap().source()),

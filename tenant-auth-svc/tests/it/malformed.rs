@@ -101,12 +101,12 @@ async fn undecodable_message_is_invalid_argument_on_every_rpc() {
         let refused = |body, words| {
             assert_refused(&service, RawCall::grpc_call(path, body), Code::InvalidArgument, words)
         };
-        refused(GARBAGE, "cannot be read").await;
-        refused(b"\0\0\0\0\x05\x0a\x02", "ended after 2 of the 5 bytes").await;
-        refused(b"\0\0\0", "ended after 3 of the 5 bytes before").await;
+        refused(GARBAGE, "cannot be decoded").await;
+        refused(b"\0\0\0\0\x05\x0a\x02", "ended after 2 of 5 bytes").await;
+        refused(b"\0\0\0", "message header: the request ended after 3 of 5 bytes").await;
         refused(b"\x01\0\0\0\x02\x0a\0", "no grpc-encoding").await;
-        refused(b"\x07\0\0\0\0", "the flag 7").await;
-        refused(br#"{"key": "x"}"#, "the flag 123").await;
+        refused(b"\x07\0\0\0\0", "compression flag 7").await;
+        refused(br#"{"key": "x"}"#, "compression flag 123").await;
         if !is_stream(path) {
             refused(b"", "no message").await;
             refused(b"\0\0\0\0\0\0\0\0\0\0", "more than one message").await;
@@ -146,7 +146,7 @@ async fn non_grpc_request_gets_http_error_status() {
             assert!(answered.body.starts_with(b"the content type must be application/grpc"), "{answered:?}");
         }
         let get = RawCall { method: Method::GET, headers: &[], ..RawCall::grpc_call(path, b"") };
-        let answered = assert_refused(&service, get, Code::InvalidArgument, "this one is GET").await;
+        let answered = assert_refused(&service, get, Code::InvalidArgument, "method GET").await;
         assert_eq!((answered.http, answered.head["allow"].as_bytes()), (405, &b"POST"[..]), "{path}");
         let headers = &[("content-type", "application/grpc"), ("grpc-encoding", "br")];
         let raw = RawCall { headers, ..RawCall::grpc_call(path, b"\x01\0\0\0\x02\x0a\0") };
@@ -157,7 +157,7 @@ async fn non_grpc_request_gets_http_error_status() {
         );
     }
     let none = RawCall { headers: &[], ..RawCall::grpc_call(VALIDATE, message) };
-    assert_eq!(assert_refused(&service, none, Code::InvalidArgument, "there is none").await.http, 415);
+    assert_eq!(assert_refused(&service, none, Code::InvalidArgument, "is missing").await.http, 415);
 }
 
 #[tokio::test]

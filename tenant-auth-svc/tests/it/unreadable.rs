@@ -60,7 +60,7 @@ async fn unreadable_key_fails_alone_in_batch_and_is_logged_once() {
     scrape.assert_value("tenant_auth_database_up{operation=\"read\"}", 1.0);
     for untouched in [
         r#"tenant_auth_database_breaker_open{circuit="lookups"}"#,
-        r#"tenant_auth_database_failures_total{operation="read",kind="garbled"}"#,
+        r#"tenant_auth_database_failures_total{operation="read",kind="invalid_response"}"#,
     ] {
         assert_eq!(scrape.value(untouched), 0.0, "{untouched}");
     }

@@ -190,7 +190,7 @@ async fn watch_reports_log_discontinuity_and_replica_shutdown() {
         }
     };
     assert_eq!(end.code(), Code::Unavailable, "{end:?}");
-    assert_eq!(end.get_error_details().error_info().unwrap().reason, "REPLICA_GOING");
+    assert_eq!(end.get_error_details().error_info().unwrap().reason, "REPLICA_DRAINING");
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn watch_is_refused_with_reason_without_feed() {
     let mut client = WatchServiceClient::new(service.channel.clone());
     let refused = client.watch(v1::WatchRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "NO_FEED");
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "CHANGE_FEED_DISABLED");
     let wrong = client.watch(v1::WatchRequest { resume_after_revision: -1 }).await.unwrap_err();
     assert_eq!(wrong.code(), Code::InvalidArgument);
 }

@@ -21,7 +21,7 @@ use super::{
 
 /// Failures that pass by themselves, and that a busy machine may cause.
 const TRANSIENT_FAILURES: [&str; 4] =
-    ["DATABASE_UNREACHABLE", "DATABASE_TIMED_OUT", "DATABASE_BUSY", "DATABASE_GARBLED"];
+    ["DATABASE_UNREACHABLE", "DATABASE_TIMED_OUT", "DATABASE_BUSY", "DATABASE_INVALID_RESPONSE"];
 
 /// What was sent, and what was acknowledged.
 #[derive(Debug, Default)]

@@ -89,7 +89,7 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
         (
             vec![cert, ("TENANT_AUTH_TLS_KEY_FILE", &*other_key)],
             "TENANT_AUTH_TLS_CERT_FILE",
-            "cannot be used with the key",
+            "does not work with the key",
         ),
         (
             vec![cert, ("TENANT_AUTH_TLS_KEY_FILE", nowhere)],
