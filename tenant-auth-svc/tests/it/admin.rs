@@ -1,4 +1,4 @@
-//! An operator's day, over the wire, on every database.
+//! A typical sequence of operator calls over the wire, on every kind of database.
 
 use prost_types::Duration;
 use tenant_auth_proto::v1::{self, Verdict, import_key_result::Result as Imported};
@@ -61,7 +61,7 @@ async fn key_is_issued_rotated_and_revoked() {
         assert_eq!(refused.code(), Code::FailedPrecondition);
         assert!(refused.message().contains("was rotated before"), "{refused:?}");
 
-        // Without an overlap the old key ends at once.
+        // Without an overlap, the old key expires at once.
         let last = admin.rotate_key(rotate(&new_key.key_id, Some(0))).await.unwrap().into_inner();
         assert_eq!(service.validate(&new).await.unwrap().verdict(), Verdict::Expired);
         assert_eq!(service.validate(&last.plaintext).await.unwrap().verdict(), Verdict::Valid);

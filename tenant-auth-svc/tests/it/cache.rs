@@ -1,4 +1,4 @@
-//! Memory: what is asked again and when, and who waits for whom.
+//! The cache: when entries are reloaded, and which requests wait for a load of another request.
 
 use std::{
     pin::pin,
@@ -24,7 +24,7 @@ use tenant_auth_testkit::Fault;
 
 use crate::harness::{LOOKUP, NOW, TestDatabase, TestService, unknown_key};
 
-/// So much time for the hop that a database that hangs is what the test says it is.
+/// Settings with database timeouts so long that a hanging database is not mistaken for another fault.
 pub(crate) fn settings_with_long_timeouts(database: &TestDatabase) -> Settings {
     database
         .settings()
@@ -62,7 +62,7 @@ async fn key_is_reloaded_only_after_its_fresh_time() {
     assert_eq!(Duration::try_from(provenance.age.unwrap()).unwrap(), Duration::from_millis(3_999));
     assert_eq!(database.caller_requests(), requests);
 
-    // Reading did not prolong anything.
+    // Reading the entry did not extend its lifetime.
     clock.advance(Duration::from_millis(2_002));
     assert_eq!(answer_source(&service.validate(&key).await.unwrap()), Source::Database);
     assert_eq!(database.caller_requests(), requests + 1);
@@ -146,7 +146,8 @@ async fn cancelled_caller_does_not_cancel_shared_load() {
     assert_eq!(database.caller_requests() - before, 1, "one load served them all");
 }
 
-/// A read that began before a revocation must not be remembered after it, nor answer those who ask after it.
+/// A load that started before a revocation must not be cached after it, and must not answer requests that
+/// arrive after it.
 #[tokio::test]
 async fn load_overlapping_revocation_is_not_cached() {
     let overlap = PendingLoad::start().await;
@@ -172,7 +173,7 @@ async fn load_overlapping_revocation_is_not_cached() {
     }
 }
 
-/// The same for a change that only the database knows the outcome of: whoever asks after it asks again.
+/// The same rule for a change whose outcome only the database knows: later requests load again.
 #[tokio::test]
 async fn load_overlapping_other_change_is_repeated_for_later_requests() {
     let overlap = PendingLoad::start().await;
@@ -194,13 +195,13 @@ async fn load_overlapping_other_change_is_repeated_for_later_requests() {
     assert_eq!((later.verdict(), answer_source(&later)), (Verdict::InsufficientScope, Source::Fresh));
 }
 
-/// A database whose answer lags behind what the change log has told already must not bring the old row back.
+/// A database response that is older than the change log already applied must not restore the old row.
 #[tokio::test]
 async fn read_older_than_change_feed_is_not_cached() {
     let overlap = PendingLoad::start().await;
     let server = overlap.database.server();
     server.faults().clear();
-    // Heard of at a position that no read of this database reaches yet.
+    // The change is applied at a position that no read of this database has reached yet.
     server.execute("UPDATE api_keys SET revoked_at = 1").unwrap();
     server.execute("UPDATE changes SET seq = seq + 1000 WHERE seq = (SELECT max(seq) FROM changes)").unwrap();
     overlap.service.poll_feed().await;
@@ -214,7 +215,7 @@ async fn read_older_than_change_feed_is_not_cached() {
     }
 }
 
-/// A key whose old row has been read while the answer is still under way.
+/// A load that has read a key's old row and whose response is still pending.
 struct PendingLoad {
     database: TestDatabase,
     service: TestService,
@@ -257,7 +258,7 @@ impl PendingLoad {
         asking.await.unwrap()
     }
 
-    /// Requests so far.
+    /// Returns the number of requests so far.
     fn requests(&self) -> u64 {
         self.database.caller_requests() - self.request_count
     }

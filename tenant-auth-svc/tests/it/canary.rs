@@ -1,4 +1,4 @@
-//! A planted key must not show up in any log, at any level, in any format, nor in any error.
+//! A planted key must not appear in any log, at any level or format, nor in any error.
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
@@ -9,7 +9,7 @@ use crate::{
     harness::{TOKEN, TestDatabase, TestService, unknown_key},
 };
 
-/// It hears all the other tests as well, which can only help.
+/// The test log also captures the output of all other tests, which only adds coverage.
 #[tokio::test]
 async fn planted_key_appears_in_no_log_or_error() {
     let captured = TestLog::shared();

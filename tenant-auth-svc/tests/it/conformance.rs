@@ -1,4 +1,4 @@
-//! One suite over every engine and every decorator of the database hop.
+//! One test suite for every engine and every decorator of the database client.
 
 mod fixtures;
 mod last_used;
@@ -95,7 +95,8 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
     let clock: SharedClock = SystemClock::shared();
     migrate::migrate(&engine, &clock).await.unwrap();
     let mut configured = vec![Peppers::default()];
-    // Keys under a pepper would keep services of other tests, which have none, from starting on the same database.
+    // Keys under a pepper would prevent services of other tests, which have no pepper, from starting on the
+    // same database.
     if !database.is_shared() {
         configured.push(Peppers::parse(PEPPERS).unwrap());
     }
@@ -112,7 +113,8 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
         one_key::check_key_queries(&store).await;
         usage::check_usage(&store).await;
     }
-    // Last, and nothing of it is left alive: stores without these peppers could not tell what is there.
+    // This check runs last and leaves no live key behind: stores without these peppers could not look the
+    // keys up.
     if !database.is_shared() {
         peppers::check_rotation(&engine).await;
         let end = Statement::new("UPDATE api_keys SET revoked_at = 1 WHERE pepper_id IS NOT NULL");
@@ -124,7 +126,7 @@ async fn check_tenants(store: &impl Store) {
     let new = new_tenant();
     let created = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
     assert_eq!((&created.name, created.status, created.created_at), (&new.name, TenantStatus::Active, NOW));
-    // A second run after a lost answer: the same result, and one audit entry.
+    // A second run after a lost response gives the same result and one audit entry.
     let again = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
     assert_eq!(again, created);
     assert_eq!(store.get_tenant(call(Lane::Admin), &new.id).await.unwrap(), Some(created));
@@ -169,7 +171,7 @@ async fn check_keys(store: &impl Store) {
     let (stored, written) = inserted.outcome.unwrap();
     assert_eq!((&stored.id, &stored.scopes, stored.created_at), (&key.id, &key.scopes, NOW));
 
-    // In order, absences in their places, one key twice.
+    // The results are in order, missing keys keep their index, and one key occurs twice.
     let found =
         store.lookup_keys(call(Lane::Unknown), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
     assert!(found.revision > before.revision, "a stored key must show in the change log");
@@ -213,7 +215,7 @@ async fn check_rotation(store: &impl Store) {
     };
     let rotation = rotate(&old.id);
     let mut old_ends_at = None;
-    // Twice, as after a lost answer.
+    // Runs twice, as after a lost response.
     for _ in 0..2 {
         match store.rotate_key(call(Lane::Admin), &rotation, &change()).await.unwrap().outcome {
             RotationOutcome::Done { new, old: ended, record } => {
@@ -262,7 +264,7 @@ async fn check_import(store: &impl Store) {
         ImportOutcome::HeldByAnotherTenant,
         ImportOutcome::NoSuchTenant(nowhere),
     ];
-    // Twice, as after a lost answer: with the ids of the first run, the outcome is that of the first run.
+    // Runs twice, as after a lost response: with the ids of the first run, the outcome is the same.
     for _ in 0..2 {
         let outcomes = store.import_keys(call(Lane::Admin), &batch, &change()).await.unwrap().outcome;
         assert_eq!(outcomes, expected);

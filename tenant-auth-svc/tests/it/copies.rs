@@ -1,4 +1,4 @@
-//! A service that reads from a copy of the database, which lags behind or stands still.
+//! A service that reads from a read replica of the database which lags or is stalled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tenant_auth_testkit::{Fault, HranaServer};
 
 use crate::harness::{NOW, TOKEN, TestDatabase, TestService, http_request, outcome, unknown_key};
 
-/// Two replicas: one at the primary, one at a copy of it.
+/// Two service replicas: one reads from the primary, one from a read replica of it.
 struct PrimaryAndCopy {
     primary: TestDatabase,
     copy: HranaServer,
@@ -52,7 +52,8 @@ impl PrimaryAndCopy {
         self.at_copy.poll_feed().await;
     }
 
-    /// A second passes; whoever finds it due gives a sign of life, and both read the log.
+    /// Advances the clocks by one second. A replica whose heartbeat is due writes it, and both poll the
+    /// change log.
     async fn advance_one_second(&self) {
         self.clock.advance(Duration::from_secs(1));
         for service in [&self.at_primary, &self.at_copy] {
@@ -71,16 +72,16 @@ impl PrimaryAndCopy {
 async fn own_changes_stay_visible_behind_lagging_copy() {
     let region = PrimaryAndCopy::start().await;
     let there = &region.at_copy;
-    // Issued: it is known at once, though the copy lacks it.
+    // An issued key is known at once, although the read replica does not have it yet.
     let (key, key_id) = there.issue_key(&region.tenant, &["a"]).await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
-    // Rotated: so is its successor.
+    // So is the successor of a rotated key.
     let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
     let rotated = there.admin().rotate_key(rotate).await.unwrap().into_inner();
     assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_VALID");
-    // What was changed, and how the copy does not show yet, is not said to be as it was.
+    // The changed key is not reported with its old state while the read replica does not show the change.
     assert_eq!(outcome(&there.validate(&key).await), "Unavailable");
-    // Revoked.
+    // A revoked key.
     there.revoke_key(&rotated.key.unwrap().key_id).await;
     for seconds in [0, 1, 7, 100] {
         region.clock.advance(Duration::from_secs(seconds));
@@ -90,7 +91,7 @@ async fn own_changes_stay_visible_behind_lagging_copy() {
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID", "during the overlap");
     assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_REVOKED");
 
-    // A tenant's suspension, and its end.
+    // A tenant is suspended and activated again.
     let tenant_id = region.tenant.clone();
     let suspend = v1::SuspendTenantRequest { tenant_id: tenant_id.clone(), reason: "unpaid".to_owned() };
     there.admin().suspend_tenant(suspend).await.unwrap();
@@ -143,7 +144,7 @@ async fn stalled_copy_is_detected_as_outage() {
     assert_eq!(standstill().await, 0.0, "it moves");
     assert_eq!(grace_ends().await, 14_400.0, "nothing needs it");
 
-    // From here on it stands still, and its primary goes on.
+    // From here on the read replica is stalled, while its primary continues.
     region.at_primary.revoke_key(&known_id).await;
     let mut honoured = 0;
     for second in 0..20 {
@@ -180,7 +181,7 @@ async fn stalled_copy_is_detected_as_outage() {
     assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
-/// The way from the copy to its primary is broken, so that neither changes nor questions get there.
+/// The link from the read replica to its primary is broken, so neither changes nor queries reach the primary.
 #[tokio::test]
 async fn copy_cut_off_from_primary_counts_as_outage() {
     let region = PrimaryAndCopy::start().await;
@@ -206,7 +207,7 @@ async fn copy_cut_off_from_primary_counts_as_outage() {
     assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
-/// Its primary takes no changes, so nobody can give a sign of life; but it says what it has.
+/// The primary accepts no writes, so no heartbeat can be written, but it still answers reads.
 #[tokio::test]
 async fn read_only_primary_does_not_make_copy_stalled() {
     for fault in [Fault::blocked(), Fault::Hang] {
@@ -218,7 +219,7 @@ async fn read_only_primary_does_not_make_copy_stalled() {
         }
         for second in 0..6 {
             region.clock.advance(Duration::from_secs(1));
-            // One of them is enough where each of them takes its time to fail.
+            // One of them is enough, because each takes a while to fail.
             if second < 1 {
                 let _ = region.at_copy.running.beat_if_due().await;
             }
@@ -232,7 +233,8 @@ async fn read_only_primary_does_not_make_copy_stalled() {
     }
 }
 
-/// What was done at the primary shows in the copy later. Whoever did it waits for that, and does not end because it is not there yet.
+/// The read replica shows a write of the primary later. The writer waits for that, and does not fail because
+/// the write is not visible yet.
 #[tokio::test]
 async fn migration_waits_until_lagging_copy_shows_schema() {
     let primary = TestDatabase::test_server().await;
@@ -244,7 +246,7 @@ async fn migration_waits_until_lagging_copy_shows_schema() {
     while versions().unwrap()[0][0]["value"] != "1" {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // It shows each part of it some time after it was made.
+    // The read replica shows each part of the schema some time after it was created.
     let catching_up = async {
         loop {
             copy.catch_up().await.unwrap();
@@ -258,7 +260,7 @@ async fn migration_waits_until_lagging_copy_shows_schema() {
     }
 }
 
-/// One sign of life a second, however many replicas there are, and one row written for each.
+/// There is one heartbeat per second, however many replicas run, and each writes one row.
 #[tokio::test]
 async fn heartbeat_writes_one_row_per_second_for_all_replicas() {
     let region = PrimaryAndCopy::start().await;
@@ -273,7 +275,8 @@ async fn heartbeat_writes_one_row_per_second_for_all_replicas() {
     assert!((1..=10).contains(&beats), "{beats}");
 }
 
-/// A database whose clock was set back gives heartbeats all the same: without them nobody could tell that a copy stands still.
+/// A database whose clock was set back still produces heartbeats. Without them, a stalled read replica could
+/// not be detected.
 #[tokio::test]
 async fn stalled_copy_is_detected_after_database_clock_set_back() {
     let region = PrimaryAndCopy::start().await;
@@ -286,7 +289,7 @@ async fn stalled_copy_is_detected_after_database_clock_set_back() {
     assert!(region.at_copy.running.feed().poll().await.is_err(), "it stands still");
 }
 
-/// Each key that the copy does not show yet is waited for; the keys of a batch are waited for together.
+/// A lookup waits for each key that the read replica does not show yet; the keys of a batch wait together.
 #[tokio::test]
 async fn batch_waits_for_lagging_copy_no_longer_than_single_key() {
     let region = PrimaryAndCopy::start().await;
@@ -302,12 +305,14 @@ async fn batch_waits_for_lagging_copy_no_longer_than_single_key() {
     let before = region.copy.requests_with("AS digests");
     let request = v1::BatchValidateKeysRequest { requests };
     region.at_copy.validation().batch_validate_keys(request).await.unwrap();
-    // Every 50 ms for half a second, the first one alone and the others together; each in turn asks 96 times.
+    // Every 50 ms for half a second, the first key alone and the others together. One after the other, this
+    // would be 96 queries.
     let asked = region.copy.requests_with("AS digests") - before;
     assert!((2..=60).contains(&asked), "{asked}");
 }
 
-/// The copy tells, late, of a change that came before the replica's own: it says nothing about what came after it.
+/// The read replica delivers, late, a change that is older than the replica's own. It says nothing about
+/// changes after it.
 #[tokio::test]
 async fn own_revocation_survives_older_change_event_of_lagging_copy() {
     let region = PrimaryAndCopy::start().await;
@@ -325,7 +330,7 @@ async fn own_revocation_survives_older_change_event_of_lagging_copy() {
     assert_eq!(outcome(&region.at_copy.validate(&key).await), "VERDICT_REVOKED");
     assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
 
-    // Nor does a further attempt that fails.
+    // A further attempt that fails does not change that either.
     region.copy.faults().set_writes(Fault::blocked());
     assert!(region.at_copy.admin().suspend_tenant(suspend).await.is_err());
     assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");

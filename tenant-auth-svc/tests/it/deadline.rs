@@ -1,5 +1,5 @@
-//! The caller's deadline, from the wire to the database. The clients here have no timer of their own: only the service
-//! can end what they wait for.
+//! The caller's deadline, from the wire to the database. The clients here have no timer: only the service can
+//! end their requests.
 
 use http::uri::PathAndQuery;
 use hyper_util::{
@@ -25,7 +25,8 @@ use crate::{
     stream::stream_request,
 };
 
-/// tonic's own channel would read the header that these tests set by hand, and set a timer by it.
+/// Used instead of tonic's channel, which would read the header that these tests set by hand and start its
+/// own timer.
 type UntimedClient = Client<HttpConnector, Body>;
 
 fn untimed_client() -> UntimedClient {
@@ -52,7 +53,7 @@ fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
 }
 
-/// A service in front of a database that hangs, and a key that only the database knows.
+/// A service with a database that hangs, and a key that is not cached.
 async fn service_with_hanging_database() -> (TestDatabase, TestService, String) {
     let database = TestDatabase::test_server().await;
     let service =
@@ -136,13 +137,13 @@ async fn stream_deadline_applies_to_each_message() {
     assert_timed_out(&ask(1, &key).await);
     assert_eq!(database.server().counters().open_requests, 1, "it was the caller who stopped waiting");
 
-    // It has passed by now: what comes is not begun.
+    // The deadline has passed by now, so a new request is not started.
     let requests = database.caller_requests();
     assert_expired(&ask(2, &unknown_key()).await);
     assert_eq!(database.caller_requests(), requests);
 }
 
-/// What is given up half-way is what a database's lock for writing cannot bear.
+/// A statement that is abandoned half-way can block the database's write lock.
 #[tokio::test]
 async fn sent_change_outlives_caller_and_unsent_change_is_dropped() {
     let (database, service, _) = service_with_hanging_database().await;
@@ -196,7 +197,7 @@ async fn malformed_deadline_header_is_ignored() {
     }
 }
 
-/// Nothing but its deadline ends it: neither the caller, nor the message, nor a database.
+/// Only its deadline ends the call: not the caller, the message or the database.
 #[tokio::test]
 async fn endless_message_is_cut_off_and_releases_permit() {
     let database = TestDatabase::embedded();
@@ -211,6 +212,6 @@ async fn endless_message_is_cut_off_and_releases_permit() {
     let cut_off = client.client_streaming(request, path, codec).await.unwrap_err();
     assert_eq!(cut_off.code(), Code::DeadlineExceeded, "{cut_off:?}");
     assert_eq!(cut_off.get_error_details().error_info().unwrap().reason, "DEADLINE_REACHED");
-    // The one place there is.
+    // The only permit.
     assert_eq!(service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
 }

@@ -1,4 +1,4 @@
-//! A denial can be traced: which key of which tenant it was, in which request, if the log is asked for it.
+//! A denial can be traced to its key, tenant and request, if the log is configured for it.
 
 use serde_json::Value;
 use tenant_auth_proto::v1::{
@@ -12,7 +12,7 @@ use crate::{harness::unknown_key, logged::RunningProgram};
 
 const DENIAL_LOG_FILTER: &str = "info,tenant_auth::denied=debug";
 
-/// A request with an id of its own.
+/// Builds a request with a request id.
 fn request_with_id<T>(message: T, id: &str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-request-id", id.parse().unwrap());
@@ -23,7 +23,7 @@ fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
 }
 
-/// A tenant, and two of its keys: text and id.
+/// Creates a tenant with two keys. Returns the text and id of each key.
 async fn tenant_with_two_keys(channel: &Channel) -> (String, [(String, String); 2]) {
     let mut admin = AdminServiceClient::new(channel.clone());
     let request =
@@ -48,7 +48,7 @@ async fn revoke(channel: &Channel, key_id: &str) {
     AdminServiceClient::new(channel.clone()).revoke_key(request).await.unwrap();
 }
 
-/// The lines about denials.
+/// Returns the log lines about denials.
 fn denial_lines(lines: &[String]) -> Vec<Value> {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["target"] == "tenant_auth::denied").collect()
@@ -77,7 +77,7 @@ async fn denial_log_names_key_tenant_and_request() {
     }
     revoke(&channel, &bad.1).await;
 
-    // From the database or from memory, and from memory for certain.
+    // The first is answered from the database or the cache, the second certainly from the cache.
     for id in ["first", "second"] {
         let answer =
             client.validate_key(request_with_id(validate_request(&bad.0), id)).await.unwrap().into_inner();

@@ -1,4 +1,4 @@
-//! Keys and tenants that a file denies: on every path, at once, and without the database.
+//! The deny list file: its keys and tenants are denied on every path, at once, and without the database.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ use crate::{
     stream::stream_request,
 };
 
-/// A replica with a deny list that can be written anew.
+/// A replica with a deny list file that tests can rewrite.
 struct DenyListReplica {
     database: TestDatabase,
     service: TestService,
@@ -62,7 +62,7 @@ impl DenyListReplica {
         (key, id)
     }
 
-    /// What each way to ask about a key says: by itself, in a batch, and on a stream.
+    /// Returns the verdict of every RPC that validates a key: unary, batch and stream.
     async fn verdict_on_every_path(&self, key: &str) -> Verdict {
         let alone = self.service.validate(key).await.unwrap();
         assert_eq!(alone.provenance.as_ref().unwrap().cacheable_for, Some(prost_types::Duration::default()));
@@ -214,7 +214,7 @@ async fn deny_list_applies_at_start_and_invalid_list_fails_start() {
     assert!(refused.contains("TENANT_AUTH_DENY_FILE") && refused.contains("line 2"), "{refused}");
 }
 
-/// What callers keep would outlive the change: they are told to ask anew.
+/// Cached answers of clients would outlive the change, so subscribers are told to start over.
 #[tokio::test]
 async fn watch_resets_subscribers_only_when_deny_list_changes() {
     let fast = |settings: Settings| settings.with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));

@@ -1,4 +1,4 @@
-//! When certificates and tokens expire: told before they do, and by what is in force.
+//! Expiry of certificates and tokens: it is reported in advance, for the credentials in use.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use crate::{
     wire::call_path,
 };
 
-/// The clock of these tests shows September 2026.
+/// The clock of these tests starts in September 2026.
 const ISSUE_DAY: Day = (2026, 7, 1);
 const SOON_EXPIRY_DAY: Day = (2026, 12, 1);
 const LATER_EXPIRY_DAY: Day = (2027, 3, 1);
 const PAST_EXPIRY_DAY: Day = (2026, 9, 1);
 
-/// A service with certificates in files, and a clock of its own.
+/// A service with certificates in files and its own clock.
 struct ExpiringService {
     folder: TempDir,
     clock: Arc<ManualClock>,
@@ -56,7 +56,7 @@ impl ExpiringService {
         self.service.running.reloader()();
     }
 
-    /// When certificates of a kind expire and begin, by the metrics.
+    /// Returns when certificates of a kind expire and become valid, from the metrics.
     async fn reported_dates(&self, certificate: &str) -> Option<[i64; 2]> {
         let text = Scrape::collect(&self.service).await.text;
         let number = |metric: &str| {
@@ -85,7 +85,7 @@ fn write_certificates(folder: &TempDir, chain: &CertificatePair) {
     std::fs::write(folder.path().join("chain.pem"), &chain.certificate).unwrap();
 }
 
-/// A server's certificate, and one of an authority's behind it.
+/// Returns a chain of a server certificate and an authority's certificate.
 fn certificate_chain(server: CertificatePair, authority: &Authority) -> CertificatePair {
     CertificatePair { certificate: server.certificate + authority.pem(), ..server }
 }
@@ -158,18 +158,18 @@ async fn invalid_certificate_does_not_replace_valid_one() {
             dated.status_line("files").await
         );
     }
-    // The one that was to come is in force as soon as it is valid; the file has not changed.
+    // The pending certificate is used as soon as it is valid, although the file has not changed.
     dated.clock.jump_to(tenant_auth_svc::domain::clock::UnixMillis(midnight(SOON_EXPIRY_DAY) * 1_000));
     dated.service.running.reloader()();
     assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(LATER_EXPIRY_DAY));
     assert_eq!(dated.status_line("files").await, "files     in force");
-    // Where none is valid, there is nothing to lose.
+    // If none is valid, any of them may be used.
     dated.clock.advance(Duration::from_secs(365 * 86_400));
     dated.reload_with(&past);
     assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(PAST_EXPIRY_DAY));
 }
 
-/// How often the log says something of a subject.
+/// Counts the log lines about a subject that contain these words.
 fn log_count(subject: &str, words: &str) -> usize {
     let log = TestLog::shared().text();
     log.lines().filter(|line| line.contains(subject) && line.contains(words)).count()
@@ -178,7 +178,7 @@ fn log_count(subject: &str, words: &str) -> usize {
 #[tokio::test]
 async fn expired_certificate_is_served_and_logged_once() {
     let past = Authority::valid_between((2024, 2, 29), PAST_EXPIRY_DAY);
-    // What is logged is told apart from that of other tests by the time of its end.
+    // The expiry time distinguishes these lines from those of other tests.
     let expires = "2026-09-01T00:00:00Z";
     let before = log_count(expires, "client CA\"");
     let dated = ExpiringService::start(
@@ -216,7 +216,7 @@ async fn certificate_expiry_is_logged_a_week_ahead_and_when_expired() {
     assert_eq!(look((2026, 11, 5)), (1, 1));
 }
 
-/// What the documents say of a CA: its own dates refuse nobody.
+/// The documents say that a CA's own validity dates reject no caller.
 #[tokio::test]
 async fn expired_client_ca_refuses_no_caller() {
     let (server, past) = (Authority::new(), Authority::valid_between((2020, 1, 1), (2021, 1, 1)));
@@ -263,7 +263,7 @@ async fn current_database_token_reports_its_expiry() {
     ];
     assert_eq!(told().await, at_first);
 
-    // A new one counts once it has worked, for reads and for writes each.
+    // A new token is in use once it has worked, separately for reads and for writes.
     server.set_token(&new);
     std::fs::write(&path, &new).unwrap();
     service.running.reloader()();

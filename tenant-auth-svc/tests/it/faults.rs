@@ -1,5 +1,5 @@
-//! Every way in which the database can misbehave, one call at a time: what the engine makes of it, and that no caller
-//! is ever told that a key is unknown because of it.
+//! Injects every database fault, one call at a time. Checks how the engine classifies it, and that no caller
+//! ever receives an unknown verdict because of it.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn faults() -> Vec<(Fault, FailureKind)> {
     ]
 }
 
-/// Little time where the fault is that time passes; where it is not, a busy machine must not look as if it were.
+/// Short timeouts if the fault is a timeout; long ones otherwise, so that a busy machine does not cause one.
 fn settings(database: &TestDatabase, expected: FailureKind) -> Settings {
     if !matches!(expected, FailureKind::TimedOut) {
         return database.settings();
@@ -73,7 +73,7 @@ async fn each_database_fault_maps_to_its_failure_kind() {
         let read = engine.query(call(), Statement::new("SELECT 1")).await.unwrap_err();
         assert_eq!(read.kind, expected, "{fault:?}: {read}");
         let write = engine.transaction(call(), vec![Statement::new("SELECT 1")]).await.unwrap_err();
-        // What may not be written may be read all the same; a refusal of a read is one of the token.
+        // Data that may not be written may still be readable; a rejected read is a rejected token.
         let forbidden = fault == Fault::forbidden();
         assert_eq!(
             write.kind,
@@ -90,11 +90,11 @@ async fn uncached_key_is_unavailable_and_never_unknown_in_outage() {
     let service = TestService::start(&database).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     let mut faults = faults();
-    // A well-formed answer without rows: the one that a careless reader takes for "no such key".
+    // A well-formed response without rows, which a careless reader takes for "no such key".
     faults.push((Fault::MissingRows, FailureKind::InvalidResponse));
 
     for (fault, kind) in faults {
-        // Anew each time: so many failures in a row would open the breaker, and hide the kind of each.
+        // Clears the faults each time: so many failures in a row would open the breaker and hide each kind.
         database.server().faults().clear();
         let service = TestService::start_with(settings(&database, kind), SystemClock::shared()).await;
         database.server().faults().set(fault.clone());
@@ -142,7 +142,7 @@ async fn transient_database_fault_is_hidden_from_caller() {
     database.server().faults().set_for(1, Fault::ResetBeforeExecute);
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
 
-    // A lost answer to a commit: repeated, done once, told once.
+    // The response to a commit is lost: the call is retried, executed once and reported once.
     database.server().faults().set_for(1, Fault::ResetAfterCommit);
     service.revoke_key(&key_id).await;
     let audit =
@@ -182,7 +182,7 @@ async fn read_only_token_can_read() {
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// Whatever is written over a good token, the good one is used until the new one has worked.
+/// If a working token file is overwritten, the old token is used until the new one has worked.
 #[tokio::test]
 async fn refused_database_token_does_not_replace_working_one() {
     let database = TestDatabase::test_server().await;

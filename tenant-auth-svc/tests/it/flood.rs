@@ -1,4 +1,4 @@
-//! What a flood of made-up keys can do: nothing to the others.
+//! A flood of made-up keys does not affect other callers.
 
 use std::{
     sync::Arc,
@@ -28,7 +28,7 @@ use crate::{
     scrape::Scrape,
 };
 
-/// Of 64 calls in all, those that keys nobody has heard of may have in flight.
+/// Maximum number of calls for unknown keys in flight, of 64 in total.
 const MAX_UNKNOWN_CALLS: u64 = 16;
 
 fn key_query(key: String) -> KeyQuery {
@@ -63,7 +63,7 @@ async fn unknown_key_flood_evicts_no_good_key_and_bounds_memory() {
     for question in &good {
         validator.decide(question, soon_deadline()).await.unwrap();
     }
-    // Two rounds with others in between: whatever memory keeps of a flood must not add up.
+    // Two rounds with other keys in between: what the cache retains of a flood must not accumulate.
     for _ in 0..2 {
         let flood: Vec<_> = (0..3_000).map(|_| key_query(unknown_key())).collect();
         for decision in
@@ -101,7 +101,8 @@ async fn unknown_key_flood_does_not_starve_reloads() {
     let meanwhile = async {
         server.wait_for(|counters| counters.open_requests == MAX_UNKNOWN_CALLS).await;
         let requests = database.caller_requests();
-        // Every place for unknown keys is taken by a call that hangs, and thousands wait behind them.
+        // Every permit for unknown keys is held by a call that hangs, and thousands of calls wait behind
+        // them.
         let decision = validator.decide(&good, soon_deadline()).await.unwrap();
         assert_eq!((decision.verdict, decision.provenance.source), (Verdict::Valid, Source::Database));
         let counters = server.counters();
@@ -115,7 +116,7 @@ async fn unknown_key_flood_does_not_starve_reloads() {
     assert!(server.counters().max_open_requests <= MAX_UNKNOWN_CALLS + 1);
 }
 
-/// Ten a second each, and fifteen in all; ten times as many at once.
+/// Ten guesses a second per caller, fifteen in total, and bursts of ten times that.
 async fn service_with_guess_limit(database: &TestDatabase, clock: &Arc<ManualClock>) -> TestService {
     let settings = database
         .settings()
@@ -130,7 +131,7 @@ fn caller_source(caller: &str) -> LoadContext {
     LoadContext { origin: GuessOrigin::caller(caller.into()), deadline: soon_deadline() }
 }
 
-/// How many of so many made-up keys a caller is told about; the others are refused.
+/// Returns how many of `count` made-up keys are answered for a caller; the others are rejected.
 async fn count_answered_guesses(service: &TestService, caller: &str, count: usize) -> usize {
     let questions: Vec<_> = (0..count).map(|_| key_query(unknown_key())).collect();
     let validator = service.running.validator();
@@ -160,7 +161,7 @@ async fn guess_limit_applies_per_caller() {
     let (known, _) = service.issue_key(&tenant, &[]).await;
     let (never_seen, never_seen_id) = service.issue_key(&tenant, &[]).await;
     service.validate(&known).await.unwrap();
-    // What this replica has issued it knows; what it has forgotten is as new.
+    // The replica knows the keys that it issued. A key that it has evicted counts as new.
     let sql = format!("UPDATE api_keys SET expires_at = NULL WHERE id = '{never_seen_id}'");
     assert_eq!(database.server().execute(&sql), Ok(1));
     service.poll_feed().await;
@@ -189,7 +190,7 @@ async fn guess_limit_applies_per_caller() {
     scrape.assert_value(r#"tenant_auth_guesses_refused_total{bound="process"}"#, 250.0);
 }
 
-/// After a start everything is new, and nothing of it a guess.
+/// After a start every key is new, and none of them counts as a guess.
 #[tokio::test]
 async fn first_lookup_of_good_key_is_not_counted_as_guess() {
     let database = TestDatabase::test_server().await;
@@ -200,7 +201,7 @@ async fn first_lookup_of_good_key_is_not_counted_as_guess() {
     for _ in 0..120 {
         keys.push(first.issue_key(&tenant, &[]).await.0);
     }
-    // Nothing was used so far, so that nothing is read ahead.
+    // No key was used so far, so none is preloaded.
     let second = service_with_guess_limit(&database, &clock).await;
     for key in keys {
         let decision =
@@ -210,7 +211,7 @@ async fn first_lookup_of_good_key_is_not_counted_as_guess() {
     assert_eq!(count_answered_guesses(&second, "one", 300).await, 100);
 }
 
-/// Answered one by one, in a batch, on a stream, and for sessions.
+/// For single calls, batches, streams and sessions.
 #[tokio::test]
 async fn guess_limit_error_has_reason_and_retry_delay() {
     let database = TestDatabase::test_server().await;

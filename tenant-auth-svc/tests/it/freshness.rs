@@ -1,4 +1,4 @@
-//! What replicas learn from each other, and what memory may still be used for when they cannot.
+//! How replicas learn of each other's changes, and how they may use cached entries when they cannot.
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ use tenant_auth_testkit::Fault;
 
 use crate::harness::{NOW, TestDatabase, TestService, outcome, unknown_key};
 
-/// Two replicas on one database that see the same time.
+/// Two replicas on one database and one clock.
 pub(crate) struct Replicas {
     pub(crate) database: TestDatabase,
     pub(crate) clock: Arc<ManualClock>,
@@ -96,7 +96,7 @@ async fn change_reaches_other_replica_after_one_feed_poll() {
     replicas.poll_second().await;
     assert_eq!(replicas.validate_on_second(&other).await.0, Verdict::TenantSuspended);
 
-    // By another hand than ours, too.
+    // The same applies to changes made with SQL, past the service.
     replicas.database.server().execute("UPDATE tenants SET status = 'active'").unwrap();
     replicas.poll_second().await;
     assert_eq!(replicas.validate_on_second(&other).await.0, Verdict::Valid);
@@ -127,7 +127,7 @@ async fn stale_entry_is_served_and_reloaded_once_while_feed_is_live() {
 
     let requests = replicas.database.caller_requests();
     replicas.database.server().faults().set(Fault::Hang);
-    // In the process itself: a busy machine must not make the reload hang for longer than a load may take.
+    // Called within the process: on a busy machine, the reload must not hang longer than a load may take.
     let question = key_query(key.clone());
     for _ in 0..100 {
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -139,7 +139,7 @@ async fn stale_entry_is_served_and_reloaded_once_while_feed_is_live() {
     replicas.database.server().faults().clear();
     replicas.database.server().wait_for(|counters| counters.open_requests == 0).await;
     assert_eq!(replicas.database.caller_requests(), requests + 1, "one reload for a hundred answers");
-    // The reload lands in a task of its own: whoever asks meanwhile joins it.
+    // The reload completes in its own task, and requests that arrive meanwhile join it.
     let (verdict, source) = replicas.validate_on_second(&key).await;
     assert_eq!(verdict, Verdict::Valid);
     assert!(matches!(source, Source::Fresh | Source::Refreshing), "{source:?}");
@@ -151,7 +151,8 @@ async fn stale_entry_is_revalidated_first_while_feed_is_silent() {
     let (key, key_id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
     replicas.validate_on_second(&key).await;
     replicas.first.revoke_key(&key_id).await;
-    // Nobody told the second replica: within the fresh time it cannot know, and after it, it asks.
+    // The second replica was not notified: within the fresh time it cannot know of the change, and after that
+    // it reloads.
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Fresh));
     replicas.clock.advance(Duration::from_secs(6));
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Revoked, Source::Database));
@@ -175,7 +176,7 @@ async fn outage_serves_only_known_keys_until_grace_ends() {
             "an absence is never stale"
         );
     }
-    // 14,399 s so far. Failures and reads have not prolonged it.
+    // 14,399 s have passed. Failures and reads have not extended the time.
     replicas.clock.advance(Duration::from_secs(1));
     assert_eq!(outcome(&replicas.second.validate(&key).await), "Unavailable");
 
@@ -209,7 +210,7 @@ async fn known_revocation_holds_through_outage() {
     assert_eq!(replicas.validate_on_second(&seen).await.0, Verdict::Revoked);
     replicas.database.server().faults().set(Fault::ResetBeforeExecute);
     replicas.clock.advance(Duration::from_secs(3_600));
-    // The news itself was enough: nobody has asked about the first one since.
+    // The change event was enough: the first key has not been requested since.
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Revoked, Source::Stale));
     assert_eq!(replicas.validate_on_second(&seen).await, (Verdict::Revoked, Source::Stale));
 }
@@ -231,8 +232,8 @@ async fn key_expires_during_outage() {
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Expired, Source::Stale));
 }
 
-/// A log that was pruned too far does not reach back. (What does not go on at all is another database, or one that was rolled
-/// back: see `identity`.)
+/// A log that was pruned too far does not cover the gap. (A log that does not continue at all belongs to
+/// another database, or to one that was rolled back: see `identity`.)
 #[tokio::test]
 async fn pruned_change_log_requires_revalidation_of_all_entries() {
     let replicas = Replicas::start().await;
@@ -251,7 +252,7 @@ async fn pruned_change_log_requires_revalidation_of_all_entries() {
     server.execute("DELETE FROM changes WHERE seq < 9001").unwrap();
     replicas.clock.advance(Duration::from_millis(10));
     replicas.poll_second().await;
-    // In an outage it may stand in; with a database it is verified.
+    // In an outage the entry may be served stale; with a database it is revalidated.
     server.faults().set(Fault::ResetBeforeExecute);
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Stale));
     server.faults().clear();
@@ -259,7 +260,7 @@ async fn pruned_change_log_requires_revalidation_of_all_entries() {
     assert_eq!(replicas.validate_on_second(&key).await.1, Source::Fresh, "once");
 }
 
-/// With the feed running by itself, as in production, on all replicas.
+/// The feed runs by itself on all replicas, as in production.
 #[tokio::test]
 async fn revoked_key_is_denied_by_all_replicas_through_running_feed() {
     let database = TestDatabase::test_server().await;
@@ -267,7 +268,7 @@ async fn revoked_key_is_denied_by_all_replicas_through_running_feed() {
         database
             .settings()
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()))
-            // Longer than the wait below: what is noticed in that is noticed by the feed.
+            // Longer than the wait below, so that only the feed can report the change in that time.
             .with_flag("TENANT_AUTH_CACHE_FRESH", Some("60s".to_owned()))
     };
     let one = TestService::start_with(settings(), SystemClock::shared()).await;
@@ -302,7 +303,8 @@ async fn unresponsive_database_is_backed_off_while_known_keys_serve() {
         assert_eq!(outcome(&replicas.second.validate(&unknown_key()).await), "Unavailable");
     }
     let requests = replicas.database.caller_requests();
-    // In the process itself: a minute of a busy machine would bring upkeep, which asks too.
+    // Called within the process: a minute on a busy machine would start maintenance jobs, which send requests
+    // too.
     let (validator, deadline) =
         (replicas.second.running.validator(), Instant::now() + Duration::from_secs(30));
     for _ in 0..1_000 {

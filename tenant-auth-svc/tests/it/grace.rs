@@ -1,4 +1,4 @@
-//! What happens near the end of the grace and beyond it, and what an operator can do about it.
+//! Behavior near the end of the grace and beyond it, and the options of an operator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ struct OutageSetup {
 }
 
 impl OutageSetup {
-    /// Of three keys one was read half an hour before the database went away, and two when it did.
+    /// Caches three keys: one half an hour before the outage starts, two at its start.
     async fn start() -> Self {
         let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
@@ -83,7 +83,7 @@ async fn grace_end_is_reported_before_and_after() {
     let told = outage.status_line().await;
     assert!(told.ends_with("in 1800 s; ended for the oldest 0 ms ago; keys beyond it: 1"), "{told}");
 
-    // It goes on to be told for as long as the database is away.
+    // The condition is reported for as long as the database is unreachable.
     outage.clock.advance(HOUR);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
     assert_eq!(
@@ -143,7 +143,7 @@ async fn operator_extends_grace_even_after_it_ended() {
     let service = &outage.service;
     outage.clock.advance(HOUR * 5);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
-    // Whatever is done to memory in between.
+    // Cache operations in between do not change that.
     service.running.sweep_cache();
 
     let answer = set_grace(service, HOUR * 12, HOUR * 3).await.unwrap();
@@ -159,14 +159,14 @@ async fn operator_extends_grace_even_after_it_ended() {
     let told = outage.status_line().await;
     assert!(told.starts_with("grace     43200 s until 20") && told.contains("14400 s after that"), "{told}");
 
-    // Its own end comes by itself.
+    // The extended grace ends by itself.
     outage.clock.advance(HOUR * 3);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
     let now = service.admin().get_outage_grace(v1::GetOutageGraceRequest {}).await.unwrap().into_inner();
     let now = now.grace.unwrap();
     assert_eq!((now.grace.unwrap().seconds, now.expires_at, &*now.reason), (14_400, None, ""));
 
-    // The audit log has it once the database takes it, once.
+    // The audit log has exactly one entry for it once the database accepts writes.
     set_grace(service, HOUR * 24, HOUR).await.unwrap();
     outage.database.server().faults().clear();
     service.running.flush_pending_writes().await.unwrap();

@@ -1,4 +1,4 @@
-//! Every malformed call gets INVALID_ARGUMENT with the field's name, and costs the database nothing.
+//! Every malformed call is answered with INVALID_ARGUMENT and the field's name, without a database request.
 
 use prost_types::{Duration, Timestamp};
 use tenant_auth_proto::v1::{self, Verdict};
@@ -44,7 +44,7 @@ async fn validation() {
     assert_eq!(database.caller_requests(), requests);
 }
 
-/// In its place; a database that fails says nothing about it.
+/// The error is at the entry's index, and does not depend on the database.
 #[tokio::test]
 async fn malformed_batch_entry_fails_alone_over_the_wire() {
     let database = TestDatabase::test_server().await;
@@ -74,7 +74,7 @@ async fn malformed_batch_entry_fails_alone_over_the_wire() {
         Ok(Verdict::Unknown),
         refused(&["required_scopes"]),
     ];
-    // Of what the database decides, and of what memory does.
+    // First answered by the database, then from the cache.
     for _ in 0..2 {
         assert_eq!(batch_outcomes(&service, requests.clone()).await, expected);
     }
@@ -97,7 +97,7 @@ async fn batch_outcomes(
     results.into_iter().map(outcome).collect()
 }
 
-/// Of an entry that fails alone.
+/// Returns the violated fields of an entry that fails alone.
 fn error_fields(error: &tonic_types::Status) -> Vec<String> {
     assert_eq!(Code::from(error.code), Code::InvalidArgument, "{error:?}");
     let bad = error.get_details_bad_request().unwrap();
@@ -220,7 +220,7 @@ async fn keys() {
     assert_eq!(mixed, [Err(owned(&["sha256"])), Ok("new"), empty, Ok("there")]);
 }
 
-/// What came of each key, or its wrong fields.
+/// Returns the outcome of each key, or its invalid fields.
 fn import_outcomes(response: v1::ImportKeysResponse) -> Vec<Result<&'static str, Vec<String>>> {
     use v1::import_key_result::Result as Outcome;
 

@@ -23,13 +23,13 @@ const LIST: &str = "/tenantauth.v1.AdminService/ListAuditEvents";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-/// One below what a connection may have at once.
+/// One less than the maximum number of concurrent streams on a connection.
 pub(super) const STREAMS_PER_CONNECTION: usize = 199;
-/// Nothing of an answer's body is let in.
+/// A window size that lets no byte of a response body through.
 pub(super) const CLOSED_WINDOW: u32 = 0;
 pub(super) const OPEN_WINDOW: u32 = 65_535;
 
-/// An attack.
+/// An attack: its name and how it runs.
 pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) limits: ProcessLimits,
@@ -49,7 +49,7 @@ const fn new_attack(
     Attack { name, limits: ProcessLimits { descriptors: None }, run_on: make }
 }
 
-/// All of them.
+/// All attacks.
 pub(super) const ALL: &[Attack] = &[
     new_attack("health watched by a stranger, 20 x 199", |victim| {
         Box::pin(flood_requests(victim, 20, OPEN_WINDOW, HEALTH_WATCH, None, HealthCheckRequest::default()))
@@ -128,7 +128,7 @@ pub(super) const ALL: &[Attack] = &[
     },
 ];
 
-/// Requests that were sent, and what came of them.
+/// Requests that were sent, and their outcomes.
 #[derive(Default)]
 pub(super) struct OpenRequests {
     answered: usize,
@@ -196,7 +196,7 @@ fn fill_audit_log(victim: &Victim) {
     victim.database.execute(fill).unwrap();
 }
 
-/// A different key each time, so that memory has nothing to say to them.
+/// Uses a different key each time, so that the cache cannot answer.
 async fn guess_keys(victim: &Victim) -> AttackOutcome {
     let mut streams = OpenRequests::default();
     for _ in 0..20 {
@@ -234,7 +234,8 @@ async fn reset_repeatedly(victim: &Victim) -> AttackOutcome {
     let change = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) \
                   INSERT INTO tenants (id, name, created_at, updated_at) SELECT 'many-' || i, 'x', 0, 0 FROM n";
     victim.database.execute(change).unwrap();
-    // Every change is told to one who reads, so the replica has read all of them.
+    // The server streams every change to a subscriber that reads, so when it has received them all, the
+    // replica has polled them all.
     let reader = RawPeer::connect(victim.address, OPEN_WINDOW * 1_000).await.unwrap();
     let request = v1::WatchRequest { resume_after_revision: before };
     let ResponseHead::Answered(mut body) =
@@ -253,7 +254,7 @@ async fn reset_repeatedly(victim: &Victim) -> AttackOutcome {
     streams.outcome()
 }
 
-/// Nearly all of the longest request there may be, and then nothing.
+/// Sends almost all of a request of the maximum length, and then stops.
 pub(super) async fn send_unfinished_requests(victim: &Victim) -> AttackOutcome {
     let one = || v1::ValidateKeyRequest { key: "x".repeat(800), ..Default::default() };
     let whole = grpc_frame(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
@@ -269,7 +270,8 @@ pub(super) async fn send_unfinished_requests(victim: &Victim) -> AttackOutcome {
     AttackOutcome::new(format!("60 times {} KiB are taken or refused", whole.len() / 1_024), held)
 }
 
-/// A proxy's client that leaves, again and again; with others whose calls are answered, or without.
+/// Acts like a proxy whose clients repeatedly cancel their requests. If `with_others` is set, other calls on
+/// the connection are answered meanwhile.
 async fn cancel_requests(victim: &Victim, times: usize, with_others: bool) -> AttackOutcome {
     let (mut answered, mut ended) = (0, 0);
     let mut peer = RawPeer::connect(victim.address, OPEN_WINDOW).await.unwrap();
@@ -317,7 +319,8 @@ async fn open_many_connections(victim: &Victim) -> AttackOutcome {
             _ => closed += 1,
         }
     }
-    // Those that the good caller and the probe need for a moment. The server learns of their end a little later.
+    // Frees descriptors that the well-behaved caller and the probe need briefly. The server notices the
+    // closed connections a little later.
     held.truncate(held.len().saturating_sub(2));
     let and_the_good_one = held.len() + 1;
     victim.until_connections(|live| live <= and_the_good_one).await;

@@ -1,4 +1,4 @@
-//! Everything that has a bound is full, at once.
+//! Fills everything that has a limit at the same time.
 
 use std::collections::HashMap;
 
@@ -19,12 +19,13 @@ use super::{
 };
 use crate::{harness::unknown_key, wire::with_token};
 
-/// The chart's limit, in bytes.
+/// The chart's memory limit, in bytes.
 const CHART_MEMORY_LIMIT: u64 = 512 * 1_024 * 1_024;
-/// Calls at once of what fills memory.
+/// Number of concurrent calls that fill the caches.
 const CONCURRENT_CALLS: usize = 16;
 
-/// Places in each pool of memory: few, or, with `TENANT_AUTH_TEST_LONG`, as many as there are by default, which takes minutes.
+/// Entries in each cache: few by default; with `TENANT_AUTH_TEST_LONG`, the default capacity, which takes
+/// minutes.
 fn cache_capacity() -> usize {
     if std::env::var_os("TENANT_AUTH_TEST_LONG").is_some() { 100_000 } else { 2_000 }
 }
@@ -33,7 +34,8 @@ fn key_plaintext(number: usize) -> String {
     format!("a-key-of-another-shape-{number:06}")
 }
 
-/// As many keys as there are places, of as many and as long scopes as a key may have.
+/// Imports as many keys as the cache has entries. Each key has the maximum number of scopes, each of the
+/// maximum length.
 async fn import_keys(victim: &Victim, count: usize) {
     let tenant = v1::CreateTenantRequest {
         tenant_id: "full".to_owned(),
@@ -79,7 +81,7 @@ async fn validate_keys(victim: &Victim, keys: impl Iterator<Item = String>, expe
     }
 }
 
-/// Sessions with attributes as long as they may be.
+/// Binds sessions whose attributes have the maximum length.
 async fn bind_sessions(victim: &Victim, count: usize) {
     let attributes: HashMap<_, _> = (0..16).map(|number| (format!("{number:02}"), "v".repeat(126))).collect();
     let bind = async |number: usize| {
@@ -93,7 +95,7 @@ async fn bind_sessions(victim: &Victim, count: usize) {
         let mut client = SessionServiceClient::new(victim.good_caller_channel());
         let mut bind = async || client.bind_session(with_token(GOOD_TOKEN, request.clone())).await;
         let bound = match bind().await {
-            // A connection has an end by its age, which a call may meet.
+            // A call may hit the moment at which its connection reaches its maximum age.
             Err(status) if status.code() != Code::ResourceExhausted => bind().await,
             bound => bound,
         };
@@ -111,7 +113,7 @@ async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
         ("TENANT_AUTH_CACHE_SESSIONS", number.as_str()),
         ("TENANT_AUTH_CACHE_ABSENCES", number.as_str()),
         ("TENANT_AUTH_SESSIONS_PER_TENANT", "1000000"),
-        // The one bound that would keep the others from being reached.
+        // The only limit that would prevent the test from reaching the others.
         ("TENANT_AUTH_GUESSES_PER_CALLER", "1000000"),
         ("TENANT_AUTH_GUESSES", "1000000"),
     ];

@@ -1,4 +1,4 @@
-//! What may be served beyond loopback.
+//! Which settings the service accepts when it listens beyond loopback.
 
 use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
@@ -8,7 +8,7 @@ use tenant_auth_svc::{
 use super::CallersFile;
 use crate::{harness::TestDatabase, pki::Authority};
 
-/// Every problem with these settings, as a person reads them; empty for none.
+/// Returns every problem with these settings as readable text; empty if there is none.
 fn configuration_errors(settings: Settings) -> String {
     ServiceConfig::read(settings).err().map_or_else(String::new, |invalid| invalid.to_string())
 }

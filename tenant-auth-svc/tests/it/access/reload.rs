@@ -1,4 +1,4 @@
-//! A callers file that changes while the service runs.
+//! Changes of the callers file while the service runs.
 
 use std::{
     process::Stdio,
@@ -24,7 +24,7 @@ use crate::{
     wire::call_path,
 };
 
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn files_status_line(service: &TestService) -> String {
@@ -33,7 +33,7 @@ async fn files_status_line(service: &TestService) -> String {
     answer.body.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
 }
 
-/// A channel, and how often it has connected.
+/// Opens a channel, and returns it with a counter of its connections.
 async fn connection_counting_channel(service: &TestService) -> (Channel, Arc<AtomicUsize>) {
     let (address, connected) = (service.running.address(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&connected);
@@ -112,7 +112,7 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
     assert_unauthenticated(call_path(&service.channel, INFO, Some("Bearer old")).await);
 }
 
-/// A pipe that nobody writes to reads like a disk that hangs.
+/// A pipe without a writer blocks its reader, as a hung disk does.
 #[cfg(unix)]
 #[tokio::test]
 async fn hung_callers_file_blocks_no_other_reload() {
@@ -123,7 +123,7 @@ async fn hung_callers_file_blocks_no_other_reload() {
     assert!(made.success());
     let looking = tokio::task::spawn_blocking(service.running.reloader());
     let path = file.path();
-    // A pipe opens when both ends are there: somebody reads now, and waits.
+    // Opening a pipe blocks until both ends exist: once this returns, the service is blocked in its read.
     let pipe = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(path).unwrap());
     let pipe = tokio::time::timeout(WAIT_TIMEOUT, pipe).await.unwrap().unwrap();
     let told =

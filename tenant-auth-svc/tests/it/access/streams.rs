@@ -1,4 +1,4 @@
-//! What becomes of open streams when the callers file changes.
+//! Effects of a changed callers file on open streams.
 
 use std::time::Duration;
 
@@ -26,21 +26,21 @@ use crate::{
     wire::with_token,
 };
 
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn next_message<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
     tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("in time")
 }
 
-/// The next thing on a stream has to be its end, for a reason.
+/// Asserts that the next item of a stream is its end, with the expected code.
 #[track_caller]
 fn assert_ended<T: std::fmt::Debug>(next: Result<Option<T>, Status>, code: Code, because: &str) {
     let status = next.expect_err("nothing more is answered");
     assert_eq!((status.code(), &*error_reason(&status)), (code, because), "{status:?}");
 }
 
-/// An open `StreamValidateKeys`.
+/// An open `StreamValidateKeys` call.
 struct ValidationStream {
     requests: mpsc::Sender<v1::StreamValidateKeysRequest>,
     assert_answers: Streaming<v1::StreamValidateKeysResponse>,
@@ -55,9 +55,9 @@ impl ValidationStream {
         Self { requests: questions, assert_answers: answers }
     }
 
-    /// Asks about a key that cannot be one, which needs nobody else to be answered.
+    /// Sends a malformed key, which the service answers without the database.
     async fn send(&mut self) -> Result<Option<v1::StreamValidateKeysResponse>, Status> {
-        // Refused when the stream has ended, which the answer tells.
+        // Sending fails if the stream has ended; the response shows that.
         let _ = self.requests.send(stream_request(1, "!")).await;
         next_message(&mut self.assert_answers).await
     }
@@ -76,7 +76,8 @@ async fn watch(service: &TestService, token: &str) -> Streaming<v1::WatchRespons
     watching
 }
 
-/// Skips what was on its way before the callers changed: once they have, nothing is added to it.
+/// Skips messages that were sent before the callers changed, and returns the status that ends the stream. No
+/// message follows the change.
 async fn until_end(watching: &mut Streaming<v1::WatchResponse>) -> Status {
     loop {
         match next_message(watching).await {
@@ -111,7 +112,8 @@ async fn removed_caller_loses_its_streams_and_others_continue() {
     assert_eq!((ended.code(), &*error_reason(&ended)), (Code::Unauthenticated, "UNKNOWN_CALLER"));
     other.answers().await;
     next_message(&mut other_watching).await.unwrap().unwrap();
-    // Anyone may watch the health, removed or not: it ends with the service, which waits for the other streams.
+    // The health watch is open to anyone, so a removed caller keeps it. It ends when the service stops, which
+    // waits for the other streams.
     drop((other, other_watching));
     service.running.stop().await;
     while next_message(&mut health).await.unwrap().is_some() {}

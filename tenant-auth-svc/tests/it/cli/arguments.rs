@@ -1,4 +1,4 @@
-//! What is given on the command line and in the environment: taken as it is meant, and named as it was given.
+//! Settings from the command line and the environment: how they are applied, and how errors name them.
 
 use std::process::Stdio;
 
@@ -11,7 +11,7 @@ use crate::{
     pki::Authority,
 };
 
-/// A `serve_command` that needs nothing else, on a database of its own.
+/// A `serve` command with its own database, which needs no further settings.
 fn serve_command(folder: &tempfile::TempDir) -> tokio::process::Command {
     let mut serve = program();
     serve
@@ -25,7 +25,7 @@ fn serve_command(folder: &tempfile::TempDir) -> tokio::process::Command {
     serve
 }
 
-/// By the option where it came with one, by the variable where it came with that.
+/// An error names the option if the value came from one, and the variable if it came from that.
 #[tokio::test]
 async fn configuration_error_names_option_or_variable_given() {
     let given = [
@@ -42,7 +42,7 @@ async fn configuration_error_names_option_or_variable_given() {
         options.arg(command);
         variables.arg(command);
         for (option, variable, value, _) in given {
-            // The option wins, and has the blame.
+            // The option takes precedence, so the error names it.
             options.args([option, value]).env(variable, "of the environment");
             variables.env(variable, value);
         }
@@ -56,7 +56,7 @@ async fn configuration_error_names_option_or_variable_given() {
             }
         }
     }
-    // What another value makes wrong is named so, too.
+    // The error for a conflict between values names them in the same way.
     let needs = run(program().args(["check-config", "--database-url", "https://db.example"])).await;
     let told = text(&needs.stderr);
     assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE must be set: --database-url is https"), "{told}");

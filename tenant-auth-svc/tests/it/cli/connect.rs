@@ -1,4 +1,4 @@
-//! `check-config --connect`: reads and writes have a line each.
+//! `check-config --connect`: prints one line for reads and one for writes.
 
 use std::process::Output;
 
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::{program, run, text};
 use crate::harness::TOKEN;
 
-/// A migrated database, and the program that is configured for it.
+/// A migrated database, and the program configured for it.
 struct Setup {
     database: HranaServer,
     folder: TempDir,
@@ -59,7 +59,7 @@ impl CheckConfigOutput {
         line.unwrap_or_else(|| panic!("{name} of {told}")).trim_start().to_owned()
     }
 
-    /// How it ends, and what both lines begin with.
+    /// Asserts the exit code and how the two lines start.
     #[track_caller]
     fn assert_result(&self, code: i32, reads: &str, writes: &str) {
         let (told_reads, told_writes) = (self.line("reads "), self.line("writes "));
@@ -90,7 +90,7 @@ async fn check_config_names_cause_of_refused_writes() {
         (sql("SQLITE_READONLY", "attempt to write a readonly database"), "read_only", "may be read only"),
         (sql("SQLITE_FULL", "database or disk is full"), "disk_full", "make room on it"),
         (Fault::locked(), "busy", "holds the lock"),
-        // The server gives up on the call, or the program on its change: whichever comes first.
+        // Either the server times out the call or the program times out its write, whichever is first.
         (Fault::Hang, "timed_out", "answer"),
     ] {
         setup.database.faults().set_writes(fault);
@@ -135,7 +135,7 @@ async fn check_config_skips_write_test_without_schema() {
     let checked = setup.run_check().await;
     checked.assert_result(1, "work, and the database cannot be used (schema_missing): ", "not tried: ");
     assert!(text(&checked.0.stderr).contains("run `tenant-auth-svc migrate`"), "{}", text(&checked.0.stderr));
-    // A refusal is found all the same.
+    // The check still reports a refused write.
     setup.database.faults().set_writes(Fault::blocked());
     let checked = setup.run_check().await;
     checked.assert_result(1, "work, and the database cannot be used", "failing (blocked): ");

@@ -1,4 +1,4 @@
-//! Sessions: bound once, moved never, ended, slid, swept.
+//! Sessions: bound once, never moved, terminated, extended, deleted after expiry.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -30,7 +30,7 @@ fn new_session(key: &NewKey, expiry: SessionExpiry) -> NewSession {
     }
 }
 
-/// One that is over as soon as it is bound.
+/// A session that has expired as soon as it is bound.
 fn already_expired_session(key: &NewKey) -> NewSession {
     NewSession { ttl: Ttl::from_stored(Duration::ZERO), ..new_session(key, SessionExpiry::Fixed) }
 }
@@ -50,7 +50,7 @@ async fn bind(store: &impl Store, new: &NewSession) -> StoredBinding {
     store.bind_session(call(Lane::Sessions), new).await.unwrap().outcome.0
 }
 
-/// Binds what must be bound by it; whether it was before.
+/// Binds a session, which must succeed. Returns it, and whether it was bound already.
 async fn bind_expecting_success(store: &impl Store, new: &NewSession) -> (Session, bool) {
     let StoredBinding::Bound { session, already } = bind(store, new).await else {
         panic!("it must be bound")
@@ -89,7 +89,7 @@ async fn check_binding(store: &impl Store) {
     assert_eq!(before.records, [Ok(None)]);
     let (session, already) = bind_expecting_success(store, &new).await;
     assert!(!already);
-    // Again, as after a lost answer: it knows its own work.
+    // A repeat, as after a lost response, recognizes its own binding.
     assert_eq!(bind_expecting_success(store, &new).await, (session.clone(), false));
     let other_wishes = NewSession { attributes: Attributes::default(), ..clone_session(&new) };
     assert_eq!(
@@ -123,7 +123,7 @@ async fn check_binding(store: &impl Store) {
     assert_eq!((&record.key.key_id, &record.key.scopes), (&key.id, &key.scopes));
     assert_eq!(record.key.tenant_status, TenantStatus::Active);
 
-    // Its key and its tenant speak through it.
+    // A session reflects the state of its key and its tenant.
     let reason = Reason::parse("test").unwrap();
     store.revoke_key(call(Lane::Admin), &key.id, &reason, &change()).await.unwrap();
     store
@@ -135,7 +135,7 @@ async fn check_binding(store: &impl Store) {
     assert_eq!(record.key.revoked_at, Some(NOW));
     assert_eq!(record.key.tenant_status, TenantStatus::Suspended);
 
-    // Its tenant may bind it anew with another key, now that the first one is gone.
+    // Its tenant may bind the session again with another key, because the first key is gone.
     let second = new_key(&tenant, &[], None);
     store.insert_key(call(Lane::Admin), &second, &change()).await.unwrap();
     let taken_over = NewSession { key_id: second.id.clone(), ..clone_session(&new) };
@@ -155,7 +155,7 @@ async fn check_session_limits(store: &impl Store) {
     for new in [&over, &second] {
         assert!(!bind_expecting_success(store, new).await.1);
     }
-    // What is over makes room.
+    // An expired session frees its slot.
     assert!(!bind_expecting_success(store, &third).await.1);
     assert_eq!(bind(store, &fourth).await, StoredBinding::TooMany);
     assert!(bind_expecting_success(store, &clone_session(&second)).await.1, "what is bound needs no room");
@@ -163,7 +163,7 @@ async fn check_session_limits(store: &impl Store) {
     assert!(store.unbind_session(call(Lane::Sessions), &second.id, &tenant).await.unwrap().outcome);
     assert!(!bind_expecting_success(store, &fourth).await.1);
 
-    // So does what a key leaves behind that is over, whenever the sessions themselves would be.
+    // Orphaned sessions of an ended key free their slots too, regardless of the sessions' own expiry.
     let spare = new_key(&tenant, &[], None);
     store.insert_key(call(Lane::Admin), &spare, &change()).await.unwrap();
     let reason = Reason::parse("leaked").unwrap();
@@ -181,7 +181,7 @@ async fn check_session_limits(store: &impl Store) {
     assert_eq!(live_sessions(store, &tenant).await, kept, "those of live keys stay");
 }
 
-/// Sweeps by openers, page by page; how many sessions went.
+/// Deletes orphaned sessions page by page. Returns how many were deleted.
 async fn sweep_all_ended(store: &impl Store) -> u64 {
     let (mut swept, mut after) = (0, None);
     loop {
@@ -189,7 +189,7 @@ async fn sweep_all_ended(store: &impl Store) -> u64 {
         let page = page.await.unwrap();
         swept += page.deleted;
         match page.last_opener {
-            // The same openers may have more.
+            // The same keys may have more sessions.
             _ if page.deleted >= 2 => {}
             Some(last) => after = Some(last),
             None => return swept,
@@ -233,7 +233,8 @@ async fn check_endings(store: &impl Store) {
     assert_eq!(slid, [Some(ends[0]), Some(now), None], "it never moves back");
 
     assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([fixed.id.clone(), sliding.id.clone()]));
-    // On a shared database others may be due too; and it is swept when it has been over for a millisecond.
+    // On a shared database, sessions of other tests may be due too. A session is deleted one millisecond
+    // after its expiry.
     while lookup(vec![over.id.clone()]).await.records != [Ok(None)] {
         store.sweep_expired_sessions(call(Lane::Maintenance), Duration::ZERO, 2).await.unwrap();
     }

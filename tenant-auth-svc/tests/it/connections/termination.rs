@@ -1,4 +1,4 @@
-//! How connections end: by age, by the server's end, and what becomes of requests that are under way.
+//! How connections end: by age and at shutdown, and what happens to requests in flight.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     pki::{Authority, connect},
 };
 
-/// Sooner than anything else ends a connection here, and late enough for a busy machine to begin a request.
+/// Shorter than any other limit here, and long enough for a busy machine to start a request.
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
 async fn until_drained(host: &mut StubServer) {
@@ -34,7 +34,7 @@ async fn until_drained(host: &mut StubServer) {
     assert_eq!(host.connection_count(), 0);
 }
 
-/// Asks until the connection takes nothing more.
+/// Sends requests until the connection accepts no more.
 async fn until_refused(client: &mut Client) {
     let asking = async { while client.send(IMMEDIATE_PATH).await.is_ok() {} };
     tokio::time::timeout(WAIT_TIMEOUT, asking).await.expect("it takes nothing more");
@@ -77,7 +77,7 @@ async fn drain_finishes_requests_and_accepts_no_new_ones() {
     by_hand.send().await;
     wait_until(|| host.connection_count() == 3).await;
     let under_way = busy.start_request(post(HELD_PATH)).await.unwrap();
-    // Answers come in any order: this one says that the one before it has arrived.
+    // Responses may arrive in any order. This one shows that the previous request has reached the server.
     busy.send(IMMEDIATE_PATH).await.unwrap();
 
     host.server.drain();
@@ -132,7 +132,7 @@ async fn dropped_server_closes_all_connections() {
     drop(release);
 }
 
-/// An encrypted one.
+/// Starts a server with TLS.
 async fn start_encrypted(authority: &Authority, limits: ConnectionLimits) -> StubServer {
     let files = authority.server_certificate().write();
     let (certificate, key) = (files.certificate().into(), files.key().into());
@@ -150,7 +150,7 @@ async fn stalled_tls_handshake_times_out() {
     )
     .await;
     until_stream_closed(TcpStream::connect(host.address).await.unwrap()).await;
-    // One that ends is nothing said yet.
+    // A connection that closes now has ended before its preface.
     until_stream_closed(connect(host.address, &authority.connector(None)).await.unwrap()).await;
     wait_until(|| host.connection_count() == 0).await;
 }
