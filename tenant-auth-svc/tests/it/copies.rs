@@ -219,7 +219,7 @@ async fn read_only_primary_does_not_make_copy_stalled() {
         }
         for second in 0..6 {
             region.clock.advance(Duration::from_secs(1));
-            // One of them is enough, because each takes a while to fail.
+            // One heartbeat attempt is enough, because each takes a while to fail.
             if second < 1 {
                 let _ = region.at_copy.running.beat_if_due().await;
             }

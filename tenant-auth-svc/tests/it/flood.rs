@@ -161,7 +161,7 @@ async fn guess_limit_applies_per_caller() {
     let (known, _) = service.issue_key(&tenant, &[]).await;
     let (never_seen, never_seen_id) = service.issue_key(&tenant, &[]).await;
     service.validate(&known).await.unwrap();
-    // The replica knows the keys that it issued. A key that it has evicted counts as new.
+    // The replica has its own issued keys in the cache. This change removes one of them, so it counts as new.
     let sql = format!("UPDATE api_keys SET expires_at = NULL WHERE id = '{never_seen_id}'");
     assert_eq!(database.server().execute(&sql), Ok(1));
     service.poll_feed().await;

@@ -1,4 +1,4 @@
-//! What `/metrics` tells: everything that is documented, nothing else, and the truth.
+//! `/metrics`: contains every documented metric, no other, and correct values.
 
 use std::{sync::Arc, time::Duration};
 
@@ -71,7 +71,8 @@ async fn exported_metrics_match_documented_metrics() {
     let after = |mark: &str| -> Vec<String> {
         text.lines().filter_map(|line| line.strip_prefix(mark)).map(str::to_owned).collect()
     };
-    // Processes are known to Linux only; without TLS and a token that is a JWT, nothing expires (`expiry` has both).
+    // Process metrics exist on Linux only. Without TLS and a JWT token there are no expiry metrics (`expiry`
+    // covers both).
     let told = |metric: &&names::MetricDefinition| {
         let expires = ["tenant_auth_certificate_", "tenant_auth_token_"];
         (cfg!(target_os = "linux") || !metric.name.contains("_process_"))
@@ -114,7 +115,7 @@ async fn every_request_and_every_item_is_counted_once() {
     );
 
     let scrape = Scrape::collect(&service).await;
-    // Denials are answers like any other.
+    // Denials count as responses like any other.
     scrape.assert_value(&requests_series(VALIDATE, "OK"), 9.0);
     scrape.assert_value(&requests_series(VALIDATE, "INVALID_ARGUMENT"), 1.0);
     scrape.assert_value(&requests_series(VALIDATE, "UNAVAILABLE"), 0.0);
@@ -198,7 +199,7 @@ async fn refused_requests_are_counted() {
     let made_up =
         client.unary(Request::new(v1::ValidateKeyRequest::default()), path, codec).await.unwrap_err();
 
-    // One that takes the only place, for as long as its body does not end.
+    // A request that holds the only permit until its body ends.
     let (held, body) = tokio::sync::mpsc::channel::<v1::RecordUsageRequest>(1);
     let mut client = Grpc::new(service.channel.clone());
     let known = token.clone();
@@ -254,7 +255,7 @@ async fn outage_is_visible_in_metrics() {
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("500ms".to_owned()));
     let settings: Settings = settings.with_flag("TENANT_AUTH_CACHE_GRACE", Some("100s".to_owned()));
     let service = TestService::start_with(settings, shared_clock(&clock)).await;
-    // The breaker forgets the calls of the start.
+    // The breaker forgets the calls of the startup.
     clock.advance(Duration::from_secs(10));
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
@@ -272,10 +273,10 @@ async fn outage_is_visible_in_metrics() {
         assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     }
     clock.advance(Duration::from_secs(60));
-    // Past its fresh time; that the database fails is found out by asking it, or known already.
+    // Past the entry's fresh time. The service detects the failing database with a call, or knows it already.
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
     validate_batch(&service, &[&key, &unknown_key()]).await;
-    // A change that is not made leaves no key undecided.
+    // A failed write leaves no key undecided.
     let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
     let scrape = Scrape::collect(&service).await;

@@ -1,4 +1,4 @@
-//! The schema: two starters at once, a newer one, an edited one.
+//! Schema migrations: two concurrent starts, a newer schema, an edited migration.
 
 use tenant_auth_svc::{
     database::{
@@ -91,7 +91,7 @@ async fn missing_schema_error_says_how_to_fix_it() {
     assert_eq!(read.unwrap_err().kind, FailureKind::SchemaMissing);
 }
 
-/// A change by any hand, that of a person at the database's shell too, must leave its mark in the change log.
+/// A change by any writer, including a SQL shell, must be recorded in the change log.
 #[tokio::test]
 async fn every_verdict_relevant_change_enters_change_log() {
     let database = TestDatabase::test_server().await;

@@ -1,4 +1,4 @@
-//! What an operator asks about one key: what it is, and what each replica holds of it.
+//! Inspection of one key by an operator: its state, and the entry that each replica has cached.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn inspect_key(service: &TestService, key_id: &str) -> v1::InspectKeyRespo
     service.admin().inspect_key(request).await.unwrap().into_inner()
 }
 
-/// What a replica holds: verdict, source, and the position that it reflects.
+/// Returns what a replica has cached: verdict, source, and the position that the entry reflects.
 async fn held_answer(service: &TestService, key_id: &str) -> Option<(Verdict, Source, i64)> {
     inspect_key(service, key_id).await.held.map(|held| (held.verdict(), held.source(), held.revision))
 }
@@ -85,7 +85,7 @@ async fn get_key_shows_deny_list_entry() {
     }
 }
 
-/// The question of a night: is it revoked everywhere, and where not?
+/// Shows where a key is not yet revoked.
 #[tokio::test]
 async fn inspect_key_shows_missed_revocation() {
     let replicas = Replicas::start().await;
@@ -130,7 +130,7 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
         assert_eq!(held_for_unknown_key(&replicas.second).await, None);
     }
     assert_eq!(replicas.database.caller_requests(), asked);
-    // The reload is still to be claimed, by whoever uses the key.
+    // The next request that uses the key claims the reload.
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Refreshing));
     let reloaded = async {
         while held_answer(&replicas.second, &id).await.unwrap().1 != Source::Fresh {
@@ -164,7 +164,7 @@ async fn inspect_key_works_in_outage() {
     assert_eq!(replicas.second.admin().get_key(get).await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// What was read ahead at the start is in memory, too.
+/// A key that was preloaded at startup is cached, too.
 #[tokio::test]
 async fn inspect_key_shows_preloaded_key() {
     let database = TestDatabase::test_server().await;
@@ -203,7 +203,7 @@ async fn keys_are_found_by_prefix() {
     let rest = service.admin().list_keys(rest).await.unwrap().into_inner();
     assert_ne!(first.keys[0].key_id, rest.keys[0].key_id);
     assert!(rest.next_page_token.is_empty());
-    // A token of the one order is none of the other.
+    // A page token of one order is invalid for the other.
     let tenant_id = ids[0].0.clone();
     let mixed =
         v1::ListKeysRequest { prefix: String::new(), tenant_id, page_token: first.next_page_token, ..all };

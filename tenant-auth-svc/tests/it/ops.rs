@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`, in every state that the service can be in, and its end.
+//! `/livez` and `/readyz` in every state of the service, and the shutdown.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,9 +18,9 @@ use crate::{
     harness::{HttpAnswer, NOW, TestDatabase, TestService, http_request, http_until, outcome, unknown_key},
 };
 
-/// Longer than any test: it ends by something else.
+/// Longer than any test, so that something else ends it.
 const LONGER_THAN_TEST: &str = "300s";
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn ops_address(service: &TestService) -> SocketAddr {
@@ -31,7 +31,7 @@ async fn get_path(service: &TestService, path: &str) -> HttpAnswer {
     http_request(ops_address(service), &format!("GET {path}")).await.unwrap()
 }
 
-/// What `/readyz` says, without and with details: one status for all.
+/// Returns what `/readyz` reports, without and with details, and the status that both must share.
 async fn readyz(service: &TestService) -> (u16, String, String) {
     let short = get_path(service, "/readyz").await;
     let verbose = get_path(service, "/readyz?verbose").await;
@@ -71,7 +71,7 @@ async fn service_is_live_before_it_is_ready() {
     database.server_mut().stop().await;
     let clock = ManualClock::at(NOW);
     let mut service = TestService::start_unready(database.settings(), shared_clock(&clock)).await;
-    // Whoever asked it, the database was asked by now.
+    // By now the database has been called, by this request or another.
     assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     clock.advance(Duration::from_secs(312));
     assert!(is_alive(&service).await);
@@ -99,7 +99,7 @@ async fn service_is_live_before_it_is_ready() {
 async fn readiness_survives_outage_and_reports_cause() {
     let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    // One of the calls takes all of it.
+    // One call uses up the whole time budget.
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("5s".to_owned()))
@@ -120,11 +120,11 @@ async fn readiness_survives_outage_and_reports_cause() {
         "reads     failing (unreachable) since 2026-09-21T14:13:28Z, 300 s; last tried ",
     );
 
-    // The same outage, in another shape.
+    // The same outage with another kind of failure.
     database.server().faults().set(Fault::Hang);
     assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     clock.advance(Duration::from_secs(12));
-    // The caller may be told before the call to the database has been given up.
+    // The response may be sent before the call to the database has timed out.
     let gives_up = |answer: &HttpAnswer| answer.body.contains("failing (timed_out)");
     let verbose = http_until(ops_address(&service), "GET /readyz?verbose", gives_up).await.body;
     assert_line_starts(
@@ -181,7 +181,7 @@ async fn silent_feed_is_reported_and_keeps_readiness() {
     assert_eq!(feed, expected);
 
     database.server().faults().clear();
-    // The breaker may have opened meanwhile, and then waits for time to pass.
+    // The breaker may be open by now, and then waits for its timeout.
     let heard_again = |answer: &HttpAnswer| {
         clock.advance(Duration::from_millis(100));
         answer.body.contains("\nfeed      heard ")
@@ -270,7 +270,7 @@ async fn stopping_service_reports_unready_and_serves_for_drain_delay() {
     assert_line(&answer.body, "process   stopping since 2026-09-21T14:14:20Z, 0 ms");
     assert_eq!(http_request(ops, "GET /readyz").await.unwrap().body, "stopping");
     assert_eq!(http_request(ops, "GET /livez").await.unwrap().status, 200);
-    // On the connection that is there and on a new one, from memory and from the database.
+    // On the existing connection and on a new one, from the cache and from the database.
     let new = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     for channel in [channel, new] {
         for (key, verdict) in [(key.clone(), Verdict::Valid), (unknown_key(), Verdict::Unknown)] {
@@ -298,7 +298,7 @@ async fn never_ready_service_stops_without_drain_delay() {
     tokio::time::timeout(WAIT_TIMEOUT, service.running.stop()).await.expect("nobody was sent here");
 }
 
-/// The clocks of this test are tokio's own: they jump to the next thing that is waited for.
+/// Uses tokio's paused clock, which jumps to the next timer.
 #[tokio::test]
 async fn endless_request_is_cut_off_at_shutdown_and_logged() {
     let captured = TestLog::default();

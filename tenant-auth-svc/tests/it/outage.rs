@@ -1,4 +1,4 @@
-//! The database goes and comes back.
+//! An outage of the database, and its end.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn health(service: &TestService, name: &str) -> ServingStatus {
     HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
-/// Waits for a health name by watching it, not by asking again and again.
+/// Waits for a status of a health name with a watch instead of polling.
 async fn until_health(service: &TestService, name: &str, wanted: ServingStatus) {
     let request = HealthCheckRequest { service: name.to_owned() };
     let mut changes = HealthClient::new(service.channel.clone()).watch(request).await.unwrap().into_inner();
@@ -49,7 +49,7 @@ async fn killed_database_is_unavailable_and_known_keys_stay_valid() {
         "or every replica would be drained at once"
     );
 
-    // Past its fresh time the known key is answered all the same, and says how old the answer is; until the grace ends.
+    // Past its fresh time, a known key is still answered, with the age of the answer, until the grace ends.
     clock.advance(Duration::from_secs(14_399));
     let stale = service.validate(&known).await.unwrap();
     assert_eq!(stale.verdict(), Verdict::Valid);

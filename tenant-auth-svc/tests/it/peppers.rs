@@ -1,4 +1,5 @@
-//! Peppers that come and go while replicas run: what one of them issues, the others must find, or say that they cannot know.
+//! Peppers that are added and removed while replicas run: a key issued by one replica must be found by the
+//! others, or be reported as undecided.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::harness::{TestDatabase, TestService, http_request, unknown_key};
 const OLD_PEPPER: &str = "old oooooooooooooooooooooooooooooooo";
 const NEW_PEPPER: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
 
-/// A replica with a pepper file of its own.
+/// A replica with its own pepper file.
 struct Replica {
     service: TestService,
     _folder: TempDir,
@@ -56,8 +57,8 @@ fn assert_unavailable_for_pepper(answer: Result<v1::ValidateKeyResponse, Status>
     assert!(status.get_error_details().retry_info().is_some());
 }
 
-/// Every file of the documented rotation, one replica after the other; in between each of both issues, and each is asked about
-/// everything that either has ever issued.
+/// Applies each file of the documented rotation to one replica after the other. After each step both replicas
+/// issue keys, and each validates every key that either has issued.
 #[tokio::test]
 async fn pepper_rotation_makes_no_live_key_unknown() {
     let database = TestDatabase::test_server().await;
@@ -73,7 +74,7 @@ async fn pepper_rotation_makes_no_live_key_unknown() {
     let mut keys = BTreeMap::new();
     for (number, step) in steps.iter().enumerate() {
         if number == steps.len() - 1 {
-            // The old pepper may go: what is left under it has expired or was revoked.
+            // The old pepper may be removed: all its remaining keys have expired or were revoked.
             database.server().execute("UPDATE api_keys SET expires_at = 1 WHERE pepper_id = 'old'").unwrap();
             let some = "UPDATE api_keys SET revoked_at = 1, expires_at = NULL \
                         WHERE id = (SELECT max(id) FROM api_keys WHERE pepper_id = 'old')";
@@ -122,7 +123,7 @@ async fn replica_missing_a_pepper_never_answers_unknown() {
     assert_eq!(behind.pepper_metrics().await, "tenant_auth_pepper_missing 1");
     assert_eq!(ahead.pepper_metrics().await, "tenant_auth_pepper_missing 0");
 
-    // Each key of a batch by itself.
+    // Each key of a batch is decided separately.
     let request = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
     let batch = v1::BatchValidateKeysRequest { requests: vec![request(&found), request(&hidden)] };
     let results = behind.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
@@ -133,7 +134,7 @@ async fn replica_missing_a_pepper_never_answers_unknown() {
         matches!(&results[1].result, Some(Outcome::Error(error)) if error.code == i32::from(Code::Unavailable))
     );
 
-    // Nothing lives there any more.
+    // No live key remains under this pepper.
     ahead.service.revoke_key(&hidden_id).await;
     assert_eq!(behind.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     assert_eq!(behind.readyz().await, "peppers   none is missing");
@@ -163,13 +164,14 @@ async fn start_without_needed_pepper_names_file_and_missing_line() {
     let path = folder.path().join("peppers").display().to_string();
     assert!(told.contains("`accept old <secret>`") && told.contains(&path), "{told}");
 
-    // An end in the past by the database's clock is an end, whatever this service's clock says.
+    // A key that has expired by the database's clock has expired, whatever the service's clock shows.
     let expire = format!("UPDATE api_keys SET expires_at = 1 WHERE id = '{id}'");
     database.server().execute(&expire).unwrap();
     TestService::start_with(settings(), SystemClock::shared()).await;
 }
 
-/// It would find none of the keys that the others issue under this id, and they none of its own.
+/// With a changed secret, the replica would find none of the keys that others issue under this id, and they
+/// would find none of its keys.
 #[tokio::test]
 async fn start_with_changed_pepper_secret_is_refused() {
     let database = TestDatabase::test_server().await;
@@ -197,7 +199,7 @@ async fn read_only_token_suffices_to_start_with_new_pepper() {
     assert_eq!(replica.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
 }
 
-/// Thousands of keys that expired under a pepper which is gone must not be read at each look-up.
+/// A lookup must not read the thousands of keys that expired under a removed pepper.
 #[tokio::test]
 async fn keys_expired_under_missing_pepper_are_skipped_by_index() {
     let database = TestDatabase::test_server().await;

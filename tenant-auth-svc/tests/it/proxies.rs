@@ -1,4 +1,4 @@
-//! Proxies of the environment are told nothing; the one that is configured is used.
+//! Proxies named in the environment receive no traffic; the configured proxy is used.
 
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ use crate::{
     harness::{TOKEN, http_until},
 };
 
-/// A proxy that keeps the head of everything that it is sent, and passes plain requests on.
+/// A proxy that records the headers of every request, and forwards plain requests.
 struct RecordingProxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -38,7 +38,7 @@ impl RecordingProxy {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let kept = Arc::clone(&kept);
-                // A peer that leaves ends its own connection only.
+                // A peer that disconnects ends only its own connection.
                 tokio::spawn(async move { drop(Self::forward(stream, &kept).await) });
             }
         });
@@ -51,7 +51,7 @@ impl RecordingProxy {
         while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await? > 0 {}
         heads.lock().unwrap().push(head.clone());
         let Some((method, rest)) = head.split_once(" http://") else {
-            // A tunnel would need the name of a host, and there are none here.
+            // A tunnel would need a host name, and the tests have none.
             return stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
         };
         let (host, rest) = rest.split_once('/').unwrap();
@@ -69,7 +69,7 @@ impl RecordingProxy {
         self.heads.lock().unwrap().clone()
     }
 
-    /// Names it in every variable that programs take a proxy from.
+    /// Sets the proxy in every variable that programs read a proxy from.
     fn set_in_environment(&self, command: &mut Command) {
         for name in ["http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ftp_proxy"] {
             command.env(name, self.url()).env(name.to_uppercase(), self.url());
@@ -83,7 +83,7 @@ impl Drop for RecordingProxy {
     }
 }
 
-/// A database with a token, and the program as it is configured for it.
+/// A database with a token, and the program configured for it.
 struct ProxySetup {
     database: HranaServer,
     folder: tempfile::TempDir,
@@ -141,7 +141,7 @@ async fn service_ignores_proxy_variables_of_environment() {
     }
     signal(&serve, "TERM");
     assert!(serve.wait().await.unwrap().success());
-    // The last metrics are sent at the end.
+    // The last metrics are exported at shutdown.
     collector.wait_until(|got| got.requests > 0).await;
     assert_eq!(proxy.heads(), [""; 0]);
 }
@@ -159,7 +159,7 @@ async fn configured_proxy_is_used_for_database() {
         "{heads:?}"
     );
 
-    // With TLS it is asked for a tunnel, and sees no more than where to.
+    // With TLS the proxy receives a CONNECT request, and sees only the target.
     let proxy = RecordingProxy::start().await;
     let mut check = world.configured_command("check-config");
     check

@@ -1,4 +1,4 @@
-//! What an operator is told of reads and of writes: of each by itself, wherever it is told.
+//! Reads and writes are reported to operators separately, in every report.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     scrape::Scrape,
 };
 
-/// Refusals of a write, and what each is: its kind, and a part of its cause.
+/// Returns the rejections of a write, each with its kind and a part of its cause.
 fn write_refusals() -> [(Fault, &'static str, &'static str); 5] {
     let read_only = Fault::Sql { code: "SQLITE_READONLY", message: "attempt to write a readonly database" };
     let full = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
@@ -31,7 +31,7 @@ fn write_refusals() -> [(Fault, &'static str, &'static str); 5] {
     ]
 }
 
-/// What one service tells of the two.
+/// The status of reads and writes, as one service reports it.
 struct ReportedStatus {
     text: String,
     json: Value,
@@ -60,7 +60,7 @@ impl ReportedStatus {
         line.unwrap_or_else(|| panic!("{name} of {}", self.text))
     }
 
-    /// Of one of the two: it works (`None`), or fails in this way.
+    /// Asserts that reads or writes work (`None`), or fail in this way.
     #[track_caller]
     fn assert_status(&self, name: &str, failure: Option<&str>) {
         let state = match failure {
@@ -138,7 +138,7 @@ async fn read_failures_are_reported_apart_from_writes() {
 #[tokio::test]
 async fn writes_are_reported_untested_before_first_write() {
     let database = TestDatabase::test_server().await;
-    // Somebody else has made the schema.
+    // Another service has created the schema.
     drop(TestService::start(&database).await);
     let service = TestService::start(&database).await;
     let told = ReportedStatus::collect(&service).await;
@@ -156,7 +156,8 @@ async fn writes_are_reported_untested_before_first_write() {
     assert_eq!(told.health, [Serving, Serving]);
 }
 
-/// A server refuses a token for reading what may come to write, and the heartbeat is read in that way.
+/// Some servers reject a read-only token for a read that could be followed by a write, and the heartbeat is
+/// read that way.
 #[tokio::test]
 async fn refused_primary_read_counts_as_write_failure() {
     let database = TestDatabase::test_server().await;
@@ -181,7 +182,7 @@ async fn refused_primary_read_counts_as_write_failure() {
     assert!(!told.line("breaker").contains("maintenance"), "{}", told.line("breaker"));
 }
 
-/// What a probe of writes leaves behind, and what it needs.
+/// The write probe changes no value, and needs only its row.
 #[tokio::test]
 async fn write_probe_leaves_its_row_unchanged() {
     use tenant_auth_svc::{

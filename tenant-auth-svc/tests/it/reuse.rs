@@ -1,4 +1,4 @@
-//! For how long a caller may reuse an answer, and by which ids it learns that the answer has ended.
+//! How long a client may reuse an answer, and which ids invalidate it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ const FRESH_TIME: Duration = Duration::from_secs(6);
 const WATCHED_REUSE: Duration = Duration::from_secs(60);
 const MINUTE: u64 = 60;
 
-/// Unwatched and watched.
+/// Returns the reuse durations without and with a watch.
 fn reuse_durations(provenance: Option<v1::Provenance>) -> (Duration, Duration) {
     let provenance = provenance.unwrap();
     let read = |span: Option<prost_types::Duration>| Duration::try_from(span.unwrap()).unwrap();
@@ -79,7 +79,7 @@ async fn key_reuse_lasts_a_minute_while_watched_and_never_past_expiry() {
         [(None, WATCHED_REUSE), (Some(20), Duration::from_secs(20)), (Some(90), WATCHED_REUSE)]
     {
         let (key, _) = world.key_for(lifetime.map(Duration::from_secs)).await;
-        // From the database, and from memory: the bytes of a hit are written by another hand.
+        // From the database and from the cache: cached responses are encoded by other code.
         for _ in 0..2 {
             let (unwatched, watched) =
                 reuse_durations(world.service.validate(&key).await.unwrap().provenance);
@@ -137,7 +137,8 @@ async fn session_answer_depends_on_session_and_presented_key() {
     }
 }
 
-/// A caller that answers from its own memory is not seen: the session would run out in its hands.
+/// The service does not see a use that a client answers from its own cache, so the session could expire while
+/// it is in use.
 #[tokio::test]
 async fn sliding_session_reuse_is_a_tenth_of_remaining_time() {
     let world = ReuseSetup::start().await;
@@ -164,7 +165,8 @@ async fn sliding_session_reuse_is_a_tenth_of_remaining_time() {
     );
 }
 
-/// Otherwise the session's own invalidation would keep the answer out of every near-cache until the key is read again.
+/// Otherwise the session's own invalidation would keep the answer out of every near-cache until the key is
+/// read again.
 #[tokio::test]
 async fn answer_with_opening_key_has_revision_of_session() {
     let world = ReuseSetup::start().await;

@@ -1,4 +1,4 @@
-//! Sessions: who may bind what, and what it costs.
+//! Sessions: permissions to bind, and the cost.
 
 mod orphaned;
 mod termination;
@@ -150,7 +150,7 @@ async fn session_is_invisible_to_other_tenants() {
     assert!(!session_client(&replicas.second).unbind_session(unbind).await.unwrap().into_inner().was_bound);
     assert_eq!(replicas.validate_on_second("session-1").await.0, Verdict::Valid);
 
-    // A key that is no good says so, of whatever tenant.
+    // An invalid key is reported with its verdict, whatever the tenant.
     for (key, verdict) in [(unknown_key(), Verdict::Unknown), (format!("{key}x"), Verdict::Malformed)] {
         assert_eq!(
             verdict_and_source(validate_session(&replicas.second, "session-1", &key, &[]).await).0,
@@ -239,7 +239,7 @@ async fn sessions_are_listed_newest_first_and_swept_after_expiry() {
     );
 }
 
-/// What the database does to a binding, the caller can make good by asking again.
+/// If the database loses the response to a binding, the caller can repeat the request.
 #[tokio::test]
 async fn binding_with_lost_response_is_made_once() {
     let replicas = SessionReplicas::start().await;

@@ -1,4 +1,4 @@
-//! Too much at once: who is refused, who gets through, and that every place is given back.
+//! Overload: which calls are rejected, which are served, and that every permit is released.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -38,16 +38,16 @@ use crate::{
 
 type Answer = Result<v1::ValidateKeyResponse, Status>;
 
-/// A service with so many places, in front of a database that takes its time.
+/// Starts a service with this many permits and a slow database.
 async fn service_with_permits(database: &TestDatabase, places: usize) -> TestService {
     let settings = settings_with_long_timeouts(database)
         .with_flag("TENANT_AUTH_MAX_REQUESTS", Some(places.to_string()))
-        // There is one caller here.
+        // The test has a single caller.
         .with_flag("TENANT_AUTH_CALLER_SHARE", Some("100".to_owned()));
     TestService::start_with(settings, SystemClock::shared()).await
 }
 
-/// Begins a validation whose request ends only when told: until then nothing but its caller can end it.
+/// Starts a validation whose request body ends when `told` is set. Until then only its caller can end it.
 fn start_validation(service: &TestService, told: &watch::Sender<bool>) -> JoinHandle<Answer> {
     let (mut client, mut told) = (Grpc::new(service.channel.clone()), told.subscribe());
     let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
@@ -65,7 +65,7 @@ fn start_validation(service: &TestService, told: &watch::Sender<bool>) -> JoinHa
     })
 }
 
-/// Begins validations in all places: one more than there are, of which the first to be answered is the refused one.
+/// Starts one validation more than there are permits. The first to be answered is the rejected one.
 async fn fill_permits(
     service: &TestService,
     places: usize,
@@ -76,7 +76,7 @@ async fn fill_permits(
     begun
 }
 
-/// Asks until there is a place: that one is given back reaches the server when it does.
+/// Sends requests until one gets a permit: the server may notice a released permit only then.
 async fn validate_until_served(service: &TestService, key: &str) -> Answer {
     let served = async {
         loop {
@@ -97,7 +97,7 @@ fn assert_overloaded(status: &Status) {
     assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(200)));
 }
 
-/// What reflection says that there is.
+/// Returns the services that reflection lists.
 async fn reflected_services(service: &TestService) -> BTreeSet<String> {
     let list = ServerReflectionRequest {
         host: String::new(),
@@ -194,7 +194,7 @@ async fn two_hundred_requests_on_eight_permits_serve_eight() {
     }
 }
 
-/// A stream, both ends.
+/// Opens a stream and returns both ends.
 async fn open_stream(
     channel: &Channel,
 ) -> Result<(mpsc::Sender<v1::StreamValidateKeysRequest>, Streaming<v1::StreamValidateKeysResponse>), Status>
@@ -252,14 +252,15 @@ async fn unread_stream_holds_no_permit() {
     let (known, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
     let address = format!("http://{}", service.running.address());
-    // So small a window that one answer fills it.
+    // A window so small that one response fills it.
     let narrow = Channel::from_shared(address).unwrap().initial_stream_window_size(16).connect_lazy();
     let (questions, _unread) = open_stream(&narrow).await.unwrap();
 
     database.server().faults().set(Fault::Hang);
     questions.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
-    // Refusals fill the window, and what is behind it. A call on the same connection comes after the question before it.
+    // Rejections fill the window and the buffers behind it. A call on the same connection arrives after the
+    // query before it.
     let mut others = ValidationServiceClient::new(narrow);
     for id in 2..10 {
         questions.send(stream_request(id, &known)).await.unwrap();
@@ -282,10 +283,10 @@ async fn every_grpc_service_is_either_limited_or_exempt() {
     let missing: Vec<_> = ours.filter(|service| !listed.contains(service)).collect();
     assert!(missing.is_empty(), "put these on one side in middleware/shed.rs: {missing:?}");
 
-    // And nothing is listed that is not there.
+    // The lists contain only services that exist.
     let service = service_with_permits(&TestDatabase::embedded(), 1).await;
     let mut served = reflected_services(&service).await;
-    // Reflection lists the one version of itself that is asked.
+    // Reflection lists only the version of itself that is called.
     served.insert("grpc.reflection.v1alpha.ServerReflection".to_owned());
     assert_eq!(listed, served);
 }

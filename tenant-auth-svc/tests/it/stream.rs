@@ -1,4 +1,5 @@
-//! `StreamValidateKeys`: answers as they are ready, each to its question, and no more taken in than can be held.
+//! `StreamValidateKeys`: each response is sent as soon as it is ready, with the id of its query, and the
+//! server accepts no more queries than it can hold.
 
 use std::collections::BTreeMap;
 

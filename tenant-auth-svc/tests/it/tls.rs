@@ -1,4 +1,4 @@
-//! Encrypted connections: certificates that change, and callers that show one.
+//! TLS: certificates that change, and callers that present one.
 
 use std::io;
 
@@ -25,7 +25,7 @@ use crate::{
 const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
 const SPIFFE: &str = "spiffe://example.org/ns/production/sa/mcp";
 
-/// A service with a certificate of this authority's, in files of its own.
+/// A service with this authority's certificate in its own files.
 struct EncryptedService {
     authority: Authority,
     files: CertificateFiles,
@@ -48,7 +48,8 @@ impl EncryptedService {
         Self { authority, files, service }
     }
 
-    /// One that takes client certificates of the authority's: `api` by DNS name or token, `mcp` by SPIFFE id.
+    /// Starts a service that accepts client certificates of the authority: `api` by DNS name or token, `mcp`
+    /// by SPIFFE id.
     async fn start_mutual() -> Self {
         let authority = Authority::new();
         let (files, ca) = (authority.server_certificate().write(), authority.write());
@@ -70,7 +71,7 @@ impl EncryptedService {
         channel(self.service.running.address(), &self.authority.connector(shown)).await.unwrap()
     }
 
-    /// The certificate that a new connection sees.
+    /// Returns the certificate that a new connection receives.
     async fn presented_certificate(&self) -> Vec<u8> {
         let stream = connect(self.service.running.address(), &self.authority.connector(None)).await.unwrap();
         let (_, session) = stream.get_ref();
@@ -155,7 +156,7 @@ async fn certificate_name_identifies_caller() {
     let channel = mutual.channel(Some(&mcp)).await;
     assert_eq!(status_code(call_path(&channel, tenants, None).await), Code::Ok);
     assert_eq!(status_code(call_path(&channel, usage, None).await), Code::PermissionDenied);
-    // A token that is sent decides, good or not.
+    // If a token is sent, it decides, whether it is valid or not.
     assert_eq!(status_code(call_path(&channel, usage, Some("Bearer tac_api")).await), Code::InvalidArgument);
     assert_eq!(
         status_code(call_path(&channel, tenants, Some("Bearer tac_api")).await),
@@ -205,9 +206,9 @@ async fn unlisted_or_ambiguous_certificate_is_unauthenticated() {
     }
 }
 
-/// What ends a connection before anything was asked on it.
+/// Returns the error that ends a connection before its first request.
 async fn handshake_error(service: &TestService, connector: &TlsConnector) -> io::Error {
-    // In TLS 1.3 the client is done before the server has looked at its certificate.
+    // In TLS 1.3 the client completes its handshake before the server has verified its certificate.
     match connect(service.running.address(), connector).await {
         Ok(mut stream) => stream.read_to_end(&mut Vec::new()).await.unwrap_err(),
         Err(error) => error,
@@ -223,7 +224,7 @@ async fn unverifiable_client_is_refused_in_tls_handshake() {
             handshake_error(&mutual.service, &mutual.authority.connector(Some(&shown))).await.to_string();
         assert!(error.contains(alert), "{error}");
     }
-    // The client looks, too.
+    // The client verifies the server's certificate, too.
     let error =
         handshake_error(&mutual.service, &Authority::named("others").connector(None)).await.to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
@@ -237,7 +238,7 @@ async fn plaintext_or_non_http2_client_is_closed() {
     let mut plaintext = TcpStream::connect(address).await.unwrap();
     plaintext.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
-    // Closed, or reset: what was sent after the first bytes is read by nobody.
+    // Closed or reset: the server does not read anything after the first bytes.
     let _ = plaintext.read_to_end(&mut answer).await;
     assert!(
         !answer.windows(4).any(|bytes| bytes == b"HTTP") && answer.len() < 32,

@@ -1,4 +1,4 @@
-//! What is sent to a collector: spans of the requests that are traced, metrics; and what happens when it is not there.
+//! OTLP export: spans of sampled requests, metrics, and a collector that does not respond.
 
 use opentelemetry_proto::tonic::{
     metrics::v1::{metric::Data, number_data_point::Value},
@@ -18,23 +18,23 @@ use crate::{
 
 const PARENT_SPAN: &str = "b7ad6b7169203331";
 
-/// A service that sends to a collector.
+/// Starts a service that exports to a collector.
 async fn service_with_collector(database: &TestDatabase, endpoint: &str, share: &str) -> TestService {
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_OTLP_ENDPOINT", Some(endpoint.to_owned()))
         .with_flag("TENANT_AUTH_TRACE_SAMPLE", Some(share.to_owned()));
-    // What is fresh stays fresh, however busy the machine is.
+    // The clock is stopped, so that fresh entries stay fresh on a busy machine.
     TestService::start_with(settings, ManualClock::at(NOW)).await
 }
 
-/// Validates as a caller does that traces, or says that it does not.
+/// Validates as a caller that sends a trace context, sampled or not.
 async fn validate(service: &TestService, key: &str, trace: &str, sampled: bool) {
     let mut request =
         Request::new(v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() });
     let parent = format!("00-{trace}-{PARENT_SPAN}-0{}", u8::from(sampled));
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
-    // What comes of it is in the span.
+    // The span contains the result.
     let _ = service.validation().validate_key(request).await;
 }
 
@@ -69,7 +69,7 @@ async fn trace_continues_to_database_call() {
     let line = lines.first().expect("the trace is in the access log");
     assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")) && line.contains("ValidateKey"), "{line}");
 
-    // From memory, and then not at all.
+    // First from the cache, then failing.
     let (memory, failed) = ("0af7651916cd43dd8448eb211c803102", "0af7651916cd43dd8448eb211c803103");
     validate(&service, &key, memory, true).await;
     validate(&service, &key, "0af7651916cd43dd8448eb211c803104", false).await;
@@ -167,7 +167,7 @@ async fn spans_contain_no_secrets() {
             key: key.clone(),
             ..v1::ValidateSessionRequest::default()
         };
-        // What it comes to is not the question here.
+        // The result does not matter here.
         let _ = service.validation().validate_session(request).await;
         let _ = service.validate(&format!("{key}-unseen")).await;
         let _ = service.validate(&unknown_key()).await;

@@ -1,4 +1,4 @@
-//! Rows that somebody wrote past the types: each harms itself and nobody else.
+//! Rows written past the types, with SQL: an unreadable row affects only itself.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     scrape::Scrape,
 };
 
-/// What no scope looks like.
+/// Scopes that are invalid.
 const BAD_SCOPES: &str = r#"["Orders:Read"]"#;
 
 fn set_scopes(database: &TestDatabase, key_id: &str, scopes: &str) {
@@ -51,7 +51,7 @@ async fn unreadable_key_fails_alone_in_batch_and_is_logged_once() {
     let expected: Vec<_> = (0..10).map(|at| if at == 3 { "Unavailable" } else { "VERDICT_VALID" }).collect();
     for _ in 0..5 {
         assert_eq!(validate_batch(&service, &keys).await, expected);
-        // What was known is due again: every key is read once more.
+        // All cached entries have expired, so every key is loaded again.
         clock.advance(Duration::from_secs(3_600));
     }
 
@@ -88,7 +88,7 @@ async fn coalesced_lookups_have_separate_outcomes() {
     assert!(said[1..].iter().all(|said| said == "VERDICT_VALID"), "{said:?}");
 }
 
-/// The row is there, and is not the one in memory: what was known of it is honoured for its fresh time at most.
+/// The row exists and differs from the cached one: the cached record is used for its fresh time at most.
 #[tokio::test]
 async fn key_become_unreadable_is_not_served_stale() {
     for told in [false, true] {
@@ -107,7 +107,7 @@ async fn key_become_unreadable_is_not_served_stale() {
             clock.advance(Duration::from_secs(30));
         }
         assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
-        // Nor in an outage, in which only what is known can be said.
+        // Nor in an outage, in which only cached records are available.
         database.server().faults().set(Fault::ResetBeforeExecute);
         assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
         database.server().faults().clear();
@@ -119,7 +119,7 @@ async fn key_become_unreadable_is_not_served_stale() {
     }
 }
 
-/// Whoever read it before is told the end that is known, even if the row cannot be read any more.
+/// A replica that knows a revocation keeps reporting it, even if the row has become unreadable.
 #[tokio::test]
 async fn known_revocation_survives_unreadable_row() {
     let database = TestDatabase::test_server().await;
@@ -136,7 +136,7 @@ async fn known_revocation_survives_unreadable_row() {
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
 }
 
-/// What an operator does about one that nobody can honour.
+/// How an operator handles a key that cannot be decoded.
 #[tokio::test]
 async fn key_with_unreadable_scopes_can_be_revoked() {
     let database = TestDatabase::test_server().await;
@@ -154,7 +154,7 @@ async fn preload_skips_unreadable_rows() {
     let database = TestDatabase::test_server().await;
     let first = TestService::start(&database).await;
     let tenant = first.create_tenant("Acme").await;
-    // A whole page of them, and more, among those that can be read.
+    // More than a page of them, among readable rows.
     let many = format!(
         "WITH RECURSIVE series (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM series WHERE value < 1201) \
          INSERT INTO api_keys (key_hash, id, tenant_id, created_at, last_used_at, scopes) \
@@ -162,7 +162,7 @@ async fn preload_skips_unreadable_rows() {
                 value / 7, CASE WHEN value BETWEEN 300 AND 899 THEN '{BAD_SCOPES}' ELSE '[]' END FROM series"
     );
     database.server().execute(&many).unwrap();
-    // It ends, and waits for nothing.
+    // The start completes and waits for nothing.
     let second = TestService::start(&database).await;
     let readable = (1..=1_201).filter(|value| value % 3 != 0 && !(300..=899).contains(value)).count();
     assert_eq!(second.running.key_cache().size().records, readable as u64);
@@ -185,7 +185,7 @@ async fn listings_skip_unreadable_rows() {
     for bad in [0, 2, 3, 5] {
         set_scopes(&database, &ids[bad], BAD_SCOPES);
     }
-    // Two of them have not even an id.
+    // Two of them do not even have a valid id.
     let sql = format!("UPDATE api_keys SET id = ' ' || id WHERE id IN ('{}', '{}')", ids[2], ids[5]);
     assert_eq!(database.server().execute(&sql), Ok(2));
     for page_size in [1, 2, 50] {

@@ -1,4 +1,4 @@
-//! Every verdict, over the wire, on every database.
+//! Every verdict, over the wire, on every kind of database.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Changes: one call at a time, and nothing that becomes of them says anything about reads.
+//! Writes are sent one at a time, and their outcomes do not affect reads.
 
 use std::{
     sync::Arc,
@@ -57,7 +57,7 @@ async fn refused_writes_do_not_affect_reads() {
         for (key, key_id) in &keys {
             let cold = replicas.validate_on_second(key).await;
             assert_eq!(cold.0, v1::Verdict::Valid, "{fault:?}");
-            // By another hand: the service can change nothing.
+            // Changed with SQL, because the service cannot write.
             server.execute(&format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'")).unwrap();
             replicas.poll_second().await;
             assert_eq!(replicas.validate_on_second(key).await.0, v1::Verdict::Revoked, "{fault:?}");
@@ -106,7 +106,7 @@ async fn refused_reads_do_not_affect_writes() {
     assert_eq!(health(&replicas.second, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
 }
 
-/// Listings that take too long, for an operator, a report or a console.
+/// Slow listings for an operator, a report or a console.
 #[tokio::test]
 async fn slow_read_lane_does_not_affect_validations() {
     let replicas = Replicas::start().await;
@@ -128,8 +128,8 @@ async fn slow_read_lane_does_not_affect_validations() {
     assert_eq!(replicas.validate_on_second(&key).await.0, v1::Verdict::Revoked);
 }
 
-/// Sixteen callers who wait a fifth of a second each, in front of a database that takes longer: those of a service which
-/// sends them all at once and gives them up leave its lock for writing to nobody.
+/// Sixteen callers that each wait a fifth of a second, and a database that takes longer. A service that sent
+/// all their writes at once and abandoned them would block the database's write lock for every caller.
 #[tokio::test]
 async fn cancelled_writers_do_not_block_database() {
     let database = TestDatabase::test_server().await;
@@ -157,7 +157,8 @@ async fn cancelled_writers_do_not_block_database() {
     assert_eq!(server.counters().max_waiting_writers, 1, "nobody waits but the one whose turn it is");
 }
 
-/// A database that is wedged by somebody else, or that answers no change for another reason, while reads work.
+/// A database whose write lock is held by another client, or that leaves writes unanswered for another
+/// reason, while reads work.
 #[tokio::test]
 async fn unanswered_writes_are_reported_as_own_state() {
     let database = TestDatabase::test_server().await;
@@ -174,7 +175,7 @@ async fn unanswered_writes_are_reported_as_own_state() {
     let create = || v1::CreateTenantRequest { name: "Late".to_owned(), ..Default::default() };
     let unanswered = service.admin().create_tenant(create()).await.unwrap_err();
     assert_eq!(unanswered.get_error_details().error_info().unwrap().reason, "DATABASE_TIMED_OUT");
-    // The next one does not add to what may be under way.
+    // The next write does not add to those that may be in flight.
     let refused = service.admin().create_tenant(create()).await.unwrap_err();
     assert_eq!(refused.get_error_details().error_info().unwrap().reason, "DATABASE_CIRCUIT_OPEN");
     assert_eq!(server.counters().requests - before, 1);
@@ -206,8 +207,8 @@ async fn unanswered_writes_are_reported_as_own_state() {
     );
 }
 
-/// On every kind of database, a real one too if one is named: as many changes as fit into a moment, by one caller and by
-/// sixteen. `TENANT_AUTH_TEST_WRITE_SECONDS` makes the moment longer.
+/// On every kind of database, including a real one if configured: sends as many writes as fit into a short
+/// time, from one caller and from sixteen. `TENANT_AUTH_TEST_WRITE_SECONDS` sets the time.
 #[tokio::test]
 async fn sixteen_concurrent_writers_are_all_served() {
     let seconds = std::env::var("TENANT_AUTH_TEST_WRITE_SECONDS").ok().and_then(|text| text.parse().ok());
@@ -239,8 +240,9 @@ async fn sixteen_concurrent_writers_are_all_served() {
     }
 }
 
-/// As it was seen, by the clock of the wall: fifty callers of `RecordUsage` against a database over its quota, and a few cold
-/// validations a second. It prints what became of them, and how long a key was honoured after its revocation on another replica.
+/// Reproduces an observed incident in real time: fifty callers of `RecordUsage` against a database over its
+/// quota, and a few uncached validations a second. Prints the outcomes, and how long a key was still accepted
+/// after its revocation on another replica.
 #[tokio::test]
 async fn refused_usage_does_not_affect_cold_keys_or_revocations() {
     let database = TestDatabase::test_server().await;

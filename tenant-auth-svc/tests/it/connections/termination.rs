@@ -150,7 +150,7 @@ async fn stalled_tls_handshake_times_out() {
     )
     .await;
     until_stream_closed(TcpStream::connect(host.address).await.unwrap()).await;
-    // A connection that closes now has ended before its preface.
+    // A completed TLS handshake is not yet an HTTP/2 preface, so the same timeout applies.
     until_stream_closed(connect(host.address, &authority.connector(None)).await.unwrap()).await;
     wait_until(|| host.connection_count() == 0).await;
 }

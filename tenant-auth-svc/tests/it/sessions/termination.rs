@@ -1,4 +1,4 @@
-//! What ends a session, and how soon everybody knows.
+//! What ends a session, and how soon all replicas know.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tonic::Code;
 use super::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source};
 use crate::harness::NOW;
 
-/// Part of the statement that looks sessions up.
+/// A part of the statement that looks sessions up.
 const SESSION_LOOKUP: &str = "AS wanted";
 
-/// Whatever ends it on one replica, the other knows after one read of the feed, in an outage too.
+/// If one replica ends a session, the other knows after one poll of the feed, and in an outage, too.
 #[tokio::test]
 async fn session_ended_on_one_replica_ends_on_all() {
     for (what, verdict) in [
@@ -90,7 +90,7 @@ async fn session_ends_at_earlier_of_own_and_key_expiry() {
     assert_eq!(answer.expires_at.unwrap().seconds, NOW.0 / 1_000 + 30);
     assert_eq!(replicas.validate_on_second("by-its-time").await.0, Verdict::Valid);
 
-    // Known before an outage, it ends in it as ever.
+    // A session whose end was known before an outage has ended during it, too.
     replicas.database.server().faults().set(Fault::ResetBeforeExecute);
     replicas.clock.advance(Duration::from_secs(30));
     assert_eq!(replicas.validate_on_second("by-its-key").await, (Verdict::Expired, Source::Stale));
@@ -125,7 +125,7 @@ async fn sliding_session_lives_while_used_on_any_replica() {
         Verdict::Valid,
         "the other one reads how far it moved"
     );
-    // The other one has it in memory with an end that moves on elsewhere.
+    // The other replica has cached an expiry that is extended elsewhere.
     for _ in 0..4 {
         replicas.clock.advance(Duration::from_secs(20));
         validate_session(&replicas.first, "sliding", "", &[]).await.unwrap();
@@ -137,7 +137,8 @@ async fn sliding_session_lives_while_used_on_any_replica() {
         "asked, not assumed"
     );
 
-    // Through an outage it lives where it is used, and where nobody can tell, nobody denies it.
+    // During an outage the session is valid on the replica that uses it. A replica that cannot decide does
+    // not deny it.
     replicas.database.server().faults().set(Fault::ResetBeforeExecute);
     for _ in 0..10 {
         replicas.clock.advance(Duration::from_secs(20));
@@ -192,7 +193,8 @@ async fn load_overlapping_unbind_does_not_restore_session() {
     );
 }
 
-/// What a key opened is its tenant's. A key that goes to another tenant takes nothing along, and leaves nothing behind.
+/// Sessions belong to the tenant of their key at the time of binding. A key that moves to another tenant
+/// takes no session along and leaves no valid one behind.
 #[tokio::test]
 async fn session_is_unbound_when_its_key_moves_to_other_tenant() {
     let replicas = SessionReplicas::start().await;
@@ -210,7 +212,7 @@ async fn session_is_unbound_when_its_key_moves_to_other_tenant() {
             Verdict::Unbound
         );
     }
-    // Its tenant may bind it anew, as any whose key is gone.
+    // Its tenant may bind it again, as any session whose key is gone.
     let anew = bind_session(&replicas.first, "session-1", &second, 60, SessionExpiry::Fixed).await.unwrap();
     assert_eq!((anew.verdict(), anew.already_bound), (Verdict::Valid, false));
     assert_eq!(anew.session.unwrap().key_id, second_id);

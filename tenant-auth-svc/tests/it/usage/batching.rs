@@ -1,4 +1,4 @@
-//! Many requests, one transaction; and nobody suffers for somebody else's.
+//! Many requests in one transaction; a faulty request does not affect the others.
 
 use std::{
     sync::Arc,
@@ -53,7 +53,7 @@ async fn thousand_usage_events_write_few_rows() {
     let tenant = service.create_tenant("Acme").await;
     let server = database.server();
     let before = server.requests_with(USAGE_WRITE);
-    // One moment, so that all is of one hour.
+    // One timestamp, so that all events are in one hour.
     let now = Some(SystemClock::shared().now());
     for half in ["a", "b"] {
         let events =
@@ -151,7 +151,7 @@ async fn hanging_usage_writes_do_not_delay_validation() {
         .collect();
     until_waiting(&service, 100).await;
     let before = database.server().counters();
-    // In the process itself, so that even a busy machine is done before the recordings are given up.
+    // Called within the process, so that a busy machine is done before the recordings time out.
     let (validator, deadline) = (service.running.validator(), Instant::now() + Duration::from_secs(30));
     for _ in 0..50 {
         let key = PresentedKey::new(unknown_key());
@@ -177,7 +177,7 @@ async fn shutdown_commits_waiting_usage() {
     let service = TestService::start(&database).await;
     let tenant = service.create_tenant("Acme").await;
     database.server().faults().set_where(USAGE_WRITE, 1, Fault::Hang);
-    // Both callers have left by the time it is told to stop.
+    // Both callers have cancelled before the shutdown starts.
     for (id, waiting) in [("under way", 1), ("waiting", 2)] {
         record_and_cancel(&service, id, usage_event(&tenant, "calls", 1, None), waiting).await;
     }

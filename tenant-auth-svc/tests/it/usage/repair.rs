@@ -1,4 +1,4 @@
-//! Totals that differ from their events are set right, without losing what is counted meanwhile.
+//! Repair of totals that differ from their events, without losing concurrent usage.
 
 use std::{sync::Arc, time::Duration};
 
@@ -87,7 +87,7 @@ async fn repair_corrects_totals_and_audits_before_and_after() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start_with(database.settings(), SystemClock::shared()).await;
     let (tenant, other) = (service.create_tenant("Acme").await, service.create_tenant("Other").await);
-    // One moment, so that all is of one hour.
+    // One timestamp, so that all events are in one hour.
     let at = Some(SystemClock::shared().now());
     for number in 0..5 {
         let events = vec![
@@ -146,7 +146,7 @@ async fn usage_recorded_during_repair_is_kept() {
     server.execute("UPDATE usage_totals SET quantity = quantity * 10").unwrap();
     let found = differences(&database, &tenant, EVENT_RETENTION).await;
     assert_eq!(found.iter().map(|one| (one.total, one.events)).collect::<Vec<_>>(), [(30, 3), (40, 4)]);
-    // Now one of them is counted further, and the other one is set right by somebody else.
+    // Meanwhile one total receives more usage, and another process repairs the other one.
     record_usage(&service, "r-2", vec![usage_event(&tenant, "calls", 5, at)]).await.unwrap();
     server.execute("UPDATE usage_totals SET quantity = 4 WHERE metric = 'tokens'").unwrap();
     let repaired = repair_totals(&database, &found, EVENT_RETENTION, "repair-1").await;
@@ -165,7 +165,7 @@ async fn repeated_repair_is_not_applied_twice() {
     let server = database.server();
     server.execute("UPDATE usage_totals SET quantity = 30").unwrap();
     let found = differences(&database, &tenant, EVENT_RETENTION).await;
-    // The answer to the commit is lost; the client sends the transaction once more.
+    // The response to the commit is lost, so the client sends the transaction again.
     server.faults().set_where("INSERT INTO usage_totals", 1, Fault::ResetAfterCommit);
     let first = repair_totals(&database, &found, EVENT_RETENTION, "repair-1").await;
     assert_eq!(first.iter().map(|one| (one.before, one.after)).collect::<Vec<_>>(), [(30, 3)]);
@@ -195,7 +195,7 @@ async fn repair_does_not_lower_totals_of_pruned_events() {
     for kept in [EVENT_RETENTION, longer] {
         assert_eq!(differences(&database, &tenant, kept).await, [], "{kept:?}");
     }
-    // As if it had been read before the sweep: the database itself refuses.
+    // As if the difference had been read before the sweep: the database itself rejects the repair.
     let stale = TotalDifference {
         tenant_id: TenantId::parse(&tenant).unwrap(),
         hour: Hour::floor(NOW),
@@ -208,7 +208,7 @@ async fn repair_does_not_lower_totals_of_pruned_events() {
         assert_eq!(repair_totals(&database, std::slice::from_ref(&stale), kept, "repair-1").await, []);
     }
     assert_eq!(usage_total(&service, &tenant, "calls").await, 7);
-    // Of the time for which events are kept, a wrong total is found and repaired.
+    // Within the retention of events, a wrong total is found and repaired.
     let hour = Hour::floor(NOW.plus(Duration::from_secs(30 * 86_400) + Duration::from_secs(2 * 3_600)));
     record_usage(&service, "later", vec![usage_event(&tenant, "calls", 2, Some(hour.start()))])
         .await

@@ -1,4 +1,4 @@
-//! Retention, and the proof that totals are the sums of their events.
+//! Retention of events, and the check that totals are the sums of their events.
 
 use std::{process::Command, time::Duration};
 
@@ -13,7 +13,7 @@ async fn usage_retention_deletes_events_and_keeps_totals() {
     let clock = ManualClock::at(NOW);
     let service = TestService::start_at(&database, &clock).await;
     let tenant = service.create_tenant("Acme").await;
-    // More than goes in one batch.
+    // More than one batch deletes.
     let server = database.server();
     for number in 0..3 {
         let events = (0..500).map(|n| usage_event(&tenant, &format!("m{n}"), 1, None)).collect();
@@ -49,7 +49,7 @@ pub(super) struct CommandResult {
     pub(super) stderr: String,
 }
 
-/// Runs `run_reconcile` as an operator does.
+/// Runs `reconcile` as an operator does.
 pub(super) async fn run_reconcile(database: &TestDatabase, args: &[&str]) -> CommandResult {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
     command
@@ -71,7 +71,7 @@ async fn reconcile_reports_every_total_differing_from_its_sum() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start_with(database.settings(), SystemClock::shared()).await;
     let (tenant, other) = (service.create_tenant("Acme").await, service.create_tenant("Other").await);
-    // One moment, so that all is of one hour.
+    // One timestamp, so that all events are in one hour.
     let at = Some(SystemClock::shared().now());
     for number in 0..5 {
         let events = vec![usage_event(&tenant, "calls", 2, at), usage_event(&other, "tokens", 7, at)];
