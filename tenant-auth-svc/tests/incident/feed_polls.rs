@@ -1,7 +1,8 @@
-//! What the feed does at its default interval: how soon a revocation is known everywhere, and what being idle costs.
+//! The feed at its default interval: how soon every replica knows of a revocation, and the cost of an idle
+//! replica.
 //!
-//! The service's own loop waits by a real clock. Here the same waits, the configured interval up to 10 % shorter or
-//! longer, are made of simulated time, and the very same reading follows each of them.
+//! The service's own loop waits in real time. Here the same intervals, the configured one with up to 10 %
+//! jitter in either direction, pass in simulated time, and the same poll function runs after each.
 
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use super::{
     report::{AnswerCounts, print_uncaptured},
 };
 
-/// How many keys are revoked, each at another moment between two readings.
+/// Number of keys to revoke, each at another time between two polls.
 const REVOCATIONS: usize = 40;
-/// How finely time passes.
+/// Step of the simulated time.
 const TIME_STEP: Duration = Duration::from_millis(5);
 
-/// `TENANT_AUTH_FEED_INTERVAL` when nobody sets it.
+/// Returns the default of `TENANT_AUTH_FEED_INTERVAL`.
 fn default_feed_interval() -> Duration {
     let settings = Settings::default()
         .with_flag("TENANT_AUTH_DATABASE_URL", Some("file:unused.db".to_owned()))
@@ -30,7 +31,8 @@ fn default_feed_interval() -> Duration {
         .expect("the feed is read unless told otherwise")
 }
 
-/// The waits between readings: 10 % shorter to 10 % longer, evenly, in an order of their own for each replica.
+/// Returns the interval before a poll: 10 % shorter to 10 % longer, evenly distributed, in a different order
+/// for each replica.
 fn jittered_wait(replica: usize, reading: usize) -> Duration {
     let place = (reading * 37 + replica * 11) % 101;
     default_feed_interval().mul_f64(0.9 + 0.002 * place as f64)
@@ -64,7 +66,7 @@ async fn revocation_reaches_other_replicas_within_one_second() {
             now += TIME_STEP;
         }
         slowest = slowest.max(now - revoked_at);
-        // The next one is at another moment between two readings.
+        // Moves the next revocation to another time between two polls.
         cluster.clock.advance(TIME_STEP * 7);
         now += TIME_STEP * 7;
     }
@@ -75,7 +77,7 @@ async fn revocation_reaches_other_replicas_within_one_second() {
     assert!(slowest >= default_feed_interval() / 2, "nothing was ever waited for: {slowest:?}");
 }
 
-/// Six minutes, times ten.
+/// Simulates six minutes and multiplies by ten.
 #[tokio::test]
 async fn idle_replica_costs_about_14_400_requests_per_hour() {
     let mut cluster = Cluster::start(LONG_TIMEOUTS).await;
@@ -90,7 +92,7 @@ async fn idle_replica_costs_about_14_400_requests_per_hour() {
         readings += 1;
     }
     let requests = cluster.feed_requests() - before;
-    // A busy machine may need a second one within the little time that a reading has.
+    // On a busy machine, a poll may need a second attempt within its short timeout.
     let besides = requests - readings as u64;
     assert!(besides <= 30, "a reading is one request: {requests} for {readings}");
     let hourly = requests * 10;

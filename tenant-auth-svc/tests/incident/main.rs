@@ -1,7 +1,7 @@
-//! The incident that this service exists for, as a test: two hours of a broken database, three replicas, five callers,
-//! a thousand keys, in simulated time, once for each way in which a database can be broken.
+//! Replays the incident that this service was built for: two hours with a broken database, three replicas,
+//! five callers and a thousand keys, in simulated time, once for each way in which a database can break.
 //!
-//! At the end, a table with a line for each. What it must say is written down in [`Report::check`].
+//! Prints a table with one row per outage. [`Report::check`] contains the expected values.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,9 +30,10 @@ use self::{
     report::{Report, print_head},
 };
 
-/// How many are replayed at once: those that are made of real waits come first, and leave the processor to the others.
+/// Number of concurrent outages. Those that wait in real time come first, and leave the processor to the
+/// others.
 const MAX_CONCURRENT_OUTAGES: usize = 4;
-/// Three replicas with at most one probe per half second each. (The strides of the simulation allow for far fewer.)
+/// Three replicas with at most one probe per half second each. (The steps of the simulation allow far fewer.)
 const MAX_PROBE_REQUESTS: u64 = 3 * 2 * OUTAGE_DURATION.as_secs();
 
 #[test]
@@ -80,7 +81,7 @@ fn two_hour_outages_cause_no_wrong_answers() {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
                     let Some((name, outage, _)) = outages.get(turn) else { return };
                     let report = runtime.block_on(replay(outage));
-                    // Whoever waits for the table sees that it comes, and which of them does not.
+                    // Shows the progress, and which outage hangs.
                     println!("over: {name}");
                     reports.lock().unwrap()[turn] = Some(report);
                 }

@@ -1,5 +1,5 @@
-//! Outages of a part: what is broken says nothing about what is not. Whatever it is, a revocation is known after the next reading
-//! of the log wherever that works, and usage and operators come and go throughout.
+//! Partial outages: a broken part does not affect the others. In each of them, a revocation is known after
+//! the next poll of the change log wherever that works, and usage and operator calls go on throughout.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,35 +19,35 @@ use super::{
     report::{AnswerCounts, Report},
 };
 
-/// As from a database without room.
+/// The error of a database without disk space.
 pub(crate) const DISK_FULL: Fault = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
-/// The keys that are revoked while it lasts: every one at this place of its group, one after the other.
+/// Index of the keys that are revoked during the outage, one after the other.
 const REVOKED_DURING_INDEX: usize = 10;
-/// Those that were revoked after the backup that the database is rolled back to.
+/// Index of the keys that were revoked after the backup that the database is rolled back to.
 const REVOKED_AFTER_BACKUP_INDEX: usize = 11;
-/// How far a copy lags.
+/// Lag of the read replica.
 const COPY_LAG: Duration = Duration::from_secs(1);
 
-/// What is broken.
+/// The part that is broken.
 #[derive(Clone, Debug)]
 pub(crate) enum PartialOutage {
-    /// Changes meet this, and reads nothing.
+    /// Writes fail with this fault; reads work.
     Writes(Fault),
-    /// Reads meet this, and changes nothing.
+    /// Reads fail with this fault; writes work.
     Reads(Fault),
-    /// What operators list meets this.
+    /// Operator listings fail with this fault.
     Listings(Fault),
-    /// Changes begin and do not end.
+    /// Writes start and do not finish.
     WriteLockStuck,
-    /// One replica reads from a copy that is a second behind.
+    /// One replica reads from a read replica that lags by one second.
     CopyLagging,
-    /// One replica reads from a copy that stands still.
+    /// One replica reads from a stalled read replica.
     CopyStalled,
-    /// The database was emptied by mistake; it is put back.
+    /// The database was emptied by mistake, and is restored later.
     Emptied,
-    /// It is another one; it is put back.
+    /// The database was replaced by another one, and is restored later.
     Replaced,
-    /// It was restored from an older backup, and is accepted.
+    /// The database was restored from an older backup, and is accepted.
     RolledBack,
 }
 
@@ -93,12 +93,12 @@ pub(crate) async fn replay(partial: &PartialOutage, cluster: &mut Cluster, repor
     }
 }
 
-/// By another hand: the service can change nothing, or need not.
+/// With SQL, because the service cannot write, or need not.
 async fn revoke_with_sql_during_outage(cluster: &mut Cluster, told: &mut AnswerCounts) {
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         cluster.revoke_with_sql(number);
         cluster.validate_keys(&[number], told).await;
-        // One reading of the log, a quarter of a second later: from here on anybody who honours it is wrong.
+        // One poll of the log, a quarter of a second later: from here on, accepting the key is wrong.
         cluster.step(STEP, told).await;
         cluster.validate_keys(&[number], told).await;
     }
@@ -108,7 +108,7 @@ async fn revoke_with_sql_during_outage(cluster: &mut Cluster, told: &mut AnswerC
 async fn run_with_lagging_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
     let steps = COPY_LAG.as_millis() / STEP.as_millis();
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
-        // By the replica that lags: it knows its own change at once.
+        // Through the replica that lags: it knows its own change at once.
         cluster.revoke_on_replica(COPY_READING_REPLICA, number).await;
         for _ in 0..steps {
             cluster.validate_keys(&[number], told).await;

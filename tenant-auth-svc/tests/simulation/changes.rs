@@ -1,4 +1,4 @@
-//! Changes: through a replica's use cases, and by another hand.
+//! Changes: through a replica's use cases, and with SQL.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::{
     troubles::Trouble,
 };
 
-/// The most keys: all of them are asked about at once now and then.
+/// Maximum number of keys; every replica is periodically asked about all of them at once.
 const MAX_KEYS: usize = 40;
 
 /// A change through a replica.
@@ -33,7 +33,7 @@ pub(crate) enum ReplicaChange {
     SuspendOrResume,
 }
 
-/// What to draw from. More keys are made than end, so that there are always some that are good.
+/// The changes to draw from. More keys are created than ended, so that some are always valid.
 pub(crate) const CHANGE_WEIGHTS: [ReplicaChange; 10] = [
     ReplicaChange::Issue,
     ReplicaChange::Issue,
@@ -61,7 +61,7 @@ fn scopes(random: &mut Random) -> ScopeSet {
 }
 
 impl SimulatedCluster {
-    /// Changes something through a replica. What was acknowledged must be in the database.
+    /// Makes a change through a replica. An acknowledged change must be in the database.
     pub(crate) async fn change(
         &mut self,
         replica: usize,
@@ -107,7 +107,7 @@ impl SimulatedCluster {
 
     async fn issue(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
         let tenant = *random.pick(&TENANTS);
-        // A third of the keys end soon.
+        // A third of the keys expire soon.
         let lifetime = Duration::from_millis(500 + 500 * random.below(60) as u64);
         let wanted = KeyToIssue {
             tenant_id: TenantId::parse(tenant).unwrap(),
@@ -148,7 +148,7 @@ impl SimulatedCluster {
         (outcome.map(drop), what, Box::new(holds))
     }
 
-    /// A random key that is, or was lately, in the database.
+    /// Returns a random key that is, or recently was, in the database.
     fn random_existing_key(&self, random: &mut Random) -> (Credential, KeyId) {
         let there = |credential: &&Credential| self.oracle.key(&credential.digest).is_some();
         let existing: Vec<_> = self.credentials.iter().filter(there).collect();
@@ -208,8 +208,8 @@ impl SimulatedCluster {
         (outcome.map(drop), what, Box::new(holds))
     }
 
-    /// Changes something as a person at the database's shell would. Outages are no hindrance: they are on the way
-    /// between the replicas and the database.
+    /// Makes a change with SQL. Outages do not prevent it: they affect the connections between the replicas
+    /// and the database.
     pub(crate) fn change_with_sql(&mut self, random: &mut Random) -> String {
         if let Some(Trouble::Disaster(_)) = self.trouble {
             return "nothing".to_owned();
@@ -248,7 +248,7 @@ impl SimulatedCluster {
         what
     }
 
-    /// Revokes a key by another hand, if there is such a key.
+    /// Revokes a key with SQL, if it exists.
     pub(crate) fn revoke_with_sql(&mut self, credential: &Credential) -> Option<String> {
         let id = self.oracle.key(&credential.digest)?.id.clone();
         let order = self.oracle.next_order();
@@ -259,7 +259,7 @@ impl SimulatedCluster {
         Some(format!("{} was revoked", credential.plaintext))
     }
 
-    /// Shortens the log at its beginning, as whoever prunes it does.
+    /// Prunes the change log at its beginning.
     pub(crate) async fn prune_log(&mut self, random: &mut Random) -> String {
         if self.trouble.is_some() {
             return "nothing".to_owned();
@@ -275,12 +275,13 @@ impl SimulatedCluster {
     }
 }
 
-/// Whether the database has said what became of a change.
+/// Returns whether the database reported the outcome of a change.
 fn is_outcome_known<T>(outcome: &Result<T, AdminError>) -> bool {
     !matches!(outcome, Err(AdminError::Store(_)))
 }
 
-/// The outcome, what it was about, and how the database must look if it was acknowledged.
+/// The outcome, a description, and the condition that the database must satisfy if the change was
+/// acknowledged.
 type ChangeResult = (Result<(), AdminError>, String, Box<dyn Fn(&SimulatedCluster) -> bool>);
 
 fn done_change(what: String, holds: impl Fn(&SimulatedCluster) -> bool + 'static) -> ChangeResult {

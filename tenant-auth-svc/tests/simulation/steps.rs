@@ -1,4 +1,4 @@
-//! Draws what happens next, and makes it happen.
+//! Draws and executes the steps of a simulation.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use super::{
     troubles::Trouble,
 };
 
-/// What happened before something went wrong: this many steps are shown.
+/// Number of steps to show before a failure.
 const SHOWN_STEPS: usize = 60;
-/// How many keys there are from the beginning.
+/// Number of keys at the start.
 const INITIAL_KEYS: usize = 8;
-/// How much time passes at once.
+/// Possible advances of the clock per step, in milliseconds.
 const PAUSES_MS: [u64; 12] = [10, 10, 100, 100, 250, 250, 1_000, 3_000, 5_000, 7_000, 61_000, 600_000];
 const LONG_PAUSE: Duration = Duration::from_secs(600);
 
-/// A simulation under way.
+/// A running simulation.
 struct Simulation {
     world: SimulatedCluster,
     random: Random,
 }
 
-/// Simulates; gives how often each kind of answer was given. The message of a failure says what went wrong, and how
-/// it came to that.
+/// Runs a simulation and returns the count of each kind of answer. The error describes the failure and the
+/// steps that led to it.
 pub(crate) async fn simulate(
     seed: u64,
     steps: usize,
@@ -70,7 +70,7 @@ impl Simulation {
                 Ok(heard.join("; "))
             }
             49..60 => {
-                // Trouble lasts: some of it for longer than the grace.
+                // Faults last, some of them longer than the grace.
                 let long = self.world.trouble.is_some() && self.random.is_chance(30);
                 let time =
                     if long { LONG_PAUSE } else { Duration::from_millis(*self.random.pick(&PAUSES_MS)) };
@@ -113,14 +113,14 @@ impl Simulation {
         }
     }
 
-    /// Whatever happened: once it is over, all is well.
+    /// Ends the current fault and checks that everything works again.
     async fn finish(&mut self) -> Result<String, String> {
         if self.world.trouble.is_some() {
             self.end_trouble().await?;
         }
         self.world.catch_up_copy().await;
         self.world.check_all_answers().await?;
-        // Every change that may still be waited for is over.
+        // Every write that may still be waiting has ended by then.
         self.world.advance_time(Duration::from_secs(11)).await?;
         self.world.finish_usage().await?;
         Ok("all is well, and all usage is counted".to_owned())
@@ -140,7 +140,7 @@ impl Simulation {
         Ok(format!("replica {replica} is asked about {} keys", keys.len()))
     }
 
-    /// Any key that somebody may present: issued, imported, or made up.
+    /// Returns any key that a caller may present: issued, imported or made up.
     fn any_key(&mut self) -> Credential {
         if self.random.is_chance(5) {
             return Credential::new(&format!("a-made-up-key-{}", self.random.below(1_000)));
@@ -155,13 +155,13 @@ impl Simulation {
         })
     }
 
-    /// A change is committed, and its answer gets lost: once, so that the repetition finds it done, or twice.
+    /// Commits a write and loses its response: once, so that the retry finds it done, or twice.
     async fn lose_commit_response(&mut self, replica: usize) -> Result<String, String> {
-        // Its failures are counted for a while: one more could open a circuit while all is well.
+        // Failures are counted for a while: one more could open a breaker after the fault has ended.
         if self.world.trouble.is_some() || !self.world.writes_work() {
             return Ok("nothing".to_owned());
         }
-        // A circuit that is still open from before would let no repetition through.
+        // A breaker that is still open from before would reject the retry.
         self.world.record_usage(replica, &mut self.random).await?;
         self.world.until_loads_finish().await;
         let answers = 1 + self.random.below(2);
@@ -182,12 +182,13 @@ impl Simulation {
         Ok(format!("{begun}; {}", self.exercise_replicas(&[0, 1, 2]).await?))
     }
 
-    /// Within a second, in which the feeds are read as in life, all is well.
+    /// Within one second of regular feed polls, everything works.
     async fn end_trouble(&mut self) -> Result<String, String> {
         let replica = self.random.below(REPLICAS);
         let during = self.exercise_replicas(&[replica]).await?;
         for replica in 0..REPLICAS {
-            // In life they have all tried in the meantime: one that hears the feed again looks for itself at once.
+            // In production all replicas would have retried meanwhile: a replica whose feed is live again
+            // looks a key up at once.
             self.poll(replica).await?;
         }
         let ended = self.world.repair(&mut self.random).await?;
@@ -204,7 +205,7 @@ impl Simulation {
         Ok(format!("{during}; {ended}, and all is well again"))
     }
 
-    /// A little of everything through each of some replicas.
+    /// Sends each kind of request through some replicas.
     async fn exercise_replicas(&mut self, replicas: &[usize]) -> Result<String, String> {
         let mut happened = Vec::new();
         for &replica in replicas {
@@ -218,7 +219,8 @@ impl Simulation {
         Ok(happened.join("; "))
     }
 
-    /// A key that every replica knows is revoked by another hand: wherever reads work, within a second nobody honours it.
+    /// Revokes with SQL a key that every replica knows. Wherever reads work, no replica accepts it after one
+    /// second.
     async fn revoke_with_sql_and_check(&mut self) -> Result<String, String> {
         if !self.world.oracle.reads_work() || self.world.trouble == Some(Trouble::CopyStalled) {
             return Ok("nobody is told of anything".to_owned());
@@ -237,7 +239,8 @@ impl Simulation {
         }
         for replica in 0..REPLICAS {
             let said = self.world.validate_keys(replica, std::slice::from_ref(&key), false).await?;
-            // Where it came and went between two readings, it may stay unknown for a few seconds: either is a denial.
+            // A key that was created and revoked between two polls may stay unknown for a few seconds. Both
+            // answers are denials.
             let is_denied = matches!(said[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
             if !is_denied && what.is_some() {
                 return Err(format!("replica {replica} says {said:?} a second after {what:?}"));
@@ -246,12 +249,12 @@ impl Simulation {
         Ok(format!("a second after {what:?}, nobody honours it"))
     }
 
-    /// A load has read, its answer is still under way, and meanwhile something changes and is heard of.
+    /// A load has read its row and its response is still in flight, while something changes and is polled.
     async fn change_during_load(&mut self, replica: usize) -> Result<String, String> {
         if self.world.trouble.is_some() {
             return Ok("nothing".to_owned());
         }
-        // Whatever is in memory has to be loaded again.
+        // Every cached entry is due to be loaded again.
         self.world.advance_time(Duration::from_secs(61)).await?;
         let key = self.any_key();
         self.world.catch_up_copy_if_following(replica).await;
@@ -267,7 +270,7 @@ impl Simulation {
             if self.random.is_chance(70) { self.poll(replica).await? } else { "nobody hears".to_owned() };
         let faults = self.world.server_of(replica).faults().clone();
         let release = async {
-            // More than once: a load may begin to hang only now.
+            // Repeats this, because another load may only now begin to hang.
             loop {
                 faults.clear();
                 tokio::task::yield_now().await;
@@ -283,7 +286,7 @@ impl Simulation {
     }
 }
 
-/// Where a replica that starts would believe what the others do not.
+/// Returns whether a replica that starts now would trust a database that the others distrust.
 fn is_restart_inconclusive(trouble: Trouble) -> bool {
     match trouble {
         Trouble::Disaster(_) | Trouble::CopyStalled => true,

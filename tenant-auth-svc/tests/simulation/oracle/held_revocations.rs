@@ -1,26 +1,27 @@
-//! What a replica knew to have ended before the database was rolled back to before that.
+//! Revocations that a replica knew before the database was rolled back past them.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{Oracle, ReplicaKnowledge};
 use crate::history::EventOrder;
 
-/// An end that a replica holds against the database.
+/// A revocation that a replica holds against the database.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldByReplica {
-    /// What it is about, as the oracle names it: by digest or tenant.
+    /// The subject as the oracle names it: digest or tenant.
     pub(super) subject: String,
     pub(super) since: EventOrder,
-    /// Whether nobody has changed what it is about since: from then on the database is right about it.
+    /// Whether the subject was not changed since; after a change, the database's state applies.
     pub(super) is_sure: bool,
 }
 
-/// What every replica knew to have ended when something happened to the database, by id.
+/// The revocations that every replica knew at a disaster, by id.
 #[derive(Debug)]
 pub(crate) struct KnownRevocations(Vec<HashMap<String, HeldByReplica>>);
 
 impl Oracle {
-    /// What every replica knows to have ended, as the database is now: for sure what it has heard of since an event.
+    /// Returns the revocations that every replica knows in the current database. Those that it has learned
+    /// since the event `since` are certain.
     pub(crate) fn known_revocations(&self, since: EventOrder) -> KnownRevocations {
         KnownRevocations(self.views.iter().map(|view| self.revocations_known_to(view, since)).collect())
     }
@@ -48,7 +49,7 @@ impl Oracle {
         ends
     }
 
-    /// The database was accepted as it is: from this event on, what was known to have ended is held against it.
+    /// Records that the database was accepted: from this event on, known revocations are held against it.
     pub(crate) fn hold_revocations(&mut self, order: EventOrder, known: KnownRevocations) {
         for (view, ends) in self.views.iter_mut().zip(known.0) {
             for (id, end) in ends {
@@ -62,7 +63,7 @@ impl Oracle {
         }
     }
 
-    /// The ids of what a replica surely holds to have ended.
+    /// Returns the ids of the revocations that a replica certainly holds.
     pub(crate) fn certainly_held_revocations(&self, replica: usize) -> HashSet<&str> {
         let held = self.views[replica].held_revocations.iter().filter(|(_, held)| held.is_sure);
         held.map(|(subject, _)| &**subject).collect()

@@ -1,4 +1,4 @@
-//! Which answers are allowed.
+//! The rules for allowed answers.
 
 use std::time::Duration;
 
@@ -10,19 +10,21 @@ use tenant_auth_svc::domain::{
 use super::{GRACE, ObservedAnswer, Oracle, ReadsState, ReplicaKnowledge, SimulatedTime};
 use crate::history::{EventOrder, KeyRow};
 
-/// `TENANT_AUTH_CACHE_FRESH`, its default, with the longest spread.
+/// The default of `TENANT_AUTH_CACHE_FRESH`, plus the maximum jitter.
 const FRESH_TIME: Duration = Duration::from_secs(6);
-/// `TENANT_AUTH_CACHE_REFRESH`, its default.
+/// The default of `TENANT_AUTH_CACHE_REFRESH`.
 const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(60);
-/// `TENANT_AUTH_CACHE_ABSENT`, its default.
+/// The default of `TENANT_AUTH_CACHE_ABSENT`.
 const NEGATIVE_TIME: Duration = Duration::from_secs(5);
-/// For how long a feed that was heard vouches for what is in memory.
+/// How long after a poll of a live feed cached entries count as confirmed.
 const FEED_LIVENESS: Duration = Duration::from_secs(1);
-/// What was read from a copy that was not yet known to stand still counts as read then, and not as of when it stopped.
+/// Reads from a read replica whose stall was not yet detected count from the time of the read, not from the
+/// start of the stall.
 pub(crate) const MAX_UNNOTICED_STALL: Duration = Duration::from_secs(7);
 
 impl Oracle {
-    /// What a replica has to say once all is well and heard of; more than one where it may hold more than the database.
+    /// Returns the verdicts that a replica may give once the database works and all changes were polled.
+    /// There is more than one if it holds revocations against the database.
     pub(crate) fn expected_verdicts(
         &self,
         replica: usize,
@@ -39,7 +41,7 @@ impl Oracle {
         }
     }
 
-    /// Judges an answer to a question asked just now; the message says why it is not allowed.
+    /// Checks an answer to a request sent just now. The error says why the answer is not allowed.
     pub(crate) fn check_answer(
         &mut self,
         replica: usize,
@@ -51,7 +53,7 @@ impl Oracle {
         let order = self.next_order();
         let view = &self.views[replica];
         let reachable = self.is_reachable(replica);
-        // What it has changed itself, the copy from which it reads may not show yet.
+        // The read replica may not show the replica's own changes yet.
         let shown = self.visible_up_to(replica);
         let lags = shown.is_some_and(|(shown, _)| view.last_own_change > shown);
         let told = match answer {
@@ -66,7 +68,7 @@ impl Oracle {
             Ok(told) => told,
         };
         let vouched = view.polled_at.is_some_and(|at| now.monotonic <= at + FEED_LIVENESS);
-        // An end that is known is told whatever the rest of a record comes from.
+        // A known revocation is reported whatever the source of the rest of the record.
         let is_end = matches!(told.verdict, Verdict::Revoked | Verdict::TenantSuspended);
         let believes = is_end || (self.reads != ReadsState::OtherDatabase && !view.copy_is_stalled);
         let honest = match told.source {
@@ -104,7 +106,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether an answer of a copy that stands still says how old it is. Of what has changed since, the replica may know more.
+    /// Returns whether an answer from a stalled read replica reports its age. The replica may know more about
+    /// later changes.
     fn is_old_enough(&self, replica: usize, digest: &str, now: SimulatedTime, told: ObservedAnswer) -> bool {
         let Some((shown, stopped)) = self.visible_up_to(replica) else { return true };
         let is_newer = |subject: &str| self.record_touch.get(subject).is_some_and(|at| *at > shown);
@@ -114,7 +117,8 @@ impl Oracle {
             || told.answer_age + MAX_UNNOTICED_STALL >= now.monotonic - stopped
     }
 
-    /// Tells of an event that ended a state whether a replica has seen that before what it believes was read.
+    /// Returns a predicate that says, for an event that ended a state, whether the replica saw the event
+    /// before it read the record that it assumes.
     fn was_seen_before(
         &self,
         replica: usize,
@@ -127,7 +131,8 @@ impl Oracle {
     fn may_be_unknown(&self, replica: usize, digest: &str, now: SimulatedTime, age: Duration) -> bool {
         let Some(history) = self.keys.get(digest) else { return true };
         let view = &self.views[replica];
-        // A key that came and went between two readings may stay an absence for its few seconds: either is a denial.
+        // A key that was created and revoked between two polls may keep its negative entry for a few seconds.
+        // Both answers are denials.
         let withdrawn = history.last().as_ref().is_some_and(|key| key.revoked);
         let heard =
             if withdrawn { view.started } else { view.polled_up_to.max(view.acknowledged_change_of(digest)) };
@@ -136,8 +141,8 @@ impl Oracle {
         history.believable(told, self.was_seen_before(replica, now, age)).any(Option::is_none)
     }
 
-    /// Whether a verdict other than UNKNOWN follows from a state of the key, and one of its tenant, that the replica may
-    /// have read and not heard to be over.
+    /// Returns whether a verdict other than UNKNOWN follows from a state of the key and one of its tenant
+    /// that the replica may have read and does not know to have ended.
     fn may_be_verdict(
         &self,
         replica: usize,
@@ -150,7 +155,7 @@ impl Oracle {
         let view = &self.views[replica];
         let reachable = self.is_reachable(replica);
         let admits = told.verdict == Verdict::Valid;
-        // What is known to have ended may hide that more has changed, for as long as nobody can ask.
+        // A known revocation may hide further changes as long as the database cannot be read.
         let any_denial = !admits && (!reachable || view.log_broken);
         let was_told = |subject: &str| {
             let own = view.own_change_of(subject);
@@ -171,7 +176,7 @@ impl Oracle {
         })
     }
 
-    /// What a state of a key and its tenant gives, with what a replica holds against the database.
+    /// Returns the verdicts of one state of a key and its tenant, including revocations that a replica holds.
     fn possible_verdicts(
         &self,
         view: &ReplicaKnowledge,
@@ -194,7 +199,8 @@ impl Oracle {
         .collect()
     }
 
-    /// Whether a replica has read a key within the grace, and heard nothing since that could have made it forget.
+    /// Returns whether a replica has loaded a key within the grace, and applied no change since that could
+    /// have evicted it.
     fn has_cached(&self, replica: usize, digest: &str, now: SimulatedTime) -> bool {
         let view = &self.views[replica];
         let Some((read, at)) = view.read.get(digest) else { return false };
