@@ -1,15 +1,16 @@
-//! Acknowledged usage is stored, once, whoever is killed and whenever.
+//! Checks that acknowledged usage is stored exactly once when the service or the database is killed at any
+//! time.
 //!
-//! The program itself runs as a process, sixteen clients record usage, each request under its id until it is acknowledged, and
-//! at random moments SIGKILL ends the service, or the database, which are started again on the same port and file. In the
-//! end, what was acknowledged is compared with what is stored, request by request, and with what callers are told; and
-//! `reconcile` has to agree.
+//! The program runs as a process. Sixteen clients record usage and repeat each request under its id until it
+//! is acknowledged. At random times SIGKILL ends the service or the database, which are restarted on the same
+//! port and file. At the end, the acknowledged usage is compared with the stored usage, request by request,
+//! and with the totals that callers read; `reconcile` must agree.
 //!
-//! A seed draws the same requests and the same moments, but what happens in between is up to the machine: the same seed need
-//! not find the same thing again.
+//! A seed always draws the same requests and times, but what happens in between depends on the machine: the
+//! same seed need not reproduce a failure.
 //!
-//! - `TENANT_AUTH_TEST_SEED`: this seed; without it, another one each time.
-//! - `TENANT_AUTH_TEST_CRASHES`: how many kills in each scenario, 50 unless told otherwise.
+//! - `TENANT_AUTH_TEST_SEED`: this seed; without it, a different one each time.
+//! - `TENANT_AUTH_TEST_CRASHES`: number of kills in each scenario, 50 by default.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -96,14 +97,15 @@ fn acknowledged_usage_is_stored_exactly_once_across_kills() {
     print_head();
     reports.iter().for_each(Report::print_row);
     reports.iter().for_each(Report::check);
-    // With a remote database, answers are made to get lost after the commit, twice in a row too: the service gives up then.
+    // With a remote database, responses are lost after the commit, also twice in a row, after which the
+    // service gives up.
     let [_, service, database] = &reports;
     if kills >= 50 {
         assert!(service.already_recorded > 0 && database.already_recorded > 0, "no kill came after a commit");
     }
 }
 
-/// A comparison that sees nothing would be of no use.
+/// A comparison that detects nothing would be useless.
 #[tokio::test]
 async fn ledger_comparison_reports_lost_and_duplicated_usage() {
     let mut world = ServiceUnderTest::start(DatabaseKind::Embedded).await;
@@ -119,7 +121,7 @@ async fn ledger_comparison_reports_lost_and_duplicated_usage() {
     let (id, sums) = acknowledged.requests.first_key_value().unwrap();
     let (account, quantity) = sums.first_key_value().unwrap();
 
-    // Acknowledged, and never sent.
+    // Acknowledged, but never sent.
     let mut doctored = acknowledged.clone();
     doctored.requests.insert("never-sent".to_owned(), sums.clone());
     let found = doctored.compare(&stored, &told);
@@ -127,13 +129,14 @@ async fn ledger_comparison_reports_lost_and_duplicated_usage() {
     assert!(found.lost.iter().any(|line| line.starts_with("total told")), "{found:?}");
     assert!(found.duplicated.is_empty(), "{found:?}");
 
-    // As much again stored under its id: that of the request, its account's in the database, and what callers are told.
+    // The same amount again under one id: three differences, for the request, its account in the database,
+    // and the total that callers read.
     let mut doctored = acknowledged.clone();
     *doctored.requests.get_mut(id).unwrap().get_mut(account).unwrap() -= quantity;
     let found = doctored.compare(&stored, &told);
     assert!(found.lost.is_empty() && found.duplicated.len() == 3, "{found:?}");
 
-    // Counted under a second id, in perfect order: `reconcile` cannot know.
+    // Counted under a second id, with consistent totals, so `reconcile` cannot detect it.
     let again = "INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
                  SELECT 'again', payload_hash, first_seen_at, batch, refused, unknown_tenants FROM usage_requests LIMIT 1";
     execute_in_file(&file, again).await;

@@ -1,4 +1,4 @@
-//! What a hit allocates.
+//! Memory allocations of a cache hit.
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,7 +25,7 @@ use crate::{
     validate_request,
 };
 
-/// Memory that knows every key to be the same.
+/// A cache in which every key has the same record.
 struct SingleRecordCache(Arc<KeyRecord>);
 
 impl RecordSource for SingleRecordCache {
@@ -72,12 +72,13 @@ fn grpc_frame(message: &impl prost::Message) -> Vec<u8> {
     frame
 }
 
-/// The answer's bytes, and nothing else: the question is read where it lies, and nothing of the record is copied on its way.
+/// Only the response's bytes are allocated: the query is parsed in place, and nothing of the record is
+/// copied.
 #[test]
 fn cache_hit_allocates_only_request_and_response() {
     let hits = cache_responder();
     let count = |path: &str, frame: &[u8]| {
-        // The first one makes room for drafts, which stays.
+        // The first call allocates the encode buffer, which is kept.
         assert!(hits.respond(path, frame).is_some());
         let mut answer = None;
         let counted = allocation_counter::measure(|| answer = hits.respond(path, frame));

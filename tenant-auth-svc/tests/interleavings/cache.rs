@@ -1,4 +1,4 @@
-//! Stands where `cache` stands in the service.
+//! Takes the place of the `cache` module of the service.
 
 #[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/cache/change_effects.rs"]
@@ -40,9 +40,9 @@ use self::model::{CacheModel, CachedAnswer};
 
 /// Schedules per scenario and scheduler.
 const SCHEDULES: usize = 500;
-/// How many forced switches the systematic scheduler places: it finds any defect that needs no more of them with a
-/// probability that can be stated (Burckhardt and others, "A randomized scheduler with probabilistic guarantees of
-/// finding bugs", 2010).
+/// Number of forced switches that the systematic scheduler places: it finds any defect that needs no more of
+/// them with a known probability (Burckhardt and others, "A randomized scheduler with probabilistic
+/// guarantees of finding bugs", 2010).
 const MAX_FORCED_SWITCHES: usize = 3;
 
 fn explore_schedules(scenario: impl Fn() + Clone + Send + Sync + 'static) {
@@ -62,7 +62,8 @@ fn load_racing_a_revocation_never_serves_old_row() {
     });
 }
 
-/// The same protocol with the epoch taken after the read: the scheduler must find the hole, or it proves nothing.
+/// The same protocol with the epoch taken after the read. The scheduler must find this defect, or it proves
+/// nothing.
 #[test]
 #[should_panic(expected = "is honoured after the load")]
 fn scheduler_finds_epoch_taken_after_the_read() {
@@ -90,7 +91,7 @@ fn no_change_kind_leaves_old_row_in_cache() {
             let loading: Vec<_> = (0..2).map(|_| world.spawn(|world| drop(world.load()))).collect();
             let changing = world.spawn(change);
             let asking = world.spawn(|world| {
-                // What was told before the question must be in the answer.
+                // A change announced before the request must be in the answer.
                 let told = world.was_announced();
                 let answer = world.lookup();
                 assert!(!told || answer != CachedAnswer::Old, "an old row for a question after the news");
@@ -124,8 +125,9 @@ fn new_key_is_found_after_its_change_event() {
     }
 }
 
-/// The order of the above that is rarest, and was once wrong: the news find the record in memory, so they end no absence,
-/// and an absence that was read before it appeared comes in last.
+/// The rarest of these orders, which was once handled wrongly: the change event finds the record in the cache
+/// and so invalidates no negative entry, and a negative result that was read before the key was created
+/// arrives last.
 #[test]
 fn late_negative_entry_does_not_replace_record() {
     let late = || {
@@ -140,7 +142,7 @@ fn late_negative_entry_does_not_replace_record() {
     shuttle::check_random(late, 1);
 }
 
-/// What was read ahead moves while news arrive: it must be in one of the two places when they look.
+/// A preloaded record moves while a change event is applied: the event must find it in one of the two places.
 #[test]
 fn preloaded_record_does_not_miss_change_event() {
     explore_schedules(|| {
@@ -156,7 +158,7 @@ fn preloaded_record_does_not_miss_change_event() {
     });
 }
 
-/// Time passes while entries are read and reloaded: one reload at a time, and none that is forgotten.
+/// Time advances while entries are read and reloaded: there is one reload at a time, and none is lost.
 #[test]
 fn concurrent_readers_trigger_one_reload_at_a_time() {
     explore_schedules(|| {
@@ -177,13 +179,13 @@ fn concurrent_readers_trigger_one_reload_at_a_time() {
             reader.join().unwrap();
         }
         assert!(world.max_concurrent_reloads() <= 1, "two reloads at once");
-        // Whatever came of the reloads, the next one can be claimed when it is due.
+        // Whatever the outcome of the reloads, the next one can be claimed when it is due.
         world.advance_time();
         assert!(world.get_and_claim_reload(), "a reload was claimed and never released");
     });
 }
 
-/// A database of several copies, some of which lag behind: what was heard of is never unlearned.
+/// Some read replicas of the database lag behind: a change that was applied is never undone.
 #[test]
 fn lagging_copy_never_restores_revoked_key() {
     explore_schedules(|| {

@@ -1,4 +1,4 @@
-//! One key, one database, one memory, and what may happen between them.
+//! One key, one database, one cache, and the operations between them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,15 +30,15 @@ use crate::domain::{
 
 const DIGEST: [u8; 32] = [7; 32];
 
-/// What an answer says, as far as the scenarios care.
+/// An answer, reduced to what the scenarios check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CachedAnswer {
-    /// The key as it was before the change.
+    /// The key before the change.
     Old,
-    /// The key as it is after it.
+    /// The key after the change.
     New,
     Negative,
-    /// Memory has nothing to say.
+    /// The cache has no answer.
     NotCached,
 }
 
@@ -58,7 +58,7 @@ struct ModelState {
 struct ModelDatabase {
     revision: i64,
     row: Option<KeyRecord>,
-    /// What a copy that lags behind would answer.
+    /// The answer of a lagging read replica.
     previous: Option<(i64, Option<KeyRecord>)>,
 }
 
@@ -127,7 +127,7 @@ impl CacheModel {
         let loaded_at = self.now();
         let ModelDatabase { revision, row, .. } = self.0.database.lock().unwrap().clone();
         let epoch = self.0.pool.epoch();
-        // As if the log's position were unknown: by it alone the fence would still hold.
+        // As if the position in the log were unknown: the position alone would let the fence accept the load.
         let revision = Revision(revision + 100);
         self.apply_load(LoadedRecord { record: row, revision, loaded_at, epoch, is_lagging: false });
     }
@@ -153,7 +153,8 @@ impl CacheModel {
         self.0.pool.apply_load(&key_hash(), loaded, 128, self.now())
     }
 
-    /// As a caller does: memory, or a load; again, if news have overtaken that.
+    /// Looks the key up as a caller does: from the cache, or with a load that is repeated if a change event
+    /// has superseded it.
     pub(super) fn lookup(&self) -> CachedAnswer {
         let asked = self.0.pool.epoch();
         match self.get() {
@@ -193,7 +194,7 @@ impl CacheModel {
     pub(super) fn reload(&self) {
         let at_once = self.0.reloads.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.max_concurrent_reloads.fetch_max(at_once, Ordering::SeqCst);
-        // Every other one fails.
+        // Every second load fails.
         if shuttle::rand::thread_rng().gen_bool(0.5) {
             self.load();
         }
@@ -238,7 +239,7 @@ impl CacheModel {
         self.announce(&PerSubject::for_tenant(&tenant_id(), news));
     }
 
-    /// The database is restored: the row is another one, and the log begins anew.
+    /// Restores another database: the row differs, and the log starts again.
     pub(super) fn restore_other_log(&self) {
         {
             let mut database = self.0.database.lock().unwrap();

@@ -1,4 +1,4 @@
-//! The test server against its own promises: the protocol, the real server's refusals, the faults, the counters.
+//! Tests of the test server: the protocol, the real server's rejections, the faults and the counters.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ struct Client(reqwest::Client);
 
 impl Client {
     fn new() -> Self {
-        // reqwest wants a choice even where no TLS is spoken.
+        // reqwest requires a TLS provider even without TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self(reqwest::Client::new())
     }
@@ -32,7 +32,7 @@ impl Client {
         Ok((status, answer.text().await?))
     }
 
-    /// The results of requests on one stream.
+    /// Runs requests on one stream and returns their results.
     async fn pipeline(&self, server: &HranaServer, baton: Json, requests: Json) -> Json {
         let body = json!({ "baton": baton, "requests": requests }).to_string();
         let (status, text) = self.send(server, "secret", body).await.unwrap();
@@ -204,7 +204,7 @@ async fn faults_apply_until_cleared() {
     assert_eq!(rows(&server), "4", "the data outlives a restart");
 }
 
-/// What sqld 0.24 does when several writers wait and some of them are given up.
+/// Reproduces sqld 0.24 when several writers wait and some of them disconnect.
 #[tokio::test]
 async fn departed_writer_wedges_the_server_until_restart() {
     let (mut server, client) = (server().await, Client::new());
