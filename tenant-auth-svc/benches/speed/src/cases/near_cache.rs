@@ -1,4 +1,4 @@
-//! The near-cache of the Rust client: measured by its own benchmark, in the build that ships.
+//! The near-cache of the Rust client, measured by its own benchmark with the release profile that ships.
 
 use std::process::Command;
 
