@@ -1,4 +1,4 @@
-//! A client's conformance runner: a process that takes a command a line and gives an answer a line.
+//! A client's conformance runner: a process that reads one command per line and writes one answer per line.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ use tokio::{
 
 use crate::{WAIT_TIMEOUT, language::Language};
 
-/// For calls that name none: so long that a busy machine is no failure.
+/// Timeout of commands without their own: long enough for a busy machine.
 const DEFAULT_CALL_TIMEOUT_MS: u64 = 20_000;
 
-/// A runner that is ready. Commands may be under way at once.
+/// A runner that is ready. Commands may run concurrently.
 #[derive(Debug)]
 pub struct Runner {
     child: Child,
@@ -33,11 +33,11 @@ pub struct Runner {
     pending: Arc<PendingCommands>,
     last_command_id: AtomicU64,
     reader_task: JoinHandle<anyhow::Result<()>>,
-    /// What it says on standard error.
+    /// Collects its standard error.
     stderr_task: JoinHandle<String>,
 }
 
-/// Those who wait for answers, by the number of the command. `None` once there will be no more.
+/// Senders for the pending answers, by command number. `None` after the last answer.
 #[derive(Debug)]
 struct PendingCommands(Mutex<Option<BTreeMap<u64, oneshot::Sender<Value>>>>);
 
@@ -50,20 +50,20 @@ impl PendingCommands {
     }
 }
 
-/// What a runner began with.
+/// The result of starting a runner.
 #[derive(Debug)]
 pub enum StartOutcome {
-    /// It has a client.
+    /// The runner has created a client.
     Ready(Box<Runner>),
-    /// It could not make a client of what it was told, and ended; with the error that it told.
+    /// The client rejected the settings and the runner exited; contains the error that it printed.
     Refused(String),
 }
 
 impl Runner {
-    /// Starts one, with these variables beside the machine's.
+    /// Starts a runner with these variables in addition to the machine's.
     ///
     /// # Errors
-    /// When it does not start, or makes no client of them.
+    /// Fails if it does not start, or its client rejects the settings.
     pub async fn start(
         language: &Language,
         out: &Path,
@@ -75,10 +75,10 @@ impl Runner {
         }
     }
 
-    /// Starts it by this command, which may be about to be refused by the client.
+    /// Starts a runner with this command. The client may reject the settings.
     ///
     /// # Errors
-    /// When it does neither of what it may: get ready, or say why it does not and end with code 2.
+    /// Fails if the runner neither becomes ready nor reports an error and exits with code 2.
     pub async fn try_start(
         mut command: Command,
         variables: &BTreeMap<String, String>,
@@ -93,7 +93,7 @@ impl Runner {
         };
         let mut complaints = tokio::spawn(async move {
             let mut said = Vec::new();
-            // What was said before the pipe broke is worth as much.
+            // The output before a broken pipe is used as well.
             let _ = errors.read_to_end(&mut said).await;
             String::from_utf8_lossy(&said).into_owned()
         });
@@ -127,7 +127,7 @@ impl Runner {
     /// Sends a command and waits for its answer.
     ///
     /// # Errors
-    /// When there is none.
+    /// Fails if there is no answer.
     pub async fn send_command(&self, mut command: Value) -> anyhow::Result<Value> {
         let Some(fields) = command.as_object_mut() else { bail!("{command} is no command") };
         fields.entry("timeout_ms").or_insert(json!(DEFAULT_CALL_TIMEOUT_MS));
@@ -146,10 +146,11 @@ impl Runner {
         answer.with_context(|| format!("the runner ended, or said what is no answer, after {command}"))
     }
 
-    /// Has it end, which it must do well. What it says on standard error are warnings, of what a scene may well be about.
+    /// Closes the runner, which must exit successfully. Its standard error may contain warnings, which a
+    /// scene may cause on purpose.
     ///
     /// # Errors
-    /// When it does not end, or not well; with what it said.
+    /// Fails if it does not exit, or exits with an error, with its standard error.
     pub async fn close(mut self) -> anyhow::Result<()> {
         let answer = self.send_command(json!({"op": "close"})).await?;
         ensure!(answer["closed"] == json!(true), "told to close it said {answer}");
@@ -162,7 +163,7 @@ impl Runner {
     }
 }
 
-/// Hands answers to those who wait for them, until there are no more.
+/// Passes answers to the tasks that wait for them, until the end of the output.
 async fn dispatch_answers(
     mut answers: Lines<BufReader<ChildStdout>>,
     waiting: Arc<PendingCommands>,
@@ -172,7 +173,7 @@ async fn dispatch_answers(
             let answer: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
             let sender =
                 answer["id"].as_u64().and_then(|id| waiting.with_pending(|all| all.as_mut()?.remove(&id)));
-            // Who has given up hears nothing.
+            // The receiver was dropped if its command timed out.
             let _ = sender.with_context(|| format!("nobody waits for {line}"))?.send(answer);
         }
         Ok(())

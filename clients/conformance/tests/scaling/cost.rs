@@ -1,6 +1,7 @@
-//! What a replica costs the database.
+//! Database requests per replica.
 //!
-//! Each replica tells the calls it made, by lane; the database tells the HTTP requests that came. The two must agree.
+//! Each replica reports its calls by lane; the database reports the HTTP requests that it received. The two
+//! must agree.
 
 use std::time::Instant;
 
@@ -14,24 +15,24 @@ use crate::{
     print,
 };
 
-/// Readings of the change log in an hour, at `TENANT_AUTH_FEED_INTERVAL` of 250 ms.
+/// Polls of the change log per hour with a `TENANT_AUTH_FEED_INTERVAL` of 250 ms.
 const FEED_POLLS_PER_HOUR: u64 = 14_400;
 const VALIDATIONS: usize = 1_000;
-/// The shortest time that a key is used without asking again: 5 s less a fifth.
+/// The shortest time for which an entry is fresh: 5 s minus a fifth of jitter.
 const MIN_FRESH_SECONDS: u64 = 4;
 
-/// Calls that validations make.
+/// Returns the number of lookup calls.
 fn lookup_calls(scrape: &Scrape) -> u64 {
     scrape.database_calls("known") + scrape.database_calls("unknown")
 }
 
-/// Waits until it has read the change log so many times.
+/// Waits until the replica has polled the change log this many times.
 async fn until_feed_polls(replica: &Service, readings: u64) {
     let read = async || replica.scrape().await.is_ok_and(|told| told.database_calls("feed") >= readings);
     replica.wait_until("it does not read the log", read).await.unwrap();
 }
 
-/// What one replica asks the database while this goes on.
+/// Returns the number of database calls of one replica while a future runs.
 async fn database_calls_during(cluster: &Cluster, number: usize, doing: impl Future<Output = ()>) -> u64 {
     let replica = &cluster.replicas[number];
     let before = lookup_calls(&replica.scrape().await.unwrap());
@@ -56,7 +57,7 @@ async fn replica_database_requests_stay_within_bounds() {
     let started: Vec<_> =
         cluster.scrapes().await.iter().map(|told| told.database_calls("maintenance")).collect();
 
-    // Idle. The readings are the clock: how long they take is the machine's affair.
+    // Idle. Time is measured in polls, because their duration depends on the machine.
     let (before, requests_before) = (cluster.scrapes().await, cluster.database.counters().requests);
     for (replica, told) in cluster.replicas.iter().zip(&before) {
         until_feed_polls(replica, told.database_calls("feed") + IDLE_FEED_POLLS).await;
@@ -67,7 +68,7 @@ async fn replica_database_requests_stay_within_bounds() {
     for (before, after) in before.iter().zip(&after) {
         let readings = after.database_calls("feed") - before.database_calls("feed");
         let calls = after.all_database_calls() - before.all_database_calls();
-        // A heartbeat a second, by whichever replica is first, is one for four readings.
+        // One heartbeat per second, written by whichever replica is first, is one per four polls.
         assert!(calls - readings <= 4 + readings / 4, "idle, {calls} calls for {readings} readings");
         made += calls;
         hourly.push(calls * FEED_POLLS_PER_HOUR / readings);
@@ -75,11 +76,11 @@ async fn replica_database_requests_stay_within_bounds() {
     let came = requests_after - requests_before;
     assert!(came.abs_diff(made) <= 2 * REPLICAS as u64, "{made} calls were made, and {came} requests came");
 
-    // A hundred keys, new to the second replica; then in constant use; and new to the third one.
+    // A hundred keys: uncached on the second replica, then in constant use, and then uncached on the third.
     let keys = cluster.prepare_keys(KEYS).await;
     let began = Instant::now();
     let cold = database_calls_during(&cluster, 1, validate_in_turn(&cluster, 1, &keys, VALIDATIONS)).await;
-    let distinct = keys.len() as u64 - 1; // Two questions are about one key.
+    let distinct = keys.len() as u64 - 1; // Two of the requests are for the same key.
     let reloads = distinct * (began.elapsed().as_secs() / MIN_FRESH_SECONDS);
     assert!((distinct..=distinct + reloads).contains(&cold), "{cold} for {distinct} keys");
 
@@ -102,7 +103,7 @@ async fn replica_database_requests_stay_within_bounds() {
     let most = distinct * (began.elapsed().as_secs() / MIN_FRESH_SECONDS + 2);
     assert!(used <= most, "{used} reloads of {distinct} keys, {most} at most");
 
-    // As many keys as validations: nothing can be remembered.
+    // As many keys as validations, so that nothing can be cached.
     let strange: Vec<_> = (1..=VALIDATIONS).map(never_issued_key).collect();
     let single =
         database_calls_during(&cluster, 2, validate_in_turn(&cluster, 2, &strange, VALIDATIONS)).await;

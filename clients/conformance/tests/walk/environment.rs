@@ -1,4 +1,4 @@
-//! What the machine's environment says about proxies.
+//! Proxies named in the environment.
 
 use std::{net::Ipv4Addr, path::Path};
 
@@ -14,10 +14,11 @@ use crate::{
 };
 
 const PROXY_VARIABLES: [&str; 5] = ["http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "no_proxy"];
-/// It is neither loopback nor the name of something in a cluster, by its looks.
+/// A name that looks neither like loopback nor like a name inside a cluster.
 const SERVER_NAME: &str = "tenant-auth.example.com";
 
-/// They lead to a port where nobody listens, and nobody is excepted: whoever used them would fail.
+/// The proxy variables name a port without a listener, with no exceptions, so a client that used them would
+/// fail.
 pub(crate) async fn proxies(language: &'static Language) -> anyhow::Result<Outcome> {
     let authority = Authority::new()?;
     let shown = authority.sign("localhost")?.settings();

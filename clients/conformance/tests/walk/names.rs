@@ -1,4 +1,4 @@
-//! Where replicas are found: names, and addresses of the newer family.
+//! Resolution of replicas: DNS names and IPv6 addresses.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
@@ -18,8 +18,8 @@ use crate::{
     stage::{Scenery, Variables, validate, variables},
 };
 
-/// A name that does not exist when the client begins, another that comes later, and one whose address changes because its
-/// replica was replaced.
+/// A name that does not exist when the client starts, a name that appears later, and a name whose address
+/// changes because its replica was replaced.
 pub(crate) async fn changing_names(language: &'static Language) -> anyhow::Result<Outcome> {
     const FIRST: &str = "first.walk.test";
     const SECOND: &str = "second.walk.test";
@@ -56,7 +56,7 @@ pub(crate) async fn changing_names(language: &'static Language) -> anyhow::Resul
     Ok(Outcome::OK)
 }
 
-/// Both addresses of a name are asked, in plaintext and encrypted.
+/// The client uses both addresses of a name, in plaintext and encrypted.
 pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result<Outcome> {
     const NAME: &str = "both.walk.test";
     if let Some(why) = missing_ipv6_reason() {
@@ -88,7 +88,7 @@ pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result
     Ok(Outcome::OK)
 }
 
-/// An address in brackets, in plaintext and encrypted, in each way to write it.
+/// An IPv6 address in brackets, in plaintext and encrypted, in each notation.
 pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome> {
     if let Some(why) = missing_ipv6_reason() {
         return Ok(Outcome::Skipped(why));
@@ -119,12 +119,12 @@ pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome>
     Ok(Outcome::OK)
 }
 
-/// Why there is none here.
+/// Returns why IPv6 is not available on this machine.
 fn missing_ipv6_reason() -> Option<String> {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).err().map(|error| format!("no IPv6: {error}"))
 }
 
-/// Asks until there is an answer.
+/// Repeats a call until it is answered.
 async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
     let asking = async {
         let mut turns = interval(Duration::from_millis(50));

@@ -1,4 +1,4 @@
-//! Options that no client can work with.
+//! Invalid client options.
 
 use std::{fs, path::Path};
 
@@ -16,10 +16,10 @@ use crate::{
     stage::{Variables, variables},
 };
 
-/// Programs at once: they compute more than they wait.
+/// Concurrent programs: they compute more than they wait.
 const MAX_CONCURRENT_PROGRAMS: usize = 2;
 
-/// What a client is told, and of which value its refusal must speak.
+/// The client's settings, and the value that its error must name.
 struct InvalidOption {
     variables: Variables,
     named_value: String,
@@ -60,7 +60,7 @@ pub(crate) async fn tls_files(language: &'static Language) -> anyhow::Result<Out
             named_value: "/etc/passwd".to_owned(),
         },
         InvalidOption { variables: told("a:1", &[("CA", &missing)]), named_value: missing.clone() },
-        // A certificate with another's key; and one without.
+        // A certificate with another key, and a certificate without a key.
         InvalidOption {
             variables: told("a:1", &[("CERT", &first.certificate), ("KEY", &second.key)]),
             named_value: "key".to_owned(),
@@ -69,7 +69,7 @@ pub(crate) async fn tls_files(language: &'static Language) -> anyhow::Result<Out
             variables: told("a:1", &[("CERT", &first.certificate)]),
             named_value: "key".to_owned(),
         },
-        // What is asked to be encrypted is not sent in plaintext.
+        // A client configured for TLS must not fall back to plaintext.
         InvalidOption {
             variables: told("http://a:1", &[("CA", &authority.ca())]),
             named_value: "http://a:1".to_owned(),
@@ -120,7 +120,7 @@ async fn assert_all_refused(
     Ok(Outcome::OK)
 }
 
-/// It is refused when the client is made, by an error that says what was wrong and shows no token.
+/// Asserts that creating the client fails with an error that names the invalid value and shows no token.
 async fn assert_refused(language: &Language, junk: InvalidOption) -> anyhow::Result<()> {
     let told = format!("{:?}", junk.variables);
     let error = match Runner::try_start(

@@ -1,4 +1,4 @@
-//! Replicas that come, go and hang, under calls with the client's own timeout.
+//! Replicas that start, stop and hang, during calls with the client's own timeout.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::{
     stage::{Scenery, TENANT, endpoint_list, usage_total, variables},
 };
 
-/// A call that took longer than this waited for a replica that does not answer.
+/// A call that took longer than this waited for an unresponsive replica.
 const USUAL_CALL_MS: f64 = 200.0;
 
-/// One of two is killed without a word, and replaced. Validations may be sent again, so nobody sees it; usage that was
-/// recorded meanwhile is counted once.
+/// One of two replicas is killed and replaced. Validations may be retried, so no call fails; usage recorded
+/// meanwhile is counted once.
 pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcome> {
     const EVENTS: u64 = 1_200;
     let mut stage = Scenery::with_replicas(2).await?;
@@ -27,7 +27,7 @@ pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcom
     let replica = &mut stage.replicas[0];
     let replaced = async {
         replica.kill().await?;
-        // Callers go on without it.
+        // Callers continue without it.
         run_load(&runner, &key, 50).await?;
         let record = json!({
             "op": "record_many", "tenant_id": TENANT, "metric": "walk.events", "count": EVENTS
@@ -36,7 +36,7 @@ pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcom
         ensure!(recorded["accepted"] == EVENTS && recorded["rejected"] == 0, "recorded: {recorded}");
         replica.restart()?;
         replica.until_ready().await?;
-        // And come back to it.
+        // Callers use it again.
         replica.until_validations(20).await
     };
     let (told, ()) = run_load_during(&runner, &key, replaced).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcom
     Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
 }
 
-/// Three replicas are restarted one after the other, as a deployment does it.
+/// Three replicas are restarted one after the other, as a deployment does.
 pub(crate) async fn rolling_restart(language: &'static Language) -> anyhow::Result<Outcome> {
     let mut stage = Scenery::with_replicas(3).await?;
     let (runner, key) = (stage.runner(language).await?, stage.key.clone());
@@ -66,7 +66,7 @@ pub(crate) async fn rolling_restart(language: &'static Language) -> anyhow::Resu
     Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
 }
 
-/// One of two stops in the middle of everything, its connections open. Later it goes on.
+/// One of two replicas is paused (SIGSTOP) with open connections, and resumed later.
 pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome> {
     const CALLS_BEFORE: u64 = 100;
     const CALLS: u64 = 400;
@@ -92,7 +92,7 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
     ensure!(then > before, "it has not been asked before it was stopped");
     let waited_for_it = link.calls() - then;
 
-    // By now it is left out: not one more call is given to it.
+    // By now it is excluded: no further call goes to it.
     let then = link.calls();
     run_load(&runner, &stage.key, CALLS / 2).await?;
     let more = link.calls() - then;
@@ -101,7 +101,7 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
         "{more} more calls were sent to a replica that had been silent for {} ms",
         (CALLS - CALLS_BEFORE) * CALL_INTERVAL_MS
     );
-    // Usage is not lost to it either.
+    // No usage is lost either.
     let record = json!({"op": "record_many", "tenant_id": TENANT, "metric": "walk.hung", "count": 100});
     let recorded = runner.send_command(record).await?;
     ensure!(recorded["accepted"] == 100 && recorded["rejected"] == 0, "recorded: {recorded}");

@@ -1,4 +1,4 @@
-//! Encrypted replicas.
+//! Replicas with TLS.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,7 +17,7 @@ use crate::{
 
 const CA_FILE: &str = "TENANT_AUTH_TLS_CA_FILE";
 
-/// Three addresses in one list, two of them numbers. None has the certificate of another.
+/// Three addresses in one list, two of them IP addresses. Each has its own certificate.
 pub(crate) async fn own_certificates(language: &'static Language) -> anyhow::Result<Outcome> {
     let authority = Authority::new()?;
     let second = Ipv4Addr::new(127, 0, 0, 2);
@@ -42,7 +42,7 @@ pub(crate) async fn own_certificates(language: &'static Language) -> anyhow::Res
     Ok(Outcome::OK)
 }
 
-/// Replicas that want to see a certificate, and have one for a name that is not their address.
+/// Replicas that require a client certificate and present a certificate for a name other than their address.
 pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcome> {
     const NAME: &str = "tenant-auth.internal";
     let authority = Authority::new()?;
@@ -61,7 +61,7 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
     let mut told = stage.variables();
     told.insert(CA_FILE.to_owned(), authority.ca());
     told.insert("TENANT_AUTH_TLS_SERVER_NAME".to_owned(), NAME.to_owned());
-    // Without a certificate the program is nobody.
+    // Without a certificate the program is an unknown caller.
     let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
     let answer = validate(&runner, &stage.key).await?;
     let refused = is_failed_with(&answer, &["UNAUTHENTICATED"]);
@@ -78,7 +78,7 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
     Ok(Outcome::OK)
 }
 
-/// A replica that the client has no reason to trust is as good as none; another one in the list serves.
+/// A replica that the client does not trust is unusable; another one in the list serves.
 pub(crate) async fn wrong_authority(language: &'static Language) -> anyhow::Result<Outcome> {
     let (right, wrong) = (Authority::new()?, Authority::new()?);
     let at = [

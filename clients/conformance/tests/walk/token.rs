@@ -1,4 +1,4 @@
-//! The token by which the service knows its caller.
+//! The token with which a client authenticates as a caller.
 
 use std::{fs, path::Path};
 
@@ -14,10 +14,10 @@ use crate::{
     stage::{Scenery, Variables, validate, variables},
 };
 
-/// In a line of the log about a call with the new token.
+/// Part of a log line about a call with the new token.
 const NEW_TOKEN_LOG_MARK: &str = "\"caller\":\"after\"";
 
-/// Replicas that know callers by their tokens, and the files with those.
+/// Replicas that authenticate callers by token, and the files with the tokens.
 struct Callers {
     folder: TempDir,
     stage: Scenery,
@@ -51,11 +51,11 @@ impl Callers {
         Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await
     }
 
-    /// From now on these are known, at every replica.
+    /// Sets the known callers of every replica.
     async fn set_known(&self, names: &[&str], language: &Language) -> anyhow::Result<()> {
         write_callers_file(self.folder.path(), names)?;
         try_join_all(self.stage.replicas.iter().map(|replica| replica.signal("HUP"))).await?;
-        // A replica has read them when it knows the one that is new, and no longer the one that is gone.
+        // A replica has reloaded the file once it accepts the new token and rejects the removed one.
         for replica in &self.stage.replicas {
             for name in ["before", "after"] {
                 self.until_known(replica, name, names.contains(&name), language).await?;
@@ -83,7 +83,7 @@ impl Callers {
     }
 }
 
-/// Writes who is known: each has its name for a token.
+/// Writes the callers file: each caller is named after its token.
 fn write_callers_file(folder: &Path, names: &[&str]) -> std::io::Result<()> {
     let caller = |name: &&str| {
         format!(
@@ -94,7 +94,7 @@ fn write_callers_file(folder: &Path, names: &[&str]) -> std::io::Result<()> {
     fs::write(folder.join("callers.toml"), names.iter().map(caller).collect::<String>())
 }
 
-/// The new token is known, then used, and then the old one is withdrawn: nobody sees it.
+/// The new token is added, then used, and then the old one is removed. No call fails.
 pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outcome> {
     let callers = Callers::new(&["before"]).await?;
     fs::write(callers.token_file(), "before\n")?;
@@ -102,7 +102,7 @@ pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outco
     run_load(&runner, &callers.stage.key, 20).await?;
     let changed = async {
         callers.set_known(&["before", "after"], language).await?;
-        // Until here, only those who looked whether it is known have used it.
+        // Until here, only the checks for the new token have used it.
         let asked: Vec<_> =
             callers.stage.replicas.iter().map(|replica| replica.log_line_count(NEW_TOKEN_LOG_MARK)).collect();
         fs::write(callers.token_file(), "after\n")?;
@@ -121,18 +121,18 @@ pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outco
     Ok(Outcome::OK)
 }
 
-/// A file as editors of all systems leave it.
+/// A token file as editors of all systems write it.
 pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outcome> {
     let callers = Callers::new(&["before"]).await?;
     fs::write(callers.token_file(), "\u{feff}before \r\n\n")?;
     let runner = callers.runner(language).await?;
     run_load(&runner, &callers.stage.key, 20).await?;
-    // What is none leaves the last good one in use.
+    // An invalid token file leaves the last valid token in use.
     fs::write(callers.token_file(), "two\nlines\n")?;
     run_load(&runner, &callers.stage.key, 20).await?;
     runner.close().await?;
 
-    // A program with a token that nobody has is told so, and not that a key is bad.
+    // A program with an unknown token gets an authentication error, and not a verdict on the key.
     let mut told = callers.stage.variables();
     told.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
     let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
