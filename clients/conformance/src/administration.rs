@@ -54,9 +54,9 @@ impl InvalidationStream {
                     return Ok(Some(told.revision));
                 }
             }
-            anyhow::bail!("the news ended before that of {tenant}")
+            anyhow::bail!("the stream ended before the change of {tenant}")
         };
-        timeout(WAIT_TIMEOUT, reading).await.with_context(|| format!("no news of {tenant}"))?
+        timeout(WAIT_TIMEOUT, reading).await.with_context(|| format!("no change event of {tenant}"))?
     }
 }
 
@@ -85,7 +85,7 @@ impl AdminClient {
             Err(status) => return Err(status.into()),
         };
         // The first message has the starting revision; after it each message is a change.
-        timeout(WAIT_TIMEOUT, stream.message()).await.context("no sign of life")??;
+        timeout(WAIT_TIMEOUT, stream.message()).await.context("no first message on the stream")??;
         Ok(InvalidationStream(Some(stream)))
     }
 
@@ -131,7 +131,7 @@ impl AdminClient {
         })
         .await?
         .into_inner();
-        let key_id = issued.key.context("a key without a description")?.key_id;
+        let key_id = issued.key.context("the response has no key description")?.key_id;
         Ok(IssuedKey { plaintext: issued.plaintext, key_id })
     }
 
@@ -190,5 +190,5 @@ async fn retry_until_ready<T, F: Future<Output = Result<T, Status>>>(
             }
         }
     };
-    Ok(timeout(WAIT_TIMEOUT, asking).await.context("the service does not get ready")??)
+    Ok(timeout(WAIT_TIMEOUT, asking).await.context("the service did not become ready")??)
 }

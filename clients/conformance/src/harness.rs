@@ -2,7 +2,7 @@
 //!
 //! `-- FILTER…` selects those whose full name, such as `go: watch: …`, contains one of the filters; `--
 //! --list` only lists them.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the harness reports to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "output for the terminal")]
 
 use std::{path::Path, process::ExitCode, time::Instant};
 
@@ -72,7 +72,7 @@ pub fn run(trials: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(LocalSet::new().run_until(run_all(chosen, at_once, out))),
         Err(error) => {
-            eprintln!("no runtime: {error}");
+            eprintln!("cannot start a runtime: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,5 @@
 //! The outcomes of all cases or scenes, as a table.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it reports to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "output for the terminal")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -76,8 +76,8 @@ impl Report {
         println!("{table}");
         for (language, outcome) in &self.languages {
             match outcome {
-                Outcome::Skipped(told) => eprintln!("SKIPPED: everything of {language}: {told}"),
-                Outcome::Failed(told) => eprintln!("FAILED: everything of {language}: {told}"),
+                Outcome::Skipped(told) => eprintln!("SKIPPED: all tests of {language}: {told}"),
+                Outcome::Failed(told) => eprintln!("FAILED: all tests of {language}: {told}"),
                 Outcome::Passed(_) => {}
             }
         }

@@ -71,7 +71,7 @@ impl Runner {
     ) -> anyhow::Result<Self> {
         match Self::try_start(language.runner_command(out).into(), variables).await? {
             StartOutcome::Ready(runner) => Ok(*runner),
-            StartOutcome::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
+            StartOutcome::Refused(error) => bail!("the client rejected its settings: {error}"),
         }
     }
 
@@ -89,7 +89,7 @@ impl Runner {
         let (commands, answers) = (child.stdin.take(), child.stdout.take());
         let (Some(commands), Some(answers), Some(mut errors)) = (commands, answers, child.stderr.take())
         else {
-            bail!("a runner without pipes");
+            bail!("the runner has no pipes");
         };
         let mut complaints = tokio::spawn(async move {
             let mut said = Vec::new();
@@ -98,19 +98,26 @@ impl Runner {
             String::from_utf8_lossy(&said).into_owned()
         });
         let mut answers = BufReader::new(answers).lines();
-        let first = timeout(WAIT_TIMEOUT, answers.next_line()).await.context("the runner says nothing")??;
+        let first =
+            timeout(WAIT_TIMEOUT, answers.next_line()).await.context("the runner printed nothing")??;
         let Some(first) = first else {
-            let complaints = timeout(WAIT_TIMEOUT, &mut complaints).await.context("it said no more")??;
-            bail!("the runner ended: {complaints}");
+            let complaints = timeout(WAIT_TIMEOUT, &mut complaints)
+                .await
+                .context("reading the runner's standard error timed out")??;
+            bail!("the runner exited: {complaints}");
         };
         let told: Value = serde_json::from_str(&first).with_context(|| first.clone())?;
         if let (Some(false), Some(error)) = (told["ready"].as_bool(), told["error"].as_str()) {
-            let status =
-                timeout(WAIT_TIMEOUT, child.wait()).await.context("a refusal that does not end")??;
-            ensure!(status.code() == Some(2), "a runner that refuses ended with {status}");
+            let status = timeout(WAIT_TIMEOUT, child.wait())
+                .await
+                .context("the runner rejected its settings and did not exit")??;
+            ensure!(
+                status.code() == Some(2),
+                "the runner rejected its settings and exited with {status} instead of code 2"
+            );
             return Ok(StartOutcome::Refused(error.to_owned()));
         }
-        ensure!(told == json!({"ready": true}), "a runner begins with {told}");
+        ensure!(told == json!({"ready": true}), "the first line of the runner is {told}");
         let waiting = Arc::new(PendingCommands(Mutex::new(Some(BTreeMap::new()))));
         let reading = tokio::spawn(dispatch_answers(answers, Arc::clone(&waiting)));
         let last = AtomicU64::new(1);
@@ -129,21 +136,21 @@ impl Runner {
     /// # Errors
     /// Fails if there is no answer.
     pub async fn send_command(&self, mut command: Value) -> anyhow::Result<Value> {
-        let Some(fields) = command.as_object_mut() else { bail!("{command} is no command") };
+        let Some(fields) = command.as_object_mut() else { bail!("{command} is not a command object") };
         fields.entry("timeout_ms").or_insert(json!(DEFAULT_CALL_TIMEOUT_MS));
         let (sender, answer) = oneshot::channel();
         let id = self.last_command_id.fetch_add(1, Ordering::Relaxed);
         fields.insert("id".to_owned(), json!(id));
         let runs =
             self.pending.with_pending(|waiting| waiting.as_mut().map(|waiting| waiting.insert(id, sender)));
-        ensure!(runs.is_some(), "the runner has ended");
+        ensure!(runs.is_some(), "the runner has exited");
         let mut commands = self.commands.lock().await;
         commands.write_all(format!("{command}\n").as_bytes()).await?;
         commands.flush().await?;
         drop(commands);
         let answer = timeout(WAIT_TIMEOUT, answer).await;
-        let answer = answer.with_context(|| format!("no answer from the runner to {command}"))?;
-        answer.with_context(|| format!("the runner ended, or said what is no answer, after {command}"))
+        let answer = answer.with_context(|| format!("the runner did not answer {command}"))?;
+        answer.with_context(|| format!("the runner exited, or printed an invalid answer, after {command}"))
     }
 
     /// Closes the runner, which must exit successfully. Its standard error may contain warnings, which a
@@ -153,12 +160,13 @@ impl Runner {
     /// Fails if it does not exit, or exits with an error, with its standard error.
     pub async fn close(mut self) -> anyhow::Result<()> {
         let answer = self.send_command(json!({"op": "close"})).await?;
-        ensure!(answer["closed"] == json!(true), "told to close it said {answer}");
-        let status =
-            timeout(WAIT_TIMEOUT, self.child.wait()).await.context("it did not end when closed")??;
+        ensure!(answer["closed"] == json!(true), "unexpected answer to the close command: {answer}");
+        let status = timeout(WAIT_TIMEOUT, self.child.wait())
+            .await
+            .context("the runner did not exit after the close command")??;
         self.reader_task.await??;
         let complaints = self.stderr_task.await?;
-        ensure!(status.success(), "it ended with {status}: {complaints}");
+        ensure!(status.success(), "the runner exited with {status}: {complaints}");
         Ok(())
     }
 }
@@ -174,7 +182,7 @@ async fn dispatch_answers(
             let sender =
                 answer["id"].as_u64().and_then(|id| waiting.with_pending(|all| all.as_mut()?.remove(&id)));
             // The receiver was dropped if its command timed out.
-            let _ = sender.with_context(|| format!("nobody waits for {line}"))?.send(answer);
+            let _ = sender.with_context(|| format!("no command is waiting for {line}"))?.send(answer);
         }
         Ok(())
     };

@@ -82,7 +82,7 @@ impl Service {
     /// # Errors
     /// Fails if it is not running.
     pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
-        let id = self.child.id().context("it does not run")?.to_string();
+        let id = self.child.id().context("the service is not running")?.to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().await?;
         ensure!(sent.success(), "kill -s {name} {id}: {sent}");
         Ok(())
@@ -111,7 +111,7 @@ impl Service {
     async fn wait_for_exit(&mut self) -> anyhow::Result<ExitStatus> {
         match timeout(WAIT_TIMEOUT, self.child.wait()).await {
             Ok(status) => Ok(status?),
-            Err(_) => bail!("it does not end: {}", self.log_tail()),
+            Err(_) => bail!("the service does not exit: {}", self.log_tail()),
         }
     }
 
@@ -129,7 +129,7 @@ impl Service {
     /// # Errors
     /// Fails if it does not become ready, with the end of its log.
     pub async fn until_ready(&self) -> anyhow::Result<()> {
-        self.wait_until("it does not get ready", async || {
+        self.wait_until("the service does not become ready", async || {
             http_get(self.ops, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
         })
         .await
@@ -140,7 +140,7 @@ impl Service {
     /// # Errors
     /// Fails if it does not receive them, with the end of its log.
     pub async fn until_validations(&self, validations: u64) -> anyhow::Result<()> {
-        self.wait_until("nobody asks it", async || {
+        self.wait_until("the service receives no calls", async || {
             self.scrape().await.is_ok_and(|told| told.validation_count() >= validations)
         })
         .await

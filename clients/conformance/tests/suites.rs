@@ -47,5 +47,5 @@ fn python() {
 fn every_client_language_has_a_suite() {
     let names = LANGUAGES.map(|language| language.name);
     // cargo itself runs the tests of the Rust client.
-    assert_eq!(names, ["rust", "typescript", "go", "python"], "each of the others has a test above");
+    assert_eq!(names, ["rust", "typescript", "go", "python"], "every other language has a test above");
 }

@@ -74,7 +74,7 @@ async fn serve(address: SocketAddr, file: PathBuf) {
                 }
                 None if line == "hold" => faults.set_where(USAGE_WRITE, 1, Fault::HangAfterExecute),
                 None if line == "well" => faults.clear(),
-                _ => panic!("what is {line:?}?"),
+                _ => panic!("unknown command {line:?}"),
             }
         }
     });
@@ -125,7 +125,7 @@ async fn send_until_answered(database: &mut Database, sql: &str) -> String {
     };
     tokio::select! {
         answer = sending => answer,
-        end = database.process.wait_for_exit() => panic!("the database ended: {end}"),
+        end = database.process.wait_for_exit() => panic!("the database exited: {end}"),
     }
 }
 

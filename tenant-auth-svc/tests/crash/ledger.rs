@@ -82,7 +82,7 @@ impl Ledger {
             }
         }
         differences.add_difference("total stored", &self.totals(), &stored.totals());
-        differences.add_difference("total told", &self.totals(), told);
+        differences.add_difference("total reported", &self.totals(), told);
         differences
     }
 }

@@ -126,7 +126,7 @@ async fn ledger_comparison_reports_lost_and_duplicated_usage() {
     doctored.requests.insert("never-sent".to_owned(), sums.clone());
     let found = doctored.compare(&stored, &told);
     assert!(found.lost.iter().any(|line| line == "request \"never-sent\" itself"), "{found:?}");
-    assert!(found.lost.iter().any(|line| line.starts_with("total told")), "{found:?}");
+    assert!(found.lost.iter().any(|line| line.starts_with("total reported")), "{found:?}");
     assert!(found.duplicated.is_empty(), "{found:?}");
 
     // The same amount again under one id: three differences, for the request, its account in the database,

@@ -46,7 +46,12 @@ impl Process {
         self.child.start_kill().unwrap();
         let status = self.child.wait().await.unwrap();
         // A process that had already exited would prove nothing.
-        assert_eq!(status.signal(), Some(SIGKILL), "it had ended already, {status}: {}", self.log_tail());
+        assert_eq!(
+            status.signal(),
+            Some(SIGKILL),
+            "the process had already exited, {status}: {}",
+            self.log_tail()
+        );
     }
 
     pub(crate) fn restart(&mut self) {

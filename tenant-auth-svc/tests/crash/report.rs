@@ -29,7 +29,11 @@ impl Report {
         assert!(twice.is_empty(), "{name}: counted twice\n{}", twice.join("\n"));
         assert_eq!(self.events_stored, self.events_acknowledged, "{name}: every event is one row");
         assert_eq!(self.reconcile.0, Some(0), "{name}: {}", self.reconcile.1);
-        assert!(self.mid_flight * 2 >= self.kills, "{name}: only {} found requests", self.mid_flight);
+        assert!(
+            self.mid_flight * 2 >= self.kills,
+            "{name}: only {} kills interrupted requests",
+            self.mid_flight
+        );
     }
 
     pub(crate) fn print_row(&self) {

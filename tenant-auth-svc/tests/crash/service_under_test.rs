@@ -130,7 +130,7 @@ impl ServiceUnderTest {
                 database.process.kill().await;
                 database.process.restart();
             }
-            (Victim::Database, None) => panic!("an embedded database is killed with its service"),
+            (Victim::Database, None) => panic!("an embedded database cannot be killed alone"),
         }
         in_flight
     }
@@ -139,9 +139,9 @@ impl ServiceUnderTest {
     pub(crate) async fn until_more_acknowledged(&mut self, traffic: &mut Traffic, more: usize) {
         let in_time = tokio::select! {
             proceeded = tokio::time::timeout(WAIT_TIMEOUT, traffic.until_more_acknowledged(more)) => proceeded.is_ok(),
-            end = self.service.wait_for_exit() => panic!("the service ended: {end}"),
+            end = self.service.wait_for_exit() => panic!("the service exited: {end}"),
         };
-        assert!(in_time, "nothing is acknowledged any more: {}", self.service.log_tail());
+        assert!(in_time, "no request is acknowledged any more: {}", self.service.log_tail());
     }
 
     /// Returns the totals of all tenants as callers read them.
@@ -175,7 +175,7 @@ impl ServiceUnderTest {
     pub(crate) async fn reconcile(&self) -> (Option<i32>, String) {
         let mut reconcile = service_command("reconcile", &database_url(&self.folder, self.database.as_ref()));
         let output = tokio::time::timeout(WAIT_TIMEOUT, reconcile.kill_on_drop(true).output()).await;
-        let output = output.expect("it must end").unwrap();
+        let output = output.expect("the command must exit").unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
@@ -194,7 +194,7 @@ impl ServiceUnderTest {
         };
         let answer = tokio::select! {
             answer = tokio::time::timeout(WAIT_TIMEOUT, calling) => answer.ok(),
-            end = self.service.wait_for_exit() => panic!("the service ended: {end}"),
+            end = self.service.wait_for_exit() => panic!("the service exited: {end}"),
         };
         answer.unwrap_or_else(|| panic!("no answer, last {last:?}: {}", self.service.log_tail()))
     }

@@ -158,7 +158,7 @@ impl Client {
             let pause = Duration::from_millis(5 + self.random.below(20) as u64);
             tokio::time::sleep(pause).await;
         }
-        unreachable!("attempts do not end")
+        unreachable!("the attempts are endless")
     }
 }
 

@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod allocations;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../it/harness.rs"]
 mod harness;
 mod raw;
@@ -149,7 +149,7 @@ async fn unauthorized_caller_gets_no_fast_path() {
     }
     assert!(
         connection.send(VALIDATE_PATH, &message, &known).await.request_id.is_none(),
-        "it was the shortcut"
+        "the fast path answered"
     );
     for stranger in [&[][..], &[("authorization", "Bearer unknown")]] {
         assert_eq!(

@@ -23,12 +23,7 @@ fn default_feed_interval() -> Duration {
     let settings = Settings::default()
         .with_flag("TENANT_AUTH_DATABASE_URL", Some("file:unused.db".to_owned()))
         .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()));
-    ServiceConfig::read(settings)
-        .unwrap()
-        .0
-        .cache
-        .feed_interval
-        .expect("the feed is read unless told otherwise")
+    ServiceConfig::read(settings).unwrap().0.cache.feed_interval.expect("the feed polls by default")
 }
 
 /// Returns the interval before a poll: 10 % shorter to 10 % longer, evenly distributed, in a different order
@@ -71,10 +66,10 @@ async fn revocation_reaches_other_replicas_within_one_second() {
         now += TIME_STEP * 7;
     }
     print_uncaptured(&format!(
-        "\nrevoked on one replica, refused by all: within {slowest:?} of simulated time\n"
+        "\nrevoked on one replica, denied by all: within {slowest:?} of simulated time\n"
     ));
     assert!(slowest <= Duration::from_secs(1), "{slowest:?}");
-    assert!(slowest >= default_feed_interval() / 2, "nothing was ever waited for: {slowest:?}");
+    assert!(slowest >= default_feed_interval() / 2, "no revocation was delayed: {slowest:?}");
 }
 
 /// Simulates six minutes and multiplies by ten.
@@ -94,10 +89,10 @@ async fn idle_replica_costs_about_14_400_requests_per_hour() {
     let requests = cluster.feed_requests() - before;
     // On a busy machine, a poll may need a second attempt within its short timeout.
     let besides = requests - readings as u64;
-    assert!(besides <= 30, "a reading is one request: {requests} for {readings}");
+    assert!(besides <= 30, "a poll is one request: {requests} for {readings}");
     let hourly = requests * 10;
     print_uncaptured(&format!(
-        "\nidle: {hourly} requests an hour and replica (six minutes simulated, times ten)\n"
+        "\nidle: {hourly} requests per hour and replica (six minutes simulated, times ten)\n"
     ));
     assert!((12_960..=15_840).contains(&hourly), "{hourly}");
 }

@@ -49,11 +49,11 @@ fn two_hour_outages_cause_no_wrong_answers() {
         ("locked", Outage::Constant(Fault::locked()), MAX_PROBE_REQUESTS),
         ("reset mid-body", Outage::Constant(Fault::ResetMidBody), MAX_PROBE_REQUESTS),
         ("wrong token", Outage::Constant(Fault::unauthorized()), MAX_PROBE_REQUESTS),
-        ("truncated answer", Outage::Constant(Fault::TruncatedJson), MAX_PROBE_REQUESTS),
+        ("truncated response", Outage::Constant(Fault::TruncatedJson), MAX_PROBE_REQUESTS),
         ("missing rows", Outage::Constant(Fault::MissingRows), MAX_PROBE_REQUESTS),
         ("web page", Outage::Constant(Fault::html_ok()), MAX_PROBE_REQUESTS),
-        ("away at the start", Outage::DownAtStart, MAX_PROBE_REQUESTS),
-        ("beyond the grace", Outage::LongerThanGrace, MAX_PROBE_REQUESTS),
+        ("down at start", Outage::DownAtStart, MAX_PROBE_REQUESTS),
+        ("past the grace", Outage::LongerThanGrace, MAX_PROBE_REQUESTS),
         ("revocations", Outage::Revocations, MAX_PROBE_REQUESTS),
         ("clock jumps", Outage::ClockJumps, MAX_PROBE_REQUESTS),
         ("writes blocked", Outage::Partial(PartialOutage::Writes(Fault::blocked())), MAX_PROBE_REQUESTS),
@@ -65,8 +65,8 @@ fn two_hour_outages_cause_no_wrong_answers() {
             Outage::Partial(PartialOutage::Reads(Fault::service_unavailable())),
             MAX_PROBE_REQUESTS,
         ),
-        ("copy lags", Outage::Partial(PartialOutage::CopyLagging), MAX_PROBE_REQUESTS),
-        ("copy stands still", Outage::Partial(PartialOutage::CopyStalled), MAX_PROBE_REQUESTS),
+        ("replica lags", Outage::Partial(PartialOutage::CopyLagging), MAX_PROBE_REQUESTS),
+        ("replica stalled", Outage::Partial(PartialOutage::CopyStalled), MAX_PROBE_REQUESTS),
         ("emptied", Outage::Partial(PartialOutage::Emptied), MAX_PROBE_REQUESTS),
         ("replaced", Outage::Partial(PartialOutage::Replaced), MAX_PROBE_REQUESTS),
         ("rolled back", Outage::Partial(PartialOutage::RolledBack), MAX_PROBE_REQUESTS),
@@ -82,7 +82,7 @@ fn two_hour_outages_cause_no_wrong_answers() {
                     let Some((name, outage, _)) = outages.get(turn) else { return };
                     let report = runtime.block_on(replay(outage));
                     // Shows the progress, and which outage hangs.
-                    println!("over: {name}");
+                    println!("finished: {name}");
                     reports.lock().unwrap()[turn] = Some(report);
                 }
             });

@@ -100,7 +100,10 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
     match outage {
         Outage::DownAtStart => until_ready(&mut cluster).await,
         Outage::Revocations => {
-            assert!(report.answers.late_allows > 0, "what nobody can have heard of was not asked about");
+            assert!(
+                report.answers.late_allows > 0,
+                "no validation reached a replica that cannot know of the revocation"
+            );
             // By now all replicas know of all revocations.
             let mut told = AnswerCounts::default();
             for group in 2..=4 {
@@ -165,7 +168,7 @@ async fn start_without_database(cluster: &mut Cluster, report: &mut Report) {
     report.outage = INITIAL_PHASE;
     let_time_pass(cluster, report.outage, &mut report.answers_without_knowledge).await;
     for status in serving_states(cluster).await {
-        assert_eq!(status, ServingStatus::NotServing, "without ever having reached the database");
+        assert_eq!(status, ServingStatus::NotServing, "the database was never reached");
     }
 }
 
@@ -174,7 +177,7 @@ async fn until_ready(cluster: &mut Cluster) {
     for replica in &mut cluster.replicas {
         tokio::time::timeout(WAIT_TIMEOUT, replica.wait_until_ready())
             .await
-            .expect("it looks again")
+            .expect("the replica must check the database again")
             .unwrap();
     }
     for status in serving_states(cluster).await {
@@ -245,10 +248,10 @@ async fn jump_clocks(cluster: &mut Cluster, report: &mut Report) {
     for by in [hours(9), hours(-14), hours(5)] {
         let ages = cluster.answer_ages().await;
         cluster.clock.jump_to(UnixMillis(cluster.clock.now().0 + by));
-        assert_eq!(cluster.answer_ages().await, ages, "no time has passed");
+        assert_eq!(cluster.answer_ages().await, ages, "the monotonic clock has not advanced");
         let before = report.answers.correct;
         cluster.validate_keys(&key_numbers_at(EXPIRING_INDEX), &mut report.answers).await;
-        assert!(report.answers.correct > before, "the keys that end are known");
+        assert!(report.answers.correct > before, "the expiring keys are cached");
         let_time_pass(cluster, SHORT_PHASE, &mut report.answers).await;
     }
     // From before the keys' expiry by any clock to after it.

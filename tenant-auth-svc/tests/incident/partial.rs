@@ -126,7 +126,7 @@ async fn run_with_stalled_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
         cluster.step(STEP, told).await;
     }
     let_time_pass(cluster, INITIAL_PHASE, told).await;
-    assert!(!cluster.poll_feed(COPY_READING_REPLICA).await, "it has noticed that its copy stands still");
+    assert!(!cluster.poll_feed(COPY_READING_REPLICA).await, "the replica has detected the stall");
     let_time_pass(cluster, OUTAGE_DURATION, told).await;
     cluster.catch_up_copy().await;
 }
@@ -153,8 +153,5 @@ async fn roll_back_database(cluster: &mut Cluster, old: &Backup, told: &mut Answ
     let mut admin = AdminServiceClient::new(channel);
     let request = AcceptDatabaseRequest { reason: "restored".to_owned() };
     let accepted = admin.accept_database(request).await.unwrap().into_inner();
-    assert!(
-        accepted.held.len() >= KEYS / KEY_GROUP_SIZE,
-        "what was revoked since is held, and to be made again"
-    );
+    assert!(accepted.held.len() >= KEYS / KEY_GROUP_SIZE, "later revocations are held and must be repeated");
 }

@@ -52,15 +52,15 @@ impl Report {
     /// Asserts the expected values. `most_requests` limits the requests while the database is broken.
     pub(crate) fn check(&self, name: &str, most_requests: u64) {
         let (told, blindly) = (&self.answers, &self.answers_without_knowledge);
-        assert_eq!(self.sum(|told| told.wrong_allows), 0, "{name}: a bad key was honoured");
-        assert_eq!(self.sum(|told| told.wrong_denials), 0, "{name}: a good key was denied");
+        assert_eq!(self.sum(|told| told.wrong_allows), 0, "{name}: a revoked or expired key was accepted");
+        assert_eq!(self.sum(|told| told.wrong_denials), 0, "{name}: a valid key was denied");
         assert!(
             told.answered_share() >= 0.9999,
             "{name}: only {:.4} % answered",
             told.answered_share() * 100.0
         );
-        assert_eq!(blindly.unanswered, blindly.total(), "{name}: answered without knowing");
-        assert!(self.recovery <= Duration::from_secs(2), "{name}: normal only after {:?}", self.recovery);
+        assert_eq!(blindly.unanswered, blindly.total(), "{name}: answered without a cached record");
+        assert!(self.recovery <= Duration::from_secs(2), "{name}: recovery took {:?}", self.recovery);
         assert!(self.requests <= most_requests, "{name}: {} requests", self.requests);
         // A thousand keys on three replicas, 64 keys per statement, and the feed: far fewer than one request
         // per key.

@@ -72,7 +72,9 @@ impl BackgroundTraffic {
                     tokio::task::yield_now().await
                 }
             };
-            tokio::time::timeout(Duration::from_secs(30), nothing_waits).await.expect("it is committed");
+            tokio::time::timeout(Duration::from_secs(30), nothing_waits)
+                .await
+                .expect("all usage must be committed");
         }
         let rows = cluster.database.query("SELECT coalesce(sum(quantity), 0) FROM usage_totals").unwrap();
         let counted: u64 = rows[0][0]["value"].as_str().unwrap().parse().unwrap();

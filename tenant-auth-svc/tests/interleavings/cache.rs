@@ -1,28 +1,28 @@
 //! Takes the place of the `cache` module of the service.
 
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/change_effects.rs"]
 mod change_effects;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/changes.rs"]
 mod changes;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/entry.rs"]
 mod entry;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/eviction.rs"]
 mod eviction;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/fence.rs"]
 mod fence;
 mod model;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/pool.rs"]
 mod pool;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/recent_writes.rs"]
 mod recent_writes;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/weight.rs"]
 mod weight;
 
@@ -56,7 +56,7 @@ fn load_racing_a_revocation_never_serves_old_row() {
         let world = CacheModel::with_key();
         let loading = world.spawn(|world| drop(world.load()));
         world.revoke_and_announce();
-        world.assert_revoked("after the news");
+        world.assert_revoked("after the change event");
         loading.join().unwrap();
         world.assert_revoked("after the load");
     });
@@ -65,14 +65,14 @@ fn load_racing_a_revocation_never_serves_old_row() {
 /// The same protocol with the epoch taken after the read. The scheduler must find this defect, or it proves
 /// nothing.
 #[test]
-#[should_panic(expected = "is honoured after the load")]
+#[should_panic(expected = "is accepted after the load")]
 fn scheduler_finds_epoch_taken_after_the_read() {
     explore_schedules(|| {
         let world = CacheModel::with_key();
         let loading = world.spawn(CacheModel::load_with_late_epoch);
         world.rescope_and_announce();
         loading.join().unwrap();
-        assert_ne!(world.get(), CachedAnswer::Old, "the old row is honoured after the load");
+        assert_ne!(world.get(), CachedAnswer::Old, "the old row is accepted after the load");
     });
 }
 
@@ -94,12 +94,15 @@ fn no_change_kind_leaves_old_row_in_cache() {
                 // A change announced before the request must be in the answer.
                 let told = world.was_announced();
                 let answer = world.lookup();
-                assert!(!told || answer != CachedAnswer::Old, "an old row for a question after the news");
+                assert!(
+                    !told || answer != CachedAnswer::Old,
+                    "an old row for a request after the change event"
+                );
             });
             for thread in loading.into_iter().chain([changing, asking]) {
                 thread.join().unwrap();
             }
-            assert_ne!(world.get(), CachedAnswer::Old, "an old row stays behind");
+            assert_ne!(world.get(), CachedAnswer::Old, "an old row stays cached");
             assert_ne!(world.lookup(), CachedAnswer::Old);
         });
     }
@@ -115,12 +118,15 @@ fn new_key_is_found_after_its_change_event() {
             let asking = world.spawn(|world| {
                 let told = world.was_announced();
                 let answer = world.lookup();
-                assert!(!told || answer != CachedAnswer::Negative, "absent for a question after the news");
+                assert!(
+                    !told || answer != CachedAnswer::Negative,
+                    "a negative answer to a request after the change event"
+                );
             });
             for thread in [loading, appearing, asking] {
                 thread.join().unwrap();
             }
-            assert_ne!(world.get(), CachedAnswer::Negative, "an absence stays behind");
+            assert_ne!(world.get(), CachedAnswer::Negative, "a negative entry stays cached");
         });
     }
 }
@@ -137,7 +143,7 @@ fn late_negative_entry_does_not_replace_record() {
         world.load();
         world.announce_new_key(revision);
         world.apply_load(absence);
-        assert_eq!(world.get(), CachedAnswer::Old, "the record stays");
+        assert_eq!(world.get(), CachedAnswer::Old, "the record stays cached");
     };
     shuttle::check_random(late, 1);
 }
@@ -193,7 +199,7 @@ fn lagging_copy_never_restores_revoked_key() {
         let loading: Vec<_> = (0..3).map(|_| world.spawn(|world| _ = world.load_from_copy())).collect();
         world.revoke_and_announce();
         for _ in 0..2 {
-            assert_ne!(world.load_from_copy(), CachedAnswer::Old, "known to be revoked");
+            assert_ne!(world.load_from_copy(), CachedAnswer::Old, "the revocation was applied");
         }
         for thread in loading {
             thread.join().unwrap();

@@ -91,7 +91,11 @@ async fn attacks_cause_no_errors_for_other_callers() {
     }
     println!("{table}");
     for AttackRow { attack, good_caller, resident_memory: [before, during, _], .. } in &rows {
-        assert!(good_caller.errors.is_empty(), "{attack}: a good caller saw {:?}", good_caller.errors);
+        assert!(
+            good_caller.errors.is_empty(),
+            "{attack}: the well-behaved caller saw {:?}",
+            good_caller.errors
+        );
         assert!(during - before.min(during) <= MAX_MEMORY_GROWTH, "{attack}: {before} to {during} bytes");
     }
 }

@@ -97,9 +97,12 @@ const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
 fn every_rpc_has_exactly_one_access_rule() {
     let ruled: Vec<_> = access_rules().map(|(path, _)| path.to_owned()).collect();
     let each_once: BTreeSet<_> = ruled.iter().cloned().collect();
-    assert_eq!(each_once.len(), ruled.len(), "one rule each");
-    assert_eq!(each_once, rpc_paths(), "rules for what is served, in domain/access/policy.rs");
-    assert!(access_rules().all(|(_, access)| access != Access::Nobody), "what nobody may do needs no rule");
+    assert_eq!(each_once.len(), ruled.len(), "one rule per RPC");
+    assert_eq!(each_once, rpc_paths(), "the rules in domain/access/policy.rs must match the served RPCs");
+    assert!(
+        access_rules().all(|(_, access)| access != Access::Nobody),
+        "an RPC that no caller may call needs no rule"
+    );
 }
 
 /// The access policy as decided. It is repeated here so that changing a rule requires two edits. One column
@@ -195,7 +198,11 @@ async fn each_role_may_call_only_its_rpcs() {
                 assert_eq!(code, Code::PermissionDenied, "{path} as {role:?}: {status:?}");
                 assert_eq!(error_reason(&status), "ROLE_MISSING");
                 let Access::Roles(roles) = access else { panic!("{path}") };
-                assert!(status.message().contains(&roles.to_string()), "it says which: {}", status.message());
+                assert!(
+                    status.message().contains(&roles.to_string()),
+                    "the message must name the roles: {}",
+                    status.message()
+                );
                 refused += 1;
             }
         }

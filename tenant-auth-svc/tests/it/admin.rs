@@ -74,7 +74,7 @@ async fn key_is_issued_rotated_and_revoked() {
         };
         let all = admin.list_keys(list(true)).await.unwrap().into_inner().keys;
         let live = admin.list_keys(list(false)).await.unwrap().into_inner().keys;
-        assert_eq!((all.len(), live.len()), (3, 1), "live: the first, until its overlap is over");
+        assert_eq!((all.len(), live.len()), (3, 1), "the first key is live until its overlap ends");
         assert!(all.iter().all(|key| !key.prefix_hint.is_empty() && !old.ends_with(&key.prefix_hint)));
 
         let nobody = v1::RevokeKeyRequest { key_id: "key_nobody".to_owned(), reason: "x".to_owned() };
@@ -125,7 +125,11 @@ async fn audit_log_names_actor_action_and_request() {
             Request::new(v1::RevokeKeyRequest { key_id: key_id.clone(), reason: "leaked".to_owned() });
         request.metadata_mut().insert("x-request-id", "ticket-4711".parse().unwrap());
         let answer = service.admin().revoke_key(request).await.unwrap();
-        assert_eq!(answer.metadata().get("x-request-id").unwrap(), "ticket-4711", "the id comes back");
+        assert_eq!(
+            answer.metadata().get("x-request-id").unwrap(),
+            "ticket-4711",
+            "the request id is returned"
+        );
 
         let list = |page_token| v1::ListAuditEventsRequest {
             tenant_id: tenant.clone(),

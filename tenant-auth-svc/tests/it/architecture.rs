@@ -148,7 +148,7 @@ fn modules_depend_only_in_allowed_directions() {
             );
         }
     }
-    assert!(checked > 40, "the rules must have met the files: {checked}");
+    assert!(checked > 40, "the rules matched too few files: {checked}");
 }
 
 /// The domain may use only the runtime's channels that publish a value: it neither awaits nor spawns
@@ -194,7 +194,7 @@ fn sql_appears_only_in_database_module() {
         let is_a_test = place.ends_with("tests.rs") || place.ends_with("fuzz.rs");
         assert!(is_there || is_framing || is_a_test, "{place} holds SQL: it belongs in database/sql");
     }
-    assert!(found > 10, "the rule must have met the statements: {found}");
+    assert!(found > 10, "the rule matched too few statements: {found}");
 }
 
 #[test]
@@ -211,6 +211,6 @@ fn source_files_stay_within_size_limit() {
             continue;
         }
         let lines = fs::read_to_string(&file).unwrap().lines().count();
-        assert!(lines <= 350, "{shown} has {lines} lines: perhaps two ideas");
+        assert!(lines <= 350, "{shown} has {lines} lines: split it");
     }
 }

@@ -52,7 +52,7 @@ async fn key_is_reloaded_only_after_its_fresh_time() {
     let cacheable = first.provenance.unwrap().cacheable_for.unwrap();
     let lifetime = Duration::try_from(cacheable).unwrap();
     let (least, most) = (Duration::from_secs(4), Duration::from_secs(6));
-    assert!((least..=most).contains(&lifetime), "5 s, 20 % more or less: {lifetime:?}");
+    assert!((least..=most).contains(&lifetime), "5 s plus or minus 20 %: {lifetime:?}");
 
     let requests = database.caller_requests();
     clock.advance(Duration::from_millis(3_999));
@@ -82,7 +82,7 @@ async fn negative_entry_is_cached_until_key_appears() {
     let hash = tenant_auth_svc::domain::key::KeyHash::of(&PresentedKey::new(key.to_owned()));
     let import = v1::ImportKey { tenant_id: tenant, sha256: hash.as_bytes().to_vec(), ..Default::default() };
     service.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
-    assert_eq!(service.validate(key).await.unwrap().verdict(), Verdict::Valid, "at once");
+    assert_eq!(service.validate(key).await.unwrap().verdict(), Verdict::Valid, "without waiting");
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn cancelled_caller_does_not_cancel_shared_load() {
     let waiting = validator.decide(&question, Instant::now() + Duration::from_secs(30));
     let (decision, ()) = tokio::join!(waiting, patient);
     assert_eq!(decision.unwrap().verdict, verdict::Verdict::Valid);
-    assert_eq!(database.caller_requests() - before, 1, "one load served them all");
+    assert_eq!(database.caller_requests() - before, 1, "one load answers all requests");
 }
 
 /// A load that started before a revocation must not be cached after it, and must not answer requests that
@@ -159,13 +159,17 @@ async fn load_overlapping_revocation_is_not_cached() {
         overlap.validate_during_load().await
     };
     let (before, after) = tokio::join!(before, meanwhile);
-    assert_eq!(before.unwrap().verdict, verdict::Verdict::Revoked, "what is known wins over what was read");
+    assert_eq!(
+        before.unwrap().verdict,
+        verdict::Verdict::Revoked,
+        "the known revocation takes precedence over the row read"
+    );
     assert_eq!(after.verdict, verdict::Verdict::Revoked);
     assert_eq!(after.provenance.reuse, ClientReuse::NONE);
     assert_eq!(
         overlap.requests(),
         2,
-        "the lookup and the revocation: the end is known, nobody has to ask for it"
+        "the lookup and the revocation: the revocation is known without a load"
     );
     for expected in [Source::Database, Source::Fresh] {
         let later = overlap.service.validate(&overlap.key).await.unwrap();
@@ -187,10 +191,10 @@ async fn load_overlapping_other_change_is_repeated_for_later_requests() {
     };
     let (before, after) = tokio::join!(before, meanwhile);
     let before = before.unwrap();
-    assert_eq!(before.verdict, verdict::Verdict::Valid, "it asked before the change");
-    assert_eq!(before.provenance.reuse, ClientReuse::NONE, "and may not keep the answer");
+    assert_eq!(before.verdict, verdict::Verdict::Valid, "the request arrived before the change");
+    assert_eq!(before.provenance.reuse, ClientReuse::NONE, "the answer may not be reused");
     assert_eq!(after.verdict, verdict::Verdict::InsufficientScope);
-    assert_eq!(overlap.requests(), 2, "a lookup, and another one after the news");
+    assert_eq!(overlap.requests(), 2, "one lookup, and another one after the change event");
     let later = overlap.service.validate_for(&overlap.key, &["a"]).await.unwrap();
     assert_eq!((later.verdict(), answer_source(&later)), (Verdict::InsufficientScope, Source::Fresh));
 }
@@ -253,7 +257,7 @@ impl PendingLoad {
     async fn validate_during_load(&self) -> verdict::Decision {
         let question = self.key_query();
         let mut asking = pin!(self.service.running.validator().decide(&question, soon_deadline()));
-        assert!(poll!(asking.as_mut()).is_pending(), "it joins the load");
+        assert!(poll!(asking.as_mut()).is_pending(), "the request joins the load");
         self.database.server().faults().clear();
         asking.await.unwrap()
     }
@@ -282,7 +286,7 @@ async fn cached_key_is_denied_at_its_expiry() {
     let first = service.validate(&key).await.unwrap();
     assert_eq!(first.verdict(), Verdict::Valid);
     let cacheable = Duration::try_from(first.provenance.unwrap().cacheable_for.unwrap()).unwrap();
-    assert_eq!(cacheable, Duration::from_secs(2), "not beyond the key's own end");
+    assert_eq!(cacheable, Duration::from_secs(2), "not beyond the key's expiry");
     clock.advance(Duration::from_secs(2));
     let second = service.validate(&key).await.unwrap();
     assert_eq!((second.verdict(), answer_source(&second)), (Verdict::Expired, Source::Fresh));

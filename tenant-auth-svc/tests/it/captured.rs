@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for StrictJson {
         let mut names = BTreeSet::new();
         while let Some((name, Self)) = all.next_entry::<String, Self>()? {
             if names.contains(&name) {
-                return Err(A::Error::custom(format!("{name} is there twice")));
+                return Err(A::Error::custom(format!("duplicate field {name}")));
             }
             names.insert(name);
         }
@@ -109,7 +109,7 @@ fn strict_json_rejects_duplicate_names() {
         serde_json::from_str::<StrictJson>(text).map(|StrictJson| ()).map_err(|error| error.to_string())
     };
     assert_eq!(read(r#"{"a":[1,-1,0.5,"x",null,true,{"a":{}}],"b":1}"#), Ok(()));
-    assert!(read(r#"{"a":{"b":1,"c":2,"b":1}}"#).unwrap_err().contains("b is there twice"));
+    assert!(read(r#"{"a":{"b":1,"c":2,"b":1}}"#).unwrap_err().contains("duplicate field b"));
     assert!(read("{} {}").is_err());
 }
 
@@ -152,13 +152,13 @@ impl TestLog {
 impl Write for TestLog {
     /// Aborts the process at a line that a log collector would reject or misread, whichever test caused it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let whole = bytes.strip_suffix(b"\n").ok_or("it has no end".to_owned());
+        let whole = bytes.strip_suffix(b"\n").ok_or("the line has no line break".to_owned());
         let read = whole.and_then(|line| serde_json::from_slice(line).map_err(|error| error.to_string()));
         if let Err(error) = read.map(|StrictJson| ()) {
             // Written directly to stderr: the test harness captures macro output, which would be lost in an
             // abort.
             let line = String::from_utf8_lossy(bytes);
-            let _ = writeln!(io::stderr(), "a line of the log is wrong: {error}: {line}");
+            let _ = writeln!(io::stderr(), "invalid log line: {error}: {line}");
             std::process::exit(101);
         }
         self.0.lock().unwrap().extend_from_slice(bytes);

@@ -31,7 +31,10 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 pub(crate) async fn run(command: &mut Command) -> Output {
-    tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("it must end").unwrap()
+    tokio::time::timeout(Duration::from_secs(30), command.output())
+        .await
+        .expect("the program must exit")
+        .unwrap()
 }
 
 /// Starts `dev` on a free port. Returns the child, the rest of its output, and the endpoint and key that it
@@ -47,7 +50,7 @@ async fn start_dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, S
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (mut endpoint, mut key) = (String::new(), String::new());
     while key.is_empty() {
-        let line = lines.next_line().await.unwrap().expect("it says what to try");
+        let line = lines.next_line().await.unwrap().expect("dev must print what to try");
         let mut words = line.split_whitespace();
         match words.next() {
             Some("endpoint") => endpoint = words.next().unwrap().to_owned(),
@@ -99,16 +102,16 @@ async fn dev_command_serves_and_keeps_its_key() {
     let told = text(&second.stderr);
     assert!(told.contains(&format!("in use by process {}", child.id().unwrap())), "{told}");
     assert!(told.contains(&format!("--data-dir {} is in use", folder.path().display())), "{told}");
-    assert!(!told.contains("TENANT_AUTH_"), "dev takes no variables for it: {told}");
+    assert!(!told.contains("TENANT_AUTH_"), "dev reads no variables: {told}");
     // The same applies to an instance on the same port.
     let elsewhere = tempfile::tempdir().unwrap();
     let third = run(program().args(["dev", "--listen", &endpoint, "--data-dir"]).arg(elsewhere.path())).await;
     assert!(text(&third.stderr).contains("cannot listen on"), "{}", text(&third.stderr));
 
     signal(&child, "TERM");
-    assert!(child.wait().await.unwrap().success(), "an orderly end");
+    assert!(child.wait().await.unwrap().success(), "an orderly shutdown");
     let (mut child, _, endpoint, again) = start_dev(&folder).await;
-    assert_eq!(again, key, "made once");
+    assert_eq!(again, key, "the key is created once");
     assert_eq!(validate(&endpoint, &key).await.verdict(), v1::Verdict::Valid);
     // A killed process leaves nothing behind that would prevent the next start.
     child.kill().await.unwrap();
@@ -271,7 +274,7 @@ async fn first_signal_makes_unready_and_second_skips_drain_delay() {
 
     signal(&serve, "INT");
     let ended = tokio::time::timeout(Duration::from_secs(30), serve.wait()).await;
-    assert!(ended.expect("the second signal is not waited on").unwrap().success());
+    assert!(ended.expect("the second signal must end the drain delay").unwrap().success());
 }
 
 #[tokio::test]
@@ -320,5 +323,5 @@ async fn example_configuration_lists_every_variable() {
     named.sort();
     let mut sorted = known;
     sorted.sort();
-    assert_eq!(named, sorted, "the example and the program know the same variables");
+    assert_eq!(named, sorted, "the example must have the program's variables");
 }

@@ -169,7 +169,11 @@ async fn usage_is_counted_once_despite_clock_skew() {
         assert!(!skewed.record(by, id).await.already_recorded);
     }
     let first_seen = "SELECT count(*) FROM usage_requests WHERE first_seen_at = ";
-    assert_eq!(skewed.query_number(&format!("{first_seen}{}", NOW.0)), 3, "whoever recorded them");
+    assert_eq!(
+        skewed.query_number(&format!("{first_seen}{}", NOW.0)),
+        3,
+        "the first-seen time does not depend on the replica"
+    );
     for replica in [&fast, &slow, &skewed.punctual] {
         replica.running.sweep_usage().await.unwrap();
     }

@@ -84,7 +84,7 @@ impl Collector {
         let mut got = self.received.clone();
         let reached = got.wait_for(wanted);
         let got = tokio::time::timeout(std::time::Duration::from_secs(30), reached).await;
-        got.expect("it must get that").unwrap().clone()
+        got.expect("the collector must receive this telemetry").unwrap().clone()
     }
 }
 

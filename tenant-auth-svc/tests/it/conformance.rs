@@ -75,7 +75,7 @@ async fn every_client_decorator_conforms() {
 #[tokio::test]
 async fn service_database_client_conforms() {
     for database in TestDatabase::all().await {
-        run_suite(&database, "whole hop", Arc::new(database.client())).await;
+        run_suite(&database, "full client stack", Arc::new(database.client())).await;
     }
 }
 
@@ -174,9 +174,9 @@ async fn check_keys(store: &impl Store) {
     // The results are in order, missing keys keep their index, and one key occurs twice.
     let found =
         store.lookup_keys(call(Lane::Unknown), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
-    assert!(found.revision > before.revision, "a stored key must show in the change log");
+    assert!(found.revision > before.revision, "a stored key must appear in the change log");
     let record = found.records[1].clone().unwrap().unwrap();
-    assert_eq!(written, record, "what a write gives is what a lookup finds");
+    assert_eq!(written, record, "a write returns what a lookup finds");
     assert!(inserted.revision > before.revision && inserted.revision <= found.revision);
     assert_eq!(found.records, [Ok(None), Ok(Some(record.clone())), Ok(None), Ok(Some(record.clone()))]);
     assert_eq!((&record.key_id, &record.tenant_id), (&key.id, &tenant.id));
@@ -192,7 +192,7 @@ async fn check_keys(store: &impl Store) {
     }
     let after = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(after.records[0].clone().unwrap().unwrap().revoked_at, Some(NOW));
-    assert!(after.revision > found.revision, "a revocation must show in the change log");
+    assert!(after.revision > found.revision, "a revocation must appear in the change log");
     assert_eq!(audit_actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
 
     let homeless = new_key(&TenantId::generate(), &[], None);
@@ -222,7 +222,7 @@ async fn check_rotation(store: &impl Store) {
                 assert_eq!((&record.key_id, &record.scopes), (&rotation.id, &old.scopes));
                 assert_eq!((&new.id, &new.tenant_id, &new.scopes), (&rotation.id, &tenant.id, &old.scopes));
                 let ends_at = ended.expires_at.unwrap();
-                assert_eq!(*old_ends_at.get_or_insert(ends_at), ends_at, "the first run says when");
+                assert_eq!(*old_ends_at.get_or_insert(ends_at), ends_at, "the first run sets the time");
                 assert_eq!(ended.replaced_by.as_ref(), Some(&rotation.id));
             }
             other => panic!("{other:?}"),
@@ -230,7 +230,7 @@ async fn check_rotation(store: &impl Store) {
     }
     assert_eq!(audit_actions(store, &tenant.id).await, ["key.rotate", "key.issue", "tenant.create"]);
     let found = store.lookup_keys(call(Lane::Unknown), &[old.hash, rotation.hash]).await.unwrap();
-    assert_eq!(found.records.iter().flatten().flatten().count(), 2, "both are good during the overlap");
+    assert_eq!(found.records.iter().flatten().flatten().count(), 2, "both keys are valid during the overlap");
 
     let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap().outcome;
     assert!(matches!(refused, RotationOutcome::Refused(_)), "{refused:?}");

@@ -125,7 +125,7 @@ impl Client {
 
     /// Waits for the server to end the connection.
     async fn until_closed(self) {
-        tokio::time::timeout(WAIT_TIMEOUT, self.connection).await.expect("it ends").unwrap();
+        tokio::time::timeout(WAIT_TIMEOUT, self.connection).await.expect("the connection must end").unwrap();
     }
 }
 
@@ -140,14 +140,14 @@ async fn wait_until(condition: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(WAIT_TIMEOUT, waiting).await.expect("it must come to that");
+    tokio::time::timeout(WAIT_TIMEOUT, waiting).await.expect("the condition must hold in time");
 }
 
 /// Waits until the peer has closed the stream, in any way.
 async fn until_stream_closed(mut stream: impl AsyncRead + Unpin) {
     let mut said = Vec::new();
     let reading = stream.read_to_end(&mut said);
-    let _ = tokio::time::timeout(WAIT_TIMEOUT, reading).await.expect("it is closed");
+    let _ = tokio::time::timeout(WAIT_TIMEOUT, reading).await.expect("the stream must be closed");
 }
 
 fn assert_even(connections: &[usize], workers: usize, total: usize) {

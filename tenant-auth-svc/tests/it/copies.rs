@@ -98,7 +98,11 @@ async fn own_changes_stay_visible_behind_lagging_copy() {
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_TENANT_SUSPENDED");
     region.poll_both_feeds().await;
     there.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id }).await.unwrap();
-    assert_eq!(outcome(&there.validate(&key).await), "Unavailable", "and not that it is suspended");
+    assert_eq!(
+        outcome(&there.validate(&key).await),
+        "Unavailable",
+        "the tenant's suspension is not reported"
+    );
     region.poll_both_feeds().await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
 }
@@ -141,8 +145,8 @@ async fn stalled_copy_is_detected_as_outage() {
     };
     let standstill = async || told("tenant_auth_database_standstill_seconds").await;
     let grace_ends = async || told("tenant_auth_cache_grace_ends_seconds{of=\"oldest\"}").await;
-    assert_eq!(standstill().await, 0.0, "it moves");
-    assert_eq!(grace_ends().await, 14_400.0, "nothing needs it");
+    assert_eq!(standstill().await, 0.0, "the read replica is not stalled");
+    assert_eq!(grace_ends().await, 14_400.0, "no key depends on the grace");
 
     // From here on the read replica is stalled, while its primary continues.
     region.at_primary.revoke_key(&known_id).await;
@@ -150,27 +154,27 @@ async fn stalled_copy_is_detected_as_outage() {
     for second in 0..20 {
         region.advance_one_second().await;
         let (verdict, source) = region.validate_at_copy(&known).await;
-        assert_eq!(verdict, Verdict::Valid, "nobody can tell it otherwise");
+        assert_eq!(verdict, Verdict::Valid, "the revocation cannot be known yet");
         if source != Source::Stale {
             honoured = second;
         }
     }
-    assert!(honoured <= 10, "after {honoured} s it was still taken for fresh");
+    assert!(honoured <= 10, "after {honoured} s the answer was still fresh");
     assert!(standstill().await >= 15.0);
-    assert!(grace_ends().await <= 14_400.0 - 15.0, "it runs from when the copy stopped");
+    assert!(grace_ends().await <= 14_400.0 - 15.0, "the grace counts from the start of the stall");
     assert!(
         region.at_copy.running.feed().poll().await.is_err(),
-        "it is not heard: nobody who watches is told that all is well"
+        "the feed is not live: subscribers get no heartbeat"
     );
     assert_eq!(
         outcome(&region.at_copy.validate(&unknown_key()).await),
         "Unavailable",
-        "an absence of then is none"
+        "a negative entry from before the stall is not used"
     );
     assert_eq!(
         region.validate_at_copy(&cold).await,
         (Verdict::Valid, Source::Stale),
-        "a record of then stands in"
+        "a record from before the stall is served stale"
     );
     let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("\ndatabase  the copy that is read has stood still for "), "{verbose}");
@@ -191,7 +195,7 @@ async fn copy_cut_off_from_primary_counts_as_outage() {
     region.copy.set_partitioned(true);
     region.clock.advance(Duration::from_secs(1));
     region.at_copy.poll_feed().await;
-    assert!(region.at_copy.running.beat_if_due().await.is_err(), "nobody answers");
+    assert!(region.at_copy.running.beat_if_due().await.is_err(), "the primary is unreachable");
     for _ in 0..3 {
         region.clock.advance(Duration::from_secs(1));
         let _ = region.at_copy.running.feed().poll().await;
@@ -256,7 +260,7 @@ async fn migration_waits_until_lagging_copy_shows_schema() {
     tokio::select! {
         ready = service.running.wait_until_ready() => ready.unwrap(),
         () = catching_up => {}
-        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it must become ready"),
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("the replica must become ready"),
     }
 }
 
@@ -286,7 +290,7 @@ async fn stalled_copy_is_detected_after_database_clock_set_back() {
     for _ in 0..6 {
         region.advance_one_second().await;
     }
-    assert!(region.at_copy.running.feed().poll().await.is_err(), "it stands still");
+    assert!(region.at_copy.running.feed().poll().await.is_err(), "the read replica is stalled");
 }
 
 /// A lookup waits for each key that the read replica does not show yet; the keys of a batch wait together.

@@ -28,12 +28,12 @@ async fn cache_miss_is_one_database_request_and_no_new_connection() {
         assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     }
     let after = database.server().counters();
-    assert_eq!(self::lookup_count(&database) - lookups, MISSES, "one each");
-    assert_eq!(database.caller_requests() - asked, MISSES, "and nothing else");
+    assert_eq!(self::lookup_count(&database) - lookups, MISSES, "one lookup per key");
+    assert_eq!(database.caller_requests() - asked, MISSES, "no other requests");
     // On a busy machine, the next call may start before the previous call's connection is back in the pool,
     // and open a second one.
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
-    assert_eq!(after.open_streams, 0, "nothing is left open on the server");
+    assert_eq!(after.open_streams, 0, "no stream is left open on the server");
 
     // Now served from the cache, without any database request.
     for _ in 0..10 {

@@ -95,11 +95,11 @@ async fn validation_ends_at_deadline_and_shared_load_continues() {
         .await
         .unwrap_err();
     assert_timed_out(&timed_out);
-    assert_eq!(database.server().counters().open_requests, 1, "the load goes on");
+    assert_eq!(database.server().counters().open_requests, 1, "the load continues");
     database.server().faults().clear();
     let answer = other.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.verdict(), Verdict::Valid);
-    assert_eq!(answer.provenance.unwrap().source(), v1::Source::Database, "it waited for that load");
+    assert_eq!(answer.provenance.unwrap().source(), v1::Source::Database, "the request waited for that load");
     assert_eq!(database.caller_requests() - before, 1);
     assert_eq!(service.validate(&key).await.unwrap().provenance.unwrap().source(), v1::Source::Fresh);
 }
@@ -110,7 +110,7 @@ async fn batch_ends_at_deadline_with_error_for_each_key() {
     let requests = vec![validate_request(&key), validate_request("!"), validate_request(&unknown_key())];
     let batch = request_with_timeout("100m", v1::BatchValidateKeysRequest { requests });
     let results = validation(&service).batch_validate_keys(batch).await.unwrap().into_inner().results;
-    assert!(database.server().counters().open_requests >= 1, "it was the caller who stopped waiting");
+    assert!(database.server().counters().open_requests >= 1, "only the caller stopped waiting");
     let outcomes: Vec<_> = results.into_iter().map(|result| result.result.unwrap()).collect();
     let [BatchOutcome::Error(first), BatchOutcome::Response(looks), BatchOutcome::Error(last)] = &*outcomes
     else {
@@ -135,7 +135,7 @@ async fn stream_deadline_applies_to_each_message() {
         }
     };
     assert_timed_out(&ask(1, &key).await);
-    assert_eq!(database.server().counters().open_requests, 1, "it was the caller who stopped waiting");
+    assert_eq!(database.server().counters().open_requests, 1, "only the caller stopped waiting");
 
     // The deadline has passed by now, so a new request is not started.
     let requests = database.caller_requests();
@@ -155,7 +155,7 @@ async fn sent_change_outlives_caller_and_unsent_change_is_dropped() {
         assert_timed_out(&timed_out);
     }
     let open = database.server().counters().open_requests;
-    assert_eq!((database.caller_requests() - before, open), (1, 1), "the first one is waited for");
+    assert_eq!((database.caller_requests() - before, open), (1, 1), "the first write is still in flight");
 
     database.server().faults().clear();
     let created = admin(&service).create_tenant(request_with_timeout("30S", create("Late"))).await.unwrap();

@@ -146,7 +146,7 @@ async fn flood_of_denials_is_sampled_and_counted_in_log() {
     let count: u64 = of_it.iter().map(|line| line["left_out"].as_u64().unwrap_or(1)).sum();
     assert_eq!(count, 2_000);
     assert!(of_it.len() < 30, "{} lines", of_it.len());
-    assert!(told.iter().any(|line| line["request_id"] == "the-other"), "another key has lines of its own");
+    assert!(told.iter().any(|line| line["request_id"] == "the-other"), "another key has its own lines");
 }
 
 #[tokio::test]

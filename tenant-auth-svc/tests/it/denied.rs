@@ -39,7 +39,7 @@ impl DenyListReplica {
     async fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
         let (database, folder) = (TestDatabase::test_server().await, tempfile::tempdir().unwrap());
         let path = folder.path().join("denied");
-        std::fs::write(&path, "# nothing yet\n").unwrap();
+        std::fs::write(&path, "# empty\n").unwrap();
         let settings =
             database.settings().with_flag("TENANT_AUTH_DENY_FILE", Some(path.display().to_string()));
         let service = TestService::start_with(adjust(settings), SystemClock::shared()).await;
@@ -127,11 +127,7 @@ async fn deny_list_applies_without_database() {
     denying.database.server().faults().set(Fault::service_unavailable());
     denying.write_deny_list(&format!("{id}\n{}", sha256_hex(&never_seen)));
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
-    assert_eq!(
-        denying.verdict_on_every_path(&never_seen).await,
-        Verdict::Revoked,
-        "nothing has to be looked up"
-    );
+    assert_eq!(denying.verdict_on_every_path(&never_seen).await, Verdict::Revoked, "no lookup is needed");
     assert_eq!(denying.service.validate(&other).await.unwrap().verdict(), Verdict::Valid);
     assert_eq!(outcome(&denying.service.validate(&unknown_key()).await), "Unavailable");
     denying.write_deny_list(&format!("tenant:{}", denying.tenant));
@@ -194,7 +190,11 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
         .assert_value("tenant_auth_reload_refused{file=\"deny_list\"}", 1.0);
     std::fs::remove_file(denying.path()).unwrap();
     denying.service.running.reloader()();
-    assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked, "no file is no empty file");
+    assert_eq!(
+        denying.verdict_on_every_path(&key).await,
+        Verdict::Revoked,
+        "a missing file is not an empty file"
+    );
     denying.write_deny_list("");
     assert_eq!(denying.status_line("files").await, "files     in force");
     assert_eq!(denying.service.validate(&key).await.unwrap().verdict(), Verdict::Valid);
@@ -233,9 +233,9 @@ async fn watch_resets_subscribers_only_when_deny_list_changes() {
             }
         }
     }
-    denying.write_deny_list("# somebody else's words");
+    denying.write_deny_list("# another comment");
     for _ in 0..2 {
         let message = watching.message().await.unwrap().unwrap();
-        assert!(!matches!(message.event, Some(Event::StartOver(_))), "nothing has changed: {message:?}");
+        assert!(!matches!(message.event, Some(Event::StartOver(_))), "no entry has changed: {message:?}");
     }
 }

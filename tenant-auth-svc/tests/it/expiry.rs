@@ -105,7 +105,7 @@ async fn earliest_expiry_in_certificate_file_is_reported() {
     assert_eq!(
         dated.reported_dates("server").await,
         Some([midnight(SOON_EXPIRY_DAY), midnight((2020, 1, 1))]),
-        "the one between"
+        "the intermediate certificate"
     );
     assert_eq!(
         dated.reported_dates("client_ca").await,
@@ -121,13 +121,17 @@ async fn earliest_expiry_in_certificate_file_is_reported() {
     assert_eq!(
         dated.reported_dates("server").await,
         Some([midnight((2027, 1, 1)), midnight(ISSUE_DAY)]),
-        "its own"
+        "the server certificate"
     );
     dated.reload_with(&CertificatePair {
         certificate: "garbage".to_owned(),
         ..later.server_certificate_between(ISSUE_DAY, SOON_EXPIRY_DAY)
     });
-    assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight((2027, 1, 1)), "what is in force");
+    assert_eq!(
+        dated.reported_dates("server").await.unwrap()[0],
+        midnight((2027, 1, 1)),
+        "the certificate in use"
+    );
 }
 
 #[tokio::test]
@@ -310,7 +314,7 @@ async fn check_config_lists_expiry_dates() {
             .unwrap();
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(!told.contains(&words), "no token is shown");
+        assert!(!told.contains(&words), "the output must not contain a token");
         checked.push(told);
     }
     for line in

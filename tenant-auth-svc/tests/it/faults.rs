@@ -110,7 +110,11 @@ async fn uncached_key_is_unavailable_and_never_unknown_in_outage() {
         }
     }
     database.server().faults().clear();
-    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid, "and then all is well");
+    assert_eq!(
+        service.validate(&key).await.unwrap().verdict(),
+        v1::Verdict::Valid,
+        "after the fault the key is valid"
+    );
 }
 
 #[tokio::test]
@@ -203,7 +207,7 @@ async fn refused_database_token_does_not_replace_working_one() {
         let told = line().await;
         assert!(told.contains("the new database token cannot be used"), "{bad}: {told}");
     }
-    assert!(database.server().counters().unauthorized <= 4, "it is not tried with every call");
+    assert!(database.server().counters().unauthorized <= 4, "the token is not tried with every call");
     std::fs::write(database.token_file(), "good").unwrap();
     database.server().set_token("good");
     service.running.reloader()();

@@ -76,7 +76,9 @@ async fn outage_end_is_detected_without_feed() {
             replicas.clock.advance(Duration::from_millis(100));
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the database answers again");
+    tokio::time::timeout(Duration::from_secs(30), noticed)
+        .await
+        .expect("the service must notice that the database answers again");
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn unknown_key_flood_evicts_no_good_key_and_bounds_memory() {
         let decision = validator.decide(question, soon_deadline()).await.unwrap();
         assert_eq!((decision.verdict, decision.provenance.source), (Verdict::Valid, Source::Fresh));
     }
-    assert_eq!(database.caller_requests(), requests, "nothing good was pushed out");
+    assert_eq!(database.caller_requests(), requests, "no good key was evicted");
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn unknown_key_flood_does_not_starve_reloads() {
     };
     let all = async { while flood.next().await.is_some_and(|decision| decision.is_ok()) {} };
     tokio::join!(meanwhile, all);
-    assert!(flood.is_empty(), "in the end everybody gets an answer");
+    assert!(flood.is_empty(), "in the end every caller gets an answer");
     assert!(server.counters().max_open_requests <= MAX_UNKNOWN_CALLS + 1);
 }
 
@@ -169,20 +169,20 @@ async fn guess_limit_applies_per_caller() {
     assert_eq!(count_answered_guesses(&service, "one", 300).await, 100);
     let requests = database.caller_requests();
     assert_eq!(count_answered_guesses(&service, "one", 300).await, 0);
-    assert_eq!(database.caller_requests(), requests, "refused before anything is asked");
+    assert_eq!(database.caller_requests(), requests, "rejected before any database request");
     let validator = service.running.validator();
     for key in [&known, &never_seen] {
         let decision = validator.decide(&key_query(key.clone()), caller_source("two")).await.unwrap();
-        assert_eq!(decision.verdict, Verdict::Valid, "another caller's");
+        assert_eq!(decision.verdict, Verdict::Valid, "another caller is not limited");
     }
     let decision = validator.decide(&key_query(known.clone()), caller_source("one")).await.unwrap();
-    assert_eq!(decision.verdict, Verdict::Valid, "what is known is no guess");
+    assert_eq!(decision.verdict, Verdict::Valid, "a cached key is not a guess");
     clock.advance(Duration::from_secs(60));
     let decision = validator.decide(&key_query(known), caller_source("one")).await.unwrap();
-    assert_eq!(decision.verdict, Verdict::Valid, "nor is it when it has to be asked for again");
+    assert_eq!(decision.verdict, Verdict::Valid, "reloading it is not a guess either");
 
-    assert_eq!(count_answered_guesses(&service, "one", 300).await, 100, "they come back");
-    assert_eq!(count_answered_guesses(&service, "two", 300).await, 50, "all together have a bound too");
+    assert_eq!(count_answered_guesses(&service, "one", 300).await, 100, "the tokens are refilled");
+    assert_eq!(count_answered_guesses(&service, "two", 300).await, 50, "the total is limited too");
     clock.advance(Duration::from_secs(1));
     assert_eq!(count_answered_guesses(&service, "one", 300).await, 10);
     let scrape = Scrape::collect(&service).await;
@@ -265,11 +265,11 @@ async fn reload_does_not_count_as_eviction() {
         }
         clock.advance(Duration::from_secs(100));
     }
-    assert_eq!(service.running.key_cache().evicted(), (0, 0), "each was read ten times");
+    assert_eq!(service.running.key_cache().evicted(), (0, 0), "each entry was read ten times");
     for question in &keys(200).await {
         validator.decide(question, soon_deadline()).await.unwrap();
     }
     let (records, kept) =
         (service.running.key_cache().evicted().0, service.running.key_cache().size().records);
-    assert_eq!(records + kept, 204, "each is in memory, or was pushed out once");
+    assert_eq!(records + kept, 204, "each entry is cached or was evicted once");
 }

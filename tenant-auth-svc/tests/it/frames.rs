@@ -98,21 +98,23 @@ impl RawConnection {
 
     /// Returns the next frame or event that ends a stream or the connection.
     pub(crate) async fn next_ending(&mut self) -> PeerEnding {
-        tokio::time::timeout(WAIT_TIMEOUT, self.read_next_ending()).await.expect("it says something")
+        tokio::time::timeout(WAIT_TIMEOUT, self.read_next_ending())
+            .await
+            .expect("the service must send a frame in time")
     }
 
     /// Waits for the response headers on a stream. Panics if the connection ends first.
     pub(crate) async fn until_response_head(&mut self, stream: u32) {
         let answer = async {
             loop {
-                let (kind, of, payload) = self.read_frame().await.expect("it goes on");
+                let (kind, of, payload) = self.read_frame().await.expect("the connection must stay open");
                 assert_ne!(kind, GOAWAY, "{payload:?}");
                 if kind == HEADERS && of == stream {
                     return;
                 }
             }
         };
-        tokio::time::timeout(WAIT_TIMEOUT, answer).await.expect("it answers");
+        tokio::time::timeout(WAIT_TIMEOUT, answer).await.expect("the service must answer");
     }
 
     async fn read_next_ending(&mut self) -> PeerEnding {

@@ -87,7 +87,7 @@ async fn change_reaches_other_replica_after_one_feed_poll() {
     assert_eq!(
         replicas.validate_on_second(&other).await,
         (Verdict::Valid, Source::Fresh),
-        "others are left alone"
+        "other keys are not affected"
     );
 
     let suspend =
@@ -133,7 +133,7 @@ async fn stale_entry_is_served_and_reloaded_once_while_feed_is_live() {
         let deadline = Instant::now() + Duration::from_secs(30);
         let decision = replicas.second.running.validator().decide(&question, deadline).await.unwrap();
         assert_eq!(decision.verdict, verdict::Verdict::Valid);
-        assert_eq!(decision.provenance.source, verdict::Source::Refreshing, "without a wait");
+        assert_eq!(decision.provenance.source, verdict::Source::Refreshing, "without waiting");
     }
     replicas.database.server().wait_for(|counters| counters.open_requests == 1).await;
     replicas.database.server().faults().clear();
@@ -173,7 +173,7 @@ async fn outage_serves_only_known_keys_until_grace_ends() {
         assert_eq!(
             outcome(&replicas.second.validate(&stranger).await),
             "Unavailable",
-            "an absence is never stale"
+            "a negative entry is never served stale"
         );
     }
     // 14,399 s have passed. Failures and reads have not extended the time.
@@ -243,7 +243,7 @@ async fn pruned_change_log_requires_revalidation_of_all_entries() {
     assert_eq!(
         replicas.validate_on_second(&key).await.1,
         Source::Fresh,
-        "what the log tells of its birth is no news"
+        "the creation in the log is not a new change"
     );
     let server = replicas.database.server();
     let pruned = "INSERT INTO changes (seq, kind, ref, tenant_id, at) VALUES (9000, 'key', 'x', 'y', 1), \
@@ -287,7 +287,9 @@ async fn revoked_key_is_denied_by_all_replicas_through_running_feed() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), refused).await.expect("by the feed");
+        tokio::time::timeout(Duration::from_secs(30), refused)
+            .await
+            .expect("the feed must report the revocation");
     }
 }
 
@@ -316,7 +318,7 @@ async fn unresponsive_database_is_backed_off_while_known_keys_serve() {
         let error = validator.decide(&key_query(unknown_key()), deadline).await.unwrap_err();
         assert_eq!(error.kind, FailureKind::CircuitOpen);
     }
-    assert_eq!(replicas.database.caller_requests(), requests, "the breaker is open: nothing is asked");
+    assert_eq!(replicas.database.caller_requests(), requests, "the breaker is open: no request is sent");
     server.faults().clear();
     replicas.clock.advance(Duration::from_secs(1));
     assert_eq!(
@@ -324,7 +326,7 @@ async fn unresponsive_database_is_backed_off_while_known_keys_serve() {
         Verdict::Unknown,
         "the probe"
     );
-    assert_eq!(replicas.validate_on_second(&key).await.1, Source::Database, "and all is well");
+    assert_eq!(replicas.validate_on_second(&key).await.1, Source::Database, "the key is loaded again");
 }
 
 #[tokio::test]

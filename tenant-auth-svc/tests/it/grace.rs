@@ -103,7 +103,7 @@ async fn grace_end_is_reported_before_and_after() {
     assert_eq!(
         outage.seconds_left("oldest").await,
         14_400.0,
-        "while the database answers, the whole of it is left"
+        "while the database answers, the full grace remains"
     );
     Scrape::collect(&outage.service).await.assert_value("tenant_auth_cache_beyond_grace_records", 0.0);
 }
@@ -147,14 +147,14 @@ async fn operator_extends_grace_even_after_it_ended() {
     service.running.sweep_cache();
 
     let answer = set_grace(service, HOUR * 12, HOUR * 3).await.unwrap();
-    assert!(!answer.audited, "the database is away");
+    assert!(!answer.audited, "the database is unreachable");
     let grace = answer.grace.unwrap();
     assert_eq!(grace.grace.unwrap().seconds, 12 * 3_600);
     assert_eq!(grace.configured.unwrap().seconds, 4 * 3_600);
     assert_eq!(grace.reason, "the provider needs longer");
     let expires_at = grace.expires_at.unwrap().seconds;
     assert_eq!(expires_at, NOW.0 / 1_000 + 3_600 / 2 + 8 * 3_600);
-    assert_eq!(outage.outcomes().await, [VALID; 3], "memory was kept for it");
+    assert_eq!(outage.outcomes().await, [VALID; 3], "the cache was retained for it");
     Scrape::collect(service).await.assert_value("tenant_auth_cache_grace_seconds", 43_200.0);
     let told = outage.status_line().await;
     assert!(told.starts_with("grace     43200 s until 20") && told.contains("14400 s after that"), "{told}");
@@ -174,7 +174,7 @@ async fn operator_extends_grace_even_after_it_ended() {
     let told = audit_entries(service).await;
     assert_eq!(told.iter().map(|(action, _)| &**action).collect::<Vec<_>>(), ["grace.set", "grace.set"]);
     assert_eq!(told[1].1, "43200 s instead of 14400 s, for 10800 s: the provider needs longer");
-    assert!(reset_grace(service).await.audited, "at once, while the database answers");
+    assert!(reset_grace(service).await.audited, "audited at once while the database answers");
     assert_eq!(audit_entries(service).await[0], ("grace.reset".to_owned(), "14400 s again: over".to_owned()));
 }
 

@@ -243,7 +243,7 @@ impl TestService {
             }
         };
         if tokio::time::timeout(Duration::from_secs(30), hearing).await.is_err() {
-            panic!("it must hear: {last:?}");
+            panic!("the feed must poll successfully: {last:?}");
         }
     }
 
@@ -287,7 +287,7 @@ pub(crate) async fn http_request(address: SocketAddr, request: &str) -> std::io:
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("the response must have headers and a body");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Ok(HttpAnswer { status, head: head.to_lowercase(), body: body.to_owned() })
 }
@@ -306,7 +306,7 @@ pub(crate) async fn http_until(
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it must come to that")
+    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("the response must become as wanted")
 }
 
 pub(crate) fn owned(texts: &[&str]) -> Vec<String> {

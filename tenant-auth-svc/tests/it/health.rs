@@ -25,7 +25,7 @@ impl HealthWatch {
     /// Returns the next status; `None` at the end.
     async fn next(&mut self) -> Option<ServingStatus> {
         let next = tokio::time::timeout(Duration::from_secs(30), self.0.message()).await;
-        next.expect("something has to be told").unwrap().map(|told| told.status())
+        next.expect("a status must arrive in time").unwrap().map(|told| told.status())
     }
 }
 
@@ -61,7 +61,7 @@ async fn health_watch_reports_every_change_and_shutdown() {
     // A watch does not delay shutdown: if it stayed open, the drain would take its full time.
     let ending = tokio::spawn(service.running.stop());
     for watch in [&mut process, &mut ready, &mut works] {
-        assert_eq!(watch.next().await, Some(NotServing), "and nothing in between");
+        assert_eq!(watch.next().await, Some(NotServing), "no status in between");
         assert_eq!(watch.next().await, None);
     }
     ending.await.unwrap();

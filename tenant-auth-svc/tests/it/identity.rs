@@ -54,7 +54,7 @@ async fn poll_until_noticed(replicas: &Replicas) {
     }
     replicas.clock.advance(DETECTION_DELAY);
     for service in [&replicas.first, &replicas.second] {
-        assert!(service.running.feed().poll().await.is_err(), "it is not believed");
+        assert!(service.running.feed().poll().await.is_err(), "the database is distrusted");
     }
 }
 
@@ -208,7 +208,11 @@ async fn accepted_new_database_is_trusted_by_all_replicas() {
     }
     replicas.poll_second().await;
     for service in [&replicas.first, &replicas.second] {
-        assert_eq!(outcome(&service.validate(&good).await), "VERDICT_UNKNOWN", "it holds no such key");
+        assert_eq!(
+            outcome(&service.validate(&good).await),
+            "VERDICT_UNKNOWN",
+            "the accepted database has no such key"
+        );
         let tenant = service.create_tenant("New").await;
         let (key, _) = service.issue_key(&tenant, &[]).await;
         assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
@@ -231,7 +235,7 @@ async fn foreign_database_is_distrusted_despite_more_acceptances() {
     assert_eq!(
         outcome(&replicas.first.validate(&good).await),
         "VERDICT_UNKNOWN",
-        "accepted, it is believed by all"
+        "once accepted, all replicas trust it"
     );
 }
 

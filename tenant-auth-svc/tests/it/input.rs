@@ -191,7 +191,7 @@ async fn keys() {
         tenant_id: "a b".to_owned(),
         page_token: "eA".to_owned(),
         target: "x".repeat(129),
-        caller: "who calls".to_owned(),
+        caller: "caller".to_owned(),
         since: moment(2),
         until: moment(2),
         page_size: 0,

@@ -71,7 +71,7 @@ async fn send_raw(service: &TestService, raw: &RawCall<'_>) -> RawAnswer {
         http: head.status.as_u16(),
         head: head.headers,
         body: read.into(),
-        status: status.expect("every answer has a status"),
+        status: status.expect("every response has a status"),
     }
 }
 

@@ -119,7 +119,10 @@ async fn every_request_and_every_item_is_counted_once() {
     scrape.assert_value(&requests_series(VALIDATE, "OK"), 9.0);
     scrape.assert_value(&requests_series(VALIDATE, "INVALID_ARGUMENT"), 1.0);
     scrape.assert_value(&requests_series(VALIDATE, "UNAVAILABLE"), 0.0);
-    assert!(scrape.text.contains(&requests_series(VALIDATE, "UNAVAILABLE")), "it is there before it grows");
+    assert!(
+        scrape.text.contains(&requests_series(VALIDATE, "UNAVAILABLE")),
+        "the series exists before its first increment"
+    );
     scrape.assert_value(&format!("tenant_auth_requests_in_flight{{rpc=\"{VALIDATE}\"}}"), 0.0);
     let took = |suffix: &str| format!("tenant_auth_request_duration_seconds_{suffix}");
     scrape.assert_value(&took(&format!("count{{rpc=\"{VALIDATE}\"}}")), 10.0);
@@ -217,7 +220,7 @@ async fn refused_requests_are_counted() {
             < 1.0
         {}
     };
-    tokio::time::timeout(Duration::from_secs(30), holds).await.expect("it takes the place");
+    tokio::time::timeout(Duration::from_secs(30), holds).await.expect("the request takes the permit");
     for _ in 0..3 {
         let mut request = Request::new(v1::ValidateKeyRequest { key: "!".to_owned(), ..Default::default() });
         request.metadata_mut().insert("authorization", known.clone());
@@ -229,13 +232,13 @@ async fn refused_requests_are_counted() {
     assert_eq!(
         outcome(&service.validate("!").await),
         "Unauthenticated",
-        "strangers have places of their own"
+        "unknown callers have their own permits"
     );
     let scrape = Scrape::collect(&service).await;
     scrape
         .assert_value("tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.UsageService/RecordUsage\"}", 1.0);
     drop(held);
-    assert!(holding.await.unwrap().is_err(), "it was none");
+    assert!(holding.await.unwrap().is_err(), "the message was invalid");
 
     scrape.assert_value(&requests_series(VALIDATE, "UNAUTHENTICATED"), 2.0);
     scrape.assert_value(&requests_series(VALIDATE, "PERMISSION_DENIED"), 1.0);
@@ -245,7 +248,7 @@ async fn refused_requests_are_counted() {
     let code =
         format!("{:?}", made_up.code()).to_uppercase().replace("PERMISSIONDENIED", "PERMISSION_DENIED");
     scrape.assert_value(&requests_series("other", &code), 1.0);
-    assert!(!scrape.text.contains("made.up"), "callers make no names");
+    assert!(!scrape.text.contains("made.up"), "callers cannot create label values");
 }
 
 #[tokio::test]
@@ -266,7 +269,7 @@ async fn outage_is_visible_in_metrics() {
     scrape.assert_value("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
     scrape.assert_value("tenant_auth_cache_grace_seconds", 100.0);
     scrape.assert_value("tenant_auth_cache_oldest_answer_seconds", 0.0);
-    assert!(scrape.value("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key are new");
+    assert!(scrape.value("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key were created");
 
     database.server().faults().set(Fault::unauthorized());
     for _ in 0..40 {
@@ -295,7 +298,7 @@ async fn outage_is_visible_in_metrics() {
     assert!(failures("denied") >= 1.0 && failures("circuit_open") >= 1.0, "{}", scrape.text);
     let items: f64 =
         ["denied", "circuit_open"].iter().map(|kind| scrape.value(&undecided_series(kind))).sum();
-    assert_eq!(items, 41.0, "an item of a batch by itself, and no change");
+    assert_eq!(items, 41.0, "each batch item counts, changes do not");
 
     database.server().faults().clear();
     clock.advance(Duration::from_secs(2));
@@ -318,7 +321,7 @@ async fn usage_events_are_counted_by_outcome() {
     database.server().faults().set(Fault::unauthorized());
     assert_eq!(record_usage(&service, "two", &[&tenant]).await, Code::Unavailable);
     let none_left = service.running.usage_batcher_task().wait_until_queued(|waiting| waiting == 0);
-    tokio::time::timeout(Duration::from_secs(30), none_left).await.expect("all are answered");
+    tokio::time::timeout(Duration::from_secs(30), none_left).await.expect("all requests must be answered");
     let scrape = Scrape::collect(&service).await;
     for (fate, count) in
         [("counted", 2.0), ("rejected", 1.0), ("repeated", 3.0), ("failed", 1.0), ("refused", 0.0)]

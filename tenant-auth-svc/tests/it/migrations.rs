@@ -28,7 +28,11 @@ async fn concurrent_starts_migrate_once() {
         let runs = hops.iter().map(|hop| migrate::migrate(hop, &clock));
         let applied: usize =
             futures::future::join_all(runs).await.into_iter().map(|run| run.unwrap().len()).sum();
-        assert_eq!(applied, usize::try_from(KNOWN_VERSION).unwrap(), "each migration by exactly one");
+        assert_eq!(
+            applied,
+            usize::try_from(KNOWN_VERSION).unwrap(),
+            "each migration is applied exactly once"
+        );
     }
 }
 
@@ -48,7 +52,7 @@ async fn migration_with_lost_response_is_found_applied() {
     let hop = database.client();
     database.server().faults().set_where("INSERT INTO schema_migrations", 1, Fault::ResetAfterCommit);
     let lost = migrate::migrate(&hop, &system_clock()).await.unwrap_err();
-    assert!(lost.is_transient(), "a start-up tries again: {lost}");
+    assert!(lost.is_transient(), "the startup retries: {lost}");
     migrate::migrate(&hop, &system_clock()).await.unwrap();
     migrate::verify(&hop).await.unwrap();
 }
@@ -65,10 +69,7 @@ async fn newer_schema_is_refused_by_migrate_and_start() {
 
     let mut service = TestService::start_unready(database.settings(), system_clock()).await;
     assert!(matches!(service.running.wait_until_ready().await, Err(StartError::Schema(_))));
-    assert!(
-        matches!(service.running.wait_for_failure().await, StartError::Schema(_)),
-        "and the process ends"
-    );
+    assert!(matches!(service.running.wait_for_failure().await, StartError::Schema(_)), "the process exits");
 }
 
 #[tokio::test]

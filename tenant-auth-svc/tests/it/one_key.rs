@@ -81,7 +81,11 @@ async fn get_key_shows_deny_list_entry() {
         let of_memory = inspected.held.as_ref().unwrap().verdict();
         assert_eq!((answered, state.verdict(), of_memory), (verdict, verdict, verdict), "{line}");
         assert!(state.on_deny_list, "{line}");
-        assert_eq!(inspected.on_deny_list, verdict == Verdict::Revoked, "{line}: of the key itself");
+        assert_eq!(
+            inspected.on_deny_list,
+            verdict == Verdict::Revoked,
+            "{line}: the entry names the key itself"
+        );
     }
 }
 
@@ -91,7 +95,7 @@ async fn inspect_key_shows_missed_revocation() {
     let replicas = Replicas::start().await;
     let (key, id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
     replicas.poll_second().await;
-    assert_eq!(held_answer(&replicas.second, &id).await, None, "nothing is loaded for the question");
+    assert_eq!(held_answer(&replicas.second, &id).await, None, "inspection loads nothing");
     for replica in [&replicas.first, &replicas.second] {
         assert_eq!(replica.validate(&key).await.unwrap().verdict(), Verdict::Valid);
     }
@@ -102,7 +106,7 @@ async fn inspect_key_shows_missed_revocation() {
     assert_eq!(held_answer(&replicas.first, &id).await.unwrap().0, Verdict::Revoked);
     assert_eq!(held_answer(&replicas.second, &id).await, Some((Verdict::Valid, Source::Fresh, before)));
     let silent = inspect_key(&replicas.second, &id).await;
-    assert_eq!(silent.heard.unwrap().revoked_at, None, "it has heard of the key, not of its end");
+    assert_eq!(silent.heard.unwrap().revoked_at, None, "the replica knows the key, but not its revocation");
     replicas.poll_second().await;
     let told = inspect_key(&replicas.second, &id).await;
     assert_eq!(told.held.as_ref().unwrap().verdict(), Verdict::Revoked);
@@ -137,7 +141,7 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("the reload must come");
+    tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("the reload must complete");
     assert_eq!(replicas.database.caller_requests(), asked + 1);
 }
 

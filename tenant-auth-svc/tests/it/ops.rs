@@ -137,7 +137,11 @@ async fn readiness_survives_outage_and_reports_cause() {
     for _ in 0..20 {
         assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     }
-    assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid, "why it is ready");
+    assert_eq!(
+        service.validate(&known).await.unwrap().verdict(),
+        Verdict::Valid,
+        "the cached key is the reason for readiness"
+    );
     let (status, _, verbose) = readyz(&service).await;
     assert_eq!(status, 200);
     assert_line_starts(&verbose, "reads     failing (denied) since 2026-09-21T14:13:28Z, 312 s; last tried ");
@@ -229,7 +233,7 @@ async fn unknown_ops_path_lists_available_paths() {
         }
     }
     let answer = get_path(&service, "/readyz?format=json&verbose=1&more").await;
-    assert!(answer.head.contains("application/json"), "in any order: {}", answer.head);
+    assert!(answer.head.contains("application/json"), "JSON, with parameters in any order: {}", answer.head);
     assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
     assert_eq!(get_path(&service, "/readyz?format=json").await.body, "ready");
 }
@@ -279,13 +283,16 @@ async fn stopping_service_reports_unready_and_serves_for_drain_delay() {
             assert_eq!(answer.into_inner().verdict(), verdict);
         }
     }
-    assert!(!ending.is_finished(), "the delay is longer than this test");
+    assert!(!ending.is_finished(), "the drain delay is longer than this test");
 
     again.send(()).unwrap();
-    tokio::time::timeout(WAIT_TIMEOUT, ending).await.expect("the second time, it waits for nobody").unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, ending)
+        .await
+        .expect("the second signal ends the drain delay")
+        .unwrap();
     for gone in [address, ops] {
         let ends = async { while tokio::net::TcpStream::connect(gone).await.is_ok() {} };
-        tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("nobody listens there");
+        tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     }
 }
 
@@ -295,7 +302,9 @@ async fn never_ready_service_stops_without_drain_delay() {
     database.server_mut().stop().await;
     let service =
         TestService::start_unready(with_long_timeouts(database.settings()), SystemClock::shared()).await;
-    tokio::time::timeout(WAIT_TIMEOUT, service.running.stop()).await.expect("nobody was sent here");
+    tokio::time::timeout(WAIT_TIMEOUT, service.running.stop())
+        .await
+        .expect("without traffic there is no drain delay");
 }
 
 /// Uses tokio's paused clock, which jumps to the next timer.

@@ -52,7 +52,7 @@ fn error_reason(status: &Status) -> String {
 
 #[track_caller]
 fn assert_unavailable_for_pepper(answer: Result<v1::ValidateKeyResponse, Status>) {
-    let status = answer.expect_err("it may be stored under what this replica lacks");
+    let status = answer.expect_err("the key may be stored under a pepper that this replica lacks");
     assert_eq!((status.code(), &*error_reason(&status)), (Code::Unavailable, "DATABASE_PEPPER_MISSING"));
     assert!(status.get_error_details().retry_info().is_some());
 }
@@ -158,7 +158,7 @@ async fn start_without_needed_pepper_names_file_and_missing_line() {
     let settings = || settings(&database, &folder, &format!("issue {NEW_PEPPER}"));
     let mut service = TestService::start_unready(settings(), SystemClock::shared()).await;
     let Err(StartError::Schema(refused)) = service.running.wait_until_ready().await else {
-        panic!("it must not start")
+        panic!("the start must fail")
     };
     let told = refused.to_string();
     let path = folder.path().join("peppers").display().to_string();

@@ -94,9 +94,12 @@ async fn session_cap_check_reads_no_live_sessions() {
     let reads = |table: &str, by: &str| {
         steps.iter().any(|step| step.starts_with(&format!("SEARCH {table} ")) && step.ends_with(by))
     };
-    assert!(reads("session_counts", "(tenant_id=?)"), "first, and alone unless it says so: {steps:#?}");
-    assert!(reads("session_bindings", "(tenant_id=? AND key_id>?)"), "from opener to opener: {steps:#?}");
-    assert!(reads("over", "(tenant_id=? AND key_id=? AND expires_at<?)"), "what is over: {steps:#?}");
+    assert!(reads("session_counts", "(tenant_id=?)"), "the session count is found by tenant: {steps:#?}");
+    assert!(
+        reads("session_bindings", "(tenant_id=? AND key_id>?)"),
+        "from opening key to opening key: {steps:#?}"
+    );
+    assert!(reads("over", "(tenant_id=? AND key_id=? AND expires_at<?)"), "expired sessions: {steps:#?}");
     let scans = |step: &&String| step.starts_with("SCAN ") && **step != "SCAN openers";
     assert_eq!(steps.iter().find(scans), None, "{steps:#?}");
 }
@@ -137,7 +140,7 @@ async fn former_statements_scan_whole_tables() {
     assert!(sweep.iter().any(|step| step.starts_with("SCAN old")), "{sweep:#?}");
     let ahead = steps(former_statements::READ_AHEAD);
     let sorts = ahead.iter().filter(|step| step.starts_with("USE TEMP B-TREE"));
-    assert_eq!(sorts.count(), 2, "the page, and all keys in use before it: {ahead:#?}");
+    assert_eq!(sorts.count(), 2, "the page, and all recently used keys before it: {ahead:#?}");
 }
 
 #[tokio::test]

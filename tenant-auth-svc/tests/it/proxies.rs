@@ -107,7 +107,8 @@ impl ProxySetup {
 }
 
 async fn run(command: &mut Command) -> (Option<i32>, String) {
-    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it must end");
+    let output =
+        tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("the program must exit");
     let output = output.unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -106,7 +106,7 @@ async fn starting_replica_preloads_recently_used_keys() {
         for (key, _) in &keys[1..] {
             let answer = two.validate(key).await.unwrap();
             assert_eq!(answer.verdict(), Verdict::Valid);
-            assert_eq!(answer.provenance.unwrap().source(), Source::Fresh, "read ahead");
+            assert_eq!(answer.provenance.unwrap().source(), Source::Fresh, "preloaded");
         }
         assert_eq!(database.caller_requests(), requests);
 
@@ -117,7 +117,7 @@ async fn starting_replica_preloads_recently_used_keys() {
         let stale = three.validate(&keys[2].0).await.unwrap();
         assert_eq!((stale.verdict(), stale.provenance.unwrap().source()), (Verdict::Valid, Source::Stale));
         let first = outcome(&three.validate(&keys[0].0).await);
-        assert_eq!(first, "Unavailable", "two fit into memory, and this one was used before them");
+        assert_eq!(first, "Unavailable", "the cache holds two keys, and this one was used earlier");
         database.server().faults().clear();
 
         // Change events apply to preloaded entries as to all others.

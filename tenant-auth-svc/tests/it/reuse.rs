@@ -117,10 +117,10 @@ async fn session_answer_depends_on_session_and_presented_key() {
 
     let alone = world.validate_session("s", "").await;
     assert_eq!((&*alone.key_id, &*alone.presented_key_id), (&*opener_id, ""));
-    assert_eq!(reuse_durations(alone.provenance).1, Duration::from_secs(45), "until the session's end");
+    assert_eq!(reuse_durations(alone.provenance).1, Duration::from_secs(45), "until the session expires");
     let both = world.validate_session("s", &second).await;
     assert_eq!((&*both.key_id, &*both.presented_key_id), (&*opener_id, &*second_id));
-    assert_eq!(reuse_durations(both.provenance).1, Duration::from_secs(30), "until the second key's end");
+    assert_eq!(reuse_durations(both.provenance).1, Duration::from_secs(30), "until the second key expires");
 
     let stranger = world.service.create_tenant("Mallory").await;
     let (foreign, _) = world.service.issue_key(&stranger, &[]).await;
@@ -130,7 +130,7 @@ async fn session_answer_depends_on_session_and_presented_key() {
         assert_eq!(
             (&*denied.key_id, &*denied.presented_key_id),
             ("", ""),
-            "nothing that is not the caller's"
+            "only ids that concern the caller"
         );
         let (unwatched, watched) = reuse_durations(denied.provenance);
         assert_eq!(watched, unwatched, "{verdict:?}");
@@ -161,7 +161,7 @@ async fn sliding_session_reuse_is_a_tenth_of_remaining_time() {
     assert_eq!(
         reuse_durations(world.validate_session("long", "").await.provenance).1,
         WATCHED_REUSE,
-        "its use has moved its end"
+        "its use has extended its expiry"
     );
 }
 
@@ -179,5 +179,5 @@ async fn answer_with_opening_key_has_revision_of_session() {
     let revision = async |key: &str| world.validate_session("s", key).await.provenance.unwrap().revision;
     let alone = revision("").await;
     assert_eq!(revision(&opener).await, alone);
-    assert!(revision(&second).await < alone, "it was read before");
+    assert!(revision(&second).await < alone, "the session was read before the key");
 }

@@ -54,7 +54,7 @@ impl FakeServiceManager {
     async fn next_notification(&self) -> Vec<String> {
         let mut buffer = [0; 4_096];
         let length = tokio::time::timeout(Duration::from_secs(30), self.socket.recv(&mut buffer)).await;
-        let length = length.expect("it is told something").unwrap();
+        let length = length.expect("a notification must arrive").unwrap();
         std::str::from_utf8(&buffer[..length]).unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -113,7 +113,7 @@ async fn reload(manager: &FakeServiceManager, serve: &Child, status: &str) {
     // Both in one message, as systemd requires.
     let [reloading, moment] = told.as_slice() else { panic!("{told:?}") };
     assert_eq!(reloading, "RELOADING=1");
-    let moment = moment.strip_prefix("MONOTONIC_USEC=").expect("the moment");
+    let moment = moment.strip_prefix("MONOTONIC_USEC=").expect("the message must have a timestamp");
     assert!(moment.parse::<u64>().unwrap() > 0);
     assert_eq!(manager.next_notification().await, ["READY=1", status]);
 }
@@ -148,7 +148,7 @@ async fn missing_service_manager_socket_is_harmless() {
     let mut command = manager.serve(&database.url());
     let (mut serve, mut log) = start_program(command.env("NOTIFY_SOCKET", Path::new("/nowhere/notify")));
     addresses(&mut log).await;
-    while !log.next_line().await.unwrap().expect("a line that says so").contains("NOTIFY_SOCKET") {}
+    while !log.next_line().await.unwrap().expect("a log line must report it").contains("NOTIFY_SOCKET") {}
     signal(&serve, "TERM");
     assert!(serve.wait().await.unwrap().success());
 }

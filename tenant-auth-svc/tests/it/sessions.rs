@@ -116,7 +116,7 @@ async fn bound_session_returns_tenant_and_scopes() {
         assert_eq!(session.expiry, i32::from(SessionExpiry::Fixed));
 
         let answer = validate_session(&service, &id, "", &["a"]).await.unwrap();
-        assert_eq!(answer.verdict(), Verdict::Valid, "the absence of a moment ago is forgotten");
+        assert_eq!(answer.verdict(), Verdict::Valid, "the earlier negative entry is invalidated");
         assert_eq!((&answer.tenant_id, &*answer.tenant_name, &*answer.plan), (&tenant, "Acme", "pro"));
         assert_eq!((answer.key_id, answer.scopes), (key_id, owned(&["a", "b"])));
         assert_eq!(answer.expires_at, session.expires_at);
@@ -130,7 +130,7 @@ async fn bound_session_returns_tenant_and_scopes() {
 
         let again = bind_session(&service, &id, &key, 3_600, SessionExpiry::Sliding).await.unwrap();
         assert!(again.already_bound);
-        assert_eq!(again.session.unwrap().expires_at, session.expires_at, "it stays as it is");
+        assert_eq!(again.session.unwrap().expires_at, session.expires_at, "the session is unchanged");
     }
 }
 
@@ -196,7 +196,7 @@ async fn session_limit_per_tenant_is_enforced() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let details = refused.get_error_details();
     assert_eq!(details.error_info().unwrap().reason, "TOO_MANY_SESSIONS");
-    assert!(details.retry_info().is_none(), "trying again would not help");
+    assert!(details.retry_info().is_none(), "a retry would not help");
     replicas.clock.advance(Duration::from_secs(60));
     replicas.bind_on_first("three").await;
 }
@@ -228,7 +228,7 @@ async fn sessions_are_listed_newest_first_and_swept_after_expiry() {
 
     assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 0);
     replicas.clock.advance(Duration::from_secs(60 + 10 * 60 - 2));
-    assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 3, "ten minutes after their end");
+    assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 3, "ten minutes after their expiry");
     assert_eq!(
         verdict_and_source(validate_session(&replicas.second, "session-0", "", &[]).await).0,
         Verdict::Unbound
@@ -245,13 +245,17 @@ async fn binding_with_lost_response_is_made_once() {
     let replicas = SessionReplicas::start().await;
     replicas.database.server().faults().set_where("INSERT INTO session_bindings", 1, Fault::ResetAfterCommit);
     let bound = bind_session(&replicas.first, "lost", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
-    assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false), "its own work");
+    assert_eq!(
+        (bound.verdict(), bound.already_bound),
+        (Verdict::Valid, false),
+        "the retry recognizes its own binding"
+    );
     replicas.database.server().faults().set(Fault::html_ok());
     let failed =
         bind_session(&replicas.first, "broken", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable);
     let failed = validate_session(&replicas.first, "broken", "", &[]).await.unwrap_err();
-    assert_eq!(failed.code(), Code::Unavailable, "and never unbound");
+    assert_eq!(failed.code(), Code::Unavailable, "the session is never reported as unbound");
     replicas.database.server().faults().clear();
     replicas.clock.advance(Duration::from_secs(1));
     assert_eq!(

@@ -162,7 +162,7 @@ async fn cancelled_request_releases_its_permit() {
     }
     let malformed = validate_until_served(&service, "!").await.unwrap();
     assert_eq!(malformed.verdict(), Verdict::Malformed);
-    assert_eq!(database.server().counters().open_requests, 2, "and ends no load");
+    assert_eq!(database.server().counters().open_requests, 2, "no load is cancelled");
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn two_hundred_requests_on_eight_permits_serve_eight() {
             assert_overloaded(&answers.next().await.unwrap().unwrap().unwrap_err());
         }
         told.send_replace(true);
-        assert_eq!(answers.len(), 8, "as many fit again in round {round}");
+        assert_eq!(answers.len(), 8, "all permits are free again in round {round}");
         while let Some(answer) = answers.next().await {
             assert_eq!(answer.unwrap().unwrap().verdict(), Verdict::Unknown);
         }
@@ -242,7 +242,7 @@ async fn stream_holds_permit_per_message_and_none_when_idle() {
     }
     let (questions, answers) = &mut streams[4];
     questions.send(stream_request(4, &unknown_key())).await.unwrap();
-    assert!(matches!(next_outcome(answers).await, Outcome::Response(_)), "the stream lived on");
+    assert!(matches!(next_outcome(answers).await, Outcome::Response(_)), "the stream was not ended");
 }
 
 #[tokio::test]
@@ -279,9 +279,9 @@ async fn every_grpc_service_is_either_limited_or_exempt() {
         .iter()
         .flat_map(|file| file.service.iter().map(|service| format!("{}.{}", file.package(), service.name())));
     let listed: BTreeSet<_> = SERVICE_PERMIT_CLASSES.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(listed.len(), SERVICE_PERMIT_CLASSES.len(), "each once");
+    assert_eq!(listed.len(), SERVICE_PERMIT_CLASSES.len(), "each RPC once");
     let missing: Vec<_> = ours.filter(|service| !listed.contains(service)).collect();
-    assert!(missing.is_empty(), "put these on one side in middleware/shed.rs: {missing:?}");
+    assert!(missing.is_empty(), "assign these RPCs a permit class in middleware/shed.rs: {missing:?}");
 
     // The lists contain only services that exist.
     let service = service_with_permits(&TestDatabase::embedded(), 1).await;

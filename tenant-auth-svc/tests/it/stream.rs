@@ -75,7 +75,7 @@ async fn cached_answer_overtakes_database_answer_on_stream() {
     database.server().faults().clear();
     assert_eq!(answers.message().await.unwrap().unwrap().correlation_id, 1);
     drop(questions);
-    assert!(answers.message().await.unwrap().is_none(), "closed from one side, it ends when all is answered");
+    assert!(answers.message().await.unwrap().is_none(), "a half-closed stream ends after the last response");
 }
 
 #[tokio::test]
@@ -89,5 +89,5 @@ async fn stream_applies_backpressure_and_answers_each_request_once() {
     ids.sort_unstable();
     assert_eq!(ids, (0..REQUEST_COUNT).collect::<Vec<_>>());
     let most = database.server().counters().max_open_requests;
-    assert!(most <= 16, "the allowance of keys that are not in memory is 16, seen {most}");
+    assert!(most <= 16, "at most 16 uncached keys may be in flight, found {most}");
 }

@@ -109,7 +109,7 @@ async fn new_certificate_applies_to_new_connections_only() {
     encrypted.service.running.reloader()();
     assert_eq!(encrypted.presented_certificate().await, new.der().to_vec());
     assert_ne!(before, new.der().to_vec());
-    assert!(watching.message().await.unwrap().is_some(), "what was open goes on");
+    assert!(watching.message().await.unwrap().is_some(), "an open stream continues");
     call_path(&channel, INFO, None).await.unwrap();
     assert_eq!(encrypted.files_status_line().await, "files     in force");
 }
@@ -148,7 +148,7 @@ async fn certificate_name_identifies_caller() {
     assert_eq!(
         status_code(call_path(&channel, usage, None).await),
         Code::InvalidArgument,
-        "it may, and said nothing"
+        "the caller may record usage, and the message is empty"
     );
     assert_eq!(status_code(call_path(&channel, tenants, None).await), Code::PermissionDenied);
 
@@ -242,7 +242,7 @@ async fn plaintext_or_non_http2_client_is_closed() {
     let _ = plaintext.read_to_end(&mut answer).await;
     assert!(
         !answer.windows(4).any(|bytes| bytes == b"HTTP") && answer.len() < 32,
-        "an alert at most: {answer:?}"
+        "at most an alert: {answer:?}"
     );
 
     let http1 = encrypted.authority.connector_for(b"http/1.1", None);

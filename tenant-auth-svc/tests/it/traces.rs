@@ -64,7 +64,7 @@ async fn trace_continues_to_database_call() {
     let call = find("database query");
     assert_eq!(call.parent_span_id, rpc.span_id);
     assert_eq!((&*says(call, "tenant_auth.lane"), &*says(call, "tenant_auth.outcome")), ("unknown", "ok"));
-    assert_eq!(got.spans.len(), 2, "nobody asked for the others: {:?}", got.spans);
+    assert_eq!(got.spans.len(), 2, "the other requests are not sampled: {:?}", got.spans);
     let lines = captured.lines(1, |line| line.contains(trace) && line.contains("tenant_auth::rpc")).await;
     let line = lines.first().expect("the trace is in the access log");
     assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")) && line.contains("ValidateKey"), "{line}");
@@ -111,13 +111,13 @@ async fn untraced_requests_are_sampled_and_spans_flushed_at_shutdown() {
     assert_eq!(valid.unwrap().value, Some(Value::AsDouble(6.0)));
     assert!(sum.is_monotonic);
     let Some(Data::Histogram(times)) = &metric(names::REQUEST_DURATION.name).data else {
-        panic!("as it says")
+        panic!("the type must match")
     };
     for point in &times.data_points {
         assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
     }
-    let Some(Data::Gauge(_)) = &metric(names::UPTIME.name).data else { panic!("as it says") };
+    let Some(Data::Gauge(_)) = &metric(names::UPTIME.name).data else { panic!("the type must match") };
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn spans_contain_no_secrets() {
     assert!(bound.is_ok(), "{bound:?}");
     service.running.stop().await;
     let got = collector.received();
-    assert!(got.spans.len() > 10, "or it proves nothing");
+    assert!(got.spans.len() > 10, "without spans the test proves nothing");
     let sent = format!("{:?}{:?}", got.spans, got.metrics);
     for secret in [&*key, "anary", TOKEN, &*tenant] {
         assert!(!sent.contains(secret), "{secret} was sent to the collector");
@@ -204,7 +204,11 @@ async fn standard_otel_variables_are_applied() {
         let says = |name: &str| attribute_text(attributes, name).unwrap();
         assert_eq!(headers["x-team"], "blue one");
         assert_eq!((&*says("service.name"), &*says("deployment.environment.name")), ("auth", "eu"));
-        assert_eq!(says("service.version"), env!("CARGO_PKG_VERSION"), "it is what it is");
+        assert_eq!(
+            says("service.version"),
+            env!("CARGO_PKG_VERSION"),
+            "the version attribute cannot be overridden"
+        );
         assert!(!says("service.instance.id").is_empty());
     }
 }

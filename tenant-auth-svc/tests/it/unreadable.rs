@@ -68,7 +68,7 @@ async fn unreadable_key_fails_alone_in_batch_and_is_logged_once() {
     let lines: Vec<_> =
         text.lines().filter(|line| line.contains("cannot be read") && line.contains(&bad)).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(!lines[0].contains("Orders:Read"), "what is stored is nobody's business");
+    assert!(!lines[0].contains("Orders:Read"), "the log must not contain the stored value");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn key_become_unreadable_is_not_served_stale() {
 
         set_scopes(&database, &id, r#"["orders:read"]"#);
         let mended = service.validate_for(&key, &["orders:read"]).await.unwrap();
-        assert_eq!(mended.verdict(), Verdict::Valid, "it is looked for again each time");
+        assert_eq!(mended.verdict(), Verdict::Valid, "an unreadable key is read again each time");
         assert_eq!(mended.provenance.unwrap().source(), Source::Database);
     }
 }
@@ -279,7 +279,7 @@ async fn unreadable_session_affects_no_other_session() {
     let scrape = Scrape::collect(&service).await;
     assert!(scrape.value(r#"tenant_auth_unreadable_records_total{table="session_bindings"}"#) >= 1.0);
     let shown = log.text().lines().any(|line| line.contains("cannot be read") && line.contains(SECRET));
-    assert!(!shown, "who knows a session's id may speak in its name");
+    assert!(!shown, "the log must not contain a session id");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn record_usage(
 /// Waits until this many events are queued to be committed.
 async fn until_waiting(service: &TestService, wanted: usize) {
     let reached = service.running.usage_batcher_task().wait_until_queued(|waiting| waiting == wanted);
-    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("they must come to wait");
+    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("the events must be queued in time");
 }
 
 /// Records for a caller that cancels as soon as this many events are queued.

@@ -40,7 +40,7 @@ async fn every_verdict_is_returned_on_every_database() {
             provenance: unknown.provenance,
             ..Default::default()
         };
-        assert_eq!(unknown, bare, "nothing is told about nobody");
+        assert_eq!(unknown, bare, "an unknown key has no details");
 
         let mut broken = key.clone();
         broken.pop();

@@ -51,7 +51,8 @@ impl WatchedService {
 }
 
 async fn next_message(stream: &mut Streaming<v1::WatchResponse>) -> v1::WatchResponse {
-    let message = tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("told in time");
+    let message =
+        tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("an event must arrive in time");
     message.unwrap().unwrap()
 }
 
@@ -105,7 +106,11 @@ async fn watch_reports_every_change_once_in_order_by_any_writer() {
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
     let told: Vec<_> = told.into_iter().map(|(_, scope, id, tenant)| (scope, id, tenant)).collect();
     assert_eq!(told, expected);
-    assert_eq!(watched.next_heartbeat(&mut stream).await, revisions[5], "informed up to there");
+    assert_eq!(
+        watched.next_heartbeat(&mut stream).await,
+        revisions[5],
+        "the heartbeat confirms all changes up to this revision"
+    );
 
     // A returning subscriber resumes at its revision.
     let mut again = watched.subscribe(revisions[3]).await;
@@ -186,7 +191,7 @@ async fn watch_reports_log_discontinuity_and_replica_shutdown() {
     let end = loop {
         match stream.message().await {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("it must say why"),
+            Ok(None) => panic!("the stream must end with a status"),
             Err(status) => break status,
         }
     };

@@ -84,7 +84,7 @@ async fn refused_writes_do_not_affect_reads() {
         }
         let refused = "tenant_auth_database_failures_total{operation=\"write\",kind=\"circuit_open\"} ";
         let count = metrics.lines().find_map(|line| line.strip_prefix(refused)).unwrap();
-        assert!(count.parse::<f64>().unwrap() > 0.0, "writes are told by themselves: {count}");
+        assert!(count.parse::<f64>().unwrap() > 0.0, "writes are reported separately: {count}");
 
         server.faults().clear();
         replicas.clock.advance(Duration::from_secs(1));
@@ -151,10 +151,10 @@ async fn cancelled_writers_do_not_block_database() {
         let outcomes = join_all((0..16).map(|_| issue(Duration::from_millis(200)))).await;
         assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
         server.hold_writes(false);
-        assert_eq!(issue(Duration::from_secs(30)).await, Ok(()), "it goes on at once");
+        assert_eq!(issue(Duration::from_secs(30)).await, Ok(()), "writes continue at once");
     }
     assert!(!server.is_wedged());
-    assert_eq!(server.counters().max_waiting_writers, 1, "nobody waits but the one whose turn it is");
+    assert_eq!(server.counters().max_waiting_writers, 1, "only one write waits for the lock");
 }
 
 /// A database whose write lock is held by another client, or that leaves writes unanswered for another
@@ -234,7 +234,7 @@ async fn sixteen_concurrent_writers_are_all_served() {
         let ratio = rates[1] / rates[0];
         let name = database.name();
         println!(
-            "{name}: {:.0} changes a second by one caller, {:.0} by sixteen: {ratio:.2}x",
+            "{name}: {:.0} writes per second from one caller, {:.0} from sixteen: {ratio:.2}x",
             rates[0], rates[1]
         );
     }
@@ -282,10 +282,12 @@ async fn refused_usage_does_not_affect_cold_keys_or_revocations() {
         .execute(&format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{known_id}'"))
         .unwrap();
     let refused = async { while outcome(&two.validate(&known).await) != "VERDICT_REVOKED" {} };
-    tokio::time::timeout(Duration::from_secs(30), refused).await.expect("by the feed");
+    tokio::time::timeout(Duration::from_secs(30), refused)
+        .await
+        .expect("the feed must report the revocation");
     let honoured = revoked_at.elapsed();
     println!(
-        "writes blocked, 50 callers of RecordUsage: 20 of 20 cold keys decided; revoked key refused after {honoured:?}"
+        "writes blocked, 50 callers of RecordUsage: 20 of 20 uncached keys decided; revoked key denied after {honoured:?}"
     );
     callers.iter().for_each(tokio::task::JoinHandle::abort);
 }

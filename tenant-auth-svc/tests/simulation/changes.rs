@@ -82,7 +82,7 @@ impl SimulatedCluster {
         if let Some(Trouble::Disaster(_)) = self.trouble {
             return match done {
                 Ok(()) => Err(format!(
-                    "replica {replica} acknowledged {what} in a database that is not the known one"
+                    "replica {replica} acknowledged {what} in a database other than the known one"
                 )),
                 Err(error) => Ok(format!("replica {replica}: {what}: {error}")),
             };
@@ -243,7 +243,7 @@ impl SimulatedCluster {
         };
         self.server.execute(&sql).unwrap();
         self.oracle.touched(order, subject);
-        let what = format!("by another hand: {sql} ({})", credential.plaintext);
+        let what = format!("with SQL: {sql} ({})", credential.plaintext);
         self.record_database(order);
         what
     }

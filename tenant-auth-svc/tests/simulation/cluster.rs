@@ -150,7 +150,7 @@ impl SimulatedCluster {
     pub(crate) async fn until_loads_finish(&self) {
         let deadline = Instant::now() + WAIT_TIMEOUT;
         while self.replicas.iter().any(|replica| replica.key_cache().size().loads > 0) {
-            assert!(Instant::now() < deadline, "every load ends");
+            assert!(Instant::now() < deadline, "every load must end");
             tokio::task::yield_now().await;
         }
     }
@@ -168,7 +168,7 @@ impl SimulatedCluster {
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
         }
         let judged = self.judge_reading(replica, heard.as_ref().err().map(|error| error.kind));
-        judged.map_err(|why| format!("replica {replica} reads its feed ({heard:?}): {why}"))?;
+        judged.map_err(|why| format!("replica {replica} polls its feed ({heard:?}): {why}"))?;
         Ok(heard)
     }
 
@@ -194,7 +194,10 @@ impl SimulatedCluster {
             let judged = self.oracle.check_answer(replica, &key.digest, reads, self.now(), answer);
             judged.map_err(|why| {
                 let truth = self.oracle.expected_verdicts(replica, &key.digest, reads, self.now());
-                format!("replica {replica} about {} (now {truth:?}): {answer:?}: {why}", key.plaintext)
+                format!(
+                    "replica {replica} validates {} (currently {truth:?}): {answer:?}: {why}",
+                    key.plaintext
+                )
             })?;
             said.push(answer.ok().map(|told| told.verdict));
         }
@@ -238,7 +241,7 @@ impl SimulatedCluster {
                     let came_and_went = said == Some(Verdict::Unknown) && truths.contains(&Verdict::Revoked);
                     if !said.is_some_and(|said| truths.contains(&said)) && !came_and_went {
                         return Err(format!(
-                            "all is well, but replica {replica} says {said:?} about {}, which is {truths:?}",
+                            "there is no fault, but replica {replica} answers {said:?} for {}, expected {truths:?}",
                             key.plaintext
                         ));
                     }
@@ -256,7 +259,9 @@ impl SimulatedCluster {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind == FailureKind::TimedOut && Instant::now() < deadline => {}
                 Err(error) => {
-                    return Err(format!("all is well, but replica {replica} hears nothing: {error}"));
+                    return Err(format!(
+                        "there is no fault, but replica {replica} cannot poll its feed: {error}"
+                    ));
                 }
             }
         }
@@ -269,7 +274,7 @@ impl SimulatedCluster {
         let key = Credential::new(&format!("a-key-of-nobody-{order}"));
         match self.validate_keys(replica, &[key], false).await?[..] {
             [Some(Verdict::Unknown)] => Ok(()),
-            _ => Err(format!("replica {replica} hears the feed, and looks nothing up")),
+            _ => Err(format!("replica {replica} has a live feed, but looks no key up")),
         }
     }
 

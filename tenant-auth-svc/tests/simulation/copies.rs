@@ -109,15 +109,15 @@ impl SimulatedCluster {
         };
         if lags {
             self.catch_up_copy().await;
-            return "the copy has caught up".to_owned();
+            return "the read replica has caught up".to_owned();
         }
         if !may_lag {
             return "nothing".to_owned();
         }
         self.catch_up_copy().await;
         self.set_copy_pace(CopyPace::Lagging(self.now().monotonic));
-        self.count("a copy lags");
-        "the copy begins to lag".to_owned()
+        self.count("a read replica lags");
+        "the read replica starts to lag".to_owned()
     }
 
     /// Stalls the read replica.
@@ -183,24 +183,24 @@ impl SimulatedCluster {
         };
         match (self.trouble, failed) {
             (Some(Trouble::Outage | Trouble::Reads), _) | (_, Some(FailureKind::TimedOut)) => Ok(()),
-            (Some(Trouble::Disaster(_)), None) => Err("it believes another database".to_owned()),
+            (Some(Trouble::Disaster(_)), None) => Err("the replica trusts another database".to_owned()),
             (Some(Trouble::Disaster(_)), Some(_)) => Ok(()),
             (Some(Trouble::CopyStalled), failed) if stopped.is_some() => {
                 let stopped = stopped.unwrap_or_default();
                 match failed {
                     None if stopped <= MAX_STALL_DETECTION => Ok(()),
-                    None => Err(format!("the copy has stood still for {stopped:?}")),
+                    None => Err(format!("the read replica has been stalled for {stopped:?}")),
                     Some(FailureKind::Lagging) if stopped >= MIN_STALL_DETECTION => {
                         self.oracle.record_stalled_copy(replica);
-                        self.count("a copy that stands still is noticed");
+                        self.count("a stalled read replica is detected");
                         Ok(())
                     }
-                    Some(_) => Err(format!("the copy has stood still for {stopped:?} only")),
+                    Some(_) => Err(format!("the read replica has been stalled for only {stopped:?}")),
                 }
             }
             (_, None) => Ok(()),
             (_, Some(_)) if now <= self.recovering_until.0 => Ok(()),
-            (_, Some(_)) => Err("the database is well".to_owned()),
+            (_, Some(_)) => Err("the database is healthy".to_owned()),
         }
     }
 }

@@ -36,7 +36,7 @@ impl SimulatedCluster {
             self.backups.remove(0);
         }
         self.backups.push((order, backup, self.change_log_end));
-        format!("a backup is taken, with a log up to {}", self.change_log_end)
+        format!("a backup is taken, with the log up to {}", self.change_log_end)
     }
 
     /// Causes a disaster and waits until every replica has noticed.
@@ -106,7 +106,7 @@ impl SimulatedCluster {
             self.restart_silently(0).await;
             self.replicas[0].wait_until_ready().await.unwrap();
         }
-        Ok(format!("the database is another one: {what}"))
+        Ok(format!("the database was changed: {what}"))
     }
 
     /// Makes every replica poll the log until it has drawn its conclusion.
@@ -116,7 +116,7 @@ impl SimulatedCluster {
             let doubted = [FailureKind::Untrusted, FailureKind::SchemaMissing, FailureKind::TimedOut];
             if noticed.is_some() && !doubted.contains(&error.kind) {
                 return Err(format!(
-                    "replica {replica} has not noticed that the database is another one: {error}"
+                    "replica {replica} has not noticed that this is another database: {error}"
                 ));
             }
         }
@@ -133,8 +133,8 @@ impl SimulatedCluster {
         if random.is_chance(40) {
             self.server.restore(&before.backup).await.unwrap();
             self.catch_up_copy().await;
-            self.count("the known database is put back");
-            return Ok("the known database is put back".to_owned());
+            self.count("the known database is restored");
+            return Ok("the known database is restored".to_owned());
         }
         if disaster == Disaster::Emptied {
             migrate(&self.server, self.folder.path(), &self.clock).await;
@@ -151,14 +151,14 @@ impl SimulatedCluster {
         self.oracle.hold_revocations(order, before.known);
         for id in self.oracle.certainly_held_revocations(replica) {
             if !held.iter().any(|held| held == id) {
-                return Err(format!("replica {replica} knew that {id} had ended, and does not hold it"));
+                return Err(format!("replica {replica} knew the revocation of {id} and does not hold it"));
             }
         }
         self.count("a database is accepted");
         if !self.oracle.certainly_held_revocations(replica).is_empty() {
-            self.count("ends are held");
+            self.count("revocations are held");
         }
-        Ok(format!("it is accepted through replica {replica}, which holds {held:?}"))
+        Ok(format!("the database is accepted through replica {replica}, which holds {held:?}"))
     }
 
     /// Accepts the current database. Returns the ids of the revocations that the replica holds.

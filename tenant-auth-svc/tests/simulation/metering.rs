@@ -109,7 +109,7 @@ impl SimulatedCluster {
                 let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
                 let passes = reason.as_ref().is_some_and(|reason| TRANSIENT_FAILURES.contains(&&**reason));
                 if self.writes_work() && !passes {
-                    return Err(format!("{what}: {status:?} from a database that is well"));
+                    return Err(format!("{what}: {status:?} although the database is healthy"));
                 }
                 if passes {
                     self.record_unanswered_change();
@@ -129,7 +129,7 @@ impl SimulatedCluster {
                     *totals.entry(sent.tenant).or_default() += quantity
                 }
                 Some(quantity) => return Err(format!("{sent:?} counts as {quantity}")),
-                None if sent.is_acknowledged => return Err(format!("{sent:?} is gone")),
+                None if sent.is_acknowledged => return Err(format!("{sent:?} is lost")),
                 None => {}
             }
         }

@@ -48,7 +48,7 @@ pub(crate) async fn simulate(
             Err(why) => {
                 let from = trail.len().saturating_sub(SHOWN_STEPS);
                 let trail = trail[from..].join("\n");
-                return Err(format!("seed {seed}, step {step}: {why}\nwhat happened before:\n{trail}"));
+                return Err(format!("seed {seed}, step {step}: {why}\nprevious steps:\n{trail}"));
             }
         }
     }
@@ -97,7 +97,7 @@ impl Simulation {
             91..93 => self.change_during_load(replica).await,
             93..94 => {
                 let written = self.world.replicas[replica].flush_pending_writes().await.is_ok();
-                Ok(format!("replica {replica} writes down which keys are in use: {written}"))
+                Ok(format!("replica {replica} writes last-used times: {written}"))
             }
             94..96 => Ok(self.world.toggle_copy_lag().await),
             96..98 => match self.world.trouble {
@@ -123,13 +123,13 @@ impl Simulation {
         // Every write that may still be waiting has ended by then.
         self.world.advance_time(Duration::from_secs(11)).await?;
         self.world.finish_usage().await?;
-        Ok("all is well, and all usage is counted".to_owned())
+        Ok("there is no fault, and all usage is counted".to_owned())
     }
 
     async fn validate_one(&mut self, replica: usize) -> Result<String, String> {
         let (key, reads) = (self.any_key(), self.random.is_chance(50));
         self.world.validate_keys(replica, std::slice::from_ref(&key), reads).await?;
-        Ok(format!("replica {replica} is asked about {}", key.plaintext))
+        Ok(format!("replica {replica} validates {}", key.plaintext))
     }
 
     async fn validate_several(&mut self, replica: usize) -> Result<String, String> {
@@ -137,7 +137,7 @@ impl Simulation {
         let (keys, reads): (Vec<_>, _) =
             ((0..several).map(|_| self.any_key()).collect(), self.random.is_chance(50));
         self.world.validate_keys(replica, &keys, reads).await?;
-        Ok(format!("replica {replica} is asked about {} keys", keys.len()))
+        Ok(format!("replica {replica} validates {} keys", keys.len()))
     }
 
     /// Returns any key that a caller may present: issued, imported or made up.
@@ -150,8 +150,8 @@ impl Simulation {
 
     async fn poll(&mut self, replica: usize) -> Result<String, String> {
         Ok(match self.world.poll_feed(replica).await? {
-            Ok(()) => format!("replica {replica} reads its feed"),
-            Err(error) => format!("replica {replica} cannot read its feed: {}", error.kind.as_str()),
+            Ok(()) => format!("replica {replica} polls its feed"),
+            Err(error) => format!("replica {replica} cannot poll its feed: {}", error.kind.as_str()),
         })
     }
 
@@ -171,7 +171,7 @@ impl Simulation {
         let change = *self.random.pick(&CHANGE_WEIGHTS);
         let changed = self.world.change(replica, change, &mut self.random).await;
         faults.clear();
-        changed.map(|what| format!("{what}; {answers} of its answers lost"))
+        changed.map(|what| format!("{what}; {answers} responses lost"))
     }
 
     async fn begin_or_end_trouble(&mut self) -> Result<String, String> {
@@ -202,7 +202,7 @@ impl Simulation {
             }
         }
         self.world.check_all_answers().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
-        Ok(format!("{during}; {ended}, and all is well again"))
+        Ok(format!("{during}; {ended}, and everything works again"))
     }
 
     /// Sends each kind of request through some replicas.
@@ -223,7 +223,7 @@ impl Simulation {
     /// second.
     async fn revoke_with_sql_and_check(&mut self) -> Result<String, String> {
         if !self.world.oracle.reads_work() || self.world.trouble == Some(Trouble::CopyStalled) {
-            return Ok("nobody is told of anything".to_owned());
+            return Ok("the feed reports nothing".to_owned());
         }
         let key = self.any_key();
         for replica in 0..REPLICAS {
@@ -243,10 +243,10 @@ impl Simulation {
             // answers are denials.
             let is_denied = matches!(said[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
             if !is_denied && what.is_some() {
-                return Err(format!("replica {replica} says {said:?} a second after {what:?}"));
+                return Err(format!("replica {replica} answers {said:?} one second after {what:?}"));
             }
         }
-        Ok(format!("a second after {what:?}, nobody honours it"))
+        Ok(format!("one second after {what:?}, no replica accepts the key"))
     }
 
     /// A load has read its row and its response is still in flight, while something changes and is polled.
@@ -267,7 +267,7 @@ impl Simulation {
             _ => self.world.change(other, ReplicaChange::SuspendOrResume, &mut self.random).await,
         };
         let heard =
-            if self.random.is_chance(70) { self.poll(replica).await? } else { "nobody hears".to_owned() };
+            if self.random.is_chance(70) { self.poll(replica).await? } else { "no replica polls".to_owned() };
         let faults = self.world.server_of(replica).faults().clone();
         let release = async {
             // Repeats this, because another load may only now begin to hang.

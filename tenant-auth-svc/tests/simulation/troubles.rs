@@ -52,9 +52,9 @@ fn refusals() -> [(&'static str, Fault); 11] {
         ("blocked", Fault::blocked()),
         ("locked", Fault::locked()),
         ("connections are reset", Fault::ResetBeforeExecute),
-        ("answers are cut off", Fault::ResetMidBody),
-        ("answers are lost", Fault::ResetAfterCommit),
-        ("answers are truncated", Fault::TruncatedJson),
+        ("responses are interrupted", Fault::ResetMidBody),
+        ("responses are lost", Fault::ResetAfterCommit),
+        ("responses are truncated", Fault::TruncatedJson),
         ("rows are missing", Fault::MissingRows),
         ("web page", Fault::html_ok()),
     ]
@@ -101,10 +101,10 @@ impl SimulatedCluster {
             _ => {
                 self.trouble = Some(Trouble::CopyStalled);
                 self.stall_copy().await;
-                "the copy stands still".to_owned()
+                "the read replica is stalled".to_owned()
             }
         };
-        Ok(format!("trouble begins: {what}"))
+        Ok(format!("fault: {what}"))
     }
 
     async fn begin_outage(&mut self, random: &mut Random) -> String {
@@ -133,13 +133,13 @@ impl SimulatedCluster {
         faults.extend([
             ("forbidden", Fault::forbidden()),
             ("disk full", Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" }),
-            ("no answer", Fault::Hang),
-            ("done without an answer", Fault::HangAfterExecute),
+            ("no response", Fault::Hang),
+            ("executed without a response", Fault::HangAfterExecute),
         ]);
         let (name, fault) = random.pick(&faults).clone();
         self.servers_mut().for_each(|server| server.faults().set_writes(fault.clone()));
         self.trouble = Some(Trouble::Writes);
-        format!("changes fail, {name}")
+        format!("writes fail, {name}")
     }
 
     fn refuse_reads(&mut self, random: &mut Random) -> String {
@@ -168,7 +168,7 @@ impl SimulatedCluster {
     fn hold_write_lock(&mut self) -> String {
         self.server.hold_writes(true);
         self.trouble = Some(Trouble::WriteLock);
-        "the lock for writing is held".to_owned()
+        "the write lock is held".to_owned()
     }
 
     /// Ends the fault.
@@ -179,11 +179,11 @@ impl SimulatedCluster {
             Trouble::Disaster(disaster) => self.recover_from_disaster(disaster, random).await?,
             Trouble::CopyStalled => {
                 self.trouble = None;
-                "the copy moves".to_owned()
+                "the read replica continues".to_owned()
             }
             Trouble::Outage | Trouble::Writes | Trouble::Reads | Trouble::Lane => {
                 self.servers_mut().for_each(|server| server.faults().clear());
-                "it is over".to_owned()
+                "the fault ends".to_owned()
             }
             Trouble::WriteLock => {
                 self.server.hold_writes(false);
@@ -194,7 +194,7 @@ impl SimulatedCluster {
                     // The lock was granted to a client that had disconnected. Only a restart helps.
                     self.server.stop().await;
                     self.server.start_again().unwrap();
-                    "the lock was handed to nobody, the database is restarted".to_owned()
+                    "the lock was granted to a disconnected client, the database is restarted".to_owned()
                 } else {
                     "the lock is released".to_owned()
                 }

@@ -134,10 +134,7 @@ async fn call_until_expected(
         if expect::is_met(expected, &answer) {
             return Ok(());
         }
-        ensure!(
-            began.elapsed() < patience,
-            "asked {command}\nexpected {expected}\nand was answered {answer}"
-        );
+        ensure!(began.elapsed() < patience, "command {command}\nexpected {expected}\nactual {answer}");
     }
 }
 
@@ -150,7 +147,7 @@ impl CaseRun<'_> {
         call_until_expected(&self.runner, &command, &expected, patience).await?;
         match &call.rpcs {
             Some(rpcs) => expect::check_counts(rpcs, self.proxy.take_calls())
-                .map_err(|told| anyhow::anyhow!("asked {}\n{told}", call.call)),
+                .map_err(|told| anyhow::anyhow!("command {}\n{told}", call.call)),
             None => Ok(()),
         }
     }
@@ -192,7 +189,7 @@ impl CaseRun<'_> {
                 self.proxy.stop().await;
                 match self.change_service.take() {
                     Some(mut service) => service.kill().await,
-                    None => bail!("it has been stopped before"),
+                    None => bail!("the service is already stopped"),
                 }
             }
             case::ServiceAction::Starts => {

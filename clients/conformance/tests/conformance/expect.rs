@@ -56,7 +56,7 @@ pub(crate) fn check_counts(
     let differing =
         expected.iter().any(|(method, bound)| !is_met(bound, &json!(came.get(method).copied().unwrap_or(0))));
     if unexpected || differing {
-        return Err(format!("expected the calls {}, and there were {}", json!(expected), json!(came)));
+        return Err(format!("expected the calls {}, actual {}", json!(expected), json!(came)));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Each case has its own database, service and client. The client is a separate program and reaches the
 //! service through a proxy that counts calls.
-#![allow(clippy::print_stderr, reason = "it reports to people")]
+#![allow(clippy::print_stderr, reason = "output for the terminal")]
 
 mod case;
 mod case_run;

@@ -29,7 +29,7 @@ fn lookup_calls(scrape: &Scrape) -> u64 {
 /// Waits until the replica has polled the change log this many times.
 async fn until_feed_polls(replica: &Service, readings: u64) {
     let read = async || replica.scrape().await.is_ok_and(|told| told.database_calls("feed") >= readings);
-    replica.wait_until("it does not read the log", read).await.unwrap();
+    replica.wait_until("the replica does not poll the change log", read).await.unwrap();
 }
 
 /// Returns the number of database calls of one replica while a future runs.
@@ -69,12 +69,15 @@ async fn replica_database_requests_stay_within_bounds() {
         let readings = after.database_calls("feed") - before.database_calls("feed");
         let calls = after.all_database_calls() - before.all_database_calls();
         // One heartbeat per second, written by whichever replica is first, is one per four polls.
-        assert!(calls - readings <= 4 + readings / 4, "idle, {calls} calls for {readings} readings");
+        assert!(calls - readings <= 4 + readings / 4, "idle: {calls} calls for {readings} polls");
         made += calls;
         hourly.push(calls * FEED_POLLS_PER_HOUR / readings);
     }
     let came = requests_after - requests_before;
-    assert!(came.abs_diff(made) <= 2 * REPLICAS as u64, "{made} calls were made, and {came} requests came");
+    assert!(
+        came.abs_diff(made) <= 2 * REPLICAS as u64,
+        "{made} calls were made, but {came} requests arrived"
+    );
 
     // A hundred keys: uncached on the second replica, then in constant use, and then uncached on the third.
     let keys = cluster.prepare_keys(KEYS).await;

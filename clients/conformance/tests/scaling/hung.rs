@@ -45,7 +45,7 @@ async fn hung_replica_fails_no_call_and_is_skipped_until_it_resumes() {
     let answered = other.scrape().await.unwrap().validation_count();
     for _ in 0..100 {
         let took = asks().await;
-        assert!(took < HEDGE_AFTER, "{took:?}: it was asked again");
+        assert!(took < HEDGE_AFTER, "{took:?}: the replica was used again");
     }
     assert_eq!(other.scrape().await.unwrap().validation_count(), answered + 100);
 

@@ -88,7 +88,10 @@ impl Load {
     pub(crate) async fn until_more_calls(&self, more: u64) {
         let mut calls = self.calls.subscribe();
         let wanted = *calls.borrow_and_update() + more;
-        timeout(WAIT_TIMEOUT, calls.wait_for(|calls| *calls >= wanted)).await.expect("calls end").unwrap();
+        timeout(WAIT_TIMEOUT, calls.wait_for(|calls| *calls >= wanted))
+            .await
+            .expect("the calls must end")
+            .unwrap();
     }
 
     pub(crate) async fn stop(self) -> CallResults {

@@ -69,10 +69,7 @@ async fn run_with_round_trip(language: &'static Language, round_trip: Duration) 
             break;
         }
     }
-    ensure!(
-        sent_twice == 0,
-        "of {CALLS} calls over connections that there are, {sent_twice} were sent twice"
-    );
+    ensure!(sent_twice == 0, "of {CALLS} calls over open connections, {sent_twice} were sent twice");
     plain.close().await?;
     encrypted.close().await?;
     Ok(Outcome::Passed(Some(format!(

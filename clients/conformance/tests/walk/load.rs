@@ -39,7 +39,7 @@ pub(crate) async fn run_load(runner: &Runner, key: &str, calls: u64) -> anyhow::
     });
     let answer = runner.send_command(command).await?;
     let latencies: Vec<f64> = serde_json::from_value(answer["latency_ms"].clone())
-        .with_context(|| format!("a load without latencies: {answer}"))?;
+        .with_context(|| format!("the answer has no latencies: {answer}"))?;
     let told = Latencies { latencies };
     let all_good = answer["ok"] == json!(calls)
         && answer["verdicts"] == json!({ "VALID": calls })
@@ -47,7 +47,7 @@ pub(crate) async fn run_load(runner: &Runner, key: &str, calls: u64) -> anyhow::
         && told.latencies.len() as u64 == calls;
     ensure!(
         all_good,
-        "of {calls} calls, {} ended well: verdicts {}, errors {}, the slowest took {} ms",
+        "of {calls} calls, {} succeeded: verdicts {}, errors {}, the slowest took {} ms",
         answer["ok"],
         answer["verdicts"],
         answer["errors"],

@@ -5,7 +5,7 @@
 //! near-cache, so that each call reaches a replica, and with its own timeout of one second. No scene asserts
 //! times; the measurements are in the printed table. A scene that failed while the machine was overloaded
 //! runs again.
-#![allow(clippy::print_stderr, reason = "it reports to people")]
+#![allow(clippy::print_stderr, reason = "output for the terminal")]
 
 mod distance;
 mod environment;

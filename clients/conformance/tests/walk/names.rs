@@ -36,7 +36,7 @@ pub(crate) async fn changing_names(language: &'static Language) -> anyhow::Resul
 
     let answer = validate(&runner, &key).await?;
     let undecided = is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]);
-    ensure!(undecided, "at no address at all, a key was answered {answer}");
+    ensure!(undecided, "without any address, the answer was {answer}");
     names.set(&[(FIRST, "127.0.0.2")])?;
     until_valid(&runner, &key).await.context("after the first name has appeared")?;
 
@@ -134,7 +134,10 @@ async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
             if answer["verdict"] == "VALID" {
                 return Ok(());
             }
-            ensure!(is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]), "answered {answer}");
+            ensure!(
+                is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]),
+                "unexpected answer {answer}"
+            );
         }
     };
     timeout(WAIT_TIMEOUT, asking).await.context("no answer")?

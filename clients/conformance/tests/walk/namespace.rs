@@ -69,7 +69,7 @@ impl HostNames {
         }
         match Runner::try_start(command, variables).await? {
             StartOutcome::Ready(runner) => Ok(*runner),
-            StartOutcome::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
+            StartOutcome::Refused(error) => bail!("the client rejected its settings: {error}"),
         }
     }
 

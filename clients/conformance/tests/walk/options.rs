@@ -132,11 +132,11 @@ async fn assert_refused(language: &Language, junk: InvalidOption) -> anyhow::Res
         StartOutcome::Refused(error) => error,
         StartOutcome::Ready(runner) => {
             runner.close().await?;
-            bail!("it was content with {told}")
+            bail!("the client accepted {told}")
         }
     };
     let names = error.to_lowercase().contains(&junk.named_value.to_lowercase());
-    ensure!(names, "told {told}\nit said {error:?}, without naming {:?}", junk.named_value);
-    ensure!(!error.contains("two"), "told {told}\nit shows the token: {error:?}");
+    ensure!(names, "settings {told}\nerror {error:?} does not name {:?}", junk.named_value);
+    ensure!(!error.contains("two"), "settings {told}\nerror shows the token: {error:?}");
     Ok(())
 }

@@ -84,12 +84,12 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
     let calls = || links.iter().map(DelayedLink::calls).sum::<u64>();
     let (hung_at, before) = (calls() + CALLS_BEFORE, link.calls());
     let stopped = async {
-        wait_until(|| calls() >= hung_at, "calls do not go on").await?;
+        wait_until(|| calls() >= hung_at, "the calls do not continue").await?;
         replica.signal("STOP").await?;
         Ok(link.calls())
     };
     let (told, then) = tokio::try_join!(run_load(&runner, &stage.key, CALLS), stopped)?;
-    ensure!(then > before, "it has not been asked before it was stopped");
+    ensure!(then > before, "the replica received no call before it was stopped");
     let waited_for_it = link.calls() - then;
 
     // By now it is excluded: no further call goes to it.
@@ -98,7 +98,7 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
     let more = link.calls() - then;
     ensure!(
         more == 0,
-        "{more} more calls were sent to a replica that had been silent for {} ms",
+        "{more} more calls were sent to a replica that had been unresponsive for {} ms",
         (CALLS - CALLS_BEFORE) * CALL_INTERVAL_MS
     );
     // No usage is lost either.
@@ -107,7 +107,7 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
     ensure!(recorded["accepted"] == 100 && recorded["rejected"] == 0, "recorded: {recorded}");
 
     replica.signal("CONT").await?;
-    let used = wait_until(|| link.calls() > then, "it is not asked again");
+    let used = wait_until(|| link.calls() > then, "the replica is not used again");
     run_load_during(&runner, &stage.key, used).await?;
     runner.close().await?;
     let first = usize::try_from(CALLS_BEFORE)?;

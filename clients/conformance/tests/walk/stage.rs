@@ -101,7 +101,7 @@ pub(crate) async fn validate(runner: &Runner, key: &str) -> anyhow::Result<Value
 /// Validates the key, which must succeed.
 pub(crate) async fn assert_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
     let answer = validate(runner, key).await?;
-    ensure!(answer["verdict"] == "VALID", "a good key was answered {answer}");
+    ensure!(answer["verdict"] == "VALID", "a valid key was answered {answer}");
     Ok(())
 }
 

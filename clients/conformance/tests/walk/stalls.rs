@@ -37,9 +37,7 @@ pub(crate) fn start_watching() {
 pub(crate) fn reason_since(moment: Instant) -> Option<String> {
     let stalls = STALLS.lock().unwrap_or_else(PoisonError::into_inner);
     let longest = stalls.iter().filter(|(at, late)| *at + *late >= moment).map(|(_, late)| *late).max();
-    longest
-        .map(|stall| format!("the machine stood still for {} ms", stall.as_millis()))
-        .or_else(overload_reason)
+    longest.map(|stall| format!("the machine stalled for {} ms", stall.as_millis())).or_else(overload_reason)
 }
 
 /// Uses the load average of the last minute. If the system does not report one, returns `None`.

@@ -78,7 +78,7 @@ impl Callers {
             let answer = validate(&runner, &self.stage.key).await;
             answer.is_ok_and(|answer| (answer["verdict"] == "VALID") == wanted)
         };
-        replica.wait_until("it does not read its callers", known).await?;
+        replica.wait_until("the replica does not reload its callers file", known).await?;
         runner.close().await
     }
 }
@@ -137,10 +137,7 @@ pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outco
     told.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
     let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
     let answer = validate(&runner, &callers.stage.key).await?;
-    ensure!(
-        is_failed_with(&answer, &["UNAUTHENTICATED"]),
-        "a program that is not known was answered {answer}"
-    );
+    ensure!(is_failed_with(&answer, &["UNAUTHENTICATED"]), "an unknown caller was answered {answer}");
     runner.close().await?;
     Ok(Outcome::OK)
 }

@@ -87,7 +87,7 @@ impl MissingFigures {
             }
             if let (1.., Some(flaw)) = (tally.excluded, tally.flaw) {
                 print_text(&format!(
-                    "{name}: {} of {} rounds left out; of the last one, {flaw}",
+                    "{name}: {} of {} rounds excluded; the last one because {flaw}",
                     tally.excluded,
                     tally.excluded + tally.counted
                 ));
@@ -106,7 +106,7 @@ pub async fn run(plan: &Plan) -> anyhow::Result<MissingFigures> {
     let load_core = LOAD_CORE.min(cores - 1);
     pin_to_core(load_core)?;
     print_text(&format!(
-        "{cores} cores; the server on core {SERVER_CORE}, the load on core {load_core}; {} rounds of {:?}; medians ± half the spread",
+        "{cores} cores; server on core {SERVER_CORE}, load generator on core {load_core}; {} rounds of {:?}; medians ± half the spread",
         plan.rounds, plan.time
     ));
     let mut peak = None;

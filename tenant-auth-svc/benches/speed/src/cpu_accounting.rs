@@ -99,8 +99,9 @@ pub fn process_time(process: u32) -> anyhow::Result<ProcessTime> {
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         // A thread may exit in between.
         let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-        threads
-            .push(parse_schedstat(&text).with_context(|| format!("schedstat says something else: {text}"))?);
+        threads.push(
+            parse_schedstat(&text).with_context(|| format!("unexpected contents of schedstat: {text}"))?,
+        );
     }
     Ok(sum_threads(&threads))
 }

@@ -79,7 +79,7 @@ impl Load {
         let mut lines = self.open_connections()?;
         let mut next = 0;
         while lines.iter().any(|line| !line.is_idle()) || begun.elapsed() < time {
-            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests were not answered in time");
             for line in &mut lines {
                 line.receive(self)?;
                 let now = Instant::now();
@@ -105,7 +105,7 @@ impl Load {
         let total = (rate * time.as_secs_f64()) as usize;
         let mut next = 0;
         while next < total || lines.iter().any(|line| !line.is_idle()) {
-            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests were not answered in time");
             let due = |number: usize| begun + Duration::from_secs_f64(number as f64 / rate);
             let now = Instant::now();
             while next < total && due(next) <= now {
@@ -137,7 +137,7 @@ impl Load {
             }
         }
         while lines.iter().any(|line| !line.is_idle()) {
-            ensure!(begun.elapsed() < ANSWER_TIMEOUT, "some requests are never answered");
+            ensure!(begun.elapsed() < ANSWER_TIMEOUT, "some requests were not answered in time");
             for line in &mut lines {
                 line.send(self)?;
                 line.receive(self)?;
@@ -204,7 +204,7 @@ impl LoadConnection {
                 Ok(())
             }
             Event::End(stream) => {
-                let due = under_way.remove(&stream).context("an answer that nobody waits for")?;
+                let due = under_way.remove(&stream).context("a response to an unknown request")?;
                 Ok(latencies.record(u64::try_from(due.elapsed().as_nanos())?)?)
             }
         })
@@ -217,7 +217,7 @@ fn check_answer(data: &[u8], expect: fn(&[u8]) -> bool) -> anyhow::Result<()> {
         return Ok(());
     };
     let is_whole = u32::from_be_bytes(*len) as usize == message.len();
-    ensure!(!is_whole || expect(message), "an answer is wrong: {message:?}");
+    ensure!(!is_whole || expect(message), "wrong response: {message:?}");
     Ok(())
 }
 

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         }
         Err(error) => (ExitCode::FAILURE, format!("error: {error:#}")),
     };
-    #[expect(clippy::print_stderr, reason = "the last words of a command")]
+    #[expect(clippy::print_stderr, reason = "the error of a command")]
     {
         eprintln!("{last_words}");
     }

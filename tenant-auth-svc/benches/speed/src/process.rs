@@ -49,7 +49,7 @@ impl Process {
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = process.child.try_wait()? {
-                bail!("{} ended at once: {status}", program.display());
+                bail!("{} exited at once: {status}", program.display());
             }
             if begun.elapsed() > STARTUP_TIMEOUT {
                 bail!("{} does not listen", program.display());

@@ -40,7 +40,8 @@ impl Programs {
         build(&["--profile", "dist", "-p", "tenant-auth-bench", "--bin", "bare"])?;
         build(&["--profile", "dist", "-p", "tenant-auth-svc"])?;
         let this = std::env::current_exe()?;
-        let folder = this.parent().and_then(Path::parent).context("this program is in no target folder")?;
+        let folder =
+            this.parent().and_then(Path::parent).context("this program is not in a target folder")?;
         Ok(Self::in_folder(folder))
     }
 }

@@ -48,13 +48,17 @@ impl std::fmt::Display for Flaw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::CoreShared(share) => {
-                write!(f, "{:.0} % of the server's core went elsewhere", share * 100.0)
+                write!(f, "other processes used {:.0} % of the server's core", share * 100.0)
             }
             Self::NotSaturated(share) => {
-                write!(f, "the server used {:.0} % of its core: the load was too slow", share * 100.0)
+                write!(
+                    f,
+                    "the server used {:.0} % of its core: the load generator was too slow",
+                    share * 100.0
+                )
             }
             Self::LoadDelayed(share) => {
-                write!(f, "the load waited for its own core for {:.0} % of the time", share * 100.0)
+                write!(f, "the load generator waited for its own core for {:.0} % of the time", share * 100.0)
             }
         }
     }
@@ -183,10 +187,7 @@ mod tests {
                 let Some(Flaw::CoreShared(lost)) = find_flaw(&shares, wants) else {
                     panic!("{shares:?} counts")
                 };
-                assert!(
-                    (lost - expected).abs() < 1e-9,
-                    "the larger of the two sides, and what was stolen: {lost}"
-                );
+                assert!((lost - expected).abs() < 1e-9, "the larger of the two, plus stolen time: {lost}");
             }
         }
         // A thread is charged for the time that the hypervisor took.
@@ -215,10 +216,10 @@ mod tests {
     fn measure_with_flaws(tally: &mut RoundCounts, flaws: &[Option<Flaw>]) -> Option<usize> {
         let mut flaws = flaws.iter().enumerate();
         let measured = tally.measure(|| {
-            let (attempt, flaw) = flaws.next().expect("it asks too often");
+            let (attempt, flaw) = flaws.next().expect("too many repeats");
             Ok((attempt, *flaw))
         });
-        assert!(flaws.next().is_none(), "it asks too seldom");
+        assert!(flaws.next().is_none(), "too few repeats");
         measured.unwrap()
     }
 
@@ -240,10 +241,10 @@ mod tests {
 
     #[test]
     fn flaw_message_names_the_cause() {
-        assert_eq!(Flaw::CoreShared(0.69).to_string(), "69 % of the server's core went elsewhere");
+        assert_eq!(Flaw::CoreShared(0.69).to_string(), "other processes used 69 % of the server's core");
         assert_eq!(
             Flaw::NotSaturated(0.821).to_string(),
-            "the server used 82 % of its core: the load was too slow"
+            "the server used 82 % of its core: the load generator was too slow"
         );
     }
 }

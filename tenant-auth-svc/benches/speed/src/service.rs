@@ -52,12 +52,9 @@ impl Service {
             for result in answer.into_inner().results {
                 use v1::batch_validate_keys_result::Result as Outcome;
                 let Some(Outcome::Response(decision)) = result.result else {
-                    anyhow::bail!("a key was not decided about")
+                    anyhow::bail!("a key was not decided")
                 };
-                anyhow::ensure!(
-                    decision.verdict() == v1::Verdict::Valid,
-                    "a key is not honoured: {decision:?}"
-                );
+                anyhow::ensure!(decision.verdict() == v1::Verdict::Valid, "a key is not valid: {decision:?}");
             }
         }
         Ok(Self { process, keys, _folder: folder })

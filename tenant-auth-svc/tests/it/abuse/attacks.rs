@@ -51,10 +51,10 @@ const fn new_attack(
 
 /// All attacks.
 pub(super) const ALL: &[Attack] = &[
-    new_attack("health watched by a stranger, 20 x 199", |victim| {
+    new_attack("health watches of an unknown caller, 20 x 199", |victim| {
         Box::pin(flood_requests(victim, 20, OPEN_WINDOW, HEALTH_WATCH, None, HealthCheckRequest::default()))
     }),
-    new_attack("reflection streams of a stranger, 20 x 199", |victim| {
+    new_attack("reflection streams of an unknown caller, 20 x 199", |victim| {
         Box::pin(flood_requests(victim, 20, OPEN_WINDOW, REFLECTION, None, HealthCheckRequest::default()))
     }),
     new_attack("a stranger's checks, unread, 20 x 199", |victim| {
@@ -101,8 +101,8 @@ pub(super) const ALL: &[Attack] = &[
             streams.outcome()
         })
     }),
-    new_attack("keys that nobody knows, 20 x 199 x 10", |victim| Box::pin(guess_keys(victim))),
-    new_attack("paths of 15 KB that nobody knows, 20 x 100", |victim| {
+    new_attack("unknown keys, 20 x 199 x 10", |victim| Box::pin(guess_keys(victim))),
+    new_attack("unknown paths of 15 KB, 20 x 100", |victim| {
         Box::pin(async move {
             let path = format!("/{}", "x".repeat(15_000));
             let mut streams = OpenRequests::default();
@@ -112,15 +112,13 @@ pub(super) const ALL: &[Attack] = &[
         })
     }),
     new_attack("half of a long request, 60 x 1", |victim| Box::pin(send_unfinished_requests(victim))),
-    new_attack("a hundred calls given up at once, 100 times", |victim| {
+    new_attack("a hundred calls cancelled at once, 100 times", |victim| {
         Box::pin(cancel_requests(victim, 100, true))
     }),
-    new_attack("a hundred calls given up at once, 1,000 times", |victim| {
+    new_attack("a hundred calls cancelled at once, 1,000 times", |victim| {
         Box::pin(cancel_requests(victim, 1_000, false))
     }),
-    new_attack("idle connections to the port for health, 193", |victim| {
-        Box::pin(hold_idle_ops_connections(victim))
-    }),
+    new_attack("idle connections to the ops port, 193", |victim| Box::pin(hold_idle_ops_connections(victim))),
     Attack {
         name: "64 file descriptors, 120 connections",
         limits: FEW_DESCRIPTORS,
@@ -138,7 +136,7 @@ pub(super) struct OpenRequests {
 }
 
 impl OpenRequests {
-    #[expect(clippy::too_many_arguments, reason = "each is a number of the table")]
+    #[expect(clippy::too_many_arguments, reason = "each argument is a column of the table")]
     pub(super) async fn open_requests(
         &mut self,
         victim: &Victim,
@@ -267,7 +265,7 @@ pub(super) async fn send_unfinished_requests(victim: &Victim) -> AttackOutcome {
         }
         held.push(Box::new(peer));
     }
-    AttackOutcome::new(format!("60 times {} KiB are taken or refused", whole.len() / 1_024), held)
+    AttackOutcome::new(format!("60 times {} KiB are accepted or rejected", whole.len() / 1_024), held)
 }
 
 /// Acts like a proxy whose clients repeatedly cancel their requests. If `with_others` is set, other calls on
@@ -302,7 +300,7 @@ async fn hold_idle_ops_connections(victim: &Victim) -> AttackOutcome {
         idle.write_all(b"GET /livez HT").await.unwrap();
         held.push(idle);
     }
-    AttackOutcome::new("the newest are open".to_owned(), held)
+    AttackOutcome::new("the newest connections are open".to_owned(), held)
 }
 
 async fn open_many_connections(victim: &Victim) -> AttackOutcome {

@@ -142,7 +142,7 @@ async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
     let all = victim.resident_memory();
     let mib = |bytes: u64| bytes as f64 / (1_024.0 * 1_024.0);
     println!(
-        "{places} places each: {:.0} MiB, memory full {:.0}, and all else {:.0}",
+        "{places} entries each: {:.0} MiB, caches full {:.0}, everything full {:.0}",
         mib(before),
         mib(memory),
         mib(all)

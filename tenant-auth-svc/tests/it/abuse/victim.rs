@@ -51,7 +51,7 @@ impl CallerResults {
     ) {
         match outcome {
             Ok(answer) if is_right(&answer) => self.answers += 1,
-            Ok(_) => self.errors.push(format!("{what}: a wrong answer")),
+            Ok(_) => self.errors.push(format!("{what}: wrong response")),
             Err(error) => self.errors.push(format!("{what}: {error}")),
         }
     }
@@ -182,6 +182,8 @@ impl Victim {
                 seen.record(path, answer, |answer| answer.status == 200);
             }
         };
-        tokio::time::timeout(WAIT_TIMEOUT, all).await.expect("a good caller waits for an answer for ever");
+        tokio::time::timeout(WAIT_TIMEOUT, all)
+            .await
+            .expect("the well-behaved caller must get its responses");
     }
 }

@@ -112,6 +112,6 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
         let told = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
         let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
         assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {told}");
-        assert_eq!(told.lines().count(), 2, "and nothing else: {told}");
+        assert_eq!(told.lines().count(), 2, "no further lines: {told}");
     }
 }

@@ -29,7 +29,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn files_status_line(service: &TestService) -> String {
     let answer = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap();
-    assert_eq!(answer.status, 200, "it is ready whatever is in files");
+    assert_eq!(answer.status, 200, "readiness does not depend on the files");
     answer.body.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
 }
 
@@ -78,8 +78,8 @@ async fn removed_caller_is_refused_on_its_open_connection() {
     call_path(&channel, INFO, Some("Bearer m")).await.unwrap();
     let validate = "/tenantauth.v1.ValidationService/ValidateKey";
     let demoted = call_path(&channel, validate, Some("Bearer m")).await.unwrap_err();
-    assert_eq!(demoted.code(), tonic::Code::PermissionDenied, "with the roles that it has now");
-    assert_eq!(connected.load(Ordering::Relaxed), 1, "the connection goes on");
+    assert_eq!(demoted.code(), tonic::Code::PermissionDenied, "the current roles apply");
+    assert_eq!(connected.load(Ordering::Relaxed), 1, "the connection stays open");
 }
 
 #[tokio::test]
@@ -126,15 +126,19 @@ async fn hung_callers_file_blocks_no_other_reload() {
     // Opening a pipe blocks until both ends exist: once this returns, the service is blocked in its read.
     let pipe = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(path).unwrap());
     let pipe = tokio::time::timeout(WAIT_TIMEOUT, pipe).await.unwrap().unwrap();
-    let told =
-        tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service)).await.expect("it waits for no disk");
+    let told = tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service))
+        .await
+        .expect("other reloads must not wait for the disk");
     assert_eq!(told, "files     in force");
     call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
 
     std::fs::remove_file(file.path()).unwrap();
     file.write(&[("api", Role::Meter, &["new"])]);
     drop(pipe);
-    tokio::time::timeout(WAIT_TIMEOUT, looking).await.expect("the disk is back").unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, looking)
+        .await
+        .expect("the reload must continue once the disk responds")
+        .unwrap();
     call_path(&service.channel, INFO, Some("Bearer new")).await.unwrap();
 }
 
@@ -160,9 +164,11 @@ async fn sighup_reloads_files_of_the_real_program() {
     file.write(&[("api", Role::Meter, &["new"])]);
     signal(&serve, "HUP");
     let heard = async { while !log.next_line().await.unwrap().unwrap().contains("SIGHUP") {} };
-    tokio::time::timeout(WAIT_TIMEOUT, heard).await.expect("a hangup is heard, and ends nothing");
+    tokio::time::timeout(WAIT_TIMEOUT, heard)
+        .await
+        .expect("SIGHUP must trigger a reload and not end the process");
     let accepted = async { while call_path(&channel, INFO, Some("Bearer new")).await.is_err() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, accepted).await.expect("the new callers are in force");
+    tokio::time::timeout(WAIT_TIMEOUT, accepted).await.expect("the new callers must be in effect");
     assert_unauthenticated(call_path(&channel, INFO, Some("Bearer old")).await);
     signal(&serve, "TERM");
     assert!(tokio::time::timeout(WAIT_TIMEOUT, serve.wait()).await.unwrap().unwrap().success());

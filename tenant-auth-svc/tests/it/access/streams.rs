@@ -30,13 +30,13 @@ use crate::{
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn next_message<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
-    tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("in time")
+    tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("a message must arrive in time")
 }
 
 /// Asserts that the next item of a stream is its end, with the expected code.
 #[track_caller]
 fn assert_ended<T: std::fmt::Debug>(next: Result<Option<T>, Status>, code: Code, because: &str) {
-    let status = next.expect_err("nothing more is answered");
+    let status = next.expect_err("no further response is sent");
     assert_eq!((status.code(), &*error_reason(&status)), (code, because), "{status:?}");
 }
 
@@ -82,7 +82,7 @@ async fn until_end(watching: &mut Streaming<v1::WatchResponse>) -> Status {
     loop {
         match next_message(watching).await {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("it must say why"),
+            Ok(None) => panic!("the stream must end with a status"),
             Err(status) => return status,
         }
     }
@@ -183,5 +183,5 @@ fn every_streaming_rpc_is_reauthorized_after_reload() {
     streams.sort_unstable();
     let mut listed = STREAMING_RPCS.to_vec();
     listed.sort_unstable();
-    assert_eq!(streams, listed, "what is served, and STREAMS in middleware/recheck.rs");
+    assert_eq!(streams, listed, "STREAMS in middleware/recheck.rs must match the served streams");
 }

@@ -144,7 +144,7 @@ async fn piped_output_has_no_colors() {
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut line = String::new();
         while !line.contains("serving") {
-            line = log.next_line().await.unwrap().expect("it says that it serves");
+            line = log.next_line().await.unwrap().expect("serve must log that it serves");
             assert!(!line.contains('\x1b'), "{line:?}");
         }
         child.kill().await.unwrap();

@@ -77,7 +77,7 @@ async fn check_config_connect_tests_read_and_write() {
     let told = text(&checked.0.stdout);
     assert!(told.ends_with("and the database takes reads and writes\n"), "{told}");
     let rows = setup.database.query("SELECT beat FROM heartbeat").unwrap();
-    assert_eq!(rows[0][0]["value"], "0", "nothing stays behind");
+    assert_eq!(rows[0][0]["value"], "0", "the probe leaves nothing behind");
 }
 
 #[tokio::test]

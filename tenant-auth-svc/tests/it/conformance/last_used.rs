@@ -35,7 +35,7 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
     let reason = Reason::parse("gone").unwrap();
     let after = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
     assert_eq!(used().await, at);
-    assert_eq!(after.revision, before.revision, "a use is no news");
+    assert_eq!(after.revision, before.revision, "a use is not a change");
     store.revoke_key(call(Lane::Admin), &keys[2].id, &reason, &change()).await.unwrap();
 
     let mine = |id| keys.iter().position(|key| key.id == id);

@@ -89,7 +89,7 @@ async fn check_by_prefix(store: &impl Store) {
     let (_, gone) = &expected(&["_b"])[0];
     store.revoke_key(call(Lane::Admin), gone, &Reason::parse("x").unwrap(), &change()).await.unwrap();
     let live = store.find_keys(call(Lane::Admin), (&hint("_b"), None), &all, Some(NOW)).await.unwrap();
-    assert_eq!((live.items.len(), live.next), (3, None), "two of which less is known, and one that is live");
+    assert_eq!((live.items.len(), live.next), (3, None), "two keys with shorter hints, and one live key");
     let position = KeyPrefixCursor { prefix_hint: "sk live ".to_owned(), id: gone.clone() };
     assert_eq!(KeyPrefixCursor::parse(&position.to_string()), Some(position));
 }
@@ -140,7 +140,7 @@ async fn check_audit_entries(store: &impl Store) {
                 }
             }
             let listed: Vec<_> = listed.iter().map(|(action, target)| (&**action, &**target)).collect();
-            assert_eq!(listed, expected, "{filter:?}, {size} at once");
+            assert_eq!(listed, expected, "{filter:?}, {size} per page");
         }
     }
     // Without a subject, the filter uses the time range only.

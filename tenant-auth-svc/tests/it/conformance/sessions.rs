@@ -53,7 +53,7 @@ async fn bind(store: &impl Store, new: &NewSession) -> StoredBinding {
 /// Binds a session, which must succeed. Returns it, and whether it was bound already.
 async fn bind_expecting_success(store: &impl Store, new: &NewSession) -> (Session, bool) {
     let StoredBinding::Bound { session, already } = bind(store, new).await else {
-        panic!("it must be bound")
+        panic!("the session must be bound")
     };
     assert_eq!((&session.id, &session.tenant_id), (&new.id, &new.tenant_id));
     assert_eq!(session.expires_at, session.created_at.plus(session.ttl.get()));
@@ -95,7 +95,7 @@ async fn check_binding(store: &impl Store) {
     assert_eq!(
         bind_expecting_success(store, &other_wishes).await,
         (session.clone(), true),
-        "it stays as it is"
+        "the binding is unchanged"
     );
 
     let of_foreign = |new: &NewSession| NewSession {
@@ -109,14 +109,17 @@ async fn check_binding(store: &impl Store) {
     assert_eq!(
         bind(store, &of_foreign(&over)).await,
         StoredBinding::HeldByAnotherTenant,
-        "not even when it is over"
+        "not even after its expiry"
     );
-    assert!(!bind_expecting_success(store, &clone_session(&over)).await.1, "its own tenant binds it anew");
+    assert!(
+        !bind_expecting_success(store, &clone_session(&over)).await.1,
+        "its own tenant may bind it again"
+    );
 
     let nobody = SessionId::parse(&format!("{}x", id.as_str())).unwrap();
     let wanted = [nobody.clone(), id.clone(), id.clone()];
     let found = store.lookup_sessions(call(Lane::Unknown), &wanted).await.unwrap();
-    assert!(found.revision > before.revision, "a binding must show in the change log");
+    assert!(found.revision > before.revision, "a binding must appear in the change log");
     let record = found.records[1].clone().unwrap().unwrap();
     assert_eq!(found.records, [Ok(None), Ok(Some(record.clone())), Ok(Some(record.clone()))]);
     assert_eq!((&record.session, record.unbound), (&session, false));
@@ -158,7 +161,10 @@ async fn check_session_limits(store: &impl Store) {
     // An expired session frees its slot.
     assert!(!bind_expecting_success(store, &third).await.1);
     assert_eq!(bind(store, &fourth).await, StoredBinding::TooMany);
-    assert!(bind_expecting_success(store, &clone_session(&second)).await.1, "what is bound needs no room");
+    assert!(
+        bind_expecting_success(store, &clone_session(&second)).await.1,
+        "a bound session needs no free slot"
+    );
     assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([second.id.clone(), third.id.clone()]));
     assert!(store.unbind_session(call(Lane::Sessions), &second.id, &tenant).await.unwrap().outcome);
     assert!(!bind_expecting_success(store, &fourth).await.1);
@@ -168,7 +174,7 @@ async fn check_session_limits(store: &impl Store) {
     store.insert_key(call(Lane::Admin), &spare, &change()).await.unwrap();
     let reason = Reason::parse("leaked").unwrap();
     store.revoke_key(call(Lane::Admin), &key.id, &reason, &change()).await.unwrap();
-    assert_eq!(live_sessions(store, &tenant).await, BTreeSet::new(), "nor is it listed");
+    assert_eq!(live_sessions(store, &tenant).await, BTreeSet::new(), "the session is not listed");
     let anew: Vec<_> =
         (0..3).map(|_| NewSession { max_sessions: 2, ..new_session(&spare, SessionExpiry::Fixed) }).collect();
     for new in &anew[..2] {
@@ -178,7 +184,7 @@ async fn check_session_limits(store: &impl Store) {
     let kept = BTreeSet::from([anew[0].id.clone(), anew[1].id.clone()]);
     assert_eq!(live_sessions(store, &tenant).await, kept);
     sweep_all_ended(store).await;
-    assert_eq!(live_sessions(store, &tenant).await, kept, "those of live keys stay");
+    assert_eq!(live_sessions(store, &tenant).await, kept, "sessions of live keys are kept");
 }
 
 /// Deletes orphaned sessions page by page. Returns how many were deleted.
@@ -211,7 +217,7 @@ async fn check_endings(store: &impl Store) {
         store.unbind_session(call(Lane::Sessions), &id, &tenant).await.unwrap().outcome
     };
     let stranger = TenantId::generate();
-    assert!(!unbind(gone.id.clone(), stranger).await, "of another tenant");
+    assert!(!unbind(gone.id.clone(), stranger).await, "the session belongs to another tenant");
     assert!(unbind(gone.id.clone(), tenant.clone()).await);
     assert!(!unbind(gone.id.clone(), tenant.clone()).await);
 
@@ -227,10 +233,10 @@ async fn check_endings(store: &impl Store) {
     let earlier = [(sliding.id.clone(), Duration::from_secs(30))];
     store.extend_sessions(call(Lane::Maintenance), &earlier).await.unwrap();
     let after = lookup(vec![fixed.id.clone(), sliding.id.clone(), gone.id.clone()]).await;
-    assert_eq!(after.revision, before.revision, "a later end is no news");
+    assert_eq!(after.revision, before.revision, "an extended expiry is not a change");
     let slid: Vec<_> =
         after.records.into_iter().map(|found| Some(found.unwrap()?.session.expires_at)).collect();
-    assert_eq!(slid, [Some(ends[0]), Some(now), None], "it never moves back");
+    assert_eq!(slid, [Some(ends[0]), Some(now), None], "the expiry never moves back");
 
     assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([fixed.id.clone(), sliding.id.clone()]));
     // On a shared database, sessions of other tests may be due too. A session is deleted one millisecond
@@ -239,5 +245,5 @@ async fn check_endings(store: &impl Store) {
         store.sweep_expired_sessions(call(Lane::Maintenance), Duration::ZERO, 2).await.unwrap();
     }
     let left = lookup(vec![fixed.id.clone(), sliding.id.clone()]).await.records;
-    assert!(left.iter().all(|record| *record != Ok(None)), "what is not over stays");
+    assert!(left.iter().all(|record| *record != Ok(None)), "live sessions are kept");
 }

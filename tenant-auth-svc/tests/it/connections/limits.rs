@@ -20,7 +20,7 @@ async fn request_over_stream_limit_is_refused_and_others_continue() {
     let host = StubServer::start(unlimited_durations()).await;
     let mut polite = host.client().await;
     polite.send(IMMEDIATE_PATH).await.unwrap();
-    assert_eq!(polite.requests.current_max_send_streams(), 200, "it is told");
+    assert_eq!(polite.requests.current_max_send_streams(), 200, "the server announces its limit");
 
     let mut frames = RawConnection::connect(host.address).await;
     for number in 0..201 {
@@ -167,9 +167,9 @@ async fn oversized_request_head_is_refused_and_others_continue() {
     assert_eq!(fits.status(), StatusCode::OK);
     let held = client.start_request(post(HELD_PATH)).await.unwrap();
     let refused = client.start_request(padded(17 * 1_024)).await.unwrap().await;
-    let status = refused.expect("an answer").status();
+    let status = refused.expect("there must be a response").status();
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-    assert_eq!(client.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "on the same connection, too");
+    assert_eq!(client.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "the connection is still usable");
     host.release();
     assert_eq!(held.await.unwrap().status(), StatusCode::OK);
 
@@ -194,7 +194,7 @@ async fn silent_peer_is_closed() {
     assert_eq!(
         polite.send(IMMEDIATE_PATH).await.unwrap(),
         StatusCode::OK,
-        "it has spoken, and may be silent"
+        "after its preface a connection may be idle"
     );
 }
 
@@ -212,7 +212,7 @@ async fn peer_ignoring_pings_is_closed() {
     deaf.open(1, HELD_PATH, false);
     deaf.send().await;
     while deaf.next_ending().await != PeerEnding::Closed {}
-    assert_eq!(polite.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "it answers them");
+    assert_eq!(polite.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "the client answers pings");
     wait_until(|| host.connection_count() == 1).await;
 }
 

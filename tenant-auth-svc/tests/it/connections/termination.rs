@@ -30,14 +30,14 @@ use crate::{
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
 async fn until_drained(host: &mut StubServer) {
-    tokio::time::timeout(WAIT_TIMEOUT, host.server.drained()).await.expect("the last one has ended");
+    tokio::time::timeout(WAIT_TIMEOUT, host.server.drained()).await.expect("the last connection must end");
     assert_eq!(host.connection_count(), 0);
 }
 
 /// Sends requests until the connection accepts no more.
 async fn until_refused(client: &mut Client) {
     let asking = async { while client.send(IMMEDIATE_PATH).await.is_ok() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, asking).await.expect("it takes nothing more");
+    tokio::time::timeout(WAIT_TIMEOUT, asking).await.expect("the connection must accept no further request");
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn aged_connection_drains_and_closes() {
     let mut client = host.client().await;
     let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
     until_refused(&mut client).await;
-    assert_eq!(host.connection_count(), 1, "a request is under way on it");
+    assert_eq!(host.connection_count(), 1, "a request is in flight on it");
     host.release();
     assert_eq!(under_way.await.unwrap().status(), StatusCode::OK);
     client.until_closed().await;
@@ -64,7 +64,7 @@ async fn request_outliving_connection_grace_is_cut_off() {
     .await;
     let mut client = host.client().await;
     let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
-    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("it is cut off").unwrap_err();
+    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("the request must be aborted").unwrap_err();
     wait_until(|| host.connection_count() == 0).await;
 }
 
@@ -82,14 +82,14 @@ async fn drain_finishes_requests_and_accepts_no_new_ones() {
 
     host.server.drain();
     host.server.drain();
-    assert_eq!(by_hand.next_ending().await, PeerEnding::GoAway(NO_ERROR), "in order");
+    assert_eq!(by_hand.next_ending().await, PeerEnding::GoAway(NO_ERROR), "GOAWAY without an error");
     drop(by_hand);
     idle.until_closed().await;
     let ends = async { while TcpStream::connect(host.address).await.is_ok() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("nobody listens");
+    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     until_refused(&mut busy).await;
     wait_until(|| host.connection_count() == 1).await;
-    assert!(futures::FutureExt::now_or_never(host.server.drained()).is_none(), "a request is under way");
+    assert!(futures::FutureExt::now_or_never(host.server.drained()).is_none(), "a request is in flight");
 
     host.release();
     assert_eq!(under_way.await.unwrap().status(), StatusCode::OK);
@@ -113,11 +113,14 @@ async fn stopping_service_answers_pending_requests() {
     let address = running.address();
     let stopping = tokio::spawn(running.stop());
     let ends = async { while TcpStream::connect(address).await.is_ok() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("nobody listens");
+    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     database.server().faults().clear();
     let answer = under_way.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.verdict(), v1::Verdict::Valid);
-    tokio::time::timeout(WAIT_TIMEOUT, stopping).await.expect("that was the last one").unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, stopping)
+        .await
+        .expect("the server must stop after the last request")
+        .unwrap();
 }
 
 #[tokio::test]
@@ -128,7 +131,7 @@ async fn dropped_server_closes_all_connections() {
     client.send(IMMEDIATE_PATH).await.unwrap();
     let StubServer { server, release, .. } = host;
     drop(server);
-    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("it is cut off").unwrap_err();
+    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("the request must be aborted").unwrap_err();
     drop(release);
 }
 

@@ -35,7 +35,7 @@ async fn revocations_survive_accepted_rollback() {
 
     let accepted = accept_database(&replicas.second).await;
     let held: Vec<_> = accepted.held.iter().map(|held| held.subject.clone().unwrap()).collect();
-    assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "what is to be made again");
+    assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "the revocations to repeat");
     assert!(accepted.held[0].revoked_at.is_some());
     // The other replica learns it from its next poll.
     replicas.first.poll_feed().await;
@@ -45,13 +45,13 @@ async fn revocations_survive_accepted_rollback() {
         assert_eq!(
             outcome(&service.validate(&lost).await),
             "VERDICT_UNKNOWN",
-            "what the backup lacks is gone"
+            "keys missing from the backup no longer exist"
         );
         for _ in 0..3 {
             assert_eq!(
                 outcome(&service.validate(&revoked).await),
                 "VERDICT_REVOKED",
-                "held against the database"
+                "the revocation is held against the database"
             );
             replicas.clock.advance(Duration::from_secs(100));
         }

@@ -54,7 +54,7 @@ impl Sqld {
         let sqld = Self { child, url, http: reqwest::Client::new(), _folder: folder };
         let health = format!("{}/health", sqld.url);
         let listening = async { while sqld.http.get(&health).send().await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(30), listening).await.expect("it must come up");
+        tokio::time::timeout(Duration::from_secs(30), listening).await.expect("the server must start");
         Some(sqld)
     }
 

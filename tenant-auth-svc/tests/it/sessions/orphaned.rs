@@ -30,7 +30,7 @@ async fn listed_sessions(replicas: &SessionReplicas) -> Vec<String> {
 }
 
 /// The ways in which the key of a session can end, including by SQL.
-const KEY_ENDINGS: [&str; 5] = ["revoked", "expired", "moved", "deleted", "expired by hand"];
+const KEY_ENDINGS: [&str; 5] = ["revoked", "expired", "moved", "deleted", "expired with SQL"];
 
 /// Ends the key that opened the sessions.
 async fn end_key(replicas: &SessionReplicas, way: &str) {
@@ -69,7 +69,7 @@ async fn sessions_of_ended_key_do_not_count_toward_tenant_limit() {
         }
         let refused =
             bind_session(&replicas.first, "three", &second, 60, SessionExpiry::Fixed).await.unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: they count while their key lives");
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: sessions of a live key count");
         assert_eq!(listed_sessions(&replicas).await.len(), 2);
 
         end_key(&replicas, way).await;
@@ -79,7 +79,7 @@ async fn sessions_of_ended_key_do_not_count_toward_tenant_limit() {
         }
         let refused =
             bind_session(&replicas.first, "five", &second, 60, SessionExpiry::Fixed).await.unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: and no more than that");
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: no more sessions than the limit");
     }
 }
 
@@ -166,7 +166,7 @@ async fn session_sweep_pages_through_opening_keys() {
         assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), swept);
     }
     let rows = server.query("SELECT count(*) FROM session_bindings").unwrap();
-    assert_eq!(rows[0][0]["value"], "250", "those of live keys stay");
+    assert_eq!(rows[0][0]["value"], "250", "sessions of live keys are kept");
     // A session before the current position is found when the sweep starts again.
     assert_eq!(bind("'late'", "'aged'", insert), 1);
     let mut swept = 0;

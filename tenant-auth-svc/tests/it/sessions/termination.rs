@@ -20,7 +20,7 @@ async fn session_ended_on_one_replica_ends_on_all() {
         ("unbound", Verdict::Unbound),
         ("its key revoked", Verdict::Revoked),
         ("its tenant suspended", Verdict::TenantSuspended),
-        ("deleted by another hand", Verdict::Unbound),
+        ("deleted with SQL", Verdict::Unbound),
     ] {
         let replicas = SessionReplicas::start().await;
         replicas.bind_on_first("session-1").await;
@@ -68,9 +68,9 @@ async fn session_ended_on_one_replica_ends_on_all() {
         assert_eq!(replicas.validate_on_second("session-1").await.0, verdict, "{what}: there");
         let other = replicas.validate_on_second("session-2").await;
         if verdict == Verdict::Unbound {
-            assert_eq!(other, (Verdict::Valid, Source::Fresh), "{what}: others are left alone");
+            assert_eq!(other, (Verdict::Valid, Source::Fresh), "{what}: other sessions are not affected");
         } else {
-            assert_eq!(other.0, verdict, "{what}: all of them");
+            assert_eq!(other.0, verdict, "{what}: all sessions of the tenant end");
         }
     }
 }
@@ -102,7 +102,7 @@ async fn session_ends_at_earlier_of_own_and_key_expiry() {
     replicas.clock.advance(Duration::from_secs(1));
     let again =
         bind_session(&replicas.first, "by-its-time", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
-    assert!(!again.already_bound, "what is over is bound anew");
+    assert!(!again.already_bound, "an expired session is bound again");
     replicas.poll_second().await;
     assert_eq!(replicas.validate_on_second("by-its-time").await.0, Verdict::Valid);
 }
@@ -123,7 +123,7 @@ async fn sliding_session_lives_while_used_on_any_replica() {
     assert_eq!(
         replicas.validate_on_second("sliding").await.0,
         Verdict::Valid,
-        "the other one reads how far it moved"
+        "the other replica reads the extended expiry"
     );
     // The other replica has cached an expiry that is extended elsewhere.
     for _ in 0..4 {
@@ -134,7 +134,7 @@ async fn sliding_session_lives_while_used_on_any_replica() {
     assert_eq!(
         replicas.validate_on_second("sliding").await,
         (Verdict::Valid, Source::Database),
-        "asked, not assumed"
+        "read, not assumed"
     );
 
     // During an outage the session is valid on the replica that uses it. A replica that cannot decide does
@@ -186,7 +186,11 @@ async fn load_overlapping_unbind_does_not_restore_session() {
         server.faults().clear();
     };
     let (loaded, ()) = tokio::join!(loading, meanwhile);
-    assert_eq!(verdict_and_source(loaded).0, Verdict::Unbound, "what is known wins over what was read");
+    assert_eq!(
+        verdict_and_source(loaded).0,
+        Verdict::Unbound,
+        "the known end takes precedence over the row read"
+    );
     assert_eq!(
         verdict_and_source(validate_session(&replicas.first, "session-1", "", &[]).await).0,
         Verdict::Unbound

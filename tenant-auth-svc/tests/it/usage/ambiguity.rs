@@ -25,7 +25,7 @@ async fn lost_commit_response_is_hidden_from_usage_caller() {
         let events = vec![usage_event(&tenant, "calls", 1, None), usage_event("nobody", "calls", 1, None)];
         let response = record_usage(&service, &format!("r-{number}"), events).await.unwrap();
         assert_eq!((response.accepted, response.rejected.len()), (1, 1), "{fault:?}");
-        assert!(!response.already_recorded, "{fault:?}: it was this very call");
+        assert!(!response.already_recorded, "{fault:?}: this call recorded the usage");
     }
     assert_eq!(usage_total(&service, &tenant, "calls").await, 4);
 }

@@ -40,7 +40,11 @@ async fn one_transaction_commits_all_waiting_usage() {
         assert_eq!(task.await.unwrap().unwrap().accepted, 1);
     }
     let after = server.counters();
-    assert_eq!(server.requests_with(USAGE_WRITE), 2, "the one under way, and one for a hundred");
+    assert_eq!(
+        server.requests_with(USAGE_WRITE),
+        2,
+        "the transaction in flight, and one for a hundred requests"
+    );
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
     assert_eq!(after.open_streams, 0);
     assert_eq!(usage_total(&service, &tenant, "calls").await, 101);
@@ -159,10 +163,10 @@ async fn hanging_usage_writes_do_not_delay_validation() {
         assert_eq!(decision.unwrap().verdict, Verdict::Unknown);
     }
     let after = database.server().counters();
-    assert!(after.requests - before.requests >= 50, "each was asked about");
+    assert!(after.requests - before.requests >= 50, "each key is looked up");
     assert!(
         after.max_open_requests <= 3,
-        "usage has one transaction under way, not {}",
+        "usage has one transaction in flight, not {}",
         after.max_open_requests
     );
     database.server().faults().clear();
@@ -178,7 +182,7 @@ async fn shutdown_commits_waiting_usage() {
     let tenant = service.create_tenant("Acme").await;
     database.server().faults().set_where(USAGE_WRITE, 1, Fault::Hang);
     // Both callers have cancelled before the shutdown starts.
-    for (id, waiting) in [("under way", 1), ("waiting", 2)] {
+    for (id, waiting) in [("in-flight", 1), ("waiting", 2)] {
         record_and_cancel(&service, id, usage_event(&tenant, "calls", 1, None), waiting).await;
     }
     let stop = service.running.stop();

@@ -134,7 +134,7 @@ async fn usage_retry_on_older_build_is_counted_once() {
     for caller in ["api", "api"] {
         assert!(
             was_already_recorded(&service, caller, "crossing-1", calls(1)).await,
-            "whoever it was, it is counted"
+            "the usage is counted for any caller"
         );
     }
     assert_eq!(counted_total(&database, &tenant), 1);

@@ -105,7 +105,7 @@ async fn repair_corrects_totals_and_audits_before_and_after() {
     damage();
     let dry: CommandResult = run_reconcile(&database, &["--dry-run"]).await;
     assert!(dry.code == 1 && dry.stderr.contains("--repair"), "{}", dry.stderr);
-    assert_eq!(usage_total(&service, &tenant, "calls").await, 15, "only told");
+    assert_eq!(usage_total(&service, &tenant, "calls").await, 15, "a dry run changes nothing");
     let both = run_reconcile(&database, &["--dry-run", "--repair"]).await;
     assert_eq!(both.code, 2, "{}", both.stderr);
 
@@ -114,7 +114,7 @@ async fn repair_corrects_totals_and_audits_before_and_after() {
     assert!(one.stdout.starts_with(&format!("{tenant} calls 20")), "{}", one.stdout);
     assert!(one.stdout.contains(": the total was 15 and is 10 now\n"), "{}", one.stdout);
     assert!(one.stdout.contains("1 differed, 1 were repaired"), "{}", one.stdout);
-    assert_eq!(usage_total(&service, &other, "tokens").await, 0, "not of this tenant");
+    assert_eq!(usage_total(&service, &other, "tokens").await, 0, "the other tenant is not repaired");
     let all = run_reconcile(&database, &["--repair"]).await;
     assert!(all.code == 0 && all.stdout.contains(": the total was 0 and is 35 now\n"), "{}", all.stdout);
     assert_eq!(usage_total(&service, &tenant, "calls").await, 10);
@@ -173,7 +173,7 @@ async fn repeated_repair_is_not_applied_twice() {
     assert_eq!(
         repair_totals(&database, &found, EVENT_RETENTION, "repair-1").await,
         first,
-        "told again, not done again"
+        "reported again, not repaired again"
     );
     assert_eq!(usage_total(&service, &tenant, "calls").await, 8);
     assert_eq!(repair_audit_events(&service).await.len(), 1);
@@ -247,7 +247,7 @@ async fn total_comparison_pages_without_gaps() {
     let first = database.server().requests_with("AS found ON TRUE");
     let ran = run_reconcile(&database, &["--repair"]).await;
     assert!(ran.code == 0 && ran.stdout.contains("7 were repaired"), "{} {}", ran.stdout, ran.stderr);
-    assert!(database.server().requests_with("AS found ON TRUE") - first <= 8, "empty days are passed over");
+    assert!(database.server().requests_with("AS found ON TRUE") - first <= 8, "empty days are skipped");
 }
 
 #[tokio::test]

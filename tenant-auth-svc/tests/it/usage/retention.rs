@@ -31,7 +31,7 @@ async fn usage_retention_deletes_events_and_keeps_totals() {
         [count("usage_requests"), count("usage_events"), count("usage_totals")]
     };
     service.running.sweep_usage().await.unwrap();
-    assert_eq!(left(), ["4", "1501", "501"], "everything is younger than 35 days");
+    assert_eq!(left(), ["4", "1501", "501"], "all rows are younger than 35 days");
 
     clock.advance(Duration::from_secs(2 * 86_400));
     let asked = || ["requests", "events"].map(|of| server.requests_with(&format!("DELETE FROM usage_{of}")));

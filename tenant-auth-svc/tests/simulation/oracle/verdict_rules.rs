@@ -59,10 +59,10 @@ impl Oracle {
         let told = match answer {
             Err(FailureKind::Lagging) if lags => return Ok(()),
             Err(kind) if reachable => {
-                return Err(format!("no answer ({kind:?}) from a database that is well"));
+                return Err(format!("no answer ({kind:?}) although the database is healthy"));
             }
             Err(kind) if !lags && self.has_cached(replica, digest, now) => {
-                return Err(format!("no answer ({kind:?}) about a key that it knows"));
+                return Err(format!("no answer ({kind:?}) for a cached key"));
             }
             Err(_) => return Ok(()),
             Ok(told) => told,
@@ -83,14 +83,16 @@ impl Oracle {
             return Err("the answer's source and age are not possible".to_owned());
         }
         if view.copy_is_stalled && !self.is_old_enough(replica, digest, now, told) {
-            return Err("the answer is older than it says: the copy has stood still for longer".to_owned());
+            return Err(
+                "the answer is older than reported: the read replica has been stalled for longer".to_owned()
+            );
         }
         let allowed = match told.verdict {
             Verdict::Unknown => self.may_be_unknown(replica, digest, now, told.answer_age),
             _ => self.may_be_verdict(replica, digest, reads, now, told),
         };
         if !allowed {
-            return Err("nothing that this replica may still believe gives this verdict".to_owned());
+            return Err("no state that this replica may still assume gives this verdict".to_owned());
         }
         if told.source == Source::Database {
             let view = &mut self.views[replica];

@@ -73,9 +73,12 @@ mod tests {
         for line in ["execute CREATE TABLE t (x)", "execute INSERT INTO t VALUES (1)", "backup", "wipe"] {
             console.run_command(line).await.expect(line);
         }
-        assert!(console.run_command("query SELECT x FROM t").await.is_err(), "it was wiped");
+        assert!(console.run_command("query SELECT x FROM t").await.is_err(), "the table no longer exists");
         console.run_command("restore").await.expect("restored");
-        assert_eq!(rows(console.run_command("query SELECT x FROM t").await.expect("the row")), Some(1));
+        assert_eq!(
+            rows(console.run_command("query SELECT x FROM t").await.expect("the row must exist")),
+            Some(1)
+        );
         console.run_command("fault-where 3 blocked FROM t").await.expect("a fault");
         assert!(console.run_command("fault-where x blocked FROM t").await.is_err());
         assert!(console.run_command("clear").await.is_ok());

@@ -72,7 +72,7 @@ pub(crate) fn parse_fault(name: &str) -> Result<Fault, String> {
         "html" => Fault::html_ok(),
         "blocked" => Fault::blocked(),
         "locked" => Fault::locked(),
-        "latency" => return Err("latency needs milliseconds after it".to_owned()),
+        "latency" => return Err("latency needs a number of milliseconds".to_owned()),
         _ => return Err(format!("unknown fault {name:?}: one of {FAULT_NAMES}")),
     })
 }

@@ -1,7 +1,7 @@
 //! `hrana-test-server`: the test server as a program, for manual tests of a remote database, and to record
 //! outages of one.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "output for the terminal")]
 
 mod console;
 mod control;

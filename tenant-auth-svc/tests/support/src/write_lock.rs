@@ -169,9 +169,9 @@ mod tests {
     fn client_from_before_a_restart_never_gets_the_lock() {
         let lock = WriteLock::new(SharedCounters::new());
         let (early, holder) = (lock.client(), lock.client());
-        let held = lock.acquire(&holder).expect("nobody has it");
+        let held = lock.acquire(&holder).expect("the lock is free");
         lock.restart();
-        assert!(lock.acquire(&early).is_none(), "its request ended with the server that it came to");
+        assert!(lock.acquire(&early).is_none(), "requests from before a restart get no lock");
         drop(held);
         assert!(lock.acquire(&lock.client()).is_some());
     }
@@ -180,7 +180,7 @@ mod tests {
     fn closed_write_lock_never_blocks() {
         let lock = WriteLock::new(SharedCounters::new());
         let holder = lock.client();
-        let held = lock.acquire(&holder).expect("nobody has it");
+        let held = lock.acquire(&holder).expect("the lock is free");
         lock.freeze(true);
         lock.close();
         drop(held);

@@ -85,7 +85,7 @@ pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut MissingFigures
         "core used",
         "rounds",
     ];
-    table::print("The same by two load generators", &head, &lines);
+    table::print("The same with two load generators", &head, &lines);
     missing.report(subjects.iter().zip(&rates).map(|((name, ..), (_, tally))| (*name, tally)));
     Ok(())
 }
@@ -109,6 +109,6 @@ fn run_h2load(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> any
     // "finished in 3.00s, 123456.78 req/s, 12.34MB/s"
     let rate = text.lines().find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1));
     let rate = rate.and_then(|rate| rate.strip_suffix(" req/s"));
-    let rate = rate.with_context(|| format!("h2load said something else: {text}"))?.parse()?;
+    let rate = rate.with_context(|| format!("unexpected output of h2load: {text}"))?.parse()?;
     Ok((rate, seconds.round() + WARM_UP))
 }

@@ -39,7 +39,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
         let name = format!("BatchValidateKeys of {size}");
         subject(&name, BATCH_VALIDATE_KEYS, service.batch_bodies(size), is_valid_batch, size)
     }));
-    let name = format!("StreamValidateKeys, {MESSAGES_IN_FLIGHT} under way");
+    let name = format!("StreamValidateKeys, {MESSAGES_IN_FLIGHT} in flight");
     subjects.push(subject(&name, STREAM_VALIDATE_KEYS, service.messages(), is_answer, 1));
     for round in 0..=plan.rounds {
         for Subject { path, bodies, expect, measured, .. } in &mut subjects {
@@ -80,7 +80,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
     let lines: Vec<_> = subjects.iter().map(line).collect();
     let head =
         ["request", "keys/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU", "rounds"];
-    table::print("Many keys a request, all in memory", &head, &lines);
+    table::print("Many keys per request, all cached", &head, &lines);
     missing.report(subjects.iter().map(|subject| (subject.name.as_str(), &subject.measured.tally)));
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(super) fn run(plan: &Plan, core: usize, missing: &mut MissingFigures) -> any
         })
         .collect();
     table::print(
-        "One lookup, on one thread, by nanoseconds",
+        "One lookup on one thread, in nanoseconds",
         &["keys", "moka", "quick_cache", "moka/quick_cache", "rounds"],
         &lines,
     );

@@ -50,13 +50,13 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     // Texts as short as those of this case are stored inline.
     let record = size_of::<KeyRecord>() as u64;
     table::print(
-        "Memory, by what the kernel counts as resident",
+        "Resident memory",
         &["what", "value"],
         &[
             vec!["idle".to_owned(), mib(idle)],
             vec!["idle, share of a core".to_owned(), format!("{:.2} %", busy * 100.0)],
             vec![format!("just after {MANY_KEYS} keys were loaded"), mib(at_first)],
-            vec!["… and after their uses were written down".to_owned(), mib(full)],
+            vec!["… and after their last-used times were written".to_owned(), mib(full)],
             vec!["for each key".to_owned(), format!("{each} B")],
             vec!["… of which its record".to_owned(), format!("{record} B")],
             vec!["… beyond its record".to_owned(), format!("{} B", each.saturating_sub(record))],

@@ -54,11 +54,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
             (connections - before.connections).to_string(),
         ]);
     }
-    let head = ["misses", "requests per key", "statements per key", "new connections in all"];
-    table::print(
-        &format!("Misses: {KEYS_PER_CASE} keys of which nothing is in memory, each case"),
-        &head,
-        &lines,
-    );
+    let head = ["misses", "requests per key", "statements per key", "new connections in total"];
+    table::print(&format!("Misses: {KEYS_PER_CASE} uncached keys per case"), &head, &lines);
     Ok(())
 }

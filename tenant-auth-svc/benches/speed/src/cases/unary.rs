@@ -58,7 +58,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
         .collect();
     table::print(
         &format!(
-            "One key a request, {CONNECTION_COUNT} connections of {STREAMS_PER_CONNECTION} requests at once"
+            "One key per request, {CONNECTION_COUNT} connections with {STREAMS_PER_CONNECTION} concurrent requests each"
         ),
         &[
             "server",

@@ -50,7 +50,7 @@ impl Connection {
     /// # Errors
     /// Fails if no server listens, or it does not speak HTTP/2.
     pub(super) fn open(address: SocketAddr, path: &str) -> anyhow::Result<Self> {
-        let socket = TcpStream::connect(address).with_context(|| format!("nobody listens on {address}"))?;
+        let socket = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let (first_head, head) = header_blocks(&address.to_string(), path);
@@ -215,10 +215,10 @@ impl Connection {
                     self.received = 0;
                 }
                 on(Event::Data(payload))?;
-                ensure!(!head.has(wire::END_STREAM), "an answer ended without a status");
+                ensure!(!head.has(wire::END_STREAM), "a response ended without a status");
             }
             wire::HEADERS => {
-                ensure!(head.has(wire::END_HEADERS), "a header block in pieces");
+                ensure!(head.has(wire::END_HEADERS), "a header block split over several frames");
                 let ends = head.has(wire::END_STREAM);
                 self.header_checker.check(payload, ends)?;
                 if ends {
@@ -248,8 +248,8 @@ impl Connection {
                 }
             }
             wire::RST_STREAM => bail!("a request was reset: error {}", wire::read_u32(payload, 0)?),
-            wire::GOAWAY => bail!("the server wants no more requests: error {}", wire::read_u32(payload, 4)?),
-            wire::CONTINUATION => bail!("a header block in pieces"),
+            wire::GOAWAY => bail!("the server sent GOAWAY: error {}", wire::read_u32(payload, 4)?),
+            wire::CONTINUATION => bail!("a header block split over several frames"),
             _ => {}
         }
         Ok(())

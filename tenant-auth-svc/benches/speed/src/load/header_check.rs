@@ -41,10 +41,14 @@ impl HeaderChecker {
         let fields: HashMap<_, _> = fields.into_iter().collect();
         let is = |name: &[u8], value: &[u8]| fields.get(name).is_some_and(|it| it == value);
         if ends {
-            ensure!(is(b"grpc-status", b"0"), "an answer is not OK: {}", shown(&fields));
-            ensure!(!fields.contains_key(&b":status"[..]), "an answer without a message: {}", shown(&fields));
+            ensure!(is(b"grpc-status", b"0"), "a response is not OK: {}", shown(&fields));
+            ensure!(
+                !fields.contains_key(&b":status"[..]),
+                "a response without a message: {}",
+                shown(&fields)
+            );
         } else {
-            ensure!(is(b":status", b"200"), "an answer of another kind: {}", shown(&fields));
+            ensure!(is(b":status", b"200"), "a response with another HTTP status: {}", shown(&fields));
         }
         if block.iter().all(is_indexed_field) {
             let known = if ends { &mut self.trailers } else { &mut self.head };
@@ -94,13 +98,16 @@ mod tests {
             answers.check(&[OK, 0x80 | 63], false).unwrap();
             answers.check(&[0x80 | 62], true).unwrap();
         }
-        assert!(answers.head == [OK, 0x80 | 63] && answers.trailers == [0x80 | 62], "they are known by now");
+        assert!(
+            answers.head == [OK, 0x80 | 63] && answers.trailers == [0x80 | 62],
+            "the blocks are known by now"
+        );
         // From here on, number 62 refers to another field.
         let failed = answers.check(&indexed_literal("grpc-status", "14"), true);
         assert!(failed.unwrap_err().to_string().contains("grpc-status=14"));
         assert!(answers.check(&[0x80 | 62], true).is_err());
         answers.check(&[0x80 | 63], true).unwrap();
-        assert!(answers.check(&[OK, 0x80 | 63], true).is_err(), "an answer without a message");
+        assert!(answers.check(&[OK, 0x80 | 63], true).is_err(), "a response without a message");
         assert!(answers.check(&[0x80 | 14], false).is_err(), "500");
     }
 }

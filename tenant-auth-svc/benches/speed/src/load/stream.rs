@@ -34,7 +34,7 @@ impl Load {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut next = 0;
         while flows.iter().any(|flow| !flow.has_ended) {
-            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some messages are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some messages were not answered in time");
             for flow in &mut flows {
                 flow.receive(self)?;
                 if begun.elapsed() < time {
@@ -100,12 +100,12 @@ impl MessageReader {
         self.buffer.extend_from_slice(data);
         let mut rest = &self.buffer[..];
         while let Some(([_, len @ ..], after)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() {
-            let len = usize::try_from(u32::from_be_bytes(*len)).context("a message of any length")?;
+            let len = usize::try_from(u32::from_be_bytes(*len)).context("the message length must fit")?;
             let Some((message, after)) = after.split_at_checked(len) else { break };
             self.complete += 1;
             ensure!(
                 !self.complete.is_multiple_of(ANSWERS_PER_CHECK) || expect(message),
-                "an answer is wrong: {message:?}"
+                "wrong response: {message:?}"
             );
             rest = after;
         }

@@ -75,6 +75,6 @@ pub(super) fn read_u32(payload: &[u8], at: usize) -> anyhow::Result<u32> {
 /// Parses the settings in a payload.
 pub(super) fn parse_settings(payload: &[u8]) -> anyhow::Result<impl Iterator<Item = (u16, u32)>> {
     let (settings, rest) = payload.as_chunks::<6>();
-    ensure!(rest.is_empty(), "settings of a length that cannot be");
+    ensure!(rest.is_empty(), "a SETTINGS frame of invalid length");
     Ok(settings.iter().map(|[a, b, value @ ..]| (u16::from_be_bytes([*a, *b]), u32::from_be_bytes(*value))))
 }
