@@ -49,9 +49,9 @@ impl InvalidationStream {
     pub async fn until_tenant_seen(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
         let Some(stream) = &mut self.0 else { return Ok(None) };
         let reading = async {
-            while let Some(told) = stream.message().await? {
-                if matches!(told.event, Some(Event::Invalidation(about)) if about.id == tenant) {
-                    return Ok(Some(told.revision));
+            while let Some(watch_event) = stream.message().await? {
+                if matches!(watch_event.event, Some(Event::Invalidation(about)) if about.id == tenant) {
+                    return Ok(Some(watch_event.revision));
                 }
             }
             anyhow::bail!("the stream ended before the change of {tenant}")
@@ -180,7 +180,7 @@ impl AdminClient {
 async fn retry_until_ready<T, F: Future<Output = Result<T, Status>>>(
     ask: impl Fn() -> F,
 ) -> anyhow::Result<T> {
-    let asking = async {
+    let retries = async {
         let mut turns = interval(Duration::from_millis(20));
         loop {
             turns.tick().await;
@@ -190,5 +190,5 @@ async fn retry_until_ready<T, F: Future<Output = Result<T, Status>>>(
             }
         }
     };
-    Ok(timeout(WAIT_TIMEOUT, asking).await.context("the service did not become ready")??)
+    Ok(timeout(WAIT_TIMEOUT, retries).await.context("the service did not become ready")??)
 }

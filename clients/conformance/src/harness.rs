@@ -46,7 +46,7 @@ impl Trial {
     async fn run(self) -> (String, &'static str, Outcome) {
         // In its own task, so that a panic fails only this trial.
         let outcome = match spawn_local((self.play)()).await {
-            Ok(Ok(Outcome::Skipped(told))) => skipped_or_failed(told),
+            Ok(Ok(Outcome::Skipped(detail))) => skipped_or_failed(detail),
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
             Err(error) => Outcome::Failed(error.to_string()),
@@ -119,6 +119,6 @@ fn prepare(language: &Language, out: &Path) -> Result<(), Outcome> {
 }
 
 /// In CI, a skipped trial is a failure.
-fn skipped_or_failed(told: String) -> Outcome {
-    if is_every_tool_required() { Outcome::Failed(told) } else { Outcome::Skipped(told) }
+fn skipped_or_failed(detail: String) -> Outcome {
+    if is_every_tool_required() { Outcome::Failed(detail) } else { Outcome::Skipped(detail) }
 }

@@ -78,8 +78,12 @@ impl Language {
         if output.status.success() {
             return Ok(());
         }
-        let said = [output.stdout, output.stderr].concat();
-        Err(io::Error::other(format!("{:?}: {}", self.prepare_command, String::from_utf8_lossy(&said))))
+        let output_text = [output.stdout, output.stderr].concat();
+        Err(io::Error::other(format!(
+            "{:?}: {}",
+            self.prepare_command,
+            String::from_utf8_lossy(&output_text)
+        )))
     }
 
     /// Returns the command that starts the conformance runner.

@@ -76,15 +76,15 @@ impl Report {
         println!("{table}");
         for (language, outcome) in &self.languages {
             match outcome {
-                Outcome::Skipped(told) => eprintln!("SKIPPED: all tests of {language}: {told}"),
-                Outcome::Failed(told) => eprintln!("FAILED: all tests of {language}: {told}"),
+                Outcome::Skipped(detail) => eprintln!("SKIPPED: all tests of {language}: {detail}"),
+                Outcome::Failed(detail) => eprintln!("FAILED: all tests of {language}: {detail}"),
                 Outcome::Passed(_) => {}
             }
         }
         for ((case, language), outcome) in &self.cases {
             match outcome {
-                Outcome::Skipped(told) => eprintln!("SKIPPED: {language}: {case}: {told}"),
-                Outcome::Failed(told) => eprintln!("\nFAILED: {language}: {case}\n{told}"),
+                Outcome::Skipped(detail) => eprintln!("SKIPPED: {language}: {case}: {detail}"),
+                Outcome::Failed(detail) => eprintln!("\nFAILED: {language}: {case}\n{detail}"),
                 Outcome::Passed(_) => {}
             }
         }

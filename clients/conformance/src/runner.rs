@@ -91,23 +91,24 @@ impl Runner {
         else {
             bail!("the runner has no pipes");
         };
-        let mut complaints = tokio::spawn(async move {
-            let mut said = Vec::new();
+        let mut stderr_text = tokio::spawn(async move {
+            let mut buffer = Vec::new();
             // The output before a broken pipe is used as well.
-            let _ = errors.read_to_end(&mut said).await;
-            String::from_utf8_lossy(&said).into_owned()
+            let _ = errors.read_to_end(&mut buffer).await;
+            String::from_utf8_lossy(&buffer).into_owned()
         });
         let mut answers = BufReader::new(answers).lines();
         let first =
             timeout(WAIT_TIMEOUT, answers.next_line()).await.context("the runner printed nothing")??;
         let Some(first) = first else {
-            let complaints = timeout(WAIT_TIMEOUT, &mut complaints)
+            let stderr_text = timeout(WAIT_TIMEOUT, &mut stderr_text)
                 .await
                 .context("reading the runner's standard error timed out")??;
-            bail!("the runner exited: {complaints}");
+            bail!("the runner exited: {stderr_text}");
         };
-        let told: Value = serde_json::from_str(&first).with_context(|| first.clone())?;
-        if let (Some(false), Some(error)) = (told["ready"].as_bool(), told["error"].as_str()) {
+        let first_answer: Value = serde_json::from_str(&first).with_context(|| first.clone())?;
+        if let (Some(false), Some(error)) = (first_answer["ready"].as_bool(), first_answer["error"].as_str())
+        {
             let status = timeout(WAIT_TIMEOUT, child.wait())
                 .await
                 .context("the runner rejected its settings and did not exit")??;
@@ -117,7 +118,7 @@ impl Runner {
             );
             return Ok(StartOutcome::Refused(error.to_owned()));
         }
-        ensure!(told == json!({"ready": true}), "the first line of the runner is {told}");
+        ensure!(first_answer == json!({"ready": true}), "the first line of the runner is {first_answer}");
         let waiting = Arc::new(PendingCommands(Mutex::new(Some(BTreeMap::new()))));
         let reading = tokio::spawn(dispatch_answers(answers, Arc::clone(&waiting)));
         let last = AtomicU64::new(1);
@@ -127,7 +128,7 @@ impl Runner {
             pending: waiting,
             last_command_id: last,
             reader_task: reading,
-            stderr_task: complaints,
+            stderr_task: stderr_text,
         })))
     }
 
@@ -165,8 +166,8 @@ impl Runner {
             .await
             .context("the runner did not exit after the close command")??;
         self.reader_task.await??;
-        let complaints = self.stderr_task.await?;
-        ensure!(status.success(), "the runner exited with {status}: {complaints}");
+        let stderr_text = self.stderr_task.await?;
+        ensure!(status.success(), "the runner exited with {status}: {stderr_text}");
         Ok(())
     }
 }

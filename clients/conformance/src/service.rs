@@ -141,7 +141,7 @@ impl Service {
     /// Fails if it does not receive them, with the end of its log.
     pub async fn until_validations(&self, validations: u64) -> anyhow::Result<()> {
         self.wait_until("the service receives no calls", async || {
-            self.scrape().await.is_ok_and(|told| told.validation_count() >= validations)
+            self.scrape().await.is_ok_and(|scraped| scraped.validation_count() >= validations)
         })
         .await
     }

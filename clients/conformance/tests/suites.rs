@@ -24,8 +24,8 @@ fn run_suite(name: &str) {
     let mut suite = language.suite_command();
     suite.env("TENANT_AUTH_SVC_BIN", env!("CARGO_BIN_EXE_tenant-auth-svc-under-test"));
     let output = suite.stdin(Stdio::null()).output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    let output_text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output_text));
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Database {
 async fn serve(address: SocketAddr, file: PathBuf) {
     let server = HranaServer::builder().address(address).database(file).start().await.unwrap();
     let faults = server.faults().clone();
-    let obeying = tokio::task::spawn_blocking(move || {
+    let commands = tokio::task::spawn_blocking(move || {
         for line in std::io::stdin().lines() {
             let line = line.unwrap();
             match line.split_once(' ') {
@@ -78,7 +78,7 @@ async fn serve(address: SocketAddr, file: PathBuf) {
             }
         }
     });
-    obeying.await.unwrap();
+    commands.await.unwrap();
 }
 
 /// Returns the rows of a query on the file, besides every process that has it open. Each value is text.

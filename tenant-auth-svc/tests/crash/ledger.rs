@@ -69,7 +69,7 @@ impl Ledger {
     }
 
     /// Compares acknowledged with stored usage, request by request, and with the totals that callers read.
-    pub(crate) fn compare(&self, stored: &Self, told: &Sums) -> Differences {
+    pub(crate) fn compare(&self, stored: &Self, reported: &Sums) -> Differences {
         let mut differences = Differences::default();
         let nothing = Sums::new();
         for id in all_keys(&self.requests, &stored.requests) {
@@ -82,7 +82,7 @@ impl Ledger {
             }
         }
         differences.add_difference("total stored", &self.totals(), &stored.totals());
-        differences.add_difference("total reported", &self.totals(), told);
+        differences.add_difference("total reported", &self.totals(), reported);
         differences
     }
 }

@@ -61,17 +61,17 @@ impl ServiceUnderTest {
         let mut serve = service_command("serve", &database_url(&folder, database.as_ref()));
         serve.env("TENANT_AUTH_LISTEN", address.to_string());
         let service = Process::start(serve, folder.path(), "service");
-        let mut world = Self { folder, address, service, database };
+        let mut setup = Self { folder, address, service, database };
         for number in 0..TENANTS {
             let request = v1::CreateTenantRequest {
                 tenant_id: tenant_id(number),
                 name: "Tenant".to_owned(),
                 plan: "pro".to_owned(),
             };
-            let admin = AdminServiceClient::new(world.channel());
-            world.until_answered(async || admin.clone().create_tenant(request.clone()).await).await;
+            let admin = AdminServiceClient::new(setup.channel());
+            setup.until_answered(async || admin.clone().create_tenant(request.clone()).await).await;
         }
-        world
+        setup
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -95,13 +95,13 @@ impl ServiceUnderTest {
         traffic: &mut Traffic,
         random: &mut Random,
     ) -> usize {
-        let trouble = match random.below(4) {
+        let fault = match random.below(4) {
             _ if self.database.is_none() => DatabaseTrouble::None,
             0 => DatabaseTrouble::LostResponses(1 + random.below(3)),
             1 => DatabaseTrouble::HeldCommit,
             _ => DatabaseTrouble::None,
         };
-        if let (DatabaseTrouble::LostResponses(count), Some(database)) = (&trouble, &mut self.database) {
+        if let (DatabaseTrouble::LostResponses(count), Some(database)) = (&fault, &mut self.database) {
             database.lose_commit_responses(*count).await;
         }
         // Some kills hit a process that is still starting.
@@ -109,11 +109,11 @@ impl ServiceUnderTest {
             let more = 1 + random.below(60);
             self.until_more_acknowledged(traffic, more).await;
         }
-        if let (DatabaseTrouble::HeldCommit, Some(database)) = (&trouble, &mut self.database) {
+        if let (DatabaseTrouble::HeldCommit, Some(database)) = (&fault, &mut self.database) {
             database.hold_next_commit().await;
         }
         // Most usage is acknowledged together with other usage. A kill at once interrupts these responses.
-        let at_once = !matches!(trouble, DatabaseTrouble::HeldCommit) && random.is_chance(40);
+        let at_once = !matches!(fault, DatabaseTrouble::HeldCommit) && random.is_chance(40);
         if !at_once {
             tokio::time::sleep(Duration::from_micros(random.below(30_000) as u64)).await;
         }
@@ -176,8 +176,8 @@ impl ServiceUnderTest {
         let mut reconcile = service_command("reconcile", &database_url(&self.folder, self.database.as_ref()));
         let output = tokio::time::timeout(WAIT_TIMEOUT, reconcile.kill_on_drop(true).output()).await;
         let output = output.expect("the command must exit").unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Calls the service until it answers.

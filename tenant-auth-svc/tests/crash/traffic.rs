@@ -84,10 +84,10 @@ impl Traffic {
     pub(crate) async fn stop(self) -> ClientLog {
         self.shared.ending.store(true, Ordering::Relaxed);
         let mut all = ClientLog::default();
-        for diary in self.clients.join_all().await {
-            all.ledger.merge(diary.ledger);
-            all.retried += diary.retried;
-            all.already_recorded += diary.already_recorded;
+        for client_log in self.clients.join_all().await {
+            all.ledger.merge(client_log.ledger);
+            all.retried += client_log.retried;
+            all.already_recorded += client_log.already_recorded;
         }
         all
     }
@@ -102,7 +102,7 @@ struct Client {
 
 impl Client {
     async fn run(mut self) -> ClientLog {
-        let mut diary = ClientLog::default();
+        let mut client_log = ClientLog::default();
         for number in 0_usize.. {
             if self.shared.ending.load(Ordering::Relaxed) {
                 break;
@@ -116,12 +116,12 @@ impl Client {
                 "{} was never sent before",
                 request.request_id
             );
-            diary.retried += usize::from(attempts > 1);
-            diary.already_recorded += usize::from(response.already_recorded);
-            diary.ledger.add_acknowledged(request);
+            client_log.retried += usize::from(attempts > 1);
+            client_log.already_recorded += usize::from(response.already_recorded);
+            client_log.ledger.add_acknowledged(request);
             self.shared.acknowledged.send_modify(|count| *count += 1);
         }
-        diary
+        client_log
     }
 
     fn random_request(&mut self, number: usize) -> v1::RecordUsageRequest {

@@ -46,19 +46,19 @@ async fn split_request_bypasses_fast_path_with_same_response() {
     {
         let message = message.encode_to_vec();
         let short = connection.send(VALIDATE_PATH, &message, &[]).await;
-        let whole = connection.send_in_pieces(VALIDATE_PATH, &message).await;
-        assert_eq!((short.status, &short.message), (0, &whole.message));
-        assert!(!whole.message.is_empty());
+        let full_stack = connection.send_in_pieces(VALIDATE_PATH, &message).await;
+        assert_eq!((short.status, &short.message), (0, &full_stack.message));
+        assert!(!full_stack.message.is_empty());
         // Only the full middleware stack assigns a request id.
-        assert_eq!((short.request_id.is_some(), whole.request_id.is_some()), (false, true));
+        assert_eq!((short.request_id.is_some(), full_stack.request_id.is_some()), (false, true));
     }
     let requests =
         vec![validate_request(&key, &["b"]), validate_request(&key, &["z"]), validate_request(&key, &[])];
     let batch = v1::BatchValidateKeysRequest { requests }.encode_to_vec();
     let short = connection.send(BATCH_PATH, &batch, &[]).await;
-    let whole = connection.send_in_pieces(BATCH_PATH, &batch).await;
-    assert_eq!((short.status, &short.message), (0, &whole.message));
-    assert!(short.request_id.is_none() && whole.request_id.is_some());
+    let full_stack = connection.send_in_pieces(BATCH_PATH, &batch).await;
+    assert_eq!((short.status, &short.message), (0, &full_stack.message));
+    assert!(short.request_id.is_none() && full_stack.request_id.is_some());
 }
 
 #[tokio::test]
@@ -151,9 +151,9 @@ async fn unauthorized_caller_gets_no_fast_path() {
         connection.send(VALIDATE_PATH, &message, &known).await.request_id.is_none(),
         "the fast path answered"
     );
-    for stranger in [&[][..], &[("authorization", "Bearer unknown")]] {
+    for headers in [&[][..], &[("authorization", "Bearer unknown")]] {
         assert_eq!(
-            connection.send(VALIDATE_PATH, &message, stranger).await.status,
+            connection.send(VALIDATE_PATH, &message, headers).await.status,
             tonic::Code::Unauthenticated as i32
         );
     }
@@ -172,8 +172,8 @@ async fn fast_path_hits_are_counted_in_rpc_metrics() {
     connection.send(VALIDATE_PATH, &validate_request(&key, &["z"]).encode_to_vec(), &[]).await;
     let requests = vec![validate_request(&key, &[]); 5];
     connection.send(BATCH_PATH, &v1::BatchValidateKeysRequest { requests }.encode_to_vec(), &[]).await;
-    let told = http_request(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
-    let is = |sample: &str| assert!(told.lines().any(|line| line == sample), "{sample}:\n{told}");
+    let metrics = http_request(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
+    let is = |sample: &str| assert!(metrics.lines().any(|line| line == sample), "{sample}:\n{metrics}");
     let rpc = |name: &str| format!("rpc=\"tenantauth.v1.ValidationService/{name}\"");
     is(&format!("tenant_auth_requests_total{{{},code=\"OK\"}} 5", rpc("ValidateKey")));
     is(&format!("tenant_auth_requests_total{{{},code=\"OK\"}} 1", rpc("BatchValidateKeys")));

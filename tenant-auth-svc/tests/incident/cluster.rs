@@ -230,11 +230,11 @@ impl Cluster {
 
     /// Makes a replica poll its feed. Returns whether it succeeded.
     pub(crate) async fn poll_feed(&mut self, replica: usize) -> bool {
-        let heard = self.replicas[replica].feed().poll().await.is_ok();
-        if heard {
+        let polled = self.replicas[replica].feed().poll().await.is_ok();
+        if polled {
             self.mark_polled(replica);
         }
-        heard
+        polled
     }
 
     /// Records that a replica has polled everything in the database that it reads from.
@@ -262,7 +262,7 @@ impl Cluster {
 
     /// Advances the clock: every replica polls its feed, and every caller validates some keys on every
     /// replica.
-    pub(crate) async fn step(&mut self, time: Duration, told: &mut AnswerCounts) {
+    pub(crate) async fn step(&mut self, time: Duration, counts: &mut AnswerCounts) {
         self.clock.advance(time);
         self.traffic.send(self);
         for replica in &self.replicas {
@@ -280,11 +280,11 @@ impl Cluster {
             .map(|offset| (self.next_key + offset) % KEYS)
             .collect();
         self.next_key += KEYS_PER_STEP;
-        self.validate_keys(&numbers, told).await;
+        self.validate_keys(&numbers, counts).await;
     }
 
     /// Validates some keys on every replica.
-    pub(crate) async fn validate_keys(&self, numbers: &[usize], told: &mut AnswerCounts) {
+    pub(crate) async fn validate_keys(&self, numbers: &[usize], counts: &mut AnswerCounts) {
         let deadline = Instant::now() + Duration::from_secs(5);
         let calls = self.replicas.iter().enumerate().flat_map(|(replica, running)| {
             numbers.iter().map(move |number| async move {
@@ -299,11 +299,11 @@ impl Cluster {
                 _ => Verdict::Valid,
             };
             match decision.map(|decision| decision.verdict) {
-                Err(_) => told.unanswered += 1,
-                Ok(verdict) if verdict == right => told.correct += 1,
-                Ok(Verdict::Valid) if key.missing_revocation[replica] => told.late_allows += 1,
-                Ok(Verdict::Valid) => told.wrong_allows += 1,
-                Ok(_) => told.wrong_denials += 1,
+                Err(_) => counts.unanswered += 1,
+                Ok(verdict) if verdict == right => counts.correct += 1,
+                Ok(Verdict::Valid) if key.missing_revocation[replica] => counts.late_allows += 1,
+                Ok(Verdict::Valid) => counts.wrong_allows += 1,
+                Ok(_) => counts.wrong_denials += 1,
             }
         }
     }
@@ -324,11 +324,11 @@ impl Cluster {
     /// Returns whether every replica's feed is live and every replica answers from a healthy database.
     pub(crate) async fn is_normal(&mut self) -> bool {
         for replica in 0..REPLICAS {
-            let heard = self.poll_feed(replica).await;
+            let polled = self.poll_feed(replica).await;
             let question = &self.keys[2].question;
             let answer = self.replicas[replica].validator().decide(question, deadline()).await;
             let source = answer.map(|decision| decision.provenance.source);
-            if !heard || !matches!(source, Ok(Source::Database | Source::Fresh | Source::Refreshing)) {
+            if !polled || !matches!(source, Ok(Source::Database | Source::Fresh | Source::Refreshing)) {
                 return false;
             }
         }

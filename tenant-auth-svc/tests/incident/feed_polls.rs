@@ -29,8 +29,8 @@ fn default_feed_interval() -> Duration {
 /// Returns the interval before a poll: 10 % shorter to 10 % longer, evenly distributed, in a different order
 /// for each replica.
 fn jittered_wait(replica: usize, reading: usize) -> Duration {
-    let place = (reading * 37 + replica * 11) % 101;
-    default_feed_interval().mul_f64(0.9 + 0.002 * place as f64)
+    let step = (reading * 37 + replica * 11) % 101;
+    default_feed_interval().mul_f64(0.9 + 0.002 * step as f64)
 }
 
 #[tokio::test]
@@ -51,10 +51,14 @@ async fn revocation_reaches_other_replicas_within_one_second() {
                     readings[replica] += 1;
                 }
             }
-            let mut told = AnswerCounts::default();
-            cluster.validate_keys(&[number], &mut told).await;
-            assert_eq!((told.wrong_allows, told.wrong_denials, told.unanswered), (0, 0, 0), "{told:?}");
-            if told.correct == REPLICAS as u64 {
+            let mut counts = AnswerCounts::default();
+            cluster.validate_keys(&[number], &mut counts).await;
+            assert_eq!(
+                (counts.wrong_allows, counts.wrong_denials, counts.unanswered),
+                (0, 0, 0),
+                "{counts:?}"
+            );
+            if counts.correct == REPLICAS as u64 {
                 break;
             }
             cluster.clock.advance(TIME_STEP);

@@ -105,11 +105,11 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
                 "no validation reached a replica that cannot know of the revocation"
             );
             // By now all replicas know of all revocations.
-            let mut told = AnswerCounts::default();
+            let mut counts = AnswerCounts::default();
             for group in 2..=4 {
-                cluster.validate_keys(&key_numbers_at(group), &mut told).await;
+                cluster.validate_keys(&key_numbers_at(group), &mut counts).await;
             }
-            assert_eq!(told.correct, told.total(), "{told:?}");
+            assert_eq!(counts.correct, counts.total(), "{counts:?}");
         }
         _ => {}
     }
@@ -124,8 +124,8 @@ async fn measure_recovery(cluster: &mut Cluster, report: &mut Report) {
     let is_blind = report.answers_without_knowledge.total() > 0;
     while since < Duration::from_secs(2) {
         let recovering = is_blind && normal.is_none();
-        let told = if recovering { &mut report.answers_while_recovering } else { &mut report.answers };
-        cluster.step(STEP, told).await;
+        let counts = if recovering { &mut report.answers_while_recovering } else { &mut report.answers };
+        cluster.step(STEP, counts).await;
         since += STEP;
         if normal.is_none() && cluster.is_normal().await {
             normal = Some(since);
@@ -136,23 +136,23 @@ async fn measure_recovery(cluster: &mut Cluster, report: &mut Report) {
 }
 
 /// Advances the time during an outage.
-pub(crate) async fn let_time_pass(cluster: &mut Cluster, time: Duration, told: &mut AnswerCounts) {
+pub(crate) async fn let_time_pass(cluster: &mut Cluster, time: Duration, counts: &mut AnswerCounts) {
     let mut elapsed = Duration::ZERO;
     while elapsed < time {
         let step = if elapsed < INITIAL_PHASE { STEP } else { LONG_STEP };
-        cluster.step(step, told).await;
+        cluster.step(step, counts).await;
         elapsed += step;
     }
 }
 
-async fn alternate_fault(cluster: &mut Cluster, fault: &Fault, told: &mut AnswerCounts) {
+async fn alternate_fault(cluster: &mut Cluster, fault: &Fault, counts: &mut AnswerCounts) {
     let mut elapsed = Duration::ZERO;
     while elapsed < FLAPPING_DURATION {
         match (elapsed.as_secs() / 5).is_multiple_of(2) {
             true => cluster.database.faults().set(fault.clone()),
             false => cluster.database.faults().clear(),
         }
-        cluster.step(STEP, told).await;
+        cluster.step(STEP, counts).await;
         elapsed += STEP;
     }
 }
@@ -235,8 +235,8 @@ fn revoke_some(cluster: &mut Cluster, group: usize) {
 }
 
 /// Returns the keys at this index in each group.
-pub(crate) fn key_numbers_at(place: usize) -> Vec<usize> {
-    (place..KEYS).step_by(KEY_GROUP_SIZE).collect()
+pub(crate) fn key_numbers_at(index: usize) -> Vec<usize> {
+    (index..KEYS).step_by(KEY_GROUP_SIZE).collect()
 }
 
 /// The wall clock is hours wrong in either direction. This must not change the age of answers or the lifetime

@@ -52,82 +52,82 @@ pub(crate) enum PartialOutage {
 }
 
 pub(crate) async fn replay(partial: &PartialOutage, cluster: &mut Cluster, report: &mut Report) {
-    let told = &mut report.answers;
+    let counts = &mut report.answers;
     match partial {
         PartialOutage::Writes(fault) => {
             cluster.database.faults().set_writes(fault.clone());
-            revoke_with_sql_during_outage(cluster, told).await;
+            revoke_with_sql_during_outage(cluster, counts).await;
         }
         PartialOutage::Listings(fault) => {
             cluster.database.faults().set_where("FROM audit_log", u64::MAX, fault.clone());
-            revoke_with_sql_during_outage(cluster, told).await;
+            revoke_with_sql_during_outage(cluster, counts).await;
         }
         PartialOutage::WriteLockStuck => {
             cluster.database.hold_writes(true);
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
             cluster.database.hold_writes(false);
         }
         PartialOutage::Reads(fault) => {
             cluster.database.faults().set_reads(fault.clone());
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
         }
-        PartialOutage::CopyLagging => run_with_lagging_copy(cluster, told).await,
-        PartialOutage::CopyStalled => run_with_stalled_copy(cluster, told).await,
+        PartialOutage::CopyLagging => run_with_lagging_copy(cluster, counts).await,
+        PartialOutage::CopyStalled => run_with_stalled_copy(cluster, counts).await,
         PartialOutage::Emptied => {
             let all = cluster.database.backup().unwrap();
             cluster.database.wipe().await.unwrap();
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
             cluster.database.restore(&all).await.unwrap();
         }
         PartialOutage::Replaced => {
             let all = cluster.database.backup().unwrap();
             cluster.database.wipe().await.unwrap();
             create_schema_again(cluster).await;
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
             cluster.database.restore(&all).await.unwrap();
         }
         PartialOutage::RolledBack => {
             let old = cluster.database.backup().unwrap();
-            roll_back_database(cluster, &old, told).await;
+            roll_back_database(cluster, &old, counts).await;
         }
     }
 }
 
 /// With SQL, because the service cannot write, or need not.
-async fn revoke_with_sql_during_outage(cluster: &mut Cluster, told: &mut AnswerCounts) {
+async fn revoke_with_sql_during_outage(cluster: &mut Cluster, counts: &mut AnswerCounts) {
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         cluster.revoke_with_sql(number);
-        cluster.validate_keys(&[number], told).await;
+        cluster.validate_keys(&[number], counts).await;
         // One poll of the log, a quarter of a second later: from here on, accepting the key is wrong.
-        cluster.step(STEP, told).await;
-        cluster.validate_keys(&[number], told).await;
+        cluster.step(STEP, counts).await;
+        cluster.validate_keys(&[number], counts).await;
     }
-    let_time_pass(cluster, OUTAGE_DURATION, told).await;
+    let_time_pass(cluster, OUTAGE_DURATION, counts).await;
 }
 
-async fn run_with_lagging_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
+async fn run_with_lagging_copy(cluster: &mut Cluster, counts: &mut AnswerCounts) {
     let steps = COPY_LAG.as_millis() / STEP.as_millis();
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         // Through the replica that lags: it knows its own change at once.
         cluster.revoke_on_replica(COPY_READING_REPLICA, number).await;
         for _ in 0..steps {
-            cluster.validate_keys(&[number], told).await;
-            cluster.step(STEP, told).await;
+            cluster.validate_keys(&[number], counts).await;
+            cluster.step(STEP, counts).await;
         }
         cluster.catch_up_copy().await;
-        cluster.step(STEP, told).await;
-        cluster.validate_keys(&[number], told).await;
+        cluster.step(STEP, counts).await;
+        cluster.validate_keys(&[number], counts).await;
     }
 }
 
-async fn run_with_stalled_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
+async fn run_with_stalled_copy(cluster: &mut Cluster, counts: &mut AnswerCounts) {
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE).take(4) {
         cluster.revoke_on_first(number).await;
-        cluster.step(STEP, told).await;
+        cluster.step(STEP, counts).await;
     }
-    let_time_pass(cluster, INITIAL_PHASE, told).await;
+    let_time_pass(cluster, INITIAL_PHASE, counts).await;
     assert!(!cluster.poll_feed(COPY_READING_REPLICA).await, "the replica has detected the stall");
-    let_time_pass(cluster, OUTAGE_DURATION, told).await;
+    let_time_pass(cluster, OUTAGE_DURATION, counts).await;
     cluster.catch_up_copy().await;
 }
 
@@ -141,13 +141,13 @@ async fn create_schema_again(cluster: &Cluster) {
     migrate::migrate(&server::build_database_client(database, &clock).unwrap(), &clock).await.unwrap();
 }
 
-async fn roll_back_database(cluster: &mut Cluster, old: &Backup, told: &mut AnswerCounts) {
+async fn roll_back_database(cluster: &mut Cluster, old: &Backup, counts: &mut AnswerCounts) {
     for number in (REVOKED_AFTER_BACKUP_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         cluster.revoke_on_first(number).await;
     }
-    cluster.step(STEP, told).await;
+    cluster.step(STEP, counts).await;
     cluster.database.restore(old).await.unwrap();
-    let_time_pass(cluster, OUTAGE_DURATION, told).await;
+    let_time_pass(cluster, OUTAGE_DURATION, counts).await;
     let address = cluster.replicas[1].address();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     let mut admin = AdminServiceClient::new(channel);

@@ -206,12 +206,12 @@ async fn each_role_may_call_only_its_rpcs() {
                 refused += 1;
             }
         }
-        let nobody = call_path(&service.channel, path, None).await;
+        let anonymous = call_path(&service.channel, path, None).await;
         match access {
             Access::Anyone => {
-                assert!(nobody.is_ok() || error_reason(&nobody.unwrap_err()).is_empty(), "{path}")
+                assert!(anonymous.is_ok() || error_reason(&anonymous.unwrap_err()).is_empty(), "{path}")
             }
-            Access::AnyCaller | Access::Roles(_) | Access::Nobody => assert_unauthenticated(nobody),
+            Access::AnyCaller | Access::Roles(_) | Access::Nobody => assert_unauthenticated(anonymous),
         }
     }
     assert!(allowed > 50 && refused > 50, "{allowed} and {refused}");

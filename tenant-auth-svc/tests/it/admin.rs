@@ -29,10 +29,10 @@ async fn tenant_is_created_once_suspended_and_resumed() {
         let tenant = admin.resume_tenant(resume).await.unwrap().into_inner().tenant.unwrap();
         assert_eq!((tenant.status(), &*tenant.suspend_reason), (v1::TenantStatus::Active, ""));
 
-        let nobody = || "ten_nobody".to_owned();
-        let get = v1::GetTenantRequest { tenant_id: nobody() };
+        let unknown = || "ten_nobody".to_owned();
+        let get = v1::GetTenantRequest { tenant_id: unknown() };
         assert_eq!(admin.get_tenant(get).await.unwrap_err().code(), Code::NotFound);
-        let resume = v1::ResumeTenantRequest { tenant_id: nobody() };
+        let resume = v1::ResumeTenantRequest { tenant_id: unknown() };
         assert_eq!(admin.resume_tenant(resume).await.unwrap_err().code(), Code::NotFound);
     }
 }
@@ -77,8 +77,8 @@ async fn key_is_issued_rotated_and_revoked() {
         assert_eq!((all.len(), live.len()), (3, 1), "the first key is live until its overlap ends");
         assert!(all.iter().all(|key| !key.prefix_hint.is_empty() && !old.ends_with(&key.prefix_hint)));
 
-        let nobody = v1::RevokeKeyRequest { key_id: "key_nobody".to_owned(), reason: "x".to_owned() };
-        assert_eq!(admin.revoke_key(nobody).await.unwrap_err().code(), Code::NotFound);
+        let unknown = v1::RevokeKeyRequest { key_id: "key_nobody".to_owned(), reason: "x".to_owned() };
+        assert_eq!(admin.revoke_key(unknown).await.unwrap_err().code(), Code::NotFound);
         let issue = v1::IssueKeyRequest { tenant_id: "ten_nobody".to_owned(), ..Default::default() };
         assert_eq!(admin.issue_key(issue).await.unwrap_err().code(), Code::NotFound);
     }

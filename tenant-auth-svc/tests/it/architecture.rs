@@ -178,7 +178,7 @@ fn sql_appears_only_in_database_module() {
     let verbs = ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TABLE", "BEGIN IMMEDIATE"];
     let mut found = 0;
     for file in files {
-        let place = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
+        let relative_path = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
         let code = code_without_comments(&file);
         let (code, _) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
         if !verbs
@@ -188,11 +188,12 @@ fn sql_appears_only_in_database_module() {
             continue;
         }
         found += 1;
-        let is_there = ["database/sql", "database/migrate"].iter().any(|folder| place.starts_with(folder));
+        let is_there =
+            ["database/sql", "database/migrate"].iter().any(|folder| relative_path.starts_with(folder));
         // The framing that turns statements into a transaction and marks the primary's answer.
-        let is_framing = ["database/hrana.rs", "database/libsql/run.rs"].contains(&&*place);
-        let is_a_test = place.ends_with("tests.rs") || place.ends_with("fuzz.rs");
-        assert!(is_there || is_framing || is_a_test, "{place} holds SQL: it belongs in database/sql");
+        let is_framing = ["database/hrana.rs", "database/libsql/run.rs"].contains(&&*relative_path);
+        let is_a_test = relative_path.ends_with("tests.rs") || relative_path.ends_with("fuzz.rs");
+        assert!(is_there || is_framing || is_a_test, "{relative_path} holds SQL: it belongs in database/sql");
     }
     assert!(found > 10, "the rule matched too few statements: {found}");
 }

@@ -113,9 +113,9 @@ async fn ten_thousand_requests_for_one_cold_key_are_one_query() {
     let service = TestService::start(&database).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     let before = database.caller_requests();
-    let question = key_query(&key);
+    let query = key_query(&key);
     let deadline = Instant::now() + Duration::from_secs(30);
-    let calls = (0..10_000).map(|_| service.running.validator().decide(&question, deadline));
+    let calls = (0..10_000).map(|_| service.running.validator().decide(&query, deadline));
     for decision in join_all(calls).await {
         assert_eq!(decision.unwrap().verdict, verdict::Verdict::Valid);
     }
@@ -131,17 +131,17 @@ async fn cancelled_caller_does_not_cancel_shared_load() {
     let before = database.caller_requests();
     database.server().faults().set(Fault::Hang);
 
-    let (question, validator) = (key_query(&key), service.running.validator());
-    let impatient = validator.decide(&question, Instant::now() + Duration::from_millis(20)).await;
+    let (query, validator) = (key_query(&key), service.running.validator());
+    let impatient = validator.decide(&query, Instant::now() + Duration::from_millis(20)).await;
     assert_eq!(impatient.unwrap_err().kind, FailureKind::TimedOut);
-    let leaving = validator.decide(&question, Instant::now() + Duration::from_secs(30));
+    let leaving = validator.decide(&query, Instant::now() + Duration::from_secs(30));
     let _ = tokio::time::timeout(Duration::from_millis(1), leaving).await;
-    let patient = async {
+    let timely = async {
         database.server().wait_for(|counters| counters.open_requests == 1).await;
         database.server().faults().clear();
     };
-    let waiting = validator.decide(&question, Instant::now() + Duration::from_secs(30));
-    let (decision, ()) = tokio::join!(waiting, patient);
+    let waiting = validator.decide(&query, Instant::now() + Duration::from_secs(30));
+    let (decision, ()) = tokio::join!(waiting, timely);
     assert_eq!(decision.unwrap().verdict, verdict::Verdict::Valid);
     assert_eq!(database.caller_requests() - before, 1, "one load answers all requests");
 }
@@ -255,11 +255,11 @@ impl PendingLoad {
     }
 
     async fn validate_during_load(&self) -> verdict::Decision {
-        let question = self.key_query();
-        let mut asking = pin!(self.service.running.validator().decide(&question, soon_deadline()));
-        assert!(poll!(asking.as_mut()).is_pending(), "the request joins the load");
+        let query = self.key_query();
+        let mut pending_request = pin!(self.service.running.validator().decide(&query, soon_deadline()));
+        assert!(poll!(pending_request.as_mut()).is_pending(), "the request joins the load");
         self.database.server().faults().clear();
-        asking.await.unwrap()
+        pending_request.await.unwrap()
     }
 
     /// Returns the number of requests so far.

@@ -152,8 +152,8 @@ impl TestLog {
 impl Write for TestLog {
     /// Aborts the process at a line that a log collector would reject or misread, whichever test caused it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let whole = bytes.strip_suffix(b"\n").ok_or("the line has no line break".to_owned());
-        let read = whole.and_then(|line| serde_json::from_slice(line).map_err(|error| error.to_string()));
+        let full_line = bytes.strip_suffix(b"\n").ok_or("the line has no line break".to_owned());
+        let read = full_line.and_then(|line| serde_json::from_slice(line).map_err(|error| error.to_string()));
         if let Err(error) = read.map(|StrictJson| ()) {
             // Written directly to stderr: the test harness captures macro output, which would be lost in an
             // abort.

@@ -99,13 +99,17 @@ async fn dev_command_serves_and_keeps_its_key() {
     let second =
         run(program().args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path())).await;
     assert_eq!(second.status.code(), Some(1));
-    let told = text(&second.stderr);
-    assert!(told.contains(&format!("in use by process {}", child.id().unwrap())), "{told}");
-    assert!(told.contains(&format!("--data-dir {} is in use", folder.path().display())), "{told}");
-    assert!(!told.contains("TENANT_AUTH_"), "dev reads no variables: {told}");
+    let error_text = text(&second.stderr);
+    assert!(error_text.contains(&format!("in use by process {}", child.id().unwrap())), "{error_text}");
+    assert!(
+        error_text.contains(&format!("--data-dir {} is in use", folder.path().display())),
+        "{error_text}"
+    );
+    assert!(!error_text.contains("TENANT_AUTH_"), "dev reads no variables: {error_text}");
     // The same applies to an instance on the same port.
-    let elsewhere = tempfile::tempdir().unwrap();
-    let third = run(program().args(["dev", "--listen", &endpoint, "--data-dir"]).arg(elsewhere.path())).await;
+    let other_folder = tempfile::tempdir().unwrap();
+    let third =
+        run(program().args(["dev", "--listen", &endpoint, "--data-dir"]).arg(other_folder.path())).await;
     assert!(text(&third.stderr).contains("cannot listen on"), "{}", text(&third.stderr));
 
     signal(&child, "TERM");
@@ -147,7 +151,7 @@ async fn serve_refuses_invalid_configuration_and_names_each_value() {
         .env("TENANT_AUTH_SERVICE_HOST", "10.0.0.1"))
     .await;
     assert_eq!(output.status.code(), Some(2));
-    let told = text(&output.stderr);
+    let error_text = text(&output.stderr);
     for (variable, problem) in [
         ("TENANT_AUTH_DATABASE_TOKEN_FILE", "must be set"),
         ("TENANT_AUTH_LISTEN", "beyond loopback"),
@@ -161,10 +165,10 @@ async fn serve_refuses_invalid_configuration_and_names_each_value() {
         ("TENANT_AUTH_DRAIN_DELAY", "must be at most 300s"),
         ("TENANT_AUTH_LOG_FORMAT", "must be text, json or auto"),
     ] {
-        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
-        assert!(line.is_some_and(|line| line.contains(problem)), "{variable}: {told}");
+        let line = error_text.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
+        assert!(line.is_some_and(|line| line.contains(problem)), "{variable}: {error_text}");
     }
-    assert!(!told.contains("TENANT_AUTH_PORT") && !told.contains("SERVICE_HOST"), "{told}");
+    assert!(!error_text.contains("TENANT_AUTH_PORT") && !error_text.contains("SERVICE_HOST"), "{error_text}");
 }
 
 #[tokio::test]
@@ -288,9 +292,9 @@ async fn wrong_database_token_is_reported_by_name_without_value() {
         .arg(&token))
     .await;
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    assert!(told.contains("the database is denied: HTTP 401"), "{told}");
-    assert!(!told.contains("not-the-token"), "{told}");
+    let error_text = text(&output.stderr);
+    assert!(error_text.contains("the database is denied: HTTP 401"), "{error_text}");
+    assert!(!error_text.contains("not-the-token"), "{error_text}");
 }
 
 /// The example file for operators contains every variable, and is accepted once its two blanks are filled in.

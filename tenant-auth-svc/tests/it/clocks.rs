@@ -103,8 +103,8 @@ async fn replica_with_fast_clock_expires_no_session() {
         assert!(skewed.bind(&fast, "one", SessionExpiry::Fixed).await.unwrap().already_bound);
         assert_eq!(skewed.query_number("SELECT count(*) FROM session_bindings"), 2);
         let request = v1::ValidateSessionRequest { session_id: "one".to_owned(), ..Default::default() };
-        let said = skewed.punctual.validation().validate_session(request).await.unwrap().into_inner();
-        assert_eq!(said.verdict(), Verdict::Valid);
+        let response = skewed.punctual.validation().validate_session(request).await.unwrap().into_inner();
+        assert_eq!(response.verdict(), Verdict::Valid);
 
         // Once the sessions have expired, any replica may delete them, including one whose clock is far
         // behind.
@@ -191,7 +191,7 @@ async fn usage_is_counted_once_despite_clock_skew() {
 #[tokio::test]
 async fn replica_reports_its_clock_skew() {
     let skewed = SkewedReplicas::start().await;
-    for (ahead, told) in [
+    for (ahead, reported) in [
         (0, "agrees with the database's"),
         (4_000, "agrees with the database's"),
         (HOUR, "3600 s ahead of the database's: "),
@@ -204,12 +204,12 @@ async fn replica_reports_its_clock_skew() {
         replica.poll_feed().await;
         let ops = replica.running.ops_address().unwrap();
         let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        assert!(verbose.contains(&format!("\nclock     {told}")), "{verbose}");
+        assert!(verbose.contains(&format!("\nclock     {reported}")), "{verbose}");
         let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         let value =
             metrics.lines().find_map(|line| line.strip_prefix("tenant_auth_clock_offset_seconds ")).unwrap();
-        let (told, ahead) = (value.parse::<f64>().unwrap(), ahead as f64 / 1_000.0);
+        let (reported, ahead) = (value.parse::<f64>().unwrap(), ahead as f64 / 1_000.0);
         // The error is half a read's duration, which is zero with stopped clocks, plus SQLite's rounding.
-        assert!((told - ahead).abs() < 0.01, "{told} for {ahead}");
+        assert!((reported - ahead).abs() < 0.01, "{reported} for {ahead}");
     }
 }

@@ -152,17 +152,17 @@ async fn check_tenants(store: &impl Store) {
     assert_eq!((resumed.status, resumed.suspend_reason.as_str()), (TenantStatus::Active, ""));
     assert_eq!(audit_actions(store, &new.id).await, ["tenant.resume", "tenant.suspend", "tenant.create"]);
 
-    let nobody = TenantId::generate();
-    assert_eq!(store.get_tenant(call(Lane::Admin), &nobody).await.unwrap(), None);
+    let unknown = TenantId::generate();
+    assert_eq!(store.get_tenant(call(Lane::Admin), &unknown).await.unwrap(), None);
     let outcome =
-        store.set_tenant_status(call(Lane::Admin), &nobody, suspend, Some(&reason), &change()).await;
+        store.set_tenant_status(call(Lane::Admin), &unknown, suspend, Some(&reason), &change()).await;
     assert_eq!(outcome.unwrap().outcome, None);
 }
 
 async fn check_keys(store: &impl Store) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let key = new_key(&tenant.id, &["b", "a"], Some(UnixMillis(NOW.0 + 5)));
-    let stranger = random_hash();
+    let unknown_hash = random_hash();
     let before = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(before.records, [Ok(None)]);
 
@@ -172,8 +172,10 @@ async fn check_keys(store: &impl Store) {
     assert_eq!((&stored.id, &stored.scopes, stored.created_at), (&key.id, &key.scopes, NOW));
 
     // The results are in order, missing keys keep their index, and one key occurs twice.
-    let found =
-        store.lookup_keys(call(Lane::Unknown), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
+    let found = store
+        .lookup_keys(call(Lane::Unknown), &[unknown_hash, key.hash, unknown_hash, key.hash])
+        .await
+        .unwrap();
     assert!(found.revision > before.revision, "a stored key must appear in the change log");
     let record = found.records[1].clone().unwrap().unwrap();
     assert_eq!(written, record, "a write returns what a lookup finds");
@@ -234,9 +236,9 @@ async fn check_rotation(store: &impl Store) {
 
     let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap().outcome;
     assert!(matches!(refused, RotationOutcome::Refused(_)), "{refused:?}");
-    let nobody =
+    let unknown =
         store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap().outcome;
-    assert_eq!(nobody, RotationOutcome::NoSuchKey);
+    assert_eq!(unknown, RotationOutcome::NoSuchKey);
     let reason = Reason::parse("gone").unwrap();
     store.revoke_key(call(Lane::Admin), &rotation.id, &reason, &change()).await.unwrap();
     let refused =
@@ -306,8 +308,8 @@ async fn check_pages(store: &impl Store) {
     let all = PageRequest { size: PageSize::MAX, after: None };
     let live = store.list_keys(call(Lane::Admin), &tenant.id, &all, Some(NOW)).await.unwrap();
     assert!(live.items.len() == 6 && live.items.iter().all(|key| key.id != expired));
-    let nobody = store.list_keys(call(Lane::Admin), &TenantId::generate(), &all, None).await.unwrap();
-    assert_eq!((nobody.items.len(), nobody.next), (0, None));
+    let unknown = store.list_keys(call(Lane::Admin), &TenantId::generate(), &all, None).await.unwrap();
+    assert_eq!((unknown.items.len(), unknown.next), (0, None));
 
     let request = PageRequest { size: PageSize::MAX, after: Some(tenant.id.clone()) };
     let tenants = store.list_tenants(call(Lane::Admin), &request).await.unwrap();

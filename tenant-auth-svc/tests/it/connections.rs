@@ -145,8 +145,8 @@ async fn wait_until(condition: impl Fn() -> bool) {
 
 /// Waits until the peer has closed the stream, in any way.
 async fn until_stream_closed(mut stream: impl AsyncRead + Unpin) {
-    let mut said = Vec::new();
-    let reading = stream.read_to_end(&mut said);
+    let mut buffer = Vec::new();
+    let reading = stream.read_to_end(&mut buffer);
     let _ = tokio::time::timeout(WAIT_TIMEOUT, reading).await.expect("the stream must be closed");
 }
 

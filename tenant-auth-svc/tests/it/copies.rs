@@ -32,8 +32,8 @@ impl PrimaryAndCopy {
         let here = TestService::start_with(beating(primary.settings()), shared()).await;
         let tenant = here.create_tenant("Acme").await;
         let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
-        let copys = Arc::clone(&clock);
-        copy.set_clock(move || copys.now().0);
+        let copy_clock = Arc::clone(&clock);
+        copy.set_clock(move || copy_clock.now().0);
         let settings = primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
         let there = TestService::start_with(beating(settings), shared()).await;
         let region = Self { primary, copy, clock, at_primary: here, at_copy: there, tenant };
@@ -138,29 +138,29 @@ async fn stalled_copy_is_detected_as_outage() {
         region.copy.catch_up().await.unwrap();
     }
     let ops = region.at_copy.running.ops_address().unwrap();
-    let told = async |name: &str| {
+    let metric = async |name: &str| {
         let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
         line.parse::<f64>().unwrap()
     };
-    let standstill = async || told("tenant_auth_database_standstill_seconds").await;
-    let grace_ends = async || told("tenant_auth_cache_grace_ends_seconds{of=\"oldest\"}").await;
-    assert_eq!(standstill().await, 0.0, "the read replica is not stalled");
+    let stall = async || metric("tenant_auth_database_standstill_seconds").await;
+    let grace_ends = async || metric("tenant_auth_cache_grace_ends_seconds{of=\"oldest\"}").await;
+    assert_eq!(stall().await, 0.0, "the read replica is not stalled");
     assert_eq!(grace_ends().await, 14_400.0, "no key depends on the grace");
 
     // From here on the read replica is stalled, while its primary continues.
     region.at_primary.revoke_key(&known_id).await;
-    let mut honoured = 0;
+    let mut fresh_seconds = 0;
     for second in 0..20 {
         region.advance_one_second().await;
         let (verdict, source) = region.validate_at_copy(&known).await;
         assert_eq!(verdict, Verdict::Valid, "the revocation cannot be known yet");
         if source != Source::Stale {
-            honoured = second;
+            fresh_seconds = second;
         }
     }
-    assert!(honoured <= 10, "after {honoured} s the answer was still fresh");
-    assert!(standstill().await >= 15.0);
+    assert!(fresh_seconds <= 10, "after {fresh_seconds} s the answer was still fresh");
+    assert!(stall().await >= 15.0);
     assert!(grace_ends().await <= 14_400.0 - 15.0, "the grace counts from the start of the stall");
     assert!(
         region.at_copy.running.feed().poll().await.is_err(),
@@ -311,8 +311,8 @@ async fn batch_waits_for_lagging_copy_no_longer_than_single_key() {
     region.at_copy.validation().batch_validate_keys(request).await.unwrap();
     // Every 50 ms for half a second, the first key alone and the others together. One after the other, this
     // would be 96 queries.
-    let asked = region.copy.requests_with("AS digests") - before;
-    assert!((2..=60).contains(&asked), "{asked}");
+    let queries = region.copy.requests_with("AS digests") - before;
+    assert!((2..=60).contains(&queries), "{queries}");
 }
 
 /// The read replica delivers, late, a change that is older than the replica's own. It says nothing about

@@ -21,7 +21,7 @@ async fn cache_miss_is_one_database_request_and_no_new_connection() {
     let tenant = service.create_tenant("Acme").await;
     let (key, _) = service.issue_key(&tenant, &[]).await;
 
-    let (lookups, asked, before) =
+    let (lookups, requests_before, before) =
         (lookup_count(&database), database.caller_requests(), database.server().counters());
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     for _ in 1..MISSES {
@@ -29,7 +29,7 @@ async fn cache_miss_is_one_database_request_and_no_new_connection() {
     }
     let after = database.server().counters();
     assert_eq!(self::lookup_count(&database) - lookups, MISSES, "one lookup per key");
-    assert_eq!(database.caller_requests() - asked, MISSES, "no other requests");
+    assert_eq!(database.caller_requests() - requests_before, MISSES, "no other requests");
     // On a busy machine, the next call may start before the previous call's connection is back in the pool,
     // and open a second one.
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
@@ -39,7 +39,7 @@ async fn cache_miss_is_one_database_request_and_no_new_connection() {
     for _ in 0..10 {
         service.validate(&key).await.unwrap();
     }
-    assert_eq!(database.caller_requests() - asked, MISSES);
+    assert_eq!(database.caller_requests() - requests_before, MISSES);
 }
 
 #[tokio::test]
@@ -66,10 +66,10 @@ async fn batch_of_cold_keys_is_one_request_per_64() {
             .collect(),
     };
     for (keys, requests) in [(1, 1), (64, 1), (65, 2), (1_000, 16)] {
-        let (before, asked) = (lookup_count(&database), database.caller_requests());
+        let (before, requests_before) = (lookup_count(&database), database.caller_requests());
         service.validation().batch_validate_keys(batch(keys)).await.unwrap();
         assert_eq!(lookup_count(&database) - before, requests, "{keys} keys");
-        assert_eq!(database.caller_requests() - asked, requests, "{keys} keys");
+        assert_eq!(database.caller_requests() - requests_before, requests, "{keys} keys");
     }
 }
 
@@ -79,11 +79,11 @@ async fn idle_database_connection_survives_fifteen_seconds() {
     let service = TestService::start(&database).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
 
-    let (before, asked) = (database.server().counters(), database.caller_requests());
+    let (before, requests_before) = (database.server().counters(), database.caller_requests());
     database.server().advance(Duration::from_secs(15));
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     let after = database.server().counters();
-    assert_eq!(database.caller_requests() - asked, 1);
+    assert_eq!(database.caller_requests() - requests_before, 1);
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
 
     // A longer pause, so that the server closes the connection: still no error. The request that met the

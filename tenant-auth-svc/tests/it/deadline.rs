@@ -124,11 +124,11 @@ async fn batch_ends_at_deadline_with_error_for_each_key() {
 #[tokio::test]
 async fn stream_deadline_applies_to_each_message() {
     let (database, service, key) = service_with_hanging_database().await;
-    let (questions, asked) = mpsc::channel(8);
+    let (sender, asked) = mpsc::channel(8);
     let opened = request_with_timeout("200m", ReceiverStream::new(asked));
     let mut answers = validation(&service).stream_validate_keys(opened).await.unwrap().into_inner();
     let mut ask = async |id, key: &str| {
-        questions.send(stream_request(id, key)).await.unwrap();
+        sender.send(stream_request(id, key)).await.unwrap();
         match answers.message().await.unwrap().unwrap().result.unwrap() {
             Outcome::Error(error) => item_status(error),
             Outcome::Response(response) => panic!("{response:?}"),

@@ -103,10 +103,10 @@ async fn denial_log_names_key_tenant_and_request() {
     client.validate_key(request_with_id(validate_request(&strange), "unknown")).await.unwrap();
 
     let lines = program.stop().await;
-    let told = denial_lines(&lines);
+    let denials_logged = denial_lines(&lines);
     for id in ["first", "second", "batch", "stream", "session", "bind"] {
-        let of_it: Vec<_> = told.iter().filter(|line| line["request_id"] == id).collect();
-        assert_eq!(of_it.len(), 1, "{id}: {told:#?}");
+        let of_it: Vec<_> = denials_logged.iter().filter(|line| line["request_id"] == id).collect();
+        assert_eq!(of_it.len(), 1, "{id}: {denials_logged:#?}");
         let line = of_it[0];
         assert_eq!(
             (&line["verdict"], &line["key_id"]),
@@ -117,9 +117,9 @@ async fn denial_log_names_key_tenant_and_request() {
         assert!(line["rpc"].as_str().unwrap().starts_with("tenantauth.v1."), "{line}");
         assert!(!line["caller"].as_str().unwrap().is_empty(), "{line}");
     }
-    let unknown = told.iter().find(|line| line["request_id"] == "unknown").unwrap();
+    let unknown = denials_logged.iter().find(|line| line["request_id"] == "unknown").unwrap();
     assert!(unknown["verdict"] == "unknown" && unknown["key_id"].is_null(), "{unknown}");
-    assert!(told.iter().all(|line| line["request_id"] != "good"), "{told:#?}");
+    assert!(denials_logged.iter().all(|line| line["request_id"] != "good"), "{denials_logged:#?}");
     for key in [&good.0, &bad.0, &strange] {
         assert!(!lines.iter().any(|line| line.contains(key.as_str())), "a key is in the log");
     }
@@ -141,12 +141,15 @@ async fn flood_of_denials_is_sampled_and_counted_in_log() {
     }
     client.validate_key(request_with_id(validate_request(&other), "the-other")).await.unwrap();
     let lines = program.stop().await;
-    let told = denial_lines(&lines);
-    let of_it: Vec<_> = told.iter().filter(|line| line["key_id"] == id.as_str()).collect();
+    let denials_logged = denial_lines(&lines);
+    let of_it: Vec<_> = denials_logged.iter().filter(|line| line["key_id"] == id.as_str()).collect();
     let count: u64 = of_it.iter().map(|line| line["left_out"].as_u64().unwrap_or(1)).sum();
     assert_eq!(count, 2_000);
     assert!(of_it.len() < 30, "{} lines", of_it.len());
-    assert!(told.iter().any(|line| line["request_id"] == "the-other"), "another key has its own lines");
+    assert!(
+        denials_logged.iter().any(|line| line["request_id"] == "the-other"),
+        "another key has its own lines"
+    );
 }
 
 #[tokio::test]
@@ -157,8 +160,8 @@ async fn undecided_request_is_logged_without_key() {
     database.faults().set(tenant_auth_testkit::Fault::blocked());
     client.validate_key(request_with_id(validate_request(&unknown_key()), "undecided")).await.unwrap_err();
     database.faults().clear();
-    let told = denial_lines(&program.stop().await);
-    let line = told.iter().find(|line| line["request_id"] == "undecided").unwrap();
+    let denials_logged = denial_lines(&program.stop().await);
+    let line = denials_logged.iter().find(|line| line["request_id"] == "undecided").unwrap();
     assert!(line["reason"] == "blocked" && line["key_id"].is_null() && line["verdict"].is_null(), "{line}");
 }
 

@@ -71,8 +71,8 @@ impl DenyListReplica {
         let results =
             self.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
         let Some(BatchOutcome::Response(of_batch)) = &results[0].result else { panic!("{results:?}") };
-        let asked = tokio_stream::once(stream_request(1, key));
-        let mut stream = self.service.validation().stream_validate_keys(asked).await.unwrap().into_inner();
+        let queries = tokio_stream::once(stream_request(1, key));
+        let mut stream = self.service.validation().stream_validate_keys(queries).await.unwrap().into_inner();
         let of_stream = stream.message().await.unwrap().unwrap();
         let Some(Outcome::Response(of_stream)) = of_stream.result else { panic!("{of_stream:?}") };
         assert_eq!((alone.verdict(), alone.verdict()), (of_batch.verdict(), of_stream.verdict()));
@@ -81,8 +81,8 @@ impl DenyListReplica {
 
     async fn status_line(&self, name: &str) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
+        let reported = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
+        reported.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
     }
 }
 
@@ -183,8 +183,8 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
     denying.write_deny_list(&id);
     denying.write_deny_list("ta_somebody-put-a-key-here");
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
-    let told = denying.status_line("files").await;
-    assert_eq!(told, "files     the new deny list cannot be used, the old ones stay; the log says why");
+    let reported = denying.status_line("files").await;
+    assert_eq!(reported, "files     the new deny list cannot be used, the old ones stay; the log says why");
     Scrape::collect(&denying.service)
         .await
         .assert_value("tenant_auth_reload_refused{file=\"deny_list\"}", 1.0);

@@ -75,9 +75,9 @@ impl ExpiringService {
 }
 
 async fn status_line(service: &TestService, name: &str) -> String {
-    let told =
+    let reported =
         http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
-    told.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
+    reported.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
 }
 
 fn write_certificates(folder: &TempDir, chain: &CertificatePair) {
@@ -254,7 +254,7 @@ async fn current_database_token_reports_its_expiry() {
     std::fs::write(&path, &old).unwrap();
     let clock = ManualClock::at(NOW);
     let service = TestService::start_with(settings_with_token(&server, &path), clock.clone()).await;
-    let told = async || {
+    let reported = async || {
         let text = Scrape::collect(&service).await.text;
         let lines = text.lines().filter(|line| line.starts_with("tenant_auth_token_"));
         lines.map(|line| line.replace("tenant_auth_token_", "")).collect::<Vec<_>>()
@@ -265,7 +265,7 @@ async fn current_database_token_reports_its_expiry() {
         "issued_timestamp_seconds{token=\"reads\"} 1787000000",
         "issued_timestamp_seconds{token=\"writes\"} 1787000000",
     ];
-    assert_eq!(told().await, at_first);
+    assert_eq!(reported().await, at_first);
 
     // A new token is in use once it has worked, separately for reads and for writes.
     server.set_token(&new);
@@ -274,7 +274,7 @@ async fn current_database_token_reports_its_expiry() {
     service.create_tenant("Acme").await;
     service.validate(&crate::harness::unknown_key()).await.unwrap();
     assert_eq!(
-        told().await,
+        reported().await,
         [
             "expiry_timestamp_seconds{token=\"reads\"} 1799000000",
             "expiry_timestamp_seconds{token=\"writes\"} 1799000000"
@@ -289,7 +289,7 @@ async fn current_database_token_reports_its_expiry() {
     service.running.reloader()();
     service.create_tenant("Bcme").await;
     service.validate(&crate::harness::unknown_key()).await.unwrap();
-    assert_eq!(told().await, Vec::<String>::new());
+    assert_eq!(reported().await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -312,16 +312,16 @@ async fn check_config_lists_expiry_dates() {
             .output()
             .await
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let reported = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(!told.contains(&words), "the output must not contain a token");
-        checked.push(told);
+        assert!(!reported.contains(&words), "the output must not contain a token");
+        checked.push(reported);
     }
     for line in
         ["server certificate expired at 2021-01-01T00:00:00Z", "database CA expired at 2021-01-01T00:00:00Z"]
     {
-        let told = checked[0].lines().find(|told| told.starts_with(line));
-        assert!(told.is_some_and(|told| told.ends_with("d ago (CN=dated)")), "{}", checked[0]);
+        let reported = checked[0].lines().find(|reported| reported.starts_with(line));
+        assert!(reported.is_some_and(|reported| reported.ends_with("d ago (CN=dated)")), "{}", checked[0]);
     }
     assert!(
         checked[0].contains("database token for reads expires at 2096-10-02T07:06:40Z, in "),

@@ -155,19 +155,19 @@ async fn transient_database_fault_is_hidden_from_caller() {
 
     database.server().faults().set_for(1, Fault::ResetAfterCommit);
     service.issue_key(&service.create_tenant("Other").await, &[]).await;
-    let twins = database.server().query("SELECT count(*) FROM tenants WHERE name = 'Other'").unwrap();
-    assert_eq!(twins[0][0]["value"], "1", "created once");
+    let rows = database.server().query("SELECT count(*) FROM tenants WHERE name = 'Other'").unwrap();
+    assert_eq!(rows[0][0]["value"], "1", "created once");
 }
 
 #[tokio::test]
 async fn failed_statement_rolls_back_whole_transaction() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start(&database).await;
-    let hop = database.client();
+    let database_client = database.client();
     let insert = "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('half', 'x', 1, 1)";
     let steps = vec![Statement::new(insert), Statement::new("INSERT INTO nowhere VALUES (1)")];
     let call = Call::within(Lane::Admin, Duration::from_secs(5));
-    assert_eq!(hop.transaction(call, steps).await.unwrap_err().kind, FailureKind::SchemaMissing);
+    assert_eq!(database_client.transaction(call, steps).await.unwrap_err().kind, FailureKind::SchemaMissing);
     let request = v1::GetTenantRequest { tenant_id: "half".to_owned() };
     assert_eq!(service.admin().get_tenant(request).await.unwrap_err().code(), Code::NotFound);
 }
@@ -193,9 +193,9 @@ async fn refused_database_token_does_not_replace_working_one() {
     let service = TestService::start(&database).await;
     let create = || v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     let line = async || {
-        let told =
+        let reported =
             http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("files")).unwrap().to_owned()
+        reported.lines().find(|line| line.starts_with("files")).unwrap().to_owned()
     };
     for bad in ["wrong", "reader"] {
         std::fs::write(database.token_file(), bad).unwrap();
@@ -204,8 +204,8 @@ async fn refused_database_token_does_not_replace_working_one() {
             assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
             service.admin().create_tenant(create()).await.unwrap();
         }
-        let told = line().await;
-        assert!(told.contains("the new database token cannot be used"), "{bad}: {told}");
+        let reported = line().await;
+        assert!(reported.contains("the new database token cannot be used"), "{bad}: {reported}");
     }
     assert!(database.server().counters().unauthorized <= 4, "the token is not tried with every call");
     std::fs::write(database.token_file(), "good").unwrap();

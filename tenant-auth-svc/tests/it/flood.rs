@@ -60,15 +60,13 @@ async fn unknown_key_flood_evicts_no_good_key_and_bounds_memory() {
         good.push(key_query(service.issue_key(&tenant, &[]).await.0));
     }
     let validator = service.running.validator();
-    for question in &good {
-        validator.decide(question, soon_deadline()).await.unwrap();
+    for query in &good {
+        validator.decide(query, soon_deadline()).await.unwrap();
     }
     // Two rounds with other keys in between: what the cache retains of a flood must not accumulate.
     for _ in 0..2 {
         let flood: Vec<_> = (0..3_000).map(|_| key_query(unknown_key())).collect();
-        for decision in
-            join_all(flood.iter().map(|question| validator.decide(question, soon_deadline()))).await
-        {
+        for decision in join_all(flood.iter().map(|query| validator.decide(query, soon_deadline()))).await {
             assert_eq!(decision.unwrap().verdict, Verdict::Unknown);
         }
         let size = service.running.key_cache().size();
@@ -76,8 +74,8 @@ async fn unknown_key_flood_evicts_no_good_key_and_bounds_memory() {
         assert!(size.negative_entries <= 200, "{size:?}");
     }
     let requests = database.caller_requests();
-    for question in &good {
-        let decision = validator.decide(question, soon_deadline()).await.unwrap();
+    for query in &good {
+        let decision = validator.decide(query, soon_deadline()).await.unwrap();
         assert_eq!((decision.verdict, decision.provenance.source), (Verdict::Valid, Source::Fresh));
     }
     assert_eq!(database.caller_requests(), requests, "no good key was evicted");
@@ -97,7 +95,7 @@ async fn unknown_key_flood_does_not_starve_reloads() {
     server.faults().set_where(LOOKUP, MAX_UNKNOWN_CALLS, Fault::Hang);
     let flood: Vec<_> = (0..3_000).map(|_| key_query(unknown_key())).collect();
     let mut flood: FuturesUnordered<_> =
-        flood.iter().map(|question| validator.decide(question, soon_deadline())).collect();
+        flood.iter().map(|query| validator.decide(query, soon_deadline())).collect();
     let meanwhile = async {
         server.wait_for(|counters| counters.open_requests == MAX_UNKNOWN_CALLS).await;
         let requests = database.caller_requests();
@@ -133,13 +131,12 @@ fn caller_source(caller: &str) -> LoadContext {
 
 /// Returns how many of `count` made-up keys are answered for a caller; the others are rejected.
 async fn count_answered_guesses(service: &TestService, caller: &str, count: usize) -> usize {
-    let questions: Vec<_> = (0..count).map(|_| key_query(unknown_key())).collect();
+    let queries: Vec<_> = (0..count).map(|_| key_query(unknown_key())).collect();
     let validator = service.running.validator();
-    let answers =
-        join_all(questions.iter().map(|question| validator.decide(question, caller_source(caller))))
-            .await
-            .into_iter();
-    let is_told = |answer: Result<Decision, StoreError>| match answer {
+    let answers = join_all(queries.iter().map(|query| validator.decide(query, caller_source(caller))))
+        .await
+        .into_iter();
+    let is_answered = |answer: Result<Decision, StoreError>| match answer {
         Ok(decision) => {
             assert_eq!(decision.verdict, Verdict::Unknown);
             true
@@ -149,7 +146,7 @@ async fn count_answered_guesses(service: &TestService, caller: &str, count: usiz
             false
         }
     };
-    answers.map(is_told).filter(|is_told| *is_told).count()
+    answers.map(is_answered).filter(|is_answered| *is_answered).count()
 }
 
 #[tokio::test]
@@ -257,17 +254,17 @@ async fn reload_does_not_count_as_eviction() {
     let validator = service.running.validator();
     let few = keys(4).await;
     for _ in 0..10 {
-        for question in &few {
+        for query in &few {
             assert_eq!(
-                validator.decide(question, soon_deadline()).await.unwrap().provenance.source,
+                validator.decide(query, soon_deadline()).await.unwrap().provenance.source,
                 Source::Database
             );
         }
         clock.advance(Duration::from_secs(100));
     }
     assert_eq!(service.running.key_cache().evicted(), (0, 0), "each entry was read ten times");
-    for question in &keys(200).await {
-        validator.decide(question, soon_deadline()).await.unwrap();
+    for query in &keys(200).await {
+        validator.decide(query, soon_deadline()).await.unwrap();
     }
     let (records, kept) =
         (service.running.key_cache().evicted().0, service.running.key_cache().size().records);

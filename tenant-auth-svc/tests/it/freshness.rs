@@ -114,12 +114,12 @@ async fn negative_entry_ends_when_other_replica_creates_key() {
 
 #[tokio::test]
 async fn stale_entry_is_served_and_reloaded_once_while_feed_is_live() {
-    let patient = |settings: Settings| {
+    let long_timeouts = |settings: Settings| {
         settings
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()))
     };
-    let replicas = Replicas::start_with(patient).await;
+    let replicas = Replicas::start_with(long_timeouts).await;
     let (key, _) = replicas.first.issue_key(&replicas.tenant, &[]).await;
     replicas.validate_on_second(&key).await;
     replicas.clock.advance(Duration::from_secs(7));
@@ -128,10 +128,10 @@ async fn stale_entry_is_served_and_reloaded_once_while_feed_is_live() {
     let requests = replicas.database.caller_requests();
     replicas.database.server().faults().set(Fault::Hang);
     // Called within the process: on a busy machine, the reload must not hang longer than a load may take.
-    let question = key_query(key.clone());
+    let query = key_query(key.clone());
     for _ in 0..100 {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let decision = replicas.second.running.validator().decide(&question, deadline).await.unwrap();
+        let decision = replicas.second.running.validator().decide(&query, deadline).await.unwrap();
         assert_eq!(decision.verdict, verdict::Verdict::Valid);
         assert_eq!(decision.provenance.source, verdict::Source::Refreshing, "without waiting");
     }
@@ -162,16 +162,16 @@ async fn stale_entry_is_revalidated_first_while_feed_is_silent() {
 async fn outage_serves_only_known_keys_until_grace_ends() {
     let replicas = Replicas::start().await;
     let (key, _) = replicas.first.issue_key(&replicas.tenant, &[]).await;
-    let stranger = unknown_key();
+    let other_key = unknown_key();
     replicas.validate_on_second(&key).await;
-    assert_eq!(replicas.validate_on_second(&stranger).await.0, Verdict::Unknown);
+    assert_eq!(replicas.validate_on_second(&other_key).await.0, Verdict::Unknown);
     replicas.database.server().faults().set(Fault::service_unavailable());
 
     for seconds in [7, 100, 7_093, 7_199] {
         replicas.clock.advance(Duration::from_secs(seconds));
         assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Stale), "{seconds}");
         assert_eq!(
-            outcome(&replicas.second.validate(&stranger).await),
+            outcome(&replicas.second.validate(&other_key).await),
             "Unavailable",
             "a negative entry is never served stale"
         );
@@ -337,10 +337,9 @@ async fn concurrent_cold_keys_share_at_most_two_queries() {
         keys.push(replicas.first.issue_key(&replicas.tenant, &[]).await.0);
     }
     let requests = replicas.database.caller_requests();
-    let questions: Vec<_> = keys.into_iter().map(key_query).collect();
+    let queries: Vec<_> = keys.into_iter().map(key_query).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
-    let calls =
-        questions.iter().map(|question| replicas.second.running.validator().decide(question, deadline));
+    let calls = queries.iter().map(|query| replicas.second.running.validator().decide(query, deadline));
     for decision in join_all(calls).await {
         assert!(decision.unwrap().key.is_some());
     }

@@ -19,13 +19,13 @@ fn grpcurl(version: &str) -> Option<PathBuf> {
     match Command::new("go").args(["install", &package]).env("GOBIN", &folder).output() {
         Ok(output) if output.status.success() => Some(tool),
         other => {
-            let told = match other {
+            let reason = match other {
                 Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
                 Err(error) => error.to_string(),
             };
-            assert!(std::env::var_os("CI").is_none(), "no grpcurl {version}: {told}");
+            assert!(std::env::var_os("CI").is_none(), "no grpcurl {version}: {reason}");
             // Written directly to stderr, because the output of a passing test is captured.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: no grpcurl {version} could be built: {told}");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no grpcurl {version} could be built: {reason}");
             None
         }
     }

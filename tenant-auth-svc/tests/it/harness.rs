@@ -237,12 +237,12 @@ impl TestService {
     /// several attempts.
     pub(crate) async fn poll_feed(&self) {
         let mut last = None;
-        let hearing = async {
+        let polling = async {
             while let Err(error) = self.running.feed().poll().await {
                 last = Some(error);
             }
         };
-        if tokio::time::timeout(Duration::from_secs(30), hearing).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(30), polling).await.is_err() {
             panic!("the feed must poll successfully: {last:?}");
         }
     }
@@ -298,7 +298,7 @@ pub(crate) async fn http_until(
     request: &str,
     wanted: impl Fn(&HttpAnswer) -> bool,
 ) -> HttpAnswer {
-    let asking = async {
+    let request_loop = async {
         loop {
             let answer = http_request(address, request).await.unwrap();
             if wanted(&answer) {
@@ -306,7 +306,9 @@ pub(crate) async fn http_until(
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("the response must become as wanted")
+    tokio::time::timeout(Duration::from_secs(30), request_loop)
+        .await
+        .expect("the response must become as wanted")
 }
 
 pub(crate) fn owned(texts: &[&str]) -> Vec<String> {

@@ -25,7 +25,7 @@ impl HealthWatch {
     /// Returns the next status; `None` at the end.
     async fn next(&mut self) -> Option<ServingStatus> {
         let next = tokio::time::timeout(Duration::from_secs(30), self.0.message()).await;
-        next.expect("a status must arrive in time").unwrap().map(|told| told.status())
+        next.expect("a status must arrive in time").unwrap().map(|response| response.status())
     }
 }
 

@@ -226,8 +226,8 @@ async fn foreign_database_is_distrusted_despite_more_acceptances() {
     let [(good, _), _] = cached_keys(&replicas).await;
     replicas.database.server().wipe().await.unwrap();
     migrate(&replicas).await;
-    let elsewhere = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
-    replicas.database.server().execute(elsewhere).unwrap();
+    let more_acceptances = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
+    replicas.database.server().execute(more_acceptances).unwrap();
     poll_until_noticed(&replicas).await;
     assert_eq!(database_state(&replicas.second).await.doubt(), DatabaseDoubt::AnotherDatabase);
     assert_eq!(accept_database(&replicas.second).await.database.unwrap().epoch, 8);
@@ -266,7 +266,7 @@ async fn grace_end_is_reported_while_database_is_distrusted() {
     let ops = replicas.second.running.ops_address().unwrap();
     let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
     let line = "tenant_auth_cache_grace_ends_seconds{of=\"oldest\"} ";
-    let left: f64 = metrics.lines().find_map(|told| told.strip_prefix(line)).unwrap().parse().unwrap();
+    let left: f64 = metrics.lines().find_map(|sample| sample.strip_prefix(line)).unwrap().parse().unwrap();
     assert!(left <= 3.0 * 3_600.0, "{left} of four hours");
     let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("; ends for the oldest in "), "{verbose}");

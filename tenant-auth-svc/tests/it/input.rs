@@ -146,7 +146,7 @@ async fn keys() {
     let tenant = service.create_tenant("Acme").await;
     let requests = database.caller_requests();
     let mut admin = service.admin();
-    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let timestamp = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let issue = |tenant: &str, scopes: &[&str], expires_at| v1::IssueKeyRequest {
         tenant_id: tenant.to_owned(),
         name: "x".repeat(64),
@@ -157,9 +157,9 @@ async fn keys() {
         (issue("", &[], None), &["tenant_id"][..]),
         (issue(&tenant, &["ok", "NO"], None), &["scopes[1]"]),
         (issue(&tenant, &["a"; 33], None), &["scopes"]),
-        (issue(&tenant, &[], moment(1_000)), &["expires_at"]),
-        (issue(&tenant, &[], moment(-1)), &["expires_at"]),
-        (issue(&tenant, &[], moment(i64::MAX)), &["expires_at"]),
+        (issue(&tenant, &[], timestamp(1_000)), &["expires_at"]),
+        (issue(&tenant, &[], timestamp(-1)), &["expires_at"]),
+        (issue(&tenant, &[], timestamp(i64::MAX)), &["expires_at"]),
     ] {
         assert_eq!(
             violated_fields(admin.issue_key(request.clone()).await.unwrap_err()),
@@ -173,7 +173,7 @@ async fn keys() {
     for (request, expected) in [
         (rotate(span(-1), None), "overlap"),
         (rotate(span(91 * 86_400), None), "overlap"),
-        (rotate(None, moment(1)), "expires_at"),
+        (rotate(None, timestamp(1)), "expires_at"),
     ] {
         assert_eq!(violated_fields(admin.rotate_key(request).await.unwrap_err()), [expected]);
     }
@@ -192,8 +192,8 @@ async fn keys() {
         page_token: "eA".to_owned(),
         target: "x".repeat(129),
         caller: "caller".to_owned(),
-        since: moment(2),
-        until: moment(2),
+        since: timestamp(2),
+        until: timestamp(2),
         page_size: 0,
     };
     let wrong = violated_fields(admin.list_audit_events(audit).await.unwrap_err());
@@ -252,7 +252,7 @@ async fn usage() {
     ] {
         assert_eq!(violated_fields(usage.record_usage(request).await.unwrap_err()), expected);
     }
-    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let timestamp = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let query = |metric: &str, start, end| v1::QueryUsageRequest {
         tenant_id: "acme".to_owned(),
         metric: metric.to_owned(),
@@ -262,15 +262,15 @@ async fn usage() {
     };
     for (request, expected) in [
         (v1::QueryUsageRequest::default(), &["tenant_id", "start_time", "end_time"][..]),
-        (query("Calls", moment(1), moment(2)), &["metric"]),
-        (query("", moment(2), moment(2)), &["end_time"]),
-        (query("", moment(-1), None), &["start_time", "end_time"]),
-        (v1::QueryUsageRequest { bucket: 9, ..query("", moment(1), moment(2)) }, &["bucket"]),
+        (query("Calls", timestamp(1), timestamp(2)), &["metric"]),
+        (query("", timestamp(2), timestamp(2)), &["end_time"]),
+        (query("", timestamp(-1), None), &["start_time", "end_time"]),
+        (v1::QueryUsageRequest { bucket: 9, ..query("", timestamp(1), timestamp(2)) }, &["bucket"]),
         (
             v1::QueryUsageRequest {
                 page_size: -1,
                 page_token: "YSBi".to_owned(),
-                ..query("", moment(1), moment(2))
+                ..query("", timestamp(1), timestamp(2))
             },
             &["page_size", "page_token"],
         ),

@@ -95,8 +95,8 @@ async fn flood_of_refusals_is_sampled_and_counted_in_log() {
     let known = "http://test/tenantauth.v1.ValidationService/ValidateKey".to_owned();
     // Unknown paths, requests that are not gRPC, and undecodable messages.
     let kinds = [(Method::POST, long), (Method::GET, known.clone()), (Method::POST, known)];
-    let asked = kinds.iter().flat_map(|kind| std::iter::repeat_n(kind, 2_000));
-    stream::iter(asked)
+    let requests = kinds.iter().flat_map(|kind| std::iter::repeat_n(kind, 2_000));
+    stream::iter(requests)
         .for_each_concurrent(50, |(method, uri)| {
             let client = client.clone();
             async move {

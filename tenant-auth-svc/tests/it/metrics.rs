@@ -73,12 +73,12 @@ async fn exported_metrics_match_documented_metrics() {
     };
     // Process metrics exist on Linux only. Without TLS and a JWT token there are no expiry metrics (`expiry`
     // covers both).
-    let told = |metric: &&names::MetricDefinition| {
+    let is_exported = |metric: &&names::MetricDefinition| {
         let expires = ["tenant_auth_certificate_", "tenant_auth_token_"];
         (cfg!(target_os = "linux") || !metric.name.contains("_process_"))
             && !expires.iter().any(|prefix| metric.name.starts_with(prefix))
     };
-    let all: Vec<_> = names::ALL.iter().filter(told).collect();
+    let all: Vec<_> = names::ALL.iter().filter(is_exported).collect();
     let types: Vec<_> =
         all.iter().map(|metric| format!("{} {}", metric.name, metric.kind.as_str())).collect();
     assert_eq!(after("# TYPE "), types);
@@ -323,10 +323,10 @@ async fn usage_events_are_counted_by_outcome() {
     let none_left = service.running.usage_batcher_task().wait_until_queued(|waiting| waiting == 0);
     tokio::time::timeout(Duration::from_secs(30), none_left).await.expect("all requests must be answered");
     let scrape = Scrape::collect(&service).await;
-    for (fate, count) in
+    for (result, count) in
         [("counted", 2.0), ("rejected", 1.0), ("repeated", 3.0), ("failed", 1.0), ("refused", 0.0)]
     {
-        scrape.assert_value(&format!("tenant_auth_usage_events_total{{outcome=\"{fate}\"}}"), count);
+        scrape.assert_value(&format!("tenant_auth_usage_events_total{{outcome=\"{result}\"}}"), count);
     }
     for table in ["usage_requests", "usage_events", "usage_totals"] {
         scrape.assert_value(&format!("tenant_auth_usage_rows_written_total{{table=\"{table}\"}}"), 1.0);

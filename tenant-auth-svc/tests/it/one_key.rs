@@ -52,8 +52,8 @@ async fn get_key_shows_current_denial_reason() {
         service.revoke_key(&id).await;
         let revoked = get_key(&service, &id).await;
         assert_eq!((revoked.verdict(), &*revoked.key.unwrap().revoke_reason), (Verdict::Revoked, "test"));
-        let nobody = v1::GetKeyRequest { key_id: "key_nobody".to_owned() };
-        assert_eq!(admin.get_key(nobody).await.unwrap_err().code(), Code::NotFound);
+        let unknown = v1::GetKeyRequest { key_id: "key_nobody".to_owned() };
+        assert_eq!(admin.get_key(unknown).await.unwrap_err().code(), Code::NotFound);
     }
 }
 
@@ -108,12 +108,14 @@ async fn inspect_key_shows_missed_revocation() {
     let silent = inspect_key(&replicas.second, &id).await;
     assert_eq!(silent.heard.unwrap().revoked_at, None, "the replica knows the key, but not its revocation");
     replicas.poll_second().await;
-    let told = inspect_key(&replicas.second, &id).await;
-    assert_eq!(told.held.as_ref().unwrap().verdict(), Verdict::Revoked);
-    assert!(told.held.unwrap().revoked_at.is_some());
-    let heard = told.heard.unwrap();
-    assert!(heard.revoked_at.is_some() && heard.revision > before && heard.revision <= told.revision);
-    assert!(told.revision > silent.revision);
+    let inspected_key = inspect_key(&replicas.second, &id).await;
+    assert_eq!(inspected_key.held.as_ref().unwrap().verdict(), Verdict::Revoked);
+    assert!(inspected_key.held.unwrap().revoked_at.is_some());
+    let heard = inspected_key.heard.unwrap();
+    assert!(
+        heard.revoked_at.is_some() && heard.revision > before && heard.revision <= inspected_key.revision
+    );
+    assert!(inspected_key.revision > silent.revision);
 }
 
 #[tokio::test]
@@ -124,7 +126,7 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
     replicas.validate_on_second(&key).await;
     replicas.clock.advance(Duration::from_secs(7));
     replicas.poll_second().await;
-    let asked = replicas.database.caller_requests();
+    let requests_before = replicas.database.caller_requests();
     for _ in 0..3 {
         let inspected = inspect_key(&replicas.second, &id).await;
         assert_eq!(inspected.lookups(), LookupState::Healthy);
@@ -133,7 +135,7 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
         assert_eq!(held.age.unwrap().seconds, 7);
         assert_eq!(held_for_unknown_key(&replicas.second).await, None);
     }
-    assert_eq!(replicas.database.caller_requests(), asked);
+    assert_eq!(replicas.database.caller_requests(), requests_before);
     // The next request that uses the key claims the reload.
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Refreshing));
     let reloaded = async {
@@ -142,7 +144,7 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("the reload must complete");
-    assert_eq!(replicas.database.caller_requests(), asked + 1);
+    assert_eq!(replicas.database.caller_requests(), requests_before + 1);
 }
 
 async fn held_for_unknown_key(service: &TestService) -> Option<v1::HeldKey> {
@@ -197,8 +199,8 @@ async fn keys_are_found_by_prefix() {
             let list = v1::ListKeysRequest { prefix: key[..length].to_owned(), ..Default::default() };
             let found = service.admin().list_keys(list.clone()).await.unwrap().into_inner().keys;
             assert!(found.iter().any(|key| (&key.key_id, &key.tenant_id) == (id, tenant)), "{length}");
-            let nobody = v1::ListKeysRequest { tenant_id: "ten_nobody".to_owned(), ..list };
-            assert_eq!(service.admin().list_keys(nobody).await.unwrap_err().code(), Code::NotFound);
+            let unknown = v1::ListKeysRequest { tenant_id: "ten_nobody".to_owned(), ..list };
+            assert_eq!(service.admin().list_keys(unknown).await.unwrap_err().code(), Code::NotFound);
         }
     }
     let all = v1::ListKeysRequest { prefix: ids[0].1.0[..3].to_owned(), page_size: 1, ..Default::default() };

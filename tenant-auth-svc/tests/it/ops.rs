@@ -52,13 +52,13 @@ async fn is_alive(service: &TestService) -> bool {
 }
 
 #[track_caller]
-fn assert_line(told: &str, line: &str) {
-    assert!(told.lines().any(|told| told == line), "{line}:\n{told}");
+fn assert_line(report_text: &str, line: &str) {
+    assert!(report_text.lines().any(|report_text| report_text == line), "{line}:\n{report_text}");
 }
 
 #[track_caller]
-fn assert_line_starts(told: &str, start: &str) {
-    assert!(told.lines().any(|told| told.starts_with(start)), "{start}:\n{told}");
+fn assert_line_starts(report_text: &str, start: &str) {
+    assert!(report_text.lines().any(|report_text| report_text.starts_with(start)), "{start}:\n{report_text}");
 }
 
 fn shared_clock(clock: &Arc<ManualClock>) -> SharedClock {
@@ -146,17 +146,20 @@ async fn readiness_survives_outage_and_reports_cause() {
     assert_eq!(status, 200);
     assert_line_starts(&verbose, "reads     failing (denied) since 2026-09-21T14:13:28Z, 312 s; last tried ");
     assert!(verbose.contains("\nbreaker   open for lookups: "), "{verbose}");
-    let told = readiness_json(&service).await;
-    assert_eq!(told["ready"], true);
-    assert_eq!(told["now"], "2026-09-21T14:18:40Z");
+    let report_text = readiness_json(&service).await;
+    assert_eq!(report_text["ready"], true);
+    assert_eq!(report_text["now"], "2026-09-21T14:18:40Z");
     let expected = json!({
         "state": "failing", "failure": "denied", "since": "2026-09-21T14:13:28Z", "for_ms": 312_000,
         "last_tried_ms": 0,
     });
-    assert_eq!(told["reads"], expected);
-    assert_eq!(told["database"], json!({ "doubt": null, "doubted_since": null, "standstill_ms": null }));
-    assert_eq!(told["breaker"]["state"], "open");
-    assert_eq!(told["feed"]["state"], "off");
+    assert_eq!(report_text["reads"], expected);
+    assert_eq!(
+        report_text["database"],
+        json!({ "doubt": null, "doubted_since": null, "standstill_ms": null })
+    );
+    assert_eq!(report_text["breaker"]["state"], "open");
+    assert_eq!(report_text["feed"]["state"], "off");
 
     database.server().faults().clear();
     clock.advance(Duration::from_secs(1));
@@ -172,8 +175,8 @@ async fn silent_feed_is_reported_and_keeps_readiness() {
     let clock = ManualClock::at(NOW);
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
     let service = TestService::start_with(settings, shared_clock(&clock)).await;
-    let heard = |answer: &HttpAnswer| answer.body.contains("\nfeed      heard 0 ms ago\n");
-    http_until(ops_address(&service), "GET /readyz?verbose", heard).await;
+    let feed_is_live = |answer: &HttpAnswer| answer.body.contains("\nfeed      heard 0 ms ago\n");
+    http_until(ops_address(&service), "GET /readyz?verbose", feed_is_live).await;
 
     database.server().faults().set(Fault::service_unavailable());
     clock.advance(Duration::from_secs(313));

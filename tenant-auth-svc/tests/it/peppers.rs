@@ -35,14 +35,14 @@ impl Replica {
 
     async fn readyz(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("peppers ")).unwrap().to_owned()
+        let reported = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
+        reported.lines().find(|line| line.starts_with("peppers ")).unwrap().to_owned()
     }
 
     async fn pepper_metrics(&self) -> String {
-        let told =
+        let reported =
             http_request(self.service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("tenant_auth_pepper_missing ")).unwrap().to_owned()
+        reported.lines().find(|line| line.starts_with("tenant_auth_pepper_missing ")).unwrap().to_owned()
     }
 }
 
@@ -104,24 +104,24 @@ async fn pepper_rotation_makes_no_live_key_unknown() {
 #[tokio::test]
 async fn replica_missing_a_pepper_never_answers_unknown() {
     let database = TestDatabase::test_server().await;
-    let (behind, ahead) = (
+    let (behind, rotated) = (
         Replica::start(&database, &format!("issue {OLD_PEPPER}")).await,
         Replica::start(&database, &format!("accept {OLD_PEPPER}\nissue {NEW_PEPPER}")).await,
     );
-    let tenant = ahead.service.create_tenant("Acme").await;
+    let tenant = rotated.service.create_tenant("Acme").await;
     let (found, _) = behind.service.issue_key(&tenant, &[]).await;
     assert_eq!(behind.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     assert_eq!(behind.readyz().await, "peppers   none is missing");
 
-    let (hidden, hidden_id) = ahead.service.issue_key(&tenant, &[]).await;
+    let (hidden, hidden_id) = rotated.service.issue_key(&tenant, &[]).await;
     assert_unavailable_for_pepper(behind.service.validate(&hidden).await);
     assert_unavailable_for_pepper(behind.service.validate(&unknown_key()).await);
     assert_eq!(behind.service.validate(&found).await.unwrap().verdict(), Verdict::Valid);
     assert_eq!(behind.service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
-    let told = behind.readyz().await;
-    assert!(told.contains("new is missing here") && told.contains("UNAVAILABLE"), "{told}");
+    let reported = behind.readyz().await;
+    assert!(reported.contains("new is missing here") && reported.contains("UNAVAILABLE"), "{reported}");
     assert_eq!(behind.pepper_metrics().await, "tenant_auth_pepper_missing 1");
-    assert_eq!(ahead.pepper_metrics().await, "tenant_auth_pepper_missing 0");
+    assert_eq!(rotated.pepper_metrics().await, "tenant_auth_pepper_missing 0");
 
     // Each key of a batch is decided separately.
     let request = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
@@ -135,7 +135,7 @@ async fn replica_missing_a_pepper_never_answers_unknown() {
     );
 
     // No live key remains under this pepper.
-    ahead.service.revoke_key(&hidden_id).await;
+    rotated.service.revoke_key(&hidden_id).await;
     assert_eq!(behind.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     assert_eq!(behind.readyz().await, "peppers   none is missing");
 }
@@ -160,9 +160,9 @@ async fn start_without_needed_pepper_names_file_and_missing_line() {
     let Err(StartError::Schema(refused)) = service.running.wait_until_ready().await else {
         panic!("the start must fail")
     };
-    let told = refused.to_string();
+    let reported = refused.to_string();
     let path = folder.path().join("peppers").display().to_string();
-    assert!(told.contains("`accept old <secret>`") && told.contains(&path), "{told}");
+    assert!(reported.contains("`accept old <secret>`") && reported.contains(&path), "{reported}");
 
     // A key that has expired by the database's clock has expired, whatever the service's clock shows.
     let expire = format!("UPDATE api_keys SET expires_at = 1 WHERE id = '{id}'");
@@ -184,9 +184,12 @@ async fn start_with_changed_pepper_secret_is_refused() {
         let Err(StartError::Schema(refused)) = service.running.wait_until_ready().await else {
             panic!("{lines}")
         };
-        let told = refused.to_string();
+        let reported = refused.to_string();
         let path = folder.path().join("peppers").display().to_string();
-        assert!(told.contains("is not the one") && told.contains(&path) && !told.contains(&other), "{told}");
+        assert!(
+            reported.contains("is not the one") && reported.contains(&path) && !reported.contains(&other),
+            "{reported}"
+        );
     }
 }
 

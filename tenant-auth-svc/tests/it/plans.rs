@@ -138,9 +138,9 @@ async fn former_statements_scan_whole_tables() {
     };
     let sweep = steps(former_statements::SWEEP_EVENTS);
     assert!(sweep.iter().any(|step| step.starts_with("SCAN old")), "{sweep:#?}");
-    let ahead = steps(former_statements::READ_AHEAD);
-    let sorts = ahead.iter().filter(|step| step.starts_with("USE TEMP B-TREE"));
-    assert_eq!(sorts.count(), 2, "the page, and all recently used keys before it: {ahead:#?}");
+    let former_steps = steps(former_statements::READ_AHEAD);
+    let sorts = former_steps.iter().filter(|step| step.starts_with("USE TEMP B-TREE"));
+    assert_eq!(sorts.count(), 2, "the page, and all recently used keys before it: {former_steps:#?}");
 }
 
 #[tokio::test]

@@ -115,12 +115,12 @@ async fn run(command: &mut Command) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn service_ignores_proxy_variables_of_environment() {
-    let (proxy, world, collector) =
+    let (proxy, setup, collector) =
         (RecordingProxy::start().await, ProxySetup::start().await, Collector::start().await);
-    let mut migrate = world.configured_command("migrate");
+    let mut migrate = setup.configured_command("migrate");
     proxy.set_in_environment(&mut migrate);
     assert_eq!(run(&mut migrate).await.0, Some(0));
-    let mut serve = world.configured_command("serve");
+    let mut serve = setup.configured_command("serve");
     proxy.set_in_environment(&mut serve);
     let mut serve = serve
         .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
@@ -137,8 +137,8 @@ async fn service_ignores_proxy_variables_of_environment() {
         let mut health = program();
         health.arg("healthcheck").args(arguments).env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
         proxy.set_in_environment(&mut health);
-        let (code, told) = run(&mut health).await;
-        assert_eq!(code, Some(0), "{arguments:?}: {told}");
+        let (code, output_text) = run(&mut health).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {output_text}");
     }
     signal(&serve, "TERM");
     assert!(serve.wait().await.unwrap().success());
@@ -149,11 +149,11 @@ async fn service_ignores_proxy_variables_of_environment() {
 
 #[tokio::test]
 async fn configured_proxy_is_used_for_database() {
-    let (proxy, world) = (RecordingProxy::start().await, ProxySetup::start().await);
-    let mut migrate = world.configured_command("migrate");
+    let (proxy, setup) = (RecordingProxy::start().await, ProxySetup::start().await);
+    let mut migrate = setup.configured_command("migrate");
     migrate.env("TENANT_AUTH_DATABASE_PROXY", proxy.url());
-    let (code, told) = run(&mut migrate).await;
-    assert_eq!(code, Some(0), "{told}");
+    let (code, output_text) = run(&mut migrate).await;
+    assert_eq!(code, Some(0), "{output_text}");
     let heads = proxy.heads();
     assert!(
         !heads.is_empty() && heads.iter().all(|head| head.starts_with("POST http://127.0.0.1:")),
@@ -162,7 +162,7 @@ async fn configured_proxy_is_used_for_database() {
 
     // With TLS the proxy receives a CONNECT request, and sees only the target.
     let proxy = RecordingProxy::start().await;
-    let mut check = world.configured_command("check-config");
+    let mut check = setup.configured_command("check-config");
     check
         .arg("--connect")
         .env("TENANT_AUTH_DATABASE_URL", "libsql://db.example")
@@ -178,12 +178,15 @@ async fn configured_proxy_is_used_for_database() {
 
 #[tokio::test]
 async fn token_is_never_sent_to_remote_proxy_without_tls() {
-    let world = ProxySetup::start().await;
-    let mut check = world.configured_command("check-config");
+    let setup = ProxySetup::start().await;
+    let mut check = setup.configured_command("check-config");
     check.env("TENANT_AUTH_DATABASE_PROXY", "http://10.0.0.1:3128");
-    let (code, told) = run(&mut check).await;
-    assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("TENANT_AUTH_DATABASE_PROXY would be given the database's token"), "{told}");
+    let (code, output_text) = run(&mut check).await;
+    assert_eq!(code, Some(2), "{output_text}");
+    assert!(
+        output_text.contains("TENANT_AUTH_DATABASE_PROXY would be given the database's token"),
+        "{output_text}"
+    );
     check.env("TENANT_AUTH_DATABASE_URL", "https://db.example");
     assert_eq!(run(&mut check).await, (Some(0), String::new()));
 }

@@ -26,8 +26,8 @@ impl Scrape {
     /// Asserts the value of a series, named as `name{label="value"}`. A missing series counts as zero.
     #[track_caller]
     pub(crate) fn assert_value(&self, name: &str, expected: f64) {
-        let told = self.numbers.get(name).copied();
-        assert_eq!(told.unwrap_or(0.0), expected, "{name} ({told:?}):\n{}", self.text);
+        let found = self.numbers.get(name).copied();
+        assert_eq!(found.unwrap_or(0.0), expected, "{name} ({found:?}):\n{}", self.text);
     }
 
     pub(crate) fn value(&self, name: &str) -> f64 {

@@ -109,12 +109,12 @@ async fn systemd_is_notified_of_ready_reload_and_stop() {
 
 async fn reload(manager: &FakeServiceManager, serve: &Child, status: &str) {
     signal(serve, "HUP");
-    let told = manager.next_notification().await;
+    let notification = manager.next_notification().await;
     // Both in one message, as systemd requires.
-    let [reloading, moment] = told.as_slice() else { panic!("{told:?}") };
+    let [reloading, timestamp] = notification.as_slice() else { panic!("{notification:?}") };
     assert_eq!(reloading, "RELOADING=1");
-    let moment = moment.strip_prefix("MONOTONIC_USEC=").expect("the message must have a timestamp");
-    assert!(moment.parse::<u64>().unwrap() > 0);
+    let timestamp = timestamp.strip_prefix("MONOTONIC_USEC=").expect("the message must have a timestamp");
+    assert!(timestamp.parse::<u64>().unwrap() > 0);
     assert_eq!(manager.next_notification().await, ["READY=1", status]);
 }
 

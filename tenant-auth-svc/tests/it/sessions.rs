@@ -138,15 +138,15 @@ async fn bound_session_returns_tenant_and_scopes() {
 async fn session_is_invisible_to_other_tenants() {
     let replicas = SessionReplicas::start().await;
     replicas.bind_on_first("session-1").await;
-    let stranger = replicas.second.create_tenant("Mallory").await;
-    let (key, _) = replicas.second.issue_key(&stranger, &["a"]).await;
+    let other_tenant = replicas.second.create_tenant("Mallory").await;
+    let (key, _) = replicas.second.issue_key(&other_tenant, &["a"]).await;
     let taken = bind_session(&replicas.second, "session-1", &key, 60, SessionExpiry::Fixed).await.unwrap();
     assert_eq!((taken.verdict(), taken.session), (Verdict::TenantMismatch, None));
-    let asked = validate_session(&replicas.second, "session-1", &key, &[]).await.unwrap();
-    assert_eq!(asked.verdict(), Verdict::TenantMismatch);
-    assert_eq!((&*asked.tenant_id, &*asked.key_id, asked.expires_at), ("", "", None));
-    assert!(asked.attributes.is_empty());
-    let unbind = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id: stranger };
+    let response = validate_session(&replicas.second, "session-1", &key, &[]).await.unwrap();
+    assert_eq!(response.verdict(), Verdict::TenantMismatch);
+    assert_eq!((&*response.tenant_id, &*response.key_id, response.expires_at), ("", "", None));
+    assert!(response.attributes.is_empty());
+    let unbind = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id: other_tenant };
     assert!(!session_client(&replicas.second).unbind_session(unbind).await.unwrap().into_inner().was_bound);
     assert_eq!(replicas.validate_on_second("session-1").await.0, Verdict::Valid);
 
@@ -220,9 +220,9 @@ async fn sessions_are_listed_newest_first_and_swept_after_expiry() {
         }
     }
     assert_eq!(listed, ["session-4", "session-3", "session-2", "session-1", "session-0"]);
-    let nobody = v1::ListSessionsRequest { tenant_id: "nobody".to_owned(), ..Default::default() };
+    let unknown = v1::ListSessionsRequest { tenant_id: "nobody".to_owned(), ..Default::default() };
     assert_eq!(
-        session_client(&replicas.first).list_sessions(nobody).await.unwrap_err().code(),
+        session_client(&replicas.first).list_sessions(unknown).await.unwrap_err().code(),
         Code::NotFound
     );
 

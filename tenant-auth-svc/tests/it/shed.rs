@@ -39,20 +39,20 @@ use crate::{
 type Answer = Result<v1::ValidateKeyResponse, Status>;
 
 /// Starts a service with this many permits and a slow database.
-async fn service_with_permits(database: &TestDatabase, places: usize) -> TestService {
+async fn service_with_permits(database: &TestDatabase, permits: usize) -> TestService {
     let settings = settings_with_long_timeouts(database)
-        .with_flag("TENANT_AUTH_MAX_REQUESTS", Some(places.to_string()))
+        .with_flag("TENANT_AUTH_MAX_REQUESTS", Some(permits.to_string()))
         // The test has a single caller.
         .with_flag("TENANT_AUTH_CALLER_SHARE", Some("100".to_owned()));
     TestService::start_with(settings, SystemClock::shared()).await
 }
 
 /// Starts a validation whose request body ends when `told` is set. Until then only its caller can end it.
-fn start_validation(service: &TestService, told: &watch::Sender<bool>) -> JoinHandle<Answer> {
-    let (mut client, mut told) = (Grpc::new(service.channel.clone()), told.subscribe());
+fn start_validation(service: &TestService, end_signal: &watch::Sender<bool>) -> JoinHandle<Answer> {
+    let (mut client, mut end_signal) = (Grpc::new(service.channel.clone()), end_signal.subscribe());
     let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
     let body = stream::once(async move {
-        told.wait_for(|told| *told).await.unwrap();
+        end_signal.wait_for(|end_signal| *end_signal).await.unwrap();
         request
     });
     tokio::spawn(async move {
@@ -68,10 +68,11 @@ fn start_validation(service: &TestService, told: &watch::Sender<bool>) -> JoinHa
 /// Starts one validation more than there are permits. The first to be answered is the rejected one.
 async fn fill_permits(
     service: &TestService,
-    places: usize,
-    told: &watch::Sender<bool>,
+    permits: usize,
+    end_signal: &watch::Sender<bool>,
 ) -> FuturesUnordered<JoinHandle<Answer>> {
-    let mut begun: FuturesUnordered<_> = (0..=places).map(|_| start_validation(service, told)).collect();
+    let mut begun: FuturesUnordered<_> =
+        (0..=permits).map(|_| start_validation(service, end_signal)).collect();
     assert_overloaded(&begun.next().await.unwrap().unwrap().unwrap_err());
     begun
 }
@@ -117,8 +118,8 @@ async fn request_limit_refuses_validations_but_not_operators() {
     let database = TestDatabase::test_server().await;
     let service = service_with_permits(&database, 2).await;
     let log = TestLog::shared();
-    let told = watch::Sender::new(false);
-    let begun = fill_permits(&service, 2, &told).await;
+    let end_signal = watch::Sender::new(false);
+    let begun = fill_permits(&service, 2, &end_signal).await;
 
     let mut request = Request::new(v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() });
     request.metadata_mut().insert("x-request-id", "one-too-many".parse().unwrap());
@@ -137,7 +138,7 @@ async fn request_limit_refuses_validations_but_not_operators() {
     info.get_server_info(v1::GetServerInfoRequest::default()).await.unwrap();
     service.create_tenant("Acme").await;
 
-    told.send_replace(true);
+    end_signal.send_replace(true);
     for answer in begun {
         assert_eq!(answer.await.unwrap().unwrap().verdict(), Verdict::Unknown);
     }
@@ -169,8 +170,8 @@ async fn cancelled_request_releases_its_permit() {
 async fn unfinished_request_releases_its_permit_on_cancel() {
     let database = TestDatabase::test_server().await;
     let service = service_with_permits(&database, 2).await;
-    let told = watch::Sender::new(false);
-    for begun in fill_permits(&service, 2, &told).await {
+    let end_signal = watch::Sender::new(false);
+    for begun in fill_permits(&service, 2, &end_signal).await {
         begun.abort();
     }
     assert_eq!(validate_until_served(&service, "!").await.unwrap().verdict(), Verdict::Malformed);
@@ -181,12 +182,13 @@ async fn two_hundred_requests_on_eight_permits_serve_eight() {
     let database = TestDatabase::test_server().await;
     let service = service_with_permits(&database, 8).await;
     for round in 0..2 {
-        let told = watch::Sender::new(false);
-        let mut answers: FuturesUnordered<_> = (0..200).map(|_| start_validation(&service, &told)).collect();
+        let end_signal = watch::Sender::new(false);
+        let mut answers: FuturesUnordered<_> =
+            (0..200).map(|_| start_validation(&service, &end_signal)).collect();
         for _ in 0..192 {
             assert_overloaded(&answers.next().await.unwrap().unwrap().unwrap_err());
         }
-        told.send_replace(true);
+        end_signal.send_replace(true);
         assert_eq!(answers.len(), 8, "all permits are free again in round {round}");
         while let Some(answer) = answers.next().await {
             assert_eq!(answer.unwrap().unwrap().verdict(), Verdict::Unknown);
@@ -199,10 +201,10 @@ async fn open_stream(
     channel: &Channel,
 ) -> Result<(mpsc::Sender<v1::StreamValidateKeysRequest>, Streaming<v1::StreamValidateKeysResponse>), Status>
 {
-    let (questions, asked) = mpsc::channel(8);
+    let (sender, receiver) = mpsc::channel(8);
     let mut client = ValidationServiceClient::new(channel.clone());
-    let answers = client.stream_validate_keys(ReceiverStream::new(asked)).await?;
-    Ok((questions, answers.into_inner()))
+    let answers = client.stream_validate_keys(ReceiverStream::new(receiver)).await?;
+    Ok((sender, answers.into_inner()))
 }
 
 async fn next_outcome(answers: &mut Streaming<v1::StreamValidateKeysResponse>) -> Outcome {
@@ -218,13 +220,13 @@ async fn stream_holds_permit_per_message_and_none_when_idle() {
         streams.push(open_stream(&service.channel).await.unwrap());
     }
     database.server().faults().set(Fault::Hang);
-    for (index, (questions, _)) in (1..=2).zip(&streams) {
-        questions.send(stream_request(index, &unknown_key())).await.unwrap();
+    for (index, (sender, _)) in (1..=2).zip(&streams) {
+        sender.send(stream_request(index, &unknown_key())).await.unwrap();
         database.server().wait_for(|counters| counters.open_requests == index).await;
     }
 
-    let (questions, answers) = &mut streams[4];
-    questions.send(stream_request(3, &unknown_key())).await.unwrap();
+    let (sender, answers) = &mut streams[4];
+    sender.send(stream_request(3, &unknown_key())).await.unwrap();
     match next_outcome(answers).await {
         Outcome::Error(error) => {
             let details = error.encode_to_vec().into();
@@ -240,8 +242,8 @@ async fn stream_holds_permit_per_message_and_none_when_idle() {
     for (_, answers) in &mut streams[..2] {
         assert!(matches!(next_outcome(answers).await, Outcome::Response(_)));
     }
-    let (questions, answers) = &mut streams[4];
-    questions.send(stream_request(4, &unknown_key())).await.unwrap();
+    let (sender, answers) = &mut streams[4];
+    sender.send(stream_request(4, &unknown_key())).await.unwrap();
     assert!(matches!(next_outcome(answers).await, Outcome::Response(_)), "the stream was not ended");
 }
 
@@ -254,16 +256,16 @@ async fn unread_stream_holds_no_permit() {
     let address = format!("http://{}", service.running.address());
     // A window so small that one response fills it.
     let narrow = Channel::from_shared(address).unwrap().initial_stream_window_size(16).connect_lazy();
-    let (questions, _unread) = open_stream(&narrow).await.unwrap();
+    let (sender, _unread) = open_stream(&narrow).await.unwrap();
 
     database.server().faults().set(Fault::Hang);
-    questions.send(stream_request(1, &unknown_key())).await.unwrap();
+    sender.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
     // Rejections fill the window and the buffers behind it. A call on the same connection arrives after the
     // query before it.
     let mut others = ValidationServiceClient::new(narrow);
     for id in 2..10 {
-        questions.send(stream_request(id, &known)).await.unwrap();
+        sender.send(stream_request(id, &known)).await.unwrap();
         let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
         assert_overloaded(&others.validate_key(request).await.unwrap_err());
     }

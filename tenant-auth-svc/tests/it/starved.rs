@@ -89,27 +89,27 @@ async fn punctual_process_opens_breaker_on_timeouts() {
 async fn response_already_in_socket_is_used_after_deadline() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let (asked, was_asked) = oneshot::channel();
+    let (sender, request_arrived) = oneshot::channel();
     let (may_answer, go) = mpsc::channel::<()>();
     let (answered, was_answered) = mpsc::channel();
-    let server = std::thread::spawn(move || answer_on_signal(&listener, asked, &go, &answered));
+    let server = std::thread::spawn(move || answer_on_signal(&listener, sender, &go, &answered));
     let engine = Arc::new(
         RemoteEngine::new(RemoteConfig { url, token: None, proxy: None, connect_timeout: MINUTE }).unwrap(),
     );
 
     // Long enough to send the request on a busy machine, and short enough to wait for below.
     let deadline = Instant::now() + Duration::from_secs(2);
-    let asking = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         engine.query(Call::until(Lane::Known, deadline), Statement::new("SELECT 7")).await
     });
-    was_asked.await.unwrap();
+    request_arrived.await.unwrap();
     may_answer.send(()).unwrap();
     was_answered.recv().unwrap();
     // A timer fires slightly after its time.
     while Instant::now() <= deadline + Duration::from_millis(50) {
         std::thread::yield_now();
     }
-    assert_eq!(asking.await.unwrap(), Ok(vec![Row(vec![SqlValue::Integer(7)])]));
+    assert_eq!(pending.await.unwrap(), Ok(vec![Row(vec![SqlValue::Integer(7)])]));
     server.join().unwrap();
 }
 
@@ -118,7 +118,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Accepts one request, and answers it on a signal.
 fn answer_on_signal(
     listener: &std::net::TcpListener,
-    asked: oneshot::Sender<()>,
+    sender: oneshot::Sender<()>,
     go: &mpsc::Receiver<()>,
     answered: &mpsc::Sender<()>,
 ) {
@@ -131,7 +131,7 @@ fn answer_on_signal(
         let count = stream.read(&mut buffer).unwrap();
         request.extend_from_slice(&buffer[..count]);
     }
-    asked.send(()).unwrap();
+    sender.send(()).unwrap();
     go.recv().unwrap();
     let body = r#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"7"}],"rows":[[{"type":"integer","value":"7"}]],"affected_row_count":0,"last_insert_rowid":null}}},{"type":"ok","response":{"type":"close"}}]}"#;
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());

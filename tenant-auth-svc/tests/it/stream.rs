@@ -65,16 +65,16 @@ async fn cached_answer_overtakes_database_answer_on_stream() {
     service.validate(&known).await.unwrap();
     database.server().faults().set(Fault::Hang);
 
-    let (questions, asked) = mpsc::channel(8);
-    questions.send(stream_request(1, &unknown_key())).await.unwrap();
+    let (sender, asked) = mpsc::channel(8);
+    sender.send(stream_request(1, &unknown_key())).await.unwrap();
     let answers = service.validation().stream_validate_keys(ReceiverStream::new(asked)).await.unwrap();
     let mut answers = answers.into_inner();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
-    questions.send(stream_request(2, &known)).await.unwrap();
+    sender.send(stream_request(2, &known)).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().correlation_id, 2);
     database.server().faults().clear();
     assert_eq!(answers.message().await.unwrap().unwrap().correlation_id, 1);
-    drop(questions);
+    drop(sender);
     assert!(answers.message().await.unwrap().is_none(), "a half-closed stream ends after the last response");
 }
 

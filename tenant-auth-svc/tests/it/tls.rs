@@ -81,8 +81,8 @@ impl EncryptedService {
 
     async fn files_status_line(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
+        let reported = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
+        reported.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
     }
 
     fn write(&self, pair: &CertificatePair) {
@@ -126,9 +126,9 @@ async fn unusable_certificates_keep_old_ones_in_use() {
         encrypted.write(&bad);
         reload();
         assert_eq!(encrypted.presented_certificate().await, before);
-        let told = encrypted.files_status_line().await;
+        let reported = encrypted.files_status_line().await;
         assert_eq!(
-            told,
+            reported,
             "files     the new certificates cannot be used, the old ones stay; the log says why"
         );
     }
@@ -187,8 +187,8 @@ async fn stream_ends_when_its_certificate_is_delisted() {
     list("api.internal");
     let shown = mutual.authority.sign(vec![dns("api.internal")]);
     let mut client = ValidationServiceClient::new(mutual.channel(Some(&shown)).await);
-    let questions = tokio_stream::pending::<v1::StreamValidateKeysRequest>();
-    let mut answers = client.stream_validate_keys(questions).await.unwrap().into_inner();
+    let queries = tokio_stream::pending::<v1::StreamValidateKeysRequest>();
+    let mut answers = client.stream_validate_keys(queries).await.unwrap().into_inner();
     list("other.internal");
     assert_eq!(answers.message().await.unwrap_err().code(), Code::Unauthenticated);
 }
@@ -196,10 +196,10 @@ async fn stream_ends_when_its_certificate_is_delisted() {
 #[tokio::test]
 async fn unlisted_or_ambiguous_certificate_is_unauthenticated() {
     let mutual = EncryptedService::start_mutual().await;
-    let whole = vec![dns("api.internal"), uri(SPIFFE)];
+    let both_names = vec![dns("api.internal"), uri(SPIFFE)];
     let nearly =
         vec![dns("xapi.internal"), dns("api.internal.example"), uri("spiffe://example.org/ns/production")];
-    for names in [whole, nearly, vec![dns("localhost")], vec![]] {
+    for names in [both_names, nearly, vec![dns("localhost")], vec![]] {
         let channel = mutual.channel(Some(&mutual.authority.sign(names.clone()))).await;
         assert_eq!(status_code(call_path(&channel, INFO, None).await), Code::Unauthenticated, "{names:?}");
         assert_eq!(status_code(call_path(&channel, INFO, Some("Bearer tac_api")).await), Code::Ok);

@@ -124,16 +124,16 @@ async fn untraced_requests_are_sampled_and_spans_flushed_at_shutdown() {
 async fn unreachable_collector_does_not_affect_requests() {
     let database = TestDatabase::test_server().await;
     let hanging = Collector::start_hanging().await;
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let away = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
     for endpoint in [hanging.endpoint.clone(), away] {
         let service = service_with_collector(&database, &endpoint, "1").await;
         if endpoint == hanging.endpoint {
             hanging.wait_until(|got| got.requests > 0).await;
         }
-        let asked = (0..100).map(|_| service.validate("!"));
-        for answer in futures::future::join_all(asked).await {
+        let session_calls = (0..100).map(|_| service.validate("!"));
+        for answer in futures::future::join_all(session_calls).await {
             assert_eq!(outcome(&answer), "VERDICT_MALFORMED");
         }
         let scrape = Scrape::collect(&service).await;

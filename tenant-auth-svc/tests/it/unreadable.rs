@@ -26,13 +26,13 @@ async fn validate_batch(service: &TestService, keys: &[(String, String)]) -> Vec
     let requests = keys.iter().map(|(key, _)| ask(key)).collect();
     let request = v1::BatchValidateKeysRequest { requests };
     let answer = service.validation().batch_validate_keys(request).await.unwrap().into_inner();
-    let said = |result: v1::BatchValidateKeysResult| match result.result.unwrap() {
+    let decided = |result: v1::BatchValidateKeysResult| match result.result.unwrap() {
         v1::batch_validate_keys_result::Result::Response(response) => {
             response.verdict().as_str_name().to_owned()
         }
         v1::batch_validate_keys_result::Result::Error(error) => format!("{:?}", Code::from(error.code)),
     };
-    answer.results.into_iter().map(said).collect()
+    answer.results.into_iter().map(decided).collect()
 }
 
 #[tokio::test]
@@ -83,15 +83,15 @@ async fn coalesced_lookups_have_separate_outcomes() {
     }
     set_scopes(&database, &bad_id, BAD_SCOPES);
     let answers = futures::future::join_all(keys.iter().map(|key| service.validate(key))).await;
-    let said: Vec<_> = answers.iter().map(outcome).collect();
-    assert_eq!(said[0], "Unavailable");
-    assert!(said[1..].iter().all(|said| said == "VERDICT_VALID"), "{said:?}");
+    let decided: Vec<_> = answers.iter().map(outcome).collect();
+    assert_eq!(decided[0], "Unavailable");
+    assert!(decided[1..].iter().all(|decided| decided == "VERDICT_VALID"), "{decided:?}");
 }
 
 /// The row exists and differs from the cached one: the cached record is used for its fresh time at most.
 #[tokio::test]
 async fn key_become_unreadable_is_not_served_stale() {
-    for told in [false, true] {
+    for is_known in [false, true] {
         let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
         let service = TestService::start_at(&database, &clock).await;
@@ -101,21 +101,21 @@ async fn key_become_unreadable_is_not_served_stale() {
         let good = service.validate_for(&key, &["orders:read"]).await;
         assert_eq!(outcome(&good), "VERDICT_VALID");
         set_scopes(&database, &id, BAD_SCOPES);
-        if told {
+        if is_known {
             service.poll_feed().await;
         } else {
             clock.advance(Duration::from_secs(30));
         }
-        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {is_known}");
         // Nor in an outage, in which only cached records are available.
         database.server().faults().set(Fault::ResetBeforeExecute);
-        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {is_known}");
         database.server().faults().clear();
 
         set_scopes(&database, &id, r#"["orders:read"]"#);
-        let mended = service.validate_for(&key, &["orders:read"]).await.unwrap();
-        assert_eq!(mended.verdict(), Verdict::Valid, "an unreadable key is read again each time");
-        assert_eq!(mended.provenance.unwrap().source(), Source::Database);
+        let repaired = service.validate_for(&key, &["orders:read"]).await.unwrap();
+        assert_eq!(repaired.verdict(), Verdict::Valid, "an unreadable key is read again each time");
+        assert_eq!(repaired.provenance.unwrap().source(), Source::Database);
     }
 }
 
@@ -271,8 +271,8 @@ async fn unreadable_session_affects_no_other_session() {
         let answer = service.validation().validate_session(request).await;
         answer.map(|answer| answer.into_inner().verdict()).map_err(|status| status.code())
     };
-    let said = tokio::join!(ask("one"), ask(SECRET), ask("three"));
-    assert_eq!(said, (Ok(Verdict::Valid), Err(Code::Unavailable), Ok(Verdict::Valid)));
+    let decided = tokio::join!(ask("one"), ask(SECRET), ask("three"));
+    assert_eq!(decided, (Ok(Verdict::Valid), Err(Code::Unavailable), Ok(Verdict::Valid)));
     let request = v1::ListSessionsRequest { tenant_id: tenant, page_size: 1, ..Default::default() };
     let page = sessions().list_sessions(request).await.unwrap().into_inner();
     assert_eq!(page.sessions.len(), 1);
@@ -305,6 +305,6 @@ async fn unreadable_usage_record_affects_no_other_request() {
     assert_eq!(record("bad").await, Ok(1));
     let sql = "UPDATE usage_requests SET refused = '[\"no such thing\"]' WHERE request_id = 'bad'";
     assert_eq!(database.server().execute(sql), Ok(1));
-    let said = tokio::join!(record("one"), record("bad"), record("two"));
-    assert_eq!(said, (Ok(1), Err(Code::Unavailable), Ok(1)));
+    let decided = tokio::join!(record("one"), record("bad"), record("two"));
+    assert_eq!(decided, (Ok(1), Err(Code::Unavailable), Ok(1)));
 }

@@ -108,15 +108,15 @@ async fn batch_answers_each_entry_in_order() {
                 v1::batch_validate_keys_result::Result::Error(error) => panic!("{error:?}"),
             })
             .collect();
-        let nobody = String::new;
+        let no_id = String::new;
         assert_eq!(
             decided,
             [
                 (Verdict::Valid, good_id.clone()),
-                (Verdict::Unknown, nobody()),
-                (Verdict::Unknown, nobody()),
+                (Verdict::Unknown, no_id()),
+                (Verdict::Unknown, no_id()),
                 (Verdict::Revoked, gone_id),
-                (Verdict::Malformed, nobody()),
+                (Verdict::Malformed, no_id()),
                 (Verdict::InsufficientScope, good_id.clone()),
                 (Verdict::Valid, good_id),
             ]

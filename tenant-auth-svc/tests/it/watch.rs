@@ -89,9 +89,9 @@ async fn watch_reports_every_change_once_in_order_by_any_writer() {
     watched.database.server().execute("UPDATE tenants SET plan = 'other'").unwrap();
     watched.database.server().execute("DELETE FROM session_bindings").unwrap();
 
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..6 {
-        told.push(next_invalidation(&mut stream).await);
+        received.push(next_invalidation(&mut stream).await);
     }
     let of = |scope, id: &str| (scope, id.to_owned(), tenant.clone());
     let expected = [
@@ -102,10 +102,10 @@ async fn watch_reports_every_change_once_in_order_by_any_writer() {
         of(InvalidationScope::Tenant, &tenant),
         of(InvalidationScope::Session, "session-1"),
     ];
-    let revisions: Vec<_> = told.iter().map(|(revision, ..)| *revision).collect();
+    let revisions: Vec<_> = received.iter().map(|(revision, ..)| *revision).collect();
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-    let told: Vec<_> = told.into_iter().map(|(_, scope, id, tenant)| (scope, id, tenant)).collect();
-    assert_eq!(told, expected);
+    let received: Vec<_> = received.into_iter().map(|(_, scope, id, tenant)| (scope, id, tenant)).collect();
+    assert_eq!(received, expected);
     assert_eq!(
         watched.next_heartbeat(&mut stream).await,
         revisions[5],

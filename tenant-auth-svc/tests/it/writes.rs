@@ -212,7 +212,7 @@ async fn unanswered_writes_are_reported_as_own_state() {
 #[tokio::test]
 async fn sixteen_concurrent_writers_are_all_served() {
     let seconds = std::env::var("TENANT_AUTH_TEST_WRITE_SECONDS").ok().and_then(|text| text.parse().ok());
-    let moment = Duration::from_secs_f64(seconds.unwrap_or(0.5));
+    let duration = Duration::from_secs_f64(seconds.unwrap_or(0.5));
     for database in TestDatabase::all().await {
         let service = TestService::start(&database).await;
         let tenant = service.create_tenant("Acme").await;
@@ -221,7 +221,7 @@ async fn sixteen_concurrent_writers_are_all_served() {
             let began = Instant::now();
             let change = || async {
                 let mut changes = 0_u32;
-                while began.elapsed() < moment {
+                while began.elapsed() < duration {
                     service.issue_key(&tenant, &[]).await;
                     changes += 1;
                 }
@@ -285,9 +285,9 @@ async fn refused_usage_does_not_affect_cold_keys_or_revocations() {
     tokio::time::timeout(Duration::from_secs(30), refused)
         .await
         .expect("the feed must report the revocation");
-    let honoured = revoked_at.elapsed();
+    let accepted_for = revoked_at.elapsed();
     println!(
-        "writes blocked, 50 callers of RecordUsage: 20 of 20 uncached keys decided; revoked key denied after {honoured:?}"
+        "writes blocked, 50 callers of RecordUsage: 20 of 20 uncached keys decided; revoked key denied after {accepted_for:?}"
     );
     callers.iter().for_each(tokio::task::JoinHandle::abort);
 }

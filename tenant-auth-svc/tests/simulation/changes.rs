@@ -120,8 +120,8 @@ impl SimulatedCluster {
                 let credential = Credential::new(issued.plaintext.expose());
                 self.credentials.push(credential.clone());
                 self.oracle.record_issue(replica, order, &credential.digest);
-                done_change(format!("issue {} for {tenant}", credential.plaintext), move |world| {
-                    world.oracle.key(&credential.digest).is_some()
+                done_change(format!("issue {} for {tenant}", credential.plaintext), move |cluster| {
+                    cluster.oracle.key(&credential.digest).is_some()
                 })
             }
             Err(error) => (Err(error), format!("issue a key for {tenant}"), Box::new(|_| true)),
@@ -144,7 +144,7 @@ impl SimulatedCluster {
         let outcome = self.replicas[replica].admin().import_keys(vec![import], actor(), deadline()).await;
         self.oracle.record_import(replica, order, &credential.digest, outcome.is_ok());
         let what = format!("import {} for {tenant}", credential.plaintext);
-        let holds = move |world: &SimulatedCluster| world.oracle.key(&credential.digest).is_some();
+        let holds = move |cluster: &SimulatedCluster| cluster.oracle.key(&credential.digest).is_some();
         (outcome.map(drop), what, Box::new(holds))
     }
 
@@ -171,8 +171,8 @@ impl SimulatedCluster {
             self.server.execute(&undo).unwrap();
         }
         let what = format!("revoke {}", credential.plaintext);
-        let holds = move |world: &SimulatedCluster| {
-            world.oracle.key(&credential.digest).is_some_and(|key| key.revoked)
+        let holds = move |cluster: &SimulatedCluster| {
+            cluster.oracle.key(&credential.digest).is_some_and(|key| key.revoked)
         };
         (outcome.map(drop), what, Box::new(holds))
     }
@@ -188,8 +188,8 @@ impl SimulatedCluster {
             self.credentials.push(Credential::new(issued.plaintext.expose()));
         });
         let ends = self.now().wall + i64::try_from(overlap.as_millis()).unwrap();
-        let holds = move |world: &SimulatedCluster| {
-            let old = world.oracle.key(&credential.digest);
+        let holds = move |cluster: &SimulatedCluster| {
+            let old = cluster.oracle.key(&credential.digest);
             old.is_some_and(|key| key.expires_at.is_some_and(|end| end <= ends))
         };
         (outcome, what, Box::new(holds))
@@ -204,7 +204,7 @@ impl SimulatedCluster {
         let outcome = admin.set_tenant_suspended(id, reason, actor(), deadline()).await;
         self.oracle.record_change(replica, order, tenant, is_outcome_known(&outcome));
         let what = format!("{} {tenant}", if suspend { "suspend" } else { "resume" });
-        let holds = move |world: &SimulatedCluster| world.oracle.is_suspended(tenant) == suspend;
+        let holds = move |cluster: &SimulatedCluster| cluster.oracle.is_suspended(tenant) == suspend;
         (outcome.map(drop), what, Box::new(holds))
     }
 

@@ -71,7 +71,7 @@ impl SimulatedCluster {
             let clock = Arc::clone(&clock);
             move || clock.now().0
         });
-        let mut world = Self {
+        let mut cluster = Self {
             oracle: Oracle::new(REPLICAS, with_copy.then_some(REPLICAS - 1)),
             server,
             copy: None,
@@ -92,18 +92,18 @@ impl SimulatedCluster {
         };
         for replica in 0..REPLICAS {
             if with_copy && replica == REPLICAS - 1 {
-                world.copy = Some(DatabaseCopy::copy_primary(&world.server, &world.clock).await);
-                world.catch_up_copy().await;
+                cluster.copy = Some(DatabaseCopy::copy_primary(&cluster.server, &cluster.clock).await);
+                cluster.catch_up_copy().await;
             }
-            let mut running = world.start_replica(replica).await;
+            let mut running = cluster.start_replica(replica).await;
             running.wait_until_ready().await.unwrap();
-            world.channels.push(channel(&running));
-            world.replicas.push(running);
+            cluster.channels.push(channel(&running));
+            cluster.replicas.push(running);
         }
-        world.add_tenants();
-        let order = world.oracle.next_order();
-        world.record_database(order);
-        world
+        cluster.add_tenants();
+        let order = cluster.oracle.next_order();
+        cluster.record_database(order);
+        cluster
     }
 
     async fn start_replica(&self, replica: usize) -> RunningService {
@@ -163,13 +163,13 @@ impl SimulatedCluster {
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
             return Ok(Ok(()));
         }
-        let heard = self.replicas[replica].feed().poll().await;
-        if heard.is_ok() {
+        let polled = self.replicas[replica].feed().poll().await;
+        if polled.is_ok() {
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
         }
-        let judged = self.judge_reading(replica, heard.as_ref().err().map(|error| error.kind));
-        judged.map_err(|why| format!("replica {replica} polls its feed ({heard:?}): {why}"))?;
-        Ok(heard)
+        let judged = self.judge_reading(replica, polled.as_ref().err().map(|error| error.kind));
+        judged.map_err(|why| format!("replica {replica} polls its feed ({polled:?}): {why}"))?;
+        Ok(polled)
     }
 
     /// Validates keys on a replica and returns its answers. The error describes an answer that is not
@@ -181,12 +181,12 @@ impl SimulatedCluster {
         reads: bool,
     ) -> Result<Vec<Option<Verdict>>, String> {
         self.catch_up_copy_if_behind(replica).await;
-        let mut said = Vec::with_capacity(keys.len());
-        let questions: Vec<_> = keys.iter().map(|key| key.key_query(reads)).collect();
+        let mut verdicts = Vec::with_capacity(keys.len());
+        let queries: Vec<_> = keys.iter().map(|key| key.key_query(reads)).collect();
         let (validator, deadline) = (self.replicas[replica].validator(), Instant::now() + WAIT_TIMEOUT);
-        let decisions = match &questions[..] {
-            [question] => vec![validator.decide(question, deadline).await],
-            questions => validator.decide_all(questions, deadline).await,
+        let decisions = match &queries[..] {
+            [key_query] => vec![validator.decide(key_query, deadline).await],
+            queries => validator.decide_all(queries, deadline).await,
         };
         for (key, decision) in keys.iter().zip(decisions) {
             let answer = observed_answer(decision);
@@ -199,17 +199,17 @@ impl SimulatedCluster {
                     key.plaintext
                 )
             })?;
-            said.push(answer.ok().map(|told| told.verdict));
+            verdicts.push(answer.ok().map(|observed| observed.verdict));
         }
-        Ok(said)
+        Ok(verdicts)
     }
 
     /// Makes a replica load a key, and cancels the request when the load has reached the database.
     pub(crate) async fn begin_load(&mut self, replica: usize, key: &Credential) {
-        let question = key.key_query(false);
+        let key_query = key.key_query(false);
         let soon = Instant::now() + Duration::from_millis(1);
         // The answer is a timeout, or comes from the cache.
-        let _ = self.replicas[replica].validator().decide(&question, soon).await;
+        let _ = self.replicas[replica].validator().decide(&key_query, soon).await;
         let reached = self.server_of(replica).wait_for(|counters| counters.open_requests > 0);
         // The load may be over already if the machine was busy.
         let _ = tokio::time::timeout(Duration::from_millis(100), reached).await;
@@ -217,7 +217,9 @@ impl SimulatedCluster {
 
     fn count_answer(&mut self, answer: &Result<ObservedAnswer, FailureKind>) {
         match answer {
-            Ok(told) => self.count(&format!("{} {}", told.verdict.as_str(), told.source.as_str())),
+            Ok(observed) => {
+                self.count(&format!("{} {}", observed.verdict.as_str(), observed.source.as_str()))
+            }
             Err(_) => self.count("unavailable"),
         }
     }
@@ -234,14 +236,15 @@ impl SimulatedCluster {
             self.look_up_a_key(replica).await?;
             for reads in [false, true] {
                 let keys = self.credentials.clone();
-                let said = self.validate_keys(replica, &keys, reads).await?;
-                for (key, said) in keys.iter().zip(said) {
+                let verdicts = self.validate_keys(replica, &keys, reads).await?;
+                for (key, verdicts) in keys.iter().zip(verdicts) {
                     let truths = self.oracle.expected_verdicts(replica, &key.digest, reads, self.now());
                     // A negative entry may be a few seconds older than the key. Both answers are denials.
-                    let came_and_went = said == Some(Verdict::Unknown) && truths.contains(&Verdict::Revoked);
-                    if !said.is_some_and(|said| truths.contains(&said)) && !came_and_went {
+                    let came_and_went =
+                        verdicts == Some(Verdict::Unknown) && truths.contains(&Verdict::Revoked);
+                    if !verdicts.is_some_and(|verdicts| truths.contains(&verdicts)) && !came_and_went {
                         return Err(format!(
-                            "there is no fault, but replica {replica} answers {said:?} for {}, expected {truths:?}",
+                            "there is no fault, but replica {replica} answers {verdicts:?} for {}, expected {truths:?}",
                             key.plaintext
                         ));
                     }

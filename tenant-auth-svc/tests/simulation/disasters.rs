@@ -113,8 +113,9 @@ impl SimulatedCluster {
     async fn poll_until_noticed(&mut self, noticed: Option<Disaster>) -> Result<(), String> {
         for replica in 0..REPLICAS {
             let Err(error) = self.poll_feed(replica).await? else { continue };
-            let doubted = [FailureKind::Untrusted, FailureKind::SchemaMissing, FailureKind::TimedOut];
-            if noticed.is_some() && !doubted.contains(&error.kind) {
+            let detection_failures =
+                [FailureKind::Untrusted, FailureKind::SchemaMissing, FailureKind::TimedOut];
+            if noticed.is_some() && !detection_failures.contains(&error.kind) {
                 return Err(format!(
                     "replica {replica} has not noticed that this is another database: {error}"
                 ));

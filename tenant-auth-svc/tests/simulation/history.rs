@@ -38,11 +38,11 @@ impl<T: Clone + PartialEq> History<T> {
     /// was read.
     pub(crate) fn believable(
         &self,
-        told: impl Fn(EventOrder) -> bool,
+        was_reported: impl Fn(EventOrder) -> bool,
         before: impl Fn(EventOrder, Duration) -> bool,
     ) -> impl Iterator<Item = &T> {
         let older = self.0.iter().rev().zip(self.0.iter().rev().skip(1));
-        let older = older.take_while(move |((end, at, _), _)| !told(*end) && !before(*end, *at));
+        let older = older.take_while(move |((end, at, _), _)| !was_reported(*end) && !before(*end, *at));
         std::iter::once(self.last()).chain(older.map(|(_, (_, _, state))| state))
     }
 

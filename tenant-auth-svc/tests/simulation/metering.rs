@@ -148,19 +148,19 @@ impl SimulatedCluster {
     /// At the end of a simulation, every request sent is acknowledged and counted once.
     pub(crate) async fn finish_usage(&mut self) -> Result<(), String> {
         for at in 0..self.ledger.0.len() {
-            let mut said = Vec::new();
+            let mut last_outcome = Vec::new();
             for replica in (0..REPLICAS).cycle().take(10) {
                 if self.ledger.0[at].is_acknowledged {
                     break;
                 }
-                said.push(self.send_usage(replica, at).await?);
+                last_outcome.push(self.send_usage(replica, at).await?);
                 if !self.ledger.0[at].is_acknowledged {
                     // Retries as callers do: while a lane's breaker is open, all its calls are rejected.
                     self.advance_time(Duration::from_secs(11)).await?;
                 }
             }
             if !self.ledger.0[at].is_acknowledged {
-                return Err(format!("{:?} is never acknowledged: {said:?}", self.ledger.0[at]));
+                return Err(format!("{:?} is never acknowledged: {last_outcome:?}", self.ledger.0[at]));
             }
         }
         self.check_usage()

@@ -78,8 +78,8 @@ impl ReplicaKnowledge {
 
     /// Returns whether the feed has reported the change of an event.
     fn was_reported(&self, order: EventOrder) -> bool {
-        let untold = |(from, to): &(EventOrder, EventOrder)| (*from..*to).contains(&order);
-        order < self.polled_up_to && (order < self.started || !self.skipped_ranges.iter().any(untold))
+        let is_skipped = |(from, to): &(EventOrder, EventOrder)| (*from..*to).contains(&order);
+        order < self.polled_up_to && (order < self.started || !self.skipped_ranges.iter().any(is_skipped))
     }
 }
 

@@ -86,8 +86,8 @@ pub(crate) async fn start_replica(
 pub(crate) async fn migrate(server: &HranaServer, folder: &Path, clock: &Arc<ManualClock>) {
     let config = ServiceConfig::read(settings(server, folder)).unwrap().0;
     let clock = Arc::clone(clock) as SharedClock;
-    let hop = server::build_database_client(config.database, &clock).unwrap();
-    database::migrate::migrate(&hop, &clock).await.unwrap();
+    let client = server::build_database_client(config.database, &clock).unwrap();
+    database::migrate::migrate(&client, &clock).await.unwrap();
 }
 
 fn settings(server: &HranaServer, folder: &Path) -> Settings {

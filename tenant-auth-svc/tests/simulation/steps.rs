@@ -23,7 +23,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(600);
 
 /// A running simulation.
 struct Simulation {
-    world: SimulatedCluster,
+    cluster: SimulatedCluster,
     random: Random,
 }
 
@@ -34,17 +34,17 @@ pub(crate) async fn simulate(
     steps: usize,
     flaw: SeededFlaw,
 ) -> Result<Vec<(String, u64)>, String> {
-    let world = SimulatedCluster::start(flaw, seed.is_multiple_of(2)).await;
-    let mut simulation = Simulation { world, random: Random::new(seed) };
+    let cluster = SimulatedCluster::start(flaw, seed.is_multiple_of(2)).await;
+    let mut simulation = Simulation { cluster, random: Random::new(seed) };
     let mut trail = Vec::new();
     for _ in 0..INITIAL_KEYS {
-        let made = simulation.world.change(0, ReplicaChange::Issue, &mut simulation.random).await;
+        let made = simulation.cluster.change(0, ReplicaChange::Issue, &mut simulation.random).await;
         trail.push(format!("before:        {}", made?));
     }
     for step in 0..=steps {
         let happened = if step < steps { simulation.step().await } else { simulation.finish().await };
         match happened {
-            Ok(what) => trail.push(format!("{step:>4} {:>9.3?} {what}", simulation.world.now().monotonic)),
+            Ok(what) => trail.push(format!("{step:>4} {:>9.3?} {what}", simulation.cluster.now().monotonic)),
             Err(why) => {
                 let from = trail.len().saturating_sub(SHOWN_STEPS);
                 let trail = trail[from..].join("\n");
@@ -52,7 +52,7 @@ pub(crate) async fn simulate(
             }
         }
     }
-    Ok(simulation.world.answers.into_iter().collect())
+    Ok(simulation.cluster.answers.into_iter().collect())
 }
 
 impl Simulation {
@@ -63,51 +63,51 @@ impl Simulation {
             26..36 => self.validate_several(replica).await,
             36..46 => self.poll(replica).await,
             46..49 => {
-                let mut heard = Vec::new();
+                let mut polled = Vec::new();
                 for replica in 0..REPLICAS {
-                    heard.push(self.poll(replica).await?);
+                    polled.push(self.poll(replica).await?);
                 }
-                Ok(heard.join("; "))
+                Ok(polled.join("; "))
             }
             49..60 => {
                 // Faults last, some of them longer than the grace.
-                let long = self.world.trouble.is_some() && self.random.is_chance(30);
+                let long = self.cluster.trouble.is_some() && self.random.is_chance(30);
                 let time =
                     if long { LONG_PAUSE } else { Duration::from_millis(*self.random.pick(&PAUSES_MS)) };
-                self.world.advance_time(time).await?;
+                self.cluster.advance_time(time).await?;
                 Ok(format!("{time:?} pass"))
             }
             60..70 => {
                 let change = *self.random.pick(&CHANGE_WEIGHTS);
-                self.world.change(replica, change, &mut self.random).await
+                self.cluster.change(replica, change, &mut self.random).await
             }
-            70..75 => Ok(self.world.change_with_sql(&mut self.random)),
-            75..80 => self.world.record_usage(replica, &mut self.random).await,
-            80..82 => self.world.list_something(replica, &mut self.random).await,
+            70..75 => Ok(self.cluster.change_with_sql(&mut self.random)),
+            75..80 => self.cluster.record_usage(replica, &mut self.random).await,
+            80..82 => self.cluster.list_something(replica, &mut self.random).await,
             82..84 => self.lose_commit_response(replica).await,
             84..89 => self.begin_or_end_trouble().await,
             89..90 => {
-                if self.world.trouble.is_some_and(is_restart_inconclusive) {
+                if self.cluster.trouble.is_some_and(is_restart_inconclusive) {
                     return Ok("nothing".to_owned());
                 }
-                self.world.restart(replica).await;
+                self.cluster.restart(replica).await;
                 Ok(format!("replica {replica} is restarted"))
             }
-            90..91 => Ok(self.world.prune_log(&mut self.random).await),
+            90..91 => Ok(self.cluster.prune_log(&mut self.random).await),
             91..93 => self.change_during_load(replica).await,
             93..94 => {
-                let written = self.world.replicas[replica].flush_pending_writes().await.is_ok();
+                let written = self.cluster.replicas[replica].flush_pending_writes().await.is_ok();
                 Ok(format!("replica {replica} writes last-used times: {written}"))
             }
-            94..96 => Ok(self.world.toggle_copy_lag().await),
-            96..98 => match self.world.trouble {
+            94..96 => Ok(self.cluster.toggle_copy_lag().await),
+            96..98 => match self.cluster.trouble {
                 Some(Trouble::Disaster(_)) => Ok("nothing".to_owned()),
-                _ => Ok(self.world.take_backup()),
+                _ => Ok(self.cluster.take_backup()),
             },
             98..99 => self.revoke_with_sql_and_check().await,
             _ => {
                 let minutes = i64::try_from(self.random.below(360)).unwrap() - 180;
-                self.world.clock.jump_to(UnixMillis(self.world.now().wall + minutes * 60_000));
+                self.cluster.clock.jump_to(UnixMillis(self.cluster.now().wall + minutes * 60_000));
                 Ok(format!("the wall clock jumps by {minutes} minutes"))
             }
         }
@@ -115,20 +115,20 @@ impl Simulation {
 
     /// Ends the current fault and checks that everything works again.
     async fn finish(&mut self) -> Result<String, String> {
-        if self.world.trouble.is_some() {
+        if self.cluster.trouble.is_some() {
             self.end_trouble().await?;
         }
-        self.world.catch_up_copy().await;
-        self.world.check_all_answers().await?;
+        self.cluster.catch_up_copy().await;
+        self.cluster.check_all_answers().await?;
         // Every write that may still be waiting has ended by then.
-        self.world.advance_time(Duration::from_secs(11)).await?;
-        self.world.finish_usage().await?;
+        self.cluster.advance_time(Duration::from_secs(11)).await?;
+        self.cluster.finish_usage().await?;
         Ok("there is no fault, and all usage is counted".to_owned())
     }
 
     async fn validate_one(&mut self, replica: usize) -> Result<String, String> {
         let (key, reads) = (self.any_key(), self.random.is_chance(50));
-        self.world.validate_keys(replica, std::slice::from_ref(&key), reads).await?;
+        self.cluster.validate_keys(replica, std::slice::from_ref(&key), reads).await?;
         Ok(format!("replica {replica} validates {}", key.plaintext))
     }
 
@@ -136,7 +136,7 @@ impl Simulation {
         let several = 2 + self.random.below(14);
         let (keys, reads): (Vec<_>, _) =
             ((0..several).map(|_| self.any_key()).collect(), self.random.is_chance(50));
-        self.world.validate_keys(replica, &keys, reads).await?;
+        self.cluster.validate_keys(replica, &keys, reads).await?;
         Ok(format!("replica {replica} validates {} keys", keys.len()))
     }
 
@@ -145,11 +145,11 @@ impl Simulation {
         if self.random.is_chance(5) {
             return Credential::new(&format!("a-made-up-key-{}", self.random.below(1_000)));
         }
-        self.random.pick(&self.world.credentials).clone()
+        self.random.pick(&self.cluster.credentials).clone()
     }
 
     async fn poll(&mut self, replica: usize) -> Result<String, String> {
-        Ok(match self.world.poll_feed(replica).await? {
+        Ok(match self.cluster.poll_feed(replica).await? {
             Ok(()) => format!("replica {replica} polls its feed"),
             Err(error) => format!("replica {replica} cannot poll its feed: {}", error.kind.as_str()),
         })
@@ -158,27 +158,27 @@ impl Simulation {
     /// Commits a write and loses its response: once, so that the retry finds it done, or twice.
     async fn lose_commit_response(&mut self, replica: usize) -> Result<String, String> {
         // Failures are counted for a while: one more could open a breaker after the fault has ended.
-        if self.world.trouble.is_some() || !self.world.writes_work() {
+        if self.cluster.trouble.is_some() || !self.cluster.writes_work() {
             return Ok("nothing".to_owned());
         }
         // A breaker that is still open from before would reject the retry.
-        self.world.record_usage(replica, &mut self.random).await?;
-        self.world.until_loads_finish().await;
+        self.cluster.record_usage(replica, &mut self.random).await?;
+        self.cluster.until_loads_finish().await;
         let answers = 1 + self.random.below(2);
-        self.world.catch_up_copy_if_following(replica).await;
-        let faults = self.world.server_of(replica).faults().clone();
+        self.cluster.catch_up_copy_if_following(replica).await;
+        let faults = self.cluster.server_of(replica).faults().clone();
         faults.set_for(answers as u64, Fault::ResetAfterCommit);
         let change = *self.random.pick(&CHANGE_WEIGHTS);
-        let changed = self.world.change(replica, change, &mut self.random).await;
+        let changed = self.cluster.change(replica, change, &mut self.random).await;
         faults.clear();
         changed.map(|what| format!("{what}; {answers} responses lost"))
     }
 
     async fn begin_or_end_trouble(&mut self) -> Result<String, String> {
-        if self.world.trouble.is_some() {
+        if self.cluster.trouble.is_some() {
             return self.end_trouble().await;
         }
-        let begun = self.world.begin_trouble(&mut self.random).await?;
+        let begun = self.cluster.begin_trouble(&mut self.random).await?;
         Ok(format!("{begun}; {}", self.exercise_replicas(&[0, 1, 2]).await?))
     }
 
@@ -191,17 +191,17 @@ impl Simulation {
             // looks a key up at once.
             self.poll(replica).await?;
         }
-        let ended = self.world.repair(&mut self.random).await?;
+        let ended = self.cluster.repair(&mut self.random).await?;
         for _ in 0..4 {
-            self.world.advance_time(Duration::from_millis(250)).await?;
+            self.cluster.advance_time(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
-                if self.world.poll_feed(replica).await?.is_ok() {
-                    self.world.look_up_a_key(replica).await?;
+                if self.cluster.poll_feed(replica).await?.is_ok() {
+                    self.cluster.look_up_a_key(replica).await?;
                 }
                 self.validate_one(replica).await?;
             }
         }
-        self.world.check_all_answers().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
+        self.cluster.check_all_answers().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
         Ok(format!("{during}; {ended}, and everything works again"))
     }
 
@@ -210,9 +210,9 @@ impl Simulation {
         let mut happened = Vec::new();
         for &replica in replicas {
             let change = *self.random.pick(&CHANGE_WEIGHTS);
-            happened.push(self.world.change(replica, change, &mut self.random).await?);
-            happened.push(self.world.record_usage(replica, &mut self.random).await?);
-            happened.push(self.world.list_something(replica, &mut self.random).await?);
+            happened.push(self.cluster.change(replica, change, &mut self.random).await?);
+            happened.push(self.cluster.record_usage(replica, &mut self.random).await?);
+            happened.push(self.cluster.list_something(replica, &mut self.random).await?);
             happened.push(self.validate_several(replica).await?);
         }
         happened.push(self.revoke_with_sql_and_check().await?);
@@ -222,28 +222,28 @@ impl Simulation {
     /// Revokes with SQL a key that every replica knows. Wherever reads work, no replica accepts it after one
     /// second.
     async fn revoke_with_sql_and_check(&mut self) -> Result<String, String> {
-        if !self.world.oracle.reads_work() || self.world.trouble == Some(Trouble::CopyStalled) {
+        if !self.cluster.oracle.reads_work() || self.cluster.trouble == Some(Trouble::CopyStalled) {
             return Ok("the feed reports nothing".to_owned());
         }
         let key = self.any_key();
         for replica in 0..REPLICAS {
-            self.world.validate_keys(replica, std::slice::from_ref(&key), false).await?;
+            self.cluster.validate_keys(replica, std::slice::from_ref(&key), false).await?;
         }
-        let what = self.world.revoke_with_sql(&key);
-        self.world.catch_up_copy().await;
+        let what = self.cluster.revoke_with_sql(&key);
+        self.cluster.catch_up_copy().await;
         for _ in 0..4 {
-            self.world.advance_time(Duration::from_millis(250)).await?;
+            self.cluster.advance_time(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
                 self.poll(replica).await?;
             }
         }
         for replica in 0..REPLICAS {
-            let said = self.world.validate_keys(replica, std::slice::from_ref(&key), false).await?;
+            let verdicts = self.cluster.validate_keys(replica, std::slice::from_ref(&key), false).await?;
             // A key that was created and revoked between two polls may stay unknown for a few seconds. Both
             // answers are denials.
-            let is_denied = matches!(said[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
+            let is_denied = matches!(verdicts[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
             if !is_denied && what.is_some() {
-                return Err(format!("replica {replica} answers {said:?} one second after {what:?}"));
+                return Err(format!("replica {replica} answers {verdicts:?} one second after {what:?}"));
             }
         }
         Ok(format!("one second after {what:?}, no replica accepts the key"))
@@ -251,24 +251,24 @@ impl Simulation {
 
     /// A load has read its row and its response is still in flight, while something changes and is polled.
     async fn change_during_load(&mut self, replica: usize) -> Result<String, String> {
-        if self.world.trouble.is_some() {
+        if self.cluster.trouble.is_some() {
             return Ok("nothing".to_owned());
         }
         // Every cached entry is due to be loaded again.
-        self.world.advance_time(Duration::from_secs(61)).await?;
+        self.cluster.advance_time(Duration::from_secs(61)).await?;
         let key = self.any_key();
-        self.world.catch_up_copy_if_following(replica).await;
-        self.world.server_of(replica).faults().set_where("AS digests", 1, Fault::HangAfterExecute);
-        self.world.begin_load(replica, &key).await;
+        self.cluster.catch_up_copy_if_following(replica).await;
+        self.cluster.server_of(replica).faults().set_where("AS digests", 1, Fault::HangAfterExecute);
+        self.cluster.begin_load(replica, &key).await;
         let other = self.random.below(REPLICAS);
         let changed = match self.random.below(3) {
-            0 => Ok(self.world.change_with_sql(&mut self.random)),
-            1 => self.world.change(other, ReplicaChange::Revoke, &mut self.random).await,
-            _ => self.world.change(other, ReplicaChange::SuspendOrResume, &mut self.random).await,
+            0 => Ok(self.cluster.change_with_sql(&mut self.random)),
+            1 => self.cluster.change(other, ReplicaChange::Revoke, &mut self.random).await,
+            _ => self.cluster.change(other, ReplicaChange::SuspendOrResume, &mut self.random).await,
         };
-        let heard =
+        let polled =
             if self.random.is_chance(70) { self.poll(replica).await? } else { "no replica polls".to_owned() };
-        let faults = self.world.server_of(replica).faults().clone();
+        let faults = self.cluster.server_of(replica).faults().clone();
         let release = async {
             // Repeats this, because another load may only now begin to hang.
             loop {
@@ -277,12 +277,12 @@ impl Simulation {
             }
         };
         tokio::select! {
-            asked = self.world.validate_keys(replica, std::slice::from_ref(&key), false) => {
+            asked = self.cluster.validate_keys(replica, std::slice::from_ref(&key), false) => {
                 asked?;
             }
             () = release => {}
         }
-        Ok(format!("while replica {replica} loads {}: {}; {heard}", key.plaintext, changed?))
+        Ok(format!("while replica {replica} loads {}: {}; {polled}", key.plaintext, changed?))
     }
 }
 

@@ -54,10 +54,10 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
     let (runner, (keys, revision)) = (runner?, keys?);
     // Changes that arrive later would cause calls, correctly.
     if let (true, true, Some(revision)) = (case.client.near_cache, case.client.watch, revision) {
-        let heard = json!({ "live": true, "revision": { "at_least": revision } });
-        call_until_expected(&runner, &json!({ "op": "watch_state" }), &heard, WAIT_TIMEOUT).await?;
+        let expected_watch = json!({ "live": true, "revision": { "at_least": revision } });
+        call_until_expected(&runner, &json!({ "op": "watch_state" }), &expected_watch, WAIT_TIMEOUT).await?;
     }
-    let mut world = CaseRun {
+    let mut case_run = CaseRun {
         case,
         change_database: database,
         change_service: Some(service),
@@ -68,12 +68,12 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
     };
     for (number, step) in case.steps.iter().enumerate() {
         let done = match step {
-            Step::Call(call) => world.call(call).await,
-            Step::Do { deed } => world.perform(deed).await,
+            Step::Call(call) => case_run.call(call).await,
+            Step::Do { deed } => case_run.perform(deed).await,
         };
         done.with_context(|| format!("step {} of {}", number + 1, case.steps.len()))?;
     }
-    world.runner.close().await
+    case_run.runner.close().await
 }
 
 /// Starts a service and waits until it is ready.
@@ -103,10 +103,10 @@ async fn create_tenants_and_keys<'a>(
     operator: &mut AdminClient,
 ) -> anyhow::Result<(BTreeMap<&'a str, IssuedKey>, Option<i64>)> {
     operator.create_tenant("first").await?;
-    let mut news = operator.watch_invalidations().await?;
+    let mut invalidations = operator.watch_invalidations().await?;
     // Entries loaded after the first change of a log are revalidated once, so a second change follows.
     operator.create_tenant("second").await?;
-    news.until_tenant_seen("second").await?;
+    invalidations.until_tenant_seen("second").await?;
     for tenant in &case.tenants {
         operator.create_tenant(tenant).await?;
     }
@@ -116,7 +116,7 @@ async fn create_tenants_and_keys<'a>(
         keys.insert(name.as_str(), operator.issue_key(name, &key.tenant, &key.scopes, ends).await?);
     }
     operator.create_tenant("last").await?;
-    Ok((keys, news.until_tenant_seen("last").await?))
+    Ok((keys, invalidations.until_tenant_seen("last").await?))
 }
 
 /// Repeats a command, up to a timeout, until the answer is as expected.
@@ -124,7 +124,7 @@ async fn call_until_expected(
     runner: &Runner,
     command: &Value,
     expected: &Value,
-    patience: Duration,
+    limit: Duration,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut turns = interval(POLL_INTERVAL);
@@ -134,7 +134,7 @@ async fn call_until_expected(
         if expect::is_met(expected, &answer) {
             return Ok(());
         }
-        ensure!(began.elapsed() < patience, "command {command}\nexpected {expected}\nactual {answer}");
+        ensure!(began.elapsed() < limit, "command {command}\nexpected {expected}\nactual {answer}");
     }
 }
 
@@ -142,12 +142,12 @@ impl CaseRun<'_> {
     async fn call(&mut self, call: &Call) -> anyhow::Result<()> {
         let command = self.fill_in(&call.call)?;
         let expected = self.fill_in(&call.answer)?;
-        let patience = if call.until { WAIT_TIMEOUT } else { Duration::ZERO };
+        let limit = if call.until { WAIT_TIMEOUT } else { Duration::ZERO };
         self.proxy.take_calls();
-        call_until_expected(&self.runner, &command, &expected, patience).await?;
+        call_until_expected(&self.runner, &command, &expected, limit).await?;
         match &call.rpcs {
             Some(rpcs) => expect::check_counts(rpcs, self.proxy.take_calls())
-                .map_err(|told| anyhow::anyhow!("command {}\n{told}", call.call)),
+                .map_err(|difference| anyhow::anyhow!("command {}\n{difference}", call.call)),
             None => Ok(()),
         }
     }

@@ -28,7 +28,8 @@ fn lookup_calls(scrape: &Scrape) -> u64 {
 
 /// Waits until the replica has polled the change log this many times.
 async fn until_feed_polls(replica: &Service, readings: u64) {
-    let read = async || replica.scrape().await.is_ok_and(|told| told.database_calls("feed") >= readings);
+    let read =
+        async || replica.scrape().await.is_ok_and(|scraped| scraped.database_calls("feed") >= readings);
     replica.wait_until("the replica does not poll the change log", read).await.unwrap();
 }
 
@@ -55,12 +56,12 @@ async fn replica_database_requests_stay_within_bounds() {
     let _turn = EXCLUSIVE.lock().await;
     let cluster = Cluster::start().await;
     let started: Vec<_> =
-        cluster.scrapes().await.iter().map(|told| told.database_calls("maintenance")).collect();
+        cluster.scrapes().await.iter().map(|scraped| scraped.database_calls("maintenance")).collect();
 
     // Idle. Time is measured in polls, because their duration depends on the machine.
     let (before, requests_before) = (cluster.scrapes().await, cluster.database.counters().requests);
-    for (replica, told) in cluster.replicas.iter().zip(&before) {
-        until_feed_polls(replica, told.database_calls("feed") + IDLE_FEED_POLLS).await;
+    for (replica, scraped) in cluster.replicas.iter().zip(&before) {
+        until_feed_polls(replica, scraped.database_calls("feed") + IDLE_FEED_POLLS).await;
     }
     let (after, requests_after) = (cluster.scrapes().await, cluster.database.counters().requests);
     let mut made = 0;
@@ -88,8 +89,8 @@ async fn replica_database_requests_stay_within_bounds() {
     assert!((distinct..=distinct + reloads).contains(&cold), "{cold} for {distinct} keys");
 
     let (readings_before, asked_before) = {
-        let told = cluster.replicas[1].scrape().await.unwrap();
-        (told.database_calls("feed"), told.validation_count())
+        let scraped = cluster.replicas[1].scrape().await.unwrap();
+        (scraped.database_calls("feed"), scraped.validation_count())
     };
     let began = Instant::now();
     let until = readings_before + 2 * IDLE_FEED_POLLS;
@@ -100,9 +101,9 @@ async fn replica_database_requests_stay_within_bounds() {
         }
     })
     .await;
-    let told = cluster.replicas[1].scrape().await.unwrap();
-    let (readings, asked) =
-        (told.database_calls("feed") - readings_before, told.validation_count() - asked_before);
+    let scraped = cluster.replicas[1].scrape().await.unwrap();
+    let (readings, validations) =
+        (scraped.database_calls("feed") - readings_before, scraped.validation_count() - asked_before);
     let most = distinct * (began.elapsed().as_secs() / MIN_FRESH_SECONDS + 2);
     assert!(used <= most, "{used} reloads of {distinct} keys, {most} at most");
 
@@ -112,10 +113,10 @@ async fn replica_database_requests_stay_within_bounds() {
         database_calls_during(&cluster, 2, validate_in_turn(&cluster, 2, &strange, VALIDATIONS)).await;
     assert_eq!(single, VALIDATIONS as u64);
     let others: Vec<_> = (1..=VALIDATIONS).map(|number| never_issued_key(VALIDATIONS + number)).collect();
-    let question = |known: &ExpectedAnswer| Question::new(PresentedKey::new(known.key.expose()));
-    let questions: Vec<_> = others.iter().map(question).collect();
+    let request = |known: &ExpectedAnswer| Question::new(PresentedKey::new(known.key.expose()));
+    let queries: Vec<_> = others.iter().map(request).collect();
     let batched = database_calls_during(&cluster, 2, async {
-        for batch in questions.chunks(100) {
+        for batch in queries.chunks(100) {
             let outcomes = cluster.client_of_replica(2).validate_batch(batch).await.unwrap();
             assert!(outcomes.iter().all(Result::is_ok));
         }
@@ -128,7 +129,7 @@ async fn replica_database_requests_stay_within_bounds() {
          a start, when the schema is new, by replica                    {started:?}\n\
          idle, an hour, by replica                                      {hourly:?}\n\
          1,000 validations, {distinct} keys new to the replica, in turn           {cold}\n\
-         the same keys in constant use, {readings} readings of the feed long      {used}, for {asked} validations\n\
+         the same keys in constant use, {readings} readings of the feed long      {used}, for {validations} validations\n\
          … an hour                                                      {}\n\
          1,000 validations, 1,000 keys new to the replica, in turn      {single}\n\
          … in batches of 100                                            {batched}\n",

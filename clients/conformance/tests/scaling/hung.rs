@@ -24,10 +24,10 @@ async fn hung_replica_fails_no_call_and_is_skipped_until_it_resumes() {
     let client = client_with(&cluster.replicas[..2], |builder| builder.hedge_after(HEDGE_AFTER));
     let [hung, other] = [&cluster.replicas[0], &cluster.replicas[1]];
     let before = hung.scrape().await.unwrap().validation_count();
-    let mut questions = keys.iter().cycle();
+    let mut validations = keys.iter().cycle();
     let mut asks = async || {
         let began = Instant::now();
-        assert!(validate(&client, questions.next().unwrap()).await.unwrap());
+        assert!(validate(&client, validations.next().unwrap()).await.unwrap());
         began.elapsed()
     };
     while hung.scrape().await.unwrap().validation_count() < before + 5 {
@@ -87,19 +87,19 @@ async fn watch_stream_moves_away_from_hung_replica() {
         cluster.replicas[number].signal("STOP").await.unwrap();
         // No calls go to it: the stream alone has to detect the hang.
         others.admin().revoke_key(principal.key_id(), "a test").await.unwrap();
-        let told = others.validate(&known.key, &[]).await.unwrap().provenance.revision;
-        let hearing = async {
-            while revision() < told {
+        let seen_revision = others.validate(&known.key, &[]).await.unwrap().provenance.revision;
+        let detected = async {
+            while revision() < seen_revision {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(WAIT_TIMEOUT, hearing).await.unwrap();
+        tokio::time::timeout(WAIT_TIMEOUT, detected).await.unwrap();
         cluster.replicas[number].signal("CONT").await.unwrap();
         // The near-cache is cleared. The replica that receives the call may learn of the change a little
         // later.
-        let asking =
+        let denied =
             async { while watching.validate(&known.key, &[]).await.unwrap().verdict != Verdict::Revoked {} };
-        tokio::time::timeout(WAIT_TIMEOUT, asking).await.unwrap();
+        tokio::time::timeout(WAIT_TIMEOUT, denied).await.unwrap();
         cluster.replicas[number].until_ready().await.unwrap();
     }
 }

@@ -70,15 +70,15 @@ impl Load {
             let (client, keys) = (client.clone(), keys.to_vec());
             let (over, calls) = (Arc::clone(&over), calls.clone());
             running.spawn(async move {
-                let mut told = CallResults::default();
+                let mut results = CallResults::default();
                 for known in keys.iter().cycle().skip(number) {
                     if over.load(Ordering::Relaxed) {
                         break;
                     }
-                    told.validate(&client, known).await;
+                    results.validate(&client, known).await;
                     calls.send_modify(|calls| *calls += 1);
                 }
-                told
+                results
             });
         }
         Self { is_stopping: over, calls, tasks: running }
@@ -96,8 +96,8 @@ impl Load {
 
     pub(crate) async fn stop(self) -> CallResults {
         self.is_stopping.store(true, Ordering::Relaxed);
-        let mut told = CallResults::default();
-        self.tasks.join_all().await.into_iter().for_each(|more| told.merge(more));
-        told
+        let mut results = CallResults::default();
+        self.tasks.join_all().await.into_iter().for_each(|more| results.merge(more));
+        results
     }
 }

@@ -39,7 +39,7 @@ async fn load_is_spread_evenly_over_replicas() {
     let cluster = Cluster::start().await;
     let keys = cluster.prepare_keys(4).await;
     let before = cluster.validation_counts().await;
-    let asking = (0..CALLERS).map(|_| {
+    let callers = (0..CALLERS).map(|_| {
         let (client, keys) = (cluster.client_of_all_replicas(), &keys);
         async move {
             for turn in 0..CALLS {
@@ -47,7 +47,7 @@ async fn load_is_spread_evenly_over_replicas() {
             }
         }
     });
-    futures::future::join_all(asking).await;
+    futures::future::join_all(callers).await;
     let after = cluster.validation_counts().await;
 
     let shares: [u64; REPLICAS] = std::array::from_fn(|replica| after[replica] - before[replica]);
@@ -84,17 +84,17 @@ async fn rolling_restart_fails_no_call() {
             starts.push(replica.scrape().await.unwrap().database_calls("maintenance"));
         }
     }
-    let told = load.stop().await;
+    let results = load.stop().await;
     print(&format!(
         "\n{} restarts under load of {TASKS} tasks: {} calls answered, {} errors, {} wrong verdicts; the slowest call \
          took {:?}; a start is {starts:?} HTTP requests to the database\n",
         starts.len(),
-        told.answered,
-        told.errors.len(),
-        told.wrong.len(),
-        told.slowest
+        results.answered,
+        results.errors.len(),
+        results.wrong.len(),
+        results.slowest
     ));
-    assert!(told.errors.is_empty(), "{:#?}", &told.errors[..told.errors.len().min(10)]);
-    assert!(told.wrong.is_empty(), "{:#?}", &told.wrong[..told.wrong.len().min(10)]);
-    assert!(told.answered > 1_000, "{}", told.answered);
+    assert!(results.errors.is_empty(), "{:#?}", &results.errors[..results.errors.len().min(10)]);
+    assert!(results.wrong.is_empty(), "{:#?}", &results.wrong[..results.wrong.len().min(10)]);
+    assert!(results.answered > 1_000, "{}", results.answered);
 }

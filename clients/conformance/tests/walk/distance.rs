@@ -47,8 +47,8 @@ async fn run_with_round_trip(language: &'static Language, round_trip: Duration) 
         let key = stage.key.as_str();
         async move {
             let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &variables).await?;
-            let told = run_load(&runner, key, CALLS).await?;
-            anyhow::Ok((runner, told))
+            let latencies = run_load(&runner, key, CALLS).await?;
+            anyhow::Ok((runner, latencies))
         }
     };
     let ((plain, in_plaintext), (encrypted, in_tls)) =

@@ -88,7 +88,7 @@ async fn forward_with_delay(
     delay: Duration,
     mut look: impl FnMut(&[u8]),
 ) {
-    let (sender, mut under_way) = mpsc::unbounded_channel::<(Instant, Bytes)>();
+    let (sender, mut delayed) = mpsc::unbounded_channel::<(Instant, Bytes)>();
     let reading = async move {
         let mut buffer = BytesMut::new();
         while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
@@ -100,7 +100,7 @@ async fn forward_with_delay(
         }
     };
     let writing = async move {
-        while let Some((due, piece)) = under_way.recv().await {
+        while let Some((due, piece)) = delayed.recv().await {
             sleep_until(due).await;
             if to.write_all(&piece).await.is_err() {
                 return;

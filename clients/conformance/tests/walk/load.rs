@@ -40,20 +40,20 @@ pub(crate) async fn run_load(runner: &Runner, key: &str, calls: u64) -> anyhow::
     let answer = runner.send_command(command).await?;
     let latencies: Vec<f64> = serde_json::from_value(answer["latency_ms"].clone())
         .with_context(|| format!("the answer has no latencies: {answer}"))?;
-    let told = Latencies { latencies };
+    let measured = Latencies { latencies };
     let all_good = answer["ok"] == json!(calls)
         && answer["verdicts"] == json!({ "VALID": calls })
         && answer["errors"].as_object().is_some_and(|errors| errors.is_empty())
-        && told.latencies.len() as u64 == calls;
+        && measured.latencies.len() as u64 == calls;
     ensure!(
         all_good,
         "of {calls} calls, {} succeeded: verdicts {}, errors {}, the slowest took {} ms",
         answer["ok"],
         answer["verdicts"],
         answer["errors"],
-        told.slowest_ms()
+        measured.slowest_ms()
     );
-    Ok(told)
+    Ok(measured)
 }
 
 /// Sends calls while a future runs, and some after it.
@@ -67,12 +67,12 @@ pub(crate) async fn run_load_during<T>(
 ) -> anyhow::Result<(Latencies, T)> {
     let (over, mut is_over) = tokio::sync::oneshot::channel::<()>();
     let calling = async {
-        let mut told = Latencies::default();
+        let mut measured = Latencies::default();
         loop {
             let last = is_over.try_recv().is_ok();
-            told.latencies.extend(run_load(runner, key, CALLS_PER_ROUND).await?.latencies);
+            measured.latencies.extend(run_load(runner, key, CALLS_PER_ROUND).await?.latencies);
             if last {
-                return anyhow::Ok(told);
+                return anyhow::Ok(measured);
             }
         }
     };

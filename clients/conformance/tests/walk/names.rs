@@ -79,8 +79,8 @@ pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result
     let stage = Scenery::with_replicas_at(&at).await?;
     let mut trusting = variables(&format!("{NAME}:{encrypted}"));
     trusting.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
-    for told in [variables(&format!("{NAME}:{plain}")), trusting] {
-        let runner = names.runner(language, &told).await?;
+    for client_settings in [variables(&format!("{NAME}:{plain}")), trusting] {
+        let runner = names.runner(language, &client_settings).await?;
         run_load(&runner, &stage.key, 60).await?;
         runner.close().await?;
     }
@@ -107,11 +107,11 @@ pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome>
         format!("https://[::1]:{encrypted}"),
     ];
     for (number, endpoint) in endpoints.iter().enumerate() {
-        let mut told = variables(endpoint);
+        let mut client_settings = variables(endpoint);
         if number >= 3 {
-            told.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
+            client_settings.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
         }
-        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
         run_load(&runner, &stage.key, 10).await.with_context(|| endpoint.clone())?;
         runner.close().await?;
     }
@@ -126,7 +126,7 @@ fn missing_ipv6_reason() -> Option<String> {
 
 /// Repeats a call until it is answered.
 async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
-    let asking = async {
+    let until_answered = async {
         let mut turns = interval(Duration::from_millis(50));
         loop {
             turns.tick().await;
@@ -140,5 +140,5 @@ async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
             );
         }
     };
-    timeout(WAIT_TIMEOUT, asking).await.context("no answer")?
+    timeout(WAIT_TIMEOUT, until_answered).await.context("no answer")?
 }

@@ -59,8 +59,8 @@ impl Authority {
 impl CertificatePair {
     /// Returns the settings of a replica that presents it.
     pub(crate) fn settings(&self) -> crate::stage::Variables {
-        let told =
+        let values =
             [("TENANT_AUTH_TLS_CERT_FILE", &self.certificate), ("TENANT_AUTH_TLS_KEY_FILE", &self.key)];
-        told.map(|(name, value)| (name.to_owned(), value.clone())).into()
+        values.map(|(name, value)| (name.to_owned(), value.clone())).into()
     }
 }

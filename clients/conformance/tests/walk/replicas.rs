@@ -39,11 +39,11 @@ pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcom
         // Callers use it again.
         replica.until_validations(20).await
     };
-    let (told, ()) = run_load_during(&runner, &key, replaced).await?;
+    let (measured, ()) = run_load_during(&runner, &key, replaced).await?;
     let counted = usage_total(&runner, "walk.events").await?;
     ensure!(counted == EVENTS, "{EVENTS} events were counted as {counted}");
     runner.close().await?;
-    Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
+    Ok(passed_with(format!("{} calls, {} ms at most", measured.latencies.len(), measured.slowest_ms())))
 }
 
 /// Three replicas are restarted one after the other, as a deployment does.
@@ -61,9 +61,9 @@ pub(crate) async fn rolling_restart(language: &'static Language) -> anyhow::Resu
         }
         Ok(())
     };
-    let (told, ()) = run_load_during(&runner, &key, restarted).await?;
+    let (measured, ()) = run_load_during(&runner, &key, restarted).await?;
     runner.close().await?;
-    Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
+    Ok(passed_with(format!("{} calls, {} ms at most", measured.latencies.len(), measured.slowest_ms())))
 }
 
 /// One of two replicas is paused (SIGSTOP) with open connections, and resumed later.
@@ -88,7 +88,7 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
         replica.signal("STOP").await?;
         Ok(link.calls())
     };
-    let (told, then) = tokio::try_join!(run_load(&runner, &stage.key, CALLS), stopped)?;
+    let (measured, then) = tokio::try_join!(run_load(&runner, &stage.key, CALLS), stopped)?;
     ensure!(then > before, "the replica received no call before it was stopped");
     let waited_for_it = link.calls() - then;
 
@@ -113,8 +113,8 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
     let first = usize::try_from(CALLS_BEFORE)?;
     Ok(passed_with(format!(
         "noticed for {} ms, {} ms at most, {waited_for_it} calls",
-        told.degraded_for_ms(first, USUAL_CALL_MS),
-        told.slowest_ms()
+        measured.degraded_for_ms(first, USUAL_CALL_MS),
+        measured.slowest_ms()
     )))
 }
 
@@ -128,6 +128,6 @@ async fn wait_until(mut done: impl FnMut() -> bool, what: &str) -> anyhow::Resul
     timeout(WAIT_TIMEOUT, waiting).await.map_err(|_| anyhow::anyhow!("{what}"))
 }
 
-fn passed_with(told: String) -> Outcome {
-    Outcome::Passed(Some(told))
+fn passed_with(measured: String) -> Outcome {
+    Outcome::Passed(Some(measured))
 }

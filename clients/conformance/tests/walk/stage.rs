@@ -84,8 +84,8 @@ impl Scenery {
 
 /// Returns the variables of a client of these endpoints, without a near-cache.
 pub(crate) fn variables(endpoints: &str) -> Variables {
-    let told = [("TENANT_AUTH_ENDPOINTS", endpoints), ("TENANT_AUTH_NEAR_CACHE", "off")];
-    told.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    let values = [("TENANT_AUTH_ENDPOINTS", endpoints), ("TENANT_AUTH_NEAR_CACHE", "off")];
+    values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
 /// Joins endpoints to one text.

@@ -34,9 +34,9 @@ pub(crate) fn start_watching() {
 
 /// Returns why calls may have waited for a processor since a time: a stall, or a load beyond the machine's
 /// processors.
-pub(crate) fn reason_since(moment: Instant) -> Option<String> {
+pub(crate) fn reason_since(since: Instant) -> Option<String> {
     let stalls = STALLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let longest = stalls.iter().filter(|(at, late)| *at + *late >= moment).map(|(_, late)| *late).max();
+    let longest = stalls.iter().filter(|(at, late)| *at + *late >= since).map(|(_, late)| *late).max();
     longest.map(|stall| format!("the machine stalled for {} ms", stall.as_millis())).or_else(overload_reason)
 }
 

@@ -46,9 +46,9 @@ impl Callers {
     }
 
     async fn runner(&self, language: &Language) -> anyhow::Result<Runner> {
-        let mut told = self.stage.variables();
-        told.insert("TENANT_AUTH_TOKEN_FILE".to_owned(), self.token_file());
-        Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await
+        let mut client_settings = self.stage.variables();
+        client_settings.insert("TENANT_AUTH_TOKEN_FILE".to_owned(), self.token_file());
+        Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await
     }
 
     /// Sets the known callers of every replica.
@@ -71,9 +71,9 @@ impl Callers {
         wanted: bool,
         language: &Language,
     ) -> anyhow::Result<()> {
-        let mut told = variables(&replica.address.to_string());
-        told.insert("TENANT_AUTH_TOKEN".to_owned(), name.to_owned());
-        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+        let mut client_settings = variables(&replica.address.to_string());
+        client_settings.insert("TENANT_AUTH_TOKEN".to_owned(), name.to_owned());
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
         let known = async || {
             let answer = validate(&runner, &self.stage.key).await;
             answer.is_ok_and(|answer| (answer["verdict"] == "VALID") == wanted)
@@ -103,13 +103,13 @@ pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outco
     let changed = async {
         callers.set_known(&["before", "after"], language).await?;
         // Until here, only the checks for the new token have used it.
-        let asked: Vec<_> =
+        let calls_before: Vec<_> =
             callers.stage.replicas.iter().map(|replica| replica.log_line_count(NEW_TOKEN_LOG_MARK)).collect();
         fs::write(callers.token_file(), "after\n")?;
-        for (replica, asked) in callers.stage.replicas.iter().zip(asked) {
+        for (replica, calls_before) in callers.stage.replicas.iter().zip(calls_before) {
             replica
                 .wait_until("the new token is not used", async || {
-                    replica.log_line_count(NEW_TOKEN_LOG_MARK) > asked
+                    replica.log_line_count(NEW_TOKEN_LOG_MARK) > calls_before
                 })
                 .await?;
         }
@@ -133,9 +133,9 @@ pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outco
     runner.close().await?;
 
     // A program with an unknown token gets an authentication error, and not a verdict on the key.
-    let mut told = callers.stage.variables();
-    told.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
-    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+    let mut client_settings = callers.stage.variables();
+    client_settings.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
     let answer = validate(&runner, &callers.stage.key).await?;
     ensure!(is_failed_with(&answer, &["UNAUTHENTICATED"]), "an unknown caller was answered {answer}");
     runner.close().await?;

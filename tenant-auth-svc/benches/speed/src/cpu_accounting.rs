@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn cpu_sample_can_be_read_on_this_machine() {
-        let books = CpuSample::sample(std::process::id(), 0).unwrap();
-        assert!(books.process.running > Duration::ZERO && books.core.busy > Duration::ZERO);
+        let own_sample = CpuSample::sample(std::process::id(), 0).unwrap();
+        assert!(own_sample.process.running > Duration::ZERO && own_sample.core.busy > Duration::ZERO);
     }
 }

@@ -31,12 +31,12 @@ impl Database {
     /// Fails if no thread, port or folder is available.
     pub fn start() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         runtime.spawn(async move {
             // Sending fails only if the receiver was dropped because the program exits.
-            let _ = tell.send(HranaServer::builder().start().await);
+            let _ = sender.send(HranaServer::builder().start().await);
         });
-        let server = told.recv()??;
+        let server = receiver.recv()??;
         Ok(Self { url: server.url(), server, _runtime: BackgroundRuntime(Some(runtime)) })
     }
 

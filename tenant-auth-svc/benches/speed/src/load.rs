@@ -194,7 +194,7 @@ impl LoadConnection {
     }
 
     fn receive(&mut self, load: &Load) -> anyhow::Result<()> {
-        let Self { connection, in_flight: under_way, answers_seen: seen, latencies, .. } = self;
+        let Self { connection, in_flight: pending, answers_seen: seen, latencies, .. } = self;
         connection.poll(|event| match event {
             Event::Data(data) => {
                 *seen += 1;
@@ -204,7 +204,7 @@ impl LoadConnection {
                 Ok(())
             }
             Event::End(stream) => {
-                let due = under_way.remove(&stream).context("a response to an unknown request")?;
+                let due = pending.remove(&stream).context("a response to an unknown request")?;
                 Ok(latencies.record(u64::try_from(due.elapsed().as_nanos())?)?)
             }
         })

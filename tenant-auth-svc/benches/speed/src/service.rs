@@ -121,8 +121,8 @@ pub fn start_process(
 pub async fn connect_when_ready(process: &Process) -> anyhow::Result<Channel> {
     let channel = Channel::from_shared(format!("http://{}", process.address))?.connect().await?;
     let request = HealthCheckRequest { service: HEALTH_SERVICE_NAME.to_owned() };
-    let mut told = HealthClient::new(channel.clone()).watch(request).await?.into_inner();
-    while let Some(health) = told.message().await? {
+    let mut statuses = HealthClient::new(channel.clone()).watch(request).await?.into_inner();
+    while let Some(health) = statuses.message().await? {
         if health.status() == ServingStatus::Serving {
             return Ok(channel);
         }

@@ -95,8 +95,8 @@ impl CacheModel {
     }
 
     pub(super) fn spawn(&self, act: impl FnOnce(&Self) + Send + 'static) -> Thread {
-        let world = self.clone();
-        thread::spawn(move || act(&world))
+        let model = self.clone();
+        thread::spawn(move || act(&model))
     }
 
     pub(super) fn was_announced(&self) -> bool {
@@ -139,14 +139,14 @@ impl CacheModel {
             Some(before) if shuttle::rand::thread_rng().gen_bool(0.5) => before,
             _ => (database.revision, database.row),
         };
-        let settled = self.apply_load(LoadedRecord {
+        let applied = self.apply_load(LoadedRecord {
             record,
             revision: Revision(revision),
             loaded_at,
             epoch,
             is_lagging: false,
         });
-        answer_of(&settled.cached)
+        answer_of(&applied.cached)
     }
 
     pub(super) fn apply_load(&self, loaded: LoadedRecord<KeyRecord>) -> AppliedLoad<KeyRecord> {
@@ -156,25 +156,25 @@ impl CacheModel {
     /// Looks the key up as a caller does: from the cache, or with a load that is repeated if a change event
     /// has superseded it.
     pub(super) fn lookup(&self) -> CachedAnswer {
-        let asked = self.0.pool.epoch();
+        let requested_at = self.0.pool.epoch();
         match self.get() {
             CachedAnswer::NotCached => {}
             answer => return answer,
         }
         loop {
-            let settled = self.load();
-            if settled.superseded_at.is_none_or(|overtaken| asked < overtaken) {
-                return answer_of(&settled.cached);
+            let applied = self.load();
+            if applied.superseded_at.is_none_or(|superseded_at_epoch| requested_at < superseded_at_epoch) {
+                return answer_of(&applied.cached);
             }
         }
     }
 
     pub(super) fn get(&self) -> CachedAnswer {
         match self.0.pool.get(&key_hash(), self.now(), || freshness::UpstreamHealth::Healthy) {
-            PoolLookup::Hit(knowledge) => answer_of(&knowledge),
-            PoolLookup::HitNeedsReload(knowledge) => {
+            PoolLookup::Hit(hit) => answer_of(&hit),
+            PoolLookup::HitNeedsReload(hit) => {
                 self.0.pool.release_reload(&key_hash());
-                answer_of(&knowledge)
+                answer_of(&hit)
             }
             PoolLookup::Miss => CachedAnswer::NotCached,
         }
@@ -235,8 +235,8 @@ impl CacheModel {
 
     pub(super) fn suspend_and_announce(&self) {
         let revision = self.change_row(|row| row.tenant_status = TenantStatus::Suspended);
-        let news = ChangeEvent { kind: ChangeKind::Suspended, revision: Some(revision) };
-        self.announce(&PerSubject::for_tenant(&tenant_id(), news));
+        let event = ChangeEvent { kind: ChangeKind::Suspended, revision: Some(revision) };
+        self.announce(&PerSubject::for_tenant(&tenant_id(), event));
     }
 
     /// Restores another database: the row differs, and the log starts again.
@@ -284,14 +284,14 @@ impl CacheModel {
         Revision(database.revision)
     }
 
-    fn announce(&self, news: &PerSubject<ChangeEvent>) {
-        self.0.pool.apply(news);
+    fn announce(&self, event: &PerSubject<ChangeEvent>) {
+        self.0.pool.apply(event);
         self.0.is_announced.store(true, Ordering::SeqCst);
     }
 }
 
-fn key_change_event(fate: ChangeKind, revision: Option<Revision>) -> PerSubject<ChangeEvent> {
-    PerSubject::for_key(&KeyId::parse("key_1").unwrap(), ChangeEvent { kind: fate, revision })
+fn key_change_event(change_kind: ChangeKind, revision: Option<Revision>) -> PerSubject<ChangeEvent> {
+    PerSubject::for_key(&KeyId::parse("key_1").unwrap(), ChangeEvent { kind: change_kind, revision })
 }
 
 fn key_hash() -> KeyHash {
@@ -316,8 +316,8 @@ fn key_record() -> KeyRecord {
     }
 }
 
-fn answer_of(knowledge: &CachedRecord<KeyRecord>) -> CachedAnswer {
-    match knowledge.record.as_deref() {
+fn answer_of(hit: &CachedRecord<KeyRecord>) -> CachedAnswer {
+    match hit.record.as_deref() {
         None => CachedAnswer::Negative,
         Some(record) if *record == key_record() => CachedAnswer::Old,
         Some(_) => CachedAnswer::New,

@@ -255,17 +255,18 @@ async fn reset_repeatedly(victim: &Victim) -> AttackOutcome {
 /// Sends almost all of a request of the maximum length, and then stops.
 pub(super) async fn send_unfinished_requests(victim: &Victim) -> AttackOutcome {
     let one = || v1::ValidateKeyRequest { key: "x".repeat(800), ..Default::default() };
-    let whole = grpc_frame(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
+    let full_message =
+        grpc_frame(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
     let mut held: Vec<Box<dyn Any + Send>> = Vec::new();
     for _ in 0..60 {
         let Some(peer) = RawPeer::connect(victim.address, OPEN_WINDOW).await else { continue };
         if let Some(mut asked) = peer.open(BATCH, Some(GREEDY_TOKEN)).await {
-            let _ = asked.body.send_data(whole.slice(..whole.len() - 1), false);
+            let _ = asked.body.send_data(full_message.slice(..full_message.len() - 1), false);
             held.push(Box::new(asked));
         }
         held.push(Box::new(peer));
     }
-    AttackOutcome::new(format!("60 times {} KiB are accepted or rejected", whole.len() / 1_024), held)
+    AttackOutcome::new(format!("60 times {} KiB are accepted or rejected", full_message.len() / 1_024), held)
 }
 
 /// Acts like a proxy whose clients repeatedly cancel their requests. If `with_others` is set, other calls on

@@ -69,8 +69,8 @@ async fn validate_keys(victim: &Victim, keys: impl Iterator<Item = String>, expe
             client.batch_validate_keys(with_token(GOOD_TOKEN, request)).await.unwrap().into_inner().results
         {
             match result.result.unwrap() {
-                v1::batch_validate_keys_result::Result::Response(told) => {
-                    assert_eq!(told.verdict(), expected)
+                v1::batch_validate_keys_result::Result::Response(response) => {
+                    assert_eq!(response.verdict(), expected)
                 }
                 v1::batch_validate_keys_result::Result::Error(error) => panic!("{error:?}"),
             }
@@ -106,8 +106,8 @@ async fn bind_sessions(victim: &Victim, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
-    let places = cache_capacity();
-    let number = places.to_string();
+    let capacity = cache_capacity();
+    let number = capacity.to_string();
     let settings = [
         ("TENANT_AUTH_CACHE_KEYS", number.as_str()),
         ("TENANT_AUTH_CACHE_SESSIONS", number.as_str()),
@@ -120,10 +120,10 @@ async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
     let victim = Victim::start_with(ProcessLimits::default(), &settings).await;
     let before = victim.resident_memory();
 
-    import_keys(&victim, places).await;
-    validate_keys(&victim, (0..places).map(key_plaintext), Verdict::Valid).await;
-    bind_sessions(&victim, places / 4).await;
-    validate_keys(&victim, (0..places).map(|_| unknown_key()), Verdict::Unknown).await;
+    import_keys(&victim, capacity).await;
+    validate_keys(&victim, (0..capacity).map(key_plaintext), Verdict::Valid).await;
+    bind_sessions(&victim, capacity / 4).await;
+    validate_keys(&victim, (0..capacity).map(|_| unknown_key()), Verdict::Unknown).await;
     let memory = victim.resident_memory();
     let one =
         |number: usize| v1::ValidateKeyRequest { key: key_plaintext(number % 1_000), ..Default::default() };
@@ -142,7 +142,7 @@ async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
     let all = victim.resident_memory();
     let mib = |bytes: u64| bytes as f64 / (1_024.0 * 1_024.0);
     println!(
-        "{places} entries each: {:.0} MiB, caches full {:.0}, everything full {:.0}",
+        "{capacity} entries each: {:.0} MiB, caches full {:.0}, everything full {:.0}",
         mib(before),
         mib(memory),
         mib(all)

@@ -173,9 +173,9 @@ impl Victim {
             }
             // A probe has no token. It comes from another address, as a node's probe does: unknown callers
             // are distinguished by address.
-            let elsewhere = Channel::from_shared(format!("http://{}", self.address)).unwrap();
-            let elsewhere = elsewhere.local_address(Some([127, 0, 0, 2].into())).connect_lazy();
-            let probe = HealthClient::new(elsewhere).check(HealthCheckRequest::default()).await;
+            let probe_channel = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+            let probe_channel = probe_channel.local_address(Some([127, 0, 0, 2].into())).connect_lazy();
+            let probe = HealthClient::new(probe_channel).check(HealthCheckRequest::default()).await;
             seen.record("probe", probe, |_| true);
             for path in ["/livez", "/readyz", "/metrics"] {
                 let answer = http_request(self.ops, &format!("GET {path}")).await;

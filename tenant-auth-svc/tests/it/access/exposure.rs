@@ -51,13 +51,13 @@ fn non_loopback_listener_requires_tls_and_callers_or_opt_out() {
         ] {
             let settings =
                 with_values(TestDatabase::embedded().settings(), &[("TENANT_AUTH_LISTEN", address)]);
-            let told = configuration_errors(with_values(settings, &values));
+            let errors = configuration_errors(with_values(settings, &values));
             match says {
-                "" => assert_eq!(told, "", "{address}: {values:?}"),
+                "" => assert_eq!(errors, "", "{address}: {values:?}"),
                 says => {
-                    let whole =
+                    let expected =
                         format!("TENANT_AUTH_LISTEN is {address}, beyond loopback, {says} if the network");
-                    assert!(told.contains(&whole), "{values:?}: {told}");
+                    assert!(errors.contains(&expected), "{values:?}: {errors}");
                 }
             }
         }
@@ -109,9 +109,9 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
         (vec![("TENANT_AUTH_CALLERS_FILE", nowhere)], "TENANT_AUTH_CALLERS_FILE", "cannot be read"),
         (vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)], "TENANT_AUTH_CALLERS_FILE", "no list of callers"),
     ] {
-        let told = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
-        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
-        assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {told}");
-        assert_eq!(told.lines().count(), 2, "no further lines: {told}");
+        let errors = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
+        let line = errors.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
+        assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {errors}");
+        assert_eq!(errors.lines().count(), 2, "no further lines: {errors}");
     }
 }

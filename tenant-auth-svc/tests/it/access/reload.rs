@@ -50,19 +50,19 @@ async fn caller_rotates_its_token_while_two_are_valid() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
     let service = file.service(&TestDatabase::embedded()).await;
     let reload = service.running.reloader();
-    let asked = async |token: &str| call_path(&service.channel, INFO, Some(&format!("Bearer {token}"))).await;
-    asked("old").await.unwrap();
-    assert_unauthenticated(asked("new").await);
+    let call = async |token: &str| call_path(&service.channel, INFO, Some(&format!("Bearer {token}"))).await;
+    call("old").await.unwrap();
+    assert_unauthenticated(call("new").await);
 
     file.write(&[("api", Role::Meter, &["new", "old"])]);
     reload();
-    asked("old").await.unwrap();
-    asked("new").await.unwrap();
+    call("old").await.unwrap();
+    call("new").await.unwrap();
 
     file.write(&[("api", Role::Meter, &["new"])]);
     reload();
-    assert_unauthenticated(asked("old").await);
-    asked("new").await.unwrap();
+    assert_unauthenticated(call("old").await);
+    call("new").await.unwrap();
 }
 
 #[tokio::test]
@@ -94,16 +94,16 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
             None => std::fs::remove_file(file.path()).unwrap(),
         }
         reload();
-        let told = files_status_line(&service).await;
-        assert_eq!(told, "files     the new callers cannot be used, the old ones stay; the log says why");
+        let reported = files_status_line(&service).await;
+        assert_eq!(reported, "files     the new callers cannot be used, the old ones stay; the log says why");
         call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
     }
     let machine = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose&format=json")
         .await
         .unwrap();
-    let told: serde_json::Value = serde_json::from_str(&machine.body).unwrap();
-    assert_eq!(told["files"]["callers_refused"], true);
-    assert_eq!(told["files"]["certificates_refused"], false);
+    let reported: serde_json::Value = serde_json::from_str(&machine.body).unwrap();
+    assert_eq!(reported["files"]["callers_refused"], true);
+    assert_eq!(reported["files"]["certificates_refused"], false);
 
     file.write(&[("api", Role::Meter, &["new"])]);
     reload();
@@ -126,10 +126,10 @@ async fn hung_callers_file_blocks_no_other_reload() {
     // Opening a pipe blocks until both ends exist: once this returns, the service is blocked in its read.
     let pipe = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(path).unwrap());
     let pipe = tokio::time::timeout(WAIT_TIMEOUT, pipe).await.unwrap().unwrap();
-    let told = tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service))
+    let reported = tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service))
         .await
         .expect("other reloads must not wait for the disk");
-    assert_eq!(told, "files     in force");
+    assert_eq!(reported, "files     in force");
     call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
 
     std::fs::remove_file(file.path()).unwrap();
@@ -163,8 +163,8 @@ async fn sighup_reloads_files_of_the_real_program() {
 
     file.write(&[("api", Role::Meter, &["new"])]);
     signal(&serve, "HUP");
-    let heard = async { while !log.next_line().await.unwrap().unwrap().contains("SIGHUP") {} };
-    tokio::time::timeout(WAIT_TIMEOUT, heard)
+    let logged = async { while !log.next_line().await.unwrap().unwrap().contains("SIGHUP") {} };
+    tokio::time::timeout(WAIT_TIMEOUT, logged)
         .await
         .expect("SIGHUP must trigger a reload and not end the process");
     let accepted = async { while call_path(&channel, INFO, Some("Bearer new")).await.is_err() {} };

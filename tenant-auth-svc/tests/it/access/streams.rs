@@ -48,11 +48,11 @@ struct ValidationStream {
 
 impl ValidationStream {
     async fn open(service: &TestService, token: &str) -> Self {
-        let (questions, asked) = mpsc::channel(8);
+        let (sender, asked) = mpsc::channel(8);
         let request = with_token(token, ReceiverStream::new(asked));
         let mut client = ValidationServiceClient::new(service.channel.clone());
         let answers = client.stream_validate_keys(request).await.unwrap().into_inner();
-        Self { requests: questions, assert_answers: answers }
+        Self { requests: sender, assert_answers: answers }
     }
 
     /// Sends a malformed key, which the service answers without the database.
@@ -143,24 +143,24 @@ async fn pending_stream_request_of_removed_caller_is_not_answered() {
     let path = Some(file.path().display().to_string());
     let settings = settings_with_long_timeouts(&database).with_flag("TENANT_AUTH_CALLERS_FILE", path);
     let service = TestService::start_with(settings, SystemClock::shared()).await;
-    let mut asking = ValidationStream::open(&service, "a").await;
+    let mut third = ValidationStream::open(&service, "a").await;
     database.server().faults().set(Fault::Hang);
-    asking.requests.send(stream_request(1, &unknown_key())).await.unwrap();
+    third.requests.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut asking.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(next_message(&mut third.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
 }
 
 #[tokio::test]
 async fn invalid_callers_file_ends_no_stream() {
     let file = CallersFile::new(&[("api", Role::Validator, &["a"])]);
     let service = file.service(&TestDatabase::embedded()).await;
-    let mut asking = ValidationStream::open(&service, "a").await;
+    let mut third = ValidationStream::open(&service, "a").await;
     std::fs::write(file.path(), "[[caller]]").unwrap();
     service.running.reloader()();
-    asking.answers().await;
+    third.answers().await;
 }
 
 #[test]

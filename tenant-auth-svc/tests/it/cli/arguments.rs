@@ -47,19 +47,22 @@ async fn configuration_error_names_option_or_variable_given() {
             variables.env(variable, value);
         }
         for (ran, by_option) in [(run(&mut options).await, true), (run(&mut variables).await, false)] {
-            let told = text(&ran.stderr);
-            assert_eq!(ran.status.code(), Some(2), "{command}: {told}");
+            let error_text = text(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(2), "{command}: {error_text}");
             for (option, variable, _, why) in given {
                 let name = if by_option { option } else { variable };
-                let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
-                assert!(line.is_some_and(|line| line.contains(why)), "{command} {name}: {told}");
+                let line = error_text.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+                assert!(line.is_some_and(|line| line.contains(why)), "{command} {name}: {error_text}");
             }
         }
     }
     // The error for a conflict between values names them in the same way.
     let needs = run(program().args(["check-config", "--database-url", "https://db.example"])).await;
-    let told = text(&needs.stderr);
-    assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE must be set: --database-url is https"), "{told}");
+    let error_text = text(&needs.stderr);
+    assert!(
+        error_text.contains("TENANT_AUTH_DATABASE_TOKEN_FILE must be set: --database-url is https"),
+        "{error_text}"
+    );
 }
 
 #[tokio::test]
@@ -74,11 +77,14 @@ async fn dev_errors_name_dev_options() {
         (["--data-dir", "a?b"], 2, "--data-dir must name a file"),
         (["--data-dir", "/dev/null/x"], 1, "--data-dir /dev/null/x: cannot lock"),
     ] {
-        let elsewhere = tempfile::tempdir().unwrap();
-        let ran = run(program().arg("dev").args(args).current_dir(elsewhere.path())).await;
-        let told = text(&ran.stderr);
-        assert_eq!(ran.status.code(), Some(code), "{args:?}: {told}");
-        assert!(told.contains(expected) && !told.contains("TENANT_AUTH_"), "{args:?}: {told}");
+        let empty_folder = tempfile::tempdir().unwrap();
+        let ran = run(program().arg("dev").args(args).current_dir(empty_folder.path())).await;
+        let error_text = text(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{args:?}: {error_text}");
+        assert!(
+            error_text.contains(expected) && !error_text.contains("TENANT_AUTH_"),
+            "{args:?}: {error_text}"
+        );
     }
 }
 

@@ -54,17 +54,17 @@ struct CheckConfigOutput(Output);
 
 impl CheckConfigOutput {
     fn line(&self, name: &str) -> String {
-        let told = text(&self.0.stdout);
-        let line = told.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("{name} of {told}")).trim_start().to_owned()
+        let printed = text(&self.0.stdout);
+        let line = printed.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} of {printed}")).trim_start().to_owned()
     }
 
     /// Asserts the exit code and how the two lines start.
     #[track_caller]
     fn assert_result(&self, code: i32, reads: &str, writes: &str) {
-        let (told_reads, told_writes) = (self.line("reads "), self.line("writes "));
-        assert!(told_reads.starts_with(reads), "{reads}: {told_reads}");
-        assert!(told_writes.starts_with(writes), "{writes}: {told_writes}");
+        let (reads_line, writes_line) = (self.line("reads "), self.line("writes "));
+        assert!(reads_line.starts_with(reads), "{reads}: {reads_line}");
+        assert!(writes_line.starts_with(writes), "{writes}: {writes_line}");
         assert_eq!(self.0.status.code(), Some(code), "{}", text(&self.0.stderr));
     }
 }
@@ -74,8 +74,8 @@ async fn check_config_connect_tests_read_and_write() {
     let setup = Setup::start_migrated().await;
     let checked = setup.run_check().await;
     checked.assert_result(0, "work: ", "work: ");
-    let told = text(&checked.0.stdout);
-    assert!(told.ends_with("and the database takes reads and writes\n"), "{told}");
+    let printed = text(&checked.0.stdout);
+    assert!(printed.ends_with("and the database takes reads and writes\n"), "{printed}");
     let rows = setup.database.query("SELECT beat FROM heartbeat").unwrap();
     assert_eq!(rows[0][0]["value"], "0", "the probe leaves nothing behind");
 }
@@ -96,10 +96,10 @@ async fn check_config_names_cause_of_refused_writes() {
         setup.database.faults().set_writes(fault);
         let checked = setup.run_check().await;
         checked.assert_result(1, "work: ", &format!("failing ({kind}): "));
-        let told = text(&checked.0.stderr);
+        let printed = text(&checked.0.stderr);
         assert!(
-            told.contains("takes no writes: ") && !told.contains("no reads") && told.contains(cause),
-            "{kind}: {told}"
+            printed.contains("takes no writes: ") && !printed.contains("no reads") && printed.contains(cause),
+            "{kind}: {printed}"
         );
     }
     setup.database.faults().clear();
@@ -114,8 +114,8 @@ async fn check_config_names_cause_of_refused_reads() {
         setup.database.faults().set_reads(fault);
         let checked = setup.run_check().await;
         checked.assert_result(1, &format!("failing ({kind}): "), "work: ");
-        let told = text(&checked.0.stderr);
-        assert!(told.contains("takes no reads: ") && !told.contains("no writes"), "{told}");
+        let printed = text(&checked.0.stderr);
+        assert!(printed.contains("takes no reads: ") && !printed.contains("no writes"), "{printed}");
     }
     setup.database.faults().clear();
     setup.write_token("wrong");
@@ -125,8 +125,8 @@ async fn check_config_names_cause_of_refused_reads() {
         "failing (denied): the token is refused",
         "failing (denied): the token is refused",
     );
-    let told = text(&checked.0.stderr);
-    assert!(told.contains("takes no reads: ") && told.contains("takes no writes: "), "{told}");
+    let printed = text(&checked.0.stderr);
+    assert!(printed.contains("takes no reads: ") && printed.contains("takes no writes: "), "{printed}");
 }
 
 #[tokio::test]
@@ -139,6 +139,6 @@ async fn check_config_skips_write_test_without_schema() {
     setup.database.faults().set_writes(Fault::blocked());
     let checked = setup.run_check().await;
     checked.assert_result(1, "work, and the database cannot be used", "failing (blocked): ");
-    let told = text(&checked.0.stderr);
-    assert!(told.contains("takes no writes: ") && !told.contains("no reads"), "{told}");
+    let printed = text(&checked.0.stderr);
+    assert!(printed.contains("takes no writes: ") && !printed.contains("no reads"), "{printed}");
 }

@@ -48,8 +48,8 @@ pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {
     assert!(refused.to_string().contains("pepper old"), "{refused}");
     // A key that is not found may exist under the missing pepper, so it is not imported a second time.
     let lookup = store(Some(new)).lookup_keys(call(Lane::Unknown), &hashes).await.unwrap();
-    let doubt = lookup.not_found_error.unwrap();
-    assert_eq!(doubt.kind, FailureKind::PepperMissing);
+    let error = lookup.not_found_error.unwrap();
+    assert_eq!(error.kind, FailureKind::PepperMissing);
     let mut import = to_import(new_key(&tenant.id, &[], None));
     import.key.hash = hashes[1];
     let imports = [import];

@@ -91,9 +91,9 @@ async fn check_binding(store: &impl Store) {
     assert!(!already);
     // A repeat, as after a lost response, recognizes its own binding.
     assert_eq!(bind_expecting_success(store, &new).await, (session.clone(), false));
-    let other_wishes = NewSession { attributes: Attributes::default(), ..clone_session(&new) };
+    let changed_request = NewSession { attributes: Attributes::default(), ..clone_session(&new) };
     assert_eq!(
-        bind_expecting_success(store, &other_wishes).await,
+        bind_expecting_success(store, &changed_request).await,
         (session.clone(), true),
         "the binding is unchanged"
     );
@@ -116,8 +116,8 @@ async fn check_binding(store: &impl Store) {
         "its own tenant may bind it again"
     );
 
-    let nobody = SessionId::parse(&format!("{}x", id.as_str())).unwrap();
-    let wanted = [nobody.clone(), id.clone(), id.clone()];
+    let unknown_id = SessionId::parse(&format!("{}x", id.as_str())).unwrap();
+    let wanted = [unknown_id.clone(), id.clone(), id.clone()];
     let found = store.lookup_sessions(call(Lane::Unknown), &wanted).await.unwrap();
     assert!(found.revision > before.revision, "a binding must appear in the change log");
     let record = found.records[1].clone().unwrap().unwrap();
@@ -216,8 +216,8 @@ async fn check_endings(store: &impl Store) {
     let unbind = |id: SessionId, tenant: TenantId| async move {
         store.unbind_session(call(Lane::Sessions), &id, &tenant).await.unwrap().outcome
     };
-    let stranger = TenantId::generate();
-    assert!(!unbind(gone.id.clone(), stranger).await, "the session belongs to another tenant");
+    let other_tenant = TenantId::generate();
+    assert!(!unbind(gone.id.clone(), other_tenant).await, "the session belongs to another tenant");
     assert!(unbind(gone.id.clone(), tenant.clone()).await);
     assert!(!unbind(gone.id.clone(), tenant.clone()).await);
 

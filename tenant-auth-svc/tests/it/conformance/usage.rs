@@ -56,17 +56,17 @@ async fn record_usage(store: &impl UsageStore, claims: &[IdempotentWrite]) -> Ve
 
 pub(super) async fn check_usage(store: &(impl Store + UsageStore)) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().id;
-    let nobody = TenantId::generate();
+    let unknown_tenant = TenantId::generate();
     let (first, second) =
-        (new_usage_write(&[&tenant, &nobody], 5), new_usage_write(&[&tenant], 1_000_000_000_000));
+        (new_usage_write(&[&tenant, &unknown_tenant], 5), new_usage_write(&[&tenant], 1_000_000_000_000));
     let kept = record_usage(store, &[first.clone(), second.clone()]).await;
     assert_eq!(kept.len(), 2);
     assert_eq!((kept[0].payload, &kept[0].refused), (first.payload, &first.refused));
-    assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&nobody));
+    assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&unknown_tenant));
     assert_eq!((kept[1].payload, kept[1].unknown_tenants.len()), (second.payload, 0));
     assert!(!kept[0].already_recorded && !kept[1].already_recorded);
     assert_eq!(usage_sum(store, &tenant).await, Some(1_000_000_000_005));
-    assert_eq!(usage_sum(store, &nobody).await, None);
+    assert_eq!(usage_sum(store, &unknown_tenant).await, None);
 
     // The first request again with different outcomes, next to a new request.
     let mut other = first.clone();

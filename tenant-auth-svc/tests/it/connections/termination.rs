@@ -36,19 +36,21 @@ async fn until_drained(host: &mut StubServer) {
 
 /// Sends requests until the connection accepts no more.
 async fn until_refused(client: &mut Client) {
-    let asking = async { while client.send(IMMEDIATE_PATH).await.is_ok() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, asking).await.expect("the connection must accept no further request");
+    let requests = async { while client.send(IMMEDIATE_PATH).await.is_ok() {} };
+    tokio::time::timeout(WAIT_TIMEOUT, requests)
+        .await
+        .expect("the connection must accept no further request");
 }
 
 #[tokio::test]
 async fn aged_connection_drains_and_closes() {
     let host = StubServer::start(ConnectionLimits { max_age: SHORT_LIMIT, ..unlimited_durations() }).await;
     let mut client = host.client().await;
-    let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
+    let in_flight = client.start_request(post(HELD_PATH)).await.unwrap();
     until_refused(&mut client).await;
     assert_eq!(host.connection_count(), 1, "a request is in flight on it");
     host.release();
-    assert_eq!(under_way.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(in_flight.await.unwrap().status(), StatusCode::OK);
     client.until_closed().await;
     wait_until(|| host.connection_count() == 0).await;
     host.client().await.send(IMMEDIATE_PATH).await.unwrap();
@@ -63,8 +65,8 @@ async fn request_outliving_connection_grace_is_cut_off() {
     })
     .await;
     let mut client = host.client().await;
-    let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
-    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("the request must be aborted").unwrap_err();
+    let in_flight = client.start_request(post(HELD_PATH)).await.unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, in_flight).await.expect("the request must be aborted").unwrap_err();
     wait_until(|| host.connection_count() == 0).await;
 }
 
@@ -76,7 +78,7 @@ async fn drain_finishes_requests_and_accepts_no_new_ones() {
     let mut by_hand = RawConnection::connect(host.address).await;
     by_hand.send().await;
     wait_until(|| host.connection_count() == 3).await;
-    let under_way = busy.start_request(post(HELD_PATH)).await.unwrap();
+    let in_flight = busy.start_request(post(HELD_PATH)).await.unwrap();
     // Responses may arrive in any order. This one shows that the previous request has reached the server.
     busy.send(IMMEDIATE_PATH).await.unwrap();
 
@@ -92,7 +94,7 @@ async fn drain_finishes_requests_and_accepts_no_new_ones() {
     assert!(futures::FutureExt::now_or_never(host.server.drained()).is_none(), "a request is in flight");
 
     host.release();
-    assert_eq!(under_way.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(in_flight.await.unwrap().status(), StatusCode::OK);
     busy.until_closed().await;
     until_drained(&mut host).await;
 }
@@ -106,7 +108,7 @@ async fn stopping_service_answers_pending_requests() {
     database.server().faults().set(Fault::Hang);
     let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new() };
     let mut client = service.validation();
-    let under_way = tokio::spawn(async move { client.validate_key(request).await });
+    let in_flight = tokio::spawn(async move { client.validate_key(request).await });
     database.server().wait_for(|counters| counters.open_requests == 1).await;
 
     let TestService { running, channel: _open } = service;
@@ -115,7 +117,7 @@ async fn stopping_service_answers_pending_requests() {
     let ends = async { while TcpStream::connect(address).await.is_ok() {} };
     tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     database.server().faults().clear();
-    let answer = under_way.await.unwrap().unwrap().into_inner();
+    let answer = in_flight.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.verdict(), v1::Verdict::Valid);
     tokio::time::timeout(WAIT_TIMEOUT, stopping)
         .await
@@ -127,11 +129,11 @@ async fn stopping_service_answers_pending_requests() {
 async fn dropped_server_closes_all_connections() {
     let host = StubServer::start(unlimited_durations()).await;
     let mut client = host.client().await;
-    let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
+    let in_flight = client.start_request(post(HELD_PATH)).await.unwrap();
     client.send(IMMEDIATE_PATH).await.unwrap();
     let StubServer { server, release, .. } = host;
     drop(server);
-    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("the request must be aborted").unwrap_err();
+    tokio::time::timeout(WAIT_TIMEOUT, in_flight).await.expect("the request must be aborted").unwrap_err();
     drop(release);
 }
 

@@ -98,10 +98,10 @@ async fn sessions_of_ended_key_are_swept() {
         assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 0, "{way}");
         end_key(&replicas, way).await;
         // If the key no longer exists or belongs to another tenant, the session is unbound in the meantime.
-        let is_nobodys = matches!(way, "moved" | "deleted");
-        assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), u64::from(is_nobodys), "{way}");
+        let is_unbound = matches!(way, "moved" | "deleted");
+        assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), u64::from(is_unbound), "{way}");
         replicas.clock.advance(Duration::from_secs(10 * 60 + 1));
-        assert_eq!(replicas.second.running.sweep_sessions().await.unwrap(), u64::from(!is_nobodys), "{way}");
+        assert_eq!(replicas.second.running.sweep_sessions().await.unwrap(), u64::from(!is_unbound), "{way}");
         for replica in [&replicas.first, &replicas.second] {
             replica.poll_feed().await;
             assert_eq!(

@@ -167,12 +167,12 @@ async fn sliding_session_lives_while_used_on_any_replica() {
 
 #[tokio::test]
 async fn load_overlapping_unbind_does_not_restore_session() {
-    let patient = |settings: Settings| {
+    let long_timeouts = |settings: Settings| {
         settings
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()))
     };
-    let replicas = SessionReplicas::start_with(patient).await;
+    let replicas = SessionReplicas::start_with(long_timeouts).await;
     replicas.bind_on_first("session-1").await;
     let server = replicas.database.server();
     let statements = server.counters().statements;

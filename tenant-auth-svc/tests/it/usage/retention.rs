@@ -34,11 +34,12 @@ async fn usage_retention_deletes_events_and_keeps_totals() {
     assert_eq!(left(), ["4", "1501", "501"], "all rows are younger than 35 days");
 
     clock.advance(Duration::from_secs(2 * 86_400));
-    let asked = || ["requests", "events"].map(|of| server.requests_with(&format!("DELETE FROM usage_{of}")));
-    let before = asked();
+    let deletions =
+        || ["requests", "events"].map(|of| server.requests_with(&format!("DELETE FROM usage_{of}")));
+    let before = deletions();
     service.running.sweep_usage().await.unwrap();
     assert_eq!(left(), ["1", "1", "501"]);
-    let after = asked();
+    let after = deletions();
     assert_eq!([after[0] - before[0], after[1] - before[1]], [1, 2], "in batches of a thousand");
     assert_eq!(usage_total(&service, &tenant, "m0").await, 4);
 }

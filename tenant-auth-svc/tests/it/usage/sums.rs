@@ -13,11 +13,11 @@ use crate::harness::{TestDatabase, TestService};
 const START_OF_DAY: i64 = 1_790_899_200;
 
 fn usage_query(tenant: &str, start: i64, end: i64, bucket: v1::UsageBucket) -> v1::QueryUsageRequest {
-    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let timestamp = |seconds| Some(Timestamp { seconds, nanos: 0 });
     v1::QueryUsageRequest {
         tenant_id: tenant.to_owned(),
-        start_time: moment(start),
-        end_time: moment(end),
+        start_time: timestamp(start),
+        end_time: timestamp(end),
         bucket: bucket.into(),
         ..Default::default()
     }
@@ -98,8 +98,8 @@ async fn usage_is_summed_by_utc_hour_day_and_month() {
         let nothing = usage_query(&tenant, START_OF_DAY + 7_200, START_OF_DAY + 7_201, v1::UsageBucket::Hour);
         assert_eq!(all_sums(&service, nothing).await, []);
 
-        let nobody = usage_query("nobody-at-all", from, to, v1::UsageBucket::Day);
-        let missing = usage_client(&service).query_usage(nobody).await.unwrap_err();
+        let unknown = usage_query("nobody-at-all", from, to, v1::UsageBucket::Day);
+        let missing = usage_client(&service).query_usage(unknown).await.unwrap_err();
         assert_eq!((missing.code(), &*error_reason(&missing)), (Code::NotFound, "NO_SUCH_TENANT"));
     }
 }

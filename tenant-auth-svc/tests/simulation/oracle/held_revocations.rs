@@ -31,7 +31,7 @@ impl Oracle {
         view: &ReplicaKnowledge,
         since: EventOrder,
     ) -> HashMap<String, HeldByReplica> {
-        let heard = |ended: EventOrder| {
+        let was_polled = |ended: EventOrder| {
             let first = view.first_polled.unwrap_or(EventOrder::MAX);
             ended > since.max(first) && ended < view.polled_up_to && view.was_reported(ended)
         };
@@ -40,11 +40,11 @@ impl Oracle {
         for (digest, history) in &self.keys {
             let Some(key) = history.last().as_ref().filter(|key| key.revoked) else { continue };
             let was_good = history.at(since).as_ref().is_some_and(|then| !then.revoked && then.id == key.id);
-            ends.insert(key.id.clone(), held(digest, was_good && heard(history.since())));
+            ends.insert(key.id.clone(), held(digest, was_good && was_polled(history.since())));
         }
         for (tenant, history) in self.tenants.iter().filter(|(_, history)| *history.last()) {
             let was_good = !*history.at(since);
-            ends.insert(tenant.clone(), held(tenant, was_good && heard(history.since())));
+            ends.insert(tenant.clone(), held(tenant, was_good && was_polled(history.since())));
         }
         ends
     }

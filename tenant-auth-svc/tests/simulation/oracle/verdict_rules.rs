@@ -56,7 +56,7 @@ impl Oracle {
         // The read replica may not show the replica's own changes yet.
         let shown = self.visible_up_to(replica);
         let lags = shown.is_some_and(|(shown, _)| view.last_own_change > shown);
-        let told = match answer {
+        let answer_seen = match answer {
             Err(FailureKind::Lagging) if lags => return Ok(()),
             Err(kind) if reachable => {
                 return Err(format!("no answer ({kind:?}) although the database is healthy"));
@@ -65,41 +65,43 @@ impl Oracle {
                 return Err(format!("no answer ({kind:?}) for a cached key"));
             }
             Err(_) => return Ok(()),
-            Ok(told) => told,
+            Ok(answer_seen) => answer_seen,
         };
-        let vouched = view.polled_at.is_some_and(|at| now.monotonic <= at + FEED_LIVENESS);
+        let confirmed = view.polled_at.is_some_and(|at| now.monotonic <= at + FEED_LIVENESS);
         // A known revocation is reported whatever the source of the rest of the record.
-        let is_end = matches!(told.verdict, Verdict::Revoked | Verdict::TenantSuspended);
-        let believes = is_end || (self.reads != ReadsState::OtherDatabase && !view.copy_is_stalled);
-        let honest = match told.source {
-            Source::Database => told.answer_age < FRESH_TIME && believes,
-            Source::Fresh => told.answer_age < FRESH_TIME,
-            Source::Refreshing => told.answer_age < STALE_WHILE_REVALIDATE && vouched,
-            Source::Stale => told.answer_age < GRACE && (!reachable || lags),
-            Source::Negative => told.answer_age < NEGATIVE_TIME && told.verdict == Verdict::Unknown,
+        let is_end = matches!(answer_seen.verdict, Verdict::Revoked | Verdict::TenantSuspended);
+        let is_trusted = is_end || (self.reads != ReadsState::OtherDatabase && !view.copy_is_stalled);
+        let honest = match answer_seen.source {
+            Source::Database => answer_seen.answer_age < FRESH_TIME && is_trusted,
+            Source::Fresh => answer_seen.answer_age < FRESH_TIME,
+            Source::Refreshing => answer_seen.answer_age < STALE_WHILE_REVALIDATE && confirmed,
+            Source::Stale => answer_seen.answer_age < GRACE && (!reachable || lags),
+            Source::Negative => {
+                answer_seen.answer_age < NEGATIVE_TIME && answer_seen.verdict == Verdict::Unknown
+            }
             Source::None => false,
         };
         if !honest {
             return Err("the answer's source and age are not possible".to_owned());
         }
-        if view.copy_is_stalled && !self.is_old_enough(replica, digest, now, told) {
+        if view.copy_is_stalled && !self.is_old_enough(replica, digest, now, answer_seen) {
             return Err(
                 "the answer is older than reported: the read replica has been stalled for longer".to_owned()
             );
         }
-        let allowed = match told.verdict {
-            Verdict::Unknown => self.may_be_unknown(replica, digest, now, told.answer_age),
-            _ => self.may_be_verdict(replica, digest, reads, now, told),
+        let allowed = match answer_seen.verdict {
+            Verdict::Unknown => self.may_be_unknown(replica, digest, now, answer_seen.answer_age),
+            _ => self.may_be_verdict(replica, digest, reads, now, answer_seen),
         };
         if !allowed {
             return Err("no state that this replica may still assume gives this verdict".to_owned());
         }
-        if told.source == Source::Database {
+        if answer_seen.source == Source::Database {
             let view = &mut self.views[replica];
             view.has_read_since_outage |= view.has_polled_since_outage;
         }
-        if told.source == Source::Database
-            && told.verdict != Verdict::Unknown
+        if answer_seen.source == Source::Database
+            && answer_seen.verdict != Verdict::Unknown
             && !self.views[replica].log_broken
         {
             let order = shown.map_or(order, |(shown, _)| shown);
@@ -110,13 +112,19 @@ impl Oracle {
 
     /// Returns whether an answer from a stalled read replica reports its age. The replica may know more about
     /// later changes.
-    fn is_old_enough(&self, replica: usize, digest: &str, now: SimulatedTime, told: ObservedAnswer) -> bool {
+    fn is_old_enough(
+        &self,
+        replica: usize,
+        digest: &str,
+        now: SimulatedTime,
+        answer_seen: ObservedAnswer,
+    ) -> bool {
         let Some((shown, stopped)) = self.visible_up_to(replica) else { return true };
         let is_newer = |subject: &str| self.record_touch.get(subject).is_some_and(|at| *at > shown);
         let may_be_newer = is_newer(digest) || self.key(digest).is_none_or(|key| is_newer(&key.tenant));
-        told.source != Source::Stale
+        answer_seen.source != Source::Stale
             || may_be_newer
-            || told.answer_age + MAX_UNNOTICED_STALL >= now.monotonic - stopped
+            || answer_seen.answer_age + MAX_UNNOTICED_STALL >= now.monotonic - stopped
     }
 
     /// Returns a predicate that says, for an event that ended a state, whether the replica saw the event
@@ -135,12 +143,15 @@ impl Oracle {
         let view = &self.views[replica];
         // A key that was created and revoked between two polls may keep its negative entry for a few seconds.
         // Both answers are denials.
-        let withdrawn = history.last().as_ref().is_some_and(|key| key.revoked);
-        let heard =
-            if withdrawn { view.started } else { view.polled_up_to.max(view.acknowledged_change_of(digest)) };
+        let is_revoked = history.last().as_ref().is_some_and(|key| key.revoked);
+        let reported_up_to = if is_revoked {
+            view.started
+        } else {
+            view.polled_up_to.max(view.acknowledged_change_of(digest))
+        };
         let imported = view.imported.get(digest).copied().unwrap_or_default();
-        let told = |order| order <= heard.max(imported);
-        history.believable(told, self.was_seen_before(replica, now, age)).any(Option::is_none)
+        let answer_seen = |order| order <= reported_up_to.max(imported);
+        history.believable(answer_seen, self.was_seen_before(replica, now, age)).any(Option::is_none)
     }
 
     /// Returns whether a verdict other than UNKNOWN follows from a state of the key and one of its tenant
@@ -151,15 +162,15 @@ impl Oracle {
         digest: &str,
         reads: bool,
         now: SimulatedTime,
-        told: ObservedAnswer,
+        answer_seen: ObservedAnswer,
     ) -> bool {
         let Some(history) = self.keys.get(digest) else { return false };
         let view = &self.views[replica];
         let reachable = self.is_reachable(replica);
-        let admits = told.verdict == Verdict::Valid;
+        let admits = answer_seen.verdict == Verdict::Valid;
         // A known revocation may hide further changes as long as the database cannot be read.
         let any_denial = !admits && (!reachable || view.log_broken);
-        let was_told = |subject: &str| {
+        let reported_by = |subject: &str| {
             let own = view.own_change_of(subject);
             move |order| match reachable {
                 _ if any_denial => order <= view.started,
@@ -167,13 +178,13 @@ impl Oracle {
                 false => order <= own || view.was_reported(order),
             }
         };
-        let age = if any_denial { GRACE } else { told.answer_age };
+        let age = if any_denial { GRACE } else { answer_seen.answer_age };
         let before = || self.was_seen_before(replica, now, age);
-        history.believable(was_told(digest), before()).flatten().any(|key| {
+        history.believable(reported_by(digest), before()).flatten().any(|key| {
             let tenant = &self.tenants[&key.tenant];
-            let mut believable = tenant.believable(was_told(&key.tenant), before());
+            let mut believable = tenant.believable(reported_by(&key.tenant), before());
             believable.any(|suspended| {
-                self.possible_verdicts(view, key, *suspended, reads, now).contains(&told.verdict)
+                self.possible_verdicts(view, key, *suspended, reads, now).contains(&answer_seen.verdict)
             })
         })
     }

@@ -25,7 +25,7 @@ impl Console {
     /// Returns what is wrong with the line, or the engine's message.
     pub(crate) async fn run_command(&mut self, line: &str) -> Result<Json, String> {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let said = |error: std::io::Error| error.to_string();
+        let message = |error: std::io::Error| error.to_string();
         match command {
             "fault-where" => self.fault_where(rest)?,
             "token" => self.primary.set_token(rest),
@@ -34,9 +34,9 @@ impl Console {
             "backup" => self.backup = Some(self.primary.backup()?),
             "restore" => {
                 let backup = self.backup.as_ref().ok_or("there is no backup yet")?;
-                self.primary.restore(backup).await.map_err(said)?;
+                self.primary.restore(backup).await.map_err(message)?;
             }
-            "wipe" => self.primary.wipe().await.map_err(said)?,
+            "wipe" => self.primary.wipe().await.map_err(message)?,
             "execute" => return Ok(json!(self.primary.execute(rest)?)),
             "query" => return Ok(Json::Array(self.primary.query(rest)?)),
             // A read replica has no write lock, and stops with its primary.

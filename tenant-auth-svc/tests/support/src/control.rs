@@ -41,8 +41,8 @@ pub(crate) async fn run_command(server: &mut HranaServer, line: &str) -> Result<
             Ok(())
         }
         ["clock", seconds] => {
-            let ahead: i64 = parse_number(seconds)?;
-            server.set_clock(move || unix_millis() + ahead * 1_000);
+            let offset: i64 = parse_number(seconds)?;
+            server.set_clock(move || unix_millis() + offset * 1_000);
             Ok(())
         }
         _ => Err(format!(

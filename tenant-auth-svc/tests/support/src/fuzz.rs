@@ -82,24 +82,24 @@ impl Recipe {
 impl Edit {
     fn apply(&self, bytes: &mut Vec<u8>, language: Language) {
         let len = bytes.len();
-        let place = |at: u16| usize::from(at) % (len + 1);
-        let piece = |from: u16, count: u8| place(from)..(place(from) + usize::from(count)).min(len);
+        let position = |at: u16| usize::from(at) % (len + 1);
+        let piece = |from: u16, count: u8| position(from)..(position(from) + usize::from(count)).min(len);
         match *self {
-            Self::Set { at, byte } => bytes.iter_mut().skip(place(at)).take(1).for_each(|it| *it = byte),
+            Self::Set { at, byte } => bytes.iter_mut().skip(position(at)).take(1).for_each(|it| *it = byte),
             Self::Flip { at, bit } => {
-                bytes.iter_mut().skip(place(at)).take(1).for_each(|it| *it ^= 1 << (bit % 8));
+                bytes.iter_mut().skip(position(at)).take(1).for_each(|it| *it ^= 1 << (bit % 8));
             }
-            Self::Insert { at, byte } => bytes.insert(place(at), byte),
+            Self::Insert { at, byte } => bytes.insert(position(at), byte),
             Self::Word { at, word } => {
-                let place = place(at);
-                bytes.splice(place..place, pick(language.words, word).iter().copied());
+                let position = position(at);
+                bytes.splice(position..position, pick(language.words, word).iter().copied());
             }
             Self::Remove { at, len } => drop(bytes.drain(piece(at, len))),
             Self::Repeat { from, len, to } => {
-                let (copy, place) = (bytes[piece(from, len)].to_vec(), place(to));
-                bytes.splice(place..place, copy);
+                let (copy, position) = (bytes[piece(from, len)].to_vec(), position(to));
+                bytes.splice(position..position, copy);
             }
-            Self::Cut { at } => bytes.truncate(place(at)),
+            Self::Cut { at } => bytes.truncate(position(at)),
             Self::Append { seed, from } => {
                 let other = pick(language.seeds, seed);
                 bytes.extend_from_slice(&other[usize::from(from) % (other.len() + 1)..]);

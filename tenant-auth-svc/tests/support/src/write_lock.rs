@@ -86,17 +86,17 @@ impl WriteLock {
         if Self::is_cancelled(&state, client) {
             return None;
         }
-        let place = state.next_ticket;
+        let ticket = state.next_ticket;
         state.next_ticket += 1;
         // A client that need not wait has the lock before its disconnection could be noticed.
         let waits = state.is_held || !state.queue.is_empty();
-        state.queue.push_back(place);
+        state.queue.push_back(ticket);
         self.update_counters(&state);
         loop {
             if Self::is_cancelled(&state, client) {
                 return None;
             }
-            let is_next = state.queue.front() == Some(&place);
+            let is_next = state.queue.front() == Some(&ticket);
             if is_next && !state.is_held && !state.is_wedged {
                 state.queue.pop_front();
                 self.update_counters(&state);
