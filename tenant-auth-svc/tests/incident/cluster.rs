@@ -1,7 +1,6 @@
 //! Three replicas, their database, their callers, and a simulated clock.
 //!
-//! Each group of [`KEY_GROUP_SIZE`] keys contains one key of each kind that an outage could cause a wrong
-//! answer for.
+//! Each group of [`KEY_GROUP_SIZE`] keys has one key of each kind that an outage could affect.
 
 use std::{
     sync::Arc,
@@ -76,8 +75,7 @@ pub(crate) struct Cluster {
     pub(crate) traffic: BackgroundTraffic,
 }
 
-/// For outages without hanging calls: long, so that a busy machine does not make a healthy database look
-/// slow.
+/// Without hanging calls: long, so that a busy machine does not make a healthy database look slow.
 pub(crate) const LONG_TIMEOUTS: (&str, &str) = ("10s", "10s");
 /// For outages with hanging calls: short, because these timeouts elapse in real time.
 pub(crate) const SHORT_TIMEOUTS: (&str, &str) = ("150ms", "400ms");
@@ -191,8 +189,7 @@ impl Cluster {
         self.fill_caches_and_poll().await;
     }
 
-    /// Makes a retryable change through a replica, and retries it until it succeeds, because a busy machine
-    /// may exceed the short timeouts.
+    /// Makes a change through a replica. Retries it, because a busy machine may exceed the short timeouts.
     pub(crate) async fn change_with_retries(
         &self,
         replica: usize,
@@ -206,8 +203,7 @@ impl Cluster {
         }
     }
 
-    /// Makes every replica poll the feed and cache every key, and retries because a busy machine may exceed
-    /// the short timeouts.
+    /// Makes every replica poll the feed and cache every key, with retries for a busy machine.
     async fn fill_caches_and_poll(&mut self) {
         self.catch_up_copy().await;
         for replica in 0..REPLICAS {
@@ -260,8 +256,7 @@ impl Cluster {
         self.database.start_again().unwrap();
     }
 
-    /// Advances the clock: every replica polls its feed, and every caller validates some keys on every
-    /// replica.
+    /// Advances the clock, polls every feed, and lets every caller validate some keys on every replica.
     pub(crate) async fn step(&mut self, time: Duration, counts: &mut AnswerCounts) {
         self.clock.advance(time);
         self.traffic.send(self);

@@ -28,7 +28,7 @@ async fn cache_miss_is_one_database_request_and_no_new_connection() {
         assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     }
     let after = database.server().counters();
-    assert_eq!(self::lookup_count(&database) - lookups, MISSES, "one lookup per key");
+    assert_eq!(lookup_count(&database) - lookups, MISSES, "one lookup per key");
     assert_eq!(database.caller_requests() - requests_before, MISSES, "no other requests");
     // On a busy machine, the next call may start before the previous call's connection is back in the pool,
     // and open a second one.

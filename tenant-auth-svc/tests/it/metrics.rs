@@ -71,8 +71,7 @@ async fn exported_metrics_match_documented_metrics() {
     let after = |mark: &str| -> Vec<String> {
         text.lines().filter_map(|line| line.strip_prefix(mark)).map(str::to_owned).collect()
     };
-    // Process metrics exist on Linux only. Without TLS and a JWT token there are no expiry metrics (`expiry`
-    // covers both).
+    // Process metrics exist on Linux only. Expiry metrics need TLS or a JWT token (see `expiry`).
     let is_exported = |metric: &&names::MetricDefinition| {
         let expires = ["tenant_auth_certificate_", "tenant_auth_token_"];
         (cfg!(target_os = "linux") || !metric.name.contains("_process_"))
@@ -119,10 +118,7 @@ async fn every_request_and_every_item_is_counted_once() {
     scrape.assert_value(&requests_series(VALIDATE, "OK"), 9.0);
     scrape.assert_value(&requests_series(VALIDATE, "INVALID_ARGUMENT"), 1.0);
     scrape.assert_value(&requests_series(VALIDATE, "UNAVAILABLE"), 0.0);
-    assert!(
-        scrape.text.contains(&requests_series(VALIDATE, "UNAVAILABLE")),
-        "the series exists before its first increment"
-    );
+    assert!(scrape.text.contains(&requests_series(VALIDATE, "UNAVAILABLE")), "initially zero");
     scrape.assert_value(&format!("tenant_auth_requests_in_flight{{rpc=\"{VALIDATE}\"}}"), 0.0);
     let took = |suffix: &str| format!("tenant_auth_request_duration_seconds_{suffix}");
     scrape.assert_value(&took(&format!("count{{rpc=\"{VALIDATE}\"}}")), 10.0);
@@ -232,7 +228,7 @@ async fn refused_requests_are_counted() {
     assert_eq!(
         outcome(&service.validate("!").await),
         "Unauthenticated",
-        "unknown callers have their own permits"
+        "unknown callers have permits of their own"
     );
     let scrape = Scrape::collect(&service).await;
     scrape

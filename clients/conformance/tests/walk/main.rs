@@ -51,15 +51,15 @@ const SCENES: [(&str, Scene); 17] = [
     ("walk: names that appear late and move", |language| Box::pin(names::changing_names(language))),
     ("walk: a name with addresses of both families", |language| Box::pin(names::both_families(language))),
     ("walk: an IPv6 address", |language| Box::pin(names::ipv6(language))),
-    ("walk: each address has a certificate of its own", |language| Box::pin(tls::own_certificates(language))),
+    ("walk: each address has its own certificate", |language| Box::pin(tls::own_certificates(language))),
     ("walk: mutual TLS under another name", |language| Box::pin(tls::mutual(language))),
     ("walk: a wrong authority is an error, not a wait", |language| Box::pin(tls::wrong_authority(language))),
     ("walk: a token that changes", |language| Box::pin(token::rotated(language))),
     ("walk: a token with a byte order mark and a newline", |language| Box::pin(token::trimmed(language))),
     ("walk: proxies of the environment are not used", |language| Box::pin(environment::proxies(language))),
-    ("walk: endpoints that are none are refused", |language| Box::pin(options::endpoints(language))),
-    ("walk: TLS files that are none are refused", |language| Box::pin(options::tls_files(language))),
-    ("walk: tokens that are none are refused", |language| Box::pin(options::tokens(language))),
+    ("walk: invalid endpoints are rejected", |language| Box::pin(options::endpoints(language))),
+    ("walk: invalid TLS files are rejected", |language| Box::pin(options::tls_files(language))),
+    ("walk: invalid tokens are rejected", |language| Box::pin(options::tokens(language))),
 ];
 
 /// Scenes that run alone.
