@@ -10,7 +10,7 @@ import (
 func benchmarked(b *testing.B, options ...tenantauth.Option) *tenantauth.Client {
 	service := fake.Start(b)
 	answer := fake.Valid("key_1", scope)
-	// Kept for longer than any benchmark runs.
+	// The lifetime is longer than any benchmark runs.
 	answer.Provenance.CacheableFor.Seconds = 100_000
 	service.Put(key, answer)
 	client, err := tenantauth.New(service.Address(), options...)
@@ -25,7 +25,7 @@ func benchmarked(b *testing.B, options ...tenantauth.Option) *tenantauth.Client 
 	return client
 }
 
-func BenchmarkNearHit(b *testing.B) {
+func BenchmarkNearCacheHit(b *testing.B) {
 	client := benchmarked(b)
 	for b.Loop() {
 		if validation, err := client.ValidateKey(b.Context(), key, scope); err != nil || validation.Provenance.Source != tenantauth.SourceNear {
@@ -34,7 +34,7 @@ func BenchmarkNearHit(b *testing.B) {
 	}
 }
 
-func BenchmarkNearHitInParallel(b *testing.B) {
+func BenchmarkNearCacheHitParallel(b *testing.B) {
 	client := benchmarked(b)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

@@ -18,41 +18,41 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/retry"
 )
 
-// retryBackoff is short: a caller with a customer waits.
+// retryBackoff is short because an end user waits for the result.
 var retryBackoff = retry.Backoff{First: 50 * time.Millisecond, Max: time.Second}
 
 const requestIDHeader = "x-request-id"
 
-// method is a call of the generated code.
+// method is an RPC method of the generated client.
 type method[Request, Response any] func(context.Context, Request, ...grpc.CallOption) (Response, error)
 
-// question is one call of the service, however often it is sent.
-type question[Request, Response any] struct {
+// rpc is one RPC, which may be sent several times.
+type rpc[Request, Response any] struct {
 	call    method[Request, Response]
 	request Request
-	// reads calls change nothing, and may be sent to two replicas at once.
-	reads bool
-	// secrets are in the request, and must not get into an error.
+	// readOnly RPCs change nothing and may be sent to two replicas at once.
+	readOnly bool
+	// secrets occur in the request and must not appear in an error.
 	secrets []string
 }
 
-// outcome is what became of one attempt.
-type outcome[Response any] struct {
+// attemptResult is the result of one attempt.
+type attemptResult[Response any] struct {
 	response Response
 	err      *Error
-	// lost attempts were sent and ended with their connection, without a word of the service.
-	lost bool
+	// connectionLost is true if the attempt was sent and its connection ended without a response from the server.
+	connectionLost bool
 }
 
-// limit gives a context without a deadline the client's own.
-func (c *Client) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+// withTimeout adds the client's default timeout to a context without a deadline.
+func (c *Client) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, c.options.timeout)
 }
 
-// hedgeAfter is when an attempt without an answer is sent to another replica, too.
+// hedgeAfter returns the time after which an unanswered attempt is also sent to another replica.
 func (c *Client) hedgeAfter(ctx context.Context) time.Duration {
 	if c.options.hedgeAfter > 0 {
 		return c.options.hedgeAfter
@@ -61,130 +61,133 @@ func (c *Client) hedgeAfter(ctx context.Context) time.Duration {
 	return time.Until(deadline) / 4
 }
 
-// invoke makes a call, and makes it again while that may help and there is time. All of the contract's calls that are
-// made here may be repeated.
-func invoke[Request, Response any](ctx context.Context, c *Client, asked question[Request, Response]) (Response, error) {
-	ctx, cancel := c.limit(ctx)
+// callWithRetries makes an RPC and retries it while a retry may help and the deadline allows it. All RPCs made here are
+// safe to repeat.
+func callWithRetries[Request, Response any](ctx context.Context, c *Client, request rpc[Request, Response]) (Response, error) {
+	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
-	c.budget.Called()
+	c.budget.Deposit()
 	hedgeAfter := c.hedgeAfter(ctx)
 	var earlier []*replicas.Attempt
 	for attempt := 1; ; attempt++ {
-		made, sent := try(ctx, c, asked, hedgeAfter, earlier)
-		if made.err == nil {
-			return made.response, nil
+		result, sent := callHedged(ctx, c, request, hedgeAfter, earlier)
+		if result.err == nil {
+			return result.response, nil
 		}
-		if attempt >= c.options.attempts || !repeatable(made.err) || ctx.Err() != nil {
-			return made.response, made.err
+		if attempt >= c.options.attempts || !isRetryable(result.err) || ctx.Err() != nil {
+			return result.response, result.err
 		}
 		earlier = sent
-		near.Note(ctx, made.err)
-		if made.lost && c.pool.HasOther(sent[len(sent)-1]) {
-			// The one that was lost did nothing for this call, so this is no more load than was meant to be: no wait, and no budget.
+		near.ReportRetry(ctx, result.err)
+		if result.connectionLost && c.pool.HasOther(sent[len(sent)-1]) {
+			// The lost attempt did no work for this call. Another one adds no extra load, so it needs neither a delay
+			// nor budget.
 			continue
 		}
-		wait := made.err.RetryAfter + retryBackoff.Wait(attempt)
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-			return made.response, made.err
+		delay := result.err.RetryAfter + retryBackoff.Delay(attempt)
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
+			return result.response, result.err
 		}
-		if !c.budget.Take() || clock.Sleep(ctx, c.options.clock, wait) != nil {
-			return made.response, made.err
+		if !c.budget.TryWithdraw() || clock.Sleep(ctx, c.options.clock, delay) != nil {
+			return result.response, result.err
 		}
 	}
 }
 
-// try makes one attempt. One that is not answered soon puts its replica in doubt, and if it only reads, it is sent to
-// another one, too: the first answer wins. It returns all that was sent, the first attempt last.
-func try[Request, Response any](
-	ctx context.Context, c *Client, asked question[Request, Response], hedgeAfter time.Duration, earlier []*replicas.Attempt,
-) (outcome[Response], []*replicas.Attempt) {
+// callHedged makes one attempt. If the response is late, it checks the liveness of the replica and, for a read-only
+// RPC, also sends the request to another replica; the first response wins. It returns all attempts that were sent, the
+// first one last.
+func callHedged[Request, Response any](
+	ctx context.Context, c *Client, request rpc[Request, Response], hedgeAfter time.Duration, earlier []*replicas.Attempt,
+) (attemptResult[Response], []*replicas.Attempt) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	earlier = slices.Clip(earlier)
-	firstCtx, first := replicas.Begin(ctx, earlier...)
+	firstCtx, first := replicas.NewAttempt(ctx, earlier...)
 	firstCtx, cancelFirst := context.WithCancel(firstCtx)
 	defer cancelFirst()
 	var second *replicas.Attempt
-	var hedged outcome[Response]
+	var hedged attemptResult[Response]
 	done := make(chan struct{})
 	hedge := func() {
 		defer close(done)
-		c.pool.Doubt(first)
-		if !asked.reads || first.Replica() == nil || !c.pool.HasOther(first) || !c.budget.Take() {
+		c.pool.CheckLiveness(first)
+		if !request.readOnly || first.Replica() == nil || !c.pool.HasOther(first) || !c.budget.TryWithdraw() {
 			return
 		}
 		var secondCtx context.Context
-		secondCtx, second = replicas.BeginElsewhere(ctx, append(earlier, first)...)
-		if hedged = once(secondCtx, second, asked); hedged.final() {
+		secondCtx, second = replicas.NewAttemptElsewhere(ctx, append(earlier, first)...)
+		if hedged = callOnce(secondCtx, second, request); hedged.isFinal() {
 			cancelFirst()
 		}
 	}
-	stop := c.whenLate(first, hedgeAfter, hedge)
-	made := once(firstCtx, first, asked)
-	if stop() || made.err == nil {
-		return made, append(earlier, first)
+	stop := c.onLate(first, hedgeAfter, hedge)
+	result := callOnce(firstCtx, first, request)
+	if stop() || result.err == nil {
+		return result, append(earlier, first)
 	}
-	if made.final() && made.err.Code != codes.Canceled {
-		return made, append(earlier, first)
+	if result.isFinal() && result.err.Code != codes.Canceled {
+		return result, append(earlier, first)
 	}
 	<-done
 	if second == nil {
-		return made, append(earlier, first)
+		return result, append(earlier, first)
 	}
-	if hedged.final() {
-		made = hedged
+	if hedged.isFinal() {
+		result = hedged
 	}
-	return made, append(earlier, second, first)
+	return result, append(earlier, second, first)
 }
 
-// whenLate does something when an attempt has not been stopped a while after it was sent: the time that it takes to find a
-// connection says nothing about a replica. Stopping tells whether it came in time.
-func (c *Client) whenLate(attempt *replicas.Attempt, after time.Duration, do func()) (stop func() bool) {
+// onLate calls do if the attempt has not been stopped within the given time after it was sent. The time counts from
+// sending because the wait for a connection says nothing about a replica. stop reports whether it prevented the call of
+// do.
+func (c *Client) onLate(attempt *replicas.Attempt, after time.Duration, do func()) (stop func() bool) {
 	var mu sync.Mutex
-	over, stopTimer := false, func() bool { return true }
+	stopped, stopTimer := false, func() bool { return true }
 	attempt.OnSent(func() {
 		mu.Lock()
 		defer mu.Unlock()
-		if !over {
+		if !stopped {
 			stopTimer = c.options.clock.AfterFunc(after, func() { go do() })
 		}
 	})
 	return func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		over = true
+		stopped = true
 		return stopTimer()
 	}
 }
 
-func once[Request, Response any](ctx context.Context, attempt *replicas.Attempt, asked question[Request, Response]) outcome[Response] {
+func callOnce[Request, Response any](ctx context.Context, attempt *replicas.Attempt, request rpc[Request, Response]) attemptResult[Response] {
 	var header, trailer metadata.MD
-	response, err := asked.call(ctx, asked.request, grpc.Header(&header), grpc.Trailer(&trailer))
+	response, err := request.call(ctx, request.request, grpc.Header(&header), grpc.Trailer(&trailer))
 	if err == nil {
-		return outcome[Response]{response: response}
+		return attemptResult[Response]{response: response}
 	}
-	// A call that ends at once has its headers in the trailer.
+	// If a call ends immediately, its headers are in the trailer.
 	var requestID string
 	if ids := append(header.Get(requestIDHeader), trailer.Get(requestIDHeader)...); len(ids) > 0 {
 		requestID = ids[0]
 	}
-	given, _ := status.FromError(err)
-	if message, ok := any(asked.request).(proto.Message); ok && given.Code() == codes.Internal {
+	received, _ := status.FromError(err)
+	if message, ok := any(request.request).(proto.Message); ok && received.Code() == codes.Internal {
 		if _, err := proto.Marshal(message); err != nil {
-			// It never got onto the way, and never will.
-			return outcome[Response]{response: response, err: invalid("request", "holds text that is not UTF-8")}
+			// gRPC could not encode the request, and a retry would fail in the same way.
+			return attemptResult[Response]{response: response, err: invalidField("request", "contains text that is not valid UTF-8")}
 		}
 	}
-	made := outcome[Response]{response: response, err: errorFrom(given, requestID, asked.secrets)}
-	made.lost = made.err.Kind == ErrUnavailable && attempt.Replica() != nil && len(header)+len(trailer) == 0
-	return made
+	result := attemptResult[Response]{response: response, err: errorFrom(received, requestID, request.secrets)}
+	result.connectionLost = result.err.Kind == ErrUnavailable && attempt.Replica() != nil && len(header)+len(trailer) == 0
+	return result
 }
 
-// final tells whether no other replica would say anything else.
-func (o outcome[Response]) final() bool { return o.err == nil || !repeatable(o.err) }
+// isFinal reports whether every other replica would give the same result.
+func (o attemptResult[Response]) isFinal() bool { return o.err == nil || !isRetryable(o.err) }
 
-// repeatable tells whether another replica, or the same one later, may do better. One that is overloaded without saying
-// when to return is better left alone.
-func repeatable(err *Error) bool {
+// isRetryable reports whether another replica, or the same one later, may succeed. An overloaded service that gives no
+// retry delay is not retried, to avoid adding load.
+func isRetryable(err *Error) bool {
 	return err.Kind == ErrUnavailable || err.Kind == ErrOverloaded && err.RetryAfter > 0
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// Client asks tenant-auth. It may be used by any number of goroutines; one is enough for a process.
+// Client is a tenant-auth client. It is safe for concurrent use; one per process is enough.
 type Client struct {
 	options *options
 	conn    *grpc.ClientConn
@@ -30,29 +30,30 @@ type Client struct {
 	usage      tenantauthv1.UsageServiceClient
 
 	hasher *near.Hasher
-	// near is nil when nothing is kept.
-	near *near.Cache[*SessionValidation]
+	// cache is nil when the near cache is off.
+	cache *near.Cache[*SessionValidation]
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
 
 	closed sync.Once
-	// closing is what went wrong.
-	closing error
+	// closeErr is the error of closing the connections.
+	closeErr error
 
 	mu sync.Mutex
-	// recorders are those that are not closed.
+	// recorders are the recorders that are not closed yet.
 	recorders map[*Recorder]struct{}
 }
 
-// Endpoints is one text, which may hold several endpoints separated by commas, or a list of them.
+// Endpoints is a string, which may hold several endpoints separated by commas, or a list of strings.
 type Endpoints interface{ ~string | ~[]string }
 
-// New makes a client for host:port, or for several. dns:///host:port means the same, http:// also, and https:// is TLS.
-// Names are resolved by DNS; all addresses of all names are used in turn. Without https:// and an option for TLS,
-// everything travels in plaintext.
+// New creates a client for one or several endpoints of the form host:port. The prefixes dns:/// and http:// are allowed
+// and mean plaintext; https:// enables TLS. Names are resolved by DNS, and the client uses all addresses of all names
+// in turn (round-robin). Without https:// and without a TLS option, all traffic is plaintext.
 //
-// It connects at once, and again whenever a connection is lost. What can never work is an error here.
+// The client connects immediately, and reconnects when a connection is lost. New returns an error if the configuration
+// can never work.
 func New[E Endpoints](endpoints E, opts ...Option) (*Client, error) {
 	return newClient(flatten(endpoints), opts)
 }
@@ -91,24 +92,24 @@ func newClient(endpoints []string, opts []Option) (*Client, error) {
 	}
 	conn.Connect()
 	if settings.nearEntries > 0 {
-		client.near = near.New[*SessionValidation](settings.clock, near.Config{
+		client.cache = near.New[*SessionValidation](settings.clock, near.Config{
 			Entries:    settings.nearEntries,
 			WatchedFor: settings.watchedFor,
-			Patience:   settings.timeout,
+			MinTimeout: settings.timeout,
 		})
 		if settings.watch {
-			client.background.Go(func() { client.watch(ctx) })
+			client.background.Go(func() { client.runWatch(ctx) })
 		}
 	}
 	return client, nil
 }
 
-// closingFlush is how long Close sends what recorders hold that were not closed.
-const closingFlush = 5 * time.Second
+// closeFlushTimeout is how long Close sends the events of recorders that were not closed.
+const closeFlushTimeout = 5 * time.Second
 
-// Close refuses new calls with [ErrClosed], lets those under way finish, which their deadlines bound, and ends the
-// connections. Recorders that were left open are closed; what they cannot send within 5 s is lost, and logged by its number.
-// Closing twice is no error.
+// Close rejects new calls with [ErrClosed], waits for calls in flight, whose deadlines bound the wait, and closes the
+// connections. It also closes recorders that are still open. Events that they cannot send within 5 s are lost; Close
+// logs their number. Closing a client twice is not an error.
 func (c *Client) Close() error {
 	c.gate.close()
 	c.closed.Do(func() {
@@ -116,9 +117,9 @@ func (c *Client) Close() error {
 		c.gate.wait()
 		c.stop()
 		c.background.Wait()
-		c.closing = c.conn.Close()
+		c.closeErr = c.conn.Close()
 	})
-	return c.closing
+	return c.closeErr
 }
 
 func (c *Client) closeRecorders() {
@@ -130,57 +131,57 @@ func (c *Client) closeRecorders() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	defer c.options.clock.AfterFunc(closingFlush, cancel)()
+	defer c.options.clock.AfterFunc(closeFlushTimeout, cancel)()
 	for _, recorder := range open {
 		lost := 0
 		for _, batch := range recorder.Close(ctx) {
 			lost += len(batch.Events)
 		}
 		if lost > 0 {
-			c.options.logger.Error("tenant-auth: the client was closed before its usage recorder; events are lost", "events", lost)
+			c.options.logger.Error("tenant-auth: client closed before its usage recorder; usage events lost", "events", lost)
 		}
 	}
 }
 
-// ServerInfo describes the process that answers.
+// ServerInfo describes the replica that responds.
 type ServerInfo struct {
-	// Version is the semantic version of the service.
+	// Version is the semantic version of the server.
 	Version string
-	// Commit is the Git commit it was built from; empty when unknown.
+	// Commit is the Git commit of the build; empty if unknown.
 	Commit string
-	// Dirty tells whether tracked files differed from that commit.
+	// Dirty reports whether tracked files differed from that commit at build time.
 	Dirty bool
-	// Branch is the Git branch it was built from; empty when unknown.
+	// Branch is the Git branch of the build; empty if unknown.
 	Branch string
-	// Database is what it decides against.
+	// Database is the kind of database that the replica uses.
 	Database tenantauthv1.DatabaseKind
-	// Revision is the highest change-log sequence number it has seen; 0 before its first read.
+	// Revision is the highest change-log sequence number that the replica has read; 0 before its first read.
 	Revision int64
-	// SchemaVersion is the schema version it knows.
+	// SchemaVersion is the database schema version that the build supports.
 	SchemaVersion int32
-	// Uptime is the time since it started to serve.
+	// Uptime is the time since the replica started to serve.
 	Uptime time.Duration
-	// Now is its own clock.
+	// Now is the current time by the replica's clock.
 	Now time.Time
 }
 
-// ServerInfo asks a replica for its description.
+// ServerInfo requests the description of a replica.
 func (c *Client) ServerInfo(ctx context.Context) (ServerInfo, error) {
 	if err := c.gate.enter(); err != nil {
 		return ServerInfo{}, err
 	}
 	defer c.gate.leave()
-	reply, err := invoke(ctx, c, question[*tenantauthv1.GetServerInfoRequest, *tenantauthv1.GetServerInfoResponse]{
-		call: tenantauthv1.NewInfoServiceClient(c.conn).GetServerInfo, request: &tenantauthv1.GetServerInfoRequest{}, reads: true,
+	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.GetServerInfoRequest, *tenantauthv1.GetServerInfoResponse]{
+		call: tenantauthv1.NewInfoServiceClient(c.conn).GetServerInfo, request: &tenantauthv1.GetServerInfoRequest{}, readOnly: true,
 	})
 	if err != nil {
 		return ServerInfo{}, err
 	}
-	uptime, err := span(reply.GetUptime())
+	uptime, err := parseDuration(reply.GetUptime())
 	if err != nil {
 		return ServerInfo{}, err
 	}
-	now, err := moment(reply.GetNow())
+	now, err := parseTime(reply.GetNow())
 	if err != nil {
 		return ServerInfo{}, err
 	}

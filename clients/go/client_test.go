@@ -17,22 +17,22 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-func asError(t *testing.T, err error) *tenantauth.Error {
+func toError(t *testing.T, err error) *tenantauth.Error {
 	t.Helper()
 	var made *tenantauth.Error
 	if !errors.As(err, &made) {
-		t.Fatalf("%v is no *tenantauth.Error", err)
+		t.Fatalf("%v is not a *tenantauth.Error", err)
 	}
 	return made
 }
 
-func TestAnErrorTellsAllThatTheServiceSaid(t *testing.T) {
+func TestErrorCarriesAllDetailsOfTheService(t *testing.T) {
 	r := start(t, tenantauth.WithAttempts(1))
 	r.service.Before(func(context.Context, string, any) error {
 		return fake.Unavailable("DATABASE_TIMED_OUT", 1_500*time.Millisecond)
 	})
 	_, err := r.client.ValidateKey(r.ctx, key)
-	made := asError(t, err)
+	made := toError(t, err)
 	if !errors.Is(err, tenantauth.ErrUnavailable) || errors.Is(err, tenantauth.ErrOverloaded) || !made.Transient() {
 		t.Errorf("kind %v", made.Kind)
 	}
@@ -40,13 +40,13 @@ func TestAnErrorTellsAllThatTheServiceSaid(t *testing.T) {
 		made.RequestID != "request-of-ValidateKey" {
 		t.Errorf("%+v", made)
 	}
-	// A gRPC server that returns this error must not pass off the service's code as its own.
+	// A gRPC server that returns this error must not return the status code of tenant-auth as its own.
 	if code := status.Code(err); code != codes.Unknown {
-		t.Errorf("it carries the code %v", code)
+		t.Errorf("the error carries the code %v", code)
 	}
 }
 
-func TestEachCodeHasItsKind(t *testing.T) {
+func TestStatusCodeDeterminesErrorKind(t *testing.T) {
 	kinds := map[codes.Code]error{
 		codes.Unavailable:       tenantauth.ErrUnavailable,
 		codes.ResourceExhausted: tenantauth.ErrOverloaded,
@@ -63,13 +63,13 @@ func TestEachCodeHasItsKind(t *testing.T) {
 		if !ok {
 			kind = tenantauth.ErrOther
 		}
-		if !errors.Is(err, kind) || asError(t, err).Code != code {
+		if !errors.Is(err, kind) || toError(t, err).Code != code {
 			t.Errorf("%v: %v", code, err)
 		}
 	}
 }
 
-func TestACallThatIsNotAnsweredInTimeIsGivenUp(t *testing.T) {
+func TestCallTimesOut(t *testing.T) {
 	for name, options := range map[string][]tenantauth.Option{
 		"near cache": {tenantauth.WithTimeout(30 * time.Millisecond)},
 		"without":    {tenantauth.WithTimeout(30 * time.Millisecond), tenantauth.WithoutNearCache()},
@@ -80,7 +80,7 @@ func TestACallThatIsNotAnsweredInTimeIsGivenUp(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			})
-			// No deadline of its own: the client's holds.
+			// The context has no deadline, so the client's timeout applies.
 			_, err := r.client.ValidateKey(context.Background(), key)
 			if !errors.Is(err, tenantauth.ErrDeadline) || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%v", err)
@@ -94,14 +94,14 @@ func TestACallThatIsNotAnsweredInTimeIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestAnUnavailableServiceIsAskedAgainAndAVerdictNot(t *testing.T) {
+func TestUnavailableIsRetriedAndVerdictIsNot(t *testing.T) {
 	for name, failure := range map[string]error{
-		"unavailable":           status.Error(codes.Unavailable, "gone"),
-		"unavailable, and when": fake.Unavailable("DATABASE_BUSY", 10*time.Millisecond),
-		"overloaded, and when":  fake.Overloaded(10 * time.Millisecond),
+		"unavailable":                  status.Error(codes.Unavailable, "gone"),
+		"unavailable with retry delay": fake.Unavailable("DATABASE_BUSY", 10*time.Millisecond),
+		"overloaded with retry delay":  fake.Overloaded(10 * time.Millisecond),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, tenantauth.WithTimeout(patience), tenantauth.WithoutWatch())
+			r := start(t, tenantauth.WithTimeout(testTimeout), tenantauth.WithoutWatch())
 			var failures atomic.Int32
 			r.service.Before(func(context.Context, string, any) error {
 				if failures.Add(1) <= 2 {
@@ -128,26 +128,26 @@ func TestAnUnavailableServiceIsAskedAgainAndAVerdictNot(t *testing.T) {
 	}
 }
 
-func TestWhatWillNotPassIsNotAskedAgain(t *testing.T) {
+func TestPermanentErrorIsNotRetried(t *testing.T) {
 	for name, failure := range map[string]error{
-		"overloaded":               status.Error(codes.ResourceExhausted, "too much"),
-		"invalid":                  fake.Invalid("key", "must not be empty"),
-		"a defect":                 status.Error(codes.Internal, "a defect"),
-		"later than there is time": fake.Unavailable("DATABASE_BUSY", time.Hour),
+		"overloaded":                      status.Error(codes.ResourceExhausted, "too much"),
+		"invalid":                         fake.Invalid("key", "must not be empty"),
+		"internal error":                  status.Error(codes.Internal, "internal error"),
+		"retry delay beyond the deadline": fake.Unavailable("DATABASE_BUSY", time.Hour),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t)
 			r.service.Before(func(context.Context, string, any) error { return failure })
 			if _, err := r.client.ValidateKey(r.ctx, key); err == nil {
-				t.Error("there is no error")
+				t.Error("want an error")
 			}
 			r.expectCalls("ValidateKey", 1)
 		})
 	}
 }
 
-func TestABudgetBoundsTheRetries(t *testing.T) {
-	r := start(t, tenantauth.WithTimeout(patience), tenantauth.WithoutNearCache(), tenantauth.WithAttempts(2))
+func TestRetryBudgetLimitsRetries(t *testing.T) {
+	r := start(t, tenantauth.WithTimeout(testTimeout), tenantauth.WithoutNearCache(), tenantauth.WithAttempts(2))
 	r.service.Before(func(context.Context, string, any) error { return status.Error(codes.Unavailable, "gone") })
 	const calls = 100
 	done := make(chan struct{})
@@ -168,13 +168,13 @@ func TestABudgetBoundsTheRetries(t *testing.T) {
 			return false
 		}
 	})
-	// Ten at once, and one for ten calls.
+	// A burst of ten, and one per ten calls.
 	if made := r.service.Calls("GetServerInfo"); made < calls+15 || made > calls+20 {
-		t.Errorf("%d calls became %d", calls, made)
+		t.Errorf("%d calls caused %d RPCs", calls, made)
 	}
 }
 
-func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
+func TestBatchKeepsOrderAndIsolatesFailures(t *testing.T) {
 	r := start(t)
 	outcomes, err := r.client.ValidateKeys(r.ctx, []tenantauth.Question{
 		{Key: "nobody's"}, {Key: key, Scopes: []string{"admin"}}, {Key: "\xff"}, {Key: "undecidable"}, {Key: key},
@@ -192,16 +192,16 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	if !slices.Equal(verdicts, want) {
 		t.Errorf("%v", verdicts)
 	}
-	if made := asError(t, outcomes[3].Err); made.Kind != tenantauth.ErrUnavailable || made.Reason != "DATABASE_TIMED_OUT" {
+	if made := toError(t, outcomes[3].Err); made.Kind != tenantauth.ErrUnavailable || made.Reason != "DATABASE_TIMED_OUT" {
 		t.Errorf("%+v", made)
 	}
 	for index, field := range []string{"key", "key", "required_scopes[0]", "required_scopes[0]", "required_scopes"} {
-		if made := asError(t, outcomes[5+index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
+		if made := toError(t, outcomes[5+index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
 			t.Errorf("%+v", made)
 		}
 	}
 	_, err = r.client.ValidateKeys(r.ctx, make([]tenantauth.Question, 1_001))
-	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || !strings.Contains(made.Message, "1001") {
+	if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || !strings.Contains(made.Message, "1001") {
 		t.Errorf("%+v", made)
 	}
 	if outcomes[4].Err != nil || outcomes[4].TenantName != "Acme" || outcomes[4].Plan != "pro" {
@@ -209,7 +209,7 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	}
 }
 
-func TestAnUnknownVerdictIsADenial(t *testing.T) {
+func TestUnknownVerdictIsADenial(t *testing.T) {
 	r := start(t)
 	for number := range tenantauthv1.Verdict(100) {
 		if admitted := tenantauth.Verdict(number).IsValid(); admitted != (number == 1) {
@@ -222,9 +222,9 @@ func TestAnUnknownVerdictIsADenial(t *testing.T) {
 	}
 }
 
-func TestAllEndpointsAreUsedAndADeadOneIsDoneWithout(t *testing.T) {
+func TestAllEndpointsAreUsedAndDeadOneIsSkipped(t *testing.T) {
 	first, second := fake.Start(t), fake.Start(t)
-	client, err := tenantauth.New(first.Address()+","+second.Address(), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
+	client, err := tenantauth.New(first.Address()+","+second.Address(), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestAllEndpointsAreUsedAndADeadOneIsDoneWithout(t *testing.T) {
 	}
 }
 
-func TestTheConnectionIsThereForTheGeneratedClients(t *testing.T) {
+func TestRawConnectionServesGeneratedClients(t *testing.T) {
 	r := start(t)
 	reply, err := tenantauthv1.NewInfoServiceClient(r.client.Raw()).GetServerInfo(r.ctx, &tenantauthv1.GetServerInfoRequest{})
 	if err != nil || reply.GetVersion() != "0.0.0-fake" {

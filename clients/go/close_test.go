@@ -14,7 +14,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-func TestAfterClosingEveryCallIsRefusedInTheSameWay(t *testing.T) {
+func TestClosedClientRejectsEveryCall(t *testing.T) {
 	r := start(t)
 	r.validate()
 	recorder := newRecorder(t, r.client)
@@ -58,8 +58,8 @@ func TestAfterClosingEveryCallIsRefusedInTheSameWay(t *testing.T) {
 	}
 }
 
-func TestCallsUnderWayFinishBeforeTheClientCloses(t *testing.T) {
-	r := start(t, tenantauth.WithTimeout(patience))
+func TestCloseWaitsForCallsInFlight(t *testing.T) {
+	r := start(t, tenantauth.WithTimeout(testTimeout))
 	release := make(chan struct{})
 	r.service.Before(func(context.Context, string, any) error {
 		<-release
@@ -68,19 +68,19 @@ func TestCallsUnderWayFinishBeforeTheClientCloses(t *testing.T) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		if _, err := r.client.RequireKey(r.ctx, key); err != nil {
-			t.Errorf("through the near-cache: %v", err)
+			t.Errorf("through the near cache: %v", err)
 		}
 	})
 	all.Go(func() {
 		if _, err := r.client.ServerInfo(r.ctx); err != nil {
-			t.Errorf("a call: %v", err)
+			t.Errorf("call: %v", err)
 		}
 	})
 	all.Go(func() {
 		raw := tenantauthv1.NewInfoServiceClient(r.client.Raw())
 		_, err := raw.GetServerInfo(r.ctx, &tenantauthv1.GetServerInfoRequest{})
 		if err != nil {
-			t.Errorf("a raw call: %v", err)
+			t.Errorf("raw call: %v", err)
 		}
 	})
 	r.await("the calls", func() bool {
@@ -95,7 +95,7 @@ func TestCallsUnderWayFinishBeforeTheClientCloses(t *testing.T) {
 	all.Wait()
 }
 
-func TestClosingInTheMidstOfCallsLosesNoneOfThem(t *testing.T) {
+func TestCloseDuringCallsLosesNone(t *testing.T) {
 	client, real := connect(t, tenantauth.WithoutNearCache())
 	const callers = 32
 	answered := make(chan struct{}, callers)
@@ -126,7 +126,7 @@ func TestClosingInTheMidstOfCallsLosesNoneOfThem(t *testing.T) {
 	all.Wait()
 }
 
-func TestClosingTheClientSendsWhatAnOpenRecorderHolds(t *testing.T) {
+func TestCloseSendsEventsOfOpenRecorders(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch())
 	r.record(newRecorder(t, r.client), "calls", 3)
 	if err := r.client.Close(); err != nil {
@@ -137,7 +137,7 @@ func TestClosingTheClientSendsWhatAnOpenRecorderHolds(t *testing.T) {
 	}
 }
 
-func TestWhatAnOpenRecorderCannotSendIsCountedInTheLog(t *testing.T) {
+func TestCloseLogsNumberOfUnsentEvents(t *testing.T) {
 	var log bytes.Buffer
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	r.record(newRecorder(t, r.client), "calls", 3)

@@ -16,13 +16,14 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/tunnel"
 )
 
-// All replicas are used in turn: each keeps its own memory, and none should be idle when another one dies.
+// The client uses all replicas in turn: each replica has its own cache, and a failover should not hit a cold one.
 const serviceConfig = `{"loadBalancingConfig":[{"` + replicas.Policy + `":{}}]}`
 
-// A peer that vanished without a word is noticed before a caller runs into it.
+// Keepalive pings detect a peer that disappeared without closing the connection before a call uses it.
 var keepaliveParameters = keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}
 
-// A replica that was restarted is back within about a second, and one that is far away has time to answer.
+// A restarted replica is usually back within one second. The connect timeout leaves a distant replica enough time to
+// respond.
 var connectParameters = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1, Jitter: 0.1, MaxDelay: time.Second},
 	MinConnectTimeout: 5 * time.Second,
@@ -34,7 +35,7 @@ func dial(texts []string, o *options, pool *replicas.Pool) (*grpc.ClientConn, er
 		return nil, err
 	}
 	if security == endpoints.Plaintext && o.tls != nil {
-		return nil, fmt.Errorf("endpoints %q: http:// is plaintext, and TLS is configured; use https://", texts)
+		return nil, fmt.Errorf("endpoints %q: http:// means plaintext, but TLS is configured; use https://", texts)
 	}
 	transport := insecure.NewCredentials()
 	switch {
@@ -55,7 +56,7 @@ func dial(texts []string, o *options, pool *replicas.Pool) (*grpc.ClientConn, er
 	}
 	found := &replicas.Builder{
 		Endpoints: parsed, Pool: pool, Clock: o.clock, Lookup: lookup,
-		Literal: func(e endpoints.Endpoint) bool { return e.Literal() || proxies[e.String()] != nil },
+		IsLiteral: func(e endpoints.Endpoint) bool { return e.IsAddress() || proxies[e.String()] != nil },
 	}
 	all := []grpc.DialOption{
 		grpc.WithTransportCredentials(replicas.Credentials{TransportCredentials: transport, ServerName: o.serverName}),
@@ -65,7 +66,7 @@ func dial(texts []string, o *options, pool *replicas.Pool) (*grpc.ClientConn, er
 		grpc.WithKeepaliveParams(keepaliveParameters),
 		grpc.WithConnectParams(connectParameters),
 		grpc.WithUserAgent(o.userAgent),
-		// Unless asked for, proxies of the environment would be given customers' keys, and the caller's token.
+		// Proxies of the environment are off by default: they would see the customers' keys and the caller token.
 		grpc.WithNoProxy(),
 	}
 	if len(proxies) > 0 {

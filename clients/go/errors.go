@@ -12,54 +12,55 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The kinds of errors, for errors.Is. Everything else about one is in [Error].
+// The kinds of errors, for errors.Is. [Error] has the details.
 var (
-	// ErrUnavailable: the service was not reached, or it cannot decide now, mostly because its database gives no answer.
+	// ErrUnavailable: the service is unreachable or cannot decide now, usually because its database does not respond.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrOverloaded: the service has too much to do.
+	// ErrOverloaded: the service is overloaded.
 	ErrOverloaded = errors.New("overloaded")
-	// ErrInvalid: the request breaks the contract.
+	// ErrInvalid: the request violates the contract.
 	ErrInvalid = errors.New("invalid request")
-	// ErrUnauthenticated: the service does not know who calls. Says nothing about a customer's key.
-	ErrUnauthenticated = errors.New("not authenticated")
-	// ErrPermissionDenied: this caller may not do this. Says nothing about a customer's key.
-	ErrPermissionDenied = errors.New("not allowed")
-	// ErrDeadline: the call took longer than its limit. Also context.DeadlineExceeded.
-	ErrDeadline = errors.New("no answer in time")
-	// ErrClosed: the client, or the usage recorder, was closed. Nothing was sent.
+	// ErrUnauthenticated: the service does not know this caller. It says nothing about a customer key.
+	ErrUnauthenticated = errors.New("unauthenticated")
+	// ErrPermissionDenied: this caller lacks the required role. It says nothing about a customer key.
+	ErrPermissionDenied = errors.New("permission denied")
+	// ErrDeadline: the call exceeded its deadline. Also matches context.DeadlineExceeded.
+	ErrDeadline = errors.New("deadline exceeded")
+	// ErrClosed: the client or the usage recorder is closed. Nothing was sent.
 	ErrClosed = errors.New("closed")
-	// ErrOther: anything else, such as a defect of the service, or a call that it does not serve. See Code.
+	// ErrOther: any other error, such as an internal error of the service or an RPC that it does not implement. See
+	// Code.
 	ErrOther = errors.New("unexpected")
 )
 
-// Error is why there is no answer. It never means "no such key": that is a verdict.
+// Error means that the call has no result. It never means "no such key", which is a verdict.
 type Error struct {
 	// Kind is one of ErrUnavailable, ErrOverloaded, ErrInvalid, ErrUnauthenticated, ErrPermissionDenied, ErrDeadline,
 	// ErrClosed and ErrOther.
 	Kind error
 	// Code is the canonical gRPC status code.
 	Code codes.Code
-	// Message is the service's own words.
+	// Message is the message of the service.
 	Message string
-	// Reason is machine-readable, such as DATABASE_UNREACHABLE; empty when the service gave none.
+	// Reason is a machine-readable reason, such as DATABASE_UNREACHABLE; empty if the service gave none.
 	Reason string
-	// RetryAfter is when the service wants to be asked again; zero when it did not say.
+	// RetryAfter is the retry delay that the service asked for; zero if it gave none.
 	RetryAfter time.Duration
-	// Violations tell, for ErrInvalid, what is wrong with which field.
+	// Violations list the invalid fields, for ErrInvalid.
 	Violations []Violation
-	// RequestID names the request in the service's log; empty when it did not get there.
+	// RequestID identifies the request in the server log; empty if the request did not reach the server.
 	RequestID string
 }
 
-// Violation is a field of the request and what is wrong with it.
+// Violation is an invalid field of the request.
 type Violation struct {
-	// Field is a path in the request: requests[3].key.
+	// Field is the path of the field in the request: requests[3].key.
 	Field string
-	// Description completes the sentence "the field …".
+	// Description says what is wrong with the field.
 	Description string
 }
 
-// Error is the kind and the service's own words.
+// Error returns the kind, the message and the request id.
 func (e *Error) Error() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "tenant-auth: %v", e.Kind)
@@ -78,7 +79,7 @@ func (e *Error) Error() string {
 	return text.String()
 }
 
-// Is matches the kind, and the context's error that the code stands for.
+// Is matches the kind, and the context error that corresponds to the code.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case e.Kind:
@@ -91,7 +92,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// Transient tells whether asking again later may be answered.
+// Transient reports whether a later retry may succeed.
 func (e *Error) Transient() bool {
 	return e.Kind == ErrUnavailable || e.Kind == ErrOverloaded || e.Kind == ErrDeadline
 }
@@ -115,63 +116,63 @@ func kind(code codes.Code) error {
 	}
 }
 
-// shortestSecret is the length below which a key is no secret, and hiding it would only garble the words around it.
-const shortestSecret = 8
+// minSecretLength is the minimum length of a text to redact. Redacting shorter texts would only damage the message.
+const minSecretLength = 8
 
-// errorFrom reads a gRPC status: the only place where one becomes an error of this package.
+// errorFrom converts a gRPC status to an error of this package. It is the only place that does so.
 //
-// The result does not unwrap to the status, on purpose: a gRPC server that returned it would pass off the service's
-// troubles with this program as this program's troubles with its customer.
-func errorFrom(given *status.Status, requestID string, secrets []string) *Error {
+// The result deliberately does not unwrap to the status: a gRPC server that returned it would report an error between
+// this program and tenant-auth as an error of its own client.
+func errorFrom(received *status.Status, requestID string, secrets []string) *Error {
 	scrub := func(text string) string {
 		for _, secret := range secrets {
-			if len(secret) >= shortestSecret {
+			if len(secret) >= minSecretLength {
 				text = strings.ReplaceAll(text, secret, redacted)
 			}
 		}
 		return text
 	}
-	made := &Error{Kind: kind(given.Code()), Code: given.Code(), Message: scrub(given.Message()), RequestID: requestID}
-	for _, detail := range given.Details() {
+	result := &Error{Kind: kind(received.Code()), Code: received.Code(), Message: scrub(received.Message()), RequestID: requestID}
+	for _, detail := range received.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			made.Reason = scrub(detail.GetReason())
+			result.Reason = scrub(detail.GetReason())
 		case *errdetails.RetryInfo:
 			if delay := detail.GetRetryDelay(); delay.CheckValid() == nil {
-				made.RetryAfter = max(0, delay.AsDuration())
+				result.RetryAfter = max(0, delay.AsDuration())
 			}
 		case *errdetails.BadRequest:
 			for _, field := range detail.GetFieldViolations() {
-				made.Violations = append(made.Violations,
+				result.Violations = append(result.Violations,
 					Violation{Field: field.GetField(), Description: scrub(field.GetDescription())})
 			}
 		}
 	}
-	return made
+	return result
 }
 
-// local is an error that this side made.
-func local(code codes.Code, message string) *Error {
+// localError returns an error that was detected by this client.
+func localError(code codes.Code, message string) *Error {
 	return &Error{Kind: kind(code), Code: code, Message: message}
 }
 
-// broken is a reply that breaks the contract.
-func broken(message string) *Error { return local(codes.Internal, message) }
+// invalidReply returns an error for a response that violates the contract.
+func invalidReply(message string) *Error { return localError(codes.Internal, message) }
 
-// invalid is a request that cannot even be sent.
-func invalid(field, description string) *Error {
-	made := local(codes.InvalidArgument, field+": "+description)
+// invalidField returns an error for a request that cannot be sent.
+func invalidField(field, description string) *Error {
+	made := localError(codes.InvalidArgument, field+": "+description)
 	made.Violations = []Violation{{Field: field, Description: description}}
 	return made
 }
 
-// closed is the refusal of a call after the end.
-func closed() *Error {
+// closedError returns the error of a call after Close.
+func closedError() *Error {
 	return &Error{Kind: ErrClosed, Code: codes.FailedPrecondition, Message: "Close was called"}
 }
 
-// gaveUp is the end of the caller's own patience.
-func gaveUp(err error) *Error {
-	given := status.FromContextError(err)
-	return local(given.Code(), given.Message())
+// contextError converts the error of the caller's context.
+func contextError(err error) *Error {
+	converted := status.FromContextError(err)
+	return localError(converted.Code(), converted.Message())
 }

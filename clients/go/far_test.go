@@ -10,7 +10,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
 )
 
-// far is an address from which a service is so far away: whatever is sent arrives half a round trip later.
+// far is an address that forwards to a service with a delay of half a round trip in each direction.
 func far(t *testing.T, address string, roundTrip time.Duration) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,7 +41,7 @@ type parcel struct {
 	data []byte
 }
 
-// carry hands on what it reads, each piece after a while, without holding back what comes behind it.
+// carry forwards data, each chunk after a delay, without holding back later chunks.
 func carry(from, to net.Conn, delay time.Duration) {
 	parcels := make(chan parcel, 10_000)
 	go func() {
@@ -64,15 +64,15 @@ func carry(from, to net.Conn, delay time.Duration) {
 	_ = to.Close()
 	_ = from.Close()
 	for range parcels {
-		// Nobody is left to take it.
+		// The error is ignored because the receiver is gone.
 	}
 }
 
-func TestReplicasThatAreFarAwayAreAskedOnceAndInTime(t *testing.T) {
+func TestDistantReplicaIsCalledOncePerRequest(t *testing.T) {
 	first, second := two(t)
 	ask := func(key tenantauth.Key, endpoints ...string) {
 		t.Helper()
-		// With the defaults, and the first calls that it makes.
+		// The client uses the defaults, and these are its first calls.
 		client := connectTo(t, endpoints, tenantauth.WithoutNearCache())
 		for range 2 {
 			var all sync.WaitGroup
@@ -88,13 +88,13 @@ func TestReplicasThatAreFarAwayAreAskedOnceAndInTime(t *testing.T) {
 	}
 	for _, roundTrip := range []time.Duration{80 * time.Millisecond, 150 * time.Millisecond} {
 		ask(shared, far(t, first.Address, roundTrip), far(t, second.Address, roundTrip))
-		// The real service does not count for us, so fakes do: the distance alone makes no call two.
+		// The real service does not count calls, so fakes are used: distance alone must not cause a second call.
 		near, next := fake.Start(t), fake.Start(t)
 		near.Put(key, fake.Valid("key_1"))
 		next.Put(key, fake.Valid("key_1"))
 		ask(key, far(t, near.Address(), roundTrip), far(t, next.Address(), roundTrip))
 		if calls := near.Calls("ValidateKey") + next.Calls("ValidateKey"); calls != 40 {
-			t.Errorf("at %v, 40 calls became %d", roundTrip, calls)
+			t.Errorf("round trip %v: 40 calls caused %d RPCs", roundTrip, calls)
 		}
 	}
 }

@@ -13,11 +13,12 @@ import (
 const (
 	key   = "ta_canary_of_the_tests"
 	scope = "orders:read"
-	// patience is how long a test waits for what must happen: it fails after it, and never takes it.
-	patience = 20 * time.Second
+	// testTimeout is the time after which a test fails if an expected event has not happened. Tests do not normally
+	// take this long.
+	testTimeout = 20 * time.Second
 )
 
-// rig is a fake service, a clock that stands still, and a client of both.
+// rig is a fake service, a manual clock, and a client that uses both.
 type rig struct {
 	t       *testing.T
 	service *fake.Server
@@ -33,7 +34,7 @@ func start(t *testing.T, options ...tenantauth.Option) *rig {
 
 func startWith(t *testing.T, service *fake.Server, options ...tenantauth.Option) *rig {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	t.Cleanup(cancel)
 	clock := fakeclock.New()
 	service.Now(clock.Now)
@@ -47,7 +48,7 @@ func startWith(t *testing.T, service *fake.Server, options ...tenantauth.Option)
 	return &rig{t: t, service: service, clock: clock, client: client, ctx: ctx}
 }
 
-// startWatched is a rig whose stream of invalidations is open and heard.
+// startWatched is a rig whose watch stream is open and has received an event.
 func startWatched(t *testing.T, options ...tenantauth.Option) (*rig, *fake.Stream) {
 	t.Helper()
 	service := fake.Start(t)
@@ -65,46 +66,46 @@ func (r *rig) nextStream() *fake.Stream {
 	case stream := <-r.service.Streams():
 		return stream
 	case <-r.ctx.Done():
-		r.t.Fatal("no stream was opened")
+		r.t.Fatal("no watch stream was opened")
 		return nil
 	}
 }
 
-// await looks until something is so.
+// await polls until a condition holds.
 func (r *rig) await(what string, so func() bool) {
 	r.t.Helper()
 	for !so() {
 		select {
 		case <-r.ctx.Done():
-			r.t.Fatalf("never: %s", what)
+			r.t.Fatalf("condition never held: %s", what)
 		case <-time.After(time.Millisecond):
 		}
 	}
 }
 
-// advance waits until somebody waits for a moment within d, and lets d pass.
+// advance waits until a timer is registered that is due within d, and then advances the clock by d.
 func (r *rig) advance(d time.Duration) {
 	r.t.Helper()
 	if err := r.clock.AwaitTimer(r.ctx, d); err != nil {
-		r.t.Fatalf("nobody waits for a moment within %v", d)
+		r.t.Fatalf("no timer is due within %v", d)
 	}
 	r.clock.Advance(d)
 }
 
-// beat lets time pass while heartbeats come.
+// beat advances the clock while heartbeats arrive.
 func (r *rig) beat(stream *fake.Stream, d time.Duration, revision int64) {
 	r.t.Helper()
 	for range d / time.Second {
 		r.clock.Advance(time.Second)
-		r.heard(stream, revision)
+		r.heartbeat(stream, revision)
 	}
 }
 
-// heard sends a heartbeat and waits until it was handled: the watchdog then waits for the whole silence anew.
-func (r *rig) heard(stream *fake.Stream, revision int64) {
+// heartbeat sends a heartbeat and waits until it was handled: the liveness timer then has its full duration again.
+func (r *rig) heartbeat(stream *fake.Stream, revision int64) {
 	r.t.Helper()
 	stream.Heartbeat(revision)
-	r.await("the watchdog was set anew", func() bool { return r.clock.Farthest() >= 3*time.Second })
+	r.await("the liveness timer was restarted", func() bool { return r.clock.Farthest() >= 3*time.Second })
 }
 
 func (r *rig) validate(scopes ...string) tenantauth.Validation {
@@ -120,13 +121,13 @@ func (r *rig) expect(what string, verdict tenantauth.Verdict, source tenantauth.
 	r.t.Helper()
 	validation := r.validate()
 	if validation.Verdict != verdict || validation.Provenance.Source != source {
-		r.t.Errorf("%s: %v from %v, not %v from %v", what, validation.Verdict, validation.Provenance.Source, verdict, source)
+		r.t.Errorf("%s: %v from %v, want %v from %v", what, validation.Verdict, validation.Provenance.Source, verdict, source)
 	}
 }
 
 func (r *rig) expectCalls(method string, calls int) {
 	r.t.Helper()
 	if made := r.service.Calls(method); made != calls {
-		r.t.Errorf("%d calls of %s, not %d", made, method, calls)
+		r.t.Errorf("%d calls of %s, want %d", made, method, calls)
 	}
 }

@@ -6,21 +6,21 @@ import (
 	"log/slog"
 )
 
-// Key is a key in plaintext, exactly as the customer presented it, without a "Bearer " in front: a secret.
+// Key is a secret: an API key in plaintext, exactly as the customer presented it, without the "Bearer " prefix.
 //
-// It shows itself in no format, log or JSON; convert it to a string to see it.
+// It is redacted in formatted output, logs and JSON. Convert it to a string to read it.
 type Key string
 
 const redacted = "[redacted]"
 
-// String does not show the key.
+// String returns a placeholder instead of the key.
 func (Key) String() string { return redacted }
 
-// Format does not show the key, whatever the verb.
+// Format prints a placeholder instead of the key, for any verb.
 func (Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText does not show the key.
+// MarshalText returns a placeholder instead of the key.
 func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// LogValue does not show the key.
+// LogValue returns a placeholder instead of the key.
 func (Key) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -12,12 +12,12 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// These tests are about what the real service tells near-caches. One client remembers, another one changes.
+// These tests check the invalidations of the real service. One client caches, another one makes changes.
 
 type remembering struct {
 	t     *testing.T
 	clock *fakeclock.Clock
-	// client remembers, by a clock that stands still but for the test.
+	// client caches answers and uses a manual clock.
 	client *tenantauth.Client
 	admin  tenantauthv1.AdminServiceClient
 	other  *tenantauth.Client
@@ -28,8 +28,8 @@ func remember(t *testing.T) *remembering {
 	t.Helper()
 	real := service.Start(t)
 	r := &remembering{t: t, clock: fakeclock.New(), opener: tenantauth.Key(real.Key)}
-	r.client = connectTo(t, []string{real.Address}, tenantauth.WithClock(r.clock), tenantauth.WithTimeout(patience))
-	r.other = connectTo(t, []string{real.Address}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
+	r.client = connectTo(t, []string{real.Address}, tenantauth.WithClock(r.clock), tenantauth.WithTimeout(testTimeout))
+	r.other = connectTo(t, []string{real.Address}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
 	r.admin = tenantauthv1.NewAdminServiceClient(r.other.Raw())
 	eventually(t, func() bool { return r.client.WatchState().Live })
 	bind := tenantauth.Bind{SessionID: "session-1", Key: r.opener, TTL: time.Hour}
@@ -60,7 +60,7 @@ func (r *remembering) session(key tenantauth.Key) tenantauth.SessionValidation {
 	return validation
 }
 
-func TestEachSubjectOfASessionsAnswerEndsIt(t *testing.T) {
+func TestChangeOfEachSubjectInvalidatesSession(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(r *remembering, presentedID string) error
 		want   tenantauth.Verdict
@@ -92,12 +92,12 @@ func TestEachSubjectOfASessionsAnswerEndsIt(t *testing.T) {
 				t.Fatalf("%+v", validation)
 			}
 			if validation := r.session(presented); validation.Provenance.Source != tenantauth.SourceNear {
-				t.Errorf("it is not kept: %+v", validation.Provenance)
+				t.Errorf("the answer is not cached: %+v", validation.Provenance)
 			}
 			if err := test.change(r, presentedID); err != nil {
 				t.Fatal(err)
 			}
-			// Nothing but the stream can tell: no time passes.
+			// Only the stream can invalidate the answer: the clock does not advance.
 			eventually(t, func() bool { return r.session(presented).Verdict == test.want })
 		})
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-func TestASecondQuestionIsAnsweredFromMemoryWithItsAge(t *testing.T) {
+func TestRepeatedRequestIsCachedWithItsAge(t *testing.T) {
 	r := start(t)
 	answer := fake.Valid("key_1", scope)
 	answer.Provenance.Age = durationpb.New(time.Second)
@@ -36,7 +36,7 @@ func TestASecondQuestionIsAnsweredFromMemoryWithItsAge(t *testing.T) {
 	r.expectCalls("ValidateKey", 2)
 }
 
-func TestScopesAreJudgedInMemoryExactly(t *testing.T) {
+func TestScopesAreComparedExactlyInTheCache(t *testing.T) {
 	r := start(t)
 	for _, question := range []struct {
 		required, missing []string
@@ -59,14 +59,14 @@ func TestScopesAreJudgedInMemoryExactly(t *testing.T) {
 	r.expectCalls("ValidateKey", 1)
 }
 
-func TestScopesThatAreNoneAreLeftToTheServiceToRefuse(t *testing.T) {
+func TestInvalidScopesAreLeftToTheService(t *testing.T) {
 	r := start(t)
 	r.validate()
 	_, err := r.client.ValidateKey(r.ctx, key, "")
-	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "required_scopes[0]" {
+	if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "required_scopes[0]" {
 		t.Errorf("%+v", made)
 	}
-	// Capital letters, one too long, too many of them: the service knows whether that is allowed by now.
+	// Upper case, too long, too many: a newer service may allow them.
 	for _, scopes := range [][]string{{"A"}, {string(make([]byte, 65))}, make([]string, 33)} {
 		before := r.service.Calls("ValidateKey")
 		_, _ = r.client.ValidateKey(r.ctx, key, scopes...)
@@ -74,7 +74,7 @@ func TestScopesThatAreNoneAreLeftToTheServiceToRefuse(t *testing.T) {
 	}
 }
 
-func TestWhatACallerDoesToAnAnswerDoesNotReachTheNextOne(t *testing.T) {
+func TestCallerCannotModifyCachedAnswer(t *testing.T) {
 	r := start(t)
 	for range 2 {
 		validation := r.validate(scope)
@@ -85,7 +85,7 @@ func TestWhatACallerDoesToAnAnswerDoesNotReachTheNextOne(t *testing.T) {
 	}
 }
 
-func TestEachVerdictIsKeptForAsLongAsAllowed(t *testing.T) {
+func TestEachVerdictIsCachedForTheAllowedTime(t *testing.T) {
 	for verdict := range tenantauthv1.Verdict_name {
 		if verdict == 0 {
 			continue
@@ -93,7 +93,7 @@ func TestEachVerdictIsKeptForAsLongAsAllowed(t *testing.T) {
 		t.Run(tenantauth.Verdict(verdict).String(), func(t *testing.T) {
 			r := start(t)
 			r.service.Put(key, fake.Denied(tenantauthv1.Verdict(verdict), "key_1"))
-			// With all scopes known, what is left of "insufficient scope" is decided here.
+			// All scopes of the key are known, so INSUFFICIENT_SCOPE is evaluated here.
 			want := tenantauth.Verdict(verdict)
 			if want == tenantauth.InsufficientScope {
 				want = tenantauth.Valid
@@ -104,18 +104,18 @@ func TestEachVerdictIsKeptForAsLongAsAllowed(t *testing.T) {
 	}
 }
 
-func TestNoEndIsComparedWithOurOwnTimeOfDay(t *testing.T) {
+func TestExpiryIsNotComparedWithTheClientClock(t *testing.T) {
 	r := start(t)
 	answer := fake.Valid("key_1")
-	// By a clock that is an hour off the key has ended: the service knows better, and has said for how long its word is good.
+	// By a clock that is one hour off, the key has expired. The service's answer and its lifetime count.
 	answer.ExpiresAt = timestamppb.New(r.clock.Now().Add(-time.Hour))
 	r.service.Put(key, answer)
 	r.validate()
 	r.expect("within what the service allows", tenantauth.Valid, tenantauth.SourceNear)
 }
 
-func TestAThousandWhoAskForOneKeyAreOneCall(t *testing.T) {
-	r := start(t, tenantauth.WithTimeout(patience))
+func TestThousandConcurrentRequestsAreOneCall(t *testing.T) {
+	r := start(t, tenantauth.WithTimeout(testTimeout))
 	release := make(chan struct{})
 	r.service.Before(func(context.Context, string, any) error {
 		<-release
@@ -124,7 +124,7 @@ func TestAThousandWhoAskForOneKeyAreOneCall(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range 1_000 {
 		all.Go(func() {
-			// Some require what the key lacks: the call is the same.
+			// Some require scopes that the key does not hold: they share the call too.
 			if n%2 == 0 {
 				if validation, err := r.client.ValidateKey(r.ctx, key, scope); err != nil || !validation.IsValid() {
 					t.Errorf("%v, %v", validation.Verdict, err)
@@ -143,17 +143,17 @@ func TestAThousandWhoAskForOneKeyAreOneCall(t *testing.T) {
 	r.expectCalls("ValidateKey", 1)
 }
 
-func TestAnErrorIsSharedButNotKept(t *testing.T) {
+func TestErrorIsSharedButNotCached(t *testing.T) {
 	r := start(t, tenantauth.WithAttempts(1))
 	r.service.Before(func(context.Context, string, any) error { return status.Error(codes.Internal, "a defect") })
-	if _, err := r.client.ValidateKey(r.ctx, key); asError(t, err).Code != codes.Internal {
+	if _, err := r.client.ValidateKey(r.ctx, key); toError(t, err).Code != codes.Internal {
 		t.Errorf("%v", err)
 	}
 	r.service.Before(nil)
 	r.expect("after the error", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
-func TestWithoutNearCacheEveryQuestionIsACallWithItsScopes(t *testing.T) {
+func TestWithoutNearCacheEveryRequestIsACall(t *testing.T) {
 	r := start(t, tenantauth.WithoutNearCache())
 	for range 3 {
 		r.expect("each time", tenantauth.Valid, tenantauth.SourceDatabase)
@@ -168,7 +168,7 @@ func TestWithoutNearCacheEveryQuestionIsACallWithItsScopes(t *testing.T) {
 	}
 }
 
-func TestAKeyThatIsNoTextIsMalformedWithoutACall(t *testing.T) {
+func TestNonUTF8KeyIsMalformedWithoutACall(t *testing.T) {
 	r := start(t)
 	validation, err := r.client.ValidateKey(r.ctx, "ta_\xff")
 	if err != nil || validation.Verdict != tenantauth.Malformed {

@@ -16,17 +16,17 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
 )
 
-// Option changes how a [Client] works; see [New], which refuses values that make no sense.
+// Option configures a [Client]. [New] rejects invalid values.
 type Option func(*options)
 
-// Clock tells the time to a client. Tests may have their own.
+// Clock is the time source of a client. Tests may replace it.
 type Clock = clock.Clock
 
 const (
-	longestDuration  = 24 * time.Hour
-	mostEntries      = 10_000_000
-	mostAttempts     = 100
-	longestUserAgent = 256
+	maxDuration     = 24 * time.Hour
+	maxEntries      = 10_000_000
+	maxAttempts     = 100
+	maxUserAgentLen = 256
 )
 
 type options struct {
@@ -47,8 +47,8 @@ type options struct {
 	lookup      replicas.Lookup
 
 	environmentProxy bool
-	// refused are the options that make no sense.
-	refused []error
+	// errs are the errors of invalid options.
+	errs []error
 }
 
 func defaults() options {
@@ -64,16 +64,16 @@ func defaults() options {
 	}
 }
 
-func (o *options) refuse(option string, value any, fix string) {
-	o.refused = append(o.refused, fmt.Errorf("%s(%v): %s", option, value, fix))
+func (o *options) addError(option string, value any, fix string) {
+	o.errs = append(o.errs, fmt.Errorf("%s(%v): %s", option, value, fix))
 }
 
-// apply is all options, or what is wrong with them.
+// apply applies all options, and returns an error that lists all invalid ones.
 func apply(opts []Option) (*options, error) {
 	made := defaults()
 	for _, option := range opts {
 		if option == nil {
-			made.refused = append(made.refused, errors.New("an option is nil; leave it out"))
+			made.errs = append(made.errs, errors.New("an option is nil; remove it"))
 			continue
 		}
 		option(&made)
@@ -82,53 +82,54 @@ func apply(opts []Option) (*options, error) {
 		made.token.logger = made.logger
 	}
 	if made.tlsFiles != nil && made.tls != nil {
-		made.tls = rereadTLS{made.tls, *made.tlsFiles, made.logger}
+		made.tls = reloadingTLS{made.tls, *made.tlsFiles, made.logger}
 	}
-	return &made, errors.Join(made.refused...)
+	return &made, errors.Join(made.errs...)
 }
 
 func (o *options) duration(option string, value time.Duration, into *time.Duration) {
-	if value <= 0 || value > longestDuration {
-		o.refuse(option, value, "must be more than 0 and at most 24h")
+	if value <= 0 || value > maxDuration {
+		o.addError(option, value, "must be more than 0 and at most 24h")
 		return
 	}
 	*into = value
 }
 
-// WithTimeout is how long a call may take when its context has no deadline, with all its attempts; 1 s unless set.
+// WithTimeout sets the timeout of a call whose context has no deadline, for all attempts together. Default: 1 s.
 func WithTimeout(timeout time.Duration) Option {
 	return func(o *options) { o.duration("WithTimeout", timeout, &o.timeout) }
 }
 
-// WithHedgeAfter is when a question without an answer is sent to a second replica, too; a quarter of the time that the
-// call has unless set.
+// WithHedgeAfter sets the time after which an unanswered request is also sent to a second replica. Default: a quarter
+// of the time that the call has left.
 func WithHedgeAfter(after time.Duration) Option {
 	return func(o *options) { o.duration("WithHedgeAfter", after, &o.hedgeAfter) }
 }
 
-// WithAttempts is how often a call is made at most when the service is unavailable; 4 unless set, 1 for no retries.
+// WithAttempts sets the maximum number of attempts of a call while the service is unavailable. Default: 4. Use 1 for no
+// retries.
 func WithAttempts(attempts int) Option {
 	return func(o *options) {
-		if attempts < 1 || attempts > mostAttempts {
-			o.refuse("WithAttempts", attempts, "must be 1 to 100")
+		if attempts < 1 || attempts > maxAttempts {
+			o.addError("WithAttempts", attempts, "must be 1 to 100")
 			return
 		}
 		o.attempts = attempts
 	}
 }
 
-// WithUserAgent is who calls, for the service's log, such as orders/1.4.
+// WithUserAgent sets the name of the calling program, for the server log, such as orders/1.4.
 func WithUserAgent(userAgent string) Option {
 	return func(o *options) {
-		if userAgent == "" || len(userAgent) > longestUserAgent || !printable(userAgent) {
-			o.refuse("WithUserAgent", fmt.Sprintf("%.300q", userAgent), "must be 1 to 256 printable ASCII characters")
+		if userAgent == "" || len(userAgent) > maxUserAgentLen || !isPrintable(userAgent) {
+			o.addError("WithUserAgent", fmt.Sprintf("%.300q", userAgent), "must be 1 to 256 printable ASCII characters")
 			return
 		}
 		o.userAgent = userAgent
 	}
 }
 
-func printable(text string) bool {
+func isPrintable(text string) bool {
 	for _, char := range []byte(text) {
 		if char < ' ' || char > '~' {
 			return false
@@ -140,16 +141,16 @@ func printable(text string) bool {
 func (o *options) setTLS(option string, config *tls.Config, err error) {
 	switch {
 	case err != nil:
-		o.refused = append(o.refused, fmt.Errorf("%s: %w", option, err))
+		o.errs = append(o.errs, fmt.Errorf("%s: %w", option, err))
 	case o.tls != nil:
-		o.refused = append(o.refused, fmt.Errorf("%s: TLS is configured twice; leave one out", option))
+		o.errs = append(o.errs, fmt.Errorf("%s: TLS is configured twice; remove one of the options", option))
 	default:
 		o.tls, o.serverName = credentials.NewTLS(config), config.ServerName
 	}
 }
 
-// WithTLSFiles encrypts, with certificates from files. https:// in an endpoint is TLS with the machine's own roots,
-// without this option.
+// WithTLSFiles enables TLS, with certificates from files. For TLS with the system roots, https:// in the endpoint is
+// enough.
 func WithTLSFiles(files TLSFiles) Option {
 	return func(o *options) {
 		config, err := files.config()
@@ -158,7 +159,7 @@ func WithTLSFiles(files TLSFiles) Option {
 	}
 }
 
-// WithTLSPEM encrypts, with certificates from memory.
+// WithTLSPEM enables TLS, with certificates from memory.
 func WithTLSPEM(pem TLSPEM) Option {
 	return func(o *options) {
 		config, err := pem.config()
@@ -166,11 +167,12 @@ func WithTLSPEM(pem TLSPEM) Option {
 	}
 }
 
-// WithTLS encrypts with a configuration of your own, for what files cannot say: keys in hardware, or identities of a mesh.
+// WithTLS enables TLS with a custom configuration, for cases that files do not cover: keys in hardware, or mesh
+// identities.
 func WithTLS(config *tls.Config) Option {
 	return func(o *options) {
 		if config == nil {
-			o.refuse("WithTLS", "nil", "must be a configuration; use https:// for the machine's own roots")
+			o.addError("WithTLS", "nil", "must be a configuration; for TLS with the system roots, use https://")
 			return
 		}
 		o.setTLS("WithTLS", config, nil)
@@ -180,110 +182,112 @@ func WithTLS(config *tls.Config) Option {
 func (o *options) setToken(option string, read func(context.Context) (string, error), first string, err error) {
 	switch {
 	case err != nil:
-		o.refused = append(o.refused, fmt.Errorf("%s: the token %w", option, err))
+		o.errs = append(o.errs, fmt.Errorf("%s: caller token: %w", option, err))
 	case o.token != nil:
-		o.refused = append(o.refused, fmt.Errorf("%s: the caller token is configured twice; leave one out", option))
+		o.errs = append(o.errs, fmt.Errorf("%s: the caller token is configured twice; remove one of the options", option))
 	default:
 		o.token = &callerToken{read: read, last: first}
 	}
 }
 
-// WithCallerToken shows the service who calls: it is sent as "authorization: Bearer …" with each call. A token is 1 to
-// 4,096 visible ASCII characters; blanks and line ends around it are left out.
+// WithCallerToken sets the token that identifies this caller to the service. It is sent as "authorization: Bearer …"
+// with each call. A token is 1 to 4,096 visible ASCII characters; surrounding whitespace is removed.
 func WithCallerToken(token string) Option {
 	return func(o *options) {
-		clean, err := cleanToken(token)
+		clean, err := parseToken(token)
 		o.setToken("WithCallerToken", func(context.Context) (string, error) { return clean, nil }, clean, err)
 	}
 }
 
-// WithCallerTokenFile is [WithCallerToken] with a file that is read for each call, so that the token can be rotated. While
-// it cannot be read, the last good one stays in use.
+// WithCallerTokenFile is [WithCallerToken] with a file that is read for each call, so the token can be rotated. If the
+// file cannot be read, the last valid token stays in use.
 func WithCallerTokenFile(path string) Option {
 	return func(o *options) {
-		first, err := readToken(path)
+		first, err := readTokenFile(path)
 		if err != nil {
 			err = fmt.Errorf("cannot be read: %w", err)
 		}
-		o.setToken("WithCallerTokenFile", func(context.Context) (string, error) { return readToken(path) }, first, err)
+		o.setToken("WithCallerTokenFile", func(context.Context) (string, error) { return readTokenFile(path) }, first, err)
 	}
 }
 
-// WithCallerTokenFunc is [WithCallerToken] with a function that is called for each call. While it fails, or gives what can
-// be no token, the last good one stays in use; without one, calls fail with [ErrUnauthenticated].
+// WithCallerTokenFunc is [WithCallerToken] with a function that is called for each call. If it fails or returns an
+// invalid token, the last valid token stays in use. If there is none yet, calls fail with [ErrUnauthenticated].
 func WithCallerTokenFunc(token func(context.Context) (string, error)) Option {
 	return func(o *options) {
 		if token == nil {
-			o.refuse("WithCallerTokenFunc", "nil", "must be a function")
+			o.addError("WithCallerTokenFunc", "nil", "must be a function")
 			return
 		}
 		o.setToken("WithCallerTokenFunc", token, "", nil)
 	}
 }
 
-// WithNearCacheEntries is how many answers are kept; 10,000 unless set. The least recently used one goes first.
+// WithNearCacheEntries sets the maximum number of cached answers. The least recently used one is evicted first.
+// Default: 10,000.
 func WithNearCacheEntries(entries int) Option {
 	return func(o *options) {
-		if entries < 1 || entries > mostEntries {
-			o.refuse("WithNearCacheEntries", entries, "must be 1 to 10,000,000; use WithoutNearCache to keep nothing")
+		if entries < 1 || entries > maxEntries {
+			o.addError("WithNearCacheEntries", entries, "must be 1 to 10,000,000; to turn the cache off, use WithoutNearCache")
 			return
 		}
 		o.nearEntries = entries
 	}
 }
 
-// WithoutNearCache keeps nothing: each question goes to the service.
+// WithoutNearCache turns the near cache off: each validation is an RPC.
 func WithoutNearCache() Option {
 	return func(o *options) { o.nearEntries = 0 }
 }
 
-// WithWatchedFor bounds how long an answer is reused while invalidations are heard of; unless set, the service alone says.
+// WithWatchedFor limits how long an answer is cached while the watch stream is live. Default: the limit given by the
+// service.
 func WithWatchedFor(watchedFor time.Duration) Option {
 	return func(o *options) { o.duration("WithWatchedFor", watchedFor, &o.watchedFor) }
 }
 
-// WithoutWatch does not listen for invalidations: answers are reused for as long as the service allows without.
+// WithoutWatch turns the watch stream off: answers are cached only for as long as the service allows without it.
 func WithoutWatch() Option {
 	return func(o *options) { o.watch = false }
 }
 
-// WithLogger is told of troubles that are nobody's error: when the stream of invalidations breaks, when a token or a
-// certificate cannot be renewed, and of usage that can never be counted. slog.Default() unless set.
+// WithLogger sets the logger for problems that no call returns as an error: the watch stream ends, a token or a
+// certificate cannot be renewed, usage events are rejected. Default: slog.Default().
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) {
 		if logger == nil {
-			o.refuse("WithLogger", "nil", "must be a logger; slog.DiscardHandler is one that drops everything")
+			o.addError("WithLogger", "nil", "must be a logger; to discard all messages, use slog.DiscardHandler")
 			return
 		}
 		o.logger = logger
 	}
 }
 
-// WithClock is the clock of the near-cache, of waits between attempts, of hedges and silent replicas, of lookups of names,
-// and of the usage recorder. Deadlines of calls are those of their contexts.
+// WithClock sets the clock of the near cache, retry delays, hedging, liveness checks, DNS lookups and the usage
+// recorder. Deadlines of calls come from their contexts.
 func WithClock(clock Clock) Option {
 	return func(o *options) {
 		if clock == nil {
-			o.refuse("WithClock", "nil", "must be a clock")
+			o.addError("WithClock", "nil", "must be a clock")
 			return
 		}
 		o.clock = clock
 	}
 }
 
-// WithEnvironmentProxy uses the HTTP proxy that HTTPS_PROXY names, and heeds NO_PROXY. Loopback addresses and names of a
-// cluster (without a dot, or below .svc, .local or .internal) are never reached through it. Without https:// the proxy
-// sees customers' keys.
+// WithEnvironmentProxy uses the HTTP proxy of HTTPS_PROXY and respects NO_PROXY. Loopback addresses and cluster-local
+// names (without a dot, or below .svc, .local or .internal) are always connected to directly. Without https://, the
+// proxy sees the customers' keys.
 func WithEnvironmentProxy() Option {
 	return func(o *options) { o.environmentProxy = true }
 }
 
-// WithDialOptions are handed on to grpc.NewClient, after this package's own: for interceptors, tracing or tests.
+// WithDialOptions passes options to grpc.NewClient, after those of this package: for interceptors, tracing or tests.
 func WithDialOptions(dial ...grpc.DialOption) Option {
 	return func(o *options) {
 		for _, option := range dial {
 			if option == nil {
-				o.refuse("WithDialOptions", "nil", "must be options")
+				o.addError("WithDialOptions", "nil", "must be options")
 				return
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
 )
 
-func TestWhatCannotWorkIsRefusedAtOnceByName(t *testing.T) {
+func TestInvalidOptionIsRejectedByName(t *testing.T) {
 	a := newAuthority(t)
 	a.issue("client", x509.ExtKeyUsageClientAuth)
 	a.issue("other", x509.ExtKeyUsageClientAuth)
@@ -64,20 +64,20 @@ func TestWhatCannotWorkIsRefusedAtOnceByName(t *testing.T) {
 			client, err := tenantauth.New("127.0.0.1:1", option)
 			if err == nil {
 				_ = client.Close()
-				t.Errorf("%s%d was taken", want, number)
+				t.Errorf("%s%d: want an error", want, number)
 				continue
 			}
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%s%d: %v", want, number, err)
 			}
 			if strings.Contains(err.Error(), "BEGIN") {
-				t.Errorf("%s%d shows PEM: %v", want, number, err)
+				t.Errorf("%s%d: the error contains PEM: %v", want, number, err)
 			}
 		}
 	}
 }
 
-func TestWhatContradictsItselfIsRefused(t *testing.T) {
+func TestContradictingOptionsAreRejected(t *testing.T) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	for name, test := range map[string]struct {
 		endpoint string
@@ -90,33 +90,33 @@ func TestWhatContradictsItselfIsRefused(t *testing.T) {
 		"http:// and https://":     {"http://a:1,https://b:1", nil},
 	} {
 		if _, err := tenantauth.New(test.endpoint, test.options...); err == nil {
-			t.Errorf("%s was taken", name)
+			t.Errorf("%s: want an error", name)
 		}
 	}
 	if _, err := tenantauth.New([]string{}); err == nil {
-		t.Error("an empty list was taken")
+		t.Error("empty list: want an error")
 	}
-	// This panicked.
+	// Regression test: this used to panic.
 	if _, err := tenantauth.New("127.0.0.1:1", nil); err == nil {
-		t.Error("nil was taken for an option")
+		t.Error("nil option: want an error")
 	}
 }
 
-func TestARecorderRefusesWhatCannotWork(t *testing.T) {
+func TestInvalidRecorderOptionIsRejected(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch())
 	for number, option := range []tenantauth.RecorderOption{
 		tenantauth.WithRecorderDelay(0), tenantauth.WithRecorderDelay(math.MaxInt64), tenantauth.WithRecorderQueue(0),
 		tenantauth.WithRecorderQueue(10_000_001), tenantauth.WithOnRejected(nil), nil,
 	} {
 		if _, err := r.client.NewRecorder(option); err == nil {
-			t.Errorf("%d was taken", number)
+			t.Errorf("%d: want an error", number)
 		}
 	}
 }
 
-func TestAListOfEndpointsIsAsGoodAsATextWithCommas(t *testing.T) {
+func TestEndpointListEqualsCommaSeparatedText(t *testing.T) {
 	first, second := fake.Start(t), fake.Start(t)
-	client, err := tenantauth.New([]string{"dns:///" + first.Address(), second.Address()}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
+	client, err := tenantauth.New([]string{"dns:///" + first.Address(), second.Address()}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-func TestWhatAClientChangesItselfItKnowsAtOnce(t *testing.T) {
-	// With a clock that stands still and without the stream, nothing but its own change can empty the near-cache.
+func TestOwnChangesAreVisibleImmediately(t *testing.T) {
+	// With a manual clock and without the stream, only the client's own change can invalidate the near cache.
 	client, real := connect(t, tenantauth.WithClock(fakeclock.New()), tenantauth.WithoutWatch())
 	admin := tenantauthv1.NewAdminServiceClient(client.Raw())
 	key := tenantauth.Key(real.Key)
@@ -48,7 +48,7 @@ func TestWhatAClientChangesItselfItKnowsAtOnce(t *testing.T) {
 	imported := func(want tenantauth.Verdict) {
 		t.Helper()
 		if validation, err := client.ValidateKey(t.Context(), shared); err != nil || validation.Verdict != want {
-			t.Errorf("a key of another system: %v, %v", validation.Verdict, err)
+			t.Errorf("imported key: %v, %v", validation.Verdict, err)
 		}
 	}
 	imported(tenantauth.Unknown)
@@ -79,20 +79,20 @@ func TestWhatAClientChangesItselfItKnowsAtOnce(t *testing.T) {
 	_, err = admin.RotateKey(t.Context(), &tenantauthv1.RotateKeyRequest{KeyId: keyID})
 	change("rotate", err)
 	if validation := expect("rotated", tenantauth.Valid); validation.ExpiresAt.IsZero() {
-		t.Error("the near-cache knows nothing of the end that a rotation gave to the key")
+		t.Error("the near cache does not have the expiry that the rotation gave to the key")
 	}
 	_, err = admin.RevokeKey(t.Context(), &tenantauthv1.RevokeKeyRequest{KeyId: keyID, Reason: "a test"})
 	change("revoke", err)
 	expect("revoked", tenantauth.Revoked)
 }
 
-func TestAChangeWithoutAnAnswerIsTakenForMade(t *testing.T) {
+func TestFailedChangeInvalidatesToo(t *testing.T) {
 	r := start(t)
 	r.validate()
-	// The fake serves no AdminService: its answer is missing as one that was lost on the way.
+	// The fake does not implement AdminService, so the call fails like one whose response was lost.
 	admin := tenantauthv1.NewAdminServiceClient(r.client.Raw())
 	if _, err := admin.RevokeKey(r.ctx, &tenantauthv1.RevokeKeyRequest{KeyId: "key_1"}); err == nil {
-		t.Fatal("somebody answered")
+		t.Fatal("want an error")
 	}
 	r.expect("after the change", tenantauth.Valid, tenantauth.SourceDatabase)
 	_, _ = admin.RevokeKey(r.ctx, &tenantauthv1.RevokeKeyRequest{KeyId: "key_2"})
@@ -100,11 +100,11 @@ func TestAChangeWithoutAnAnswerIsTakenForMade(t *testing.T) {
 	_, _ = admin.ListKeys(r.ctx, &tenantauthv1.ListKeysRequest{TenantId: "ten_1"})
 	r.expect("after reading", tenantauth.Valid, tenantauth.SourceNear)
 	_, _ = admin.AcceptDatabase(r.ctx, &tenantauthv1.AcceptDatabaseRequest{})
-	r.expect("after a change of nobody knows what", tenantauth.Valid, tenantauth.SourceDatabase)
+	r.expect("after a change of unknown subjects", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
-func TestAnAnswerUnderWayDuringOnesOwnChangeIsNotKept(t *testing.T) {
-	r := start(t, tenantauth.WithTimeout(patience))
+func TestAnswerInFlightDuringOwnChangeIsNotCached(t *testing.T) {
+	r := start(t, tenantauth.WithTimeout(testTimeout))
 	started, release := make(chan struct{}), make(chan struct{})
 	r.service.Before(func(_ context.Context, method string, _ any) error {
 		if method == "ValidateKey" {

@@ -5,31 +5,31 @@ import (
 	"slices"
 )
 
-// Principal is who makes a request: what a handler needs to know of an admitted key.
+// Principal identifies the customer of a request: what a handler needs to know about an admitted key.
 type Principal struct {
-	// TenantID is the tenant that owns the key.
+	// TenantID is the id of the tenant that owns the key.
 	TenantID string
 	// TenantName is the tenant's display name.
 	TenantName string
-	// Plan is the tenant's plan, an opaque label.
+	// Plan is the tenant's plan, a label that the service does not interpret.
 	Plan string
-	// KeyID is the key's public id, safe to log.
+	// KeyID is the key's public id. It is safe to log.
 	KeyID string
-	// Scopes are all that the key holds, sorted.
+	// Scopes are all scopes that the key holds, sorted.
 	Scopes []string
 }
 
-// Has tells whether the key holds a scope. Scopes match exactly: * has no meaning of its own.
+// Has reports whether the key holds a scope. Scopes are compared exactly: * is not a wildcard.
 func (p Principal) Has(scope string) bool { return slices.Contains(p.Scopes, scope) }
 
 type principalKey struct{}
 
-// ContextWithPrincipal hands a principal on.
+// ContextWithPrincipal returns a context that carries the principal.
 func ContextWithPrincipal(ctx context.Context, principal Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, principal)
 }
 
-// PrincipalFrom is the principal that a middleware or an interceptor put there.
+// PrincipalFrom returns the principal that a middleware or an interceptor added to the context.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	principal, ok := ctx.Value(principalKey{}).(Principal)
 	return principal, ok

@@ -16,10 +16,11 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
-// askingProcess makes this program ask at the endpoint that it names: the environment's proxies are read in another process.
-const askingProcess = "TENANT_AUTH_TEST_ASKS"
+// validatingProcess makes this test binary validate a key at the given endpoint. A separate process is needed because
+// the proxy variables are read once per process.
+const validatingProcess = "TENANT_AUTH_TEST_ASKS"
 
-// proxy is an HTTP proxy that leads everything to one address, and remembers what it was asked for.
+// proxy is an HTTP proxy that forwards everything to one address and records the requested targets.
 type proxy struct {
 	server *http.Server
 	url    string
@@ -34,7 +35,7 @@ func startProxy(t *testing.T, leadsTo string) *proxy {
 		t.Fatal(err)
 	}
 	p := &proxy{url: "http://user:password@" + listener.Addr().String()}
-	p.server = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.server = &http.Server{ReadHeaderTimeout: testTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.asked = append(p.asked, r.Method+" "+r.Host+" "+r.Header.Get("Proxy-Authorization"))
 		p.mu.Unlock()
@@ -57,8 +58,8 @@ func startProxy(t *testing.T, leadsTo string) *proxy {
 	return p
 }
 
-func TestProxiesOfTheEnvironmentAreUsedWhereTheyAreWanted(t *testing.T) {
-	if endpoint := os.Getenv(askingProcess); endpoint != "" {
+func TestEnvironmentProxyIsUsedOnlyIfEnabled(t *testing.T) {
+	if endpoint := os.Getenv(validatingProcess); endpoint != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		options := []tenantauth.Option{tenantauth.WithoutNearCache()}
@@ -82,22 +83,22 @@ func TestProxiesOfTheEnvironmentAreUsedWhereTheyAreWanted(t *testing.T) {
 		noProxy string
 		proxied string
 	}{
-		"unless asked for, none":         {"192.0.2.1:" + port, "", ""},
-		"asked for":                      {"proxy 192.0.2.1:" + port, "", "CONNECT 192.0.2.1:" + port},
-		"a name is left to the proxy":    {"proxy tenant-auth.example:" + port, "", "CONNECT tenant-auth.example:" + port},
-		"loopback":                       {"proxy " + real.Address, "", ""},
-		"localhost":                      {"proxy localhost:" + port, "", ""},
-		"a name of the cluster":          {"proxy tenant-auth.default.svc:" + port, "", ""},
-		"a name without a dot":           {"proxy tenant-auth:" + port, "", ""},
-		"one that NO_PROXY names":        {"proxy tenant-auth.example:" + port, "example.org,.example", ""},
-		"one that NO_PROXY does not":     {"proxy tenant-auth.example:" + port, "example.org", "CONNECT tenant-auth.example:" + port},
-		"loopback, but without asking":   {real.Address, "", ""},
-		"several, and one is not nearby": {"proxy 192.0.2.1:" + port + "," + real.Address, "", "CONNECT 192.0.2.1:" + port},
+		"not enabled":                 {"192.0.2.1:" + port, "", ""},
+		"enabled":                     {"proxy 192.0.2.1:" + port, "", "CONNECT 192.0.2.1:" + port},
+		"name resolved by the proxy":  {"proxy tenant-auth.example:" + port, "", "CONNECT tenant-auth.example:" + port},
+		"loopback":                    {"proxy " + real.Address, "", ""},
+		"localhost":                   {"proxy localhost:" + port, "", ""},
+		"cluster-local name":          {"proxy tenant-auth.default.svc:" + port, "", ""},
+		"name without a dot":          {"proxy tenant-auth:" + port, "", ""},
+		"listed in NO_PROXY":          {"proxy tenant-auth.example:" + port, "example.org,.example", ""},
+		"not listed in NO_PROXY":      {"proxy tenant-auth.example:" + port, "example.org", "CONNECT tenant-auth.example:" + port},
+		"loopback, not enabled":       {real.Address, "", ""},
+		"several, one of them remote": {"proxy 192.0.2.1:" + port + "," + real.Address, "", "CONNECT 192.0.2.1:" + port},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxy := startProxy(t, real.Address)
-			asking := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxiesOfTheEnvironmentAreUsedWhereTheyAreWanted$")
-			asking.Env = append(os.Environ(), askingProcess+"="+test.asks, "no_proxy="+test.noProxy, "NO_PROXY="+test.noProxy)
+			asking := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestEnvironmentProxyIsUsedOnlyIfEnabled$")
+			asking.Env = append(os.Environ(), validatingProcess+"="+test.asks, "no_proxy="+test.noProxy, "NO_PROXY="+test.noProxy)
 			for _, variable := range []string{"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "grpc_proxy", "ALL_PROXY"} {
 				asking.Env = append(asking.Env, variable+"="+proxy.url)
 			}
@@ -109,11 +110,11 @@ func TestProxiesOfTheEnvironmentAreUsedWhereTheyAreWanted(t *testing.T) {
 			defer proxy.mu.Unlock()
 			for _, asked := range proxy.asked {
 				if want := test.proxied + " Basic dXNlcjpwYXNzd29yZA=="; asked != want {
-					t.Errorf("the proxy was asked for %q", asked)
+					t.Errorf("the proxy got a request for %q", asked)
 				}
 			}
 			if (test.proxied != "") != (len(proxy.asked) > 0) {
-				t.Errorf("the proxy was asked %d times", len(proxy.asked))
+				t.Errorf("the proxy got %d requests", len(proxy.asked))
 			}
 		})
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
 )
 
-// Raw is the connection, for the generated clients of the package tenantauthv1, such as NewAdminServiceClient.
+// Raw returns the connection, for the generated clients of the package tenantauthv1, such as NewAdminServiceClient.
 //
-// Unary calls have the client's timeout if their context has no deadline. Nothing is retried, and errors are those of
-// gRPC, but for [ErrClosed]. What a call may have changed is forgotten by the near-cache, whether it fails or not.
+// Unary calls use the client's timeout if their context has no deadline. Calls are not retried, and errors are gRPC
+// errors, except for [ErrClosed]. After each call that may have changed something, the near cache drops the affected
+// answers, even if the call failed.
 func (c *Client) Raw() grpc.ClientConnInterface { return rawConn{c} }
 
 type rawConn struct{ client *Client }
@@ -26,11 +27,11 @@ func (r rawConn) Invoke(ctx context.Context, method string, request, reply any, 
 		return err
 	}
 	defer c.gate.leave()
-	defer c.changed(method, request)
-	ctx, cancel := c.limit(ctx)
+	defer c.invalidateChanged(method, request)
+	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
-	ctx, attempt := replicas.Begin(ctx)
-	defer c.whenLate(attempt, c.hedgeAfter(ctx), func() { c.pool.Doubt(attempt) })()
+	ctx, attempt := replicas.NewAttempt(ctx)
+	defer c.onLate(attempt, c.hedgeAfter(ctx), func() { c.pool.CheckLiveness(attempt) })()
 	return c.conn.Invoke(ctx, method, request, reply, opts...)
 }
 
@@ -43,8 +44,8 @@ func (r rawConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	return r.client.conn.NewStream(ctx, desc, method, opts...)
 }
 
-// unchanging are the calls after which all that is known is as true as before.
-var unchanging = map[string]bool{
+// readOnlyMethods are the methods after which all cached answers stay valid.
+var readOnlyMethods = map[string]bool{
 	"/tenantauth.v1.ValidationService/ValidateKey":       true,
 	"/tenantauth.v1.ValidationService/BatchValidateKeys": true,
 	"/tenantauth.v1.ValidationService/ValidateSession":   true,
@@ -63,33 +64,34 @@ var unchanging = map[string]bool{
 	"/grpc.health.v1.Health/Check":                       true,
 }
 
-// changed forgets what a call may have changed: what it names, or everything if it names nothing.
-func (c *Client) changed(method string, request any) {
-	if c.near == nil || unchanging[method] {
+// invalidateChanged drops the answers that a call may have changed: those about the subjects named in the request, or
+// all answers if it names none.
+func (c *Client) invalidateChanged(method string, request any) {
+	if c.cache == nil || readOnlyMethods[method] {
 		return
 	}
 	var subjects []near.Subject
 	if message, ok := request.(proto.Message); ok {
-		if id := textField(message, "session_id"); id != "" {
+		if id := stringField(message, "session_id"); id != "" {
 			subjects = append(subjects, c.sessionSubject(id))
 		}
-		if id := textField(message, "key_id"); id != "" {
+		if id := stringField(message, "key_id"); id != "" {
 			subjects = append(subjects, near.Subject{Kind: near.Key, ID: id})
 		}
-		// A key or a session that is named with its tenant is the narrower subject.
-		if id := textField(message, "tenant_id"); id != "" && len(subjects) == 0 {
+		// The tenant is ignored if the request also names a key or a session, because that is the narrower subject.
+		if id := stringField(message, "tenant_id"); id != "" && len(subjects) == 0 {
 			subjects = append(subjects, near.Subject{Kind: near.Tenant, ID: id})
 		}
 	}
 	if len(subjects) == 0 {
-		c.near.ForgetAll()
+		c.cache.Clear()
 	}
 	for _, subject := range subjects {
-		c.near.Forget(subject)
+		c.cache.InvalidateLocal(subject)
 	}
 }
 
-func textField(message proto.Message, name protoreflect.Name) string {
+func stringField(message proto.Message, name protoreflect.Name) string {
 	reflected := message.ProtoReflect()
 	field := reflected.Descriptor().Fields().ByName(name)
 	if field == nil || field.Kind() != protoreflect.StringKind || field.IsList() {

@@ -10,183 +10,185 @@ import (
 )
 
 const (
-	// recorderBatch is the contract's most events in one call.
-	recorderBatch = 500
-	recorderDelay = time.Second
-	recorderQueue = 10_000
+	// maxBatchEvents is the contract's maximum number of events per call.
+	maxBatchEvents       = 500
+	defaultRecorderDelay = time.Second
+	defaultRecorderQueue = 10_000
 )
 
-// ErrQueueFull says that the recorder holds as many events as it may. The event was not taken.
-var ErrQueueFull = errors.New("tenant-auth: the queue of usage events is full")
+// ErrQueueFull means that the queue of the recorder is full. The event was not recorded.
+var ErrQueueFull = errors.New("tenant-auth: usage queue full")
 
-// Recorder collects usage and sends it in batches, each until it is committed. It drops nothing silently: what it cannot
-// take it refuses, and what it could not send comes back from [Recorder.Close].
+// Recorder collects usage events and sends them in batches, each until it is committed. It never drops events silently:
+// it rejects events while its queue is full, and [Recorder.Close] returns the events that could not be sent.
 type Recorder struct {
 	client     *Client
 	delay      time.Duration
 	capacity   int
 	onRejected func(UsageEvent, error)
-	// refused are the options that make no sense.
-	refused []error
+	// errs are the errors of invalid options.
+	errs []error
 
 	mu sync.Mutex
-	// queue are the events that are in no batch yet.
+	// queue holds the events that are not in a batch yet.
 	queue []UsageEvent
-	// batch is being sent. It stays the same, id and all, until the service has answered.
+	// batch is being sent. It keeps its id and its events until the service has responded.
 	batch *UsageBatch
-	// due tells that the queue is to be sent even if it makes no full batch.
-	due bool
-	// alarm makes the queue due; nil when none is set.
-	alarm  func() bool
-	closed bool
-	// settled is closed and replaced whenever events were committed or rejected.
-	settled         chan struct{}
-	taken, finished uint64
+	// flushDue means that the queue is sent even if it does not fill a batch.
+	flushDue bool
+	// stopTimer stops the timer that sets flushDue; nil if no timer runs.
+	stopTimer func() bool
+	closed    bool
+	// progress is closed and replaced whenever events were committed or rejected.
+	progress                     chan struct{}
+	recordedCount, finishedCount uint64
 
 	wake   chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// RecorderOption changes how a [Recorder] works.
+// RecorderOption configures a [Recorder].
 type RecorderOption func(*Recorder)
 
-// WithRecorderDelay is how long an event waits for others at most; 1 s unless set.
+// WithRecorderDelay sets the maximum time that an event waits for others. Default: 1 s.
 func WithRecorderDelay(delay time.Duration) RecorderOption {
 	return func(r *Recorder) {
-		if delay <= 0 || delay > longestDuration {
-			r.refuse("WithRecorderDelay", delay, "must be more than 0 and at most 24h")
+		if delay <= 0 || delay > maxDuration {
+			r.addError("WithRecorderDelay", delay, "must be more than 0 and at most 24h")
 			return
 		}
 		r.delay = delay
 	}
 }
 
-// WithRecorderQueue is how many events are held at most, those being sent included; 10,000 unless set.
+// WithRecorderQueue sets the maximum number of queued events, including those being sent. Default: 10,000.
 func WithRecorderQueue(events int) RecorderOption {
 	return func(r *Recorder) {
-		if events < 1 || events > mostEntries {
-			r.refuse("WithRecorderQueue", events, "must be 1 to 10,000,000")
+		if events < 1 || events > maxEntries {
+			r.addError("WithRecorderQueue", events, "must be 1 to 10,000,000")
 			return
 		}
 		r.capacity = events
 	}
 }
 
-// WithOnRejected is told of events that can never be counted, and why; unless set, the client's logger is.
+// WithOnRejected sets the function that is called for each event that is rejected for good. Default: the client logs
+// the event.
 func WithOnRejected(onRejected func(UsageEvent, error)) RecorderOption {
 	return func(r *Recorder) {
 		if onRejected == nil {
-			r.refuse("WithOnRejected", "nil", "must be a function")
+			r.addError("WithOnRejected", "nil", "must be a function")
 			return
 		}
 		r.onRejected = onRejected
 	}
 }
 
-func (r *Recorder) refuse(option string, value any, fix string) {
-	r.refused = append(r.refused, fmt.Errorf("%s(%v): %s", option, value, fix))
+func (r *Recorder) addError(option string, value any, fix string) {
+	r.errs = append(r.errs, fmt.Errorf("%s(%v): %s", option, value, fix))
 }
 
-// NewRecorder starts a recorder. Close it before the client: what it holds when the process ends is lost.
+// NewRecorder starts a recorder. Close it before the client: queued events are lost when the process ends.
 func (c *Client) NewRecorder(opts ...RecorderOption) (*Recorder, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	recorder := &Recorder{
 		client:   c,
-		delay:    recorderDelay,
-		capacity: recorderQueue,
+		delay:    defaultRecorderDelay,
+		capacity: defaultRecorderQueue,
 		onRejected: func(event UsageEvent, err error) {
-			c.options.logger.Error("tenant-auth: usage can never be counted",
+			c.options.logger.Error("tenant-auth: usage event rejected",
 				"tenant_id", event.TenantID, "metric", event.Metric, "quantity", event.Quantity, "error", err)
 		},
-		settled: make(chan struct{}),
-		wake:    make(chan struct{}, 1),
-		cancel:  cancel,
-		done:    make(chan struct{}),
+		progress: make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+		cancel:   cancel,
+		done:     make(chan struct{}),
 	}
 	for _, option := range opts {
 		if option == nil {
-			recorder.refused = append(recorder.refused, errors.New("an option is nil; leave it out"))
+			recorder.errs = append(recorder.errs, errors.New("an option is nil; leave it out"))
 			continue
 		}
 		option(recorder)
 	}
-	if err := errors.Join(recorder.refused...); err != nil {
+	if err := errors.Join(recorder.errs...); err != nil {
 		cancel()
 		return nil, fmt.Errorf("tenant-auth: %w", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gate.isShut() {
+	if c.gate.isClosed() {
 		cancel()
-		return nil, closed()
+		return nil, closedError()
 	}
 	c.recorders[recorder] = struct{}{}
 	go recorder.run(ctx)
 	return recorder, nil
 }
 
-// Record takes an event, or says why not: what the contract can never take is [ErrInvalid]. It never waits.
+// Record queues an event or returns an error: [ErrInvalid] for an event that violates the contract, [ErrQueueFull] if
+// the queue is full. It never blocks.
 func (r *Recorder) Record(event UsageEvent) error {
 	if err := checkUsage(event); err != nil {
 		return err
 	}
 	if event.At.IsZero() {
-		// Not on arrival: an event that waits for an outage to end still belongs to its own hour.
+		// The time is set here, not on arrival: an event that is delayed by an outage still belongs to its own hour.
 		event.At = r.client.options.clock.Now()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return closed()
+		return closedError()
 	}
-	if r.held() >= r.capacity {
+	if r.queuedCount() >= r.capacity {
 		return ErrQueueFull
 	}
 	r.queue = append(r.queue, event)
-	r.taken++
+	r.recordedCount++
 	switch {
-	case len(r.queue) >= recorderBatch:
-		r.nudge()
-	case r.alarm == nil:
-		r.alarm = r.client.options.clock.AfterFunc(r.delay, r.makeDue)
+	case len(r.queue) >= maxBatchEvents:
+		r.wakeSender()
+	case r.stopTimer == nil:
+		r.stopTimer = r.client.options.clock.AfterFunc(r.delay, r.setFlushDue)
 	}
 	return nil
 }
 
-// Flush sends everything recorded so far, and returns when it is committed or the context ends.
+// Flush sends all events recorded so far, and returns when they are committed or the context ends.
 func (r *Recorder) Flush(ctx context.Context) error {
 	r.mu.Lock()
-	until := r.taken
+	until := r.recordedCount
 	r.mu.Unlock()
 	for {
 		r.mu.Lock()
-		done, settled := r.finished >= until, r.settled
+		done, progress := r.finishedCount >= until, r.progress
 		if !done {
-			r.due = true
-			r.nudge()
+			r.flushDue = true
+			r.wakeSender()
 		}
 		r.mu.Unlock()
 		if done {
 			return nil
 		}
 		select {
-		case <-settled:
+		case <-progress:
 		case <-r.done:
-			return closed()
+			return closedError()
 		case <-ctx.Done():
-			return fmt.Errorf("tenant-auth: usage was not flushed: %w", ctx.Err())
+			return fmt.Errorf("tenant-auth: usage not flushed: %w", ctx.Err())
 		}
 	}
 }
 
-// Close takes no more events, sends what is there until the context ends, and returns what could not be sent. A batch
-// that has an id may have been counted: resend it as it is, with [Client.RecordUsage].
+// Close rejects new events, sends the queued ones until the context ends, and returns the batches that could not be
+// sent. A batch may already be counted: to send it again, pass it unchanged to [Client.RecordUsage].
 func (r *Recorder) Close(ctx context.Context) []UsageBatch {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	// What was not flushed in time is returned below, which says more than the error.
+	// The error is ignored because the returned batches say more.
 	_ = r.Flush(ctx)
 	r.cancel()
 	<-r.done
@@ -195,8 +197,8 @@ func (r *Recorder) Close(ctx context.Context) []UsageBatch {
 	r.client.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.alarm != nil {
-		r.alarm()
+	if r.stopTimer != nil {
+		r.stopTimer()
 	}
 	var unsent []UsageBatch
 	if r.batch != nil {
@@ -204,13 +206,13 @@ func (r *Recorder) Close(ctx context.Context) []UsageBatch {
 		r.batch = nil
 	}
 	for len(r.queue) > 0 {
-		unsent = append(unsent, r.cut())
+		unsent = append(unsent, r.takeBatch())
 	}
 	return unsent
 }
 
-// held is to be called with the lock held, as all below.
-func (r *Recorder) held() int {
+// queuedCount must be called with the lock held, as must all methods below.
+func (r *Recorder) queuedCount() int {
 	count := len(r.queue)
 	if r.batch != nil {
 		count += len(r.batch.Events)
@@ -218,16 +220,16 @@ func (r *Recorder) held() int {
 	return count
 }
 
-func (r *Recorder) nudge() {
+func (r *Recorder) wakeSender() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-// cut makes a batch of the oldest events.
-func (r *Recorder) cut() UsageBatch {
-	size := min(recorderBatch, len(r.queue))
+// takeBatch creates a batch of the oldest events.
+func (r *Recorder) takeBatch() UsageBatch {
+	size := min(maxBatchEvents, len(r.queue))
 	events := r.queue[:size:size]
 	r.queue = r.queue[size:]
 	return UsageBatch{RequestID: rand.Text(), Events: events}

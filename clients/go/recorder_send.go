@@ -12,21 +12,21 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/retry"
 )
 
-// recorderBackoff is patient: nobody waits, and the queue is long.
+// recorderBackoff has long delays because no end user waits and the queue is long.
 var recorderBackoff = retry.Backoff{First: 100 * time.Millisecond, Max: 30 * time.Second}
 
-func (r *Recorder) makeDue() {
+func (r *Recorder) setFlushDue() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.alarm = nil
-	r.due = true
-	r.nudge()
+	r.stopTimer = nil
+	r.flushDue = true
+	r.wakeSender()
 }
 
 func (r *Recorder) run(ctx context.Context) {
 	defer close(r.done)
 	for {
-		batch := r.next()
+		batch := r.nextBatch()
 		if batch == nil {
 			select {
 			case <-r.wake:
@@ -35,46 +35,46 @@ func (r *Recorder) run(ctx context.Context) {
 				return
 			}
 		}
-		if !r.deliver(ctx, batch) {
+		if !r.sendBatch(ctx, batch) {
 			return
 		}
 	}
 }
 
-// next takes a batch from the queue when one is full or due.
-func (r *Recorder) next() *UsageBatch {
+// nextBatch takes a batch from the queue if one is full or due.
+func (r *Recorder) nextBatch() *UsageBatch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.batch != nil {
 		return r.batch
 	}
-	if len(r.queue) == 0 || len(r.queue) < recorderBatch && !r.due {
-		r.due = false
+	if len(r.queue) == 0 || len(r.queue) < maxBatchEvents && !r.flushDue {
+		r.flushDue = false
 		return nil
 	}
-	batch := r.cut()
+	batch := r.takeBatch()
 	if len(r.queue) == 0 {
-		r.due = false
+		r.flushDue = false
 	}
 	r.batch = &batch
 	return r.batch
 }
 
-// deliver sends a batch until it is answered, and tells whether there is more to do.
-func (r *Recorder) deliver(ctx context.Context, batch *UsageBatch) bool {
+// sendBatch sends a batch until the service responds, and reports whether the recorder should continue.
+func (r *Recorder) sendBatch(ctx context.Context, batch *UsageBatch) bool {
 	for failures := 1; ; failures++ {
 		receipt, err := r.client.recordUsage(ctx, *batch)
 		if err == nil {
-			r.settle(batch, nil, receipt.Rejected)
+			r.finishBatch(batch, nil, receipt.Rejected)
 			return true
 		}
 		var failed *Error
 		if errors.As(err, &failed) && failed.Kind == ErrInvalid {
-			r.sortOut(batch, failed)
+			r.dropInvalid(batch, failed)
 			return true
 		}
-		// All else may pass, even a token that is not accepted: it may be replaced. The events are kept meanwhile.
-		wait := recorderBackoff.Wait(failures)
+		// All other errors may be transient, even a rejected token, which may be replaced. The events are kept.
+		wait := recorderBackoff.Delay(failures)
 		if failed != nil {
 			wait += failed.RetryAfter
 		}
@@ -84,43 +84,44 @@ func (r *Recorder) deliver(ctx context.Context, batch *UsageBatch) bool {
 	}
 }
 
-// sortOut rejects the events for which the service refused the whole batch, and leaves the others to be sent.
-func (r *Recorder) sortOut(batch *UsageBatch, failed *Error) {
-	guilty := map[int]bool{}
+// dropInvalid rejects the events for which the service rejected the whole batch, and keeps the others for sending.
+func (r *Recorder) dropInvalid(batch *UsageBatch, failed *Error) {
+	invalidIndexes := map[int]bool{}
 	for _, violation := range failed.Violations {
 		var index int
 		if _, err := fmt.Sscanf(violation.Field, "events[%d]", &index); err == nil && index >= 0 && index < len(batch.Events) {
-			guilty[index] = true
+			invalidIndexes[index] = true
 		}
 	}
-	if len(guilty) == 0 && len(batch.Events) > 1 {
-		r.halve(batch)
+	if len(invalidIndexes) == 0 && len(batch.Events) > 1 {
+		r.splitBatch(batch)
 		return
 	}
 	var rest []UsageEvent
 	var rejected []RejectedUsage
 	for index, event := range batch.Events {
-		if guilty[index] || len(guilty) == 0 {
+		if invalidIndexes[index] || len(invalidIndexes) == 0 {
 			rejected = append(rejected, RejectedUsage{Index: index, Err: failed})
 		} else {
 			rest = append(rest, event)
 		}
 	}
-	r.settle(batch, rest, rejected)
+	r.finishBatch(batch, rest, rejected)
 }
 
-// halve is for a refusal that names no event: the one at fault is found by sending ever fewer together.
-func (r *Recorder) halve(batch *UsageBatch) {
+// splitBatch handles a rejection that names no event: sending smaller and smaller batches isolates the invalid event.
+func (r *Recorder) splitBatch(batch *UsageBatch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	half := len(batch.Events) / 2
 	r.queue = slices.Concat(batch.Events[half:], r.queue)
 	r.batch = &UsageBatch{RequestID: rand.Text(), Events: batch.Events[:half:half]}
-	r.due = true
+	r.flushDue = true
 }
 
-// settle is done with a batch but for the rest, which becomes a batch of its own: other events need another id.
-func (r *Recorder) settle(batch *UsageBatch, rest []UsageEvent, rejected []RejectedUsage) {
+// finishBatch completes a batch, except for the remaining events. These form a new batch with a new id, because an id
+// belongs to one set of events.
+func (r *Recorder) finishBatch(batch *UsageBatch, rest []UsageEvent, rejected []RejectedUsage) {
 	for _, rejection := range rejected {
 		if rejection.Index >= 0 && rejection.Index < len(batch.Events) {
 			r.onRejected(batch.Events[rejection.Index], rejection.Err)
@@ -128,11 +129,11 @@ func (r *Recorder) settle(batch *UsageBatch, rest []UsageEvent, rejected []Rejec
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.finished += uint64(len(batch.Events) - len(rest))
+	r.finishedCount += uint64(len(batch.Events) - len(rest))
 	r.batch = nil
 	if len(rest) > 0 {
 		r.batch = &UsageBatch{RequestID: rand.Text(), Events: rest}
 	}
-	close(r.settled)
-	r.settled = make(chan struct{})
+	close(r.progress)
+	r.progress = make(chan struct{})
 }

@@ -38,7 +38,7 @@ func (r *rig) record(recorder *tenantauth.Recorder, metric string, times int) {
 	}
 }
 
-func TestEventsWaitForOthersUpToASecond(t *testing.T) {
+func TestEventsAreBatchedForUpToOneSecond(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch())
 	recorder := newRecorder(t, r.client)
 	r.record(recorder, "calls", 2)
@@ -55,9 +55,9 @@ func TestEventsWaitForOthersUpToASecond(t *testing.T) {
 	if len(ids) != 1 || ids[0] == "" || len(batches[ids[0]]) != 3 {
 		t.Fatalf("%v", batches)
 	}
-	// An event belongs to the time when it was recorded, not when it was sent.
+	// An event keeps the time at which it was recorded, not the time at which it was sent.
 	if at := batches[ids[0]][0].GetOccurredAt().AsTime(); !at.Equal(recorded) {
-		t.Errorf("it is of %v, not of %v", at, recorded)
+		t.Errorf("event time %v, want %v", at, recorded)
 	}
 	if unsent := recorder.Close(r.ctx); unsent != nil {
 		t.Errorf("%v", unsent)
@@ -67,7 +67,7 @@ func TestEventsWaitForOthersUpToASecond(t *testing.T) {
 	}
 }
 
-func TestAFullBatchDoesNotWait(t *testing.T) {
+func TestFullBatchIsSentImmediately(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch())
 	recorder := newRecorder(t, r.client)
 	r.record(recorder, "calls", 501)
@@ -83,7 +83,7 @@ func TestAFullBatchDoesNotWait(t *testing.T) {
 	}
 }
 
-func TestABatchIsResentAsItIsUntilItIsAnswered(t *testing.T) {
+func TestBatchIsResentUnchangedUntilAnswered(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithAttempts(1))
 	recorder := newRecorder(t, r.client)
 	var calls atomic.Int32
@@ -104,7 +104,7 @@ func TestABatchIsResentAsItIsUntilItIsAnswered(t *testing.T) {
 	r.record(recorder, "calls", 3)
 	r.advance(time.Second)
 	id := <-ids
-	// What comes meanwhile goes into a batch of its own.
+	// Events recorded in the meantime go into another batch.
 	r.record(recorder, "late", 1)
 	for _, backoff := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
 		r.advance(backoff)
@@ -114,7 +114,7 @@ func TestABatchIsResentAsItIsUntilItIsAnswered(t *testing.T) {
 	}
 	for range 3 {
 		if size := <-sizes; size != 3 {
-			t.Errorf("it holds %d events", size)
+			t.Errorf("the batch has %d events", size)
 		}
 	}
 	if unsent := recorder.Close(r.ctx); unsent != nil {
@@ -125,13 +125,13 @@ func TestABatchIsResentAsItIsUntilItIsAnswered(t *testing.T) {
 	}
 }
 
-func TestAFullQueueRefusesAndNothingIsLost(t *testing.T) {
+func TestFullQueueRejectsAndLosesNothing(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithAttempts(1))
 	r.service.Before(func(context.Context, string, any) error { return status.Error(codes.Unavailable, "gone") })
 	recorder := newRecorder(t, r.client, tenantauth.WithRecorderQueue(600))
 	r.record(recorder, "calls", 600)
 	r.await("an attempt", func() bool { return r.service.Calls("RecordUsage") > 0 })
-	// What is being sent counts, too.
+	// Events that are being sent count too.
 	if err := recorder.Record(event("calls")); !errors.Is(err, tenantauth.ErrQueueFull) {
 		t.Errorf("%v", err)
 	}
@@ -142,9 +142,9 @@ func TestAFullQueueRefusesAndNothingIsLost(t *testing.T) {
 	}
 	unsent := recorder.Close(ended)
 	if len(unsent) != 2 || len(unsent[0].Events) != 500 || len(unsent[1].Events) != 100 || unsent[0].RequestID == unsent[1].RequestID {
-		t.Fatalf("%d batches came back", len(unsent))
+		t.Fatalf("%d batches were returned", len(unsent))
 	}
-	// The first one may have been counted: resent as it is, it counts once.
+	// The first batch may already be counted: sent again unchanged, it counts once.
 	r.service.Before(nil)
 	for _, already := range []bool{false, true} {
 		receipt, err := r.client.RecordUsage(r.ctx, unsent[0])
@@ -154,13 +154,13 @@ func TestAFullQueueRefusesAndNothingIsLost(t *testing.T) {
 	}
 }
 
-func TestEventsThatCanNeverBeCountedAreToldOf(t *testing.T) {
+func TestRejectedEventsAreReported(t *testing.T) {
 	for _, metric := range []string{"never", "named", "nameless"} {
 		t.Run(metric, func(t *testing.T) {
 			r := start(t, tenantauth.WithoutWatch())
 			var rejected []string
 			recorder := newRecorder(t, r.client, tenantauth.WithOnRejected(func(event tenantauth.UsageEvent, err error) {
-				rejected = append(rejected, fmt.Sprint(event.Metric, " ", asError(t, err).Code))
+				rejected = append(rejected, fmt.Sprint(event.Metric, " ", toError(t, err).Code))
 			}))
 			r.record(recorder, "good", 200)
 			r.record(recorder, metric, 1)
@@ -183,7 +183,7 @@ func TestEventsThatCanNeverBeCountedAreToldOf(t *testing.T) {
 	}
 }
 
-func TestWhatTheContractCanNeverTakeIsRefusedAtOnceByItsField(t *testing.T) {
+func TestInvalidEventIsRejectedByField(t *testing.T) {
 	r := start(t)
 	recorder := newRecorder(t, r.client)
 	good := event("calls")
@@ -214,7 +214,7 @@ func TestWhatTheContractCanNeverTakeIsRefusedAtOnceByItsField(t *testing.T) {
 		for number, spoil := range spoil {
 			event := good
 			spoil(&event)
-			if made := asError(t, recorder.Record(event)); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field || len(made.Error()) > 200 {
+			if made := toError(t, recorder.Record(event)); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field || len(made.Error()) > 200 {
 				t.Errorf("%s %d: %+v", field, number, made)
 			}
 		}
@@ -229,7 +229,7 @@ func TestWhatTheContractCanNeverTakeIsRefusedAtOnceByItsField(t *testing.T) {
 	recorder.Close(r.ctx)
 }
 
-func TestUsageIsSummedPageByPage(t *testing.T) {
+func TestUsageSumsAreLoadedPageByPage(t *testing.T) {
 	r := start(t)
 	at := time.Date(2030, time.May, 6, 7, 0, 0, 0, time.UTC)
 	batch := tenantauth.UsageBatch{RequestID: "request-1"}
@@ -251,9 +251,9 @@ func TestUsageIsSummedPageByPage(t *testing.T) {
 		t.Errorf("%d", quantity)
 	}
 	r.expectCalls("QueryUsage", 3)
-	// A time that was left out is left out on the wire, too, so that the service says so.
+	// A zero time is omitted from the request, so that the service reports it as missing.
 	for _, err := range r.client.QueryUsage(r.ctx, tenantauth.UsageQuery{TenantID: "ten_1"}) {
-		if made := asError(t, err); made.Violations[0].Field != "start_time" {
+		if made := toError(t, err); made.Violations[0].Field != "start_time" {
 			t.Errorf("%+v", made)
 		}
 	}

@@ -16,15 +16,15 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// These tests are about several replicas, which are real processes where that is possible.
+// These tests use several replicas, which are real processes where possible.
 
-// shared is a key that all replicas of a test know.
+// shared is a key that all replicas of a test accept.
 const shared = "a-key-of-another-system"
 
-// know makes a service know the shared key.
-func know(t *testing.T, real *service.Service, options ...tenantauth.Option) {
+// putShared makes a service accept the shared key.
+func putShared(t *testing.T, real *service.Service, options ...tenantauth.Option) {
 	t.Helper()
-	client := connectTo(t, []string{real.Address}, append(options, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))...)
+	client := connectTo(t, []string{real.Address}, append(options, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))...)
 	admin := tenantauthv1.NewAdminServiceClient(client.Raw())
 	if real.Key == "" {
 		if _, err := admin.CreateTenant(t.Context(), &tenantauthv1.CreateTenantRequest{TenantId: "ten_demo", Name: "Demo"}); err != nil {
@@ -50,8 +50,8 @@ func connectTo(t *testing.T, endpoints []string, options ...tenantauth.Option) *
 	return client
 }
 
-// asked tells which of two replicas answers: only the first one knows its demo key.
-func asked(t *testing.T, client *tenantauth.Client, first *service.Service) (isFirst bool) {
+// isFirst reports whether the first of two replicas responds: only it knows its demo key.
+func isFirst(t *testing.T, client *tenantauth.Client, first *service.Service) (isFirst bool) {
 	t.Helper()
 	validation, err := client.ValidateKey(t.Context(), tenantauth.Key(first.Key))
 	if err != nil {
@@ -60,12 +60,12 @@ func asked(t *testing.T, client *tenantauth.Client, first *service.Service) (isF
 	return validation.IsValid()
 }
 
-// usesBoth asks until both replicas have answered.
+// usesBoth sends requests until both replicas have responded.
 func usesBoth(t *testing.T, client *tenantauth.Client, first *service.Service) {
 	t.Helper()
 	answered := map[bool]bool{}
 	eventually(t, func() bool {
-		answered[asked(t, client, first)] = true
+		answered[isFirst(t, client, first)] = true
 		return len(answered) == 2
 	})
 }
@@ -73,17 +73,17 @@ func usesBoth(t *testing.T, client *tenantauth.Client, first *service.Service) {
 func two(t *testing.T) (first, second *service.Service) {
 	t.Helper()
 	first, second = service.Start(t), service.Start(t)
-	know(t, first)
-	know(t, second)
+	putShared(t, first)
+	putShared(t, second)
 	return first, second
 }
 
-func TestAReplicaThatHangsFailsNoCallAndIsLeftOut(t *testing.T) {
+func TestHungReplicaFailsNoCallAndIsSkipped(t *testing.T) {
 	first, second := two(t)
 	client := connectTo(t, []string{first.Address, second.Address}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(time.Second))
 	usesBoth(t, client, first)
 	second.Suspend()
-	// Many at once, and none after another: each has its own second.
+	// The calls are concurrent, so that each has its own second.
 	turns := time.NewTicker(5 * time.Millisecond)
 	defer turns.Stop()
 	var all sync.WaitGroup
@@ -96,18 +96,18 @@ func TestAReplicaThatHangsFailsNoCallAndIsLeftOut(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// These are never hedged: had they gone to the one that hangs, they would have failed.
+	// These calls are never hedged: on the hung replica they would have failed.
 	raw := tenantauthv1.NewInfoServiceClient(client.Raw())
 	for range 50 {
 		if _, err := raw.GetServerInfo(t.Context(), &tenantauthv1.GetServerInfoRequest{}); err != nil {
-			t.Fatalf("a call went to the replica that hangs: %v", err)
+			t.Fatalf("a call went to the hung replica: %v", err)
 		}
 	}
 	second.Resume()
 	usesBoth(t, client, first)
 }
 
-func TestAWriteThatAReplicaSwallowedIsMadeByAnother(t *testing.T) {
+func TestWriteLostByHungReplicaIsRetriedElsewhere(t *testing.T) {
 	first, second := two(t)
 	client := connectTo(t, []string{first.Address, second.Address}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(2*time.Second))
 	usesBoth(t, client, first)
@@ -120,7 +120,7 @@ func TestAWriteThatAReplicaSwallowedIsMadeByAnother(t *testing.T) {
 	}
 }
 
-func TestAReplicaThatIsReplacedIsMissedByNobodyAndUsedAgain(t *testing.T) {
+func TestReplacedReplicaFailsNoCallAndIsUsedAgain(t *testing.T) {
 	first, second := two(t)
 	client := connectTo(t, []string{first.Address, second.Address}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(time.Second))
 	usesBoth(t, client, first)
@@ -137,7 +137,7 @@ func TestAReplicaThatIsReplacedIsMissedByNobodyAndUsedAgain(t *testing.T) {
 			default:
 			}
 			if _, err := client.RequireKey(t.Context(), shared); err != nil {
-				t.Fatalf("while a replica ends: %v", err)
+				t.Fatalf("while a replica shuts down: %v", err)
 			}
 		}
 		second.Restart()
@@ -145,21 +145,21 @@ func TestAReplicaThatIsReplacedIsMissedByNobodyAndUsedAgain(t *testing.T) {
 	}
 }
 
-func TestIPv6AddressesAreCalled(t *testing.T) {
+func TestIPv6AddressesWork(t *testing.T) {
 	first, second := service.StartAt(t, "[::1]:0"), service.Start(t)
-	know(t, first)
-	know(t, second)
+	putShared(t, first)
+	putShared(t, second)
 	for _, endpoint := range []string{first.Address, "dns:///" + first.Address, "http://" + first.Address} {
-		client := connectTo(t, []string{endpoint}, tenantauth.WithTimeout(patience))
+		client := connectTo(t, []string{endpoint}, tenantauth.WithTimeout(testTimeout))
 		if _, err := client.RequireKey(t.Context(), tenantauth.Key(first.Key)); err != nil {
 			t.Errorf("%s: %v", endpoint, err)
 		}
 	}
-	client := connectTo(t, []string{first.Address + "," + second.Address}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
+	client := connectTo(t, []string{first.Address + "," + second.Address}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
 	usesBoth(t, client, first)
 }
 
-// names is a DNS for tests.
+// names is a DNS resolver for tests.
 type names struct {
 	mu    sync.Mutex
 	known map[string][]string
@@ -185,19 +185,19 @@ func port(address string) string {
 	return port
 }
 
-func TestANameThatAppearsLateIsUsedWithinSeconds(t *testing.T) {
+func TestNameThatAppearsLateIsUsedWithinSeconds(t *testing.T) {
 	first, second := two(t)
 	dns := &names{known: map[string][]string{}}
 	clock := fakeclock.New()
 	client := connectTo(t, []string{"one:" + port(first.Address), "two:" + port(second.Address)},
-		tenantauth.WithoutNearCache(), tenantauth.WithAttempts(1), tenantauth.WithTimeout(patience),
+		tenantauth.WithoutNearCache(), tenantauth.WithAttempts(1), tenantauth.WithTimeout(testTimeout),
 		tenantauth.WithClock(clock), tenantauth.WithLookup(dns.lookup))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	pass := func(names int, d time.Duration) {
 		t.Helper()
 		if err := clock.AwaitTimers(ctx, names, d); err != nil {
-			t.Fatalf("nobody looks again within %v", d)
+			t.Fatalf("no lookup within %v", d)
 		}
 		clock.Advance(d)
 	}
@@ -205,7 +205,7 @@ func TestANameThatAppearsLateIsUsedWithinSeconds(t *testing.T) {
 		pass(2, wait*time.Second)
 	}
 	if _, err := client.ServerInfo(ctx); !errors.Is(err, tenantauth.ErrUnavailable) {
-		t.Errorf("without any name: %v", err)
+		t.Errorf("before any name resolves: %v", err)
 	}
 	dns.set("one", "127.0.0.1")
 	pass(2, 5*time.Second)
@@ -216,19 +216,19 @@ func TestANameThatAppearsLateIsUsedWithinSeconds(t *testing.T) {
 	dns.set("two", "127.0.0.1")
 	pass(1, 5*time.Second)
 	usesBoth(t, client, first)
-	// They are looked up again, and a name that is lost meanwhile takes nothing away.
+	// The names are looked up again, and a name that no longer resolves keeps its addresses.
 	dns.set("two")
 	pass(2, 30*time.Second)
 	pass(2, 30*time.Second)
 	usesBoth(t, client, first)
 }
 
-func TestAQuestionWithoutAnAnswerIsAlsoSentToAnotherReplica(t *testing.T) {
+func TestUnansweredRequestIsHedged(t *testing.T) {
 	slow, quick := fake.Start(t), fake.Start(t)
 	quick.Put(key, fake.Valid("key_1"))
 	slow.Put(key, fake.Valid("key_1"))
 	clock := fakeclock.New()
-	client := connectTo(t, []string{slow.Address(), quick.Address()}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience),
+	client := connectTo(t, []string{slow.Address(), quick.Address()}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout),
 		tenantauth.WithClock(clock), tenantauth.WithHedgeAfter(time.Second))
 	for slow.Calls("GetServerInfo") == 0 || quick.Calls("GetServerInfo") == 0 {
 		if _, err := client.ServerInfo(t.Context()); err != nil {
@@ -250,7 +250,7 @@ func TestAQuestionWithoutAnAnswerIsAlsoSentToAnotherReplica(t *testing.T) {
 		eventually(t, func() bool { return slow.Calls("ValidateKey") > before || len(answered) == 1 })
 		if slow.Calls("ValidateKey") > before {
 			clock.Advance(time.Second)
-			// The one that is slow is told that nobody waits any more.
+			// The slow replica sees the cancellation.
 			<-abandoned
 		}
 		if err := <-answered; err != nil {
@@ -258,14 +258,14 @@ func TestAQuestionWithoutAnAnswerIsAlsoSentToAnotherReplica(t *testing.T) {
 		}
 	}
 	if slow.Calls("ValidateKey") == 0 {
-		t.Error("only one replica was asked")
+		t.Error("only one replica got the request")
 	}
 }
 
-func TestAWriteIsNeverSentTwiceAtOnce(t *testing.T) {
+func TestWriteIsNeverHedged(t *testing.T) {
 	first, second := fake.Start(t), fake.Start(t)
 	clock := fakeclock.New()
-	client := connectTo(t, []string{first.Address(), second.Address()}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience),
+	client := connectTo(t, []string{first.Address(), second.Address()}, tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout),
 		tenantauth.WithClock(clock), tenantauth.WithHedgeAfter(time.Second))
 	for first.Calls("GetServerInfo") == 0 || second.Calls("GetServerInfo") == 0 {
 		if _, err := client.ServerInfo(t.Context()); err != nil {

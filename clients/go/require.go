@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// Denied is the error of one who must not pass: a decision, and never the lack of one, which is an [Error].
+// Denied is the error for a denied key or session. It is a decision; the lack of a decision is an [Error].
 type Denied struct {
-	// Verdict is why; never [Valid].
+	// Verdict is the reason; never [Valid].
 	Verdict Verdict
-	// MissingScopes are the required scopes that the key lacks; see [InsufficientScope].
+	// MissingScopes are the required scopes that the key does not hold; see [InsufficientScope].
 	MissingScopes []string
-	// Provenance tells where the decision came from.
+	// Provenance is the source of the decision.
 	Provenance Provenance
 }
 
-// Error is the verdict, and the scopes that are missing.
+// Error returns the verdict and the missing scopes.
 func (d *Denied) Error() string {
 	if len(d.MissingScopes) > 0 {
 		return fmt.Sprintf("tenant-auth: denied: %v: %s", d.Verdict, strings.Join(d.MissingScopes, " "))
@@ -24,7 +24,8 @@ func (d *Denied) Error() string {
 	return fmt.Sprintf("tenant-auth: denied: %v", d.Verdict)
 }
 
-// RequireKey is [Client.ValidateKey] for those who need nothing but the customer: a denial is an error, a [*Denied].
+// RequireKey is [Client.ValidateKey] for callers that only need the principal: a denial is returned as a [*Denied]
+// error.
 func (c *Client) RequireKey(ctx context.Context, key Key, scopes ...string) (Principal, error) {
 	validation, err := c.ValidateKey(ctx, key, scopes...)
 	if err != nil {
@@ -33,8 +34,8 @@ func (c *Client) RequireKey(ctx context.Context, key Key, scopes ...string) (Pri
 	return validation.Principal()
 }
 
-// RequireSession is [Client.ValidateSession] for those who need nothing but the customer: a denial is an error, a
-// [*Denied]. The key and the scopes of the principal are those of the key that opened the session.
+// RequireSession is [Client.ValidateSession] for callers that only need the principal: a denial is returned as a
+// [*Denied] error. The key and the scopes of the principal are those of the key that opened the session.
 func (c *Client) RequireSession(ctx context.Context, sessionID string, key Key, scopes ...string) (Principal, error) {
 	validation, err := c.ValidateSession(ctx, sessionID, key, scopes...)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
-// These tests change what a caller shows while it runs, as operators do.
+// These tests rotate the caller's credentials while it runs, as operators do.
 
 func overwrite(t *testing.T, path, text string) {
 	t.Helper()
-	// At once, as a mounted secret changes.
+	// The file is replaced atomically, like a mounted secret.
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -33,24 +33,24 @@ func callers(token string) string {
 	return fmt.Sprintf("[[caller]]\nname = \"tests\"\nroles = [\"validator\"]\ntoken_sha256 = [\"%s\"]\n", hex.EncodeToString(digest[:]))
 }
 
-func TestACallerTokenIsRotatedWithoutARestart(t *testing.T) {
+func TestCallerTokenIsRotatedWithoutRestart(t *testing.T) {
 	folder := t.TempDir()
 	known, shown := filepath.Join(folder, "callers.toml"), filepath.Join(folder, "token")
 	const first, second = "tac_the-first-token-of-the-tests-which-is-long", "tac_the-second-token-of-the-tests-which-is-long"
 	overwrite(t, known, callers(first))
 	overwrite(t, shown, first+"\r\n")
 	real := service.Serve(t, "127.0.0.1:0", map[string]string{"TENANT_AUTH_CALLERS_FILE": known})
-	client := connectTo(t, []string{real.Address}, tenantauth.WithCallerTokenFile(shown), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
-	stranger := connectTo(t, []string{real.Address}, tenantauth.WithCallerToken("tac_nobodys-token"), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
+	client := connectTo(t, []string{real.Address}, tenantauth.WithCallerTokenFile(shown), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
+	unknown := connectTo(t, []string{real.Address}, tenantauth.WithCallerToken("tac_nobodys-token"), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
 	ask := func(client *tenantauth.Client) error {
-		_, err := client.ValidateKey(t.Context(), "somebody-elses-key")
+		_, err := client.ValidateKey(t.Context(), "unknown-key")
 		return err
 	}
 	if err := ask(client); err != nil {
 		t.Fatal(err)
 	}
-	if err := ask(stranger); !errors.Is(err, tenantauth.ErrUnauthenticated) {
-		t.Errorf("a stranger: %v", err)
+	if err := ask(unknown); !errors.Is(err, tenantauth.ErrUnauthenticated) {
+		t.Errorf("unknown caller: %v", err)
 	}
 	overwrite(t, known, callers(second))
 	real.Reload()
@@ -61,7 +61,7 @@ func TestACallerTokenIsRotatedWithoutARestart(t *testing.T) {
 	}
 }
 
-func TestCertificatesAreReadAgainForNewConnections(t *testing.T) {
+func TestCertificatesAreReloadedForNewConnections(t *testing.T) {
 	old, next := newAuthority(t), newAuthority(t)
 	for _, a := range []*authority{old, next} {
 		a.issueFor("server", x509.ExtKeyUsageServerAuth, "localhost", net.IPv4(127, 0, 0, 1))
@@ -81,7 +81,7 @@ func TestCertificatesAreReadAgainForNewConnections(t *testing.T) {
 		"TENANT_AUTH_TLS_CERT_FILE": filepath.Join(folder, "server.pem"), "TENANT_AUTH_TLS_KEY_FILE": filepath.Join(folder, "server.key"),
 	})
 	files := tenantauth.TLSFiles{CA: filepath.Join(folder, "ca.pem")}
-	client := connectTo(t, []string{"https://" + real.Address}, tenantauth.WithTLSFiles(files), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
+	client := connectTo(t, []string{"https://" + real.Address}, tenantauth.WithTLSFiles(files), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
 	ask := func() error {
 		_, err := client.ServerInfo(t.Context())
 		return err
@@ -93,7 +93,7 @@ func TestCertificatesAreReadAgainForNewConnections(t *testing.T) {
 	real.Kill()
 	real.Restart()
 	eventually(t, func() bool { return ask() == nil })
-	// What cannot be read gives way to what was read at the start, which is no more trusted than it was.
+	// If the files cannot be read, the content from the start stays in use.
 	overwrite(t, files.CA, "no certificate")
 	install(old, "server.pem", "server.key")
 	real.Kill()

@@ -17,7 +17,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// shown is a value in every way in which a program prints one.
+// shown returns a value printed in every way that a program may use.
 func shown(t *testing.T, value any) string {
 	t.Helper()
 	var text bytes.Buffer
@@ -32,12 +32,12 @@ func hides(t *testing.T, name, text string) {
 	t.Helper()
 	for _, secret := range []string{key, fmt.Sprintf("%x", key), fmt.Sprintf("%X", key)} {
 		if strings.Contains(text, secret) {
-			t.Errorf("%s shows the key: %s", name, text)
+			t.Errorf("%s contains the key: %s", name, text)
 		}
 	}
 }
 
-func TestNothingPrintsAKey(t *testing.T) {
+func TestKeyIsNeverPrinted(t *testing.T) {
 	plain := tenantauth.Key(key)
 	for name, value := range map[string]any{
 		"a key":      plain,
@@ -59,11 +59,11 @@ func TestNothingPrintsAKey(t *testing.T) {
 		return text.String()
 	}())
 	if string(plain) != key {
-		t.Error("the key itself is lost")
+		t.Error("the key itself was changed")
 	}
 }
 
-func TestNoGeneratedMessagePrintsAKey(t *testing.T) {
+func TestGeneratedMessagesNeverPrintKeys(t *testing.T) {
 	question := &tenantauthv1.ValidateKeyRequest{Key: key, RequiredScopes: []string{scope}}
 	for name, message := range map[string]proto.Message{
 		"a key":      question,
@@ -83,10 +83,10 @@ func TestNoGeneratedMessagePrintsAKey(t *testing.T) {
 		hides(t, name, string(encoded))
 		sent, err := proto.Marshal(message)
 		if err != nil || !strings.Contains(string(sent), key) {
-			t.Errorf("%s: the key is not even sent: %v", name, err)
+			t.Errorf("%s: the key is not sent: %v", name, err)
 		}
 		if !strings.Contains(text, "[redacted]") {
-			t.Errorf("%s does not even tell that there was a key: %s", name, text)
+			t.Errorf("%s does not show that a key was set: %s", name, text)
 		}
 	}
 	if question.GetKey() != key {
@@ -97,7 +97,7 @@ func TestNoGeneratedMessagePrintsAKey(t *testing.T) {
 	}
 }
 
-func TestNoErrorOrLogHoldsAKeyEvenIfTheServiceSendsItBack(t *testing.T) {
+func TestKeyEchoedByTheServiceIsRedacted(t *testing.T) {
 	var log bytes.Buffer
 	r := start(t, tenantauth.WithAttempts(1), tenantauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	r.service.Before(func(context.Context, string, any) error {
@@ -108,7 +108,7 @@ func TestNoErrorOrLogHoldsAKeyEvenIfTheServiceSendsItBack(t *testing.T) {
 	_, session := r.client.ValidateSession(r.ctx, session, key)
 	_, binding := r.client.BindSession(r.ctx, tenantauth.Bind{Key: key})
 	for name, err := range map[string]error{"single": single, "batch": batch, "session": session, "binding": binding} {
-		made := asError(t, err)
+		made := toError(t, err)
 		hides(t, name, shown(t, err)+fmt.Sprintf("%+v", *made))
 		if made.Message != "cannot decide about [redacted]" {
 			t.Errorf("%s: %s", name, made.Message)

@@ -14,12 +14,12 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// These tests ask the real service.
+// These tests use the real service.
 
 func connect(t *testing.T, options ...tenantauth.Option) (*tenantauth.Client, *service.Service) {
 	t.Helper()
 	real := service.Start(t)
-	client, err := tenantauth.New(real.Address, append([]tenantauth.Option{tenantauth.WithTimeout(patience)}, options...)...)
+	client, err := tenantauth.New(real.Address, append([]tenantauth.Option{tenantauth.WithTimeout(testTimeout)}, options...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +27,8 @@ func connect(t *testing.T, options ...tenantauth.Option) (*tenantauth.Client, *s
 	return client, real
 }
 
-func TestTheServiceDecidesAboutItsKeys(t *testing.T) {
-	// With a clock that stands still, what was answered stays near however slow the machine is.
+func TestRealServiceValidatesKeys(t *testing.T) {
+	// With a manual clock, answers stay cached on slow machines too.
 	client, real := connect(t, tenantauth.WithClock(fakeclock.New()))
 	validation, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "demo:read")
 	if err != nil || !validation.IsValid() || validation.TenantID != "ten_demo" || validation.TenantName != "Demo" {
@@ -50,21 +50,21 @@ func TestTheServiceDecidesAboutItsKeys(t *testing.T) {
 	if err != nil || malformed.Verdict != tenantauth.Malformed {
 		t.Errorf("%+v, %v", malformed, err)
 	}
-	unknown, err := client.ValidateKey(t.Context(), "somebody-elses-key")
+	unknown, err := client.ValidateKey(t.Context(), "unknown-key")
 	if err != nil || unknown.Verdict != tenantauth.Unknown {
 		t.Errorf("%+v, %v", unknown, err)
 	}
 	_, err = client.ValidateKey(t.Context(), "")
-	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "key" || made.RequestID == "" {
+	if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "key" || made.RequestID == "" {
 		t.Errorf("%+v", made)
 	}
 	_, err = client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "No Scope")
-	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || len(made.Violations) != 1 {
+	if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || len(made.Violations) != 1 {
 		t.Errorf("%+v", made)
 	}
 }
 
-func TestWhatIsFarTooLongIsNotTakenForAnOverload(t *testing.T) {
+func TestOverlongInputIsNotReportedAsOverload(t *testing.T) {
 	client, real := connect(t)
 	long := strings.Repeat("a", 5<<20)
 	if validation, err := client.ValidateKey(t.Context(), tenantauth.Key(long)); err != nil || validation.Verdict != tenantauth.Malformed {
@@ -80,16 +80,16 @@ func TestWhatIsFarTooLongIsNotTakenForAnOverload(t *testing.T) {
 	_, bound := client.BindSession(t.Context(), tenantauth.Bind{SessionID: long, Key: tenantauth.Key(real.Key), TTL: time.Minute})
 	_, ended := client.UnbindSession(t.Context(), long, "ten_demo")
 	for what, err := range map[string]error{"asked about": asked, "bound": bound, "ended": ended} {
-		if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "session_id" {
+		if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "session_id" {
 			t.Errorf("%s: %+v", what, made)
 		}
 	}
 }
 
-func TestTheServiceDecidesAboutBatches(t *testing.T) {
+func TestRealServiceValidatesBatches(t *testing.T) {
 	client, real := connect(t)
 	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{
-		{Key: "somebody-elses-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
+		{Key: "unknown-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
 		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 5<<20))}, {Key: tenantauth.Key(real.Key), Scopes: []string{"No Scope"}},
 	})
 	if err != nil {
@@ -100,19 +100,19 @@ func TestTheServiceDecidesAboutBatches(t *testing.T) {
 			t.Errorf("%d: %+v", index, outcomes[index])
 		}
 	}
-	// What is wrong with one harms no other.
+	// An invalid entry does not affect the others.
 	for index, field := range map[int]string{3: "key", 4: "key", 5: "required_scopes[0]"} {
-		if made := asError(t, outcomes[index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
+		if made := toError(t, outcomes[index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
 			t.Errorf("%d: %+v", index, made)
 		}
 	}
 	_, err = client.ValidateKeys(t.Context(), nil)
-	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "requests" {
+	if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "requests" {
 		t.Errorf("%+v", made)
 	}
 }
 
-func TestTheServicesRevocationIsSeenWithoutTheNearCache(t *testing.T) {
+func TestRevocationIsVisibleWithoutNearCache(t *testing.T) {
 	client, real := connect(t, tenantauth.WithoutNearCache())
 	admin := tenantauthv1.NewAdminServiceClient(client.Raw())
 	issued, err := admin.IssueKey(t.Context(), &tenantauthv1.IssueKeyRequest{
@@ -137,7 +137,7 @@ func TestTheServicesRevocationIsSeenWithoutTheNearCache(t *testing.T) {
 	}
 }
 
-func TestTheServiceDescribesItself(t *testing.T) {
+func TestRealServiceReturnsServerInfo(t *testing.T) {
 	client, _ := connect(t)
 	info, err := client.ServerInfo(t.Context())
 	if err != nil || info.Version == "" || info.Database != tenantauthv1.DatabaseKind_DATABASE_KIND_EMBEDDED || info.Now.IsZero() || info.SchemaVersion == 0 {
@@ -145,7 +145,7 @@ func TestTheServiceDescribesItself(t *testing.T) {
 	}
 }
 
-func TestTheServiceKeepsSessions(t *testing.T) {
+func TestRealServiceManagesSessions(t *testing.T) {
 	client, real := connect(t)
 	bind := tenantauth.Bind{SessionID: "session-1", Key: tenantauth.Key(real.Key), TTL: time.Hour, Attributes: map[string]string{"client": "cli"}}
 	for _, already := range []bool{false, true} {
@@ -178,7 +178,7 @@ func TestTheServiceKeepsSessions(t *testing.T) {
 	}
 }
 
-func TestTheServiceCountsUsageOnce(t *testing.T) {
+func TestRealServiceCountsUsageOnce(t *testing.T) {
 	client, _ := connect(t)
 	batch := tenantauth.UsageBatch{RequestID: "request-1", Events: []tenantauth.UsageEvent{
 		{TenantID: "ten_demo", Metric: "api.calls", Quantity: 3}, {TenantID: "nobody", Metric: "api.calls", Quantity: 1},
@@ -211,7 +211,7 @@ func TestTheServiceCountsUsageOnce(t *testing.T) {
 	}
 }
 
-func TestTheServiceCountsAllButTheEventsThatItCannot(t *testing.T) {
+func TestInvalidEventsDoNotAffectTheirBatch(t *testing.T) {
 	client, _ := connect(t)
 	var rejected []string
 	recorder := newRecorder(t, client, tenantauth.WithOnRejected(func(event tenantauth.UsageEvent, err error) {
@@ -229,7 +229,7 @@ func TestTheServiceCountsAllButTheEventsThatItCannot(t *testing.T) {
 		if err := recorder.Record(event); err != nil {
 			t.Fatal(err)
 		}
-		// What used to poison the batch that it got into.
+		// Invalid events used to make the whole batch fail.
 		for _, tenant := range []string{"ten\xff", strings.Repeat("a", 5<<20)} {
 			if err := recorder.Record(tenantauth.UsageEvent{TenantID: tenant, Metric: "api.calls"}); !errors.Is(err, tenantauth.ErrInvalid) {
 				t.Fatalf("%v", err)
@@ -247,8 +247,8 @@ func TestTheServiceCountsAllButTheEventsThatItCannot(t *testing.T) {
 	}
 }
 
-func TestTheServiceTellsOfARevocation(t *testing.T) {
-	// With a clock that stands still, nothing but the stream can empty the near-cache.
+func TestRealServiceStreamsRevocation(t *testing.T) {
+	// With a manual clock, only the stream can invalidate the near cache.
 	client, real := connect(t, tenantauth.WithClock(fakeclock.New()))
 	eventually(t, func() bool { return client.WatchState().Live })
 	validation, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key))
@@ -265,14 +265,14 @@ func TestTheServiceTellsOfARevocation(t *testing.T) {
 	})
 }
 
-// eventually asks again and again, until it is so.
+// eventually polls until a condition holds.
 func eventually(t *testing.T, so func() bool) {
 	t.Helper()
 	turns := time.NewTicker(2 * time.Millisecond)
 	defer turns.Stop()
-	for end := time.Now().Add(patience); !so(); <-turns.C {
+	for end := time.Now().Add(testTimeout); !so(); <-turns.C {
 		if time.Now().After(end) {
-			t.Fatal("it did not come to that")
+			t.Fatal("the condition never held")
 		}
 	}
 }

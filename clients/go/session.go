@@ -10,49 +10,51 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// Session is a session of an MCP server, a CLI or the like, bound to a tenant.
+// Session is a session, for example of an MCP server or a CLI, that is bound to a tenant.
 type Session struct {
-	// ID is what the caller's protocol gave it.
+	// ID is the session id, as used by the caller's protocol.
 	ID string
-	// TenantID is the tenant it belongs to.
+	// TenantID is the id of the tenant that the session is bound to.
 	TenantID string
-	// KeyID is the public id of the key that opened it.
+	// KeyID is the public id of the key that opened the session.
 	KeyID string
-	// CreatedAt is when it was bound.
+	// CreatedAt is the time at which the session was bound.
 	CreatedAt time.Time
-	// ExpiresAt is when it ends by itself.
+	// ExpiresAt is the time at which the session expires.
 	ExpiresAt time.Time
-	// Sliding sessions end after they were last validated, others after they were bound.
+	// Sliding sessions expire a fixed time after their last validation, other sessions a fixed time after they were
+	// bound.
 	Sliding bool
-	// Attributes are what was attached when it was bound.
+	// Attributes are the attributes that were attached when the session was bound.
 	Attributes map[string]string
 }
 
-// Bind is a session to bind.
+// Bind describes a session to bind.
 type Bind struct {
-	// SessionID is what the caller's protocol gave it; 1 to 128 visible ASCII characters.
+	// SessionID is the session id, as used by the caller's protocol: 1 to 128 visible ASCII characters.
 	SessionID string
-	// Key is what the customer presented.
+	// Key is the key that the customer presented.
 	Key Key
-	// TTL is how long the session lives.
+	// TTL is the lifetime of the session.
 	TTL time.Duration
-	// Sliding counts TTL from the last validation instead of from the binding.
+	// Sliding makes TTL count from the last validation instead of from the binding.
 	Sliding bool
-	// Attributes are handed back at validation; at most 16 and 2 KiB together.
+	// Attributes are returned with each validation: at most 16, and 2 KiB in total.
 	Attributes map[string]string
 }
 
-// Binding is the outcome of a binding.
+// Binding is the result of binding a session.
 type Binding struct {
-	// Verdict is [Valid] when bound, [TenantMismatch] when another tenant holds the session, else that on the key.
+	// Verdict is [Valid] if the session is bound, [TenantMismatch] if the session belongs to another tenant, otherwise
+	// the verdict on the key.
 	Verdict Verdict
-	// Session is the binding, when the verdict is [Valid].
+	// Session is the session, set if the verdict is [Valid].
 	Session Session
-	// AlreadyBound tells whether it was bound before this call.
+	// AlreadyBound reports whether the session was already bound before this call.
 	AlreadyBound bool
 }
 
-// BindSession binds a session to the tenant of a key. Repeating it for the same tenant changes nothing.
+// BindSession binds a session to the tenant of a key. Repeating the call for the same tenant changes nothing.
 func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 	if err := c.gate.enter(); err != nil {
 		return Binding{}, err
@@ -61,11 +63,11 @@ func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 	if err := checkSessionID(bind.SessionID); err != nil {
 		return Binding{}, err
 	}
-	if noKey(bind.Key) {
+	if isUnsendableKey(bind.Key) {
 		return Binding{Verdict: Malformed}, nil
 	}
-	// Even if the answer got lost: what was known of the session may be wrong now.
-	defer c.forgetSession(bind.SessionID)
+	// The cached answers about the session may be outdated even if the response is lost.
+	defer c.invalidateSession(bind.SessionID)
 	expiry := tenantauthv1.SessionExpiry_SESSION_EXPIRY_FIXED
 	if bind.Sliding {
 		expiry = tenantauthv1.SessionExpiry_SESSION_EXPIRY_SLIDING
@@ -77,7 +79,7 @@ func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 		Expiry:     expiry,
 		Attributes: bind.Attributes,
 	}
-	reply, err := invoke(ctx, c, question[*tenantauthv1.BindSessionRequest, *tenantauthv1.BindSessionResponse]{
+	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.BindSessionRequest, *tenantauthv1.BindSessionResponse]{
 		call: c.sessions.BindSession, request: request, secrets: []string{string(bind.Key)},
 	})
 	if err != nil {
@@ -90,7 +92,7 @@ func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 	return made, err
 }
 
-// UnbindSession ends a session of a tenant, and tells whether it was bound until now.
+// UnbindSession ends a session of a tenant. wasBound reports whether the session was bound before this call.
 func (c *Client) UnbindSession(ctx context.Context, sessionID, tenantID string) (wasBound bool, err error) {
 	if err := c.gate.enter(); err != nil {
 		return false, err
@@ -99,15 +101,16 @@ func (c *Client) UnbindSession(ctx context.Context, sessionID, tenantID string) 
 	if err := checkSessionID(sessionID); err != nil {
 		return false, err
 	}
-	defer c.forgetSession(sessionID)
+	defer c.invalidateSession(sessionID)
 	request := &tenantauthv1.UnbindSessionRequest{SessionId: sessionID, TenantId: tenantID}
-	reply, err := invoke(ctx, c, question[*tenantauthv1.UnbindSessionRequest, *tenantauthv1.UnbindSessionResponse]{
+	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.UnbindSessionRequest, *tenantauthv1.UnbindSessionResponse]{
 		call: c.sessions.UnbindSession, request: request,
 	})
 	return reply.GetWasBound(), err
 }
 
-// ListSessions goes through a tenant's sessions, newest first, a page at a time. It ends after the first error.
+// ListSessions iterates over the sessions of a tenant, newest first, and loads them page by page. It ends after the
+// first error.
 func (c *Client) ListSessions(ctx context.Context, tenantID string) iter.Seq2[Session, error] {
 	return pages(func(token string) ([]*tenantauthv1.Session, string, error) {
 		if err := c.gate.enter(); err != nil {
@@ -115,25 +118,25 @@ func (c *Client) ListSessions(ctx context.Context, tenantID string) iter.Seq2[Se
 		}
 		defer c.gate.leave()
 		request := &tenantauthv1.ListSessionsRequest{TenantId: tenantID, PageToken: token}
-		reply, err := invoke(ctx, c, question[*tenantauthv1.ListSessionsRequest, *tenantauthv1.ListSessionsResponse]{
-			call: c.sessions.ListSessions, request: request, reads: true,
+		reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.ListSessionsRequest, *tenantauthv1.ListSessionsResponse]{
+			call: c.sessions.ListSessions, request: request, readOnly: true,
 		})
 		return reply.GetSessions(), reply.GetNextPageToken(), err
 	}, sessionFromWire)
 }
 
-func (c *Client) forgetSession(sessionID string) {
-	if c.near != nil {
-		c.near.Forget(c.sessionSubject(sessionID))
+func (c *Client) invalidateSession(sessionID string) {
+	if c.cache != nil {
+		c.cache.InvalidateLocal(c.sessionSubject(sessionID))
 	}
 }
 
 func sessionFromWire(message *tenantauthv1.Session) (Session, error) {
-	createdAt, err := moment(message.GetCreatedAt())
+	createdAt, err := parseTime(message.GetCreatedAt())
 	if err != nil {
 		return Session{}, err
 	}
-	expiresAt, err := moment(message.GetExpiresAt())
+	expiresAt, err := parseTime(message.GetExpiresAt())
 	if err != nil {
 		return Session{}, err
 	}
@@ -148,7 +151,7 @@ func sessionFromWire(message *tenantauthv1.Session) (Session, error) {
 	}, nil
 }
 
-// pages goes through a list, fetching each page when the one before is used up.
+// pages iterates over a paged list. It loads each page when the previous one is used up.
 func pages[M, T any](fetch func(token string) ([]M, string, error), read func(M) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
@@ -168,7 +171,7 @@ func pages[M, T any](fetch func(token string) ([]M, string, error), read func(M)
 				return
 			}
 			if next == token {
-				yield(none, broken("the reply names itself as the next page"))
+				yield(none, invalidReply("the response repeats its own page token as the next page"))
 				return
 			}
 			token = next

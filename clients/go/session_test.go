@@ -34,7 +34,7 @@ func (r *rig) validateSession(withKey tenantauth.Key, scopes ...string) tenantau
 	return validation
 }
 
-func TestASessionIsBoundValidatedAndUnbound(t *testing.T) {
+func TestSessionLifecycle(t *testing.T) {
 	r := start(t)
 	if unbound := r.validateSession(""); unbound.Verdict != tenantauth.Unbound {
 		t.Errorf("before: %v", unbound.Verdict)
@@ -46,7 +46,7 @@ func TestASessionIsBoundValidatedAndUnbound(t *testing.T) {
 		!made.Sliding || !made.CreatedAt.Equal(r.clock.Now()) || !made.ExpiresAt.Equal(r.clock.Now().Add(time.Hour)) {
 		t.Errorf("%+v", binding)
 	}
-	// What was remembered of the session from before was forgotten.
+	// Answers from before the binding were removed from the near cache.
 	valid := r.validateSession("", scope)
 	if valid.Verdict != tenantauth.Valid || valid.Attributes["client"] != "cli" || valid.Provenance.Source == tenantauth.SourceNear {
 		t.Errorf("bound: %+v", valid)
@@ -70,7 +70,7 @@ func TestASessionIsBoundValidatedAndUnbound(t *testing.T) {
 	}
 }
 
-func TestASessionOfAnotherTenantIsNeverMoved(t *testing.T) {
+func TestSessionIsNeverMovedToAnotherTenant(t *testing.T) {
 	r := start(t)
 	other := fake.Valid("key_2")
 	other.TenantId = "ten_2"
@@ -88,8 +88,8 @@ func TestASessionOfAnotherTenantIsNeverMoved(t *testing.T) {
 	}
 }
 
-func TestAnUnbindingWinsOverAValidationUnderWay(t *testing.T) {
-	r := start(t, tenantauth.WithTimeout(patience))
+func TestUnbindOverridesValidationInFlight(t *testing.T) {
+	r := start(t, tenantauth.WithTimeout(testTimeout))
 	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour})
 	started, release := make(chan struct{}), make(chan struct{})
 	r.service.Before(func(_ context.Context, method string, _ any) error {
@@ -109,11 +109,11 @@ func TestAnUnbindingWinsOverAValidationUnderWay(t *testing.T) {
 	under.Wait()
 	r.service.Before(nil)
 	if validation := r.validateSession(""); validation.Provenance.Source == tenantauth.SourceNear {
-		t.Errorf("%v was remembered from before", validation.Verdict)
+		t.Errorf("%v from before the unbinding is cached", validation.Verdict)
 	}
 }
 
-func TestAWatchedSessionLastsUntilOneOfItsSubjectsChanges(t *testing.T) {
+func TestWatchedSessionIsCachedUntilASubjectChanges(t *testing.T) {
 	for name, changed := range map[string]struct {
 		scope tenantauthv1.InvalidationScope
 		id    string
@@ -146,7 +146,7 @@ func TestAWatchedSessionLastsUntilOneOfItsSubjectsChanges(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTextIsInvalidAndNotADefect(t *testing.T) {
+func TestNonUTF8TextIsInvalidArgument(t *testing.T) {
 	r := start(t)
 	for name, call := range map[string]func() error{
 		"a session": func() error { _, err := r.client.ValidateSession(r.ctx, "s\xff", ""); return err },
@@ -166,11 +166,11 @@ func TestWhatIsNoTextIsInvalidAndNotADefect(t *testing.T) {
 		}
 	}
 	if binding, err := r.client.BindSession(r.ctx, tenantauth.Bind{SessionID: session, Key: "\xff"}); err != nil || binding.Verdict != tenantauth.Malformed {
-		t.Errorf("a session's key: %v, %v", binding.Verdict, err)
+		t.Errorf("key of a session: %v, %v", binding.Verdict, err)
 	}
 }
 
-func TestSessionsAreListedPageByPage(t *testing.T) {
+func TestSessionsAreLoadedPageByPage(t *testing.T) {
 	r := start(t)
 	var want []string
 	for n := range 5 {
@@ -197,7 +197,7 @@ func TestSessionsAreListedPageByPage(t *testing.T) {
 	var failures int
 	for _, err := range r.client.ListSessions(r.ctx, "") {
 		failures++
-		asError(t, err)
+		toError(t, err)
 	}
 	if failures != 1 {
 		t.Errorf("%d errors", failures)

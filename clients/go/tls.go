@@ -17,35 +17,35 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/endpoints"
 )
 
-// TLSFiles are PEM files, which are read again for each new connection, so that they can be rotated. While they cannot be
-// read, what was read at the start stays in use.
+// TLSFiles are the paths of PEM files. The client reads them again for each new connection, so they can be rotated. If
+// they cannot be read, the content from the start of the client stays in use.
 type TLSFiles struct {
-	// CA is a file of trusted authorities; empty: those of the machine.
+	// CA is a file of trusted authorities. If empty, the system roots are trusted.
 	CA string
-	// Cert is a file with the client certificate and its chain; empty: none is shown.
+	// Cert is a file with the client certificate and its chain. If empty, the client sends no certificate.
 	Cert string
 	// Key is a file with the private key of Cert.
 	Key string
-	// ServerName is the name that the server's certificate must be for; empty: the host of its endpoint.
+	// ServerName is the name that the server's certificate must be valid for. If empty, the host of the endpoint.
 	ServerName string
 }
 
-// TLSPEM is [TLSFiles] with the text of the files.
+// TLSPEM is like [TLSFiles], with the content of the files.
 type TLSPEM struct {
-	// CA holds the trusted authorities; empty: those of the machine.
+	// CA holds the trusted authorities. If empty, the system roots are trusted.
 	CA []byte
-	// Cert is the client certificate and its chain; empty: none is shown.
+	// Cert is the client certificate and its chain. If empty, the client sends no certificate.
 	Cert []byte
 	// Key is the private key of Cert.
 	Key []byte
-	// ServerName is the name that the server's certificate must be for; empty: the host of its endpoint.
+	// ServerName is the name that the server's certificate must be valid for. If empty, the host of the endpoint.
 	ServerName string
 }
 
-// Format does not show the private key, whatever the verb.
+// Format never prints the private key, for any verb.
 func (TLSPEM) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalJSON does not show the private key.
+// MarshalJSON never writes the private key.
 func (TLSPEM) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
 func (f TLSFiles) config() (*tls.Config, error) {
@@ -58,7 +58,7 @@ func (f TLSFiles) config() (*tls.Config, error) {
 			continue
 		}
 		if strings.Contains(file.path, "-----BEGIN") {
-			return nil, fmt.Errorf("%s: is PEM, not the path of a file; use WithTLSPEM", file.name)
+			return nil, fmt.Errorf("%s: is PEM text, not the path of a file; use WithTLSPEM", file.name)
 		}
 		text, err := os.ReadFile(file.path)
 		if err != nil {
@@ -79,21 +79,21 @@ func (f TLSFiles) config() (*tls.Config, error) {
 func (p TLSPEM) config() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: p.ServerName}
 	if p.ServerName != "" && !endpoints.ValidHost(p.ServerName) {
-		return nil, fmt.Errorf("ServerName: %q is neither a name nor an address", p.ServerName)
+		return nil, fmt.Errorf("ServerName: %q is neither a host name nor an IP address", p.ServerName)
 	}
 	if len(p.CA) > 0 {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(p.CA) {
-			return nil, errors.New("CA: holds no PEM certificate; for the path of a file use WithTLSFiles")
+			return nil, errors.New("CA: contains no PEM certificate; to give the path of a file, use WithTLSFiles")
 		}
 	}
 	switch {
 	case len(p.Cert) == 0 && len(p.Key) == 0:
 		return config, nil
 	case len(p.Cert) == 0:
-		return nil, fmt.Errorf("%s: is missing, and Key is given", "Cert")
+		return nil, fmt.Errorf("%s: is missing, but Key is set", "Cert")
 	case len(p.Key) == 0:
-		return nil, fmt.Errorf("%s: is missing, and Cert is given", "Key")
+		return nil, fmt.Errorf("%s: is missing, but Cert is set", "Key")
 	}
 	pair, err := tls.X509KeyPair(p.Cert, p.Key)
 	if err != nil {
@@ -103,24 +103,24 @@ func (p TLSPEM) config() (*tls.Config, error) {
 	return config, nil
 }
 
-// rereadTLS reads the files anew for each connection.
-type rereadTLS struct {
+// reloadingTLS reads the TLS files again for each connection.
+type reloadingTLS struct {
 	credentials.TransportCredentials
 	files  TLSFiles
 	logger *slog.Logger
 }
 
-// ClientHandshake shakes hands by what the files hold now.
-func (r rereadTLS) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+// ClientHandshake performs the handshake with the current content of the files.
+func (r reloadingTLS) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	config, err := r.files.config()
 	if err != nil {
-		r.logger.Warn("tenant-auth: the TLS files cannot be used; what was read at the start stays in use", "error", err)
+		r.logger.Warn("tenant-auth: TLS files not reloaded; the content from the start stays in use", "error", err)
 		return r.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	}
 	return credentials.NewTLS(config).ClientHandshake(ctx, authority, raw)
 }
 
-// Clone is a copy.
-func (r rereadTLS) Clone() credentials.TransportCredentials {
-	return rereadTLS{r.TransportCredentials.Clone(), r.files, r.logger}
+// Clone returns a copy.
+func (r reloadingTLS) Clone() credentials.TransportCredentials {
+	return reloadingTLS{r.TransportCredentials.Clone(), r.files, r.logger}
 }

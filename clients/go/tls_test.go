@@ -25,7 +25,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
-// authority issues certificates, and keeps them in files as operators do.
+// authority issues certificates and stores them in files, as operators do.
 type authority struct {
 	t           *testing.T
 	folder      string
@@ -89,7 +89,7 @@ func (a *authority) issueFor(name string, usage x509.ExtKeyUsage, host string, a
 	}, a.certificate, a.key)
 }
 
-func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
+func TestTLSWithPrivateAuthorityAndClientCertificate(t *testing.T) {
 	a := newAuthority(t)
 	a.issue("server", x509.ExtKeyUsageServerAuth)
 	a.issue("client", x509.ExtKeyUsageClientAuth)
@@ -110,7 +110,7 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 		options   []tenantauth.Option
 		answered  bool
 	}{
-		// Each address is checked against the name by which it was found.
+		// Each address is verified against the name that it was resolved from.
 		"by name and address":         {"localhost:" + port + ",127.0.0.1:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, true},
 		"https":                       {"https://localhost:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, true},
 		"without a certificate":       {"localhost:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(nameless)}, false},
@@ -119,7 +119,7 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 		"by an address that is wrong": {"127.0.0.2:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, err := tenantauth.New(test.endpoints, append(test.options, tenantauth.WithoutNearCache(), tenantauth.WithAttempts(1), tenantauth.WithTimeout(patience))...)
+			client, err := tenantauth.New(test.endpoints, append(test.options, tenantauth.WithoutNearCache(), tenantauth.WithAttempts(1), tenantauth.WithTimeout(testTimeout))...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +127,7 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 			for range 4 {
 				_, err = client.ServerInfo(t.Context())
 				if answered := err == nil; answered != test.answered {
-					t.Fatalf("answered is %t: %v", answered, err)
+					t.Fatalf("success is %t: %v", answered, err)
 				}
 			}
 			if !test.answered && !errors.Is(err, tenantauth.ErrUnavailable) {
@@ -137,7 +137,7 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 	}
 }
 
-func TestEachAddressOfANameIsVerifiedUnderThatName(t *testing.T) {
+func TestAddressIsVerifiedAgainstItsName(t *testing.T) {
 	a := newAuthority(t)
 	a.issueFor("server", x509.ExtKeyUsageServerAuth, "tenant-auth.example")
 	a.issue("client", x509.ExtKeyUsageClientAuth)
@@ -157,8 +157,8 @@ func TestEachAddressOfANameIsVerifiedUnderThatName(t *testing.T) {
 	files := tenantauth.TLSFiles{CA: a.file("ca.pem"), Cert: a.file("client.pem"), Key: a.file("client.key")}
 	named := files
 	named.ServerName = "tenant-auth.example"
-	know(t, first, tenantauth.WithTLSFiles(named))
-	know(t, second, tenantauth.WithTLSFiles(named))
+	putShared(t, first, tenantauth.WithTLSFiles(named))
+	putShared(t, second, tenantauth.WithTLSFiles(named))
 	for name, test := range map[string]struct {
 		endpoints string
 		files     tenantauth.TLSFiles
@@ -170,7 +170,7 @@ func TestEachAddressOfANameIsVerifiedUnderThatName(t *testing.T) {
 		"without a certificate":          {"https://tenant-auth.example:" + port(first.Address), tenantauth.TLSFiles{CA: a.file("ca.pem")}, false},
 	} {
 		client := connectTo(t, []string{test.endpoints}, tenantauth.WithTLSFiles(test.files), tenantauth.WithoutNearCache(),
-			tenantauth.WithAttempts(1), tenantauth.WithTimeout(patience), tenantauth.WithLookup(dns.lookup))
+			tenantauth.WithAttempts(1), tenantauth.WithTimeout(testTimeout), tenantauth.WithLookup(dns.lookup))
 		for range 6 {
 			_, err := client.RequireKey(t.Context(), shared)
 			if (err == nil) != test.answered {

@@ -15,44 +15,46 @@ import (
 )
 
 const (
-	// longestToken is the longest caller token, in characters.
-	longestToken = 4_096
-	// largestTokenFile leaves room for the blanks around it, in bytes.
-	largestTokenFile = 64 << 10
+	// maxTokenLen is the maximum length of a caller token, in characters.
+	maxTokenLen = 4_096
+	// maxTokenFileSize is the maximum size of a token file, in bytes. It allows for whitespace around the token.
+	maxTokenFileSize = 64 << 10
 )
 
-// callerToken adds the token to each call. One that cannot be had gives way to the last one that was good.
+// callerToken adds the caller token to each call. If the token cannot be read, the last valid one is used.
 type callerToken struct {
 	read   func(context.Context) (string, error)
 	logger *slog.Logger
 
 	mu   sync.Mutex
 	last string
-	// warned is the trouble that was logged; empty when all is well.
+	// warned is the error that was logged last; empty if the last read succeeded.
 	warned string
 }
 
-// GetRequestMetadata is the header with the token.
+// GetRequestMetadata returns the header with the token.
 func (t *callerToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
 	token, err := t.token(ctx)
 	if ctx.Err() != nil {
-		// The call is over, which says nothing about the token.
+		// The call has ended, which says nothing about the token.
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	if err != nil {
-		// Without its own status: a token that comes by gRPC must not lend the call the code of another service.
+		// The error does not carry the status of err: if the token comes from a gRPC service, the call must not fail
+		// with that service's status code.
 		return nil, status.Errorf(codes.Unauthenticated, "caller token: %v", err)
 	}
 	return map[string]string{"authorization": "Bearer " + token}, nil
 }
 
-// RequireTransportSecurity is false because many networks encrypt below: a mesh, or a tunnel.
+// RequireTransportSecurity returns false because many networks encrypt on a lower layer, such as a service mesh or a
+// tunnel.
 func (*callerToken) RequireTransportSecurity() bool { return false }
 
 func (t *callerToken) token(ctx context.Context) (string, error) {
 	token, err := t.read(ctx)
 	if err == nil {
-		token, err = cleanToken(token)
+		token, err = parseToken(token)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -65,44 +67,44 @@ func (t *callerToken) token(ctx context.Context) (string, error) {
 	}
 	if ctx.Err() == nil && t.warned != err.Error() {
 		t.warned = err.Error()
-		t.logger.Warn("tenant-auth: the caller token cannot be renewed; the last good one stays in use", "error", err)
+		t.logger.Warn("tenant-auth: caller token not renewed; the last valid one stays in use", "error", err)
 	}
 	return t.last, nil
 }
 
-// cleanToken trims a token, and refuses what can be none. Its errors do not show it.
-func cleanToken(text string) (string, error) {
+// parseToken trims a token and rejects invalid ones. Its errors do not contain the token.
+func parseToken(text string) (string, error) {
 	token := strings.Trim(text, "\ufeff \t\r\n\v\f")
 	if token == "" {
-		return "", errors.New("is empty")
+		return "", errors.New("empty")
 	}
-	if len(token) > longestToken {
-		return "", fmt.Errorf("has %d characters; at most %d are allowed", len(token), longestToken)
+	if len(token) > maxTokenLen {
+		return "", fmt.Errorf("%d characters long; at most %d are allowed", len(token), maxTokenLen)
 	}
 	for index, char := range []byte(token) {
 		if char <= ' ' || char > '~' {
-			return "", fmt.Errorf("has the byte 0x%02x at position %d; only visible ASCII characters are allowed", char, index+1)
+			return "", fmt.Errorf("invalid byte 0x%02x at position %d; only visible ASCII characters are allowed", char, index+1)
 		}
 	}
 	return token, nil
 }
 
-func readToken(path string) (string, error) {
-	// A file that is a device or a disk image must not fill the memory.
+func readTokenFile(path string) (string, error) {
+	// The size is limited because the file may be a device or a disk image.
 	file, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, largestTokenFile+1))
+	text, err := io.ReadAll(io.LimitReader(file, maxTokenFileSize+1))
 	if err != nil {
 		return "", err
 	}
-	if len(text) > largestTokenFile {
-		// Its beginning may look like a token, and be a part of one.
-		return "", fmt.Errorf("%s: is larger than %d bytes", path, largestTokenFile)
+	if len(text) > maxTokenFileSize {
+		// The beginning of a larger file may look like a valid token but be only a part of one.
+		return "", fmt.Errorf("%s: larger than %d bytes", path, maxTokenFileSize)
 	}
-	token, err := cleanToken(string(text))
+	token, err := parseToken(string(text))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}

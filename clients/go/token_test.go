@@ -28,7 +28,7 @@ func (r *rig) sends(want string) {
 	}
 }
 
-func TestATokenFileIsReadForEachCallAndItsLastGoodTokenStays(t *testing.T) {
+func TestTokenFileIsReadPerCallAndLastValidTokenStays(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	write := func(text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -57,12 +57,12 @@ func TestATokenFileIsReadForEachCallAndItsLastGoodTokenStays(t *testing.T) {
 	r.sends("two")
 	write("three")
 	r.sends("three")
-	if lines := strings.Count(log.String(), "last good one"); lines < 6 || lines > 8 || strings.Contains(log.String(), "secret") {
+	if lines := strings.Count(log.String(), "last valid one"); lines < 6 || lines > 8 || strings.Contains(log.String(), "secret") {
 		t.Errorf("logged %d times:\n%s", lines, log.String())
 	}
 }
 
-func TestATokenThatIsWaitedForTooLongIsNoFaultOfTheToken(t *testing.T) {
+func TestTimeoutDuringTokenReadIsNotATokenError(t *testing.T) {
 	var log bytes.Buffer
 	waits := true
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
@@ -91,27 +91,27 @@ func TestATokenThatIsWaitedForTooLongIsNoFaultOfTheToken(t *testing.T) {
 	}
 }
 
-func TestATokenFunctionThatFailsIsAnErrorOfOursOrDoneWithout(t *testing.T) {
+func TestFailingTokenFuncIsUnauthenticatedOrUsesLastToken(t *testing.T) {
 	token, failure := "", errors.New("the vault is sealed")
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithCallerTokenFunc(func(context.Context) (string, error) { return token, failure }))
 	for range 2 {
 		_, err := r.client.ServerInfo(r.ctx)
-		if made := asError(t, err); made.Kind != tenantauth.ErrUnauthenticated || !strings.Contains(made.Message, "sealed") {
+		if made := toError(t, err); made.Kind != tenantauth.ErrUnauthenticated || !strings.Contains(made.Message, "sealed") {
 			t.Errorf("%v", err)
 		}
-		// Junk is as bad as a failure.
+		// An invalid token is handled like a failure.
 		token, failure = "two\nlines", nil
 		_, err = r.client.ServerInfo(r.ctx)
-		if made := asError(t, err); made.Kind != tenantauth.ErrUnauthenticated || strings.Contains(made.Message, "lines") {
+		if made := toError(t, err); made.Kind != tenantauth.ErrUnauthenticated || strings.Contains(made.Message, "lines") {
 			t.Errorf("%v", err)
 		}
 		failure = errors.New("the vault is sealed")
 	}
-	// A status is that of another service, which says nothing about this one.
+	// A gRPC status comes from another service and says nothing about tenant-auth.
 	for _, code := range []codes.Code{codes.Unavailable, codes.NotFound, codes.DeadlineExceeded} {
 		failure = status.Error(code, "the vault is sealed")
 		_, err := r.client.ServerInfo(r.ctx)
-		if made := asError(t, err); made.Kind != tenantauth.ErrUnauthenticated || !strings.Contains(made.Message, "sealed") {
+		if made := toError(t, err); made.Kind != tenantauth.ErrUnauthenticated || !strings.Contains(made.Message, "sealed") {
 			t.Errorf("%v: %v", code, err)
 		}
 	}

@@ -12,46 +12,48 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// UsageEvent is one thing that a tenant consumed.
+// UsageEvent is one usage event.
 type UsageEvent struct {
-	// TenantID is who consumed it.
+	// TenantID is the id of the tenant that consumed something.
 	TenantID string
-	// Metric is what was consumed: a lower-case name such as api.calls.
+	// Metric is the name of the metric, in lower case, such as api.calls.
 	Metric string
-	// Quantity is how much, in the metric's own unit; not negative.
+	// Quantity is the quantity in the unit of the metric; not negative.
 	Quantity int64
-	// At is when; zero is on arrival, or for a [Recorder] when it was recorded.
+	// At is the time of the event. If zero, the time of arrival at the server, or for a [Recorder] the time of
+	// recording.
 	At time.Time
 }
 
-// UsageBatch is a set of events under one request id. After a failure, resend the same events under the same id: they
+// UsageBatch is a set of events with one request id. After a failure, send the same events with the same id again: they
 // are counted once.
 type UsageBatch struct {
-	// RequestID is unique to this set of events; empty gets one, which only helps when the call is not repeated.
+	// RequestID identifies this set of events. If empty, the client generates one; the call can then not be repeated
+	// safely.
 	RequestID string
-	// Events are 1 to 500.
+	// Events are the events: 1 to 500.
 	Events []UsageEvent
 }
 
-// UsageReceipt is the outcome of a recording.
+// UsageReceipt is the result of recording a batch.
 type UsageReceipt struct {
-	// Accepted is how many events are counted now, by this call or an earlier one with the same id.
+	// Accepted is the number of events that are counted, by this call or by an earlier one with the same id.
 	Accepted int
-	// Rejected are the events that can never be counted.
+	// Rejected are the events that are rejected for good.
 	Rejected []RejectedUsage
-	// AlreadyRecorded tells whether an earlier call with the same id had recorded them.
+	// AlreadyRecorded reports whether an earlier call with the same id had already recorded the events.
 	AlreadyRecorded bool
 }
 
-// RejectedUsage is an event that can never be counted.
+// RejectedUsage is an event that is rejected for good.
 type RejectedUsage struct {
-	// Index is its position in the batch.
+	// Index is the index of the event in the batch.
 	Index int
-	// Err is why.
+	// Err is the reason.
 	Err error
 }
 
-// RecordUsage records events. A nil error means that they are committed.
+// RecordUsage records events. If it returns no error, the events are committed or rejected; see [UsageReceipt].
 func (c *Client) RecordUsage(ctx context.Context, batch UsageBatch) (UsageReceipt, error) {
 	if err := c.gate.enter(); err != nil {
 		return UsageReceipt{}, err
@@ -73,7 +75,7 @@ func (c *Client) recordUsage(ctx context.Context, batch UsageBatch) (UsageReceip
 			OccurredAt: timestamp(event.At),
 		})
 	}
-	reply, err := invoke(ctx, c, question[*tenantauthv1.RecordUsageRequest, *tenantauthv1.RecordUsageResponse]{
+	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.RecordUsageRequest, *tenantauthv1.RecordUsageResponse]{
 		call: c.usage.RecordUsage, request: request,
 	})
 	if err != nil {
@@ -87,45 +89,45 @@ func (c *Client) recordUsage(ctx context.Context, batch UsageBatch) (UsageReceip
 	return receipt, nil
 }
 
-// Bucket is the width of the spans over which usage is summed, in UTC.
+// Bucket is the width of the time buckets over which usage is summed, in UTC.
 type Bucket int32
 
-// The widths of buckets.
+// The widths of time buckets.
 const (
-	// Hour sums by hours.
+	// Hour sums by hour.
 	Hour = Bucket(tenantauthv1.UsageBucket_USAGE_BUCKET_HOUR)
-	// Day sums by days; the default.
+	// Day sums by day; the default.
 	Day = Bucket(tenantauthv1.UsageBucket_USAGE_BUCKET_DAY)
-	// Month sums by calendar months.
+	// Month sums by calendar month.
 	Month = Bucket(tenantauthv1.UsageBucket_USAGE_BUCKET_MONTH)
 )
 
-// UsageQuery is what to sum.
+// UsageQuery selects the usage to sum.
 type UsageQuery struct {
-	// TenantID is the tenant.
+	// TenantID is the id of the tenant.
 	TenantID string
-	// Metric is one metric, or empty for all.
+	// Metric is the name of one metric. If empty, all metrics.
 	Metric string
-	// Start is the first moment, inclusive.
+	// Start is the start of the time range, inclusive.
 	Start time.Time
-	// End is the last moment, exclusive.
+	// End is the end of the time range, exclusive.
 	End time.Time
-	// Bucket is the width of a bucket.
+	// Bucket is the width of the time buckets.
 	Bucket Bucket
 }
 
-// UsageSum is one metric's sum over one bucket.
+// UsageSum is the sum of one metric over one time bucket.
 type UsageSum struct {
-	// Metric is what was consumed.
+	// Metric is the name of the metric.
 	Metric string
-	// BucketStart is where the bucket starts.
+	// BucketStart is the start of the bucket.
 	BucketStart time.Time
 	// Quantity is the sum.
 	Quantity int64
 }
 
-// QueryUsage sums a tenant's usage, by time and then by metric, a page at a time. Empty buckets are left out. It ends
-// after the first error.
+// QueryUsage iterates over the usage sums of a tenant, ordered by time and then by metric, and loads them page by page.
+// Empty buckets are omitted. It ends after the first error.
 func (c *Client) QueryUsage(ctx context.Context, query UsageQuery) iter.Seq2[UsageSum, error] {
 	return pages(func(token string) ([]*tenantauthv1.UsageSum, string, error) {
 		if err := c.gate.enter(); err != nil {
@@ -140,17 +142,17 @@ func (c *Client) QueryUsage(ctx context.Context, query UsageQuery) iter.Seq2[Usa
 			Bucket:    tenantauthv1.UsageBucket(query.Bucket),
 			PageToken: token,
 		}
-		reply, err := invoke(ctx, c, question[*tenantauthv1.QueryUsageRequest, *tenantauthv1.QueryUsageResponse]{
-			call: c.usage.QueryUsage, request: request, reads: true,
+		reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.QueryUsageRequest, *tenantauthv1.QueryUsageResponse]{
+			call: c.usage.QueryUsage, request: request, readOnly: true,
 		})
 		return reply.GetSums(), reply.GetNextPageToken(), err
 	}, func(message *tenantauthv1.UsageSum) (UsageSum, error) {
-		start, err := moment(message.GetBucketStart())
+		start, err := parseTime(message.GetBucketStart())
 		return UsageSum{Metric: message.GetMetric(), BucketStart: start, Quantity: message.GetQuantity()}, err
 	})
 }
 
-// timestamp leaves a zero time out: the year 1 is not what anybody means.
+// timestamp returns nil for a zero time: callers use it for "not set", not for the year 1.
 func timestamp(at time.Time) *timestamppb.Timestamp {
 	if at.IsZero() {
 		return nil

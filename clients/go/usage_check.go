@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// The contract's bounds of usage events.
+// The contract's limits of usage events.
 const (
-	longestTenantID = 64
-	longestMetric   = 64
-	mostQuantity    = 1_000_000_000_000
-	firstYear       = 1970
-	lastYear        = 9999
+	maxTenantIDLen = 64
+	maxMetricLen   = 64
+	maxQuantity    = 1_000_000_000_000
+	minYear        = 1970
+	maxYear        = 9999
 )
 
-// checkUsage refuses what the service could never count, so that it does not get into a batch with events that it can.
+// checkUsage rejects events that the service would reject anyway, so that they do not share a batch with valid events.
 func checkUsage(event UsageEvent) error {
 	switch {
-	case !tenantID(event.TenantID):
-		return invalid("tenant_id", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
-	case !metric(event.Metric):
-		return invalid("metric", "must be a lower-case letter and up to 63 characters of a-z 0-9 _ .")
-	case event.Quantity < 0 || event.Quantity > mostQuantity:
-		return invalid("quantity", fmt.Sprintf("is %d; must be 0 to %d", event.Quantity, int64(mostQuantity)))
-	case !event.At.IsZero() && !recordable(event.At):
-		return invalid("occurred_at", fmt.Sprintf("is in the year %d; must be %d to %d", event.At.UTC().Year(), firstYear, lastYear))
+	case !isTenantID(event.TenantID):
+		return invalidField("tenant_id", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
+	case !isMetric(event.Metric):
+		return invalidField("metric", "must be a lower-case letter and up to 63 characters of a-z 0-9 _ .")
+	case event.Quantity < 0 || event.Quantity > maxQuantity:
+		return invalidField("quantity", fmt.Sprintf("is %d; must be 0 to %d", event.Quantity, int64(maxQuantity)))
+	case !event.At.IsZero() && !isRecordableTime(event.At):
+		return invalidField("occurred_at", fmt.Sprintf("is in the year %d; must be %d to %d", event.At.UTC().Year(), minYear, maxYear))
 	}
 	return nil
 }
 
-func tenantID(text string) bool {
-	if text == "" || len(text) > longestTenantID {
+func isTenantID(text string) bool {
+	if text == "" || len(text) > maxTenantIDLen {
 		return false
 	}
 	for _, char := range []byte(text) {
@@ -43,8 +43,8 @@ func tenantID(text string) bool {
 	return true
 }
 
-func metric(text string) bool {
-	if text == "" || len(text) > longestMetric || text[0] < 'a' || text[0] > 'z' {
+func isMetric(text string) bool {
+	if text == "" || len(text) > maxMetricLen || text[0] < 'a' || text[0] > 'z' {
 		return false
 	}
 	for _, char := range []byte(text) {
@@ -57,7 +57,7 @@ func metric(text string) bool {
 	return true
 }
 
-func recordable(at time.Time) bool {
+func isRecordableTime(at time.Time) bool {
 	year := at.UTC().Year()
-	return firstYear <= year && year <= lastYear
+	return minYear <= year && year <= maxYear
 }

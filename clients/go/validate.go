@@ -12,119 +12,120 @@ import (
 )
 
 const (
-	// mostQuestions is the contract's most keys in one call.
-	mostQuestions = 1_000
-	// longestKey is far beyond any key, and short enough for a thousand of them to fit into a call with room to spare.
-	longestKey = 512
-	// longestSessionID is the contract's.
-	longestSessionID = 128
+	// maxBatchKeys is the contract's maximum number of keys per call.
+	maxBatchKeys = 1_000
+	// maxKeyLen is far longer than any key, and short enough that a batch of 1,000 keys fits into one message.
+	maxKeyLen = 512
+	// maxSessionIDLen is the contract's maximum length of a session id.
+	maxSessionIDLen = 128
 )
 
-// Question is a key to decide about, and the scopes that it must hold.
+// Question is a key to validate, with the scopes that it must hold.
 type Question struct {
-	// Key is the key as the customer presented it.
+	// Key is the key, as the customer presented it.
 	Key Key
-	// Scopes must all be held; none means that any live key is good.
+	// Scopes are the scopes that the key must hold, all of them. If empty, the key needs no scope.
 	Scopes []string
 }
 
-// Outcome is the decision about one key of several, or why there is none.
+// Outcome is the validation of one key of a batch, or its error.
 type Outcome struct {
 	Validation
-	// Err is nil when there is a decision.
+	// Err is nil if the key was decided.
 	Err error
 }
 
-// ValidateKey decides about one key. It must hold all of the scopes; none means that any live key is good.
+// ValidateKey validates one key. The key must hold all of the scopes; without scopes, it only has to be active.
 func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (Validation, error) {
-	if c.gate.isShut() {
-		return Validation{}, closed()
+	if c.gate.isClosed() {
+		return Validation{}, closedError()
 	}
-	if noKey(key) {
+	if isUnsendableKey(key) {
 		return Validation{Verdict: Malformed}, nil
 	}
-	if c.near == nil || !ordinary(scopes) {
+	if c.cache == nil || !areValidScopes(scopes) {
 		if err := c.gate.enter(); err != nil {
 			return Validation{}, err
 		}
 		defer c.gate.leave()
-		return c.askKey(ctx, key, scopes)
+		return c.requestKeyValidation(ctx, key, scopes)
 	}
 	digest := c.hasher.Digest("key", string(key))
-	result, known := c.near.Known(digest)
-	if !known {
+	result, cached := c.cache.Get(digest)
+	if !cached {
 		err := c.gate.enter()
 		if err != nil {
 			return Validation{}, err
 		}
 		defer c.gate.leave()
-		ctx, cancel := c.limit(ctx)
+		ctx, cancel := c.withTimeout(ctx)
 		defer cancel()
-		result, err = c.near.Ask(ctx, near.Question{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
-			// Without scopes: all that ask about this key share the answer, whatever they require of it.
-			validation, err := c.askKey(ctx, key, nil)
-			return keep(SessionValidation{Validation: validation}), err
+		result, err = c.cache.GetOrRequest(ctx, near.Request{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
+			// The request carries no scopes, so all callers that validate this key share the answer. Each compares its
+			// own scopes.
+			validation, err := c.requestKeyValidation(ctx, key, nil)
+			return toCacheable(SessionValidation{Validation: validation}), err
 		})
 		if err != nil {
-			return Validation{}, asError(err)
+			return Validation{}, toError(err)
 		}
 	}
-	return answered(result, scopes).Validation, nil
+	return copyForCaller(result, scopes).Validation, nil
 }
 
-// ValidateSession decides about one session. With a key, the session must belong to the key's tenant; an empty key
-// leaves that out. The key that opened the session must hold all of the scopes.
+// ValidateSession validates one session. If key is not empty, it must belong to the tenant of the session. The key that
+// opened the session must hold all of the scopes.
 func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key, scopes ...string) (SessionValidation, error) {
-	if c.gate.isShut() {
-		return SessionValidation{}, closed()
+	if c.gate.isClosed() {
+		return SessionValidation{}, closedError()
 	}
 	if err := checkSessionID(sessionID); err != nil {
 		return SessionValidation{}, err
 	}
-	if noKey(key) {
+	if isUnsendableKey(key) {
 		return SessionValidation{Validation: Validation{Verdict: Malformed}}, nil
 	}
-	if c.near == nil || !ordinary(scopes) {
+	if c.cache == nil || !areValidScopes(scopes) {
 		if err := c.gate.enter(); err != nil {
 			return SessionValidation{}, err
 		}
 		defer c.gate.leave()
-		return c.askSession(ctx, sessionID, key, scopes)
+		return c.requestSessionValidation(ctx, sessionID, key, scopes)
 	}
 	digest := c.hasher.Digest("session", sessionID, string(key))
-	result, known := c.near.Known(digest)
-	if !known {
+	result, cached := c.cache.Get(digest)
+	if !cached {
 		err := c.gate.enter()
 		if err != nil {
 			return SessionValidation{}, err
 		}
 		defer c.gate.leave()
-		ctx, cancel := c.limit(ctx)
+		ctx, cancel := c.withTimeout(ctx)
 		defer cancel()
-		result, err = c.near.Ask(ctx, near.Question{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
-			validation, err := c.askSession(ctx, sessionID, key, nil)
-			return keep(validation, c.sessionSubject(sessionID)), err
+		result, err = c.cache.GetOrRequest(ctx, near.Request{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
+			validation, err := c.requestSessionValidation(ctx, sessionID, key, nil)
+			return toCacheable(validation, c.sessionSubject(sessionID)), err
 		})
 		if err != nil {
-			return SessionValidation{}, asError(err)
+			return SessionValidation{}, toError(err)
 		}
 	}
-	return answered(result, scopes), nil
+	return copyForCaller(result, scopes), nil
 }
 
-// ValidateKeys decides about 1 to 1,000 keys in one call, without the near-cache. Outcomes keep the order of the
-// questions. The error is for the call as a whole; a key that cannot be decided fails alone.
+// ValidateKeys validates 1 to 1,000 keys in one call, without the near cache. The outcomes are in the order of the
+// questions. The returned error concerns the whole call; a key that cannot be decided has an error of its own.
 func (c *Client) ValidateKeys(ctx context.Context, questions []Question) ([]Outcome, error) {
 	if err := c.gate.enter(); err != nil {
 		return nil, err
 	}
 	defer c.gate.leave()
-	if len(questions) > mostQuestions {
-		return nil, invalid("requests", fmt.Sprintf("has %d keys; at most %d may be asked about at once", len(questions), mostQuestions))
+	if len(questions) > maxBatchKeys {
+		return nil, invalidField("requests", fmt.Sprintf("has %d keys; at most %d are allowed in one call", len(questions), maxBatchKeys))
 	}
 	outcomes := make([]Outcome, len(questions))
 	request := &tenantauthv1.BatchValidateKeysRequest{}
-	var asked []int
+	var indexes []int
 	var secrets []string
 	for index, question := range questions {
 		if !utf8.ValidString(string(question.Key)) {
@@ -134,56 +135,57 @@ func (c *Client) ValidateKeys(ctx context.Context, questions []Question) ([]Outc
 		if outcomes[index].Err = checkQuestion(question); outcomes[index].Err != nil {
 			continue
 		}
-		asked = append(asked, index)
+		indexes = append(indexes, index)
 		secrets = append(secrets, string(question.Key))
 		request.Requests = append(request.Requests,
 			&tenantauthv1.ValidateKeyRequest{Key: string(question.Key), RequiredScopes: question.Scopes})
 	}
-	if len(asked) == 0 && len(questions) > 0 {
+	if len(indexes) == 0 && len(questions) > 0 {
 		return outcomes, nil
 	}
-	reply, err := invoke(ctx, c, question[*tenantauthv1.BatchValidateKeysRequest, *tenantauthv1.BatchValidateKeysResponse]{
-		call: c.validation.BatchValidateKeys, request: request, reads: true, secrets: secrets,
+	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.BatchValidateKeysRequest, *tenantauthv1.BatchValidateKeysResponse]{
+		call: c.validation.BatchValidateKeys, request: request, readOnly: true, secrets: secrets,
 	})
 	if err != nil {
 		return nil, err
 	}
-	// Outcomes are matched by their place: one too few would give a key the verdict of another.
-	if len(reply.GetResults()) != len(asked) {
-		return nil, broken(fmt.Sprintf("%d keys were asked about and %d answered", len(asked), len(reply.GetResults())))
+	// Results are matched by index, so a wrong number of results could assign a verdict to the wrong key.
+	if len(reply.GetResults()) != len(indexes) {
+		return nil, invalidReply(fmt.Sprintf("the response has %d results for %d keys", len(reply.GetResults()), len(indexes)))
 	}
-	for place, result := range reply.GetResults() {
-		outcomes[asked[place]] = outcomeFromWire(result, secrets[place])
+	for position, result := range reply.GetResults() {
+		outcomes[indexes[position]] = outcomeFromWire(result, secrets[position])
 	}
 	return outcomes, nil
 }
 
-// noKey tells whether a text cannot even travel as a key: it would be refused as a message, which looks like an outage.
-func noKey(key Key) bool { return len(key) > longestKey || !utf8.ValidString(string(key)) }
+// isUnsendableKey reports whether a text cannot be sent as a key: the message would be rejected, which would look like
+// an outage.
+func isUnsendableKey(key Key) bool { return len(key) > maxKeyLen || !utf8.ValidString(string(key)) }
 
-// checkSessionID refuses what cannot even travel as the id of a session.
+// checkSessionID rejects texts that cannot be sent as a session id.
 func checkSessionID(id string) error {
-	if len(id) > longestSessionID || !utf8.ValidString(id) {
-		return invalid("session_id", "must be 1 to 128 visible ASCII characters")
+	if len(id) > maxSessionIDLen || !utf8.ValidString(id) {
+		return invalidField("session_id", "must be 1 to 128 visible ASCII characters")
 	}
 	return nil
 }
 
-// checkQuestion refuses what a whole batch could be refused for.
+// checkQuestion rejects entries for which the service would reject the whole batch.
 func checkQuestion(question Question) error {
 	switch key := question.Key; {
 	case key == "":
-		return invalid("key", "must not be empty")
-	case len(key) > longestKey:
-		return invalid("key", fmt.Sprintf("has %d bytes; at most %d are allowed", len(key), longestKey))
+		return invalidField("key", "must not be empty")
+	case len(key) > maxKeyLen:
+		return invalidField("key", fmt.Sprintf("has %d bytes; at most %d are allowed", len(key), maxKeyLen))
 	}
-	if len(question.Scopes) > mostScopes {
+	if len(question.Scopes) > maxScopes {
 		return CheckScopes(question.Scopes...)
 	}
 	for index, scope := range question.Scopes {
-		// What else may be wrong with it is the service's to say: that harms no other.
-		if len(scope) > longestScope || !utf8.ValidString(scope) {
-			return invalid(fmt.Sprintf("required_scopes[%d]", index), "must be 1 to 64 characters of a-z 0-9 : . _ - / *")
+		// All other errors of a scope are left to the service: it rejects only this entry.
+		if len(scope) > maxScopeLen || !utf8.ValidString(scope) {
+			return invalidField(fmt.Sprintf("required_scopes[%d]", index), "must be 1 to 64 characters of a-z 0-9 : . _ - / *")
 		}
 	}
 	return nil
@@ -197,14 +199,14 @@ func outcomeFromWire(result *tenantauthv1.BatchValidateKeysResult, secret string
 	case *tenantauthv1.BatchValidateKeysResult_Error:
 		return Outcome{Err: errorFrom(status.FromProto(result.Error), "", []string{secret})}
 	default:
-		return Outcome{Err: broken("the reply holds no outcome for a key")}
+		return Outcome{Err: invalidReply("the response contains no result for a key")}
 	}
 }
 
-func (c *Client) askKey(ctx context.Context, key Key, scopes []string) (Validation, error) {
+func (c *Client) requestKeyValidation(ctx context.Context, key Key, scopes []string) (Validation, error) {
 	request := &tenantauthv1.ValidateKeyRequest{Key: string(key), RequiredScopes: scopes}
-	reply, err := invoke(ctx, c, question[*tenantauthv1.ValidateKeyRequest, *tenantauthv1.ValidateKeyResponse]{
-		call: c.validation.ValidateKey, request: request, reads: true, secrets: []string{string(key)},
+	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.ValidateKeyRequest, *tenantauthv1.ValidateKeyResponse]{
+		call: c.validation.ValidateKey, request: request, readOnly: true, secrets: []string{string(key)},
 	})
 	if err != nil {
 		return Validation{}, err
@@ -212,10 +214,10 @@ func (c *Client) askKey(ctx context.Context, key Key, scopes []string) (Validati
 	return validationFromWire(reply)
 }
 
-func (c *Client) askSession(ctx context.Context, sessionID string, key Key, scopes []string) (SessionValidation, error) {
+func (c *Client) requestSessionValidation(ctx context.Context, sessionID string, key Key, scopes []string) (SessionValidation, error) {
 	request := &tenantauthv1.ValidateSessionRequest{SessionId: sessionID, Key: string(key), RequiredScopes: scopes}
-	reply, err := invoke(ctx, c, question[*tenantauthv1.ValidateSessionRequest, *tenantauthv1.ValidateSessionResponse]{
-		call: c.validation.ValidateSession, request: request, reads: true, secrets: []string{string(key)},
+	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.ValidateSessionRequest, *tenantauthv1.ValidateSessionResponse]{
+		call: c.validation.ValidateSession, request: request, readOnly: true, secrets: []string{string(key)},
 	})
 	if err != nil {
 		return SessionValidation{}, err

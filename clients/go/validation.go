@@ -11,58 +11,60 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// Validation is the decision about a key, and whose key it is.
+// Validation is the verdict on a key, and the tenant that owns the key.
 //
-// For [Unknown] and [Malformed] nothing but the verdict and its provenance is known.
+// With [Unknown] and [Malformed] only Verdict and Provenance are set.
 type Validation struct {
-	// Verdict is the decision.
+	// Verdict is the verdict.
 	Verdict Verdict
-	// TenantID is the tenant that owns the key.
+	// TenantID is the id of the tenant that owns the key.
 	TenantID string
 	// TenantName is the tenant's display name.
 	TenantName string
-	// Plan is the tenant's plan, an opaque label.
+	// Plan is the tenant's plan, a label that the service does not interpret.
 	Plan string
-	// KeyID is the key's public id, safe to log.
+	// KeyID is the key's public id. It is safe to log.
 	KeyID string
-	// Scopes are all that the key holds, sorted.
+	// Scopes are all scopes that the key holds, sorted.
 	Scopes []string
-	// ExpiresAt is when the key or the session ends by itself; zero: never.
+	// ExpiresAt is the time at which the key or the session expires; zero if it does not expire.
 	ExpiresAt time.Time
-	// MissingScopes are the required scopes that the key lacks; see [InsufficientScope].
+	// MissingScopes are the required scopes that the key does not hold; see [InsufficientScope].
 	MissingScopes []string
-	// Provenance tells where the answer came from and how long it may be reused.
+	// Provenance is the source of the verdict, and how long it may be cached.
 	Provenance Provenance
 }
 
-// SessionValidation is the decision about a session, and whose session it is. KeyID and Scopes are those of the key
+// SessionValidation is the verdict on a session, and the tenant of the session. KeyID and Scopes are those of the key
 // that opened it.
 type SessionValidation struct {
 	Validation
-	// Attributes are what was attached when the session was bound.
+	// Attributes are the attributes that were attached when the session was bound.
 	Attributes map[string]string
-	// PresentedKeyID is the public id of the key that was presented along, where it is a key of the session's tenant.
+	// PresentedKeyID is the public id of the key presented with the session. It is set only if that key belongs to the
+	// tenant of the session.
 	PresentedKeyID string
 }
 
-// Provenance is how much an answer is worth.
+// Provenance is the source and age of a verdict, and how long it may be cached.
 type Provenance struct {
-	// Source is where it came from.
+	// Source is the source of the verdict.
 	Source Source
-	// Age is the time since the database was asked.
+	// Age is the time since the server queried the database.
 	Age time.Duration
-	// Revision is the position in the database's change log that the answer reflects.
+	// Revision is the change-log revision of the database that the verdict reflects.
 	Revision int64
-	// CacheableFor is how long it may be reused without asking again. The near-cache sees to that.
+	// CacheableFor is how long the verdict may be cached. The near cache respects it.
 	CacheableFor time.Duration
-	// CacheableWhileWatched is the same for who has followed the stream of invalidations since before it was asked for.
+	// CacheableWhileWatched is how long a client may cache the verdict that has followed the watch stream without a gap
+	// since before it sent the request.
 	CacheableWhileWatched time.Duration
 }
 
-// IsValid tells whether the request may proceed.
+// IsValid reports whether the request may proceed.
 func (v Validation) IsValid() bool { return v.Verdict.IsValid() }
 
-// Principal is who was admitted; the error of one who was not is a [*Denied].
+// Principal returns the admitted customer, or a [*Denied] error.
 func (v Validation) Principal() (Principal, error) {
 	if !v.IsValid() {
 		return Principal{}, &Denied{Verdict: v.Verdict, MissingScopes: v.MissingScopes, Provenance: v.Provenance}
@@ -70,7 +72,7 @@ func (v Validation) Principal() (Principal, error) {
 	return Principal{TenantID: v.TenantID, TenantName: v.TenantName, Plan: v.Plan, KeyID: v.KeyID, Scopes: v.Scopes}, nil
 }
 
-// clone shares nothing that could be written to: what a caller does to its answer must not reach the near-cache.
+// clone copies everything that is mutable: changes that a caller makes to its answer must not reach the near cache.
 func (v *SessionValidation) clone() SessionValidation {
 	copied := *v
 	copied.Scopes = slices.Clone(v.Scopes)
@@ -79,8 +81,8 @@ func (v *SessionValidation) clone() SessionValidation {
 	return copied
 }
 
-// require decides about scopes, as far as that was left open: the scopes of the key are all known.
-func (v *Validation) require(scopes []string) {
+// applyRequiredScopes evaluates the required scopes. This is possible because Scopes holds all scopes of the key.
+func (v *Validation) applyRequiredScopes(scopes []string) {
 	if v.Verdict != Valid && v.Verdict != InsufficientScope {
 		return
 	}
@@ -97,8 +99,8 @@ func (v *Validation) require(scopes []string) {
 	}
 }
 
-// answer is what validations of keys and of sessions have in common on the wire.
-type answer interface {
+// validationMessage has the fields that the responses for keys and for sessions have in common.
+type validationMessage interface {
 	GetVerdict() tenantauthv1.Verdict
 	GetTenantId() string
 	GetTenantName() string
@@ -110,20 +112,20 @@ type answer interface {
 	GetProvenance() *tenantauthv1.Provenance
 }
 
-func validationFromWire(message answer) (Validation, error) {
-	expiresAt, err := moment(message.GetExpiresAt())
+func validationFromWire(message validationMessage) (Validation, error) {
+	expiresAt, err := parseTime(message.GetExpiresAt())
 	if err != nil {
 		return Validation{}, err
 	}
-	age, err := span(message.GetProvenance().GetAge())
+	age, err := parseDuration(message.GetProvenance().GetAge())
 	if err != nil {
 		return Validation{}, err
 	}
-	cacheableFor, err := span(message.GetProvenance().GetCacheableFor())
+	cacheableFor, err := parseDuration(message.GetProvenance().GetCacheableFor())
 	if err != nil {
 		return Validation{}, err
 	}
-	whileWatched, err := span(message.GetProvenance().GetCacheableWhileWatched())
+	whileWatched, err := parseDuration(message.GetProvenance().GetCacheableWhileWatched())
 	if err != nil {
 		return Validation{}, err
 	}
@@ -146,7 +148,7 @@ func validationFromWire(message answer) (Validation, error) {
 	}, nil
 }
 
-// sourceFromWire keeps a service from claiming this client's own number.
+// sourceFromWire prevents a service from sending the number that this client reserves for the near cache.
 func sourceFromWire(number tenantauthv1.Source) Source {
 	if Source(number) == SourceNear {
 		return SourceUnspecified
@@ -154,24 +156,24 @@ func sourceFromWire(number tenantauthv1.Source) Source {
 	return Source(number)
 }
 
-// moment is a time in a reply; absent is zero. An end that cannot be read must not turn into "never ends".
-func moment(message *timestamppb.Timestamp) (time.Time, error) {
+// parseTime converts a time of a response; absent is zero. An invalid expiry must not turn into "does not expire".
+func parseTime(message *timestamppb.Timestamp) (time.Time, error) {
 	if message == nil {
 		return time.Time{}, nil
 	}
 	if message.CheckValid() != nil {
-		return time.Time{}, broken("the reply holds a time that is none")
+		return time.Time{}, invalidReply("the response contains an invalid timestamp")
 	}
 	return message.AsTime(), nil
 }
 
-// span is a duration in a reply; absent is zero.
-func span(message *durationpb.Duration) (time.Duration, error) {
+// parseDuration converts a duration of a response; absent is zero.
+func parseDuration(message *durationpb.Duration) (time.Duration, error) {
 	if message == nil {
 		return 0, nil
 	}
 	if message.CheckValid() != nil || message.AsDuration() < 0 {
-		return 0, broken("the reply holds a duration that is none")
+		return 0, invalidReply("the response contains an invalid duration")
 	}
 	return message.AsDuration(), nil
 }

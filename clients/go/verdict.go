@@ -7,44 +7,43 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// Verdict is the decision about a key or a session. Only [Valid] admits a request; a number that this version does not
-// know is a denial.
+// Verdict is the decision about a key or a session. Only [Valid] admits a request; treat unknown values as a denial.
 type Verdict int32
 
 // The verdicts of the contract.
 const (
-	// Valid: known, live, and holding every scope that was asked for.
+	// Valid: the key or session is active and holds all required scopes.
 	Valid = Verdict(tenantauthv1.Verdict_VERDICT_VALID)
-	// Unknown: no such key or session.
+	// Unknown: the key or session does not exist.
 	Unknown = Verdict(tenantauthv1.Verdict_VERDICT_UNKNOWN)
-	// Malformed: the text cannot be a key.
+	// Malformed: the text is not a key.
 	Malformed = Verdict(tenantauthv1.Verdict_VERDICT_MALFORMED)
-	// Expired: the key's lifetime is over.
+	// Expired: the key has expired.
 	Expired = Verdict(tenantauthv1.Verdict_VERDICT_EXPIRED)
-	// Revoked: the key was withdrawn.
+	// Revoked: the key was revoked.
 	Revoked = Verdict(tenantauthv1.Verdict_VERDICT_REVOKED)
-	// TenantSuspended: the key is live; its tenant is suspended.
+	// TenantSuspended: the key is active, but its tenant is suspended.
 	TenantSuspended = Verdict(tenantauthv1.Verdict_VERDICT_TENANT_SUSPENDED)
-	// InsufficientScope: the key is live; it lacks a required scope.
+	// InsufficientScope: the key is active but does not hold all required scopes.
 	InsufficientScope = Verdict(tenantauthv1.Verdict_VERDICT_INSUFFICIENT_SCOPE)
 	// QuotaExceeded: the tenant has used up its quota.
 	QuotaExceeded = Verdict(tenantauthv1.Verdict_VERDICT_QUOTA_EXCEEDED)
-	// RateLimited: the tenant calls too often.
+	// RateLimited: the tenant exceeds its rate limit.
 	RateLimited = Verdict(tenantauthv1.Verdict_VERDICT_RATE_LIMITED)
-	// Unbound: the session is bound to no tenant.
+	// Unbound: the session is not bound to a tenant.
 	Unbound = Verdict(tenantauthv1.Verdict_VERDICT_UNBOUND)
-	// SessionExpired: the session's lifetime is over.
+	// SessionExpired: the session has expired.
 	SessionExpired = Verdict(tenantauthv1.Verdict_VERDICT_SESSION_EXPIRED)
 	// TenantMismatch: the session belongs to another tenant than the key.
 	TenantMismatch = Verdict(tenantauthv1.Verdict_VERDICT_TENANT_MISMATCH)
 )
 
-// IsValid tells whether the request may proceed.
+// IsValid reports whether the request may proceed.
 func (v Verdict) IsValid() bool { return v == Valid }
 
-// String is the contract's name without its prefix, such as INSUFFICIENT_SCOPE.
+// String returns the contract's name without its prefix, such as INSUFFICIENT_SCOPE.
 func (v Verdict) String() string {
-	// The contract never sends "unspecified"; a sender that does has decided nothing.
+	// The service never sends VERDICT_UNSPECIFIED, so it is treated like an unknown value.
 	name, known := tenantauthv1.Verdict_name[int32(v)]
 	if !known || v == 0 {
 		return "UNRECOGNIZED(" + strconv.Itoa(int(v)) + ")"
@@ -52,28 +51,30 @@ func (v Verdict) String() string {
 	return strings.TrimPrefix(name, "VERDICT_")
 }
 
-// Source is where an answer came from.
+// Source is where a verdict comes from.
 type Source int32
 
-// The sources of the contract, and this client's own.
+// The sources of the contract, and the one of this client.
 const (
-	// SourceUnspecified: no lookup was needed.
+	// SourceUnspecified: the verdict needed no lookup.
 	SourceUnspecified = Source(tenantauthv1.Source_SOURCE_UNSPECIFIED)
 	// SourceDatabase: read from the database for this request.
 	SourceDatabase = Source(tenantauthv1.Source_SOURCE_DATABASE)
-	// SourceFresh: from the service's memory, within the fresh time.
+	// SourceFresh: from the server's cache, within the fresh lifetime.
 	SourceFresh = Source(tenantauthv1.Source_SOURCE_FRESH)
-	// SourceRefreshing: from its memory, past the fresh time, while a reload runs.
+	// SourceRefreshing: from the server's cache, past the fresh lifetime, while the entry is being reloaded
+	// (stale-while-revalidate).
 	SourceRefreshing = Source(tenantauthv1.Source_SOURCE_REFRESHING)
-	// SourceStale: from its memory, past the fresh time, because the database does not answer.
+	// SourceStale: from the server's cache, past the fresh lifetime, because the database does not respond
+	// (stale-if-error).
 	SourceStale = Source(tenantauthv1.Source_SOURCE_STALE)
-	// SourceNegative: from its memory: the database was found not to hold it a moment ago.
+	// SourceNegative: from a negative entry of the server's cache: a recent database read did not find it.
 	SourceNegative = Source(tenantauthv1.Source_SOURCE_NEGATIVE)
-	// SourceNear: from this client's near-cache. No number of the contract.
+	// SourceNear: from this client's near cache. Not a value of the contract.
 	SourceNear Source = -1
 )
 
-// String is the contract's name without its prefix, or NEAR.
+// String returns the contract's name without its prefix, or NEAR.
 func (s Source) String() string {
 	if s == SourceNear {
 		return "NEAR"

@@ -15,76 +15,77 @@ import (
 )
 
 const (
-	// watchSilence is when a stream is given up: heartbeats come each second.
-	watchSilence = 3 * time.Second
-	// watchUnserved is when a service that does not serve the stream is asked again: it may have been replaced.
-	watchUnserved = time.Minute
+	// watchLivenessTimeout is the time without an event after which a stream is closed. Heartbeats arrive each second.
+	watchLivenessTimeout = 3 * time.Second
+	// watchUnsupportedDelay is the delay before the next attempt if the service does not offer the stream. It may be
+	// replaced by a version that does.
+	watchUnsupportedDelay = time.Minute
 )
 
-// watchBackoff begins short, so that a stream is mostly resumed before the silence has ended its life.
+// watchBackoff starts short, so that a broken stream is usually resumed before the liveness timeout has passed.
 var watchBackoff = retry.Backoff{First: 100 * time.Millisecond, Max: 5 * time.Second}
 
-// WatchState is how well this client is informed of changes.
+// WatchState is the state of the watch stream.
 type WatchState struct {
-	// Live tells whether everything that changed has been heard of, up to now.
+	// Live reports whether the client has received all changes up to now.
 	Live bool
-	// Revision is the last one that was handled; 0 before the first.
+	// Revision is the last revision that was handled; 0 before the first.
 	Revision int64
 }
 
-// WatchState tells how well this client is informed of changes.
+// WatchState returns the state of the watch stream.
 func (c *Client) WatchState() WatchState {
-	if c.near == nil {
+	if c.cache == nil {
 		return WatchState{}
 	}
-	live, revision := c.near.Watched()
+	live, revision := c.cache.WatchState()
 	return WatchState{Live: live, Revision: revision}
 }
 
-// watch listens for invalidations until the context ends.
-func (c *Client) watch(ctx context.Context) {
+// runWatch follows the watch stream until the context ends.
+func (c *Client) runWatch(ctx context.Context) {
 	for failures := 1; ; failures++ {
-		heard, err := c.listen(ctx)
+		received, err := c.readStream(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if heard {
+		if received {
 			failures = 1
 		}
-		wait := watchBackoff.Wait(failures)
+		delay := watchBackoff.Delay(failures)
 		code := status.Code(err)
 		switch {
 		case code == codes.Unimplemented || code == codes.FailedPrecondition:
-			// It has no stream, or does not follow the change log that the stream would tell of.
-			c.near.Broken()
-			wait = watchUnserved
-		case code == codes.ResourceExhausted && heard:
-			// Cut off for reading too slowly: what is missed would be too much to catch up with.
-			c.near.StartOver(0)
+			// The server does not implement the stream, or does not follow the change log.
+			c.cache.MarkBroken()
+			delay = watchUnsupportedDelay
+		case code == codes.ResourceExhausted && received:
+			// The client read too slowly and was disconnected. The missed changes are too many to catch up with.
+			c.cache.StartOver(0)
 		}
-		c.options.logger.Warn("tenant-auth: the stream of invalidations ended", "code", code.String(), "again_in", wait)
-		if clock.Sleep(ctx, c.options.clock, wait) != nil {
+		c.options.logger.Warn("tenant-auth: watch stream ended", "code", code.String(), "again_in", delay)
+		if clock.Sleep(ctx, c.options.clock, delay) != nil {
 			return
 		}
 	}
 }
 
-// listen handles one stream, and tells whether anything was heard on it.
-func (c *Client) listen(ctx context.Context) (heard bool, err error) {
+// readStream reads one stream, and reports whether it received an event.
+func (c *Client) readStream(ctx context.Context) (received bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	_, resume := c.near.Watched()
+	_, resume := c.cache.WatchState()
 	if resume == 0 {
-		// Without a place to resume from, the stream starts with what happens from now on.
-		c.near.Broken()
+		// Without a revision to resume from, the stream starts with the changes made from now on.
+		c.cache.MarkBroken()
 	}
-	ctx, attempt := replicas.Begin(ctx)
-	silent := func() {
-		c.pool.Doubt(attempt)
+	ctx, attempt := replicas.NewAttempt(ctx)
+	onTimeout := func() {
+		c.pool.CheckLiveness(attempt)
 		cancel()
 	}
-	// Each word moves the end of the stream's life.
-	stop := c.options.clock.AfterFunc(watchSilence, silent)
+	// Each event restarts the liveness timeout.
+	stop := c.options.clock.AfterFunc(watchLivenessTimeout, onTimeout)
 	defer func() { stop() }()
 	request := &tenantauthv1.WatchRequest{ResumeAfterRevision: resume}
 	stream, err := tenantauthv1.NewWatchServiceClient(c.conn).Watch(ctx, request)
@@ -94,32 +95,32 @@ func (c *Client) listen(ctx context.Context) (heard bool, err error) {
 	for {
 		event, err := stream.Recv()
 		if err != nil {
-			return heard, err
+			return received, err
 		}
-		heard = true
-		c.handle(event)
+		received = true
+		c.applyEvent(event)
 		stop()
-		stop = c.options.clock.AfterFunc(watchSilence, silent)
+		stop = c.options.clock.AfterFunc(watchLivenessTimeout, onTimeout)
 	}
 }
 
-func (c *Client) handle(event *tenantauthv1.WatchResponse) {
+func (c *Client) applyEvent(event *tenantauthv1.WatchResponse) {
 	switch kind := event.GetEvent().(type) {
 	case *tenantauthv1.WatchResponse_Heartbeat:
 	case *tenantauthv1.WatchResponse_Invalidation:
-		if subject, ok := c.subject(kind.Invalidation); ok {
-			c.near.Invalidate(subject, event.GetRevision())
+		if subject, ok := c.invalidationSubject(kind.Invalidation); ok {
+			c.cache.Invalidate(subject, event.GetRevision())
 		} else {
-			c.near.StartOver(event.GetRevision())
+			c.cache.StartOver(event.GetRevision())
 		}
 	default:
-		// To start over, or something that this version does not know: then it cannot know either what to forget.
-		c.near.StartOver(event.GetRevision())
+		// START_OVER, or an event that this version does not know. In the second case it is unknown what to invalidate.
+		c.cache.StartOver(event.GetRevision())
 	}
-	c.near.Heard(event.GetRevision())
+	c.cache.RecordEvent(event.GetRevision())
 }
 
-func (c *Client) subject(invalidation *tenantauthv1.Invalidation) (near.Subject, bool) {
+func (c *Client) invalidationSubject(invalidation *tenantauthv1.Invalidation) (near.Subject, bool) {
 	switch invalidation.GetScope() {
 	case tenantauthv1.InvalidationScope_INVALIDATION_SCOPE_KEY:
 		return near.Subject{Kind: near.Key, ID: invalidation.GetId()}, true

@@ -18,10 +18,10 @@ const (
 	scopeSession = tenantauthv1.InvalidationScope_INVALIDATION_SCOPE_SESSION
 )
 
-// firstBackoff is the longest wait before a broken stream is opened again.
+// firstBackoff is the maximum delay before a broken stream is reopened.
 const firstBackoff = 200 * time.Millisecond
 
-func TestWhileTheStreamLivesAnAnswerIsReusedForAMinute(t *testing.T) {
+func TestWatchedAnswerIsCachedForAMinute(t *testing.T) {
 	r, stream := startWatched(t)
 	ask := func() tenantauth.Source {
 		validation, err := r.client.ValidateKey(r.ctx, "ta_unknown_key")
@@ -35,14 +35,14 @@ func TestWhileTheStreamLivesAnAnswerIsReusedForAMinute(t *testing.T) {
 	r.beat(stream, 59*time.Second, 11)
 	r.expect("within the minute", tenantauth.Valid, tenantauth.SourceNear)
 	if source := ask(); source != tenantauth.SourceDatabase {
-		t.Errorf("an unknown key was taken from %v: it may be known by now", source)
+		t.Errorf("unknown key answered from %v: it may exist by now", source)
 	}
 	r.beat(stream, time.Second, 11)
 	r.expect("after the minute", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
-func TestDenialsThatOnlyAnEventCanChangeLastToo(t *testing.T) {
-	// Also those that this version does not know: the service says for how long they hold.
+func TestDenialsHaveTheWatchedLifetimeToo(t *testing.T) {
+	// This includes verdicts that this version does not know: the service sets their lifetime.
 	for _, verdict := range []tenantauth.Verdict{tenantauth.Revoked, tenantauth.Expired, tenantauth.TenantSuspended, 42} {
 		t.Run(verdict.String(), func(t *testing.T) {
 			r, stream := startWatched(t)
@@ -54,7 +54,7 @@ func TestDenialsThatOnlyAnEventCanChangeLastToo(t *testing.T) {
 	}
 }
 
-func TestAnInvalidationIsHeeded(t *testing.T) {
+func TestInvalidationIsApplied(t *testing.T) {
 	for name, about := range map[string]struct {
 		scope tenantauthv1.InvalidationScope
 		id    string
@@ -64,7 +64,7 @@ func TestAnInvalidationIsHeeded(t *testing.T) {
 		"its tenant":     {scopeTenant, "ten_1", true},
 		"another key":    {scopeKey, "key_2", false},
 		"another tenant": {scopeTenant, "ten_2", false},
-		"something new":  {99, "whatever", true},
+		"unknown scope":  {99, "any", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, stream := startWatched(t)
@@ -80,7 +80,7 @@ func TestAnInvalidationIsHeeded(t *testing.T) {
 	}
 }
 
-func TestAStreamThatBreaksIsResumedWithoutLoss(t *testing.T) {
+func TestBrokenStreamIsResumedWithoutLoss(t *testing.T) {
 	r, stream := startWatched(t)
 	r.validate()
 	r.beat(stream, 10*time.Second, 15)
@@ -92,11 +92,11 @@ func TestAStreamThatBreaksIsResumedWithoutLoss(t *testing.T) {
 	}
 	r.expect("between two streams", tenantauth.Valid, tenantauth.SourceNear)
 	stream.Heartbeat(16)
-	r.await("the stream is heard", func() bool { return r.client.WatchState().Revision == 16 })
+	r.await("the event is applied", func() bool { return r.client.WatchState().Revision == 16 })
 	r.expect("on the resumed stream", tenantauth.Valid, tenantauth.SourceNear)
 }
 
-func TestAStreamThatIsResumedTooLateIsANewOne(t *testing.T) {
+func TestStreamResumedTooLateStartsANewEpoch(t *testing.T) {
 	r, stream := startWatched(t)
 	r.validate()
 	r.beat(stream, 10*time.Second, 15)
@@ -112,13 +112,13 @@ func TestAStreamThatIsResumedTooLateIsANewOne(t *testing.T) {
 	r.expect("after the silence", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
-func TestASilentStreamIsGivenUpAndOpenedAnew(t *testing.T) {
+func TestSilentStreamIsReopened(t *testing.T) {
 	r, stream := startWatched(t)
 	r.clock.Advance(3 * time.Second)
 	select {
 	case <-stream.Ended():
 	case <-r.ctx.Done():
-		t.Fatal("the silent stream was not given up")
+		t.Fatal("the silent stream was not closed")
 	}
 	r.advance(firstBackoff)
 	if stream = r.nextStream(); stream.ResumeAfter != 10 {
@@ -126,12 +126,12 @@ func TestASilentStreamIsGivenUpAndOpenedAnew(t *testing.T) {
 	}
 }
 
-func TestWithoutAPlaceToResumeFromAStreamIsANewOne(t *testing.T) {
+func TestStreamWithoutResumeRevisionStartsANewEpoch(t *testing.T) {
 	service := fake.Start(t)
 	service.ServeWatch()
 	r := startWith(t, service)
 	stream := r.nextStream()
-	// An empty database: there is no revision yet, and so nothing to resume from.
+	// The database is empty: there is no revision to resume from yet.
 	stream.Heartbeat(0)
 	r.await("the stream is live", func() bool { return r.client.WatchState().Live })
 	r.validate()
@@ -145,18 +145,18 @@ func TestWithoutAPlaceToResumeFromAStreamIsANewOne(t *testing.T) {
 	r.expect("on the next stream", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
-func TestStartingOverForgetsEverything(t *testing.T) {
+func TestStartOverClearsTheCache(t *testing.T) {
 	r, stream := startWatched(t)
 	r.validate()
 	stream.StartOver(3)
 	r.await("the event is handled", func() bool { return r.client.WatchState().Revision == 3 })
 	if !r.client.WatchState().Live {
-		t.Error("the stream lives on after starting over")
+		t.Error("the stream is still live after START_OVER")
 	}
 	r.expect("after starting over", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
-func TestASubscriberThatWasCutOffForSlownessStartsOver(t *testing.T) {
+func TestSlowSubscriberStartsOver(t *testing.T) {
 	r, stream := startWatched(t)
 	r.validate()
 	stream.End(status.Error(codes.ResourceExhausted, "too slow"))
@@ -164,10 +164,10 @@ func TestASubscriberThatWasCutOffForSlownessStartsOver(t *testing.T) {
 	if stream = r.nextStream(); stream.ResumeAfter != 0 {
 		t.Errorf("resumed after %d", stream.ResumeAfter)
 	}
-	r.expect("after being cut off", tenantauth.Valid, tenantauth.SourceDatabase)
+	r.expect("after the disconnect", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
-func TestAServiceWithoutTheStreamIsAskedAgainAMinuteLater(t *testing.T) {
+func TestUnimplementedStreamIsRetriedAfterAMinute(t *testing.T) {
 	r := start(t)
 	r.await("the first attempt", func() bool { return r.service.Calls("Watch") == 1 })
 	r.validate()
@@ -186,12 +186,12 @@ func TestAServiceWithoutTheStreamIsAskedAgainAMinuteLater(t *testing.T) {
 	r.await("the stream is live", func() bool { return r.client.WatchState().Live })
 }
 
-func TestAReplicaThatDoesNotFollowTheChangeLogIsAskedAgainAMinuteLater(t *testing.T) {
+func TestFailedPreconditionIsRetriedAfterAMinute(t *testing.T) {
 	r, stream := startWatched(t)
 	stream.End(status.Error(codes.FailedPrecondition, "no feed"))
-	r.await("it waits a minute", func() bool { return r.clock.Farthest() == time.Minute })
+	r.await("the retry timer of a minute is set", func() bool { return r.clock.Farthest() == time.Minute })
 	r.expectCalls("Watch", 1)
 	if r.client.WatchState().Live {
-		t.Error("nobody tells of changes")
+		t.Error("the stream is reported as live")
 	}
 }

@@ -1,6 +1,7 @@
-//! Memory in front of the database: what is found there, and the absence of what is not.
+//! The record cache in front of the database: records that exist, and negative entries for ids that do not.
 //!
-//! `pool` is what is remembered, `fence` keeps changes and loads apart, `flight` is a load that many wait for.
+//! `pool` holds the entries, `fence` orders loads against changes, `in_flight` shares one load between all
+//! that wait for it.
 
 pub mod batch_lookup;
 #[cfg(test)]
@@ -18,6 +19,8 @@ pub mod oldest_answer;
 mod pool;
 mod preload;
 mod recent_writes;
+#[cfg(test)]
+mod stalled_copy;
 mod statistics;
 mod sync;
 mod weight;
@@ -47,9 +50,9 @@ pub use self::{
 };
 use crate::{
     domain::{
+        cache_policy::{CachePolicy, UpstreamHealth},
         change::{ChangeEvent, Invalidate, InvalidateNegative, PerSubject},
         clock::SharedClock,
-        freshness::{Lifetimes, UpstreamHealth},
         grace::Grace,
         guess_limiter::{GuessLimiter, GuessOrigin, LoadContext},
         known_database::KnownDatabase,
@@ -60,54 +63,49 @@ use crate::{
     instruments::counts::Counts,
 };
 
-/// What fits into one place of memory, in bytes: nearly every record does, with what is needed for keeping it. Longer ones take
-/// several, so that places bound bytes.
+/// Size of one weight unit, in bytes. Nearly every record fits into one, including the bookkeeping for it. A
+/// longer record takes several units, so a limit in units is a limit in bytes.
 pub const WEIGHT_UNIT_BYTES: usize = 1_024;
-/// What an absence takes at most, in bytes.
+/// Maximum size of a negative entry, in bytes.
 pub const MAX_NEGATIVE_ENTRY_BYTES: usize = 256;
-/// The most places for what this replica has written lately, of keys and of sessions each: more than it can write in the time for
-/// which that is kept, one call after the other.
+/// Maximum number of weight units for this replica's recent writes, for keys and for sessions each. It is
+/// more than the replica can write, one call after another, while a write is retained.
 pub const MAX_RECENT_WRITES: u64 = 30_000;
 
-/// How much is remembered, and how long.
+/// The size and the policy of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Most records in memory.
+    /// Maximum size of all records, in units of [`WEIGHT_UNIT_BYTES`].
     pub max_records: u64,
-    /// Most absences in memory.
+    /// Maximum number of negative entries.
     pub max_negative_entries: u64,
-    /// For how long a record is good for what. Each entry's own fresh time is up to 20 % shorter or longer, so that
-    /// what was loaded together is not reloaded together.
-    pub lifetimes: Lifetimes,
-    /// How long an absence is used without asking again.
-    pub negative_ttl: Duration,
-    /// How long a caller may reuse a fresh record while it follows the stream of invalidations.
-    pub reuse_watched: Duration,
+    /// How long entries may be used.
+    pub policy: CachePolicy,
 }
 
-/// Tells how the database and its change feed fare.
+/// Returns the health of the database and of its change feed.
 pub type HealthProbe = Box<dyn Fn(Duration) -> UpstreamHealth + Send + Sync>;
 
-/// What a memory goes by.
+/// Dependencies of a cache.
 pub struct CacheContext {
-    /// What time it is.
+    /// Time source.
     pub clock: SharedClock,
-    /// For how long it answers in an outage.
+    /// How long stale records are served in an outage.
     pub grace: Arc<Grace>,
-    /// Tells of outages.
+    /// Health of the database and of the change feed.
     pub health: HealthProbe,
-    /// The database that is believed.
+    /// The trusted database.
     pub known: Arc<KnownDatabase>,
-    /// Is told how old the answers are that are no longer fresh.
+    /// Records the age of answers that are no longer fresh.
     pub oldest_answer: Arc<OldestAnswerAge>,
-    /// How many guesses may be made.
+    /// Limits lookups of unknown ids.
     pub guess_limiter: Arc<GuessLimiter>,
 }
 
-/// A memory in front of what can be looked up. Cheap to clone; clones share everything.
+/// A cache in front of a [`Lookup`]. Cheap to clone; clones share all state.
 pub struct RecordCache<L: Lookup>(Arc<CacheInner<L>>);
 
-/// The loads under way.
+/// The loads in flight, by id.
 type InFlightLoads<L> = HashMap<<L as Lookup>::Id, InFlightLoad<<L as Lookup>::Id, <L as Lookup>::Record>>;
 
 struct CacheInner<L: Lookup> {
@@ -120,7 +118,7 @@ struct CacheInner<L: Lookup> {
     pool: Pool<L::Id, L::Record>,
     in_flight: Mutex<InFlightLoads<L>>,
     revision: AtomicI64,
-    /// Look-ups that memory could not answer, in the one slot.
+    /// Lookups that the cache could not answer, in slot 0.
     misses: Counts,
 }
 
@@ -132,22 +130,21 @@ impl<L: Lookup> Clone for RecordCache<L> {
 
 impl<L: Lookup> fmt::Debug for RecordCache<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cached").finish_non_exhaustive()
+        f.debug_struct("RecordCache").finish_non_exhaustive()
     }
 }
 
 impl<L: Lookup> RecordCache<L> {
-    /// Remembers what `store` says.
-    pub fn new(store: BatchLookup<L>, config: CacheConfig, surroundings: CacheContext) -> Self {
-        let CacheContext { clock, grace, health: outlook, known, oldest_answer, guess_limiter: guesses } =
-            surroundings;
+    /// Creates a cache for the records of `store`.
+    pub fn new(store: BatchLookup<L>, config: CacheConfig, context: CacheContext) -> Self {
+        let CacheContext { clock, grace, health, known, oldest_answer, guess_limiter } = context;
         Self(Arc::new(CacheInner {
             store,
             clock,
-            health: outlook,
+            health,
             known,
             oldest_answer,
-            guess_limiter: guesses,
+            guess_limiter,
             pool: Pool::new(config, grace),
             in_flight: Mutex::default(),
             revision: AtomicI64::new(0),
@@ -155,12 +152,12 @@ impl<L: Lookup> RecordCache<L> {
         }))
     }
 
-    /// The highest change-log position seen so far.
+    /// Returns the highest change-log position seen so far.
     pub fn revision(&self) -> Revision {
         Revision(self.0.revision.load(Ordering::Relaxed))
     }
 
-    /// Lets go of what is too old for everything, and only takes up room. To be done now and then.
+    /// Removes entries that are too old to be served. Call it periodically.
     pub fn sweep(&self) {
         self.0.pool.sweep(self.0.clock.monotonic());
     }
@@ -169,54 +166,55 @@ impl<L: Lookup> RecordCache<L> {
 impl<L: Lookup> CacheInner<L> {
     fn get(&self, id: &L::Id) -> PoolLookup<L::Record> {
         let now = self.clock.monotonic();
-        let world = || (self.health)(now);
-        match self.pool.get(id, now, world) {
+        let health = || (self.health)(now);
+        match self.pool.get(id, now, health) {
             PoolLookup::Miss if self.pool.promote_preloaded(id, || self.store.table().digests(id)) => {
-                self.pool.get(id, now, world)
+                self.pool.get(id, now, health)
             }
-            recalled => recalled,
+            lookup => lookup,
         }
     }
 
-    /// Fresh answers are most answers, and leave no trace: nothing is shared on their path.
-    fn record_age(&self, knowledge: &CachedRecord<L::Record>) {
-        if matches!(knowledge.provenance.source, Source::Refreshing | Source::Stale) {
-            self.oldest_answer.record(knowledge.provenance.age, self.clock.monotonic());
+    /// Fresh answers are the common case. Their path writes no shared state.
+    fn record_age(&self, cached: &CachedRecord<L::Record>) {
+        if matches!(cached.provenance.source, Source::Refreshing | Source::Stale) {
+            self.oldest_answer.record(cached.provenance.age, self.clock.monotonic());
         }
     }
 
     fn lock_in_flight(&self) -> MutexGuard<'_, InFlightLoads<L>> {
-        // Every change to the map is one call that cannot be left half-done.
+        // Every change to the map is a single call, so a panic leaves it consistent.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads up to [`MAX_IDS_PER_LOOKUP`] records, and remembers what news have not overtaken.
+    /// Reads up to [`MAX_IDS_PER_LOOKUP`] records, and caches those that no newer change supersedes.
     async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> LoadOutcomes<L::Record> {
-        let (began, asked_at) = (self.pool.epoch(), self.clock.monotonic());
-        // What is older than what was known before it was asked for is not believed.
+        let (load_epoch, asked_at) = (self.pool.epoch(), self.clock.monotonic());
+        // A result older than the position known before the read comes from a lagging replica and is not
+        // used.
         let known_before = self.known.position();
         let found = self.store.lookup(known, Arc::clone(ids)).await?;
         let now = self.clock.monotonic();
         let loaded_at = self.known.effective_read_time(asked_at)?;
-        let stands_still = loaded_at < asked_at;
-        let settle = |(id, (read, revision)): (&L::Id, LookupOutcome<L::Record>)| {
+        let is_stalled = loaded_at < asked_at;
+        let apply = |(id, (read, revision)): (&L::Id, LookupOutcome<L::Record>)| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
             let record = read.map_err(|reason| {
-                let overtaken = match &reason {
-                    UnknownReason::Unreadable(_) => self.pool.remove_unreadable(id, began, revision),
+                let superseded_at = match &reason {
+                    UnknownReason::Unreadable(_) => self.pool.remove_unreadable(id, load_epoch, revision),
                     UnknownReason::Inconclusive(_) => None,
                 };
-                UnreadableOutcome { reason, superseded_at: overtaken }
+                UnreadableOutcome { reason, superseded_at }
             })?;
             if let Some(record) = &record {
                 self.store.table().on_loaded(record);
             }
-            let lags = revision < known_before;
-            let loaded = LoadedRecord { record, revision, loaded_at, epoch: began, is_lagging: lags };
-            let settled = self.pool.apply_load(id, loaded, L::jitter_seed(id), now);
-            Ok(if stands_still { self.pool.as_stale(settled) } else { settled })
+            let is_lagging = revision < known_before;
+            let loaded = LoadedRecord { record, revision, loaded_at, epoch: load_epoch, is_lagging };
+            let applied = self.pool.apply_load(id, loaded, L::jitter_seed(id), now);
+            Ok(if is_stalled { self.pool.as_stale(applied, now) } else { applied })
         };
-        Ok(ids.iter().zip(found).map(settle).collect())
+        Ok(ids.iter().zip(found).map(apply).collect())
     }
 }
 
@@ -225,34 +223,36 @@ impl<L: Lookup> RecordSource for RecordCache<L> {
     type Record = L::Record;
 
     fn get(&self, id: &L::Id) -> Option<CachedRecord<L::Record>> {
-        let knowledge = match self.0.get(id) {
-            PoolLookup::Hit(knowledge) => knowledge,
-            PoolLookup::HitNeedsReload(knowledge) => {
-                // The load runs by itself; nobody waits for it here.
+        let cached = match self.0.get(id) {
+            PoolLookup::Hit(cached) => cached,
+            PoolLookup::HitNeedsReload(cached) => {
+                // The load runs in its own task; this caller does not wait for it.
                 drop(self.join_or_start(std::slice::from_ref(id), true, &GuessOrigin::INTERNAL));
-                knowledge
+                cached
             }
             PoolLookup::Miss => return None,
         };
-        self.0.record_age(&knowledge);
-        Some(knowledge)
+        self.0.record_age(&cached);
+        Some(cached)
     }
 
     async fn load(
         &self,
         ids: &[L::Id],
-        ask: &LoadContext,
+        context: &LoadContext,
     ) -> Vec<Result<CachedRecord<L::Record>, StoreError>> {
-        // Here, since a fast path may have looked into memory before.
+        // Misses are counted here and not in `get`, because the fast path may have called `get` for the same
+        // request.
         self.0.misses.add(0, ids.len() as u64);
         let asked = self.0.pool.epoch();
-        let waits = self.join_or_start(ids, false, &ask.origin);
-        // All at once: one that has to be asked for again must not hold up the others, which may have to be too.
+        let waits = self.join_or_start(ids, false, &context.origin);
+        // Concurrently: an id that has to be loaded again must not delay the others, which may have to be as
+        // well.
         let answers = ids.iter().zip(waits).map(async |(id, wait)| {
-            let outcome = self.wait_for_answer(id, wait, asked, ask).await;
+            let outcome = self.wait_for_answer(id, wait, asked, context).await;
             let outcome = outcome
                 .or_else(|error| self.0.pool.stale_fallback(id, self.0.clock.monotonic()).ok_or(error));
-            outcome.inspect(|knowledge| self.0.record_age(knowledge))
+            outcome.inspect(|cached| self.0.record_age(cached))
         });
         join_all(answers).await
     }
@@ -261,22 +261,22 @@ impl<L: Lookup> RecordSource for RecordCache<L> {
         let asked = self.0.pool.epoch();
         match self.join_or_start(std::slice::from_ref(id), true, &GuessOrigin::INTERNAL).pop() {
             Some(wait) => self.wait_for_answer(id, wait, asked, &deadline.into()).await,
-            None => Err(StoreError::new(FailureKind::Internal, "a load did not depart")),
+            None => Err(StoreError::new(FailureKind::Internal, "a load did not start")),
         }
     }
 }
 
 impl<L: Lookup> Invalidate for RecordCache<L> {
-    fn apply(&self, news: &PerSubject<ChangeEvent>) {
-        self.0.pool.apply(news);
+    fn apply(&self, changes: &PerSubject<ChangeEvent>) {
+        self.0.pool.apply(changes);
     }
 
     fn require_revalidation(&self) {
         self.0.pool.require_revalidation();
     }
 
-    fn hold_revocations(&self, ends: &PerSubject<ChangeEvent>) {
-        self.0.pool.hold_revocations(ends);
+    fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
+        self.0.pool.hold_revocations(revocations);
     }
 }
 

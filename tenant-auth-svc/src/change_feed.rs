@@ -1,4 +1,4 @@
-//! How a replica learns what others have changed.
+//! The change feed: how a replica learns of changes by other writers.
 
 pub mod hub;
 pub mod poller;

@@ -1,18 +1,18 @@
-//! What the service is about, in its own words: tenants, keys, scopes, verdicts, and the use cases over them.
+//! The domain model: tenants, keys, scopes, verdicts, and the use cases over them.
 //!
-//! Nothing here knows how requests arrive or where data lives: no gRPC, SQL, HTTP or cache library is named below
-//! this module. `tests/it/architecture.rs` holds it to that.
+//! It is independent of transport and storage: no gRPC, SQL, HTTP or cache library is used in or below this
+//! module. `tests/it/architecture.rs` enforces this.
 
 pub mod access;
 pub mod admin;
 pub mod audit;
+pub mod cache_policy;
 pub mod change;
 pub mod change_log;
 pub mod client_reuse;
 pub mod clock;
 pub mod condition;
 pub mod deny;
-pub mod freshness;
 pub mod grace;
 pub mod guess_limiter;
 pub mod id;

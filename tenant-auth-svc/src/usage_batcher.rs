@@ -1,8 +1,9 @@
-//! Lets usage requests that arrive together be committed together.
+//! Batches concurrent usage requests into one transaction.
 //!
-//! One transaction is under way at a time. What arrives meanwhile waits for the next one, and the first to arrive waits a few
-//! milliseconds for company; so a slow database gets larger transactions, not more of them. The queue is bounded by
-//! events: who finds no room is refused, nothing is dropped.
+//! At most one transaction is in flight. Requests that arrive meanwhile wait for the next one, and the first
+//! of them waits a few milliseconds for others. So a slow database gets larger transactions, not more of
+//! them. The queue is bounded by events: a request that does not fit is refused, and no accepted request is
+//! dropped.
 
 mod counts;
 mod queue;
@@ -28,21 +29,21 @@ use crate::domain::{
     usage::{IdempotentWrite, MAX_EVENTS_PER_REQUEST, StoredOutcome, UsageError, UsageStore, UsageWriter},
 };
 
-/// How much may wait, and for how long.
+/// Queue size and batch delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatcherConfig {
-    /// The most events that wait or are being committed.
+    /// Maximum number of events that are queued or being committed.
     pub max_queued_events: usize,
-    /// How long the first request waits for company.
+    /// How long the first request waits for others.
     pub batch_delay: Duration,
 }
 
 impl BatcherConfig {
-    /// The least room that makes sense: for one request.
+    /// The minimum capacity of the queue: one request.
     pub const MIN_QUEUED_EVENTS: usize = MAX_EVENTS_PER_REQUEST;
 }
 
-/// The way to the one transaction. Cheap to clone; clones share the queue.
+/// Submits usage requests to the batch writer. Cheap to clone; clones share the queue.
 #[derive(Clone, Debug)]
 pub struct UsageBatcher {
     limiter: Arc<QueueLimiter>,
@@ -50,7 +51,8 @@ pub struct UsageBatcher {
     sender: mpsc::UnboundedSender<WaitingRequest>,
 }
 
-/// Commits what waits for as long as it exists, also what nobody waits for any more.
+/// The task that commits queued requests. It runs until it is dropped, and also commits requests whose
+/// callers have gone.
 #[derive(Debug)]
 pub struct BatcherTask {
     limiter: Arc<QueueLimiter>,
@@ -58,32 +60,32 @@ pub struct BatcherTask {
 }
 
 impl UsageBatcher {
-    /// Begins to commit what is recorded, in `store`.
+    /// Starts to commit recorded requests to `store`.
     pub fn start<S: UsageStore>(store: S, config: BatcherConfig) -> (Self, BatcherTask) {
-        let places = Arc::new(QueueLimiter::new(config.max_queued_events));
-        // Bounded by the places: a sender has one before it sends.
+        let limiter = Arc::new(QueueLimiter::new(config.max_queued_events));
+        // Bounded by the permits: a sender acquires one before it sends.
         let (sender, receiver) = mpsc::unbounded_channel();
         let counts = Arc::<UsageCounts>::default();
         let task =
             tokio::spawn(BatchWriter::new(store, config.batch_delay, receiver, Arc::clone(&counts)).run());
-        (Self { limiter: Arc::clone(&places), counts, sender }, BatcherTask { limiter: places, task })
+        (Self { limiter: Arc::clone(&limiter), counts, sender }, BatcherTask { limiter, task })
     }
 }
 
 impl UsageBatcher {
-    /// What became of what was recorded.
+    /// Returns the counts of event outcomes, rows and transactions.
     #[must_use]
     pub fn counts(&self) -> &UsageCounts {
         &self.counts
     }
 
-    /// How many events wait or are being committed.
+    /// Returns the number of events that are queued or being committed.
     #[must_use]
     pub fn queued_events(&self) -> usize {
         self.limiter.in_use()
     }
 
-    /// How many may.
+    /// Returns the capacity of the queue, in events.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.limiter.capacity()
@@ -91,50 +93,47 @@ impl UsageBatcher {
 }
 
 impl UsageWriter for UsageBatcher {
-    async fn write(&self, claim: IdempotentWrite, deadline: Instant) -> Result<StoredOutcome, UsageError> {
-        let refused = |error: &UsageError| {
+    async fn write(&self, write: IdempotentWrite, deadline: Instant) -> Result<StoredOutcome, UsageError> {
+        let count_refused = |error: &UsageError| {
             if *error == UsageError::QueueFull {
-                self.counts.count_outcome(EventOutcome::Refused, claim.event_count);
+                self.counts.count_outcome(EventOutcome::Refused, write.event_count);
             }
         };
-        let place = QueueLimiter::acquire(&self.limiter, claim.event_count).inspect_err(refused)?;
-        let (answer, answered) = oneshot::channel();
-        let waiting = WaitingRequest {
-            write: claim,
-            arrived_at: tokio::time::Instant::now(),
-            reply: answer,
-            _permit: place,
-        };
-        self.sender.send(waiting).map_err(|_| UsageError::Stopping)?;
-        match tokio::time::timeout_at(deadline.into(), answered).await {
+        let permit = QueueLimiter::acquire(&self.limiter, write.event_count).inspect_err(count_refused)?;
+        let (sender, receiver) = oneshot::channel();
+        let request =
+            WaitingRequest { write, arrived_at: tokio::time::Instant::now(), reply: sender, _permit: permit };
+        self.sender.send(request).map_err(|_| UsageError::Stopping)?;
+        match tokio::time::timeout_at(deadline.into(), receiver).await {
             Ok(Ok(outcome)) => Ok(outcome?),
-            // The writer is gone.
+            // The batch writer has ended.
             Ok(Err(_)) => Err(UsageError::Stopping),
             Err(_) => {
-                Err(StoreError::new(FailureKind::TimedOut, "not committed in the caller's time").into())
+                Err(StoreError::new(FailureKind::TimedOut, "not committed before the caller's deadline")
+                    .into())
             }
         }
     }
 }
 
 impl BatcherTask {
-    /// How many events wait or are being committed.
+    /// Returns the number of events that are queued or being committed.
     #[must_use]
     pub fn queued_events(&self) -> usize {
         self.limiter.in_use()
     }
 
-    /// Waits until as many events as wanted are waiting or being committed.
-    pub async fn wait_until_queued(&self, wanted: impl FnMut(usize) -> bool) {
-        self.limiter.wait_until(wanted).await;
+    /// Waits until the number of events that are queued or being committed fulfils the condition.
+    pub async fn wait_until_queued(&self, condition: impl FnMut(usize) -> bool) {
+        self.limiter.wait_until(condition).await;
     }
 
-    /// Takes nothing new, and waits until everything that was taken has its answer, at most `patience`. Gives how many
-    /// events are left.
-    pub async fn drain(&self, patience: Duration) -> usize {
+    /// Closes the queue and waits up to `timeout` until all accepted requests are answered. Returns the
+    /// number of events left.
+    pub async fn drain(&self, timeout: Duration) -> usize {
         self.limiter.close();
-        // What is left is told.
-        let _ = tokio::time::timeout(patience, self.limiter.wait_until(|taken| taken == 0)).await;
+        // On a timeout, the return value reports the remaining events.
+        let _ = tokio::time::timeout(timeout, self.limiter.wait_until(|in_use| in_use == 0)).await;
         self.limiter.in_use()
     }
 }

@@ -22,42 +22,42 @@ func requireKey(ctx context.Context, client *tenantauth.Client, c command) (answ
 	return answer{"principal": answer{"tenant_id": principal.TenantID, "key_id": principal.KeyID}}, err
 }
 
-// call is what became of one call of a load.
+// call is the result of one call of a load.
 type call struct {
 	verdict, failed string
-	took            time.Duration
+	latency         time.Duration
 }
 
-// load asks about a key again and again, one call each interval whether or not those before are answered.
+// load validates a key repeatedly, one call per interval, whether or not earlier calls have completed.
 func load(ctx context.Context, client *tenantauth.Client, c command) (answer, error) {
 	calls := make([]call, c.Calls)
-	var places chan struct{}
+	var permits chan struct{}
 	if c.Concurrency > 0 {
-		places = make(chan struct{}, c.Concurrency)
+		permits = make(chan struct{}, c.Concurrency)
 	}
 	interval := max(time.Duration(c.IntervalMS)*time.Millisecond, 1)
-	turns := time.NewTicker(interval)
-	defer turns.Stop()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
 	var all sync.WaitGroup
 	for index := range calls {
-		if places != nil {
-			places <- struct{}{}
+		if permits != nil {
+			permits <- struct{}{}
 		}
 		all.Go(func() {
-			calls[index] = ask(ctx, client, c)
-			if places != nil {
-				<-places
+			calls[index] = validateOnce(ctx, client, c)
+			if permits != nil {
+				<-permits
 			}
 		})
 		if index < len(calls)-1 {
-			<-turns.C
+			<-ticker.C
 		}
 	}
 	all.Wait()
 	return summary(calls), nil
 }
 
-func ask(ctx context.Context, client *tenantauth.Client, c command) call {
+func validateOnce(ctx context.Context, client *tenantauth.Client, c command) call {
 	if c.TimeoutMS > 0 {
 		limited, cancel := context.WithTimeout(ctx, time.Duration(c.TimeoutMS)*time.Millisecond)
 		defer cancel()
@@ -65,7 +65,7 @@ func ask(ctx context.Context, client *tenantauth.Client, c command) call {
 	}
 	began := time.Now()
 	validation, err := client.ValidateKey(ctx, c.Key, c.Scopes...)
-	made := call{took: time.Since(began)}
+	made := call{latency: time.Since(began)}
 	if err != nil {
 		made.failed = codeName(err)
 	} else {
@@ -79,7 +79,7 @@ func summary(calls []call) answer {
 	latencies := make([]float64, 0, len(calls))
 	answered := 0
 	for _, made := range calls {
-		latencies = append(latencies, float64(made.took)/float64(time.Millisecond))
+		latencies = append(latencies, float64(made.latency)/float64(time.Millisecond))
 		if made.failed != "" {
 			failures[made.failed]++
 			continue
@@ -90,7 +90,7 @@ func summary(calls []call) answer {
 	return answer{"ok": answered, "verdicts": verdicts, "errors": failures, "latency_ms": latencies}
 }
 
-// recordMany records single events through a recorder, and waits until they are committed or rejected.
+// recordMany records events one by one through a recorder, and waits until they are committed or rejected.
 func recordMany(ctx context.Context, client *tenantauth.Client, c command) (answer, error) {
 	var mu sync.Mutex
 	rejected := 0

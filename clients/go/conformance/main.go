@@ -1,4 +1,5 @@
-// Command conformance does what a driver says: one JSON command a line on stdin, one JSON answer a line on stdout.
+// Command conformance runs the commands of the conformance driver: one JSON command per line on stdin, one JSON answer
+// per line on stdout.
 package main
 
 import (
@@ -16,8 +17,8 @@ import (
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 )
 
-// longestLine is room for a batch of a thousand keys.
-const longestLine = 16 << 20
+// maxLineLen allows a batch of 1,000 keys on one line.
+const maxLineLen = 16 << 20
 
 func main() {
 	client, err := connect(os.Getenv)
@@ -31,7 +32,7 @@ func main() {
 	}
 }
 
-// connect makes the client that the environment describes.
+// connect creates the client that the environment describes.
 func connect(variable func(string) string) (*tenantauth.Client, error) {
 	var options []tenantauth.Option
 	if variable("TENANT_AUTH_NEAR_CACHE") == "off" {
@@ -58,50 +59,50 @@ func connect(variable func(string) string) (*tenantauth.Client, error) {
 	if text := variable("TENANT_AUTH_TIMEOUT_MS"); text != "" {
 		milliseconds, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || milliseconds > math.MaxInt64/int64(time.Millisecond) {
-			return nil, fmt.Errorf("TENANT_AUTH_TIMEOUT_MS: %q is no number of milliseconds", text)
+			return nil, fmt.Errorf("TENANT_AUTH_TIMEOUT_MS: %q is not a number of milliseconds", text)
 		}
 		options = append(options, tenantauth.WithTimeout(time.Duration(milliseconds)*time.Millisecond))
 	}
 	return tenantauth.New(variable("TENANT_AUTH_ENDPOINTS"), options...)
 }
 
-// run answers until it is told to close, or nobody is left to tell it.
+// run answers commands until a close command or the end of the input.
 func run(client *tenantauth.Client, commands io.Reader, answers io.Writer) error {
 	out := &writer{encoder: json.NewEncoder(answers)}
 	out.write(answer{"ready": true})
 	lines := bufio.NewScanner(commands)
-	lines.Buffer(nil, longestLine)
-	var under sync.WaitGroup
+	lines.Buffer(nil, maxLineLen)
+	var inFlight sync.WaitGroup
 	for lines.Scan() {
-		var given command
-		if err := json.Unmarshal(lines.Bytes(), &given); err != nil {
-			return fmt.Errorf("a command that is none: %w", err)
+		var received command
+		if err := json.Unmarshal(lines.Bytes(), &received); err != nil {
+			return fmt.Errorf("invalid command: %w", err)
 		}
-		if given.Op == "close" {
-			under.Wait()
+		if received.Op == "close" {
+			inFlight.Wait()
 			err := client.Close()
 			closed := answer{"closed": true}
-			if given.ID != nil {
-				closed["id"] = given.ID
+			if received.ID != nil {
+				closed["id"] = received.ID
 			}
 			out.write(closed)
 			return err
 		}
-		// An answer may overtake another: ids tell which is whose.
-		under.Go(func() {
-			made := given.do(client)
-			made["id"] = given.ID
+		// Answers may be out of order; ids match them to commands.
+		inFlight.Go(func() {
+			made := received.do(client)
+			made["id"] = received.ID
 			out.write(made)
 		})
 	}
-	under.Wait()
+	inFlight.Wait()
 	_ = client.Close()
 	return lines.Err()
 }
 
 type answer map[string]any
 
-// writer keeps lines whole. The encoder writes each at once.
+// writer writes whole lines. The encoder writes each line with one call.
 type writer struct {
 	mu      sync.Mutex
 	encoder *json.Encoder
@@ -110,14 +111,14 @@ type writer struct {
 func (w *writer) write(made answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// Without a reader there is nobody to tell.
+	// The error is ignored because the reader is gone.
 	_ = w.encoder.Encode(made)
 }
 
-// do carries a command out.
+// do runs a command.
 func (c command) do(client *tenantauth.Client) answer {
 	ctx := context.Background()
-	// In a load each call has the time for itself.
+	// In a load, the timeout applies to each call.
 	if c.TimeoutMS > 0 && c.Op != "load" {
 		limited, cancel := context.WithTimeout(ctx, time.Duration(c.TimeoutMS)*time.Millisecond)
 		defer cancel()

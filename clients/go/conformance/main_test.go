@@ -14,7 +14,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
 )
 
-// driver sends commands and reads answers, as the real one does.
+// driver sends commands and reads answers, like the real driver.
 type driver struct {
 	t     *testing.T
 	input io.WriteCloser
@@ -45,7 +45,7 @@ func (d *driver) send(command string) {
 func (d *driver) read() (text string) {
 	d.t.Helper()
 	if !d.lines.Scan() {
-		d.t.Fatal("there is no answer")
+		d.t.Fatal("no answer")
 	}
 	return d.lines.Text()
 }
@@ -57,7 +57,7 @@ func (d *driver) expect(want string) {
 	}
 }
 
-// normal is JSON with its names in order, as the encoder of maps writes it.
+// normal returns JSON with sorted names, as the encoder writes maps.
 func normal(t *testing.T, text string) string {
 	t.Helper()
 	var value map[string]any
@@ -71,7 +71,7 @@ func normal(t *testing.T, text string) string {
 	return string(encoded)
 }
 
-func TestEachCommandIsAnswered(t *testing.T) {
+func TestEachCommandGetsAnAnswer(t *testing.T) {
 	service := fake.Start(t)
 	service.Put("good", fake.Valid("key_1", "a"))
 	d := drive(t, service, tenantauth.WithoutWatch())
@@ -112,7 +112,7 @@ func TestEachCommandIsAnswered(t *testing.T) {
 	}
 }
 
-func TestALoadTellsOfEachCall(t *testing.T) {
+func TestLoadReportsEachCall(t *testing.T) {
 	service := fake.Start(t)
 	service.Put("good", fake.Valid("key_1", "a"))
 	d := drive(t, service, tenantauth.WithoutNearCache())
@@ -132,7 +132,7 @@ func TestALoadTellsOfEachCall(t *testing.T) {
 	d.expect(`{"closed":true}`)
 }
 
-func TestTheEnvironmentDescribesTheClient(t *testing.T) {
+func TestEnvironmentConfiguresTheClient(t *testing.T) {
 	service := fake.Start(t)
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("\ufeff a-token \n"), 0o600); err != nil {
@@ -156,12 +156,12 @@ func TestTheEnvironmentDescribesTheClient(t *testing.T) {
 		bad := maps.Clone(good)
 		bad[name] = value
 		if _, err := connect(func(name string) string { return bad[name] }); err == nil {
-			t.Errorf("%s=%q was taken", name, value)
+			t.Errorf("%s=%q: want an error", name, value)
 		}
 	}
 }
 
-func TestAServiceThatIsGoneIsAnAnswerToo(t *testing.T) {
+func TestUnreachableServiceIsReportedInTheAnswer(t *testing.T) {
 	service := fake.Start(t)
 	service.Stop()
 	d := drive(t, service)

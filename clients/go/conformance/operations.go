@@ -31,7 +31,7 @@ type command struct {
 	Bucket     string            `json:"bucket"`
 	Calls      int               `json:"calls"`
 	IntervalMS int64             `json:"interval_ms"`
-	// Concurrency bounds the calls of a load that are under way at once; 0 does not.
+	// Concurrency limits the calls of a load that are in flight at once; 0 means no limit.
 	Concurrency int `json:"concurrency"`
 	Count       int `json:"count"`
 }
@@ -222,7 +222,7 @@ func failure(err error) answer {
 	return made
 }
 
-// codeName is the canonical name, such as DEADLINE_EXCEEDED.
+// codeName returns the canonical name, such as DEADLINE_EXCEEDED.
 func codeName(err error) string {
 	var known *tenantauth.Error
 	if !errors.As(err, &known) {

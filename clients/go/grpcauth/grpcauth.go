@@ -1,9 +1,9 @@
-// Package grpcauth lets only calls with a good key through to a gRPC server.
+// Package grpcauth provides interceptors for gRPC servers that admit only calls with a valid API key.
 //
 //	auth, err := grpcauth.New(client, grpcauth.WithScopes(func(method string) []string { … }))
 //	server := grpc.NewServer(grpc.UnaryInterceptor(auth.Unary), grpc.StreamInterceptor(auth.Stream))
 //
-// The handler finds who calls with tenantauth.PrincipalFrom(ctx).
+// The handler gets the customer from tenantauth.PrincipalFrom(ctx).
 package grpcauth
 
 import (
@@ -25,68 +25,69 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/admission"
 )
 
-// Validator decides about keys: a *tenantauth.Client, or a stand-in for tests.
+// Validator validates keys: a *tenantauth.Client, or a replacement in tests.
 type Validator interface {
 	ValidateKey(ctx context.Context, key tenantauth.Key, scopes ...string) (tenantauth.Validation, error)
 }
 
-// Interceptor lets only calls with a good key through.
+// Interceptor admits only calls with a valid key.
 type Interceptor struct {
 	validator Validator
-	where     admission.Where
+	location  admission.KeyLocation
 	scopes    func(method string) []string
 	exempt    map[string]bool
 	undecided *admission.UndecidedLog
-	refused   []error
+	errs      []error
 }
 
-// Option changes how an [Interceptor] works.
+// Option configures an [Interceptor].
 type Option func(*Interceptor)
 
-// WithHeader takes the key from metadata of its own, such as x-api-key, instead of "authorization: Bearer …".
+// WithHeader reads the key from the given metadata entry, such as x-api-key, instead of "authorization: Bearer …".
 func WithHeader(name string) Option {
 	return func(i *Interceptor) {
-		where, err := admission.In(name)
-		i.where, i.refused = where, append(i.refused, err)
+		location, err := admission.InHeader(name)
+		i.location, i.errs = location, append(i.errs, err)
 	}
 }
 
-// WithScopes tells which scopes a method, such as /orders.v1.Orders/List, requires.
+// WithScopes sets the function that returns the scopes that a method, such as /orders.v1.Orders/List, requires.
 func WithScopes(scopes func(method string) []string) Option {
 	return func(i *Interceptor) {
 		if scopes == nil {
-			i.refused = append(i.refused, errors.New("WithScopes(nil): must be a function"))
+			i.errs = append(i.errs, errors.New("WithScopes(nil): must be a function"))
 			return
 		}
 		i.scopes = scopes
 	}
 }
 
-// WithExempt lets calls of these exact methods, such as /grpc.health.v1.Health/Check, through without a key, and without
-// a principal.
+// WithExempt admits calls of exactly these methods, such as /grpc.health.v1.Health/Check, without a key. They have no
+// principal.
 func WithExempt(methods ...string) Option {
 	return func(i *Interceptor) {
 		for _, method := range methods {
 			if !strings.HasPrefix(method, "/") || strings.Count(method, "/") != 2 {
-				i.refused = append(i.refused, fmt.Errorf("WithExempt(%q): must be /package.Service/Method", method))
+				i.errs = append(i.errs, fmt.Errorf("WithExempt(%q): must be /package.Service/Method", method))
 			}
 			i.exempt[method] = true
 		}
 	}
 }
 
-// WithLogger is told when nothing can be decided, at most once a second; slog.Default() unless set.
+// WithLogger sets the logger for calls that could not be decided, at most one message per second. Default:
+// slog.Default().
 func WithLogger(logger *slog.Logger) Option {
 	return func(i *Interceptor) {
 		if logger == nil {
-			i.refused = append(i.refused, errors.New("WithLogger(nil): must be a logger; slog.DiscardHandler is one that drops everything"))
+			i.errs = append(i.errs, errors.New("WithLogger(nil): must be a logger; to discard all messages, use slog.DiscardHandler"))
 			return
 		}
 		i.undecided.Logger = logger
 	}
 }
 
-// New is an interceptor that asks the validator.
+// New creates an interceptor that uses the validator.
 func New(validator Validator, opts ...Option) (*Interceptor, error) {
 	interceptor := &Interceptor{
 		validator: validator,
@@ -95,16 +96,16 @@ func New(validator Validator, opts ...Option) (*Interceptor, error) {
 		undecided: &admission.UndecidedLog{Logger: slog.Default(), Now: time.Now},
 	}
 	if client, ok := validator.(*tenantauth.Client); validator == nil || ok && client == nil {
-		interceptor.refused = append(interceptor.refused, errors.New("the validator is nil"))
+		interceptor.errs = append(interceptor.errs, errors.New("the validator is nil"))
 	}
 	for _, option := range opts {
 		if option == nil {
-			interceptor.refused = append(interceptor.refused, errors.New("an option is nil; leave it out"))
+			interceptor.errs = append(interceptor.errs, errors.New("an option is nil; remove it"))
 			continue
 		}
 		option(interceptor)
 	}
-	if err := errors.Join(interceptor.refused...); err != nil {
+	if err := errors.Join(interceptor.errs...); err != nil {
 		return nil, fmt.Errorf("grpcauth: %w", err)
 	}
 	return interceptor, nil
@@ -119,7 +120,7 @@ func (i *Interceptor) Unary(ctx context.Context, request any, info *grpc.UnarySe
 	return handler(ctx, request)
 }
 
-// Stream is a grpc.StreamServerInterceptor. The key is looked at when the stream opens.
+// Stream is a grpc.StreamServerInterceptor. The key is validated once, when the stream opens.
 func (i *Interceptor) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, err := i.admit(stream.Context(), info.FullMethod)
 	if err != nil {
@@ -133,27 +134,27 @@ type admitted struct {
 	ctx context.Context
 }
 
-// Context holds the principal.
+// Context returns the context with the principal.
 func (a *admitted) Context() context.Context { return a.ctx }
 
 func (i *Interceptor) admit(ctx context.Context, method string) (context.Context, error) {
 	if i.exempt[method] {
 		return ctx, nil
 	}
-	key, reply := i.where.Key(func(header string) []string { return metadata.ValueFromIncomingContext(ctx, header) })
+	key, reply := i.location.KeyFrom(func(header string) []string { return metadata.ValueFromIncomingContext(ctx, header) })
 	if reply.Class != admission.Admitted {
-		return nil, refusal(reply)
+		return nil, statusError(reply)
 	}
 	validation, err := i.validator.ValidateKey(ctx, key, i.scopes(method)...)
 	principal, denied := validation.Principal()
 	if err == nil && denied == nil {
 		return tenantauth.ContextWithPrincipal(ctx, principal), nil
 	}
-	reply = admission.Of(validation, err)
+	reply = admission.ReplyFor(validation, err)
 	if reply.Class == admission.Undecided {
-		i.undecided.Note(ctx, err)
+		i.undecided.Log(ctx, err)
 	}
-	return nil, refusal(reply)
+	return nil, statusError(reply)
 }
 
 var statuses = map[admission.Class]codes.Code{
@@ -166,7 +167,7 @@ var statuses = map[admission.Class]codes.Code{
 	admission.Undecided:       codes.Unavailable,
 }
 
-func refusal(reply admission.Reply) error {
+func statusError(reply admission.Reply) error {
 	made := status.New(statuses[reply.Class], reply.Detail)
 	info := &errdetails.ErrorInfo{Reason: reply.Code, Domain: "tenantauth"}
 	if len(reply.MissingScopes) > 0 {

@@ -32,7 +32,7 @@ func (s *stub) ValidateKey(_ context.Context, key tenantauth.Key, scopes ...stri
 	return s.validation, s.err
 }
 
-// guarded is the health service, which stands for any service here, and tells who calls it.
+// guarded is the health service, which represents any guarded service and returns its caller.
 type guarded struct {
 	*health.Server
 	principals chan tenantauth.Principal
@@ -82,14 +82,14 @@ func check(client healthv1.HealthClient, t *testing.T, pairs ...string) error {
 	return err
 }
 
-func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
+func TestValidKeyIsAdmittedWithItsPrincipal(t *testing.T) {
 	scopes := func(method string) []string { return []string{method} }
 	for name, test := range map[string]struct {
 		pairs   []string
 		options []grpcauth.Option
 	}{
-		"bearer":              {[]string{"authorization", "bearer ta_key"}, nil},
-		"a header of its own": {[]string{"x-api-key", "ta_key"}, []grpcauth.Option{grpcauth.WithHeader("X-Api-Key")}},
+		"bearer":        {[]string{"authorization", "bearer ta_key"}, nil},
+		"custom header": {[]string{"x-api-key", "ta_key"}, []grpcauth.Option{grpcauth.WithHeader("X-Api-Key")}},
 	} {
 		service := &stub{validation: tenantauth.Validation{Verdict: tenantauth.Valid, TenantID: "ten_1"}}
 		client, principals := serve(t, interceptor(t, service, append(test.options, grpcauth.WithScopes(scopes))...))
@@ -100,7 +100,7 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 			t.Errorf("%s: %+v", name, principal)
 		}
 		if string(service.keys[0]) != "ta_key" || service.scopes[0] != "/grpc.health.v1.Health/Check" {
-			t.Errorf("%s: asked about %v", name, service.scopes)
+			t.Errorf("%s: validated with scopes %v", name, service.scopes)
 		}
 		stream, err := client.Watch(metadata.AppendToOutgoingContext(t.Context(), test.pairs...), &healthv1.HealthCheckRequest{})
 		if err != nil {
@@ -108,12 +108,12 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 		}
 		_, _ = stream.Recv()
 		if principal := <-principals; principal.TenantID != "ten_1" {
-			t.Errorf("%s, as a stream: %+v", name, principal)
+			t.Errorf("%s, stream: %+v", name, principal)
 		}
 	}
 }
 
-func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
+func TestMissingOrAmbiguousKeyIsRejectedWithoutACall(t *testing.T) {
 	for name, test := range map[string]struct {
 		pairs []string
 		code  codes.Code
@@ -133,7 +133,7 @@ func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
 			_, err = stream.Recv()
 		}
 		if status.Code(err) != test.code {
-			t.Errorf("%s, as a stream: %v", name, err)
+			t.Errorf("%s, stream: %v", name, err)
 		}
 	}
 }
@@ -150,28 +150,28 @@ func TestExemptMethodsNeedNoKey(t *testing.T) {
 		_, err = stream.Recv()
 	}
 	if status.Code(err) != codes.Unauthenticated {
-		t.Errorf("another method: %v", err)
+		t.Errorf("other method: %v", err)
 	}
 }
 
-func TestAnInterceptorRefusesWhatCannotWork(t *testing.T) {
+func TestInvalidInterceptorOptionIsRejected(t *testing.T) {
 	for name, option := range map[string]grpcauth.Option{
 		"no header": grpcauth.WithHeader("a b"), "no method": grpcauth.WithExempt("Check"), "no function": grpcauth.WithScopes(nil),
 		"no logger": grpcauth.WithLogger(nil), "nil": nil,
 	} {
 		if _, err := grpcauth.New(&stub{}, option); err == nil {
-			t.Errorf("%s was taken", name)
+			t.Errorf("%s: want an error", name)
 		}
 	}
-	// A client that could not be made is nil, and looks like a validator.
+	// A client that could not be created is a nil pointer in a non-nil interface.
 	for _, none := range []grpcauth.Validator{nil, (*tenantauth.Client)(nil)} {
 		if _, err := grpcauth.New(none); err == nil {
-			t.Error("no validator was taken")
+			t.Error("nil validator: want an error")
 		}
 	}
 }
 
-func TestEachAnswerHasItsCode(t *testing.T) {
+func TestEachResultHasItsStatusCode(t *testing.T) {
 	failed := func(kind error) *stub { return &stub{err: &tenantauth.Error{Kind: kind, RetryAfter: 2 * time.Second}} }
 	verdict := func(verdict tenantauth.Verdict) *stub {
 		return &stub{validation: tenantauth.Validation{Verdict: verdict, MissingScopes: []string{"a"}}}
@@ -182,14 +182,14 @@ func TestEachAnswerHasItsCode(t *testing.T) {
 		reason  string
 		retry   time.Duration
 	}{
-		"unknown":       {verdict(tenantauth.Unknown), codes.Unauthenticated, "UNKNOWN", 0},
-		"lacking":       {verdict(tenantauth.InsufficientScope), codes.PermissionDenied, "INSUFFICIENT_SCOPE", 0},
-		"suspended":     {verdict(tenantauth.TenantSuspended), codes.PermissionDenied, "TENANT_SUSPENDED", 0},
-		"quota":         {verdict(tenantauth.QuotaExceeded), codes.ResourceExhausted, "QUOTA_EXCEEDED", time.Second},
-		"unavailable":   {failed(tenantauth.ErrUnavailable), codes.Unavailable, "UNDECIDED", 2 * time.Second},
-		"our own token": {failed(tenantauth.ErrUnauthenticated), codes.Unavailable, "UNDECIDED", 2 * time.Second},
-		"no such scope": {failed(tenantauth.ErrInvalid), codes.Unavailable, "UNDECIDED", 2 * time.Second},
-		"unbound":       {verdict(tenantauth.Unbound), codes.NotFound, "UNBOUND", 0},
+		"unknown":            {verdict(tenantauth.Unknown), codes.Unauthenticated, "UNKNOWN", 0},
+		"lacking":            {verdict(tenantauth.InsufficientScope), codes.PermissionDenied, "INSUFFICIENT_SCOPE", 0},
+		"suspended":          {verdict(tenantauth.TenantSuspended), codes.PermissionDenied, "TENANT_SUSPENDED", 0},
+		"quota":              {verdict(tenantauth.QuotaExceeded), codes.ResourceExhausted, "QUOTA_EXCEEDED", time.Second},
+		"unavailable":        {failed(tenantauth.ErrUnavailable), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"server's own token": {failed(tenantauth.ErrUnauthenticated), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"no such scope":      {failed(tenantauth.ErrInvalid), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"unbound":            {verdict(tenantauth.Unbound), codes.NotFound, "UNBOUND", 0},
 	} {
 		client, _ := serve(t, interceptor(t, test.service))
 		given := status.Convert(check(client, t, "authorization", "Bearer ta_key"))

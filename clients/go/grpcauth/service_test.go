@@ -12,7 +12,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
-func TestTheRealServicesAnswersHaveTheirCodes(t *testing.T) {
+func TestRealServiceResultsHaveTheirStatusCodes(t *testing.T) {
 	real := service.Start(t)
 	client, err := tenantauth.New(real.Address, tenantauth.WithTimeout(10*time.Second))
 	if err != nil {
@@ -24,10 +24,10 @@ func TestTheRealServicesAnswersHaveTheirCodes(t *testing.T) {
 		scope string
 		code  codes.Code
 	}{
-		"a good key":      {real.Key, "demo:read", codes.OK},
-		"a stranger":      {"somebody-elses-key", "demo:read", codes.Unauthenticated},
-		"a typing error":  {real.Key[:len(real.Key)-1], "demo:read", codes.Unauthenticated},
-		"lacks a scope":   {real.Key, "demo:delete", codes.PermissionDenied},
+		"valid key":       {real.Key, "demo:read", codes.OK},
+		"unknown key":     {"unknown-key", "demo:read", codes.Unauthenticated},
+		"mistyped key":    {real.Key[:len(real.Key)-1], "demo:read", codes.Unauthenticated},
+		"missing scope":   {real.Key, "demo:delete", codes.PermissionDenied},
 		"no such scope":   {real.Key, "Demo Delete", codes.Unavailable},
 		"no key for that": {"two words", "demo:read", codes.Unauthenticated},
 	} {

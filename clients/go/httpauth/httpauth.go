@@ -1,9 +1,9 @@
-// Package httpauth lets only requests with a good key through to an http.Handler.
+// Package httpauth is a middleware for net/http that admits only requests with a valid API key.
 //
 //	auth, err := httpauth.New(client)
 //	mux.Handle("GET /orders", auth.Require("orders:read")(orders))
 //
-// The handler finds who calls with tenantauth.PrincipalFrom(r.Context()).
+// The handler gets the customer from tenantauth.PrincipalFrom(r.Context()).
 package httpauth
 
 import (
@@ -19,73 +19,76 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/admission"
 )
 
-// Validator decides about keys: a *tenantauth.Client, or a stand-in for tests.
+// Validator validates keys: a *tenantauth.Client, or a replacement in tests.
 type Validator interface {
 	ValidateKey(ctx context.Context, key tenantauth.Key, scopes ...string) (tenantauth.Validation, error)
 }
 
-// Middleware makes handlers that let only requests with a good key through.
+// Middleware creates handlers that admit only requests with a valid key.
 type Middleware struct {
 	validator Validator
-	where     admission.Where
+	location  admission.KeyLocation
 	exempt    map[string]bool
 	onDenied  func(*http.Request, tenantauth.Validation, error)
 	undecided *admission.UndecidedLog
 	preflight bool
-	refused   []error
+	errs      []error
 }
 
-// Option changes how a [Middleware] works.
+// Option configures a [Middleware].
 type Option func(*Middleware)
 
-// WithHeader takes the key from a header of its own, such as X-API-Key, instead of "Authorization: Bearer …".
+// WithHeader reads the key from the given header, such as X-API-Key, instead of "Authorization: Bearer …".
 func WithHeader(name string) Option {
 	return func(m *Middleware) {
-		where, err := admission.In(name)
-		m.where, m.refused = where, append(m.refused, err)
+		location, err := admission.InHeader(name)
+		m.location, m.errs = location, append(m.errs, err)
 	}
 }
 
-// WithExempt lets requests for these exact paths through without a key, and without a principal.
+// WithExempt admits requests for exactly these paths without a key. They have no principal.
 func WithExempt(paths ...string) Option {
 	return func(m *Middleware) {
 		for _, path := range paths {
 			if !strings.HasPrefix(path, "/") {
-				m.refused = append(m.refused, fmt.Errorf("WithExempt(%q): a path begins with /", path))
+				m.errs = append(m.errs, fmt.Errorf("WithExempt(%q): a path must begin with /", path))
 			}
 			m.exempt[path] = true
 		}
 	}
 }
 
-// WithoutPreflight demands a key of CORS preflights, too. Browsers send them without, so they are let through otherwise.
+// WithoutPreflight requires a key for CORS preflight requests too. They are admitted without a key by default, because
+// browsers send them without credentials.
 func WithoutPreflight() Option {
 	return func(m *Middleware) { m.preflight = false }
 }
 
-// WithOnDenied is told of each request with a key that was not let through: err when nothing could be decided.
+// WithOnDenied sets a function that is called for each request with a key that is not admitted. err is set if no
+// decision was made.
 func WithOnDenied(onDenied func(*http.Request, tenantauth.Validation, error)) Option {
 	return func(m *Middleware) {
 		if onDenied == nil {
-			m.refused = append(m.refused, errors.New("WithOnDenied(nil): must be a function"))
+			m.errs = append(m.errs, errors.New("WithOnDenied(nil): must be a function"))
 			return
 		}
 		m.onDenied = onDenied
 	}
 }
 
-// WithLogger is told when nothing can be decided, at most once a second; slog.Default() unless set.
+// WithLogger sets the logger for requests that could not be decided, at most one message per second. Default:
+// slog.Default().
 func WithLogger(logger *slog.Logger) Option {
 	return func(m *Middleware) {
 		if logger == nil {
-			m.refused = append(m.refused, errors.New("WithLogger(nil): must be a logger; slog.DiscardHandler is one that drops everything"))
+			m.errs = append(m.errs, errors.New("WithLogger(nil): must be a logger; to discard all messages, use slog.DiscardHandler"))
 			return
 		}
 		m.undecided.Logger = logger
 	}
 }
 
-// New is a middleware that asks the validator.
+// New creates a middleware that uses the validator.
 func New(validator Validator, opts ...Option) (*Middleware, error) {
 	middleware := &Middleware{
 		validator: validator,
@@ -95,23 +98,23 @@ func New(validator Validator, opts ...Option) (*Middleware, error) {
 		preflight: true,
 	}
 	if client, ok := validator.(*tenantauth.Client); validator == nil || ok && client == nil {
-		middleware.refused = append(middleware.refused, errors.New("the validator is nil"))
+		middleware.errs = append(middleware.errs, errors.New("the validator is nil"))
 	}
 	for _, option := range opts {
 		if option == nil {
-			middleware.refused = append(middleware.refused, errors.New("an option is nil; leave it out"))
+			middleware.errs = append(middleware.errs, errors.New("an option is nil; remove it"))
 			continue
 		}
 		option(middleware)
 	}
-	if err := errors.Join(middleware.refused...); err != nil {
+	if err := errors.Join(middleware.errs...); err != nil {
 		return nil, fmt.Errorf("httpauth: %w", err)
 	}
 	return middleware, nil
 }
 
-// Require lets requests through whose key holds all of the scopes. It panics if a scope can be none, as net/http does
-// with patterns: that is a mistake in the program, and shows when it starts.
+// Require admits requests whose key holds all of the scopes. It panics if a scope is invalid, as net/http does for
+// patterns: that is a programming error and is found at startup.
 func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
 	if err := tenantauth.CheckScopes(scopes...); err != nil {
 		panic(fmt.Sprintf("httpauth: Require: %v", err))
@@ -122,13 +125,13 @@ func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
 				next.ServeHTTP(w, r)
 				return
 			}
-			key, reply := m.where.Key(r.Header.Values)
+			key, reply := m.location.KeyFrom(r.Header.Values)
 			if reply.Class == admission.NoCredentials && m.preflight && isPreflight(r) {
 				next.ServeHTTP(w, r)
 				return
 			}
 			if reply.Class != admission.Admitted {
-				refuse(w, reply)
+				writeProblem(w, reply)
 				return
 			}
 			validation, err := m.validator.ValidateKey(r.Context(), key, scopes...)
@@ -143,15 +146,15 @@ func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
 }
 
 func (m *Middleware) deny(w http.ResponseWriter, r *http.Request, validation tenantauth.Validation, err error) {
-	reply := admission.Of(validation, err)
+	reply := admission.ReplyFor(validation, err)
 	if reply.Class == admission.Undecided {
-		m.undecided.Note(r.Context(), err)
+		m.undecided.Log(r.Context(), err)
 	}
 	m.onDenied(r, validation, err)
-	refuse(w, reply)
+	writeProblem(w, reply)
 }
 
-// isPreflight tells whether a browser asks what it may ask.
+// isPreflight reports whether a request is a CORS preflight request.
 func isPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }

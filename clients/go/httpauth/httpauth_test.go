@@ -18,7 +18,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/httpauth"
 )
 
-// stub answers everything with the same, and remembers what it was asked.
+// stub returns the same result for every key, and records its calls.
 type stub struct {
 	validation tenantauth.Validation
 	err        error
@@ -66,8 +66,8 @@ type problem struct {
 	MissingScopes             []string `json:"missing_scopes"`
 }
 
-// refused reads a refusal, and checks what all of them have in common.
-func refused(t *testing.T, name string, response *httptest.ResponseRecorder) problem {
+// rejection reads a rejection and checks what all rejections have in common.
+func rejection(t *testing.T, name string, response *httptest.ResponseRecorder) problem {
 	t.Helper()
 	var body problem
 	err := json.Unmarshal(response.Body.Bytes(), &body)
@@ -81,7 +81,7 @@ func refused(t *testing.T, name string, response *httptest.ResponseRecorder) pro
 
 var bearer = http.Header{"Authorization": {"Bearer ta_key"}}
 
-func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
+func TestValidKeyIsAdmittedWithItsPrincipal(t *testing.T) {
 	validation := tenantauth.Validation{
 		Verdict: tenantauth.Valid, TenantID: "ten_1", TenantName: "Acme", Plan: "pro", KeyID: "key_1", Scopes: []string{"orders:read"},
 	}
@@ -89,9 +89,9 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 		header  http.Header
 		options []httpauth.Option
 	}{
-		"bearer":              {bearer, nil},
-		"in other letters":    {http.Header{"Authorization": {"bEARER  ta_key "}}, nil},
-		"a header of its own": {http.Header{"X-Api-Key": {"ta_key"}}, []httpauth.Option{httpauth.WithHeader("x-api-key")}},
+		"bearer":           {bearer, nil},
+		"in other letters": {http.Header{"Authorization": {"bEARER  ta_key "}}, nil},
+		"custom header":    {http.Header{"X-Api-Key": {"ta_key"}}, []httpauth.Option{httpauth.WithHeader("x-api-key")}},
 	} {
 		service := &stub{validation: validation}
 		response := serve(middleware(t, service, test.options...), test.header)
@@ -99,12 +99,12 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 			t.Errorf("%s: %d %s", name, response.Code, response.Body)
 		}
 		if len(service.keys) != 1 || string(service.keys[0]) != "ta_key" || service.scopes[0] != "orders:read" {
-			t.Errorf("%s: asked %d times", name, len(service.keys))
+			t.Errorf("%s: %d calls", name, len(service.keys))
 		}
 	}
 }
 
-func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
+func TestMissingOrAmbiguousKeyIsRejectedWithoutACall(t *testing.T) {
 	own := []httpauth.Option{httpauth.WithHeader("X-API-Key")}
 	for name, test := range map[string]struct {
 		header    http.Header
@@ -113,27 +113,27 @@ func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
 		code      string
 		challenge string
 	}{
-		"none":                       {http.Header{}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"another scheme":             {http.Header{"Authorization": {"Basic dGE6a2V5"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"empty":                      {http.Header{"Authorization": {"Bearer "}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"no scheme":                  {http.Header{"Authorization": {"ta_key"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"in another header":          {bearer, own, 401, "NO_CREDENTIALS", "Bearer"},
-		"two":                        {http.Header{"Authorization": {"Bearer one", "Bearer two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"the same twice":             {http.Header{"Authorization": {"Bearer one", "Bearer one"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"two, and one is another's":  {http.Header{"Authorization": {"Bearer one", "Basic two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"two of its own":             {http.Header{"X-Api-Key": {"one", "two"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
-		"two that are not looked at": {http.Header{"X-Api-Key": {"one"}, "Authorization": {"Bearer a", "Bearer b"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
-		"two sessions":               {http.Header{"Authorization": {"Bearer one"}, "Mcp-Session-Id": {"a", "b"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"joined":                     {http.Header{"Authorization": {"Bearer one, Bearer two"}}, nil, 401, "MALFORMED", `Bearer error="invalid_token"`},
-		"a blank":                    {http.Header{"X-Api-Key": {"one two"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
-		"no text":                    {http.Header{"X-Api-Key": {"ta_\xff"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
-		"too long":                   {http.Header{"X-Api-Key": {strings.Repeat("a", 513)}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"none":                      {http.Header{}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"another scheme":            {http.Header{"Authorization": {"Basic dGE6a2V5"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"empty":                     {http.Header{"Authorization": {"Bearer "}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"no scheme":                 {http.Header{"Authorization": {"ta_key"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"in another header":         {bearer, own, 401, "NO_CREDENTIALS", "Bearer"},
+		"two":                       {http.Header{"Authorization": {"Bearer one", "Bearer two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"the same twice":            {http.Header{"Authorization": {"Bearer one", "Bearer one"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"two, and one is another's": {http.Header{"Authorization": {"Bearer one", "Basic two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"custom header twice":       {http.Header{"X-Api-Key": {"one", "two"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
+		"another header twice":      {http.Header{"X-Api-Key": {"one"}, "Authorization": {"Bearer a", "Bearer b"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
+		"two sessions":              {http.Header{"Authorization": {"Bearer one"}, "Mcp-Session-Id": {"a", "b"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"joined":                    {http.Header{"Authorization": {"Bearer one, Bearer two"}}, nil, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"a blank":                   {http.Header{"X-Api-Key": {"one two"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"no text":                   {http.Header{"X-Api-Key": {"ta_\xff"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"too long":                  {http.Header{"X-Api-Key": {strings.Repeat("a", 513)}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
 	} {
 		service := &stub{}
 		response := serve(middleware(t, service, test.options...), test.header)
-		body := refused(t, name, response)
+		body := rejection(t, name, response)
 		if response.Code != test.status || body.Code != test.code || response.Header().Get("WWW-Authenticate") != test.challenge || service.keys != nil {
-			t.Errorf("%s: %d %s %q, asked %d times", name, response.Code, body.Code, response.Header().Get("WWW-Authenticate"), len(service.keys))
+			t.Errorf("%s: %d %s %q, %d calls", name, response.Code, body.Code, response.Header().Get("WWW-Authenticate"), len(service.keys))
 		}
 	}
 }
@@ -155,7 +155,7 @@ func TestPreflightsAndExemptPathsNeedNoKey(t *testing.T) {
 		status  int
 	}{
 		"a preflight":                {preflight(), nil, http.StatusTeapot},
-		"a preflight that may not":   {preflight(), []httpauth.Option{httpauth.WithoutPreflight()}, 401},
+		"preflight not allowed":      {preflight(), []httpauth.Option{httpauth.WithoutPreflight()}, 401},
 		"a preflight with a bad key": {preflight("Authorization", "Bearer ta_key"), nil, 401},
 		"a preflight with two":       {preflight("Authorization", "Bearer a", "Authorization", "Bearer b"), nil, 400},
 		"other options":              {options, nil, 401},
@@ -170,7 +170,7 @@ func TestPreflightsAndExemptPathsNeedNoKey(t *testing.T) {
 	}
 }
 
-func TestAMiddlewareRefusesWhatCannotWork(t *testing.T) {
+func TestInvalidMiddlewareOptionIsRejected(t *testing.T) {
 	for name, options := range map[string][]httpauth.Option{
 		"no header":      {httpauth.WithHeader("")},
 		"no header name": {httpauth.WithHeader("X API Key")},
@@ -180,24 +180,24 @@ func TestAMiddlewareRefusesWhatCannotWork(t *testing.T) {
 		"nil":            {nil},
 	} {
 		if _, err := httpauth.New(&stub{}, options...); err == nil {
-			t.Errorf("%s was taken", name)
+			t.Errorf("%s: want an error", name)
 		}
 	}
-	// A client that could not be made is nil, and looks like a validator.
+	// A client that could not be created is a nil pointer in a non-nil interface.
 	for _, none := range []httpauth.Validator{nil, (*tenantauth.Client)(nil)} {
 		if _, err := httpauth.New(none); err == nil {
-			t.Error("no validator was taken")
+			t.Error("nil validator: want an error")
 		}
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a scope that is none was taken")
+			t.Error("invalid scope: want a panic")
 		}
 	}()
 	middleware(t, &stub{}).Require("Orders Read")
 }
 
-func TestWhatIsUndecidedIsLoggedOnceASecondWithoutTheKey(t *testing.T) {
+func TestUndecidedIsLoggedOncePerSecondWithoutTheKey(t *testing.T) {
 	var log bytes.Buffer
 	service := &stub{err: &tenantauth.Error{Kind: tenantauth.ErrUnavailable, Reason: "DATABASE_TIMED_OUT", RequestID: "request-7"}}
 	auth := middleware(t, service, httpauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
@@ -210,7 +210,7 @@ func TestWhatIsUndecidedIsLoggedOnceASecondWithoutTheKey(t *testing.T) {
 	}
 }
 
-func TestEachAnswerHasItsStatus(t *testing.T) {
+func TestEachResultHasItsStatus(t *testing.T) {
 	const invalidToken = `Bearer error="invalid_token"`
 	failure := func(kind error, code codes.Code) error { return &tenantauth.Error{Kind: kind, Code: code} }
 	verdict := func(verdict tenantauth.Verdict) *stub {
@@ -228,39 +228,39 @@ func TestEachAnswerHasItsStatus(t *testing.T) {
 		status                      int
 		code, challenge, retryAfter string
 	}{
-		"unknown":           {verdict(tenantauth.Unknown), 401, "UNKNOWN", invalidToken, ""},
-		"malformed":         {verdict(tenantauth.Malformed), 401, "MALFORMED", invalidToken, ""},
-		"expired":           {verdict(tenantauth.Expired), 401, "EXPIRED", invalidToken, ""},
-		"revoked":           {verdict(tenantauth.Revoked), 401, "REVOKED", invalidToken, ""},
-		"suspended":         {verdict(tenantauth.TenantSuspended), 403, "TENANT_SUSPENDED", "", ""},
-		"lacking":           {lacking, 403, "INSUFFICIENT_SCOPE", `Bearer error="insufficient_scope", scope="a b"`, ""},
-		"quota":             {verdict(tenantauth.QuotaExceeded), 429, "QUOTA_EXCEEDED", "", "1"},
-		"rate":              {verdict(tenantauth.RateLimited), 429, "RATE_LIMITED", "", "1"},
-		"unbound":           {verdict(tenantauth.Unbound), 404, "UNBOUND", "", ""},
-		"session expired":   {verdict(tenantauth.SessionExpired), 404, "SESSION_EXPIRED", "", ""},
-		"mismatch":          {verdict(tenantauth.TenantMismatch), 404, "TENANT_MISMATCH", "", ""},
-		"something new":     {verdict(42), 403, "UNRECOGNIZED(42)", "", ""},
-		"nothing":           {verdict(0), 403, "UNRECOGNIZED(0)", "", ""},
-		"unavailable":       {&stub{err: failure(tenantauth.ErrUnavailable, codes.Unavailable)}, 503, "UNDECIDED", "", "1"},
-		"unavailable, when": {&stub{err: later}, 503, "UNDECIDED", "", "2"},
-		"unavailable, soon": {&stub{err: sooner}, 503, "UNDECIDED", "", "1"},
-		"overloaded":        {&stub{err: failure(tenantauth.ErrOverloaded, codes.ResourceExhausted)}, 503, "UNDECIDED", "", "1"},
-		"deadline":          {&stub{err: failure(tenantauth.ErrDeadline, codes.DeadlineExceeded)}, 503, "UNDECIDED", "", "1"},
-		"our own token":     {&stub{err: failure(tenantauth.ErrUnauthenticated, codes.Unauthenticated)}, 503, "UNDECIDED", "", "1"},
-		"our own rights":    {&stub{err: failure(tenantauth.ErrPermissionDenied, codes.PermissionDenied)}, 503, "UNDECIDED", "", "1"},
-		"a defect":          {&stub{err: failure(tenantauth.ErrOther, codes.Internal)}, 503, "UNDECIDED", "", "1"},
-		"any error":         {&stub{err: errors.New("whatever")}, 503, "UNDECIDED", "", "1"},
-		"closed":            {&stub{err: failure(tenantauth.ErrClosed, codes.FailedPrecondition)}, 503, "UNDECIDED", "", "1"},
-		"no key at all":     {violation("key"), 401, "MALFORMED", invalidToken, ""},
-		"no such scope":     {violation("required_scopes[0]"), 503, "UNDECIDED", "", "1"},
+		"unknown":            {verdict(tenantauth.Unknown), 401, "UNKNOWN", invalidToken, ""},
+		"malformed":          {verdict(tenantauth.Malformed), 401, "MALFORMED", invalidToken, ""},
+		"expired":            {verdict(tenantauth.Expired), 401, "EXPIRED", invalidToken, ""},
+		"revoked":            {verdict(tenantauth.Revoked), 401, "REVOKED", invalidToken, ""},
+		"suspended":          {verdict(tenantauth.TenantSuspended), 403, "TENANT_SUSPENDED", "", ""},
+		"lacking":            {lacking, 403, "INSUFFICIENT_SCOPE", `Bearer error="insufficient_scope", scope="a b"`, ""},
+		"quota":              {verdict(tenantauth.QuotaExceeded), 429, "QUOTA_EXCEEDED", "", "1"},
+		"rate":               {verdict(tenantauth.RateLimited), 429, "RATE_LIMITED", "", "1"},
+		"unbound":            {verdict(tenantauth.Unbound), 404, "UNBOUND", "", ""},
+		"session expired":    {verdict(tenantauth.SessionExpired), 404, "SESSION_EXPIRED", "", ""},
+		"mismatch":           {verdict(tenantauth.TenantMismatch), 404, "TENANT_MISMATCH", "", ""},
+		"unknown verdict":    {verdict(42), 403, "UNRECOGNIZED(42)", "", ""},
+		"nothing":            {verdict(0), 403, "UNRECOGNIZED(0)", "", ""},
+		"unavailable":        {&stub{err: failure(tenantauth.ErrUnavailable, codes.Unavailable)}, 503, "UNDECIDED", "", "1"},
+		"unavailable, when":  {&stub{err: later}, 503, "UNDECIDED", "", "2"},
+		"unavailable, soon":  {&stub{err: sooner}, 503, "UNDECIDED", "", "1"},
+		"overloaded":         {&stub{err: failure(tenantauth.ErrOverloaded, codes.ResourceExhausted)}, 503, "UNDECIDED", "", "1"},
+		"deadline":           {&stub{err: failure(tenantauth.ErrDeadline, codes.DeadlineExceeded)}, 503, "UNDECIDED", "", "1"},
+		"server's own token": {&stub{err: failure(tenantauth.ErrUnauthenticated, codes.Unauthenticated)}, 503, "UNDECIDED", "", "1"},
+		"server's own role":  {&stub{err: failure(tenantauth.ErrPermissionDenied, codes.PermissionDenied)}, 503, "UNDECIDED", "", "1"},
+		"a defect":           {&stub{err: failure(tenantauth.ErrOther, codes.Internal)}, 503, "UNDECIDED", "", "1"},
+		"any error":          {&stub{err: errors.New("any error")}, 503, "UNDECIDED", "", "1"},
+		"closed":             {&stub{err: failure(tenantauth.ErrClosed, codes.FailedPrecondition)}, 503, "UNDECIDED", "", "1"},
+		"no key at all":      {violation("key"), 401, "MALFORMED", invalidToken, ""},
+		"no such scope":      {violation("required_scopes[0]"), 503, "UNDECIDED", "", "1"},
 	} {
 		denied := 0
 		auth := middleware(t, test.service, httpauth.WithOnDenied(func(*http.Request, tenantauth.Validation, error) { denied++ }))
 		response := serve(auth, bearer)
-		header, body := response.Header(), refused(t, name, response)
+		header, body := response.Header(), rejection(t, name, response)
 		if response.Code != test.status || body.Code != test.code || header.Get("WWW-Authenticate") != test.challenge ||
 			header.Get("Retry-After") != test.retryAfter || denied != 1 || len(body.MissingScopes) != len(test.service.validation.MissingScopes) {
-			t.Errorf("%s: %d %+v %v, told of %d", name, response.Code, body, header, denied)
+			t.Errorf("%s: %d %+v %v, %d reported", name, response.Code, body, header, denied)
 		}
 	}
 }

@@ -22,7 +22,7 @@ var statuses = map[admission.Class]int{
 	admission.Undecided:       http.StatusServiceUnavailable,
 }
 
-// problem is the body of a refusal (RFC 9457).
+// problem is the body of a rejection (RFC 9457).
 type problem struct {
 	Type          string   `json:"type"`
 	Title         string   `json:"title"`
@@ -32,8 +32,8 @@ type problem struct {
 	MissingScopes []string `json:"missing_scopes,omitempty"`
 }
 
-// refuse answers with a problem, and with the challenge (RFC 6750) that goes with it.
-func refuse(w http.ResponseWriter, reply admission.Reply) {
+// writeProblem responds with a problem document and the matching challenge (RFC 6750).
+func writeProblem(w http.ResponseWriter, reply admission.Reply) {
 	status := statuses[reply.Class]
 	header := w.Header()
 	if challenge := challenge(reply); challenge != "" {
@@ -42,11 +42,11 @@ func refuse(w http.ResponseWriter, reply admission.Reply) {
 	if reply.RetryAfter > 0 {
 		header.Set("Retry-After", seconds(reply.RetryAfter))
 	}
-	// A verdict is for this key and this moment; nobody between should keep it.
+	// The response holds for this key and this moment only. Intermediaries must not cache it.
 	header.Set("Cache-Control", "no-store")
 	header.Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	// The customer may be gone: nobody is left to tell.
+	// The error is ignored because the client may have disconnected.
 	_ = json.NewEncoder(w).Encode(problem{
 		Type:          "about:blank",
 		Title:         http.StatusText(status),
@@ -70,7 +70,7 @@ func challenge(reply admission.Reply) string {
 	}
 }
 
-// seconds rounds up: earlier than asked for would be too early.
+// seconds rounds up, so that a client does not retry too early.
 func seconds(d time.Duration) string {
 	return strconv.Itoa(int(math.Ceil(d.Seconds())))
 }

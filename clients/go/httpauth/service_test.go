@@ -11,7 +11,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-func TestTheRealServicesAnswersHaveTheirStatuses(t *testing.T) {
+func TestRealServiceResultsHaveTheirStatuses(t *testing.T) {
 	real := service.Start(t)
 	client, err := tenantauth.New(real.Address, tenantauth.WithTimeout(10*time.Second))
 	if err != nil {
@@ -28,7 +28,7 @@ func TestTheRealServicesAnswersHaveTheirStatuses(t *testing.T) {
 		response := serve(middleware(t, client), http.Header{"Authorization": {"Bearer " + key}})
 		var body problem
 		if status != http.StatusOK {
-			body = refused(t, what, response)
+			body = rejection(t, what, response)
 		}
 		if response.Code != status || body.Code != code {
 			t.Errorf("%s: %d %s", what, response.Code, response.Body)
@@ -36,16 +36,16 @@ func TestTheRealServicesAnswersHaveTheirStatuses(t *testing.T) {
 		return body
 	}
 	key := issued.GetPlaintext()
-	expect("a good key", key, 200, "")
+	expect("valid key", key, 200, "")
 	if response := serve(middleware(t, client, httpauth.WithHeader("X-API-Key")), http.Header{"X-Api-Key": {key}}); response.Code != 200 {
-		t.Errorf("in its own header: %d", response.Code)
+		t.Errorf("custom header: %d", response.Code)
 	}
-	expect("a stranger", "somebody-elses-key", 401, "UNKNOWN")
-	expect("a typing error", key[:len(key)-1], 401, "MALFORMED")
+	expect("unknown key", "unknown-key", 401, "UNKNOWN")
+	expect("mistyped key", key[:len(key)-1], 401, "MALFORMED")
 	if body := expect("another key", real.Key, 403, "INSUFFICIENT_SCOPE"); len(body.MissingScopes) != 1 || body.MissingScopes[0] != "orders:read" {
 		t.Errorf("%+v", body)
 	}
-	// The same client has just decided about it: what it changes itself is known at once.
+	// The same client has just validated the key: its own change must be visible immediately.
 	if _, err := admin.RevokeKey(t.Context(), &tenantauthv1.RevokeKeyRequest{KeyId: issued.GetKey().GetKeyId(), Reason: "a test"}); err != nil {
 		t.Fatal(err)
 	}
@@ -59,5 +59,5 @@ func TestTheRealServicesAnswersHaveTheirStatuses(t *testing.T) {
 	}
 	expect("a resumed tenant", real.Key, 403, "INSUFFICIENT_SCOPE")
 	real.Stop()
-	expect("nobody knows", "another-key", 503, "UNDECIDED")
+	expect("undecided", "another-key", 503, "UNDECIDED")
 }

@@ -1,6 +1,6 @@
-// Package tenantauthv1 is the contract of tenant-auth, generated from proto/tenantauth/v1.
+// Package tenantauthv1 is the generated code of the contract in proto/tenantauth/v1.
 //
-// Most programs need only the package above it; this one is for what that one does not wrap.
+// Most programs need only the package tenantauth; use this one for the RPCs that tenantauth does not wrap.
 package tenantauthv1
 
 import (
@@ -15,12 +15,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// formatState is what the generated code gets from package fmt.
+// formatState lets the generated code refer to fmt.State without importing fmt.
 type formatState = fmt.State
 
 func show(f formatState, message proto.Message) { _, _ = io.WriteString(f, redacted(message)) }
 
-// redacted is a message as text, without plaintext keys. It tells only whether there was one.
+// redacted returns a message as text, without plaintext keys. It shows only whether a key was set.
 func redacted(message proto.Message) string {
 	if !message.ProtoReflect().IsValid() {
 		return "<nil>"
@@ -28,7 +28,7 @@ func redacted(message proto.Message) string {
 	return prototext.MarshalOptions{}.Format(withoutSecrets(message))
 }
 
-// redactedJSON is the same as JSON.
+// redactedJSON returns a message as JSON, without plaintext keys.
 func redactedJSON(message proto.Message) ([]byte, error) {
 	if !message.ProtoReflect().IsValid() {
 		return []byte("null"), nil
@@ -38,7 +38,7 @@ func redactedJSON(message proto.Message) ([]byte, error) {
 
 func withoutSecrets(message proto.Message) proto.Message {
 	shown := proto.Clone(message)
-	// The walk ends in an error only when a step returns one.
+	// Range returns an error only if the callback does.
 	_ = protorange.Range(shown.ProtoReflect(), func(path protopath.Values) error {
 		if held, ok := path.Index(-1).Value.Interface().(protoreflect.Message); ok {
 			hideSecrets(held)

@@ -1,4 +1,5 @@
-"""An HTTP API whose callers are tenants: `python examples/http_api.py`, then curl with the key that `dev` printed.
+"""An HTTP API whose callers are tenants: run `python examples/http_api.py`, then use curl with the key that `dev`
+printed.
 
 curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/me
 """
@@ -18,7 +19,7 @@ from tenant_auth.fastapi import RequireTenant
 def make_app(client: AsyncClient) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        # Connects before the first request, so that answers can be kept from then on.
+        # Connects before the first request, so that the near cache can be used from then on.
         async with client:
             yield
 

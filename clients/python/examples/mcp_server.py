@@ -1,6 +1,7 @@
-"""An MCP server whose callers are tenants: `python examples/mcp_server.py`, then connect to http://127.0.0.1:8001/mcp.
+"""An MCP server whose callers are tenants: run `python examples/mcp_server.py`, then connect to
+http://127.0.0.1:8001/mcp.
 
-Each session is bound to the tenant whose key opened it, each call is checked, and each use of the tool is recorded.
+Each session is bound to the tenant whose key opened it. Each call is validated, and each use of the tool is recorded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tenant_auth.mcp import TenantTokenVerifier, current_principal, protect
 
 
 def make_app(client: AsyncClient, recorder: AsyncUsageRecorder, url: str, *, sessions: bool = True) -> Starlette:
-    # Keys are issued by tenant-auth and not by an OAuth server, so there is no audience in them to check.
+    # tenant-auth issues the keys, not an OAuth server, so they have no audience to check.
     auth = AuthSettings(issuer_url=AnyHttpUrl(url), resource_server_url=AnyHttpUrl(url), validate_token_resource=False)
     server = MCPServer("orders", token_verifier=TenantTokenVerifier(client), auth=auth)
 
@@ -40,14 +41,14 @@ async def serve(tenant_auth: str, port: int, *, sessions: bool) -> None:
         app = make_app(client, recorder, f"http://127.0.0.1:{port}", sessions=sessions)
         await uvicorn.Server(uvicorn.Config(app, port=port)).serve()
         for batch in await recorder.close():
-            print(f"{len(batch.events)} usage events were not recorded: {batch.error}")
+            print(f"usage events not recorded: {len(batch.events)}: {batch.error}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tenant-auth", default="127.0.0.1:50051")
     parser.add_argument("--port", type=int, default=8001)
-    parser.add_argument("--no-sessions", action="store_true", help="for a tenant-auth that does not serve sessions")
+    parser.add_argument("--no-sessions", action="store_true", help="for a tenant-auth without sessions")
     arguments = parser.parse_args()
     asyncio.run(serve(arguments.tenant_auth, arguments.port, sessions=not arguments.no_sessions))
 

@@ -1,9 +1,9 @@
-"""A worker that records what its jobs consumed: jobs come as JSON lines, such as `{"key": "ta_…", "pages": 3}`.
+"""A worker that records the usage of its jobs. Jobs are JSON lines such as `{"key": "ta_…", "pages": 3}`.
 
 echo "{\\"key\\": \\"$KEY\\", \\"pages\\": 3}" | python examples/worker.py
 
-Whatever could not be recorded at the end goes to a spool file, and is sent at the next start under the same request
-ids: nothing is lost, and nothing counts twice.
+Usage that could not be recorded is stored in a spool file and sent at the next start with the same request ids, so that
+no event is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tenant_auth import Client, TenantAuthError, UnsentUsage, UsageEvent
 
 
 def work(client: Client, lines: Iterable[str]) -> list[UnsentUsage]:
-    """Does the jobs; returns the usage that could not be recorded."""
+    """Processes the jobs. Returns the usage that could not be recorded."""
     recorder = client.usage_recorder()
     for number, line in enumerate(lines, 1):
         job = json.loads(line)
         try:
             validation = client.validate_key(job["key"])
         except TenantAuthError as error:
-            # A queue would get the job back: nobody knows whether it may be done.
-            print(f"job {number}: later, {error}")
+            # A real worker would return the job to its queue, because the key could not be decided.
+            print(f"job {number}: undecided, {error}")
             continue
         if not validation.is_valid:
             print(f"job {number}: {validation.verdict}")
@@ -48,7 +48,7 @@ def resend(client: Client, spool: Path) -> None:
         try:
             client.record_usage(events, batch["request_id"])
         except TenantAuthError as error:
-            print(f"usage stays in {spool}: {error}")
+            print(f"usage kept in {spool}: {error}")
             left.append(line + "\n")
     spool.write_text("".join(left))
 

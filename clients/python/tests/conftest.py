@@ -1,4 +1,4 @@
-"""What the tests share: the fake service, and both clients behind one face."""
+"""Shared fixtures: the fake service, and both clients with one interface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tenant_auth.testing import ManualClock
 
 
 class Threaded:
-    """A `Client`, called from threads, so that one test can be about both clients."""
+    """Calls a `Client` from threads, so that one test covers both clients."""
 
     def __init__(self, client: Client, executor: ThreadPoolExecutor) -> None:
         self.client = client
@@ -41,12 +41,12 @@ class Threaded:
 
 
 async def collect(items: Any) -> list[Any]:
-    """What an async iterator gives, or what a thread has collected."""
+    """Iterates over an async iterator, or over items that a thread has collected."""
     return [item async for item in items] if isinstance(items, AsyncIterator) else list(await items)
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Waits for something in this process that nobody announces."""
+    """Polls for a condition in this process that has no notification."""
     async with asyncio.timeout(PATIENCE):
         while not happened():
             await asyncio.sleep(0.002)
@@ -74,7 +74,7 @@ Connect = Callable[..., Any]
 
 @pytest_asyncio.fixture(params=["async", "threads"])
 async def connect(request: pytest.FixtureRequest, fake: Fake) -> AsyncIterator[Connect]:
-    """Makes clients of either kind, for the fake unless told otherwise, and closes them."""
+    """Creates clients of either kind, by default for the fake service, and closes them."""
     clients: list[Any] = []
     executor = ThreadPoolExecutor(64)
 

@@ -1,4 +1,4 @@
-"""A long way between a client and a replica."""
+"""Simulates a long distance between a client and a replica."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 class Distance:
-    """Passes everything on to a port, each byte half a round trip later. Connecting takes a round trip too."""
+    """Forwards all data to a port, each byte half a round trip later. Connecting takes a round trip too."""
 
     def __init__(self, port: int, round_trip: float) -> None:
         self._port = port

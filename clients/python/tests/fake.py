@@ -1,4 +1,4 @@
-"""A tenant-auth that tests control: it answers what it is told, counts, and holds answers back."""
+"""A tenant-auth service for tests. The test sets its responses; it counts requests and can hold responses back."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tenant_auth.proto import (
 )
 
 PATIENCE = 20.0
-"""How long a test waits for something that must happen; never how long something should take."""
+"""Maximum time that a test waits for an expected event. Tests do not normally take this long."""
 
 
 class Stream:
-    """One subscriber of the stream of invalidations."""
+    """One subscriber of the watch stream."""
 
     def __init__(self, resumed_after: int) -> None:
         self.resumed_after = resumed_after
@@ -46,7 +46,7 @@ class Fake(
     info_pb2_grpc.InfoServiceServicer,
     watch_pb2_grpc.WatchServiceServicer,
 ):
-    """The service. Set its attributes, then look at `calls` and `requests`."""
+    """The service. Set its attributes, then check `calls` and `requests`."""
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self._changed = threading.Condition()
@@ -59,7 +59,7 @@ class Fake(
         self.usage: dict[str, list[usage_pb2.UsageEvent]] = {}
         self.refused_metrics: set[str] = set()
         self.poisonous: set[str] = set()
-        """Metrics for which a whole request is refused, without a word about which event it is."""
+        """Metrics for which the whole request is rejected without naming the event."""
         self.failures: deque[Failure] = deque()
         self.failing: Failure | None = None
         self.pages: list[Any] = []
@@ -70,7 +70,7 @@ class Fake(
         self.unwatched = grpc.StatusCode.UNIMPLEMENTED
         self.streams: list[Stream] = []
         self.version = "1.2.3"
-        # Each stream and each answer held back keeps a thread.
+        # Each stream and each held-back response occupies a thread.
         self._server = grpc.server(ThreadPoolExecutor(64))
         validation_pb2_grpc.add_ValidationServiceServicer_to_server(self, self._server)
         session_pb2_grpc.add_SessionServiceServicer_to_server(self, self._server)
@@ -96,12 +96,12 @@ class Fake(
         self._server.stop(grace=None).wait()
 
     def until(self, happened: Callable[[], bool]) -> None:
-        """Waits for something that calls bring about."""
+        """Waits for an effect of calls."""
         with self._changed:
-            assert self._changed.wait_for(happened, PATIENCE), "it did not happen"
+            assert self._changed.wait_for(happened, PATIENCE), "the expected event did not happen"
 
     def check_health(self, _request: bytes, _context: Any) -> bytes:
-        """Answers however much else is held back."""
+        """Responds even while other responses are held back."""
         with self._changed:
             self.calls["Check"] += 1
             self._changed.notify_all()
@@ -227,9 +227,10 @@ class Fake(
             context.abort(self.unwatched, "not served")
         stream = Stream(request.resume_after_revision)
         if not context.add_callback(lambda: stream.events.put(None)):
-            # It has ended already: nobody would ever end the wait below, and the process waits for its threads.
+            # The stream has already ended. Without this check, the wait below would never end, and the process waits
+            # for its threads.
             return
-        # Counted once it can be spoken to.
+        # Counted when the test can send events to it.
         with self._changed:
             self.streams.append(stream)
             self.calls["Watch"] += 1

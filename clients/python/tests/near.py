@@ -1,4 +1,4 @@
-"""Helpers for tests of the near-cache."""
+"""Helpers for tests of the near cache."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def keep(near: NearCache, name: str = "k", ticket: Ticket | None = None, **more:
 
 
 def live(near: NearCache, revision: int = 10) -> None:
-    """The stream begins and says what it reaches."""
+    """Starts the stream at a revision."""
     near.watch_opening()
     near.heartbeat(revision)
 
 
 def watch_for(near: NearCache, clock: ManualClock, seconds: int, revision: int = 10) -> None:
-    """The stream goes on for a while."""
+    """Sends heartbeats for a number of seconds."""
     for _ in range(seconds):
         clock.advance(1)
         near.heartbeat(revision)

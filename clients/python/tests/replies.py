@@ -1,4 +1,4 @@
-"""What the fake service can be told to answer."""
+"""Responses for the fake service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tenant_auth.proto import validation_pb2, verdict_pb2
 def answer(
     verdict: int = 1, *, cacheable_for: float = 5.0, watched: float = 60.0, revision: int = 10, **more: Any
 ) -> Any:
-    """A reply about a key. All but UNKNOWN and MALFORMED are about key `key_1` of tenant `acme`."""
+    """A response for a key. All except UNKNOWN and MALFORMED are about the key `key_1` of the tenant `acme`."""
     message = validation_pb2.ValidateKeyResponse(verdict=verdict)  # type: ignore[arg-type]
     fill(message, verdict, (cacheable_for, watched), revision, more)
     return message
@@ -51,12 +51,12 @@ def fill(message: Any, verdict: int, reuse: tuple[float, float], revision: int, 
 
 
 class Failure(Exception):
-    """A status with details, to be answered instead of a reply."""
+    """A status with details, returned instead of a response."""
 
     def __init__(
         self,
         code: grpc.StatusCode,
-        message: str = "the fake was told so",
+        message: str = "failure set by the test",
         *,
         reason: str | None = None,
         retry_after: float | None = None,

@@ -1,4 +1,4 @@
-"""The real service, as subprocesses."""
+"""Runs the real service in subprocesses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Service:
 
 @contextlib.contextmanager
 def dev(folder: Path) -> Iterator[Service]:
-    """`tenant-auth-svc dev` with a database of its own, once it is ready."""
+    """`tenant-auth-svc dev` with its own database, once it is ready."""
     if not BINARY:
         pytest.skip("TENANT_AUTH_SVC_BIN names no tenant-auth-svc: NOTHING IS TESTED AGAINST THE REAL SERVICE")
     command = [BINARY, "dev", "--data-dir", str(folder), "--listen", "127.0.0.1:0"]
@@ -65,12 +65,12 @@ def dev(folder: Path) -> Iterator[Service]:
 
 
 class Replica:
-    """One `tenant-auth-svc serve`. It starts when it is made."""
+    """One `tenant-auth-svc serve` process. It starts when it is created."""
 
     def __init__(self, folder: Path, listen: str, **environment: str) -> None:
         self._log = folder / f"log-{time.monotonic_ns()}"
         command = [str(BINARY), "serve", "--listen", listen, "--database-url", f"file:{folder}/dev.db"]
-        # The service refuses variables of its family that it does not know.
+        # The service rejects unknown variables with its prefix.
         given = {name: value for name, value in os.environ.items() if not name.startswith("TENANT_AUTH_")}
         own = {"TENANT_AUTH_OPS_LISTEN": "127.0.0.1:0", "TENANT_AUTH_LOG_FORMAT": "json"}
         variables = given | own | environment
@@ -90,7 +90,7 @@ class Replica:
         self.process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """As a deployment does: it is drained, then gone."""
+        """Stops the service gracefully, as a deployment does."""
         self.process.terminate()
         self.process.wait()
 
@@ -100,7 +100,7 @@ class Replica:
         self.process.wait()
 
     def _until(self, beginning: str) -> dict[str, Any]:
-        """The first line of the log that begins so."""
+        """Returns the first log entry whose message starts with this text."""
         for _ in range(int(PATIENCE / 0.02)):
             for line in self._log.read_text().splitlines():
                 with contextlib.suppress(ValueError):
@@ -113,7 +113,9 @@ class Replica:
 
 
 class Fleet:
-    """Replicas that know the same tenant and key. Each has a copy of one database, which belongs to one process."""
+    """Replicas with the same tenant and key. Each has a copy of one database, because an embedded database belongs to
+    one process.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -144,7 +146,7 @@ def fleet_in(folder: Path) -> Iterator[Fleet]:
 
 
 def callers(folder: Path, *tokens: str) -> str:
-    """A callers file that knows these tokens, and the certificate of client.test."""
+    """A callers file with these tokens and the certificate of client.test."""
     hashes = ", ".join(f'"{hashlib.sha256(token.encode()).hexdigest()}"' for token in tokens)
     (folder / "callers.toml").write_text(CALLER.format(hashes=hashes))
     return str(folder / "callers.toml")

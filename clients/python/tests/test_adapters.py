@@ -1,4 +1,4 @@
-"""The adapters over HTTP, with the real service behind them."""
+"""The adapters over HTTP, with the real service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -37,7 +37,7 @@ async def client(replica: Replica) -> AsyncIterator[AsyncClient]:
 
 
 async def issue(client: AsyncClient, tenant: str, *scopes: str) -> tuple[str, str]:
-    """A new key's id and the key."""
+    """Returns the id of a new key, and the key."""
     request = admin_pb2.IssueKeyRequest(tenant_id=tenant, name="test", scopes=scopes)
     issued: Any = await client.raw.admin.IssueKey(request)
     return issued.key.key_id, issued.plaintext
@@ -91,7 +91,7 @@ async def test_each_kind_of_key_has_its_status(
 
         assert await get(scheme + revoked) == (200, fleet.tenant)
         await revoke(client, revoked_id)
-        assert await get(scheme + revoked) == (401, "REVOKED"), "its own change counts at once"
+        assert await get(scheme + revoked) == (401, "REVOKED"), "own changes must apply immediately"
         assert await get(scheme + fleet.key) == (200, fleet.tenant)
         assert await get(scheme + fleet.key, scheme + fleet.key) == (400, "AMBIGUOUS_REQUEST")
         assert await get() == (401, "NO_CREDENTIALS")
@@ -121,7 +121,7 @@ def bearer(key: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {key}")
 
 
-async def test_a_session_belongs_to_the_tenant_and_ends_with_its_opener(
+async def test_session_belongs_to_tenant_and_ends_with_its_key(
     server: Server, client: AsyncClient, fleet: Fleet
 ) -> None:
     opener_id, opener = await issue(client, fleet.tenant, "demo:read")
@@ -138,18 +138,22 @@ async def test_a_session_belongs_to_the_tenant_and_ends_with_its_opener(
     rotated: Any = await client.raw.admin.RotateKey(
         admin_pb2.RotateKeyRequest(key_id=opener_id, overlap={"seconds": 60})  # type: ignore[arg-type]
     )
-    assert (await post(server, PING, bearer(rotated.plaintext), session)).status_code == 200, "rotation ends nothing"
+    assert (await post(server, PING, bearer(rotated.plaintext), session)).status_code == 200, (
+        "a rotation must not end the session"
+    )
 
     await revoke(client, opener_id)
-    assert (await post(server, PING, bearer(opener), session)).status_code == 401, "the presented key is decided first"
+    assert (await post(server, PING, bearer(opener), session)).status_code == 401, (
+        "the presented key is validated first"
+    )
     async with asyncio.timeout(20):
-        # The service ends the sessions of a key within its own bound.
+        # The service ends the sessions of a revoked key with a delay.
         while (response := await post(server, PING, bearer(fleet.key), session)).status_code == 200:
             await asyncio.sleep(0.01)
     assert (response.status_code, response.json()["code"]) == (404, "REVOKED")
 
 
-async def test_after_an_unbind_nobody_gets_in(server: Server, client: AsyncClient, fleet: Fleet) -> None:
+async def test_unbound_session_is_not_found(server: Server, client: AsyncClient, fleet: Fleet) -> None:
     opened = await post(server, INITIALIZE, bearer(fleet.key))
     session = ("mcp-session-id", opened.headers["mcp-session-id"])
     assert (await post(server, PING, bearer(fleet.key), session)).status_code == 200
@@ -159,7 +163,7 @@ async def test_after_an_unbind_nobody_gets_in(server: Server, client: AsyncClien
     assert (twice.status_code, twice.json()["code"]) == (400, "AMBIGUOUS_REQUEST")
 
 
-async def test_an_ambiguous_request_opens_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
+async def test_ambiguous_request_opens_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
     before = [session async for session in client.list_sessions(fleet.tenant)]
     for headers in (
         [bearer(fleet.key), bearer("x")],
@@ -171,7 +175,7 @@ async def test_an_ambiguous_request_opens_no_session(server: Server, client: Asy
     assert [session async for session in client.list_sessions(fleet.tenant)] == before
 
 
-async def test_what_the_sdk_refuses_leaves_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
+async def test_request_rejected_by_the_sdk_leaves_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
     before = [session async for session in client.list_sessions(fleet.tenant)]
     assert (await post(server, [INITIALIZE], bearer(fleet.key))).status_code == 400
     async with httpx2.AsyncClient() as http:
@@ -179,9 +183,7 @@ async def test_what_the_sdk_refuses_leaves_no_session(server: Server, client: As
     assert [session async for session in client.list_sessions(fleet.tenant)] == before
 
 
-async def test_a_bad_key_without_a_session_is_refused_like_any_other(
-    server: Server, client: AsyncClient, fleet: Fleet
-) -> None:
+async def test_invalid_key_without_session_is_rejected(server: Server, client: AsyncClient, fleet: Fleet) -> None:
     key_id, revoked = await issue(client, fleet.tenant)
     await revoke(client, key_id)
     for headers, code in (
@@ -202,6 +204,6 @@ async def test_a_bad_key_without_a_session_is_refused_like_any_other(
 
 
 @pytest.mark.parametrize("junk", ["x" * 200, "a b", "", "~" * 129, "é"])
-async def test_a_session_id_that_can_be_none_is_no_outage(server: Server, fleet: Fleet, junk: str) -> None:
+async def test_malformed_session_id_is_not_an_outage(server: Server, fleet: Fleet, junk: str) -> None:
     response = await post(server, PING, bearer(fleet.key), ("mcp-session-id", junk))
     assert (response.status_code, response.headers["cache-control"]) == (404, "no-store")

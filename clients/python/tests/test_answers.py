@@ -1,4 +1,4 @@
-"""What both clients answer, by the real service: denials that nobody mistakes, own changes, and no key in anything."""
+"""Results of both clients with the real service: denials, own changes, and redaction of keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 async def do(stub: Stub, request: Any) -> Any:
-    """What a stub of either client answers."""
+    """Awaits or returns the result of a stub of either client."""
     reply = stub(request)
     return await reply if isinstance(reply, Awaitable) else reply
 
@@ -39,7 +39,7 @@ async def issue(client: Any, service: Service, *scopes: str) -> Any:
     return await do(client.raw.admin.IssueKey, request)
 
 
-async def test_require_gives_the_principal_or_raises_the_denial(connect: Connect, service: Service) -> None:
+async def test_require_returns_principal_or_raises_denial(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     principal = await client.require_key(service.key, "demo:read")
     assert principal.tenant_id == service.tenant
@@ -47,7 +47,7 @@ async def test_require_gives_the_principal_or_raises_the_denial(connect: Connect
         await client.require_key(service.key, ["demo:read", "z"])
     assert (caught.value.verdict, caught.value.missing_scopes) == (Verdict.INSUFFICIENT_SCOPE, ("z",))
     assert caught.value.provenance.revision > 0
-    assert not isinstance(caught.value, TenantAuthError), "a denial is no failure"
+    assert not isinstance(caught.value, TenantAuthError), "a denial is not an error"
     with pytest.raises(DeniedError, match="UNKNOWN"):
         await client.require_key("of-nobody")
     session_id = uuid.uuid4().hex
@@ -56,11 +56,11 @@ async def test_require_gives_the_principal_or_raises_the_denial(connect: Connect
     binding = await client.bind_session(session_id, service.key, 60)
     assert (await client.require_session(session_id, service.key, "demo:read")).key_id == principal.key_id
     for answer in (binding, await client.validate_key(service.key), await client.validate_session(session_id)):
-        with pytest.raises(TypeError, match="neither true nor false"):
+        with pytest.raises(TypeError, match="has no truth value"):
             bool(answer)
 
 
-async def test_a_text_of_scopes_is_one_scope(connect: Connect, service: Service) -> None:
+async def test_scope_given_as_text_is_one_scope(connect: Connect, service: Service) -> None:
     for near in (NearCache(), None):
         client = connect(service.endpoint, near_cache=near)
         assert (await client.validate_key(service.key, "demo:read")).is_valid
@@ -68,11 +68,11 @@ async def test_a_text_of_scopes_is_one_scope(connect: Connect, service: Service)
         assert (await client.validate_key(service.key, "no:such")).missing_scopes == ("no:such",)
 
 
-async def test_each_item_of_a_batch_has_an_outcome_of_its_own(connect: Connect, service: Service) -> None:
+async def test_each_batch_item_has_its_own_outcome(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     outcomes = await client.validate_keys([service.key, "x" * 20_000, "", service.key])
     assert [type(outcome) for outcome in outcomes] == [Validation, InvalidRequestError, InvalidRequestError, Validation]
-    # Each of these could be sent alone, and all of them make no message that the service takes.
+    # Each of these keys could be sent alone, but all of them together exceed the message limit of the service.
     outcomes = await client.validate_keys(["x" * 10_000] * 200 + [service.key])
     assert [type(outcome) for outcome in outcomes] == [InvalidRequestError] * 200 + [Validation]
 
@@ -89,10 +89,8 @@ OWN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("change", OWN)
-async def test_after_its_own_change_a_client_does_not_answer_from_before(
-    connect: Connect, service: Service, change: str
-) -> None:
-    # Time stands still and nothing is announced: only the change itself can end what is known.
+async def test_own_changes_invalidate_the_near_cache(connect: Connect, service: Service, change: str) -> None:
+    # The clock stands still and there is no watch stream: only the change itself can invalidate the cache.
     client = connect(service.endpoint, clock=ManualClock(), near_cache=NearCache(watch=False))
     issued = await issue(client, service)
     session_id = uuid.uuid4().hex
@@ -112,7 +110,7 @@ async def test_after_its_own_change_a_client_does_not_answer_from_before(
         assert after.verdict is Verdict.REVOKED
 
 
-async def test_nor_after_an_unbind_by_the_stubs_or_one_that_failed(connect: Connect, service: Service) -> None:
+async def test_unbind_by_stub_or_failed_unbind_invalidates_the_near_cache(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint, clock=ManualClock(), near_cache=NearCache(watch=False))
     session_id = uuid.uuid4().hex
     await client.bind_session(session_id, service.key, 60)
@@ -126,7 +124,7 @@ async def test_nor_after_an_unbind_by_the_stubs_or_one_that_failed(connect: Conn
     assert (await client.validate_session(session_id)).verdict is Verdict.UNBOUND
 
 
-async def test_the_stubs_raise_the_clients_errors(connect: Connect, service: Service) -> None:
+async def test_stubs_raise_client_errors(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     with pytest.raises(TenantAuthError) as caught:
         await do(client.raw.admin.GetTenant, admin_pb2.GetTenantRequest(tenant_id="nobody"))
@@ -134,7 +132,7 @@ async def test_the_stubs_raise_the_clients_errors(connect: Connect, service: Ser
     assert caught.value.request_id
 
 
-async def test_streams_of_the_stubs(connect: Connect, service: Service) -> None:
+async def test_stub_streams(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     asked = [
         validation_pb2.StreamValidateKeysRequest(
@@ -154,7 +152,7 @@ async def test_streams_of_the_stubs(connect: Connect, service: Service) -> None:
     assert sorted(answer.correlation_id for answer in answers) == [1, 2]
 
 
-async def test_no_message_shows_a_key(connect: Connect, service: Service) -> None:
+async def test_messages_never_show_keys(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     issued = await issue(client, service)
     rotated = await do(client.raw.admin.RotateKey, admin_pb2.RotateKeyRequest(key_id=issued.key.key_id))
@@ -180,7 +178,7 @@ async def test_no_message_shows_a_key(connect: Connect, service: Service) -> Non
     assert issued.plaintext not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_answers_can_be_copied_and_written_down(connect: Connect, service: Service) -> None:
+async def test_results_can_be_copied_and_pickled(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     session_id = uuid.uuid4().hex
     await client.bind_session(session_id, service.key, 60, attributes={"a": "b"})

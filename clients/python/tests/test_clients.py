@@ -1,4 +1,4 @@
-"""Both clients against a service that does what it is told: what they ask and what they make of the answers."""
+"""Requests and results of both clients with the fake service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tenant_auth.proto import session_pb2, usage_pb2
 KEY = "ta_canary_0123456789abcdef"
 
 
-async def test_a_valid_key_and_whose_it_is(connect: Connect, fake: Fake) -> None:
+async def test_valid_key_and_its_owner(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer(expires_at=Timestamp(seconds=2_000_000_000, nanos=5_000_000))
     validation = await connect().validate_key(KEY, ["orders:read"])
     assert validation.is_valid
@@ -45,7 +45,7 @@ async def test_a_valid_key_and_whose_it_is(connect: Connect, fake: Fake) -> None
     assert validation.provenance.cacheable_for == 5.0
 
 
-async def test_a_denial_is_an_answer_and_never_asked_for_twice(connect: Connect, fake: Fake) -> None:
+async def test_denial_is_a_result_and_is_not_retried(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer(5)
     validation = await connect(near_cache=None).validate_key(KEY)
     assert validation.verdict is Verdict.REVOKED
@@ -57,7 +57,7 @@ async def test_a_denial_is_an_answer_and_never_asked_for_twice(connect: Connect,
     assert (str(copied), copied.validation) == ("denied: REVOKED", validation)
 
 
-async def test_missing_scopes_are_told_with_and_without_the_near_cache(connect: Connect, fake: Fake) -> None:
+async def test_missing_scopes_with_and_without_the_near_cache(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer(scopes=["a", "b"])
     validation = await connect().validate_key(KEY, ["z", "a", "c", "z"])
     assert validation.verdict is Verdict.INSUFFICIENT_SCOPE
@@ -68,7 +68,7 @@ async def test_missing_scopes_are_told_with_and_without_the_near_cache(connect: 
     assert [list(request.required_scopes) for request in fake.requests] == [[], ["c"]]
 
 
-async def test_a_batch_keeps_its_order_and_each_key_its_own_outcome(connect: Connect, fake: Fake) -> None:
+async def test_batch_keeps_order_and_each_key_its_outcome(connect: Connect, fake: Fake) -> None:
     fake.keys |= {"a": answer(), "b": status_pb2.Status(code=14, message=f"not {KEY}"), KEY: answer(4)}
     client = connect()
     outcomes = await client.validate_keys(["a", "b", Question(KEY, "xyz"), "nobody"], ["y"])
@@ -81,13 +81,13 @@ async def test_a_batch_keeps_its_order_and_each_key_its_own_outcome(connect: Con
     assert [list(one.required_scopes) for one in fake.requests[0].requests] == [["y"], ["y"], ["xyz"], ["y"]]
 
 
-async def test_a_batch_with_an_answer_too_few_decides_nothing(connect: Connect, fake: Fake) -> None:
+async def test_batch_response_with_too_few_results_is_an_error(connect: Connect, fake: Fake) -> None:
     fake.shortens_batches = True
-    with pytest.raises(TenantAuthError, match="2 keys were asked about and 1 answered"):
+    with pytest.raises(TenantAuthError, match="1 results for 2 keys"):
         await connect().validate_keys(["a", "b"])
 
 
-async def test_sessions_are_bound_validated_listed_and_ended(connect: Connect, fake: Fake) -> None:
+async def test_session_lifecycle(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer()
     client = connect()
     binding = await client.bind_session("s1", KEY, 90.5, expiry=SessionExpiry.SLIDING, attributes={"a": "b"})
@@ -106,7 +106,7 @@ async def test_sessions_are_bound_validated_listed_and_ended(connect: Connect, f
 
     assert await client.unbind_session("s1", "acme")
     assert not await client.unbind_session("s1", "acme")
-    assert (await client.validate_session("s1", KEY)).verdict is Verdict.UNBOUND, "its own change counts at once"
+    assert (await client.validate_session("s1", KEY)).verdict is Verdict.UNBOUND, "own changes must apply immediately"
 
     fake.pages = [[session_pb2.Session(session_id="s3"), session_pb2.Session(session_id="s2")], [session_pb2.Session()]]
     listed = await collect(client.list_sessions("acme"))
@@ -114,7 +114,7 @@ async def test_sessions_are_bound_validated_listed_and_ended(connect: Connect, f
     assert fake.calls["ListSessions"] == 2
 
 
-async def test_a_session_of_another_tenant_is_a_mismatch(connect: Connect, fake: Fake) -> None:
+async def test_session_of_another_tenant_is_a_mismatch(connect: Connect, fake: Fake) -> None:
     fake.keys |= {KEY: answer(), "other": answer(tenant_id="other")}
     client = connect()
     await client.bind_session("s1", KEY, 60)
@@ -144,12 +144,12 @@ async def test_usage_is_recorded_and_queried(connect: Connect, fake: Fake) -> No
     assert fake.requests[-1].bucket == usage_pb2.USAGE_BUCKET_HOUR
 
 
-async def test_the_server_describes_itself(connect: Connect) -> None:
+async def test_server_info(connect: Connect) -> None:
     info = await connect().server_info()
     assert (info.version, info.database, info.revision) == ("1.2.3", "EMBEDDED", 7)
 
 
-async def test_the_caller_token_is_read_anew(connect: Connect, fake: Fake, tmp_path: Path) -> None:
+async def test_caller_token_is_reloaded(connect: Connect, fake: Fake, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("first\n")
     client = connect(token=TokenFile(file), near_cache=None)
@@ -167,11 +167,11 @@ async def test_the_caller_token_is_read_anew(connect: Connect, fake: Fake, tmp_p
     assert [m["authorization"] for m in fake.metadata[3:]] == ["Bearer one", "Bearer two"]
 
 
-async def test_the_services_replicas_take_turns(connect: Connect, fake: Fake) -> None:
+async def test_replicas_are_used_in_turn(connect: Connect, fake: Fake) -> None:
     other = Fake()
     try:
         client = connect([fake.endpoint, other.endpoint], near_cache=None)
-        # Round robin begins with whoever is connected first.
+        # Round-robin starts with the replica that connects first.
         while not (fake.calls["GetServerInfo"] and other.calls["GetServerInfo"]):
             await client.server_info()
         before = [fake.calls["GetServerInfo"], other.calls["GetServerInfo"]]
@@ -184,7 +184,7 @@ async def test_the_services_replicas_take_turns(connect: Connect, fake: Fake) ->
         await client.server_info(timeout=5.0)
 
 
-async def test_the_generated_stubs_are_in_reach(connect: Connect, fake: Fake) -> None:
+async def test_generated_stubs_are_available(connect: Connect, fake: Fake) -> None:
     client = connect()
     await until(lambda: bool(fake.streams))
     assert {"admin", "info", "session", "usage", "validation", "watch"} <= set(vars(client.raw))

@@ -1,4 +1,4 @@
-"""Closing, against the real service."""
+"""Closing the clients, with the real service."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-async def test_calls_that_were_made_before_it_are_answered(service: Service) -> None:
+async def test_close_waits_for_calls_in_flight(service: Service) -> None:
     client = AsyncClient(service.endpoint, Options(near_cache=None, timeout=10.0))
     calls = [asyncio.ensure_future(client.validate_key(service.key)) for _ in range(50)]
     await client.close()
     assert [(await call).is_valid for call in calls] == [True] * 50
 
 
-async def test_whatever_is_called_after_it_is_refused_in_one_way(service: Service, connect: Connect) -> None:
+async def test_closed_client_rejects_every_call(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint)
     assert (await client.validate_key(service.key, timeout=10.0)).is_valid
     await client.close()
     for call in (
-        # What memory could answer, too.
+        # This includes calls that the near cache could answer.
         client.validate_key(service.key),
         client.require_key(service.key),
         client.validate_session("s"),

@@ -1,4 +1,4 @@
-"""The program that a conformance driver talks to, as the driver starts it."""
+"""The conformance program, started as the driver starts it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def runner(fake: Fake) -> Iterator[Runner]:
         yield runner
 
 
-def test_keys(runner: Runner, fake: Fake) -> None:
+def test_key_commands(runner: Runner, fake: Fake) -> None:
     fake.keys |= {"k": answer(scopes=["a"]), "b": status_pb2.Status(code=14)}
     asked = runner.ask(op="validate_key", key="k", scopes=["b"], timeout_ms=5_000)
     known = {"tenant_id": "acme", "key_id": "key_1"}
@@ -89,7 +89,7 @@ def test_keys(runner: Runner, fake: Fake) -> None:
     assert fake.calls["ValidateKey"] == 2
 
 
-def test_errors(runner: Runner, fake: Fake) -> None:
+def test_error_answers(runner: Runner, fake: Fake) -> None:
     fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, reason="WRONG", violations=[("key", "is odd")])
     failed = {"error": "INVALID_ARGUMENT", "reason": "WRONG", "fields": ["key"]}
     assert runner.ask(op="validate_key", key="k") == failed
@@ -98,7 +98,7 @@ def test_errors(runner: Runner, fake: Fake) -> None:
     assert runner.ask(op="validate_key")["error"] == "BAD_COMMAND"
 
 
-def test_sessions(runner: Runner, fake: Fake) -> None:
+def test_session_commands(runner: Runner, fake: Fake) -> None:
     fake.keys["k"] = answer()
     bind = {"op": "bind_session", "session_id": "s", "key": "k", "ttl_ms": 60_000, "attributes": {"a": "b"}}
     bound = {"verdict": "VALID", "tenant_id": "acme", "key_id": "key_1"}
@@ -109,7 +109,7 @@ def test_sessions(runner: Runner, fake: Fake) -> None:
     assert runner.ask(op="validate_session", session_id="s")["verdict"] == "UNBOUND"
 
 
-def test_usage(runner: Runner, fake: Fake) -> None:
+def test_usage_commands(runner: Runner, fake: Fake) -> None:
     fake.refused_metrics = {"bad"}
     events = [{"tenant_id": "acme", "metric": metric, "quantity": 1} for metric in ("bad", "good")]
     assert runner.ask(op="record_usage", request_id="r", events=events) == {
@@ -122,7 +122,7 @@ def test_usage(runner: Runner, fake: Fake) -> None:
     assert runner.ask(**query) == {"sums": [{"metric": "good", "bucket_start_ms": 3_600_000, "quantity": 4}]}
 
 
-def test_answers_overtake_each_other_and_closing_ends_it(runner: Runner, fake: Fake) -> None:
+def test_answers_may_be_out_of_order_and_close_ends_the_program(runner: Runner, fake: Fake) -> None:
     fake.keys["k"] = answer()
     fake.open.clear()
     runner.send(id="slow", op="validate_key", key="k", timeout_ms=60_000)
@@ -137,21 +137,21 @@ def test_answers_overtake_each_other_and_closing_ends_it(runner: Runner, fake: F
 
 
 @pytest.mark.parametrize(
-    ("variable", "sources", "watches"),
+    ("variable", "sources", "watch_enabled"),
     [
         ("TENANT_AUTH_NEAR_CACHE", ["DATABASE"] * 2, 0),
         ("TENANT_AUTH_WATCH", ["DATABASE", "NEAR"], 0),
         ("X", ["DATABASE", "NEAR"], 1),
     ],
 )
-def test_switches(fake: Fake, variable: str, sources: list[str], watches: int) -> None:
+def test_environment_switches(fake: Fake, variable: str, sources: list[str], watch_enabled: int) -> None:
     fake.keys["k"] = answer()
     with running(fake.endpoint, **{variable: "off"}) as runner:
         assert [runner.ask(op="validate_key", key="k")["source"] for _ in range(2)] == sources
-        fake.until(lambda: fake.calls["Watch"] == watches)
+        fake.until(lambda: fake.calls["Watch"] == watch_enabled)
 
 
-def test_requiring_a_key(runner: Runner, fake: Fake) -> None:
+def test_require_key_command(runner: Runner, fake: Fake) -> None:
     fake.keys |= {"k": answer(scopes=["a"]), "old": answer(5)}
     principal = {"tenant_id": "acme", "key_id": "key_1"}
     assert runner.ask(op="require_key", key="k", scopes=["a"]) == {"principal": principal}
@@ -168,7 +168,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-def test_load_and_usage_with_all_that_the_environment_can_say(fleet: Fleet, tmp_path: Path) -> None:
+def test_load_and_usage_with_all_environment_variables(fleet: Fleet, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     cert, key = authority.issue("server", ("tenant-auth.test",))
     token = tmp_path / "token"
@@ -202,13 +202,13 @@ def test_load_and_usage_with_all_that_the_environment_can_say(fleet: Fleet, tmp_
     [
         ("grpc://a:1", {}, "unknown scheme grpc://"),
         ("", {}, "endpoints is empty"),
-        ("http://a:1", {"TENANT_AUTH_TLS_SERVER_NAME": "a"}, "http://, which is plaintext"),
-        ("a:1", {"TENANT_AUTH_TOKEN": "two words"}, "token holds a blank"),
+        ("http://a:1", {"TENANT_AUTH_TLS_SERVER_NAME": "a"}, "http:// means plaintext"),
+        ("a:1", {"TENANT_AUTH_TOKEN": "two words"}, "token contains whitespace"),
         ("a:1", {"TENANT_AUTH_TIMEOUT_MS": "0"}, "timeout is 0.0"),
         ("a:1", {"TENANT_AUTH_TLS_CA_FILE": "/nowhere"}, "/nowhere cannot be read"),
     ],
 )
-def test_a_client_that_cannot_be_made_is_said_and_ends_it(
+def test_invalid_configuration_is_reported_and_ends_the_program(
     endpoint: str, environment: dict[str, str], message: str
 ) -> None:
     runner = Runner(endpoint, **environment)

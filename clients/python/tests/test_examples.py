@@ -1,4 +1,4 @@
-"""The examples do what they say. The MCP server has a file of its own: test_mcp.py."""
+"""Tests of the examples. The MCP server example is tested in test_mcp.py."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tenant_auth import AsyncClient, Client
 KEY = "ta_canary_0123456789abcdef"
 
 
-async def test_the_http_api_knows_its_tenants(fake: Fake) -> None:
+async def test_http_api_identifies_its_tenants(fake: Fake) -> None:
     fake.keys[KEY] = answer(scopes=["demo:read"])
     fake.keys["poor"] = answer(scopes=[])
     await check_api(AsyncClient(fake.endpoint), KEY, "poor")
 
 
-async def test_the_http_api_knows_the_demo_tenant(tmp_path: Path) -> None:
+async def test_http_api_admits_the_demo_tenant(tmp_path: Path) -> None:
     with dev(tmp_path) as service:
         await check_api(AsyncClient(service.endpoint), service.key, None)
 
@@ -48,12 +48,12 @@ async def check_api(client: AsyncClient, key: str, poor: str | None) -> None:
             assert await status("/orders", poor) == 403
 
 
-async def test_the_api_example_describes_its_security(fake: Fake) -> None:
+async def test_http_api_describes_its_security_scheme(fake: Fake) -> None:
     schema = http_api.make_app(AsyncClient(fake.endpoint)).openapi()
     assert schema["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
 
 
-def test_the_worker_records_what_its_jobs_used(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_records_usage_of_its_jobs(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     fake.keys |= {KEY: answer(), "revoked": answer(5)}
     jobs = [json.dumps({"key": key, "pages": pages}) for key, pages in ((KEY, 3), ("revoked", 1), (KEY, 4))]
     with Client(fake.endpoint) as client:
@@ -66,7 +66,7 @@ def test_the_worker_records_what_its_jobs_used(fake: Fake, capsys: pytest.Captur
     ]
 
 
-async def test_the_worker_loses_nothing_in_an_outage(fake: Fake, tmp_path: Path) -> None:
+async def test_worker_loses_nothing_in_an_outage(fake: Fake, tmp_path: Path) -> None:
     fake.keys[KEY] = answer()
     spool = tmp_path / "usage.jsonl"
 

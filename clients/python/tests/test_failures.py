@@ -1,4 +1,4 @@
-"""Both clients when there is no answer: errors, retries, deadlines, and no key in any of it."""
+"""Errors, retries and deadlines of both clients, and redaction of keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEY = "ta_canary_0123456789abcdef"
 
 
 @pytest.mark.parametrize("number", [0, 13, -1, 2**31 - 1])
-async def test_a_number_that_nobody_knows_denies(connect: Connect, fake: Fake, number: int) -> None:
+async def test_unknown_verdict_is_a_denial(connect: Connect, fake: Fake, number: int) -> None:
     fake.keys[KEY] = answer(number)
     verdict = (await connect().validate_key(KEY)).verdict
     assert not verdict.is_valid
@@ -45,9 +45,7 @@ async def test_a_number_that_nobody_knows_denies(connect: Connect, fake: Fake, n
 
 
 @pytest.mark.parametrize("scopes", [["x"] * 33, [""], ["UPPER"], ["a" * 65]])
-async def test_scopes_against_the_contract_are_for_the_service_to_judge(
-    connect: Connect, fake: Fake, scopes: list[str]
-) -> None:
+async def test_invalid_scopes_are_left_to_the_service(connect: Connect, fake: Fake, scopes: list[str]) -> None:
     fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("required_scopes[0]", "is wrong")])
     with pytest.raises(InvalidRequestError) as caught:
         await connect().validate_key(KEY, scopes)
@@ -55,7 +53,7 @@ async def test_scopes_against_the_contract_are_for_the_service_to_judge(
     assert list(fake.requests[0].required_scopes) == scopes
 
 
-async def test_an_error_says_all_that_the_service_said(connect: Connect, fake: Fake) -> None:
+async def test_error_has_all_details_of_the_service(connect: Connect, fake: Fake) -> None:
     fake.failing = Failure(
         grpc.StatusCode.UNAVAILABLE, "the database is away", reason="DATABASE_TIMED_OUT", retry_after=1.5
     )
@@ -81,7 +79,9 @@ async def test_an_error_says_all_that_the_service_said(connect: Connect, fake: F
         (grpc.StatusCode.INTERNAL, ErrorKind.OTHER),
     ],
 )
-async def test_every_code_has_a_kind(connect: Connect, fake: Fake, code: grpc.StatusCode, kind: ErrorKind) -> None:
+async def test_status_code_determines_error_kind(
+    connect: Connect, fake: Fake, code: grpc.StatusCode, kind: ErrorKind
+) -> None:
     fake.failing = Failure(code)
     with pytest.raises(TenantAuthError) as caught:
         await connect().validate_key(KEY)
@@ -89,7 +89,7 @@ async def test_every_code_has_a_kind(connect: Connect, fake: Fake, code: grpc.St
     assert fake.calls["ValidateKey"] == 1
 
 
-async def test_what_failed_in_passing_is_repeated(connect: Connect, fake: Fake) -> None:
+async def test_transient_failure_is_retried(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer()
     fake.failures.extend([Failure(grpc.StatusCode.UNAVAILABLE)] * 2)
     clock = ManualClock(auto=True)
@@ -99,7 +99,7 @@ async def test_what_failed_in_passing_is_repeated(connect: Connect, fake: Fake) 
     assert len({metadata["x-request-id"] for metadata in fake.metadata}) == 1
 
 
-async def test_the_services_wish_is_honoured_within_the_deadline(connect: Connect, fake: Fake) -> None:
+async def test_retry_after_is_respected_within_the_deadline(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer()
     clock = ManualClock(auto=True)
     client = connect(clock=clock, jitter=lambda: 0.0, near_cache=None)
@@ -112,7 +112,7 @@ async def test_the_services_wish_is_honoured_within_the_deadline(connect: Connec
     assert fake.calls["ValidateKey"] == 3
 
 
-async def test_an_outage_does_not_multiply_the_load(connect: Connect, fake: Fake) -> None:
+async def test_outage_does_not_multiply_the_load(connect: Connect, fake: Fake) -> None:
     fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
     client = connect(clock=ManualClock(auto=True), near_cache=None, timeout=100.0)
     for _ in range(40):
@@ -121,7 +121,7 @@ async def test_an_outage_does_not_multiply_the_load(connect: Connect, fake: Fake
     assert fake.calls["ValidateKey"] == 40 + 10 + 3, "each call, the burst, and a tenth of the calls"
 
 
-async def test_retries_can_be_switched_off(connect: Connect, fake: Fake) -> None:
+async def test_retries_can_be_turned_off(connect: Connect, fake: Fake) -> None:
     fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
     with pytest.raises(UnavailableError):
         await connect(retry=None).validate_key(KEY)
@@ -129,20 +129,20 @@ async def test_retries_can_be_switched_off(connect: Connect, fake: Fake) -> None
 
 
 @pytest.mark.parametrize("near", [True, False])
-async def test_nobody_waits_beyond_the_deadline(connect: Connect, fake: Fake, near: bool) -> None:
+async def test_call_ends_at_its_deadline(connect: Connect, fake: Fake, near: bool) -> None:
     fake.open.clear()
     client = connect(timeout=60.0) if near else connect(timeout=60.0, near_cache=None)
     with pytest.raises(DeadlineExceededError):
         await client.validate_key(KEY, timeout=0.05)
 
 
-async def test_nobody_there_is_unavailable(connect: Connect, fake: Fake) -> None:
+async def test_unreachable_service_is_unavailable(connect: Connect, fake: Fake) -> None:
     fake.stop()
     with pytest.raises(UnavailableError):
         await connect(retry=Retry(max_attempts=1)).validate_key(KEY)
 
 
-async def test_closing_lets_the_calls_under_way_end_and_refuses_new_ones(connect: Connect, fake: Fake) -> None:
+async def test_close_waits_for_calls_and_rejects_new_ones(connect: Connect, fake: Fake) -> None:
     client = connect()
     fake.keys[KEY] = answer()
     fake.open.clear()
@@ -170,7 +170,7 @@ async def test_closing_lets_the_calls_under_way_end_and_refuses_new_ones(connect
     await client.close()
 
 
-async def test_calls_of_the_same_tick_are_made_before_the_client_closes(fake: Fake) -> None:
+async def test_calls_of_the_same_tick_complete_before_close(fake: Fake) -> None:
     fake.keys[KEY] = answer()
     client = AsyncClient(fake.endpoint)
     calls = [asyncio.ensure_future(client.validate_key(KEY)) for _ in range(3)]
@@ -178,14 +178,14 @@ async def test_calls_of_the_same_tick_are_made_before_the_client_closes(fake: Fa
     assert [(await call).is_valid for call in calls] == [True] * 3
 
 
-def test_an_async_client_on_a_second_event_loop_says_what_is_wrong(fake: Fake) -> None:
+def test_second_event_loop_is_rejected(fake: Fake) -> None:
     client = AsyncClient(fake.endpoint)
     asyncio.run(client.server_info())
-    with pytest.raises(TenantAuthError, match="belongs to the event loop that it was first used on"):
+    with pytest.raises(TenantAuthError, match="belongs to the event loop on which it was first used"):
         asyncio.run(client.server_info())
 
 
-def test_a_client_that_was_used_before_a_fork_says_so_and_does_not_hang() -> None:
+def test_client_used_before_a_fork_raises_instead_of_hanging() -> None:
     code = """
 import os
 from tenant_auth import Client, TenantAuthError
@@ -215,7 +215,7 @@ async def administer(stub: Any, request: Any) -> Any:
     return await reply if hasattr(reply, "__await__") else reply
 
 
-async def test_no_error_no_repr_and_no_log_holds_a_key(
+async def test_errors_reprs_and_logs_contain_no_key(
     connect: Connect, fake: Fake, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -241,7 +241,7 @@ async def test_no_error_no_repr_and_no_log_holds_a_key(
     assert "caller-secret-token" not in "".join(shown) + caplog.text
 
 
-async def test_a_key_that_is_no_text_is_refused_without_showing_it(connect: Connect, fake: Fake) -> None:
+async def test_invalid_unicode_key_is_rejected_without_showing_it(connect: Connect, fake: Fake) -> None:
     client, odd = connect(), KEY + "\udcff"
     for call, field in (
         (client.validate_key(odd), "key"),
@@ -256,7 +256,7 @@ async def test_a_key_that_is_no_text_is_refused_without_showing_it(connect: Conn
 
 
 @pytest.mark.parametrize("odd", [KEY + "\udcff", KEY * 1_000])
-async def test_in_a_batch_it_is_an_error_in_its_place(connect: Connect, fake: Fake, odd: str) -> None:
+async def test_invalid_unicode_key_in_a_batch_is_an_error_outcome(connect: Connect, fake: Fake, odd: str) -> None:
     fake.keys["a"] = answer()
     first, second, third = await connect().validate_keys(["a", odd, "a"])
     assert isinstance(second, InvalidRequestError)
@@ -268,13 +268,13 @@ async def test_in_a_batch_it_is_an_error_in_its_place(connect: Connect, fake: Fa
     assert isinstance(alone, InvalidRequestError)
 
 
-async def test_a_batch_that_is_too_large_is_refused_here(connect: Connect, fake: Fake) -> None:
-    with pytest.raises(InvalidRequestError, match="must hold 1 to 1000 entries, not 1001"):
+async def test_too_large_batch_is_rejected_by_the_client(connect: Connect, fake: Fake) -> None:
+    with pytest.raises(InvalidRequestError, match="must have 1 to 1000 entries, not 1001"):
         await connect().validate_keys(["k"] * 1_001)
     assert not fake.requests
 
 
-async def test_an_end_that_cannot_be_read_is_an_error(connect: Connect, fake: Fake) -> None:
+async def test_invalid_expiry_is_an_error(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer(expires_at=Timestamp(seconds=2**62))
-    with pytest.raises(TenantAuthError, match="time outside"):
+    with pytest.raises(TenantAuthError, match="timestamp out of range"):
         await connect().validate_key(KEY)

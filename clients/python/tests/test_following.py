@@ -1,4 +1,4 @@
-"""Both clients' near-caches against a service that announces changes: the stream, its breaks, and shared calls."""
+"""Near caches of both clients with a service that sends invalidations: the stream, interruptions, merged calls."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from conftest import Connect, until
 from fake import Fake
 from replies import Failure, answer, session_answer
 from tenant_auth import DeadlineExceededError, NearCache, Source, UnavailableError, Verdict
-from tenant_auth._watching import NOT_SERVED_PAUSE, Pauses
+from tenant_auth._watching import NOT_SERVED_DELAY, ReconnectDelays
 from tenant_auth.proto import watch_pb2
 from tenant_auth.testing import ManualClock
 
 
 async def follow(client: Any, fake: Fake, revision: int = 10) -> None:
-    """Waits until the client has heard of a revision from a stream."""
+    """Waits until the client has received a revision from a stream."""
     await asyncio.to_thread(fake.until, lambda: bool(fake.streams))
     fake.heartbeat(revision)
     await until(lambda: client.watch_state.live and client.watch_state.revision >= revision)
 
 
 async def beat(client: Any, fake: Fake, clock: ManualClock, seconds: int, revision: int) -> int:
-    """Seconds pass, with a heartbeat each, which tests tell apart by their revision."""
+    """Advances the clock with one heartbeat per second. Tests distinguish heartbeats by their revision."""
     for _ in range(seconds):
         clock.advance(1)
         revision += 1
@@ -34,7 +34,7 @@ async def beat(client: Any, fake: Fake, clock: ManualClock, seconds: int, revisi
     return revision
 
 
-async def test_an_answer_is_asked_for_once_and_used_while_watched(connect: Connect, fake: Fake) -> None:
+async def test_watched_answer_is_requested_once(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer(scopes=["a"])
     clock = ManualClock()
     client = connect(clock=clock)
@@ -47,7 +47,7 @@ async def test_an_answer_is_asked_for_once_and_used_while_watched(connect: Conne
     assert fake.calls["ValidateKey"] == 1
 
 
-async def test_a_revocation_is_heard_of(connect: Connect, fake: Fake) -> None:
+async def test_revocation_invalidates_a_key(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer()
     client = connect(clock=ManualClock())
     await follow(client, fake)
@@ -59,7 +59,7 @@ async def test_a_revocation_is_heard_of(connect: Connect, fake: Fake) -> None:
     assert (await client.validate_key("k")).provenance.source is Source.NEAR
 
 
-async def test_a_session_is_heard_of(connect: Connect, fake: Fake) -> None:
+async def test_session_invalidation_is_applied(connect: Connect, fake: Fake) -> None:
     fake.sessions["s"] = session_answer()
     client = connect(clock=ManualClock())
     await follow(client, fake)
@@ -70,7 +70,7 @@ async def test_a_session_is_heard_of(connect: Connect, fake: Fake) -> None:
     assert (await client.validate_session("s", "k")).verdict is Verdict.UNBOUND
 
 
-async def test_the_second_key_of_a_session_is_heard_of_too(connect: Connect, fake: Fake) -> None:
+async def test_presented_key_invalidates_a_session(connect: Connect, fake: Fake) -> None:
     fake.sessions["s"] = session_answer(key_id="key_1", presented_key_id="key_2")
     client = connect(clock=ManualClock())
     await follow(client, fake)
@@ -82,7 +82,7 @@ async def test_the_second_key_of_a_session_is_heard_of_too(connect: Connect, fak
     assert (await client.validate_session("s", "the second")).verdict is Verdict.REVOKED
 
 
-async def test_an_answer_that_the_news_overtook_is_given_but_not_kept(connect: Connect, fake: Fake) -> None:
+async def test_superseded_answer_is_returned_but_not_cached(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer(revision=10)
     client = connect(clock=ManualClock(), timeout=60.0)
     await follow(client, fake)
@@ -91,7 +91,7 @@ async def test_an_answer_that_the_news_overtook_is_given_but_not_kept(connect: C
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
     fake.invalidate("KEY", "key_1", 11)
     await until(lambda: client.watch_state.revision == 11)
-    # Whoever asks after the news must not get the answer from before it.
+    # A request after the invalidation must not get the answer from before it.
     later = asyncio.ensure_future(client.validate_key("k"))
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 2)
     fake.open.set()
@@ -101,17 +101,15 @@ async def test_an_answer_that_the_news_overtook_is_given_but_not_kept(connect: C
     assert fake.calls["ValidateKey"] == 3
 
 
-@pytest.mark.parametrize("event", ["start_over", "of another kind", "about another thing"])
-async def test_starting_over_and_news_that_nobody_can_read_forget_everything(
-    connect: Connect, fake: Fake, event: str
-) -> None:
+@pytest.mark.parametrize("event", ["start_over", "unknown event", "unknown scope"])
+async def test_start_over_and_unknown_events_clear_the_cache(connect: Connect, fake: Fake, event: str) -> None:
     fake.keys["k"] = answer()
     client = connect(clock=ManualClock())
     await follow(client, fake)
     await client.validate_key("k")
     if event == "start_over":
         fake.start_over(20)
-    elif event == "of another kind":
+    elif event == "unknown event":
         fake.emit(revision=20)
     else:
         fake.emit(revision=20, invalidation=watch_pb2.Invalidation(scope=9, id="x"))  # type: ignore[arg-type]
@@ -119,7 +117,7 @@ async def test_starting_over_and_news_that_nobody_can_read_forget_everything(
     assert (await client.validate_key("k")).provenance.source is Source.DATABASE
 
 
-async def test_a_broken_stream_is_resumed_where_it_was(connect: Connect, fake: Fake) -> None:
+async def test_broken_stream_is_resumed(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer()
     clock = ManualClock()
     client = connect(clock=clock, jitter=lambda: 1.0)
@@ -135,7 +133,7 @@ async def test_a_broken_stream_is_resumed_where_it_was(connect: Connect, fake: F
     assert (await client.validate_key("k")).provenance.source is Source.NEAR
 
 
-async def test_a_silent_stream_is_not_relied_on_and_made_anew(connect: Connect, fake: Fake) -> None:
+async def test_silent_stream_is_not_trusted_and_reopened(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer()
     clock = ManualClock()
     client = connect(clock=clock, jitter=lambda: 1.0)
@@ -152,14 +150,14 @@ async def test_a_silent_stream_is_not_relied_on_and_made_anew(connect: Connect, 
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.FAILED_PRECONDITION])
-async def test_without_the_stream_the_near_cache_works_by_the_services_word(
+async def test_near_cache_without_stream_uses_cacheable_for(
     connect: Connect, fake: Fake, code: grpc.StatusCode
 ) -> None:
     fake.watched, fake.unwatched = False, code
     fake.keys["k"] = answer(cacheable_for=5)
     clock = ManualClock()
     client = connect(clock=clock)
-    await until(lambda: NOT_SERVED_PAUSE in clock.pauses)
+    await until(lambda: NOT_SERVED_DELAY in clock.pauses)
     await client.validate_key("k")
     clock.advance(4.9)
     assert (await client.validate_key("k")).provenance.source is Source.NEAR
@@ -172,7 +170,7 @@ async def test_without_the_stream_the_near_cache_works_by_the_services_word(
     await follow(client, fake)
 
 
-async def test_the_stream_and_the_near_cache_can_be_switched_off(connect: Connect, fake: Fake) -> None:
+async def test_stream_and_near_cache_can_be_turned_off(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer()
     for near, sources in (
         (NearCache(watch=False), [Source.DATABASE, Source.NEAR]),
@@ -184,19 +182,19 @@ async def test_the_stream_and_the_near_cache_can_be_switched_off(connect: Connec
     assert fake.calls["Watch"] == 0
 
 
-async def test_a_stream_that_fails_again_and_again_is_asked_for_less_and_less() -> None:
-    pauses = Pauses(lambda: 1.0)
+async def test_reconnect_delay_grows_with_failures() -> None:
+    pauses = ReconnectDelays(lambda: 1.0)
     assert [pauses.after("UNAVAILABLE") for _ in range(7)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
     pauses.succeeded()
     assert pauses.after("OK") == 0.1
     assert pauses.after("UNIMPLEMENTED") == 60.0
 
 
-async def test_many_callers_on_one_key_are_one_call(connect: Connect, fake: Fake) -> None:
+async def test_concurrent_requests_for_one_key_are_one_call(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer(scopes=["a"])
     client = connect(timeout=60.0)
     fake.open.clear()
-    # As many as there are threads in the test's pool.
+    # As many as the test's thread pool has threads.
     scopes = [["a"], ["b"], []] * 20
     asked = [asyncio.ensure_future(client.validate_key("k", one)) for one in scopes]
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
@@ -206,7 +204,7 @@ async def test_many_callers_on_one_key_are_one_call(connect: Connect, fake: Fake
     assert fake.calls["ValidateKey"] == 1
 
 
-async def test_a_caller_that_gives_up_does_not_end_the_call_for_the_others(connect: Connect, fake: Fake) -> None:
+async def test_caller_that_gives_up_does_not_affect_others(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer()
     client = connect(timeout=60.0)
     fake.open.clear()
@@ -219,22 +217,22 @@ async def test_a_caller_that_gives_up_does_not_end_the_call_for_the_others(conne
     assert fake.calls["ValidateKey"] == 1
 
 
-async def test_a_hasty_first_caller_costs_a_patient_one_nothing(connect: Connect, fake: Fake) -> None:
+async def test_short_timeout_does_not_affect_other_callers(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer()
     client = connect(timeout=0.5)
     fake.open.clear()
-    hasty = asyncio.ensure_future(client.validate_key("k", timeout=0.3))
+    short = asyncio.ensure_future(client.validate_key("k", timeout=0.3))
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
     patient = asyncio.ensure_future(client.validate_key("k", timeout=60.0))
     with pytest.raises(DeadlineExceededError):
-        await hasty
-    # Its own call, or the hasty one's successor, is answered at last.
+        await short
+    # Its own call, or the one after the first timeout, is answered.
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 2)
     fake.open.set()
     assert (await patient).is_valid
 
 
-async def test_a_cancelled_task_leaves_the_call_to_the_others(fake: Fake) -> None:
+async def test_cancelled_task_does_not_affect_others(fake: Fake) -> None:
     from tenant_auth import AsyncClient, Options
 
     fake.keys["k"] = answer()
@@ -252,23 +250,23 @@ async def test_a_cancelled_task_leaves_the_call_to_the_others(fake: Fake) -> Non
     assert fake.calls["ValidateKey"] == 1
 
 
-async def test_an_error_is_shared_but_not_kept(connect: Connect, fake: Fake) -> None:
+async def test_error_is_shared_but_not_cached(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer()
     fake.failing = Failure(grpc.StatusCode.UNAVAILABLE, reason="DATABASE_BUSY")
     client = connect(retry=None, timeout=60.0)
     fake.open.clear()
     asked = [asyncio.ensure_future(client.validate_key("k")) for _ in range(20)]
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
-    await until(lambda: under_way(client) == 20)
+    await until(lambda: in_flight(client) == 20)
     fake.open.set()
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(error, UnavailableError) and error.reason == "DATABASE_BUSY" for error in errors)
-    assert len({id(error) for error in errors}) == 20, "each has a trace of its own"
+    assert len({id(error) for error in errors}) == 20, "each error has its own traceback"
     assert fake.calls["ValidateKey"] == 1
     fake.failing = None
     assert (await client.validate_key("k")).provenance.source is Source.DATABASE
 
 
-def under_way(client: Any) -> int:
+def in_flight(client: Any) -> int:
     inner = client.client._inner if hasattr(client, "client") else client
-    return int(inner._engine._under_way)
+    return int(inner._engine._in_flight_count)

@@ -1,4 +1,4 @@
-"""Both clients with a replica that lives and is slow, which no process of the real service can be made to be."""
+"""Both clients with a slow but live replica, which the real service cannot simulate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def other() -> Iterator[Fake]:
 
 
 async def slow_pair(connect: Connect, fake: Fake, other: Fake, **options: Any) -> Any:
-    """A client whose next call goes to `fake`, which holds its answer back."""
+    """A client whose next call goes to `fake`, which holds its response back."""
     fake.keys["k"] = other.keys["k"] = answer()
     client = connect([fake.endpoint, other.endpoint], near_cache=None, timeout=20.0, **options)
     await until(lambda: connected(client) == 2)
@@ -35,24 +35,22 @@ async def slow_pair(connect: Connect, fake: Fake, other: Fake, **options: Any) -
             return client
 
 
-async def test_a_slow_read_is_asked_of_another_replica_and_the_first_answer_counts(
-    connect: Connect, fake: Fake, other: Fake
-) -> None:
+async def test_slow_read_is_hedged_and_first_response_wins(connect: Connect, fake: Fake, other: Fake) -> None:
     client = await slow_pair(connect, fake, other, hedge_after=0.02)
     assert (await client.validate_key("k")).is_valid
     assert (fake.calls["ValidateKey"], other.calls["ValidateKey"]) == (1, 1)
-    assert tokens_of(client) < 10, "a hedge is paid for like a retry"
-    # It answers the health check, so it is slow and not silent.
-    await until(lambda: not any(replica.suspected for replica in replicas_of(client)))
+    assert tokens_of(client) < 10, "a hedge costs budget like a retry"
+    # The replica passes the health check, so it is slow but live.
+    await until(lambda: not any(replica.check_pending for replica in replicas_of(client)))
     assert connected(client) == 2
 
 
-async def test_a_write_is_never_sent_to_two(connect: Connect, fake: Fake, other: Fake) -> None:
+async def test_write_is_never_hedged(connect: Connect, fake: Fake, other: Fake) -> None:
     client = await slow_pair(connect, fake, other, hedge_after=0.02)
     event = UsageEvent("acme", "a", 1)
     recording = asyncio.ensure_future(client.record_usage([event], "r1"))
     await asyncio.to_thread(fake.until, lambda: fake.calls["RecordUsage"] == 1)
-    # The moment at which a read would have been hedged.
+    # At this time a read would have been hedged.
     await asyncio.to_thread(fake.until, lambda: fake.calls["Check"] == 1)
     fake.open.set()
     assert (await recording).accepted == 1
@@ -60,7 +58,7 @@ async def test_a_write_is_never_sent_to_two(connect: Connect, fake: Fake, other:
 
 
 @pytest.mark.parametrize("retry", [Retry(burst=0, budget=0.0), None])
-async def test_without_a_budget_nothing_is_hedged(
+async def test_nothing_is_hedged_without_a_budget(
     connect: Connect, fake: Fake, other: Fake, retry: Retry | None
 ) -> None:
     client = await slow_pair(connect, fake, other, hedge_after=0.02, retry=retry)

@@ -1,4 +1,4 @@
-"""What callers of an HTTP API get for each verdict and each failure."""
+"""Responses of an HTTP API for each verdict and each failure."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 from fake import Fake
 from replies import Failure, answer
 from tenant_auth import AsyncClient, Client, Options, Principal, UnavailableError
-from tenant_auth._http import Source, UndecidedLog
+from tenant_auth._http import KeySource, UndecidedLog
 from tenant_auth.asgi import AnswerErrors, TenantAuthMiddleware
 from tenant_auth.fastapi import RequireTenant
 from tenant_auth.mcp import BindSessions, TenantTokenVerifier
@@ -58,7 +58,7 @@ def with_the_dependency(client: AsyncClient) -> FastAPI:
 
 @pytest.fixture(params=[behind_the_middleware, with_the_dependency])
 def call(request: pytest.FixtureRequest, client: AsyncClient) -> Call:
-    """Makes a request to either app; the code of a refusal is `code`."""
+    """Makes a request to either app. The result has the code of a rejection."""
     app = request.param(client)
 
     async def call(authorization: str | None = f"Bearer {KEY}") -> tuple[httpx.Response, str | None]:
@@ -77,7 +77,7 @@ def call(request: pytest.FixtureRequest, client: AsyncClient) -> Call:
     return call
 
 
-async def test_the_handler_knows_its_caller(call: Call, fake: Fake) -> None:
+async def test_handler_gets_the_principal(call: Call, fake: Fake) -> None:
     fake.keys[KEY] = answer()
     response, _ = await call()
     assert response.status_code == 200
@@ -93,7 +93,7 @@ async def test_the_handler_knows_its_caller(call: Call, fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", f"Basic {KEY}", KEY])
-async def test_without_a_key_nobody_is_asked(call: Call, fake: Fake, authorization: str | None) -> None:
+async def test_missing_key_is_rejected_without_a_call(call: Call, fake: Fake, authorization: str | None) -> None:
     response, code = await call(authorization)
     assert (response.status_code, code) == (401, "NO_CREDENTIALS")
     assert response.headers["www-authenticate"] == "Bearer"
@@ -132,14 +132,14 @@ async def test_each_denial_has_its_status(
         (Failure(grpc.StatusCode.UNAVAILABLE, retry_after=2.1), "3"),
         (Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.2), "1"),
         (Failure(grpc.StatusCode.DEADLINE_EXCEEDED), "1"),
-        # This API's own standing with the service is none of its callers' faults.
+        # A problem between this API and the service is not an error of the API's client.
         (Failure(grpc.StatusCode.UNAUTHENTICATED), "1"),
         (Failure(grpc.StatusCode.PERMISSION_DENIED), "1"),
         (Failure(grpc.StatusCode.INTERNAL), "1"),
         (Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("required_scopes[0]", "is wrong")]), "1"),
     ],
 )
-async def test_a_broken_service_is_never_the_callers_fault(call: Call, fake: Fake, failure: Failure, wait: str) -> None:
+async def test_service_failure_is_503(call: Call, fake: Fake, failure: Failure, wait: str) -> None:
     fake.failing = failure
     response, code = await call()
     assert (response.status_code, code) == (503, "UNDECIDED")
@@ -147,13 +147,13 @@ async def test_a_broken_service_is_never_the_callers_fault(call: Call, fake: Fak
     assert KEY not in response.text
 
 
-async def test_a_key_that_cannot_even_be_asked_about_is_malformed(call: Call, fake: Fake) -> None:
+async def test_unsendable_key_is_malformed(call: Call, fake: Fake) -> None:
     fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("key", "is odd")])
     response, code = await call()
     assert (response.status_code, code) == (401, "MALFORMED")
 
 
-async def test_errors_in_handlers_are_answered_too(client: AsyncClient, fake: Fake) -> None:
+async def test_errors_raised_by_handlers_are_converted(client: AsyncClient, fake: Fake) -> None:
     app = FastAPI()
     app.add_middleware(AnswerErrors)
 
@@ -168,7 +168,7 @@ async def test_errors_in_handlers_are_answered_too(client: AsyncClient, fake: Fa
 
 
 @pytest.mark.parametrize(("verdict", "code"), [(5, 1008), (None, 1013)])
-def test_a_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, code: int) -> None:
+def test_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, code: int) -> None:
     if verdict is None:
         fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
     else:
@@ -206,34 +206,34 @@ def test_a_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, 
         ([("x-api-key", "a"), ("X-API-Key", "a")], 400),
     ],
 )
-def test_a_key_may_come_in_one_header(headers: list[tuple[str, str]], key: Any) -> None:
-    found = Source(["Authorization", "X-API-Key"]).key([(n.encode(), v.encode()) for n, v in headers])
+def test_key_may_come_in_one_header_only(headers: list[tuple[str, str]], key: Any) -> None:
+    found = KeySource(["Authorization", "X-API-Key"]).key([(n.encode(), v.encode()) for n, v in headers])
     assert getattr(found, "status", found) == key
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Mcp-Session-Id"])
-def test_what_may_be_read_behind_an_adapter_comes_once(name: str) -> None:
+def test_repeated_credential_headers_are_rejected(name: str) -> None:
     headers = [(b"x-api-key", b"a"), (name.encode(), b"Bearer a")]
-    assert Source("X-API-Key").key(headers) == "a"
-    found = Source("X-API-Key").key([*headers, headers[-1]])
+    assert KeySource("X-API-Key").key(headers) == "a"
+    found = KeySource("X-API-Key").key([*headers, headers[-1]])
     assert getattr(found, "code", None) == "AMBIGUOUS_REQUEST"
 
 
 @pytest.mark.parametrize("header", ["", "a b", "a:", (), 5])
-def test_a_header_that_is_no_name_is_refused(header: Any, client: AsyncClient) -> None:
-    for make in (Source, lambda header: RequireTenant(client, header=header)):
+def test_invalid_header_name_is_rejected(header: Any, client: AsyncClient) -> None:
+    for make in (KeySource, lambda header: RequireTenant(client, header=header)):
         with pytest.raises((ValueError, TypeError), match=r"^header "):
             make(header)
 
 
 @pytest.mark.parametrize("exempt", ["healthz", ["/a", "b"], "/a?b", 5])
-def test_exempt_paths_that_are_none_are_refused(exempt: Any, client: AsyncClient) -> None:
+def test_invalid_exempt_path_is_rejected(exempt: Any, client: AsyncClient) -> None:
     with pytest.raises((ValueError, TypeError), match="exempt"):
         TenantAuthMiddleware(FastAPI(), client=client, exempt=exempt)
 
 
 @pytest.mark.parametrize("client", [Client("127.0.0.1:1"), None])
-def test_only_a_client_for_event_loops_can_be_awaited(client: Any) -> None:
+def test_adapters_require_an_async_client(client: Any) -> None:
     for make in (
         lambda: TenantAuthMiddleware(FastAPI(), client=client),
         lambda: RequireTenant(client),
@@ -244,14 +244,14 @@ def test_only_a_client_for_event_loops_can_be_awaited(client: Any) -> None:
             make()
 
 
-async def test_a_text_is_one_exempt_path_and_not_its_characters(client: AsyncClient) -> None:
+async def test_exempt_text_is_one_path(client: AsyncClient) -> None:
     transport = httpx.ASGITransport(behind_the_middleware(client))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
         assert (await http.get("/healthz")).status_code == 200
         assert (await http.get("/")).status_code == 401
 
 
-async def test_a_preflight_passes_unless_told_otherwise(client: AsyncClient) -> None:
+async def test_preflight_is_admitted_by_default(client: AsyncClient) -> None:
     seen: list[Any] = []
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
@@ -264,13 +264,13 @@ async def test_a_preflight_passes_unless_told_otherwise(client: AsyncClient) -> 
         transport = httpx.ASGITransport(TenantAuthMiddleware(app, client=client, preflight=passes))
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
             assert (await http.options("/", headers=asked)).status_code == (204 if passes else 401)
-            assert (await http.options("/")).status_code == 401, "which is no preflight"
+            assert (await http.options("/")).status_code == 401, "this is not a preflight request"
             double = [*asked.items(), ("authorization", "Bearer a"), ("authorization", "Bearer b")]
             assert (await http.options("/", headers=double)).status_code == 400
     assert seen == [None]
 
 
-def test_undecided_requests_are_logged_once_a_second_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
+def test_undecided_requests_are_logged_once_per_second(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     log = UndecidedLog(lambda: now[0])
     for now[0] in (0.0, 0.5, 0.9, 1.0, 1.5):

@@ -1,4 +1,4 @@
-"""The MCP example with the SDK's own client: sessions are bound, calls checked, usage recorded."""
+"""The MCP example with the SDK's own client: sessions are bound, calls are checked, usage is recorded."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HEADERS = {"accept": "application/json, text/event-stream", "authorization": f"B
 
 
 class Server:
-    """The example, listening."""
+    """Runs the example on a port."""
 
     def __init__(self, url: str, recorder: Any) -> None:
         self.url = f"{url}/mcp"
@@ -87,7 +87,7 @@ async def server(fake: Fake) -> AsyncIterator[Server]:
         assert await server.recorder.close() == []
 
 
-async def test_the_example_works_with_the_real_service(tmp_path: Path) -> None:
+async def test_example_works_with_the_real_service(tmp_path: Path) -> None:
     with dev(tmp_path) as service:
         async with AsyncClient(service.endpoint, Options(timeout=10.0)) as client, serving(client) as server:
 
@@ -98,7 +98,7 @@ async def test_the_example_works_with_the_real_service(tmp_path: Path) -> None:
                 assert await sessions() == [service.tenant]
                 result = await caller.call_tool("count_words", {"text": "three small words"})
                 assert result.structured_content == {"result": 3}
-            # The client ended its session; that is passed on once the client has its answer.
+            # The client ended its session. The server passes this on after it has responded.
             async with asyncio.timeout(PATIENCE):
                 while await sessions():
                     await asyncio.sleep(0.002)
@@ -108,21 +108,21 @@ async def test_the_example_works_with_the_real_service(tmp_path: Path) -> None:
             assert [(one.metric, one.quantity) async for one in sums] == [("words.counted", 3)]
 
 
-async def test_a_session_is_bound_a_call_checked_and_usage_recorded(server: Server, fake: Fake) -> None:
+async def test_session_is_bound_and_usage_is_recorded(server: Server, fake: Fake) -> None:
     async with server.client("legacy") as client:
         assert len(fake.bound) == 1
         assert next(iter(fake.bound.values())).tenant_id == "acme"
         result = await client.call_tool("count_words", {"text": "three small words"})
         assert result.structured_content == {"result": 3}
     assert fake.calls["ValidateSession"] >= 1
-    # The client ended its session; that is passed on once the client has its answer.
+    # The client ended its session. The server passes this on after it has responded.
     await until(lambda: not fake.bound)
     await server.recorder.flush()
     events = [event for events in fake.usage.values() for event in events]
     assert [(event.tenant_id, event.metric, event.quantity) for event in events] == [("acme", "words.counted", 3)]
 
 
-async def test_versions_without_sessions_are_checked_by_key(server: Server, fake: Fake) -> None:
+async def test_protocol_without_sessions_is_checked_by_key(server: Server, fake: Fake) -> None:
     async with server.client("auto") as client:
         result = await client.call_tool("count_words", {"text": "two words"})
         assert result.structured_content == {"result": 2}
@@ -134,19 +134,19 @@ async def test_versions_without_sessions_are_checked_by_key(server: Server, fake
 @pytest.mark.parametrize(
     ("verdict", "status"), [(1, 200), (2, 401), (3, 401), (4, 401), (5, 401), (6, 403), (7, 403), (8, 429), (99, 403)]
 )
-async def test_each_verdict_has_its_status(server: Server, fake: Fake, verdict: int, status: int) -> None:
+async def test_each_verdict_has_its_mcp_status(server: Server, fake: Fake, verdict: int, status: int) -> None:
     fake.keys[KEY] = answer(verdict)
     assert (await server.post(INITIALIZE)).status_code == status
 
 
-async def test_a_broken_service_is_503_and_never_401(server: Server, fake: Fake) -> None:
+async def test_mcp_service_failure_is_503(server: Server, fake: Fake) -> None:
     fake.failing = Failure(grpc.StatusCode.UNAVAILABLE, retry_after=4)
     response = await server.post(INITIALIZE)
     assert (response.status_code, response.headers["retry-after"]) == (503, "4")
     assert not fake.bound
 
 
-async def test_a_session_that_cannot_be_bound_is_not_begun(server: Server, fake: Fake) -> None:
+async def test_unbindable_session_is_not_opened(server: Server, fake: Fake) -> None:
     fake.keys[KEY] = answer_then_fail(fake)
     response = await server.post(INITIALIZE)
     assert response.status_code == 503
@@ -161,7 +161,7 @@ def answer_then_fail(fake: Fake) -> Any:
     return respond
 
 
-async def test_a_session_that_cannot_be_bound_is_ended_in_the_sdk_too(fake: Fake) -> None:
+async def test_unbindable_session_is_ended_in_the_sdk(fake: Fake) -> None:
     seen: list[tuple[str, str | None]] = []
 
     async def sdk(scope: Any, _receive: Any, send: Any) -> None:
@@ -179,7 +179,7 @@ async def test_a_session_that_cannot_be_bound_is_ended_in_the_sdk_too(fake: Fake
     assert seen == [("POST", None), ("DELETE", "s1")]
 
 
-async def test_an_ended_session_and_one_of_another_tenant_are_gone(server: Server, fake: Fake) -> None:
+async def test_ended_or_foreign_session_is_not_found(server: Server, fake: Fake) -> None:
     session = (await server.post(INITIALIZE)).headers["mcp-session-id"]
     assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 200
     del fake.bound[session]
@@ -187,7 +187,7 @@ async def test_an_ended_session_and_one_of_another_tenant_are_gone(server: Serve
         fake.sessions[session] = session_answer(verdict)
         assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 404, verdict
     for verdict in (2, 4, 5):
-        # The presented key is good: it is the one that opened the session that is not any more.
+        # The presented key is valid, but the key that opened the session is not.
         fake.sessions[session] = session_answer(verdict)
         assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 404, verdict
     fake.sessions[session] = session_answer(8)
@@ -198,7 +198,7 @@ async def test_an_ended_session_and_one_of_another_tenant_are_gone(server: Serve
     assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 403
 
 
-async def test_the_verifier_is_the_sdks_and_its_token_shows_no_key(fake: Fake) -> None:
+async def test_verifier_implements_the_sdk_and_hides_the_key(fake: Fake) -> None:
     fake.keys[KEY] = answer()
     async with AsyncClient(fake.endpoint) as client:
         verifier: TokenVerifier = TenantTokenVerifier(client, scopes=["orders:read"], resource="http://me")
@@ -211,11 +211,11 @@ async def test_the_verifier_is_the_sdks_and_its_token_shows_no_key(fake: Fake) -
 
 
 @pytest.mark.parametrize("ttl", [0, 59.9, float("nan"), 86_401, "1", None])
-def test_a_ttl_that_binds_no_session_is_refused(ttl: Any) -> None:
+def test_too_short_ttl_is_rejected(ttl: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="ttl is "):
         BindSessions(TenantTokenVerifier, client=AsyncClient("127.0.0.1:1"), ttl=ttl)  # type: ignore[arg-type]
 
 
-def test_outside_of_a_request_there_is_no_caller() -> None:
+def test_current_principal_requires_a_request() -> None:
     with pytest.raises(LookupError):
         current_principal()

@@ -1,4 +1,4 @@
-"""What the near-cache may answer, and until when; in a time that stands still."""
+"""Answers of the near cache and their lifetimes, with a manual clock."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from near import keep, session, validation
 from tenant_auth import NearCache as Limits
 from tenant_auth import Provenance, Source, Verdict
-from tenant_auth._near_cache import About, NearCache
+from tenant_auth._near_cache import NearCache, SubjectKind
 from tenant_auth.testing import ManualClock
 
 
-def test_an_answer_is_used_for_its_time_counted_from_before_the_question(near: NearCache, clock: ManualClock) -> None:
+def test_lifetime_counts_from_before_the_request(near: NearCache, clock: ManualClock) -> None:
     ticket = near.ticket()
     clock.advance(2)
     digest = keep(near, ticket=ticket)
@@ -27,13 +27,13 @@ def test_an_answer_is_used_for_its_time_counted_from_before_the_question(near: N
     assert near.get(digest) is None
 
 
-def test_what_may_not_be_kept_is_not(near: NearCache) -> None:
+def test_uncacheable_answer_is_not_cached(near: NearCache) -> None:
     assert near.get(keep(near, reuse=0.0, watched=0.0)) is None
     assert len(near) == 0
 
 
-def test_the_answers_own_time_counts_and_no_end_that_it_names(near: NearCache, clock: ManualClock) -> None:
-    # The service has accounted for the end; this machine's time of day may be wrong.
+def test_expiry_is_not_compared_with_the_client_clock(near: NearCache, clock: ManualClock) -> None:
+    # The lifetime already accounts for the expiry. The clock of this machine may be wrong.
     digest = keep(near, expires_at=datetime.fromtimestamp(clock.time() - 9, UTC))
     clock.advance(4.9)
     assert near.get(digest) is not None
@@ -41,7 +41,7 @@ def test_the_answers_own_time_counts_and_no_end_that_it_names(near: NearCache, c
     assert near.get(digest) is None
 
 
-def test_an_older_answer_does_not_replace_a_newer_one(near: NearCache) -> None:
+def test_older_answer_does_not_replace_newer_one(near: NearCache) -> None:
     digest = keep(near, revision=11, plan="new")
     keep(near, revision=10, plan="old")
     answer = near.get(digest)
@@ -49,40 +49,40 @@ def test_an_older_answer_does_not_replace_a_newer_one(near: NearCache) -> None:
     assert answer.plan == "new"
 
 
-def test_what_this_process_did_to_a_session_counts_at_once(near: NearCache) -> None:
+def test_own_session_change_applies_immediately(near: NearCache) -> None:
     digest = near.digest("session", "s1", "")
     ticket = near.ticket()
     near.put(digest, ticket, validation(), "s1")
-    near.forget([(About.SESSION, "s1")])
+    near.invalidate_local([(SubjectKind.SESSION, "s1")])
     assert near.get(digest) is None
     near.put(digest, ticket, validation(), "s1")
-    assert near.get(digest) is None, "its question was under way"
+    assert near.get(digest) is None, "the request was in flight"
     near.put(digest, near.ticket(), validation(), "s1")
     assert near.get(digest) is not None
 
 
-@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.KEY, "key_2"), (About.TENANT, "acme")])
-def test_what_this_process_changed_is_forgotten_and_what_is_under_way_kept_out(
-    near: NearCache, about: About, name: str
-) -> None:
+@pytest.mark.parametrize(
+    ("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
+)
+def test_own_change_invalidates_cache_and_requests_in_flight(near: NearCache, about: SubjectKind, name: str) -> None:
     digest, ticket = near.digest("session", "s1", "k"), near.ticket()
     answer = session(presented_key_id="key_2")
     near.put(digest, ticket, answer, "s1")
-    near.forget([(about, name)])
+    near.invalidate_local([(about, name)])
     assert near.get(digest) is None
     near.put(digest, ticket, answer, "s1")
     assert near.get(digest) is None
 
 
-def test_a_key_that_did_not_exist_may_exist_after_a_change(near: NearCache) -> None:
+def test_own_change_removes_negative_entries(near: NearCache) -> None:
     ticket = near.ticket()
     digest = keep(near, verdict=Verdict.UNKNOWN)
-    near.forget([(About.TENANT, "acme")])
+    near.invalidate_local([(SubjectKind.TENANT, "acme")])
     assert near.get(digest) is None
-    assert near.get(keep(near, ticket=ticket, verdict=Verdict.UNKNOWN)) is None, "its question was under way"
+    assert near.get(keep(near, ticket=ticket, verdict=Verdict.UNKNOWN)) is None, "the request was in flight"
 
 
-def test_the_least_recently_used_goes_first(clock: ManualClock) -> None:
+def test_least_recently_used_is_evicted_first(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=3), clock)
     first, second, third = (keep(near, name) for name in "abc")
     assert near.get(first) is not None
@@ -92,7 +92,7 @@ def test_the_least_recently_used_goes_first(clock: ManualClock) -> None:
     assert len(near) == 3
 
 
-def test_a_flood_of_unknown_keys_displaces_nothing_else(clock: ManualClock) -> None:
+def test_unknown_keys_do_not_evict_other_entries(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=100), clock)
     known = [keep(near, f"known {number}") for number in range(90)]
     for number in range(1_000):
@@ -101,7 +101,7 @@ def test_a_flood_of_unknown_keys_displaces_nothing_else(clock: ManualClock) -> N
     assert len(near) == 100
 
 
-def test_one_entry_is_enough_for_a_cache(clock: ManualClock) -> None:
+def test_cache_of_one_entry(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=1), clock)
     keep(near, "a", verdict=Verdict.UNKNOWN)
     digest = keep(near, "b")
@@ -109,11 +109,11 @@ def test_one_entry_is_enough_for_a_cache(clock: ManualClock) -> None:
     assert len(near) == 1
 
 
-def test_no_plaintext_is_kept(near: NearCache) -> None:
+def test_cache_stores_no_plaintext(near: NearCache) -> None:
     canary = "ta_canary" + "x" * 20
     digest = near.digest("session", canary, canary)
     near.put(digest, near.ticket(), validation(), canary)
-    near.invalidate(About.SESSION, canary + "other", 1)
+    near.invalidate(SubjectKind.SESSION, canary + "other", 1)
     seen: set[int] = set()
     texts: list[str] = []
     todo: list[object] = [near]
@@ -129,7 +129,7 @@ def test_no_plaintext_is_kept(near: NearCache) -> None:
     assert not [text for text in texts if "canary" in text]
 
 
-def test_digests_are_of_one_process_and_of_one_question() -> None:
+def test_digests_are_specific_to_process_and_request() -> None:
     one, other = NearCache(Limits(), ManualClock()), NearCache(Limits(), ManualClock())
     assert one.digest("key", "a") == one.digest("key", "a")
     assert one.digest("key", "a") != other.digest("key", "a")

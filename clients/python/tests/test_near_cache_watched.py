@@ -1,4 +1,4 @@
-"""What invalidations change: longer use while they arrive, and what they end."""
+"""Effects of the watch stream on the near cache: longer lifetimes, and invalidations."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import pytest
 from near import keep, live, session, validation, watch_for
 from tenant_auth import NearCache as Limits
 from tenant_auth import Verdict
-from tenant_auth._near_cache import About, NearCache
+from tenant_auth._near_cache import NearCache, SubjectKind
 from tenant_auth.testing import ManualClock
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_while_watched_an_answer_is_used_for_as_long_as_it_says(
-    near: NearCache, clock: ManualClock, verdict: Verdict
-) -> None:
+def test_watched_lifetime_applies_while_watched(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
     live(near)
     digest = keep(near, verdict=verdict, watched=90.0)
     watch_for(near, clock, 89)
@@ -29,7 +27,7 @@ def test_while_watched_an_answer_is_used_for_as_long_as_it_says(
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_an_answer_that_says_nothing_about_it_is_not(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
+def test_answer_without_watched_lifetime(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
     live(near)
     digest = keep(near, verdict=verdict, watched=0.0)
     watch_for(near, clock, 4)
@@ -38,7 +36,7 @@ def test_an_answer_that_says_nothing_about_it_is_not(near: NearCache, clock: Man
     assert near.get(digest) is None
 
 
-def test_an_answer_for_watchers_alone_is_for_them_alone(near: NearCache, clock: ManualClock) -> None:
+def test_answer_cacheable_only_while_watched(near: NearCache, clock: ManualClock) -> None:
     assert near.get(keep(near, reuse=0.0, watched=9.0)) is None
     live(near)
     digest = keep(near, reuse=0.0, watched=9.0)
@@ -46,7 +44,7 @@ def test_an_answer_for_watchers_alone_is_for_them_alone(near: NearCache, clock: 
     assert near.get(digest) is not None
 
 
-def test_the_option_is_the_most(clock: ManualClock) -> None:
+def test_watched_for_limits_the_lifetime(clock: ManualClock) -> None:
     near = NearCache(Limits(watched_for=20.0), clock)
     live(near)
     digest = keep(near)
@@ -56,8 +54,10 @@ def test_the_option_is_the_most(clock: ManualClock) -> None:
     assert near.get(digest) is None
 
 
-@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.KEY, "key_2"), (About.TENANT, "acme")])
-def test_every_subject_of_a_session_ends_it(near: NearCache, about: About, name: str) -> None:
+@pytest.mark.parametrize(
+    ("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
+)
+def test_every_subject_invalidates_a_session(near: NearCache, about: SubjectKind, name: str) -> None:
     live(near)
     digest = near.digest("session", "s1", "the second key")
     near.put(digest, near.ticket(), session(presented_key_id="key_2"), "s1")
@@ -65,7 +65,7 @@ def test_every_subject_of_a_session_ends_it(near: NearCache, about: About, name:
     assert near.get(digest) is None
 
 
-def test_silence_ends_the_longer_time(near: NearCache, clock: ManualClock) -> None:
+def test_silence_ends_the_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
     live(near)
     digest = keep(near)
     watch_for(near, clock, 6)
@@ -75,7 +75,7 @@ def test_silence_ends_the_longer_time(near: NearCache, clock: ManualClock) -> No
     assert near.get(digest) is None
 
 
-def test_a_question_from_before_the_stream_gets_no_longer_time(near: NearCache, clock: ManualClock) -> None:
+def test_request_before_the_stream_has_no_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
     ticket = near.ticket()
     clock.advance(1)
     live(near)
@@ -86,8 +86,8 @@ def test_a_question_from_before_the_stream_gets_no_longer_time(near: NearCache, 
     assert near.get(digest) is None
 
 
-def test_an_answer_that_is_older_than_the_stream_gets_no_longer_time(near: NearCache, clock: ManualClock) -> None:
-    # A replica may hold the answer since before the stream began: news from in between never comes.
+def test_answer_older_than_the_stream_has_no_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
+    # A replica may have cached the answer before the stream started; the stream does not send changes from before.
     live(near, revision=10)
     digest = keep(near, revision=9)
     watch_for(near, clock, 4)
@@ -96,7 +96,7 @@ def test_an_answer_that_is_older_than_the_stream_gets_no_longer_time(near: NearC
     assert near.get(digest) is None
 
 
-def test_a_stream_resumed_within_the_silence_is_unbroken(near: NearCache, clock: ManualClock) -> None:
+def test_stream_resumed_in_time_is_continuous(near: NearCache, clock: ManualClock) -> None:
     live(near)
     digest = keep(near)
     watch_for(near, clock, 6)
@@ -107,7 +107,7 @@ def test_a_stream_resumed_within_the_silence_is_unbroken(near: NearCache, clock:
     assert near.get(digest) is not None
 
 
-def test_a_stream_resumed_later_starts_a_new_time(near: NearCache, clock: ManualClock) -> None:
+def test_stream_resumed_late_starts_a_new_period(near: NearCache, clock: ManualClock) -> None:
     live(near)
     old = keep(near, "old")
     near.watch_closed()
@@ -120,14 +120,14 @@ def test_a_stream_resumed_later_starts_a_new_time(near: NearCache, clock: Manual
     assert near.get(new) is not None
 
 
-def test_starting_over_forgets_everything(near: NearCache) -> None:
+def test_start_over_clears_the_cache(near: NearCache) -> None:
     live(near)
     ticket = near.ticket()
     digest = keep(near)
     near.start_over(3)
     assert len(near) == 0
     assert near.watch_state().revision == 3, "a database restored from a backup counts from where it was"
-    assert near.get(keep(near, ticket=ticket)) is None, "its question was under way"
+    assert near.get(keep(near, ticket=ticket)) is None, "the request was in flight"
     assert near.get(digest) is None
     assert near.get(keep(near, revision=3)) is not None
 
@@ -135,38 +135,38 @@ def test_starting_over_forgets_everything(near: NearCache) -> None:
 @pytest.mark.parametrize(
     ("about", "name", "dropped"),
     [
-        (About.KEY, "key_1", True),
-        (About.KEY, "key_2", False),
-        (About.TENANT, "acme", True),
-        (About.TENANT, "key_1", False),
-        (About.SESSION, "key_1", False),
+        (SubjectKind.KEY, "key_1", True),
+        (SubjectKind.KEY, "key_2", False),
+        (SubjectKind.TENANT, "acme", True),
+        (SubjectKind.TENANT, "key_1", False),
+        (SubjectKind.SESSION, "key_1", False),
     ],
 )
-def test_an_invalidation_drops_what_it_is_about(near: NearCache, about: About, name: str, dropped: bool) -> None:
+def test_invalidation_removes_its_subject(near: NearCache, about: SubjectKind, name: str, dropped: bool) -> None:
     live(near)
     digest = keep(near, revision=10)
     near.invalidate(about, name, 11)
     assert (near.get(digest) is None) is dropped
 
 
-def test_an_invalidation_drops_a_session_with_any_key(near: NearCache) -> None:
+def test_invalidation_removes_session_for_any_key(near: NearCache) -> None:
     live(near)
     digests = [near.digest("session", "s1", key) for key in ("", "a", "b")]
     for digest in digests:
         near.put(digest, near.ticket(), validation(), "s1")
-    near.invalidate(About.SESSION, "s1", 11)
+    near.invalidate(SubjectKind.SESSION, "s1", 11)
     assert [near.get(digest) for digest in digests] == [None] * 3
 
 
-def test_an_answer_that_reflects_the_change_stays(near: NearCache) -> None:
+def test_answer_that_reflects_the_change_stays(near: NearCache) -> None:
     live(near)
     digest = keep(near, revision=11)
-    near.invalidate(About.KEY, "key_1", 11)
+    near.invalidate(SubjectKind.KEY, "key_1", 11)
     assert near.get(digest) is not None
 
 
-@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.TENANT, "acme")])
-def test_an_answer_under_way_that_is_older_than_the_news_is_not_kept(near: NearCache, about: About, name: str) -> None:
+@pytest.mark.parametrize(("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.TENANT, "acme")])
+def test_outdated_answer_in_flight_is_not_cached(near: NearCache, about: SubjectKind, name: str) -> None:
     live(near)
     ticket = near.ticket()
     near.invalidate(about, name, 11)
@@ -174,29 +174,29 @@ def test_an_answer_under_way_that_is_older_than_the_news_is_not_kept(near: NearC
     assert near.get(keep(near, ticket=ticket, revision=11)) is not None
 
 
-def test_nor_is_one_asked_for_later_of_a_replica_that_lags(near: NearCache) -> None:
+def test_answer_of_lagging_replica_is_not_cached(near: NearCache) -> None:
     live(near)
-    near.invalidate(About.KEY, "key_1", 11)
+    near.invalidate(SubjectKind.KEY, "key_1", 11)
     assert near.get(keep(near, revision=10)) is None
 
 
-def test_without_its_mark_old_news_still_ends_the_longer_time(clock: ManualClock) -> None:
+def test_evicted_change_mark_ends_the_watched_lifetime(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=1), clock)
     live(near)
-    near.invalidate(About.KEY, "key_1", 11)
+    near.invalidate(SubjectKind.KEY, "key_1", 11)
     for number in range(1_000):
-        near.invalidate(About.KEY, f"other_{number}", 12 + number)
+        near.invalidate(SubjectKind.KEY, f"other_{number}", 12 + number)
     digest = keep(near, revision=10)
     watch_for(near, clock, 5, revision=1_011)
     assert near.get(digest) is None
 
 
-def test_a_hanging_stream_is_noticed(near: NearCache, clock: ManualClock) -> None:
-    assert not near.watch_hangs()
+def test_stalled_stream_is_detected(near: NearCache, clock: ManualClock) -> None:
+    assert not near.watch_stalled()
     near.watch_opening()
     clock.advance(3)
-    assert not near.watch_hangs()
+    assert not near.watch_stalled()
     clock.advance(0.1)
-    assert near.watch_hangs()
+    assert near.watch_stalled()
     near.watch_closed()
-    assert not near.watch_hangs()
+    assert not near.watch_stalled()

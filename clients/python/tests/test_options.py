@@ -1,4 +1,4 @@
-"""Endpoints and options: what cannot work is refused at once, by name, with the value and what to do."""
+"""Endpoints and options: invalid values are rejected immediately, with the name, the value and what to do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tenant_auth._tls import system_roots
         (("a:1", "a:1"), ["a:1"]),
     ],
 )
-def test_endpoints_and_what_they_are_called_by(given: Any, authorities: list[str]) -> None:
+def test_endpoints_and_their_authorities(given: Any, authorities: list[str]) -> None:
     assert [endpoint.authority for endpoint in parse(given)[0]] == authorities
 
 
@@ -52,35 +52,35 @@ def test_endpoints_and_what_they_are_called_by(given: Any, authorities: list[str
     ("given", "message"),
     [
         ([], "endpoints is empty"),
-        ("", "'' is empty or holds blanks"),
-        ("a:1,", "'' is empty or holds blanks"),
-        ("a:1, b:1", "' b:1' is empty or holds blanks"),
-        ("a:1\n", "holds blanks"),
-        ("tenant-auth", "'tenant-auth' names no port"),
-        ("tenant-auth:", "names no port"),
-        ("tenant-auth:0", "names no port from 1 to 65535"),
-        ("tenant-auth:65536", "names no port from 1 to 65535"),
-        ("tenant-auth:http", "names no port from 1 to 65535"),
-        (":50051", "names no host"),
+        ("", "'' is empty or contains whitespace"),
+        ("a:1,", "'' is empty or contains whitespace"),
+        ("a:1, b:1", "' b:1' is empty or contains whitespace"),
+        ("a:1\n", "contains whitespace"),
+        ("tenant-auth", "'tenant-auth' has no port"),
+        ("tenant-auth:", "has no port"),
+        ("tenant-auth:0", "has no port from 1 to 65535"),
+        ("tenant-auth:65536", "has no port from 1 to 65535"),
+        ("tenant-auth:http", "has no port from 1 to 65535"),
+        (":50051", "has no host"),
         ("::1:50051", "IPv6 address without brackets"),
-        ("[::1]", "names no port"),
-        ("[10.0.0.1]:1", "holds no IPv6 address"),
-        ("10.0.0.256:1", "holds no IPv4 address"),
-        ("a_b!:1", "host that is no name"),
+        ("[::1]", "has no port"),
+        ("[10.0.0.1]:1", "contains no valid IPv6 address"),
+        ("10.0.0.256:1", "contains no valid IPv4 address"),
+        ("a_b!:1", "invalid host name"),
         ("grpc://a:1", "unknown scheme grpc://"),
         ("unix:///run/x", "unknown scheme unix://"),
-        ("dns://8.8.8.8/a:1", "names a DNS server"),
+        ("dns://8.8.8.8/a:1", "specifies a DNS server"),
         ("https://a:1/path", "has a path"),
-        ("https://user:secret@a:1", "names a user"),
-        (["https://10.0.0.1:1", "http://10.0.0.2:1"], "https:// to all of them or to none"),
-        (["https://10.0.0.1:1", "10.0.0.2:1"], "https:// to all of them or to none"),
+        ("https://user:secret@a:1", "has a user"),
+        (["https://10.0.0.1:1", "http://10.0.0.2:1"], "https:// for all of them or for none"),
+        (["https://10.0.0.1:1", "10.0.0.2:1"], "https:// for all of them or for none"),
         (None, "endpoints is NoneType"),
         ({"a:1": 1}, "endpoints is dict"),
-        ([b"a:1"], "endpoints holds bytes"),
+        ([b"a:1"], "endpoints contains bytes"),
     ],
 )
 @pytest.mark.parametrize("client", [AsyncClient, Client])
-def test_endpoints_that_cannot_work_are_refused(client: Any, given: Any, message: str) -> None:
+def test_invalid_endpoints_are_rejected(client: Any, given: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         client(given)
     assert message in str(caught.value)
@@ -125,14 +125,14 @@ DURATIONS = [0, -1, math.nan, math.inf, -math.inf, 86_401, 1e12, 10**400, "1", N
         (lambda v: Client("a:1", v), "options", [{"timeout": 1}, 5, "x", NearCache()]),
     ],
 )
-def test_option_values_that_cannot_work_are_refused(make: Any, name: str, values: list[Any]) -> None:
+def test_invalid_option_values_are_rejected(make: Any, name: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises((ValueError, TypeError)) as caught:
             make(value)
         assert str(caught.value).startswith(name), value
 
 
-async def test_so_are_those_of_a_call(tmp_path: Path) -> None:
+async def test_invalid_call_arguments_are_rejected(tmp_path: Path) -> None:
     async with AsyncClient("127.0.0.1:1", Options(near_cache=None)) as client:
         for timeout in (0, -1, math.nan, math.inf, "1", 1e12):
             with pytest.raises((ValueError, TypeError), match="timeout"):
@@ -145,7 +145,7 @@ async def test_so_are_those_of_a_call(tmp_path: Path) -> None:
         for ttl in (0, -1, math.nan, math.inf, "1"):
             with pytest.raises((ValueError, TypeError), match="ttl"):
                 await client.bind_session("s", "k", ttl)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="keys is a text"):
+        with pytest.raises(TypeError, match="keys is a single text"):
             await client.validate_keys("one")
         with pytest.raises(TypeError, match="key is bytes"):
             await client.validate_key(b"k")  # type: ignore[arg-type]
@@ -166,7 +166,7 @@ async def test_so_are_those_of_a_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", " \n", "two lines\nhere", "one two", "é", "x" * 4_097, "a\0b"])
-def test_a_token_that_is_wrong_from_the_start_is_refused_and_not_shown(tmp_path: Path, token: str) -> None:
+def test_invalid_token_is_rejected_and_not_shown(tmp_path: Path, token: str) -> None:
     file = tmp_path / "token"
     file.write_text(token)
     for given in (token, TokenFile(file)):
@@ -175,44 +175,44 @@ def test_a_token_that_is_wrong_from_the_start_is_refused_and_not_shown(tmp_path:
         assert not token.strip() or token not in str(caught.value)
 
 
-def test_token_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+def test_unreadable_token_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
     for name in ("nowhere", ".", "binary"):
         with pytest.raises(ValueError, match=r"cannot be read|not text in UTF-8"):
             Client("127.0.0.1:1", Options(token=TokenFile(tmp_path / name)))
 
 
-def test_tls_material_that_cannot_work_is_refused(tmp_path: Path) -> None:
+def test_invalid_tls_files_are_rejected(tmp_path: Path) -> None:
     authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     cert, key = authority.issue("client")
     _, foreign = other.issue("foreign")
     (tmp_path / "text").write_text("root:x:0:0")
     for tls, message in (
         (Tls(ca=tmp_path / "nowhere"), "tls.ca: .*nowhere cannot be read"),
-        (Tls(ca=tmp_path / "text"), "tls.ca holds no certificate in PEM .*text.: "),
-        (Tls(ca=b"/etc/ca.pem"), "tls.ca holds no certificate in PEM"),
-        (Tls(ca=key), "tls.ca holds no certificate in PEM"),
-        (Tls(cert=key, key=key), "tls.cert holds no certificate in PEM"),
-        (Tls(cert=cert, key=cert), "tls.key holds no private key in PEM"),
-        (Tls(cert=cert, key=foreign), "is not that of tls.cert"),
-        (Tls(cert=cert.read_bytes(), key=foreign.read_bytes()), "is not that of tls.cert"),
+        (Tls(ca=tmp_path / "text"), "tls.ca contains no PEM certificate .*text.: "),
+        (Tls(ca=b"/etc/ca.pem"), "tls.ca contains no PEM certificate"),
+        (Tls(ca=key), "tls.ca contains no PEM certificate"),
+        (Tls(cert=key, key=key), "tls.cert contains no PEM certificate"),
+        (Tls(cert=cert, key=cert), "tls.key contains no PEM private key"),
+        (Tls(cert=cert, key=foreign), "does not belong to tls.cert"),
+        (Tls(cert=cert.read_bytes(), key=foreign.read_bytes()), "does not belong to tls.cert"),
     ):
         with pytest.raises(ValueError, match=message):
             Client("https://127.0.0.1:1", Options(tls=tls))
-    with pytest.raises(ValueError, match=r"^http://127\.0\.0\.1:1 starts with http://, which is plaintext"):
+    with pytest.raises(ValueError, match=r"^http://127\.0\.0\.1:1: http:// means plaintext"):
         Client("http://127.0.0.1:1", Options(tls=Tls()))
     assert "PRIVATE" not in repr(Options(tls=Tls(cert=cert.read_bytes(), key=key.read_bytes())))
 
 
-def test_dead_connections_are_noticed_and_given_time_to_be_made() -> None:
+def test_keepalive_and_connect_timeouts() -> None:
     target = Target("127.0.0.1:1", Options())
     settings = dict(target.settings(Address.of(target.endpoints[0], "127.0.0.1")))
     assert settings["grpc.keepalive_time_ms"] == 20_000
     assert settings["grpc.keepalive_timeout_ms"] == settings["grpc.http2.ping_timeout_ms"] == 10_000
-    assert settings["grpc.min_reconnect_backoff_ms"] == 5_000, "which is also how long connecting may take"
+    assert settings["grpc.min_reconnect_backoff_ms"] == 5_000, "this is also the connect timeout"
 
 
-def test_the_machines_own_roots_are_found() -> None:
+def test_system_roots_are_found() -> None:
     roots = system_roots()
     assert roots is None or b"BEGIN CERTIFICATE" in roots
 
@@ -230,11 +230,11 @@ def test_the_machines_own_roots_are_found() -> None:
         (Endpoint("tenant-auth.example.com", 1, None), False),
     ],
 )
-def test_proxies_are_not_for_loopback_and_cluster_names(endpoint: Endpoint, near: bool) -> None:
+def test_loopback_and_cluster_names_bypass_the_proxy(endpoint: Endpoint, near: bool) -> None:
     assert is_near(endpoint) is near
 
 
-def test_the_environment_says_which_proxy_and_which_hosts_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_selects_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://secure:1")
     monkeypatch.setenv("http_proxy", "http://plain:1")
     monkeypatch.setenv("no_proxy", "direct.example.com")
@@ -242,4 +242,4 @@ def test_the_environment_says_which_proxy_and_which_hosts_have_none(monkeypatch:
     assert environment_proxy(far, secure=True) == "http://secure:1"
     assert environment_proxy(far, secure=False) == "http://plain:1"
     assert environment_proxy(direct, secure=True) is None
-    assert Target("far.example.com:1", Options()).proxy(far) is None, "unless told so"
+    assert Target("far.example.com:1", Options()).proxy(far) is None, "not used by default"

@@ -26,14 +26,14 @@ from tenant_auth.testing import ManualClock
 
 
 async def administer(method: object, request: object) -> object:
-    """What a stub answers, that of either client."""
+    """Awaits or returns the result of a stub of either client."""
     reply = method(request, timeout=10.0)  # type: ignore[operator]
     return await reply if hasattr(reply, "__await__") else reply
 
 
 @pytest.fixture
 def session_id() -> str:
-    """An id of this test's own: the service is shared."""
+    """A session id that only this test uses, because the service is shared."""
     return f"s{uuid.uuid4().hex}"
 
 
@@ -43,7 +43,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-async def test_a_key_is_decided_about_and_kept_near(service: Service, connect: Connect) -> None:
+async def test_key_is_validated_and_cached(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint)
     first = await client.validate_key(service.key, ["demo:read"], timeout=10.0)
     assert first.is_valid
@@ -55,21 +55,21 @@ async def test_a_key_is_decided_about_and_kept_near(service: Service, connect: C
     assert near.provenance.source is Source.NEAR
 
 
-async def test_scopes_are_judged_here_as_there(service: Service, connect: Connect) -> None:
+async def test_scopes_are_evaluated_like_the_service(service: Service, connect: Connect) -> None:
     near, far = connect(service.endpoint), connect(service.endpoint, near_cache=None)
     for scopes in ([], ["demo:read"], ["z", "demo:read", "a", "z"], ["*"], ["demo:*"]):
         here, there = [await client.validate_key(service.key, scopes, timeout=10.0) for client in (near, far)]
         assert (here.verdict, here.missing_scopes) == (there.verdict, there.missing_scopes)
 
 
-async def test_denials(service: Service, connect: Connect) -> None:
+async def test_denials_of_the_real_service(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint)
     changed = service.key[:-1] + ("a" if service.key[-1] != "a" else "b")
     assert (await client.validate_key(changed, timeout=10.0)).verdict is Verdict.MALFORMED
     assert (await client.validate_key("an-old-key-of-nobody", timeout=10.0)).verdict is Verdict.UNKNOWN
 
 
-async def test_wrong_fields_are_named(service: Service, connect: Connect) -> None:
+async def test_invalid_fields_are_named(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint)
     with pytest.raises(InvalidRequestError) as caught:
         await client.validate_key("")
@@ -83,13 +83,13 @@ async def test_wrong_fields_are_named(service: Service, connect: Connect) -> Non
     assert [violation.field for violation in caught.value.violations] == ["requests"]
 
 
-async def test_a_batch(service: Service, connect: Connect) -> None:
+async def test_batch_with_the_real_service(service: Service, connect: Connect) -> None:
     outcomes = await connect(service.endpoint).validate_keys([service.key, "x" * 40, service.key], timeout=10.0)
     verdicts = [outcome.verdict for outcome in outcomes if isinstance(outcome, Validation)]
     assert verdicts == [Verdict.VALID, Verdict.UNKNOWN, Verdict.VALID]
 
 
-async def test_a_key_issued_and_revoked_by_the_stubs(service: Service, connect: Connect) -> None:
+async def test_stubs_issue_and_revoke_a_key(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint, near_cache=None)
     request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test", scopes=["demo:read"])
     issued: admin_pb2.IssueKeyResponse = await administer(client.raw.admin.IssueKey, request)  # type: ignore[assignment]
@@ -98,13 +98,13 @@ async def test_a_key_issued_and_revoked_by_the_stubs(service: Service, connect: 
     assert (await client.validate_key(issued.plaintext, timeout=10.0)).verdict is Verdict.REVOKED
 
 
-async def test_the_server_describes_itself(service: Service, connect: Connect) -> None:
+async def test_server_info_of_the_real_service(service: Service, connect: Connect) -> None:
     info = await connect(service.endpoint).server_info(timeout=10.0)
     assert info.version
     assert info.database == "EMBEDDED"
 
 
-async def test_a_session_from_its_binding_to_its_end(service: Service, connect: Connect, session_id: str) -> None:
+async def test_session_lifecycle_with_the_real_service(service: Service, connect: Connect, session_id: str) -> None:
     client = connect(service.endpoint)
     for already in (False, True):
         binding = await client.bind_session(session_id, service.key, 60, attributes={"client": "cli"}, timeout=10.0)
@@ -135,8 +135,8 @@ async def test_usage_is_counted_once(service: Service, connect: Connect, session
     assert [one.quantity for one in await collect(sums)] == [3]
 
 
-async def test_a_revocation_empties_the_near_cache(service: Service, connect: Connect) -> None:
-    # With a clock that stands still, nothing but the stream can.
+async def test_revocation_invalidates_the_near_cache(service: Service, connect: Connect) -> None:
+    # The clock stands still, so only the stream can.
     client = connect(service.endpoint, clock=ManualClock())
     await until(lambda: client.watch_state.live)
     request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test")
@@ -148,7 +148,7 @@ async def test_a_revocation_empties_the_near_cache(service: Service, connect: Co
             await asyncio.sleep(0.002)
 
 
-async def test_nothing_is_decided_once_it_is_gone(tmp_path_factory: pytest.TempPathFactory, connect: Connect) -> None:
+async def test_stopped_service_is_unavailable(tmp_path_factory: pytest.TempPathFactory, connect: Connect) -> None:
     with dev(tmp_path_factory.mktemp("gone")) as service:
         client = connect(service.endpoint, near_cache=None)
         assert (await client.validate_key(service.key, timeout=10.0)).is_valid

@@ -1,4 +1,4 @@
-"""Both clients against several real replicas: found, far away, hung, replaced."""
+"""Both clients with several real replicas: resolution, distance, hung and replaced replicas."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from distance import Distance
 from service import Fleet, Replica, fleet_in
 from tenant_auth import Retry, UnavailableError, UsageEvent, _resolver
 
-PATIENT = 4.0
-"""A timeout for machines with much else to do: a quarter of it is far more than any round trip here."""
+LONG_TIMEOUT = 4.0
+"""Timeout for busy machines. A quarter of it is far longer than any round trip here."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def pool_of(client: Any) -> Any:
 
 
 def connected(client: Any) -> int:
-    """To how many replicas."""
+    """The number of connected replicas."""
     return sum(replica.ready for replica in pool_of(client)._replicas.values())
 
 
@@ -47,7 +47,7 @@ def tokens_of(client: Any) -> float:
 
 
 @pytest.mark.parametrize("form", ["list", "commas", "urls", "names"])
-async def test_several_endpoints_take_turns(connect: Connect, fleet: Fleet, pair: Any, form: str) -> None:
+async def test_endpoints_are_used_in_turn(connect: Connect, fleet: Fleet, pair: Any, form: str) -> None:
     endpoints = [replica.endpoint for replica in pair]
     given: Any = {
         "list": endpoints,
@@ -57,7 +57,7 @@ async def test_several_endpoints_take_turns(connect: Connect, fleet: Fleet, pair
     }[form]
     client = connect(given, near_cache=None)
     await until(lambda: connected(client) == 2)
-    # Only one of the two knows of this session.
+    # Only one of the two replicas has this session.
     assert (await client.bind_session("here", fleet.key, 60, timeout=10.0)).is_valid
     verdicts = [(await client.validate_session("here", timeout=10.0)).is_valid for _ in range(10)]
     assert verdicts.count(True) == 5
@@ -65,14 +65,14 @@ async def test_several_endpoints_take_turns(connect: Connect, fleet: Fleet, pair
     await client.unbind_session("here", fleet.tenant)
 
 
-async def test_an_ipv6_address_is_called_by_its_name_in_brackets(connect: Connect, fleet: Fleet) -> None:
+async def test_ipv6_authority_has_brackets(connect: Connect, fleet: Fleet) -> None:
     replica = fleet.start("[::1]:0")
     assert replica.endpoint.startswith("[::1]:")
     assert (await connect(replica.endpoint).require_key(fleet.key, timeout=10.0)).tenant_id == fleet.tenant
     replica.kill()
 
 
-async def test_a_name_that_comes_to_exist_is_used(
+async def test_name_that_appears_late_is_used(
     connect: Connect, fleet: Fleet, pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known: dict[str, list[str]] = {}
@@ -94,7 +94,7 @@ async def test_a_name_that_comes_to_exist_is_used(
     await client.require_key(fleet.key)
 
 
-async def test_a_name_that_moves_is_followed(
+async def test_name_that_moves_is_followed(
     connect: Connect, fleet: Fleet, pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses = ["127.0.0.1"]
@@ -112,9 +112,9 @@ async def test_a_name_that_moves_is_followed(
     await client.require_key(fleet.key, timeout=10.0)
 
 
-# The last one takes longer to connect than the pause before a refused address is tried again.
+# The last round trip takes longer than the delay before a refused address is retried.
 @pytest.mark.parametrize("round_trip", [0.08, 0.15, 0.9])
-async def test_distance_alone_fails_nothing_and_hedges_nothing(
+async def test_distance_causes_neither_failures_nor_hedges(
     connect: Connect, fleet: Fleet, pair: Any, round_trip: float
 ) -> None:
     far = [Distance(replica.port, round_trip) for replica in pair]
@@ -127,31 +127,29 @@ async def test_distance_alone_fails_nothing_and_hedges_nothing(
 
 
 @pytest.mark.parametrize("round_trip", [0.0, 0.08, 0.15])
-async def test_a_replica_that_hangs_fails_nobody_and_is_left_alone(
+async def test_hung_replica_fails_no_call_and_is_skipped(
     connect: Connect, fleet: Fleet, pair: Any, round_trip: float
 ) -> None:
     far = [Distance(replica.port, round_trip) for replica in pair]
-    client = connect([one.endpoint for one in far], near_cache=None, timeout=PATIENT)
+    client = connect([one.endpoint for one in far], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     await client.require_key(fleet.key)
     pair[1].hang()
-    # More than the budget of hedges and retries could ever help.
+    # More calls than the budget of hedges and retries could cover.
     await asyncio.gather(*(client.require_key(fleet.key) for _ in range(50)))
     await until(lambda: connected(client) == 1)
     before = tokens_of(client)
     for _ in range(5):
         await client.require_key(fleet.key)
-    assert tokens_of(client) >= before, "nobody asks the replica that hangs any more"
+    assert tokens_of(client) >= before, "the hung replica must get no more calls"
     pair[1].go_on()
     await until(lambda: connected(client) == 2)
     for one in far:
         one.close()
 
 
-async def test_usage_is_moved_off_a_replica_that_hangs_and_counts_once(
-    connect: Connect, fleet: Fleet, pair: Any
-) -> None:
-    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=PATIENT)
+async def test_usage_moves_off_a_hung_replica_and_counts_once(connect: Connect, fleet: Fleet, pair: Any) -> None:
+    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     pair[1].hang()
     event = UsageEvent(fleet.tenant, "moved", 1)
@@ -160,10 +158,8 @@ async def test_usage_is_moved_off_a_replica_that_hangs_and_counts_once(
 
 
 @pytest.mark.parametrize("way", ["kill", "terminate"])
-async def test_replicas_that_are_replaced_in_turn_are_not_missed(
-    connect: Connect, fleet: Fleet, pair: Any, way: str
-) -> None:
-    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=PATIENT)
+async def test_rolling_restart_fails_no_call(connect: Connect, fleet: Fleet, pair: Any, way: str) -> None:
+    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     stop = asyncio.Event()
 
@@ -188,16 +184,14 @@ async def test_replicas_that_are_replaced_in_turn_are_not_missed(
         replica.kill()
 
 
-async def test_invalidations_are_followed_elsewhere_when_their_replica_hangs(
-    connect: Connect, fleet: Fleet, pair: Any
-) -> None:
+async def test_watch_stream_moves_off_a_hung_replica(connect: Connect, fleet: Fleet, pair: Any) -> None:
     client = connect([replica.endpoint for replica in pair])
     await until(lambda: client.watch_state.live)
     watched = watch_of(client)._replica.address.target
     hung = next(replica for replica in pair if watched == f"ipv4:{replica.endpoint}")
     hung.hang()
     await until(lambda: not client.watch_state.live)
-    # Whoever asks finds that the stream hangs.
+    # A validation detects that the stream hangs.
     await client.require_key(fleet.key)
     await until(lambda: client.watch_state.live)
     assert watch_of(client)._replica.address.target != watched
@@ -208,7 +202,7 @@ def watch_of(client: Any) -> Any:
     return inner._engine._watch
 
 
-async def test_nobody_there_is_said_at_once_and_why(connect: Connect, fleet: Fleet) -> None:
+async def test_unreachable_service_fails_immediately_with_the_reason(connect: Connect, fleet: Fleet) -> None:
     replica = fleet.start()
     replica.kill()
     with pytest.raises(UnavailableError, match="Connection refused"):

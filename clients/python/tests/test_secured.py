@@ -1,4 +1,4 @@
-"""Both clients against real replicas with TLS, known callers, and proxies in the environment."""
+"""Both clients with real replicas that use TLS, known callers, and environment proxies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def secured(fleet: Fleet, authority: Authority, listen: str, names: tuple[str, .
 
 
 @pytest.mark.parametrize("bytes_", [False, True])
-async def test_each_address_is_verified_under_its_own_name(
+async def test_each_address_is_verified_by_its_name(
     connect: Connect, fleet: Fleet, authority: Authority, bytes_: bool
 ) -> None:
     replicas = [
@@ -51,7 +51,7 @@ async def test_each_address_is_verified_under_its_own_name(
         replica.kill()
 
 
-async def test_a_name_and_a_server_name_are_verified(connect: Connect, fleet: Fleet, authority: Authority) -> None:
+async def test_host_name_and_server_name_are_verified(connect: Connect, fleet: Fleet, authority: Authority) -> None:
     replica = secured(fleet, authority, "127.0.0.1:0", ("tenant-auth.test",))
     named = Tls(ca=authority.file, server_name="tenant-auth.test")
     assert (await connect(replica.endpoint, tls=named).require_key(fleet.key, timeout=10.0)).tenant_id == fleet.tenant
@@ -65,7 +65,7 @@ async def test_a_name_and_a_server_name_are_verified(connect: Connect, fleet: Fl
     by_name.kill()
 
 
-async def test_a_certificate_stands_for_a_caller_and_is_read_again(
+async def test_client_certificate_identifies_caller_and_is_reloaded(
     connect: Connect, fleet: Fleet, authority: Authority, tmp_path: Path
 ) -> None:
     (tmp_path / "second").mkdir()
@@ -77,9 +77,9 @@ async def test_a_certificate_stands_for_a_caller_and_is_read_again(
     cert, key = authority.issue("client", ("client.test",))
     client = connect(f"https://{replica.endpoint}", tls=Tls(ca=authority.file, cert=cert, key=key), near_cache=None)
     await client.require_key(fleet.key, timeout=10.0)
-    # Half of a rotation is not used.
+    # A half-completed rotation is not used.
     key.write_text("not yet")
-    # The new connection shows the new certificate, and trusts the new authority.
+    # The new connection uses the new certificate and trusts the new authority.
     for new, old in zip(second.issue("new", ("client.test",)), (cert, key), strict=True):
         shutil.copy(new, old)
     authority.file.write_bytes(second.file.read_bytes())
@@ -90,7 +90,7 @@ async def test_a_certificate_stands_for_a_caller_and_is_read_again(
     replica.kill()
 
 
-async def test_a_token_is_read_anew_and_the_last_good_one_stays(
+async def test_token_is_reloaded_and_last_valid_one_stays(
     connect: Connect, fleet: Fleet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     replica = fleet.start(TENANT_AUTH_CALLERS_FILE=callers(tmp_path, "first", "second"))
@@ -120,29 +120,27 @@ async def test_a_token_is_read_anew_and_the_last_good_one_stays(
     by_function = connect(replica.endpoint, token=function, near_cache=None)
     for _ in range(5):
         await by_function.require_key(fleet.key, timeout=10.0)
-    assert "the last one stays in use" in caplog.text
+    assert "stays in use" in caplog.text
     assert "secret" not in caplog.text
     replica.kill()
 
 
 @pytest.mark.parametrize("junk", [None, "", "two words", KeyError("secret")])
-async def test_without_any_good_token_there_is_the_documented_error(
-    connect: Connect, fleet: Fleet, junk: object
-) -> None:
+async def test_missing_caller_token_is_unauthenticated(connect: Connect, fleet: Fleet, junk: object) -> None:
     def function() -> str:
         if isinstance(junk, Exception):
             raise junk
         return junk  # type: ignore[return-value]
 
     client = connect("127.0.0.1:1", token=function)
-    with pytest.raises(UnauthenticatedError, match="there is no caller token") as caught:
+    with pytest.raises(UnauthenticatedError, match="no caller token") as caught:
         await client.require_key("k")
     assert (caught.value.code, caught.value.reason) == ("UNAUTHENTICATED", "NO_CALLER_TOKEN")
     assert "secret" not in str(caught.value)
 
 
 class Proxy:
-    """Accepts connections and keeps the first line of each."""
+    """Accepts connections and records the first line of each."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -161,14 +159,14 @@ class Proxy:
                 self.lines.append(received.readline())
 
     def close(self) -> None:
-        # Closing alone would leave a thread in accept().
+        # Closing alone would leave a thread blocked in accept().
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
 
 
 @pytest.mark.parametrize("used", [False, True])
-async def test_a_proxy_of_the_environment_is_told_nothing_about_this_machine(
+async def test_environment_proxy_is_not_used_for_loopback(
     connect: Connect, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, used: bool
 ) -> None:
     proxy = Proxy()
@@ -184,7 +182,7 @@ async def test_a_proxy_of_the_environment_is_told_nothing_about_this_machine(
     replica.kill()
 
 
-async def test_it_is_used_for_hosts_far_away_when_told_so(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_environment_proxy_is_used_if_enabled(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy()
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.setenv("no_proxy", "direct.example.com")

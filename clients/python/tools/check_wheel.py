@@ -1,4 +1,4 @@
-"""Builds the wheel and looks whether it is what a user needs, without the source tree."""
+"""Builds the wheel and checks that it works without the source tree."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main() -> int:
         names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
         missing, strange = NEEDED - names, {name for name in names if not name.startswith("tenant_auth/")}
         if missing or strange:
-            print(f"the wheel lacks {sorted(missing)} and should not hold {sorted(strange)}", file=sys.stderr)
+            print(f"the wheel lacks {sorted(missing)} and must not contain {sorted(strange)}", file=sys.stderr)
             return 1
         environment = os.environ | {"PYTHONPATH": str(wheel)}
         probe = [sys.executable, "-c", PROBE]

@@ -1,7 +1,7 @@
-"""Generates `tenant_auth.proto` from the contract; with --check only tells whether it is up to date.
+"""Generates `tenant_auth.proto` from the contract. With --check it only reports whether the code is up to date.
 
-The generators' versions are pinned here as well as in the lock: generated code decides which grpcio and protobuf a user
-of the package needs, so it must not change because somebody's machine has a newer generator.
+The versions of the generators are pinned here as well as in the lock file: generated code determines which versions of
+grpcio and protobuf a user of the package needs, so it must not change with the generator of a developer's machine.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ GENERATORS = {"grpcio-tools": "1.76.0", "mypy-protobuf": "5.1.0"}
 HERE = Path(__file__).resolve().parent.parent
 CONTRACT = HERE.parent.parent / "proto"
 PACKAGE = HERE / "src" / "tenant_auth" / "proto"
-INIT = '''"""The contract's messages and services, generated from the .proto files. Not edited by hand."""\n'''
+INIT = '''"""The contract's messages and services, generated from the .proto files. Do not edit."""\n'''
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; end with 1 when files differ")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if files differ")
     check = parser.parse_args().check
 
     for name, pinned in GENERATORS.items():
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def generate() -> dict[str, str]:
-    """The files by name, as they should be."""
+    """Returns the expected files by name."""
     sources = sorted(str(path) for path in (CONTRACT / "tenantauth" / "v1").glob("*.proto"))
     scripts = Path(sys.executable).parent
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def generate() -> dict[str, str]:
         subprocess.run([*command, *sources], check=True)
         made = Path(folder, "tenantauth", "v1")
         files = {path.name: relative(path.read_text()) for path in made.iterdir()}
-    # Files without a service make empty service modules.
+    # The generators also create service modules for files without a service. These are empty and dropped.
     with_service = {Path(source).stem for source in sources if "\nservice " in Path(source).read_text()}
     files = {name: text for name, text in files.items() if "_pb2_grpc" not in name or stem(name) in with_service}
     return {"__init__.py": INIT, **files}
@@ -73,7 +73,7 @@ def stem(name: str) -> str:
 
 
 def relative(text: str) -> str:
-    """The generators assume that the contract's own folders are importable; here they are one package inside ours."""
+    """Makes imports relative: the generators assume that the contract's folders are top-level packages."""
     return re.sub(r"^from tenantauth\.v1 import ", "from . import ", text, flags=re.MULTILINE)
 
 

@@ -7,7 +7,7 @@ import {
   type Validation,
 } from "@tenant-auth/client";
 
-/** A command of the driver. Which fields there are depends on `op`. */
+/** A command of the driver. The fields depend on `op`. */
 export interface Command {
   readonly id?: number;
   readonly op: string;
@@ -17,7 +17,7 @@ export interface Command {
   readonly times?: number;
   readonly calls?: number;
   readonly interval_ms?: number;
-  /** The most calls under way at once; without it each begins at its time. */
+  /** Maximum number of calls in flight; default: no limit. */
   readonly concurrency?: number;
   readonly count?: number;
   readonly timeout_ms?: number;
@@ -115,7 +115,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     for (let event = 0; event < events; event += 1) recorder.record(tenant_id, metric, 1);
     const unsent = await recorder.close(30_000);
     const lost = unsent.reduce((sum, batch) => sum + batch.events.length, 0);
-    if (lost > 0) throw new TenantAuthError("UNAVAILABLE", `${lost} events were not sent`);
+    if (lost > 0) throw new TenantAuthError("UNAVAILABLE", `events not sent: ${lost}`);
     return { accepted: events - rejected, rejected };
   },
 
@@ -141,7 +141,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   },
 };
 
-/** Calls at fixed times, whether or not the earlier ones are answered. */
+/** Makes calls at a fixed rate, whether or not earlier ones have completed. */
 async function load(client: Client, command: Command): Promise<object> {
   const { key = "", scopes = [], calls = 0, interval_ms = 0, concurrency, timeout_ms: timeoutMs } = command;
   const verdicts: Record<string, number> = {};

@@ -1,4 +1,4 @@
-/** Runs the commands of a conformance driver: one JSON command a line in, one JSON answer a line out. */
+/** Runs the commands of the conformance driver: one JSON command per line in, one JSON answer per line out. */
 import { createInterface } from "node:readline";
 import { Client, type ClientOptions, TenantAuthError } from "@tenant-auth/client";
 import { type Command, operations } from "./operations.js";
@@ -54,7 +54,7 @@ async function run(command: Command): Promise<void> {
   const operation = operations[command.op];
   if (operation === undefined) return say({ id, error: "UNSUPPORTED" });
   try {
-    // No timeout, and 0, mean the client's own.
+    // An absent or zero timeout means the client's default.
     const { timeout_ms, ...rest } = command;
     say({ id, ...(await operation(client, timeout_ms ? { ...rest, timeout_ms } : rest)) });
   } catch (error) {
@@ -83,7 +83,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     say({ id: command.id, closed: true });
     break;
   }
-  // Not awaited: commands are handled side by side.
+  // Not awaited, because commands run concurrently.
   const one = run(command).finally(() => running.delete(one));
   running.add(one);
 }

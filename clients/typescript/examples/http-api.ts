@@ -1,5 +1,5 @@
 /**
- * An HTTP API whose customers hold API keys: `npm run example:http`, then
+ * An HTTP API for customers with API keys: run `npm run example:http`, then
  *
  *   curl -H "authorization: Bearer $(cat .tenant-auth/demo-key)" http://127.0.0.1:3000/orders
  */

@@ -1,9 +1,9 @@
 /**
- * An MCP server whose customers hold API keys: `npm run example:mcp`, then connect to http://127.0.0.1:3000/mcp with
+ * An MCP server for customers with API keys: run `npm run example:mcp`, then connect to http://127.0.0.1:3000/mcp with
  * the header `authorization: Bearer <key>`.
  *
- * A session is bound to the key's tenant when it is opened; every later request is refused unless its key belongs to the
- * same tenant. Each tool call is counted as usage of the tenant.
+ * A session is bound to the key's tenant when it is opened. Later requests are rejected unless their key belongs to the
+ * same tenant. Each tool call is recorded as usage of the tenant.
  */
 import { randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
@@ -36,12 +36,12 @@ function tools(): McpServer {
   return server;
 }
 
-/** Binds first and opens then: a session that nobody owns never exists. */
+/** Binds the session before it opens it, so that no session exists without an owner. */
 async function open(request: Request, response: Response): Promise<void> {
   const sessionId = randomUUID();
   const key = request.auth?.token ?? "";
   const name = String(request.body.params?.clientInfo?.name ?? "");
-  // Anybody may call themselves anything; an attribute holds no controls and begins and ends with no blank.
+  // The client name is untrusted. Attributes must contain no control characters and no surrounding whitespace.
   const attributes = {
     client: name
       .replace(/[^ -~]/g, "?")
@@ -80,13 +80,14 @@ async function mcp(request: Request, response: Response): Promise<void> {
   const transport = transports.get(String(sessionId));
   if (transport !== undefined) await transport.handleRequest(request, response, request.body);
   else if (sessionId !== undefined)
-    response.status(404).json({ error: "no_session", message: "not on this replica" });
+    response.status(404).json({ error: "no_session", message: "the session is not on this replica" });
   else if (isInitializeRequest(request.body)) await open(request, response);
   else response.status(400).json({ error: "no_session", message: "the first request must be initialize" });
 }
 
 const app = express();
-// Nothing reads a request before it is known whose it is, and no browser page is served, which would ask beforehand.
+// No middleware reads the request body before authentication. Browsers are not served, so preflight requests are
+// rejected.
 app.all(
   "/mcp",
   requireBearerAuth(client, { allowPreflight: false }),
@@ -96,7 +97,7 @@ app.all(
 );
 app.use((error: { status?: number }, _request: Request, response: Response, _next: unknown) => {
   if (error.status !== undefined && error.status < 500) {
-    response.status(error.status).json({ error: "bad_request", message: "the body cannot be read" });
+    response.status(error.status).json({ error: "bad_request", message: "the body is malformed" });
     return;
   }
   console.error(error);
@@ -112,6 +113,6 @@ process.once("SIGTERM", async () => {
   server.closeAllConnections();
   const unsent = await usage.close();
   for (const { requestId, events } of unsent)
-    console.error(`not recorded: ${events.length} events of ${requestId}`);
+    console.error(`usage not recorded: ${events.length} events with request id ${requestId}`);
   client.close();
 });

@@ -1,9 +1,10 @@
 /**
- * A worker that meters what it does for tenants. It takes one job a line from standard input:
+ * A worker that records the usage of its jobs. Jobs are lines of standard input:
  *
  *   echo '{"tenant_id":"ten_demo","text":"to be or not to be"}' | npm run example:worker
  *
- * What could not be recorded is printed at the end with its request ids, so that it can be recorded later, once.
+ * Usage that could not be recorded is printed at the end with its request ids, so that it can be recorded later without
+ * counting twice.
  */
 import { createInterface } from "node:readline";
 import { Client, UsageQueueFullError } from "@tenant-auth/client";
@@ -15,12 +16,12 @@ interface Job {
 
 const client = new Client(process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051", {
   userAgent: "worker-example/1.0",
-  // It asks about no keys.
+  // The worker validates no keys.
   nearCache: false,
 });
 const recorder = client.usageRecorder({
   onRejected: (event, error) =>
-    console.error(`never counted: ${event.tenantId} ${event.metric}:`, error.message),
+    console.error(`usage rejected: ${event.tenantId} ${event.metric}:`, error.message),
 });
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -32,10 +33,10 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 const unsent = await recorder.close(Number(process.env.PATIENCE_MS ?? 5000));
 client.close();
-for (const batch of unsent) console.error("not recorded:", JSON.stringify(batch));
+for (const batch of unsent) console.error("usage not recorded:", JSON.stringify(batch));
 process.exitCode = unsent.length > 0 ? 1 : 0;
 
-/** A full queue holds the worker back: work that is not metered is not done. */
+/** Waits if the queue is full: work that cannot be recorded is not done. */
 async function meter(tenantId: string, words: number): Promise<void> {
   try {
     recorder.record(tenantId, "words.counted", words);

@@ -8,54 +8,59 @@ import {
   ValidateKeyRequestSchema,
   ValidationService,
 } from "./gen/tenantauth/v1/validation_pb.js";
-import type { Caller, CallOptions } from "./rpc/caller.js";
 import { errorFromItem } from "./rpc/details.js";
+import type { CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { type Validation, validationFromWire } from "./validation.js";
 import { text } from "./wire.js";
 
-/** One key of several. */
+/** One key of a batch, with its own scopes. */
 export interface KeyQuestion {
   readonly key: string;
   readonly scopes?: readonly string[];
 }
 
-/** One key's outcome among several: a decision, or why there is none. */
+/** The result for one key of a batch: a validation or an error. */
 export type KeyOutcome = Validation | TenantAuthError;
 
-/** The service takes no more in one call. */
-const MOST_KEYS = 1000;
-/** Far beyond any key, and short enough for a thousand of them to fit into a call. */
-const LONGEST_KEY_BYTES = 512;
+/** The service's maximum number of keys per call. */
+const MAX_KEYS = 1000;
+/** Far longer than any key, and short enough that a batch of 1,000 keys fits into one message. */
+const MAX_KEY_BYTES = 512;
 
-/** Asks about several keys at once. What no call can carry fails alone, and is not sent. */
+/**
+ * Validates several keys in one call. A key that cannot be sent gets an error of its own and is left out of the call.
+ */
 export async function validateKeys(
-  caller: Caller,
+  rpc: RpcClient,
   keys: readonly (string | KeyQuestion)[],
   options: CallOptions,
 ): Promise<KeyOutcome[]> {
-  caller.assertOpen();
+  rpc.assertOpen();
   checks.options("options", options, ["timeoutMs", "signal"]);
   if (!Array.isArray(keys)) throw new TypeError("keys must be a list");
-  if (keys.length > MOST_KEYS)
-    throw invalidField("requests", `must be at most ${MOST_KEYS}: ask in several calls`);
+  if (keys.length > MAX_KEYS)
+    throw invalidField("requests", `must have at most ${MAX_KEYS} entries: split it into several calls`);
   const questions = keys.map(question);
   const requests = questions.flatMap((one) => (one instanceof TenantAuthError ? [] : [one]));
-  // Of no key at all it is the service's to say that it is none.
+  // An empty list is sent too, so that the service returns its usual error.
   const asks = requests.length > 0 || keys.length === 0;
-  const results = asks ? await ask(caller, requests, options) : [];
+  const results = asks ? await ask(rpc, requests, options) : [];
   let next = 0;
   return questions.map((one) => (one instanceof TenantAuthError ? one : outcome(results[next++])));
 }
 
 async function ask(
-  caller: Caller,
+  rpc: RpcClient,
   requests: ValidateKeyRequest[],
   options: CallOptions,
 ): Promise<readonly BatchValidateKeysResult[]> {
   const request = create(BatchValidateKeysRequestSchema, { requests });
-  const { results } = await caller.call(ValidationService.method.batchValidateKeys, request, options);
+  const { results } = await rpc.call(ValidationService.method.batchValidateKeys, request, options);
   if (results.length === requests.length) return results;
-  throw new TenantAuthError("INTERNAL", `${requests.length} keys were sent and ${results.length} answered`);
+  throw new TenantAuthError(
+    "INTERNAL",
+    `the response has ${results.length} results for ${requests.length} keys`,
+  );
 }
 
 function question(given: string | KeyQuestion, at: number): ValidateKeyRequest | TenantAuthError {
@@ -63,21 +68,24 @@ function question(given: string | KeyQuestion, at: number): ValidateKeyRequest |
   const { key, scopes = [] }: KeyQuestion = checks.options(`keys[${at}]`, asked, ["key", "scopes"]);
   const requiredScopes = [...checks.texts("scopes", scopes)];
   if (typeof key === "string" && !key.isWellFormed())
-    return invalidField("key", "must be Unicode without half characters");
+    return invalidField("key", "must be well-formed Unicode");
   const odd = requiredScopes.findIndex((scope) => !scope.isWellFormed());
-  if (odd !== -1) return invalidField(`required_scopes[${odd}]`, "must be Unicode without half characters");
+  if (odd !== -1) return invalidField(`required_scopes[${odd}]`, "must be well-formed Unicode");
   const bytes = Buffer.byteLength(text("key", key));
-  if (bytes <= LONGEST_KEY_BYTES) return create(ValidateKeyRequestSchema, { key, requiredScopes });
-  return invalidField("key", `has ${bytes} bytes; at most ${LONGEST_KEY_BYTES} are allowed`);
+  if (bytes <= MAX_KEY_BYTES) return create(ValidateKeyRequestSchema, { key, requiredScopes });
+  return invalidField("key", `has ${bytes} bytes; at most ${MAX_KEY_BYTES} are allowed`);
 }
 
 function outcome(result: BatchValidateKeysResult | undefined): KeyOutcome {
   if (result?.result.case === "response") return validationFromWire(result.result.value);
   if (result?.result.case === "error") return errorFromItem(result.result.value);
-  return new TenantAuthError("INTERNAL", "the service answered neither a decision nor an error");
+  return new TenantAuthError("INTERNAL", "the response contains neither a validation nor an error for a key");
 }
 
-/** Whether the service need not be asked: it would refuse the message, which looks as if it had too much to do. */
-export function isFarTooLong(key: string): boolean {
-  return Buffer.byteLength(key) > LONGEST_KEY_BYTES;
+/**
+ * Whether a key is too long to send. The service would reject the message with RESOURCE_EXHAUSTED, which looks like
+ * overload.
+ */
+export function isOverMaxLength(key: string): boolean {
+  return Buffer.byteLength(key) > MAX_KEY_BYTES;
 }

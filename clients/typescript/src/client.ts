@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { isFarTooLong, type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
+import { isOverMaxLength, type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
 import * as checks from "./checks.js";
 import { invalidField } from "./error.js";
 import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
@@ -17,8 +17,8 @@ import { Verdict as WireVerdict } from "./gen/tenantauth/v1/verdict_pb.js";
 import { WatchService } from "./gen/tenantauth/v1/watch_pb.js";
 import { type ServerInfo, serverInfoFromWire } from "./info.js";
 import { NearCache } from "./near/cache.js";
+import { CachingValidator } from "./near/caching-validator.js";
 import { Coverage } from "./near/coverage.js";
-import { Near } from "./near/near.js";
 import { Watcher, type WatchState } from "./near/watch.js";
 import { parseEndpoints } from "./net/endpoint.js";
 import { Pool } from "./net/pool.js";
@@ -26,10 +26,10 @@ import { type ClientOptions, settings } from "./options.js";
 import { type Principal, principalOf } from "./principal.js";
 import { printable } from "./printable.js";
 import { type RecorderOptions, UsageRecorder } from "./recorder.js";
-import { Caller, type CallOptions } from "./rpc/caller.js";
 import { CallerTokens } from "./rpc/caller-token.js";
 import { type RawService, rawService } from "./rpc/raw.js";
 import { RetryBudget } from "./rpc/retry.js";
+import { type CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { Sessions } from "./sessions.js";
 import { Usage } from "./usage.js";
 import {
@@ -40,22 +40,22 @@ import {
 } from "./validation.js";
 import { text } from "./wire.js";
 
-/** The contract's longest id of a session, in characters. */
-const LONGEST_SESSION_ID = 128;
+/** The contract's maximum length of a session id, in characters. */
+const MAX_SESSION_ID_LENGTH = 128;
 
-/** A question about a key. */
+/** Options of `validateKey`. */
 export interface ValidateKey extends CallOptions {
-  /** Scopes that the key must hold, all of them; matched exactly, at most 32. */
+  /** Scopes that the key must hold, all of them. Compared exactly; at most 32. */
   readonly scopes?: readonly string[];
 }
 
-/** A question about a session. */
+/** Options of `validateSession`. */
 export interface ValidateSession extends ValidateKey {
-  /** The key presented along with the session, if any: it must belong to the session's tenant. */
+  /** The key presented with the session, if any. It must belong to the tenant of the session. */
   readonly key?: string;
 }
 
-/** The services as the contract has them. */
+/** The generated services of the contract. */
 export interface RawServices {
   readonly admin: RawService<typeof AdminService>;
   readonly info: RawService<typeof InfoService>;
@@ -66,76 +66,84 @@ export interface RawServices {
 }
 
 /**
- * Asks tenant-auth. Make one for the whole process, and close it at the end: it holds connections, remembers answers,
- * and listens for changes.
+ * A tenant-auth client. Create one per process, and close it at the end. It holds the connections and the near cache,
+ * and follows the watch stream.
  */
 export class Client {
   /** Binds sessions to tenants. */
   readonly sessions: Sessions;
-  /** Meters tenants. */
+  /** Records and reports usage. */
   readonly usage: Usage;
-  /** The services as the contract has them, administration among them. */
+  /** All services of the contract, including administration. */
   readonly raw: RawServices;
-  readonly #caller: Caller;
-  readonly #near: Near | undefined;
+  readonly #rpc: RpcClient;
+  readonly #near: CachingValidator | undefined;
   readonly #watcher: Watcher | undefined;
 
-  /** `endpoints` are `host:port`, `dns:///host:port`, `http://host:port` or `https://host:port`; calls take turns. */
+  /**
+   * `endpoints`: `host:port`, `dns:///host:port`, `http://host:port` or `https://host:port`. All addresses are used in
+   * turn.
+   */
   constructor(endpoints: string | readonly string[], options: ClientOptions = {}) {
-    const set = settings(options);
-    const { clock, timeoutMs, hedgeAfterMs, userAgent } = set;
-    const places = parseEndpoints(endpoints, set.tls !== undefined);
-    const tokens = set.callerToken === undefined ? undefined : new CallerTokens(set.callerToken, clock);
-    const budget = new RetryBudget(set.retryBudget);
-    const pool = new Pool({ ...set, endpoints: places });
-    const caller = new Caller({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
-    this.#caller = caller;
-    if (set.nearCache !== undefined) {
+    const validated = settings(options);
+    const { clock, timeoutMs, hedgeAfterMs, userAgent } = validated;
+    const parsedEndpoints = parseEndpoints(endpoints, validated.tls !== undefined);
+    const tokens =
+      validated.callerToken === undefined ? undefined : new CallerTokens(validated.callerToken, clock);
+    const budget = new RetryBudget(validated.retryBudget);
+    const pool = new Pool({ ...validated, endpoints: parsedEndpoints });
+    const rpc = new RpcClient({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
+    this.#rpc = rpc;
+    if (validated.nearCache !== undefined) {
       const coverage = new Coverage(clock);
-      const cache = new NearCache({ ...set.nearCache, clock, coverage });
-      const near = new Near(cache, clock, timeoutMs);
+      const cache = new NearCache({ ...validated.nearCache, clock, coverage });
+      const near = new CachingValidator(cache, clock, timeoutMs);
       this.#near = near;
-      caller.onChange((request) => near.changed(request));
-      if (set.nearCache.watch) {
-        this.#watcher = new Watcher(caller, cache, coverage, near.digests);
+      rpc.onChange((request) => near.changed(request));
+      if (validated.nearCache.watch) {
+        this.#watcher = new Watcher(rpc, cache, coverage, near.digests);
         void this.#watcher.run();
       }
     }
-    this.sessions = new Sessions(caller);
-    this.usage = new Usage(caller);
+    this.sessions = new Sessions(rpc);
+    this.usage = new Usage(rpc);
     this.raw = Object.freeze({
-      admin: rawService(AdminService, caller),
-      info: rawService(InfoService, caller),
-      sessions: rawService(SessionService, caller),
-      usage: rawService(UsageService, caller),
-      validation: rawService(ValidationService, caller),
-      watch: rawService(WatchService, caller),
+      admin: rawService(AdminService, rpc),
+      info: rawService(InfoService, rpc),
+      sessions: rawService(SessionService, rpc),
+      usage: rawService(UsageService, rpc),
+      validation: rawService(ValidationService, rpc),
+      watch: rawService(WatchService, rpc),
     });
   }
 
-  /** Who presents the key. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  /**
+   * Returns the owner of a valid key that holds the scopes. Throws `DeniedError` for a denial, `TenantAuthError`
+   * without a decision.
+   */
   async requireKey(key: string, options: ValidateKey = {}): Promise<Principal> {
     return principalOf(await this.validateKey(key, options));
   }
 
-  /** Whose session it is. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  /**
+   * Returns the owner of a valid session that holds the scopes. Throws `DeniedError` for a denial, `TenantAuthError`
+   * without a decision.
+   */
   async requireSession(sessionId: string, options: ValidateSession = {}): Promise<Principal> {
     return principalOf(await this.validateSession(sessionId, options));
   }
 
-  /** Decides about one key, exactly as the customer presented it, without a "Bearer " in front. */
+  /** Validates one key, exactly as the customer presented it, without the "Bearer " prefix. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
-    this.#caller.assertOpen();
-    const question = questionOf(options, ["scopes", "timeoutMs", "signal"]);
+    this.#rpc.assertOpen();
+    const question = validatedOptions(options, ["scopes", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     text("key", key);
-    if (isFarTooLong(key))
+    if (isOverMaxLength(key))
       return validationFromWire(create(ValidateKeyResponseSchema, { verdict: WireVerdict.MALFORMED }));
     const ask = async (requiredScopes: readonly string[], limits: CallOptions): Promise<Validation> => {
       const request = create(ValidateKeyRequestSchema, { key, requiredScopes: [...requiredScopes] });
-      return validationFromWire(
-        await this.#caller.call(ValidationService.method.validateKey, request, limits),
-      );
+      return validationFromWire(await this.#rpc.call(ValidationService.method.validateKey, request, limits));
     };
     if (this.#near === undefined) return await ask(scopes, { timeoutMs, signal });
     const digest = this.#near.digests.key(key);
@@ -147,22 +155,22 @@ export class Client {
   }
 
   /**
-   * Decides about 1 to 1,000 keys in one call. Outcomes keep the order of the keys; a key that cannot be decided about
-   * fails alone. Always asks the service.
+   * Validates 1 to 1,000 keys in one call. The outcomes are in the order of the keys. A key that cannot be decided has
+   * an error as its outcome. Does not use the near cache.
    */
   validateKeys(keys: readonly (string | KeyQuestion)[], options: CallOptions = {}): Promise<KeyOutcome[]> {
-    return validateKeys(this.#caller, keys, options);
+    return validateKeys(this.#rpc, keys, options);
   }
 
-  /** Decides about one session. */
+  /** Validates one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
-    this.#caller.assertOpen();
-    const question = questionOf(options, ["scopes", "key", "timeoutMs", "signal"]);
+    this.#rpc.assertOpen();
+    const question = validatedOptions(options, ["scopes", "key", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     const ids = { sessionId: text("sessionId", sessionId), key: text("key", options.key ?? "") };
-    if (sessionId.length > LONGEST_SESSION_ID)
-      throw invalidField("session_id", `must have at most ${LONGEST_SESSION_ID} characters`);
-    if (isFarTooLong(ids.key))
+    if (sessionId.length > MAX_SESSION_ID_LENGTH)
+      throw invalidField("session_id", `must have at most ${MAX_SESSION_ID_LENGTH} characters`);
+    if (isOverMaxLength(ids.key))
       return sessionValidationFromWire(
         create(ValidateSessionResponseSchema, { verdict: WireVerdict.MALFORMED }),
       );
@@ -172,7 +180,7 @@ export class Client {
     ): Promise<SessionValidation> => {
       const request = create(ValidateSessionRequestSchema, { ...ids, requiredScopes: [...requiredScopes] });
       const method = ValidationService.method.validateSession;
-      return sessionValidationFromWire(await this.#caller.call(method, request, limits));
+      return sessionValidationFromWire(await this.#rpc.call(method, request, limits));
     };
     const near = this.#near;
     if (near === undefined) return await ask(scopes, { timeoutMs, signal });
@@ -184,29 +192,29 @@ export class Client {
     });
   }
 
-  /** Collects usage events and sends them in batches. Close it before the client. */
+  /** Starts a recorder that sends usage events in batches. Close it before the client. */
   usageRecorder(options: RecorderOptions = {}): UsageRecorder {
-    return new UsageRecorder(this.usage, this.#caller.clock, options);
+    return new UsageRecorder(this.usage, this.#rpc.clock, options);
   }
 
-  /** Describes the process that answers. */
+  /** Describes the replica that responds. */
   async serverInfo(options: CallOptions = {}): Promise<ServerInfo> {
     const method = InfoService.method.getServerInfo;
-    return serverInfoFromWire(await this.#caller.call(method, create(method.input), options));
+    return serverInfoFromWire(await this.#rpc.call(method, create(method.input), options));
   }
 
-  /** Whether this process hears of changes as they happen. */
+  /** State of the watch stream. */
   watchState(): WatchState {
     return this.#watcher?.state() ?? printable({ live: false, revision: 0n });
   }
 
   /**
-   * Takes no new calls, which fail with an error of the kind `closed`, stops listening, and closes the connections when
-   * the calls under way are answered. May be called twice.
+   * Rejects new calls with an error of the kind `closed`, ends the watch stream, and closes the connections when the
+   * calls in flight have completed. May be called twice.
    */
   close(): void {
     this.#watcher?.close();
-    this.#caller.close();
+    this.#rpc.close();
   }
 
   [Symbol.dispose](): void {
@@ -214,8 +222,8 @@ export class Client {
   }
 }
 
-/** Scopes under another name, or in place of the options, would be scopes that nobody needs. */
-function questionOf<O extends ValidateKey>(
+/** Rejects unknown options: with a misspelt `scopes` option, no scope would be required. */
+function validatedOptions<O extends ValidateKey>(
   given: O,
   known: readonly (keyof O & string)[],
 ): Required<Pick<ValidateKey, "scopes">> & {

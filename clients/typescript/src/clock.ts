@@ -1,14 +1,14 @@
-/** Time, and waiting: everything in this client that depends on time asks a clock, so that tests can be the clock. */
+/** The time source of the client. All code that depends on time uses it, so that tests can replace it. */
 export interface Clock {
-  /** Milliseconds since the epoch, as `Date.now()`. */
+  /** Milliseconds since the epoch, like `Date.now()`. */
   now(): number;
-  /** Milliseconds on a clock that never goes back, as `performance.now()`. */
+  /** Milliseconds of a monotonic clock, like `performance.now()`. */
   monotonic(): number;
-  /** Calls back once, after so many milliseconds; the function returned prevents it. */
+  /** Calls `callback` once after a delay in milliseconds. The returned function cancels it. */
   after(milliseconds: number, callback: () => void): () => void;
 }
 
-/** The machine's own. */
+/** The system clock. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
@@ -18,7 +18,7 @@ export const systemClock: Clock = {
   },
 };
 
-/** A point in time, on both clocks. */
+/** A point in time on both clocks. */
 export interface Moment {
   readonly wall: number;
   readonly monotonic: number;
@@ -29,14 +29,14 @@ export function moment(clock: Clock): Moment {
 }
 
 /**
- * Milliseconds since a moment, by whichever clock says more. The monotonic one stands still while a machine or a
- * function's sandbox is suspended; the other one may be set back.
+ * Milliseconds since a moment, by the clock that shows more. The monotonic clock stands still while a machine or a
+ * function's sandbox is suspended; the wall clock may be set back.
  */
 export function elapsed(clock: Clock, since: Moment): number {
   return Math.max(clock.monotonic() - since.monotonic, clock.now() - since.wall);
 }
 
-/** Waits; an abort ends the wait early, without an error. */
+/** Waits. An abort ends the wait early, without an error. */
 export function sleep(clock: Clock, milliseconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted) {

@@ -1,17 +1,17 @@
 import type { Validation } from "./validation.js";
 import type { Source, Verdict } from "./verdict.js";
 
-/** The service has decided, and the answer is no. Not a `TenantAuthError`: those say that nothing was decided. */
+/** The error for a denied key or session. It is a decision; without a decision the error is a `TenantAuthError`. */
 export class DeniedError extends Error {
-  /** Why: anything but `VALID`. */
+  /** The reason: any verdict except `VALID`. */
   readonly verdict: Verdict;
-  /** With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks, sorted. */
+  /** With `INSUFFICIENT_SCOPE`: the required scopes that the key does not hold, sorted. */
   readonly missingScopes: readonly string[];
-  /** Where the answer came from. */
+  /** Where the verdict comes from. */
   readonly source: Source;
-  /** Milliseconds since the database was asked. */
+  /** Milliseconds since the server queried the database. */
   readonly ageMs: number;
-  /** The database's change-log sequence number that the answer reflects. */
+  /** The database's change-log sequence number that the verdict reflects. */
   readonly revision: bigint;
 
   constructor({ verdict, missingScopes, source, ageMs, revision }: Validation) {
@@ -26,7 +26,7 @@ export class DeniedError extends Error {
     this.revision = revision;
   }
 
-  /** Without a `bigint`, which JSON does not have. */
+  /** The `bigint` is converted because JSON has none. */
   toJSON(): object {
     return { ...this, message: this.message, revision: String(this.revision) };
   }

@@ -1,23 +1,23 @@
-/** What kind of failure it is. */
+/** The kind of an error. */
 export type ErrorKind =
-  /** Nobody could decide: the service or its database was not reached. Trying again may help. */
+  /** The service or its database is unreachable, so no decision was made. A retry may help. */
   | "unavailable"
-  /** There was too much to do. Trying again later may help. */
+  /** The service is overloaded. A later retry may help. */
   | "overloaded"
-  /** No answer came in time. */
+  /** The call exceeded its deadline. */
   | "deadline"
-  /** The request breaks the contract; see `violations`. */
+  /** The request violates the contract; see `violations`. */
   | "invalid"
   /** The service does not know this caller. */
   | "unauthenticated"
-  /** This caller may not do that. */
+  /** This caller lacks the required role. */
   | "permission-denied"
-  /** This client, or this recorder, was closed: it takes nothing any more. */
+  /** The client or recorder is closed. */
   | "closed"
-  /** Anything else; see `code`. */
+  /** Any other error; see `code`. */
   | "other";
 
-/** The canonical names of gRPC's status codes. */
+/** The canonical names of the gRPC status codes. */
 export type Code = (typeof CODES)[number];
 
 const CODES = [
@@ -49,17 +49,17 @@ const KINDS: Partial<Record<Code, ErrorKind>> = {
   PERMISSION_DENIED: "permission-denied",
 };
 
-/** A field of the request and what is wrong with it. */
+/** An invalid field of the request. */
 export interface Violation {
-  /** The field, as a path in the request: `requests[3].key`. */
+  /** Path of the field in the request: `requests[3].key`. */
   readonly field: string;
-  /** What is wrong; completes the sentence "the field …". */
+  /** What is wrong with the field. */
   readonly description: string;
 }
 
-/** What is known about a failure besides its code and message. */
+/** Details of an error, besides its code and message. */
 export interface ErrorFacts {
-  /** Unless set, that of the code. */
+  /** Default: the kind of the code. */
   readonly kind?: ErrorKind;
   readonly reason?: string;
   readonly violations?: readonly Violation[];
@@ -67,19 +67,19 @@ export interface ErrorFacts {
   readonly requestId?: string;
 }
 
-/** Why there is no answer. Never means "no such key": that is a verdict. */
+/** A call has no result. It never means "no such key", which is a verdict. */
 export class TenantAuthError extends Error {
-  /** What kind of failure it is. */
+  /** The kind of the error. */
   readonly kind: ErrorKind;
   /** The canonical name of the gRPC status code. */
   readonly code: Code;
-  /** Machine-readable, such as `DATABASE_TIMED_OUT`, if the service gave a reason. */
+  /** A machine-readable reason, such as `DATABASE_TIMED_OUT`, if the service gave one. */
   readonly reason: string | undefined;
-  /** What is wrong, field by field; empty unless the kind is `invalid`. */
+  /** The invalid fields; empty unless the kind is `invalid`. */
   readonly violations: readonly Violation[];
-  /** In how many milliseconds the service wants to be asked again, if it said so. */
+  /** The retry delay that the service asked for, in milliseconds, if it gave one. */
   readonly retryAfterMs: number | undefined;
-  /** Finds the request in the service's log. */
+  /** Identifies the request in the server log. */
   readonly requestId: string | undefined;
 
   constructor(code: Code, message: string, facts: ErrorFacts = {}) {
@@ -93,13 +93,13 @@ export class TenantAuthError extends Error {
     this.requestId = facts.requestId;
   }
 
-  /** Whether asking again later may be answered. */
+  /** Whether a later retry may succeed. */
   get transient(): boolean {
     return this.kind === "unavailable" || this.kind === "overloaded" || this.kind === "deadline";
   }
 }
 
-/** The name of a status code; a number outside the standard is `UNKNOWN`, as the standard has it. */
+/** Returns the name of a status code. Codes outside the standard are `UNKNOWN`, as the standard requires. */
 export function codeName(code: number): Code {
   return CODES[code] ?? "UNKNOWN";
 }
@@ -107,22 +107,22 @@ export function codeName(code: number): Code {
 export function deadlineExceeded(requestId?: string): TenantAuthError {
   return new TenantAuthError(
     "DEADLINE_EXCEEDED",
-    "no answer in time",
+    "deadline exceeded",
     requestId === undefined ? {} : { requestId },
   );
 }
 
-/** What every call fails with after `close()`. */
+/** The error of every call after `close()`. */
 export function clientClosed(): TenantAuthError {
   return new TenantAuthError("CANCELLED", "the client is closed", { kind: "closed" });
 }
 
-/** What `record` throws after the recorder's `close()`. */
+/** The error of `record` after the recorder's `close()`. */
 export function recorderClosed(): TenantAuthError {
   return new TenantAuthError("CANCELLED", "the usage recorder is closed", { kind: "closed" });
 }
 
-/** A field that this client refuses as the service would. */
+/** An error for an invalid field, in the same form as the service's. */
 export function invalidField(field: string, description: string): TenantAuthError {
   const violations = [{ field, description }];
   return new TenantAuthError("INVALID_ARGUMENT", `${field}: ${description}`, { violations });

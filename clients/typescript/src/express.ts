@@ -1,30 +1,30 @@
 import type { RequestHandler } from "express";
 import { admission, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
-import { send } from "./http/refusal.js";
+import { send } from "./http/rejection.js";
 import type { Principal } from "./principal.js";
 
 export type { KeyValidator, RequireKeyOptions } from "./http/admit.js";
-export type { Problem } from "./http/refusal.js";
+export type { Problem } from "./http/rejection.js";
 export type { Principal } from "./principal.js";
 
 declare global {
   namespace Express {
     interface Request {
-      /** Who makes the request; set by `requireKey`. */
+      /** The customer of the request; set by `requireKey`. */
       principal?: Principal;
     }
   }
 }
 
-/** Lets only requests with a good API key through, and puts `principal` on them. */
+/** Admits only requests with a valid API key, and sets `request.principal`. */
 export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): RequestHandler {
   const admit = admission(client, options);
   return (request, response, next) => {
     const { method, originalUrl: url, rawHeaders } = request;
-    // Express 4 does not look at what a handler returns.
+    // Express 4 ignores the return value of a handler, so the promise is handled here.
     admit({ method, url, rawHeaders })
-      .then(({ principal, refusal }) => {
-        if (refusal !== undefined) return send(response, refusal);
+      .then(({ principal, rejection }) => {
+        if (rejection !== undefined) return send(response, rejection);
         if (principal !== undefined) request.principal = principal;
         next();
       })

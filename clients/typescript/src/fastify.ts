@@ -3,23 +3,23 @@ import { admission, type KeyValidator, type RequireKeyOptions } from "./http/adm
 import type { Principal } from "./principal.js";
 
 export type { KeyValidator, RequireKeyOptions } from "./http/admit.js";
-export type { Problem } from "./http/refusal.js";
+export type { Problem } from "./http/rejection.js";
 export type { Principal } from "./principal.js";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Who makes the request; set by `requireKey`. */
+    /** The customer of the request; set by `requireKey`. */
     principal?: Principal;
   }
 }
 
-/** An `onRequest` hook that lets only requests with a good API key through, and puts `principal` on them. */
+/** Returns an `onRequest` hook that admits only requests with a valid API key, and sets `request.principal`. */
 export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): onRequestAsyncHookHandler {
   const admit = admission(client, options);
   return async (request, reply) => {
-    const { principal, refusal } = await admit(request.raw as Parameters<typeof admit>[0]);
-    if (refusal !== undefined) {
-      const { status, headers, body } = refusal;
+    const { principal, rejection } = await admit(request.raw as Parameters<typeof admit>[0]);
+    if (rejection !== undefined) {
+      const { status, headers, body } = rejection;
       return await reply.code(status).headers(headers).send(JSON.stringify(body));
     }
     if (principal !== undefined) request.principal = principal;

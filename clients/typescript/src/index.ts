@@ -14,9 +14,9 @@ export type { TlsOptions } from "./net/tls.js";
 export type { ClientOptions, NearCacheOptions } from "./options.js";
 export type { Principal } from "./principal.js";
 export { type RecorderOptions, type UnsentUsage, UsageQueueFullError, UsageRecorder } from "./recorder.js";
-export type { CallOptions } from "./rpc/caller.js";
 export type { CallerToken } from "./rpc/caller-token.js";
 export type { RawService } from "./rpc/raw.js";
+export type { CallOptions } from "./rpc/rpc-client.js";
 export type { Binding, BindSession, ListSessions, Session, Sessions } from "./sessions.js";
 export type {
   QueryUsage,

@@ -3,28 +3,28 @@ import { type GetServerInfoResponse, DatabaseKind as WireKind } from "./gen/tena
 import { printable } from "./printable.js";
 import { milliseconds } from "./wire.js";
 
-/** Which kind of database the process decides against. */
+/** The kind of database that the replica uses. */
 export type DatabaseKind = "EMBEDDED" | "REMOTE" | "UNRECOGNIZED";
 
-/** The answering process. */
+/** Describes the replica that responds. */
 export interface ServerInfo {
-  /** Semantic version of the service. */
+  /** Semantic version of the server. */
   readonly version: string;
-  /** Git commit it was built from; empty when built outside a checkout. */
+  /** Git commit of the build; empty if the server was built outside a Git checkout. */
   readonly commit: string;
-  /** Whether tracked files differed from that commit. */
+  /** Whether tracked files differed from that commit at build time. */
   readonly dirty: boolean;
-  /** Git branch it was built from; empty when unknown. */
+  /** Git branch of the build; empty if unknown. */
   readonly branch: string;
-  /** What it decides against. */
+  /** The kind of database. */
   readonly database: DatabaseKind;
-  /** Highest change-log sequence number it has seen; 0 before its first read. */
+  /** The highest change-log sequence number that the replica has read; 0 before its first read. */
   readonly revision: bigint;
-  /** Time since it started to serve, in milliseconds. */
+  /** Time since the replica started to serve, in milliseconds. */
   readonly uptimeMs: number;
-  /** Its own clock. */
+  /** Current time by the replica's clock. */
   readonly now: Date | undefined;
-  /** The schema version it knows. */
+  /** The database schema version that the build supports. */
   readonly schemaVersion: number;
 }
 

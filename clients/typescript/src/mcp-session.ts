@@ -1,19 +1,19 @@
-// It declares that requests have `auth`.
+// Declares `request.auth`.
 import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import type { RequestHandler } from "express";
 import * as checks from "./checks.js";
-import { blames } from "./http/admit.js";
+import { isCausedBy } from "./http/admit.js";
 import { valuesOf } from "./http/credentials.js";
 import {
   ambiguous,
   denied,
   noCredentials,
   noSession,
-  type Refusal,
+  type Rejection,
   send,
   undecided,
-} from "./http/refusal.js";
-import { tell, undecidedLog } from "./http/undecided-log.js";
+} from "./http/rejection.js";
+import { notify, undecidedLog } from "./http/undecided-log.js";
 import type { Principal } from "./principal.js";
 import type { SessionValidation } from "./validation.js";
 
@@ -25,19 +25,20 @@ export interface SessionValidator {
   ): Promise<SessionValidation>;
 }
 
-/** Settings of `requireSession`. */
+/** Options of `requireSession`. */
 export interface RequireSessionOptions {
-  /** How long a decision may take, in milliseconds; the client's own default unless set. */
+  /** Timeout of a validation, in milliseconds; default: the client's timeout. */
   readonly timeoutMs?: number;
-  /** Told why nobody could decide; the request is answered with 503. A line in the log each second unless set. */
+  /** Called with the error if no decision was made; the response is 503. Default: one log line per second. */
   readonly onError?: (error: unknown) => void;
 }
 
 const SESSION_ID = /^[\x21-\x7e]{1,128}$/;
 
 /**
- * Lets requests of a session through only while it belongs to the tenant of the presented key, whichever of its keys that
- * is. To be used after `requireBearerAuth`. A request without an `mcp-session-id` passes: it is the one that opens a session.
+ * Admits requests of a session only while the session belongs to the tenant of the presented key; any valid key of that
+ * tenant is accepted. Use it after `requireBearerAuth`. A request without `mcp-session-id` is admitted, because it
+ * opens a session.
  */
 export function requireSession(
   client: SessionValidator,
@@ -47,22 +48,22 @@ export function requireSession(
     "timeoutMs",
     "onError",
   ]);
-  checks.holder("client", client, "validateSession");
+  checks.withMethod("client", client, "validateSession");
   if (timeoutMs !== undefined) checks.milliseconds("timeoutMs", timeoutMs);
   checks.callback("onError", onError);
-  const refusalOf = async (
+  const rejectionOf = async (
     sessionId: string,
     principal: Principal | undefined,
-  ): Promise<Refusal | undefined> => {
+  ): Promise<Rejection | undefined> => {
     try {
       if (principal === undefined) return noCredentials({});
       if (!SESSION_ID.test(sessionId)) return noSession("UNBOUND");
       const session = await client.validateSession(sessionId, { timeoutMs });
-      if (!session.valid) return refused(session);
+      if (!session.valid) return sessionRejection(session);
       return session.tenantId === principal.tenantId ? undefined : noSession("TENANT_MISMATCH");
     } catch (error) {
-      if (blames(error, "session_id")) return noSession("UNBOUND");
-      tell(onError, error);
+      if (isCausedBy(error, "session_id")) return noSession("UNBOUND");
+      notify(onError, error);
       return undecided(error);
     }
   };
@@ -70,14 +71,14 @@ export function requireSession(
     const [sessionId, ...others] = valuesOf(request, "mcp-session-id");
     if (others.length > 0) return send(response, ambiguous());
     if (sessionId === undefined) return next();
-    refusalOf(sessionId, request.auth?.extra?.principal as Principal | undefined)
-      .then((refusal) => (refusal === undefined ? next() : send(response, refusal)))
+    rejectionOf(sessionId, request.auth?.extra?.principal as Principal | undefined)
+      .then((rejection) => (rejection === undefined ? next() : send(response, rejection)))
       .catch(next);
   };
 }
 
-/** MCP clients open a new session when they are told 404; a 401 would make them ask for a new key. */
-function refused({ verdict }: SessionValidation): Refusal {
+/** MCP clients open a new session after a 404. After a 401 they would ask for a new key. */
+function sessionRejection({ verdict }: SessionValidation): Rejection {
   switch (verdict) {
     case "TENANT_SUSPENDED":
     case "QUOTA_EXCEEDED":

@@ -1,42 +1,44 @@
 import { InvalidTokenError } from "@modelcontextprotocol/sdk/server/auth/errors.js";
-// It declares that requests have `auth`.
+// Declares `request.auth`.
 import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import type { OAuthTokenVerifier } from "@modelcontextprotocol/sdk/server/auth/provider.js";
 import type { AuthInfo } from "@modelcontextprotocol/sdk/server/auth/types.js";
 import type { RequestHandler } from "express";
 import * as checks from "./checks.js";
 import { DeniedError } from "./denied.js";
-import { admission, blames, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
-import { denied, send } from "./http/refusal.js";
+import { admission, isCausedBy, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
+import { denied, send } from "./http/rejection.js";
 import { type Principal, principalOf } from "./principal.js";
 import { printable } from "./printable.js";
 import type { Validation } from "./validation.js";
 
 export { DeniedError } from "./denied.js";
 export type { KeyValidator } from "./http/admit.js";
-export type { Problem } from "./http/refusal.js";
+export type { Problem } from "./http/rejection.js";
 export { type RequireSessionOptions, requireSession, type SessionValidator } from "./mcp-session.js";
 export type { Principal } from "./principal.js";
 
-/** The SDK takes no token without an end. Each request is verified anew, so that this one means nothing else. */
-const NO_END_SECONDS = 3600;
+/** The SDK requires every token to expire. Each request is verified again, so this value has no other effect. */
+const DEFAULT_EXPIRY_SECONDS = 3600;
 
-/** Verifies API keys for the SDK's own `requireBearerAuth`, or for anything else that takes its token verifier. */
+/**
+ * Verifies API keys for the SDK's own `requireBearerAuth`, and for other users of the SDK's token verifier interface.
+ */
 export class KeyVerifier implements OAuthTokenVerifier {
   readonly #client: KeyValidator;
 
   constructor(client: KeyValidator) {
-    checks.holder("client", client, "validateKey");
+    checks.withMethod("client", client, "validateKey");
     this.#client = client;
   }
 
   /**
-   * Throws the SDK's `InvalidTokenError` for a key that is not good, `DeniedError` for a suspended tenant or a used up
-   * quota, and `TenantAuthError` when nobody could decide.
+   * Throws the SDK's `InvalidTokenError` for a key that is not valid, `DeniedError` for a suspended tenant or a used-up
+   * quota, and `TenantAuthError` if no decision was made.
    */
   async verifyAccessToken(token: string): Promise<AuthInfo> {
     const validation = await this.#client.validateKey(token).catch((error: unknown) => {
-      throw blames(error, "key") ? new InvalidTokenError("the API key is not valid") : error;
+      throw isCausedBy(error, "key") ? new InvalidTokenError("the API key is not valid") : error;
     });
     if (validation.valid) return authInfo(token, validation);
     const { status, body } = denied(validation.verdict, validation.missingScopes, {});
@@ -44,20 +46,20 @@ export class KeyVerifier implements OAuthTokenVerifier {
   }
 }
 
-/** Who makes the request, by what `KeyVerifier` or `requireBearerAuth` found out. */
+/** Returns the customer that `KeyVerifier` or `requireBearerAuth` has identified. */
 export function principalFrom(auth: AuthInfo | undefined): Principal | undefined {
   return auth?.extra?.principal as Principal | undefined;
 }
 
-/** Settings of `requireBearerAuth`. */
+/** Options of `requireBearerAuth`. */
 export interface RequireBearerAuthOptions extends Omit<RequireKeyOptions, "scopes"> {
   /** Scopes that the key must hold, all of them. */
   readonly requiredScopes?: readonly string[];
-  /** Where the metadata of the resource is (RFC 9728), for the header `WWW-Authenticate`. */
+  /** URL of the resource metadata (RFC 9728), for the `WWW-Authenticate` header. */
   readonly resourceMetadataUrl?: string;
 }
 
-/** Lets only requests with a good API key through, and puts `auth` on them as the SDK's does. */
+/** Admits only requests with a valid API key, and sets `request.auth` like the SDK's middleware. */
 export function requireBearerAuth(
   client: KeyValidator,
   options: RequireBearerAuthOptions = {},
@@ -68,7 +70,7 @@ export function requireBearerAuth(
     const { method, originalUrl: url, rawHeaders } = request;
     admit({ method, url, rawHeaders })
       .then((admitted) => {
-        if (admitted.refusal !== undefined) return send(response, admitted.refusal);
+        if (admitted.rejection !== undefined) return send(response, admitted.rejection);
         if (admitted.principal !== undefined) request.auth = authInfo(admitted.key, admitted.validation);
         next();
       })
@@ -77,8 +79,8 @@ export function requireBearerAuth(
 }
 
 function authInfo(token: string, validation: Validation): AuthInfo {
-  const endMs = validation.expiresAt?.getTime() ?? Date.now() + NO_END_SECONDS * 1000;
-  // Whoever logs what a tool is given must not log the key.
+  const endMs = validation.expiresAt?.getTime() ?? Date.now() + DEFAULT_EXPIRY_SECONDS * 1000;
+  // Redacts the key, because tools may log the object.
   return printable({
     token,
     clientId: validation.keyId,

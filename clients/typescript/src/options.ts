@@ -4,43 +4,48 @@ import { Tls, type TlsOptions } from "./net/tls.js";
 import type { CallerToken } from "./rpc/caller-token.js";
 import { VERSION } from "./version.js";
 
-/** Settings of the near-cache. */
+/** Options of the near cache. */
 export interface NearCacheOptions {
-  /** How many answers are kept; 10,000 unless set. The one that was used longest ago goes first. */
+  /** Maximum number of cached answers; default: 10,000. The least recently used one is evicted first. */
   readonly capacity?: number;
-  /** For how long an answer is used at most while the watch is alive, in milliseconds; what the service says unless set. */
+  /**
+   * Maximum time that an answer is cached while the watch stream is live, in milliseconds; default: set by the service.
+   */
   readonly watchedForMs?: number;
-  /** Whether to listen for changes; true unless set. Without it an answer is used for its `cacheableForMs`. */
+  /** Whether to follow the watch stream; default: true. Without it, answers are cached for their `cacheableForMs`. */
   readonly watch?: boolean;
 }
 
-/** Settings of a `Client`; see the README for a table. */
+/** Options of a `Client`; the README has a table. */
 export interface ClientOptions {
-  /** How long a call may take, with all its attempts, in milliseconds; 1,000 unless set. */
+  /** Timeout of a call, including all attempts, in milliseconds; default: 1,000. */
   readonly timeoutMs?: number;
-  /** When a read without an answer is sent to another replica as well, in milliseconds; a quarter of its timeout unless set. */
+  /**
+   * Time after which a read without a response is also sent to another replica, in milliseconds; default: a quarter of
+   * its timeout.
+   */
   readonly hedgeAfterMs?: number;
-  /** TLS for endpoints without a scheme; true means with the machine's own roots. Plaintext unless set. */
+  /** TLS for endpoints without a scheme. `true` means TLS with the system roots. Default: plaintext. */
   readonly tls?: TlsOptions | boolean;
-  /** Who calls: a bearer token, a function that gives it, or a file that holds it. None unless set. */
+  /** Identifies this caller: a bearer token, a function that returns it, or a file that contains it. Default: none. */
   readonly callerToken?: CallerToken;
-  /** Who calls, for the service's log, such as `orders/1.4`. */
+  /** Name of the calling program, for the server log, such as `orders/1.4`. */
   readonly userAgent?: string;
-  /** The near-cache; `false` switches it off. */
+  /** The near cache; `false` turns it off. */
   readonly nearCache?: NearCacheOptions | boolean;
-  /** The share of calls that may be retried or hedged; 0.1 unless set, 0 for none. */
+  /** The fraction of calls that may be retried or hedged; default: 0.1; 0 turns retries off. */
   readonly retryBudget?: number;
-  /** How often a silent connection is asked whether it is alive, in milliseconds; 20,000 unless set. */
+  /** Interval of keepalive pings on a silent connection, in milliseconds; default: 20,000. */
   readonly keepaliveIntervalMs?: number;
-  /** How long it has to answer that, in milliseconds; 10,000 unless set. */
+  /** Timeout of a keepalive ping, in milliseconds; default: 10,000. */
   readonly keepaliveTimeoutMs?: number;
-  /** Whether `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are heeded; false unless set. */
+  /** Whether to use `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; default: false. */
   readonly useEnvironmentProxy?: boolean;
-  /** Time; the machine's unless set. For tests. */
+  /** The time source; default: the system clock. For tests. */
   readonly clock?: Clock;
 }
 
-/** The same, checked, with every default in place. */
+/** Validated options with all defaults. */
 export interface Settings {
   readonly timeoutMs: number;
   readonly hedgeAfterMs: number | undefined;
@@ -55,10 +60,10 @@ export interface Settings {
   readonly clock: Clock;
 }
 
-/** The near-cache's, with every default in place. */
+/** Validated options of the near cache with all defaults. */
 export interface NearSettings {
   readonly capacity: number;
-  /** No limit of its own unless set. */
+  /** Infinity means no limit. */
   readonly watchedForMs: number;
   readonly watch: boolean;
 }
@@ -79,7 +84,7 @@ const CLIENT_OPTIONS = [
 
 export function settings(given: ClientOptions): Settings {
   const options = checks.options("options", given, CLIENT_OPTIONS);
-  // Only what is not given has a default: `tls: null` would be plaintext.
+  // Only `undefined` selects a default. `null` is rejected: `tls: null` would otherwise mean plaintext.
   const { timeoutMs = 1000, hedgeAfterMs, retryBudget = 0.1, useEnvironmentProxy = false } = options;
   const { keepaliveIntervalMs = 20_000, keepaliveTimeoutMs = 10_000 } = options;
   return {
@@ -89,7 +94,7 @@ export function settings(given: ClientOptions): Settings {
     callerToken: options.callerToken,
     userAgent: userAgent(options.userAgent),
     nearCache: nearCache(options.nearCache),
-    retryBudget: checks.share("retryBudget", retryBudget),
+    retryBudget: checks.fraction("retryBudget", retryBudget),
     keepaliveIntervalMs: checks.milliseconds("keepaliveIntervalMs", keepaliveIntervalMs),
     keepaliveTimeoutMs: checks.milliseconds("keepaliveTimeoutMs", keepaliveTimeoutMs),
     useEnvironmentProxy: checks.flag("useEnvironmentProxy", useEnvironmentProxy),

@@ -1,11 +1,11 @@
 import * as checks from "./checks.js";
 
-/** How many to fetch at once; 0 leaves it to the service. */
+/** Page size; 0 means the service's default. */
 export function pageSize({ pageSize }: { readonly pageSize?: number }): number {
   return pageSize === undefined ? 0 : checks.count("pageSize", pageSize);
 }
 
-/** Everything on all pages, each fetched when it is needed. */
+/** Iterates over the items of all pages. Each page is loaded when it is needed. */
 export async function* pages<T>(
   fetch: (pageToken: string) => Promise<{ readonly items: readonly T[]; readonly nextPageToken: string }>,
 ): AsyncGenerator<T, void, undefined> {

@@ -1,21 +1,21 @@
 import { DeniedError } from "./denied.js";
 import type { Validation } from "./validation.js";
 
-/** Who makes a request, as handlers want to know it. Safe to log. */
+/** The customer of a request, as handlers need it. Safe to log. */
 export interface Principal {
-  /** The tenant. */
+  /** Id of the tenant. */
   readonly tenantId: string;
   /** The tenant's display name. */
   readonly tenantName: string;
-  /** The tenant's plan, an opaque label. */
+  /** The tenant's plan, a label that the service does not interpret. */
   readonly plan: string;
-  /** Public id of the key that was presented; of a session, of the key that opened it. */
+  /** Public id of the presented key; for a session, of the key that opened it. */
   readonly keyId: string;
-  /** Every scope that the key holds. */
+  /** All scopes that the key holds. */
   readonly scopes: readonly string[];
 }
 
-/** Who it is. A denied answer has nobody: it throws `DeniedError`. */
+/** Returns the customer of a valid answer. Throws `DeniedError` for a denial. */
 export function principalOf(answer: Validation): Principal {
   if (!answer.valid) throw new DeniedError(answer);
   const { tenantId, tenantName, plan, keyId, scopes } = answer;

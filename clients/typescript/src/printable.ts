@@ -2,13 +2,13 @@ import { inspect } from "node:util";
 
 const REDACTED = "[redacted]";
 
-/** Fields of messages that hold what must not be printed. */
+/** Message fields whose values must not be printed. */
 const SECRETS: ReadonlySet<string> = new Set(["plaintext", "key", "token"]);
 
 /**
- * Has an answer print as JSON, which knows no `bigint` (they become texts) and no bytes (base64), and hides the texts of
- * fields that are secret from `JSON.stringify`, from `inspect`, and from copies with `{ ...answer }`. They can be read all
- * the same.
+ * Makes an object printable. For JSON, `bigint` is converted to a string and bytes to base64. Secret fields are
+ * redacted in `JSON.stringify` and `inspect`, and left out of copies with `{ ...answer }`. They can still be read
+ * directly.
  */
 export function printable<T extends object>(answer: T): T {
   for (const name of Object.keys(answer)) {

@@ -8,64 +8,66 @@ import type { Usage, UsageEvent } from "./usage.js";
 import { usageEvent } from "./usage-event.js";
 import * as warning from "./warning.js";
 
-/** The service takes no more at once. */
-const MOST_IN_A_BATCH = 500;
-const FIRST_BACKOFF_MS = 100;
-const LONGEST_BACKOFF_MS = 30_000;
+/** The service's maximum number of events per call. */
+const MAX_BATCH_SIZE = 500;
+const INITIAL_BACKOFF_MS = 100;
+const MAX_BACKOFF_MS = 30_000;
 const OPTIONS = ["capacity", "batchSize", "maxDelayMs", "timeoutMs", "onRejected"] as const;
 
-/** Settings of a `UsageRecorder`. */
+/** Options of a `UsageRecorder`. */
 export interface RecorderOptions {
-  /** How many events may wait, those being sent included; 10,000 unless set. */
+  /** Maximum number of queued events, including those being sent; default: 10,000. */
   readonly capacity?: number;
-  /** How many events are sent at once; 500, the most that the service takes, unless set. */
+  /** Maximum number of events per batch; default: 500, the service's maximum. */
   readonly batchSize?: number;
-  /** How long an event waits for others at most, in milliseconds; 1,000 unless set. */
+  /** Maximum time that an event waits for others, in milliseconds; default: 1,000. */
   readonly maxDelayMs?: number;
-  /** How long one attempt to send may take, in milliseconds; 5,000 unless set. */
+  /** Timeout of one attempt to send a batch, in milliseconds; default: 5,000. */
   readonly timeoutMs?: number;
-  /** Told of events that can never be counted. Unless set, a process warning is emitted. */
+  /** Called for each event that is rejected for good. Default: a process warning. */
   readonly onRejected?: (event: UsageEvent, error: TenantAuthError) => void;
 }
 
-/** Events that were not sent, or without an answer: resend them under the same id, and they are counted once. */
+/** Events that were not sent, or got no response. Send them again with the same id, so that they are counted once. */
 export interface UnsentUsage {
   readonly requestId: string;
   readonly events: readonly UsageEvent[];
 }
 
-/** The queue is full: this event was not taken. */
+/** The queue is full. The event was not recorded. */
 export class UsageQueueFullError extends Error {
   constructor() {
-    super("the queue of usage events is full");
+    super("usage queue full");
     this.name = "UsageQueueFullError";
   }
 }
 
-/** Somebody who waits until a batch and all before it are sent. */
+/** A caller that waits until a batch and all earlier ones are sent. */
 interface Waiter {
   last: UnsentUsage;
   readonly resolve: () => void;
-  /** Called when an attempt to send fails; absent for whoever waits on. */
+  /** Called if an attempt to send fails; absent for callers that keep waiting. */
   readonly reject?: (error: unknown) => void;
 }
 
-/** What became of an attempt to send a batch. */
+/** The result of an attempt to send a batch. */
 type Outcome = "done" | "split" | { readonly error: unknown };
 
-/** Takes usage events one by one and sends them in batches, each counted once however often it is resent. */
+/**
+ * Collects usage events and sends them in batches. Each event is counted once, even if its batch is sent several times.
+ */
 export class UsageRecorder {
   readonly #usage: Usage;
   readonly #clock: Clock;
   readonly #options: Required<RecorderOptions>;
-  /** In the order they are sent: one at a time, each until it is answered. */
+  /** The batches in the order of sending: one at a time, each until the service responds. */
   readonly #batches: UnsentUsage[] = [];
   readonly #stop = new AbortController();
-  #open: UsageEvent[] = [];
+  #current: UsageEvent[] = [];
   #queued = 0;
   #waiters: Waiter[] = [];
   #cancelDelay: (() => void) | undefined;
-  #hurry = new AbortController();
+  #retryNow = new AbortController();
   #sending: Promise<void> | undefined;
   #closing: Promise<UnsentUsage[]> | undefined;
 
@@ -73,24 +75,24 @@ export class UsageRecorder {
     const options = checks.options("options", given, OPTIONS);
     this.#usage = usage;
     this.#clock = clock;
-    const { capacity = 10_000, batchSize = MOST_IN_A_BATCH, maxDelayMs = 1000, timeoutMs = 5000 } = options;
+    const { capacity = 10_000, batchSize = MAX_BATCH_SIZE, maxDelayMs = 1000, timeoutMs = 5000 } = options;
     this.#options = {
       capacity: checks.count("capacity", capacity),
-      batchSize: checks.count("batchSize", batchSize, MOST_IN_A_BATCH),
+      batchSize: checks.count("batchSize", batchSize, MAX_BATCH_SIZE),
       maxDelayMs: checks.milliseconds("maxDelayMs", maxDelayMs),
       timeoutMs: checks.milliseconds("timeoutMs", timeoutMs),
       onRejected: checks.callback("onRejected", options.onRejected) ?? warn,
     };
   }
 
-  /** How many events wait, those being sent included. */
+  /** Number of queued events, including those being sent. */
   get queued(): number {
     return this.#queued;
   }
 
   /**
-   * Takes an event; `at` is now unless set. Throws `UsageQueueFullError` when the queue is full, `TypeError` for what the
-   * contract can never take, and the error of kind `closed` when the recorder or its client is closed.
+   * Queues an event; `at` defaults to now. Throws `UsageQueueFullError` if the queue is full, `TypeError` for an event
+   * that violates the contract, and an error of the kind `closed` if the recorder or its client is closed.
    */
   record(tenantId: string, metric: string, quantity: number | bigint, at?: Date): void {
     if (this.#closing !== undefined) throw recorderClosed();
@@ -99,38 +101,38 @@ export class UsageRecorder {
     if (this.#queued >= this.#options.capacity) throw new UsageQueueFullError();
     if (this.#queued === 0) watchExit(this);
     this.#queued += 1;
-    this.#open.push(event);
-    if (this.#open.length >= this.#options.batchSize) this.#cut();
-    else this.#cancelDelay ??= this.#clock.after(this.#options.maxDelayMs, () => this.#cut());
+    this.#current.push(event);
+    if (this.#current.length >= this.#options.batchSize) this.#closeBatch();
+    else this.#cancelDelay ??= this.#clock.after(this.#options.maxDelayMs, () => this.#closeBatch());
   }
 
-  /** Sends everything now. Rejects when an attempt fails; the events are kept and resent later all the same. */
+  /** Sends all queued events now. Rejects if an attempt fails; the events stay queued and are sent later. */
   flush(): Promise<void> {
-    return this.#sent(true);
+    return this.#flushed(true);
   }
 
   /**
-   * Takes no more events, goes on sending for `timeoutMs` (5,000 unless set) at most, and gives back what was not sent,
-   * or what was sent without an answer.
+   * Rejects further events, continues to send for at most `timeoutMs` (default: 5,000), and returns the events that
+   * were not sent or got no response.
    */
   close(timeoutMs = 5000): Promise<UnsentUsage[]> {
     this.#closing ??= this.#close(checks.milliseconds("timeoutMs", timeoutMs));
     return this.#closing;
   }
 
-  /** `close()`, with a warning about what was not sent. */
+  /** Closes the recorder, with a process warning about unsent events. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
-    if (this.#queued > 0) warning.warn(`${this.#queued} usage events were not sent`);
+    if (this.#queued > 0) warning.warn(`usage events not sent: ${this.#queued}`);
   }
 
   async #close(timeoutMs: number): Promise<UnsentUsage[]> {
     const cancel = this.#clock.after(timeoutMs, () => this.#stop.abort());
-    await Promise.race([this.#sent(false), this.#stopped()]);
+    await Promise.race([this.#flushed(false), this.#stopped()]);
     cancel();
     this.#stop.abort();
     await this.#sending;
-    // Whoever closes is told of the rest.
+    // The caller of `close` gets the remaining events, so the exit handler must not report them.
     unwatchExit(this);
     return [...this.#batches];
   }
@@ -141,23 +143,23 @@ export class UsageRecorder {
     );
   }
 
-  #sent(orReject: boolean): Promise<void> {
-    this.#cut();
+  #flushed(orReject: boolean): Promise<void> {
+    this.#closeBatch();
     const last = this.#batches.at(-1);
     if (last === undefined) return Promise.resolve();
-    this.#hurry.abort();
+    this.#retryNow.abort();
     return new Promise((resolve, reject) => {
       this.#waiters.push({ last, resolve, ...(orReject ? { reject } : {}) });
     });
   }
 
-  /** Makes a batch of the events at hand. From here on its id and its events stay together. */
-  #cut(): void {
+  /** Moves the open events to a batch. From then on its id and its events stay the same. */
+  #closeBatch(): void {
     this.#cancelDelay?.();
     this.#cancelDelay = undefined;
-    if (this.#open.length === 0) return;
-    this.#batches.push({ requestId: randomUUID(), events: this.#open });
-    this.#open = [];
+    if (this.#current.length === 0) return;
+    this.#batches.push({ requestId: randomUUID(), events: this.#current });
+    this.#current = [];
     this.#sending ??= this.#send();
   }
 
@@ -165,7 +167,7 @@ export class UsageRecorder {
     for (let failures = 0; ; ) {
       const [batch] = this.#batches;
       if (batch === undefined) {
-        // In the same breath, or a batch made meanwhile would wait for a loop that has ended.
+        // Reset synchronously: otherwise a batch added in the meantime would wait for a loop that has ended.
         this.#sending = undefined;
         return;
       }
@@ -175,15 +177,15 @@ export class UsageRecorder {
         this.#batches.shift();
         this.#queued -= batch.events.length;
         if (this.#queued === 0) unwatchExit(this);
-        this.#settle((waiter) => waiter.last === batch && waiter.resolve);
+        this.#notify((waiter) => waiter.last === batch && waiter.resolve);
       } else if (outcome === "split") {
         this.#split(batch);
       } else {
         if (this.#stop.signal.aborted) return;
-        this.#settle((waiter) => waiter.reject && (() => waiter.reject?.(outcome.error)));
-        this.#hurry = new AbortController();
-        const woken = AbortSignal.any([this.#hurry.signal, this.#stop.signal]);
-        await sleep(this.#clock, fullJitter(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS, failures), woken);
+        this.#notify((waiter) => waiter.reject && (() => waiter.reject?.(outcome.error)));
+        this.#retryNow = new AbortController();
+        const woken = AbortSignal.any([this.#retryNow.signal, this.#stop.signal]);
+        await sleep(this.#clock, fullJitter(INITIAL_BACKOFF_MS, MAX_BACKOFF_MS, failures), woken);
         failures += 1;
         if (this.#stop.signal.aborted) return;
       }
@@ -202,22 +204,22 @@ export class UsageRecorder {
       return "done";
     } catch (error) {
       if (!(error instanceof TenantAuthError)) return { error };
-      // The client that sends is closed: there will be no better time.
+      // The client is closed, so no later attempt can succeed.
       if (error.kind === "closed") this.#stop.abort();
       if (error.kind !== "invalid") return { error };
       if (events.length > 1) return "split";
-      // It will be as wrong the next time.
+      // A single invalid event stays invalid, so it is rejected.
       for (const event of events) this.#reject(event, error);
       return "done";
     }
   }
 
-  /** What the caller's own code throws is no reason to send a batch again, or to send no others. */
+  /** An error of the user's callback must neither repeat the batch nor stop the sending of others. */
   #reject(event: UsageEvent, error: TenantAuthError): void {
     warning.guarded("onRejected", () => this.#options.onRejected(event, error));
   }
 
-  /** The service takes none of it: halves are sent under ids of their own, until only what is wrong is left out. */
+  /** The service rejects the whole batch: the halves are sent with new ids, until only invalid events are left over. */
   #split(batch: UnsentUsage): void {
     const middle = Math.ceil(batch.events.length / 2);
     const half = (events: readonly UsageEvent[]): UnsentUsage => ({ requestId: randomUUID(), events });
@@ -227,15 +229,15 @@ export class UsageRecorder {
     for (const waiter of this.#waiters) if (waiter.last === batch) waiter.last = last;
   }
 
-  /** Calls those waiters for whom there is news, and forgets them. */
-  #settle(news: (waiter: Waiter) => (() => void) | false | undefined): void {
-    const told = this.#waiters.map((waiter) => ({ waiter, tell: news(waiter) }));
-    this.#waiters = told.filter(({ tell }) => !tell).map(({ waiter }) => waiter);
-    for (const { tell } of told) if (tell) tell();
+  /** Calls and removes the waiters for which `action` returns a function. */
+  #notify(action: (waiter: Waiter) => (() => void) | false | undefined): void {
+    const actions = this.#waiters.map((waiter) => ({ waiter, run: action(waiter) }));
+    this.#waiters = actions.filter(({ run }) => !run).map(({ waiter }) => waiter);
+    for (const { run } of actions) if (run) run();
   }
 }
 
 function warn(event: UsageEvent, error: TenantAuthError): void {
   const what = `${event.quantity} ${event.metric} of ${event.tenantId}`;
-  warning.warn(`usage can never be counted: ${what}: ${error.message}`);
+  warning.warn(`usage event rejected: ${what}: ${error.message}`);
 }

@@ -10,67 +10,67 @@ import {
   type Session as WireSession,
 } from "./gen/tenantauth/v1/session_pb.js";
 import { pageSize, pages } from "./pages.js";
-import type { Caller, CallOptions } from "./rpc/caller.js";
+import type { CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { type Verdict, verdictFromWire } from "./verdict.js";
 import { duration, text } from "./wire.js";
 
-/** A session, bound to a tenant through the key that opened it. */
+/** A session, bound to a tenant by the key that opened it. */
 export interface Session {
-  /** The id the protocol gave it. */
+  /** The session id, as used by the caller's protocol. */
   readonly sessionId: string;
-  /** The tenant it belongs to. */
+  /** Id of the tenant that the session is bound to. */
   readonly tenantId: string;
-  /** Public id of the key that opened it. */
+  /** Public id of the key that opened the session. */
   readonly keyId: string;
-  /** When it was bound. */
+  /** Time at which the session was bound. */
   readonly createdAt: Date | undefined;
-  /** When it ends by itself. */
+  /** Time at which the session expires. */
   readonly expiresAt: Date | undefined;
-  /** Whether its end moves each time it is validated. */
+  /** Whether each validation extends the session. */
   readonly sliding: boolean;
-  /** What was attached to it. */
+  /** The attributes that were attached when the session was bound. */
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-/** A session to bind. */
+/** Options of `bind`. */
 export interface BindSession extends CallOptions {
-  /** The id the protocol gave it; 1 to 128 printable characters. */
+  /** The session id, as used by the caller's protocol: 1 to 128 printable characters. */
   readonly sessionId: string;
   /** The key that the customer presented. */
   readonly key: string;
-  /** How long the session lives, in milliseconds. */
+  /** Lifetime of the session, in milliseconds. */
   readonly ttlMs: number;
-  /** Whether it lives that long from when it was last validated; otherwise from now. */
+  /** Whether the lifetime counts from the last validation instead of from the binding. */
   readonly sliding?: boolean;
-  /** Anything to hand back at validation; at most 16 entries and 2 KiB together. */
+  /** Attributes to return with each validation: at most 16 entries and 2 KiB in total. */
   readonly attributes?: Readonly<Record<string, string>>;
 }
 
-/** The outcome of a binding. */
+/** The result of binding a session. */
 export interface Binding {
-  /** `VALID` when bound; `TENANT_MISMATCH` when another tenant holds it; else the verdict on the key. */
+  /** `VALID` if bound, `TENANT_MISMATCH` if it belongs to another tenant, otherwise the verdict on the key. */
   readonly verdict: Verdict;
-  /** The session, when the verdict is `VALID`. */
+  /** The session, if the verdict is `VALID`. */
   readonly session: Session | undefined;
-  /** Whether it was bound before this call. */
+  /** Whether the session was already bound before this call. */
   readonly alreadyBound: boolean;
 }
 
-/** Which sessions to list. */
+/** Options of `list`. */
 export interface ListSessions extends CallOptions {
-  /** How many to fetch at once; the service's choice unless set. */
+  /** Page size; default: chosen by the service. */
   readonly pageSize?: number;
 }
 
 /** Binds sessions to tenants. */
 export class Sessions {
-  readonly #caller: Caller;
+  readonly #rpc: RpcClient;
 
-  constructor(caller: Caller) {
-    this.#caller = caller;
+  constructor(rpc: RpcClient) {
+    this.#rpc = rpc;
   }
 
-  /** Binds a session to the tenant of a key. Repeating it changes nothing; it never moves a session to another tenant. */
+  /** Binds a session to the tenant of a key. Idempotent; never moves a session to another tenant. */
   async bind(options: BindSession): Promise<Binding> {
     checks.options("options", options, BIND_OPTIONS);
     const request = create(BindSessionRequestSchema, {
@@ -80,24 +80,24 @@ export class Sessions {
       expiry: checks.flag("sliding", options.sliding ?? false) ? SessionExpiry.SLIDING : SessionExpiry.FIXED,
       attributes: attributes(options.attributes),
     });
-    const reply = await this.#caller.call(SessionService.method.bindSession, request, options);
+    const reply = await this.#rpc.call(SessionService.method.bindSession, request, options);
     const session = reply.session === undefined ? undefined : sessionFromWire(reply.session);
     return { verdict: verdictFromWire(reply.verdict), session, alreadyBound: reply.alreadyBound };
   }
 
-  /** Ends a session. Says whether it was bound until now. */
+  /** Ends a session. Returns whether it was bound before this call. */
   async unbind(sessionId: string, tenantId: string, options?: CallOptions): Promise<boolean> {
     const ids = { sessionId: text("sessionId", sessionId), tenantId: text("tenantId", tenantId) };
     const request = create(UnbindSessionRequestSchema, ids);
-    return (await this.#caller.call(SessionService.method.unbindSession, request, options)).wasBound;
+    return (await this.#rpc.call(SessionService.method.unbindSession, request, options)).wasBound;
   }
 
-  /** A tenant's sessions, newest first; pages are fetched as they are needed. */
+  /** Iterates over a tenant's sessions, newest first, page by page. */
   list(tenantId: string, options: ListSessions = {}): AsyncIterable<Session> {
     const asked = { tenantId: text("tenantId", tenantId), pageSize: pageSize(options) };
     return pages(async (pageToken) => {
       const request = create(ListSessionsRequestSchema, { ...asked, pageToken });
-      const page = await this.#caller.call(SessionService.method.listSessions, request, options);
+      const page = await this.#rpc.call(SessionService.method.listSessions, request, options);
       return { items: page.sessions.map(sessionFromWire), nextPageToken: page.nextPageToken };
     });
   }

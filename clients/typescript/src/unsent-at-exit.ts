@@ -1,33 +1,33 @@
 import { writeSync } from "node:fs";
 
-/** What would be lost if the process ended now. */
-interface Waiting {
+/** A recorder with events that would be lost if the process exited now. */
+interface UnsentRecorder {
   readonly queued: number;
 }
 
-const WAITING = new Set<Waiting>();
+const UNSENT_RECORDERS = new Set<UnsentRecorder>();
 
-function complain(): void {
+function reportUnsent(): void {
   let events = 0;
-  for (const { queued } of WAITING) events += queued;
-  // At this point nothing but a synchronous write gets out.
+  for (const { queued } of UNSENT_RECORDERS) events += queued;
+  // In an exit handler only synchronous writes work.
   if (events > 0)
     writeSync(
       2,
-      `tenant-auth: ${events} usage events were not sent: close() the usage recorder before the process ends\n`,
+      `tenant-auth: usage events not sent: ${events}; call close() on the usage recorder before the process exits\n`,
     );
 }
 
 /**
- * Has the process say at its end what a recorder did not send. Node.js waits for nothing in `process.exit`; a process that
- * ends because nothing is left to do has sent everything before.
+ * Reports unsent events of a recorder when the process exits. Node.js does not wait for anything in `process.exit`. A
+ * process that exits because nothing is left to do has sent everything before.
  */
-export function watchExit(recorder: Waiting): void {
-  if (WAITING.size === 0) process.on("exit", complain);
-  WAITING.add(recorder);
+export function watchExit(recorder: UnsentRecorder): void {
+  if (UNSENT_RECORDERS.size === 0) process.on("exit", reportUnsent);
+  UNSENT_RECORDERS.add(recorder);
 }
 
-/** Nothing of it would be lost any more. */
-export function unwatchExit(recorder: Waiting): void {
-  if (WAITING.delete(recorder) && WAITING.size === 0) process.off("exit", complain);
+/** Stops the report for a recorder that has no unsent events. */
+export function unwatchExit(recorder: UnsentRecorder): void {
+  if (UNSENT_RECORDERS.delete(recorder) && UNSENT_RECORDERS.size === 0) process.off("exit", reportUnsent);
 }

@@ -1,13 +1,13 @@
 import type { UsageEvent } from "./usage.js";
 
-const MOST = 1_000_000_000_000;
-const FIRST_MS = 0;
-/** The end of the year 9999. */
-const LAST_MS = 253_402_300_799_999;
+const MAX_QUANTITY = 1_000_000_000_000;
+const MIN_TIME_MS = 0;
+/** The last millisecond of the year 9999. */
+const MAX_TIME_MS = 253_402_300_799_999;
 
 /**
- * An event that the contract can take. Everything else is refused here, while whoever is to blame can be told: in a batch
- * it would take others with it.
+ * Creates an event that the contract accepts. Invalid events are rejected here, where the error reaches the code that
+ * recorded them; in a batch they would affect other events.
  */
 export function usageEvent(
   tenantId: string,
@@ -19,16 +19,18 @@ export function usageEvent(
     throw new TypeError("tenantId must be 1 to 64 characters of A-Z a-z 0-9 _ -");
   }
   if (typeof metric !== "string" || !/^[a-z][a-z0-9_.]{0,63}$/.test(metric)) {
-    throw new TypeError("metric must be a lower-case letter, then up to 63 of a-z 0-9 _ and the full stop");
+    throw new TypeError(
+      "metric must be a lower-case letter, then up to 63 characters of a-z 0-9 _ and the full stop",
+    );
   }
   const whole = typeof quantity === "bigint" || (typeof quantity === "number" && Number.isInteger(quantity));
-  if (!whole || quantity < 0 || quantity > MOST) {
-    throw new TypeError(`quantity must be a whole number from 0 to ${MOST}`);
+  if (!whole || quantity < 0 || quantity > MAX_QUANTITY) {
+    throw new TypeError(`quantity must be a whole number from 0 to ${MAX_QUANTITY}`);
   }
   const time = at instanceof Date ? at.getTime() : Number.NaN;
-  if (!(time >= FIRST_MS && time <= LAST_MS))
+  if (!(time >= MIN_TIME_MS && time <= MAX_TIME_MS))
     throw new TypeError("at must be a valid Date of the years 1970 to 9999");
-  // A Date can be changed by whoever gave it.
-  // A number holds it exactly, and goes into JSON, where unsent events may have to wait.
+  // The Date is copied because its owner may change it. A number can hold the quantity exactly, and can be stored as
+  // JSON if the event stays unsent.
   return Object.freeze({ tenantId, metric, quantity: Number(quantity), occurredAt: new Date(time) });
 }

@@ -12,72 +12,72 @@ import {
 } from "./gen/tenantauth/v1/usage_pb.js";
 import { pageSize, pages } from "./pages.js";
 import { printable } from "./printable.js";
-import type { Caller, CallOptions } from "./rpc/caller.js";
 import { errorFromItem } from "./rpc/details.js";
+import type { CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { int64, text, timestamp } from "./wire.js";
 
-/** One thing that a tenant consumed. */
+/** One usage event. */
 export interface UsageEvent {
-  /** Who consumed it. */
+  /** Id of the tenant that consumed something. */
   readonly tenantId: string;
-  /** What was consumed: a lower-case name such as `api.calls`. */
+  /** Name of the metric in lower case, such as `api.calls`. */
   readonly metric: string;
-  /** How much, in the metric's own unit; a whole number, not negative. */
+  /** The quantity, in the unit of the metric; a whole number, not negative. */
   readonly quantity: number | bigint;
-  /** When; absent means on arrival. */
+  /** Time of the event; default: the time of arrival. */
   readonly occurredAt?: Date;
 }
 
-/** Events to record in one call. */
+/** Options of `record`. */
 export interface RecordUsage extends CallOptions {
-  /** Unique to this set of events: resend the same id with the same events after a failure. Made up unless set. */
+  /** Idempotency key: after a failure, send the same id with the same events. Default: a random id. */
   readonly requestId?: string;
 }
 
-/** An event that can never be counted. */
+/** An event that is rejected for good. */
 export interface RejectedUsage {
-  /** Its position in the request, from 0. */
+  /** Index of the event in the request, starting at 0. */
   readonly index: number;
-  /** Why. */
+  /** The reason. */
   readonly error: TenantAuthError;
 }
 
-/** The outcome of a recording. */
+/** The result of recording events. */
 export interface UsageRecorded {
-  /** How many events are counted now, by this call or by an earlier one with the same request id. */
+  /** Number of events that are counted, by this call or by an earlier one with the same request id. */
   readonly accepted: number;
-  /** Events that can never be counted. The others are counted all the same. */
+  /** Events that are rejected for good. The other events are counted. */
   readonly rejected: readonly RejectedUsage[];
-  /** Whether an earlier call with the same request id had recorded them already. */
+  /** Whether an earlier call with the same request id had already recorded the events. */
   readonly alreadyRecorded: boolean;
 }
 
-/** The width of a bucket, in UTC. */
+/** The width of a time bucket, in UTC. */
 export type UsageBucket = "HOUR" | "DAY" | "MONTH";
 
-/** What to sum. */
+/** Selects the usage to sum. */
 export interface QueryUsage extends CallOptions {
-  /** The tenant. */
+  /** Id of the tenant. */
   readonly tenantId: string;
-  /** One metric; all unless set. */
+  /** Name of one metric; default: all metrics. */
   readonly metric?: string;
-  /** First moment, inclusive. */
+  /** Start of the time range, inclusive. */
   readonly start: Date;
-  /** Last moment, exclusive. */
+  /** End of the time range, exclusive. */
   readonly end: Date;
-  /** The width of a bucket; days unless set. */
+  /** Width of the time buckets; default: days. */
   readonly bucket?: UsageBucket;
-  /** How many sums to fetch at once; the service's choice unless set. */
+  /** Page size; default: chosen by the service. */
   readonly pageSize?: number;
 }
 
-/** One metric's sum over one bucket. */
+/** The sum of one metric over one time bucket. */
 export interface UsageSum {
-  /** The metric. */
+  /** Name of the metric. */
   readonly metric: string;
-  /** Where the bucket starts. */
+  /** Start of the bucket. */
   readonly bucketStart: Date;
-  /** The sum; it may be more than a `number` can hold exactly. */
+  /** The sum; may exceed the range in which a `number` is exact. */
   readonly quantity: bigint;
 }
 
@@ -98,20 +98,20 @@ const QUERY_OPTIONS = [
   "signal",
 ] as const satisfies (keyof QueryUsage)[];
 
-/** Meters tenants. To record events one by one, use a `UsageRecorder`. */
+/** Records and reports usage. To record events one by one, use a `UsageRecorder`. */
 export class Usage {
-  readonly #caller: Caller;
+  readonly #rpc: RpcClient;
 
-  constructor(caller: Caller) {
-    this.#caller = caller;
+  constructor(rpc: RpcClient) {
+    this.#rpc = rpc;
   }
 
   /** Throws the error of a closed client. */
   assertOpen(): void {
-    this.#caller.assertOpen();
+    this.#rpc.assertOpen();
   }
 
-  /** Records 1 to 500 events. When it resolves, they are committed. */
+  /** Records 1 to 500 events. When the promise resolves, they are committed or rejected. */
   async record(events: readonly UsageEvent[], options: RecordUsage = {}): Promise<UsageRecorded> {
     const { requestId = randomUUID() } = checks.options("options", options, [
       "requestId",
@@ -123,14 +123,14 @@ export class Usage {
       requestId: text("requestId", requestId),
       events: events.map(eventToWire),
     });
-    const reply = await this.#caller.call(UsageService.method.recordUsage, request, options);
+    const reply = await this.#rpc.call(UsageService.method.recordUsage, request, options);
     const rejected = reply.rejected.flatMap(({ index, error }) => {
       return error === undefined ? [] : [{ index, error: errorFromItem(error) }];
     });
     return { accepted: reply.accepted, rejected, alreadyRecorded: reply.alreadyRecorded };
   }
 
-  /** A tenant's sums by time, then by metric; empty buckets are left out, pages are fetched as they are needed. */
+  /** Iterates over a tenant's sums by time, then by metric, page by page. Empty buckets are omitted. */
   query(options: QueryUsage): AsyncIterable<UsageSum> {
     const { bucket = "DAY" } = checks.options("options", options, QUERY_OPTIONS);
     if (!Object.hasOwn(BUCKETS, bucket)) throw new TypeError('bucket must be "HOUR", "DAY" or "MONTH"');
@@ -144,7 +144,7 @@ export class Usage {
     };
     return pages(async (pageToken) => {
       const request = create(QueryUsageRequestSchema, { ...asked, pageToken });
-      const page = await this.#caller.call(UsageService.method.queryUsage, request, options);
+      const page = await this.#rpc.call(UsageService.method.queryUsage, request, options);
       const items = page.sums.map(({ metric, bucketStart, quantity }) => {
         const start = bucketStart ? timestampDate(bucketStart) : new Date(0);
         return printable({ metric, bucketStart: start, quantity });

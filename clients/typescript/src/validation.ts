@@ -4,43 +4,43 @@ import { printable } from "./printable.js";
 import { type Source, sourceFromWire, type Verdict, verdictFromWire } from "./verdict.js";
 import { milliseconds } from "./wire.js";
 
-/** The decision about a key, and whose key it is. */
+/** The verdict on a key, and the tenant that owns the key. */
 export interface Validation {
-  /** The decision. */
+  /** The verdict. */
   readonly verdict: Verdict;
   /** Whether the verdict is `VALID`. */
   readonly valid: boolean;
-  /** The tenant that owns the key; empty when the verdict is `UNKNOWN` or `MALFORMED`, like all that follows. */
+  /** Id of the tenant that owns the key. Like all fields below, empty with `UNKNOWN` and `MALFORMED`. */
   readonly tenantId: string;
   /** The tenant's display name. */
   readonly tenantName: string;
-  /** The tenant's plan, an opaque label. */
+  /** The tenant's plan, a label that the service does not interpret. */
   readonly plan: string;
-  /** The key's public id, safe to log; not the key. */
+  /** The key's public id. It is not the key itself and is safe to log. */
   readonly keyId: string;
-  /** Every scope that the key holds, sorted. */
+  /** All scopes that the key holds, sorted. */
   readonly scopes: readonly string[];
-  /** With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks, sorted. */
+  /** With `INSUFFICIENT_SCOPE`: the required scopes that the key does not hold, sorted. */
   readonly missingScopes: readonly string[];
-  /** When the key, or the session, ends by itself. */
+  /** Time at which the key or the session expires. */
   readonly expiresAt?: Date;
-  /** Where the answer came from. */
+  /** Where the verdict comes from. */
   readonly source: Source;
-  /** Milliseconds since the database was asked. */
+  /** Milliseconds since the server queried the database. */
   readonly ageMs: number;
-  /** The database's change-log sequence number that the answer reflects. */
+  /** The database's change-log sequence number that the verdict reflects. */
   readonly revision: bigint;
-  /** For how many more milliseconds the service lets the answer be reused; 0: not at all. */
+  /** Remaining time in milliseconds for which the verdict may be cached; 0: not at all. */
   readonly cacheableForMs: number;
-  /** The same while this process hears of every change; never less than `cacheableForMs`. */
+  /** The same while the watch stream is live without a gap; never less than `cacheableForMs`. */
   readonly cacheableWhileWatchedMs: number;
 }
 
-/** The decision about a session, and whose session it is. */
+/** The verdict on a session, and the tenant of the session. */
 export interface SessionValidation extends Validation {
-  /** Public id of the key presented along with the session; empty when there was none, or it is not of its tenant. */
+  /** Public id of the key presented with the session; empty if there was none or it belongs to another tenant. */
   readonly presentedKeyId: string;
-  /** What was attached when the session was bound. */
+  /** The attributes that were attached when the session was bound. */
   readonly attributes: Readonly<Record<string, string>>;
 }
 
@@ -76,8 +76,11 @@ function end(expiresAt: Timestamp | undefined): { expiresAt?: Date } {
   return expiresAt === undefined ? {} : { expiresAt: new Date(timestampMs(expiresAt)) };
 }
 
-/** The answer for other scopes than those it was asked for: the service matches scopes exactly, so we can too. */
-export function forScopes<V extends Validation>(answer: V, required: readonly string[]): V {
+/**
+ * Evaluates an answer for other scopes than those of its request. The service compares scopes exactly, and so does the
+ * client.
+ */
+export function applyScopes<V extends Validation>(answer: V, required: readonly string[]): V {
   if (answer.verdict !== "VALID" && answer.verdict !== "INSUFFICIENT_SCOPE") return answer;
   const missingScopes = [...new Set(required)].filter((scope) => !answer.scopes.includes(scope)).sort();
   const valid = missingScopes.length === 0;

@@ -1,6 +1,6 @@
 import { Source as WireSource, Verdict as WireVerdict } from "./gen/tenantauth/v1/verdict_pb.js";
 
-/** The decision about a key or a session. Only `VALID` admits; everything else, whatever it is, denies. */
+/** The decision about a key or a session. Only `VALID` admits a request; all other values are denials. */
 export type Verdict =
   | "VALID"
   | "UNKNOWN"
@@ -14,24 +14,24 @@ export type Verdict =
   | "UNBOUND"
   | "SESSION_EXPIRED"
   | "TENANT_MISMATCH"
-  /** A verdict that this version does not know: a denial. */
+  /** A verdict that this version does not know; a denial. */
   | "UNRECOGNIZED";
 
-/** Where an answer came from. */
+/** Where a verdict comes from. */
 export type Source =
   /** Read from the database for this request. */
   | "DATABASE"
-  /** From the service's memory, within the fresh time. */
+  /** From the server's cache, within the fresh lifetime. */
   | "FRESH"
-  /** From the service's memory, past the fresh time, while a reload runs. */
+  /** From the server's cache, past the fresh lifetime, while the entry is being reloaded (stale-while-revalidate). */
   | "REFRESHING"
-  /** From the service's memory, past the fresh time, because the database does not answer. */
+  /** From the server's cache, past the fresh lifetime, because the database does not respond (stale-if-error). */
   | "STALE"
-  /** From the service's memory: the database was found not to hold it a moment ago. */
+  /** From a negative entry of the server's cache: a recent database read did not find it. */
   | "NEGATIVE"
-  /** From this process's own memory; see `ageMs`. */
+  /** From this process's near cache; see `ageMs`. */
   | "NEAR"
-  /** No lookup was needed, or the service said something that this version does not know. */
+  /** No lookup was needed, or this version does not know the source. */
   | "UNSPECIFIED";
 
 const VERDICTS: Readonly<Record<number, Verdict>> = {

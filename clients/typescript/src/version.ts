@@ -1,2 +1,2 @@
-/** The version of this package, as its package.json has it (a test compares): callers show it in the service's log. */
+/** The version of this package. A test compares it with package.json. It is part of the user agent. */
 export const VERSION = "0.1.0";

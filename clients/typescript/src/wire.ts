@@ -1,19 +1,19 @@
 import { create } from "@bufbuild/protobuf";
 import { type Duration, DurationSchema, type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
-/** A span of the wire in milliseconds, fractions included; absent or negative is 0. */
+/** Converts a duration to milliseconds, with fractions. Absent or negative is 0. */
 export function milliseconds(duration: Duration | undefined): number {
   if (duration === undefined) return 0;
   return Math.max(0, Number(duration.seconds) * 1000 + duration.nanos / 1e6);
 }
 
-/** Ten thousand years, which is what the wire can carry. */
-const MAX_SPAN_MS = 315_576_000_000_000;
+/** Ten thousand years, the maximum of the protobuf Duration. */
+const MAX_DURATION_MS = 315_576_000_000_000;
 
-/** A span for the wire. */
+/** Converts milliseconds to a duration. */
 export function duration(name: string, spanMs: number): Duration {
-  if (typeof spanMs !== "number" || !(spanMs >= 0 && spanMs <= MAX_SPAN_MS)) {
-    throw new TypeError(`${name} must be a number of milliseconds from 0 to ${MAX_SPAN_MS}`);
+  if (typeof spanMs !== "number" || !(spanMs >= 0 && spanMs <= MAX_DURATION_MS)) {
+    throw new TypeError(`${name} must be a number of milliseconds from 0 to ${MAX_DURATION_MS}`);
   }
   const whole = Math.floor(spanMs / 1000);
   return create(DurationSchema, {
@@ -22,17 +22,17 @@ export function duration(name: string, spanMs: number): Duration {
   });
 }
 
-/** A point in time for the wire. */
+/** Converts a date to a timestamp. */
 export function timestamp(name: string, date: Date): Timestamp {
   const time = date instanceof Date ? date.getTime() : Number.NaN;
-  // What the wire can carry: the years 1 to 9999.
+  // The range of the protobuf Timestamp: the years 1 to 9999.
   if (!(time >= -62_135_596_800_000 && time <= 253_402_300_799_999)) {
     throw new TypeError(`${name} must be a valid Date of the years 1 to 9999`);
   }
   return timestampFromMs(time);
 }
 
-/** A whole number for the wire. */
+/** Converts a whole number to a 64-bit integer. */
 export function int64(name: string, value: number | bigint): bigint {
   const whole = typeof value === "bigint" || Number.isSafeInteger(value);
   if (!whole || BigInt.asIntN(64, BigInt(value)) !== BigInt(value)) {
@@ -41,9 +41,9 @@ export function int64(name: string, value: number | bigint): bigint {
   return BigInt(value);
 }
 
-/** Refuses what is no text before it gets into an encoder whose errors might quote it. */
+/** Rejects values that are not text before they reach an encoder whose errors might quote them. */
 export function text(name: string, value: string): string {
   if (typeof value !== "string") throw new TypeError(`${name} must be a string`);
-  if (!value.isWellFormed()) throw new TypeError(`${name} must be Unicode without half characters`);
+  if (!value.isWellFormed()) throw new TypeError(`${name} must be well-formed Unicode`);
   return value;
 }

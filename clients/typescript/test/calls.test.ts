@@ -17,7 +17,7 @@ const { validateKey, batchValidateKeys } = ValidationService.method;
 const { getServerInfo } = InfoService.method;
 const plain = { nearCache: false };
 
-test("a failure has a kind, a reason, a time to come back and a request id", async (t) => {
+test("an error has a kind, a reason, a retry delay and a request id", async (t) => {
   const { fake, client } = await connected(t, { ...plain, retryBudget: 0 });
   fake.answer(validateKey, () => {
     throw unavailable(1500);
@@ -31,7 +31,7 @@ test("a failure has a kind, a reason, a time to come back and a request id", asy
   assert.deepEqual(fake.calls[0]?.metadata.get("x-request-id"), [error.requestId]);
 });
 
-test("a request that breaks the contract names its fields", async (t) => {
+test("an invalid request names its fields", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(validateKey, () => {
     throw invalid("key", "required_scopes[2]");
@@ -54,7 +54,7 @@ const kinds = [
 ] as const;
 
 for (const [wire, kind, code] of kinds) {
-  test(`${code} is of the kind ${kind}, and is not retried`, async (t) => {
+  test(`${code} has the kind ${kind} and is not retried`, async (t) => {
     const { fake, client } = await connected(t, plain);
     fake.answer(getServerInfo, () => {
       throw new Refused(wire, "no");
@@ -65,7 +65,7 @@ for (const [wire, kind, code] of kinds) {
   });
 }
 
-test("what is unavailable is asked again, under the same request id", async (t) => {
+test("unavailable is retried with the same request id", async (t) => {
   const { fake, client, clock } = await connected(t, plain);
   fake.answer(validateKey, () => {
     if (fake.calls.length < 3) throw unavailable();
@@ -80,7 +80,7 @@ test("what is unavailable is asked again, under the same request id", async (t) 
   assert.equal(new Set(fake.calls.map(({ metadata }) => String(metadata.get("x-request-id")))).size, 1);
 });
 
-test("the service's wish when to come back is honoured", async (t) => {
+test("the retry delay of the service is respected", async (t) => {
   const { fake, client, clock } = await connected(t, plain);
   fake.answer(validateKey, () => {
     if (fake.calls.length < 2) throw overloaded(200);
@@ -93,7 +93,7 @@ test("the service's wish when to come back is honoured", async (t) => {
   assert.equal((await asked).verdict, "VALID");
 });
 
-test("a wait that would end after the deadline is not begun", async (t) => {
+test("a retry delay beyond the deadline is not waited for", async (t) => {
   const { fake, client, clock } = await connected(t, { ...plain, timeoutMs: 1000 });
   fake.answer(validateKey, () => {
     throw unavailable(1000);
@@ -125,7 +125,7 @@ test("retries are a tenth of the calls", async (t) => {
   assert.ok(fake.calls.length >= calls + 10, `${fake.calls.length} attempts`);
 });
 
-test("a call ends with its deadline", async (t) => {
+test("a call ends at its deadline", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(validateKey, () => gate<never>().passed);
   const error = await failure(client.validateKey("k", { timeoutMs: 30 }));
@@ -133,7 +133,7 @@ test("a call ends with its deadline", async (t) => {
   await assert.rejects(client.validateKey("k", { timeoutMs: 0 }), /timeoutMs must be more than 0/);
 });
 
-test("an abort ends a call with the caller's own reason", async (t) => {
+test("an abort fails a call with the caller's reason", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(validateKey, () => gate<never>().passed);
   const leaving = new AbortController();
@@ -144,7 +144,7 @@ test("an abort ends a call with the caller's own reason", async (t) => {
   await assert.rejects(client.validateKey("k", { signal: leaving.signal }), /the customer hung up/);
 });
 
-test("a batch keeps its order, and a key fails alone", async (t) => {
+test("a batch keeps its order and isolates failures", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(batchValidateKeys, ({ requests }) => ({
     results: requests.map(({ key }) =>
@@ -160,17 +160,17 @@ test("a batch keeps its order, and a key fails alone", async (t) => {
   );
   assert.deepEqual(fake.callsOf(batchValidateKeys)[0]?.request.requests[2]?.requiredScopes, ["x"]);
   fake.answer(batchValidateKeys, () => ({ results: [] }));
-  assert.match((await failure(client.validateKeys(["a"]))).message, /1 keys were sent and 0 answered/);
+  assert.match((await failure(client.validateKeys(["a"]))).message, /the response has 0 results for 1 keys/);
 });
 
-test("a verdict of a version to come is a denial", async (t) => {
+test("an unknown verdict is a denial", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(validateKey, () => keyAnswer({ verdict: 99 as never }));
   const answer = await client.validateKey("k");
   assert.deepEqual([answer.verdict, answer.valid], ["UNRECOGNIZED", false]);
 });
 
-test("a caller token is sent, and a file is read again when the service refuses it", async (t) => {
+test("a caller token is sent, and its file is read again after a rejection", async (t) => {
   const file = join(tmpdir(), `caller-token-${process.pid}`);
   await writeFile(file, "first\n");
   const { fake, client, clock } = await connected(t, { ...plain, callerToken: { file } });
@@ -192,7 +192,7 @@ test("a caller token is sent, and a file is read again when the service refuses 
   assert.equal(sent(), "Bearer third");
 });
 
-test("a caller token that no header can carry is refused without being quoted", async (t) => {
+test("an invalid caller token is rejected without quoting it", async (t) => {
   const { fake, client } = await connected(t, { ...plain, callerToken: () => "secret\ntoken" });
   const error = await failure(client.serverInfo());
   assert.equal(error.kind, "unauthenticated");
@@ -200,7 +200,7 @@ test("a caller token that no header can carry is refused without being quoted", 
   assert.equal(fake.calls.length, 0);
 });
 
-test("a token that does not come ends with the deadline, and one that cannot be read is not quoted", async (t) => {
+test("a missing token ends at the deadline, and an unreadable one is not quoted", async (t) => {
   let token: () => Promise<string> = () => gate<never>().passed;
   const { fake, client, clock } = await connected(t, { ...plain, callerToken: () => token() });
   const late = failure(client.serverInfo({ timeoutMs: 50 }));
@@ -214,7 +214,7 @@ test("a token that does not come ends with the deadline, and one that cannot be 
   assert.equal(fake.calls.length, 0);
 });
 
-test("a closed client answers what is under way, and nothing new", async (t) => {
+test("a closed client completes calls in flight and rejects new ones", async (t) => {
   const { fake, client } = await connected(t);
   const hold = gate();
   fake.answer(validateKey, async () => {
@@ -229,7 +229,7 @@ test("a closed client answers what is under way, and nothing new", async (t) => 
   assert.equal((await under).verdict, "VALID");
 });
 
-test("the services are there as the contract has them, and are called once", async (t) => {
+test("all RPCs of the contract are available and not retried", async (t) => {
   const { fake, client } = await connected(t, plain);
   const error = await failure(client.raw.admin.getTenant({ tenantId: "ten_1" }));
   assert.equal(error.code, "UNIMPLEMENTED");
@@ -244,7 +244,7 @@ test("the services are there as the contract has them, and are called once", asy
   assert.ok(AdminService.method.issueKey.localName in client.raw.admin);
 });
 
-test("a token that never comes stops no watch for good", async (t) => {
+test("a hanging token function does not stop the watch for good", async (t) => {
   let asked = 0;
   const callerToken = (): string | Promise<string> => {
     asked += 1;

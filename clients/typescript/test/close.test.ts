@@ -19,24 +19,20 @@ const calls: readonly (readonly [string, (client: Client, key: string) => Promis
 ];
 
 for (const [name, call] of calls) {
-  test(
-    `close: what was asked in the same tick is answered, what comes later is refused: ${name}`,
-    withService,
-    async (t) => {
-      const { endpoint, key } = await startService(t);
-      // Nothing is connected yet.
-      const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
-      const asked = name === "requireKey" ? client.requireKey(key) : call(client, key);
-      client.close();
-      client.close();
-      assert.ok(await asked);
-      const error = await failure(call(client, key));
-      assert.deepEqual([error.kind, error.message], ["closed", "CANCELLED: the client is closed"]);
-    },
-  );
+  test(`close: calls of the same tick complete, later ones are rejected: ${name}`, withService, async (t) => {
+    const { endpoint, key } = await startService(t);
+    // Nothing is connected yet.
+    const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
+    const asked = name === "requireKey" ? client.requireKey(key) : call(client, key);
+    client.close();
+    client.close();
+    assert.ok(await asked);
+    const error = await failure(call(client, key));
+    assert.deepEqual([error.kind, error.message], ["closed", "CANCELLED: the client is closed"]);
+  });
 }
 
-test("close: memory answers no more, the recorder takes no more, and streams end", withService, async (t) => {
+test("close: cache and recorder reject, and streams end", withService, async (t) => {
   const { endpoint, key } = await startService(t);
   const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
   await until("it is remembered", async () => (await client.validateKey(key)).source === "NEAR");
@@ -50,7 +46,7 @@ test("close: memory answers no more, the recorder takes no more, and streams end
   assert.equal(client.watchState().live, false);
 });
 
-test("close: nothing keeps the process alive afterwards", withService, async (t) => {
+test("close: nothing keeps the process alive", withService, async (t) => {
   const { endpoint } = await startService(t);
   const runner = ours(t, "test/support/closing", { TENANT_AUTH_ENDPOINTS: endpoint });
   assert.equal(await runner.ended, 0);

@@ -51,7 +51,7 @@ test("conformance: keys", async (t) => {
   assert.equal(fake.watches.length, 0);
 });
 
-test("conformance: many at once", async (t) => {
+test("conformance: concurrent calls", async (t) => {
   const { fake, ask } = await running(t);
   fake.answer(validateKey, () => keyAnswer());
   const many = { op: "validate_key_concurrently", key: "k", times: 1000, timeout_ms: 5000 };
@@ -68,7 +68,7 @@ test("conformance: many at once", async (t) => {
   assert.deepEqual(await ask(batch), { items });
 });
 
-test("conformance: sessions, usage, and the rest", async (t) => {
+test("conformance: sessions, usage and other commands", async (t) => {
   const { fake, ask } = await running(t);
   fake.answer(SessionService.method.bindSession, ({ sessionId }) => ({
     verdict: Verdict.VALID,
@@ -122,7 +122,7 @@ test("conformance: sessions, usage, and the rest", async (t) => {
   assert.deepEqual(await ask({ op: "juggle" }), { error: "UNSUPPORTED" });
 });
 
-test("conformance: commands do not wait for each other, and close waits for all", async (t) => {
+test("conformance: commands run concurrently, and close waits for all", async (t) => {
   const { fake, runner, ask } = await running(t, { TENANT_AUTH_NEAR_CACHE: "off" });
   const hold = gate();
   fake.answer(validateKey, async ({ key }) => {

@@ -28,7 +28,7 @@ function client(t: TestContext, endpoints: string[], options: ClientOptions = {}
   return made;
 }
 
-test("calls take turns among the endpoints", async (t) => {
+test("endpoints are used in turn", async (t) => {
   const three = await fakes(t, 3);
   const asking = client(
     t,
@@ -46,7 +46,7 @@ test("calls take turns among the endpoints", async (t) => {
   );
 });
 
-test("an endpoint that is gone is left out, and used again when it is back", async (t) => {
+test("an unreachable endpoint is skipped and used again later", async (t) => {
   const [staying, leaving] = (await fakes(t, 2)) as [Fake, Fake];
   const asking = client(t, [staying.endpoint, leaving.endpoint]);
   const { port } = leaving;
@@ -69,7 +69,7 @@ test("a name is resolved", async (t) => {
   assert.equal((await asking.serverInfo()).version, String(fake.port));
 });
 
-test("nobody at home is unavailable", async (t) => {
+test("an unreachable service is unavailable", async (t) => {
   const [fake] = (await fakes(t, 1)) as [Fake];
   const asking = client(t, [fake.endpoint], { retryBudget: 0 });
   fake.close();
@@ -78,7 +78,7 @@ test("nobody at home is unavailable", async (t) => {
 
 const pem = (name: string): Promise<Buffer> => readFile(new URL(`../../test/tls/${name}`, import.meta.url));
 
-test("TLS: a certificate of one's own authority, by name, with a client certificate", async (t) => {
+test("TLS: private authority, server name and client certificate", async (t) => {
   const [ca, otherCa, serverKey, serverCert, key, certificate] = (await Promise.all(
     ["ca.pem", "other-ca.pem", "server.key", "server.pem", "client.key", "client.pem"].map(pem),
   )) as [Buffer, Buffer, Buffer, Buffer, Buffer, Buffer];
@@ -100,7 +100,7 @@ test("TLS: a certificate of one's own authority, by name, with a client certific
   assert.equal(fake.calls.length, 1);
 });
 
-test("a proxy of the environment is told nothing", async (t) => {
+test("an environment proxy is not used by default", async (t) => {
   const [fake] = (await fakes(t, 1)) as [Fake];
   let connections = 0;
   const proxy = createServer((socket) => {

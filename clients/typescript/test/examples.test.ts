@@ -46,7 +46,7 @@ test("examples: the worker records usage for each job", async (t) => {
   );
 });
 
-test("examples: the worker prints what it could not record", async (t) => {
+test("examples: the worker prints unrecorded usage", async (t) => {
   const fake = await fakeService(t);
   fake.answer(recordUsage, () => Promise.reject(unavailable()));
   const worker = ours(t, "examples/worker", { TENANT_AUTH_ENDPOINTS: fake.endpoint, PATIENCE_MS: "100" });
@@ -59,7 +59,7 @@ test("examples: the worker prints what it could not record", async (t) => {
   );
 });
 
-test("examples: an MCP client opens a session, calls a tool, and is metered", async (t) => {
+test("examples: an MCP client opens a session, and its tool call is recorded", async (t) => {
   const fake = await fakeService(t);
   const { url, connect, stop } = await mcpServer(t, fake);
   const { client, transport } = await connect("ta_key");
@@ -77,7 +77,7 @@ test("examples: an MCP client opens a session, calls a tool, and is metered", as
   const [validated] = fake.callsOf(validateSession);
   assert.deepEqual([validated?.request.sessionId, validated?.request.key], [transport.sessionId, ""]);
 
-  // Somebody else's key does not open this session, nor does a key that the service does not know.
+  // Neither a key of another tenant nor an unknown key opens this session.
   const as = async (key: string): Promise<number> => {
     const headers = { authorization: `Bearer ${key}`, "mcp-session-id": transport.sessionId ?? "" };
     return (await fetch(url, { method: "POST", headers })).status;
@@ -109,10 +109,13 @@ test(
       return [status, body.code];
     };
     const good = ["Authorization", `Bearer ${key}`];
-    const twofold = [400, "AMBIGUOUS_REQUEST"];
-    assert.deepEqual(await ask(...good, ...good, "Mcp-Session-Id", session), twofold);
-    assert.deepEqual(await ask(...good, "Authorization", "Bearer other", "Mcp-Session-Id", session), twofold);
-    assert.deepEqual(await ask(...good, "Mcp-Session-Id", session, "Mcp-Session-Id", session), twofold);
+    const isAmbiguous = [400, "AMBIGUOUS_REQUEST"];
+    assert.deepEqual(await ask(...good, ...good, "Mcp-Session-Id", session), isAmbiguous);
+    assert.deepEqual(
+      await ask(...good, "Authorization", "Bearer other", "Mcp-Session-Id", session),
+      isAmbiguous,
+    );
+    assert.deepEqual(await ask(...good, "Mcp-Session-Id", session, "Mcp-Session-Id", session), isAmbiguous);
     assert.deepEqual(await ask("Mcp-Session-Id", session), [401, "NO_CREDENTIALS"]);
     for (const id of ["nobody's", "a b", "x".repeat(200), ""]) {
       assert.deepEqual(await ask(...good, "Mcp-Session-Id", id), [404, "UNBOUND"], id);
@@ -130,7 +133,7 @@ test(
   },
 );
 
-test("examples: the MCP server opens no session that it cannot bind", async (t) => {
+test("examples: the MCP server opens no session that cannot be bound", async (t) => {
   const fake = await fakeService(t);
   const { connect } = await mcpServer(t, fake);
   await assert.rejects(connect("ta_nobody"), /401|API key/);
@@ -140,7 +143,7 @@ test("examples: the MCP server opens no session that it cannot bind", async (t) 
   await assert.rejects(connect("ta_key"), /try again/);
 });
 
-/** A service where `ta_key` is of ten_1, `ta_other` of ten_2, and no other key is known. */
+/** A service where `ta_key` belongs to ten_1, `ta_other` to ten_2, and all other keys are unknown. */
 async function fakeService(t: TestContext): Promise<Fake> {
   const fake = await Fake.start();
   t.after(() => fake.close());

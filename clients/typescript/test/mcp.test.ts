@@ -50,7 +50,7 @@ const guarded = (client: Client, onError: (e: unknown) => void): RequestHandler[
   }),
 ];
 
-test("mcp: the SDK's own middleware takes the verifier", async (t) => {
+test("mcp: the SDK's own middleware accepts the verifier", async (t) => {
   const { fake, ask } = await serving(t, (client) => [
     sdkRequireBearerAuth({ verifier: new KeyVerifier(client), requiredScopes: ["orders:read"] }),
   ]);
@@ -64,12 +64,12 @@ test("mcp: the SDK's own middleware takes the verifier", async (t) => {
   const revoked = await ask();
   assert.equal(revoked.status, 401);
   assert.match(revoked.headers.get("www-authenticate") ?? "", /^Bearer error="invalid_token"/);
-  // It knows no 503; at least it is no 401.
+  // The SDK's middleware cannot respond with 503, but it does not respond with 401.
   fake.answer(validateKey, () => Promise.reject(unavailable()));
   assert.equal((await ask()).status, 500);
 });
 
-test("mcp: the verifier says what it found, and when the key ends", async (t) => {
+test("mcp: the verifier returns the principal and the expiry", async (t) => {
   const { fake, client } = await connected(t, { nearCache: false, retryBudget: 0 });
   const verifier = new KeyVerifier(client);
   const end = Date.now() + 60_000;
@@ -89,7 +89,7 @@ test("mcp: the verifier says what it found, and when the key ends", async (t) =>
   await assert.rejects(verifier.verifyAccessToken("ta_key"), TenantAuthError);
 });
 
-test("mcp: good keys get through, and each denial has its status", async (t) => {
+test("mcp: valid keys are admitted, and each denial has its status", async (t) => {
   const { fake, ask, errors } = await serving(t, guarded);
   fake.answer(validateKey, () => keyAnswer());
   assert.equal((await ask()).status, 200);
@@ -114,7 +114,7 @@ test("mcp: good keys get through, and each denial has its status", async (t) => 
   assert.deepEqual(errors, []);
 });
 
-test("mcp: a broken auth service is 503, never 401", async (t) => {
+test("mcp: a service failure is 503, never 401", async (t) => {
   const { fake, ask, errors } = await serving(t, guarded);
   fake.answer(validateKey, () => Promise.reject(unavailable(3000)));
   const response = await ask();
@@ -124,7 +124,7 @@ test("mcp: a broken auth service is 503, never 401", async (t) => {
   assert.equal(errors.length, 1);
 });
 
-test("mcp: a session passes while it belongs to the key's tenant", async (t) => {
+test("mcp: a session is admitted while it belongs to the key's tenant", async (t) => {
   const { fake, ask, errors } = await serving(t, (client, onError) => [
     requireBearerAuth(client),
     requireSession(client, { onError }),
@@ -159,7 +159,7 @@ test("mcp: a session passes while it belongs to the key's tenant", async (t) => 
   assert.equal(errors.length, 1);
 });
 
-test("mcp: a session id that can be none is 404, and nobody is asked", async (t) => {
+test("mcp: a malformed session id is 404 without a call", async (t) => {
   const { fake, ask } = await serving(t, (client) => [requireBearerAuth(client), requireSession(client)]);
   fake.answer(validateKey, () => keyAnswer());
   for (const id of ["", "a b", "x".repeat(200)]) {
@@ -167,12 +167,12 @@ test("mcp: a session id that can be none is 404, and nobody is asked", async (t)
     assert.equal((await ask(headers)).status, 404, JSON.stringify(id));
   }
   assert.equal(fake.callsOf(validateSession).length, 0);
-  // Without a key in front there is nobody whose session it could be.
+  // Without a preceding key check, there is no tenant to compare with.
   const alone = await serving(t, (client) => [requireSession(client)]);
   assert.equal((await alone.ask({ "mcp-session-id": "s" })).status, 401);
 });
 
-test("mcp: rotation ends no session, and what ends one is told by 404", withService, async (t) => {
+test("mcp: rotation keeps sessions, and ended sessions are 404", withService, async (t) => {
   const { endpoint, key } = await startService(t);
   const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
   const app = express();

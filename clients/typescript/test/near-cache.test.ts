@@ -9,7 +9,7 @@ import { gate, until } from "./support/until.js";
 const { validateKey, validateSession } = ValidationService.method;
 const noWatch = { nearCache: { watch: false } };
 
-test("an answer is used for as long as the service said, counted from before it was asked for", async (t) => {
+test("the lifetime of an answer counts from before its request", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
   fake.answer(validateKey, () => {
     clock.advance(1000);
@@ -26,7 +26,7 @@ test("an answer is used for as long as the service said, counted from before it 
   assert.equal(fake.calls.length, 2);
 });
 
-test("reading an answer does not prolong it", async (t) => {
+test("a read does not extend the lifetime", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
   fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 1000 }));
   for (let read = 0; read < 10; read += 1) {
@@ -38,7 +38,7 @@ test("reading an answer does not prolong it", async (t) => {
   assert.equal(fake.calls.length, 2);
 });
 
-test("a machine that was suspended has not stopped the clock of its answers", async (t) => {
+test("answers expire while the machine is suspended", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
   fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 1000 }));
   await client.validateKey("k");
@@ -46,7 +46,7 @@ test("a machine that was suspended has not stopped the clock of its answers", as
   assert.equal((await client.validateKey("k")).source, "FRESH");
 });
 
-test("what the service does not let be reused is not", async (t) => {
+test("uncacheable answers are not cached", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 0 }));
   await client.validateKey("k");
@@ -54,7 +54,7 @@ test("what the service does not let be reused is not", async (t) => {
   assert.equal(fake.calls.length, 2);
 });
 
-test("the service has accounted for a key's end: no clock of day is asked", async (t) => {
+test("expiry is not compared with the client's clock", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
   fake.answer(validateKey, () => keyAnswer({ expiresAt: clock.now() - 60_000, cacheableForMs: 500 }));
   await client.validateKey("k");
@@ -64,14 +64,14 @@ test("the service has accounted for a key's end: no clock of day is asked", asyn
   assert.equal((await client.validateKey("k")).source, "FRESH");
 });
 
-test("strangers' keys do not push out known ones", async (t) => {
+test("negative answers do not evict others", async (t) => {
   const { fake, client } = await connected(t, { nearCache: { watch: false, capacity: 20 } });
   fake.answer(validateKey, ({ key }) => (key === "k" ? keyAnswer() : unknownKey(5000)));
   await client.validateKey("k");
-  for (let stranger = 0; stranger < 100; stranger += 1) await client.validateKey(`stranger-${stranger}`);
+  for (let index = 0; index < 100; index += 1) await client.validateKey(`unknown-${index}`);
   assert.equal((await client.validateKey("k")).source, "NEAR");
-  assert.equal((await client.validateKey("stranger-99")).source, "NEAR");
-  assert.equal((await client.validateKey("stranger-97")).source, "NEGATIVE");
+  assert.equal((await client.validateKey("unknown-99")).source, "NEAR");
+  assert.equal((await client.validateKey("unknown-97")).source, "NEGATIVE");
 });
 
 test("one answer serves all scopes", async (t) => {
@@ -93,7 +93,7 @@ test("one answer serves all scopes", async (t) => {
   assert.equal(fake.calls.length, 1);
 });
 
-test("scopes that the service may refuse are the service's to refuse", async (t) => {
+test("invalid scopes are left to the service", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   fake.answer(validateKey, () => keyAnswer());
   await client.validateKey("k");
@@ -103,7 +103,7 @@ test("scopes that the service may refuse are the service's to refuse", async (t)
   assert.equal(fake.calls.length, 4);
 });
 
-test("a denial is remembered for other scopes too", async (t) => {
+test("a denial is cached for other scopes too", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.REVOKED, scopes: ["a"] }));
   await client.validateKey("k");
@@ -111,7 +111,7 @@ test("a denial is remembered for other scopes too", async (t) => {
   assert.deepEqual([again.verdict, again.valid, again.source], ["REVOKED", false, "NEAR"]);
 });
 
-test("a thousand callers on one key are one call, whatever scopes they ask for", async (t) => {
+test("concurrent requests for one key are one call, for any scopes", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   const hold = gate();
   fake.answer(validateKey, async () => {
@@ -126,42 +126,42 @@ test("a thousand callers on one key are one call, whatever scopes they ask for",
   assert.equal(fake.calls.length, 1);
 });
 
-test("who gives up does not cancel the call for the others", async (t) => {
+test("a caller that gives up does not cancel the call for others", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   const hold = gate();
   fake.answer(validateKey, async () => {
     await hold.passed;
     return keyAnswer();
   });
-  const impatient = new AbortController();
-  const first = client.validateKey("k", { signal: impatient.signal });
+  const imlong = new AbortController();
+  const first = client.validateKey("k", { signal: imlong.signal });
   const second = client.validateKey("k");
   await until("the call is there", () => fake.calls.length === 1);
-  impatient.abort(new Error("gone"));
+  imlong.abort(new Error("gone"));
   await assert.rejects(first, /gone/);
   hold.open();
   assert.equal((await second).verdict, "VALID");
   assert.equal(fake.calls.length, 1);
 });
 
-test("who has little time gives up alone", async (t) => {
+test("a short timeout does not affect other callers", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
   const hold = gate();
   fake.answer(validateKey, async () => {
     await hold.passed;
     return keyAnswer();
   });
-  const hasty = failure(client.validateKey("k", { timeoutMs: 50 }));
-  const patient = client.validateKey("k", { timeoutMs: 5000 });
+  const short = failure(client.validateKey("k", { timeoutMs: 50 }));
+  const long = client.validateKey("k", { timeoutMs: 5000 });
   await until("the call is there", () => fake.calls.length === 1);
   clock.advance(50);
-  assert.equal((await hasty).kind, "deadline");
+  assert.equal((await short).kind, "deadline");
   hold.open();
-  assert.equal((await patient).verdict, "VALID");
+  assert.equal((await long).verdict, "VALID");
   assert.equal(fake.calls.length, 1);
 });
 
-test("an error is shared and not remembered", async (t) => {
+test("an error is shared but not cached", async (t) => {
   const { fake, client } = await connected(t, { ...noWatch, retryBudget: 0 });
   const hold = gate();
   fake.answer(validateKey, async () => {
@@ -176,7 +176,7 @@ test("an error is shared and not remembered", async (t) => {
   assert.equal((await client.validateKey("k")).source, "FRESH");
 });
 
-test("the answer used longest ago makes room", async (t) => {
+test("the least recently used answer is evicted", async (t) => {
   const { fake, client } = await connected(t, { nearCache: { watch: false, capacity: 2 } });
   fake.answer(validateKey, () => keyAnswer());
   for (const key of ["a", "b", "a", "c"]) await client.validateKey(key);
@@ -184,7 +184,7 @@ test("the answer used longest ago makes room", async (t) => {
   assert.equal((await client.validateKey("b")).source, "FRESH");
 });
 
-test("switched off, every question is asked", async (t) => {
+test("without the near cache every request is a call", async (t) => {
   const { fake, client } = await connected(t, { nearCache: false });
   fake.answer(validateKey, () => keyAnswer());
   await Promise.all([client.validateKey("k"), client.validateKey("k")]);
@@ -193,7 +193,7 @@ test("switched off, every question is asked", async (t) => {
   assert.deepEqual(client.watchState(), { live: false, revision: 0n });
 });
 
-test("what a caller does with its answer changes nobody else's", async (t) => {
+test("a caller cannot modify cached answers", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
   const end = clock.now() + 60_000;
   fake.answer(validateKey, () => keyAnswer({ expiresAt: end }));
@@ -206,7 +206,7 @@ test("what a caller does with its answer changes nobody else's", async (t) => {
   assert.equal(answer.expiresAt?.getTime(), end);
 });
 
-test("an unknown key is remembered as briefly as the service said", async (t) => {
+test("a negative answer is cached for its own lifetime", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
   fake.answer(validateKey, () => unknownKey(1000));
   await client.validateKey("k");
@@ -216,7 +216,7 @@ test("an unknown key is remembered as briefly as the service said", async (t) =>
   assert.equal(fake.calls.length, 2);
 });
 
-test("a session is remembered with the key that came along", async (t) => {
+test("a session is cached per presented key", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   fake.answer(validateSession, ({ key }) =>
     key === "other" ? { verdict: Verdict.TENANT_MISMATCH } : { ...keyAnswer(), attributes: { client: "x" } },

@@ -14,7 +14,7 @@ const plain = { nearCache: false } as const;
 
 for (const roundTripMs of [80, 150]) {
   test(
-    `network: at ${roundTripMs} ms of round trip calls are answered from the first one on`,
+    `network: calls succeed from the first one, with a round trip of ${roundTripMs} ms`,
     withService,
     async (t) => {
       const replicas = await startReplicas(t, 2);
@@ -25,14 +25,14 @@ for (const roundTripMs of [80, 150]) {
   );
 }
 
-test("network: the distance alone makes no hedge", async (t) => {
+test("network: distance alone causes no hedge", async (t) => {
   const fakes = [await Fake.start(), await Fake.start()];
   for (const fake of fakes) {
     t.after(() => fake.close());
     fake.answer(validateKey, () => keyAnswer());
   }
   const far = await Promise.all(fakes.map(({ endpoint }) => delayed(t, endpoint, 75)));
-  // Four times the usual, for a machine that does much else.
+  // Four times the usual timeout, for busy machines.
   const client = clientOf(t, far, { ...plain, timeoutMs: 4000 });
   await until("both are connected", async () => {
     await client.validateKey("k");
@@ -43,7 +43,7 @@ test("network: the distance alone makes no hedge", async (t) => {
   assert.equal(fakes.reduce((sum, { calls }) => sum + calls.length, 0) - before, 10);
 });
 
-test("network: a slow database makes no replica silent, and its answer still counts", async (t) => {
+test("network: a slow response is not treated as a hung replica", async (t) => {
   const fakes = [await Fake.start(), await Fake.start()] as const;
   const holds = [gate(), gate()];
   let held = 0;
@@ -69,13 +69,13 @@ test("network: a slow database makes no replica silent, and its answer still cou
     fakes.flatMap(({ calls }) => calls).filter(({ request }) => (request as { key?: string }).key === "slow")
       .length;
   await until("the other one is asked too", () => slow() === 2);
-  // Both are asked under one id, and no connection was given up.
+  // Both attempts have the same request id, and no connection was closed.
   holds[0]?.open();
   assert.ok((await asked).valid);
   assert.equal(new Set(fakes.flatMap(({ calls }) => calls.map(({ peer }) => peer))).size, 2);
 });
 
-test("network: without a budget for retries there is no hedge", async (t) => {
+test("network: without a retry budget there is no hedge", async (t) => {
   const fakes = [await Fake.start(), await Fake.start()] as const;
   for (const fake of fakes) {
     t.after(() => fake.close());
@@ -100,27 +100,23 @@ test("network: without a budget for retries there is no hedge", async (t) => {
   await assert.rejects(asked, /enough/);
 });
 
-test(
-  "network: a proxy of the environment is used where it was asked for, and never for this machine",
-  withService,
-  async (t) => {
-    const { endpoint, key } = await startService(t);
-    const proxy = await connectProxy(t, endpoint);
-    environment(t, {
-      http_proxy: proxy.url,
-      HTTP_PROXY: proxy.url,
-      no_proxy: undefined,
-      NO_PROXY: undefined,
-    });
-    const options = { ...plain, timeoutMs: 10_000, useEnvironmentProxy: true };
-    assert.ok((await clientOf(t, endpoint, options).validateKey(key)).valid);
-    assert.deepEqual(proxy.asked, []);
-    assert.ok((await clientOf(t, "auth.example.com:50051", options).validateKey(key)).valid);
-    assert.deepEqual(proxy.asked, ["auth.example.com:50051 Basic dXNlcjpwYXNz"]);
-  },
-);
+test("network: an environment proxy is used if enabled, never for loopback", withService, async (t) => {
+  const { endpoint, key } = await startService(t);
+  const proxy = await connectProxy(t, endpoint);
+  environment(t, {
+    http_proxy: proxy.url,
+    HTTP_PROXY: proxy.url,
+    no_proxy: undefined,
+    NO_PROXY: undefined,
+  });
+  const options = { ...plain, timeoutMs: 10_000, useEnvironmentProxy: true };
+  assert.ok((await clientOf(t, endpoint, options).validateKey(key)).valid);
+  assert.deepEqual(proxy.asked, []);
+  assert.ok((await clientOf(t, "auth.example.com:50051", options).validateKey(key)).valid);
+  assert.deepEqual(proxy.asked, ["auth.example.com:50051 Basic dXNlcjpwYXNz"]);
+});
 
-test("network: which names a proxy is asked for", (t) => {
+test("network: names that are reached through a proxy", (t) => {
   const proxy = "http://proxy.test:3128";
   environment(t, {
     http_proxy: proxy,

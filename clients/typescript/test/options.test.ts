@@ -30,12 +30,12 @@ async function folder(t: TestContext): Promise<string> {
   return made;
 }
 
-function refused(endpoints: unknown, options: object, message: RegExp): void {
-  // One that is not refused would keep the test's process alive.
+function rejected(endpoints: unknown, options: object, message: RegExp): void {
+  // A client that is not rejected would keep the test process alive.
   assert.throws(() => new Client(endpoints as string, options).close(), message);
 }
 
-test("endpoints: each form is taken", () => {
+test("endpoints: each form is accepted", () => {
   const forms = [
     "host:1",
     "1.2.3.4:1",
@@ -50,7 +50,7 @@ test("endpoints: each form is taken", () => {
   new Client(["https://a:1", "b:2"], { tls: true }).close();
 });
 
-test("endpoints: everything else is refused, with the value and the fix", () => {
+test("endpoints: other forms are rejected with the value and the fix", () => {
   const forms = /must be host:port, dns:\/\/\/host:port, http:\/\/host:port or https:\/\/host:port/;
   const wrong = [
     "ftp://host:1",
@@ -76,49 +76,49 @@ test("endpoints: everything else is refused, with the value and the fix", () => 
     "host:1?x",
     "é:1",
   ]) {
-    refused(endpoint, {}, forms);
+    rejected(endpoint, {}, forms);
   }
-  for (const none of [[], undefined, null, {}, [7]]) refused(none, {}, /endpoints must be/);
-  refused("::1:50051", {}, /endpoint "::1:50051" needs brackets around its IPv6 address: \[::1\]:50051/);
+  for (const none of [[], undefined, null, {}, [7]]) rejected(none, {}, /endpoints must be/);
+  rejected("::1:50051", {}, /endpoint "::1:50051" needs brackets around its IPv6 address: \[::1\]:50051/);
   for (const portless of ["host", "[::1]", "https://host"])
-    refused(portless, {}, /has no port: say \S+:port/);
+    rejected(portless, {}, /has no port: use \S+:port/);
   for (const port of [0, 65_536, 99_999])
-    refused(`host:${port}`, {}, /has a port that is not between 1 and 65535/);
-  refused("http://host:1", { tls: true }, /is plaintext, but tls is set: say https:/);
-  refused(["http://a:1", "https://b:2"], {}, /a:1 is plaintext and b:2 is TLS/);
-  refused("a:1,https://b:2", { callerToken: "t" }, /a:1 is plaintext and b:2 is TLS/);
+    rejected(`host:${port}`, {}, /has a port that is not from 1 to 65535/);
+  rejected("http://host:1", { tls: true }, /is plaintext, but tls is set: use https:/);
+  rejected(["http://a:1", "https://b:2"], {}, /a:1 is plaintext and b:2 is TLS/);
+  rejected("a:1,https://b:2", { callerToken: "t" }, /a:1 is plaintext and b:2 is TLS/);
 });
 
-test("options: values that cannot be meant are refused by name", () => {
+test("options: invalid values are rejected by name", () => {
   const numbers = [0, -1, Number.NaN, Infinity, 1e12, 86_400_001, "1", null, {}, 10n];
   for (const name of ["timeoutMs", "hedgeAfterMs", "keepaliveIntervalMs", "keepaliveTimeoutMs"]) {
-    for (const value of numbers) refused("a:1", { [name]: value }, new RegExp(`^TypeError: ${name} must`));
+    for (const value of numbers) rejected("a:1", { [name]: value }, new RegExp(`^TypeError: ${name} must`));
   }
   for (const value of [0, -1, 0.5, Number.NaN, Infinity, 10_000_001, "1"]) {
-    refused(
+    rejected(
       "a:1",
       { nearCache: { capacity: value } },
       /nearCache\.capacity must be a whole number from 1 to 10000000/,
     );
   }
-  refused("a:1", { nearCache: { watchedForMs: 0 } }, /nearCache\.watchedForMs must be more than 0/);
-  refused("a:1", { nearCache: { watch: "no" } }, /nearCache\.watch must be true or false, not "no"/);
+  rejected("a:1", { nearCache: { watchedForMs: 0 } }, /nearCache\.watchedForMs must be more than 0/);
+  rejected("a:1", { nearCache: { watch: "no" } }, /nearCache\.watch must be true or false, not "no"/);
   for (const value of [2, -0.1, Number.NaN, "0.1"])
-    refused("a:1", { retryBudget: value }, /retryBudget must be between/);
+    rejected("a:1", { retryBudget: value }, /retryBudget must be between/);
   for (const value of ["", "a\nb", "a\r", "é", " ", "x".repeat(257), 7]) {
-    refused("a:1", { userAgent: value }, /userAgent must be 1 to 256 printable ASCII/);
+    rejected("a:1", { userAgent: value }, /userAgent must be 1 to 256 printable ASCII/);
   }
   for (const options of [7, "x", null, [], new Map()])
-    refused("a:1", options as object, /options must be an object/);
-  refused("a:1", { timeout: 1 }, /options has no option "timeout"; there are timeoutMs/);
-  refused("a:1", { useEnvironmentProxy: 1 }, /useEnvironmentProxy must be true or false/);
-  refused("a:1", { clock: {} }, /clock must have a function now/);
-  for (const tls of ["yes", null, []]) refused("a:1", { tls }, /tls must be true, false or an object/);
-  refused("a:1", { nearCache: null }, /nearCache must be an object/);
-  refused("a:1", { retryBudget: null }, /retryBudget must be between/);
+    rejected("a:1", options as object, /options must be an object/);
+  rejected("a:1", { timeout: 1 }, /options: unknown option "timeout"; known options: timeoutMs/);
+  rejected("a:1", { useEnvironmentProxy: 1 }, /useEnvironmentProxy must be true or false/);
+  rejected("a:1", { clock: {} }, /clock must have a function now/);
+  for (const tls of ["yes", null, []]) rejected("a:1", { tls }, /tls must be true, false or an object/);
+  rejected("a:1", { nearCache: null }, /nearCache must be an object/);
+  rejected("a:1", { retryBudget: null }, /retryBudget must be between/);
 });
 
-test("options: of a call, too", async (t) => {
+test("options: invalid call options are rejected", async (t) => {
   const client = clientOf(t, "127.0.0.1:1", { retryBudget: 0 });
   for (const timeoutMs of [0, -1, Number.NaN, Infinity, "1"] as number[]) {
     await assert.rejects(client.validateKey("k", { timeoutMs }), /timeoutMs must be more than 0/);
@@ -131,25 +131,25 @@ test("options: of a call, too", async (t) => {
     await assert.rejects(client.validateKeys([{ key: "k", scopes }]), /scopes must be a list of texts/);
     await assert.rejects(client.validateSession("s", { scopes }), /scopes must be a list of texts/);
   }
-  // Misplaced or misnamed scopes would be scopes that nobody needs.
+  // With misplaced or misspelt scopes, no scope would be required.
   for (const options of [["admin"], "admin", null, { scope: ["admin"] }, { requiredScopes: [] }]) {
     const given = options as { scopes?: string[] };
-    const message = /options (must be an object|has no option "(scope|requiredScopes)")/;
+    const message = /options( must be an object|: unknown option "(scope|requiredScopes)")/;
     await assert.rejects(client.validateKey("k", given), message);
     await assert.rejects(client.requireKey("k", given), message);
     await assert.rejects(client.validateSession("s", given), message);
     await assert.rejects(client.validateKeys(["k"], given as object), message);
   }
   const misplaced = { scopes: ["admin"] };
-  await assert.rejects(client.validateKeys(["k"], misplaced as object), /options has no option "scopes"/);
+  await assert.rejects(client.validateKeys(["k"], misplaced as object), /options: unknown option "scopes"/);
   const misnamed = { key: "k", scope: ["admin"] };
-  await assert.rejects(client.validateKeys(["k", misnamed]), /keys\[1\] has no option "scope"/);
+  await assert.rejects(client.validateKeys(["k", misnamed]), /keys\[1\]: unknown option "scope"/);
   const session = { sessionId: "s", key: "k", ttlMs: 60_000 };
   for (const [more, message] of [
-    [{ expiry: "sliding" }, /options has no option "expiry"/],
+    [{ expiry: "sliding" }, /options: unknown option "expiry"/],
     [{ sliding: "no" }, /sliding must be true or false/],
     [{ attributes: { a: 5 } }, /attributes\.a must be a string/],
-    [{ attributes: { a: "\ud800" } }, /attributes\.a must be Unicode/],
+    [{ attributes: { a: "\ud800" } }, /attributes\.a must be well-formed Unicode/],
     [{ attributes: "ab" }, /attributes must be an object/],
   ] as [object, RegExp][]) {
     await assert.rejects(client.sessions.bind({ ...session, ...more }), message);
@@ -159,7 +159,7 @@ test("options: of a call, too", async (t) => {
     [{ bucket: "YEAR" }, /bucket must be "HOUR", "DAY" or "MONTH"/],
     [{ bucket: "toString" }, /bucket must be/],
     [{ metric: 5 }, /metric must be a string/],
-    [{ metrics: "a" }, /options has no option "metrics"/],
+    [{ metrics: "a" }, /options: unknown option "metrics"/],
   ] as [object, RegExp][]) {
     assert.throws(() => client.usage.query({ ...sums, ...more }), message);
   }
@@ -171,40 +171,40 @@ test("options: of a call, too", async (t) => {
     client.validateSession("\ud800"),
     client.sessions.unbind("s", "\ud800"),
   ]) {
-    await assert.rejects(call, /must be Unicode without half characters/);
+    await assert.rejects(call, /must be well-formed Unicode/);
   }
   await assert.rejects(client.validateKeys("k" as unknown as string[]), /keys must be a list/);
   const many = await failure(client.validateKeys(Array.from({ length: 1001 }, () => "k")));
   assert.deepEqual([many.kind, many.violations[0]?.field], ["invalid", "requests"]);
-  assert.match(many.message, /requests: must be at most 1000/);
+  assert.match(many.message, /requests: must have at most 1000 entries/);
 });
 
-test("tls: what is no certificate, no key, or no pair is refused, and no key is shown", async (t) => {
+test("tls: invalid certificates and keys are rejected without showing a key", async (t) => {
   const made = await folder(t);
   const empty = join(made, "empty.pem");
   await writeFile(empty, "");
   const pair = { cert: PEM["client.pem"], key: PEM["client.key"] };
   const wrong: [object, RegExp][] = [
-    [{ ca: "/etc/ssl/ca.pem" }, /tls\.ca holds no PEM; for a file set tls\.caFile/],
+    [{ ca: "/etc/ssl/ca.pem" }, /tls\.ca contains no PEM; to give a file, set tls\.caFile/],
     [{ ca: 7 }, /tls\.ca must be PEM, as text or bytes/],
-    [{ caFile: "/etc/passwd" }, /tls\.ca holds no PEM certificate \(\/etc\/passwd\)/],
+    [{ caFile: "/etc/passwd" }, /tls\.ca contains no PEM certificate \(\/etc\/passwd\)/],
     [{ caFile: "/does/not/exist" }, /tls\.caFile cannot be read: ENOENT/],
-    [{ caFile: empty }, /tls\.ca holds no PEM certificate/],
+    [{ caFile: empty }, /tls\.ca contains no PEM certificate/],
     [{ caFile: 7 }, /tls\.caFile must be the path of a file/],
     [{ ca: PEM["ca.pem"], caFile: empty }, /set either tls\.ca or tls\.caFile/],
     [
       { ca: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----" },
-      /tls\.ca holds a certificate that cannot be read/,
+      /tls\.ca contains an unreadable certificate/,
     ],
-    [{ cert: pair.cert }, /tls\.cert and tls\.key go together/],
-    [{ ...pair, key: PEM["server.key"] }, /tls\.key is not the key of tls\.cert/],
-    [{ ...pair, key: PEM["client.pem"] }, /tls\.key holds no PEM private key/],
-    [{ ...pair, cert: PEM["client.key"] }, /tls\.cert holds no PEM certificate/],
+    [{ cert: pair.cert }, /tls\.cert and tls\.key must be set together/],
+    [{ ...pair, key: PEM["server.key"] }, /tls\.key does not belong to tls\.cert/],
+    [{ ...pair, key: PEM["client.pem"] }, /tls\.key contains no PEM private key/],
+    [{ ...pair, cert: PEM["client.key"] }, /tls\.cert contains no PEM certificate/],
     [{ serverName: "a\nb" }, /tls\.serverName must be a host name/],
-    [{ rootCertificates: "x" }, /tls\.rootCertificates is no option/],
+    [{ rootCertificates: "x" }, /tls: unknown option rootCertificates/],
   ];
   for (const [tls, message] of wrong) {
-    refused("a:1", { tls }, message);
+    rejected("a:1", { tls }, message);
     try {
       new Tls(tls as TlsOptions);
     } catch (error) {
@@ -214,7 +214,7 @@ test("tls: what is no certificate, no key, or no pair is refused, and no key is 
   new Tls({ ca: Buffer.from(PEM["ca.pem"] ?? ""), ...pair } as TlsOptions);
 });
 
-test("tls: files are read again for each connection, and the last good ones stay in use", async (t) => {
+test("tls: files are read again per connection, and the last valid ones stay in use", async (t) => {
   const made = await folder(t);
   const caFile = join(made, "ca.pem");
   await writeFile(caFile, PEM["ca.pem"] ?? "");
@@ -226,11 +226,11 @@ test("tls: files are read again for each connection, and the last good ones stay
   assert.equal(tls.material().ca, PEM["other-ca.pem"]);
   assert.match(
     String(warned.mock.calls[0]?.arguments[0]),
-    /the certificates in use are kept: tls\.ca holds no PEM/,
+    /the last valid ones stay in use: tls\.ca contains no PEM/,
   );
 });
 
-test("caller tokens: what is wrong from the start is refused, and not shown", async (t) => {
+test("caller tokens: invalid tokens are rejected and not shown", async (t) => {
   const made = await folder(t);
   const file = join(made, "token");
   await writeFile(file, "two\nlines\n");
@@ -254,50 +254,46 @@ test("caller tokens: what is wrong from the start is refused, and not shown", as
         error instanceof TypeError && /callerToken/.test(error.message) && !/sec|lines/.test(error.message),
     );
   }
-  refused("a:1", { callerToken: { file: "/does/not/exist" } }, /callerToken\.file cannot be read: ENOENT/);
+  rejected("a:1", { callerToken: { file: "/does/not/exist" } }, /callerToken\.file cannot be read: ENOENT/);
 });
 
-test(
-  "caller tokens: text, file and function, around which blanks do not count; rotated",
-  withService,
-  async (t) => {
-    const home = await temporaryFolder(t);
-    const callers = await callersFile(home, ["first", "second"]);
-    const { endpoint, key } = await startService(t, { environment: { TENANT_AUTH_CALLERS_FILE: callers } });
-    const file = join(home, "token");
-    await writeFile(file, "\ufefffirst \r\n");
-    let given: unknown = "\tsecond\n";
-    const tokens: ClientOptions["callerToken"][] = [
-      "first\n",
-      { file },
-      () => given as string,
-      async () => "second",
-    ];
-    const options = { nearCache: false, timeoutMs: 10_000 };
-    for (const callerToken of tokens as NonNullable<ClientOptions["callerToken"]>[]) {
-      assert.ok((await clientOf(t, endpoint, { ...options, callerToken }).validateKey(key)).valid);
-    }
-    const warned = t.mock.method(process, "emitWarning", () => undefined);
-    const asking = clientOf(t, endpoint, { ...options, callerToken: () => given as string });
+test("caller tokens: text, file and function, trimmed and rotated", withService, async (t) => {
+  const home = await temporaryFolder(t);
+  const callers = await callersFile(home, ["first", "second"]);
+  const { endpoint, key } = await startService(t, { environment: { TENANT_AUTH_CALLERS_FILE: callers } });
+  const file = join(home, "token");
+  await writeFile(file, "\ufefffirst \r\n");
+  let given: unknown = "\tsecond\n";
+  const tokens: ClientOptions["callerToken"][] = [
+    "first\n",
+    { file },
+    () => given as string,
+    async () => "second",
+  ];
+  const options = { nearCache: false, timeoutMs: 10_000 };
+  for (const callerToken of tokens as NonNullable<ClientOptions["callerToken"]>[]) {
+    assert.ok((await clientOf(t, endpoint, { ...options, callerToken }).validateKey(key)).valid);
+  }
+  const warned = t.mock.method(process, "emitWarning", () => undefined);
+  const asking = clientOf(t, endpoint, { ...options, callerToken: () => given as string });
+  assert.ok((await asking.validateKey(key)).valid);
+  // The last valid token stays in use.
+  for (const junk of ["", "two words", undefined, 7]) {
+    given = junk;
     assert.ok((await asking.validateKey(key)).valid);
-    // The last good one stays in use.
-    for (const junk of ["", "two words", undefined, 7]) {
-      given = junk;
-      assert.ok((await asking.validateKey(key)).valid);
-    }
-    assert.match(
-      String(warned.mock.calls[0]?.arguments[0]),
-      /the last caller token stays in use: the function callerToken/,
-    );
-    const throwing = (): never => {
-      throw new Error("secret");
-    };
-    const without = await failure(
-      clientOf(t, endpoint, { ...options, callerToken: throwing }).validateKey(key),
-    );
-    assert.equal(without.kind, "unauthenticated");
-    assert.doesNotMatch(`${without.stack}`, /secret/);
-    const stranger = clientOf(t, endpoint, { ...options, callerToken: "stranger" });
-    assert.equal((await failure(stranger.validateKey(key))).kind, "unauthenticated");
-  },
-);
+  }
+  assert.match(
+    String(warned.mock.calls[0]?.arguments[0]),
+    /the last valid one stays in use: function callerToken/,
+  );
+  const throwing = (): never => {
+    throw new Error("secret");
+  };
+  const without = await failure(
+    clientOf(t, endpoint, { ...options, callerToken: throwing }).validateKey(key),
+  );
+  assert.equal(without.kind, "unauthenticated");
+  assert.doesNotMatch(`${without.stack}`, /secret/);
+  const unknown = clientOf(t, endpoint, { ...options, callerToken: "unknown" });
+  assert.equal((await failure(unknown.validateKey(key))).kind, "unauthenticated");
+});

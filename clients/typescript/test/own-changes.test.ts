@@ -19,15 +19,15 @@ const changes = [
 ] as const satisfies readonly (readonly [string, (client: Client) => Promise<unknown>])[];
 
 for (const [name, change] of changes) {
-  test(`what this process changes it does not answer from memory, even if that fails: ${name}`, async (t) => {
+  test(`own changes invalidate the near cache, even if they fail: ${name}`, async (t) => {
     const { fake, client } = await connected(t, { nearCache: { watch: false }, retryBudget: 0 });
     fake.answer(validateSession, () => keyAnswer());
     await client.validateSession("s");
     assert.equal((await client.validateSession("s")).source, "NEAR");
-    // The fake serves none of them.
+    // The fake implements none of these RPCs.
     await change(client).catch(() => undefined);
     assert.equal((await client.validateSession("s")).source, "FRESH");
-    // What is being asked meanwhile is not kept.
+    // Answers to requests in flight are not cached.
     const hold = gate();
     fake.answer(validateSession, async () => {
       await hold.passed;

@@ -17,16 +17,16 @@ interface Manifest {
 
 const manifest = JSON.parse(await readFile(`${root}package.json`, "utf8")) as Manifest;
 
-test("the version is that of the package", () => {
+test("VERSION equals the version in package.json", () => {
   assert.equal(VERSION, manifest.version);
 });
 
-test("Express 4 and 5 may stand beside it", () => {
+test("Express 4 and 5 are both supported", () => {
   assert.equal(manifest.peerDependencies.express, "^4.18.0 || ^5.0.0");
   assert.equal(manifest.peerDependencies["@types/express"], "^4.17.0 || ^5.0.0");
 });
 
-test("the package holds what it exports, and nothing else", async () => {
+test("the package contains exactly what it exports", async () => {
   const pack = ["pack", "--dry-run", "--json", "--ignore-scripts"];
   const { stdout } = await promisify(execFile)("npm", pack, { cwd: root });
   const [{ files }] = Object.values(JSON.parse(stdout)) as [{ files: { path: string }[] }];
@@ -41,7 +41,7 @@ test("the package holds what it exports, and nothing else", async () => {
   assert.deepEqual(strangers, []);
 });
 
-test("whoever imports the client alone needs none of the optional packages", async () => {
+test("the client entry point imports no optional package", async () => {
   const reached = new Set<string>();
   const packages = new Set<string>();
   const follow = async (file: URL): Promise<void> => {

@@ -32,7 +32,7 @@ async function recording(t: TestContext, options: RecorderOptions = {}): Promise
   return { fake, client, clock, recorder, sent };
 }
 
-test("events wait for each other a second at most", async (t) => {
+test("events are batched for at most one second", async (t) => {
   const { clock, recorder, sent } = await recording(t);
   recorder.record("ten_1", "api.calls", 1);
   clock.advance(600);
@@ -47,12 +47,12 @@ test("events wait for each other a second at most", async (t) => {
     batch?.events.map(({ quantity }) => quantity),
     [1n, 2n],
   );
-  // An event happened when it was recorded, not when it is sent.
+  // An event keeps the time at which it was recorded, not the time at which it was sent.
   assert.equal(batch?.events[0]?.occurredAt?.seconds, BigInt(Date.UTC(2026, 0, 1) / 1000));
   assert.equal(batch?.events[1]?.occurredAt?.seconds, 5n);
 });
 
-test("a full batch is sent at once, and batches have ids of their own", async (t) => {
+test("a full batch is sent immediately with its own id", async (t) => {
   const { recorder, sent } = await recording(t);
   for (let event = 0; event < 1000; event += 1) recorder.record("ten_1", "api.calls", 1);
   await until("they are sent", () => recorder.queued === 0);
@@ -63,7 +63,7 @@ test("a full batch is sent at once, and batches have ids of their own", async (t
   assert.equal(new Set(sent().map(({ requestId }) => requestId)).size, 2);
 });
 
-test("a batch without an answer is resent as it was, while new events wait", async (t) => {
+test("an unanswered batch is resent unchanged", async (t) => {
   const { fake, clock, recorder, sent } = await recording(t, { batchSize: 2 });
   fake.answer(recordUsage, ({ events }) => {
     if (fake.calls.length < 4) throw unavailable();
@@ -82,7 +82,7 @@ test("a batch without an answer is resent as it was, while new events wait", asy
   assert.equal(new Set(batches.map(({ requestId }) => requestId)).size, 2);
 });
 
-test("a full queue says so and takes what fits again later", async (t) => {
+test("a full queue rejects events until there is capacity", async (t) => {
   const { fake, recorder } = await recording(t, { capacity: 2, batchSize: 2 });
   const hold = gate();
   fake.answer(recordUsage, async () => {
@@ -97,7 +97,7 @@ test("a full queue says so and takes what fits again later", async (t) => {
   assert.equal(recorder.queued, 1);
 });
 
-test("flush sends now, and rejects when that fails without losing anything", async (t) => {
+test("flush sends immediately, and rejects without losing events", async (t) => {
   const { fake, recorder, sent } = await recording(t);
   recorder.record("ten_1", "api.calls", 1);
   fake.answer(recordUsage, () => {
@@ -113,7 +113,7 @@ test("flush sends now, and rejects when that fails without losing anything", asy
   assert.equal(sent().length, 2);
 });
 
-test("close sends what is there, and then takes nothing more", async (t) => {
+test("close sends queued events and rejects new ones", async (t) => {
   const { recorder, clock, sent } = await recording(t);
   recorder.record("ten_1", "api.calls", 1);
   assert.deepEqual(await recorder.close(), []);
@@ -122,7 +122,7 @@ test("close sends what is there, and then takes nothing more", async (t) => {
   assert.equal(clock.waiting, 0);
 });
 
-test("close gives back what it could not send, under the ids it was sent with", async (t) => {
+test("close returns unsent events with their request ids", async (t) => {
   const { fake, clock, recorder, sent } = await recording(t, { batchSize: 1 });
   fake.answer(recordUsage, () => {
     throw unavailable();
@@ -141,7 +141,7 @@ test("close gives back what it could not send, under the ids it was sent with", 
   assert.equal(clock.waiting, 0);
 });
 
-test("close does not wait for an answer that does not come", async (t) => {
+test("close does not wait for a missing response", async (t) => {
   const { fake, clock, recorder, sent } = await recording(t, { batchSize: 1 });
   fake.answer(recordUsage, () => gate<never>().passed);
   recorder.record("ten_1", "api.calls", 1);
@@ -151,7 +151,7 @@ test("close does not wait for an answer that does not come", async (t) => {
   assert.equal((await closing).length, 1);
 });
 
-test("events that can never be counted are handed to whoever wants to know", async (t) => {
+test("rejected events are reported", async (t) => {
   const rejected: [UsageEvent, TenantAuthError][] = [];
   const onRejected = (event: UsageEvent, error: TenantAuthError): void => void rejected.push([event, error]);
   const { fake, recorder } = await recording(t, { onRejected });
@@ -175,7 +175,7 @@ test("events that can never be counted are handed to whoever wants to know", asy
   assert.equal(recorder.queued, 0);
 });
 
-test("whoever is told of rejected events may fail, and the others are counted all the same", async (t) => {
+test("a failing onRejected callback does not affect other events", async (t) => {
   const warned = t.mock.method(process, "emitWarning", () => undefined);
   let later = false;
   const { fake, recorder, sent } = await recording(t, {
@@ -195,7 +195,7 @@ test("whoever is told of rejected events may fail, and the others are counted al
   });
   recorder.record("ten_1", "api.calls", 2);
   await recorder.flush();
-  await until("both failures are told", () => warned.mock.callCount() === 2);
+  await until("both failures are reported", () => warned.mock.callCount() === 2);
   assert.equal(sent().length, 2, "each batch is sent once");
   assert.deepEqual(
     warned.mock.calls.map(({ arguments: [line] }) => String(line)),
@@ -203,7 +203,7 @@ test("whoever is told of rejected events may fail, and the others are counted al
   );
 });
 
-test("what was not sent can be kept as JSON", async (t) => {
+test("unsent events can be stored as JSON", async (t) => {
   const { client, recorder } = await recording(t);
   recorder.record("ten_1", "api.calls", 10n ** 12n, new Date(5));
   client.close();
@@ -212,7 +212,7 @@ test("what was not sent can be kept as JSON", async (t) => {
   assert.deepEqual(batch?.events, [{ tenantId: "ten_1", metric: "api.calls", quantity: 1e12, occurredAt }]);
 });
 
-test("an event that the service will not have takes no others with it", async (t) => {
+test("an invalid event does not affect others", async (t) => {
   const rejected: UsageEvent[] = [];
   const { fake, recorder, sent } = await recording(t, { onRejected: (event) => void rejected.push(event) });
   fake.answer(recordUsage, ({ events }) => {
@@ -232,7 +232,7 @@ test("an event that the service will not have takes no others with it", async (t
   assert.equal(recorder.queued, 0);
 });
 
-test("what can never be sent is refused before it is taken", async (t) => {
+test("an invalid event is rejected immediately", async (t) => {
   const { recorder } = await recording(t);
   const wrong: [string, unknown, unknown, unknown, unknown?][] = [
     ["tenantId", "", "a", 1],
@@ -261,7 +261,7 @@ test("what can never be sent is refused before it is taken", async (t) => {
   assert.equal(recorder.queued, 0);
 });
 
-test("options of a recorder that cannot be meant are refused", async (t) => {
+test("invalid recorder options are rejected", async (t) => {
   const { client, recorder } = await recording(t);
   for (const options of [
     { capacity: 0 },
@@ -275,7 +275,7 @@ test("options of a recorder that cannot be meant are refused", async (t) => {
   assert.throws(() => recorder.close(Infinity), /timeoutMs must be more than 0/);
 });
 
-test("a recorder whose client is closed takes nothing, and gives back what it has", async (t) => {
+test("a recorder of a closed client rejects events and returns unsent ones", async (t) => {
   const { client, recorder } = await recording(t);
   recorder.record("ten_1", "api.calls", 1);
   client.close();
@@ -283,7 +283,7 @@ test("a recorder whose client is closed takes nothing, and gives back what it ha
   assert.equal((await recorder.close()).length, 1);
 });
 
-test("a process that ends without close() says how many events are lost", withService, async (t) => {
+test("a process that exits without close() reports lost events", withService, async (t) => {
   const { endpoint } = await startService(t);
   const script = `
     import { Client } from "@tenant-auth/client";
@@ -292,10 +292,13 @@ test("a process that ends without close() says how many events are lost", withSe
     process.exit(0);`;
   const program = new Program(t, process.execPath, ["--input-type=module", "-e", script], {});
   await program.ended;
-  assert.match(program.complaints.join("\n"), /3 usage events were not sent: close\(\) the usage recorder/);
+  assert.match(
+    program.complaints.join("\n"),
+    /usage events not sent: 3; call close\(\) on the usage recorder/,
+  );
 });
 
-test("a recorder that is disposed of has sent everything", withService, async (t) => {
+test("a disposed recorder has sent all events", withService, async (t) => {
   const { endpoint } = await startService(t);
   const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
   const recorder = client.usageRecorder();

@@ -18,11 +18,11 @@ async function running(t: TestContext, environment: NodeJS.ProcessEnv): Promise<
   };
 }
 
-test("runner: a client that cannot be made says why, and ends with 2", async (t) => {
+test("runner: an invalid configuration is reported with exit code 2", async (t) => {
   for (const [environment, message] of [
     [{ TENANT_AUTH_ENDPOINTS: "" }, /must be host:port/],
     [{ TENANT_AUTH_ENDPOINTS: "grpc://a:1" }, /must be host:port/],
-    [{ TENANT_AUTH_ENDPOINTS: "a:1", TENANT_AUTH_TLS_CA_FILE: "/etc/passwd" }, /holds no PEM certificate/],
+    [{ TENANT_AUTH_ENDPOINTS: "a:1", TENANT_AUTH_TLS_CA_FILE: "/etc/passwd" }, /contains no PEM certificate/],
     [{ TENANT_AUTH_ENDPOINTS: "a:1", TENANT_AUTH_TIMEOUT_MS: "-1" }, /timeoutMs must be more than 0/],
     [{ TENANT_AUTH_ENDPOINTS: "a:1", TENANT_AUTH_TOKEN: "two words" }, /callerToken must be/],
   ] as const) {

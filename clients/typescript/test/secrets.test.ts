@@ -31,7 +31,7 @@ async function setup(t: TestContext): ReturnType<typeof connected> {
   return await connected(t, { nearCache: { watch: false }, retryBudget: 0, callerToken: `${CANARY}-token` });
 }
 
-test("no client and no answer shows a key or a token", async (t) => {
+test("clients and answers show neither keys nor tokens", async (t) => {
   const { fake, client } = await setup(t);
   fake.answer(validateKey, () => keyAnswer());
   fake.answer(validateSession, () => keyAnswer());
@@ -44,7 +44,7 @@ test("no client and no answer shows a key or a token", async (t) => {
   for (const value of [client, ...answers]) assert.ok(!shown(value).includes(CANARY));
 });
 
-test("no reply of the real service shows a key, and every answer is JSON", withService, async (t) => {
+test("responses of the real service show no key and convert to JSON", withService, async (t) => {
   const { endpoint, key } = await startService(t);
   const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
   const { admin } = client.raw;
@@ -83,7 +83,7 @@ test("no reply of the real service shows a key, and every answer is JSON", withS
   assert.match(inspect(issued), /plaintext: '\[redacted\]'/);
 });
 
-test("no error shows a key or a token", async (t) => {
+test("errors show neither keys nor tokens", async (t) => {
   const { fake, client } = await setup(t);
   fake.answer(validateKey, () => {
     throw unavailable();
@@ -95,7 +95,7 @@ test("no error shows a key or a token", async (t) => {
     await failure(client.validateKeys([CANARY])),
     await failure(client.sessions.bind(unserved)),
   ];
-  // A key that is no text must not be quoted by whoever cannot encode it.
+  // A malformed key must not be quoted by an encoder's error.
   for (const wrong of [[CANARY], { key: CANARY }, Buffer.from(CANARY)] as unknown as string[]) {
     errors.push(await client.validateKey(wrong).catch((error: unknown) => error));
     errors.push(await client.validateSession("s", { key: wrong }).catch((error: unknown) => error));
@@ -108,7 +108,7 @@ test("no error shows a key or a token", async (t) => {
   }
 });
 
-test("the near-cache holds no key: a debugger that looks into it finds digests", async (t) => {
+test("the near cache contains digests and no keys", async (t) => {
   const { fake, client } = await setup(t);
   fake.answer(validateKey, () => keyAnswer());
   await client.validateKey(CANARY);
@@ -128,12 +128,12 @@ test("the near-cache holds no key: a debugger that looks into it finds digests",
   assert.ok(!seen.some((text) => text === CANARY));
 });
 
-/** What the debugger answers; the types of Node.js do not know of private properties. */
+/** The debugger's result. The types of Node.js lack private properties. */
 interface Properties extends Runtime.GetPropertiesReturnType {
   readonly privateProperties?: Runtime.InternalPropertyDescriptor[];
 }
 
-/** Every text that is reachable from the client through properties, private ones and entries of maps included. */
+/** Every text that is reachable from the client through properties, including private ones and map entries. */
 async function privateTexts(session: Session): Promise<string[]> {
   const { result } = await session.post("Runtime.evaluate", { expression: "globalThis.inspected" });
   const queue = [{ id: result.objectId, depth: 0 }];
@@ -144,7 +144,7 @@ async function privateTexts(session: Session): Promise<string[]> {
     const all: Properties = await session.post("Runtime.getProperties", { objectId, ownProperties: true });
     const named = [...all.result, ...(all.privateProperties ?? []), ...(all.internalProperties ?? [])];
     for (const { name, value } of named) {
-      if (name === "[[Prototype]]" || /^(raw|#endpoints|#caller|sessions|usage|constructor)$/.test(name))
+      if (name === "[[Prototype]]" || /^(raw|#endpoints|#rpc|sessions|usage|constructor)$/.test(name))
         continue;
       if (typeof value?.value === "string") texts.push(value.value);
       else if (value?.type === "object") queue.push({ id: value.objectId, depth: depth + 1 });

@@ -15,7 +15,7 @@ async function service(t: TestContext): Promise<{ client: Client; key: string }>
   return { client, key };
 }
 
-test("service: a key's life, from its issue to its revocation", withService, async (t) => {
+test("service: key lifecycle", withService, async (t) => {
   const { client } = await service(t);
   const { admin } = client.raw;
   await admin.createTenant({ tenantId: "acme", name: "Acme", plan: "pro" });
@@ -44,18 +44,18 @@ test("service: a key's life, from its issue to its revocation", withService, asy
   assert.equal(after.verdict, "REVOKED");
 });
 
-test("service: memory gives the same answers as the service", withService, async (t) => {
+test("service: cached answers equal those of the service", withService, async (t) => {
   const { client, key } = await service(t);
   for (const scopes of [[], ["demo:read"], ["demo:x", "demo:a", "demo:x"], ["demo:write", "demo:read"]]) {
     const near = await client.validateKey(key, { scopes });
-    // A batch always asks.
+    // A batch does not use the near cache.
     const [asked] = await client.validateKeys([{ key, scopes }]);
     assert.ok(asked !== undefined && !(asked instanceof Error));
     assert.deepEqual([near.verdict, near.missingScopes], [asked.verdict, asked.missingScopes]);
   }
 });
 
-test("service: what is far too long is not taken for an overload", withService, async (t) => {
+test("service: overlong input is not reported as overload", withService, async (t) => {
   const { client } = await service(t);
   const long = "x".repeat(3_000_000);
   assert.equal((await client.validateKey(long)).verdict, "MALFORMED");
@@ -63,7 +63,7 @@ test("service: what is far too long is not taken for an overload", withService, 
   assert.equal((await failure(client.validateSession(long))).violations[0]?.field, "session_id");
 });
 
-test("service: what is no key, and what is no request", withService, async (t) => {
+test("service: malformed keys and invalid requests", withService, async (t) => {
   const { client, key } = await service(t);
   assert.equal((await client.validateKey("ta_nonsense")).verdict, "MALFORMED");
   assert.equal((await client.validateKey("a-key-that-nobody-imported")).verdict, "UNKNOWN");
@@ -76,7 +76,7 @@ test("service: what is no key, and what is no request", withService, async (t) =
   );
 });
 
-test("service: a batch of a thousand keeps its order", withService, async (t) => {
+test("service: a batch of 1,000 keeps its order", withService, async (t) => {
   const { client, key } = await service(t);
   const keys = Array.from({ length: 1000 }, (_, n) => (n % 3 === 0 ? key : `unknown-${n}`));
   const outcomes = await client.validateKeys(keys);
@@ -87,7 +87,7 @@ test("service: a batch of a thousand keeps its order", withService, async (t) =>
   });
 });
 
-test("service: what is wrong with one of many keys is its own error", withService, async (t) => {
+test("service: an invalid batch entry has its own error", withService, async (t) => {
   const { client, key } = await service(t);
   const long = "x".repeat(5_000_000);
   const questions = [
@@ -107,7 +107,7 @@ test("service: what is wrong with one of many keys is its own error", withServic
   assert.ok(none[0] instanceof Error && !none[0].message.includes("xxx"));
 });
 
-test("service: a thousand callers on one key", withService, async (t) => {
+test("service: a thousand concurrent requests for one key", withService, async (t) => {
   const { client, key } = await service(t);
   const answers = await Promise.all(Array.from({ length: 1000 }, () => client.validateKey(key)));
   assert.ok(answers.every(({ valid }) => valid));
@@ -120,14 +120,14 @@ test("service: errors of administration keep their reason", withService, async (
   assert.match(error.requestId ?? "", /^[0-9a-f-]{36}$/);
 });
 
-test("service: it describes itself", withService, async (t) => {
+test("service: server info", withService, async (t) => {
   const { client } = await service(t);
   const info = await client.serverInfo();
   assert.match(info.version, /^\d+\.\d+\.\d+/);
   assert.equal(info.database, "EMBEDDED");
 });
 
-test("service: a session, from its binding to its end", withService, async (t) => {
+test("service: session lifecycle", withService, async (t) => {
   const { client, key } = await service(t);
   const wanted = { sessionId: "s", key, ttlMs: 60_000, attributes: { client: "cli" } };
   for (const already of [false, true]) {
@@ -173,9 +173,9 @@ test("service: usage is counted once", withService, async (t) => {
   assert.deepEqual(sums, [["api.calls", 3n]]);
 });
 
-test("service: a revocation empties the near-cache", withService, async (t) => {
+test("service: a revocation invalidates the near cache", withService, async (t) => {
   const { endpoint, key } = await startService(t);
-  // With a clock that stands still, nothing but the stream can.
+  // The clock stands still, so only the stream can.
   const client = new Client(endpoint, { timeoutMs: 10_000, clock: new ManualClock() });
   t.after(() => client.close());
   await until("the client watches", () => client.watchState().live);
@@ -185,27 +185,23 @@ test("service: a revocation empties the near-cache", withService, async (t) => {
   await until("it is refused", async () => (await client.validateKey(key)).verdict === "REVOKED");
 });
 
-test(
-  "service: a session is not remembered for longer than its second key is good",
-  withService,
-  async (t) => {
-    const { endpoint, key } = await startService(t);
-    // With a clock that stands still, nothing but the stream can end what is remembered.
-    const client = clientOf(t, endpoint, { timeoutMs: 10_000, clock: new ManualClock() });
-    const operator = clientOf(t, endpoint, { timeoutMs: 10_000 });
-    const issue = { tenantId: "ten_demo", name: "second", scopes: ["demo:read"] };
-    const second = await operator.raw.admin.issueKey(issue);
-    await client.sessions.bind({ sessionId: "s", key, ttlMs: 3_600_000 });
-    await until("the client watches", () => client.watchState().live);
-    const asked = { key: second.plaintext };
-    assert.equal((await client.validateSession("s", asked)).presentedKeyId, second.key?.keyId);
-    await until("it is remembered", async () => (await client.validateSession("s", asked)).source === "NEAR");
-    await operator.raw.admin.revokeKey({ keyId: second.key?.keyId ?? "", reason: "leaked" });
-    await until("it is refused", async () => !(await client.validateSession("s", asked)).valid);
-  },
-);
+test("service: the presented key invalidates a cached session", withService, async (t) => {
+  const { endpoint, key } = await startService(t);
+  // The clock stands still, so only the stream can invalidate the answer.
+  const client = clientOf(t, endpoint, { timeoutMs: 10_000, clock: new ManualClock() });
+  const operator = clientOf(t, endpoint, { timeoutMs: 10_000 });
+  const issue = { tenantId: "ten_demo", name: "second", scopes: ["demo:read"] };
+  const second = await operator.raw.admin.issueKey(issue);
+  await client.sessions.bind({ sessionId: "s", key, ttlMs: 3_600_000 });
+  await until("the client watches", () => client.watchState().live);
+  const asked = { key: second.plaintext };
+  assert.equal((await client.validateSession("s", asked)).presentedKeyId, second.key?.keyId);
+  await until("it is remembered", async () => (await client.validateSession("s", asked)).source === "NEAR");
+  await operator.raw.admin.revokeKey({ keyId: second.key?.keyId ?? "", reason: "leaked" });
+  await until("it is refused", async () => !(await client.validateSession("s", asked)).valid);
+});
 
-test("service: after its own change a client does not answer from memory", withService, async (t) => {
+test("service: own changes invalidate the near cache", withService, async (t) => {
   const { client, key } = await service(t);
   const { keyId } = await client.validateKey(key);
   await client.sessions.bind({ sessionId: "s", key, ttlMs: 3_600_000 });
@@ -216,17 +212,13 @@ test("service: after its own change a client does not answer from memory", withS
   assert.equal((await client.validateKey(key)).verdict, "REVOKED");
 });
 
-test(
-  "service: whoever requires a key gets its principal, or a denial that is no failure",
-  withService,
-  async (t) => {
-    const { client, key } = await service(t);
-    assert.equal((await client.requireKey(key, { scopes: ["demo:read"] })).tenantId, "ten_demo");
-    const denied = await client.requireKey(key, { scopes: ["demo:x"] }).catch((error: unknown) => error);
-    assert.ok(denied instanceof DeniedError && !(denied instanceof TenantAuthError));
-    assert.deepEqual([denied.verdict, denied.missingScopes], ["INSUFFICIENT_SCOPE", ["demo:x"]]);
-    assert.match(JSON.stringify(denied), /"revision":"\d+"/);
-    const unbound = await client.requireSession("nobody's", { key }).catch((error: unknown) => error);
-    assert.ok(unbound instanceof DeniedError && unbound.verdict === "UNBOUND");
-  },
-);
+test("service: require returns the principal or a denial", withService, async (t) => {
+  const { client, key } = await service(t);
+  assert.equal((await client.requireKey(key, { scopes: ["demo:read"] })).tenantId, "ten_demo");
+  const denied = await client.requireKey(key, { scopes: ["demo:x"] }).catch((error: unknown) => error);
+  assert.ok(denied instanceof DeniedError && !(denied instanceof TenantAuthError));
+  assert.deepEqual([denied.verdict, denied.missingScopes], ["INSUFFICIENT_SCOPE", ["demo:x"]]);
+  assert.match(JSON.stringify(denied), /"revision":"\d+"/);
+  const unbound = await client.requireSession("nobody's", { key }).catch((error: unknown) => error);
+  assert.ok(unbound instanceof DeniedError && unbound.verdict === "UNBOUND");
+});

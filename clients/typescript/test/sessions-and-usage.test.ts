@@ -43,8 +43,8 @@ test("a session is bound with its lifetime and attributes", async (t) => {
   assert.deepEqual([sent?.request.ttl?.seconds, sent?.request.ttl?.nanos], [1n, 500_000_000]);
   assert.equal(sent?.request.expiry, SessionExpiry.SLIDING);
   fake.answer(bindSession, () => ({ verdict: Verdict.TENANT_MISMATCH }));
-  const refused = await client.sessions.bind({ sessionId: "s", key: "k", ttlMs: 1 });
-  assert.deepEqual([refused.verdict, refused.session], ["TENANT_MISMATCH", undefined]);
+  const rejected = await client.sessions.bind({ sessionId: "s", key: "k", ttlMs: 1 });
+  assert.deepEqual([rejected.verdict, rejected.session], ["TENANT_MISMATCH", undefined]);
   await assert.rejects(
     client.sessions.bind({ sessionId: "s", key: "k", ttlMs: -1 }),
     /ttlMs must be a number/,
@@ -58,7 +58,7 @@ test("a session is unbound once", async (t) => {
   assert.equal(await client.sessions.unbind("s", "ten_1"), false);
 });
 
-test("sessions are listed over all pages, each fetched when it is needed", async (t) => {
+test("sessions are loaded page by page", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(listSessions, ({ pageToken, pageSize }) => {
     const page = Number(pageToken || "0");
@@ -73,7 +73,7 @@ test("sessions are listed over all pages, each fetched when it is needed", async
   assert.deepEqual(ids, ["s00", "s01", "s10", "s11", "s20", "s21"]);
 });
 
-test("usage is recorded under one request id, however often it is sent", async (t) => {
+test("usage keeps its request id across retries", async (t) => {
   const { fake, client, clock } = await connected(t, plain);
   fake.answer(recordUsage, ({ events }) => {
     if (fake.calls.length < 2) throw unavailable();
@@ -95,7 +95,7 @@ test("usage is recorded under one request id, however often it is sent", async (
   await assert.rejects(client.usage.record([{ ...event, quantity: 0.5 }]), /quantity must be a whole number/);
 });
 
-test("sums are read over all pages", async (t) => {
+test("sums are loaded page by page", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(queryUsage, ({ pageToken }) => ({
     sums: [
@@ -118,7 +118,7 @@ test("sums are read over all pages", async (t) => {
   assert.throws(() => client.usage.query({ ...asked, end: new Date("no date") }), /end must be a valid Date/);
 });
 
-test("the service describes itself", async (t) => {
+test("server info is converted", async (t) => {
   const { fake, client } = await connected(t, plain);
   fake.answer(InfoService.method.getServerInfo, () => ({
     version: "1.2.3",

@@ -13,7 +13,7 @@ import { gate, until } from "./support/until.js";
 
 const { validateKey, validateSession } = ValidationService.method;
 
-/** A client whose watch is alive at revision 10, and whose answers are reusable for a second. */
+/** A client whose watch stream is live at revision 10, and whose answers are cacheable for a second. */
 async function watched(
   t: TestContext,
 ): Promise<{ fake: Fake; client: Client; clock: ManualClock; watch: FakeWatch }> {
@@ -34,10 +34,10 @@ async function opened(fake: Fake, before: number, clock?: ManualClock): Promise<
 
 async function heartbeat(client: Client, watch: FakeWatch, revision: bigint): Promise<void> {
   watch.heartbeat(revision);
-  await until("the heartbeat is heard", () => client.watchState().revision === revision);
+  await until("the heartbeat is applied", () => client.watchState().revision === revision);
 }
 
-/** Lets time pass with a heartbeat each second. */
+/** Advances the clock with one heartbeat per second. */
 async function pass(client: Client, watch: FakeWatch, clock: ManualClock, seconds: number): Promise<void> {
   for (let second = 0; second < seconds; second += 1) {
     clock.advance(1000);
@@ -45,7 +45,7 @@ async function pass(client: Client, watch: FakeWatch, clock: ManualClock, second
   }
 }
 
-test("while the watch is alive an answer is used for as long as the service said for that", async (t) => {
+test("the watched lifetime applies while the stream is live", async (t) => {
   const { fake, client, clock, watch } = await watched(t);
   await client.validateKey("1");
   await pass(client, watch, clock, 59);
@@ -56,7 +56,7 @@ test("while the watch is alive an answer is used for as long as the service said
   assert.equal(fake.calls.length, 2);
 });
 
-test("an answer that was asked for before the watch was alive is not prolonged", async (t) => {
+test("a request before the stream has no watched lifetime", async (t) => {
   const { fake, client, clock } = await connected(t);
   fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 1000 }));
   await client.validateKey("1");
@@ -66,7 +66,7 @@ test("an answer that was asked for before the watch was alive is not prolonged",
   assert.equal((await client.validateKey("1")).source, "FRESH");
 });
 
-test("an unknown key is never used beyond what the service said", async (t) => {
+test("a negative answer has no watched lifetime", async (t) => {
   const { fake, client, clock } = await watched(t);
   fake.answer(validateKey, () => unknownKey(1000));
   await client.validateKey("u");
@@ -76,7 +76,7 @@ test("an unknown key is never used beyond what the service said", async (t) => {
 });
 
 for (const verdict of ["REVOKED", "EXPIRED", "TENANT_SUSPENDED"] as const) {
-  test(`${verdict} is used while the watch is alive`, async (t) => {
+  test(`${verdict} has the watched lifetime`, async (t) => {
     const { fake, client, clock } = await watched(t);
     fake.answer(validateKey, () => keyAnswer({ verdict: Verdict[verdict], cacheableForMs: 1000 }));
     await client.validateKey("r");
@@ -86,7 +86,7 @@ for (const verdict of ["REVOKED", "EXPIRED", "TENANT_SUSPENDED"] as const) {
   });
 }
 
-test("an upper bound of one's own shortens that, and lengthens nothing", async (t) => {
+test("watchedForMs shortens the lifetime and never extends it", async (t) => {
   const { fake, client, clock } = await connected(t, { nearCache: { watchedForMs: 2000 } });
   fake.answer(validateKey, ({ key }) =>
     keyAnswer({ keyId: key, cacheableForMs: key === "long" ? 9000 : 1000 }),
@@ -101,7 +101,7 @@ test("an upper bound of one's own shortens that, and lengthens nothing", async (
   assert.equal((await client.validateKey("long")).source, "NEAR");
 });
 
-test("what the service gives no time under the watch is used for its own time alone", async (t) => {
+test("an answer without watched lifetime uses its own lifetime", async (t) => {
   const { fake, client, clock } = await watched(t);
   fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 1000, watchedForMs: 0 }));
   await client.validateKey("1");
@@ -110,14 +110,14 @@ test("what the service gives no time under the watch is used for its own time al
   assert.equal(fake.calls.length, 2);
 });
 
-test("what may be used under the watch alone is kept for that", async (t) => {
+test("an answer cacheable only while watched is cached", async (t) => {
   const { fake, client } = await watched(t);
   fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 0, watchedForMs: 5000 }));
   await client.validateKey("1");
   assert.equal((await client.validateKey("1")).source, "NEAR");
 });
 
-test("an answer from before the revision at which the stream began is not prolonged", async (t) => {
+test("an answer below the first stream revision has no watched lifetime", async (t) => {
   const { fake, client, clock } = await watched(t);
   fake.answer(validateKey, () => keyAnswer({ revision: 9n, cacheableForMs: 1000 }));
   await client.validateKey("1");
@@ -125,7 +125,7 @@ test("an answer from before the revision at which the stream began is not prolon
   assert.equal((await client.validateKey("1")).source, "FRESH");
 });
 
-test("a second key is a subject of a session's answer", async (t) => {
+test("the presented key is a subject of a session", async (t) => {
   const { fake, client, watch } = await watched(t);
   fake.answer(validateSession, () => ({
     ...keyAnswer({ keyId: "key_opener" }),
@@ -139,20 +139,20 @@ test("a second key is a subject of a session's answer", async (t) => {
   assert.equal((await client.validateSession("s", asked)).source, "FRESH");
 });
 
-test("three seconds of silence end the trust, and the watch is opened anew", async (t) => {
+test("three seconds of silence end the watched lifetime and reopen the stream", async (t) => {
   const { fake, client, clock } = await watched(t);
   await client.validateKey("1");
   clock.advance(3000);
   const next = await opened(fake, 1, clock);
   assert.equal(next.resumeAfter, 10n);
   assert.equal(client.watchState().live, false);
-  // Heard again, but not without a gap.
+  // The stream is live again, but not without a gap.
   await heartbeat(client, next, 11n);
   assert.equal(client.watchState().live, true);
   assert.equal((await client.validateKey("1")).source, "FRESH");
 });
 
-test("an invalidation drops what is older than it, and nothing else", async (t) => {
+test("an invalidation removes only older answers", async (t) => {
   const { fake, client, watch } = await watched(t);
   for (const key of ["1", "2"]) await client.validateKey(key);
   watch.invalidate(InvalidationScope.KEY, "key_1", 10n);
@@ -166,7 +166,7 @@ test("an invalidation drops what is older than it, and nothing else", async (t) 
   assert.equal((await client.validateKey("2")).source, "NEAR");
 });
 
-test("a tenant's change drops all its keys and sessions", async (t) => {
+test("a tenant's invalidation removes its keys and sessions", async (t) => {
   const { fake, client, watch } = await watched(t);
   fake.answer(validateSession, () => keyAnswer());
   for (const key of ["1", "2"]) await client.validateKey(key);
@@ -177,7 +177,7 @@ test("a tenant's change drops all its keys and sessions", async (t) => {
   assert.equal((await client.validateSession("s")).source, "FRESH");
 });
 
-test("a session's change drops it, with whatever key it was asked about", async (t) => {
+test("a session's invalidation removes it for every key", async (t) => {
   const { fake, client, watch } = await watched(t);
   fake.answer(validateSession, () => keyAnswer());
   await client.validateSession("s");
@@ -190,7 +190,7 @@ test("a session's change drops it, with whatever key it was asked about", async 
   assert.equal((await client.validateSession("other")).source, "NEAR");
 });
 
-test("an answer that an invalidation overtook is handed out and not kept", async (t) => {
+test("a superseded answer is returned but not cached", async (t) => {
   const { fake, client, watch } = await watched(t);
   const hold = gate();
   fake.answer(validateKey, async () => {
@@ -208,7 +208,7 @@ test("an answer that an invalidation overtook is handed out and not kept", async
   assert.equal((await client.validateKey("1")).source, "NEAR");
 });
 
-test("who asks after the news of a change is not answered with what was asked before it", async (t) => {
+test("a request after a change does not get an earlier answer", async (t) => {
   const { fake, client, watch } = await watched(t);
   const holds = [gate(), gate()];
   fake.answer(validateKey, async () => {
@@ -227,7 +227,7 @@ test("who asks after the news of a change is not answered with what was asked be
   assert.equal(fake.calls.length, 2);
 });
 
-test("a replica that lags behind an invalidation is not remembered either", async (t) => {
+test("an answer of a lagging replica is not cached", async (t) => {
   const { fake, client, watch } = await watched(t);
   watch.invalidate(InvalidationScope.KEY, "key_1", 11n);
   await heartbeat(client, watch, 12n);
@@ -235,7 +235,7 @@ test("a replica that lags behind an invalidation is not remembered either", asyn
   assert.equal(fake.calls.length, 2);
 });
 
-test("a watch that is resumed soon is unbroken, and starts where it ended", async (t) => {
+test("a stream resumed in time is continuous", async (t) => {
   const { fake, client, clock, watch } = await watched(t);
   await client.validateKey("1");
   clock.advance(1000);
@@ -248,23 +248,23 @@ test("a watch that is resumed soon is unbroken, and starts where it ended", asyn
   assert.equal((await client.validateKey("1")).source, "NEAR");
 });
 
-test("without a revision to resume from, a new watch is a new beginning", async (t) => {
+test("without a resume revision a new stream starts a new epoch", async (t) => {
   const { fake, client, clock } = await connected(t);
   fake.answer(validateKey, () => keyAnswer({ revision: 0n, cacheableForMs: 100 }));
   const watch = await opened(fake, 0);
   watch.heartbeat(0n);
-  await until("the heartbeat is heard", () => client.watchState().live);
+  await until("the heartbeat is applied", () => client.watchState().live);
   await client.validateKey("1");
   watch.end();
   const next = await opened(fake, 1, clock);
   next.heartbeat(0n);
-  await until("the heartbeat is heard", () => client.watchState().live);
+  await until("the heartbeat is applied", () => client.watchState().live);
   clock.advance(100);
   assert.equal((await client.validateKey("1")).source, "FRESH");
 });
 
 for (const event of ["startOver", "unheardOf"] as const) {
-  test(`${event}: everything is forgotten, and what is under way is not kept`, async (t) => {
+  test(`${event}: the cache and requests in flight are cleared`, async (t) => {
     const { fake, client, watch } = await watched(t);
     const hold = gate();
     await client.validateKey("1");
@@ -275,7 +275,7 @@ for (const event of ["startOver", "unheardOf"] as const) {
     const asked = client.validateKey("2");
     await until("the call is there", () => fake.calls.length === 2);
     watch[event](5n);
-    await until("the event is heard", () => client.watchState().revision === 5n);
+    await until("the event is applied", () => client.watchState().revision === 5n);
     hold.open();
     await asked;
     assert.equal((await client.validateKey("2")).source, "FRESH");
@@ -283,15 +283,15 @@ for (const event of ["startOver", "unheardOf"] as const) {
   });
 }
 
-test("a scope of invalidations that is not known forgets everything", async (t) => {
+test("an unknown invalidation scope clears the cache", async (t) => {
   const { client, watch } = await watched(t);
   await client.validateKey("1");
   watch.invalidate(99 as InvalidationScope, "x", 11n);
-  await until("it is heard", () => client.watchState().revision === 11n);
+  await until("it is applied", () => client.watchState().revision === 11n);
   assert.equal((await client.validateKey("1")).source, "FRESH");
 });
 
-test("a service without a watch is asked for it once a minute, and answers are used as long as it said", async (t) => {
+test("an unimplemented watch is retried once per minute", async (t) => {
   const fake = await Fake.start();
   fake.servesWatch = false;
   const clock = new ManualClock();
@@ -316,7 +316,7 @@ test("a service without a watch is asked for it once a minute, and answers are u
   assert.equal(client.watchState().live, true);
 });
 
-test("a replica that does not follow the change log is asked again once a minute", async (t) => {
+test("a replica that does not follow the change log is retried once per minute", async (t) => {
   const fake = await Fake.start();
   fake.servesWatch = false;
   fake.withoutWatch = status.FAILED_PRECONDITION;
@@ -331,7 +331,7 @@ test("a replica that does not follow the change log is asked again once a minute
   assert.equal(client.watchState().live, false);
 });
 
-test("a closed client has ended its watch", async (t) => {
+test("a closed client has ended its stream", async (t) => {
   const { client, clock, watch } = await watched(t);
   client.close();
   await until("the watch is cancelled", () => watch.cancelled);

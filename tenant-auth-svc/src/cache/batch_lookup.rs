@@ -1,8 +1,8 @@
-//! Lets lookups that arrive together leave as one statement.
+//! Batches concurrent lookups into one statement.
 //!
-//! While nothing is under way, a lookup leaves at once. While something is, lookups wait for company: until there are
-//! [`MAX_IDS_PER_LOOKUP`] ids, or what is under way has landed, or 5 ms have passed, so that one hanging call does not hold up
-//! the rest.
+//! A lookup starts at once if no statement is in flight. Otherwise it is queued until there are
+//! [`MAX_IDS_PER_LOOKUP`] ids, the statement in flight has finished, or 5 ms have passed. The 5 ms limit
+//! keeps one hanging call from blocking the others.
 
 use std::{
     mem,
@@ -22,16 +22,17 @@ use crate::{
     instruments::spans::TraceContext,
 };
 
-/// The longest wait for company.
+/// Maximum time that a lookup is delayed for batching.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
 
-/// A record as found, its absence, or why neither is known, and the change-log position that this reflects.
+/// The result for one id (the record, `None` if there is none, or why it is unknown), and the change-log
+/// position that the result reflects.
 pub(super) type LookupOutcome<R> = (Result<Option<R>, UnknownReason>, Revision);
 
-/// One outcome for each id, or that the database gave none.
+/// One result per id, or the error of the whole statement.
 type BatchOutcome<R> = Result<Vec<LookupOutcome<R>>, StoreError>;
 
-/// Lookups that travel together. Cheap to clone; clones share everything.
+/// Batched lookups in one table. Cheap to clone; clones share all state.
 #[derive(Debug)]
 pub struct BatchLookup<L: Lookup>(Arc<BatchLookupInner<L>>);
 
@@ -39,13 +40,13 @@ pub struct BatchLookup<L: Lookup>(Arc<BatchLookupInner<L>>);
 struct BatchLookupInner<L: Lookup> {
     table: L,
     known: Arc<KnownDatabase>,
-    /// How long one statement may take, whoever waits for it.
+    /// Time limit of one statement, independent of the callers' deadlines.
     statement_timeout: Duration,
-    /// Of ids that are not in memory, and of those that are.
+    /// Index 0: ids that are not cached. Index 1: ids that are cached.
     queues: [Mutex<LookupQueue<L>>; 2],
 }
 
-/// What waits, and how much is under way, in one lane.
+/// Queued groups and the number of statements in flight, in one lane.
 #[derive(Debug)]
 struct LookupQueue<L: Lookup> {
     groups: Vec<LookupGroup<L>>,
@@ -60,11 +61,11 @@ impl<L: Lookup> Default for LookupQueue<L> {
     }
 }
 
-/// Ids that one caller asked for, at most [`MAX_IDS_PER_LOOKUP`].
+/// The ids of one call, at most [`MAX_IDS_PER_LOOKUP`].
 #[derive(Debug)]
 struct LookupGroup<L: Lookup> {
     ids: Arc<[L::Id]>,
-    /// On whose behalf.
+    /// Trace context of the call.
     trace: TraceContext,
     reply: oneshot::Sender<BatchOutcome<L::Record>>,
 }
@@ -76,29 +77,29 @@ impl<L: Lookup> Clone for BatchLookup<L> {
 }
 
 impl<L: Lookup> BatchLookup<L> {
-    /// Brings lookups in `table` together; each statement may take `patience`, and is believed if it is of the database that is
-    /// `known`.
-    pub fn new(table: L, known: Arc<KnownDatabase>, patience: Duration) -> Self {
+    /// Creates batched lookups in `table`. Each statement may take `statement_timeout`; its result is used
+    /// only if it comes from the `known` database.
+    pub fn new(table: L, known: Arc<KnownDatabase>, statement_timeout: Duration) -> Self {
         let queues = Default::default();
-        Self(Arc::new(BatchLookupInner { table, known, statement_timeout: patience, queues }))
+        Self(Arc::new(BatchLookupInner { table, known, statement_timeout, queues }))
     }
 
-    /// What it looks up in.
+    /// Returns the table.
     pub fn table(&self) -> &L {
         &self.0.table
     }
 
-    /// Finds up to [`MAX_IDS_PER_LOOKUP`] records; one outcome each, in order.
+    /// Looks up to [`MAX_IDS_PER_LOOKUP`] records up; one outcome each, in order.
     ///
     /// # Errors
-    /// When the database gives no complete answer. It is then that of every record in the statement. A record that cannot be
-    /// read is its own error.
+    /// When the database returns no complete result: every id of the statement gets that error. An unreadable
+    /// record is an error of that record only.
     pub async fn lookup(&self, known: bool, ids: Arc<[L::Id]>) -> BatchOutcome<L::Record> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         {
             let mut queue = self.lock_queue(known);
             queue.queued_ids += ids.len();
-            queue.groups.push(LookupGroup { ids, trace: TraceContext::current(), reply: answer });
+            queue.groups.push(LookupGroup { ids, trace: TraceContext::current(), reply: sender });
             if queue.in_flight == 0 || queue.queued_ids >= MAX_IDS_PER_LOOKUP {
                 self.start_statement(known, &mut queue);
             } else if !mem::replace(&mut queue.is_delaying, true) {
@@ -111,18 +112,18 @@ impl<L: Lookup> BatchLookup<L> {
                 });
             }
         }
-        answered.await.unwrap_or_else(|_| {
+        receiver.await.unwrap_or_else(|_| {
             Err(StoreError::new(FailureKind::Internal, "a lookup ended without an outcome"))
         })
     }
 
     fn lock_queue(&self, known: bool) -> MutexGuard<'_, LookupQueue<L>> {
         let queue = &self.0.queues[usize::from(known)];
-        // Every change to it is made of steps that leave it usable.
+        // Every step of a change leaves the queue usable, so a panic does not break it.
         queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what waits on its way, as many groups as fit into one statement.
+    /// Starts a statement with as many queued groups as fit into it.
     fn start_statement(&self, known: bool, queue: &mut LookupQueue<L>) {
         let mut ids = 0;
         let fitting = queue
@@ -140,13 +141,13 @@ impl<L: Lookup> BatchLookup<L> {
         queue.queued_ids -= groups.iter().map(|group| group.ids.len()).sum::<usize>();
         queue.in_flight += 1;
         let this = self.clone();
-        // One statement for many: its span is that of the first one that is traced.
-        let traced = groups.iter().find(|group| group.trace.is_traced());
-        let within = traced.map(|group| group.trace.clone()).unwrap_or_default();
-        tokio::spawn(within.run(async move {
-            let landed = StatementGuard { batch_lookup: &this, is_known: known };
+        // The span of the statement belongs to the first traced group.
+        let traced_group = groups.iter().find(|group| group.trace.is_traced());
+        let trace = traced_group.map(|group| group.trace.clone()).unwrap_or_default();
+        tokio::spawn(trace.run(async move {
+            let guard = StatementGuard { batch_lookup: &this, is_known: known };
             this.run_statement(known, groups).await;
-            drop(landed);
+            drop(guard);
         }));
     }
 
@@ -159,7 +160,7 @@ impl<L: Lookup> BatchLookup<L> {
             if found.records.len() == ids.len() {
                 Ok(found)
             } else {
-                Err(StoreError::new(FailureKind::Internal, "a lookup gave too few records"))
+                Err(StoreError::new(FailureKind::Internal, "a lookup returned too few records"))
             }
         });
         match outcome {
@@ -167,9 +168,9 @@ impl<L: Lookup> BatchLookup<L> {
                 let revision = found.revision;
                 let mut found = found.into_outcomes().map(|record| (record, revision));
                 for group in groups {
-                    let share = found.by_ref().take(group.ids.len()).collect();
-                    // Whoever asked may have gone.
-                    let _ = group.reply.send(Ok(share));
+                    let outcomes = found.by_ref().take(group.ids.len()).collect();
+                    // The receiver may have been dropped.
+                    let _ = group.reply.send(Ok(outcomes));
                 }
             }
             Err(error) => {
@@ -181,7 +182,7 @@ impl<L: Lookup> BatchLookup<L> {
     }
 }
 
-/// Makes room when a statement ends, however it ends, and sends on what has gathered meanwhile.
+/// Decrements the in-flight count when a statement ends, also by a panic, and starts the next one.
 struct StatementGuard<'a, L: Lookup> {
     batch_lookup: &'a BatchLookup<L>,
     is_known: bool,
@@ -191,7 +192,7 @@ impl<L: Lookup> Drop for StatementGuard<'_, L> {
     fn drop(&mut self) {
         let mut queue = self.batch_lookup.lock_queue(self.is_known);
         queue.in_flight -= 1;
-        // At the runtime's own end nothing can be spawned, and nobody waits.
+        // During the shutdown of the runtime no task can be spawned, and no receiver is left.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.batch_lookup.start_statement(self.is_known, &mut queue);
         }

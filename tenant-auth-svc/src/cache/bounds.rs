@@ -1,4 +1,4 @@
-//! Places bound bytes.
+//! Tests that weight units bound the memory of the cache.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::domain::{
     verdict::Revision,
 };
 
-fn key(scopes: usize, length: usize) -> KeyRecord {
+pub(super) fn key(scopes: usize, length: usize) -> KeyRecord {
     let scopes: Vec<_> = (0..scopes).map(|number| format!("{}{number:03}", "s".repeat(length))).collect();
     let mut scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
     KeyRecord {
@@ -51,7 +51,7 @@ fn session(attributes: usize, length: usize) -> SessionRecord {
     SessionRecord { session, key, unbound: false }
 }
 
-/// How many bytes a place takes in a full pool of such records.
+/// Returns the bytes per weight unit in a full pool of such records.
 fn bytes_per_weight_unit<R: CacheableRecord>(record: impl Fn() -> Option<R>) -> u64 {
     const WEIGHT_UNITS: u64 = 4_000;
     let epoch = Fence::new().epoch();
@@ -80,10 +80,10 @@ fn weight_units_bound_bytes_for_every_record_shape() {
         ("a session of many attributes", bytes_per_weight_unit(|| Some(session(16, 1)))),
     ];
     for (what, bytes) in records {
-        println!("{what}: {bytes} bytes a place");
-        assert!(bytes <= WEIGHT_UNIT_BYTES as u64, "{what}: {bytes} bytes a place");
+        println!("{what}: {bytes} bytes per unit");
+        assert!(bytes <= WEIGHT_UNIT_BYTES as u64, "{what}: {bytes} bytes per unit");
     }
-    let absence = bytes_per_weight_unit::<KeyRecord>(|| None);
-    println!("an absence: {absence} bytes");
-    assert!(absence <= MAX_NEGATIVE_ENTRY_BYTES as u64, "{absence}");
+    let negative_entry = bytes_per_weight_unit::<KeyRecord>(|| None);
+    println!("a negative entry: {negative_entry} bytes");
+    assert!(negative_entry <= MAX_NEGATIVE_ENTRY_BYTES as u64, "{negative_entry}");
 }

@@ -1,39 +1,41 @@
-//! What news mean for an entry that is in memory.
+//! How changes affect a cached entry.
 
 use super::{entry::CacheEntry, fence::Fence};
 use crate::domain::change::{CacheableRecord, ChangeEvent, ChangeKind, PerSubject};
 
-/// Of the news about an entry, those that it does not reflect.
+/// Returns the changes that concern an entry and that it does not reflect.
 pub(super) fn unreflected_changes<R: CacheableRecord>(
     entry: &CacheEntry<R>,
-    news: &PerSubject<ChangeEvent>,
+    changes: &PerSubject<ChangeEvent>,
     fence: &Fence,
 ) -> Vec<ChangeKind> {
     let Some(record) = entry.record.as_deref() else { return Vec::new() };
-    // Positions of what must be verified may be those of another log.
-    let is_new = |news: &&ChangeEvent| {
-        news.revision.is_none_or(|at| entry.revision < at) || fence.needs_revalidation(entry.epoch)
+    // The positions of an entry that needs revalidation may be those of another log, so they are not
+    // compared.
+    let is_new = |change: &&ChangeEvent| {
+        change.revision.is_none_or(|at| entry.revision < at) || fence.needs_revalidation(entry.epoch)
     };
-    record.dependency_values(news).filter(is_new).map(|news| news.kind).collect()
+    record.dependency_values(changes).filter(is_new).map(|change| change.kind).collect()
 }
 
-/// Whether news may be about something that was absent before. Of what has ended meanwhile, either answer is a denial.
-pub(super) fn may_be_creation(news: &ChangeEvent) -> bool {
-    news.kind == ChangeKind::Changed
+/// Whether a change may have created something that is cached as negative. A revoked subject is denied either
+/// way, so its negative entry may stay.
+pub(super) fn may_be_creation(change: &ChangeEvent) -> bool {
+    change.kind == ChangeKind::Changed
 }
 
-/// The entry with the ends that are known written into it; `None` if no end is among the fates.
+/// Returns the entry with the known revocations written into it, or `None` if no change is a revocation.
 pub(super) fn with_revocations<R: CacheableRecord>(
     entry: &CacheEntry<R>,
-    fates: &[ChangeKind],
+    kinds: &[ChangeKind],
 ) -> Option<CacheEntry<R>> {
-    let is_end = |fate: &ChangeKind| *fate != ChangeKind::Changed;
-    if !fates.iter().any(is_end) {
+    let is_revocation = |kind: &ChangeKind| *kind != ChangeKind::Changed;
+    if !kinds.iter().any(is_revocation) {
         return None;
     }
     let mut record = entry.record.as_deref()?.clone();
-    for fate in fates {
-        record.apply_revocation(*fate);
+    for kind in kinds {
+        record.apply_revocation(*kind);
     }
     Some(entry.outdated_by(record))
 }

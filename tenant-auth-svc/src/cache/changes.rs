@@ -1,4 +1,4 @@
-//! What memory does when it hears of changes.
+//! Applies changes to the cache.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -17,51 +17,52 @@ where
     I: Clone + Eq + Hash + Send + Sync + 'static,
     R: CacheableRecord<Id = I>,
 {
-    /// Removes what the news contradict, or writes the end that they tell into it.
-    pub(super) fn apply(&self, news: &PerSubject<ChangeEvent>) {
-        let guard = self.fence.record_changes(news);
-        for (id, _) in R::values_by_id(news) {
+    /// Removes entries that the changes contradict, or writes the revocation into them.
+    pub(super) fn apply(&self, changes: &PerSubject<ChangeEvent>) {
+        let guard = self.fence.record_changes(changes);
+        for (id, _) in R::values_by_id(changes) {
             self.negative.invalidate(id);
             if let Some(entry) = self.records.get(id) {
-                self.apply_to_entry(id, &entry, news);
+                self.apply_to_entry(id, &entry, changes);
             }
         }
         let mut seen = 0;
-        // All entries have to be looked at: changes are rare, and a second index would cost every load.
-        if !(news.keys.is_empty() && news.tenants.is_empty()) {
+        // Checks every entry: changes are rare, and a second index would add a cost to each load.
+        if !(changes.keys.is_empty() && changes.tenants.is_empty()) {
             for (id, entry) in self.records.iter() {
-                let itself = entry.record.as_deref().and_then(|record| record.own_value(news));
-                seen += usize::from(itself.is_some_and(may_be_creation));
-                self.apply_to_entry(&id, &entry, news);
+                let own_change = entry.record.as_deref().and_then(|record| record.own_value(changes));
+                seen += usize::from(own_change.is_some_and(may_be_creation));
+                self.apply_to_entry(&id, &entry, changes);
             }
             for (digest, entry) in &self.preloaded {
-                // It is read again when it is asked for.
-                if !unreflected_changes(&entry, news, &self.fence).is_empty() {
+                // It is loaded again when it is next requested.
+                if !unreflected_changes(&entry, changes, &self.fence).is_empty() {
                     self.preloaded.invalidate(&*digest);
                 }
             }
         }
         drop(guard);
-        // One that is not here may be a new one, whose absence is; nobody can tell which.
-        let arrivals = || R::values_without_record_id(news).filter(|news| may_be_creation(news));
-        let revision = arrivals().filter_map(|news| news.revision).max();
-        if revision.is_some() && seen < arrivals().count() {
+        // A changed subject without a cached record may be a new one with a negative entry. Which entry that
+        // is cannot be determined, so all negative entries are invalidated.
+        let creations = || R::values_without_record_id(changes).filter(|change| may_be_creation(change));
+        let revision = creations().filter_map(|change| change.revision).max();
+        if revision.is_some() && seen < creations().count() {
             drop(self.fence.record_creation(revision));
         }
     }
 
-    fn apply_to_entry(&self, id: &I, entry: &CacheEntry<R>, news: &PerSubject<ChangeEvent>) {
-        let fates = unreflected_changes(entry, news, &self.fence);
-        if fates.is_empty() {
+    fn apply_to_entry(&self, id: &I, entry: &CacheEntry<R>, changes: &PerSubject<ChangeEvent>) {
+        let kinds = unreflected_changes(entry, changes, &self.fence);
+        if kinds.is_empty() {
             return;
         }
-        match with_revocations(entry, &fates) {
+        match with_revocations(entry, &kinds) {
             Some(entry) => self.insert_record(id, Arc::new(entry)),
             None => drop(self.records.remove(id)),
         }
     }
 
-    /// Makes absences end: these are there now.
+    /// Invalidates the negative entries of ids that exist now.
     pub(super) fn invalidate_negative(&self, ids: &[I], revision: Option<Revision>) {
         let _guard = self.fence.record_creation(None);
         for id in ids {
@@ -72,21 +73,21 @@ where
         }
     }
 
-    /// Takes in what this replica has written: it stands in for whatever is read that is older.
+    /// Records a write of this replica. Until it expires, it replaces older results of a read.
     pub(super) fn record_write(&self, id: &I, loaded: LoadedRecord<R>) {
         self.recent_writes.record(id, loaded.revision, Some(loaded));
     }
 
-    /// Makes ends hold, whatever the database shows without them.
-    pub(super) fn hold_revocations(&self, ends: &PerSubject<ChangeEvent>) {
-        let _guard = self.fence.hold_revocations(ends);
+    /// Applies revocations even if the database does not show them.
+    pub(super) fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
+        let _guard = self.fence.hold_revocations(revocations);
         for (id, entry) in self.records.iter() {
-            self.apply_to_entry(&id, &entry, ends);
+            self.apply_to_entry(&id, &entry, revocations);
         }
         self.preloaded.invalidate_all();
     }
 
-    /// Makes everything in memory a stopgap until it is read again.
+    /// Marks every entry as needing revalidation. Until then it is only a stale fallback.
     pub(super) fn require_revalidation(&self) {
         self.fence.require_revalidation();
         // Their positions may be those of another log.

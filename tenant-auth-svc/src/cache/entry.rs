@@ -7,6 +7,7 @@ use super::{
     sync::{AtomicBool, Ordering},
 };
 use crate::domain::{
+    cache_policy::CachePolicy,
     client_reuse::ClientReuse,
     record_source::CachedRecord,
     verdict::{Provenance, Revision, Source},
@@ -59,19 +60,18 @@ impl<R> CacheEntry<R> {
         now.saturating_sub(self.loaded_at)
     }
 
-    /// As an answer. Only what is fresh may be reused by callers: the rest is good for this answer alone.
-    ///
-    /// `watched` is how long one may be that names what could change it; an absence names nothing.
-    pub(super) fn cached_record(&self, now: Duration, source: Source, watched: Duration) -> CachedRecord<R> {
+    /// The entry as an answer from this source. Nobody may reuse what is outdated.
+    pub(super) fn cached_record(
+        &self,
+        now: Duration,
+        source: Source,
+        policy: &CachePolicy,
+    ) -> CachedRecord<R> {
         let age = self.age(now);
-        let reuse = match (source, &self.record) {
-            (Source::Database | Source::Fresh, Some(_)) if !self.is_outdated => {
-                ClientReuse::watchable(self.fresh.saturating_sub(age), watched)
-            }
-            (Source::Database | Source::Negative, None) if !self.is_outdated => {
-                ClientReuse::unwatchable(self.fresh.saturating_sub(age))
-            }
-            _ => ClientReuse::NONE,
+        let reuse = if self.is_outdated {
+            ClientReuse::NONE
+        } else {
+            policy.client_reuse(source, self.record.is_none(), self.fresh.saturating_sub(age))
         };
         let provenance = Provenance { source, age, revision: self.revision, reuse };
         CachedRecord { record: self.record.clone(), provenance }

@@ -1,4 +1,4 @@
-//! What had to go for want of room.
+//! Counts of evicted entries.
 
 use std::sync::Arc;
 
@@ -7,32 +7,32 @@ use quick_cache::Lifecycle;
 
 use crate::instruments::counts::Counter;
 
-/// How many records and absences had to go for want of room. Clones share the counts.
+/// Counts records and negative entries that were evicted because the cache was full. Clones share the counts.
 #[derive(Clone, Default)]
 pub(super) struct EvictionCounts(Arc<(Counter, Counter)>);
 
 impl EvictionCounts {
-    /// Records, and absences.
+    /// Returns the number of evicted records and of evicted negative entries.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.0.0.get(), self.0.1.get())
     }
 
-    /// Counts the records that had to go for another one. What was replaced by a newer read of itself is still there; what is
-    /// too large for all of memory went at once.
+    /// Counts the records that were evicted for another one. A record that was replaced by a newer version of
+    /// itself is not counted. A record that is larger than the whole cache is counted: it is evicted at once.
     pub(super) fn count_records<I: PartialEq, R>(
         &self,
-        displaced: &EvictedEntries<I, Arc<R>>,
+        evicted_entries: &EvictedEntries<I, Arc<R>>,
         id: &I,
         record: &Arc<R>,
     ) {
-        for (other, gone) in displaced {
-            if other != id || Arc::ptr_eq(gone, record) {
+        for (other, evicted) in evicted_entries {
+            if other != id || Arc::ptr_eq(evicted, record) {
                 self.0.0.increment();
             }
         }
     }
 
-    /// Counts an absence, if that is why it went.
+    /// Counts a negative entry if it was removed because the cache was full.
     pub(super) fn count_negative(&self, cause: RemovalCause) {
         if cause == RemovalCause::Size {
             self.0.1.increment();
@@ -40,14 +40,14 @@ impl EvictionCounts {
     }
 }
 
-/// What left memory by one insertion.
+/// The entries that one insertion removed.
 pub(super) type EvictedEntries<I, R> = Vec<(I, R)>;
 
-/// Of records: quick_cache tells of what has to go and of what is replaced in the same way.
+/// quick_cache reports evicted and replaced records in the same way.
 impl<I, R> Lifecycle<I, R> for EvictionCounts {
     type RequestState = EvictedEntries<I, R>;
 
-    fn on_evict(&self, displaced: &mut EvictedEntries<I, R>, id: I, record: R) {
-        displaced.push((id, record));
+    fn on_evict(&self, evicted_entries: &mut EvictedEntries<I, R>, id: I, record: R) {
+        evicted_entries.push((id, record));
     }
 }

@@ -1,8 +1,9 @@
-//! The fence between what was read and what has changed since.
+//! Orders reads of the database against changes that are applied meanwhile.
 //!
-//! Every piece of news raises the epoch and leaves a mark. A load notes the epoch before it reads; when it comes back,
-//! the marks tell whether its answer still holds. Whoever writes entries holds the ledger for reading, whoever brings
-//! news holds it for writing, so that nothing read before a change can slip in behind it.
+//! Each change raises the epoch and leaves a mark. A load remembers the epoch before it reads. When its
+//! result arrives, the marks show whether the result is still valid. Inserting entries takes the read lock on
+//! the marks, and applying changes takes the write lock, so no result that was read before a change can be
+//! inserted after it.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -13,55 +14,58 @@ use crate::domain::{
     verdict::Revision,
 };
 
-/// A point in the order of news: what began under an epoch began before all news of a higher one.
+/// A point in the order of changes: an operation that started under an epoch started before all changes of a
+/// higher epoch.
 pub(super) type Epoch = u64;
 
-/// After this many marks the older half is dropped. What began before a dropped mark counts as overtaken.
+/// Above this number of marks the older half is dropped. A load that started before a dropped mark counts as
+/// superseded.
 const MAX_MARKS: usize = 20_000;
 
 /// The epoch, and the marks under a lock.
 #[derive(Debug)]
 pub(super) struct Fence {
     epoch: AtomicU64,
-    /// What was loaded under a lower epoch must be verified.
+    /// Entries that were loaded under a lower epoch need revalidation.
     revalidate_below: AtomicU64,
-    /// What was found absent under a lower epoch may have arrived since.
+    /// Negative entries that were loaded under a lower epoch are invalid: the record may exist by now.
     negative_valid_from: AtomicU64,
     marks: RwLock<ChangeMarks>,
 }
 
-/// The marks that news have left.
+/// The marks of applied changes.
 #[derive(Debug, Default)]
 pub(super) struct ChangeMarks {
     recent: PerSubject<ChangeMark>,
     older: PerSubject<ChangeMark>,
-    /// Nothing is known about what changed before this epoch.
+    /// Changes before this epoch are unknown.
     floor: Epoch,
-    /// The last news about something that was not in memory.
+    /// The last change of a subject without a cached record.
     last_creation: Option<ChangeMark>,
-    /// Ends that are known of what the database may show without them.
+    /// Held revocations: known ones that the database may not show.
     held: PerSubject<ChangeKind>,
 }
 
-/// The latest news, and the epoch they were heard under.
+/// The latest change of a subject, and the epoch under which it was applied.
 #[derive(Clone, Copy, Debug)]
 struct ChangeMark {
     epoch: Epoch,
     event: ChangeEvent,
-    /// The epoch of a change after them that may have been made.
+    /// The epoch of a later change by this replica whose outcome is unknown.
     attempted_epoch: Option<Epoch>,
 }
 
-/// What has become of an answer while it was under way.
+/// The validity of a load's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FenceVerdict {
-    /// It reflects all that was heard.
+    /// It reflects all applied changes.
     UpToDate,
-    /// It lacks these ends, which are known.
+    /// It lacks these known revocations.
     Revoked(Vec<ChangeKind>),
-    /// It may lack a change. Whoever asked under this epoch or a higher one has to ask again.
+    /// It may lack a change. A caller that asked under this epoch or a higher one has to load again.
     Superseded(Epoch),
-    /// It was read after a change that it lacks: the database that answered lags behind. To ask again is of no use yet.
+    /// It was read after a change that it does not reflect: the database that responded is lagging. A reload
+    /// does not help yet.
     Lagging,
 }
 
@@ -75,196 +79,207 @@ impl Fence {
         }
     }
 
-    /// The epoch, to be taken before a read begins.
+    /// Returns the epoch. Take it before a read starts.
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Whether what was loaded under an epoch must be verified before it is relied on.
-    pub(super) fn needs_revalidation(&self, began: Epoch) -> bool {
-        began < self.revalidate_below.load(Ordering::Acquire)
+    /// Whether an entry that was loaded under an epoch needs revalidation before it is served.
+    pub(super) fn needs_revalidation(&self, load_epoch: Epoch) -> bool {
+        load_epoch < self.revalidate_below.load(Ordering::Acquire)
     }
 
-    /// Whether what was found absent under an epoch may still be.
-    pub(super) fn is_negative_valid(&self, began: Epoch) -> bool {
-        began >= self.negative_valid_from.load(Ordering::Acquire) && !self.needs_revalidation(began)
+    /// Whether a negative entry that was loaded under an epoch is still valid.
+    pub(super) fn is_negative_valid(&self, load_epoch: Epoch) -> bool {
+        load_epoch >= self.negative_valid_from.load(Ordering::Acquire) && !self.needs_revalidation(load_epoch)
     }
 
-    /// Keeps news away for as long as entries are written.
+    /// Blocks changes while entries are inserted.
     pub(super) fn lock_for_insert(&self) -> RwLockReadGuard<'_, ChangeMarks> {
-        // Marks are whole even if whoever wrote them panicked.
+        // The marks are consistent even if a writer panicked.
         self.marks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last change of a key that was told and is remembered.
+    /// Returns the last applied change of a key, if it is still recorded.
     pub(super) fn last_change(&self, key: &KeyId) -> Option<ChangeEvent> {
-        let ledger = self.lock_for_insert();
-        let mark = ledger.recent.keys.get(key).or_else(|| ledger.older.keys.get(key));
-        let held = || ledger.held.keys.get(key).map(|fate| ChangeEvent { kind: *fate, revision: None });
+        let marks = self.lock_for_insert();
+        let mark = marks.recent.keys.get(key).or_else(|| marks.older.keys.get(key));
+        let held = || marks.held.keys.get(key).map(|kind| ChangeEvent { kind: *kind, revision: None });
         mark.map(|mark| mark.event).or_else(held)
     }
 
-    /// Leaves marks. Entries that the news contradict have to go before the returned guard does.
-    pub(super) fn record_changes(&self, news: &PerSubject<ChangeEvent>) -> RwLockWriteGuard<'_, ChangeMarks> {
-        let (mut ledger, epoch) = self.advance_epoch();
-        if ledger.recent.len() + news.len() > MAX_MARKS / 2 {
-            ledger.older = std::mem::take(&mut ledger.recent);
-            ledger.floor = epoch;
+    /// Records changes. The caller must remove the entries that they contradict before it drops the guard.
+    pub(super) fn record_changes(
+        &self,
+        changes: &PerSubject<ChangeEvent>,
+    ) -> RwLockWriteGuard<'_, ChangeMarks> {
+        let (mut marks, epoch) = self.advance_epoch();
+        if marks.recent.len() + changes.len() > MAX_MARKS / 2 {
+            marks.older = std::mem::take(&mut marks.recent);
+            marks.floor = epoch;
         }
-        ledger.release_held(news);
-        record_marks(&mut ledger.recent.keys, &news.keys, epoch);
-        record_marks(&mut ledger.recent.tenants, &news.tenants, epoch);
-        record_marks(&mut ledger.recent.sessions, &news.sessions, epoch);
-        ledger
+        marks.release_held(changes);
+        record_marks(&mut marks.recent.keys, &changes.keys, epoch);
+        record_marks(&mut marks.recent.tenants, &changes.tenants, epoch);
+        record_marks(&mut marks.recent.sessions, &changes.sessions, epoch);
+        marks
     }
 
-    /// Leaves a mark for something that may have been absent before. Without a revision it is known by its id, and its
-    /// absence has to go before the returned guard does; with one, nobody can tell which absence it ends, so all do.
+    /// Records a possible creation. Without a revision the caller knows the ids, and must remove their
+    /// negative entries before it drops the guard. With a revision the id is unknown, so all negative entries
+    /// become invalid.
     pub(super) fn record_creation(&self, revision: Option<Revision>) -> RwLockWriteGuard<'_, ChangeMarks> {
-        let (mut ledger, epoch) = self.advance_epoch();
+        let (mut marks, epoch) = self.advance_epoch();
         if revision.is_some() {
             self.negative_valid_from.store(epoch, Ordering::Release);
         }
-        ledger.last_creation =
+        marks.last_creation =
             Some(ChangeMark::new(epoch, ChangeEvent { kind: ChangeKind::Changed, revision }));
-        ledger
+        marks
     }
 
-    /// Makes everything that was loaded, or is being loaded, count as unverified.
+    /// Marks everything that was loaded, or is being loaded, as needing revalidation.
     pub(super) fn require_revalidation(&self) {
-        let (mut ledger, epoch) = self.advance_epoch();
-        // Their positions may be those of another log.
-        let held = std::mem::take(&mut ledger.held);
-        *ledger = ChangeMarks { floor: epoch, held, ..ChangeMarks::default() };
+        let (mut marks, epoch) = self.advance_epoch();
+        // The positions of the marks may be those of another log.
+        let held = std::mem::take(&mut marks.held);
+        *marks = ChangeMarks { floor: epoch, held, ..ChangeMarks::default() };
         self.revalidate_below.store(epoch, Ordering::Release);
     }
 
-    /// Makes ends hold, whatever is read without them.
+    /// Makes revocations apply to everything that is read without them.
     pub(super) fn hold_revocations(
         &self,
-        ends: &PerSubject<ChangeEvent>,
+        revocations: &PerSubject<ChangeEvent>,
     ) -> RwLockWriteGuard<'_, ChangeMarks> {
-        let (mut ledger, _) = self.advance_epoch();
-        extend_held(&mut ledger.held.keys, &ends.keys);
-        extend_held(&mut ledger.held.tenants, &ends.tenants);
-        extend_held(&mut ledger.held.sessions, &ends.sessions);
-        ledger
+        let (mut marks, _) = self.advance_epoch();
+        extend_held(&mut marks.held.keys, &revocations.keys);
+        extend_held(&mut marks.held.tenants, &revocations.tenants);
+        extend_held(&mut marks.held.sessions, &revocations.sessions);
+        marks
     }
 
     fn advance_epoch(&self) -> (RwLockWriteGuard<'_, ChangeMarks>, Epoch) {
-        let ledger = self.marks.write().unwrap_or_else(PoisonError::into_inner);
+        let marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        (ledger, epoch)
+        (marks, epoch)
     }
 }
 
 fn record_marks<I: Clone + Eq + Hash>(
     marks: &mut HashMap<I, ChangeMark>,
-    news: &HashMap<I, ChangeEvent>,
+    changes: &HashMap<I, ChangeEvent>,
     epoch: Epoch,
 ) {
-    for (id, news) in news {
+    for (id, change) in changes {
         marks
             .entry(id.clone())
-            .and_modify(|mark| mark.merge(*news, epoch))
-            .or_insert(ChangeMark::new(epoch, *news));
+            .and_modify(|mark| mark.merge(*change, epoch))
+            .or_insert(ChangeMark::new(epoch, *change));
     }
 }
 
-fn extend_held<I: Clone + Eq + Hash>(held: &mut HashMap<I, ChangeKind>, ends: &HashMap<I, ChangeEvent>) {
-    held.extend(ends.iter().map(|(id, news)| (id.clone(), news.kind)));
+fn extend_held<I: Clone + Eq + Hash>(
+    held: &mut HashMap<I, ChangeKind>,
+    revocations: &HashMap<I, ChangeEvent>,
+) {
+    held.extend(revocations.iter().map(|(id, change)| (id.clone(), change.kind)));
 }
 
 impl ChangeMarks {
-    /// The database tells of a change: from here on it is right about what it is about. Of one without a revision nobody knows
-    /// whether it was made.
-    fn release_held(&mut self, news: &PerSubject<ChangeEvent>) {
-        let is_told = |news: Option<&ChangeEvent>| news.is_some_and(|news| news.revision.is_some());
-        self.held.keys.retain(|id, _| !is_told(news.keys.get(id)));
-        self.held.tenants.retain(|id, _| !is_told(news.tenants.get(id)));
-        self.held.sessions.retain(|id, _| !is_told(news.sessions.get(id)));
+    /// Releases held revocations of subjects that the database reports as changed: its records of them are
+    /// right again. A change without a revision may not have been committed, and releases nothing.
+    fn release_held(&mut self, changes: &PerSubject<ChangeEvent>) {
+        let is_reported =
+            |change: Option<&ChangeEvent>| change.is_some_and(|change| change.revision.is_some());
+        self.held.keys.retain(|id, _| !is_reported(changes.keys.get(id)));
+        self.held.tenants.retain(|id, _| !is_reported(changes.tenants.get(id)));
+        self.held.sessions.retain(|id, _| !is_reported(changes.sessions.get(id)));
     }
 
-    /// Judges a record that a load which began under an epoch read at a revision.
+    /// Evaluates a record that was read at `revision` by a load that started under epoch `load_epoch`.
     pub(super) fn evaluate<R: CacheableRecord>(
         &self,
         record: &R,
-        began: Epoch,
+        load_epoch: Epoch,
         revision: Revision,
     ) -> FenceVerdict {
-        if began < self.floor {
+        if load_epoch < self.floor {
             return FenceVerdict::Superseded(self.floor);
         }
-        let (mut ends, mut overtaken, mut lags) = (Vec::new(), None, false);
+        let (mut revocations, mut superseded_at, mut is_lagging) = (Vec::new(), None, false);
         for mark in record.dependency_values(&self.recent).chain(record.dependency_values(&self.older)) {
-            overtaken = overtaken.max(mark.attempted_epoch.filter(|attempted| began < *attempted));
-            if mark.is_reflected(began, revision) {
+            superseded_at =
+                superseded_at.max(mark.attempted_epoch.filter(|attempted| load_epoch < *attempted));
+            if mark.is_reflected(load_epoch, revision) {
                 continue;
             }
             match mark.event.kind {
                 ChangeKind::Revoked(_) | ChangeKind::Suspended | ChangeKind::Unbound => {
-                    ends.push(mark.event.kind)
+                    revocations.push(mark.event.kind)
                 }
-                ChangeKind::Changed if began < mark.epoch => overtaken = overtaken.max(Some(mark.epoch)),
-                ChangeKind::Changed => lags = true,
+                ChangeKind::Changed if load_epoch < mark.epoch => {
+                    superseded_at = superseded_at.max(Some(mark.epoch))
+                }
+                ChangeKind::Changed => is_lagging = true,
             }
         }
-        ends.extend(record.dependency_values(&self.held).filter(|fate| !record.reflects(**fate)));
-        match overtaken {
-            // An end is an end, whatever else may have changed.
-            _ if !ends.is_empty() => FenceVerdict::Revoked(ends),
+        revocations.extend(record.dependency_values(&self.held).filter(|kind| !record.reflects(**kind)));
+        match superseded_at {
+            // A revocation applies no matter what else has changed.
+            _ if !revocations.is_empty() => FenceVerdict::Revoked(revocations),
             Some(epoch) => FenceVerdict::Superseded(epoch),
-            None if lags => FenceVerdict::Lagging,
+            None if is_lagging => FenceVerdict::Lagging,
             None => FenceVerdict::UpToDate,
         }
     }
 
-    /// Judges the absence of an id.
+    /// Evaluates a negative result for an id.
     pub(super) fn evaluate_negative<R: CacheableRecord>(
         &self,
         id: &R::Id,
-        began: Epoch,
+        load_epoch: Epoch,
         revision: Revision,
     ) -> FenceVerdict {
-        if began < self.floor {
+        if load_epoch < self.floor {
             return FenceVerdict::Superseded(self.floor);
         }
         let named = [&self.recent, &self.older].into_iter().filter_map(|marks| R::value_for_id(id, marks));
-        let mut lags = false;
+        let mut is_lagging = false;
         for mark in named.chain(&self.last_creation) {
-            if let Some(attempted) = mark.attempted_epoch.filter(|attempted| began < *attempted) {
+            if let Some(attempted) = mark.attempted_epoch.filter(|attempted| load_epoch < *attempted) {
                 return FenceVerdict::Superseded(attempted);
             }
-            if mark.is_reflected(began, revision) {
+            if mark.is_reflected(load_epoch, revision) {
                 continue;
             }
-            if began < mark.epoch {
+            if load_epoch < mark.epoch {
                 return FenceVerdict::Superseded(mark.epoch);
             }
-            lags = true;
+            is_lagging = true;
         }
-        if lags { FenceVerdict::Lagging } else { FenceVerdict::UpToDate }
+        if is_lagging { FenceVerdict::Lagging } else { FenceVerdict::UpToDate }
     }
 }
 
 impl ChangeMark {
-    fn new(epoch: Epoch, news: ChangeEvent) -> Self {
-        Self { epoch, event: news, attempted_epoch: None }
+    fn new(epoch: Epoch, change: ChangeEvent) -> Self {
+        Self { epoch, event: change, attempted_epoch: None }
     }
 
-    /// A copy that lags may tell of a change after this replica has made a later one, and what may not have been made takes
-    /// nothing away from what was.
-    fn merge(&mut self, news: ChangeEvent, epoch: Epoch) {
-        match (self.event.revision, news.revision) {
-            (Some(known), Some(told)) if told < known => {}
+    /// A lagging read replica may report a change after this replica made a later one: the later one stays. A
+    /// change that may not have been committed does not replace one that was.
+    fn merge(&mut self, change: ChangeEvent, epoch: Epoch) {
+        match (self.event.revision, change.revision) {
+            (Some(known), Some(new)) if new < known => {}
             (Some(_), None) => self.attempted_epoch = Some(epoch),
-            _ => *self = Self::new(epoch, news),
+            _ => *self = Self::new(epoch, change),
         }
     }
 
-    /// Whether a read reflects the change: by its position in the log, or, for a change without one, by having begun
-    /// after it was told.
-    fn is_reflected(&self, began: Epoch, revision: Revision) -> bool {
-        self.event.revision.map_or(began >= self.epoch, |changed_at| revision >= changed_at)
+    /// Whether a read reflects the change: by its log position, or, for a change without one, because the
+    /// read started after the change was applied.
+    fn is_reflected(&self, load_epoch: Epoch, revision: Revision) -> bool {
+        self.event.revision.map_or(load_epoch >= self.epoch, |changed_at| revision >= changed_at)
     }
 }

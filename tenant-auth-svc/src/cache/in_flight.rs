@@ -1,4 +1,4 @@
-//! A load under way, and everybody who waits for it.
+//! A load in flight, shared by all callers that wait for it.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,21 +10,21 @@ use futures::{
 use super::{fence::Epoch, pool::AppliedLoad};
 use crate::domain::store::{FailureKind, StoreError, UnknownReason};
 
-/// What became of each id of a load, in order; or that nothing is known about any.
+/// The outcome for each id of a load, in order, or the error of the whole load.
 pub(super) type LoadOutcomes<R> = Result<Vec<LoadOutcome<R>>, StoreError>;
 
-/// What became of one id.
+/// The outcome for one id.
 pub(super) type LoadOutcome<R> = Result<AppliedLoad<R>, UnreadableOutcome>;
 
-/// The database answered, and nothing is known of the one id all the same.
+/// The database responded, but the state of this id is unknown.
 #[derive(Clone, Debug)]
 pub(super) struct UnreadableOutcome {
     pub(super) reason: UnknownReason,
-    /// Whoever asked under this epoch or a higher one has to ask again.
+    /// A caller that asked under this epoch or a higher one has to load again.
     pub(super) superseded_at: Option<Epoch>,
 }
 
-/// A load of some ids, running in a task of its own. Clones wait for the same one.
+/// A load of some ids, running in its own task. Clones wait for the same load.
 #[derive(Debug)]
 pub(super) struct InFlightLoad<I, R> {
     ids: Arc<[I]>,
@@ -38,7 +38,7 @@ impl<I, R> Clone for InFlightLoad<I, R> {
 }
 
 impl<I: PartialEq, R: Send + Sync + 'static> InFlightLoad<I, R> {
-    /// Starts `load`, which gives what became of each of `ids`, in order.
+    /// Starts `load`, which returns the outcome for each of `ids`, in order.
     pub(super) fn start(ids: Arc<[I]>, load: impl Future<Output = LoadOutcomes<R>> + Send + 'static) -> Self {
         let task = tokio::spawn(load);
         let outcome = async move {
@@ -49,19 +49,19 @@ impl<I: PartialEq, R: Send + Sync + 'static> InFlightLoad<I, R> {
         Self { ids, outcome: outcome.boxed().shared() }
     }
 
-    /// Waits for what became of one id.
+    /// Waits for the outcome of one id.
     pub(super) async fn wait(self, id: &I, deadline: Instant) -> Result<LoadOutcome<R>, StoreError> {
         let waited = tokio::time::timeout_at(deadline.into(), self.outcome).await;
         let Ok(outcome) = waited else {
             return Err(StoreError::new(
                 FailureKind::TimedOut,
-                "the caller's deadline came before the database's answer",
+                "the caller's deadline passed before the database responded",
             ));
         };
-        let settled = outcome.as_ref().as_ref().map_err(Clone::clone)?;
-        let position = self.ids.iter().position(|loaded| loaded == id);
-        position
-            .and_then(|position| settled.get(position))
+        let outcomes = outcome.as_ref().as_ref().map_err(Clone::clone)?;
+        let index = self.ids.iter().position(|loaded| loaded == id);
+        index
+            .and_then(|index| outcomes.get(index))
             .cloned()
             .ok_or_else(|| StoreError::new(FailureKind::Internal, "the load was for other ids"))
     }

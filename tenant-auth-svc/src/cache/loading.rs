@@ -1,4 +1,4 @@
-//! Loads under way: who waits for which, and when one is begun.
+//! Loads in flight: which callers share one, and when a new one starts.
 
 use std::{
     sync::Arc,
@@ -22,75 +22,77 @@ use crate::{
     instruments::spans::TraceContext,
 };
 
-/// How long a load is repeated whose answer was older than what is known.
+/// How long a load is retried when its result is older than the known position.
 const LAG_RETRY_TIMEOUT: Duration = Duration::from_millis(500);
-/// The wait before that.
+/// Delay before each such retry.
 const LAG_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 pub(super) enum JoinOutcome<L: Lookup> {
     Cached(CachedRecord<L::Record>),
     InFlight(InFlightLoad<L::Id, L::Record>),
-    /// It is one guess too many.
+    /// The guess limit is reached.
     Refused,
 }
 
 impl<L: Lookup> RecordCache<L> {
-    /// Waits for an answer that reflects everything heard of before it was `asked` for.
+    /// Waits for a result that reflects all changes applied before the epoch `asked`.
     pub(super) async fn wait_for_answer(
         &self,
         id: &L::Id,
         mut wait: JoinOutcome<L>,
         asked: Epoch,
-        ask: &LoadContext,
+        context: &LoadContext,
     ) -> Result<CachedRecord<L::Record>, StoreError> {
-        // A copy that lags may have caught up in a moment, or another one may answer.
-        let deadline = ask.deadline;
-        let patience = deadline.min(Instant::now() + LAG_RETRY_TIMEOUT);
+        // A lagging read replica may catch up soon, or another one may respond.
+        let deadline = context.deadline;
+        let retry_until = deadline.min(Instant::now() + LAG_RETRY_TIMEOUT);
         loop {
-            let flight = match wait {
-                JoinOutcome::Cached(knowledge) => return Ok(knowledge),
-                JoinOutcome::InFlight(flight) => flight,
+            let load = match wait {
+                JoinOutcome::Cached(cached) => return Ok(cached),
+                JoinOutcome::InFlight(load) => load,
                 JoinOutcome::Refused => return Err(too_many_guesses_error()),
             };
-            let (outcome, overtaken) = match flight.wait(id, deadline).await {
-                Ok(Ok(settled)) if settled.is_lagging => (Err(lagging_error()), None),
-                Ok(Ok(settled)) => (Ok(settled.cached), settled.superseded_at),
-                Ok(Err(not_read)) => (Err(not_read.reason.into()), not_read.superseded_at),
+            let (outcome, superseded_at) = match load.wait(id, deadline).await {
+                Ok(Ok(applied)) if applied.is_lagging => (Err(lagging_error()), None),
+                Ok(Ok(applied)) => (Ok(applied.cached), applied.superseded_at),
+                Ok(Err(unread)) => (Err(unread.reason.into()), unread.superseded_at),
                 Err(error) => (Err(error), None),
             };
-            let lags = outcome.as_ref().is_err_and(|error| error.kind == FailureKind::Lagging);
-            if lags && !self.0.known.is_unusable() && Instant::now() + LAG_RETRY_DELAY < patience {
+            let is_lagging = outcome.as_ref().is_err_and(|error| error.kind == FailureKind::Lagging);
+            if is_lagging && !self.0.known.is_unusable() && Instant::now() + LAG_RETRY_DELAY < retry_until {
                 tokio::time::sleep(LAG_RETRY_DELAY).await;
-            } else if overtaken.is_none_or(|overtaken| asked < overtaken) {
+            } else if superseded_at.is_none_or(|superseded_at| asked < superseded_at) {
                 return outcome;
             }
-            // Or it joined a load that had begun before a change which was heard of before it asked.
-            wait = match self.join_or_start(std::slice::from_ref(id), false, &ask.origin).pop() {
+            // The load may also have started before a change that was applied before this caller asked; load
+            // again.
+            wait = match self.join_or_start(std::slice::from_ref(id), false, &context.origin).pop() {
                 Some(again) => again,
-                None => return Err(StoreError::new(FailureKind::Internal, "a load did not depart")),
+                None => return Err(StoreError::new(FailureKind::Internal, "a load did not start")),
             };
         }
     }
 
-    /// Finds for each id the load under way, or starts one; ids that nobody has asked for yet share theirs.
-    /// `anyway`: even if memory has an answer. What nobody has seen is a guess of its asker's; too many are refused.
+    /// Returns the load in flight for each id, or starts one; ids without a load share a new one. With
+    /// `anyway`, an id is loaded even if it is cached. An id that is not cached counts as a guess of
+    /// `origin`; guesses above the limit are refused.
     pub(super) fn join_or_start(
         &self,
         ids: &[L::Id],
         anyway: bool,
-        asker: &GuessOrigin,
+        origin: &GuessOrigin,
     ) -> Vec<JoinOutcome<L>> {
-        let mut flights = self.0.lock_in_flight();
+        let mut in_flight = self.0.lock_in_flight();
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         let waits: Vec<Option<JoinOutcome<L>>> = ids
             .iter()
             .map(|id| {
-                if let Some(flight) = flights.get(id) {
-                    return Some(JoinOutcome::InFlight(flight.clone()));
+                if let Some(load) = in_flight.get(id) {
+                    return Some(JoinOutcome::InFlight(load.clone()));
                 }
-                // A load may have ended between the look into memory and this one.
+                // A load may have ended between the caller's cache lookup and this one.
                 match self.0.get(id) {
-                    PoolLookup::Hit(knowledge) if !anyway => return Some(JoinOutcome::Cached(knowledge)),
+                    PoolLookup::Hit(cached) if !anyway => return Some(JoinOutcome::Cached(cached)),
                     PoolLookup::Hit(_) | PoolLookup::HitNeedsReload(_) | PoolLookup::Miss => {}
                 }
                 let lane = if self.0.pool.contains(id) { &mut known } else { &mut unknown };
@@ -101,23 +103,23 @@ impl<L: Lookup> RecordCache<L> {
         for (is_known, mut missing) in [(true, known), (false, unknown)] {
             missing.sort_unstable();
             missing.dedup();
-            for together in missing.chunks(MAX_IDS_PER_LOOKUP) {
-                let asker = if is_known { &GuessOrigin::INTERNAL } else { asker };
-                let permit = self.0.guess_limiter.reserve(asker, together.len());
-                let (together, _) = together.split_at(permit.granted());
-                if together.is_empty() {
+            for chunk in missing.chunks(MAX_IDS_PER_LOOKUP) {
+                let origin = if is_known { &GuessOrigin::INTERNAL } else { origin };
+                let permit = self.0.guess_limiter.reserve(origin, chunk.len());
+                let (chunk, _) = chunk.split_at(permit.granted());
+                if chunk.is_empty() {
                     break;
                 }
-                let flight = self.start_load(is_known, together.into(), permit);
-                flights.extend(together.iter().map(|id| (id.clone(), flight.clone())));
+                let load = self.start_load(is_known, chunk.into(), permit);
+                in_flight.extend(chunk.iter().map(|id| (id.clone(), load.clone())));
             }
         }
-        let departed =
-            |id| flights.get(id).map_or(JoinOutcome::Refused, |flight| JoinOutcome::InFlight(flight.clone()));
-        ids.iter().zip(waits).map(|(id, wait)| wait.unwrap_or_else(|| departed(id))).collect()
+        let load_of =
+            |id| in_flight.get(id).map_or(JoinOutcome::Refused, |load| JoinOutcome::InFlight(load.clone()));
+        ids.iter().zip(waits).map(|(id, wait)| wait.unwrap_or_else(|| load_of(id))).collect()
     }
 
-    /// Starts a load in a task of its own: a caller that gives up must not end it for the others.
+    /// Starts a load in its own task, so that a caller that gives up does not cancel it for the others.
     fn start_load(
         &self,
         known: bool,
@@ -125,16 +127,17 @@ impl<L: Lookup> RecordCache<L> {
         mut permit: GuessPermit,
     ) -> InFlightLoad<L::Id, L::Record> {
         let inner = Arc::clone(&self.0);
-        // On behalf of the one who asked first; the others wait for a span that is not theirs.
+        // The load runs in the trace context of the first caller; the others have spans of their own.
         let load = TraceContext::current().run({
             let ids = Arc::clone(&ids);
             async move {
-                let _landed = LoadGuard { inner: &inner, ids: &ids };
+                let _guard = LoadGuard { inner: &inner, ids: &ids };
                 let outcomes = inner.load(known, &ids).await;
-                let is_absent = |outcome: &LoadOutcome<L::Record>| {
-                    outcome.as_ref().is_ok_and(|settled| settled.cached.record.is_none())
+                let is_negative = |outcome: &LoadOutcome<L::Record>| {
+                    outcome.as_ref().is_ok_and(|applied| applied.cached.record.is_none())
                 };
-                permit.record_misses(outcomes.iter().flatten().filter(|outcome| is_absent(outcome)).count());
+                permit
+                    .record_misses(outcomes.iter().flatten().filter(|outcome| is_negative(outcome)).count());
                 outcomes
             }
         });
@@ -142,7 +145,7 @@ impl<L: Lookup> RecordCache<L> {
     }
 }
 
-/// Takes a load off the list when it ends, however it ends.
+/// Removes a load from the map when it ends, also by a panic.
 struct LoadGuard<'a, L: Lookup> {
     inner: &'a CacheInner<L>,
     ids: &'a [L::Id],
@@ -150,9 +153,9 @@ struct LoadGuard<'a, L: Lookup> {
 
 impl<L: Lookup> Drop for LoadGuard<'_, L> {
     fn drop(&mut self) {
-        let mut flights = self.inner.lock_in_flight();
+        let mut in_flight = self.inner.lock_in_flight();
         for id in self.ids {
-            flights.remove(id);
+            in_flight.remove(id);
             self.inner.pool.release_reload(id);
         }
     }

@@ -1,4 +1,4 @@
-//! What can be looked up by id and remembered, one kind each.
+//! The kinds of records that can be looked up by id and cached.
 
 use std::{fmt::Debug, future::Future, hash::Hash, sync::Arc};
 
@@ -10,38 +10,40 @@ use crate::domain::{
     store::{Call, LookupResult, Store, StoreError},
 };
 
-/// How one kind of record is looked up.
+/// Looks up one kind of record.
 pub trait Lookup: Send + Sync + 'static {
-    /// By what it is found.
+    /// The id that a record is looked up by.
     type Id: Clone + Debug + Eq + Hash + Ord + Send + Sync + 'static;
-    /// What is found.
+    /// The record.
     type Record: CacheableRecord<Id = Self::Id>;
 
-    /// Finds up to [`MAX_IDS_PER_LOOKUP`](crate::domain::store::MAX_LOOKUP) records in one statement.
+    /// Looks up to [`MAX_IDS_PER_LOOKUP`](crate::domain::store::MAX_IDS_PER_LOOKUP) records up in one
+    /// statement.
     ///
-    /// Fails with [`StoreError`] when the database gives no complete answer.
+    /// Fails with [`StoreError`] when the database returns no complete result.
     fn lookup(
         &self,
         call: Call,
         ids: &[Self::Id],
     ) -> impl Future<Output = Result<LookupResult<Self::Record>, StoreError>> + Send;
 
-    /// The digests under which the database may know it: by them it is found among what was read ahead.
+    /// Returns the digests under which the database may store the record. Preloaded records are found by
+    /// them.
     fn digests(&self, id: &Self::Id) -> Vec<[u8; 32]>;
 
-    /// A number drawn by the id: the same on every run, and spread evenly over ids.
+    /// Returns a number derived from the id: the same in every process, evenly distributed over ids.
     fn jitter_seed(id: &Self::Id) -> u8;
 
-    /// Is told of each record that was read because somebody asked for it.
+    /// Called for each record that was loaded for a request.
     fn on_loaded(&self, record: &Self::Record);
 }
 
-/// Sessions, by their id.
+/// Looks sessions up by their id.
 #[derive(Debug)]
 pub struct SessionLookup<S>(S);
 
 impl<S: Store> SessionLookup<S> {
-    /// Looks sessions up in `store`.
+    /// Creates a lookup in `store`.
     pub fn new(store: S) -> Self {
         Self(store)
     }
@@ -56,20 +58,20 @@ impl<S: Store> Lookup for SessionLookup<S> {
     }
 
     fn digests(&self, _: &SessionId) -> Vec<[u8; 32]> {
-        // Sessions are not read ahead.
+        // Sessions are not preloaded.
         Vec::new()
     }
 
     fn jitter_seed(id: &SessionId) -> u8 {
-        id.as_str().bytes().fold(0, |drawn, byte| drawn.wrapping_mul(31).wrapping_add(byte))
+        id.as_str().bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte))
     }
 
     fn on_loaded(&self, _: &SessionRecord) {
-        // Whether it was used is known once it is judged.
+        // A session counts as used when a validation of it succeeds, which is not known here.
     }
 }
 
-/// Keys, by their SHA-256.
+/// Looks keys up by their SHA-256.
 #[derive(Debug)]
 pub struct KeyLookup<S> {
     store: S,
@@ -78,9 +80,9 @@ pub struct KeyLookup<S> {
 }
 
 impl<S: Store> KeyLookup<S> {
-    /// Looks keys up in `store`, where digests are made with `peppers`; `check_last_used` is told which ones are in use.
-    pub fn new(store: S, peppers: Arc<Peppers>, uses: Arc<LastUsedTracker>) -> Self {
-        Self { store, peppers, last_used: uses }
+    /// Creates a lookup in `store` with digests made with `peppers`. Loaded keys are recorded in `last_used`.
+    pub fn new(store: S, peppers: Arc<Peppers>, last_used: Arc<LastUsedTracker>) -> Self {
+        Self { store, peppers, last_used }
     }
 }
 
@@ -97,8 +99,8 @@ impl<S: Store> Lookup for KeyLookup<S> {
     }
 
     fn jitter_seed(id: &KeyHash) -> u8 {
-        let [.., drawn] = *id.as_bytes();
-        drawn
+        let [.., seed] = *id.as_bytes();
+        seed
     }
 
     fn on_loaded(&self, record: &KeyRecord) {

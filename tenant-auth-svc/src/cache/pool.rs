@@ -1,7 +1,7 @@
 //! What is in memory: found records, absences, and what was read ahead at the start.
 //!
 //! Nothing here waits. quick_cache and moka give capacity and throw out what nobody asks for; what an entry is still
-//! good for is decided by its age, the injected clock and the state of the world (`domain::freshness`). Absences have a
+//! good for is decided by its age, the injected clock and the state of the world (`domain::cache_policy`). Absences have a
 //! pool of their own, so that a flood of unknown keys cannot push known ones out, and are never used beyond their short
 //! time.
 //!
@@ -24,9 +24,9 @@ use super::{
     weight::{self, RecordWeighter},
 };
 use crate::domain::{
+    cache_policy::{CacheDecision, Lifetimes, UpstreamHealth},
     change::CacheableRecord,
     client_reuse::ClientReuse,
-    freshness::{CacheDecision, Lifetimes, UpstreamHealth},
     grace::{Grace, MAX_GRACE},
     record_source::CachedRecord,
     verdict::{Revision, Source},
@@ -112,7 +112,7 @@ where
             ),
             negative: Cache::builder()
                 .max_capacity(config.max_negative_entries)
-                .time_to_live(config.negative_ttl * 2)
+                .time_to_live(config.policy.negative_ttl * 2)
                 .eviction_listener(move |_, _, cause| absences.count_negative(cause))
                 .build(),
             preloaded: Cache::builder()
@@ -153,7 +153,7 @@ where
     }
 
     fn cached_record(&self, entry: &CacheEntry<R>, now: Duration, source: Source) -> CachedRecord<R> {
-        entry.cached_record(now, source, self.config.reuse_watched)
+        entry.cached_record(now, source, &self.config.policy)
     }
 
     pub(super) fn decide(
@@ -170,7 +170,7 @@ where
     }
 
     fn lifetimes(&self, entry: &CacheEntry<R>, now: Duration) -> Lifetimes {
-        Lifetimes { fresh: entry.fresh, grace: self.grace.at(now), ..self.config.lifetimes }
+        self.config.policy.lifetimes(entry.fresh, self.grace.at(now))
     }
 
     /// What may stand in for an answer that the database did not give.
@@ -252,9 +252,11 @@ where
 
     /// What came of a load from a copy that stands still: a record stands in for an answer while it is within the grace, and an
     /// absence is none.
-    pub(super) fn as_stale(&self, mut settled: AppliedLoad<R>) -> AppliedLoad<R> {
+    pub(super) fn as_stale(&self, mut settled: AppliedLoad<R>, now: Duration) -> AppliedLoad<R> {
         let CachedRecord { record, provenance } = &mut settled.cached;
-        let usable = record.is_some() && self.config.lifetimes.usable_when_stale(provenance.age);
+        let policy = &self.config.policy;
+        let lifetimes = policy.lifetimes(policy.fresh, self.grace.at(now));
+        let usable = record.is_some() && lifetimes.usable_when_stale(provenance.age);
         (provenance.source, provenance.reuse) = (Source::Stale, ClientReuse::NONE);
         settled.is_lagging |= !usable;
         settled
@@ -275,8 +277,8 @@ where
     fn new_entry(&self, loaded: LoadedRecord<R>, drawn: u8) -> CacheEntry<R> {
         let LoadedRecord { record, revision, loaded_at, epoch: began, .. } = loaded;
         let fresh = match record {
-            Some(_) => self.config.lifetimes.fresh.mul_f64(0.8 + 0.4 * f64::from(drawn) / 255.0),
-            None => self.config.negative_ttl,
+            Some(_) => self.config.policy.fresh_for(drawn),
+            None => self.config.policy.negative_ttl,
         };
         CacheEntry::new(record, revision, loaded_at, fresh, began)
     }

@@ -1,4 +1,4 @@
-//! Taking in what is known before anybody asks for it: what is read ahead, and what this replica has written itself.
+//! Inserts records that no request has loaded: preloaded ones, and this replica's own writes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::{
     domain::{change::WriteThrough, identity::DatabaseIdentity, store::StoredDigest, verdict::Revision},
 };
 
-/// A read ahead, or a write, that is under way.
+/// A preload or a write in flight.
 #[derive(Clone, Copy, Debug)]
 pub struct PendingRead {
     loaded_at: Duration,
@@ -16,28 +16,27 @@ pub struct PendingRead {
 }
 
 impl<L: Lookup> RecordCache<L> {
-    /// Before a read ahead, or a write: the moment and the epoch from which its answer counts.
+    /// Starts a preload or a write. Its result counts as of this time and epoch.
     pub fn start_read(&self) -> PendingRead {
         PendingRead { loaded_at: self.0.clock.monotonic(), epoch: self.0.pool.epoch() }
     }
 
-    /// Takes in what was read ahead from a database, if it is the known one.
+    /// Inserts preloaded records, if they come from the known database.
     pub fn insert_preloaded(
         &self,
-        reading: PendingRead,
+        pending: PendingRead,
         database: &DatabaseIdentity,
         revision: Revision,
         records: Vec<(StoredDigest, L::Record)>,
     ) {
-        let PendingRead { loaded_at, epoch: began } = reading;
+        let PendingRead { loaded_at, epoch } = pending;
         let (Ok(()), Ok(loaded_at)) =
             (self.0.known.check(database), self.0.known.effective_read_time(loaded_at))
         else {
             return;
         };
         for (digest, record) in records {
-            let loaded =
-                LoadedRecord { record: Some(record), revision, loaded_at, epoch: began, is_lagging: false };
+            let loaded = LoadedRecord { record: Some(record), revision, loaded_at, epoch, is_lagging: false };
             self.0.pool.insert_preloaded(digest, loaded);
         }
     }
@@ -51,9 +50,8 @@ impl<L: Lookup> WriteThrough<L::Id, L::Record> for RecordCache<L> {
     }
 
     fn put(&self, begun: PendingRead, id: &L::Id, record: L::Record, revision: Revision) {
-        let PendingRead { loaded_at, epoch: began } = begun;
-        let loaded =
-            LoadedRecord { record: Some(record), revision, loaded_at, epoch: began, is_lagging: false };
+        let PendingRead { loaded_at, epoch } = begun;
+        let loaded = LoadedRecord { record: Some(record), revision, loaded_at, epoch, is_lagging: false };
         self.0.pool.record_write(id, loaded);
     }
 }

@@ -1,4 +1,4 @@
-//! What this replica has written lately: it knows better then than a copy of the database that lags.
+//! Recent writes of this replica. They are newer than the results of a lagging read replica.
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
@@ -7,13 +7,13 @@ use moka::sync::Cache;
 use super::{MAX_RECENT_WRITES, pool::LoadedRecord, weight};
 use crate::domain::{change::CacheableRecord, verdict::Revision};
 
-/// For how long it is kept: a copy that lags for longer counts as standing still.
+/// How long a write is retained. A read replica that lags for longer counts as stalled.
 const WRITE_RETENTION: Duration = Duration::from_secs(60);
 
-/// Where the log ended with a write, and what was there then, if that was read along.
+/// The change-log position of a write, and the record after it if the write returned it.
 type RecentWrite<R> = (Revision, Option<LoadedRecord<R>>);
 
-/// Writes by id.
+/// Recent writes, by id.
 pub(super) struct RecentWrites<I, R>(Cache<I, Arc<RecentWrite<R>>>);
 
 impl<I, R> RecentWrites<I, R>
@@ -22,13 +22,13 @@ where
     R: CacheableRecord,
 {
     pub(super) fn new() -> Self {
-        let places = |_: &I, write: &Arc<RecentWrite<R>>| {
+        let weight = |_: &I, write: &Arc<RecentWrite<R>>| {
             weight::weight_of_u32(write.1.as_ref().and_then(|loaded| loaded.record.as_ref()))
         };
         Self(
             Cache::builder()
                 .max_capacity(MAX_RECENT_WRITES)
-                .weigher(places)
+                .weigher(weight)
                 .time_to_live(WRITE_RETENTION)
                 .build(),
         )
@@ -38,7 +38,7 @@ where
         self.0.insert(id.clone(), Arc::new((revision, loaded)));
     }
 
-    /// What was written after a position of the log.
+    /// Returns the write for an id if it is newer than a position of the log.
     pub(super) fn written_after(&self, id: &I, revision: Revision) -> Option<Option<LoadedRecord<R>>> {
         let written = self.0.get(id)?;
         let (at, loaded) = &*written;

@@ -1,56 +1,56 @@
-//! How memory fares, in numbers.
+//! Statistics of the cache.
 
 use std::time::Duration;
 
 use super::RecordCache;
 use crate::cache::lookup::Lookup;
 
-/// How much there is in memory.
+/// Number of entries and loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheSize {
-    /// Records, those read ahead included.
+    /// Records, including preloaded ones.
     pub records: u64,
-    /// Absences.
+    /// Negative entries.
     pub negative_entries: u64,
     /// Ids that are being loaded.
     pub loads: usize,
 }
 
-/// When records were read that are in use, by the monotonic clock, and how many are too old.
+/// Load times of recently used records, on the monotonic clock, and the number of records that are too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheCoverage {
-    /// The oldest one that is in use; `None` if none is.
+    /// The oldest load time of a recently used record; `None` if there is no such record.
     pub oldest: Option<Duration>,
-    /// The median of those that are in use.
+    /// The median load time of recently used records.
     pub median: Option<Duration>,
-    /// Records that are too old to stand in for an answer of the database.
+    /// Records that are too old to be served as stale.
     pub too_old: u64,
 }
 
 impl<L: Lookup> RecordCache<L> {
-    /// What there is of records read at or after `in_use`, and how many are of the age of `grace` by now, or older. Looks at
-    /// everything in memory.
+    /// Returns the load times of records loaded at or after `in_use`, and counts records whose age is at
+    /// least `grace`. It scans the whole cache.
     pub fn coverage(&self, in_use: Duration, grace: Duration, now: Duration) -> CacheCoverage {
-        let mut read = self.0.pool.load_times();
-        let beyond = read.iter().filter(|at| **at + grace <= now).count() as u64;
-        read.retain(|at| *at >= in_use);
-        let middle = read.len() / 2;
-        let median = (middle < read.len()).then(|| *read.select_nth_unstable(middle).1);
-        CacheCoverage { oldest: read.iter().min().copied(), median, too_old: beyond }
+        let mut load_times = self.0.pool.load_times();
+        let too_old = load_times.iter().filter(|at| **at + grace <= now).count() as u64;
+        load_times.retain(|at| *at >= in_use);
+        let mid_index = load_times.len() / 2;
+        let median = (mid_index < load_times.len()).then(|| *load_times.select_nth_unstable(mid_index).1);
+        CacheCoverage { oldest: load_times.iter().min().copied(), median, too_old }
     }
 
-    /// How much there is in memory.
+    /// Returns the number of entries and loads.
     pub fn size(&self) -> CacheSize {
-        let (records, absences) = self.0.pool.size();
-        CacheSize { records, negative_entries: absences, loads: self.0.lock_in_flight().len() }
+        let (records, negative_entries) = self.0.pool.size();
+        CacheSize { records, negative_entries, loads: self.0.lock_in_flight().len() }
     }
 
-    /// How many look-ups memory could not answer.
+    /// Returns the number of lookups that the cache could not answer.
     pub fn misses(&self) -> u64 {
         self.0.misses.get(0)
     }
 
-    /// How many records, and how many absences, had to go for want of room.
+    /// Returns how many records and how many negative entries were evicted because the cache was full.
     pub fn evicted(&self) -> (u64, u64) {
         self.0.pool.evicted()
     }

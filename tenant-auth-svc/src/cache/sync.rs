@@ -1,5 +1,6 @@
-//! What the fence and the pools synchronise with. A module of its own so that `tests/interleavings` can compile the
-//! very same files against a scheduler that tries their interleavings one by one.
+//! Synchronisation primitives of the fence and the pools. They are in a separate module so that
+//! `tests/interleavings` can compile the same source files against a scheduler that explores their
+//! interleavings.
 
 pub(super) use std::sync::{
     PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,

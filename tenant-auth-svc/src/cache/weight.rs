@@ -1,4 +1,4 @@
-//! How many places a record takes.
+//! Weight of cached records, in units of [`WEIGHT_UNIT_BYTES`].
 
 use std::{mem::size_of, sync::Arc};
 
@@ -7,10 +7,10 @@ use quick_cache::Weighter;
 use super::{WEIGHT_UNIT_BYTES, entry::CacheEntry};
 use crate::domain::change::CacheableRecord;
 
-/// What the pools, and whatever gives memory to them, need for an entry. An estimate.
+/// Estimated bookkeeping of the pools and the allocator per entry, in bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 160;
 
-/// By the records' length.
+/// Weighs entries by the size of their record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordWeighter;
 
@@ -20,14 +20,14 @@ impl<I, R: CacheableRecord> Weighter<I, Arc<CacheEntry<R>>> for RecordWeighter {
     }
 }
 
-/// Of a record, or of its absence.
+/// Returns the weight of a record, or of a negative entry for `None`.
 pub(super) fn weight_of<R: CacheableRecord>(record: Option<&R>) -> u64 {
     let bytes =
         record.map_or(0, CacheableRecord::size_bytes) + size_of::<CacheEntry<R>>() + ENTRY_OVERHEAD_BYTES;
     bytes.div_ceil(WEIGHT_UNIT_BYTES) as u64
 }
 
-/// The same, as moka has it.
+/// Like [`weight_of`], in the type that moka expects.
 pub(super) fn weight_of_u32<R: CacheableRecord>(record: Option<&R>) -> u32 {
     u32::try_from(weight_of(record)).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,9 @@
-//! Passes on what the feed hears to whoever has subscribed.
+//! Publishes changes that the feed has read to subscribers.
 //!
-//! An event is put into one ring, once, however many subscribers there are; each reads it at its own pace. One that
-//! falls behind by more than the ring holds is cut off: nothing is kept for anybody. A sign of life is given only after
-//! a successful read of the feed, so that it vouches for what it says: everything up to its revision was told.
+//! An event is sent once to one broadcast channel, however many subscribers there are; each reads at its own
+//! pace. A subscriber that falls behind by more than the channel's capacity is dropped: there is no queue per
+//! subscriber. A heartbeat is sent only after a successful read of the feed, so it confirms that all changes
+//! up to its revision were published.
 
 use std::{
     collections::VecDeque,
@@ -22,23 +23,24 @@ use crate::{
     instruments::counts::Counter,
 };
 
-/// How many events the ring holds. At four readings of the feed and one sign of life a second, minutes.
+/// Capacity of the broadcast channel, in events. At four polls and one heartbeat a second, this is minutes.
 const RING_CAPACITY: usize = 1_024;
-/// How many changes are kept for those who come back.
+/// Number of changes retained for subscribers that reconnect.
 const MAX_RETAINED_CHANGES: usize = 10_000;
-/// How many of these are given at once to somebody who catches up: so much is in memory for each who does, and reads slowly.
+/// Maximum number of retained changes in one event for a subscriber that catches up. It bounds the memory for
+/// a slow one.
 const CHANGES_PER_PAGE: usize = 100;
-/// How often a sign of life is given.
+/// Interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the feed tells, and subscribers listen. Cheap to clone; clones share everything.
+/// Publishes changes to subscribers. Cheap to clone; clones share all state.
 #[derive(Clone, Debug)]
 pub struct Hub(Arc<HubInner>);
 
 #[derive(Debug)]
 struct HubInner {
     clock: SharedClock,
-    /// Whether the feed is followed at all.
+    /// Whether the feed is enabled.
     is_feed_enabled: bool,
     history: Mutex<ChangeHistory>,
     dropped_subscribers: Counter,
@@ -46,21 +48,21 @@ struct HubInner {
 
 #[derive(Debug)]
 struct ChangeHistory {
-    /// `None` once this replica is going.
+    /// `None` once this replica is shutting down.
     ring: Option<broadcast::Sender<WatchEvent>>,
     changes: VecDeque<Invalidation>,
-    /// Up to where the log was read.
+    /// The position up to which the log was read.
     position: Revision,
-    /// From where on `changes` is complete; `None` before the first reading.
+    /// The revision after which `changes` is complete; `None` before the first read.
     complete_after: Option<Revision>,
     last_heartbeat: Option<Duration>,
 }
 
 impl Hub {
-    /// A hub for a feed that is followed, or is not.
+    /// Creates a hub for a feed that is enabled or disabled.
     #[must_use]
-    pub fn new(clock: SharedClock, followed: bool) -> Self {
-        let past = ChangeHistory {
+    pub fn new(clock: SharedClock, is_feed_enabled: bool) -> Self {
+        let history = ChangeHistory {
             ring: Some(broadcast::Sender::new(RING_CAPACITY)),
             changes: VecDeque::new(),
             position: Revision::default(),
@@ -69,91 +71,93 @@ impl Hub {
         };
         Self(Arc::new(HubInner {
             clock,
-            is_feed_enabled: followed,
-            history: Mutex::new(past),
+            is_feed_enabled,
+            history: Mutex::new(history),
             dropped_subscribers: Counter::default(),
         }))
     }
 
-    /// The log goes on with these.
+    /// Publishes changes that continue the log.
     pub(super) fn publish_changes(&self, changes: Vec<Invalidation>, position: Revision) {
-        let mut past = self.lock_history();
-        past.position = position;
-        past.changes.extend(changes.iter().cloned());
-        while past.changes.len() > MAX_RETAINED_CHANGES {
-            past.complete_after = past.changes.pop_front().map(|oldest| oldest.revision);
+        let mut history = self.lock_history();
+        history.position = position;
+        history.changes.extend(changes.iter().cloned());
+        while history.changes.len() > MAX_RETAINED_CHANGES {
+            history.complete_after = history.changes.pop_front().map(|change| change.revision);
         }
         if !changes.is_empty() {
-            past.publish(WatchEvent::Changed(changes.into()));
+            history.publish(WatchEvent::Changed(changes.into()));
         }
     }
 
-    /// The log begins here, or does not go on from where it was read.
+    /// Publishes that the log starts here, or does not continue from the previous position.
     pub(super) fn publish_discontinuity(&self, position: Revision, reason: &'static str) {
-        let mut past = self.lock_history();
-        past.changes.clear();
-        past.position = position;
-        past.complete_after = Some(position);
-        past.publish(WatchEvent::StartOver { revision: position, reason });
+        let mut history = self.lock_history();
+        history.changes.clear();
+        history.position = position;
+        history.complete_after = Some(position);
+        history.publish(WatchEvent::StartOver { revision: position, reason });
     }
 
-    /// The log was read to its end.
+    /// Publishes a heartbeat after the log was read to its end, unless the last one is too recent.
     pub(super) fn publish_heartbeat(&self) {
         let now = self.0.clock.monotonic();
-        let mut past = self.lock_history();
-        if past.last_heartbeat.is_some_and(|last| now.saturating_sub(last) < HEARTBEAT_INTERVAL) {
+        let mut history = self.lock_history();
+        if history.last_heartbeat.is_some_and(|last| now.saturating_sub(last) < HEARTBEAT_INTERVAL) {
             return;
         }
-        past.last_heartbeat = Some(now);
-        let revision = past.position;
-        past.publish(WatchEvent::Heartbeat { revision, at: self.0.clock.now() });
+        history.last_heartbeat = Some(now);
+        let revision = history.position;
+        history.publish(WatchEvent::Heartbeat { revision, at: self.0.clock.now() });
     }
 
-    /// Has subscribers start over for a reason that is in no log, and so has no revision: what they keep may be wrong. Whoever is not
-    /// subscribed at this moment does not hear of it.
+    /// Makes subscribers start over for a reason that is not in the log and so has no revision: their cached
+    /// answers may be wrong. Only current subscribers receive the event.
     pub fn restart_subscribers(&self, reason: &'static str) {
-        let past = self.lock_history();
-        past.publish(WatchEvent::StartOver { revision: past.position, reason });
+        let history = self.lock_history();
+        history.publish(WatchEvent::StartOver { revision: history.position, reason });
     }
 
-    /// Ends every subscription: this replica is going.
+    /// Ends all subscriptions, because this replica is shutting down.
     pub fn close(&self) {
         self.lock_history().ring = None;
     }
 
-    /// How many have subscribed.
+    /// Returns the number of subscribers.
     #[must_use]
     pub fn subscriber_count(&self) -> usize {
         self.lock_history().ring.as_ref().map_or(0, broadcast::Sender::receiver_count)
     }
 
-    /// How many were cut off because they fell too far behind.
+    /// Returns the number of subscribers that were dropped because they fell too far behind.
     #[must_use]
     pub fn dropped_subscribers(&self) -> u64 {
         self.0.dropped_subscribers.get()
     }
 
     fn lock_history(&self) -> MutexGuard<'_, ChangeHistory> {
-        // Every change is made of steps that leave it usable.
+        // Every step of a change leaves the history usable, so a panic does not break it.
         self.0.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ChangeHistory {
-    fn publish(&self, told: WatchEvent) {
+    fn publish(&self, event: WatchEvent) {
         if let Some(ring) = &self.ring {
-            // Nobody has to listen.
-            let _ = ring.send(told);
+            // There may be no subscribers.
+            let _ = ring.send(event);
         }
     }
 
-    /// What to tell next to somebody who was told everything up to a revision, of what there is up to another; `None` when
-    /// that is nothing.
+    /// Returns the next event for a subscriber that has received everything up to `after`, from the changes
+    /// up to `until`; `None` when there is none.
     fn next_missed(&self, after: Revision, until: Revision) -> Option<WatchEvent> {
         let start_over = |reason| Some(WatchEvent::StartOver { revision: self.position, reason });
         match self.complete_after {
             None => start_over("this replica has not read the change log yet"),
-            Some(from) if after < from => start_over("the changes since then are not kept here"),
+            Some(from) if after < from => {
+                start_over("this replica no longer retains the changes since that revision")
+            }
             Some(_) => {
                 let begin = self.changes.partition_point(|change| change.revision <= after);
                 let end = self.changes.partition_point(|change| change.revision <= until);
@@ -173,29 +177,29 @@ impl Watchable for Hub {
         if !self.0.is_feed_enabled {
             return Err(WatchError::FeedDisabled);
         }
-        // Both under one lock: nothing is told between the two.
+        // Both under one lock, so that no event is published between the two steps.
         let (until, ring, ahead) = {
-            let past = self.lock_history();
-            let ring = past.ring.as_ref().ok_or(WatchError::ShuttingDown)?.subscribe();
-            let ahead = after.filter(|after| *after > past.position).map(SubscriberAhead::new);
-            (past.position, ring, ahead)
+            let history = self.lock_history();
+            let ring = history.ring.as_ref().ok_or(WatchError::ShuttingDown)?.subscribe();
+            let ahead = after.filter(|after| *after > history.position).map(SubscriberAhead::new);
+            (history.position, ring, ahead)
         };
-        // Page by page, when it is asked for.
+        // One page at a time, on demand.
         let hub = self.clone();
         let missed = stream::unfold(after, move |after| {
-            let told = after.and_then(|after| hub.lock_history().next_missed(after, until));
-            let next = match &told {
+            let event = after.and_then(|after| hub.lock_history().next_missed(after, until));
+            let next = match &event {
                 Some(WatchEvent::Changed(page)) => page.last().map(|change| change.revision),
                 _ => None,
             };
-            ready(told.map(|told| (told, next)))
+            ready(event.map(|event| (event, next)))
         });
         let hub = self.clone();
         let live = stream::unfold((Some(ring), ahead, hub), |(ring, mut ahead, hub)| async move {
             let mut ring = ring?;
             loop {
-                let told = match ring.recv().await {
-                    Ok(told) => told,
+                let event = match ring.recv().await {
+                    Ok(event) => event,
                     Err(RecvError::Lagged(behind)) => {
                         hub.0.dropped_subscribers.increment();
                         return Some((Err(WatchError::TooSlow(behind)), (None, None, hub)));
@@ -204,8 +208,8 @@ impl Watchable for Hub {
                         return Some((Err(WatchError::ShuttingDown), (None, None, hub)));
                     }
                 };
-                if let Some(told) = SubscriberAhead::filter_known(&mut ahead, told) {
-                    return Some((Ok(told), (Some(ring), ahead, hub)));
+                if let Some(event) = SubscriberAhead::filter_known(&mut ahead, event) {
+                    return Some((Ok(event), (Some(ring), ahead, hub)));
                 }
             }
         });
@@ -213,11 +217,12 @@ impl Watchable for Hub {
     }
 }
 
-/// A subscriber who was told more than this replica has read: most likely by another replica, a reading ahead of this
-/// one; perhaps out of a log that is no more.
+/// A subscriber that knows a revision which this replica has not read yet. Most likely it received it from
+/// another replica that polled earlier; perhaps it comes from a log that no longer exists.
 struct SubscriberAhead {
     known_revision: Revision,
-    /// Signs of life that did not reach it. The first one may follow a reading that began before the subscription.
+    /// Heartbeats below the known revision. The first one may follow a poll that started before the
+    /// subscription.
     heartbeats_behind: u8,
 }
 
@@ -226,31 +231,35 @@ impl SubscriberAhead {
         Self { known_revision: revision, heartbeats_behind: 0 }
     }
 
-    /// Leaves out what the subscriber knows, until this replica has caught up, or turns out to read another log.
-    fn filter_known(ahead: &mut Option<Self>, told: WatchEvent) -> Option<WatchEvent> {
-        let Some(still) = ahead else { return Some(told) };
-        match told {
+    /// Filters events that the subscriber knows, until this replica has caught up or turns out to read a
+    /// different log.
+    fn filter_known(ahead: &mut Option<Self>, event: WatchEvent) -> Option<WatchEvent> {
+        let Some(subscriber) = ahead else { return Some(event) };
+        match event {
             WatchEvent::Changed(changes) => {
-                let new: Vec<_> =
-                    changes.iter().filter(|change| change.revision > still.known_revision).cloned().collect();
+                let new: Vec<_> = changes
+                    .iter()
+                    .filter(|change| change.revision > subscriber.known_revision)
+                    .cloned()
+                    .collect();
                 (!new.is_empty()).then(|| {
                     *ahead = None;
                     WatchEvent::Changed(new.into())
                 })
             }
-            WatchEvent::Heartbeat { revision, .. } if revision < still.known_revision => {
-                still.heartbeats_behind += 1;
-                (still.heartbeats_behind > 1).then(|| {
+            WatchEvent::Heartbeat { revision, .. } if revision < subscriber.known_revision => {
+                subscriber.heartbeats_behind += 1;
+                (subscriber.heartbeats_behind > 1).then(|| {
                     *ahead = None;
                     WatchEvent::StartOver {
                         revision,
-                        reason: "the change log ends before what was told already",
+                        reason: "the change log ends before the last revision that the subscriber received",
                     }
                 })
             }
             WatchEvent::Heartbeat { .. } | WatchEvent::StartOver { .. } => {
                 *ahead = None;
-                Some(told)
+                Some(event)
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The change feed: reads the database's change log every quarter of a second and makes memory forget.
+//! The change feed: polls the database's change log every quarter of a second and invalidates cached records.
 //!
-//! One read over the log's primary key per poll, whatever happened: at the default interval 14,400 an hour and replica,
-//! of three index entries each while idle.
+//! Each poll is one read over the primary key of the log, also when nothing has changed. At the default
+//! interval this is 14,400 reads per hour and replica, of three index entries each while idle.
 
 mod cursor;
 mod liveness;
@@ -35,14 +35,15 @@ use crate::{
     instruments::counts::Counter,
 };
 
-/// After this long without a successful read the feed vouches for nothing.
+/// Without a successful read for this long, the feed is not live.
 pub const LIVENESS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long one read may take at most. Shorter than [`LIVENESS_TIMEOUT`]: a hanging one must not be the reason for it.
+/// Maximum duration of one read. It is shorter than [`LIVENESS_TIMEOUT`], so one hanging read does not reach
+/// that timeout.
 const MAX_READ_TIMEOUT: Duration = Duration::from_millis(500);
-/// The most events of one read. More are read at once after it.
+/// Maximum number of events per read. Further events are read at once afterwards.
 const EVENTS_PER_PAGE: usize = 1_000;
 
-/// The feed of one replica.
+/// Polls the change log for one replica.
 #[derive(Debug)]
 pub struct FeedPoller<L, M> {
     log: L,
@@ -54,29 +55,30 @@ pub struct FeedPoller<L, M> {
     read_timeout: Duration,
     position: Mutex<FeedPosition>,
     recent_revocations: StdMutex<RecentRevocations>,
-    /// Ends that the database may lack, and that hold all the same.
+    /// Revocations that the database may lack and that are enforced nevertheless.
     held_revocations: StdMutex<Vec<HeldRevocation>>,
     events: Counter,
     discontinuities: Counter,
 }
 
 impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
-    /// Reads the log of the database that is `known` through `log`, makes `memory` forget, tells through `heard` that it did,
-    /// and passes on through `hub` what it read. A read may take as long as any call may, `timeout`, or half a second.
+    /// Creates a poller that reads the log of the `known` database through `log`, invalidates `cache`,
+    /// reports reads to `liveness`, and publishes changes through `hub`. A read may take `timeout`, at most
+    /// half a second.
     pub fn new(
         log: L,
-        memory: M,
+        cache: M,
         clock: SharedClock,
-        heard: Arc<FeedLiveness>,
+        liveness: Arc<FeedLiveness>,
         known: Arc<KnownDatabase>,
         hub: Hub,
         timeout: Duration,
     ) -> Self {
         Self {
             log,
-            cache: memory,
+            cache,
             clock,
-            liveness: heard,
+            liveness,
             known,
             hub,
             read_timeout: timeout.min(MAX_READ_TIMEOUT),
@@ -88,37 +90,38 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         }
     }
 
-    /// Where to listen to what it reads.
+    /// Returns the hub that publishes what was read.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
 
-    /// How many changes were read.
+    /// Returns the number of changes read.
     pub fn events(&self) -> u64 {
         self.events.get()
     }
 
-    /// How often the log did not go on from where it was read.
+    /// Returns the number of change-log discontinuities.
     pub fn discontinuities(&self) -> u64 {
         self.discontinuities.get()
     }
 
-    /// Ends that hold although the database may lack them: it was rolled back, and accepted as it is. They are to be made again.
+    /// Returns the revocations that are enforced although the database may lack them, because it was rolled
+    /// back and accepted as it is. An operator has to reapply them.
     pub fn held_revocations(&self) -> Vec<HeldRevocation> {
         self.held_revocations.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads everything new, and only then counts as heard.
+    /// Reads all new entries, and then reports the feed as live.
     ///
     /// # Errors
-    /// When the database gives no complete answer; the position stays, and the next read starts there. When it is not the one
-    /// that this replica knows, or a copy that lags or stands still.
+    /// When the database returns no complete result: the position stays, and the next poll reads from there.
+    /// When it is not the known database, or the read replica is lagging or stalled.
     pub async fn poll(&self) -> Result<(), StoreError> {
         let mut position = self.position.lock().await;
         loop {
-            // From before the read: a change that commits during it may be missing from it.
+            // Times from before the read: it may miss a change that commits during it.
             let (at, asked_at) = (self.clock.monotonic(), self.clock.now());
-            // The first reading wants to know where the log ends, and nothing of what is in it.
+            // The first read only determines where the log ends.
             let after = if position.is_started { position.seq } else { i64::MAX };
             let call = Call::within(Lane::Feed, self.read_timeout);
             let page = self.log.read_changes(call, after, EVENTS_PER_PAGE).await;
@@ -129,7 +132,7 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
             self.apply_page(&mut position, page, &database);
             if !more {
                 if self.known.is_unusable() {
-                    // A copy that stands still says nothing about what has changed since.
+                    // A stalled read replica does not show recent changes.
                     return Err(lagging_error());
                 }
                 self.liveness.record_read(at);
@@ -139,14 +142,14 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         }
     }
 
-    /// A database without our tables is none that could be known.
+    /// Distrusts the database if it lacks our tables: it cannot be the known one.
     fn distrust_if_empty(&self, error: &StoreError) {
         if error.kind == FailureKind::SchemaMissing {
             self.known.distrust(DistrustReason::Empty, None, Revision(0));
         }
     }
 
-    /// Whether what was read comes from the database that this replica knows, and goes on from where it has read.
+    /// Checks that a page comes from the known database and continues from the position.
     fn verify_page(
         &self,
         position: &mut FeedPosition,
@@ -154,44 +157,45 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         at: Duration,
     ) -> Result<DatabaseIdentity, StoreError> {
         let log_end = Revision(page.newest);
-        let doubt = |doubt| {
-            self.known.distrust(doubt, page.database.clone(), log_end);
+        let distrust = |reason| {
+            self.known.distrust(reason, page.database.clone(), log_end);
             Err(untrusted_error())
         };
-        let Some(found) = &page.database else { return doubt(DistrustReason::Another) };
+        let Some(found) = &page.database else { return distrust(DistrustReason::Another) };
         let known = self.known.trust().known;
         if known.as_ref().is_some_and(|known| found.was_accepted_instead_of(known)) {
             self.accept_database(position, page);
             return Ok(found.clone());
         }
         if known.is_some_and(|known| known != *found) {
-            return doubt(DistrustReason::Another);
+            return distrust(DistrustReason::Another);
         }
         match position.check_continuity(page, at) {
-            Continuity::Diverged => doubt(DistrustReason::RolledBack),
+            Continuity::Diverged => distrust(DistrustReason::RolledBack),
             Continuity::Behind => Err(lagging_error()),
             Continuity::Continuous => Ok(found.clone()),
             Continuity::Pruned => {
                 self.handle_discontinuity(
                     position.seq,
                     page,
-                    "the change log does not reach back to where it was read",
+                    "the change log was pruned past the last position that was read",
                 );
                 Ok(found.clone())
             }
         }
     }
 
-    /// An operator has accepted the database as it is. What has ended since holds, whatever it says.
+    /// Handles a database that an operator accepted as it is: known revocations stay enforced even if it
+    /// lacks them.
     fn accept_database(&self, position: &mut FeedPosition, page: &LogPage) {
-        let mut ends = self.recent_revocations.lock().unwrap_or_else(PoisonError::into_inner);
-        let common_end = Revision(position.last_common_seq());
-        let held = ends.after(common_end);
-        ends.truncate_after(common_end);
+        let mut revocations = self.recent_revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_common = Revision(position.last_common_seq());
+        let held = revocations.after(last_common);
+        revocations.truncate_after(last_common);
         self.cache.hold_revocations(&revocations::per_subject(&held));
         tracing::warn!(
             held = held.len(),
-            "the database was accepted as it is; ends that it may lack are held"
+            "database accepted as it is; revocations that it may lack stay enforced"
         );
         self.held_revocations.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
         self.handle_discontinuity(position.seq, page, "the database was accepted as it is");
@@ -201,7 +205,13 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
     fn handle_discontinuity(&self, position: i64, page: &LogPage, reason: &'static str) {
         self.discontinuities.increment();
         let (oldest, newest) = (page.oldest, page.newest);
-        tracing::warn!(position, oldest, newest, reason, "everything in memory is verified");
+        tracing::warn!(
+            position,
+            oldest,
+            newest,
+            reason,
+            "change-log discontinuity; all cached records are revalidated"
+        );
         self.cache.require_revalidation();
         self.hub.publish_discontinuity(Revision(page.last().map_or(newest, |(seq, _)| *seq)), reason);
     }
@@ -210,22 +220,25 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         self.events.add(page.entries.len() as u64);
         let reached = Revision(page.last().map_or(page.newest, |(seq, _)| *seq));
         if !position.is_started {
-            // What is in memory by now was read without anybody listening.
+            // Cached records were loaded before the feed was live.
             self.cache.require_revalidation();
-            self.hub.publish_discontinuity(reached, "the change log is read from here on");
+            self.hub.publish_discontinuity(
+                reached,
+                "this replica starts to read the change log at this revision",
+            );
         } else if !page.per_subject.is_empty() {
             self.cache.apply(&page.per_subject);
             self.recent_revocations
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .record(&page.invalidations, &page.per_subject);
-            let is_told = |(held, _): &HeldRevocation| {
+            let is_reported = |(held, _): &HeldRevocation| {
                 page.invalidations.iter().any(|change| change.subject == held.subject)
             };
             self.held_revocations
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .retain(|held| !is_told(held));
+                .retain(|held| !is_reported(held));
         }
         position.advance(&page);
         self.known.confirm(database, Revision(position.seq), position.anchor());
@@ -234,7 +247,7 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
             let age = u64::try_from(heartbeat.now.0 - heartbeat.at.0).unwrap_or_default();
             self.known.record_copy_heartbeat(beat, Duration::from_millis(age), self.clock.monotonic());
         }
-        // Memory first: whoever is told and asks at once must not get the old answer.
+        // Invalidate the cache first: a subscriber that reacts to the event must not get the old answer.
         self.hub.publish_changes(page.invalidations, reached);
     }
 }

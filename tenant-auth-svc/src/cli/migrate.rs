@@ -4,9 +4,12 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{fail, print_line, settings::SettingsArgs, start_logging};
 use crate::{
-    database::migrate::{self, SchemaError},
+    database::{
+        client::DatabaseClient,
+        migrate::{self, SchemaError},
+    },
     domain::clock::{SharedClock, SystemClock},
-    server::{self, ServiceDatabase},
+    server::{self},
 };
 
 /// For how long a copy of the database may lag behind what was done to its primary.
@@ -40,7 +43,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
 
 /// Migrates, and looks again where a copy of the database does not show yet what was done.
 async fn migrate_until_visible(
-    hop: &ServiceDatabase,
+    hop: &DatabaseClient,
     clock: &SharedClock,
 ) -> Result<Vec<&'static str>, SchemaError> {
     for _ in 1..MAX_ATTEMPTS {

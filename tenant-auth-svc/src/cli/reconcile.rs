@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{fail, print_line, settings::SettingsArgs, start_logging};
 use crate::{
-    database::{migrate, sql::SqlStore},
+    database::{client::DatabaseClient, migrate, sql::SqlStore},
     domain::{
         audit::Actor,
         clock::{SharedClock, SystemClock, UnixMillis},
@@ -17,7 +17,7 @@ use crate::{
             self, Hour, Reconciliation, RepairedTotal, TotalDifference, UsageRetention, UsageStore as _,
         },
     },
-    server::{self, ServiceDatabase},
+    server::{self},
 };
 
 /// How long one page of the comparison, or one transaction of the repair, may take.
@@ -102,7 +102,7 @@ pub(super) async fn run(args: ReconcileArgs) -> ExitCode {
 }
 
 async fn reconcile(
-    store: &SqlStore<ServiceDatabase>,
+    store: &SqlStore<DatabaseClient>,
     tenant: Option<TenantId>,
     (hours, retention): ((Hour, Hour), UsageRetention),
     repair: bool,

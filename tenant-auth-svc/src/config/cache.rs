@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cache::CacheConfig,
-    domain::{freshness::Lifetimes, grace::MAX_GRACE, guess_limiter::GuessLimits},
+    domain::{cache_policy::CachePolicy, grace::MAX_GRACE, guess_limiter::GuessLimits},
 };
 
 /// What to remember, and how to learn what has changed.
@@ -40,14 +40,15 @@ pub struct CacheSettings {
 
 pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
     let entries = || parse_number(1..=100_000_000);
-    let keys = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", entries());
-    let absences = reader.value("TENANT_AUTH_CACHE_ABSENCES", "100000", entries());
+    let max_records = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", entries());
+    let max_negative_entries = reader.value("TENANT_AUTH_CACHE_ABSENCES", "100000", entries());
     let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", parse_lifetime);
-    let refresh = reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| parse_at_most(text, 3_600));
+    let stale_while_revalidate =
+        reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| parse_at_most(text, 3_600));
     let grace =
         reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| parse_at_most(text, MAX_GRACE.as_secs()));
-    let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", parse_lifetime);
-    // What a gap in the stream that nobody notices could cost at most.
+    let negative_ttl = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", parse_lifetime);
+    // The bound on what an unnoticed gap in the stream can cost.
     let reuse_watched =
         reader.value("TENANT_AUTH_CACHE_REUSE_WATCHED", "60s", |text| parse_at_most(text, 600));
     let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", parse_feed_interval);
@@ -56,16 +57,16 @@ pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
     let total = reader.value("TENANT_AUTH_GUESSES", "2000", rate());
     let whole = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
     let guesses = GuessLimits { per_caller: whole(per_caller?), total: whole(total?) };
-    let lifetimes = Lifetimes { fresh: fresh?, stale_while_revalidate: refresh?, grace: grace? };
-    let (keys, absences, absent, reuse_watched) = (keys?, absences?, absent?, reuse_watched?);
-    let cache = CacheConfig {
-        max_records: keys,
-        max_negative_entries: absences,
-        lifetimes,
-        negative_ttl: absent,
-        reuse_watched,
+    let policy = CachePolicy {
+        fresh: fresh?,
+        stale_while_revalidate: stale_while_revalidate?,
+        grace: grace?,
+        negative_ttl: negative_ttl?,
+        reuse_watched: reuse_watched?,
     };
-    Some(CacheSettings { records: cache, guess_limits: guesses, feed_interval: feed_interval? })
+    let records =
+        CacheConfig { max_records: max_records?, max_negative_entries: max_negative_entries?, policy };
+    Some(CacheSettings { records, guess_limits: guesses, feed_interval: feed_interval? })
 }
 
 fn parse_at_most(text: &str, most: u64) -> Result<Duration, String> {

@@ -1,7 +1,7 @@
-//! Which services may call, and what each may do.
+//! Callers, their roles, and the access rules.
 //!
-//! Callers are services, not customers: the API, the MCP server, the workers, an operator's tool. What a customer's key
-//! may do is another matter altogether.
+//! A caller is a service that calls this one: the API, the MCP server, a worker, an operator's tool.
+//! Permissions of customer keys are separate; see [`scope`](super::scope).
 
 mod callers;
 mod policy;

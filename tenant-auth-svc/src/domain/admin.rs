@@ -1,4 +1,4 @@
-//! The use cases of operators: tenants, keys, and the audit log.
+//! The use cases of operators: tenants, keys and the audit log.
 
 mod error;
 mod queries;
@@ -25,17 +25,17 @@ use super::{
     text::{KeyName, Plan, PrefixHint, Reason, TenantName},
 };
 
-/// How long a replaced key stays good unless told otherwise.
+/// How long a rotated key stays valid if the request does not say otherwise.
 pub const DEFAULT_ROTATION_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a replaced key may stay good at most.
+/// The longest time that a rotated key may stay valid.
 pub const MAX_ROTATION_OVERLAP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// A key that was just made: the only moment at which its plaintext exists here.
+/// A key that was just issued. Only here does its plaintext exist in the service.
 #[derive(Debug)]
 pub struct IssuedKey {
-    /// Its public side.
+    /// The stored key.
     pub key: ApiKey,
-    /// The key itself.
+    /// The plaintext.
     pub plaintext: PresentedKey,
 }
 
@@ -44,15 +44,15 @@ pub struct IssuedKey {
 pub struct KeyToIssue {
     /// The tenant that will own it.
     pub tenant_id: TenantId,
-    /// What a person calls it.
+    /// Display name.
     pub name: KeyName,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
-    /// When it ends by itself.
+    /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
 }
 
-/// The memory of keys, and of whatever else ends with them.
+/// The cache of keys, and of sessions that depend on them.
 pub trait KeyCache: Invalidate + InvalidateNegative<KeyHash> + WriteThrough<KeyHash, KeyRecord> {}
 
 impl<M: Invalidate + InvalidateNegative<KeyHash> + WriteThrough<KeyHash, KeyRecord>> KeyCache for M {}
@@ -69,18 +69,18 @@ pub struct Admin<S, M> {
 }
 
 impl<S: Store, M: KeyCache> Admin<S, M> {
-    /// Manages what is in `store`; `memory` is told of every change.
-    pub fn new(store: S, memory: M, format: KeyFormat, clock: SharedClock) -> Self {
-        Self { store, cache: memory, format, deny_list: Arc::default(), peppers: Arc::default(), clock }
+    /// Manages the tenants and keys in `store`, and applies every change to `cache`.
+    pub fn new(store: S, cache: M, format: KeyFormat, clock: SharedClock) -> Self {
+        Self { store, cache, format, deny_list: Arc::default(), peppers: Arc::default(), clock }
     }
 
-    /// Tells that this list denies keys; what it denies by hash is found with these peppers.
+    /// Sets the deny list, and the peppers that find keys which it denies by hash.
     #[must_use]
-    pub fn with_deny_list(self, denied: Arc<ActiveDenyList>, peppers: Arc<Peppers>) -> Self {
-        Self { deny_list: denied, peppers, ..self }
+    pub fn with_deny_list(self, deny_list: Arc<ActiveDenyList>, peppers: Arc<Peppers>) -> Self {
+        Self { deny_list, peppers, ..self }
     }
 
-    /// Creates a tenant. Repeating the call with the same id, name and plan finds the one that is there.
+    /// Creates a tenant. A repeated call with the same id, name and plan returns the existing tenant.
     ///
     /// # Errors
     /// [`AdminError::TenantExists`] when the id belongs to a different tenant; [`AdminError::Store`].
@@ -101,7 +101,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         }
     }
 
-    /// Suspends a tenant with a reason, or resumes it without one.
+    /// Suspends a tenant if there is a reason, otherwise resumes it.
     ///
     /// # Errors
     /// [`AdminError::NoSuchTenant`]; [`AdminError::Store`].
@@ -116,14 +116,14 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let change = self.new_change(actor);
         let outcome =
             self.store.set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change).await;
-        // Even after a failure: its answer may have been lost after the commit.
-        let fate = match &outcome {
+        // Also after a failure: the response may have been lost after the commit.
+        let kind = match &outcome {
             Ok(Committed { outcome: Some(tenant), .. }) if tenant.status == TenantStatus::Suspended => {
                 ChangeKind::Suspended
             }
             _ => ChangeKind::Changed,
         };
-        self.cache.apply(&PerSubject::for_tenant(&id, local_change(fate, &outcome)));
+        self.cache.apply(&PerSubject::for_tenant(&id, local_change(kind, &outcome)));
         outcome?.outcome.ok_or(AdminError::NoSuchTenant(id))
     }
 
@@ -131,24 +131,24 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
     ///
     /// # Errors
     /// [`AdminError::NoSuchTenant`]; [`AdminError::ExpiryNotInFuture`]; [`AdminError::NoRandomness`];
-    /// [`AdminError::Store`], after which a key that nobody knows may exist.
+    /// [`AdminError::Store`], after which the key may exist although its plaintext is lost.
     pub async fn issue_key(
         &self,
-        order: KeyToIssue,
+        key_to_issue: KeyToIssue,
         actor: Actor,
         deadline: Instant,
     ) -> Result<IssuedKey, AdminError> {
         let change = self.new_change(actor);
-        check_expiry(order.expires_at, change.at)?;
+        check_expiry(key_to_issue.expires_at, change.at)?;
         let (plaintext, hash, prefix_hint) = self.generate_key()?;
         let key = NewKey {
             id: KeyId::generate(),
-            tenant_id: order.tenant_id,
+            tenant_id: key_to_issue.tenant_id,
             hash,
-            name: order.name,
+            name: key_to_issue.name,
             prefix_hint,
-            scopes: order.scopes,
-            expires_at: order.expires_at,
+            scopes: key_to_issue.scopes,
+            expires_at: key_to_issue.expires_at,
         };
         let begun = self.cache.begin();
         let Committed { outcome, revision } = self.store.insert_key(call(deadline), &key, &change).await?;
@@ -158,10 +158,10 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         Ok(IssuedKey { key: stored, plaintext })
     }
 
-    /// Takes over keys; one outcome each, in order.
+    /// Imports keys; one outcome each, in order.
     ///
     /// # Errors
-    /// [`AdminError::Store`]: then none was taken over, or all were and the answer was lost.
+    /// [`AdminError::Store`]: either no key was imported, or all were and the response was lost.
     pub async fn import_keys(
         &self,
         keys: Vec<KeyToImport>,
@@ -177,7 +177,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         Ok(outcome?.outcome)
     }
 
-    /// Replaces a key; the old one ends after the overlap. The second value is the old key.
+    /// Replaces a key; the old one expires after the overlap. The second value is the old key.
     ///
     /// # Errors
     /// [`AdminError::NoSuchKey`]; [`AdminError::NotRotatable`]; [`AdminError::OverlapTooLong`];
@@ -201,16 +201,16 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             Rotation { old: old.clone(), overlap, id: KeyId::generate(), hash, prefix_hint, expires_at };
         let begun = self.cache.begin();
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
-        // What was refused has changed nothing; it may have told of an end.
-        let fate = match &outcome {
+        // A refused rotation has changed nothing, but it may have revealed a revocation.
+        let kind = match &outcome {
             Ok(Committed { outcome: RotationOutcome::Refused(key), .. }) => {
                 key.revoked_at.map(ChangeKind::Revoked)
             }
             Ok(Committed { outcome: RotationOutcome::Done { .. } | RotationOutcome::NoSuchKey, .. })
             | Err(_) => Some(ChangeKind::Changed),
         };
-        if let Some(fate) = fate {
-            self.cache.apply(&PerSubject::for_key(&old, local_change(fate, &outcome)));
+        if let Some(kind) = kind {
+            self.cache.apply(&PerSubject::for_key(&old, local_change(kind, &outcome)));
         }
         let Committed { outcome, revision } = outcome?;
         match outcome {
@@ -233,7 +233,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         }
     }
 
-    /// Withdraws a key for good.
+    /// Revokes a key. This cannot be undone.
     ///
     /// # Errors
     /// [`AdminError::NoSuchKey`]; [`AdminError::Store`].
@@ -247,8 +247,8 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let change = self.new_change(actor);
         let outcome = self.store.revoke_key(call(deadline), &id, &reason, &change).await;
         let revoked = outcome.as_ref().ok().and_then(|committed| committed.outcome.as_ref());
-        let fate = revoked.and_then(|key| key.revoked_at).map_or(ChangeKind::Changed, ChangeKind::Revoked);
-        self.cache.apply(&PerSubject::for_key(&id, local_change(fate, &outcome)));
+        let kind = revoked.and_then(|key| key.revoked_at).map_or(ChangeKind::Changed, ChangeKind::Revoked);
+        self.cache.apply(&PerSubject::for_key(&id, local_change(kind, &outcome)));
         outcome?.outcome.ok_or(AdminError::NoSuchKey(id))
     }
 
@@ -259,8 +259,8 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
     fn generate_key(&self) -> Result<(PresentedKey, KeyHash, PrefixHint), RandomnessUnavailable> {
         let plaintext = self.format.generate()?;
         let hash = KeyHash::of(&plaintext);
-        let hint = self.format.prefix_hint(&plaintext);
-        Ok((plaintext, hash, hint))
+        let prefix_hint = self.format.prefix_hint(&plaintext);
+        Ok((plaintext, hash, prefix_hint))
     }
 }
 
@@ -268,14 +268,14 @@ fn call(deadline: Instant) -> Call {
     Call::until(Lane::Admin, deadline)
 }
 
-/// A change that this replica has made, or has tried to make: then nobody knows its position in the log.
-pub(super) fn local_change<T>(fate: ChangeKind, outcome: &Result<Committed<T>, StoreError>) -> ChangeEvent {
-    ChangeEvent { kind: fate, revision: outcome.as_ref().ok().map(|committed| committed.revision) }
+/// Returns the event for a change by this replica. Its revision is unknown if the outcome is.
+pub(super) fn local_change<T>(kind: ChangeKind, outcome: &Result<Committed<T>, StoreError>) -> ChangeEvent {
+    ChangeEvent { kind, revision: outcome.as_ref().ok().map(|committed| committed.revision) }
 }
 
 fn check_expiry(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {
     match expires_at {
-        Some(end) if end <= now => Err(AdminError::ExpiryNotInFuture),
+        Some(expires_at) if expires_at <= now => Err(AdminError::ExpiryNotInFuture),
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Who changed what.
+//! The audit log.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -11,19 +11,20 @@ use super::{
     store::{Call, Change, StoreError},
 };
 
-/// Where the service's own log has what may never reach the audit log: lines that are all written, however many.
+/// Log target for entries that may never reach the audit log. The service's log writes all of them, without
+/// sampling.
 pub const AUDIT_LOG_TARGET: &str = "tenant_auth::audit";
 
-/// Who asks for a change, and in which request: what the audit log says about every change.
+/// The caller and the request that ask for a change, for the audit log.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// The caller's name.
+    /// Name of the caller.
     pub caller: String,
-    /// Id of the request, to find it in the log.
+    /// Id of the request, which also appears in the service's log.
     pub request_id: String,
 }
 
-/// What was done.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditAction {
     /// A tenant was created.
@@ -34,24 +35,24 @@ pub enum AuditAction {
     TenantResume,
     /// A key was issued.
     KeyIssue,
-    /// A key was taken over from elsewhere.
+    /// A key was imported.
     KeyImport,
     /// A key was replaced.
     KeyRotate,
-    /// A key was withdrawn.
+    /// A key was revoked.
     KeyRevoke,
-    /// A total of usage was set to the sum of its events.
+    /// A usage total was set to the sum of its events.
     UsageRepair,
-    /// The database was accepted as it is, instead of one that was known.
+    /// The database was accepted as it is, in place of the known one.
     DatabaseAccept,
-    /// One replica was given another grace.
+    /// The grace of one replica was overridden.
     GraceSet,
-    /// … and its own again.
+    /// The grace of one replica was reset to its configured value.
     GraceReset,
 }
 
 impl AuditAction {
-    /// As the log writes it.
+    /// Returns the name used in the audit log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -70,33 +71,34 @@ impl AuditAction {
     }
 }
 
-/// An entry about something that is in no table: it stands for itself, and may be written later than it happened.
+/// An entry about a change that is stored in no table. It may be written later than the change was made.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
-    /// Who, and when.
+    /// Who made the change, and when.
     pub change: Change,
-    /// What was done.
+    /// The kind of change.
     pub action: AuditAction,
-    /// What it was done to.
+    /// What was changed.
     pub target: &'static str,
-    /// What else is worth knowing.
+    /// Further details.
     pub detail: String,
 }
 
-/// Where entries that stand for themselves are written, and where the log is read in its own order.
+/// Writes entries about changes that are stored in no table, and reads the log in its own order.
 pub trait AuditStore: Send + Sync + 'static {
-    /// Writes entries, all or none; one that is there already is not written again.
+    /// Writes all entries or none. An entry that exists already is not written again.
     ///
-    /// Fails with [`StoreError`] when the database gives no answer.
+    /// Fails with [`StoreError`] when the database does not respond.
     fn write_audit(
         &self,
         call: Call,
         entries: &[Arc<AuditEntry>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Reads on after an entry, the oldest first; from the beginning where the log does not hold that one.
+    /// Reads the entries after a checkpoint, oldest first; from the beginning if the log does not contain the
+    /// checkpoint.
     ///
-    /// Fails with [`StoreError`] when the database gives no answer.
+    /// Fails with [`StoreError`] when the database does not respond.
     fn read_audit(
         &self,
         call: Call,
@@ -105,21 +107,22 @@ pub trait AuditStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<AuditBatch, StoreError>> + Send;
 }
 
-/// What tells an entry from another one in its place: that of a database which was restored, say.
+/// Identifies an entry, so that another entry at the same position is recognised, for example after a restore
+/// of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditCheckpoint {
-    /// Its place in the log.
+    /// Position in the log.
     pub seq: i64,
-    /// When.
+    /// Time of the change.
     pub at: UnixMillis,
-    /// Id of what it was done to.
+    /// Id of the changed object.
     pub target: String,
     /// Id of the request.
     pub request_id: String,
 }
 
 impl AuditCheckpoint {
-    /// That of an entry.
+    /// Returns the checkpoint of an entry.
     #[must_use]
     pub fn of(event: &AuditEvent) -> Self {
         Self {
@@ -131,96 +134,97 @@ impl AuditCheckpoint {
     }
 }
 
-/// A part of the log, in its own order.
+/// A batch of the log, in its own order.
 #[derive(Clone, Debug)]
 pub struct AuditBatch {
     /// The entries.
     pub events: Vec<AuditEvent>,
-    /// Whether it begins at the beginning, because the log does not hold the entry after which it was to be read.
+    /// Whether it starts at the beginning because the log does not contain the checkpoint.
     pub from_beginning: bool,
-    /// Whether there are more.
+    /// Whether there are more entries.
     pub has_more: bool,
 }
 
-/// An entry of the audit log as stored.
+/// A stored entry of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// Its place in the log.
+    /// Position in the log.
     pub seq: i64,
-    /// When.
+    /// Time of the change.
     pub at: UnixMillis,
-    /// Who called.
+    /// Name of the caller.
     pub caller: String,
-    /// What was done: text, because the log may hold actions of newer versions.
+    /// The kind of change, as text: the log may contain actions of newer versions.
     pub action: String,
-    /// Id of what it was done to.
+    /// Id of the changed object.
     pub target: String,
     /// The tenant concerned.
     pub tenant_id: String,
     /// Id of the request.
     pub request_id: String,
-    /// What else is worth knowing.
+    /// Further details.
     pub detail: String,
 }
 
-/// What an entry's target or caller is compared with.
+/// A value that an entry's target or caller is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditTerm(Box<str>);
 
-/// Why a text is no [`AuditTerm`]. The message completes the sentence "the value …".
+/// Why a text is not a valid [`AuditTerm`]. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must have 1 to {} visible ASCII characters, as in the audit log", AuditTerm::MAX_LEN)]
 pub struct InvalidAuditTerm;
 
 impl AuditTerm {
-    /// The greatest length, in bytes: longer than any caller's name, address or id.
+    /// Maximum length, in bytes: longer than any caller name, address or id.
     pub const MAX_LEN: usize = 128;
 
-    /// Accepts what can stand in the log.
+    /// Accepts a text that may occur in the log.
     ///
     /// # Errors
-    /// [`InvalidAuditTerm`] when it is empty, too long, or holds a blank or another character that no name or id has.
+    /// [`InvalidAuditTerm`] when it is empty, too long, or contains a space or another character that no name
+    /// or id has.
     pub fn parse(text: &str) -> Result<Self, InvalidAuditTerm> {
         let fits = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         if fits { Ok(Self(text.into())) } else { Err(InvalidAuditTerm) }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Which entries to list: those that everything given applies to.
+/// Selects entries: those that match all given conditions.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Only those that concern this tenant.
+    /// Only entries that concern this tenant.
     pub tenant: Option<TenantId>,
-    /// Only those about the tenant, key or database of this id.
+    /// Only entries about the tenant, key or database with this id.
     pub target: Option<AuditTerm>,
-    /// Only those of this caller.
+    /// Only entries of this caller.
     pub caller: Option<AuditTerm>,
-    /// Only those of this moment and later.
+    /// Only entries at or after this time.
     pub since: Option<UnixMillis>,
-    /// Only those from before this moment.
+    /// Only entries before this time.
     pub until: Option<UnixMillis>,
 }
 
-/// Where an entry stands in a list: by its moment, and among those of one moment by its place in the log.
+/// Position of an entry in a list: by time, and among entries of the same time by position in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditCursor {
-    /// When.
+    /// Time of the change.
     pub at: UnixMillis,
-    /// Its place in the log.
+    /// Position in the log.
     pub seq: i64,
 }
 
 impl AuditCursor {
-    /// Before every entry of a list: the latest moment there is.
+    /// The start of a list, before the newest entry.
     pub const START: Self = Self { at: UnixMillis(i64::MAX), seq: i64::MAX };
 
-    /// Reads what [`Display`](fmt::Display) writes.
+    /// Parses the text that [`Display`](fmt::Display) writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (at, seq) = text.split_once('.')?;

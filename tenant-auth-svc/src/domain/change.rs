@@ -1,4 +1,4 @@
-//! What memory has to be told.
+//! Changes to keys, tenants and sessions, and the interfaces by which caches apply them.
 
 use std::{collections::HashMap, fmt::Debug};
 
@@ -9,35 +9,36 @@ use super::{
     verdict::Revision,
 };
 
-/// What is known to have become of a key, a tenant or a session.
+/// The kind of change of a key, a tenant or a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It has changed; how, the database knows.
+    /// It changed in a way that only the database shows.
     Changed,
-    /// The key was withdrawn then. It says so even while the database does not answer.
+    /// The key was revoked at this time. It stays denied even while the database does not respond.
     Revoked(UnixMillis),
-    /// The tenant was suspended. Its keys and sessions say so even while the database does not answer.
+    /// The tenant was suspended. Its keys and sessions stay denied even while the database does not respond.
     Suspended,
-    /// The session was ended. It says so even while the database does not answer.
+    /// The session was unbound. It stays denied even while the database does not respond.
     Unbound,
 }
 
-/// One piece of news.
+/// A change event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangeEvent {
-    /// What it says.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// The change's position in the log: what was read at or after it reflects the change. `None` for a change that
-    /// this replica has tried to make and has had no answer to: every read that began before it was told may lack it.
+    /// The position of the change in the log: a result that was read at or after it reflects the change.
+    /// `None` for a change by this replica whose outcome is unknown: any read that started before the event
+    /// may lack it.
     pub revision: Option<Revision>,
 }
 
-/// Something for each of some keys, tenants and sessions.
+/// One value for each of several keys, tenants and sessions.
 #[derive(Clone, Debug)]
 pub struct PerSubject<T> {
-    /// For keys, and so for the sessions that they have opened.
+    /// For keys, and so for the sessions that they opened.
     pub keys: HashMap<KeyId, T>,
-    /// For tenants, and so for all that is theirs.
+    /// For tenants, and so for all their keys and sessions.
     pub tenants: HashMap<TenantId, T>,
     /// For sessions.
     pub sessions: HashMap<SessionId, T>,
@@ -50,103 +51,103 @@ impl<T> Default for PerSubject<T> {
 }
 
 impl<T> PerSubject<T> {
-    /// For one key.
+    /// Creates a set with a value for one key.
     pub fn for_key(id: &KeyId, value: T) -> Self {
         Self { keys: HashMap::from([(id.clone(), value)]), ..Self::default() }
     }
 
-    /// For one tenant.
+    /// Creates a set with a value for one tenant.
     pub fn for_tenant(id: &TenantId, value: T) -> Self {
         Self { tenants: HashMap::from([(id.clone(), value)]), ..Self::default() }
     }
 
-    /// For one session.
+    /// Creates a set with a value for one session.
     pub fn for_session(id: &SessionId, value: T) -> Self {
         Self { sessions: HashMap::from([(id.clone(), value)]), ..Self::default() }
     }
 
-    /// How many there are.
+    /// Returns the number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len() + self.tenants.len() + self.sessions.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What a verdict depends on, as of one read.
+/// A record that a verdict depends on, as of one read.
 pub trait CacheableRecord: Clone + Debug + Send + Sync + 'static {
-    /// By what it is found.
+    /// The id that the record is looked up by.
     type Id;
 
-    /// About how much memory it takes, in bytes, with everything that it holds.
+    /// Returns the approximate memory that the record takes, in bytes, including everything it owns.
     fn size_bytes(&self) -> usize;
 
-    /// Those of the values that are for something this record depends on.
+    /// Returns the values for subjects that this record depends on.
     fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T>;
 
-    /// The value that is for this very record, if one is.
+    /// Returns the value for this record itself, if there is one.
     fn own_value<'m, T>(&self, values: &'m PerSubject<T>) -> Option<&'m T>;
 
-    /// Those of the values that are for records of this kind whose ids cannot be told from them.
+    /// Returns the values for records of this kind whose lookup ids are unknown.
     fn values_without_record_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = &T>;
 
-    /// Those of the values that are for records of this kind, by id.
+    /// Returns the values for records of this kind, by lookup id.
     fn values_by_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = (&Self::Id, &T)>;
 
-    /// The value for the record with an id, if that is how the values name it.
+    /// Returns the value for the record with an id, if the values are indexed by it.
     fn value_for_id<'m, T>(id: &Self::Id, values: &'m PerSubject<T>) -> Option<&'m T>;
 
-    /// Whether the record shows an end by itself; a change is nothing to be shown.
-    fn reflects(&self, fate: ChangeKind) -> bool;
+    /// Whether the record itself shows a revocation. [`ChangeKind::Changed`] counts as shown.
+    fn reflects(&self, kind: ChangeKind) -> bool;
 
-    /// Writes an end into the record; nothing for [`ChangeKind::Changed`].
-    fn apply_revocation(&mut self, fate: ChangeKind);
+    /// Writes a revocation into the record. [`ChangeKind::Changed`] has no effect.
+    fn apply_revocation(&mut self, kind: ChangeKind);
 }
 
-/// A memory that can be told to forget.
+/// A cache that can be invalidated.
 ///
-/// Two memories are one, as far as news are concerned.
+/// A pair of such caches is one, too.
 pub trait Invalidate: Send + Sync + 'static {
-    /// Makes sure that nothing which the news contradict is served after this call.
-    fn apply(&self, news: &PerSubject<ChangeEvent>);
+    /// Applies changes: no entry that they contradict is served after this call.
+    fn apply(&self, changes: &PerSubject<ChangeEvent>);
 
-    /// Nobody knows what has changed: the change log has a gap, or is another one. What is in memory must be verified
-    /// before it is relied on; while the database does not answer, it may still stand in.
+    /// Requires revalidation of all entries before they are served, because the change log has a gap or is a
+    /// different one. While the database does not respond, they may still be served as stale.
     fn require_revalidation(&self);
 
-    /// These ends are known, and the database that is read from now on may lack them: it was restored from before they came.
-    /// They hold until it tells of a change of what they are about.
-    fn hold_revocations(&self, ends: &PerSubject<ChangeEvent>);
+    /// Enforces known revocations that the database may lack from now on because it was restored from an
+    /// older backup. They apply until the database reports a change of the same subject.
+    fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>);
 }
 
-/// A memory that also knows what is not there.
+/// A cache that has negative entries.
 pub trait InvalidateNegative<I>: Send + Sync + 'static {
-    /// These may have been absent before, and are there now; since a position of the log, if that is known: what was read
-    /// before it is not believed about them.
+    /// Invalidates the negative entries of ids that may have been created; at `revision` of the log, if that
+    /// is known. Then older results for these ids are not used.
     fn invalidate_negative(&self, ids: &[I], revision: Option<Revision>);
 }
 
-/// A memory that can be told what this replica has just written: it knows better then than a copy of the database that lags.
+/// A cache that accepts this replica's own writes. They are newer than the results of a lagging read replica.
 pub trait WriteThrough<I, R>: Send + Sync + 'static {
-    /// A write that is under way.
+    /// A write in flight.
     type Begun: Send;
 
-    /// Before it begins: the moment from which its outcome counts.
+    /// Call this before the write: its result counts as of this time.
     fn begin(&self) -> Self::Begun;
 
-    /// What is there now, as of a position of the log.
+    /// Caches the record after the write, as of a position of the log.
     fn put(&self, begun: Self::Begun, id: &I, record: R, revision: Revision);
 }
 
 impl<A: Invalidate, B: Invalidate> Invalidate for (A, B) {
-    fn apply(&self, news: &PerSubject<ChangeEvent>) {
-        self.0.apply(news);
-        self.1.apply(news);
+    fn apply(&self, changes: &PerSubject<ChangeEvent>) {
+        self.0.apply(changes);
+        self.1.apply(changes);
     }
 
     fn require_revalidation(&self) {
@@ -154,9 +155,9 @@ impl<A: Invalidate, B: Invalidate> Invalidate for (A, B) {
         self.1.require_revalidation();
     }
 
-    fn hold_revocations(&self, ends: &PerSubject<ChangeEvent>) {
-        self.0.hold_revocations(ends);
-        self.1.hold_revocations(ends);
+    fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
+        self.0.hold_revocations(revocations);
+        self.1.hold_revocations(revocations);
     }
 }
 

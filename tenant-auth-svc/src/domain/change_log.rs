@@ -1,4 +1,4 @@
-//! The log of changes that the database keeps, as the change feed reads it.
+//! The change log of the database, as the change feed reads it.
 
 use std::future::Future;
 
@@ -10,12 +10,12 @@ use super::{
     watch::Invalidation,
 };
 
-/// Where the log is read, and shortened.
+/// Reads and prunes the change log.
 pub trait ChangeLog: Send + Sync + 'static {
-    /// Reads what comes after a position, so many entries at most; and, with it, whether the log is still the one that the position was
-    /// taken from.
+    /// Reads up to `limit` entries after a position, and the data that shows whether the log is still the one
+    /// that the position belongs to.
     ///
-    /// Fails with [`StoreError`] when the database gives no complete answer.
+    /// Fails with [`StoreError`] when the database returns no complete result.
     fn read_changes(
         &self,
         call: Call,
@@ -23,10 +23,10 @@ pub trait ChangeLog: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<LogPage, StoreError>> + Send;
 
-    /// Deletes entries from the beginning of the log, at most `page` of them and never the last `keep`. Whether there are more to
-    /// delete.
+    /// Deletes up to `page` entries from the beginning of the log, but never the last `keep`. Returns whether
+    /// there are more to delete.
     ///
-    /// Fails with [`StoreError`] when the database gives no answer.
+    /// Fails with [`StoreError`] when the database does not respond.
     fn prune_changes(
         &self,
         call: Call,
@@ -35,41 +35,41 @@ pub trait ChangeLog: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// What one read told.
+/// The result of one read.
 #[derive(Debug)]
 pub struct LogPage {
-    /// What was read, by its place in the log, and as the log names it.
+    /// The entries: position, and the identifying text of the entry.
     pub entries: Vec<(i64, String)>,
-    /// The place of the log's last entry; 0 of an empty log.
+    /// The position of the last entry of the log; 0 if the log is empty.
     pub newest: i64,
-    /// That of its first one; 0 of an empty log.
+    /// The position of the first entry; 0 if the log is empty.
     pub oldest: i64,
-    /// The entry at the position after which was read, or the last one before it.
+    /// The entry at the position that was read from, or the last one before it.
     pub anchor: Option<String>,
-    /// What has become of each subject.
+    /// The change of each subject.
     pub per_subject: PerSubject<ChangeEvent>,
-    /// What watchers are told.
+    /// The invalidations for subscribers.
     pub invalidations: Vec<Invalidation>,
-    /// Which database it is; `None` where somebody has removed that.
+    /// The identity of the database; `None` if it was deleted.
     pub database: Option<DatabaseIdentity>,
-    /// What the database says of its heartbeat and its clock.
+    /// The heartbeat and the clock of the database.
     pub heartbeat: LogHeartbeat,
 }
 
 impl LogPage {
-    /// The last entry that was read.
+    /// Returns the last entry that was read.
     #[must_use]
     pub fn last(&self) -> Option<&(i64, String)> {
         self.entries.last()
     }
 }
 
-/// What the database says of its heartbeat and its clock.
+/// The heartbeat and the clock of the database.
 #[derive(Clone, Copy, Debug)]
 pub struct LogHeartbeat {
-    /// `None` where somebody has removed it.
+    /// The heartbeat; `None` if its row was deleted.
     pub beat: Option<i64>,
-    /// When it was given, by the database's clock.
+    /// When the heartbeat was written, by the database's clock.
     pub at: UnixMillis,
     /// The database's clock.
     pub now: UnixMillis,

@@ -1,4 +1,4 @@
-//! Time, injected: nothing else in the service asks the operating system what time it is to decide something.
+//! Injected time: no other part of the service reads the operating system's clock for a decision.
 
 use std::{
     fmt,
@@ -9,21 +9,21 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// A moment, in milliseconds since the Unix epoch, as the database stores it.
+/// A point in time, in milliseconds since the Unix epoch, as stored in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
-    /// The latest moment that every client can represent: the end of the year 9999.
+    /// The latest time that every client can represent: the end of the year 9999.
     pub const MAX: Self = Self(253_402_300_799_999);
 
-    /// How long before this moment another one was; nothing if it comes later.
+    /// Returns the time since an earlier point; zero if that point is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
 
-    /// This moment plus a duration, at most [`Self::MAX`].
+    /// Returns this time plus a duration, at most [`Self::MAX`].
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -31,7 +31,7 @@ impl UnixMillis {
     }
 }
 
-/// A moment on both clocks: one to show, one to count from.
+/// A point in time on both clocks: one for display, one for durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// By the wall clock.
@@ -41,13 +41,13 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The present one.
+    /// Returns the current time.
     #[must_use]
     pub fn now(clock: &SharedClock) -> Self {
         Self { wall: clock.now(), monotonic: clock.monotonic() }
     }
 
-    /// The one that lay this long before, had the wall clock not jumped.
+    /// Returns the time `ago` before this one, assuming that the wall clock did not jump.
     #[must_use]
     pub fn before(self, ago: Duration) -> Self {
         let millis = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
@@ -57,23 +57,23 @@ impl Moment {
         }
     }
 
-    /// How much time lies between an earlier moment and this one, whatever the wall clock did meanwhile.
+    /// Returns the time since an earlier moment, independent of jumps of the wall clock.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.monotonic.saturating_sub(earlier.monotonic)
     }
 }
 
-/// Where the service gets the time from.
+/// A source of time.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
-    /// The wall clock, for moments that people and databases agree on. It may jump.
+    /// Returns the wall-clock time, for times that people and databases agree on. It may jump.
     fn now(&self) -> UnixMillis;
 
-    /// Time since some fixed moment of this process, for ages. It never goes back.
+    /// Returns the time since a fixed point in this process, for durations. It never goes back.
     fn monotonic(&self) -> Duration;
 }
 
-/// A clock shared by everything that needs one.
+/// A clock that is shared by its users.
 pub type SharedClock = Arc<dyn Clock>;
 
 /// The operating system's clocks.
@@ -83,7 +83,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose monotonic time starts now.
+    /// Creates a clock whose monotonic time starts now.
     #[must_use]
     pub fn shared() -> SharedClock {
         Arc::new(Self { started: Instant::now() })
@@ -101,7 +101,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to, for tests and simulations.
+/// A clock that moves only on request, for tests and simulations.
 #[derive(Debug)]
 pub struct ManualClock {
     wall: AtomicI64,
@@ -109,20 +109,20 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now` until it is moved.
+    /// Creates a clock that shows `now` until it is moved.
     #[must_use]
     pub fn at(now: UnixMillis) -> Arc<Self> {
         Arc::new(Self { wall: AtomicI64::new(now.0), monotonic_millis: AtomicU64::new(0) })
     }
 
-    /// Lets time pass.
+    /// Advances both clocks.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.wall.fetch_add(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::SeqCst);
         self.monotonic_millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock, as an operator or NTP would; no time passes.
+    /// Sets the wall clock, as an operator or NTP would. The monotonic clock does not change.
     pub fn jump_to(&self, now: UnixMillis) {
         self.wall.store(now.0, Ordering::SeqCst);
     }

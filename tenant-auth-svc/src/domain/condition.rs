@@ -1,24 +1,24 @@
-//! How the database fared the last time that it was asked to read, or to write.
+//! The outcome of the latest read from, or write to, the database.
 
 use super::{clock::Moment, store::FailureKind};
 
-/// How the database fared the last time that it was asked to read, or to write, and since when it has been so.
+/// The outcome of the latest read or write, and since when the database has been healthy or failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// How the last call failed; `None` if it was answered.
+    /// How the last call failed; `None` if it succeeded.
     pub failure: Option<FailureKind>,
-    /// When it began to work, or to fail, in whatever way.
+    /// When the database became healthy, or started to fail in any way.
     pub since: Moment,
-    /// When the last call that tells ended.
+    /// When the last conclusive call ended.
     pub last_call_at: Moment,
 }
 
 impl Condition {
-    /// The condition after a call, given the one before it.
+    /// Returns the condition after a call, given the one before it.
     #[must_use]
     pub fn after_call(before: Option<Self>, failure: Option<FailureKind>, now: Moment) -> Self {
         match before {
-            // One outage, however its calls fail.
+            // Failures of different kinds are one outage.
             Some(before) if before.is_healthy() == failure.is_none() => {
                 Self { failure, since: before.since, last_call_at: now }
             }
@@ -26,13 +26,13 @@ impl Condition {
         }
     }
 
-    /// Whether it is the same one, but for when the last call ended.
+    /// Whether the condition is the same except for the time of the last call.
     #[must_use]
     pub fn is_unchanged_since(&self, before: Option<Self>) -> bool {
         before.is_some_and(|before| before.failure == self.failure && before.since == self.since)
     }
 
-    /// Whether the last call was answered.
+    /// Whether the last call succeeded.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.failure.is_none()
@@ -53,11 +53,16 @@ mod tests {
 
     #[test]
     fn outage_starts_at_its_first_failure_and_shows_its_last() {
-        let (slow, away) = (Some(FailureKind::TimedOut), Some(FailureKind::Unreachable));
+        let (timed_out, unreachable) = (Some(FailureKind::TimedOut), Some(FailureKind::Unreachable));
         let mut condition = None;
-        for (second, failure, since) in
-            [(1, None, 1), (2, None, 1), (3, slow, 3), (4, away, 3), (5, None, 5), (6, away, 6)]
-        {
+        for (second, failure, since) in [
+            (1, None, 1),
+            (2, None, 1),
+            (3, timed_out, 3),
+            (4, unreachable, 3),
+            (5, None, 5),
+            (6, unreachable, 6),
+        ] {
             let now = Condition::after_call(condition, failure, at(second));
             assert_eq!(
                 now,

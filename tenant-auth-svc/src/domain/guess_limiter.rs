@@ -1,9 +1,10 @@
-//! How much may be asked about that nobody has seen.
+//! Limits lookups of unknown keys and sessions.
 //!
-//! A key or session that is not in memory is looked up, and most of what is looked up in a flood is not there: each was a
-//! guess. Guesses have a rate, for each caller and in all. One is reserved when its lookup begins, and given back when it ends
-//! unless nothing was found: so the first lookups of good keys cost nothing, however many there are after a start, and no more
-//! can be under way than may be wrong.
+//! An id that is not cached is looked up. In a flood of invented ids most lookups find nothing; each such
+//! lookup is a guess. Guesses have a rate limit per caller and one for the process. A guess is reserved when
+//! its lookup starts, and refunded when the lookup ends unless nothing was found. So first lookups of
+//! existing keys cost nothing, however many there are after a start, and the number of lookups in flight
+//! never exceeds the remaining guesses.
 
 use std::{
     collections::HashMap,
@@ -16,67 +17,67 @@ use super::{
     store::{FailureKind, StoreError},
 };
 
-/// For how many seconds a caller that has made none may make them at once: more than come together after a start.
+/// Burst, in seconds of the rate: more guesses than come at once after a start.
 const BURST_SECONDS: u32 = 10;
-/// The most callers that are told apart; beyond them, only all together are bounded.
+/// Maximum number of callers with their own limit. Above it, further callers only share the process limit.
 const MAX_CALLERS: usize = 1_000;
-/// When to ask again.
+/// Retry delay in the error for a refused guess.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// On whose behalf something is asked.
+/// The caller that a lookup is made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuessOrigin(Option<Arc<str>>);
 
 impl GuessOrigin {
-    /// A caller, by its name or address.
+    /// Creates the origin of a caller, identified by its name or address.
     #[must_use]
     pub fn caller(name: Arc<str>) -> Self {
         Self(Some(name))
     }
 
-    /// This service itself: it makes no guesses, and is not bounded.
+    /// This service itself. Its lookups are no guesses and are not limited.
     pub const INTERNAL: Self = Self(None);
 }
 
-/// On whose behalf something is asked, and until when it is waited for.
+/// The origin and the deadline of a load.
 #[derive(Clone, Debug)]
 pub struct LoadContext {
-    /// Whose guess it is if there is no such thing.
+    /// The origin that a guess is counted for.
     pub origin: GuessOrigin,
-    /// When nobody waits any longer.
+    /// The caller's deadline.
     pub deadline: Instant,
 }
 
-/// Of this service itself.
+/// A load by this service itself.
 impl From<Instant> for LoadContext {
     fn from(deadline: Instant) -> Self {
         Self { origin: GuessOrigin::INTERNAL, deadline }
     }
 }
 
-/// How many guesses there may be in a second.
+/// Rate limits, in guesses per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuessLimits {
-    /// By one caller.
+    /// Limit of one caller.
     pub per_caller: u32,
-    /// In this process.
+    /// Limit of the process.
     pub total: u32,
 }
 
-/// Which bound a guess was beyond.
+/// The limit that a guess exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuessLimitScope {
-    /// That of its caller.
+    /// The limit of its caller.
     Caller,
-    /// That of the process.
+    /// The limit of the process.
     Process,
 }
 
 impl GuessLimitScope {
-    /// Both.
+    /// Both scopes.
     pub const ALL: [Self; 2] = [Self::Caller, Self::Process];
 
-    /// As metrics write it.
+    /// Returns the name used in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,7 +87,7 @@ impl GuessLimitScope {
     }
 }
 
-/// The guesses that may be made.
+/// Limits guesses.
 #[derive(Debug)]
 pub struct GuessLimiter {
     limits: GuessLimits,
@@ -101,7 +102,7 @@ struct GuessLimiterState {
     refused: [u64; GuessLimitScope::ALL.len()],
 }
 
-/// What one may use up, in thousandths of a guess, as of a moment.
+/// A token bucket, in thousandths of a guess, as of a time.
 #[derive(Clone, Copy, Debug)]
 struct TokenBucket {
     millitokens: u64,
@@ -113,12 +114,14 @@ impl TokenBucket {
         Self { millitokens: capacity(rate), updated_at: now }
     }
 
-    /// As of a moment: a thousandth comes back each millisecond for each guess in a second.
+    /// Returns the bucket at a later time. A rate of one guess per second adds one thousandth per
+    /// millisecond.
     fn refilled_at(self, rate: u32, now: Duration) -> Self {
         let millis = u64::try_from(now.saturating_sub(self.updated_at).as_millis()).unwrap_or(u64::MAX);
-        let left = self.millitokens.saturating_add(millis.saturating_mul(rate.into())).min(capacity(rate));
-        // What is less than a millisecond is counted the next time.
-        Self { millitokens: left, updated_at: if millis == 0 { self.updated_at } else { now } }
+        let millitokens =
+            self.millitokens.saturating_add(millis.saturating_mul(rate.into())).min(capacity(rate));
+        // A fraction of a millisecond is counted at the next call.
+        Self { millitokens, updated_at: if millis == 0 { self.updated_at } else { now } }
     }
 }
 
@@ -129,40 +132,41 @@ fn capacity(rate: u32) -> u64 {
 }
 
 impl GuessLimiter {
-    /// As many as the limits allow.
+    /// Creates a limiter whose buckets are full.
     pub fn new(limits: GuessLimits, clock: SharedClock) -> Self {
         let total = TokenBucket::full(limits.total, clock.monotonic());
         let state = GuessLimiterState { total, callers: HashMap::new(), refused: Default::default() };
         Self { limits, clock, state: Mutex::new(state) }
     }
 
-    /// Reserves up to so many guesses for a caller: as many as it may make.
-    pub fn reserve(self: &Arc<Self>, asker: &GuessOrigin, wanted: usize) -> GuessPermit {
-        let GuessOrigin(Some(caller)) = asker else {
+    /// Reserves up to `wanted` guesses for a caller, as many as its limits allow.
+    pub fn reserve(self: &Arc<Self>, origin: &GuessOrigin, wanted: usize) -> GuessPermit {
+        let GuessOrigin(Some(caller)) = origin else {
             return GuessPermit { limiter: None, granted: wanted, reserved: 0 };
         };
         let now = self.clock.monotonic();
         let mut state = self.state();
         let state = &mut *state;
         state.total = state.total.refilled_at(self.limits.total, now);
-        let whole = |bucket: &TokenBucket| {
+        let guesses_in = |bucket: &TokenBucket| {
             usize::try_from(bucket.millitokens / MILLITOKENS_PER_GUESS).unwrap_or(usize::MAX)
         };
-        let mut own = self.caller_bucket(&mut state.callers, caller, now);
-        let by_caller = own.as_deref().map_or(wanted, |own| wanted.min(whole(own)));
-        let granted = by_caller.min(whole(&state.total));
+        let mut caller_bucket = self.caller_bucket(&mut state.callers, caller, now);
+        let by_caller =
+            caller_bucket.as_deref().map_or(wanted, |caller_bucket| wanted.min(guesses_in(caller_bucket)));
+        let granted = by_caller.min(guesses_in(&state.total));
         let cost = granted as u64 * MILLITOKENS_PER_GUESS;
         state.total.millitokens -= cost;
-        if let Some(own) = &mut own {
-            own.millitokens -= cost;
+        if let Some(caller_bucket) = &mut caller_bucket {
+            caller_bucket.millitokens -= cost;
         }
         state.refused[GuessLimitScope::Caller as usize] += (wanted - by_caller) as u64;
         state.refused[GuessLimitScope::Process as usize] += (by_caller - granted) as u64;
-        let guesses = Some((Arc::clone(self), Arc::clone(caller)));
-        GuessPermit { limiter: guesses, granted, reserved: granted }
+        let limiter = Some((Arc::clone(self), Arc::clone(caller)));
+        GuessPermit { limiter, granted, reserved: granted }
     }
 
-    /// That of a caller, as of now; `None` for one too many.
+    /// Returns the refilled bucket of a caller; `None` if too many callers have a bucket.
     fn caller_bucket<'a>(
         &self,
         callers: &'a mut HashMap<Arc<str>, TokenBucket>,
@@ -171,7 +175,7 @@ impl GuessLimiter {
     ) -> Option<&'a mut TokenBucket> {
         let rate = self.limits.per_caller;
         if callers.len() >= MAX_CALLERS && !callers.contains_key(caller) {
-            // Who has made none lately is as good as new.
+            // A full bucket is equivalent to a new one, so it can be dropped.
             callers.retain(|_, bucket| bucket.refilled_at(rate, now).millitokens < capacity(rate));
             if callers.len() >= MAX_CALLERS {
                 return None;
@@ -183,26 +187,27 @@ impl GuessLimiter {
     }
 
     fn refund(&self, caller: &Arc<str>, count: usize) {
-        let back = count as u64 * MILLITOKENS_PER_GUESS;
+        let refund = count as u64 * MILLITOKENS_PER_GUESS;
         let mut state = self.state();
-        state.total.millitokens = (state.total.millitokens + back).min(capacity(self.limits.total));
-        if let Some(own) = state.callers.get_mut(caller) {
-            own.millitokens = (own.millitokens + back).min(capacity(self.limits.per_caller));
+        state.total.millitokens = (state.total.millitokens + refund).min(capacity(self.limits.total));
+        if let Some(caller_bucket) = state.callers.get_mut(caller) {
+            caller_bucket.millitokens =
+                (caller_bucket.millitokens + refund).min(capacity(self.limits.per_caller));
         }
     }
 
-    /// How many were refused for a bound.
-    pub fn refused(&self, bound: GuessLimitScope) -> u64 {
-        self.state().refused[bound as usize]
+    /// Returns the number of guesses refused for a limit.
+    pub fn refused(&self, scope: GuessLimitScope) -> u64 {
+        self.state().refused[scope as usize]
     }
 
     fn state(&self) -> MutexGuard<'_, GuessLimiterState> {
-        // Every change is made of steps that leave it usable.
+        // Every step of a change leaves the state usable, so a panic does not break it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Guesses that are under way. What was not wrong is given back with it.
+/// Reserved guesses. When it is dropped, those that found something are refunded.
 #[derive(Debug)]
 pub struct GuessPermit {
     limiter: Option<(Arc<GuessLimiter>, Arc<str>)>,
@@ -211,13 +216,13 @@ pub struct GuessPermit {
 }
 
 impl GuessPermit {
-    /// How many were granted.
+    /// Returns how many guesses were granted.
     #[must_use]
     pub fn granted(&self) -> usize {
         self.granted
     }
 
-    /// Some of them were wrong.
+    /// Records how many lookups found nothing. They are not refunded.
     pub fn record_misses(&mut self, count: usize) {
         self.reserved = self.reserved.saturating_sub(count);
     }
@@ -225,16 +230,16 @@ impl GuessPermit {
 
 impl Drop for GuessPermit {
     fn drop(&mut self) {
-        if let Some((guesses, caller)) = self.limiter.take() {
-            guesses.refund(&caller, self.reserved);
+        if let Some((limiter, caller)) = self.limiter.take() {
+            limiter.refund(&caller, self.reserved);
         }
     }
 }
 
-/// Why one that was not granted is not looked up.
+/// Returns the error for a lookup that exceeds the limit.
 #[must_use]
 pub fn too_many_guesses_error() -> StoreError {
-    let message = "too many keys or sessions were asked for that nobody has seen";
+    let message = "too many lookups of unknown keys or sessions; see TENANT_AUTH_GUESSES_PER_CALLER and TENANT_AUTH_GUESSES";
     let mut error = StoreError::new(FailureKind::TooManyGuesses, message);
     error.retry_after = Some(RETRY_AFTER);
     error
@@ -249,73 +254,73 @@ mod tests {
 
     fn setup() -> (Arc<ManualClock>, Arc<GuessLimiter>) {
         let clock = ManualClock::at(UnixMillis(0));
-        let guesses = GuessLimiter::new(LIMITS, Arc::clone(&clock) as SharedClock);
-        (clock, Arc::new(guesses))
+        let limiter = GuessLimiter::new(LIMITS, Arc::clone(&clock) as SharedClock);
+        (clock, Arc::new(limiter))
     }
 
-    fn asker(name: &str) -> GuessOrigin {
+    fn origin(name: &str) -> GuessOrigin {
         GuessOrigin::caller(name.into())
     }
 
-    /// Makes as many as are granted, all of them wrong.
-    fn guess(guesses: &Arc<GuessLimiter>, by: &str, wanted: usize) -> usize {
-        let mut permit = guesses.reserve(&asker(by), wanted);
+    /// Makes guesses, all of which find nothing.
+    fn guess(limiter: &Arc<GuessLimiter>, by: &str, wanted: usize) -> usize {
+        let mut permit = limiter.reserve(&origin(by), wanted);
         permit.record_misses(permit.granted());
         permit.granted()
     }
 
     #[test]
     fn caller_spends_its_burst_then_its_rate() {
-        let (clock, guesses) = setup();
-        assert_eq!(guess(&guesses, "a", 60), 60);
-        assert_eq!(guess(&guesses, "a", 60), 40, "ten seconds' worth at once");
-        assert_eq!(guess(&guesses, "b", 30), 30, "another one has its own");
-        assert_eq!(guesses.refused(GuessLimitScope::Caller), 20);
+        let (clock, limiter) = setup();
+        assert_eq!(guess(&limiter, "a", 60), 60);
+        assert_eq!(guess(&limiter, "a", 60), 40, "the burst is ten seconds of the rate");
+        assert_eq!(guess(&limiter, "b", 30), 30, "another caller has its own limit");
+        assert_eq!(limiter.refused(GuessLimitScope::Caller), 20);
         for _ in 0..10 {
             clock.advance(Duration::from_secs(1));
-            assert_eq!(guess(&guesses, "a", 100), 10);
+            assert_eq!(guess(&limiter, "a", 100), 10);
         }
         clock.advance(Duration::from_secs(3_600));
-        assert_eq!(guess(&guesses, "a", 1_000), 100, "and no more than that after an hour");
+        assert_eq!(guess(&limiter, "a", 1_000), 100, "the burst does not grow");
     }
 
     #[test]
     fn process_limit_applies_to_all_callers_together() {
-        let (_, guesses) = setup();
-        assert_eq!(guess(&guesses, "a", 100), 100);
-        assert_eq!(guess(&guesses, "b", 100), 50);
+        let (_, limiter) = setup();
+        assert_eq!(guess(&limiter, "a", 100), 100);
+        assert_eq!(guess(&limiter, "b", 100), 50);
         assert_eq!(
-            (guesses.refused(GuessLimitScope::Caller), guesses.refused(GuessLimitScope::Process)),
+            (limiter.refused(GuessLimitScope::Caller), limiter.refused(GuessLimitScope::Process)),
             (0, 50)
         );
-        assert_eq!(guesses.reserve(&GuessOrigin::INTERNAL, 1_000).granted(), 1_000);
+        assert_eq!(limiter.reserve(&GuessOrigin::INTERNAL, 1_000).granted(), 1_000);
     }
 
     #[test]
     fn correct_guesses_are_refunded() {
-        let (_, guesses) = setup();
+        let (_, limiter) = setup();
         for _ in 0..100 {
-            let mut permit = guesses.reserve(&asker("a"), 100);
+            let mut permit = limiter.reserve(&origin("a"), 100);
             assert_eq!(permit.granted(), 100);
-            assert_eq!(guesses.reserve(&asker("a"), 1).granted(), 0, "no more under way than may be wrong");
+            assert_eq!(limiter.reserve(&origin("a"), 1).granted(), 0, "lookups in flight use up the limit");
             permit.record_misses(0);
         }
-        let mut permit = guesses.reserve(&asker("a"), 100);
+        let mut permit = limiter.reserve(&origin("a"), 100);
         permit.record_misses(70);
         drop(permit);
-        assert_eq!(guess(&guesses, "a", 100), 30);
+        assert_eq!(guess(&limiter, "a", 100), 30);
     }
 
     #[test]
     fn tracked_callers_are_bounded() {
-        let (clock, guesses) = setup();
+        let (clock, limiter) = setup();
         for caller in 0..MAX_CALLERS * 2 {
-            guess(&guesses, &caller.to_string(), 1);
-            assert!(guesses.state().callers.len() <= MAX_CALLERS);
+            guess(&limiter, &caller.to_string(), 1);
+            assert!(limiter.state().callers.len() <= MAX_CALLERS);
         }
         clock.advance(Duration::from_secs(60));
-        assert_eq!(guess(&guesses, "new", 1_000), 100);
-        let kept = guesses.state().callers.len();
+        assert_eq!(guess(&limiter, "new", 1_000), 100);
+        let kept = limiter.state().callers.len();
         assert!(kept <= MAX_CALLERS, "{kept}");
     }
 }

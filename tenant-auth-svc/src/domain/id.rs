@@ -1,4 +1,4 @@
-//! Ids of tenants and keys: safe to log, to show and to put into a URL.
+//! Ids of tenants and keys. They are safe to log, to display and to put into a URL.
 
 use std::fmt::{self, Write as _};
 
@@ -6,19 +6,19 @@ use arrayvec::ArrayString;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// An id's greatest length, in bytes.
+/// Maximum length of an id, in bytes.
 pub const MAX_ID_LEN: usize = 64;
 
-/// Why a text is no id. The message completes the sentence "the value …".
+/// Why a text is not a valid id. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidId {
-    /// Nothing was given.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// Longer than [`MAX_ID_LEN`].
+    /// It is longer than [`MAX_ID_LEN`].
     #[error("must have at most {MAX_ID_LEN} characters")]
     TooLong,
-    /// A character outside the allowed ones.
+    /// It contains a character that is not allowed.
     #[error("may hold only A-Z a-z 0-9 _ and -")]
     Character,
 }
@@ -30,19 +30,19 @@ macro_rules! id {
         pub struct $name(ArrayString<MAX_ID_LEN>);
 
         impl $name {
-            /// A new id: a type prefix and a UUIDv7, so that ids sort by age.
+            /// Generates an id: a type prefix and a UUIDv7, so that ids sort by age.
             #[must_use]
             pub fn generate() -> Self {
                 let mut id = ArrayString::new();
-                // A prefix and 32 digits are shorter than the longest id.
+                // The prefix and 32 digits are shorter than the longest id.
                 let _ = write!(id, concat!($prefix, "_{}"), Uuid::now_v7().simple());
                 Self(id)
             }
 
-            /// Accepts 1 to 64 characters of `A-Z a-z 0-9 _ -`: ids of ours, or ones brought from elsewhere.
+            /// Parses 1 to 64 characters of `A-Z a-z 0-9 _ -`: an id generated here, or an imported one.
             ///
             /// # Errors
-            /// When it is empty, too long, or holds another character.
+            /// When it is empty, too long, or contains another character.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 if text.is_empty() {
                     return Err(InvalidId::Empty);
@@ -54,7 +54,7 @@ macro_rules! id {
                 Ok(Self(id))
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -70,11 +70,11 @@ macro_rules! id {
 }
 
 id!(
-    /// Names a tenant. Made here as `ten_…`, or chosen by whoever creates the tenant.
+    /// Id of a tenant: generated here as `ten_…`, or chosen by the creator of the tenant.
     TenantId, "ten"
 );
 id!(
-    /// Names a key without being one: `key_…`.
+    /// Public id of a key, `key_…`. It is no secret.
     KeyId, "key"
 );
 

@@ -1,4 +1,4 @@
-//! Which database it is, and why it may not be believed.
+//! The identity of the database, and the reasons to distrust it.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use compact_str::CompactString;
 
 use super::{clock::Moment, verdict::Revision};
 
-/// What tells a database from every other one, and from itself before an operator last accepted it as it is.
+/// Distinguishes a database from all others, and from its own state before an operator last accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseIdentity {
-    /// Drawn when its schema was made.
+    /// Generated when the schema was created.
     pub id: CompactString,
-    /// It rises with each time that it is accepted.
+    /// Incremented with each acceptance.
     pub epoch: i64,
-    /// The one that it was last accepted instead of; empty if it never was.
+    /// The id of the database that the last acceptance replaced; empty if there was none.
     pub replaces: CompactString,
 }
 
 impl DatabaseIdentity {
-    /// Reads `<id> <epoch> <the one that it replaces>`.
+    /// Parses `<id> <epoch> <replaces>`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, rest) = text.split_once(' ')?;
@@ -26,7 +26,7 @@ impl DatabaseIdentity {
         Some(Self { id: id.into(), epoch: epoch.parse().ok()?, replaces: replaces.into() })
     }
 
-    /// Whether an operator has accepted this one for those who know the other.
+    /// Whether an operator accepted this database in place of `known`.
     #[must_use]
     pub fn was_accepted_instead_of(&self, known: &Self) -> bool {
         self.epoch > known.epoch && (self.id == known.id || self.replaces == known.id)
@@ -39,22 +39,22 @@ impl fmt::Display for DatabaseIdentity {
     }
 }
 
-/// Why a database is not believed.
+/// Why a database is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DistrustReason {
-    /// It is another one.
+    /// It is a different database.
     Another,
     /// It has no schema.
     Empty,
-    /// It lacks changes that it had: it was restored from a backup.
+    /// It lacks changes that it had before: it was restored from a backup.
     RolledBack,
 }
 
 impl DistrustReason {
-    /// Every doubt.
+    /// All reasons.
     pub const ALL: [Self; 3] = [Self::Another, Self::Empty, Self::RolledBack];
 
-    /// As logs and metrics write it.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -65,17 +65,18 @@ impl DistrustReason {
     }
 }
 
-/// What a replica thinks of its database.
+/// The trust of a replica in its database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// The one that it knows; `None` before it has read one.
+    /// The known database; `None` before the first read.
     pub known: Option<DatabaseIdentity>,
-    /// Up to where it has read that one's change log.
+    /// The change-log position up to which the known database was read.
     pub position: Revision,
-    /// What that log says there; `None` where it says nothing, or was not read.
+    /// The log entry at that position; `None` if there is none, or it was not read.
     pub anchor: Option<CompactString>,
-    /// Why it does not believe what it reads, and since when.
+    /// Why the database is not trusted, and since when.
     pub distrust: Option<(DistrustReason, Moment)>,
-    /// What it finds instead of the one that it knows: its identity, if it has one, and where its change log ends.
+    /// The database found instead of the known one: its identity, if it has one, and the end of its change
+    /// log.
     pub found: Option<(Option<DatabaseIdentity>, Revision)>,
 }

@@ -1,12 +1,12 @@
-//! What this replica holds of one key, for an operator who wants to know which replica has not heard of a change.
+//! The cached state of one key, for an operator who looks for a replica that has missed a change.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
+    cache_policy::UpstreamHealth,
     change::ChangeEvent,
     clock::{SharedClock, UnixMillis},
     deny::ActiveDenyList,
-    freshness::UpstreamHealth,
     id::KeyId,
     key::{KeyHash, KeyRecord},
     scope::ScopeSet,
@@ -14,70 +14,71 @@ use super::{
     verdict::{Revision, Source, Verdict},
 };
 
-/// A record in memory, as it is.
+/// A cached record, unchanged.
 #[derive(Clone, Debug)]
 pub struct InspectedRecord {
     /// The record.
     pub record: Arc<KeyRecord>,
-    /// The hash of the key; `None` for a record that was read ahead and that nobody has asked for.
+    /// The hash of the key; `None` for a preloaded record that no request has loaded.
     pub hash: Option<KeyHash>,
-    /// As what it would be served; [`Source::Database`] when the database would be read first.
+    /// The source it would be served with; [`Source::Database`] if the database would be read first.
     pub source: Source,
-    /// Time since the database was asked, counted from before the read.
+    /// Time since the read from the database started.
     pub age: Duration,
-    /// The change-log position that it reflects.
+    /// The change-log position that the record reflects.
     pub revision: Revision,
 }
 
-/// What memory has to say about a key.
+/// The cached state of a key.
 #[derive(Clone, Debug)]
 pub struct CachedKeyState {
-    /// The record, if there is one.
+    /// The cached record, if there is one.
     pub cached: Option<InspectedRecord>,
-    /// The last change of the key that it was told of and remembers.
+    /// The last applied change of the key that is still recorded.
     pub last_change: Option<ChangeEvent>,
-    /// How many records were looked at.
+    /// Number of records scanned.
     pub records_scanned: u64,
 }
 
-/// A memory that can be looked into: nothing is loaded, and nothing counts as used.
+/// A cache that can be inspected without side effects: nothing is loaded, and no use is recorded.
 pub trait InspectCache: Send + Sync + 'static {
-    /// What there is of a key. It looks at every record, and so must not run on a thread that answers requests.
+    /// Returns the cached state of a key. It scans all records, so it must not run on a thread that serves
+    /// requests.
     fn inspect(&self, key: &KeyId) -> CachedKeyState;
 }
 
-/// How a replica hears of changes, and how its look-ups go.
+/// The state of a replica's change feed and of its lookups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaState {
-    /// Up to where it has read the change log.
+    /// The change-log position up to which the replica has read.
     pub revision: Revision,
-    /// Time since it last read the log to its end; `None` when it never did, or does not follow it.
+    /// Time since the log was last read to its end; `None` if it never was, or the feed is disabled.
     pub feed_age: Option<Duration>,
-    /// Whether it asks the database, and hears of changes.
+    /// The health of the database and of the change feed.
     pub upstream_health: UpstreamHealth,
 }
 
-/// Tells how this replica is.
+/// Returns the state of this replica.
 pub type ReplicaProbe = Box<dyn Fn() -> ReplicaState + Send + Sync>;
 
-/// What this replica holds of a key.
+/// The state of a key on this replica.
 #[derive(Clone, Debug)]
 pub struct KeyInspection {
-    /// The record, and what the key would be answered by it.
+    /// The cached record, and the verdict that follows from it.
     pub cached: Option<(InspectedRecord, Verdict)>,
-    /// The last change of the key that this replica was told of and remembers.
+    /// The last applied change of the key that is still recorded.
     pub last_change: Option<ChangeEvent>,
-    /// Whether the deny list names the key.
+    /// Whether the deny list contains the key.
     pub is_on_deny_list: bool,
-    /// How this replica is.
+    /// The state of this replica.
     pub replica: ReplicaState,
-    /// Its clock.
+    /// This replica's clock.
     pub now: UnixMillis,
-    /// How many records were looked at.
+    /// Number of records scanned.
     pub records_scanned: u64,
 }
 
-/// Looks at what this replica holds.
+/// Inspects the cached state of keys.
 pub struct KeyInspector {
     cache: Box<dyn InspectCache>,
     deny_list: Arc<ActiveDenyList>,
@@ -92,45 +93,46 @@ impl fmt::Debug for KeyInspector {
 }
 
 impl KeyInspector {
-    /// Looks into `memory`; `denied` has the last word, as in every answer.
+    /// Creates an inspector of `cache`. The deny list takes precedence, as in every answer.
     pub fn new(
-        memory: impl InspectCache,
-        denied: Arc<ActiveDenyList>,
+        cache: impl InspectCache,
+        deny_list: Arc<ActiveDenyList>,
         replica: ReplicaProbe,
         clock: SharedClock,
     ) -> Self {
-        Self { cache: Box::new(memory), deny_list: denied, replica, clock }
+        Self { cache: Box::new(cache), deny_list, replica, clock }
     }
 
-    /// What there is of a key in memory, and what it comes to. It takes as long as memory is large, and so must not run on a
-    /// thread that answers requests.
+    /// Returns the cached state of a key, and the verdict that follows from it. The duration grows with the
+    /// size of the cache, so it must not run on a thread that serves requests.
     #[must_use]
     pub fn inspect(&self, key: &KeyId) -> KeyInspection {
-        let CachedKeyState { cached: held, last_change: heard, records_scanned: records } =
-            self.cache.inspect(key);
+        let CachedKeyState { cached, last_change, records_scanned } = self.cache.inspect(key);
         let now = self.clock.now();
-        let by_hash =
-            held.as_ref().and_then(|held| held.hash).is_some_and(|hash| self.deny_list.is_hash_denied(&hash));
-        let held = held.map(|held| {
-            let verdict = Verdict::evaluate(&held.record, &ScopeSet::EMPTY, now);
-            let denied = self.deny_list.verdict(key, &held.record.tenant_id);
-            let verdict = denied.map_or(verdict, |denied| verdict.with_denial(denied));
-            (held, if by_hash { Verdict::Revoked } else { verdict })
+        let by_hash = cached
+            .as_ref()
+            .and_then(|cached| cached.hash)
+            .is_some_and(|hash| self.deny_list.is_hash_denied(&hash));
+        let cached = cached.map(|cached| {
+            let verdict = Verdict::evaluate(&cached.record, &ScopeSet::EMPTY, now);
+            let denial = self.deny_list.verdict(key, &cached.record.tenant_id);
+            let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
+            (cached, if by_hash { Verdict::Revoked } else { verdict })
         });
-        let on_deny_list = by_hash || self.deny_list.is_key_denied(key);
+        let is_on_deny_list = by_hash || self.deny_list.is_key_denied(key);
         KeyInspection {
-            cached: held,
-            last_change: heard,
-            is_on_deny_list: on_deny_list,
+            cached,
+            last_change,
+            is_on_deny_list,
             replica: (self.replica)(),
             now,
-            records_scanned: records,
+            records_scanned,
         }
     }
 }
 
 impl InspectedRecord {
-    /// Whether the record says that its tenant is suspended.
+    /// Whether the record's tenant is suspended.
     #[must_use]
     pub fn is_tenant_suspended(&self) -> bool {
         self.record.tenant_status == TenantStatus::Suspended

@@ -1,10 +1,10 @@
-//! Chance, so that replicas and callers do not act in step.
+//! Random jitter, so that replicas and callers do not act at the same time.
 
-/// A number from 0 to 1, each as likely as the others; `without_randomness` where the operating system gives none, which makes
-/// everybody act in step: worse, not wrong.
+/// Returns a uniformly distributed number from 0 to 1, or `without_randomness` if the operating system has no
+/// random bytes. Without jitter all replicas act at the same time, which is slower but correct.
 #[must_use]
 pub fn random_fraction(without_randomness: f64) -> f64 {
-    getrandom::u32().map_or(without_randomness, |drawn| f64::from(drawn) / f64::from(u32::MAX))
+    getrandom::u32().map_or(without_randomness, |value| f64::from(value) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -13,8 +13,8 @@ mod tests {
 
     #[test]
     fn random_fraction_covers_its_whole_range() {
-        let drawn: Vec<_> = (0..1_000).map(|_| random_fraction(2.0)).collect();
-        assert!(drawn.iter().all(|chance| (0.0..=1.0).contains(chance)));
-        assert!(drawn.iter().any(|chance| *chance < 0.25) && drawn.iter().any(|chance| *chance > 0.75));
+        let values: Vec<_> = (0..1_000).map(|_| random_fraction(2.0)).collect();
+        assert!(values.iter().all(|value| (0.0..=1.0).contains(value)));
+        assert!(values.iter().any(|value| *value < 0.25) && values.iter().any(|value| *value > 0.75));
     }
 }

@@ -1,4 +1,4 @@
-//! Customer keys: how they look, how they are hashed, what is known of them.
+//! Customer keys: their format, their hashes and their records.
 
 mod format;
 mod hash;

@@ -1,8 +1,9 @@
-//! The database that this replica knows, and whether what is read is of that one, and of today.
+//! The database that this replica knows, and whether results come from it and are current.
 //!
-//! A replica believes the first database that it reads. From then on it believes no other: one that is empty, another one, or
-//! one whose change log ends before what it has read is doubted until an operator accepts it, or the known one is back. While
-//! it doubts, memory answers as in an outage. What a copy answers that stands still counts from when it last moved.
+//! A replica trusts the first database that it reads. After that it distrusts any other one: an empty one, a
+//! different one, or one whose change log ends before the position read. It does so until an operator accepts
+//! that database, or the known one is back. Meanwhile the cache serves as in an outage. Results from a
+//! stalled read replica count as of the time of its last progress.
 
 mod read_copy;
 
@@ -25,186 +26,187 @@ use crate::domain::{
     verdict::Revision,
 };
 
-/// What this replica knows of its database.
+/// The known database of this replica.
 #[derive(Debug)]
 pub struct KnownDatabase {
     clock: SharedClock,
     trust: watch::Sender<Trust>,
-    /// The same as a doubt in `trust`, for the path of every request.
+    /// Whether `trust` contains a distrust reason. A copy for the path of every request.
     is_distrusted: AtomicBool,
-    lock_copy: Mutex<ReadCopy>,
+    copy: Mutex<ReadCopy>,
     is_stalled: AtomicBool,
 }
 
 impl KnownDatabase {
-    /// Knows none yet.
+    /// Creates the state without a known database.
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         Self {
             clock,
             trust: watch::Sender::default(),
             is_distrusted: AtomicBool::new(false),
-            lock_copy: Mutex::default(),
+            copy: Mutex::default(),
             is_stalled: AtomicBool::new(false),
         }
     }
 
-    /// What is thought of it now.
+    /// Returns the current trust.
     #[must_use]
     pub fn trust(&self) -> Trust {
         self.trust.borrow().clone()
     }
 
-    /// The same, to be told when it changes.
+    /// Returns a receiver that is notified when the trust changes.
     pub fn watch(&self) -> watch::Receiver<Trust> {
         self.trust.subscribe()
     }
 
-    /// Whether what is read now is not to be believed, or is old: then memory answers as in an outage.
+    /// Whether current results are distrusted or outdated. Then the cache serves as in an outage.
     #[must_use]
     pub fn is_unusable(&self) -> bool {
         self.is_distrusted.load(Ordering::Acquire) || self.is_stalled.load(Ordering::Acquire)
     }
 
-    /// Whether what is read now is not to be believed.
+    /// Whether current results are distrusted.
     #[must_use]
     pub fn is_distrusted(&self) -> bool {
         self.is_distrusted.load(Ordering::Acquire)
     }
 
-    /// Takes a database for the known one, as read up to a position of its log, which says `mark` there: the first one, or one
-    /// that was accepted, or the known one, which is back.
-    pub fn confirm(&self, identity: &DatabaseIdentity, position: Revision, mark: Option<&str>) {
+    /// Confirms a database as the known one, read up to a position of its log, where the entry is `anchor`.
+    /// It is the first database, one that was accepted, or the known one that is back.
+    pub fn confirm(&self, identity: &DatabaseIdentity, position: Revision, anchor: Option<&str>) {
         self.trust.send_if_modified(|trust| {
-            let was_doubted = trust.distrust.take();
+            let previous_distrust = trust.distrust.take();
             trust.found = None;
             let is_new = trust.known.as_ref() != Some(identity);
             if is_new {
                 trust.known = Some(identity.clone());
-                // A heartbeat of the former one would never be shown.
-                *self.copy() = ReadCopy::default();
+                // The heartbeat of the previous database would never appear.
+                *self.lock_copy() = ReadCopy::default();
             }
             trust.position = position;
-            trust.anchor = mark.map(Into::into);
-            if let Some((doubt, since)) = was_doubted {
+            trust.anchor = anchor.map(Into::into);
+            if let Some((reason, since)) = previous_distrust {
                 let for_s = Moment::now(&self.clock).since(since).as_secs();
-                let doubt = doubt.as_str();
-                tracing::warn!(%identity, doubt, for_s, "the database is believed again");
+                tracing::warn!(%identity, doubt = reason.as_str(), for_s, "database trusted again");
             } else if is_new {
-                tracing::info!(%identity, "this is the database that is known from here on");
+                tracing::info!(%identity, "database identity recorded as known");
             }
-            is_new || was_doubted.is_some()
+            is_new || previous_distrust.is_some()
         });
         self.is_distrusted.store(false, Ordering::Release);
     }
 
-    /// Does not believe what was found instead of the known database; nothing, as long as none is known.
-    pub fn distrust(&self, doubt: DistrustReason, found: Option<DatabaseIdentity>, log_end: Revision) {
+    /// Distrusts a database found instead of the known one. It has no effect while no database is known.
+    pub fn distrust(&self, reason: DistrustReason, found: Option<DatabaseIdentity>, log_end: Revision) {
         self.trust.send_if_modified(|trust| {
             let Some(known) = &trust.known else { return false };
-            let before = trust.distrust.map(|(doubt, _)| doubt);
-            if before != Some(doubt) {
+            let before = trust.distrust.map(|(reason, _)| reason);
+            if before != Some(reason) {
                 tracing::error!(
-                    doubt = doubt.as_str(),
+                    doubt = reason.as_str(),
                     known = %known,
                     position = trust.position.0,
                     found = found.as_ref().map(tracing::field::display),
                     log_end = log_end.0,
-                    "the database is not the one that this replica knows, so it is not believed: memory answers, as in an \
-                     outage, until `tenantctl database accept` or until the known one is back"
+                    "database not trusted: it is not the one that this replica knows; the cache serves as in an outage \
+                     until `tenantctl database accept` or until the known one is back"
                 );
             }
-            // One doubt may follow another within one incident: its beginning stays.
+            // One incident may have several reasons in turn: its start time stays.
             let since = trust.distrust.map_or_else(|| Moment::now(&self.clock), |(_, since)| since);
-            trust.distrust = Some((doubt, since));
+            trust.distrust = Some((reason, since));
             trust.found = Some((found, log_end));
             self.is_distrusted.store(true, Ordering::Release);
-            before != Some(doubt)
+            before != Some(reason)
         });
     }
 
-    /// Up to where the known database's log was read.
+    /// Returns the position up to which the known database's log was read.
     #[must_use]
     pub fn position(&self) -> Revision {
         self.trust.borrow().position
     }
 
-    /// Whether what was read of a database is to be believed.
+    /// Checks that a result comes from the known, trusted database.
     ///
     /// # Errors
-    /// [`FailureKind::Untrusted`] when it is of another database than the known one.
+    /// [`FailureKind::Untrusted`] when it comes from a different database, or the database is distrusted.
     pub fn check(&self, identity: &DatabaseIdentity) -> Result<(), StoreError> {
         let trust = self.trust.borrow();
         let is_another = trust.known.as_ref().is_some_and(|known| known != identity);
         if trust.distrust.is_some() || is_another { Err(untrusted_error()) } else { Ok(()) }
     }
 
-    /// From when on, by the monotonic clock, something counts that is read now: now, unless it comes from a copy that stands
-    /// still.
+    /// Returns the time, on the monotonic clock, as of which a result read now counts: `now`, unless the read
+    /// replica is stalled.
     ///
     /// # Errors
-    /// [`FailureKind::Lagging`] when that copy has stood still for longer than this process has run.
+    /// [`FailureKind::Lagging`] when the read replica stalled before this process started.
     pub fn effective_read_time(&self, now: Duration) -> Result<Duration, StoreError> {
         if !self.is_stalled.load(Ordering::Acquire) {
             return Ok(now);
         }
-        self.copy().last_moved_at().ok_or_else(lagging_error)
+        self.lock_copy().last_moved_at().ok_or_else(lagging_error)
     }
 
-    /// The copy that is read showed this heartbeat, of that age by the database's clock.
+    /// Records the heartbeat that the read replica shows, and its age by the database's clock.
     pub fn record_copy_heartbeat(&self, beat: i64, age: Duration, at: Duration) {
-        let mut copy = self.copy();
+        let mut copy = self.lock_copy();
         copy.record_heartbeat(beat, age, at);
-        let stands_still = copy.is_stalled(at);
-        if self.is_stalled.swap(stands_still, Ordering::AcqRel) != stands_still {
-            if stands_still {
+        let is_stalled = copy.is_stalled(at);
+        if self.is_stalled.swap(is_stalled, Ordering::AcqRel) != is_stalled {
+            if is_stalled {
                 let age_s = age.as_secs();
                 tracing::error!(
                     age_s,
-                    "the copy of the database that is read stands still, or is cut off from its primary: memory answers, as in an outage"
+                    "read replica is stalled, or cut off from its primary; the cache serves as in an outage"
                 );
             } else {
-                tracing::warn!("the copy of the database that is read moves again");
+                tracing::warn!("read replica is no longer stalled");
             }
         }
     }
 
-    /// The primary had this heartbeat at a moment: a copy has to show it soon.
+    /// Records the heartbeat that the primary had at a time. The read replica has to show it soon.
     pub fn record_primary_heartbeat(&self, beat: i64, at: Duration) {
-        self.copy().expect_heartbeat(beat, at);
+        self.lock_copy().expect_heartbeat(beat, at);
     }
 
-    /// The primary gave no answer at a moment at which the copy was asked for one: nobody can tell whether the copy moves.
+    /// Records that the primary did not respond while the read replica was polled: whether the replica is
+    /// stalled is unknown.
     pub fn record_primary_failure(&self, at: Duration) {
-        self.copy().record_primary_failure(at);
+        self.lock_copy().record_primary_failure(at);
     }
 
-    /// Whether nobody has given a sign of life for an interval, so that this replica should.
+    /// Whether no replica of the service has written a heartbeat for an interval, so that this one should.
     #[must_use]
     pub fn is_heartbeat_due(&self, interval: Duration, now: Duration) -> bool {
-        self.copy().is_heartbeat_due(interval, now)
+        self.lock_copy().is_heartbeat_due(interval, now)
     }
 
-    /// For how long the copy that is read has stood still; `None` while it moves, or nobody can tell.
+    /// Returns for how long the read replica has been stalled; `None` while it is not, or its state is
+    /// unknown.
     #[must_use]
     pub fn stalled_for(&self, now: Duration) -> Option<Duration> {
-        self.is_stalled.load(Ordering::Acquire).then(|| self.copy().stalled_for(now))
+        self.is_stalled.load(Ordering::Acquire).then(|| self.lock_copy().stalled_for(now))
     }
 
-    fn copy(&self) -> MutexGuard<'_, ReadCopy> {
-        // Every change is made of steps that leave it usable.
-        self.lock_copy.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_copy(&self) -> MutexGuard<'_, ReadCopy> {
+        // Every step of a change leaves the state usable, so a panic does not break it.
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What was read is of another database than the known one.
+/// Returns the error for a result from a different database.
 pub(crate) fn untrusted_error() -> StoreError {
     StoreError::new(FailureKind::Untrusted, "the database is not the one that this replica knows")
 }
 
-/// What was read is older than what is known.
+/// Returns the error for a result that is older than the known position.
 pub(crate) fn lagging_error() -> StoreError {
-    StoreError::new(FailureKind::Lagging, "the copy of the database that answered lags behind what is known")
+    StoreError::new(FailureKind::Lagging, "the read replica lags behind the position that this replica knows")
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Which keys are in use, to the hour, without a write per validation.
+//! The last-used times of keys, accurate to the hour, without a write per validation.
 //!
-//! A key in use is read from the database now and then, and each read tells when its last use was written down. Only
-//! when that is over an hour ago is there something to write: at most one row per key and hour, whatever the traffic
-//! and however many replicas.
+//! A key that is used is reloaded from time to time, and each load returns the stored last-used time. Only
+//! when that is more than an hour ago, a new time is written: at most one row per key and hour, independent
+//! of the traffic and the number of replicas.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use super::{
     tenant::TenantStatus,
 };
 
-/// How coarse a last use is.
+/// Granularity of last-used times.
 pub const LAST_USED_GRANULARITY: Duration = Duration::from_secs(60 * 60);
-/// The most uses kept until they are written; the rest is noticed at its next read.
+/// Maximum number of pending times. Further uses are recorded at the key's next load.
 const MAX_PENDING_KEYS: usize = 100_000;
 
-/// Uses that are not written yet.
+/// Last-used times that are not written yet.
 #[derive(Debug)]
 pub struct LastUsedTracker {
     clock: SharedClock,
@@ -31,20 +31,21 @@ pub struct LastUsedTracker {
 }
 
 impl LastUsedTracker {
-    /// None yet.
+    /// Creates an empty tracker.
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         Self { clock, pending: Mutex::default() }
     }
 
-    /// Notes that a key was read because somebody presented it. Only keys that could be honoured count.
+    /// Records that a key was loaded for a request. Revoked and expired keys, and keys of suspended tenants,
+    /// are not recorded.
     pub fn record_use(&self, key: &KeyRecord) {
         let now = self.clock.now();
-        let ended = key.revoked_at.is_some()
-            || key.expires_at.is_some_and(|end| end <= now)
+        let is_unusable = key.revoked_at.is_some()
+            || key.expires_at.is_some_and(|expires_at| expires_at <= now)
             || key.tenant_status == TenantStatus::Suspended;
         let written_recently = key.last_used_at.is_some_and(|last| last.plus(LAST_USED_GRANULARITY) > now);
-        if ended || written_recently {
+        if is_unusable || written_recently {
             return;
         }
         let mut pending = self.pending();
@@ -53,13 +54,13 @@ impl LastUsedTracker {
         }
     }
 
-    /// Writes what was noted, in batches. What cannot be written stays noted.
+    /// Writes the pending times, in batches. Times that cannot be written stay pending.
     ///
     /// # Errors
-    /// When the database gives no complete answer. A use written twice is written once.
+    /// When the database returns no complete result. Writing a time twice has no further effect.
     pub async fn flush<S: Store>(&self, store: &S, call: impl Fn() -> Call) -> Result<(), StoreError> {
-        let noted: Vec<_> = self.pending().iter().map(|(id, at)| (id.clone(), *at)).collect();
-        for batch in noted.chunks(MAX_USES_PER_WRITE) {
+        let pending_uses: Vec<_> = self.pending().iter().map(|(id, at)| (id.clone(), *at)).collect();
+        for batch in pending_uses.chunks(MAX_USES_PER_WRITE) {
             let now = self.clock.now();
             let uses: Vec<_> = batch.iter().map(|(id, at)| (id.clone(), now.since(*at))).collect();
             store.record_last_used(call(), &uses).await?;
@@ -70,13 +71,13 @@ impl LastUsedTracker {
                 }
             }
         }
-        // After a start all keys are noted at once, and hardly ever again as many.
+        // After a start all keys are pending at once, later only few at a time.
         self.pending().shrink_to_fit();
         Ok(())
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, UnixMillis>> {
-        // Every change to the map is one call that cannot be left half-done.
+        // Every change to the map is a single call, so a panic leaves it consistent.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

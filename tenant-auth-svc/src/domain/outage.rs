@@ -1,4 +1,4 @@
-//! What an operator can do about a running replica while the database is away.
+//! Overrides of the outage grace of a running replica.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,37 +13,38 @@ use super::{
     text::Reason,
 };
 
-/// What the audit log calls it.
+/// Target of the entry in the audit log.
 const AUDIT_ENTRY_TARGET: &str = "outage_grace";
-/// How long writing the audit entry may hold up the answer: an operator in an outage has other things to wait for.
+/// Maximum time that writing the audit entry may delay the response: in an outage the operator must not have
+/// to wait.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The most entries that wait for the database. More are in the service's log alone.
+/// Maximum number of entries that wait for the database. Further ones are only in the service's log.
 const MAX_PENDING_AUDIT_ENTRIES: usize = 64;
 
-/// The grace of this replica, as an operator sees it.
+/// The grace of this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraceState {
-    /// What is in force.
+    /// The grace in effect.
     pub in_force: Duration,
-    /// What is configured.
+    /// The configured grace.
     pub configured: Duration,
-    /// When what is configured holds again, and why it does not now.
+    /// When the override expires, and its reason; `None` without an override.
     pub active_override: Option<(UnixMillis, Reason)>,
 }
 
-/// What came of a change of the grace.
+/// The result of a change of the grace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraceChange {
-    /// What holds now.
+    /// The grace after the change.
     pub state: GraceState,
-    /// Whether the audit log has it; otherwise it waits for the database, and is in the service's log.
+    /// Whether the audit log has the entry. If not, it is in the service's log, and waits for the database.
     pub is_audited: bool,
 }
 
-/// Changes the grace of this replica, for a limited time.
+/// Overrides the grace of this replica for a limited time.
 ///
-/// A change holds at once and needs no database. It goes to the service's log at once, and to the audit log as soon as the
-/// database takes it.
+/// A change takes effect at once and needs no database. It is written to the service's log at once, and to
+/// the audit log as soon as the database accepts it.
 #[derive(Debug)]
 pub struct OutageGrace<S> {
     grace: Arc<Grace>,
@@ -54,25 +55,26 @@ pub struct OutageGrace<S> {
 }
 
 impl<S: AuditStore> OutageGrace<S> {
-    /// Changes `grace`, and writes to `store` who did.
+    /// Creates the use case for `grace`; audit entries are written to `store`.
     pub fn new(grace: Arc<Grace>, store: S, clock: SharedClock) -> Self {
         Self { grace, store, clock, reason: Mutex::default(), pending_audit: Mutex::default() }
     }
 
-    /// What holds now.
+    /// Returns the current state.
     #[must_use]
     pub fn state(&self) -> GraceState {
         let now = self.clock.monotonic();
-        let set = self.grace.override_at(now).zip(lock(&self.reason).clone());
+        let grace_override = self.grace.override_at(now).zip(lock(&self.reason).clone());
         GraceState {
             in_force: self.grace.at(now),
             configured: self.grace.configured(),
-            active_override: set
-                .map(|((_, ends), reason)| (self.clock.now().plus(ends.saturating_sub(now)), reason)),
+            active_override: grace_override.map(|((_, expires_at), reason)| {
+                (self.clock.now().plus(expires_at.saturating_sub(now)), reason)
+            }),
         }
     }
 
-    /// Another grace, for a time.
+    /// Overrides the grace for a limited time.
     pub async fn set(
         &self,
         grace: Duration,
@@ -94,11 +96,11 @@ impl<S: AuditStore> OutageGrace<S> {
         self.audit_change(AuditAction::GraceSet, detail, actor, deadline).await
     }
 
-    /// What is configured holds again.
+    /// Resets the grace to the configured value.
     pub async fn reset(&self, reason: &Reason, actor: Actor, deadline: Instant) -> GraceChange {
         self.grace.clear_override();
         *lock(&self.reason) = None;
-        let detail = format!("{} s again: {}", self.grace.configured().as_secs(), reason.as_str());
+        let detail = format!("reset to {} s: {}", self.grace.configured().as_secs(), reason.as_str());
         self.audit_change(AuditAction::GraceReset, detail, actor, deadline).await
     }
 
@@ -115,39 +117,39 @@ impl<S: AuditStore> OutageGrace<S> {
             caller = actor.caller,
             request_id = actor.request_id,
             detail,
-            "the grace of this replica was changed"
+            "outage grace of this replica changed"
         );
         let change = Change { actor, at: self.clock.now() };
-        let is_kept = {
-            let mut waiting = lock(&self.pending_audit);
-            let is_kept = waiting.len() < MAX_PENDING_AUDIT_ENTRIES;
-            if is_kept {
-                waiting.push(Arc::new(AuditEntry { change, action, target: AUDIT_ENTRY_TARGET, detail }));
+        let is_pending = {
+            let mut pending = lock(&self.pending_audit);
+            let is_pending = pending.len() < MAX_PENDING_AUDIT_ENTRIES;
+            if is_pending {
+                pending.push(Arc::new(AuditEntry { change, action, target: AUDIT_ENTRY_TARGET, detail }));
             }
-            is_kept
+            is_pending
         };
         let deadline = deadline.min(Instant::now() + AUDIT_TIMEOUT);
         let written = self.write_audit(|| Call::until(Lane::Admin, deadline)).await;
-        GraceChange { state: self.state(), is_audited: is_kept && written.is_ok() }
+        GraceChange { state: self.state(), is_audited: is_pending && written.is_ok() }
     }
 
-    /// Writes the entries that wait, if any do.
+    /// Writes the pending audit entries, if there are any.
     ///
     /// # Errors
-    /// When the database gives no answer: they go on waiting.
+    /// When the database does not respond: they stay pending.
     pub async fn write_audit(&self, call: impl Fn() -> Call) -> Result<(), StoreError> {
         let entries = lock(&self.pending_audit).clone();
         if entries.is_empty() {
             return Ok(());
         }
         self.store.write_audit(call(), &entries).await?;
-        // Others may have come meanwhile, and somebody else may have written these too.
+        // Entries may have been added meanwhile, and another call may have written these too.
         lock(&self.pending_audit).retain(|entry| !entries.iter().any(|written| Arc::ptr_eq(written, entry)));
         Ok(())
     }
 }
 
-fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is one step.
-    what.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change is a single step, so a panic leaves the value consistent.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// How many entries a page holds: 50 unless asked otherwise, 500 at most, where a list does not say otherwise.
+/// Number of entries per page: 50 by default, at most 500, unless a list has other limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(u16);
 
@@ -12,29 +12,30 @@ pub struct PageSize(u16);
 pub struct NegativePageSize;
 
 impl PageSize {
-    /// The default.
+    /// Default size.
     pub const DEFAULT: Self = Self(50);
-    /// The largest.
+    /// Maximum size.
     pub const MAX: Self = Self(500);
 
-    /// A size of a list's own.
+    /// Creates a size for a list with its own limits.
     #[must_use]
     pub const fn new(size: u16) -> Self {
         Self(size)
     }
 
-    /// Takes a caller's wish: 0 is the default, more than the largest is the largest.
+    /// Returns the size for a requested number: 0 means the default; larger numbers are reduced to the
+    /// maximum.
     ///
     /// # Errors
-    /// When it is negative.
+    /// When the number is negative.
     pub fn from_request(size: i32) -> Result<Self, NegativePageSize> {
         Self::from_request_within(size, (Self::DEFAULT, Self::MAX))
     }
 
-    /// The same for a list with a default and a largest size of its own.
+    /// Like [`Self::from_request`], for a list with its own default and maximum.
     ///
     /// # Errors
-    /// When it is negative.
+    /// When the number is negative.
     pub fn from_request_within(size: i32, (default, max): (Self, Self)) -> Result<Self, NegativePageSize> {
         match size {
             ..0 => Err(NegativePageSize),
@@ -43,19 +44,19 @@ impl PageSize {
         }
     }
 
-    /// The size.
+    /// Returns the size.
     #[must_use]
     pub fn get(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A page to read: how much, and after which entry.
+/// A request for a page: its size, and the entry after which it starts.
 #[derive(Clone, Debug)]
 pub struct PageRequest<Cursor> {
-    /// How many entries at most.
+    /// Maximum number of entries.
     pub size: PageSize,
-    /// The last entry of the page before; `None` for the first page.
+    /// The last entry of the previous page; `None` for the first page.
     pub after: Option<Cursor>,
 }
 
@@ -64,7 +65,7 @@ pub struct PageRequest<Cursor> {
 pub struct Page<Item, Cursor> {
     /// The entries.
     pub items: Vec<Item>,
-    /// Where the next page starts; `None` when this is the last.
+    /// The cursor of the next page; `None` when this page is the last.
     pub next: Option<Cursor>,
 }
 

@@ -1,15 +1,15 @@
-//! What memory and database tell the use cases.
+//! The source of key and session records for the use cases.
 
 use std::{future::Future, sync::Arc, time::Instant};
 
 use super::{guess_limiter::LoadContext, store::StoreError, verdict::Provenance};
 
-/// What is known about a key or a session.
+/// The cached state of a key or a session.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CachedRecord<R> {
-    /// The record; `None` when it is known that there is none.
+    /// The record; `None` when it is known not to exist.
     pub record: Option<Arc<R>>,
-    /// What the knowledge is worth.
+    /// Source, age and reuse of the record.
     pub provenance: Provenance,
 }
 
@@ -19,29 +19,29 @@ impl<R> Clone for CachedRecord<R> {
     }
 }
 
-/// Where knowledge about records comes from.
+/// A source of records.
 pub trait RecordSource: Send + Sync + 'static {
-    /// By what records are found.
+    /// The id that records are looked up by.
     type Id: Send + Sync;
-    /// What is found.
+    /// The record.
     type Record;
 
-    /// What memory says, if it may still be used.
+    /// Returns the cached record, if it may still be served.
     fn get(&self, id: &Self::Id) -> Option<CachedRecord<Self::Record>>;
 
-    /// Asks for what memory could not say: one outcome per id, in order.
+    /// Loads records that are not cached; one outcome per id, in order.
     ///
-    /// Each fails with [`StoreError`] when the database gives no complete answer before the deadline, and when it is one guess
-    /// too many.
+    /// Each fails with [`StoreError`] when the database returns no complete result before the deadline, or
+    /// the guess limit is reached.
     fn load(
         &self,
         ids: &[Self::Id],
-        ask: &LoadContext,
+        context: &LoadContext,
     ) -> impl Future<Output = Vec<Result<CachedRecord<Self::Record>, StoreError>>> + Send;
 
-    /// Asks the database about one record, whatever memory says. Nothing stands in for its answer.
+    /// Reads one record from the database even if it is cached. A stale record is never returned instead.
     ///
-    /// Fails with [`StoreError`] when the database gives no complete answer before the deadline.
+    /// Fails with [`StoreError`] when the database returns no complete result before the deadline.
     fn revalidate(
         &self,
         id: &Self::Id,

@@ -1,4 +1,4 @@
-//! The use cases of an operator whose database is not the one that replicas know.
+//! The use cases of an operator when the database is not the one that the replicas know.
 
 use std::{
     future::Future,
@@ -17,54 +17,55 @@ use super::{
     watch::Invalidation,
 };
 
-/// An end that is known and that the database may lack.
+/// A known revocation that the database may lack.
 pub type HeldRevocation = (Invalidation, ChangeKind);
 
-/// What this replica thinks of its database.
+/// The state of this replica's database.
 #[derive(Clone, Debug)]
 pub struct DatabaseState {
-    /// Whether it believes it.
+    /// Whether the database is trusted.
     pub trust: Trust,
-    /// For how long the copy that it reads has stood still; `None` while it moves.
+    /// For how long the read replica has been stalled; `None` while it is not.
     pub stalled_for: Option<Duration>,
-    /// Ends that it holds although the database may lack them.
+    /// Revocations that are enforced although the database may lack them.
     pub held: Vec<HeldRevocation>,
 }
 
-/// A database that was accepted.
+/// The result of accepting a database.
 #[derive(Clone, Debug)]
 pub struct AcceptedDatabase {
-    /// What it is now.
+    /// The identity after the acceptance.
     pub database: DatabaseIdentity,
-    /// Ends that this replica holds although it may lack them.
+    /// Revocations that this replica enforces although the database may lack them.
     pub held: Vec<HeldRevocation>,
-    /// Whether the call has accepted it; it may have been believed already.
+    /// Whether this call accepted the database. It is false if the database was trusted already.
     pub by_this_call: bool,
 }
 
-/// Who knows what this replica thinks of its database.
+/// Provides the state of this replica's database.
 pub trait DatabaseWatch: Send + Sync + 'static {
-    /// What it thinks now.
+    /// Returns the current state.
     fn state(&self) -> DatabaseState;
 
-    /// Reads the change log at once. It fails with [`StoreError`] when the database gives no answer, or is not believed.
+    /// Polls the change log at once. Fails with [`StoreError`] when the database does not respond or is not
+    /// trusted.
     fn poll_now(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Why a database could not be accepted.
 #[derive(Debug, Error)]
 pub enum RecoveryError {
-    /// There is none that could be replaced.
+    /// No database is known that could be replaced.
     #[error(
-        "this replica knows no database yet, so there is nothing to accept: it believes the first one that it reads"
+        "this replica knows no database yet, so there is nothing to accept: it trusts the first one that it reads"
     )]
     NoneKnown,
-    /// The database gave no answer.
+    /// The database call failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Tells about the database, and accepts it.
+/// Reports the state of the database, and accepts it.
 #[derive(Debug)]
 pub struct Recovery<S, W> {
     store: S,
@@ -73,21 +74,22 @@ pub struct Recovery<S, W> {
 }
 
 impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
-    /// Writes to `store` whatever it is; `watch` knows what is thought of it.
+    /// Creates the use case: `store` writes to the database, `watch` provides its state.
     pub fn new(store: S, watch: W, clock: SharedClock) -> Self {
         Self { store, watch, clock }
     }
 
-    /// What this replica thinks of its database.
+    /// Returns the state of this replica's database.
     pub fn state(&self) -> DatabaseState {
         self.watch.state()
     }
 
-    /// Accepts the database as it is, for every replica; nothing where this one believes it already, so that repeating it changes
-    /// nothing.
+    /// Accepts the database as it is, for all replicas. It has no effect if this replica trusts the database
+    /// already, so a repeated call changes nothing.
     ///
     /// # Errors
-    /// [`RecoveryError::NoneKnown`]; [`RecoveryError::Store`], after which it may be accepted.
+    /// [`RecoveryError::NoneKnown`]; [`RecoveryError::Store`], after which the database may have been
+    /// accepted.
     pub async fn accept(
         &self,
         reason: &Reason,
@@ -102,7 +104,7 @@ impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
         let change = Change { actor, at: self.clock.now() };
         let database =
             self.store.accept_database(Call::until(Lane::Admin, deadline), &known, reason, &change).await?;
-        // The others see it with their next reading of the log, and this one would.
+        // The other replicas see it at their next poll. This one polls at once.
         self.watch.poll_now().await?;
         Ok(AcceptedDatabase { database, held: self.watch.state().held, by_this_call: true })
     }

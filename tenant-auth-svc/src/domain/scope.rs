@@ -1,39 +1,39 @@
-//! What a key may do.
+//! The permissions of a key.
 
 use std::fmt;
 
 use compact_str::CompactString;
 use thiserror::Error;
 
-/// One permission, such as `orders:read`. Matched exactly: `*` has no meaning of its own.
+/// A permission, such as `orders:read`. It is matched exactly: `*` is an ordinary character.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope(CompactString);
 
-/// Why a text is no scope. The message completes the sentence "the value …".
+/// Why a text is not a valid scope. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidScope {
-    /// Nothing was given.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// Longer than [`Scope::MAX_LEN`].
+    /// It is longer than [`Scope::MAX_LEN`].
     #[error("must have at most {} characters", Scope::MAX_LEN)]
     TooLong,
-    /// A character outside the allowed ones.
+    /// It contains a character that is not allowed.
     #[error("may hold only a-z 0-9 : . _ - / and *")]
     InvalidCharacter,
-    /// More scopes than [`ScopeSet::MAX_SCOPES`].
+    /// There are more scopes than [`ScopeSet::MAX_SCOPES`].
     #[error("must list at most {} scopes", ScopeSet::MAX_SCOPES)]
     TooMany,
 }
 
 impl Scope {
-    /// The longest scope, in bytes.
+    /// Maximum length of a scope, in bytes.
     pub const MAX_LEN: usize = 64;
 
-    /// Accepts 1 to 64 characters of `a-z 0-9 : . _ - / *`.
+    /// Parses 1 to 64 characters of `a-z 0-9 : . _ - / *`.
     ///
     /// # Errors
-    /// When it is empty, too long, or holds another character.
+    /// When it is empty, too long, or contains another character.
     pub fn parse(text: &str) -> Result<Self, InvalidScope> {
         Self::check(text).map(|()| Self(text.into()))
     }
@@ -56,7 +56,7 @@ impl Scope {
         Ok(())
     }
 
-    /// The scope as text.
+    /// Returns the scope as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -69,17 +69,17 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Scopes, sorted and without repetition.
+/// A set of scopes, sorted and without duplicates.
 ///
-/// They are one text, with a space between two of them, which no scope holds: a set is small, is read from its beginning to
-/// its end, and takes one piece of memory, or none of its own while it is short.
+/// It is stored as one text with a space between two scopes; no scope contains a space. A set is small and is
+/// read sequentially, and takes one heap allocation, or none while it is short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeSet(CompactString);
 
 const SEPARATOR: char = ' ';
 
 impl ScopeSet {
-    /// How long they are together, in bytes.
+    /// Returns the length of the text, in bytes.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.0.len()
@@ -93,16 +93,16 @@ impl Default for ScopeSet {
 }
 
 impl ScopeSet {
-    /// The most scopes a key may hold or a caller may require.
+    /// Maximum number of scopes that a key may have or a caller may require.
     pub const MAX_SCOPES: usize = 32;
 
-    /// No scopes.
+    /// The empty set.
     pub const EMPTY: Self = Self(CompactString::const_new(""));
 
-    /// Collects scopes.
+    /// Creates a set.
     ///
     /// # Errors
-    /// When there are more than [`Self::MAX_SCOPES`], counted before repetitions are dropped.
+    /// When there are more than [`Self::MAX_SCOPES`], counted before duplicates are removed.
     pub fn new(scopes: Vec<Scope>) -> Result<Self, InvalidScope> {
         if scopes.len() > Self::MAX_SCOPES {
             return Err(InvalidScope::TooMany);
@@ -111,10 +111,11 @@ impl ScopeSet {
         Ok(Self::from_names(&mut names))
     }
 
-    /// Collects scopes by their names, which are left sorted.
+    /// Creates a set from names, and sorts `names`.
     ///
     /// # Errors
-    /// When one of them is no scope, or there are more than [`Self::MAX_SCOPES`], counted before repetitions are dropped.
+    /// When a name is not a valid scope, or there are more than [`Self::MAX_SCOPES`], counted before
+    /// duplicates are removed.
     pub fn parse(names: &mut [&str]) -> Result<Self, InvalidScope> {
         if names.len() > Self::MAX_SCOPES {
             return Err(InvalidScope::TooMany);
@@ -125,12 +126,12 @@ impl ScopeSet {
 
     fn from_names(names: &mut [&str]) -> Self {
         names.sort_unstable();
-        let repeated = |place: usize| place > 0 && names.get(place - 1) == names.get(place);
-        let once = names.iter().enumerate().filter(|(place, _)| !repeated(*place));
+        let repeated = |index: usize| index > 0 && names.get(index - 1) == names.get(index);
+        let once = names.iter().enumerate().filter(|(index, _)| !repeated(*index));
         Self::join_sorted(once.map(|(_, name)| *name))
     }
 
-    /// Joins scopes that are sorted already.
+    /// Joins sorted scopes.
     fn join_sorted<'a>(scopes: impl Iterator<Item = &'a str> + Clone) -> Self {
         let len = scopes.clone().map(|scope| scope.len() + 1).sum::<usize>();
         let mut all = CompactString::with_capacity(len.saturating_sub(1));
@@ -143,31 +144,32 @@ impl ScopeSet {
         Self(all)
     }
 
-    /// The scopes, sorted.
+    /// Returns the scopes, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
-        // No other white space is in it, and this is several times as fast as looking for a character.
+        // There is no other white space in the text, and this is several times as fast as splitting at a
+        // character.
         self.0.split_ascii_whitespace()
     }
 
-    /// Whether a scope is among them.
+    /// Whether the set contains a scope.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|held| held == scope)
     }
 
-    /// Whether all of `required` are among these.
+    /// Whether the set contains all of `required`.
     #[must_use]
     pub fn contains_all(&self, required: &Self) -> bool {
         required.iter().all(|scope| self.contains(scope))
     }
 
-    /// Those of `required` that are not among these.
+    /// Returns the scopes of `required` that are not in the set.
     #[must_use]
     pub fn missing(&self, required: &Self) -> Self {
         Self::join_sorted(required.iter().filter(|scope| !self.contains(scope)))
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,4 +1,4 @@
-//! Sessions: what a customer's MCP or CLI session is bound to, and for how long.
+//! Sessions: MCP or CLI sessions of customers, and the tenants that they are bound to.
 
 mod attributes;
 mod id;

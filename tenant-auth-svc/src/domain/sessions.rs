@@ -1,33 +1,34 @@
 //! The use cases of sessions.
 
+mod types;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use thiserror::Error;
-
+pub use self::types::{BindOutcome, SessionDecision, SessionError, SessionQuery, SessionToBind};
 use super::{
     admin::local_change,
+    cache_policy::sliding_session_reuse,
     change::{ChangeKind, Invalidate, PerSubject, WriteThrough},
     client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
     guess_limiter::LoadContext,
-    id::{KeyId, TenantId},
-    key::{KeyRecord, PresentedKey},
+    id::TenantId,
     page::{Page, PageRequest},
     record_source::{CachedRecord, RecordSource},
     scope::ScopeSet,
     session::{
-        Attributes, NewSession, Session, SessionExpiry, SessionId, SessionRecord, SessionVerdict,
-        SlidingExpiryTracker, StoredBinding, Ttl,
+        NewSession, Session, SessionExpiry, SessionId, SessionRecord, SessionVerdict, SlidingExpiryTracker,
+        StoredBinding,
     },
     store::{Call, Committed, FailureKind, Lane, Store, StoreError},
     validate::{KeyQuery, KeySource, Validator},
     verdict::{Decision, Provenance, Source, Verdict},
 };
 
-/// The memory of sessions.
+/// The cache of sessions.
 pub trait SessionCache:
     RecordSource<Id = SessionId, Record = SessionRecord> + Invalidate + WriteThrough<SessionId, SessionRecord>
 {
@@ -40,148 +41,72 @@ impl<M> SessionCache for M where
 {
 }
 
-/// A session to bind to the tenant of a key.
-#[derive(Debug)]
-pub struct SessionToBind {
-    /// The session.
-    pub id: SessionId,
-    /// The key that opens it, as presented.
-    pub key: PresentedKey,
-    /// How long it lives.
-    pub ttl: Ttl,
-    /// How its end moves.
-    pub expiry: SessionExpiry,
-    /// What to hand back at every validation.
-    pub attributes: Attributes,
-}
-
-/// What became of a binding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BindOutcome {
-    /// It is bound; as it was, if it had been bound before this call.
-    Bound {
-        /// The session as stored.
-        session: Box<Session>,
-        /// Whether it was bound before.
-        already: bool,
-    },
-    /// It is not, because of this; and the key that was presented, if it is known.
-    Denied(SessionVerdict, Option<Arc<KeyRecord>>),
-}
-
-/// A question: this session, with that key, for that.
-#[derive(Debug)]
-pub struct SessionQuery {
-    /// The session.
-    pub id: SessionId,
-    /// The key presented along with it, if any.
-    pub key: Option<PresentedKey>,
-    /// What the session's key must be allowed to do.
-    pub required_scopes: ScopeSet,
-}
-
-/// A verdict on a session with everything a caller may want to know about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionDecision {
-    /// The verdict.
-    pub verdict: SessionVerdict,
-    /// The session, when the caller may know of it.
-    pub session: Option<Arc<SessionRecord>>,
-    /// When it ends by itself.
-    pub expires_at: Option<UnixMillis>,
-    /// Required scopes that its key lacks.
-    pub missing_scopes: ScopeSet,
-    /// The key presented along with it, where it is a live one of the session's tenant.
-    pub presented_key: Option<KeyId>,
-    /// What the answer is worth.
-    pub provenance: Provenance,
-}
-
-/// Why a session could not be bound, ended or listed.
-#[derive(Debug, Error)]
-pub enum SessionError {
-    /// The tenant has as many as it may have.
-    #[error("the tenant has {cap} sessions, which is as many as it may have")]
-    TooMany {
-        /// How many it may have.
-        cap: u32,
-    },
-    /// There is no such tenant.
-    #[error("there is no tenant {0}")]
-    NoSuchTenant(TenantId),
-    /// The database gave no answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Binds, ends, lists and decides about sessions.
+/// Binds, unbinds, lists and validates sessions.
 #[derive(Debug)]
 pub struct Sessions<S, K, M> {
     store: S,
     validator: Arc<Validator<K>>,
     cache: M,
     sliding_expiries: Arc<SlidingExpiryTracker>,
-    /// The most sessions of one tenant.
+    /// Maximum number of sessions per tenant.
     max_sessions_per_tenant: u32,
     clock: SharedClock,
 }
 
 impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
-    /// Keeps sessions in `store` and decides by what `memory` knows of them; `validator` decides about presented keys,
-    /// and `slides` about how far ends have moved. A tenant may have up to `cap` sessions.
+    /// Creates the use case: sessions are stored in `store` and validated through `cache`, presented keys
+    /// through `validator`. `sliding_expiries` tracks the expiry of sliding sessions. A tenant may have up to
+    /// `max_sessions_per_tenant` sessions.
     pub fn new(
         store: S,
         validator: Arc<Validator<K>>,
-        memory: M,
-        slides: Arc<SlidingExpiryTracker>,
-        cap: u32,
+        cache: M,
+        sliding_expiries: Arc<SlidingExpiryTracker>,
+        max_sessions_per_tenant: u32,
         clock: SharedClock,
     ) -> Self {
-        Self {
-            store,
-            validator,
-            cache: memory,
-            sliding_expiries: slides,
-            max_sessions_per_tenant: cap,
-            clock,
-        }
+        Self { store, validator, cache, sliding_expiries, max_sessions_per_tenant, clock }
     }
 
-    /// Binds a session to the tenant of a key. One that the same tenant has bound already stays as it is, unless it, or
-    /// the key that opened it, is over. It never moves to another tenant.
+    /// Binds a session to the tenant of a key. A session that the same tenant has bound stays unchanged,
+    /// unless it has expired or its key is no longer valid. A session never moves to another tenant.
     ///
     /// # Errors
-    /// [`SessionError::TooMany`]; [`SessionError::Store`], after which it may be bound: repeating the call finds it.
+    /// [`SessionError::TooMany`]; [`SessionError::Store`], after which it may be bound: a repeated call
+    /// returns it.
     pub async fn bind(
         &self,
-        order: SessionToBind,
-        ask: impl Into<LoadContext> + Send,
+        session_to_bind: SessionToBind,
+        context: impl Into<LoadContext> + Send,
     ) -> Result<BindOutcome, SessionError> {
-        let ask = ask.into();
-        let deadline = ask.deadline;
-        let question = KeyQuery { key: order.key, required_scopes: ScopeSet::EMPTY };
-        let decision = self.validator.decide(&question, ask).await?;
+        let context = context.into();
+        let deadline = context.deadline;
+        let query = KeyQuery { key: session_to_bind.key, required_scopes: ScopeSet::EMPTY };
+        let decision = self.validator.decide(&query, context).await?;
         let key = match (decision.verdict, decision.key) {
             (Verdict::Valid, Some(key)) => key,
             (verdict, key) => return Ok(BindOutcome::Denied(SessionVerdict::Key(verdict), key)),
         };
         let new = NewSession {
-            id: order.id.clone(),
+            id: session_to_bind.id.clone(),
             tenant_id: key.tenant_id.clone(),
             key_id: key.key_id.clone(),
-            ttl: order.ttl,
-            expiry: order.expiry,
-            attributes: order.attributes,
+            ttl: session_to_bind.ttl,
+            expiry: session_to_bind.expiry,
+            attributes: session_to_bind.attributes,
             bind_id: uuid::Uuid::now_v7().simple().to_string(),
             max_sessions: self.max_sessions_per_tenant,
         };
         let begun = self.cache.begin();
         let outcome = self.store.bind_session(call(deadline), &new).await;
-        // Even after a failure: its answer may have been lost after the commit.
-        self.cache.apply(&PerSubject::for_session(&order.id, local_change(ChangeKind::Changed, &outcome)));
+        // Also after a failure: the response may have been lost after the commit.
+        self.cache.apply(&PerSubject::for_session(
+            &session_to_bind.id,
+            local_change(ChangeKind::Changed, &outcome),
+        ));
         let Committed { outcome: (binding, record), revision } = outcome?;
         if let Some(record) = record {
-            self.cache.put(begun, &order.id, record, revision);
+            self.cache.put(begun, &session_to_bind.id, record, revision);
         }
         match binding {
             StoredBinding::Bound { session, already } => Ok(BindOutcome::Bound { session, already }),
@@ -192,10 +117,10 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         }
     }
 
-    /// Ends a session of a tenant. Whether it was bound until now.
+    /// Unbinds a session of a tenant. Returns whether it was bound until now.
     ///
     /// # Errors
-    /// [`SessionError::Store`], after which it may be ended.
+    /// [`SessionError::Store`], after which it may be unbound.
     pub async fn unbind(
         &self,
         id: SessionId,
@@ -204,12 +129,12 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
     ) -> Result<bool, SessionError> {
         let outcome = self.store.unbind_session(call(deadline), &id, &tenant).await;
         let was_bound = outcome.as_ref().is_ok_and(|committed| committed.outcome);
-        let fate = if was_bound { ChangeKind::Unbound } else { ChangeKind::Changed };
-        self.cache.apply(&PerSubject::for_session(&id, local_change(fate, &outcome)));
+        let kind = if was_bound { ChangeKind::Unbound } else { ChangeKind::Changed };
+        self.cache.apply(&PerSubject::for_session(&id, local_change(kind, &outcome)));
         Ok(outcome?.outcome)
     }
 
-    /// Lists a tenant's sessions that are not over, nor their keys, newest first.
+    /// Lists a tenant's sessions, newest first, without expired ones and those whose key is revoked or expired.
     ///
     /// # Errors
     /// [`SessionError::NoSuchTenant`] when the list is empty because there is no such tenant; [`SessionError::Store`].
@@ -220,59 +145,62 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         deadline: Instant,
     ) -> Result<Page<Session, (UnixMillis, SessionId)>, SessionError> {
         let sessions = self.store.list_sessions(call(deadline), &tenant, &page).await?;
-        let nothing = sessions.items.is_empty() && page.after.is_none();
-        if nothing && self.store.get_tenant(call(deadline), &tenant).await?.is_none() {
+        let is_empty = sessions.items.is_empty() && page.after.is_none();
+        if is_empty && self.store.get_tenant(call(deadline), &tenant).await?.is_none() {
             return Err(SessionError::NoSuchTenant(tenant));
         }
         Ok(sessions)
     }
 
-    /// Decides about a session.
+    /// Validates a session.
     ///
     /// # Errors
-    /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline.
+    /// When no decision is possible: the cache has no usable record, and the database returns none before the
+    /// deadline.
     pub async fn decide(
         &self,
-        question: SessionQuery,
-        ask: impl Into<LoadContext> + Send,
+        query: SessionQuery,
+        context: impl Into<LoadContext> + Send,
     ) -> Result<SessionDecision, StoreError> {
-        let ask = ask.into();
-        let SessionQuery { id, key, required_scopes } = question;
+        let context = context.into();
+        let SessionQuery { id, key, required_scopes } = query;
         let presented = async {
             match key {
                 None => Ok(None),
                 Some(key) => {
-                    let question = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
-                    self.validator.decide(&question, ask.clone()).await.map(Some)
+                    let query = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
+                    self.validator.decide(&query, context.clone()).await.map(Some)
                 }
             }
         };
-        let (session, presented) = futures::future::join(self.get_or_load(&id, &ask), presented).await;
+        let (session, presented) = futures::future::join(self.get_or_load(&id, &context), presented).await;
         Ok(self.evaluate(session?, presented?, &required_scopes))
     }
 
     async fn get_or_load(
         &self,
         id: &SessionId,
-        ask: &LoadContext,
+        context: &LoadContext,
     ) -> Result<CachedRecord<SessionRecord>, StoreError> {
-        let knowledge = match self.cache.get(id) {
-            Some(knowledge) => knowledge,
+        let cached = match self.cache.get(id) {
+            Some(cached) => cached,
             None => {
-                let outcome = self.cache.load(std::slice::from_ref(id), ask).await.pop();
-                let nothing = || Err(StoreError::new(FailureKind::Internal, "a fetch gave no outcome"));
-                outcome.unwrap_or_else(nothing)?
+                let outcome = self.cache.load(std::slice::from_ref(id), context).await.pop();
+                let missing_outcome =
+                    || Err(StoreError::new(FailureKind::Internal, "a load returned no outcome"));
+                outcome.unwrap_or_else(missing_outcome)?
             }
         };
-        // Another replica may have seen it used, and so moved its end: then memory must not be what ends it.
-        let slid_elsewhere = knowledge.record.as_deref().is_some_and(|record| {
+        // Another replica may have validated the session and extended it, so a cached expiry must be
+        // confirmed.
+        let may_be_extended = cached.record.as_deref().is_some_and(|record| {
             record.session.expiry == SessionExpiry::Sliding
                 && self.sliding_expiries.expires_at(&record.session) <= self.clock.now()
         });
-        if slid_elsewhere && knowledge.provenance.source != Source::Database {
-            return self.cache.revalidate(id, ask.deadline).await;
+        if may_be_extended && cached.provenance.source != Source::Database {
+            return self.cache.revalidate(id, context.deadline).await;
         }
-        Ok(knowledge)
+        Ok(cached)
     }
 
     fn evaluate(
@@ -284,47 +212,47 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         let now = self.clock.now();
         let provenance = match &presented {
             Some(decision) => {
-                let both = session.provenance.combine(decision.provenance);
-                let known = decision.key.as_ref().zip(session.record.as_ref());
-                // What became of the key that opened it is in the session's own record.
-                if known.is_some_and(|(key, record)| key.key_id == record.key.key_id) {
-                    Provenance { revision: session.provenance.revision, ..both }
+                let combined = session.provenance.combine(decision.provenance);
+                let keys = decision.key.as_ref().zip(session.record.as_ref());
+                // The session's record includes the key that opened it, so its revision covers that key.
+                if keys.is_some_and(|(key, record)| key.key_id == record.key.key_id) {
+                    Provenance { revision: session.provenance.revision, ..combined }
                 } else {
-                    both
+                    combined
                 }
             }
             None => session.provenance,
         };
-        let denied = |verdict| SessionDecision {
+        let deny = |verdict| SessionDecision {
             verdict,
             session: None,
             expires_at: None,
             missing_scopes: ScopeSet::EMPTY,
             presented_key: None,
-            // It names nothing that an invalidation could be about.
+            // The answer names no subject, so no invalidation can refer to it.
             provenance: Provenance { reuse: provenance.reuse.without_subject_ids(), ..provenance },
         };
         let Some(mut record) = session.record else {
-            return denied(SessionVerdict::Unbound);
+            return deny(SessionVerdict::Unbound);
         };
         let mut presented_key = None;
         if let Some(Decision { verdict, key, .. }) = presented {
             if key.as_ref().is_some_and(|key| key.tenant_id != record.session.tenant_id) {
-                // Whose it is, is nothing that another tenant may learn.
-                return denied(SessionVerdict::TenantMismatch);
+                // The caller must not learn which other tenant owns the session.
+                return deny(SessionVerdict::TenantMismatch);
             }
             if verdict != Verdict::Valid {
-                return denied(SessionVerdict::Key(verdict));
+                return deny(SessionVerdict::Key(verdict));
             }
             presented_key = key.map(|key| key.key_id.clone());
         }
-        let slid_to = self.sliding_expiries.expires_at(&record.session);
-        if slid_to != record.session.expires_at {
-            Arc::make_mut(&mut record).session.expires_at = slid_to;
+        let extended_until = self.sliding_expiries.expires_at(&record.session);
+        if extended_until != record.session.expires_at {
+            Arc::make_mut(&mut record).session.expires_at = extended_until;
         }
-        let denied = self.validator.deny_list().verdict(&record.session.key_id, &record.session.tenant_id);
-        let verdict = match (SessionVerdict::evaluate(&record, required, now), denied) {
-            (SessionVerdict::Key(verdict), Some(denied)) => SessionVerdict::Key(verdict.with_denial(denied)),
+        let denial = self.validator.deny_list().verdict(&record.session.key_id, &record.session.tenant_id);
+        let verdict = match (SessionVerdict::evaluate(&record, required, now), denial) {
+            (SessionVerdict::Key(verdict), Some(denial)) => SessionVerdict::Key(verdict.with_denial(denial)),
             (verdict, _) => verdict,
         };
         if verdict == SessionVerdict::VALID {
@@ -334,31 +262,24 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
             SessionVerdict::Key(Verdict::InsufficientScope) => record.key.scopes.missing(required),
             _ => ScopeSet::EMPTY,
         };
-        let ends_at = record.expires_at();
-        let mut provenance = provenance.limit_reuse_until(Some(ends_at), now);
-        // A caller that answers from its own memory is not seen here, and would let the session run out in its hands.
-        let runs_out = record.session.expiry == SessionExpiry::Sliding
-            && record.session.ttl.get() < MIN_REUSABLE_SLIDING_TTL;
-        if runs_out || denied.is_some() {
+        let expires_at = record.expires_at();
+        let mut provenance = provenance.limit_reuse_until(Some(expires_at), now);
+        if denial.is_some() {
             provenance.reuse = ClientReuse::NONE;
         } else if record.session.expiry == SessionExpiry::Sliding {
-            let left = u64::try_from(ends_at.0 - now.0).unwrap_or_default();
-            provenance.reuse = provenance.reuse.watched_at_most(Duration::from_millis(left / 10));
+            let remaining = Duration::from_millis(u64::try_from(expires_at.0 - now.0).unwrap_or_default());
+            provenance.reuse = sliding_session_reuse(provenance.reuse, record.session.ttl.get(), remaining);
         }
         SessionDecision {
             verdict,
             session: Some(record),
-            expires_at: Some(ends_at),
+            expires_at: Some(expires_at),
             missing_scopes,
             presented_key,
             provenance,
         }
     }
 }
-
-/// From this time to live on, a sliding session may be answered for from a caller's memory, for a tenth of what is left of it: no
-/// more than the coarseness of its end.
-const MIN_REUSABLE_SLIDING_TTL: Duration = Duration::from_secs(10 * 60);
 
 fn call(deadline: Instant) -> Call {
     Call::until(Lane::Sessions, deadline)

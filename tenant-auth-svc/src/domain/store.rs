@@ -1,4 +1,4 @@
-//! What the use cases need of a database: one trait, and errors by kind.
+//! The storage interface of the use cases: one trait, and errors by kind.
 
 mod call;
 mod circuit;
@@ -29,35 +29,36 @@ use super::{
     verdict::Revision,
 };
 
-/// Who changes something, and when.
+/// Who makes a change, and when.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Who asks for it.
+    /// The caller.
     pub actor: Actor,
-    /// The moment that is written into the row and the audit log.
+    /// The time that is written into the row and the audit log.
     pub at: UnixMillis,
 }
 
-/// The answer to a lookup: complete, or it would be an error. One outcome per id.
+/// The result of a lookup. It is complete, with one outcome per id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupResult<R> {
-    /// As many as were asked for, in that order; `None` where there is none. A record that is there and cannot be read is
-    /// an error by itself: never an absence, and nothing to the others.
+    /// One entry per id, in order; `None` if there is no record. An unreadable record is an error of that
+    /// entry only, and never reported as missing.
     pub records: Vec<Result<Option<R>, UnreadableRecord>>,
-    /// The change-log position that they reflect.
+    /// The change-log position that the records reflect.
     pub revision: Revision,
-    /// Of which database they are.
+    /// The database that the records come from.
     pub database: DatabaseIdentity,
-    /// Why nothing can be said about those that were not found: they may be stored in a way that this replica cannot look up.
+    /// Why ids that were not found are inconclusive: they may be stored in a form that this replica cannot
+    /// look up.
     pub not_found_error: Option<StoreError>,
 }
 
-/// Why nothing is known of one id, although the database answered.
+/// Why the state of an id is unknown although the database responded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownReason {
-    /// There is a record, and nobody can read it.
+    /// There is a record, but it is unreadable.
     Unreadable(UnreadableRecord),
-    /// It was not found, and may be there all the same.
+    /// The id was not found, but its record may exist.
     Inconclusive(StoreError),
 }
 
@@ -71,58 +72,59 @@ impl From<UnknownReason> for StoreError {
 }
 
 impl<R> LookupResult<R> {
-    /// One outcome each: the record, its absence, or why neither is known.
+    /// Returns one outcome per id: the record, `None`, or why the state is unknown.
     pub fn into_outcomes(self) -> impl Iterator<Item = Result<Option<R>, UnknownReason>> {
-        let Self { records, not_found_error: doubt, .. } = self;
-        records.into_iter().map(move |record| match (record, &doubt) {
-            (Ok(None), Some(doubt)) => Err(UnknownReason::Inconclusive(doubt.clone())),
+        let Self { records, not_found_error: error, .. } = self;
+        records.into_iter().map(move |record| match (record, &error) {
+            (Ok(None), Some(error)) => Err(UnknownReason::Inconclusive(error.clone())),
             (record, _) => record.map_err(UnknownReason::Unreadable),
         })
     }
 }
 
-/// Keys in use, the most recently used ones first.
+/// Recently used keys, the latest use first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentlyUsedKeys {
-    /// Each with the digest it is stored under. Those that cannot be read are left out.
+    /// The keys with the digests they are stored under, without unreadable ones.
     pub keys: Vec<(StoredDigest, KeyRecord)>,
-    /// After which key the next page starts; `None` when this is the last.
+    /// The key after which the next page starts; `None` when this page is the last.
     pub next: Option<RecentlyUsedCursor>,
-    /// The change-log position that they reflect.
+    /// The change-log position that the records reflect.
     pub revision: Revision,
-    /// Of which database they are.
+    /// The database that the records come from.
     pub database: DatabaseIdentity,
 }
 
-/// A change that is committed.
+/// The outcome of a committed change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed<T> {
-    /// What it came to.
+    /// The outcome.
     pub outcome: T,
-    /// Where the change log ended with it: what was read before that lacks it.
+    /// The end of the change log with the change. A result that was read before it lacks the change.
     pub revision: Revision,
 }
 
-/// When a key was last used, and its id as stored, which need not be one that can be read.
+/// The last-used time of a key, and its id as stored, which may be unreadable.
 pub type RecentlyUsedCursor = (UnixMillis, String);
 
 /// The digest under which a key is stored.
 pub type StoredDigest = [u8; 32];
 
-/// The database, as the use cases see it.
+/// The database, as the use cases need it.
 ///
-/// Every change is one transaction that holds its audit entry, and is safe to repeat: a second run after a lost
-/// answer changes nothing and gives the same result. Every method fails with [`StoreError`] when the database gives
-/// no complete answer, and never reports an absence because of a failure. Listings leave out what cannot be read, and go on.
+/// Every change is one transaction that includes its audit entry, and is safe to repeat: after a lost
+/// response, a second run changes nothing and returns the same result. Every method fails with [`StoreError`]
+/// when the database returns no complete result, and never reports a record as missing because of a failure.
+/// Listings skip unreadable records.
 pub trait Store: Send + Sync + 'static {
-    /// Finds the records of up to [`MAX_IDS_PER_LOOKUP`] keys in one statement.
+    /// Looks up to [`MAX_IDS_PER_LOOKUP`] keys up in one statement.
     fn lookup_keys(
         &self,
         call: Call,
         hashes: &[KeyHash],
     ) -> impl Future<Output = Result<LookupResult<KeyRecord>, StoreError>> + Send;
 
-    /// Lists keys that were used and not withdrawn, the most recently used first: up to `limit` after the given one.
+    /// Lists used keys that are not revoked, the latest use first: up to `limit` after the given one.
     fn recently_used_keys(
         &self,
         call: Call,
@@ -130,29 +132,31 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<RecentlyUsedKeys, StoreError>> + Send;
 
-    /// Writes how long ago keys were last used, up to [`MAX_USES_PER_WRITE`] of them. What is known to be later stays.
+    /// Records how long ago keys were last used, for up to [`MAX_USES_PER_WRITE`] keys. A later stored time
+    /// is kept.
     fn record_last_used(
         &self,
         call: Call,
         uses: &[(KeyId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Finds the records of up to [`MAX_IDS_PER_LOOKUP`] sessions in one statement.
+    /// Looks up to [`MAX_IDS_PER_LOOKUP`] sessions up in one statement.
     fn lookup_sessions(
         &self,
         call: Call,
         ids: &[SessionId],
     ) -> impl Future<Output = Result<LookupResult<SessionRecord>, StoreError>> + Send;
 
-    /// Binds a session from now on, or finds it bound, and gives what a lookup would find. Sessions that are over, or whose key
-    /// is, make room if the tenant has too many. The database's clock says what now is, and what is over.
+    /// Binds a session, or finds it bound, and returns the record that a lookup would find. If the tenant has
+    /// too many sessions, expired ones, and ones whose key is revoked or expired, are removed to free their slots.
+    /// Times are compared with the database's clock.
     fn bind_session(
         &self,
         call: Call,
         new: &NewSession,
     ) -> impl Future<Output = Result<Committed<(StoredBinding, Option<SessionRecord>)>, StoreError>> + Send;
 
-    /// Ends a session of a tenant; whether there was one that was not over.
+    /// Unbinds a session of a tenant. Returns whether there was one that had not expired.
     fn unbind_session(
         &self,
         call: Call,
@@ -160,7 +164,7 @@ pub trait Store: Send + Sync + 'static {
         tenant: &TenantId,
     ) -> impl Future<Output = Result<Committed<bool>, StoreError>> + Send;
 
-    /// Lists a tenant's sessions that are not over, nor their keys, newest first.
+    /// Lists a tenant's sessions, newest first, without expired ones and those whose key is revoked or expired.
     fn list_sessions(
         &self,
         call: Call,
@@ -168,14 +172,16 @@ pub trait Store: Send + Sync + 'static {
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> impl Future<Output = Result<Page<Session, (UnixMillis, SessionId)>, StoreError>> + Send;
 
-    /// Moves the ends of sliding sessions, up to [`MAX_USES_PER_WRITE`] of them: each was validated so long ago.
+    /// Extends sliding sessions, up to [`MAX_USES_PER_WRITE`] of them. Each duration is the time since the
+    /// last validation.
     fn extend_sessions(
         &self,
         call: Call,
         uses: &[(SessionId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Deletes up to `limit` sessions that have been over for longer than a time, by the database's clock. How many.
+    /// Deletes up to `limit` sessions that expired longer ago than a time, by the database's clock. Returns
+    /// how many.
     fn sweep_expired_sessions(
         &self,
         call: Call,
@@ -183,8 +189,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes up to `limit` sessions whose key or tenant has been over for longer than a time, by the database's clock: those
-    /// of up to `limit` keys that opened sessions, after a given one.
+    /// Deletes up to `limit` sessions whose key or tenant became invalid longer ago than a time, by the
+    /// database's clock. It checks up to `limit` keys that opened sessions, after the given one.
     fn sweep_orphaned_sessions(
         &self,
         call: Call,
@@ -193,7 +199,7 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<SweptSessions, StoreError>> + Send;
 
-    /// Creates a tenant, or finds the one that has its id; the caller compares.
+    /// Creates a tenant, or returns the one with its id; the caller compares them.
     fn create_tenant(
         &self,
         call: Call,
@@ -225,7 +231,8 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<Committed<Option<Tenant>>, StoreError>> + Send;
 
-    /// Stores an issued key, and gives what a lookup would find; `None` when there is no such tenant.
+    /// Stores an issued key, and returns it with the record that a lookup would find; `None` when there is no
+    /// such tenant.
     fn insert_key(
         &self,
         call: Call,
@@ -233,7 +240,7 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError>> + Send;
 
-    /// Takes over keys; one outcome each, in order.
+    /// Imports keys; one outcome each, in order.
     fn import_keys(
         &self,
         call: Call,
@@ -249,7 +256,7 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<Committed<RotationOutcome>, StoreError>> + Send;
 
-    /// Withdraws a key; `None` when there is no such key.
+    /// Revokes a key; `None` when there is no such key.
     fn revoke_key(
         &self,
         call: Call,
@@ -258,7 +265,8 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<Committed<Option<ApiKey>>, StoreError>> + Send;
 
-    /// Lists a tenant's keys by id; with `live_at`, only those not withdrawn and not over at that moment.
+    /// Lists a tenant's keys by id; with `live_at`, only those that are neither revoked nor expired at that
+    /// time.
     fn list_keys(
         &self,
         call: Call,
@@ -267,8 +275,9 @@ pub trait Store: Send + Sync + 'static {
         live_at: Option<UnixMillis>,
     ) -> impl Future<Output = Result<Page<ApiKey, KeyId>, StoreError>> + Send;
 
-    /// Lists the keys that may begin with a prefix, those of one tenant or of all, by their first characters and then by id: keys
-    /// whose stored first characters begin with it, or are the beginning of it. With `live_at` as for [`Self::list_keys`].
+    /// Lists the keys that may start with a prefix, of one tenant or of all, by their first characters and
+    /// then by id. These are the keys whose stored first characters start with the prefix, or are a prefix of
+    /// it. `live_at` is as for [`Self::list_keys`].
     fn find_keys(
         &self,
         call: Call,
@@ -284,8 +293,8 @@ pub trait Store: Send + Sync + 'static {
         id: &KeyId,
     ) -> impl Future<Output = Result<Option<StoredKey>, StoreError>> + Send;
 
-    /// Accepts the database as it is, instead of one that a replica knows: from now on its epoch is higher than that one's.
-    /// Gives what it is then.
+    /// Accepts the database as it is, in place of the known one: its epoch is raised above the known one.
+    /// Returns the new identity.
     fn accept_database(
         &self,
         call: Call,
@@ -294,20 +303,20 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<DatabaseIdentity, StoreError>> + Send;
 
-    /// Reads the heartbeat that the primary has, and how old it is there.
+    /// Reads the heartbeat from the primary, and its age there.
     fn read_primary_heartbeat(
         &self,
         call: Call,
     ) -> impl Future<Output = Result<(i64, Duration), StoreError>> + Send;
 
-    /// Changes the heartbeat, unless it was changed within the interval; gives it as it is then.
+    /// Writes the heartbeat, unless it was written within the interval. Returns the current heartbeat.
     fn write_heartbeat(
         &self,
         call: Call,
         interval: Duration,
     ) -> impl Future<Output = Result<i64, StoreError>> + Send;
 
-    /// Lists the audit log, the latest moment first.
+    /// Lists the audit log, newest entries first.
     fn list_audit(
         &self,
         call: Call,
@@ -316,7 +325,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Page<AuditEvent, AuditCursor>, StoreError>> + Send;
 }
 
-/// The most ids in one [`Store::lookup_keys`] or [`Store::lookup_sessions`].
+/// Maximum number of ids in one [`Store::lookup_keys`] or [`Store::lookup_sessions`].
 pub const MAX_IDS_PER_LOOKUP: usize = 64;
-/// The most uses in one [`Store::record_last_used`] or [`Store::extend_sessions`].
+/// Maximum number of uses in one [`Store::record_last_used`] or [`Store::extend_sessions`].
 pub const MAX_USES_PER_WRITE: usize = 500;

@@ -1,4 +1,4 @@
-//! Tenants: the customers whose keys are judged.
+//! Tenants: the customers whose keys are validated.
 
 use super::{
     clock::UnixMillis,
@@ -6,17 +6,17 @@ use super::{
     text::{Plan, TenantName},
 };
 
-/// Whether a tenant's keys are honoured.
+/// Whether a tenant's keys are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantStatus {
-    /// They are.
+    /// They are accepted.
     Active,
-    /// They are not, until the tenant is resumed.
+    /// They are denied until the tenant is resumed.
     Suspended,
 }
 
 impl TenantStatus {
-    /// As the database writes it.
+    /// Returns the name stored in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -25,7 +25,7 @@ impl TenantStatus {
         }
     }
 
-    /// From how the database writes it.
+    /// Parses the name stored in the database.
     #[must_use]
     pub fn from_stored(text: &str) -> Option<Self> {
         match text {
@@ -39,29 +39,29 @@ impl TenantStatus {
 /// A tenant as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// Its id.
+    /// Id of the tenant.
     pub id: TenantId,
     /// Display name.
     pub name: TenantName,
-    /// An opaque label.
+    /// Plan, an opaque label.
     pub plan: Plan,
-    /// Whether its keys are honoured.
+    /// Whether its keys are accepted.
     pub status: TenantStatus,
     /// Why it is suspended; empty while it is active.
     pub suspend_reason: String,
     /// When it was created.
     pub created_at: UnixMillis,
-    /// When it last changed.
+    /// When it was last changed.
     pub updated_at: UnixMillis,
 }
 
 /// A tenant to create.
 #[derive(Clone, Debug)]
 pub struct NewTenant {
-    /// Its id, made or brought along.
+    /// Id of the tenant, generated or chosen by the caller.
     pub id: TenantId,
     /// Display name.
     pub name: TenantName,
-    /// An opaque label.
+    /// Plan, an opaque label.
     pub plan: Plan,
 }

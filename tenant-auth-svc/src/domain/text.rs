@@ -1,41 +1,43 @@
-//! Short texts that people write: names, plans, reasons. Their limits are below, what they may consist of is in `display`.
+//! Short texts entered by people: names, plans, reasons. Their length limits are here, the allowed characters
+//! in `display`.
 //!
-//! `tenantctl` compiles this very file, so that a file of keys that it finds fine is fine for the service.
+//! `tenantctl` compiles the same source file, so a key file that passes its checks is accepted by the
+//! service.
 
-// By its path: this file is a module of another program, too.
+// With an explicit path, because this file is also a module of another program.
 #[path = "text/display.rs"]
 pub(super) mod display;
 
 use thiserror::Error;
 
-/// Why a text was refused. The message completes the sentence "the value …".
+/// Why a text is not accepted. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidText {
-    /// Nothing was given where something is required.
+    /// It is empty but required.
     #[error("must not be empty")]
     Empty,
-    /// More characters than allowed.
+    /// It has more characters than allowed.
     #[error("must have at most {max} characters, and {} bytes of UTF-8", max * UTF8)]
     TooLong {
         /// The limit, in characters.
         max: usize,
     },
-    /// A character that cannot be shown where it is, or is not seen.
+    /// It contains a character that cannot be displayed at its position, or is invisible.
     #[error("must not have U+{code_point:04X}, {why}, as character {place}: remove it")]
     Character {
-        /// Which.
+        /// The code point.
         code_point: u32,
-        /// Its place in the text, from 1.
+        /// Position in the text, from 1.
         place: usize,
-        /// What it is.
+        /// The kind of character.
         why: &'static str,
     },
-    /// Nothing in it can be seen.
-    #[error("must have a character that can be seen: add one")]
+    /// It has no visible character.
+    #[error("must have a visible character: add one")]
     Unseen,
 }
 
-/// The most bytes of a character.
+/// Maximum UTF-8 length of a character, in bytes.
 const UTF8: usize = 4;
 
 macro_rules! text {
@@ -45,21 +47,22 @@ macro_rules! text {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The limit, in characters.
+            /// Maximum number of characters.
             pub const MAX_CHARS: usize = $max;
 
-            /// Whether it must not be empty.
+            /// Whether the text must not be empty.
             pub const REQUIRED: bool = $required;
 
-            /// Accepts a text within the limits that can be shown; see `display`.
+            /// Accepts a text within the limits that can be displayed; see `display`.
             ///
             /// # Errors
-            /// When it is too long, holds what cannot be seen, begins or ends with a blank, or is empty where it may not be.
+            /// When it is too long, contains an invisible character, starts or ends with a space, or is empty
+            /// but required.
             pub fn parse(text: &str) -> Result<Self, InvalidText> {
                 if text.is_empty() {
                     return if Self::REQUIRED { Err(InvalidText::Empty) } else { Ok(Self(text.into())) };
                 }
-                // First the bytes: nothing long is walked through.
+                // The byte length first, so that the characters of a long text are not counted.
                 if text.len() > Self::MAX_CHARS * UTF8 || text.chars().count() > Self::MAX_CHARS {
                     return Err(InvalidText::TooLong { max: Self::MAX_CHARS });
                 }
@@ -67,14 +70,14 @@ macro_rules! text {
                 Ok(Self(text.into()))
             }
 
-            /// Takes a text that is stored as it is: what was accepted once can be read for ever, whatever the rules are
-            /// today.
+            /// Accepts a stored text unchanged: a text that was accepted once stays readable, even if the
+            /// rules have changed.
             #[must_use]
             pub fn stored(text: &str) -> Self {
                 Self(text.into())
             }
 
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -92,20 +95,20 @@ text!(
     Plan, 32, required: false
 );
 text!(
-    /// What a person calls a key: up to 64 characters.
+    /// The display name of a key: up to 64 characters.
     KeyName, 64, required: false
 );
 text!(
-    /// Why something was withdrawn or suspended: 1 to 256 characters.
+    /// Why a key was revoked or a tenant suspended: 1 to 256 characters.
     Reason, 256, required: true
 );
 text!(
-    /// The first characters of a key, to recognise it by: up to 24.
+    /// The first characters of a key, to recognise it: up to 24.
     PrefixHint, 24, required: false
 );
 
 impl PrefixHint {
-    /// Takes as much of a text as fits.
+    /// Creates a hint from the first characters of a text.
     #[must_use]
     pub fn shortened(text: impl Iterator<Item = char>) -> Self {
         Self(text.take(Self::MAX_CHARS).collect())
@@ -131,17 +134,17 @@ mod tests {
 
     #[test]
     fn error_names_the_character_and_the_fix() {
-        let refused = |text| Reason::parse(text).unwrap_err().to_string();
+        let message = |text| Reason::parse(text).unwrap_err().to_string();
         assert_eq!(
-            refused("a\u{202e}b"),
+            message("a\u{202e}b"),
             "must not have U+202E, an invisible character, as character 2: remove it"
         );
         assert_eq!(
-            refused("  "),
-            "must not have U+0020, a blank at its beginning or end, as character 1: remove it"
+            message("  "),
+            "must not have U+0020, a space at its start or end, as character 1: remove it"
         );
-        assert_eq!(refused("\u{2800}"), "must have a character that can be seen: add one");
-        assert_eq!(refused(&"x".repeat(257)), "must have at most 256 characters, and 1024 bytes of UTF-8");
+        assert_eq!(message("\u{2800}"), "must have a visible character: add one");
+        assert_eq!(message(&"x".repeat(257)), "must have at most 256 characters, and 1024 bytes of UTF-8");
     }
 
     #[test]

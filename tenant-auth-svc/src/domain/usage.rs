@@ -1,4 +1,4 @@
-//! What tenants consumed: counted once, acknowledged only when committed.
+//! Usage of tenants: each event is counted once, and acknowledged only when it is committed.
 
 mod error;
 mod event;

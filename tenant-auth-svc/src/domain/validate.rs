@@ -1,4 +1,4 @@
-//! The use case on the hot path: deciding about keys.
+//! The use case on the hot path: validating keys.
 
 use std::sync::Arc;
 
@@ -14,21 +14,21 @@ use super::{
     verdict::{Decision, Provenance, Verdict},
 };
 
-/// A question: this key, for that.
+/// A request to validate a key.
 #[derive(Debug)]
 pub struct KeyQuery {
     /// The key as presented.
     pub key: PresentedKey,
-    /// What it must be allowed to do.
+    /// Scopes that the key must have.
     pub required_scopes: ScopeSet,
 }
 
-/// Where knowledge about keys comes from.
+/// A source of key records.
 pub trait KeySource: RecordSource<Id = KeyHash, Record = KeyRecord> {}
 
 impl<S: RecordSource<Id = KeyHash, Record = KeyRecord>> KeySource for S {}
 
-/// Decides about keys.
+/// Validates keys.
 #[derive(Debug)]
 pub struct Validator<S> {
     source: S,
@@ -38,79 +38,80 @@ pub struct Validator<S> {
 }
 
 impl<S: KeySource> Validator<S> {
-    /// Decides by what `source` knows.
+    /// Creates a validator of the keys in `source`.
     pub fn new(source: S, format: KeyFormat, clock: SharedClock) -> Self {
         Self { source, format, deny_list: Arc::default(), clock }
     }
 
-    /// Denies what is on this list, whatever is known.
+    /// Sets the deny list. It takes precedence over all records.
     #[must_use]
-    pub fn with_deny_list(self, denied: Arc<ActiveDenyList>) -> Self {
-        Self { deny_list: denied, ..self }
+    pub fn with_deny_list(self, deny_list: Arc<ActiveDenyList>) -> Self {
+        Self { deny_list, ..self }
     }
 
-    /// What is denied.
+    /// Returns the deny list.
     pub(super) fn deny_list(&self) -> &ActiveDenyList {
         &self.deny_list
     }
 
-    /// Decides about one key.
+    /// Validates one key.
     ///
     /// # Errors
-    /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline, or is not asked
-    /// because the asker has made too many guesses.
+    /// When no decision is possible: the cache has no usable record, and the database returns none before the
+    /// deadline, or is not queried because the caller has reached the guess limit.
     pub async fn decide(
         &self,
-        question: &KeyQuery,
-        ask: impl Into<LoadContext> + Send,
+        query: &KeyQuery,
+        context: impl Into<LoadContext> + Send,
     ) -> Result<Decision, StoreError> {
-        let Ok(shape) = self.format.parse(&question.key) else {
+        let Ok(parsed) = self.format.parse(&query.key) else {
             return Ok(MALFORMED);
         };
-        let hash = shape.hash();
+        let hash = parsed.hash();
         if self.deny_list.is_hash_denied(&hash) {
             return Ok(DENIED_BY_HASH);
         }
-        let knowledge = match self.source.get(&hash) {
-            Some(knowledge) => knowledge,
-            None => first_outcome(self.source.load(&[hash], &ask.into()).await)?,
+        let cached = match self.source.get(&hash) {
+            Some(cached) => cached,
+            None => first_outcome(self.source.load(&[hash], &context.into()).await)?,
         };
-        Ok(self.evaluate(knowledge, &question.required_scopes))
+        Ok(self.evaluate(cached, &query.required_scopes))
     }
 
-    /// Decides about one key by what is in memory; `None` when that is not enough. Waits for nothing.
+    /// Validates one key from the cache; `None` when the cache has no usable record. It never waits.
     #[must_use]
     pub fn decide_from_cache<'a>(
         &self,
         key: impl Into<BorrowedKey<'a>>,
         required: &ScopeSet,
     ) -> Option<Decision> {
-        let Ok(shape) = self.format.parse(key) else {
+        let Ok(parsed) = self.format.parse(key) else {
             return Some(MALFORMED);
         };
-        let hash = shape.hash();
+        let hash = parsed.hash();
         if self.deny_list.is_hash_denied(&hash) {
             return Some(DENIED_BY_HASH);
         }
-        let knowledge = self.source.get(&hash)?;
-        Some(self.evaluate(knowledge, required))
+        let cached = self.source.get(&hash)?;
+        Some(self.evaluate(cached, required))
     }
 
-    /// Decides about several keys; what memory does not know is asked for together.
+    /// Validates several keys. Keys that are not cached are loaded together.
     ///
-    /// One outcome per question, in order. An outcome is an error under the same conditions as for a single key.
+    /// Returns one outcome per query, in order. An outcome is an error under the same conditions as for a
+    /// single key.
     pub async fn decide_all(
         &self,
-        questions: &[KeyQuery],
-        ask: impl Into<LoadContext> + Send,
+        queries: &[KeyQuery],
+        context: impl Into<LoadContext> + Send,
     ) -> Vec<Result<Decision, StoreError>> {
         let mut unknown = Vec::new();
-        let recalled: Vec<CachedDecision> = questions
+        let cached_decisions: Vec<CachedDecision> = queries
             .iter()
-            .map(|question| match self.format.parse(&question.key) {
+            .map(|query| match self.format.parse(&query.key) {
                 Err(_) => CachedDecision::Decided(MALFORMED),
-                Ok(shape) => {
-                    let hash = shape.hash();
+                Ok(parsed) => {
+                    let hash = parsed.hash();
                     if self.deny_list.is_hash_denied(&hash) {
                         return CachedDecision::Decided(DENIED_BY_HASH);
                     }
@@ -125,25 +126,25 @@ impl<S: KeySource> Validator<S> {
             })
             .collect();
 
-        let mut fetched =
-            if unknown.is_empty() { Vec::new() } else { self.source.load(&unknown, &ask.into()).await }
+        let mut loaded =
+            if unknown.is_empty() { Vec::new() } else { self.source.load(&unknown, &context.into()).await }
                 .into_iter();
-        questions
+        queries
             .iter()
-            .zip(recalled)
-            .map(|(question, recalled)| {
-                let knowledge = match recalled {
+            .zip(cached_decisions)
+            .map(|(query, cached_decision)| {
+                let cached = match cached_decision {
                     CachedDecision::Decided(decision) => return Ok(decision),
-                    CachedDecision::Cached(knowledge) => knowledge,
-                    CachedDecision::Missing => fetched.next().unwrap_or_else(missing_outcome)?,
+                    CachedDecision::Cached(cached) => cached,
+                    CachedDecision::Missing => loaded.next().unwrap_or_else(missing_outcome)?,
                 };
-                Ok(self.evaluate(knowledge, &question.required_scopes))
+                Ok(self.evaluate(cached, &query.required_scopes))
             })
             .collect()
     }
 
-    fn evaluate(&self, knowledge: CachedRecord<KeyRecord>, required: &ScopeSet) -> Decision {
-        let CachedRecord { record, provenance } = knowledge;
+    fn evaluate(&self, cached: CachedRecord<KeyRecord>, required: &ScopeSet) -> Decision {
+        let CachedRecord { record, provenance } = cached;
         let Some(key) = record else {
             return Decision {
                 verdict: Verdict::Unknown,
@@ -152,11 +153,11 @@ impl<S: KeySource> Validator<S> {
                 provenance,
             };
         };
-        // The time of day decides nothing about a key without an end, and is not for nothing.
+        // Keys without an expiry need no clock read, which is not free.
         let now = if key.expires_at.is_some() { self.clock.now() } else { UnixMillis(0) };
         let verdict = Verdict::evaluate(&key, required, now);
-        let denied = self.deny_list.verdict(&key.key_id, &key.tenant_id);
-        let verdict = denied.map_or(verdict, |denied| verdict.with_denial(denied));
+        let denial = self.deny_list.verdict(&key.key_id, &key.tenant_id);
+        let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
         let missing_scopes = match verdict {
             Verdict::InsufficientScope => key.scopes.missing(required),
             Verdict::Valid
@@ -167,7 +168,7 @@ impl<S: KeySource> Validator<S> {
             | Verdict::TenantSuspended => ScopeSet::default(),
         };
         let mut provenance = provenance.limit_reuse_until(key.expires_at, now);
-        if denied.is_some() {
+        if denial.is_some() {
             provenance.reuse = ClientReuse::NONE;
         }
         Decision { verdict, key: Some(key), missing_scopes, provenance }
@@ -180,12 +181,12 @@ enum CachedDecision {
     Missing,
 }
 
-/// By a list that knows it by its hash alone.
+/// The decision for a key whose hash is on the deny list.
 const DENIED_BY_HASH: Decision = without_record(Verdict::Revoked);
 
 const MALFORMED: Decision = without_record(Verdict::Malformed);
 
-/// What needs no record.
+/// Returns a decision that needs no record.
 const fn without_record(verdict: Verdict) -> Decision {
     Decision { verdict, key: None, missing_scopes: ScopeSet::EMPTY, provenance: Provenance::NO_LOOKUP }
 }
@@ -194,7 +195,7 @@ fn first_outcome<T>(outcomes: Vec<Result<T, StoreError>>) -> Result<T, StoreErro
     outcomes.into_iter().next().unwrap_or_else(missing_outcome)
 }
 
-/// A source that breaks its promise of one outcome per hash must not turn into "unknown".
+/// A source that returns too few outcomes must not lead to the verdict "unknown".
 fn missing_outcome<T>() -> Result<T, StoreError> {
-    Err(StoreError::new(FailureKind::Internal, "the key source gave fewer outcomes than asked for"))
+    Err(StoreError::new(FailureKind::Internal, "the key source returned fewer outcomes than ids"))
 }

@@ -1,4 +1,4 @@
-//! The decision about a key, and what it is worth.
+//! The verdict on a key, and its provenance.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,31 +6,31 @@ use super::{
     client_reuse::ClientReuse, clock::UnixMillis, key::KeyRecord, scope::ScopeSet, tenant::TenantStatus,
 };
 
-/// Where the service's own log has a line for each denial, if a filter asks for `debug` there. They are sampled although they are
-/// `debug`: anybody can be denied as often as it likes.
+/// Log target for denials: one line for each if the filter enables `debug` there. These lines are sampled in
+/// spite of their level, because a client can cause any number of them.
 pub const DENIALS_LOG_TARGET: &str = "tenant_auth::denied";
 
-/// The decision about a key. Only [`Verdict::Valid`] admits a request.
+/// The verdict on a key. Only [`Verdict::Valid`] admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// Known, live, and holding every required scope.
+    /// The key exists, is valid, and has every required scope.
     Valid,
-    /// A complete read of the database did not find it.
+    /// A complete read of the database did not find the key.
     Unknown,
-    /// Its looks rule it out.
+    /// The format of the key is invalid.
     Malformed,
-    /// Its lifetime is over.
+    /// The key has expired.
     Expired,
-    /// It was withdrawn.
+    /// The key was revoked.
     Revoked,
-    /// Its tenant is suspended.
+    /// The key's tenant is suspended.
     TenantSuspended,
-    /// It lacks a required scope.
+    /// The key lacks a required scope.
     InsufficientScope,
 }
 
 impl Verdict {
-    /// Every verdict, in order.
+    /// All verdicts, in order.
     pub const ALL: [Self; 7] = [
         Self::Valid,
         Self::Unknown,
@@ -41,15 +41,15 @@ impl Verdict {
         Self::InsufficientScope,
     ];
 
-    /// Judges a known key.
+    /// Evaluates a key.
     ///
-    /// What can never be lifted comes first: a withdrawn key says so even after its lifetime, and a scope is only
-    /// asked about once the key would be honoured.
+    /// Permanent reasons come first: a revoked key stays revoked after its expiry. Scopes are checked only if
+    /// the key is otherwise valid.
     #[must_use]
     pub fn evaluate(key: &KeyRecord, required: &ScopeSet, now: UnixMillis) -> Self {
         if key.revoked_at.is_some() {
             Self::Revoked
-        } else if key.expires_at.is_some_and(|end| end <= now) {
+        } else if key.expires_at.is_some_and(|expires_at| expires_at <= now) {
             Self::Expired
         } else if key.tenant_status == TenantStatus::Suspended {
             Self::TenantSuspended
@@ -60,7 +60,8 @@ impl Verdict {
         }
     }
 
-    /// The verdict where the key or its tenant is denied besides: what can never be lifted stays.
+    /// Returns the verdict if the key or its tenant is also on the deny list: permanent reasons take
+    /// precedence.
     #[must_use]
     pub fn with_denial(self, denied: Self) -> Self {
         match self {
@@ -70,7 +71,7 @@ impl Verdict {
         }
     }
 
-    /// As logs and metrics write it.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,29 +86,29 @@ impl Verdict {
     }
 }
 
-/// Where an answer came from.
+/// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// It needed no lookup.
+    /// No lookup was needed.
     None,
-    /// It was read for this request.
+    /// It was read from the database for this request.
     Database,
-    /// It was in memory and recent.
+    /// It was cached and fresh.
     Fresh,
-    /// It was in memory and is being reloaded; the change feed has not heard of a change.
+    /// It was cached and is being reloaded; the change feed has reported no change.
     Refreshing,
-    /// It was in memory, and the database does not answer.
+    /// It was cached, and the database does not respond.
     Stale,
-    /// Its absence was in memory and recent.
+    /// It was a fresh negative entry.
     Negative,
 }
 
 impl Source {
-    /// Every source, in order.
+    /// All sources, in order.
     pub const ALL: [Self; 6] =
         [Self::None, Self::Database, Self::Fresh, Self::Refreshing, Self::Stale, Self::Negative];
 
-    /// As logs and metrics write it.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,34 +122,35 @@ impl Source {
     }
 }
 
-/// A position in the database's change log. Higher is later.
+/// A position in the database's change log. Higher values are later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(pub i64);
 
 impl Revision {
-    /// After everything.
+    /// After all positions.
     pub const MAX: Self = Self(i64::MAX);
 }
 
-/// What an answer is worth.
+/// The source, age and reuse of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Provenance {
-    /// Where it came from.
+    /// The source.
     pub source: Source,
-    /// Time since the database was asked, counted from before the read.
+    /// Time since the read from the database started.
     pub age: Duration,
-    /// The change-log position that it reflects.
+    /// The change-log position that the answer reflects.
     pub revision: Revision,
-    /// For how long a caller may reuse it.
+    /// How long a caller may reuse the answer.
     pub reuse: ClientReuse,
 }
 
 impl Provenance {
-    /// Of what was decided by looks alone.
+    /// The provenance of a decision that needed no lookup.
     pub const NO_LOOKUP: Self =
         Self { source: Source::None, age: Duration::ZERO, revision: Revision(0), reuse: ClientReuse::NONE };
 
-    /// Of an answer that rests on two: the source and age of the older one, the lower revision, and the shorter reuse.
+    /// Returns the provenance of an answer that depends on two records: the source and age of the older one,
+    /// the lower revision, and the shorter reuse.
     #[must_use]
     pub fn combine(self, other: Self) -> Self {
         let older = if other.age > self.age { other } else { self };
@@ -156,26 +158,29 @@ impl Provenance {
         Self { revision, reuse: self.reuse.weaker(other.reuse), ..older }
     }
 
-    /// Shortens the reuse so that it never outlives the key itself.
+    /// Shortens the reuse so that it ends no later than the key's expiry.
     #[must_use]
-    pub fn limit_reuse_until(mut self, end: Option<UnixMillis>, now: UnixMillis) -> Self {
-        if let Some(left) = end.and_then(|end| u64::try_from(end.0 - now.0).ok()).filter(|l| *l > 0) {
-            self.reuse = self.reuse.at_most(Duration::from_millis(left));
+    pub fn limit_reuse_until(mut self, expires_at: Option<UnixMillis>, now: UnixMillis) -> Self {
+        if let Some(remaining) = expires_at
+            .and_then(|expires_at| u64::try_from(expires_at.0 - now.0).ok())
+            .filter(|millis| *millis > 0)
+        {
+            self.reuse = self.reuse.at_most(Duration::from_millis(remaining));
         }
         self
     }
 }
 
-/// A verdict with everything a caller may want to know about it.
+/// A verdict on a key, with the data for the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The verdict.
     pub verdict: Verdict,
-    /// The key, when there is one.
+    /// The key, if it exists.
     pub key: Option<Arc<KeyRecord>>,
     /// Required scopes that the key lacks; empty unless the verdict is [`Verdict::InsufficientScope`].
     pub missing_scopes: ScopeSet,
-    /// What the answer is worth.
+    /// Source, age and reuse of the answer.
     pub provenance: Provenance,
 }
 
@@ -205,7 +210,7 @@ mod tests {
         }
     }
 
-    /// Every combination of the four facts, so that the order of precedence cannot change unnoticed.
+    /// All combinations of the four properties, so that the order of precedence cannot change unnoticed.
     #[test]
     fn verdict_precedence_holds_for_all_combinations() {
         let now = UnixMillis(100);
@@ -233,17 +238,17 @@ mod tests {
         let reuse = ClientReuse::watchable(Duration::from_secs(5), Duration::from_secs(60));
         let provenance = Provenance { reuse, ..Provenance::NO_LOOKUP };
         let now = UnixMillis(1_000);
-        let capped = |end| provenance.limit_reuse_until(end, now).reuse;
-        assert_eq!(capped(None), reuse);
-        assert_eq!(capped(Some(UnixMillis(1_200))), ClientReuse::unwatchable(Duration::from_millis(200)));
+        let limited = |expires_at| provenance.limit_reuse_until(expires_at, now).reuse;
+        assert_eq!(limited(None), reuse);
+        assert_eq!(limited(Some(UnixMillis(1_200))), ClientReuse::unwatchable(Duration::from_millis(200)));
         let beyond_the_fresh_time = ClientReuse { watched: Duration::from_secs(30), ..reuse };
-        assert_eq!(capped(Some(UnixMillis(31_000))), beyond_the_fresh_time);
-        assert_eq!(capped(Some(UnixMillis(90_000))), reuse);
-        // An expired key stays expired: that verdict may be reused like any other.
-        assert_eq!(capped(Some(UnixMillis(500))), reuse);
+        assert_eq!(limited(Some(UnixMillis(31_000))), beyond_the_fresh_time);
+        assert_eq!(limited(Some(UnixMillis(90_000))), reuse);
+        // An expired key stays expired, so that verdict may be reused like any other.
+        assert_eq!(limited(Some(UnixMillis(500))), reuse);
     }
 
-    /// What was told of either is told of the answer: news must find it older than both.
+    /// A change of either record must invalidate the answer, so the answer has the lower revision.
     #[test]
     fn combined_provenance_has_the_lower_revision() {
         let session =

@@ -1,4 +1,4 @@
-//! What near-caches are told: what has changed, and that nothing else has.
+//! Events for near-caches: changes, and heartbeats that confirm that there were no others.
 
 use std::{future::Future, sync::Arc};
 
@@ -12,45 +12,45 @@ use super::{
     verdict::Revision,
 };
 
-/// What a change is about.
+/// The subject of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// One key.
     Key(KeyId),
-    /// A tenant, and so all its keys and sessions.
+    /// A tenant with all its keys and sessions.
     Tenant(TenantId),
     /// One session.
     Session(SessionId),
 }
 
-/// One change.
+/// The invalidation of one subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalidation {
-    /// Its position in the log.
+    /// The position of the change in the log.
     pub revision: Revision,
-    /// What it is about.
+    /// The changed subject.
     pub subject: Subject,
-    /// Whose that is.
+    /// The tenant that the subject belongs to.
     pub tenant: TenantId,
 }
 
-/// What a subscriber is told.
+/// An event for subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// Nothing but the time: everything up to the revision was told.
+    /// Confirms that all changes up to the revision were published.
     Heartbeat {
         /// The revision.
         revision: Revision,
         /// The server's clock.
         at: UnixMillis,
     },
-    /// These have changed, in this order.
+    /// These subjects changed, in this order.
     Changed(Arc<[Invalidation]>),
-    /// What was missed is not known: forget everything.
+    /// Changes may have been missed: the subscriber must clear its cache.
     StartOver {
-        /// What the subscriber is informed up to from here on.
+        /// The revision from which on the subscriber receives all changes.
         revision: Revision,
-        /// Why, in a few words.
+        /// A short reason.
         reason: &'static str,
     },
 }
@@ -63,21 +63,24 @@ pub enum WatchError {
         "the subscriber fell {0} events behind: subscribe again, after the last revision that was handled"
     )]
     TooSlow(u64),
-    /// This replica ends.
-    #[error("this replica is going: subscribe at another one, after the last revision that was handled")]
-    ShuttingDown,
-    /// This replica does not follow the change log.
+    /// This replica is shutting down.
     #[error(
-        "this replica does not follow the change log (TENANT_AUTH_FEED_INTERVAL=off), so it has nothing to tell"
+        "this replica is shutting down: subscribe to another one, after the last revision that was handled"
+    )]
+    ShuttingDown,
+    /// The change feed of this replica is disabled.
+    #[error(
+        "this replica does not follow the change log (TENANT_AUTH_FEED_INTERVAL=off), so it has no events"
     )]
     FeedDisabled,
 }
 
-/// Where to subscribe.
+/// A source of watch events.
 pub trait Watchable: Send + Sync + 'static {
-    /// What happens after a revision, or from now on. It ends with an error, and only with one.
+    /// Subscribes to the events after a revision, or from now on. The stream ends with an error, and only
+    /// with one.
     ///
-    /// Fails with [`WatchError`] when there is nothing to subscribe to.
+    /// Fails with [`WatchError`] when no subscription is possible.
     fn watch(
         &self,
         after: Option<Revision>,

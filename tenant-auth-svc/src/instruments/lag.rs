@@ -21,7 +21,7 @@ const MAX_LAGS_PER_THREAD: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct SchedulerLag {
     is_measuring: AtomicBool,
-    lock_threads: Mutex<Vec<Arc<Mutex<ThreadLag>>>>,
+    threads: Mutex<Vec<Arc<Mutex<ThreadLag>>>>,
     /// What was seen elsewhere, on whatever thread.
     other_threads: Mutex<ThreadLag>,
 }
@@ -49,7 +49,7 @@ impl SchedulerLag {
     /// One more thread that is measured, until it is dropped.
     pub fn register_thread(self: &Arc<Self>) -> WatchedThread {
         let lateness = Arc::<Mutex<ThreadLag>>::default();
-        self.threads().push(Arc::clone(&lateness));
+        self.lock_threads().push(Arc::clone(&lateness));
         WatchedThread { lag: Arc::downgrade(self), thread_lag: lateness }
     }
 
@@ -71,12 +71,12 @@ impl SchedulerLag {
     }
 
     fn max_over_threads(&self, of: impl Fn(&ThreadLag) -> Duration) -> Duration {
-        let of_threads = self.threads().iter().map(|thread| of(&lock(thread))).max().unwrap_or_default();
+        let of_threads = self.lock_threads().iter().map(|thread| of(&lock(thread))).max().unwrap_or_default();
         of_threads.max(of(&lock(&self.other_threads)))
     }
 
-    fn threads(&self) -> MutexGuard<'_, Vec<Arc<Mutex<ThreadLag>>>> {
-        lock(&self.lock_threads)
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<Arc<Mutex<ThreadLag>>>> {
+        lock(&self.threads)
     }
 }
 
@@ -151,7 +151,7 @@ impl WatchedThread {
 impl Drop for WatchedThread {
     fn drop(&mut self) {
         if let Some(lag) = self.lag.upgrade() {
-            lag.threads().retain(|thread| !Arc::ptr_eq(thread, &self.thread_lag));
+            lag.lock_threads().retain(|thread| !Arc::ptr_eq(thread, &self.thread_lag));
         }
     }
 }

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    database::sql::probe,
+    database::{client::DatabaseClient, sql::probe},
     domain::{
         jitter,
         store::{Call, Circuit, Lane},
     },
     server::{
-        ChangeFeed, ServiceDatabase,
+        ChangeFeed,
         readiness::{Readiness, ReadinessState},
     },
 };
@@ -50,7 +50,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes the place of the feed where it is off: while nobody asks for anything, there is no other call that could find the
 /// database back.
-pub(crate) async fn probe_database(hop: ServiceDatabase) {
+pub(crate) async fn probe_database(hop: DatabaseClient) {
     loop {
         tokio::time::sleep(with_jitter(PROBE_INTERVAL)).await;
         if hop.breaker().is_open(Circuit::Lookups) {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::{
+    database::client::DatabaseClient,
     domain::{
         clock::SharedClock,
         jitter,
         store::{Call, FailureKind, Lane, Store as _, StoreError},
     },
     server::{
-        ServiceDatabase, ServiceStore,
+        ServiceStore,
         readiness::{Readiness, ReadinessState},
     },
 };
@@ -25,7 +26,7 @@ const PRIMARY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Who gives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
-    pub(crate) database_client: ServiceDatabase,
+    pub(crate) database_client: DatabaseClient,
     pub(crate) store: ServiceStore,
     pub(crate) clock: SharedClock,
     pub(crate) interval: Duration,

@@ -1,6 +1,6 @@
 //! The way to the database that a configuration asks for.
 
-use super::{ServiceDatabase, StartError};
+use super::StartError;
 use crate::{
     config::{DatabaseConfig, DatabaseLocation},
     database::{
@@ -19,7 +19,7 @@ use crate::{
 pub fn build_database_client(
     config: DatabaseConfig,
     clock: &SharedClock,
-) -> Result<ServiceDatabase, StartError> {
+) -> Result<DatabaseClient, StartError> {
     let backend = match config.location {
         DatabaseLocation::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path)?),
         DatabaseLocation::Remote { url, token_file: token, proxy } => {

@@ -259,7 +259,7 @@ impl RunningService {
         };
         tokio::select! {
             error = unusable => error,
-            () = self.server.drained() => StartError::Server("the threads that serve connections ended".to_owned()),
+            () = self.server.wait_until_drained() => StartError::Server("the threads that serve connections ended".to_owned()),
         }
     }
 
@@ -291,7 +291,7 @@ impl RunningService {
         // A subscription, or a watched health name, is a request that never ends.
         self.feed.hub().close();
         readiness::end_health_watches(&mut self.health).await;
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.server.drained()).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.server.wait_until_drained()).await.is_err() {
             tracing::warn!("requests were still under way after {DRAIN_TIMEOUT:?} and were cut off");
         }
         // Of requests that nobody waits for any more: a caller that asks again finds them done.

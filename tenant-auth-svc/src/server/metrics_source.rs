@@ -2,11 +2,14 @@
 
 use std::{iter, sync::Arc, time::Duration};
 
-use super::{ChangeFeed, KeyRecordCache, ServiceDatabase, SessionRecordCache, status_source::StatusSources};
+use super::{ChangeFeed, KeyRecordCache, SessionRecordCache, status_source::StatusSources};
 use crate::{
     build,
     cache::CacheConfig,
-    database::sql::{RecordTable, UnreadableRecords},
+    database::{
+        client::DatabaseClient,
+        sql::{RecordTable, UnreadableRecords},
+    },
     domain::{
         clock::{Moment, UnixMillis},
         guess_limiter::{GuessLimitScope, GuessLimiter},
@@ -39,17 +42,17 @@ pub(super) struct MetricsSources {
     pub(super) started_at: Moment,
     pub(super) rpc_metrics: Arc<RpcMetrics>,
     pub(super) limiters: Limiters,
-    pub(super) add_connection_metrics: Connections,
+    pub(super) connections: Connections,
     pub(super) key_cache: (KeyRecordCache, CacheConfig),
     pub(super) session_cache: (SessionRecordCache, CacheConfig),
     pub(super) guesses: Arc<GuessLimiter>,
-    pub(super) add_feed_metrics: Arc<ChangeFeed>,
+    pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage_batcher: UsageBatcher,
     pub(super) reconcile_result: (Arc<ReconcileResult>, Option<Duration>),
     /// `None` where the audit log is copied nowhere.
     pub(super) audit_copy: Option<Arc<AuditCopyCounts>>,
     pub(super) unreadable_records: Arc<UnreadableRecords>,
-    pub(super) add_otlp_metrics: Arc<OtlpCounts>,
+    pub(super) otlp: Arc<OtlpCounts>,
 }
 
 impl MetricsSources {
@@ -58,10 +61,10 @@ impl MetricsSources {
         let facts = self.status_sources.status();
         let mut told = MetricsSnapshot::default();
         self.add_request_metrics(&mut told);
-        self.connections(&mut told);
+        self.add_connection_metrics(&mut told);
         self.add_decision_metrics(&mut told);
         self.add_cache_metrics(&mut told, &facts);
-        self.feed(&mut told, &facts);
+        self.add_feed_metrics(&mut told, &facts);
         add_database_metrics(&mut told, &self.status_sources.database_client, &facts);
         let tables = RecordTable::ALL
             .map(|table| (table.as_str(), count_to_f64(self.unreadable_records.count(table))));
@@ -70,7 +73,7 @@ impl MetricsSources {
         self.add_audit_copy_metrics(&mut told);
         self.add_process_metrics(&mut told, &facts);
         told.push(&names::LOG_LINES_SUPPRESSED, count_to_f64(logging::suppressed_lines()));
-        self.otlp(&mut told);
+        self.add_otlp_metrics(&mut told);
         told
     }
 
@@ -99,14 +102,14 @@ impl MetricsSources {
         told.push_by_label(&names::PERMITS_IN_USE, numbers(|places| usize_to_f64(places.taken())));
     }
 
-    fn connections(&self, told: &mut MetricsSnapshot) {
-        let counts = self.add_connection_metrics.counts();
-        let live = self.add_connection_metrics.open_per_worker().enumerate();
+    fn add_connection_metrics(&self, told: &mut MetricsSnapshot) {
+        let counts = self.connections.counts();
+        let live = self.connections.open_per_worker().enumerate();
         told.push_by_label(
             &names::CONNECTIONS,
             live.map(|(worker, live)| (worker.to_string(), usize_to_f64(live))),
         );
-        told.push(&names::CONNECTIONS_LIMIT, usize_to_f64(self.add_connection_metrics.limit()));
+        told.push(&names::CONNECTIONS_LIMIT, usize_to_f64(self.connections.limit()));
         told.push(&names::CONNECTIONS_OPENED, count_to_f64(counts.opened.get()));
         told.push(&names::CONNECTIONS_REFUSED, count_to_f64(counts.refused.get()));
         let ended = [("stalled", counts.stalled.get()), ("abused", counts.abused.get())];
@@ -184,7 +187,7 @@ impl MetricsSources {
         );
     }
 
-    fn feed(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
+    fn add_feed_metrics(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
         let lag = match facts.feed {
             FeedStatus::Off => None,
             FeedStatus::NotYetLive => Some(self.uptime(facts)),
@@ -193,14 +196,11 @@ impl MetricsSources {
         };
         told.push(&names::FEED_ENABLED, bool_to_f64(lag.is_some()));
         told.push_optional(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
-        told.push(&names::FEED_EVENTS, count_to_f64(self.add_feed_metrics.events()));
-        told.push(&names::FEED_DISCONTINUITIES, count_to_f64(self.add_feed_metrics.discontinuities()));
-        told.push(&names::HELD_REVOCATIONS, usize_to_f64(self.add_feed_metrics.held_revocations().len()));
-        told.push(&names::WATCH_SUBSCRIBERS, usize_to_f64(self.add_feed_metrics.hub().subscriber_count()));
-        told.push(
-            &names::WATCH_SUBSCRIBERS_DROPPED,
-            count_to_f64(self.add_feed_metrics.hub().dropped_subscribers()),
-        );
+        told.push(&names::FEED_EVENTS, count_to_f64(self.feed.events()));
+        told.push(&names::FEED_DISCONTINUITIES, count_to_f64(self.feed.discontinuities()));
+        told.push(&names::HELD_REVOCATIONS, usize_to_f64(self.feed.held_revocations().len()));
+        told.push(&names::WATCH_SUBSCRIBERS, usize_to_f64(self.feed.hub().subscriber_count()));
+        told.push(&names::WATCH_SUBSCRIBERS_DROPPED, count_to_f64(self.feed.hub().dropped_subscribers()));
     }
 
     fn add_usage_metrics(&self, told: &mut MetricsSnapshot) {
@@ -260,8 +260,8 @@ impl MetricsSources {
         told.push_optional(&names::PROCESS_THREADS, process.threads);
     }
 
-    fn otlp(&self, told: &mut MetricsSnapshot) {
-        let spans = &self.add_otlp_metrics.spans;
+    fn add_otlp_metrics(&self, told: &mut MetricsSnapshot) {
+        let spans = &self.otlp.spans;
         let outcomes =
             [("exported", &spans.exported), ("dropped", &spans.dropped), ("failed", &spans.failed)];
         told.push_by_label(
@@ -272,11 +272,8 @@ impl MetricsSources {
             [("ok", outcomes.ok.get()), ("failed", outcomes.failed.get())]
                 .map(|(outcome, count)| (labels([signal, outcome]), SampleValue::Number(count_to_f64(count))))
         };
-        let exports = signal("traces", &self.add_otlp_metrics.traces).into_iter();
-        told.push_samples(
-            &names::OTLP_EXPORTS,
-            exports.chain(signal("metrics", &self.add_otlp_metrics.metrics)),
-        );
+        let exports = signal("traces", &self.otlp.traces).into_iter();
+        told.push_samples(&names::OTLP_EXPORTS, exports.chain(signal("metrics", &self.otlp.metrics)));
     }
 
     fn uptime(&self, facts: &ServiceStatus) -> Duration {
@@ -307,7 +304,7 @@ fn expiry_dates(
     some.filter_map(move |expiry| Some((expiry.kind.as_str(), millis_to_seconds(date(expiry)?.0))))
 }
 
-fn add_database_metrics(told: &mut MetricsSnapshot, hop: &ServiceDatabase, facts: &ServiceStatus) {
+fn add_database_metrics(told: &mut MetricsSnapshot, hop: &DatabaseClient, facts: &ServiceStatus) {
     let (breaker, observed, bounded) = (hop.breaker(), hop.observer(), hop.bulkhead());
     let writes = facts.writes;
     let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
@@ -342,7 +339,7 @@ fn add_database_metrics(told: &mut MetricsSnapshot, hop: &ServiceDatabase, facts
     let failures = Operation::ALL.into_iter().flat_map(|operation| {
         FailureKind::ALL.map(|kind| {
             let refused = if kind == FailureKind::CircuitOpen { breaker.refused_count(operation) } else { 0 };
-            let count = observed.failures(operation, kind) + refused;
+            let count = observed.failure_count(operation, kind) + refused;
             (labels([operation.as_str(), kind.as_str()]), SampleValue::Number(count_to_f64(count)))
         })
     });

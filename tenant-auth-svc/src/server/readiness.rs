@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::ServiceDatabase;
+use super::DatabaseClient;
 use crate::{
     database::{
         migrate::{self, SchemaError},
@@ -58,7 +58,7 @@ pub(crate) struct Readiness {
 
 /// What it takes to get ready.
 pub(crate) struct DatabaseStartup {
-    pub(crate) database_client: ServiceDatabase,
+    pub(crate) database_client: DatabaseClient,
     pub(crate) peppers: Arc<Peppers>,
     pub(crate) migrate: bool,
     pub(crate) create_schema: bool,

@@ -8,7 +8,6 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    ServiceDatabase,
     coverage::CoverageProbe,
     readiness::{Readiness, ReadinessState},
     reload::FileReloader,
@@ -16,7 +15,7 @@ use super::{
 use crate::{
     cache::oldest_answer::OldestAnswerAge,
     change_feed::poller::FeedLiveness,
-    database::sql::peppers::MissingPepper,
+    database::{client::DatabaseClient, sql::peppers::MissingPepper},
     domain::{
         clock::{Moment, SharedClock},
         deny::ActiveDenyList,
@@ -35,7 +34,7 @@ pub(super) struct StatusSources {
     pub(super) readiness: watch::Receiver<Readiness>,
     /// When the service was told to stop.
     pub(super) stopping_since: Arc<OnceLock<Moment>>,
-    pub(super) database_client: ServiceDatabase,
+    pub(super) database_client: DatabaseClient,
     /// `None` when the change feed is off.
     pub(super) feed_liveness: Option<Arc<FeedLiveness>>,
     pub(super) oldest_answer: Arc<OldestAnswerAge>,

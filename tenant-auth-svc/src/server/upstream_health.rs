@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::ServiceDatabase;
+use super::DatabaseClient;
 use crate::{
     cache::HealthProbe,
     change_feed::poller::FeedLiveness,
     domain::{
+        cache_policy::UpstreamHealth,
         clock::SharedClock,
-        freshness::UpstreamHealth,
         inspect::{ReplicaProbe, ReplicaState},
         store::Circuit,
     },
@@ -16,7 +16,7 @@ use crate::{
 
 /// How this replica is, for whoever asks it. A feed that is not followed was never heard.
 pub(super) fn replica_probe(
-    hop: &ServiceDatabase,
+    hop: &DatabaseClient,
     heard: &Arc<FeedLiveness>,
     is_followed: bool,
     clock: &SharedClock,
@@ -35,7 +35,7 @@ pub(super) fn replica_probe(
 }
 
 /// How the database and its feed fare, as memory wants to know it.
-pub(super) fn health_probe(hop: &ServiceDatabase, heard: &Arc<FeedLiveness>) -> HealthProbe {
+pub(super) fn health_probe(hop: &DatabaseClient, heard: &Arc<FeedLiveness>) -> HealthProbe {
     let (hop, heard) = (hop.clone(), Arc::clone(heard));
     Box::new(move |now| {
         let breaker = hop.breaker();

@@ -45,7 +45,7 @@ pub struct ServerConfig {
 #[derive(Debug)]
 pub struct Server {
     phase: watch::Sender<ServerPhase>,
-    wait_until_drained: mpsc::Receiver<Infallible>,
+    drained: mpsc::Receiver<Infallible>,
     acceptor: JoinHandle<()>,
     connections: Connections,
 }
@@ -146,7 +146,7 @@ impl Server {
                 _ = stop.wait_for(|now| *now >= ServerPhase::Draining) => {}
             }
         });
-        Ok(Self { phase, wait_until_drained: drained, acceptor, connections })
+        Ok(Self { phase, drained, acceptor, connections })
     }
 
     /// Takes no more connections, and asks the callers of those there are to begin nothing more on them.
@@ -159,9 +159,9 @@ impl Server {
     }
 
     /// Waits until the last connection has ended, which is never before [`drain`](Self::drain).
-    pub async fn drained(&mut self) {
+    pub async fn wait_until_drained(&mut self) {
         // Nothing is ever sent: it closes with the last worker's end of it.
-        while self.wait_until_drained.recv().await.is_some() {}
+        while self.drained.recv().await.is_some() {}
     }
 
     /// Its connections.

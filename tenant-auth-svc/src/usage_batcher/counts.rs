@@ -1,4 +1,4 @@
-//! What became of usage: events, and the rows that they cost.
+//! Counts of usage events by outcome, and of the rows written for them.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use crate::{
     },
 };
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventOutcome {
     /// It was counted.
     Counted,
-    /// It can never be counted.
+    /// It was rejected and can never be counted.
     Rejected,
-    /// Its request had been counted before.
+    /// Its request was recorded before.
     Repeated,
-    /// The queue was full.
+    /// It was refused because the queue was full.
     Refused,
     /// It was not committed.
     Failed,
 }
 
 impl EventOutcome {
-    /// Every one, in order.
+    /// All outcomes, in order.
     pub const ALL: [Self; 5] = [Self::Counted, Self::Rejected, Self::Repeated, Self::Refused, Self::Failed];
 
-    /// As metrics write it.
+    /// Returns the name used in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,19 +45,19 @@ impl EventOutcome {
 /// A table that usage is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageTable {
-    /// One row for each request.
+    /// One row per request.
     Requests,
-    /// One for each tenant, metric and hour of a request.
+    /// One row per tenant, metric and hour of a request.
     Events,
-    /// One is brought up to date for each of those.
+    /// One row is updated for each row in `usage_events`.
     Totals,
 }
 
 impl UsageTable {
-    /// Every one, in order.
+    /// All tables, in order.
     pub const ALL: [Self; 3] = [Self::Requests, Self::Events, Self::Totals];
 
-    /// Its name.
+    /// Returns the table's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl UsageTable {
     }
 }
 
-/// The counts. One task commits, and refusals are rare: nothing here is contended for.
+/// Counts of usage. One task commits and refusals are rare, so the counters are not contended.
 #[derive(Debug)]
 pub struct UsageCounts {
     outcomes: [Counter; EventOutcome::ALL.len()],
@@ -83,42 +83,42 @@ impl Default for UsageCounts {
 }
 
 impl UsageCounts {
-    /// How many events came to this.
+    /// Returns the number of events with an outcome.
     #[must_use]
-    pub fn events(&self, fate: EventOutcome) -> u64 {
-        self.outcomes[fate as usize].get()
+    pub fn events(&self, outcome: EventOutcome) -> u64 {
+        self.outcomes[outcome as usize].get()
     }
 
-    /// How many rows of a table were written.
+    /// Returns the number of rows written to a table.
     #[must_use]
     pub fn rows(&self, table: UsageTable) -> u64 {
         self.rows[table as usize].get()
     }
 
-    /// How long each transaction took.
+    /// Returns the latency of the transactions.
     #[must_use]
     pub fn transaction_latency(&self) -> Distribution {
         self.latency.read(0)
     }
 
-    pub(super) fn count_outcome(&self, fate: EventOutcome, events: usize) {
-        self.outcomes[fate as usize].add(events as u64);
+    pub(super) fn count_outcome(&self, outcome: EventOutcome, events: usize) {
+        self.outcomes[outcome as usize].add(events as u64);
     }
 
-    pub(super) fn record_latency(&self, time: Duration) {
-        self.latency.record(0, time);
+    pub(super) fn record_latency(&self, latency: Duration) {
+        self.latency.record(0, latency);
     }
 
-    /// What was kept under a claim's id: by this claim, or by an earlier one.
-    pub(super) fn count_committed(&self, claim: &IdempotentWrite, kept: &StoredOutcome) {
-        if kept.already_recorded {
-            self.count_outcome(EventOutcome::Repeated, claim.event_count);
+    /// Counts a committed write, with the outcome stored under its id by this or an earlier write.
+    pub(super) fn count_committed(&self, write: &IdempotentWrite, stored: &StoredOutcome) {
+        if stored.already_recorded {
+            self.count_outcome(EventOutcome::Repeated, write.event_count);
             return;
         }
-        let known = claim.totals.iter().filter(|sum| !kept.unknown_tenants.contains(&sum.tenant_id));
+        let known = write.totals.iter().filter(|sum| !stored.unknown_tenants.contains(&sum.tenant_id));
         let (sums, counted) = known.fold((0, 0), |(sums, events), sum| (sums + 1, events + sum.event_count));
         self.count_outcome(EventOutcome::Counted, counted);
-        self.count_outcome(EventOutcome::Rejected, claim.event_count.saturating_sub(counted));
+        self.count_outcome(EventOutcome::Rejected, write.event_count.saturating_sub(counted));
         self.rows[UsageTable::Requests as usize].increment();
         self.rows[UsageTable::Events as usize].add(sums);
         self.rows[UsageTable::Totals as usize].add(sums);

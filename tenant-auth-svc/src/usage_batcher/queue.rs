@@ -1,4 +1,4 @@
-//! Who waits, and how much room is left.
+//! The queue of usage requests, and its limit.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::domain::{
     usage::{IdempotentWrite, StoredOutcome, UsageError},
 };
 
-/// A claim that waits to be committed.
+/// A write that waits to be committed.
 #[derive(Debug)]
 pub(super) struct WaitingRequest {
     pub(super) write: IdempotentWrite,
     pub(super) arrived_at: Instant,
-    /// Whoever it is for may have gone.
+    /// The receiver may have been dropped.
     pub(super) reply: oneshot::Sender<Result<StoredOutcome, StoreError>>,
     pub(super) _permit: QueuePermit,
 }
 
-/// A bounded number of places, each for an event.
+/// Limits the number of queued events.
 #[derive(Debug)]
 pub(super) struct QueueLimiter {
     capacity: usize,
@@ -35,7 +35,7 @@ struct QueueState {
     is_closed: bool,
 }
 
-/// Some of the places, given back when dropped.
+/// Permits for some events, released on drop.
 #[derive(Debug)]
 pub(super) struct QueuePermit {
     limiter: Arc<QueueLimiter>,
@@ -43,27 +43,27 @@ pub(super) struct QueuePermit {
 }
 
 impl QueueLimiter {
-    pub(super) fn new(most: usize) -> Self {
-        Self { capacity: most, state: watch::Sender::new(QueueState::default()) }
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, state: watch::Sender::new(QueueState::default()) }
     }
 
-    /// Takes places, all or none.
+    /// Acquires all permits or none.
     pub(super) fn acquire(this: &Arc<Self>, count: usize) -> Result<QueuePermit, UsageError> {
-        let mut refusal = None;
+        let mut error = None;
         this.state.send_if_modified(|state| {
             if state.is_closed {
-                refusal = Some(UsageError::Stopping);
+                error = Some(UsageError::Stopping);
             } else if state.in_use + count > this.capacity {
-                refusal = Some(UsageError::QueueFull);
+                error = Some(UsageError::QueueFull);
             } else {
                 state.in_use += count;
             }
-            refusal.is_none()
+            error.is_none()
         });
-        refusal.map_or_else(|| Ok(QueuePermit { limiter: Arc::clone(this), count }), Err)
+        error.map_or_else(|| Ok(QueuePermit { limiter: Arc::clone(this), count }), Err)
     }
 
-    /// Gives no more places away.
+    /// Refuses further permits.
     pub(super) fn close(&self) {
         self.state.send_modify(|state| state.is_closed = true);
     }
@@ -76,9 +76,9 @@ impl QueueLimiter {
         self.state.borrow().in_use
     }
 
-    pub(super) async fn wait_until(&self, mut wanted: impl FnMut(usize) -> bool) {
+    pub(super) async fn wait_until(&self, mut condition: impl FnMut(usize) -> bool) {
         // The sender lives as long as `self`.
-        let _ = self.state.subscribe().wait_for(|state| wanted(state.in_use)).await;
+        let _ = self.state.subscribe().wait_for(|state| condition(state.in_use)).await;
     }
 }
 
@@ -94,15 +94,15 @@ mod tests {
 
     #[test]
     fn full_or_closed_queue_refuses_requests() {
-        let places = Arc::new(QueueLimiter::new(10));
-        let place = QueueLimiter::acquire(&places, 8).unwrap();
-        assert_eq!(QueueLimiter::acquire(&places, 3).unwrap_err(), UsageError::QueueFull);
-        let rest = QueueLimiter::acquire(&places, 2).unwrap();
-        drop(place);
-        assert_eq!(places.in_use(), 2);
-        places.close();
-        assert_eq!(QueueLimiter::acquire(&places, 1).unwrap_err(), UsageError::Stopping);
+        let limiter = Arc::new(QueueLimiter::new(10));
+        let permit = QueueLimiter::acquire(&limiter, 8).unwrap();
+        assert_eq!(QueueLimiter::acquire(&limiter, 3).unwrap_err(), UsageError::QueueFull);
+        let rest = QueueLimiter::acquire(&limiter, 2).unwrap();
+        drop(permit);
+        assert_eq!(limiter.in_use(), 2);
+        limiter.close();
+        assert_eq!(QueueLimiter::acquire(&limiter, 1).unwrap_err(), UsageError::Stopping);
         drop(rest);
-        assert_eq!(places.in_use(), 0);
+        assert_eq!(limiter.in_use(), 0);
     }
 }

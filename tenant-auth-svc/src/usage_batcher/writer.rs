@@ -1,4 +1,4 @@
-//! Commits what waits, one transaction at a time.
+//! Commits queued usage requests, one transaction at a time.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -17,12 +17,13 @@ use crate::domain::{
     usage::UsageStore,
 };
 
-/// The most events in one transaction, so that its statement stays well below what servers accept.
+/// Maximum number of events in one transaction. It keeps the statement well below the size limits of database
+/// servers.
 const MAX_EVENTS_PER_TRANSACTION: usize = 5_000;
-/// How long one transaction may take at most; the hop gives up before.
+/// Time limit of one transaction; the database client times out earlier.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Commits what waits.
+/// Commits queued requests.
 pub(super) struct BatchWriter<S> {
     store: S,
     batch_delay: Duration,
@@ -34,28 +35,28 @@ pub(super) struct BatchWriter<S> {
 impl<S: UsageStore> BatchWriter<S> {
     pub(super) fn new(
         store: S,
-        linger: Duration,
-        arriving: mpsc::UnboundedReceiver<WaitingRequest>,
+        batch_delay: Duration,
+        incoming: mpsc::UnboundedReceiver<WaitingRequest>,
         counts: Arc<UsageCounts>,
     ) -> Self {
-        Self { store, batch_delay: linger, incoming: arriving, waiting: VecDeque::new(), counts }
+        Self { store, batch_delay, incoming, waiting: VecDeque::new(), counts }
     }
 
-    /// Runs until nobody can send any more, and everything sent is answered.
+    /// Runs until all senders are dropped and all requests are answered.
     pub(super) async fn run(mut self) {
         loop {
             let first = match self.waiting.front() {
                 Some(first) => first.arrived_at,
                 None => match self.incoming.recv().await {
                     Some(first) => {
-                        let arrived = first.arrived_at;
+                        let arrived_at = first.arrived_at;
                         self.waiting.push_back(first);
-                        arrived
+                        arrived_at
                     }
                     None => return,
                 },
             };
-            // Over already for what arrived during the last transaction.
+            // For requests that arrived during the previous transaction, this time is already over.
             tokio::time::sleep_until(first + self.batch_delay).await;
             while let Ok(next) = self.incoming.try_recv() {
                 self.waiting.push_back(next);
@@ -65,8 +66,8 @@ impl<S: UsageStore> BatchWriter<S> {
         }
     }
 
-    /// Takes what fits into one transaction, in order. Of two claims with one id, whosever they are, the second waits for the
-    /// next: the store wants ids that differ.
+    /// Takes the requests that fit into one transaction, in order. The store needs distinct ids, so of two
+    /// requests with the same id, of any callers, the second waits for the next transaction.
     fn next_batch(&mut self) -> Vec<WaitingRequest> {
         let mut ids = HashSet::new();
         let mut events = 0;
@@ -75,34 +76,34 @@ impl<S: UsageStore> BatchWriter<S> {
             .iter()
             .take_while(|waiting| {
                 events += waiting.write.event_count;
-                // A request alone always fits.
+                // A single request always fits.
                 (ids.is_empty() || events <= MAX_EVENTS_PER_TRANSACTION) && ids.insert(&waiting.write.id)
             })
             .count();
         self.waiting.drain(..fitting).collect()
     }
 
-    /// Commits a batch. What the database refuses for what it says, and not for how it fares, is halved until the one at
-    /// fault is alone: the others must not suffer for it.
+    /// Commits a batch. If the database rejects it because of its content, the batch is halved until the
+    /// faulty request is alone, so that the others are committed.
     async fn commit(&self, batch: Vec<WaitingRequest>) {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
-            let claims: Vec<_> = part.iter().map(|waiting| waiting.write.clone()).collect();
+            let writes: Vec<_> = part.iter().map(|waiting| waiting.write.clone()).collect();
             let call = Call::within(Lane::Usage, TRANSACTION_TIMEOUT);
             let started = Instant::now();
-            let outcome = self.store.record_usage(call, &claims).await;
+            let outcome = self.store.record_usage(call, &writes).await;
             self.counts.record_latency(started.elapsed());
             match outcome {
-                Ok(kept) => {
-                    for (waiting, kept) in part.into_iter().zip(kept) {
-                        match &kept {
-                            Ok(kept) => self.counts.count_committed(&waiting.write, kept),
+                Ok(stored) => {
+                    for (waiting, stored) in part.into_iter().zip(stored) {
+                        match &stored {
+                            Ok(stored) => self.counts.count_committed(&waiting.write, stored),
                             Err(_) => {
                                 self.counts.count_outcome(EventOutcome::Failed, waiting.write.event_count)
                             }
                         }
-                        // An answer to somebody who has left is dropped.
-                        let _ = waiting.reply.send(kept.map_err(StoreError::from));
+                        // The receiver may have been dropped.
+                        let _ = waiting.reply.send(stored.map_err(StoreError::from));
                     }
                 }
                 Err(error) if part.len() > 1 && is_caused_by_a_write(&error) => {
@@ -111,7 +112,7 @@ impl<S: UsageStore> BatchWriter<S> {
                 }
                 Err(error) => {
                     if is_caused_by_a_write(&error) {
-                        tracing::error!(%error, "a usage request cannot be committed");
+                        tracing::error!(%error, "usage request cannot be committed");
                     }
                     for waiting in part {
                         self.counts.count_outcome(EventOutcome::Failed, waiting.write.event_count);
@@ -123,7 +124,8 @@ impl<S: UsageStore> BatchWriter<S> {
     }
 }
 
-/// Whether a smaller transaction may succeed where this one failed. Of a database that does not answer, nobody asks more.
+/// Whether a smaller transaction may succeed where this one failed. If the database does not respond, the
+/// batch is not retried.
 fn is_caused_by_a_write(error: &StoreError) -> bool {
     match error.kind {
         FailureKind::Conflict | FailureKind::Internal => true,

@@ -167,7 +167,7 @@ async fn load_overlapping_revocation_is_not_cached() {
     assert_eq!(after.verdict, verdict::Verdict::Revoked);
     assert_eq!(after.provenance.reuse, ClientReuse::NONE);
     assert_eq!(
-        overlap.requests(),
+        overlap.request_count(),
         2,
         "the lookup and the revocation: the revocation is known without a load"
     );
@@ -194,7 +194,7 @@ async fn load_overlapping_other_change_is_repeated_for_later_requests() {
     assert_eq!(before.verdict, verdict::Verdict::Valid, "the request arrived before the change");
     assert_eq!(before.provenance.reuse, ClientReuse::NONE, "the answer may not be reused");
     assert_eq!(after.verdict, verdict::Verdict::InsufficientScope);
-    assert_eq!(overlap.requests(), 2, "one lookup, and another one after the change event");
+    assert_eq!(overlap.request_count(), 2, "one lookup, and another one after the change event");
     let later = overlap.service.validate_for(&overlap.key, &["a"]).await.unwrap();
     assert_eq!((later.verdict(), answer_source(&later)), (Verdict::InsufficientScope, Source::Fresh));
 }
@@ -226,7 +226,7 @@ struct PendingLoad {
     key: String,
     key_id: String,
     statements: u64,
-    request_count: u64,
+    requests: u64,
 }
 
 impl PendingLoad {
@@ -242,7 +242,7 @@ impl PendingLoad {
         service.poll_feed().await;
         let (statements, requests) = (database.server().counters().statements, database.caller_requests());
         database.server().faults().set_where(LOOKUP, 1, Fault::HangAfterExecute);
-        Self { database, service, key, key_id, statements, request_count: requests }
+        Self { database, service, key, key_id, statements, requests }
     }
 
     fn key_query(&self) -> KeyQuery {
@@ -263,8 +263,8 @@ impl PendingLoad {
     }
 
     /// Returns the number of requests so far.
-    fn requests(&self) -> u64 {
-        self.database.caller_requests() - self.request_count
+    fn request_count(&self) -> u64 {
+        self.database.caller_requests() - self.requests
     }
 }
 

@@ -178,7 +178,10 @@ async fn operator_extends_grace_even_after_it_ended() {
     assert_eq!(reported.iter().map(|(action, _)| &**action).collect::<Vec<_>>(), ["grace.set", "grace.set"]);
     assert_eq!(reported[1].1, "43200 s instead of 14400 s, for 10800 s: the provider needs longer");
     assert!(reset_grace(service).await.audited, "audited at once while the database answers");
-    assert_eq!(audit_entries(service).await[0], ("grace.reset".to_owned(), "14400 s again: over".to_owned()));
+    assert_eq!(
+        audit_entries(service).await[0],
+        ("grace.reset".to_owned(), "reset to 14400 s: over".to_owned())
+    );
 }
 
 #[tokio::test]

@@ -8,12 +8,13 @@ use tenant_auth_proto::v1::{
 };
 use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
+    database::client::DatabaseClient,
     domain::{
         audit::Actor,
         clock::{Clock as _, ManualClock, SharedClock, SystemClock, UnixMillis},
         store::{Call, Change, Lane},
     },
-    server::{self, RunningService, ServiceDatabase},
+    server::{self, RunningService},
 };
 use tenant_auth_testkit::HranaServer;
 use tokio::{
@@ -156,7 +157,7 @@ impl TestDatabase {
     }
 
     /// Creates the database client that the service uses.
-    pub(crate) fn client(&self) -> ServiceDatabase {
+    pub(crate) fn client(&self) -> DatabaseClient {
         server::build_database_client(
             ServiceConfig::read(self.settings()).unwrap().0.database,
             &SystemClock::shared(),

@@ -242,7 +242,7 @@ impl SimulatedCluster {
             }
         };
         self.server.execute(&sql).unwrap();
-        self.oracle.touched(order, subject);
+        self.oracle.record_touch(order, subject);
         let what = format!("with SQL: {sql} ({})", credential.plaintext);
         self.record_database(order);
         what
@@ -254,7 +254,7 @@ impl SimulatedCluster {
         let order = self.oracle.next_order();
         let sql = format!("UPDATE api_keys SET revoked_at = {} WHERE id = '{id}'", self.now().wall);
         self.server.execute(&sql).unwrap();
-        self.oracle.touched(order, &credential.digest);
+        self.oracle.record_touch(order, &credential.digest);
         self.record_database(order);
         Some(format!("{} was revoked", credential.plaintext))
     }

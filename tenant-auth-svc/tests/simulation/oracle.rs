@@ -100,7 +100,7 @@ pub(crate) struct Oracle {
     keys: HashMap<String, History<Option<KeyRow>>>,
     tenants: HashMap<String, History<bool>>,
     /// The last write to each key or tenant, including writes that changed nothing.
-    record_touch: HashMap<String, EventOrder>,
+    touched: HashMap<String, EventOrder>,
     views: Vec<ReplicaKnowledge>,
     reads: ReadsState,
     /// The replica that reads from a read replica, and the times when that caught up with the database.
@@ -116,7 +116,7 @@ impl Oracle {
             order: 0,
             keys: HashMap::new(),
             tenants: HashMap::new(),
-            record_touch: HashMap::new(),
+            touched: HashMap::new(),
             views,
             reads: ReadsState::Working,
             copy: at_a_copy.map(|replica| (replica, Vec::new())),
@@ -202,7 +202,7 @@ impl Oracle {
         log_is_empty: bool,
     ) {
         let order = self.visible_up_to(replica).map_or(order, |(shown, _)| shown.min(order));
-        let touched = &self.record_touch;
+        let touched = &self.touched;
         let view = &mut self.views[replica];
         // The first poll finds changes that were made before the replica started to poll.
         if view.log_broken || view.first_polled.is_none() {
@@ -226,8 +226,8 @@ impl Oracle {
         self.views[replica].copy_is_stalled = true;
     }
 
-    pub(crate) fn touched(&mut self, order: EventOrder, subject: &str) {
-        self.record_touch.insert(subject.to_owned(), order);
+    pub(crate) fn record_touch(&mut self, order: EventOrder, subject: &str) {
+        self.touched.insert(subject.to_owned(), order);
     }
 
     /// Records a change that a replica made or attempted.
@@ -238,7 +238,7 @@ impl Oracle {
         subject: &str,
         acknowledged: bool,
     ) {
-        self.touched(order, subject);
+        self.record_touch(order, subject);
         // A read replica need not show a change that may not have happened.
         if acknowledged || self.visible_up_to(replica).is_none() {
             let view = &mut self.views[replica];
@@ -261,7 +261,7 @@ impl Oracle {
         digest: &str,
         acknowledged: bool,
     ) {
-        self.touched(order, digest);
+        self.record_touch(order, digest);
         if acknowledged || self.visible_up_to(replica).is_none() {
             self.views[replica].imported.insert(digest.to_owned(), order);
             self.views[replica].last_own_change = order;
@@ -270,7 +270,7 @@ impl Oracle {
 
     /// Records that a replica issued a key.
     pub(crate) fn record_issue(&mut self, replica: usize, order: EventOrder, digest: &str) {
-        self.touched(order, digest);
+        self.record_touch(order, digest);
         self.views[replica].last_own_change = order;
     }
 

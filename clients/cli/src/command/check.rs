@@ -66,7 +66,7 @@ pub(super) async fn run(context: &Context, command: Check) -> Result<Exit, Failu
     let answers = clients.iter().zip(answers).map(told).collect();
     let view = CheckView::new(command.key_id, database, answers);
     context.output.show(&view)?;
-    Ok(if !view.agree() {
+    Ok(if !view.is_consistent() {
         Exit::Denied
     } else if !view.is_complete() {
         Exit::Unavailable

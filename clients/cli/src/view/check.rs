@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct CheckView {
     key_id: String,
     /// Whether no answer contradicts another.
-    is_consistent: bool,
+    agree: bool,
     /// Whether the database and every replica has answered.
     complete: bool,
     database: DatabaseRow,
@@ -107,11 +107,11 @@ impl CheckView {
             row.agrees = Some(row.verdict.is_none() || row.verdict == expected);
         }
         let agree = replicas.iter().all(|row| row.agrees != Some(false));
-        Self { key_id, is_consistent: agree, complete, database, replicas }
+        Self { key_id, agree, complete, database, replicas }
     }
 
-    pub(crate) fn agree(&self) -> bool {
-        self.is_consistent
+    pub(crate) fn is_consistent(&self) -> bool {
+        self.agree
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -293,7 +293,7 @@ mod tests {
     ) -> (bool, bool, Vec<Option<bool>>) {
         let answers = answers.into_iter().map(|answer| ("r".to_owned(), answer)).collect();
         let view = CheckView::new("key_1".to_owned(), database, answers);
-        (view.is_consistent, view.complete, view.replicas.iter().map(|row| row.agrees).collect())
+        (view.agree, view.complete, view.replicas.iter().map(|row| row.agrees).collect())
     }
 
     #[test]

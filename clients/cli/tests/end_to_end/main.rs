@@ -182,7 +182,7 @@ fn repeated_usage_record_counts_once() {
     assert_eq!(record("r-1", "api.calls", "8").code, 3, "the id is taken");
     let refused = record("r-3", "Calls", "1");
     assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains("the event has a metric that is none"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the event has an invalid metric"), "{}", refused.stderr);
 
     let shown = service.json(&["usage", "show", "acme"]);
     assert_eq!(

@@ -33,9 +33,9 @@ const SERVICE_SETTINGS: [(&str, &str); 2] = [
 
 struct CaseRun<'a> {
     case: &'a Case,
-    change_database: HranaServer,
+    database: HranaServer,
     /// `None` while it is stopped.
-    change_service: Option<Service>,
+    service: Option<Service>,
     proxy: Proxy,
     operator: AdminClient,
     keys: BTreeMap<&'a str, IssuedKey>,
@@ -57,15 +57,7 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
         let expected_watch = json!({ "live": true, "revision": { "at_least": revision } });
         call_until_expected(&runner, &json!({ "op": "watch_state" }), &expected_watch, WAIT_TIMEOUT).await?;
     }
-    let mut case_run = CaseRun {
-        case,
-        change_database: database,
-        change_service: Some(service),
-        proxy,
-        operator,
-        keys,
-        runner,
-    };
+    let mut case_run = CaseRun { case, database, service: Some(service), proxy, operator, keys, runner };
     for (number, step) in case.steps.iter().enumerate() {
         let done = match step {
             Step::Call(call) => case_run.call(call).await,
@@ -163,8 +155,8 @@ impl CaseRun<'_> {
             }
             Action::Suspend(tenant) => self.operator.suspend_tenant(tenant).await,
             Action::Resume(tenant) => self.operator.resume_tenant(tenant).await,
-            Action::Database(what) => self.database(*what).await,
-            Action::Service(what) => self.service(*what).await,
+            Action::Database(what) => self.change_database(*what).await,
+            Action::Service(what) => self.change_service(*what).await,
             Action::Network(disturbance) => {
                 self.proxy.disturb(disturbance.clone());
                 Ok(())
@@ -172,33 +164,33 @@ impl CaseRun<'_> {
         }
     }
 
-    async fn database(&mut self, what: case::DatabaseAction) -> anyhow::Result<()> {
+    async fn change_database(&mut self, what: case::DatabaseAction) -> anyhow::Result<()> {
         match what {
-            case::DatabaseAction::Stops => self.change_database.stop().await,
-            case::DatabaseAction::Starts => self.change_database.start_again()?,
-            case::DatabaseAction::Hangs => self.change_database.faults().set(Fault::Hang),
-            case::DatabaseAction::Refuses => self.change_database.faults().set(Fault::service_unavailable()),
-            case::DatabaseAction::Recovers => self.change_database.faults().clear(),
+            case::DatabaseAction::Stops => self.database.stop().await,
+            case::DatabaseAction::Starts => self.database.start_again()?,
+            case::DatabaseAction::Hangs => self.database.faults().set(Fault::Hang),
+            case::DatabaseAction::Refuses => self.database.faults().set(Fault::service_unavailable()),
+            case::DatabaseAction::Recovers => self.database.faults().clear(),
         }
         Ok(())
     }
 
-    async fn service(&mut self, what: case::ServiceAction) -> anyhow::Result<()> {
+    async fn change_service(&mut self, what: case::ServiceAction) -> anyhow::Result<()> {
         match what {
             case::ServiceAction::Stops => {
                 self.proxy.stop().await;
-                match self.change_service.take() {
+                match self.service.take() {
                     Some(mut service) => service.kill().await,
                     None => bail!("the service is already stopped"),
                 }
             }
             case::ServiceAction::Starts => {
-                let service = start_service(&self.change_database, self.case).await?;
+                let service = start_service(&self.database, self.case).await?;
                 self.operator = AdminClient::connect(service.address)?;
                 // Creating an existing tenant changes nothing, and succeeds once the service is ready.
                 self.operator.create_tenant("first").await?;
                 self.proxy.restart(service.address)?;
-                self.change_service = Some(service);
+                self.service = Some(service);
                 Ok(())
             }
         }

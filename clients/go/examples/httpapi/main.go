@@ -1,4 +1,5 @@
-// Command httpapi is an HTTP API for customers with keys: it lists and places orders, and counts each call.
+// Command httpapi is an example of an HTTP API for customers with API keys: it lists and places orders, and records
+// each call as usage.
 //
 //	go run ./examples/httpapi -tenant-auth 127.0.0.1:50051 -listen 127.0.0.1:8080
 //	curl -H "Authorization: Bearer $KEY" 127.0.0.1:8080/orders
@@ -24,8 +25,8 @@ import (
 )
 
 func main() {
-	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "where tenant-auth is: host:port,host:port")
-	listen := flag.String("listen", "127.0.0.1:8080", "where to serve")
+	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "endpoints of tenant-auth: host:port,host:port")
+	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -35,12 +36,12 @@ func main() {
 		err = run(ctx, *endpoints, listener)
 	}
 	if err != nil {
-		slog.Error("ended", "error", err)
+		slog.Error("server failed", "error", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until the context ends, and then sends what was counted.
+// run serves until the context ends, and then sends the recorded usage.
 func run(ctx context.Context, endpoints string, listener net.Listener) error {
 	client, err := tenantauth.New(endpoints, tenantauth.WithUserAgent("orders-api"), tenantauth.WithLogger(slog.Default()))
 	if err != nil {
@@ -68,8 +69,8 @@ func run(ctx context.Context, endpoints string, listener net.Listener) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if unsent := recorder.Close(last); len(unsent) > 0 {
-		// A real service would put them on disk, and resend them with their ids.
-		err = errors.Join(err, fmt.Errorf("%d batches of usage were not sent", len(unsent)))
+		// A real service would store the batches on disk and send them again with their ids.
+		err = errors.Join(err, fmt.Errorf("%d usage batches not sent", len(unsent)))
 	}
 	return err
 }
@@ -90,7 +91,7 @@ type order struct {
 	Item string `json:"item"`
 }
 
-// orders are each tenant's own: the principal says whose they are, never the request.
+// orders are stored by tenant. The tenant comes from the principal, never from the request body.
 type orders struct {
 	recorder *tenantauth.Recorder
 
@@ -124,14 +125,14 @@ func (o *orders) place(w http.ResponseWriter, r *http.Request) {
 func (o *orders) count(principal tenantauth.Principal, metric string) {
 	err := o.recorder.Record(tenantauth.UsageEvent{TenantID: principal.TenantID, Metric: metric, Quantity: 1})
 	if err != nil {
-		// The customer is served all the same; somebody has to look at this.
-		slog.Error("usage was not recorded", "tenant_id", principal.TenantID, "metric", metric, "error", err)
+		// The request still succeeds; an operator has to look into the error.
+		slog.Error("usage event not recorded", "tenant_id", principal.TenantID, "metric", metric, "error", err)
 	}
 }
 
 func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// The customer may be gone: nobody is left to tell.
+	// The error is ignored because the client may have disconnected.
 	_ = json.NewEncoder(w).Encode(body)
 }

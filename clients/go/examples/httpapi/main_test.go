@@ -12,7 +12,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
-// api runs the example, and returns how to call it and how to stop it.
+// api runs the example. It returns functions that call and stop it.
 func api(t *testing.T, endpoints string) (call func(method, key, body string) (int, string), stop func() error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -55,7 +55,7 @@ func expect(t *testing.T, what string, status int, text string, wantStatus int, 
 	}
 }
 
-func TestCustomersAreServedAndCounted(t *testing.T) {
+func TestRequestsAreServedAndCounted(t *testing.T) {
 	auth := fake.Start(t)
 	auth.Put("good", fake.Valid("key_1", "demo:read", "demo:write"))
 	auth.Put("reader", fake.Valid("key_2", "demo:read"))
@@ -68,13 +68,13 @@ func TestCustomersAreServedAndCounted(t *testing.T) {
 		status                  int
 		text                    string
 	}{
-		{"nobody", "GET", "", "", 401, "NO_CREDENTIALS"},
-		{"a stranger", "GET", "unknown", "", 401, "not valid"},
-		{"a reader who writes", "POST", "reader", `{"item":"tea"}`, 403, `"missing_scopes":["demo:write"]`},
-		{"an order", "POST", "good", `{"item":"tea"}`, 201, `{"item":"tea"}`},
-		{"no order", "POST", "good", `{}`, 400, "needs an item"},
-		{"a colleague", "GET", "reader", "", 200, `{"orders":[{"item":"tea"}],"tenant":"Acme"}`},
-		{"another tenant", "GET", "other", "", 200, `{"orders":[],"tenant":"Other"}`},
+		{"no key", "GET", "", "", 401, "NO_CREDENTIALS"},
+		{"unknown key", "GET", "unknown", "", 401, "not valid"},
+		{"missing scope", "POST", "reader", `{"item":"tea"}`, 403, `"missing_scopes":["demo:write"]`},
+		{"valid order", "POST", "good", `{"item":"tea"}`, 201, `{"item":"tea"}`},
+		{"invalid order", "POST", "good", `{}`, 400, "needs an item"},
+		{"same tenant, other key", "GET", "reader", "", 200, `{"orders":[{"item":"tea"}],"tenant":"Acme"}`},
+		{"other tenant", "GET", "other", "", 200, `{"orders":[],"tenant":"Other"}`},
 	} {
 		status, text := call(step.method, step.key, step.body)
 		expect(t, step.what, status, text, step.status, step.text)
@@ -94,24 +94,24 @@ func TestCustomersAreServedAndCounted(t *testing.T) {
 	}
 }
 
-func TestWithoutTheServiceCustomersAreAskedToComeBack(t *testing.T) {
+func TestOutageIsReportedAs503(t *testing.T) {
 	auth := fake.Start(t)
 	auth.Stop()
 	call, stop := api(t, auth.Address())
 	status, text := call("GET", "good", "")
-	expect(t, "in an outage", status, text, 503, "UNDECIDED")
+	expect(t, "during an outage", status, text, 503, "UNDECIDED")
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestTheRealServiceLetsItsCustomersIn(t *testing.T) {
+func TestRealServiceAdmitsItsKey(t *testing.T) {
 	real := service.Start(t)
 	call, _ := api(t, real.Address)
-	status, text := call("GET", "somebody-elses-key", "")
-	expect(t, "a stranger", status, text, 401, "not valid")
+	status, text := call("GET", "unknown-key", "")
+	expect(t, "unknown key", status, text, 401, "not valid")
 	status, text = call("POST", real.Key, `{"item":"tea"}`)
-	expect(t, "an order", status, text, 201, "tea")
+	expect(t, "valid order", status, text, 201, "tea")
 	status, text = call("GET", real.Key, "")
-	expect(t, "the list", status, text, 200, `{"orders":[{"item":"tea"}],"tenant":"Demo"}`)
+	expect(t, "list of orders", status, text, 200, `{"orders":[{"item":"tea"}],"tenant":"Demo"}`)
 }

@@ -1,4 +1,5 @@
-// Command worker does jobs for customers with keys, and counts what they consume. Jobs are lines on stdin:
+// Command worker is an example of a worker that runs jobs for customers with API keys and records their usage. Jobs are
+// lines on stdin:
 //
 //	echo "{\"id\":\"1\",\"key\":\"$KEY\",\"text\":\"count these four words\"}" | go run ./examples/worker -tenant-auth 127.0.0.1:50051
 package main
@@ -22,13 +23,13 @@ import (
 )
 
 func main() {
-	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "where tenant-auth is: host:port,host:port")
-	patience := flag.Duration("patience", 30*time.Second, "how long to wait for tenant-auth in an outage, a job, and for usage at the end")
+	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "endpoints of tenant-auth: host:port,host:port")
+	patience := flag.Duration("patience", 30*time.Second, "how long to wait for tenant-auth during an outage, per job, and for sending usage at the end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *endpoints, *patience, os.Stdin, os.Stdout); err != nil {
-		slog.Error("ended", "error", err)
+		slog.Error("worker failed", "error", err)
 		os.Exit(1)
 	}
 }
@@ -46,8 +47,8 @@ type result struct {
 	Denied   string `json:"denied,omitempty"`
 }
 
-// run does all jobs, and then sends what was counted.
-func run(ctx context.Context, endpoints string, patience time.Duration, jobs io.Reader, results io.Writer) error {
+// run processes all jobs, and then sends the recorded usage.
+func run(ctx context.Context, endpoints string, timeout time.Duration, jobs io.Reader, results io.Writer) error {
 	client, err := tenantauth.New(endpoints, tenantauth.WithUserAgent("word-counter"), tenantauth.WithLogger(slog.Default()))
 	if err != nil {
 		return err
@@ -57,13 +58,13 @@ func run(ctx context.Context, endpoints string, patience time.Duration, jobs io.
 	if err != nil {
 		return err
 	}
-	worker := &worker{client: client, recorder: recorder, patience: patience}
+	worker := &worker{client: client, recorder: recorder, timeout: timeout}
 	err = worker.all(ctx, jobs, json.NewEncoder(results))
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	for _, batch := range worker.recorder.Close(last) {
-		// A real worker would put it on disk, and resend it with its id.
-		err = errors.Join(err, fmt.Errorf("usage was not sent: %d events under the id %s", len(batch.Events), batch.RequestID))
+		// A real worker would store the batch on disk and send it again with its id.
+		err = errors.Join(err, fmt.Errorf("usage not sent: %d events with request id %s", len(batch.Events), batch.RequestID))
 	}
 	return err
 }
@@ -71,7 +72,7 @@ func run(ctx context.Context, endpoints string, patience time.Duration, jobs io.
 type worker struct {
 	client   *tenantauth.Client
 	recorder *tenantauth.Recorder
-	patience time.Duration
+	timeout  time.Duration
 }
 
 func (w *worker) all(ctx context.Context, jobs io.Reader, results *json.Encoder) error {
@@ -79,7 +80,7 @@ func (w *worker) all(ctx context.Context, jobs io.Reader, results *json.Encoder)
 	for lines.Scan() && ctx.Err() == nil {
 		var next job
 		if err := json.Unmarshal(lines.Bytes(), &next); err != nil {
-			return fmt.Errorf("a line is no job: %w", err)
+			return fmt.Errorf("invalid job line: %w", err)
 		}
 		done, err := w.do(ctx, next)
 		if err != nil {
@@ -92,10 +93,10 @@ func (w *worker) all(ctx context.Context, jobs io.Reader, results *json.Encoder)
 	return lines.Err()
 }
 
-// do does one job. A denial is a result; that nobody knows is an error, and the job stays to be done.
+// do processes one job. A denial is a result; an undecided key is an error, and the job is not done.
 func (w *worker) do(ctx context.Context, next job) (result, error) {
-	// Nobody waits for a worker: in an outage it waits itself, instead of taking it for a denial.
-	ctx, cancel := context.WithTimeout(ctx, w.patience)
+	// No end user waits for a worker, so during an outage it waits for a decision.
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	principal, err := w.client.RequireKey(ctx, next.Key, "demo:write")
 	var denied *tenantauth.Denied
@@ -112,7 +113,7 @@ func (w *worker) do(ctx context.Context, next job) (result, error) {
 	return result{ID: next.ID, TenantID: principal.TenantID, Words: words}, nil
 }
 
-// count waits for room when there is none: work that cannot be counted is not done.
+// count waits if the queue is full: a job that cannot be counted is not done.
 func (w *worker) count(ctx context.Context, usage tenantauth.UsageEvent) error {
 	err := w.recorder.Record(usage)
 	if !errors.Is(err, tenantauth.ErrQueueFull) {

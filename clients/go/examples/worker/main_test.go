@@ -15,7 +15,7 @@ const jobs = `{"id":"1","key":%q,"text":"count these four words"}
 {"id":"2","key":"unknown-key","text":"not these"}
 `
 
-func TestJobsAreDoneAndCounted(t *testing.T) {
+func TestJobsAreProcessedAndCounted(t *testing.T) {
 	auth := fake.Start(t)
 	auth.Put("good", fake.Valid("key_1", "demo:write"))
 	var results bytes.Buffer
@@ -35,7 +35,7 @@ func TestJobsAreDoneAndCounted(t *testing.T) {
 	}
 }
 
-func TestInAnOutageNoJobIsDeniedOrLost(t *testing.T) {
+func TestOutageNeitherDeniesNorLosesJobs(t *testing.T) {
 	auth := fake.Start(t)
 	auth.Stop()
 	var results bytes.Buffer
@@ -45,16 +45,16 @@ func TestInAnOutageNoJobIsDeniedOrLost(t *testing.T) {
 	}
 }
 
-func TestTheRealServiceDecidesAboutJobs(t *testing.T) {
+func TestRealServiceDecidesJobs(t *testing.T) {
 	real := service.Start(t)
 	var results bytes.Buffer
-	// Whether it counts usage depends on its version, and is told at the end: the jobs are done either way.
+	// Whether the service counts usage depends on its version. The jobs are processed in both cases.
 	err := run(t.Context(), real.Address, 2*time.Second, strings.NewReader(fmt.Sprintf(jobs, real.Key)), &results)
 	want := `{"id":"1","tenant_id":"ten_demo","words":4}` + "\n" + `{"id":"2","denied":"UNKNOWN"}` + "\n"
 	if results.String() != want {
 		t.Errorf("%s", &results)
 	}
-	if err != nil && !strings.Contains(err.Error(), "usage was not sent: 1 events under the id") {
+	if err != nil && !strings.Contains(err.Error(), "usage not sent: 1 events with request id") {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package admission turns a request's credentials, and what is decided about them, into what a server tells its customer.
+// Package admission maps the credentials of a request, and the decision about them, to the response for the customer.
 package admission
 
 import (
@@ -8,59 +8,59 @@ import (
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 )
 
-// Class is what kind of reply a customer gets.
+// Class is the kind of a reply.
 type Class int
 
-// The classes of replies.
+// The kinds of replies.
 const (
 	// Admitted: the request may proceed.
 	Admitted Class = iota
-	// Ambiguous: the request says two different things about who makes it.
+	// Ambiguous: the request may contain more than one credential.
 	Ambiguous
-	// NoCredentials: there is no key.
+	// NoCredentials: the request has no key.
 	NoCredentials
-	// Unauthenticated: the key is not good.
+	// Unauthenticated: the key is not valid.
 	Unauthenticated
-	// Forbidden: the key is good, but not for this.
+	// Forbidden: the key is valid but lacks permission.
 	Forbidden
-	// NotFound: the session is not, or not any more, or not the customer's.
+	// NotFound: the session does not exist, has ended, or belongs to another tenant.
 	NotFound
-	// Throttled: later, perhaps.
+	// Throttled: too many requests; a later retry may succeed.
 	Throttled
-	// Undecided: nobody knows; not the customer's fault.
+	// Undecided: no decision was possible. It is not the customer's fault.
 	Undecided
 )
 
-// retryAfter is when to come back when the service did not say.
-const retryAfter = time.Second
+// defaultRetryAfter is the retry delay if the service gave none.
+const defaultRetryAfter = time.Second
 
-// Reply is what a customer is told.
+// Reply is the response to the customer.
 type Reply struct {
 	Class Class
 	// Code is a verdict, or NO_CREDENTIALS, AMBIGUOUS_REQUEST or UNDECIDED.
 	Code string
-	// Detail is a sentence for the customer's developer.
+	// Detail is a sentence for the developer of the calling program.
 	Detail string
-	// RetryAfter is when to come back; zero: that does not matter.
+	// RetryAfter is the retry delay; zero if a retry does not help.
 	RetryAfter time.Duration
-	// MissingScopes are the scopes that the key lacks.
+	// MissingScopes are the required scopes that the key does not hold.
 	MissingScopes []string
 }
 
-// Without is the reply to a request without a key.
-func Without() Reply {
+// NoCredentialsReply is the reply to a request without a key.
+func NoCredentialsReply() Reply {
 	return Reply{Class: NoCredentials, Code: "NO_CREDENTIALS", Detail: "An API key is required."}
 }
 
-// Twofold is the reply to a request that may hold two keys.
-func Twofold() Reply {
+// AmbiguousReply is the reply to a request that may contain two credentials.
+func AmbiguousReply() Reply {
 	return Reply{Class: Ambiguous, Code: "AMBIGUOUS_REQUEST", Detail: "The request may hold more than one credential."}
 }
 
-// Of is the reply to a request with a key.
-func Of(validation tenantauth.Validation, err error) Reply {
+// ReplyFor is the reply to a request with a key.
+func ReplyFor(validation tenantauth.Validation, err error) Reply {
 	if err != nil {
-		return failed(err)
+		return errorReply(err)
 	}
 	reply := Reply{Code: validation.Verdict.String(), MissingScopes: validation.MissingScopes}
 	switch validation.Verdict {
@@ -75,29 +75,29 @@ func Of(validation tenantauth.Validation, err error) Reply {
 	case tenantauth.Unbound, tenantauth.SessionExpired, tenantauth.TenantMismatch:
 		reply.Class, reply.Detail = NotFound, "There is no such session."
 	case tenantauth.QuotaExceeded, tenantauth.RateLimited:
-		reply.Class, reply.Detail, reply.RetryAfter = Throttled, "There are too many requests.", retryAfter
+		reply.Class, reply.Detail, reply.RetryAfter = Throttled, "There are too many requests.", defaultRetryAfter
 	default:
 		reply.Class, reply.Detail = Forbidden, "The request is not allowed."
 	}
 	return reply
 }
 
-// failed is the reply when nothing was decided. That the service does not accept this server is no fault of the
-// customer's key, whatever the code says.
-func failed(err error) Reply {
-	var made *tenantauth.Error
-	known := errors.As(err, &made)
-	if known && made.Kind == tenantauth.ErrInvalid {
-		for _, violation := range made.Violations {
-			// The scopes are this server's own; the key is what the customer sent.
+// errorReply is the reply if no decision was made. An error that concerns this server's own credentials says nothing
+// about the customer's key, whatever its code.
+func errorReply(err error) Reply {
+	var serviceErr *tenantauth.Error
+	known := errors.As(err, &serviceErr)
+	if known && serviceErr.Kind == tenantauth.ErrInvalid {
+		for _, violation := range serviceErr.Violations {
+			// The scopes come from this server's configuration, but the key comes from the customer.
 			if violation.Field == "key" {
 				return Reply{Class: Unauthenticated, Code: tenantauth.Malformed.String(), Detail: "The API key is not valid."}
 			}
 		}
 	}
-	reply := Reply{Class: Undecided, Code: "UNDECIDED", Detail: "The API key could not be checked now.", RetryAfter: retryAfter}
+	reply := Reply{Class: Undecided, Code: "UNDECIDED", Detail: "The API key could not be checked now.", RetryAfter: defaultRetryAfter}
 	if known {
-		reply.RetryAfter = max(retryAfter, made.RetryAfter)
+		reply.RetryAfter = max(defaultRetryAfter, serviceErr.RetryAfter)
 	}
 	return reply
 }

@@ -7,26 +7,26 @@ import (
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 )
 
-// Where is where keys are presented.
-type Where struct {
-	// header is a header of its own, in lower case; empty: "Authorization: Bearer …".
+// KeyLocation is where requests carry the key.
+type KeyLocation struct {
+	// header is the name of a custom header, in lower case; empty for "Authorization: Bearer …".
 	header string
 }
 
-// In is a header of its own for keys.
-func In(header string) (Where, error) {
-	if header == "" || len(header) > 100 || strings.ContainsFunc(header, notToken) {
-		return Where{}, fmt.Errorf("WithHeader(%q): must be the name of a header, such as X-API-Key", header)
+// InHeader returns the location of a custom header.
+func InHeader(header string) (KeyLocation, error) {
+	if header == "" || len(header) > 100 || strings.ContainsFunc(header, isNotTokenChar) {
+		return KeyLocation{}, fmt.Errorf("WithHeader(%q): must be the name of a header, such as X-API-Key", header)
 	}
 	if strings.EqualFold(header, "authorization") {
-		// Then it is the scheme that matters.
-		return Where{}, nil
+		// With the Authorization header, the Bearer scheme applies.
+		return KeyLocation{}, nil
 	}
-	return Where{strings.ToLower(header)}, nil
+	return KeyLocation{strings.ToLower(header)}, nil
 }
 
-// notToken tells whether a character can not be in the name of a header (RFC 9110).
-func notToken(char rune) bool {
+// isNotTokenChar reports whether a character is not allowed in a header name (RFC 9110).
+func isNotTokenChar(char rune) bool {
 	switch {
 	case 'a' <= char && char <= 'z', 'A' <= char && char <= 'Z', '0' <= char && char <= '9':
 		return false
@@ -36,43 +36,44 @@ func notToken(char rune) bool {
 
 const (
 	authorization = "authorization"
-	// longestKey is beyond any key: the service need not be asked.
-	longestKey = 512
+	// maxKeyLen is longer than any key. Longer texts are rejected without calling the service.
+	maxKeyLen = 512
 )
 
-// critical headers are refused when they are there twice, whichever this server looks at: something behind it might
-// look at the other one.
-var critical = []string{authorization, "mcp-session-id"}
+// singleHeaders are rejected if they occur twice, even if this server does not read them: another server behind it
+// might read the other value.
+var singleHeaders = []string{authorization, "mcp-session-id"}
 
-// Key is the key of a request, by all values of its headers; or the reply to a request that has none, or may have two.
-func (w Where) Key(values func(header string) []string) (tenantauth.Key, Reply) {
+// KeyFrom returns the key of a request, or the reply to a request that has no key or may have two. values returns all
+// values of a header.
+func (w KeyLocation) KeyFrom(values func(header string) []string) (tenantauth.Key, Reply) {
 	name := w.header
 	if name == "" {
 		name = authorization
 	}
-	for _, header := range append(critical[:len(critical):len(critical)], name) {
+	for _, header := range append(singleHeaders[:len(singleHeaders):len(singleHeaders)], name) {
 		if len(values(header)) > 1 {
-			return "", Twofold()
+			return "", AmbiguousReply()
 		}
 	}
-	given := values(name)
-	if len(given) == 0 {
-		return "", Without()
+	found := values(name)
+	if len(found) == 0 {
+		return "", NoCredentialsReply()
 	}
-	key := strings.TrimSpace(given[0])
+	key := strings.TrimSpace(found[0])
 	if name == authorization {
 		var scheme string
 		scheme, key, _ = strings.Cut(key, " ")
 		key = strings.TrimSpace(key)
 		if !strings.EqualFold(scheme, "Bearer") {
-			return "", Without()
+			return "", NoCredentialsReply()
 		}
 	}
 	switch {
 	case key == "":
-		return "", Without()
-	case len(key) > longestKey || strings.ContainsFunc(key, func(char rune) bool { return char <= ' ' || char > '~' }):
-		return "", Of(tenantauth.Validation{Verdict: tenantauth.Malformed}, nil)
+		return "", NoCredentialsReply()
+	case len(key) > maxKeyLen || strings.ContainsFunc(key, func(char rune) bool { return char <= ' ' || char > '~' }):
+		return "", ReplyFor(tenantauth.Validation{Verdict: tenantauth.Malformed}, nil)
 	}
 	return tenantauth.Key(key), Reply{}
 }

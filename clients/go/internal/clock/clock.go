@@ -1,4 +1,4 @@
-// Package clock is what the client knows of time, so that tests need not wait.
+// Package clock abstracts time, so that tests need not wait.
 package clock
 
 import (
@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// Clock tells the time and wakes those who wait.
+// Clock returns the time and runs timers.
 type Clock interface {
-	// Now is the present moment, with a monotonic reading where there is one.
+	// Now returns the current time, with a monotonic reading if available.
 	Now() time.Time
-	// AfterFunc calls f once, after d, unless stopped before. Stopping tells whether it came in time.
+	// AfterFunc calls f once, after d, unless it is stopped before. stop reports whether it prevented the call.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
 }
 
-// System is the machine's own clock.
+// System is the system clock.
 type System struct{}
 
-// Now is time.Now.
+// Now calls time.Now.
 func (System) Now() time.Time { return time.Now() }
 
-// AfterFunc is time.AfterFunc.
+// AfterFunc calls time.AfterFunc.
 func (System) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 
-// Sleep waits for d, or until the context ends, whose error it then returns.
+// Sleep waits for d. If the context ends first, it returns the error of the context.
 func Sleep(ctx context.Context, clock Clock, d time.Duration) error {
 	woken := make(chan struct{})
 	stop := clock.AfterFunc(d, func() { close(woken) })

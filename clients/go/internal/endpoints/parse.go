@@ -1,4 +1,4 @@
-// Package endpoints reads the endpoints of the service.
+// Package endpoints parses the endpoints of the service.
 package endpoints
 
 import (
@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// Security is what the schemes of endpoints say about TLS.
+// Security is the transport security that the scheme of an endpoint requests.
 type Security int
 
 const (
-	// Unsaid: there is no scheme that speaks of it.
-	Unsaid Security = iota
+	// Unspecified: the endpoint has no scheme, or one that does not determine it.
+	Unspecified Security = iota
 	// Plaintext: http://.
 	Plaintext
 	// TLS: https://.
@@ -24,67 +24,68 @@ const (
 
 // Endpoint is a host and a port.
 type Endpoint struct {
-	// Host is a name, or an address without brackets.
+	// Host is a host name, or an IP address without brackets.
 	Host string
 	// Port is 1 to 65535.
 	Port string
 }
 
-// String is host:port, as dialed.
+// String returns host:port for dialing.
 func (e Endpoint) String() string { return net.JoinHostPort(e.Host, e.Port) }
 
-// Authority is host:port as a server is called, without the zone of an address.
+// Authority returns host:port for TLS verification and :authority, without the zone of an address and without the
+// trailing dot of a name.
 func (e Endpoint) Authority() string {
 	host, _, _ := strings.Cut(e.Host, "%")
 	return net.JoinHostPort(strings.TrimSuffix(host, "."), e.Port)
 }
 
-// Literal tells whether the host is an address, which needs no lookup.
-func (e Endpoint) Literal() bool {
+// IsAddress reports whether the host is an IP address, which needs no DNS lookup.
+func (e Endpoint) IsAddress() bool {
 	_, err := netip.ParseAddr(e.Host)
 	return err == nil
 }
 
-const forms = "use host:port, dns:///host:port, http://host:port or https://host:port"
+const formatHint = "use host:port, dns:///host:port, http://host:port or https://host:port"
 
-// Parse reads endpoints. Each text may hold several, separated by commas. All must agree on TLS.
+// Parse parses endpoints. Each text may hold several, separated by commas. All must agree on TLS.
 func Parse(texts []string) ([]Endpoint, Security, error) {
 	var parsed []Endpoint
-	said := map[Security]string{}
+	seen := map[Security]string{}
 	for _, text := range texts {
 		for part := range strings.SplitSeq(text, ",") {
 			endpoint, security, err := parse(part)
 			if err != nil {
-				return nil, Unsaid, fmt.Errorf("endpoint %q: %w; %s", part, err, forms)
+				return nil, Unspecified, fmt.Errorf("endpoint %q: %w; %s", part, err, formatHint)
 			}
 			parsed = append(parsed, endpoint)
-			said[security] = part
+			seen[security] = part
 		}
 	}
 	if len(parsed) == 0 {
-		return nil, Unsaid, fmt.Errorf("endpoints: there are none; %s", forms)
+		return nil, Unspecified, fmt.Errorf("endpoints: the list is empty; %s", formatHint)
 	}
-	secure, isSecure := said[TLS]
-	for _, other := range []Security{Plaintext, Unsaid} {
-		if plain, isPlain := said[other]; isSecure && isPlain {
-			return nil, Unsaid, fmt.Errorf("endpoints: %q is TLS and %q is not; use https:// for all or for none", secure, plain)
+	secure, isSecure := seen[TLS]
+	for _, other := range []Security{Plaintext, Unspecified} {
+		if plain, isPlain := seen[other]; isSecure && isPlain {
+			return nil, Unspecified, fmt.Errorf("endpoints: %q uses TLS but %q does not; use https:// for all or for none", secure, plain)
 		}
 	}
 	switch {
 	case isSecure:
 		return parsed, TLS, nil
-	case said[Plaintext] != "":
+	case seen[Plaintext] != "":
 		return parsed, Plaintext, nil
 	default:
-		return parsed, Unsaid, nil
+		return parsed, Unspecified, nil
 	}
 }
 
 func parse(text string) (Endpoint, Security, error) {
 	if text == "" {
-		return Endpoint{}, Unsaid, errors.New("is empty")
+		return Endpoint{}, Unspecified, errors.New("is empty")
 	}
-	security, rest := Unsaid, text
+	security, rest := Unspecified, text
 	if scheme, after, found := strings.Cut(text, "://"); found {
 		switch rest = after; strings.ToLower(scheme) {
 		case "http":
@@ -94,17 +95,17 @@ func parse(text string) (Endpoint, Security, error) {
 		case "dns":
 			var local bool
 			if rest, local = strings.CutPrefix(after, "/"); !local {
-				return Endpoint{}, Unsaid, errors.New("names a DNS server, which is not supported")
+				return Endpoint{}, Unspecified, errors.New("specifies a DNS server, which is not supported")
 			}
 		default:
-			return Endpoint{}, Unsaid, fmt.Errorf("has the unknown scheme %q", scheme)
+			return Endpoint{}, Unspecified, fmt.Errorf("has the unknown scheme %q", scheme)
 		}
 	}
-	endpoint, err := split(rest)
+	endpoint, err := parseHostPort(rest)
 	return endpoint, security, err
 }
 
-func split(text string) (Endpoint, error) {
+func parseHostPort(text string) (Endpoint, error) {
 	switch {
 	case strings.ContainsAny(text, "/?#"):
 		return Endpoint{}, errors.New("has a path")
@@ -115,7 +116,7 @@ func split(text string) (Endpoint, error) {
 	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil || host == "" || port == "" {
-		return Endpoint{}, errors.New("lacks a host or a port")
+		return Endpoint{}, errors.New("has no host or no port")
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 || port[0] == '+' {
 		return Endpoint{}, fmt.Errorf("has the port %q, which is not 1 to 65535", port)
@@ -123,15 +124,15 @@ func split(text string) (Endpoint, error) {
 	address, err := netip.ParseAddr(host)
 	switch bracketed := strings.HasPrefix(text, "["); {
 	case bracketed && (err != nil || !address.Is6()):
-		return Endpoint{}, errors.New("has brackets around what is no IPv6 address")
-	case err != nil && !name(host):
-		return Endpoint{}, fmt.Errorf("has the host %q, which is neither a name nor an address", host)
+		return Endpoint{}, errors.New("has brackets, but not around an IPv6 address")
+	case err != nil && !isHostName(host):
+		return Endpoint{}, fmt.Errorf("has the host %q, which is neither a host name nor an IP address", host)
 	}
 	return Endpoint{Host: host, Port: port}, nil
 }
 
-// name tells whether a text can be the name of a host.
-func name(host string) bool {
+// isHostName reports whether a text is a valid host name.
+func isHostName(host string) bool {
 	if len(host) > 254 {
 		return false
 	}
@@ -150,8 +151,8 @@ func name(host string) bool {
 	return true
 }
 
-// ValidHost tells whether a text is a name or an address, without a port.
+// ValidHost reports whether a text is a host name or an IP address, without a port.
 func ValidHost(text string) bool {
 	_, err := netip.ParseAddr(text)
-	return err == nil || name(text)
+	return err == nil || isHostName(text)
 }

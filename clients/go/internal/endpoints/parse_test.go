@@ -7,21 +7,21 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/endpoints"
 )
 
-func TestEndpointsAreReadAsPeopleWriteThem(t *testing.T) {
+func TestValidEndpointsAreParsed(t *testing.T) {
 	for text, want := range map[string]struct {
 		dialed, authorities string
 		security            endpoints.Security
 	}{
-		"127.0.0.1:50051":                      {"127.0.0.1:50051", "127.0.0.1:50051", endpoints.Unsaid},
-		"[::1]:50051":                          {"[::1]:50051", "[::1]:50051", endpoints.Unsaid},
-		"[fe80::1%lo]:50051":                   {"[fe80::1%lo]:50051", "[fe80::1]:50051", endpoints.Unsaid},
-		"dns:///tenant-auth:50051":             {"tenant-auth:50051", "tenant-auth:50051", endpoints.Unsaid},
+		"127.0.0.1:50051":                      {"127.0.0.1:50051", "127.0.0.1:50051", endpoints.Unspecified},
+		"[::1]:50051":                          {"[::1]:50051", "[::1]:50051", endpoints.Unspecified},
+		"[fe80::1%lo]:50051":                   {"[fe80::1%lo]:50051", "[fe80::1]:50051", endpoints.Unspecified},
+		"dns:///tenant-auth:50051":             {"tenant-auth:50051", "tenant-auth:50051", endpoints.Unspecified},
 		"http://tenant-auth:50051/":            {"tenant-auth:50051", "tenant-auth:50051", endpoints.Plaintext},
 		"https://[::1]:443":                    {"[::1]:443", "[::1]:443", endpoints.TLS},
 		"https://a:1,https://b:1":              {"a:1 b:1", "a:1 b:1", endpoints.TLS},
 		"http://a:1,b:1":                       {"a:1 b:1", "a:1 b:1", endpoints.Plaintext},
-		"[::1]:1,a_b-c.d:65535":                {"[::1]:1 a_b-c.d:65535", "[::1]:1 a_b-c.d:65535", endpoints.Unsaid},
-		"tenant-auth.svc.cluster.local.:50051": {"tenant-auth.svc.cluster.local.:50051", "tenant-auth.svc.cluster.local:50051", endpoints.Unsaid},
+		"[::1]:1,a_b-c.d:65535":                {"[::1]:1 a_b-c.d:65535", "[::1]:1 a_b-c.d:65535", endpoints.Unspecified},
+		"tenant-auth.svc.cluster.local.:50051": {"tenant-auth.svc.cluster.local.:50051", "tenant-auth.svc.cluster.local:50051", endpoints.Unspecified},
 	} {
 		parsed, security, err := endpoints.Parse([]string{text})
 		var dialed, authorities []string
@@ -39,7 +39,7 @@ func TestEndpointsAreReadAsPeopleWriteThem(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoEndpointIsNamedWithTheFix(t *testing.T) {
+func TestInvalidEndpointErrorNamesTheFix(t *testing.T) {
 	for _, text := range []string{
 		"", "host", ":1", "a:", "a:0", "a:65536", "a:+1", "a:http", "::1:50051", "fe80::1", "[::1]", "[::1:1", "[a]:1", "[127.0.0.1]:1",
 		"ftp://host:1", "grpc://host:1", "unix:///run/a", "dns://1.1.1.1/host:1", "http://a:1/v1", "http://a:1//", "a:1/", "http://a:1?b", "http://a:1#b",
@@ -48,12 +48,12 @@ func TestWhatIsNoEndpointIsNamedWithTheFix(t *testing.T) {
 	} {
 		_, _, err := endpoints.Parse([]string{text})
 		if err == nil {
-			t.Errorf("%q was taken", text)
+			t.Errorf("%q: want an error", text)
 		} else if !strings.Contains(err.Error(), "use ") {
-			t.Errorf("%q: %v names no fix", text, err)
+			t.Errorf("%q: error %v does not name the fix", text, err)
 		}
 	}
 	if _, _, err := endpoints.Parse(nil); err == nil {
-		t.Error("an empty list was taken")
+		t.Error("empty list: want an error")
 	}
 }

@@ -1,4 +1,4 @@
-// Package fake is a tenant-auth service for tests: it does as it is told, and counts.
+// Package fake is a tenant-auth service for tests. The test controls its responses, and it counts calls.
 package fake
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// Server is a service in this process, on a port of its own.
+// Server is a service in this process, on its own port.
 type Server struct {
 	tenantauthv1.UnimplementedInfoServiceServer
 	validation
@@ -32,7 +32,7 @@ type Server struct {
 	before func(ctx context.Context, method string, request any) error
 }
 
-// Start serves until the test ends.
+// Start starts a server that runs until the test ends.
 func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,7 +44,7 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	s.sessions.init(&s.validation)
 	s.usage.init()
 	s.watch.init()
-	// As the real service does, it answers pings as often as they come.
+	// Like the real service, it accepts pings at any rate.
 	pings := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 1, PermitWithoutStream: true})
 	s.server = grpc.NewServer(append(options, pings, grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))...)
 	tenantauthv1.RegisterInfoServiceServer(s.server, s)
@@ -57,30 +57,32 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	return s
 }
 
-// Address is where it listens.
+// Address returns the address that the server listens on.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Stop ends it at once. The port is closed first, even if serving has not begun: nobody must wait for it.
+// Stop stops the server immediately. It closes the port first, even if serving has not started, so that clients do not
+// wait for it.
 func (s *Server) Stop() {
 	_ = s.listener.Close()
 	s.server.Stop()
 }
 
-// Calls is how often a method, such as ValidateKey, was called.
+// Calls returns how often a method, such as ValidateKey, was called.
 func (s *Server) Calls(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[method]
 }
 
-// Header is the metadata of the last call of a method.
+// Header returns the metadata of the last call of a method.
 func (s *Server) Header(method string) metadata.MD {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.header[method]
 }
 
-// Before runs in front of each unary call, which fails if it returns an error, and waits while it does not return.
+// Before sets a hook that runs before each unary call. If the hook returns an error, the call fails with it; while the
+// hook blocks, the call waits.
 func (s *Server) Before(hook func(ctx context.Context, method string, request any) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +116,7 @@ func (s *Server) stream(service any, stream grpc.ServerStream, info *grpc.Stream
 	return handler(service, stream)
 }
 
-// GetServerInfo tells a fixed version.
+// GetServerInfo returns a fixed version.
 func (s *Server) GetServerInfo(context.Context, *tenantauthv1.GetServerInfoRequest) (*tenantauthv1.GetServerInfoResponse, error) {
 	return &tenantauthv1.GetServerInfoResponse{Version: "0.0.0-fake"}, nil
 }

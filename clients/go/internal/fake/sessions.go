@@ -34,14 +34,14 @@ func (s *sessions) init(validation *validation) {
 	s.now = time.Now
 }
 
-// Now is the clock by which sessions end.
+// Now sets the clock by which sessions expire.
 func (s *sessions) Now(now func() time.Time) {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
 	s.now = now
 }
 
-// BindSession binds to the tenant of a key that was put.
+// BindSession binds a session to the tenant of a key.
 func (s *sessions) BindSession(_ context.Context, request *tenantauthv1.BindSessionRequest) (*tenantauthv1.BindSessionResponse, error) {
 	answer := s.validation.decide(request.GetKey(), nil)
 	if answer.GetVerdict() != tenantauthv1.Verdict_VERDICT_VALID {
@@ -71,7 +71,7 @@ func (s *sessions) BindSession(_ context.Context, request *tenantauthv1.BindSess
 	return &tenantauthv1.BindSessionResponse{Verdict: answer.GetVerdict(), Session: proto.Clone(session).(*tenantauthv1.Session)}, nil
 }
 
-// UnbindSession forgets a session.
+// UnbindSession removes a session.
 func (s *sessions) UnbindSession(_ context.Context, request *tenantauthv1.UnbindSessionRequest) (*tenantauthv1.UnbindSessionResponse, error) {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
@@ -84,7 +84,7 @@ func (s *sessions) UnbindSession(_ context.Context, request *tenantauthv1.Unbind
 	return &tenantauthv1.UnbindSessionResponse{WasBound: ok}, nil
 }
 
-// ListSessions lists, newest first, in small pages. The token is the id of the session that comes next.
+// ListSessions lists sessions, newest first, in small pages. The token is the id of the next session.
 func (s *sessions) ListSessions(_ context.Context, request *tenantauthv1.ListSessionsRequest) (*tenantauthv1.ListSessionsResponse, error) {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()

@@ -29,7 +29,7 @@ func (u *usage) init() {
 	u.batches = map[string][]*tenantauthv1.UsageEvent{}
 }
 
-// Recorded are the events that count, by the ids of their requests, in the order of their arrival.
+// Recorded returns the counted events by request id, and the ids in the order of arrival.
 func (u *usage) Recorded() (ids []string, events map[string][]*tenantauthv1.UsageEvent) {
 	u.usageMu.Lock()
 	defer u.usageMu.Unlock()
@@ -40,8 +40,8 @@ func (u *usage) Recorded() (ids []string, events map[string][]*tenantauthv1.Usag
 	return slices.Clone(u.order), events
 }
 
-// RecordUsage counts a request once. Events of the metric "never" are rejected; those
-// of "named" and "nameless" make it refuse the whole request, and say which one it is or not.
+// RecordUsage counts a request once. It rejects events of the metric "never". For events of "named" and "nameless" it
+// rejects the whole request, with or without naming the event.
 func (u *usage) RecordUsage(_ context.Context, request *tenantauthv1.RecordUsageRequest) (*tenantauthv1.RecordUsageResponse, error) {
 	if request.GetRequestId() == "" {
 		return nil, Invalid("request_id", "must not be empty")
@@ -56,9 +56,9 @@ func (u *usage) RecordUsage(_ context.Context, request *tenantauthv1.RecordUsage
 			why := status.New(codes.InvalidArgument, "no such metric").Proto()
 			reply.Rejected = append(reply.Rejected, &tenantauthv1.RejectedUsageEvent{Index: int32(index), Error: why})
 		case "named":
-			return nil, Invalid(fmt.Sprintf("events[%d].metric", index), "is refused by its name")
+			return nil, Invalid(fmt.Sprintf("events[%d].metric", index), "rejected by its name")
 		case "nameless":
-			return nil, status.Error(codes.InvalidArgument, "the request cannot be read")
+			return nil, status.Error(codes.InvalidArgument, "the request is malformed")
 		default:
 			accepted = append(accepted, event)
 		}
@@ -72,7 +72,7 @@ func (u *usage) RecordUsage(_ context.Context, request *tenantauthv1.RecordUsage
 	return reply, nil
 }
 
-// QueryUsage gives each event of the tenant as a sum of its own, in small pages. The token is a position.
+// QueryUsage returns each event of the tenant as a sum, in small pages. The token is an index.
 func (u *usage) QueryUsage(_ context.Context, request *tenantauthv1.QueryUsageRequest) (*tenantauthv1.QueryUsageResponse, error) {
 	if request.GetStartTime() == nil {
 		return nil, Invalid("start_time", "is required")

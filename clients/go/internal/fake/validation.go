@@ -24,13 +24,13 @@ type validation struct {
 	sessions *sessions
 }
 
-// DefaultRevision is what answers reflect unless set otherwise.
+// DefaultRevision is the default revision of answers.
 const DefaultRevision = 10
 
-// DefaultCacheableFor is what answers allow unless set otherwise.
+// DefaultCacheableFor is the default cacheable_for of answers.
 const DefaultCacheableFor = 5 * time.Second
 
-// DefaultCacheableWhileWatched is what answers allow to those who watch, unless set otherwise; those about nothing do not.
+// DefaultCacheableWhileWatched is the default cacheable_while_watched of answers; negative answers have none.
 const DefaultCacheableWhileWatched = time.Minute
 
 func watchedProvenance() *tenantauthv1.Provenance {
@@ -47,7 +47,7 @@ func provenance() *tenantauthv1.Provenance {
 	}
 }
 
-// Valid is an answer for a live key of the tenant ten_1.
+// Valid returns an answer for an active key of the tenant ten_1.
 func Valid(keyID string, scopes ...string) *tenantauthv1.ValidateKeyResponse {
 	return &tenantauthv1.ValidateKeyResponse{
 		Verdict:    tenantauthv1.Verdict_VERDICT_VALID,
@@ -60,7 +60,7 @@ func Valid(keyID string, scopes ...string) *tenantauthv1.ValidateKeyResponse {
 	}
 }
 
-// Denied is an answer with another verdict.
+// Denied returns an answer with another verdict.
 func Denied(verdict tenantauthv1.Verdict, keyID string) *tenantauthv1.ValidateKeyResponse {
 	answer := Valid(keyID)
 	answer.Verdict = verdict
@@ -72,14 +72,14 @@ func (v *validation) init() {
 	v.unknown = &tenantauthv1.ValidateKeyResponse{Verdict: tenantauthv1.Verdict_VERDICT_UNKNOWN, Provenance: provenance()}
 }
 
-// Put makes a key known by an answer; required scopes are seen to when it is asked about.
+// Put sets the answer for a key. The server evaluates required scopes for each request.
 func (v *validation) Put(key string, answer *tenantauthv1.ValidateKeyResponse) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
 	v.keys[key] = answer
 }
 
-// PutUnknown is the answer for all keys that are not known.
+// PutUnknown sets the answer for all unknown keys.
 func (v *validation) PutUnknown(answer *tenantauthv1.ValidateKeyResponse) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
@@ -113,7 +113,7 @@ func missing(held, required []string) (lacking []string) {
 	return lacking
 }
 
-// ValidateKey answers with what was put.
+// ValidateKey returns the answer that was set.
 func (v *validation) ValidateKey(_ context.Context, request *tenantauthv1.ValidateKeyRequest) (*tenantauthv1.ValidateKeyResponse, error) {
 	if request.GetKey() == "" {
 		return nil, Invalid("key", "must not be empty")
@@ -124,7 +124,7 @@ func (v *validation) ValidateKey(_ context.Context, request *tenantauthv1.Valida
 	return v.decide(request.GetKey(), request.GetRequiredScopes()), nil
 }
 
-// BatchValidateKeys answers with what was put; the key "undecidable" has no decision.
+// BatchValidateKeys returns the answers that were set; the key "undecidable" gets an error.
 func (v *validation) BatchValidateKeys(_ context.Context, request *tenantauthv1.BatchValidateKeysRequest) (*tenantauthv1.BatchValidateKeysResponse, error) {
 	reply := &tenantauthv1.BatchValidateKeysResponse{}
 	for _, question := range request.GetRequests() {
@@ -142,17 +142,17 @@ func (v *validation) BatchValidateKeys(_ context.Context, request *tenantauthv1.
 	return reply, nil
 }
 
-// Unavailable is an error as the service makes it when its database gives no answer.
+// Unavailable returns the error of a service whose database does not respond.
 func Unavailable(reason string, retryAfter time.Duration) error {
-	return detailed(codes.Unavailable, "nothing was decided", reason, retryAfter)
+	return errorWithDetails(codes.Unavailable, "not decided", reason, retryAfter)
 }
 
-// Overloaded is an error as the service makes it when it has too much to do.
+// Overloaded returns the error of an overloaded service.
 func Overloaded(retryAfter time.Duration) error {
-	return detailed(codes.ResourceExhausted, "too much at once", "DATABASE_OVERLOADED", retryAfter)
+	return errorWithDetails(codes.ResourceExhausted, "overloaded", "DATABASE_OVERLOADED", retryAfter)
 }
 
-func detailed(code codes.Code, message, reason string, retryAfter time.Duration) error {
+func errorWithDetails(code codes.Code, message, reason string, retryAfter time.Duration) error {
 	made, err := status.New(code, message).WithDetails(
 		&errdetails.ErrorInfo{Reason: reason, Domain: "tenantauth.v1"},
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)},
@@ -163,7 +163,7 @@ func detailed(code codes.Code, message, reason string, retryAfter time.Duration)
 	return made.Err()
 }
 
-// Invalid is an error about one field.
+// Invalid returns an error about one field.
 func Invalid(field, description string) error {
 	violation := &errdetails.BadRequest_FieldViolation{Field: field, Description: description}
 	made, err := status.New(codes.InvalidArgument, field+": "+description).WithDetails(

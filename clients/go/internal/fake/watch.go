@@ -14,14 +14,14 @@ type watch struct {
 	tenantauthv1.UnimplementedWatchServiceServer
 
 	watchMu sync.Mutex
-	served  bool
-	// opened gets each stream as it begins.
+	enabled bool
+	// opened receives each stream when it starts.
 	opened chan *Stream
 }
 
-// Stream is one subscription, led by the test.
+// Stream is one watch stream, controlled by the test.
 type Stream struct {
-	// ResumeAfter is where the subscriber wants to go on.
+	// ResumeAfter is the revision after which the subscriber resumes.
 	ResumeAfter int64
 
 	events chan *tenantauthv1.WatchResponse
@@ -33,20 +33,20 @@ func (w *watch) init() {
 	w.opened = make(chan *Stream, 100)
 }
 
-// ServeWatch serves the stream, which is UNIMPLEMENTED unless told to.
+// ServeWatch enables the stream, which is UNIMPLEMENTED by default.
 func (w *watch) ServeWatch() {
 	w.watchMu.Lock()
 	defer w.watchMu.Unlock()
-	w.served = true
+	w.enabled = true
 }
 
-// Streams gets each stream as it begins.
+// Streams returns a channel that receives each stream when it starts.
 func (w *watch) Streams() <-chan *Stream { return w.opened }
 
-// Watch does as the test says.
+// Watch serves a stream that the test controls.
 func (w *watch) Watch(request *tenantauthv1.WatchRequest, stream tenantauthv1.WatchService_WatchServer) error {
 	w.watchMu.Lock()
-	served := w.served
+	served := w.enabled
 	w.watchMu.Unlock()
 	if !served {
 		return status.Error(codes.Unimplemented, "Watch is not served")
@@ -72,7 +72,7 @@ func (w *watch) Watch(request *tenantauthv1.WatchRequest, stream tenantauthv1.Wa
 	}
 }
 
-// Heartbeat says that nothing is new up to a revision.
+// Heartbeat sends a heartbeat.
 func (s *Stream) Heartbeat(revision int64) {
 	s.send(&tenantauthv1.WatchResponse{
 		Revision: revision,
@@ -80,7 +80,7 @@ func (s *Stream) Heartbeat(revision int64) {
 	})
 }
 
-// Invalidate says that a thing has changed.
+// Invalidate sends an invalidation.
 func (s *Stream) Invalidate(revision int64, scope tenantauthv1.InvalidationScope, id string) {
 	s.send(&tenantauthv1.WatchResponse{
 		Revision: revision,
@@ -88,11 +88,11 @@ func (s *Stream) Invalidate(revision int64, scope tenantauthv1.InvalidationScope
 	})
 }
 
-// StartOver says that everything is to be forgotten.
+// StartOver sends a START_OVER event.
 func (s *Stream) StartOver(revision int64) {
 	s.send(&tenantauthv1.WatchResponse{
 		Revision: revision,
-		Event:    &tenantauthv1.WatchResponse_StartOver{StartOver: &tenantauthv1.StartOver{Reason: "the test says so"}},
+		Event:    &tenantauthv1.WatchResponse_StartOver{StartOver: &tenantauthv1.StartOver{Reason: "requested by the test"}},
 	})
 }
 
@@ -104,7 +104,7 @@ func (s *Stream) End(err error) {
 	}
 }
 
-// Ended is closed when the subscriber has gone.
+// Ended returns a channel that is closed when the subscriber disconnects.
 func (s *Stream) Ended() <-chan struct{} { return s.ended }
 
 func (s *Stream) send(event *tenantauthv1.WatchResponse) {

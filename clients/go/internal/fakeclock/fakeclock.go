@@ -1,4 +1,4 @@
-// Package fakeclock is a clock that moves only when told to.
+// Package fakeclock is a clock that tests advance by hand.
 package fakeclock
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Clock stands still between calls of Advance.
+// Clock is a clock that stands still between calls of Advance.
 type Clock struct {
 	mu      sync.Mutex
 	now     time.Time
@@ -20,20 +20,20 @@ type timer struct {
 	f  func()
 }
 
-// New starts at a moment without significance.
+// New creates a clock with an arbitrary start time.
 func New() *Clock {
 	start := time.Date(2030, time.January, 2, 3, 4, 5, 0, time.UTC)
 	return &Clock{now: start, timers: map[*timer]struct{}{}, changed: make(chan struct{})}
 }
 
-// Now is the moment at which the clock stands.
+// Now returns the current time of the clock.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// AfterFunc remembers f for the Advance that passes its time.
+// AfterFunc registers f for the Advance that passes its time.
 func (c *Clock) AfterFunc(d time.Duration, f func()) func() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,7 +50,7 @@ func (c *Clock) AfterFunc(d time.Duration, f func()) func() bool {
 	}
 }
 
-// Advance moves the clock and calls what is due, each in its turn.
+// Advance moves the clock and calls the due timers in order.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	c.now = c.now.Add(d)
@@ -64,16 +64,16 @@ func (c *Clock) Advance(d time.Duration) {
 	c.mu.Unlock()
 }
 
-// AwaitTimer waits until somebody waits for a moment that is at most d away.
+// AwaitTimer waits until a timer is registered that is due within d.
 func (c *Clock) AwaitTimer(ctx context.Context, d time.Duration) error {
 	return c.AwaitTimers(ctx, 1, d)
 }
 
-// AwaitTimers waits until so many wait for moments that are at most d away.
+// AwaitTimers waits until so many timers are registered that are due within d.
 func (c *Clock) AwaitTimers(ctx context.Context, count int, d time.Duration) error {
 	for {
 		c.mu.Lock()
-		found, changed := c.within(d), c.changed
+		found, changed := c.timersWithin(d), c.changed
 		c.mu.Unlock()
 		if found >= count {
 			return nil
@@ -86,7 +86,7 @@ func (c *Clock) AwaitTimers(ctx context.Context, count int, d time.Duration) err
 	}
 }
 
-// Farthest is how far away the last moment is that anybody waits for.
+// Farthest returns the time until the last timer is due.
 func (c *Clock) Farthest() (farthest time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +96,7 @@ func (c *Clock) Farthest() (farthest time.Duration) {
 	return farthest
 }
 
-func (c *Clock) within(d time.Duration) (count int) {
+func (c *Clock) timersWithin(d time.Duration) (count int) {
 	for set := range c.timers {
 		if !set.at.After(c.now.Add(d)) {
 			count++

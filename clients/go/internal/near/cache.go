@@ -1,4 +1,5 @@
-// Package near is the memory of a client: what was answered, for how long that may be relied on, and who is asking.
+// Package near is the near cache of a client: it caches answers, merges identical concurrent requests, and applies
+// invalidations.
 package near
 
 import (
@@ -8,90 +9,92 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
 )
 
-// Answer is what came back, with all that decides about its reuse.
+// Answer is the result of a request, with everything that determines how long it may be cached.
 type Answer[V any] struct {
 	Value V
-	// CacheableFor is how long it may be reused, counted from before the question was sent. Zero: not at all.
+	// CacheableFor is how long the answer may be cached, counted from before the request was sent. Zero: not at all.
 	CacheableFor time.Duration
-	// WhileWatched is the same while the stream of invalidations lives.
+	// WhileWatched is how long it may be cached while the watch stream is live.
 	WhileWatched time.Duration
-	// Revision is the position in the change log that it reflects.
+	// Revision is the change-log revision that the answer reflects.
 	Revision int64
-	// About are the things that it depends on; none for the absence of a key, which any change may end.
-	About []Subject
-	// Strange answers are about what the service does not know. They have a share of their own, so that who makes up keys
-	// pushes out no others.
-	Strange bool
+	// Subjects are the subjects that the answer depends on. The list is empty for a negative answer, which any change
+	// may invalidate.
+	Subjects []Subject
+	// Negative answers are about keys or sessions that the service does not know. They have a limit of their own, so
+	// that requests with invented keys do not evict other answers.
+	Negative bool
 }
 
-// strangersShare is the part of the entries that is there for strange answers, beside the others.
-const strangersShare = 10
+// negativeShare determines the capacity for negative answers: one per this number of entries, in addition to the
+// others.
+const negativeShare = 10
 
-// Config are the bounds of a cache.
+// Config holds the limits of a cache.
 type Config struct {
-	// Entries is how many answers are kept.
+	// Entries is the maximum number of cached answers.
 	Entries int
-	// WatchedFor bounds how long answers are reused while the stream lives.
+	// WatchedFor limits how long answers are cached while the stream is live.
 	WatchedFor time.Duration
-	// Patience is how long a question may take at least, even if the one who asked first gives up sooner.
-	Patience time.Duration
+	// MinTimeout is the minimum timeout of a request, even if the caller that started it gives up sooner.
+	MinTimeout time.Duration
 }
 
-// Cache remembers answers and joins those who ask the same at the same time.
+// Cache caches answers and merges identical concurrent requests.
 type Cache[V any] struct {
 	clock  clock.Clock
 	config Config
 
 	mu sync.Mutex
-	// strangers are the answers that are strange.
-	held, strangers entries[V]
-	floors          floors
-	pulse           pulse
-	flights         map[Digest]*flight[V]
-	// running are all flights, also those that nobody may join any more.
-	running map[*flight[V]]struct{}
+	// positive and negative are the cached answers; negative holds those with Answer.Negative.
+	positive, negative entries[V]
+	marks              changeMarks
+	liveness           liveness
+	joinable           map[Digest]*inFlightRequest[V]
+	// inFlight are all requests in flight, including those that new callers must not join.
+	inFlight map[*inFlightRequest[V]]struct{}
 }
 
-// New is an empty cache.
+// New creates an empty cache.
 func New[V any](clock clock.Clock, config Config) *Cache[V] {
 	cache := &Cache[V]{
-		clock:   clock,
-		config:  config,
-		floors:  newFloors(),
-		flights: map[Digest]*flight[V]{},
-		running: map[*flight[V]]struct{}{},
+		clock:    clock,
+		config:   config,
+		marks:    newChangeMarks(),
+		joinable: map[Digest]*inFlightRequest[V]{},
+		inFlight: map[*inFlightRequest[V]]struct{}{},
 	}
-	cache.held.init(config.Entries)
-	cache.strangers.init(max(1, config.Entries/strangersShare))
+	cache.positive.init(config.Entries)
+	cache.negative.init(max(1, config.Entries/negativeShare))
 	return cache
 }
 
-// find is to be called with the lock held.
-func (c *Cache[V]) find(digest Digest, now time.Time) *entry[V] {
-	from := &c.held
+// lookup must be called with the lock held.
+func (c *Cache[V]) lookup(digest Digest, now time.Time) *entry[V] {
+	from := &c.positive
 	found, ok := from.all[digest]
 	if !ok {
-		from = &c.strangers
+		from = &c.negative
 		if found, ok = from.all[digest]; !ok {
 			return nil
 		}
 	}
-	if !c.usable(found, now) {
+	if !c.isUsable(found, now) {
 		from.drop(found)
 		return nil
 	}
-	from.used(found)
+	from.touch(found)
 	return found
 }
 
-// remember is to be called with the lock held. An answer that took its time does not replace one that was asked for after it.
-func (c *Cache[V]) remember(fresh *entry[V]) {
-	into, other := &c.held, &c.strangers
-	if fresh.answer.Strange {
+// store must be called with the lock held. A slow answer does not replace one that was requested after it.
+func (c *Cache[V]) store(fresh *entry[V]) {
+	into, other := &c.positive, &c.negative
+	if fresh.answer.Negative {
 		into, other = other, into
 	}
 	if present, ok := other.all[fresh.digest]; ok {
-		if present.asked.After(fresh.asked) {
+		if present.requestedAt.After(fresh.requestedAt) {
 			return
 		}
 		other.drop(present)
@@ -99,109 +102,110 @@ func (c *Cache[V]) remember(fresh *entry[V]) {
 	into.put(fresh)
 }
 
-// forget is to be called with the lock held.
-func (c *Cache[V]) forget(subject Subject, which func(*entry[V]) bool) {
-	for _, from := range []*entries[V]{&c.held, &c.strangers} {
-		for held := range from.about[subject] {
-			if which(held) {
-				from.drop(held)
+// removeSubject must be called with the lock held.
+func (c *Cache[V]) removeSubject(subject Subject, which func(*entry[V]) bool) {
+	for _, from := range []*entries[V]{&c.positive, &c.negative} {
+		for stored := range from.bySubject[subject] {
+			if which(stored) {
+				from.drop(stored)
 			}
 		}
 	}
 }
 
-func (c *Cache[V]) usable(e *entry[V], now time.Time) bool {
-	age := now.Sub(e.asked)
+func (c *Cache[V]) isUsable(e *entry[V], now time.Time) bool {
+	age := now.Sub(e.requestedAt)
 	if age < e.answer.CacheableFor {
 		return true
 	}
 	return age < min(e.answer.WhileWatched, c.config.WatchedFor) &&
-		e.life != 0 && e.life == c.pulse.current(now) && e.answer.Revision >= c.pulse.began
+		e.epoch != 0 && e.epoch == c.liveness.currentEpoch(now) && e.answer.Revision >= c.liveness.startRevision
 }
 
-// Heard is to be called for each word of the stream: after what it says was heeded.
-func (c *Cache[V]) Heard(revision int64) {
+// RecordEvent must be called after each event of the stream has been applied.
+func (c *Cache[V]) RecordEvent(revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pulse.hear(c.clock.Now(), revision)
+	c.liveness.recordEvent(c.clock.Now(), revision)
 }
 
-// Broken is to be called when the stream ended in a way after which changes may have been missed.
-func (c *Cache[V]) Broken() {
+// MarkBroken must be called if the stream ended in a way that may have missed changes.
+func (c *Cache[V]) MarkBroken() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pulse.end()
+	c.liveness.markBroken()
 }
 
-// Watched tells whether the stream lives, and the last revision it told of.
-func (c *Cache[V]) Watched() (live bool, revision int64) {
+// WatchState reports whether the stream is live, and its last revision.
+func (c *Cache[V]) WatchState() (live bool, revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.pulse.live(c.clock.Now()), c.pulse.revision
+	return c.liveness.isLive(c.clock.Now()), c.liveness.revision
 }
 
-// Invalidate forgets what was answered about a thing before a revision, and does not learn it anew from questions that
-// were under way.
+// Invalidate removes the answers about a subject that are older than a revision, and prevents requests in flight from
+// storing such answers again.
 func (c *Cache[V]) Invalidate(subject Subject, revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.floors.raise(subject, revision)
-	c.forget(subject, func(held *entry[V]) bool { return held.answer.Revision < revision })
-	for flight := range c.running {
-		flight.fence = max(flight.fence, revision)
+	c.marks.set(subject, revision)
+	c.removeSubject(subject, func(stored *entry[V]) bool { return stored.answer.Revision < revision })
+	for request := range c.inFlight {
+		request.maxRevision = max(request.maxRevision, revision)
 	}
-	// Whoever asks from now on must not get an answer from before.
-	clear(c.flights)
+	// A request that starts from now on must not get an answer from before the change.
+	clear(c.joinable)
 }
 
-// StartOver forgets everything: nobody knows what has changed.
+// StartOver clears the cache, because it is unknown what has changed.
 func (c *Cache[V]) StartOver(revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetAll()
-	c.floors = newFloors()
-	c.pulse.end()
-	// The log may have begun anew, below what was heard before.
-	c.pulse.revision = revision
+	c.clear()
+	c.marks = newChangeMarks()
+	c.liveness.markBroken()
+	// A new change log may start below the last revision.
+	c.liveness.revision = revision
 }
 
-// Forget forgets what was answered about a thing that this client itself has just tried to change. Questions under way
-// are answered, and not remembered if they turn out to be about it; whoever asks from now on asks anew.
-func (c *Cache[V]) Forget(subject Subject) {
+// InvalidateLocal removes the answers about a subject that this client itself has tried to change. Requests in flight
+// still return their answers to their callers but do not store them if they concern the subject. New callers start new
+// requests.
+func (c *Cache[V]) InvalidateLocal(subject Subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forget(subject, func(*entry[V]) bool { return true })
-	for _, stranger := range c.strangers.all {
-		// What was not there may have been made by that change.
-		if len(stranger.answer.About) == 0 {
-			c.strangers.drop(stranger)
+	c.removeSubject(subject, func(*entry[V]) bool { return true })
+	for _, stored := range c.negative.all {
+		// The change may have created what did not exist before.
+		if len(stored.answer.Subjects) == 0 {
+			c.negative.drop(stored)
 		}
 	}
-	for flight := range c.running {
-		flight.changed = append(flight.changed, subject)
+	for request := range c.inFlight {
+		request.localChanges = append(request.localChanges, subject)
 	}
-	clear(c.flights)
+	clear(c.joinable)
 }
 
-// ForgetAll is Forget for a change of things that are not known.
-func (c *Cache[V]) ForgetAll() {
+// Clear is InvalidateLocal for a change of unknown subjects.
+func (c *Cache[V]) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetAll()
+	c.clear()
 }
 
-func (c *Cache[V]) forgetAll() {
-	c.held.clear()
-	c.strangers.clear()
-	for flight := range c.running {
-		flight.void = true
+func (c *Cache[V]) clear() {
+	c.positive.clear()
+	c.negative.clear()
+	for request := range c.inFlight {
+		request.uncacheable = true
 	}
-	clear(c.flights)
+	clear(c.joinable)
 }
 
-// Len is how many answers are kept.
+// Len returns the number of cached answers.
 func (c *Cache[V]) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.held.all) + len(c.strangers.all)
+	return len(c.positive.all) + len(c.negative.all)
 }

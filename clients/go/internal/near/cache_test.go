@@ -17,35 +17,35 @@ const (
 )
 
 type harness struct {
-	t      *testing.T
-	clock  *fakeclock.Clock
-	cache  *near.Cache[string]
-	hasher *near.Hasher
-	asked  int
+	t        *testing.T
+	clock    *fakeclock.Clock
+	cache    *near.Cache[string]
+	hasher   *near.Hasher
+	requests int
 }
 
 func start(t *testing.T, entries int) *harness {
 	clock := fakeclock.New()
-	config := near.Config{Entries: entries, WatchedFor: watched, Patience: time.Minute}
+	config := near.Config{Entries: entries, WatchedFor: watched, MinTimeout: time.Minute}
 	return &harness{t: t, clock: clock, cache: near.New[string](clock, config), hasher: near.NewHasher()}
 }
 
-// lasting is an answer about the key "key" of the tenant "tenant".
+// lasting returns an answer about the key "key" of the tenant "tenant".
 func lasting(revision int64) near.Answer[string] {
 	return near.Answer[string]{
 		Value:        "value",
 		CacheableFor: allowed,
 		WhileWatched: watched,
 		Revision:     revision,
-		About:        []near.Subject{{Kind: near.Key, ID: "key"}, {Kind: near.Tenant, ID: "tenant"}},
+		Subjects:     []near.Subject{{Kind: near.Key, ID: "key"}, {Kind: near.Tenant, ID: "tenant"}},
 	}
 }
 
-func (h *harness) ask(key string, answer near.Answer[string], meanwhile ...func()) near.Result[string] {
+func (h *harness) request(key string, answer near.Answer[string], meanwhile ...func()) near.Result[string] {
 	h.t.Helper()
-	question := near.Question{Digest: h.hasher.Digest(key)}
-	result, err := h.cache.Ask(context.Background(), question, func(context.Context) (near.Answer[string], error) {
-		h.asked++
+	question := near.Request{Digest: h.hasher.Digest(key)}
+	result, err := h.cache.GetOrRequest(context.Background(), question, func(context.Context) (near.Answer[string], error) {
+		h.requests++
 		for _, event := range meanwhile {
 			event()
 		}
@@ -57,217 +57,217 @@ func (h *harness) ask(key string, answer near.Answer[string], meanwhile ...func(
 	return result
 }
 
-func (h *harness) known(key string) bool {
-	_, known := h.cache.Known(h.hasher.Digest(key))
+func (h *harness) cached(key string) bool {
+	_, known := h.cache.Get(h.hasher.Digest(key))
 	return known
 }
 
-// beat lets time pass while heartbeats come.
+// beat advances the clock while heartbeats arrive.
 func (h *harness) beat(d time.Duration, revision int64) {
 	for range d / time.Second {
 		h.clock.Advance(time.Second)
-		h.cache.Heard(revision)
+		h.cache.RecordEvent(revision)
 	}
 }
 
-func TestAnAnswerIsKeptForAsLongAsAllowedFromBeforeItWasAskedFor(t *testing.T) {
+func TestAnswerIsCachedForTheAllowedTimeSinceTheRequest(t *testing.T) {
 	h := start(t, 10)
-	h.ask("a", lasting(1), func() { h.clock.Advance(2 * time.Second) })
+	h.request("a", lasting(1), func() { h.clock.Advance(2 * time.Second) })
 	h.clock.Advance(allowed - 2*time.Second - 1)
-	if result := h.ask("a", lasting(1)); !result.Near || result.Age != allowed-1 {
-		t.Errorf("just before the end: %+v", result)
+	if result := h.request("a", lasting(1)); !result.FromCache || result.Age != allowed-1 {
+		t.Errorf("just before the expiry: %+v", result)
 	}
-	// Being read a moment ago does not prolong it.
+	// A read does not extend the lifetime.
 	h.clock.Advance(1)
-	if h.known("a") {
-		t.Error("it outlived what the service allowed")
+	if h.cached("a") {
+		t.Error("cached for longer than the service allows")
 	}
 }
 
-func TestAnAnswerThatMayNotBeKeptIsNot(t *testing.T) {
+func TestUncacheableAnswerIsNotCached(t *testing.T) {
 	h := start(t, 10)
 	answer := lasting(1)
 	answer.CacheableFor, answer.WhileWatched = 0, 0
-	h.cache.Heard(1)
-	h.ask("a", answer)
-	if h.known("a") {
-		t.Error("it was kept")
+	h.cache.RecordEvent(1)
+	h.request("a", answer)
+	if h.cached("a") {
+		t.Error("the answer was cached")
 	}
 }
 
-func TestTheShorterOfWhatTheServiceAllowsAndTheOptionHolds(t *testing.T) {
+func TestShorterOfServiceLimitAndOptionApplies(t *testing.T) {
 	for allows, lasts := range map[time.Duration]time.Duration{30 * time.Second: 30 * time.Second, time.Hour: watched, time.Second: allowed} {
 		h := start(t, 10)
-		h.cache.Heard(1)
+		h.cache.RecordEvent(1)
 		answer := lasting(1)
 		answer.WhileWatched = allows
-		h.ask("a", answer)
+		h.request("a", answer)
 		h.beat(lasts-time.Second, 1)
-		if !h.known("a") {
-			t.Errorf("%v: it was forgotten before %v", allows, lasts)
+		if !h.cached("a") {
+			t.Errorf("%v: expired before %v", allows, lasts)
 		}
 		h.clock.Advance(time.Second)
-		if h.known("a") {
-			t.Errorf("%v: it outlived %v", allows, lasts)
+		if h.cached("a") {
+			t.Errorf("%v: cached for longer than %v", allows, lasts)
 		}
 	}
 }
 
-func TestAnAnswerThatMayOnlyBeReusedWhileWatchedIsKept(t *testing.T) {
+func TestAnswerCacheableOnlyWhileWatchedIsCached(t *testing.T) {
 	h := start(t, 10)
 	answer := lasting(1)
 	answer.CacheableFor = 0
-	h.cache.Heard(1)
-	h.ask("a", answer)
-	if !h.known("a") {
-		t.Error("it was not kept")
+	h.cache.RecordEvent(1)
+	h.request("a", answer)
+	if !h.cached("a") {
+		t.Error("the answer was not cached")
 	}
 	h.clock.Advance(3*time.Second + 1)
-	if h.known("a") {
-		t.Error("it was used in silence")
+	if h.cached("a") {
+		t.Error("the answer was used while the stream was silent")
 	}
 }
 
-func TestAWatchedAnswerLastsLongerWhileTheStreamLives(t *testing.T) {
+func TestWatchedAnswerLastsLongerWhileTheStreamIsLive(t *testing.T) {
 	h := start(t, 10)
-	h.cache.Heard(1)
-	h.ask("lasting", lasting(1))
+	h.cache.RecordEvent(1)
+	h.request("lasting", lasting(1))
 	passing := lasting(1)
 	passing.WhileWatched = 0
-	h.ask("passing", passing)
+	h.request("passing", passing)
 	h.beat(allowed, 1)
-	if !h.known("lasting") || h.known("passing") {
-		t.Error("after the allowed time only the lasting answer is good")
+	if !h.cached("lasting") || h.cached("passing") {
+		t.Error("after cacheable_for only the watched answer must be usable")
 	}
 	h.beat(watched-allowed-time.Second, 1)
-	if !h.known("lasting") {
-		t.Error("the stream lived and it was forgotten")
+	if !h.cached("lasting") {
+		t.Error("expired although the stream was live")
 	}
 	h.clock.Advance(time.Second)
-	if h.known("lasting") {
-		t.Error("it outlived the longest time")
+	if h.cached("lasting") {
+		t.Error("cached for longer than the watched lifetime")
 	}
 }
 
-func TestAnAnswerFromBeforeTheStreamDoesNotLast(t *testing.T) {
+func TestAnswerFromBeforeTheStreamHasNoWatchedLifetime(t *testing.T) {
 	h := start(t, 10)
-	h.ask("before", lasting(1))
-	h.cache.Heard(1)
+	h.request("before", lasting(1))
+	h.cache.RecordEvent(1)
 	h.beat(allowed, 1)
-	if h.known("before") {
-		t.Error("what changed before the stream began was never told")
+	if h.cached("before") {
+		t.Error("the stream did not cover the time of the request, but the watched lifetime applied")
 	}
 }
 
-func TestThreeSecondsOfSilenceEndTheTrustForGood(t *testing.T) {
+func TestWatchedLifetimeEndsForGoodAfterThreeSecondsOfSilence(t *testing.T) {
 	for silence, trusted := range map[time.Duration]bool{3 * time.Second: true, 3*time.Second + 1: false} {
 		h := start(t, 10)
-		h.cache.Heard(1)
-		h.ask("a", lasting(1))
+		h.cache.RecordEvent(1)
+		h.request("a", lasting(1))
 		h.beat(10*time.Second, 1)
 		h.clock.Advance(silence)
-		h.cache.Heard(1)
-		if h.known("a") != trusted {
-			t.Errorf("after %v of silence: trusted is %t", silence, !trusted)
+		h.cache.RecordEvent(1)
+		if h.cached("a") != trusted {
+			t.Errorf("after %v without an event: usable is %t", silence, !trusted)
 		}
 	}
 }
 
-func TestInSilenceAnAnswerIsNotUsedEvenBeforeTheStreamIsHeardAgain(t *testing.T) {
+func TestAnswerIsNotUsedWhileTheStreamIsSilent(t *testing.T) {
 	h := start(t, 10)
-	h.cache.Heard(1)
-	h.ask("a", lasting(1))
+	h.cache.RecordEvent(1)
+	h.request("a", lasting(1))
 	h.beat(10*time.Second, 1)
 	h.clock.Advance(3*time.Second + 1)
-	if h.known("a") {
-		t.Error("it was used although nothing was heard")
+	if h.cached("a") {
+		t.Error("the answer was used although the stream was silent")
 	}
-	if live, _ := h.cache.Watched(); live {
-		t.Error("the stream counts as live")
+	if live, _ := h.cache.WatchState(); live {
+		t.Error("the silent stream is reported as live")
 	}
 }
 
-func TestTheLeastRecentlyUsedAnswerGoesFirst(t *testing.T) {
+func TestLeastRecentlyUsedAnswerIsEvictedFirst(t *testing.T) {
 	h := start(t, 3)
 	for _, key := range []string{"a", "b", "c"} {
-		h.ask(key, lasting(1))
+		h.request(key, lasting(1))
 	}
-	h.known("a")
-	h.ask("d", lasting(1))
+	h.cached("a")
+	h.request("d", lasting(1))
 	for key, kept := range map[string]bool{"a": true, "b": false, "c": true, "d": true} {
-		if h.known(key) != kept {
-			t.Errorf("%s: kept is %t", key, !kept)
+		if h.cached(key) != kept {
+			t.Errorf("%s: cached is %t", key, !kept)
 		}
 	}
 	for n := range 100 {
-		h.ask(fmt.Sprint(n), lasting(1))
+		h.request(fmt.Sprint(n), lasting(1))
 	}
 	if h.cache.Len() != 3 {
-		t.Errorf("%d answers are kept", h.cache.Len())
+		t.Errorf("%d answers are cached", h.cache.Len())
 	}
 }
 
-func TestStrangersPushOutNobodyElse(t *testing.T) {
+func TestNegativeAnswersDoNotEvictOthers(t *testing.T) {
 	h := start(t, 20)
-	h.ask("known", lasting(1))
+	h.request("known", lasting(1))
 	for n := range 1_000 {
-		h.ask(fmt.Sprint("made up ", n), near.Answer[string]{CacheableFor: allowed, Revision: 1, Strange: true})
+		h.request(fmt.Sprint("made up ", n), near.Answer[string]{CacheableFor: allowed, Revision: 1, Negative: true})
 	}
-	if !h.known("known") || h.known("made up 0") || !h.known("made up 999") || h.cache.Len() != 3 {
-		t.Errorf("known %t, first %t, last %t, %d in all", h.known("known"), h.known("made up 0"), h.known("made up 999"), h.cache.Len())
+	if !h.cached("known") || h.cached("made up 0") || !h.cached("made up 999") || h.cache.Len() != 3 {
+		t.Errorf("known %t, first %t, last %t, %d in all", h.cached("known"), h.cached("made up 0"), h.cached("made up 999"), h.cache.Len())
 	}
 }
 
-func TestAKeyThatBecomesKnownIsNoStrangerAnyMore(t *testing.T) {
+func TestPositiveAnswerReplacesNegativeAnswer(t *testing.T) {
 	h := start(t, 20)
-	strange := near.Answer[string]{CacheableFor: time.Second, Revision: 1, Strange: true}
-	h.ask("a", strange)
+	strange := near.Answer[string]{CacheableFor: time.Second, Revision: 1, Negative: true}
+	h.request("a", strange)
 	h.clock.Advance(time.Second)
-	h.ask("a", lasting(2))
-	if !h.known("a") || h.cache.Len() != 1 {
-		t.Errorf("known %t, %d in all", h.known("a"), h.cache.Len())
+	h.request("a", lasting(2))
+	if !h.cached("a") || h.cache.Len() != 1 {
+		t.Errorf("known %t, %d in all", h.cached("a"), h.cache.Len())
 	}
 	h.clock.Advance(allowed)
-	h.ask("a", strange)
+	h.request("a", strange)
 	h.clock.Advance(time.Second)
-	if h.known("a") {
-		t.Error("it outlived what the service allows")
+	if h.cached("a") {
+		t.Error("cached for longer than the service allows")
 	}
 }
 
-func TestAnAnswerFromBeforeTheStreamsFirstRevisionDoesNotLast(t *testing.T) {
+func TestAnswerBelowTheFirstStreamRevisionHasNoWatchedLifetime(t *testing.T) {
 	h := start(t, 10)
-	// What was told up to 7 was told to others.
-	h.cache.Heard(7)
-	h.ask("before", lasting(6))
-	h.ask("since", lasting(7))
+	// Changes up to revision 7 were not sent on this stream.
+	h.cache.RecordEvent(7)
+	h.request("before", lasting(6))
+	h.request("since", lasting(7))
 	h.beat(allowed, 8)
-	if h.known("before") || !h.known("since") {
-		t.Errorf("before %t, since %t", h.known("before"), h.known("since"))
+	if h.cached("before") || !h.cached("since") {
+		t.Errorf("before %t, since %t", h.cached("before"), h.cached("since"))
 	}
 }
 
-func TestAnErrorIsNotKept(t *testing.T) {
+func TestErrorIsNotCached(t *testing.T) {
 	h := start(t, 10)
 	failure := errors.New("failure")
-	question := near.Question{Digest: h.hasher.Digest("a")}
-	_, err := h.cache.Ask(context.Background(), question, func(context.Context) (near.Answer[string], error) {
+	question := near.Request{Digest: h.hasher.Digest("a")}
+	_, err := h.cache.GetOrRequest(context.Background(), question, func(context.Context) (near.Answer[string], error) {
 		return lasting(1), failure
 	})
-	if !errors.Is(err, failure) || h.known("a") {
-		t.Errorf("%v, known %t", err, h.known("a"))
+	if !errors.Is(err, failure) || h.cached("a") {
+		t.Errorf("%v, known %t", err, h.cached("a"))
 	}
 }
 
-func TestDigestsTellPartsApartAndAreNotRepeatableElsewhere(t *testing.T) {
+func TestDigestsSeparatePartsAndDifferBetweenHashers(t *testing.T) {
 	hasher := near.NewHasher()
 	if first, second := hasher.Digest("a", "b"), hasher.Digest("a", "b"); first != second {
-		t.Error("a digest is not repeatable")
+		t.Error("the digests of the same parts differ")
 	}
 	if hasher.Digest("ab") == hasher.Digest("a", "b") || hasher.Digest("a", "") == hasher.Digest("a") {
-		t.Error("parts run into each other")
+		t.Error("different lists of parts have the same digest")
 	}
 	if near.NewHasher().Digest("a") == hasher.Digest("a") {
-		t.Error("two hashers share their secret")
+		t.Error("two hashers have the same secret")
 	}
 }

@@ -9,24 +9,25 @@ import (
 	"sync"
 )
 
-// Digest stands for a secret, and cannot be turned back into it.
+// Digest is the digest of a secret, and cannot be reversed.
 type Digest [sha256.Size]byte
 
-// Hasher makes digests under a secret of its own, so that a dump of the memory is no list to try keys against.
+// Hasher computes digests with a random secret, so that a memory dump cannot be used to test candidate keys.
 type Hasher struct {
 	states sync.Pool
 }
 
 type hashState struct {
 	mac hash.Hash
-	// input is where the parts are joined: kept so that a lookup need not allocate, and wiped after each use.
+	// input is the buffer in which the parts are joined. It is reused so that a lookup need not allocate, and wiped
+	// after each use.
 	input []byte
 	sum   []byte
 }
 
-// NewHasher draws a secret.
+// NewHasher creates a hasher with a random secret.
 func NewHasher() *Hasher {
-	// crypto/rand never fails: it ends the process instead.
+	// crypto/rand never returns an error: it ends the process instead.
 	secret := make([]byte, sha256.Size)
 	_, _ = rand.Read(secret)
 	hasher := &Hasher{}
@@ -34,7 +35,8 @@ func NewHasher() *Hasher {
 	return hasher
 }
 
-// Digest is HMAC-SHA-256 over the parts. Each is preceded by its length, so that no two lists run into one.
+// Digest returns the HMAC-SHA-256 of the parts. Each part is preceded by its length, so that different lists have
+// different digests.
 func (h *Hasher) Digest(parts ...string) (digest Digest) {
 	state := h.states.Get().(*hashState)
 	for _, part := range parts {

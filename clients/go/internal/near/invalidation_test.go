@@ -8,126 +8,126 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
 )
 
-func TestAnInvalidationDropsWhatIsOlderAndAboutIt(t *testing.T) {
+func TestInvalidationRemovesOlderAnswersOfItsSubject(t *testing.T) {
 	subjects := map[string]near.Subject{
 		"key":    {Kind: near.Key, ID: "key"},
 		"tenant": {Kind: near.Tenant, ID: "tenant"},
 	}
 	for name, subject := range subjects {
 		h := start(t, 10)
-		h.ask("old", lasting(6))
-		h.ask("new", lasting(7))
+		h.request("old", lasting(6))
+		h.request("new", lasting(7))
 		other := lasting(1)
-		other.About = []near.Subject{{Kind: near.Key, ID: "tenant"}, {Kind: near.Tenant, ID: "key"}}
-		h.ask("other", other)
+		other.Subjects = []near.Subject{{Kind: near.Key, ID: "tenant"}, {Kind: near.Tenant, ID: "key"}}
+		h.request("other", other)
 		h.cache.Invalidate(subject, 7)
-		if h.known("old") || !h.known("new") || !h.known("other") {
-			t.Errorf("%s: old %t, new %t, other %t", name, h.known("old"), h.known("new"), h.known("other"))
+		if h.cached("old") || !h.cached("new") || !h.cached("other") {
+			t.Errorf("%s: old %t, new %t, other %t", name, h.cached("old"), h.cached("new"), h.cached("other"))
 		}
 	}
 }
 
-func TestAnAnswerUnderWayDuringItsInvalidationIsNotKept(t *testing.T) {
+func TestAnswerInvalidatedInFlightIsNotCached(t *testing.T) {
 	key := near.Subject{Kind: near.Key, ID: "key"}
 	for revision, kept := range map[int64]bool{6: false, 7: true, 8: true} {
 		h := start(t, 10)
-		result := h.ask("a", lasting(revision), func() { h.cache.Invalidate(key, 7) })
+		result := h.request("a", lasting(revision), func() { h.cache.Invalidate(key, 7) })
 		if result.Value != "value" {
-			t.Errorf("revision %d was not handed out", revision)
+			t.Errorf("revision %d was not returned to the caller", revision)
 		}
-		if h.known("a") != kept {
-			t.Errorf("revision %d: kept is %t", revision, !kept)
+		if h.cached("a") != kept {
+			t.Errorf("revision %d: cached is %t", revision, !kept)
 		}
 	}
 }
 
-func TestAnAnswerOfAReplicaThatLagsBehindIsNotKept(t *testing.T) {
+func TestAnswerOfLaggingReplicaIsNotCached(t *testing.T) {
 	h := start(t, 10)
-	h.cache.Heard(1)
+	h.cache.RecordEvent(1)
 	h.cache.Invalidate(near.Subject{Kind: near.Key, ID: "key"}, 7)
-	h.ask("a", lasting(6))
-	if h.known("a") {
-		t.Error("an answer from before the change was kept after it")
+	h.request("a", lasting(6))
+	if h.cached("a") {
+		t.Error("an answer from before the change was cached after it")
 	}
 }
 
-func TestAnAnswerWithoutANameIsFencedByAnyChange(t *testing.T) {
+func TestAnswerWithoutSubjectsIsSupersededByAnyChange(t *testing.T) {
 	elsewhere := near.Subject{Kind: near.Key, ID: "elsewhere"}
 	nameless := near.Answer[string]{CacheableFor: allowed, Revision: 6}
 	h := start(t, 10)
-	h.ask("during", nameless, func() { h.cache.Invalidate(elsewhere, 7) })
-	h.ask("after", nameless)
+	h.request("during", nameless, func() { h.cache.Invalidate(elsewhere, 7) })
+	h.request("after", nameless)
 	named := lasting(6)
-	h.ask("named", named, func() { h.cache.Invalidate(elsewhere, 8) })
-	if h.known("during") || !h.known("after") || !h.known("named") {
-		t.Errorf("during %t, after %t, named %t", h.known("during"), h.known("after"), h.known("named"))
+	h.request("named", named, func() { h.cache.Invalidate(elsewhere, 8) })
+	if h.cached("during") || !h.cached("after") || !h.cached("named") {
+		t.Errorf("during %t, after %t, named %t", h.cached("during"), h.cached("after"), h.cached("named"))
 	}
 }
 
-func TestMoreChangesThanAreRememberedMakeOlderAnswersPass(t *testing.T) {
+func TestAnswerOlderThanEvictedChangeMarksHasNoWatchedLifetime(t *testing.T) {
 	h := start(t, 10)
-	h.cache.Heard(1)
+	h.cache.RecordEvent(1)
 	for n := range int64(5_000) {
 		h.cache.Invalidate(near.Subject{Kind: near.Key, ID: fmt.Sprint("other ", n)}, 10+n)
 	}
-	h.ask("old", lasting(6))
-	h.ask("new", lasting(10_000))
-	h.ask("old during", lasting(6), func() { h.cache.Invalidate(near.Subject{Kind: near.Key, ID: "another"}, 5_011) })
-	if !h.known("old") || h.known("old during") {
-		t.Error("what may have changed unnoticed is good for the allowed time, unless it was under way")
+	h.request("old", lasting(6))
+	h.request("new", lasting(10_000))
+	h.request("old during", lasting(6), func() { h.cache.Invalidate(near.Subject{Kind: near.Key, ID: "another"}, 5_011) })
+	if !h.cached("old") || h.cached("old during") {
+		t.Error("an answer older than the evicted change marks must be cached for cacheable_for, unless it was in flight during a change")
 	}
 	h.beat(allowed, 6_000)
-	if h.known("old") || !h.known("new") {
-		t.Errorf("old %t, new %t", h.known("old"), h.known("new"))
+	if h.cached("old") || !h.cached("new") {
+		t.Errorf("old %t, new %t", h.cached("old"), h.cached("new"))
 	}
 }
 
-func TestStartingOverForgetsEverythingAndWhatIsUnderWay(t *testing.T) {
+func TestStartOverClearsCacheAndRequestsInFlight(t *testing.T) {
 	h := start(t, 10)
-	h.cache.Heard(50)
-	h.ask("a", lasting(50))
+	h.cache.RecordEvent(50)
+	h.request("a", lasting(50))
 	h.cache.Invalidate(near.Subject{Kind: near.Key, ID: "key"}, 60)
-	h.ask("b", lasting(60), func() { h.cache.StartOver(3) })
-	if h.known("a") || h.known("b") || h.cache.Len() != 0 {
-		t.Error("something is still known")
+	h.request("b", lasting(60), func() { h.cache.StartOver(3) })
+	if h.cached("a") || h.cached("b") || h.cache.Len() != 0 {
+		t.Error("an answer is still cached")
 	}
-	if live, revision := h.cache.Watched(); live || revision != 3 {
+	if live, revision := h.cache.WatchState(); live || revision != 3 {
 		t.Errorf("live %t at %d", live, revision)
 	}
-	// The log began anew, below what was heard before: that must not keep anything from being learnt.
-	h.cache.Heard(3)
-	h.ask("a", lasting(3))
+	// The new log starts below the last revision. New answers must still be cached.
+	h.cache.RecordEvent(3)
+	h.request("a", lasting(3))
 	h.beat(allowed, 3)
-	if !h.known("a") {
-		t.Error("nothing is learnt after starting over")
+	if !h.cached("a") {
+		t.Error("no answer is cached after starting over")
 	}
 }
 
-func TestWhatThisClientChangedItselfIsForgottenAndNotLearntFromBefore(t *testing.T) {
+func TestLocalChangeInvalidatesCacheAndRequestsInFlight(t *testing.T) {
 	session := near.Subject{Kind: near.Session, ID: "session"}
 	h := start(t, 10)
 	about := lasting(1)
-	about.About = append(about.About, session)
-	h.ask("known", about)
-	question := near.Question{Digest: h.hasher.Digest("under way")}
-	_, err := h.cache.Ask(context.Background(), question, func(context.Context) (near.Answer[string], error) {
-		h.cache.Forget(session)
+	about.Subjects = append(about.Subjects, session)
+	h.request("known", about)
+	question := near.Request{Digest: h.hasher.Digest("in flight")}
+	_, err := h.cache.GetOrRequest(context.Background(), question, func(context.Context) (near.Answer[string], error) {
+		h.cache.InvalidateLocal(session)
 		return about, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.known("known") || h.known("under way") {
-		t.Error("something from before the change is known")
+	if h.cached("known") || h.cached("in flight") {
+		t.Error("an answer from before the change is cached")
 	}
 }
 
-func TestWhatThisClientChangedItselfMayHaveMadeWhatWasNotThere(t *testing.T) {
+func TestLocalChangeRemovesNegativeAnswers(t *testing.T) {
 	h := start(t, 20)
-	h.ask("strange", near.Answer[string]{CacheableFor: allowed, Revision: 1, Strange: true})
-	h.ask("another", lasting(1))
-	h.cache.Forget(near.Subject{Kind: near.Tenant, ID: "another tenant"})
-	if h.known("strange") || !h.known("another") {
-		t.Errorf("strange %t, another %t", h.known("strange"), h.known("another"))
+	h.request("strange", near.Answer[string]{CacheableFor: allowed, Revision: 1, Negative: true})
+	h.request("another", lasting(1))
+	h.cache.InvalidateLocal(near.Subject{Kind: near.Tenant, ID: "another tenant"})
+	if h.cached("strange") || !h.cached("another") {
+		t.Errorf("strange %t, another %t", h.cached("strange"), h.cached("another"))
 	}
 }

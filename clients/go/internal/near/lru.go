@@ -2,25 +2,26 @@ package near
 
 import "time"
 
-// entry is one answer. All but its place in the list is fixed once it is in.
+// entry is one cached answer. Everything except its list links is immutable once it is stored.
 type entry[V any] struct {
 	digest Digest
 	answer Answer[V]
-	// asked is when the question was about to be sent: the answer is at least as young as that.
-	asked time.Time
-	// life is the stream's unbroken period in which it was asked; 0 for none.
-	life int
+	// requestedAt is the time just before the request was sent. The answer is at least as recent.
+	requestedAt time.Time
+	// epoch is the live period of the stream in which the request was sent; 0 for none.
+	epoch int
 
 	newer, older *entry[V]
 }
 
-// entries are bounded, by digest, and findable by what they are about. The least recently used one goes first.
+// entries is a bounded map from digests to entries with an index by subject. The least recently used entry is evicted
+// first.
 type entries[V any] struct {
-	capacity int
-	all      map[Digest]*entry[V]
-	about    map[Subject]map[*entry[V]]struct{}
-	// ends.newer is the oldest and ends.older the newest: a ring without special cases.
-	ends entry[V]
+	capacity  int
+	all       map[Digest]*entry[V]
+	bySubject map[Subject]map[*entry[V]]struct{}
+	// sentinel closes the list to a ring: sentinel.newer is the oldest entry, sentinel.older the newest.
+	sentinel entry[V]
 }
 
 func (e *entries[V]) init(capacity int) {
@@ -30,12 +31,12 @@ func (e *entries[V]) init(capacity int) {
 
 func (e *entries[V]) clear() {
 	e.all = map[Digest]*entry[V]{}
-	e.about = map[Subject]map[*entry[V]]struct{}{}
-	e.ends.newer, e.ends.older = &e.ends, &e.ends
+	e.bySubject = map[Subject]map[*entry[V]]struct{}{}
+	e.sentinel.newer, e.sentinel.older = &e.sentinel, &e.sentinel
 }
 
-func (e *entries[V]) used(held *entry[V]) {
-	if e.ends.older == held {
+func (e *entries[V]) touch(held *entry[V]) {
+	if e.sentinel.older == held {
 		return
 	}
 	unlink(held)
@@ -44,21 +45,21 @@ func (e *entries[V]) used(held *entry[V]) {
 
 func (e *entries[V]) put(fresh *entry[V]) {
 	if present, ok := e.all[fresh.digest]; ok {
-		// An answer that took its time does not replace one that was asked for after it.
-		if present.asked.After(fresh.asked) {
+		// A slow answer does not replace one that was requested after it.
+		if present.requestedAt.After(fresh.requestedAt) {
 			return
 		}
 		e.drop(present)
 	} else if len(e.all) >= e.capacity {
-		e.drop(e.ends.newer)
+		e.drop(e.sentinel.newer)
 	}
 	e.all[fresh.digest] = fresh
 	e.link(fresh)
-	for _, subject := range fresh.answer.About {
-		set := e.about[subject]
+	for _, subject := range fresh.answer.Subjects {
+		set := e.bySubject[subject]
 		if set == nil {
 			set = map[*entry[V]]struct{}{}
-			e.about[subject] = set
+			e.bySubject[subject] = set
 		}
 		set[fresh] = struct{}{}
 	}
@@ -67,17 +68,17 @@ func (e *entries[V]) put(fresh *entry[V]) {
 func (e *entries[V]) drop(held *entry[V]) {
 	delete(e.all, held.digest)
 	unlink(held)
-	for _, subject := range held.answer.About {
-		delete(e.about[subject], held)
-		if len(e.about[subject]) == 0 {
-			delete(e.about, subject)
+	for _, subject := range held.answer.Subjects {
+		delete(e.bySubject[subject], held)
+		if len(e.bySubject[subject]) == 0 {
+			delete(e.bySubject, subject)
 		}
 	}
 }
 
 func (e *entries[V]) link(held *entry[V]) {
-	held.newer, held.older = &e.ends, e.ends.older
-	held.older.newer, e.ends.older = held, held
+	held.newer, held.older = &e.sentinel, e.sentinel.older
+	held.older.newer, e.sentinel.older = held, held
 }
 
 func unlink[V any](held *entry[V]) {

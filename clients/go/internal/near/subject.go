@@ -1,64 +1,64 @@
 package near
 
-// Kind is what kind of thing a subject is.
+// Kind is the kind of a subject.
 type Kind int
 
-// The kinds of things that change.
+// The kinds of subjects.
 const (
 	// Nothing is the kind of the zero Subject.
-	Nothing Kind = iota
-	// Key is a key, named by its public id.
+	NoKind Kind = iota
+	// Key is a key, identified by its public id.
 	Key
-	// Tenant is a tenant, named by its id.
+	// Tenant is a tenant, identified by its id.
 	Tenant
-	// Session is a session, named by the digest of its id.
+	// Session is a session, identified by the digest of its id.
 	Session
 )
 
-// Subject is a thing that answers are about and that may change.
+// Subject is a key, tenant or session that answers depend on and that may change.
 type Subject struct {
 	Kind Kind
 	ID   string
 }
 
-// rememberedFloors is how many changed subjects are told apart.
-const rememberedFloors = 4_096
+// maxChangeMarks is the maximum number of subjects with a change mark.
+const maxChangeMarks = 4_096
 
-// floors are the revisions at which subjects changed last: an answer of an earlier revision does not know of the change,
-// even if it was asked for afterwards, because it may come from a replica that lags behind.
-type floors struct {
-	at    map[Subject]int64
-	order []Subject
-	next  int
-	// forgotten is the highest floor that had to give way to another.
-	forgotten int64
+// changeMarks hold the revision of the last change of each subject. An answer with a lower revision does not reflect
+// the change, even if it was requested later, because it may come from a lagging replica.
+type changeMarks struct {
+	revisions map[Subject]int64
+	order     []Subject
+	next      int
+	// maxEvicted is the highest revision of the evicted marks.
+	maxEvicted int64
 }
 
-func newFloors() floors {
-	return floors{at: map[Subject]int64{}}
+func newChangeMarks() changeMarks {
+	return changeMarks{revisions: map[Subject]int64{}}
 }
 
-func (f *floors) raise(subject Subject, revision int64) {
-	if present, ok := f.at[subject]; ok {
-		f.at[subject] = max(present, revision)
+func (f *changeMarks) set(subject Subject, revision int64) {
+	if present, ok := f.revisions[subject]; ok {
+		f.revisions[subject] = max(present, revision)
 		return
 	}
-	f.at[subject] = revision
-	if len(f.order) < rememberedFloors {
+	f.revisions[subject] = revision
+	if len(f.order) < maxChangeMarks {
 		f.order = append(f.order, subject)
 		return
 	}
 	oldest := f.order[f.next]
-	f.forgotten = max(f.forgotten, f.at[oldest])
-	delete(f.at, oldest)
+	f.maxEvicted = max(f.maxEvicted, f.revisions[oldest])
+	delete(f.revisions, oldest)
 	f.order[f.next] = subject
-	f.next = (f.next + 1) % rememberedFloors
+	f.next = (f.next + 1) % maxChangeMarks
 }
 
-// outdated tells whether a subject has changed since that revision.
-func (f *floors) outdated(subjects []Subject, revision int64) bool {
+// isOutdated reports whether one of the subjects has changed since the revision.
+func (f *changeMarks) isOutdated(subjects []Subject, revision int64) bool {
 	for _, subject := range subjects {
-		if floor, ok := f.at[subject]; ok && revision < floor {
+		if mark, ok := f.revisions[subject]; ok && revision < mark {
 			return true
 		}
 	}

@@ -5,20 +5,21 @@ import (
 	"sync"
 )
 
-// Attempt is one way that a call takes, and remembers the replica that it was sent to.
+// Attempt is one attempt of a call. It records the replica that it was sent to.
 type Attempt struct {
-	// avoid are earlier attempts of the same call.
-	avoid []*Attempt
-	// elsewhere attempts fail rather than go where an earlier one went.
-	elsewhere bool
+	// earlier are the earlier attempts of the same call.
+	earlier []*Attempt
+	// mustDiffer attempts fail if no other replica than those of the earlier attempts is available.
+	mustDiffer bool
 
 	mu   sync.Mutex
 	sent *Replica
-	// onSent is called when it is sent for the first time.
+	// onSent is called when the attempt is sent for the first time.
 	onSent func()
 }
 
-// OnSent calls f, which must not wait, when the attempt has found a connection and is sent. It is to be set before.
+// OnSent sets a function that is called when the attempt has found a connection and is sent. It must not block, and
+// must be set before the call starts.
 func (a *Attempt) OnSent(f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -27,19 +28,19 @@ func (a *Attempt) OnSent(f func()) {
 
 type attemptKey struct{}
 
-// Begin is an attempt that keeps away from where earlier ones of the same call went, if it can.
-func Begin(ctx context.Context, earlier ...*Attempt) (context.Context, *Attempt) {
-	attempt := &Attempt{avoid: earlier}
+// NewAttempt creates an attempt that avoids the replicas of earlier attempts of the same call, if possible.
+func NewAttempt(ctx context.Context, earlier ...*Attempt) (context.Context, *Attempt) {
+	attempt := &Attempt{earlier: earlier}
 	return context.WithValue(ctx, attemptKey{}, attempt), attempt
 }
 
-// BeginElsewhere is an attempt that fails if it cannot keep away from where earlier ones went.
-func BeginElsewhere(ctx context.Context, earlier ...*Attempt) (context.Context, *Attempt) {
-	attempt := &Attempt{avoid: earlier, elsewhere: true}
+// NewAttemptElsewhere creates an attempt that fails if it cannot avoid the replicas of earlier attempts.
+func NewAttemptElsewhere(ctx context.Context, earlier ...*Attempt) (context.Context, *Attempt) {
+	attempt := &Attempt{earlier: earlier, mustDiffer: true}
 	return context.WithValue(ctx, attemptKey{}, attempt), attempt
 }
 
-// Replica is where it was sent; nil if it was not yet.
+// Replica returns the replica that the attempt was sent to; nil if it was not sent yet.
 func (a *Attempt) Replica() *Replica {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -57,16 +58,16 @@ func (a *Attempt) send(replica *Replica) {
 	}
 }
 
-// went tells whether this attempt, or one before it, was sent to a replica.
-func (a *Attempt) went(replica *Replica) bool {
+// usedReplica reports whether this attempt, or an earlier one, was sent to the replica.
+func (a *Attempt) usedReplica(replica *Replica) bool {
 	if a.Replica() == replica {
 		return true
 	}
-	return a.avoids(replica)
+	return a.triedEarlier(replica)
 }
 
-func (a *Attempt) avoids(replica *Replica) bool {
-	for _, earlier := range a.avoid {
+func (a *Attempt) triedEarlier(replica *Replica) bool {
+	for _, earlier := range a.earlier {
 		if earlier.Replica() == replica {
 			return true
 		}

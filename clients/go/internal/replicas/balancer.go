@@ -9,46 +9,47 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Policy is the name of the balancer, for a service config.
+// Policy is the name of the balancer in a service config.
 const Policy = "tenantauth_replicas"
 
 func init() { balancer.Register(builder{}) }
 
-// builder makes balancers that go round all ready replicas, as gRPC's round_robin does, but know which replica a call
-// went to, so that another attempt can go elsewhere. One connection for each address is gRPC's own work (base).
+// builder creates balancers that use all ready replicas in turn, like gRPC's round_robin. They also record which
+// replica a call was sent to, so that the next attempt can use another one. gRPC's base balancer keeps one connection
+// per address.
 type builder struct{}
 
-// Name is Policy.
+// Name returns Policy.
 func (builder) Name() string { return Policy }
 
-// Build makes the balancer of one client.
+// Build creates the balancer of one client.
 func (builder) Build(conn balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
 	pickers := &pickers{}
 	made := base.NewBalancerBuilder(Policy, pickers, base.Config{}).Build(conn, options)
-	return &watched{Balancer: made, pickers: pickers}
+	return &poolBalancer{Balancer: made, pickers: pickers}
 }
 
-// watched learns from the resolver whose replicas these are.
-type watched struct {
+// poolBalancer gets the pool of replicas from the resolver.
+type poolBalancer struct {
 	balancer.Balancer
 	pickers *pickers
 }
 
 type poolKey struct{}
 
-// UpdateClientConnState hands on the replicas.
-func (w *watched) UpdateClientConnState(state balancer.ClientConnState) error {
+// UpdateClientConnState passes the resolver state on, after reading the pool from it.
+func (w *poolBalancer) UpdateClientConnState(state balancer.ClientConnState) error {
 	if pool, ok := state.ResolverState.Attributes.Value(poolKey{}).(*Pool); ok {
 		w.pickers.set(pool)
 	}
 	return w.Balancer.UpdateClientConnState(state)
 }
 
-// ExitIdle is base's, which always connects.
-func (w *watched) ExitIdle() { w.Balancer.ExitIdle() }
+// ExitIdle passes the call on. The base balancer always connects.
+func (w *poolBalancer) ExitIdle() { w.Balancer.ExitIdle() }
 
-// ResolverError hands on.
-func (w *watched) ResolverError(err error) { w.Balancer.ResolverError(err) }
+// ResolverError passes the error on.
+func (w *poolBalancer) ResolverError(err error) { w.Balancer.ResolverError(err) }
 
 type pickers struct {
 	mu   sync.Mutex
@@ -61,7 +62,7 @@ func (p *pickers) set(pool *Pool) {
 	p.pool = pool
 }
 
-// Build makes a picker of those that are ready.
+// Build creates a picker for the ready replicas.
 func (p *pickers) Build(info base.PickerBuildInfo) balancer.Picker {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,15 +94,15 @@ type picker struct {
 	choices []choice
 }
 
-// Pick takes the next replica; one that the call has not tried and that is not suspect, if there is one.
+// Pick returns the next replica, preferring replicas that the call has not tried and that have no unanswered ping.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	attempt, _ := info.Ctx.Value(attemptKey{}).(*Attempt)
 	start := p.pool.next.Add(1)
 	best, rank := choice{}, 0
 	for offset := range uint64(len(p.choices)) {
 		candidate := p.choices[(start+offset)%uint64(len(p.choices))]
-		if worth := worth(candidate.replica, attempt); worth > rank {
-			best, rank = candidate, worth
+		if preferred := preference(candidate.replica, attempt); preferred > rank {
+			best, rank = candidate, preferred
 		}
 	}
 	if rank == 0 {
@@ -113,15 +114,15 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{SubConn: best.conn}, nil
 }
 
-// worth is how well a replica suits an attempt; 0 is not at all.
-func worth(replica *Replica, attempt *Attempt) int {
-	suspect, tried := replica.suspect.Load(), attempt != nil && attempt.avoids(replica)
+// preference is how well a replica suits an attempt; 0 means that it must not be used.
+func preference(replica *Replica, attempt *Attempt) int {
+	unanswered, tried := replica.pingUnanswered.Load(), attempt != nil && attempt.triedEarlier(replica)
 	switch {
-	case !suspect && !tried:
+	case !unanswered && !tried:
 		return 4
-	case tried && attempt.elsewhere:
+	case tried && attempt.mustDiffer:
 		return 0
-	case !suspect:
+	case !unanswered:
 		return 3
 	case !tried:
 		return 2

@@ -13,22 +13,22 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
 )
 
-// wire is a connection that keeps what is written, and is read from when somebody speaks.
+// wire is a connection that records what is written. Reads return what the test sends.
 type wire struct {
 	net.Conn
 	bytes.Buffer
-	words  chan []byte
+	data   chan []byte
 	closed chan struct{}
 }
 
-func newWire() *wire { return &wire{words: make(chan []byte), closed: make(chan struct{})} }
+func newWire() *wire { return &wire{data: make(chan []byte), closed: make(chan struct{})} }
 
 func (w *wire) Write(data []byte) (int, error) { return w.Buffer.Write(data) }
 
 func (w *wire) Read(into []byte) (int, error) {
 	select {
-	case word := <-w.words:
-		return copy(into, word), nil
+	case received := <-w.data:
+		return copy(into, received), nil
 	case <-w.closed:
 		return 0, net.ErrClosed
 	}
@@ -39,11 +39,11 @@ func (w *wire) Close() error {
 	return nil
 }
 
-// sent are the kinds of the frames that were written, or a failure of the test if they are none.
+// sent returns the types of the written frames, and fails the test if the data is not a sequence of frames.
 func (w *wire) sent(t *testing.T) (kinds []http2.FrameType) {
 	t.Helper()
 	if preface := w.Next(len(http2.ClientPreface)); string(preface) != http2.ClientPreface {
-		t.Fatalf("it begins with %q", preface)
+		t.Fatalf("the data begins with %q instead of the preface", preface)
 	}
 	framer := http2.NewFramer(nil, &w.Buffer)
 	for w.Len() > 0 {
@@ -56,7 +56,7 @@ func (w *wire) sent(t *testing.T) (kinds []http2.FrameType) {
 	return kinds
 }
 
-func TestAPingStandsBetweenTwoFramesHoweverTheyAreWritten(t *testing.T) {
+func TestPingIsInsertedBetweenFrames(t *testing.T) {
 	var frames bytes.Buffer
 	frames.WriteString(http2.ClientPreface)
 	framer := http2.NewFramer(&frames, nil)
@@ -85,19 +85,19 @@ func TestAPingStandsBetweenTwoFramesHoweverTheyAreWritten(t *testing.T) {
 			pings := len(slices.DeleteFunc(slices.Clone(kinds), func(kind http2.FrameType) bool { return kind != http2.FramePing }))
 			others := slices.DeleteFunc(kinds, func(kind http2.FrameType) bool { return kind == http2.FramePing })
 			if pings != 1 || !slices.Equal(others, []http2.FrameType{http2.FrameSettings, http2.FrameData, http2.FrameData}) {
-				t.Fatalf("in pieces of %d, asked at %d: %d pings among %v", size, asked, pings, others)
+				t.Fatalf("writes of %d bytes, ping at byte %d: %d pings among %v", size, asked, pings, others)
 			}
 		}
 	}
 }
 
-func TestOnlySilenceClosesAConnection(t *testing.T) {
-	for name, speaks := range map[string]bool{"one that speaks": true, "one that does not": false} {
+func TestOnlyAnUnansweredPingClosesAConnection(t *testing.T) {
+	for name, speaks := range map[string]bool{"responding": true, "silent": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pool, replica, under := NewPool(clock.System{}), &Replica{}, newWire()
 				conn := newConnection(under)
-				replica.connected(conn)
+				replica.setConnection(conn)
 				go func() {
 					for into := make([]byte, 100); ; {
 						if _, err := conn.Read(into); err != nil {
@@ -107,32 +107,32 @@ func TestOnlySilenceClosesAConnection(t *testing.T) {
 				}()
 				attempt := &Attempt{sent: replica}
 				for range 1_000 {
-					// Everything is slow, and each call is a reason to ask.
-					pool.Doubt(attempt)
+					// All calls are slow, so each one requests a liveness check.
+					pool.CheckLiveness(attempt)
 				}
 				synctest.Wait()
-				if !replica.suspect.Load() {
-					t.Error("it gets calls while nobody knows whether it lives")
+				if !replica.pingUnanswered.Load() {
+					t.Error("a replica with an unanswered ping gets calls")
 				}
-				time.Sleep(silence - 1)
+				time.Sleep(pingTimeout - 1)
 				if speaks {
-					under.words <- []byte("anything")
+					under.data <- []byte("anything")
 				}
 				time.Sleep(time.Second)
 				select {
 				case <-under.closed:
-					if speaks || !replica.suspect.Load() {
-						t.Error("it was closed, or gets calls without a connection")
+					if speaks || !replica.pingUnanswered.Load() {
+						t.Error("a responding connection was closed, or a replica without a connection gets calls")
 					}
-					replica.connected(newConnection(newWire()))
+					replica.setConnection(newConnection(newWire()))
 				default:
 					if !speaks {
-						t.Error("it was not closed")
+						t.Error("the silent connection was not closed")
 					}
 					_ = under.Close()
 				}
-				if replica.suspect.Load() {
-					t.Error("it is left out for good")
+				if replica.pingUnanswered.Load() {
+					t.Error("the replica gets no calls after it responded or reconnected")
 				}
 			})
 		})

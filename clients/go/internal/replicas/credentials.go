@@ -17,17 +17,18 @@ func replicaOf(held *attributes.Attributes) *Replica {
 	return replica
 }
 
-// Credentials are other credentials that tell each replica of its connections.
+// Credentials wrap transport credentials and register each new connection with its replica.
 type Credentials struct {
 	credentials.TransportCredentials
-	// ServerName is the name that all certificates must be for; empty: each the host of its endpoint.
+	// ServerName is the name that all certificates must be valid for; if empty, the host of the endpoint.
 	ServerName string
 }
 
-// ClientHandshake is where a connection and the replica that it leads to are both known.
+// ClientHandshake performs the handshake. It is the only place where both the connection and its replica are known.
 func (c Credentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if c.ServerName != "" {
-		// gRPC would use the authority of the endpoint even if the TLS configuration names another one.
+		// Without this, gRPC would verify the authority of the endpoint, even if the TLS configuration sets another
+		// name.
 		authority = c.ServerName
 	}
 	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
@@ -36,12 +37,12 @@ func (c Credentials) ClientHandshake(ctx context.Context, authority string, raw 
 	}
 	made := newConnection(conn)
 	if replica := replicaOf(credentials.ClientHandshakeInfoFromContext(ctx).Attributes); replica != nil {
-		replica.connected(made)
+		replica.setConnection(made)
 	}
 	return made, info, nil
 }
 
-// Clone is a copy.
+// Clone returns a copy.
 func (c Credentials) Clone() credentials.TransportCredentials {
 	return Credentials{c.TransportCredentials.Clone(), c.ServerName}
 }

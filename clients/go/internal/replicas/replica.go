@@ -1,5 +1,5 @@
-// Package replicas knows each address of the service: how to find it, which one a call went to, and whether it still
-// gives a sign of life.
+// Package replicas manages the addresses of the service: it resolves them, records which one a call was sent to, and
+// checks their liveness.
 package replicas
 
 import (
@@ -11,145 +11,147 @@ import (
 )
 
 const (
-	// silence is how long a replica may say nothing at all after it was asked for a sign of life.
-	silence = 500 * time.Millisecond
-	// restBetween is the least time between two such questions.
-	restBetween = 250 * time.Millisecond
+	// pingTimeout is how long a replica may take to send any data after a PING.
+	pingTimeout = 500 * time.Millisecond
+	// minPingInterval is the minimum time between two pings of a replica.
+	minPingInterval = 250 * time.Millisecond
 )
 
 // Replica is one address of the service.
 type Replica struct {
-	// suspect replicas were asked for a sign of life and have not given one yet: they get no calls if others can.
-	suspect atomic.Bool
-	// doubted replicas are suspect, or will be asked soon.
-	doubted atomic.Bool
+	// pingUnanswered replicas have not responded to a PING yet. They get calls only if no other replica can.
+	pingUnanswered atomic.Bool
+	// checking replicas have an unanswered PING, or will be sent one soon.
+	checking atomic.Bool
 
 	mu sync.Mutex
-	// askedAt is when it was asked for a sign of life last.
-	askedAt time.Time
+	// pingedAt is the time of the last PING.
+	pingedAt time.Time
 	// conn is the newest connection; nil before the first.
 	conn *connection
 }
 
-func (r *Replica) connected(made *connection) {
+func (r *Replica) setConnection(made *connection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.conn = made
-	// It gets calls again once gRPC calls the new connection ready, which takes the server's SETTINGS.
-	r.suspect.Store(false)
+	// The replica gets calls again when gRPC reports the new connection as ready, which requires the server's SETTINGS
+	// frame.
+	r.pingUnanswered.Store(false)
 }
 
-// rest is how long it should not be asked for a sign of life.
-func (r *Replica) rest(now time.Time) time.Duration {
+// pingDelay returns how long to wait before the next PING.
+func (r *Replica) pingDelay(now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.askedAt.Add(restBetween).Sub(now)
+	return r.pingedAt.Add(minPingInterval).Sub(now)
 }
 
-// asking is the connection to ask on.
-func (r *Replica) asking(now time.Time) *connection {
+// beginPing records the time of a PING and returns the connection to send it on.
+func (r *Replica) beginPing(now time.Time) *connection {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.askedAt = now
+	r.pingedAt = now
 	return r.conn
 }
 
-// release ends the suspicion of a replica that had a new connection before the old one was closed.
-func (r *Replica) release(closed *connection) {
+// connectionClosed clears pingUnanswered if the replica got a new connection before the old one was closed.
+func (r *Replica) connectionClosed(closed *connection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.conn != closed {
-		r.suspect.Store(false)
+		r.pingUnanswered.Store(false)
 	}
 }
 
-// Pool is all replicas of one client.
+// Pool holds all replicas of one client.
 type Pool struct {
 	clock clock.Clock
-	// ready are those that calls can be sent to.
+	// ready are the replicas that calls can be sent to.
 	ready atomic.Pointer[[]*Replica]
 	next  atomic.Uint64
 
-	mu    sync.Mutex
-	known map[place]*Replica
+	mu        sync.Mutex
+	byAddress map[replicaAddress]*Replica
 }
 
-// place is an address, by the endpoint under which it was found.
-type place struct {
+// replicaAddress is an address, with the endpoint that it was resolved from.
+type replicaAddress struct {
 	authority, address string
 }
 
-// NewPool is empty.
+// NewPool creates an empty pool.
 func NewPool(clock clock.Clock) *Pool {
-	return &Pool{clock: clock, known: map[place]*Replica{}}
+	return &Pool{clock: clock, byAddress: map[replicaAddress]*Replica{}}
 }
 
-// retain gives each place its replica, the one that it had if there was one, and lets go of all others.
-func (p *Pool) retain(places []place) []*Replica {
+// retain returns the replica of each address, the existing one if there is one, and removes all other replicas.
+func (p *Pool) retain(addresses []replicaAddress) []*Replica {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known := make(map[place]*Replica, len(places))
-	found := make([]*Replica, 0, len(places))
-	for _, at := range places {
-		replica := p.known[at]
+	byAddress := make(map[replicaAddress]*Replica, len(addresses))
+	found := make([]*Replica, 0, len(addresses))
+	for _, address := range addresses {
+		replica := p.byAddress[address]
 		if replica == nil {
 			replica = &Replica{}
 		}
-		known[at] = replica
+		byAddress[address] = replica
 		found = append(found, replica)
 	}
-	p.known = known
+	p.byAddress = byAddress
 	return found
 }
 
-// HasOther tells whether a call can be sent to another replica than those.
+// HasOther reports whether a call can be sent to a replica that its attempts have not used.
 func (p *Pool) HasOther(tried *Attempt) bool {
 	ready := p.ready.Load()
 	if ready == nil {
 		return false
 	}
 	for _, replica := range *ready {
-		if !replica.suspect.Load() && !tried.went(replica) {
+		if !replica.pingUnanswered.Load() && !tried.usedReplica(replica) {
 			return true
 		}
 	}
 	return false
 }
 
-// Doubt asks the replica of an attempt that is not answered for a sign of life, and closes its connection if there is none:
-// everything that waits on it fails then, as on a lost connection, and it gets no calls until it has a new one.
-func (p *Pool) Doubt(attempt *Attempt) {
+// CheckLiveness sends a PING to the replica of an unanswered attempt, and closes its connection if the replica does not
+// respond. All calls on the connection then fail as on a lost connection, and the replica gets no calls until it has a
+// new one.
+func (p *Pool) CheckLiveness(attempt *Attempt) {
 	replica := attempt.Replica()
-	if replica == nil || !replica.doubted.CompareAndSwap(false, true) {
+	if replica == nil || !replica.checking.CompareAndSwap(false, true) {
 		return
 	}
-	// Where everything is slow, each call is a reason to ask.
-	if wait := replica.rest(p.clock.Now()); wait > 0 {
-		p.clock.AfterFunc(wait, func() { p.ask(replica) })
+	// Pings are limited because each slow call requests a check.
+	if wait := replica.pingDelay(p.clock.Now()); wait > 0 {
+		p.clock.AfterFunc(wait, func() { p.pingReplica(replica) })
 		return
 	}
-	p.ask(replica)
+	p.pingReplica(replica)
 }
 
-func (p *Pool) ask(replica *Replica) {
-	conn := replica.asking(p.clock.Now())
+func (p *Pool) pingReplica(replica *Replica) {
+	conn := replica.beginPing(p.clock.Now())
 	if conn == nil {
-		replica.doubted.Store(false)
+		replica.checking.Store(false)
 		return
 	}
-	word, silent := conn.nextWord(), make(chan struct{})
-	stop := p.clock.AfterFunc(silence, func() { close(silent) })
-	replica.suspect.Store(true)
+	received, timedOut := conn.nextRead(), make(chan struct{})
+	stop := p.clock.AfterFunc(pingTimeout, func() { close(timedOut) })
+	replica.pingUnanswered.Store(true)
 	go conn.ping()
 	go func() {
-		defer replica.doubted.Store(false)
+		defer replica.checking.Store(false)
 		defer stop()
 		select {
-		case <-word:
-			replica.suspect.Store(false)
-		case <-silent:
+		case <-received:
+			replica.pingUnanswered.Store(false)
+		case <-timedOut:
 			_ = conn.Close()
-			replica.release(conn)
+			replica.connectionClosed(conn)
 		}
 	}()
 }

@@ -17,47 +17,48 @@ import (
 )
 
 const (
-	// Scheme is that of the one target that a Builder resolves.
+	// Scheme is the scheme of the target that a Builder resolves.
 	Scheme = "tenantauth"
-	// lookupTimeout is when a lookup has failed.
+	// lookupTimeout is the timeout of one DNS lookup.
 	lookupTimeout = 5 * time.Second
-	// refresh is when a name that was found is looked up again.
-	refresh = 30 * time.Second
-	// again is the least between two lookups of a name; it grows while they bring nothing new.
-	again = time.Second
-	// patience is what it grows to.
-	patience = 5 * time.Second
+	// refreshInterval is the time between lookups of a name that was found.
+	refreshInterval = 30 * time.Second
+	// minLookupInterval is the minimum time between two lookups of a name. The interval grows while the result does not
+	// change.
+	minLookupInterval = time.Second
+	// maxRetryInterval is the maximum of that interval.
+	maxRetryInterval = 5 * time.Second
 )
 
-// Lookup finds the addresses of a name.
+// Lookup returns the addresses of a host name.
 type Lookup func(ctx context.Context, host string) ([]string, error)
 
-// Builder resolves the endpoints of one client, all taken together.
+// Builder resolves all endpoints of one client together.
 //
-// gRPC's own DNS resolver takes "no such name" for an empty success, and looks again only after 30 s or, when there are
-// failures, up to two minutes. A replica whose name appears late would not be called for that long.
+// gRPC's own DNS resolver treats "no such name" as an empty success, and repeats a lookup only after 30 s, or after up
+// to two minutes if lookups fail. A replica whose name appears later would get no calls for that long.
 type Builder struct {
 	Endpoints []endpoints.Endpoint
 	Pool      *Pool
 	Clock     clock.Clock
 	Lookup    Lookup
-	// Literal tells which endpoints need no lookup here.
-	Literal func(endpoints.Endpoint) bool
+	// IsLiteral reports whether an endpoint needs no lookup here.
+	IsLiteral func(endpoints.Endpoint) bool
 }
 
-// Target is what grpc.NewClient takes.
+// Target is the target to pass to grpc.NewClient.
 const Target = Scheme + ":///"
 
-// Scheme is the scheme of Target.
+// Scheme returns the scheme of Target.
 func (*Builder) Scheme() string { return Scheme }
 
-// Build looks all names up, and goes on doing so.
+// Build starts looking up all names, and repeats the lookups.
 func (b *Builder) Build(_ resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	made := &merged{Builder: b, conn: conn, cancel: cancel}
+	made := &mergedResolver{Builder: b, conn: conn, cancel: cancel}
 	for _, endpoint := range b.Endpoints {
-		host := &host{endpoint: endpoint, kick: make(chan struct{}, 1)}
-		if b.Literal(endpoint) {
+		host := &host{endpoint: endpoint, lookupNow: make(chan struct{}, 1)}
+		if b.IsLiteral(endpoint) {
 			host.addresses = []string{endpoint.Host}
 		} else {
 			made.names = append(made.names, host)
@@ -68,82 +69,83 @@ func (b *Builder) Build(_ resolver.Target, conn resolver.ClientConn, _ resolver.
 		made.report()
 	}
 	for _, name := range made.names {
-		made.running.Go(func() { made.follow(ctx, name) })
+		made.running.Go(func() { made.watchName(ctx, name) })
 	}
 	return made, nil
 }
 
-// host is one endpoint, and what is known of it.
+// host is one endpoint and the result of its last lookup.
 type host struct {
-	endpoint endpoints.Endpoint
-	kick     chan struct{}
+	endpoint  endpoints.Endpoint
+	lookupNow chan struct{}
 
 	addresses []string
-	failed    error
+	lookupErr error
 }
 
-type merged struct {
+type mergedResolver struct {
 	*Builder
 	conn    resolver.ClientConn
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
 	mu sync.Mutex
-	// names are those of hosts that have to be looked up.
+	// names are the hosts that need lookups.
 	hosts, names []*host
 }
 
-// ResolveNow looks up again, as gRPC asks for when connections fail.
-func (m *merged) ResolveNow(resolver.ResolveNowOptions) {
+// ResolveNow triggers a lookup. gRPC calls it when connections fail.
+func (m *mergedResolver) ResolveNow(resolver.ResolveNowOptions) {
 	for _, name := range m.names {
 		select {
-		case name.kick <- struct{}{}:
+		case name.lookupNow <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// Close ends the lookups.
-func (m *merged) Close() {
+// Close stops the lookups.
+func (m *mergedResolver) Close() {
 	m.cancel()
 	m.running.Wait()
 }
 
-// follow looks a name up until the context ends.
-func (m *merged) follow(ctx context.Context, name *host) {
-	for fruitless := 1; ; fruitless++ {
+// watchName looks a name up repeatedly until the context ends.
+func (m *mergedResolver) watchName(ctx context.Context, name *host) {
+	for unchanged := 1; ; unchanged++ {
 		addresses, err := m.lookup(ctx, name.endpoint.Host)
 		if ctx.Err() != nil {
 			return
 		}
-		if m.found(name, addresses, err) {
-			fruitless = 1
+		if m.applyLookup(name, addresses, err) {
+			unchanged = 1
 		}
-		// After each lookup there is a rest, whoever asks for the next one: an address that nobody listens at asks each second.
-		rest := min(patience, again*time.Duration(fruitless))
-		if clock.Sleep(ctx, m.Clock, rest) != nil {
+		// The delay applies after every lookup, even if another one was requested: for an address without a listener,
+		// gRPC requests one each second.
+		delay := min(maxRetryInterval, minLookupInterval*time.Duration(unchanged))
+		if clock.Sleep(ctx, m.Clock, delay) != nil {
 			return
 		}
-		if err == nil && m.sleep(ctx, name, refresh-rest) != nil {
+		if err == nil && m.sleep(ctx, name, refreshInterval-delay) != nil {
 			return
 		}
 	}
 }
 
-// sleep waits, or until somebody wants the name looked up.
-func (m *merged) sleep(ctx context.Context, name *host, d time.Duration) error {
-	kicked, cancel := context.WithCancel(ctx)
+// sleep waits until d has passed or a lookup is requested.
+func (m *mergedResolver) sleep(ctx context.Context, name *host, d time.Duration) error {
+	elapsed, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := m.Clock.AfterFunc(d, cancel)
 	defer stop()
 	select {
-	case <-name.kick:
-	case <-kicked.Done():
+	case <-name.lookupNow:
+	case <-elapsed.Done():
 	}
 	return ctx.Err()
 }
 
-func (m *merged) lookup(ctx context.Context, name string) ([]string, error) {
+func (m *mergedResolver) lookup(ctx context.Context, name string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	addresses, err := m.Lookup(ctx, name)
@@ -153,11 +155,11 @@ func (m *merged) lookup(ctx context.Context, name string) ([]string, error) {
 	return addresses, err
 }
 
-// found takes what a lookup gave, and tells whether it is anything new. One that failed takes nothing away: addresses that
-// served may serve on.
-func (m *merged) found(name *host, addresses []string, err error) (isNew bool) {
+// applyLookup stores the result of a lookup, and reports whether it is new. A failed lookup keeps the previous
+// addresses, which may still work.
+func (m *mergedResolver) applyLookup(name *host, addresses []string, err error) (isNew bool) {
 	m.mu.Lock()
-	name.failed = err
+	name.lookupErr = err
 	if err == nil {
 		slices.Sort(addresses)
 		addresses = slices.Compact(addresses)
@@ -171,36 +173,36 @@ func (m *merged) found(name *host, addresses []string, err error) (isNew bool) {
 	return isNew
 }
 
-// report tells gRPC what all hosts together resolve to.
-func (m *merged) report() {
+// report passes the addresses of all hosts to gRPC.
+func (m *mergedResolver) report() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var places []place
+	var addresses []replicaAddress
 	var failed []error
 	for _, host := range m.hosts {
 		for _, address := range host.addresses {
-			places = append(places, place{host.endpoint.Authority(), net.JoinHostPort(address, host.endpoint.Port)})
+			addresses = append(addresses, replicaAddress{host.endpoint.Authority(), net.JoinHostPort(address, host.endpoint.Port)})
 		}
-		if host.failed != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", host.endpoint.Host, host.failed))
+		if host.lookupErr != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", host.endpoint.Host, host.lookupErr))
 		}
 	}
-	if len(places) == 0 {
+	if len(addresses) == 0 {
 		if len(failed) > 0 {
 			m.conn.ReportError(errors.Join(failed...))
 		}
 		return
 	}
-	addresses := make([]resolver.Address, 0, len(places))
-	for index, replica := range m.Pool.retain(places) {
-		addresses = append(addresses, resolver.Address{
-			Addr: places[index].address,
-			// For gRPC this is both the name in the certificate and the :authority of calls.
-			ServerName: places[index].authority,
+	resolved := make([]resolver.Address, 0, len(addresses))
+	for index, replica := range m.Pool.retain(addresses) {
+		resolved = append(resolved, resolver.Address{
+			Addr: addresses[index].address,
+			// gRPC uses it both for certificate verification and as the :authority of calls.
+			ServerName: addresses[index].authority,
 			Attributes: replica.attributes(),
 		})
 	}
-	state := resolver.State{Addresses: addresses, Attributes: attributes.New(poolKey{}, m.Pool)}
-	// An error would say that gRPC has no use for these addresses, which it says again when it is called.
+	state := resolver.State{Addresses: resolved, Attributes: attributes.New(poolKey{}, m.Pool)}
+	// The error is ignored: it means that gRPC cannot use these addresses, which calls report too.
 	_ = m.conn.UpdateState(state)
 }

@@ -1,4 +1,4 @@
-// Package retry decides whether and when a failed call is made again.
+// Package retry decides whether and when a failed call is retried.
 package retry
 
 import (
@@ -8,30 +8,30 @@ import (
 )
 
 const (
-	// deposit is what each call adds: in the long run one retry for ten calls.
+	// deposit is what each call adds to the budget: on average one retry per ten calls.
 	deposit = 0.1
-	// most bounds a burst of retries, and is there from the start so that a quiet client may retry too.
-	most = 10
+	// maxTokens limits a burst of retries. The budget starts full, so that a client with few calls can retry too.
+	maxTokens = 10
 )
 
-// Budget keeps retries from multiplying the load on a service that is in trouble already.
+// Budget prevents retries from multiplying the load on a service that is already in trouble.
 type Budget struct {
 	mu     sync.Mutex
 	tokens float64
 }
 
-// NewBudget is a full budget.
-func NewBudget() *Budget { return &Budget{tokens: most} }
+// NewBudget creates a full budget.
+func NewBudget() *Budget { return &Budget{tokens: maxTokens} }
 
-// Called is to be told of each call, not of its retries.
-func (b *Budget) Called() {
+// Deposit must be called once per call, not for its retries.
+func (b *Budget) Deposit() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tokens = min(most, b.tokens+deposit)
+	b.tokens = min(maxTokens, b.tokens+deposit)
 }
 
-// Take tells whether one more retry may be made.
-func (b *Budget) Take() bool {
+// TryWithdraw reports whether one more retry is allowed, and withdraws it.
+func (b *Budget) TryWithdraw() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.tokens < 1 {
@@ -41,18 +41,19 @@ func (b *Budget) Take() bool {
 	return true
 }
 
-// Backoff is a ceiling that doubles, under which the wait is random: callers that failed together do not return together.
+// Backoff is exponential backoff with full jitter: the delay is random below a limit that doubles, so that callers that
+// failed together do not retry together.
 type Backoff struct {
-	// First is the ceiling of the first wait.
+	// First is the limit of the first delay.
 	First time.Duration
-	// Max is the ceiling that is never passed.
+	// Max is the maximum limit.
 	Max time.Duration
 }
 
-// Wait is how long to wait after so many failures, 1 or more.
-func (b Backoff) Wait(failures int) time.Duration {
+// Delay returns the delay after the given number of failures, 1 or more.
+func (b Backoff) Delay(failures int) time.Duration {
 	ceiling := b.Max
-	// Beyond 30 doublings the shift says nothing any more.
+	// More than 30 doublings would overflow the shift.
 	if failures <= 30 {
 		ceiling = min(b.Max, b.First<<(failures-1))
 	}

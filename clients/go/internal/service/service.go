@@ -1,4 +1,4 @@
-// Package service runs the real tenant-auth for tests.
+// Package service runs the real tenant-auth service for tests.
 package service
 
 import (
@@ -14,26 +14,26 @@ import (
 	"testing"
 )
 
-// Binary is the environment variable that names the service's program.
+// Binary is the environment variable with the path of the service binary.
 const Binary = "TENANT_AUTH_SVC_BIN"
 
 // Service is a running tenant-auth with an embedded database.
 type Service struct {
-	// Address is where it listens, and does so again after a restart.
+	// Address is the address that it listens on, also after a restart.
 	Address string
 	// Key is the plaintext key of its tenant ten_demo, with the scopes demo:read and demo:write; empty for [Serve].
 	Key string
 
-	t       testing.TB
-	folder  string
-	serve   []string
-	process *exec.Cmd
+	t        testing.TB
+	folder   string
+	serveEnv []string
+	process  *exec.Cmd
 }
 
-// Start runs one with a demo tenant until the test ends. Without a program to run, the test is skipped.
+// Start runs a service with a demo tenant until the test ends. Without a binary, it skips the test.
 func Start(t testing.TB) *Service { return StartAt(t, "127.0.0.1:0") }
 
-// StartAt is Start at an address.
+// StartAt is Start with a listen address.
 func StartAt(t testing.TB, listen string) *Service {
 	t.Helper()
 	s := prepare(t, listen)
@@ -46,16 +46,16 @@ func StartAt(t testing.TB, listen string) *Service {
 	return s
 }
 
-// Serve runs one with variables of its own, such as those for TLS, and nothing in its database.
+// Serve runs a service with the given variables, for example for TLS, and an empty database.
 func Serve(t testing.TB, listen string, variables map[string]string) *Service {
 	t.Helper()
 	s := prepare(t, listen)
-	s.serve = []string{
+	s.serveEnv = []string{
 		"TENANT_AUTH_OPS_LISTEN=127.0.0.1:0", "TENANT_AUTH_CREATE_SCHEMA=true", "TENANT_AUTH_DRAIN_DELAY=0s", "TENANT_AUTH_LOG_FORMAT=json",
 		"TENANT_AUTH_DATABASE_URL=file:" + filepath.Join(s.folder, "serve.db"),
 	}
 	for name, value := range variables {
-		s.serve = append(s.serve, name+"="+value)
+		s.serveEnv = append(s.serveEnv, name+"="+value)
 	}
 	s.start()
 	return s
@@ -63,7 +63,7 @@ func Serve(t testing.TB, listen string, variables map[string]string) *Service {
 
 func prepare(t testing.TB, listen string) *Service {
 	if os.Getenv(Binary) == "" {
-		t.Skipf("SKIPPED: %s names no tenant-auth-svc to test against", Binary)
+		t.Skipf("SKIPPED: %s is not set to the path of tenant-auth-svc", Binary)
 	}
 	s := &Service{t: t, folder: t.TempDir(), Address: listen}
 	t.Cleanup(s.Stop)
@@ -73,35 +73,36 @@ func prepare(t testing.TB, listen string) *Service {
 func (s *Service) start() {
 	s.t.Helper()
 	s.process = exec.Command(os.Getenv(Binary), "dev", "--data-dir", s.folder, "--listen", s.Address)
-	if s.serve != nil {
+	if s.serveEnv != nil {
 		s.process = exec.Command(os.Getenv(Binary), "serve")
-		// The service refuses variables that it does not know.
+		// The service rejects unknown variables.
 		others := slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "TENANT_AUTH_") })
-		s.process.Env = append(append(others, s.serve...), "TENANT_AUTH_LISTEN="+s.Address)
+		s.process.Env = append(append(others, s.serveEnv...), "TENANT_AUTH_LISTEN="+s.Address)
 	}
-	output, ends, err := os.Pipe()
+	output, writer, err := os.Pipe()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.process.Stdout, s.process.Stderr = ends, ends
+	s.process.Stdout, s.process.Stderr = writer, writer
 	err = s.process.Start()
-	_ = ends.Close()
+	_ = writer.Close()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	address, said := ready(output)
 	if address == "" {
-		s.t.Fatalf("the service ended before it was ready:\n%s", said)
+		s.t.Fatalf("the service exited before it was ready:\n%s", said)
 	}
 	s.Address = address
 }
 
-// ready waits until it serves, and tells where. The rest is read too, so that the service never waits for a reader.
-func ready(output io.ReadCloser) (address, said string) {
+// ready waits until the service serves, and returns its address. It continues to read the output, so that the service
+// never blocks on it.
+func ready(output io.ReadCloser) (address, text string) {
 	lines := bufio.NewScanner(output)
 	reached := false
 	for lines.Scan() {
-		said += lines.Text() + "\n"
+		text += lines.Text() + "\n"
 		var entry struct{ Message, Address string }
 		if err := json.Unmarshal(lines.Bytes(), &entry); err == nil {
 			if entry.Message == "serving" {
@@ -110,15 +111,15 @@ func ready(output io.ReadCloser) (address, said string) {
 			reached = reached || strings.HasPrefix(entry.Message, "ready")
 			if reached && address != "" {
 				go drain(output)
-				return address, said
+				return address, text
 			}
 		} else if fields := strings.Fields(lines.Text()); len(fields) > 1 && fields[0] == "endpoint" {
 			go drain(output)
-			return fields[1], said
+			return fields[1], text
 		}
 	}
 	_ = output.Close()
-	return "", said
+	return "", text
 }
 
 func drain(output io.ReadCloser) {
@@ -126,26 +127,26 @@ func drain(output io.ReadCloser) {
 	_ = output.Close()
 }
 
-// Restart starts it again where it was, after Stop or Kill.
+// Restart starts the service again on the same address, after Stop or Kill.
 func (s *Service) Restart() {
 	s.t.Helper()
 	s.start()
 }
 
-// Suspend makes it hang: connections stay, and nothing is answered.
+// Suspend makes the service hang: connections stay open, and no request gets a response.
 func (s *Service) Suspend() { s.signal(syscall.SIGSTOP) }
 
 // Resume ends a Suspend.
 func (s *Service) Resume() { s.signal(syscall.SIGCONT) }
 
-// Reload makes it read its files again.
+// Reload makes the service reload its files.
 func (s *Service) Reload() { s.signal(syscall.SIGHUP) }
 
-// Kill ends it at once.
-func (s *Service) Kill() { s.end(syscall.SIGKILL) }
+// Kill ends the service immediately.
+func (s *Service) Kill() { s.stop(syscall.SIGKILL) }
 
-// Stop ends it as an operator does.
-func (s *Service) Stop() { s.end(syscall.SIGTERM) }
+// Stop ends the service gracefully.
+func (s *Service) Stop() { s.stop(syscall.SIGTERM) }
 
 func (s *Service) signal(signal syscall.Signal) {
 	s.t.Helper()
@@ -154,12 +155,12 @@ func (s *Service) signal(signal syscall.Signal) {
 	}
 }
 
-func (s *Service) end(signal syscall.Signal) {
+func (s *Service) stop(signal syscall.Signal) {
 	if s.process == nil || s.process.Process == nil {
 		return
 	}
 	_ = s.process.Process.Signal(signal)
-	// One that hangs hears of it only then.
+	// A suspended process handles signals only after SIGCONT.
 	_ = s.process.Process.Signal(syscall.SIGCONT)
 	_ = s.process.Wait()
 	s.process = nil

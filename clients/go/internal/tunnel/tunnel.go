@@ -1,4 +1,4 @@
-// Package tunnel leads connections through the HTTP proxies of the environment, where that is wanted.
+// Package tunnel connects through the HTTP proxies of the environment.
 package tunnel
 
 import (
@@ -18,35 +18,35 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/endpoints"
 )
 
-// Proxies are the endpoints, as host:port, that are reached through a proxy. Their names are left to it to look up.
+// Proxies maps endpoints, as host:port, to the proxy through which they are reached. The proxy resolves their names.
 type Proxies map[string]*url.URL
 
-// FromEnvironment reads HTTPS_PROXY and NO_PROXY, in capital letters or small ones. Loopback, and names of a cluster or a
-// local network, are never reached through a proxy.
+// FromEnvironment reads HTTPS_PROXY and NO_PROXY, in upper or lower case. Loopback addresses and cluster-local names
+// are never reached through a proxy.
 func FromEnvironment(all []endpoints.Endpoint) (Proxies, error) {
 	choose := httpproxy.FromEnvironment().ProxyFunc()
 	found := Proxies{}
 	for _, endpoint := range all {
-		if near(endpoint) {
+		if isLocal(endpoint) {
 			continue
 		}
 		proxy, err := choose(&url.URL{Scheme: "https", Host: endpoint.String()})
 		if err != nil {
-			return nil, fmt.Errorf("the proxy of the environment: %w", err)
+			return nil, fmt.Errorf("proxy of the environment: %w", err)
 		}
 		if proxy == nil {
 			continue
 		}
 		if proxy.Scheme != "http" || proxy.Hostname() == "" {
-			return nil, fmt.Errorf("the proxy of the environment is %q; must be http://host:port", proxy.Redacted())
+			return nil, fmt.Errorf("proxy of the environment: %q must be http://host:port", proxy.Redacted())
 		}
 		found[endpoint.String()] = proxy
 	}
 	return found, nil
 }
 
-// near tells whether an endpoint can only be meant to be reached directly.
-func near(endpoint endpoints.Endpoint) bool {
+// isLocal reports whether an endpoint must be reached directly.
+func isLocal(endpoint endpoints.Endpoint) bool {
 	if address, err := netip.ParseAddr(endpoint.Host); err == nil {
 		return address.IsLoopback() || address.IsLinkLocalUnicast()
 	}
@@ -62,7 +62,7 @@ func near(endpoint endpoints.Endpoint) bool {
 	return false
 }
 
-// Dial connects, through a proxy where there is one.
+// Dial connects to an address, through its proxy if there is one.
 func (p Proxies) Dial(ctx context.Context, address string) (net.Conn, error) {
 	var dialer net.Dialer
 	proxy := p[address]
@@ -75,20 +75,20 @@ func (p Proxies) Dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(proxy.Hostname(), port))
 	if err != nil {
-		return nil, fmt.Errorf("the proxy %s: %w", proxy.Redacted(), err)
+		return nil, fmt.Errorf("proxy %s: %w", proxy.Redacted(), err)
 	}
-	// What follows knows nothing of contexts.
+	// The functions below do not support contexts.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	tunnel, err := connect(conn, proxy, address)
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("the proxy %s: %w", proxy.Redacted(), err)
+		return nil, fmt.Errorf("proxy %s: %w", proxy.Redacted(), err)
 	}
 	return tunnel, nil
 }
 
-// connect asks the proxy for a connection (RFC 9110, 9.3.6).
+// connect asks the proxy for a tunnel (RFC 9110, 9.3.6).
 func connect(conn net.Conn, proxy *url.URL, address string) (net.Conn, error) {
 	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Host: address}, Host: address, Header: http.Header{}}
 	if user := proxy.User; user != nil {
@@ -105,9 +105,9 @@ func connect(conn net.Conn, proxy *url.URL, address string) (net.Conn, error) {
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answered %s", response.Status)
+		return nil, fmt.Errorf("responded %s", response.Status)
 	}
-	// The server may have spoken already.
+	// The server may already have sent data.
 	early := io.LimitReader(reader, int64(reader.Buffered()))
 	return &tunnelled{Conn: conn, reader: io.MultiReader(early, conn)}, nil
 }
@@ -117,5 +117,5 @@ type tunnelled struct {
 	reader io.Reader
 }
 
-// Read begins with what came along with the proxy's answer.
+// Read returns the data that arrived with the proxy's response first.
 func (t *tunnelled) Read(into []byte) (int, error) { return t.reader.Read(into) }

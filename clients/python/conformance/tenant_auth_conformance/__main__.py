@@ -1,6 +1,6 @@
-"""Carries out a driver's commands: one JSON object a line comes in, one JSON object a line goes out.
+"""Runs the commands of the conformance driver: one JSON object per line in, one JSON object per line out.
 
-Commands run at the same time; an answer has the id of its command. The environment says how the client is made.
+Commands run concurrently; an answer has the id of its command. The environment configures the client.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ def client_from_environment() -> AsyncClient:
     return AsyncClient(given("TENANT_AUTH_ENDPOINTS") or [], Options(near_cache=near, **more))
 
 
-def say(answer: dict[str, Any]) -> None:
+def print_answer(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
 
-async def carry_out(client: AsyncClient, command: dict[str, Any]) -> None:
+async def run_command(client: AsyncClient, command: dict[str, Any]) -> None:
     ident = {"id": command.get("id")}
     operation = OPERATIONS.get(command.get("op", ""))
     if operation is None:
-        say(ident | {"error": "UNSUPPORTED"})
+        print_answer(ident | {"error": "UNSUPPORTED"})
         return
     try:
-        say(ident | await operation(client, command))
+        print_answer(ident | await operation(client, command))
     except TenantAuthError as error:
-        say(ident | error_of(error))
+        print_answer(ident | error_of(error))
     except (KeyError, TypeError, ValueError) as error:
-        # The driver's command, not the client's doing.
-        say(ident | {"error": "BAD_COMMAND", "reason": type(error).__name__, "fields": []})
+        # An invalid command, not a failure of the client.
+        print_answer(ident | {"error": "BAD_COMMAND", "reason": type(error).__name__, "fields": []})
 
 
 async def main() -> int:
@@ -59,19 +59,19 @@ async def main() -> int:
     try:
         made = client_from_environment()
     except (TypeError, ValueError) as error:
-        say({"ready": False, "error": str(error)})
+        print_answer({"ready": False, "error": str(error)})
         return 2
     async with made as client:
-        say({"ready": True})
+        print_answer({"ready": True})
         while line := await asyncio.to_thread(sys.stdin.readline):
             command = json.loads(line)
             if command.get("op") == "close":
                 break
-            task = asyncio.create_task(carry_out(client, command))
+            task = asyncio.create_task(run_command(client, command))
             running.add(task)
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
-    say({"closed": True} | ({"id": command["id"]} if line and "id" in command else {}))
+    print_answer({"closed": True} | ({"id": command["id"]} if line and "id" in command else {}))
     return 0
 
 

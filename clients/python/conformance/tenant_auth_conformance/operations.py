@@ -1,4 +1,4 @@
-"""What a driver can ask for."""
+"""The commands of the conformance driver."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decision(validation: Validation) -> Answer:
 
 
 def timeout(command: Command) -> float | None:
-    """Zero or none: the client's own."""
+    """Zero or absent: the client's default."""
     return command["timeout_ms"] / 1e3 if command.get("timeout_ms") else None
 
 
@@ -52,16 +52,16 @@ async def require_key(client: AsyncClient, command: Command) -> Answer:
 
 
 async def load(client: AsyncClient, command: Command) -> Answer:
-    """Calls at a steady pace, whatever becomes of the earlier ones."""
+    """Makes calls at a fixed rate, whether or not earlier ones have completed."""
     calls, interval = command["calls"], command["interval_ms"] / 1e3
     scopes, limit = command.get("scopes", []), timeout(command)
-    room = asyncio.Semaphore(command.get("concurrency") or calls or 1)
+    permits = asyncio.Semaphore(command.get("concurrency") or calls or 1)
     verdicts: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     latencies = [0.0] * calls
 
     async def call(index: int) -> None:
-        async with room:
+        async with permits:
             began = time.monotonic()
             try:
                 validation = await client.validate_key(command["key"], scopes, timeout=limit)

@@ -1,6 +1,6 @@
-"""Asks tenant-auth whether a customer's key or session is good, and records usage.
+"""The Python client of tenant-auth: validates API keys and sessions, and records usage.
 
-`AsyncClient` is for asyncio, `Client` for threads; they offer the same.
+`AsyncClient` is for asyncio, `Client` for threads. Both have the same methods.
 """
 
 from ._redaction import redact

@@ -1,4 +1,4 @@
-"""Follows the stream of invalidations."""
+"""Follows the watch stream."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import grpc
 import grpc.aio
 
 from . import _watching
-from ._core import Core, take_in
+from ._core import Core, apply_event
 from ._near_cache import NearCache
 from ._pool import Pool
 from ._replica import Replica
-from ._watching import Pauses
+from ._watching import ReconnectDelays
 from .errors import TenantAuthError
 from .proto import watch_pb2
 
@@ -21,22 +21,22 @@ WATCH = "/tenantauth.v1.WatchService/Watch"
 
 
 class AsyncWatch:
-    """Keeps a near-cache informed until it is closed."""
+    """Applies the events of the watch stream to a near cache until it is closed."""
 
     def __init__(self, core: Core, near: NearCache, pool: Pool) -> None:
         self._core = core
         self._near = near
         self._pool = pool
-        self._pauses = Pauses(core.options.jitter)
+        self._reconnect_delays = ReconnectDelays(core.options.jitter)
         self._call: Any = None
         self._replica: Replica | None = None
         self._task = asyncio.create_task(self._run())
 
     def check(self) -> None:
-        """Leaves a replica whose stream hangs. Whoever relies on the stream asks for this."""
-        if self._call is not None and self._near.watch_hangs():
+        """Closes a stream that hangs, and suspects its replica. Called by validations that rely on the stream."""
+        if self._call is not None and self._near.watch_stalled():
             if self._replica is not None:
-                self._replica.suspect()
+                self._replica.check_liveness()
             self._call.cancel()
 
     async def close(self) -> None:
@@ -45,12 +45,12 @@ class AsyncWatch:
 
     async def _run(self) -> None:
         while True:
-            failure = await self._follow()
+            failure = await self._read_stream()
             self._near.watch_closed()
-            await self._core.clock.sleep(self._pauses.after(failure))
+            await self._core.clock.sleep(self._reconnect_delays.after(failure))
 
-    async def _follow(self) -> str:
-        """One stream, from its opening to its end; why it ended."""
+    async def _read_stream(self) -> str:
+        """Reads one stream until it ends, and returns the status code."""
         try:
             self._replica = await self._pool.pick(self._core.options.timeout)
             request = watch_pb2.WatchRequest(resume_after_revision=self._near.watch_opening())
@@ -59,16 +59,17 @@ class AsyncWatch:
             )
             self._call = stream(request, metadata=self._core.metadata())
             async for event in self._call:
-                self._replica.heard()
-                self._pauses.succeeded()
-                take_in(self._near, event)
+                self._replica.record_activity()
+                self._reconnect_delays.succeeded()
+                apply_event(self._near, event)
             return "OK"
         except grpc.RpcError as error:
             return _watching.code(error)
         except TenantAuthError as error:
             return error.code
         except asyncio.CancelledError:
-            # Either this task is to end, or the call was ended: by `check`, or with a silent replica's connection.
+            # Either this task was cancelled, or the call was: by `check`, or because its connection was closed as
+            # unresponsive.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
@@ -76,7 +77,7 @@ class AsyncWatch:
         except grpc.aio.UsageError:
             return "CANCELLED"
         except Exception:
-            _watching.log.exception("the stream of invalidations cannot be followed")
+            _watching.log.exception("watch stream failed")
             return "UNKNOWN"
         finally:
             if self._call is not None:

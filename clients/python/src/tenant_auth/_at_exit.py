@@ -1,4 +1,4 @@
-"""Recorders that nobody closed: what they hold is sent when the process exits."""
+"""Sends the events of recorders that were not closed when the process exits."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .usage import UnsentUsage, UsageEvent, UsageReceipt
 log = logging.getLogger("tenant_auth")
 
 EXIT_TIMEOUT = 3.0
-"""How long an exit may wait for what is left, in seconds."""
+"""Maximum time that an exit waits for sending the remaining events, in seconds."""
 
 Send = Callable[[Sequence[UsageEvent], str, float], Awaitable[UsageReceipt]]
-Reopened = Callable[[], AbstractAsyncContextManager[Send]]
-"""Another client of the same kind, where the first one is closed or its event loop is gone."""
+ClientFactory = Callable[[], AbstractAsyncContextManager[Send]]
+"""Opens another client of the same kind, for when the first one is closed or its event loop is gone."""
 Finish = Callable[[], Sequence[UnsentUsage]]
 
 lock = threading.Lock()
@@ -30,23 +30,27 @@ recorders: dict[int, tuple[int, Finish]] = {}
 
 
 def register(recorder: object, finish: Finish) -> None:
-    """`finish` sends what is left and returns what could not be sent. Not in a fork: its copy is not its own."""
+    """Registers `finish`, which sends the remaining events and returns those that could not be sent. A fork does not
+    run it for the events that it copied.
+    """
     with lock:
         recorders[id(recorder)] = (os.getpid(), finish)
 
 
-def forget(recorder: object) -> None:
-    """It was closed."""
+def unregister(recorder: object) -> None:
+    """Removes a recorder that was closed."""
     with lock:
         recorders.pop(id(recorder), None)
 
 
-def send(unsent: Sequence[UnsentUsage], reopened: Reopened) -> list[UnsentUsage]:
-    """Sends what is left through another client. What may have arrived keeps its request id, so it counts once."""
+def send(unsent: Sequence[UnsentUsage], reopened: ClientFactory) -> list[UnsentUsage]:
+    """Sends the remaining events through another client. A batch that may have arrived keeps its request id, so it
+    counts once.
+    """
     return asyncio.run(send_each(unsent, reopened)) if unsent else []
 
 
-async def send_each(unsent: Sequence[UnsentUsage], reopened: Reopened) -> list[UnsentUsage]:
+async def send_each(unsent: Sequence[UnsentUsage], reopened: ClientFactory) -> list[UnsentUsage]:
     left: list[UnsentUsage] = []
     end = time.monotonic() + EXIT_TIMEOUT
     async with reopened() as client:
@@ -61,7 +65,7 @@ async def send_each(unsent: Sequence[UnsentUsage], reopened: Reopened) -> list[U
 def warn_unsent(unsent: Sequence[UnsentUsage]) -> None:
     if unsent:
         count = sum(len(batch.events) for batch in unsent)
-        log.warning("%d usage events were not recorded and are lost; the last error: %s", count, unsent[-1].error)
+        log.warning("usage events lost: %d; last error: %s", count, unsent[-1].error)
 
 
 @atexit.register
@@ -73,4 +77,4 @@ def finish_all() -> None:
         try:
             warn_unsent(finish())
         except Exception:
-            log.exception("a usage recorder could not send what it holds at the exit of the process")
+            log.exception("usage recorder failed to send its events at exit")

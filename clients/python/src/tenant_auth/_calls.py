@@ -1,4 +1,4 @@
-"""One call: its attempts, hedges and retries, until it is answered or its time is up."""
+"""One call with its attempts, hedges and retries, until it has a result or its timeout has passed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ._retry import Attempts
 from .errors import TenantAuthError, UnavailableError
 
 HEDGE_SHARE = 0.25
-"""A read that has no answer after this part of its timeout is sent to another replica too."""
+"""A read without a response after this share of its timeout is also sent to another replica."""
 
-# Calls without side effects by the first word of their name, and writes that may be repeated: all of them name what
-# they change, so that a second time changes nothing.
+# Read-only calls, by the first word of their name, and writes that are safe to repeat: each identifies what it changes,
+# so a repetition changes nothing.
 READS = ("Validate", "BatchValidate", "Get", "Inspect", "List", "Query")
 REPEATABLE = frozenset({"BindSession", "UnbindSession", "RecordUsage"})
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A unary call of the contract."""
+    """A unary RPC of the contract."""
 
     path: str
     serialize: Callable[[Any], bytes]
@@ -48,7 +48,7 @@ class Method:
 
 
 class Calls:
-    """Makes calls to whichever replica answers."""
+    """Makes calls to the available replicas."""
 
     def __init__(self, core: Core, pool: Pool) -> None:
         self._core = core
@@ -57,7 +57,7 @@ class Calls:
     async def make(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
     ) -> tuple[Any, str]:
-        """The reply, and the name of the request."""
+        """Returns the response and the request id."""
         attempts = self._core.attempts(timeout)
         slow = self._core.options.hedge_after or attempts.timeout * HEDGE_SHARE
         while True:
@@ -70,15 +70,17 @@ class Calls:
             except grpc.RpcError as status:
                 error = _status.from_rpc(status, attempts.request_id, secrets)
             except ConnectionLost:
-                # Closed by this client, which is no sign of an overloaded service: moving on costs no budget.
+                # This client closed the connection, so the service is not overloaded: moving to another replica costs
+                # no budget.
                 moved = True
-                error = silent(attempts.request_id)
+                error = unresponsive(attempts.request_id)
             except TenantAuthError as failure:
                 error = failure
-            # Outside of the handlers, so that the error does not carry the original, which nobody has cleaned.
+            # Raised outside of the handlers, so that the error does not carry the original exception, which may contain
+            # secrets.
             if not method.is_repeatable:
                 raise error
-            pause = attempts.pause_after(error, moved=moved)
+            pause = attempts.delay_after(error, moved=moved)
             if pause is None:
                 raise error
             if pause > 0:
@@ -87,7 +89,7 @@ class Calls:
     async def _attempt(
         self, method: Method, request: Any, limit: float, metadata: Metadata, attempts: Attempts, slow: float
     ) -> Any:
-        """One attempt; a read that stays unanswered is asked of another replica too."""
+        """Makes one attempt. A read without a response is also sent to another replica."""
         loop = asyncio.get_running_loop()
         end = loop.time() + limit
         replica = await self._pool.pick(limit)
@@ -102,18 +104,18 @@ class Calls:
             if method.is_read:
                 done, _ = await asyncio.wait(running, timeout=slow)
                 if not done:
-                    replica.suspect()
-                    other = self._pool.other(replica)
+                    replica.check_liveness()
+                    other = self._pool.alternative_to(replica)
                     if other is not None and attempts.hedge():
                         running.add(ask(other))
-            return await first_answer(running, first)
+            return await first_result(running, first)
         finally:
             for task in running:
                 task.cancel()
 
 
-async def first_answer(running: set[asyncio.Task[Any]], first: asyncio.Task[Any]) -> Any:
-    """The first answer. A failure in passing only counts when nobody else can answer any more."""
+async def first_result(running: set[asyncio.Task[Any]], first: asyncio.Task[Any]) -> Any:
+    """Returns the first successful response. A transient failure counts only when no other attempt is left."""
     pending = set(running)
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -121,21 +123,21 @@ async def first_answer(running: set[asyncio.Task[Any]], first: asyncio.Task[Any]
             failure = task.exception()
             if failure is None:
                 return task.result()
-            if not in_passing(failure):
+            if not is_transient_failure(failure):
                 raise failure
     return first.result()
 
 
-def in_passing(failure: BaseException) -> bool:
+def is_transient_failure(failure: BaseException) -> bool:
     if isinstance(failure, grpc.aio.AioRpcError):
         codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
         return failure.code() in codes
     return isinstance(failure, ConnectionLost)
 
 
-def silent(request_id: str) -> UnavailableError:
+def unresponsive(request_id: str) -> UnavailableError:
     return UnavailableError(
-        "the replica fell silent and its connection was closed; whether it took the call in is not known",
+        "the replica did not respond and its connection was closed; the call may or may not have been processed",
         code="UNAVAILABLE",
         reason="REPLICA_SILENT",
         request_id=request_id,

@@ -1,4 +1,4 @@
-"""Refusing values that cannot work, with the option's name, the value and what to do."""
+"""Rejects invalid values, with the name of the option, the value and what to do."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-LONGEST_DURATION = 86_400.0
-"""A day: whatever is longer is a mistake of unit."""
+MAX_DURATION = 86_400.0
+"""A day. Longer durations are usually a mistake of the unit."""
 MAX_ENTRIES = 10_000_000
-LONGEST_HEADER = 256
+MAX_HEADER_LENGTH = 256
 
 
 def duration(name: str, value: object, *, zero: bool = False) -> float:
-    """Seconds, more than 0 (or from 0 on) and at most a day."""
+    """Seconds: more than 0 (or at least 0), and at most a day."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number of seconds, such as 0.5")
-    # Comparisons alone: a whole number may be too large for a float, and NaN is in no range.
-    if not 0 <= value <= LONGEST_DURATION or (value == 0 and not zero):
+    # Only comparisons are used: an int may be too large for a float, and NaN is in no range.
+    if not 0 <= value <= MAX_DURATION or (value == 0 and not zero):
         least = "from 0" if zero else "more than 0"
-        raise ValueError(f"{name} is {value!r}: give {least} to {LONGEST_DURATION:.0f} seconds")
+        raise ValueError(f"{name} is {value!r}: give {least} to {MAX_DURATION:.0f} seconds")
     return float(value)
 
 
@@ -28,7 +28,7 @@ def optional_duration(name: str, value: object) -> float | None:
 
 
 def count(name: str, value: object, least: int, most: int) -> int:
-    """A whole number between two bounds."""
+    """A whole number between two limits."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a whole number from {least} to {most}")
     if not least <= value <= most:
@@ -36,8 +36,8 @@ def count(name: str, value: object, least: int, most: int) -> int:
     return value
 
 
-def share(name: str, value: object) -> float:
-    """A part of a whole, from 0 to 1."""
+def fraction(name: str, value: object) -> float:
+    """A fraction from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number from 0 to 1")
     if not 0 <= value <= 1:
@@ -52,13 +52,19 @@ def flag(name: str, value: object) -> bool:
 
 
 def header_text(name: str, value: object) -> str:
-    """Text that can be sent as a header: printable ASCII, not empty, and no burden to every call."""
+    """Text that can be sent as a header: printable ASCII, not empty, and limited in length because every call carries
+    it.
+    """
     if not isinstance(value, str):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give text")
-    if not 1 <= len(value) <= LONGEST_HEADER or value != value.strip() or not (value.isascii() and value.isprintable()):
-        shown = value if len(value) <= LONGEST_HEADER else value[:64] + "…"
+    if (
+        not 1 <= len(value) <= MAX_HEADER_LENGTH
+        or value != value.strip()
+        or not (value.isascii() and value.isprintable())
+    ):
+        shown = value if len(value) <= MAX_HEADER_LENGTH else value[:64] + "…"
         raise ValueError(
-            f"{name} is {shown!r}: give 1 to {LONGEST_HEADER} printable ASCII characters without a line break"
+            f"{name} is {shown!r}: give 1 to {MAX_HEADER_LENGTH} printable ASCII characters without a line break"
         )
     return value
 
@@ -74,15 +80,15 @@ def function(name: str, value: object) -> None:
         raise TypeError(f"{name} is {type(value).__name__}: give a function")
 
 
-def at_once(name: str, value: object) -> None:
-    """A function whose answer nobody waits for: that of a coroutine function would never come."""
+def sync_function(name: str, value: object) -> None:
+    """A function that is not a coroutine function: its result would never be awaited."""
     function(name, value)
     if inspect.iscoroutinefunction(value):
         raise TypeError(f"{name} is a coroutine function: give one that answers at once")
 
 
 def texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
-    """Several texts. A single one counts as one item, not as its characters."""
+    """Several texts. A single text counts as one item, not as its characters."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, bytes | bytearray) or not isinstance(value, Iterable):
@@ -90,5 +96,5 @@ def texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
     items: tuple[Any, ...] = tuple(value)
     for item in items:
         if not isinstance(item, str):
-            raise TypeError(f"{name} holds {type(item).__name__}: give a list of texts")
+            raise TypeError(f"{name} contains {type(item).__name__}: give a list of texts")
     return items

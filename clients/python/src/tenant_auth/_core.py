@@ -1,4 +1,4 @@
-"""What both clients have in common besides their way of waiting."""
+"""State that both clients share."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from . import _checks, _token
 from ._channel import Target
-from ._near_cache import About, NearCache
-from ._retry import Attempts, Budget
+from ._near_cache import NearCache, SubjectKind
+from ._retry import Attempts, RetryBudget
 from ._status import REQUEST_ID
 from .options import Options
 from .proto import watch_pb2
 
 Metadata = tuple[tuple[str, str], ...]
 
-ABOUT = {
-    watch_pb2.INVALIDATION_SCOPE_KEY: About.KEY,
-    watch_pb2.INVALIDATION_SCOPE_TENANT: About.TENANT,
-    watch_pb2.INVALIDATION_SCOPE_SESSION: About.SESSION,
+SUBJECT_KINDS = {
+    watch_pb2.INVALIDATION_SCOPE_KEY: SubjectKind.KEY,
+    watch_pb2.INVALIDATION_SCOPE_TENANT: SubjectKind.TENANT,
+    watch_pb2.INVALIDATION_SCOPE_SESSION: SubjectKind.SESSION,
 }
 
 
@@ -31,33 +31,33 @@ class Core:
         self.options = options
         self.clock = options.clock
         self.target = Target(endpoints, options)
-        self.near = None if options.near_cache is None else NearCache(options.near_cache, options.clock)
-        self.watches = options.near_cache is not None and options.near_cache.watch
-        self._budget = None if options.retry is None else Budget(options.retry)
+        self.near_cache = None if options.near_cache is None else NearCache(options.near_cache, options.clock)
+        self.watch_enabled = options.near_cache is not None and options.near_cache.watch
+        self._budget = None if options.retry is None else RetryBudget(options.retry)
         self._token = _token.reader(options.token)
 
     def timeout(self, given: float | None) -> float:
-        """How long a call may take, in seconds."""
+        """Returns the timeout of a call, in seconds."""
         return self.options.timeout if given is None else _checks.duration("timeout", given)
 
     def attempts(self, timeout: float | None) -> Attempts:
         return Attempts(self.options, self._budget, timeout)
 
     def metadata(self, request_id: str | None = None) -> Metadata:
-        """Who calls, as of now, and the name of the request."""
+        """Returns the metadata of an attempt: the current caller token, and the request id."""
         token = self._token()
         caller = () if token is None else (("authorization", f"Bearer {token}"),)
         return caller if request_id is None else (*caller, (REQUEST_ID, request_id))
 
 
-def take_in(near: NearCache, event: watch_pb2.WatchResponse) -> None:
-    """One event of the stream of invalidations."""
+def apply_event(near: NearCache, event: watch_pb2.WatchResponse) -> None:
+    """Applies one event of the watch stream."""
     kind = event.WhichOneof("event")
-    about = ABOUT.get(event.invalidation.scope) if kind == "invalidation" else None
+    about = SUBJECT_KINDS.get(event.invalidation.scope) if kind == "invalidation" else None
     if kind == "heartbeat":
         near.heartbeat(event.revision)
     elif about is not None and event.invalidation.id:
         near.invalidate(about, event.invalidation.id, event.revision)
     else:
-        # A start over, or news that this version cannot read: it may be about anything.
+        # START_OVER, or an event that this version does not know: anything may have changed.
         near.start_over(event.revision)

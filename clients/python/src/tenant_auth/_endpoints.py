@@ -1,4 +1,4 @@
-"""Where the service is: the texts that users give, taken apart."""
+"""Parses the endpoints of the service."""
 
 from __future__ import annotations
 
@@ -15,82 +15,82 @@ EXAMPLES = "such as 127.0.0.1:50051, tenant-auth:50051, [::1]:50051 or https://t
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address or name to connect to."""
+    """One host and port to connect to."""
 
     host: str
-    """A name, or an IP address without brackets."""
+    """A host name, or an IP address without brackets."""
     port: int
     version: int | None
     """4 or 6 for an IP address; `None` for a name, which is looked up."""
 
     @property
     def authority(self) -> str:
-        """As HTTP names it: an IPv6 address in brackets, without its zone."""
+        """host:port as in the HTTP authority: an IPv6 address in brackets, without its zone."""
         return f"[{self.host.partition('%')[0]}]:{self.port}" if self.version == 6 else f"{self.host}:{self.port}"
 
 
 def parse(endpoints: str | Sequence[str]) -> tuple[tuple[Endpoint, ...], str | None]:
-    """The endpoints, and `http` or `https` if they say so. Refuses what cannot be connected to."""
+    """Returns the endpoints, and `http` or `https` if they have a scheme. Rejects invalid endpoints."""
     if not isinstance(endpoints, str) and not isinstance(endpoints, list | tuple):
         raise TypeError(f"endpoints is {type(endpoints).__name__}: give text or a list of texts, {EXAMPLES}")
     given: list[str] = []
     for one in [endpoints] if isinstance(endpoints, str) else endpoints:
         if not isinstance(one, str):
-            raise TypeError(f"endpoints holds {type(one).__name__} {one!r}: give texts, {EXAMPLES}")
+            raise TypeError(f"endpoints contains {type(one).__name__} {one!r}: give texts, {EXAMPLES}")
         given += one.split(",")
     if not given:
         raise ValueError(f"endpoints is empty: give at least one, {EXAMPLES}")
     parsed = [parse_one(text) for text in given]
     schemes = {scheme for scheme, _ in parsed}
     if "https" in schemes and len(schemes) > 1:
-        raise ValueError(f"endpoints {', '.join(map(repr, given))}: give https:// to all of them or to none")
+        raise ValueError(f"endpoints {', '.join(map(repr, given))}: give https:// for all of them or for none")
     found = tuple(dict.fromkeys(endpoint for _, endpoint in parsed))
     return found, "https" if "https" in schemes else "http" if "http" in schemes else None
 
 
 def parse_one(text: str) -> tuple[str | None, Endpoint]:
-    """The scheme, if there is one, and the endpoint."""
+    """Returns the scheme, if there is one, and the endpoint."""
 
     def refuse(why: str) -> ValueError:
         return ValueError(f"endpoint {text!r} {why}: give host:port, {EXAMPLES}")
 
     if not text or any(character.isspace() or not character.isprintable() for character in text):
-        raise refuse("is empty or holds blanks")
+        raise refuse("is empty or contains whitespace")
     scheme, rest = None, text
     if "://" in text:
         scheme, _, rest = text.partition("://")
         if scheme == "dns":
             if not rest.startswith("/"):
-                raise refuse("names a DNS server; only dns:///host:port is understood")
+                raise refuse("specifies a DNS server; only dns:///host:port is supported")
             scheme, rest = None, rest[1:]
         elif scheme in ("http", "https"):
             rest = rest.removesuffix("/")
         else:
             raise refuse(f"has the unknown scheme {scheme}://")
     if "@" in rest:
-        # The text may hold a password.
-        raise ValueError("endpoint … names a user: give host:port, and the caller token as the option `token`")
+        # The text is not shown because it may contain a password.
+        raise ValueError("endpoint … has a user: give host:port, and the caller token in the option `token`")
     if any(character in rest for character in "/?#"):
         raise refuse("has a path")
     host, colon, port = rest.rpartition(":")
     if rest.startswith("["):
         inner, bracket, after = rest[1:].partition("]")
         if not bracket or not after.startswith(":"):
-            raise refuse("names no port")
+            raise refuse("has no port")
         return scheme, Endpoint(inner, port_of(after[1:], refuse), literal(inner, 6, refuse))
     if rest.count(":") > 1:
         raise refuse("is an IPv6 address without brackets")
     if not colon or not port:
-        raise refuse("names no port")
+        raise refuse("has no port")
     if not host:
-        raise refuse("names no host")
+        raise refuse("has no host")
     return scheme, Endpoint(host, port_of(port, refuse), version_of(host, refuse))
 
 
 def port_of(text: str, refuse: Refuse) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     if not 1 <= number <= 65_535:
-        raise refuse("names no port from 1 to 65535")
+        raise refuse("has no port from 1 to 65535")
     return number
 
 
@@ -98,9 +98,9 @@ def literal(host: str, wanted: int, refuse: Refuse) -> int:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        raise refuse(f"holds no IPv{wanted} address") from None
+        raise refuse(f"contains no valid IPv{wanted} address") from None
     if address.version != wanted:
-        raise refuse(f"holds no IPv{wanted} address")
+        raise refuse(f"contains no valid IPv{wanted} address")
     return wanted
 
 
@@ -109,5 +109,5 @@ def version_of(host: str, refuse: Refuse) -> int | None:
         return literal(host, 4, refuse)
     labels = host.removesuffix(".").split(".")
     if len(host) > 253 or not all(LABEL.fullmatch(label) for label in labels):
-        raise refuse("has a host that is no name")
+        raise refuse("has an invalid host name")
     return None

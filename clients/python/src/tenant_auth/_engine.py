@@ -1,4 +1,4 @@
-"""What both clients are made of: connections, calls, and the near-cache, on one event loop."""
+"""What both clients consist of: connections, calls and the near cache, on one event loop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import grpc
 import grpc.aio
 
 from . import _changes, _status
-from ._async_flights import AsyncFlights
+from ._async_in_flight import InFlightCalls
 from ._async_watch import AsyncWatch
 from ._calls import Calls, Method
 from ._core import Core, Metadata
 from ._pool import Pool
-from ._scopes import checkable, checked
+from ._scopes import apply_required_scopes, are_valid_scopes
 from .errors import TenantAuthError
 from .results import Validation
 
@@ -24,46 +24,51 @@ Question = tuple[str, ...]
 
 
 class Engine:
-    """Connects when it is first used."""
+    """Connects on first use."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self._flights = AsyncFlights(core.clock, core.options.timeout)
+        self._in_flight = InFlightCalls(core.clock, core.options.timeout)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: Pool | None = None
         self._calls: Calls | None = None
         self._watch: AsyncWatch | None = None
-        self._under_way = 0
+        self._in_flight_count = 0
         self._idle = asyncio.Event()
         self._closed = False
 
     def open(self) -> Pool:
-        """Connects, and starts to follow invalidations. Refuses another event loop than the first one."""
+        """Connects, and starts the watch stream. Rejects another event loop than the first one."""
         if self._closed:
-            raise _status.closed()
+            raise _status.closed_error()
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         elif loop is not self._loop:
             raise TenantAuthError(
-                "an AsyncClient belongs to the event loop that it was first used on, and this is another one: "
-                "make a client for each event loop, or one Client for all threads",
+                "an AsyncClient belongs to the event loop on which it was first used, but was used on another one: "
+                "create one client per event loop, or one Client for all threads",
                 code="FAILED_PRECONDITION",
             )
         if self._pool is None:
             self._pool = Pool(self.core.target)
             self._calls = Calls(self.core, self._pool)
-            if self.core.near is not None and self.core.watches:
-                self._watch = AsyncWatch(self.core, self.core.near, self._pool)
+            if self.core.near_cache is not None and self.core.watch_enabled:
+                self._watch = AsyncWatch(self.core, self.core.near_cache, self._pool)
         return self._pool
 
-    def known(self, question: Question, scopes: Sequence[str]) -> Validation | None:
-        """What the near-cache answers; `None`: the service is to be asked. From any thread."""
-        near = self.core.near
-        if near is None or self._closed or not checkable(scopes) or (self._watch is not None and near.watch_hangs()):
+    def cached(self, question: Question, scopes: Sequence[str]) -> Validation | None:
+        """Returns the cached answer, or `None` if the service must be called. May be called from any thread."""
+        near = self.core.near_cache
+        if (
+            near is None
+            or self._closed
+            or not are_valid_scopes(scopes)
+            or (self._watch is not None and near.watch_stalled())
+        ):
             return None
         answer = near.get(near.digest(*question))
-        return None if answer is None else checked(answer, scopes)
+        return None if answer is None else apply_required_scopes(answer, scopes)
 
     async def decide(
         self,
@@ -73,11 +78,11 @@ class Engine:
         scopes: Sequence[str],
         timeout: float | None,
     ) -> V:
-        """The answer of the near-cache, of a call under way about the same, or of the service."""
+        """Returns the answer of the near cache, of an identical call in flight, or of the service."""
         self.open()
-        near = self.core.near
-        if near is None or not checkable(scopes):
-            with self._counted():
+        near = self.core.near_cache
+        if near is None or not are_valid_scopes(scopes):
+            with self._in_flight_guard():
                 return await ask(scopes, timeout)
         if self._watch is not None:
             self._watch.check()
@@ -92,42 +97,42 @@ class Engine:
         answer = near.get(digest)
         if answer is None:
             limit = self.core.timeout(timeout)
-            with self._counted():
-                answer = await self._flights.join((digest, near.epoch), load, limit)
-        # A digest says what kind of question it stands for, so the answer is of its kind.
-        return checked(cast(V, answer), scopes)
+            with self._in_flight_guard():
+                answer = await self._in_flight.join((digest, near.epoch), load, limit)
+        # The digest includes the kind of request, so the answer has the type of that kind.
+        return apply_required_scopes(cast(V, answer), scopes)
 
     async def call(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
     ) -> tuple[Any, str]:
-        """The reply to a unary call, and the name of the request."""
+        """Makes a unary call. Returns the response and the request id."""
         self.open()
-        with self._counted():
+        with self._in_flight_guard():
             try:
-                return await self.ask(method, request, timeout, metadata, secrets)
+                return await self.send(method, request, timeout, metadata, secrets)
             finally:
-                if self.core.near is not None and not method.is_read:
-                    _changes.forget(self.core.near, request)
+                if self.core.near_cache is not None and not method.is_read:
+                    _changes.invalidate(self.core.near_cache, request)
 
-    async def ask(
+    async def send(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
     ) -> tuple[Any, str]:
-        """The same within `decide`, where whoever waits for it counts, and not the call itself."""
+        """Like `call`, for use within `decide`, which counts the waiting callers instead of the call."""
         if self._calls is None:
-            raise _status.closed()
+            raise _status.closed_error()
         return await self._calls.make(method, request, timeout, metadata, secrets)
 
     async def stream(
         self, kind: str, method: Method, request: Any, timeout: float | None, metadata: Metadata
     ) -> AsyncIterator[Any]:
-        """A stream of the generated stubs, on a connection of its choice."""
+        """Makes a streaming call of the generated stubs, on a connection of its choice."""
         replica = await self.open().pick(self.core.timeout(timeout))
         call: Any = None
         try:
             made = getattr(replica.channel, kind)(method.path, method.serialize, method.parse)
             call = made(request, timeout=timeout, metadata=(*self.core.metadata(), *metadata))
             async for message in call:
-                replica.heard()
+                replica.record_activity()
                 yield message
             return
         except grpc.RpcError as status:
@@ -136,43 +141,43 @@ class Engine:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            error = _status.closed() if self._closed else _status.lost()
+            error = _status.closed_error() if self._closed else _status.connection_lost()
         finally:
             if call is not None:
                 call.cancel()
         raise error
 
     async def close(self) -> None:
-        """Takes no new calls, lets those under way end by their deadlines, then ends the watch and the connections."""
-        # Calls that were made in the same tick have not begun yet: they are under way all the same.
+        """Rejects new calls, waits for calls in flight, and then closes the watch stream and the connections."""
+        # Calls made in the same tick have not started yet but must complete too.
         await asyncio.sleep(0)
         self._closed = True
         if self._watch is not None:
             await self._watch.close()
-        while self._under_way:
+        while self._in_flight_count:
             self._idle.clear()
             await self._idle.wait()
-        await self._flights.close()
+        await self._in_flight.close()
         if self._pool is not None:
             await self._pool.close()
 
-    def _counted(self) -> Counted:
-        return Counted(self)
+    def _in_flight_guard(self) -> InFlightGuard:
+        return InFlightGuard(self)
 
-    def count(self, change: int) -> None:
-        self._under_way += change
-        if self._under_way == 0:
+    def adjust_in_flight(self, change: int) -> None:
+        self._in_flight_count += change
+        if self._in_flight_count == 0:
             self._idle.set()
 
 
-class Counted:
-    """A call under way, which `close` waits for."""
+class InFlightGuard:
+    """Counts a call in flight, for which `close` waits."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def __enter__(self) -> None:
-        self._engine.count(1)
+        self._engine.adjust_in_flight(1)
 
     def __exit__(self, *_exception: object) -> None:
-        self._engine.count(-1)
+        self._engine.adjust_in_flight(-1)

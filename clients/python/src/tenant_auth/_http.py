@@ -1,4 +1,4 @@
-"""What a request presents, and what a denial or a failure is in HTTP. Nothing decided is 503 and never 401."""
+"""Reads credentials of HTTP requests, and maps denials and errors to HTTP. Undecided is 503, never 401."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ SECOND_KEY = re.compile(r",\s*bearer\s", re.IGNORECASE)
 TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
-    Verdict.UNKNOWN: (HTTPStatus.UNAUTHORIZED, "There is no such key."),
-    Verdict.MALFORMED: (HTTPStatus.UNAUTHORIZED, "This cannot be a key."),
+    Verdict.UNKNOWN: (HTTPStatus.UNAUTHORIZED, "The key does not exist."),
+    Verdict.MALFORMED: (HTTPStatus.UNAUTHORIZED, "The key is malformed."),
     Verdict.EXPIRED: (HTTPStatus.UNAUTHORIZED, "The key has expired."),
     Verdict.REVOKED: (HTTPStatus.UNAUTHORIZED, "The key was revoked."),
     Verdict.TENANT_SUSPENDED: (HTTPStatus.FORBIDDEN, "The tenant is suspended."),
     Verdict.INSUFFICIENT_SCOPE: (HTTPStatus.FORBIDDEN, "The key lacks a required scope."),
     Verdict.QUOTA_EXCEEDED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant has used up its quota."),
-    Verdict.RATE_LIMITED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant calls too often."),
-    Verdict.UNBOUND: (HTTPStatus.NOT_FOUND, "There is no such session."),
-    Verdict.SESSION_EXPIRED: (HTTPStatus.NOT_FOUND, "There is no such session."),
-    Verdict.TENANT_MISMATCH: (HTTPStatus.NOT_FOUND, "There is no such session."),
+    Verdict.RATE_LIMITED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant exceeds its rate limit."),
+    Verdict.UNBOUND: (HTTPStatus.NOT_FOUND, "The session does not exist."),
+    Verdict.SESSION_EXPIRED: (HTTPStatus.NOT_FOUND, "The session does not exist."),
+    Verdict.TENANT_MISMATCH: (HTTPStatus.NOT_FOUND, "The session does not exist."),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A response instead of the one that was asked for."""
+class Rejection:
+    """A response that rejects a request."""
 
     status: HTTPStatus
     code: str
-    """For programs, such as `REVOKED`."""
+    """A machine-readable code, such as `REVOKED`."""
     detail: str
-    """For people."""
+    """A sentence for humans."""
     more_headers: dict[str, str] = field(default_factory=dict)
     missing_scopes: tuple[str, ...] = ()
 
     @property
     def body(self) -> bytes:
-        """Problem details (RFC 9457)."""
+        """The problem details document (RFC 9457)."""
         problem: dict[str, object] = {
             "type": "about:blank",
             "title": self.status.phrase,
@@ -70,36 +70,37 @@ class Refusal:
 
     @property
     def headers(self) -> dict[str, str]:
-        """All but the length."""
+        """All headers except the content length."""
         return {"Content-Type": "application/problem+json", "Cache-Control": "no-store"} | self.more_headers
 
 
-NO_CREDENTIALS = Refusal(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "No key was sent.", {CHALLENGE: "Bearer"})
-AMBIGUOUS = Refusal(
-    HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "A header with a key or a session was sent more than once."
+NO_CREDENTIALS = Rejection(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "The request has no key.", {CHALLENGE: "Bearer"})
+AMBIGUOUS = Rejection(
+    HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "A header with a key or a session id occurs more than once."
 )
-# Repeated, these are refused whichever header holds the key: what is behind might read the other one.
-SINGLE = frozenset({AUTHORIZATION, "mcp-session-id"})
+# These are rejected if repeated, even if another header carries the key: a server behind this one might read the other
+# value.
+SINGLE_HEADERS = frozenset({AUTHORIZATION, "mcp-session-id"})
 
 
-class Source:
-    """The headers that a key may come in."""
+class KeySource:
+    """The headers that may carry the key."""
 
     def __init__(self, header: str | Iterable[str]) -> None:
         names = _checks.texts("header", header)
         for name in names:
             if not name or not TOKEN_CHARACTERS.issuperset(name):
-                raise ValueError(f"header holds {name!r}: give names of headers, such as X-API-Key")
+                raise ValueError(f"header contains {name!r}: give header names, such as X-API-Key")
         if not names:
-            raise ValueError("header is empty: give the name of a header, such as Authorization")
+            raise ValueError("header is empty: give a header name, such as Authorization")
         self.names = frozenset(name.lower() for name in names)
 
-    def key(self, headers: Headers) -> str | Refusal | None:
-        """The key, a refusal where it is not plain which one is meant, or `None` without any."""
+    def key(self, headers: Headers) -> str | Rejection | None:
+        """Returns the key, a rejection if the request is ambiguous, or `None` if there is no key."""
         shown = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         names = [name for name, _ in shown]
         found = [(name, value) for name, value in shown if name in self.names]
-        if len(found) > 1 or any(names.count(name) > 1 for name in SINGLE):
+        if len(found) > 1 or any(names.count(name) > 1 for name in SINGLE_HEADERS):
             return AMBIGUOUS
         if not found:
             return None
@@ -108,20 +109,20 @@ class Source:
             return value.strip() or None
         scheme, _, key = value.strip().partition(" ")
         if SECOND_KEY.search(key):
-            # Two headers, made one on the way.
+            # Two headers that a proxy has merged into one.
             return AMBIGUOUS
         return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def is_preflight(method: str, headers: Headers) -> bool:
-    """Whether a browser asks what it may send; it never sends a key with that."""
+    """Reports whether this is a CORS preflight request. Browsers send these without credentials."""
     return method == "OPTIONS" and any(name.lower() == b"access-control-request-method" for name, _ in headers)
 
 
-def denial(validation: Validation) -> Refusal:
-    """For a verdict that is not valid."""
+def denial(validation: Validation) -> Rejection:
+    """Returns the rejection for a verdict that is not valid."""
     verdict = validation.verdict
-    status, detail = DENIALS.get(verdict, (HTTPStatus.FORBIDDEN, "The key is not good for this."))
+    status, detail = DENIALS.get(verdict, (HTTPStatus.FORBIDDEN, "The key does not permit this request."))
     more = {}
     if status is HTTPStatus.UNAUTHORIZED:
         more[CHALLENGE] = INVALID_TOKEN
@@ -131,32 +132,32 @@ def denial(validation: Validation) -> Refusal:
         scopes = " ".join(validation.missing_scopes)
         more[CHALLENGE] = f'Bearer error="insufficient_scope", scope="{scopes}"'
     missing = validation.missing_scopes if verdict is Verdict.INSUFFICIENT_SCOPE else ()
-    return Refusal(status, verdict.name, detail, more, missing)
+    return Rejection(status, verdict.name, detail, more, missing)
 
 
-def no_session(verdict: Verdict = Verdict.UNBOUND) -> Refusal:
-    """For a session that has ended, for whatever reason, is another tenant's, or can be none by its looks."""
-    return Refusal(HTTPStatus.NOT_FOUND, verdict.name, "There is no such session.")
+def no_session(verdict: Verdict = Verdict.UNBOUND) -> Rejection:
+    """Returns the rejection for a session that has ended, belongs to another tenant, or has a malformed id."""
+    return Rejection(HTTPStatus.NOT_FOUND, verdict.name, "The session does not exist.")
 
 
-def refusal_of(error: TenantAuthError | DeniedError) -> Refusal:
-    """For a denial or an error. What was not decided is logged."""
+def rejection_of(error: TenantAuthError | DeniedError) -> Rejection:
+    """Returns the rejection for a denial or an error. Logs undecided requests."""
     if isinstance(error, DeniedError):
         return denial(error.validation)
     fields = {violation.field for violation in error.violations}
     if error.kind is ErrorKind.INVALID and fields == {"key"}:
-        # What was presented is not even a question, and comes from the end user.
+        # The key comes from the customer and cannot even be sent to the service.
         return denial(Validation(verdict=Verdict.MALFORMED))
     if error.kind is ErrorKind.INVALID and fields == {"session_id"}:
         return no_session()
     UNDECIDED_LOG.note(error)
     wait = max(1, math.ceil(error.retry_after or 1))
-    detail = "Keys cannot be checked at the moment."
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "UNDECIDED", detail, {"Retry-After": str(wait)})
+    detail = "The key could not be checked now."
+    return Rejection(HTTPStatus.SERVICE_UNAVAILABLE, "UNDECIDED", detail, {"Retry-After": str(wait)})
 
 
 class UndecidedLog:
-    """Logs that requests were not decided: one line a second at most, with their number."""
+    """Logs undecided requests: at most one message per second, with their number."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -171,7 +172,7 @@ class UndecidedLog:
             if now < self._next:
                 return
             count, self._count, self._next = self._count, 0, now + 1.0
-        log.warning("%d requests could not be decided and were answered with 503; the last: %s", count, error)
+        log.warning("requests undecided and rejected with 503: %d; last error: %s", count, error)
 
 
 UNDECIDED_LOG = UndecidedLog()

@@ -1,4 +1,4 @@
-"""An event loop in a thread, for callers without one. All clients for threads share it; it ends with the process."""
+"""An event loop in a thread, for callers without one. All `Client` objects share it; it ends with the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ END = object()
 
 lock = threading.Lock()
 loops: dict[int, asyncio.AbstractEventLoop] = {}
-"""By process: a fork has no thread for the loop of the process it came from."""
+"""By process id: a fork does not inherit the thread of its parent's loop."""
 
 
 def shared_loop() -> asyncio.AbstractEventLoop:
@@ -35,7 +35,7 @@ def serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class LoopThread:
-    """One client's way to the shared loop."""
+    """Runs the coroutines of one client on the shared loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,11 +44,11 @@ class LoopThread:
         self._closing: concurrent.futures.Future[None] | None = None
 
     def run(self, work: Awaitable[T]) -> T:
-        """The result of a coroutine. An interrupt of the waiting thread cancels it."""
+        """Returns the result of a coroutine. An interrupt of the waiting thread cancels the coroutine."""
         try:
             with self._lock:
                 loop = self._opened()
-                future = asyncio.run_coroutine_threadsafe(awaited(work), loop)
+                future = asyncio.run_coroutine_threadsafe(await_result(work), loop)
         except BaseException:
             if asyncio.iscoroutine(work):
                 work.close()
@@ -56,15 +56,15 @@ class LoopThread:
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise _status.closed() from None
+            raise _status.closed_error() from None
         except BaseException:
             future.cancel()
             raise
 
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items of an asynchronous iterator, which is closed with this one."""
+        """Iterates over an asynchronous iterator, which is closed with this one."""
         try:
-            while (item := self.run(following(items))) is not END:
+            while (item := self.run(next_item(items))) is not END:
                 yield item
         finally:
             close = getattr(items, "aclose", None)
@@ -72,32 +72,32 @@ class LoopThread:
                 self.run(close())
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Runs the last work."""
+        """Runs the last coroutine and rejects further work."""
         with self._lock:
             if self._closing is None:
                 done: concurrent.futures.Future[None] = concurrent.futures.Future()
                 if self._loop is None or self._pid != os.getpid():
                     done.set_result(None)
                 else:
-                    done = asyncio.run_coroutine_threadsafe(awaited(last()), self._loop)
+                    done = asyncio.run_coroutine_threadsafe(await_result(last()), self._loop)
                 self._closing = done
             closing = self._closing
         closing.result()
 
     def _opened(self) -> asyncio.AbstractEventLoop:
         if self._closing is not None:
-            raise _status.closed()
+            raise _status.closed_error()
         if self._loop is None:
             self._loop, self._pid = shared_loop(), os.getpid()
         elif self._pid != os.getpid():
-            message = "a Client that was used before a fork cannot be used after it: make one in each process"
+            message = "a Client that was used before a fork cannot be used after it: create one in each process"
             raise TenantAuthError(message, code="FAILED_PRECONDITION")
         return self._loop
 
 
-async def awaited(work: Awaitable[T]) -> T:
+async def await_result(work: Awaitable[T]) -> T:
     return await work
 
 
-async def following(items: AsyncIterator[Any]) -> Any:
+async def next_item(items: AsyncIterator[Any]) -> Any:
     return await anext(items, END)

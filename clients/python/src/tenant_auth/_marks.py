@@ -1,4 +1,4 @@
-"""What was heard about each thing, so that an older answer that comes later is recognized."""
+"""Change marks: the last known change of each subject, to recognise older answers that arrive later."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import NamedTuple
 Subject = Hashable
 
 
-class Mark(NamedTuple):
-    """The news about one thing."""
+class ChangeMark(NamedTuple):
+    """The last known change of one subject."""
 
     revision: int
-    """It changed at this revision of the database."""
+    """The database revision of the change."""
     epoch: int
-    """It changed while this epoch of the near-cache began."""
+    """The epoch of the near cache that the change started."""
 
 
-NO_MARK = Mark(0, 0)
+NO_CHANGE = ChangeMark(0, 0)
 
 
-class Marks:
-    """The latest news about things, a bounded number of them."""
+class ChangeMarks:
+    """The change marks of a limited number of subjects."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._marks: OrderedDict[Subject, Mark] = OrderedDict()
+        self._marks: OrderedDict[Subject, ChangeMark] = OrderedDict()
 
-    def note(self, subject: Subject, *, revision: int = 0, epoch: int = 0) -> int:
-        """Takes news in. Returns the revision up to which news was forgotten to make room, mostly 0."""
-        old = self._marks.get(subject, NO_MARK)
-        self._marks[subject] = Mark(max(old.revision, revision), max(old.epoch, epoch))
+    def record(self, subject: Subject, *, revision: int = 0, epoch: int = 0) -> int:
+        """Records a change. Returns the highest revision whose mark was evicted; usually 0."""
+        old = self._marks.get(subject, NO_CHANGE)
+        self._marks[subject] = ChangeMark(max(old.revision, revision), max(old.epoch, epoch))
         self._marks.move_to_end(subject)
         if len(self._marks) <= self._capacity:
             return 0
         return self._marks.popitem(last=False)[1].revision
 
-    def overtake(self, subjects: Iterable[Subject], *, revision: int, epoch: int) -> bool:
-        """Whether an answer about these things, asked for in that epoch, is older than what was heard."""
-        marks = (self._marks.get(subject, NO_MARK) for subject in subjects)
+    def is_superseded(self, subjects: Iterable[Subject], *, revision: int, epoch: int) -> bool:
+        """Reports whether an answer about these subjects, requested in that epoch, is older than a known change."""
+        marks = (self._marks.get(subject, NO_CHANGE) for subject in subjects)
         return any(revision < mark.revision or epoch < mark.epoch for mark in marks)
 
     def clear(self) -> None:

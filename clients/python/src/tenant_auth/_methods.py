@@ -1,4 +1,4 @@
-"""The calls that the clients wrap."""
+"""The RPCs that the clients wrap."""
 
 from __future__ import annotations
 

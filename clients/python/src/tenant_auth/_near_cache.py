@@ -1,4 +1,4 @@
-"""Which answers may be used again, and for how long. Does no I/O; safe among threads."""
+"""The near cache: which answers may be reused, and for how long. Does no I/O; thread-safe."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ._feed import Feed
-from ._marks import Marks, Subject
-from ._shelf import Digest, Entry, Shelf
+from ._entries import Digest, Entry, EntryStore
+from ._marks import ChangeMarks, Subject
+from ._stream import StreamState
 from .clock import Clock
 from .options import NearCache as NearCacheOptions
 from .results import SessionValidation, Validation, WatchState
 from .verdict import Source
 
 
-class About(Enum):
-    """What an invalidation can be about."""
+class SubjectKind(Enum):
+    """The kind of subject of an invalidation."""
 
     KEY = "key"
     TENANT = "tenant"
@@ -29,34 +29,35 @@ class About(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Taken before a question is sent: what was known then."""
+    """State of the near cache just before a request is sent."""
 
     sent_at: float
     epoch: int
 
 
 class NearCache:
-    """Answers about keys and sessions, and what the service's stream of invalidations says about them."""
+    """Cached answers about keys and sessions, with the invalidations of the watch stream."""
 
     def __init__(self, options: NearCacheOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        # Digests under a secret that dies with the process: memory holds no key, and a dump of it no help in guessing.
+        # Keys are stored as digests under a random secret of the process, so a memory dump cannot be used to test
+        # candidates.
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._shelf = Shelf(options.max_entries)
-        self._marks = Marks(capacity=max(1_000, options.max_entries))
-        self._feed = Feed()
+        self._entries = EntryStore(options.max_entries)
+        self._marks = ChangeMarks(capacity=max(1_000, options.max_entries))
+        self._stream = StreamState()
         self._epoch = 0
         self._oldest_epoch = 0
-        self._absent_epoch = 0
+        self._negative_epoch = 0
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._shelf)
+            return len(self._entries)
 
     def digest(self, *texts: str) -> Digest:
-        """Stands for a key, or for a session and a key."""
+        """Returns the digest of a key, or of a session id and a key."""
         mac = hmac.new(self._secret, digestmod=hashlib.sha256)
         for text in texts:
             data = text.encode("utf-8", "surrogatepass")
@@ -66,7 +67,7 @@ class NearCache:
 
     @property
     def epoch(self) -> int:
-        """Changes with everything that is heard: who asks after a change must not share an answer from before it."""
+        """Changes with every invalidation. A request after a change must not share an answer from before it."""
         return self._epoch
 
     def ticket(self) -> Ticket:
@@ -74,18 +75,18 @@ class NearCache:
             return Ticket(self._clock.monotonic(), self._epoch)
 
     def get(self, digest: Digest) -> Validation | None:
-        """An answer that may be used now."""
+        """Returns an answer that may be used now."""
         now = self._clock.monotonic()
         with self._lock:
-            entry = self._shelf.get(digest)
+            entry = self._entries.get(digest)
             if entry is None:
                 return None
-            if self._left(entry, now) <= 0:
-                self._shelf.drop(digest)
+            if self._remaining(entry, now) <= 0:
+                self._entries.remove(digest)
                 return None
         provenance = entry.answer.provenance
         passed = now - entry.sent_at
-        # The caller hears of no invalidation, so the service's own word is all that is passed on.
+        # The caller does not see invalidations, so only the remaining `cacheable_for` is passed on.
         rest = max(0.0, provenance.cacheable_for - passed)
         near = replace(
             provenance,
@@ -97,7 +98,7 @@ class NearCache:
         return replace(entry.answer, provenance=near)
 
     def put(self, digest: Digest, ticket: Ticket, answer: Validation, session_id: str | None = None) -> None:
-        """Keeps an answer, unless it may not be kept or something newer was heard meanwhile."""
+        """Stores an answer, unless it is not cacheable or a newer change is known."""
         provenance = answer.provenance
         if provenance.cacheable_for <= 0 and provenance.cacheable_while_watched <= 0:
             return
@@ -107,91 +108,98 @@ class NearCache:
         with self._lock:
             if ticket.epoch < self._oldest_epoch:
                 return
-            if not answer.key_id and not answer.tenant_id and ticket.epoch < self._absent_epoch:
+            if not answer.key_id and not answer.tenant_id and ticket.epoch < self._negative_epoch:
                 return
-            if self._marks.overtake(subjects, revision=provenance.revision, epoch=ticket.epoch):
+            if self._marks.is_superseded(subjects, revision=provenance.revision, epoch=ticket.epoch):
                 return
-            old = self._shelf.get(digest)
+            old = self._entries.get(digest)
             newer = old is not None and old.answer.provenance.revision > provenance.revision
-            if old is not None and newer and self._left(old, now) > 0:
+            if old is not None and newer and self._remaining(old, now) > 0:
                 return
-            self._shelf.put(digest, entry)
+            self._entries.put(digest, entry)
 
     def heartbeat(self, revision: int) -> None:
         with self._lock:
-            self._feed.heard(revision, self._clock.monotonic())
+            self._stream.record_event(revision, self._clock.monotonic())
 
-    def invalidate(self, about: About, name: str, revision: int) -> None:
-        """Something changed at this revision."""
+    def invalidate(self, about: SubjectKind, name: str, revision: int) -> None:
+        """Applies an invalidation."""
         with self._lock:
-            self._feed.heard(revision, self._clock.monotonic())
+            self._stream.record_event(revision, self._clock.monotonic())
             self._epoch += 1
             subject = self._subject(about, name)
-            self._shelf.drop_about(subject, below=revision)
-            forgotten = self._marks.note(subject, revision=revision)
-            # Without its mark a late answer about that thing looks like any other: none this old is trusted for long.
-            self._feed.floor = max(self._feed.floor, forgotten)
+            self._entries.remove_subject(subject, below=revision)
+            forgotten = self._marks.record(subject, revision=revision)
+            # Without its mark, an old answer about this subject would look current. Answers this old get no watched
+            # lifetime.
+            self._stream.min_revision = max(self._stream.min_revision, forgotten)
 
     def start_over(self, revision: int) -> None:
-        """What is known may miss anything: forget everything, and what is under way as well."""
+        """Clears the cache, including requests in flight, because it is unknown what has changed."""
         with self._lock:
-            self._feed.started_over(revision, self._clock.monotonic())
+            self._stream.start_over(revision, self._clock.monotonic())
             self._epoch += 1
             self._oldest_epoch = self._epoch
-            self._shelf.clear()
+            self._entries.clear()
             self._marks.clear()
 
-    def forget(self, changed: Iterable[tuple[About, str]]) -> None:
-        """This process changed something itself, at a revision that it does not know: these, or nobody knows what."""
+    def invalidate_local(self, changed: Iterable[tuple[SubjectKind, str]]) -> None:
+        """Applies a change made by this process, whose revision is unknown. An empty list means that anything may have
+        changed.
+        """
         named = list(changed)
         with self._lock:
             self._epoch += 1
             if not named:
                 self._oldest_epoch = self._epoch
-                self._shelf.clear()
+                self._entries.clear()
             for about, name in named:
                 subject = self._subject(about, name)
-                self._shelf.drop_about(subject)
-                forgotten = self._marks.note(subject, epoch=self._epoch)
-                self._feed.floor = max(self._feed.floor, forgotten)
-            # What did not exist has no id to be found by, and may exist now.
-            self._shelf.clear_absent()
-            self._absent_epoch = self._epoch
+                self._entries.remove_subject(subject)
+                forgotten = self._marks.record(subject, epoch=self._epoch)
+                self._stream.min_revision = max(self._stream.min_revision, forgotten)
+            # Negative entries have no ids, and what they describe may exist now.
+            self._entries.clear_negative()
+            self._negative_epoch = self._epoch
 
     def watch_opening(self) -> int:
-        """A stream is being opened; the revision to go on from."""
+        """Records that a stream is being opened. Returns the revision to resume from."""
         with self._lock:
-            return self._feed.opening(self._clock.monotonic())
+            return self._stream.connection_opening(self._clock.monotonic())
 
     def watch_closed(self) -> None:
         with self._lock:
-            self._feed.closed()
+            self._stream.connection_closed()
 
-    def watch_hangs(self) -> bool:
-        """Whether the stream is open and silent for too long."""
+    def watch_stalled(self) -> bool:
+        """Reports whether the stream is open and has been without an event for too long."""
         with self._lock:
-            return self._feed.hangs(self._clock.monotonic())
+            return self._stream.is_stalled(self._clock.monotonic())
 
     def watch_state(self) -> WatchState:
         with self._lock:
-            return WatchState(live=self._feed.alive(self._clock.monotonic()), revision=self._feed.revision)
+            return WatchState(live=self._stream.is_live(self._clock.monotonic()), revision=self._stream.revision)
 
-    def _left(self, entry: Entry, now: float) -> float:
-        """For how long the entry may be used from now on."""
+    def _remaining(self, entry: Entry, now: float) -> float:
+        """Returns the remaining lifetime of an entry in seconds."""
         provenance = entry.answer.provenance
         left = provenance.cacheable_for
-        if self._feed.covers(entry.sent_at, provenance.revision, now):
+        if self._stream.covers(entry.sent_at, provenance.revision, now):
             longest = self._options.watched_for
             watched = provenance.cacheable_while_watched
             left = max(left, watched if longest is None else min(watched, longest))
         return entry.sent_at + left - now
 
     def _subjects(self, answer: Validation, session_id: str | None) -> tuple[Subject, ...]:
-        named = [(About.KEY, answer.key_id), (About.TENANT, answer.tenant_id), (About.SESSION, session_id)]
+        named = [
+            (SubjectKind.KEY, answer.key_id),
+            (SubjectKind.TENANT, answer.tenant_id),
+            (SubjectKind.SESSION, session_id),
+        ]
         if isinstance(answer, SessionValidation):
-            named.append((About.KEY, answer.presented_key_id))
+            named.append((SubjectKind.KEY, answer.presented_key_id))
         return tuple(self._subject(about, name) for about, name in named if name)
 
-    def _subject(self, about: About, name: str) -> Subject:
-        # A session's id admits whoever presents it along with a key, so it is kept like one.
-        return (about, self.digest(name) if about is About.SESSION else name)
+    def _subject(self, about: SubjectKind, name: str) -> Subject:
+        # A session id is stored as a digest, like a key, because it grants access together with a key.
+        return (about, self.digest(name) if about is SubjectKind.SESSION else name)

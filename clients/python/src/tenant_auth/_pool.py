@@ -1,4 +1,4 @@
-"""The replicas of the service: found, connected to, and chosen among in turn."""
+"""The replicas of the service: resolves and connects to them, and selects one for each call in turn."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ._replica import Replica
 from ._resolver import Lookups
 from .errors import UnavailableError
 
-LEAVING_GRACE = 60.0
-"""How long calls may go on at an address that a name does not have any more, in seconds."""
+REMOVED_ADDRESS_GRACE = 60.0
+"""How long calls may continue on an address that its name no longer resolves to, in seconds."""
 
 
 class Pool:
-    """One replica for each address of each endpoint. Lives on one event loop."""
+    """One replica per address of each endpoint. Belongs to one event loop."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._replicas: dict[Address, Replica] = {}
         self._lookups: list[Lookups] = []
-        self._turn = 0
+        self._next_index = 0
         self._changed = asyncio.Event()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._closing_tasks: set[asyncio.Task[None]] = set()
         for endpoint in target.endpoints:
             proxy = target.proxy(endpoint)
             if proxy is not None:
@@ -34,53 +34,53 @@ class Pool:
             elif endpoint.version is not None:
                 self._add([Address.of(endpoint, endpoint.host)])
             else:
-                found, unconnected = partial(self._found, endpoint), partial(self._unconnected, endpoint)
-                self._lookups.append(Lookups(endpoint, found, unconnected))
+                found, has_unconnected = partial(self._apply_lookup, endpoint), partial(self._has_unconnected, endpoint)
+                self._lookups.append(Lookups(endpoint, found, has_unconnected))
 
     async def pick(self, timeout: float) -> Replica:
-        """The next connected replica. Waits for one while connections or lookups are under way for the first time."""
-        replica = self.now()
+        """Returns the next connected replica. Waits for one while the first connections or lookups are in progress."""
+        replica = self.next_ready()
         if replica is not None:
             return replica
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     changed = self._changed
-                    replica = self.now() or self._failed()
+                    replica = self.next_ready() or self._unreachable()
                     if replica is not None:
                         return replica
                     for one in self._replicas.values():
-                        one.look()
+                        one.poll_now()
                     await changed.wait()
         except TimeoutError:
-            raise _status.late() from None
+            raise _status.deadline_exceeded() from None
 
-    def other(self, than: Replica) -> Replica | None:
-        """Another connected replica that nothing speaks against."""
-        others = (r for r in self._replicas.values() if r is not than and r.ready and not r.suspected)
+    def alternative_to(self, than: Replica) -> Replica | None:
+        """Returns another connected replica that is not suspected."""
+        others = (r for r in self._replicas.values() if r is not than and r.ready and not r.check_pending)
         return self._next(others)
 
-    def now(self) -> Replica | None:
-        """A connected replica, if there is one; does not wait."""
+    def next_ready(self) -> Replica | None:
+        """Returns a connected replica, if there is one. Does not wait."""
         return self._next(replica for replica in self._replicas.values() if replica.ready)
 
     async def close(self) -> None:
         await asyncio.gather(*(lookups.close() for lookups in self._lookups))
-        for task in self._leaving:
+        for task in self._closing_tasks:
             task.cancel()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await asyncio.gather(*self._closing_tasks, return_exceptions=True)
         await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
 
     def _next(self, candidates: Iterable[Replica]) -> Replica | None:
         among = list(candidates)
-        among = [replica for replica in among if not replica.suspected] or among
+        among = [replica for replica in among if not replica.check_pending] or among
         if not among:
             return None
-        self._turn += 1
-        return among[self._turn % len(among)]
+        self._next_index += 1
+        return among[self._next_index % len(among)]
 
-    def _failed(self) -> Replica | None:
-        """When nothing can be connected to: a replica whose channel says why. `None`: there is hope yet."""
+    def _unreachable(self) -> Replica | None:
+        """If no replica is reachable, returns one whose channel has the error; `None`: one may still connect."""
         failures = [lookups.failure for lookups in self._lookups]
         waiting = any(
             failure is None and not any(address.endpoint == lookups.endpoint for address in self._replicas)
@@ -94,14 +94,14 @@ class Pool:
             raise UnavailableError(reason, code="UNAVAILABLE")
         return replica
 
-    def _found(self, endpoint: Endpoint, ips: list[str]) -> None:
+    def _apply_lookup(self, endpoint: Endpoint, ips: list[str]) -> None:
         if ips:
             addresses = [Address.of(endpoint, ip) for ip in ips]
             gone = [a for a in self._replicas if a.endpoint == endpoint and a not in addresses]
             for address in gone:
-                leaving = asyncio.create_task(self._replicas.pop(address).close(LEAVING_GRACE))
-                self._leaving.add(leaving)
-                leaving.add_done_callback(self._leaving.discard)
+                leaving = asyncio.create_task(self._replicas.pop(address).close(REMOVED_ADDRESS_GRACE))
+                self._closing_tasks.add(leaving)
+                leaving.add_done_callback(self._closing_tasks.discard)
             self._add(address for address in addresses if address not in self._replicas)
         self._notify()
 
@@ -111,13 +111,13 @@ class Pool:
                 self._replicas[address] = Replica(address, self._target, self._notify)
 
     def _notify(self) -> None:
-        # Each waits for the event of its own look, so that no change is missed.
+        # Each waiter uses the event that it read before its check, so it cannot miss a change.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         for lookups in self._lookups:
-            if self._unconnected(lookups.endpoint):
-                lookups.ask()
+            if self._has_unconnected(lookups.endpoint):
+                lookups.request_lookup()
 
-    def _unconnected(self, endpoint: Endpoint) -> bool:
-        """Whether one of its addresses is not connected to now."""
+    def _has_unconnected(self, endpoint: Endpoint) -> bool:
+        """Reports whether an address of the endpoint is not connected."""
         return any(a.endpoint == endpoint and not replica.ready for a, replica in self._replicas.items())

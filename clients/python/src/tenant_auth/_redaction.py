@@ -1,4 +1,4 @@
-"""Keeps keys out of what shows a message: its `repr` and `str`, in logs, tracebacks and debuggers."""
+"""Redacts keys in the `repr` and `str` of messages, for logs, tracebacks and debuggers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SHOWN = "[redacted]"
 
 
 def redact() -> None:
-    """Changes the generated classes that hold a key, or a message that does."""
+    """Patches the generated classes that contain a key, directly or in a nested message."""
     for module in (admin_pb2, session_pb2, usage_pb2, validation_pb2, watch_pb2):
         for kind in module.DESCRIPTOR.message_types_by_name.values():
             if holds_secrets(kind):
-                hide(getattr(module, kind.name))
+                patch(getattr(module, kind.name))
 
 
 def holds_secrets(kind: descriptor.Descriptor) -> bool:
@@ -31,23 +31,23 @@ def is_secret(field: descriptor.FieldDescriptor) -> bool:
     return field.name in SECRET and field.type == descriptor.FieldDescriptor.TYPE_STRING
 
 
-def hide(made: Any) -> None:
+def patch(made: Any) -> None:
     show = made.__str__
 
     def shown(self: message.Message) -> str:
         copy = type(self)()
         copy.CopyFrom(self)
-        blot_out(copy)
+        redact_fields(copy)
         return str(show(copy))
 
     made.__repr__ = shown
     made.__str__ = shown
 
 
-def blot_out(part: message.Message) -> None:
+def redact_fields(part: message.Message) -> None:
     for field, value in part.ListFields():
         if is_secret(field):
             setattr(part, field.name, SHOWN)
         elif field.message_type is not None and holds_secrets(field.message_type):
             for one in (value,) if isinstance(value, message.Message) else value:
-                blot_out(one)
+                redact_fields(one)

@@ -1,4 +1,4 @@
-"""One address of the service and the connection to it."""
+"""One address of the service and its connection."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import grpc.aio
 
 from ._channel import Address, Target
 
-LIFE_SIGN_TIMEOUT = 0.5
-"""How long a replica that left a call unanswered may take to answer a health check, in seconds."""
-LOOK, LOOK_WHILE_CONNECTING = 0.25, 0.01
-"""How often the state of a connection is looked at, in seconds."""
+LIVENESS_CHECK_TIMEOUT = 0.5
+"""How long a replica may take to respond to a liveness check, in seconds."""
+POLL_INTERVAL, CONNECTING_POLL_INTERVAL = 0.25, 0.01
+"""How often the state of a connection is polled, in seconds."""
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-# The health of the whole process: a request without a service, which is no bytes at all.
+# The health of the whole process: a request without a service name, which is encoded as zero bytes.
 WHOLE_PROCESS = b""
 
 READY = grpc.ChannelConnectivity.READY
@@ -27,34 +27,34 @@ FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 class ConnectionLost(Exception):  # noqa: N818
-    """The replica was silent, so its connection was closed: whether it took the call in is not known."""
+    """The replica did not respond and its connection was closed. The call may or may not have been processed."""
 
 
 class Replica:
-    """Keeps one connection, and makes it anew when the replica behind it is silent."""
+    """Maintains one connection, and replaces it if the replica does not respond."""
 
     def __init__(self, address: Address, target: Target, changed: Callable[[], None]) -> None:
         self.address = address
-        self.suspected = False
-        """A call stayed unanswered and the health check is under way: others are preferred."""
+        self.check_pending = False
+        """A call is late and the liveness check is in progress. Other replicas are preferred."""
         self._target = target
         self._changed = changed
-        self._heard_at = 0.0
+        self._last_activity = 0.0
         self._closing = False
-        self._look = asyncio.Event()
+        self._poll_requested = asyncio.Event()
         self._methods: dict[str, Any] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._channel, self._stamp = target.channel(address)
-        self._task = asyncio.create_task(self._follow())
+        self._task = asyncio.create_task(self._maintain())
 
     @property
     def ready(self) -> bool:
-        """Whether it is connected: the service has answered with its settings."""
+        """Reports whether the replica is connected: the server has sent its settings."""
         return self._channel.get_state() is READY
 
     @property
     def failed(self) -> bool:
-        """Whether the last attempt to connect failed."""
+        """Reports whether the last connection attempt failed."""
         return self._channel.get_state() is FAILED
 
     @property
@@ -62,17 +62,17 @@ class Replica:
         return self._channel
 
     async def unary(self, method: Any, request: Any, timeout: float, metadata: Any, slow: float) -> Any:
-        """One attempt. Unanswered after `slow` seconds, the replica is asked for a sign of life."""
+        """Makes one attempt. If there is no response after `slow` seconds, starts a liveness check."""
         channel = self._channel
         made = self._methods.get(method.path)
         if made is None:
             made = self._methods[method.path] = channel.unary_unary(method.path, method.serialize, method.parse)
-        timer = asyncio.get_running_loop().call_later(slow, self.suspect)
+        timer = asyncio.get_running_loop().call_later(slow, self.check_liveness)
         try:
             reply = await made(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            if answered(error):
-                self.heard()
+            if has_server_metadata(error):
+                self.record_activity()
             raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -81,29 +81,29 @@ class Replica:
                 raise ConnectionLost from None
             raise
         except grpc.aio.UsageError:
-            # Closed between its choice and its use.
+            # The channel was closed after it was selected and before it was used.
             raise ConnectionLost from None
         finally:
             timer.cancel()
-        self.heard()
+        self.record_activity()
         return reply
 
-    def look(self) -> None:
-        """Somebody waits for a connection: its state is looked at now."""
-        self._look.set()
+    def poll_now(self) -> None:
+        """Polls the connection state now. Called when a call waits for a connection."""
+        self._poll_requested.set()
 
-    def heard(self) -> None:
-        """Something arrived on the connection."""
-        self._heard_at = time.monotonic()
+    def record_activity(self) -> None:
+        """Records that data has arrived on the connection."""
+        self._last_activity = time.monotonic()
 
-    def suspect(self) -> None:
-        """Asks for a sign of life on the connection, unless that is under way."""
-        if not self.suspected and self.ready:
-            self.suspected = True
+    def check_liveness(self) -> None:
+        """Starts a liveness check on the connection, unless one is in progress."""
+        if not self.check_pending and self.ready:
+            self.check_pending = True
             self._spawn(self._check())
 
     async def close(self, grace: float | None = None) -> None:
-        """Takes no more calls; those under way have `grace` seconds."""
+        """Rejects new calls. Calls in flight have `grace` seconds."""
         self._closing = True
         await self._channel.close(grace)
         self._task.cancel()
@@ -113,49 +113,49 @@ class Replica:
         channel, since = self._channel, time.monotonic()
         try:
             check: Any = channel.unary_unary(HEALTH_CHECK)
-            await check(WHOLE_PROCESS, timeout=LIFE_SIGN_TIMEOUT)
+            await check(WHOLE_PROCESS, timeout=LIVENESS_CHECK_TIMEOUT)
         except grpc.aio.AioRpcError as error:
-            lost = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not answered(error)
-            if lost and self._heard_at < since and channel is self._channel:
-                self._renew()
+            lost = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not has_server_metadata(error)
+            if lost and self._last_activity < since and channel is self._channel:
+                self._reconnect()
         except (asyncio.CancelledError, grpc.aio.UsageError):
-            # Closed meanwhile, by whoever needs no answer any more.
+            # The channel was closed in the meantime, so the result does not matter.
             pass
         finally:
-            self.suspected = False
+            self.check_pending = False
 
-    def _renew_if_outdated(self) -> None:
-        """A connection that is to be made anew uses what the TLS files hold by now."""
+    def _reconnect_if_outdated(self) -> None:
+        """Replaces a disconnected channel if the TLS files have changed."""
         if self._stamp != self._target.stamp():
-            self._renew()
+            self._reconnect()
 
-    def _renew(self) -> None:
+    def _reconnect(self) -> None:
         old = self._channel
         self._task.cancel()
         self._methods.clear()
         self._channel, self._stamp = self._target.channel(self.address)
-        self._task = asyncio.create_task(self._follow())
+        self._task = asyncio.create_task(self._maintain())
         self._changed()
-        # Ends the calls under way on it, which go elsewhere.
+        # Closing ends the calls in flight on it, which are retried elsewhere.
         self._spawn(old.close(None))
 
-    async def _follow(self) -> None:
-        """Connects, now and whenever the connection was lost, and tells of each change.
+    async def _maintain(self) -> None:
+        """Connects, reconnects when the connection is lost, and reports each change of the state.
 
-        Looks at the channel's state by itself: what gRPC offers for waiting cannot be ended before the state changes.
+        It polls the state because the wait functions of gRPC cannot be cancelled before the state changes.
         """
         channel = self._channel
         state = None
         while channel is self._channel and not self._closing:
-            self._look.clear()
+            self._poll_requested.clear()
             before, state = state, channel.get_state(try_to_connect=True)
             if state is not READY and state is not CONNECTING:
-                self._renew_if_outdated()
+                self._reconnect_if_outdated()
             if state is not before:
                 self._changed()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_WHILE_CONNECTING if state is CONNECTING else LOOK):
-                    await self._look.wait()
+                async with asyncio.timeout(CONNECTING_POLL_INTERVAL if state is CONNECTING else POLL_INTERVAL):
+                    await self._poll_requested.wait()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -163,6 +163,6 @@ class Replica:
         task.add_done_callback(self._background.discard)
 
 
-def answered(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the status came from the service, and not from this side of the connection."""
+def has_server_metadata(error: grpc.aio.AioRpcError) -> bool:
+    """Reports whether the status came from the service, not from the local side of the connection."""
     return bool(error.initial_metadata()) or bool(error.trailing_metadata())

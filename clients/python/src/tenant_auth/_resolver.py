@@ -1,4 +1,4 @@
-"""Looking names up, again and again: replicas come and go behind a name."""
+"""Repeated DNS lookups: the addresses of a name change over time."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable
 
 from ._endpoints import Endpoint
 
-REFRESH = 30.0
-"""A name is looked up again at least this often, in seconds."""
-SOONEST = 1.0
-"""And at most this often, however many connections fail."""
-LONGEST_PAUSE = 5.0
-"""The longest pause while a name does not exist."""
+REFRESH_INTERVAL = 30.0
+"""Maximum time between two lookups of a name, in seconds."""
+MIN_LOOKUP_INTERVAL = 1.0
+"""Minimum time between two lookups, even if connections fail."""
+MAX_RETRY_DELAY = 5.0
+"""Maximum delay while a name does not resolve."""
 
 
 async def lookup(host: str, port: int) -> list[str]:
-    """A name's addresses, in the system's order."""
+    """Returns the addresses of a name, in the system's order."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except RuntimeError:
-        # The process exits, and its threads are gone: nobody else is kept waiting.
+        # The process is exiting and its thread pool is gone. A blocking lookup delays nothing else.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -30,18 +30,20 @@ async def lookup(host: str, port: int) -> list[str]:
 class Lookups:
     """Keeps the addresses of one name up to date."""
 
-    def __init__(self, endpoint: Endpoint, found: Callable[[list[str]], None], unconnected: Callable[[], bool]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, found: Callable[[list[str]], None], has_unconnected: Callable[[], bool]
+    ) -> None:
         self.endpoint = endpoint
         self.failure: str | None = None
-        """Why there are no addresses yet; `None` while the first lookup runs, and once there are some."""
+        """Why there are no addresses yet; `None` during the first lookup, and when there are some."""
         self._found = found
-        self._unconnected = unconnected
-        self._wanted = asyncio.Event()
+        self._has_unconnected = has_unconnected
+        self._lookup_requested = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
-    def ask(self) -> None:
-        """A connection failed: the name may have other addresses by now."""
-        self._wanted.set()
+    def request_lookup(self) -> None:
+        """Requests a lookup, because a connection failed and the name may have other addresses now."""
+        self._lookup_requested.set()
 
     async def close(self) -> None:
         self._task.cancel()
@@ -50,7 +52,7 @@ class Lookups:
     async def _run(self) -> None:
         failures = 0
         while True:
-            self._wanted.clear()
+            self._lookup_requested.clear()
             try:
                 addresses = await lookup(self.endpoint.host, self.endpoint.port)
             except (OSError, UnicodeError) as error:
@@ -59,15 +61,15 @@ class Lookups:
                 self.failure = None if addresses else f"{self.endpoint.host} has no addresses"
             failures = 0 if addresses else failures + 1
             self._found(addresses)
-            await asyncio.sleep(pause(failures))
+            await asyncio.sleep(lookup_delay(failures))
             if not failures:
-                # While one of its addresses cannot be connected to, another may have taken its place.
-                patience = LONGEST_PAUSE if self._unconnected() else REFRESH
+                # While one of the addresses cannot be connected to, the name may have a new one.
+                timeout = MAX_RETRY_DELAY if self._has_unconnected() else REFRESH_INTERVAL
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(patience - SOONEST):
-                        await self._wanted.wait()
+                    async with asyncio.timeout(timeout - MIN_LOOKUP_INTERVAL):
+                        await self._lookup_requested.wait()
 
 
-def pause(failures: int) -> float:
-    """Before the next lookup may begin, after so many failures in a row."""
-    return float(min(LONGEST_PAUSE, SOONEST * 2 ** max(0, min(failures, 8) - 1)))
+def lookup_delay(failures: int) -> float:
+    """Returns the delay before the next lookup after this number of consecutive failures."""
+    return float(min(MAX_RETRY_DELAY, MIN_LOOKUP_INTERVAL * 2 ** max(0, min(failures, 8) - 1)))

@@ -1,4 +1,4 @@
-"""Whether and when to try again. Does no I/O."""
+"""Decides whether and when to retry. Does no I/O."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from .errors import ErrorKind, TenantAuthError
 from .options import Options, Retry
 
 
-class Budget:
-    """A bucket of tokens: each call puts a part of one in, each retry takes one out."""
+class RetryBudget:
+    """A token bucket: each call deposits a fraction of a token, each retry withdraws one."""
 
     def __init__(self, retry: Retry) -> None:
         self._lock = threading.Lock()
         self._share = retry.budget
-        self._most = float(retry.burst)
-        self._tokens = self._most
+        self._max_tokens = float(retry.burst)
+        self._tokens = self._max_tokens
 
-    def earn(self) -> None:
+    def deposit(self) -> None:
         with self._lock:
-            self._tokens = min(self._most, self._tokens + self._share)
+            self._tokens = min(self._max_tokens, self._tokens + self._share)
 
-    def spend(self) -> bool:
+    def try_withdraw(self) -> bool:
         with self._lock:
-            # Tenths do not add up exactly.
+            # Tenths do not add up exactly in binary.
             if self._tokens < 1 - 1e-9:
                 return False
             self._tokens -= 1
@@ -33,58 +33,60 @@ class Budget:
 
 
 class Attempts:
-    """The attempts of one call, until it is answered, pointless, or too late."""
+    """The attempts of one call, until it has a result, must not be retried, or times out."""
 
-    def __init__(self, options: Options, budget: Budget | None, timeout: float | None) -> None:
+    def __init__(self, options: Options, budget: RetryBudget | None, timeout: float | None) -> None:
         self._clock = options.clock
         self._jitter = options.jitter
         self._retry = options.retry
         self._budget = budget
         self.timeout = options.timeout if timeout is None else _checks.duration("timeout", timeout)
-        """For all attempts together, in seconds."""
+        """The timeout of all attempts together, in seconds."""
         self._deadline = self._clock.monotonic() + self.timeout
         self._made = 0
         self.request_id = uuid.uuid4().hex
         if budget is not None:
-            budget.earn()
+            budget.deposit()
 
     def next_timeout(self) -> float:
-        """How long the next attempt may take."""
+        """Returns the timeout of the next attempt."""
         left = self._deadline - self._clock.monotonic()
         if left <= 0:
-            raise _status.late(self.request_id)
+            raise _status.deadline_exceeded(self.request_id)
         self._made += 1
         return left
 
     def hedge(self) -> bool:
-        """Whether the attempt under way may be made at another replica too; it counts as a retry."""
-        return self._budget is not None and self._budget.spend()
+        """Reports whether the current attempt may be hedged. A hedge counts as a retry."""
+        return self._budget is not None and self._budget.try_withdraw()
 
-    def pause_after(self, error: TenantAuthError, *, moved: bool = False) -> float | None:
-        """How long to wait before the next attempt; `None`: the error is final.
+    def delay_after(self, error: TenantAuthError, *, moved: bool = False) -> float | None:
+        """Returns the delay before the next attempt, or `None` if the error is final.
 
-        `moved`: this client itself ended the attempt, to make it elsewhere, at once and whatever the budget says.
+        `moved`: this client itself ended the attempt to make it on another replica, immediately and independently of
+        the budget.
         """
         retry, budget = self._retry, self._budget
-        if retry is None or budget is None or self._made >= retry.max_attempts or not worth_retrying(error):
+        if retry is None or budget is None or self._made >= retry.max_attempts or not is_retryable(error):
             return None
         if moved:
             return 0.0
         pause = self._jitter() * min(retry.longest, retry.base * 2 ** (self._made - 1))
-        # The service's wish is the least; the jitter on top keeps its callers from coming back all at once.
+        # The delay that the service asks for is the minimum. The added jitter keeps callers from retrying at the same
+        # time.
         pause += error.retry_after or 0.0
         if self._clock.monotonic() + pause >= self._deadline:
             return None
-        return pause if budget.spend() else None
+        return pause if budget.try_withdraw() else None
 
 
-def worth_retrying(error: TenantAuthError) -> bool:
-    """An overloaded service is only asked again if it said when."""
+def is_retryable(error: TenantAuthError) -> bool:
+    """Reports whether a retry may help. An overloaded service is retried only if it gave a retry delay."""
     if error.kind is ErrorKind.OVERLOADED:
         return error.retry_after is not None
     return error.kind is ErrorKind.UNAVAILABLE
 
 
 def backoff(failures: int, jitter: float, *, base: float = 0.1, longest: float = 5.0) -> float:
-    """A random pause that grows with each failure in a row."""
+    """Returns a random delay that grows with each consecutive failure."""
     return float(jitter * min(longest, base * 2 ** min(failures, 16)))

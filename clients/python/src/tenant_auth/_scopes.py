@@ -1,4 +1,4 @@
-"""Checking required scopes here, as the service would."""
+"""Evaluates required scopes in the client, like the service."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from .verdict import Verdict
 
 V = TypeVar("V", bound=Validation)
 
-MOST_SCOPES = 32
-LONGEST_SCOPE = 64
+MAX_SCOPES = 32
+MAX_SCOPE_LENGTH = 64
 CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789:._-/*")
 
 
-def checkable(required: Sequence[str]) -> bool:
-    """Whether the contract allows these scopes. Others go to the service, which says what is wrong with them."""
-    return len(required) <= MOST_SCOPES and all(
-        0 < len(scope) <= LONGEST_SCOPE and CHARACTERS.issuperset(scope) for scope in required
+def are_valid_scopes(required: Sequence[str]) -> bool:
+    """Reports whether the contract allows these scopes. Invalid scopes are left to the service, which returns a precise
+    error.
+    """
+    return len(required) <= MAX_SCOPES and all(
+        0 < len(scope) <= MAX_SCOPE_LENGTH and CHARACTERS.issuperset(scope) for scope in required
     )
 
 
-def checked(answer: V, required: Sequence[str]) -> V:
-    """The answer to a question without scopes, turned into the answer to one with them."""
+def apply_required_scopes(answer: V, required: Sequence[str]) -> V:
+    """Applies required scopes to an answer to a request without scopes."""
     if answer.verdict is not Verdict.VALID:
         return answer
     missing = tuple(sorted(set(required).difference(answer.scopes)))

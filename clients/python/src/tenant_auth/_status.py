@@ -1,4 +1,4 @@
-"""The only place where a gRPC status becomes an error of this package."""
+"""Converts gRPC statuses to errors of this package. This is the only module that does so."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ KINDS: dict[str, type[TenantAuthError]] = {
     "UNIMPLEMENTED": errors.NotServedError,
 }
 CODES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
-# Shorter texts are no secrets, and blotting them out would garble every message.
-SHORTEST_SECRET = 8
+# Shorter texts are not secrets, and redacting them would damage every message.
+MIN_SECRET_LENGTH = 8
 
 
 def from_rpc(error: grpc.RpcError, request_id: str, secrets: Iterable[str] = ()) -> TenantAuthError:
-    """What a failed call says. `secrets` are blotted out, wherever they come from."""
+    """Converts the status of a failed call. `secrets` are redacted in all its texts."""
     code = error.code()
     message = error.details() or ""
     status = status_pb2.Status()
@@ -42,34 +42,34 @@ def from_rpc(error: grpc.RpcError, request_id: str, secrets: Iterable[str] = ())
 
 
 def from_item(item: status_pb2.Status, request_id: str, secrets: Iterable[str] = ()) -> TenantAuthError:
-    """What one item of a reply says."""
+    """Converts the status of one item of a response."""
     return make(CODES.get(item.code, "UNKNOWN"), item.message, item, request_id, secrets)
 
 
-def broken(message: str) -> TenantAuthError:
-    """A reply that breaks the contract."""
+def invalid_response(message: str) -> TenantAuthError:
+    """A response that violates the contract."""
     return TenantAuthError(message, code="INTERNAL")
 
 
-def late(request_id: str | None = None) -> errors.DeadlineExceededError:
-    """This side stopped waiting."""
-    return errors.DeadlineExceededError("no answer in time", code="DEADLINE_EXCEEDED", request_id=request_id)
+def deadline_exceeded(request_id: str | None = None) -> errors.DeadlineExceededError:
+    """The timeout of this client has passed."""
+    return errors.DeadlineExceededError("deadline exceeded", code="DEADLINE_EXCEEDED", request_id=request_id)
 
 
-def lost() -> TenantAuthError:
-    """A connection ended."""
+def connection_lost() -> TenantAuthError:
+    """The connection was closed."""
     return errors.UnavailableError("the connection was lost", code="UNAVAILABLE")
 
 
-def closed(what: str = "client") -> errors.ClosedError:
-    """There is nobody left to do it."""
-    return errors.ClosedError(f"the {what} was closed", code="CANCELLED")
+def closed_error(what: str = "client") -> errors.ClosedError:
+    """The client or recorder was closed."""
+    return errors.ClosedError(f"the {what} is closed", code="CANCELLED")
 
 
 def make(
     code: str, message: str, status: status_pb2.Status, request_id: str, secrets: Iterable[str]
 ) -> TenantAuthError:
-    known = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+    known = tuple(secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH)
 
     def clean(text: str) -> str:
         for secret in known:
@@ -89,7 +89,7 @@ def make(
             elif detail.Unpack(bad):
                 violations += [Violation(clean(v.field), clean(v.description)) for v in bad.field_violations]
         except DecodeError:
-            # The code and the message are worth having without it.
+            # Code and message are useful without the malformed detail.
             continue
     return KINDS.get(code, TenantAuthError)(
         clean(message),

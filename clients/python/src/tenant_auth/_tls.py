@@ -1,4 +1,4 @@
-"""TLS material: from files, which are read again for new connections, or from memory."""
+"""TLS credentials: from files, which are reloaded for new connections, or from memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Credentials:
-    """The credentials of the next connection. Wrong from the start is refused; later the last good ones stay."""
+    """The credentials for new connections. Invalid credentials are rejected at the start; later, the last valid ones
+    stay in use.
+    """
 
     def __init__(self, tls: Tls) -> None:
         self._tls = tls
@@ -28,19 +30,19 @@ class Credentials:
         self._made = self._load()
 
     def stamp(self) -> Stamp:
-        """Changes when one of the files was replaced."""
+        """Returns a value that changes when one of the files is replaced."""
         return tuple(stat_of(source) for source in (self._tls.ca, self._tls.cert, self._tls.key))
 
     def current(self) -> tuple[grpc.ChannelCredentials, Stamp]:
-        """The last good credentials, and which state of the files was looked at for them."""
+        """Returns the last valid credentials, and the stamp of the files that was checked for them."""
         stamp = self.stamp()
         if stamp != self._stamp:
             self._stamp = stamp
             try:
                 self._made = self._load()
             except ValueError as error:
-                # Often in the middle of a rotation: the other file changes the stamp again.
-                log.warning("TLS files cannot be used, the last good ones stay in use: %s", error)
+                # This often happens during a rotation. Replacing the next file changes the stamp again.
+                log.warning("TLS files not reloaded, the last valid ones stay in use: %s", error)
         return self._made, stamp
 
     def _load(self) -> grpc.ChannelCredentials:
@@ -53,8 +55,8 @@ class Credentials:
         chain, key = read("tls.cert", tls.cert), read("tls.key", tls.key)
         check_certificates("tls.cert", tls.cert, chain)
         if b"-----BEGIN" not in key or b"PRIVATE KEY-----" not in key:
-            message = f"tls.key holds no private key in PEM{origin(tls.key)}: give a file, or its content as bytes"
-            raise ValueError(message)
+            what = f"tls.key contains no PEM private key{origin(tls.key)}"
+            raise ValueError(f"{what}: give the path of a file, or its content as bytes")
         check_pair(chain, key)
         return grpc.ssl_channel_credentials(roots, key, chain)
 
@@ -79,7 +81,7 @@ def read(name: str, source: Pem) -> bytes:
 
 
 def origin(source: Pem) -> str:
-    """Which file it was, for an error."""
+    """Returns the name of the file, for an error."""
     return "" if isinstance(source, bytes) else f" ({source!s})"
 
 
@@ -87,23 +89,25 @@ def check_certificates(name: str, source: Pem, pem: bytes) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        what = f"{name} holds no certificate in PEM{origin(source)}"
+        what = f"{name} contains no PEM certificate{origin(source)}"
         raise ValueError(f"{what}: give the path of such a file, or its content as bytes") from None
 
 
 def check_pair(chain: bytes, key: bytes) -> None:
-    """Whether the key is that of the certificate: the handshake would only say that it failed."""
-    with in_a_file(chain + b"\n" + key) as path:
+    """Checks that the key belongs to the certificate. Without this check, handshakes would fail without naming the
+    reason.
+    """
+    with temporary_path(chain + b"\n" + key) as path:
         try:
-            # A key with a password would be asked for on the terminal.
+            # Without a password argument, OpenSSL would prompt for it on the terminal.
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(path, password="")
         except (ssl.SSLError, ValueError, OSError):
-            raise ValueError("tls.key cannot be read without a password, or is not that of tls.cert") from None
+            raise ValueError("tls.key needs a password, or does not belong to tls.cert") from None
 
 
 @contextmanager
-def in_a_file(content: bytes) -> Iterator[str]:
-    """What OpenSSL reads from files only; in memory where the system can."""
+def temporary_path(content: bytes) -> Iterator[str]:
+    """Provides content that OpenSSL reads only from files; in memory if the system supports it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("tenant-auth")
         try:
@@ -119,7 +123,7 @@ def in_a_file(content: bytes) -> Iterator[str]:
 
 
 def system_roots() -> bytes | None:
-    """The machine's own roots in PEM; `None`, so that gRPC takes those it ships, where there are none."""
+    """Returns the system roots in PEM, or `None` if there are none; gRPC then uses its built-in roots."""
     paths = ssl.get_default_verify_paths()
     bundles = (os.environ.get(paths.openssl_cafile_env), paths.cafile, "/etc/ssl/certs/ca-certificates.crt")
     for bundle in bundles:

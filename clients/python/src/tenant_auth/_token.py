@@ -1,4 +1,4 @@
-"""The caller token, which may change while the client lives."""
+"""The caller token, which may change while the client is in use."""
 
 from __future__ import annotations
 
@@ -12,67 +12,65 @@ from .options import Token, TokenFile
 
 log = logging.getLogger("tenant_auth")
 
-LONGEST = 4_096
-GONE = (0, 0, 0)
+MAX_LENGTH = 4_096
+UNREADABLE_VERSION = (0, 0, 0)
 """The version of a file that cannot be read."""
-BLANKS = "\ufeff \t\r\n\v\f"
+WHITESPACE = "\ufeff \t\r\n\v\f"
 
 
 def reader(token: Token | None) -> Callable[[], str | None]:
-    """What tells the token of this moment. A text or a file that is wrong from the start is refused."""
+    """Returns a function that returns the current token. Rejects an invalid text or file at the start."""
     if token is None:
         return lambda: None
     if isinstance(token, TokenFile):
         return FileReader(Path(token.path)).read
     if isinstance(token, str):
-        text = usable("token", token)
+        text = valid_token("token", token)
         return lambda: text
     return FunctionReader(token).read
 
 
-def usable(name: str, token: object) -> str:
-    """The token without blanks around it. The error does not show it."""
+def valid_token(name: str, token: object) -> str:
+    """Returns the token without surrounding whitespace. The error does not show the token."""
     if not isinstance(token, str):
         raise ValueError(f"{name} is {type(token).__name__}: give text")
-    text = token.strip(BLANKS)
-    if not 1 <= len(text) <= LONGEST:
-        raise ValueError(f"{name} has {len(text)} characters: give 1 to {LONGEST}")
+    text = token.strip(WHITESPACE)
+    if not 1 <= len(text) <= MAX_LENGTH:
+        raise ValueError(f"{name} has {len(text)} characters: give 1 to {MAX_LENGTH}")
     if not all("!" <= character <= "~" for character in text):
-        raise ValueError(
-            f"{name} holds a blank, a line break or a character beyond ASCII: give one token, nothing else"
-        )
+        raise ValueError(f"{name} contains whitespace or a non-ASCII character: give exactly one token")
     return text
 
 
 class FunctionReader:
-    """Calls a function. When it fails or answers junk, the last good token stays in use."""
+    """Calls a function. If it fails or returns an invalid token, the last valid token stays in use."""
 
     def __init__(self, function: Callable[[], str]) -> None:
         self._function = function
-        self._good: str | None = None
+        self._valid: str | None = None
 
     def read(self) -> str:
         try:
             given = self._function()
         except Exception as error:
-            # Its message may show a secret.
-            return self._last_good(f"the function raised {type(error).__name__}")
+            # The message of the error is not used because it may contain a secret.
+            return self._last_valid(f"the function raised {type(error).__name__}")
         try:
-            self._good = usable("the function's token", given)
+            self._valid = valid_token("the function's token", given)
         except ValueError as error:
-            return self._last_good(str(error))
-        return self._good
+            return self._last_valid(str(error))
+        return self._valid
 
-    def _last_good(self, why: str) -> str:
-        if self._good is None:
-            message = f"there is no caller token: {why}"
+    def _last_valid(self, why: str) -> str:
+        if self._valid is None:
+            message = f"no caller token: {why}"
             raise UnauthenticatedError(message, code="UNAUTHENTICATED", reason="NO_CALLER_TOKEN")
-        log.warning("the caller token could not be renewed, the last one stays in use: %s", why)
-        return self._good
+        log.warning("caller token not renewed, the last valid one stays in use: %s", why)
+        return self._valid
 
 
 class FileReader:
-    """Reads a file again when it was replaced. When it is wrong then, the last good token stays in use."""
+    """Reads a file again after it was replaced. If its new content is invalid, the last valid token stays in use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -88,15 +86,15 @@ class FileReader:
             try:
                 version = self._stat()
                 if version != self._version:
-                    # Whatever it holds, it is looked at once.
+                    # The version is stored first, so that invalid content is read only once.
                     self._version = version
                     self._token = self._load()
             except (OSError, ValueError) as error:
-                if isinstance(error, ValueError) or self._version != GONE:
+                if isinstance(error, ValueError) or self._version != UNREADABLE_VERSION:
                     why = error.strerror if isinstance(error, OSError) else error
-                    log.warning("the caller token could not be read again, the last one stays in use: %s", why)
+                    log.warning("caller token file not reloaded, the last valid token stays in use: %s", why)
                 if isinstance(error, OSError):
-                    self._version = GONE
+                    self._version = UNREADABLE_VERSION
             return self._token
 
     def _stat(self) -> tuple[int, int, int]:
@@ -108,4 +106,4 @@ class FileReader:
             text = self._path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"{self._path} is not text in UTF-8") from None
-        return usable(str(self._path), text)
+        return valid_token(str(self._path), text)

@@ -1,4 +1,4 @@
-"""Usage that waits to be sent: bounded, in order, in batches that keep their request id. Does no I/O."""
+"""The queue of usage events: bounded, ordered, with batches that keep their request id. Does no I/O."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ OnRejected = Callable[[UsageEvent, TenantAuthError], None]
 
 @dataclass(frozen=True, slots=True)
 class RecorderOptions:
-    """How a usage recorder behaves. Durations are seconds."""
+    """Options of a usage recorder. Durations are seconds."""
 
     batch_size: int = 500
-    """The most events in a call; the contract allows 500."""
+    """Maximum number of events per call; the contract allows 500."""
     linger: float = 1.0
-    """How long an event waits for others."""
+    """Maximum time that an event waits for others."""
     max_events: int = 10_000
-    """The most events that wait, are under way or could not be sent; beyond it `record` raises `QueueFullError`."""
+    """Maximum number of events that are queued, in flight or set aside; beyond it, `record` raises `QueueFullError`."""
     timeout: float = 5.0
-    """For one call."""
+    """Timeout of one call."""
     longest_pause: float = 10.0
-    """Between attempts while the service is away."""
+    """Maximum delay between attempts while the service is unavailable."""
 
     def __post_init__(self) -> None:
         _checks.count("batch_size", self.batch_size, 1, 500)
@@ -48,7 +48,7 @@ class RecorderOptions:
 
 @dataclass(slots=True)
 class Batch:
-    """Events under one request id. Both stay the same however often it is sent, so that nothing counts twice."""
+    """Events with one request id. A batch is always sent with the same id and events, so that nothing counts twice."""
 
     events: tuple[UsageEvent, ...]
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -57,125 +57,125 @@ class Batch:
 
 
 class UsageBuffer:
-    """Safe among threads; one sender at a time."""
+    """Thread-safe, with one sender at a time."""
 
     def __init__(self, clock: Clock, options: RecorderOptions, on_rejected: OnRejected | None) -> None:
         self._clock = clock
         self._options = options
         self._on_rejected = on_rejected or log_rejected
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[UsageEvent, float]] = deque()
-        self._under_way: deque[Batch] = deque()
-        self._aside: list[Batch] = []
+        self._queue: deque[tuple[UsageEvent, float]] = deque()
+        self._in_flight: deque[Batch] = deque()
+        self._set_aside: list[Batch] = []
         self._closed = False
-        self.taken = 0
-        """How many events were ever taken."""
-        self.done = 0
-        """How many of them are through: recorded, rejected, or set aside."""
+        self.added = 0
+        """Total number of events that were added."""
+        self.completed = 0
+        """Number of events that are recorded, rejected or set aside."""
 
     def add(self, event: UsageEvent) -> bool:
-        """Takes an event; tells whether the sender has a reason to look: the first event, or a full batch."""
+        """Adds an event. Returns whether to wake the sender: for the first event, and for a full batch."""
         check(event)
         with self._lock:
             if self._closed:
-                raise _status.closed("usage recorder")
-            held = self.taken - self.done + sum(len(batch.events) for batch in self._aside)
+                raise _status.closed_error("usage recorder")
+            held = self.added - self.completed + sum(len(batch.events) for batch in self._set_aside)
             if held >= self._options.max_events:
-                raise QueueFullError(f"{held} usage events wait already")
-            self.taken += 1
-            self._waiting.append((event, self._clock.monotonic()))
-            return len(self._waiting) == 1 or len(self._waiting) >= self._options.batch_size
+                raise QueueFullError(f"usage queue full: {held} events")
+            self.added += 1
+            self._queue.append((event, self._clock.monotonic()))
+            return len(self._queue) == 1 or len(self._queue) >= self._options.batch_size
 
-    def next_batch(self, *, hurry: bool = False) -> Batch | None:
-        """What is to be sent now."""
+    def next_batch(self, *, force: bool = False) -> Batch | None:
+        """Returns the batch to send now."""
         with self._lock:
-            if not self._under_way and self._waiting:
-                full = len(self._waiting) >= self._options.batch_size
-                if full or hurry or self._patience() <= 0:
-                    count = min(len(self._waiting), self._options.batch_size)
-                    self._under_way.append(Batch(tuple(self._waiting.popleft()[0] for _ in range(count))))
-            return self._under_way[0] if self._under_way else None
+            if not self._in_flight and self._queue:
+                full = len(self._queue) >= self._options.batch_size
+                if full or force or self._time_until_due() <= 0:
+                    count = min(len(self._queue), self._options.batch_size)
+                    self._in_flight.append(Batch(tuple(self._queue.popleft()[0] for _ in range(count))))
+            return self._in_flight[0] if self._in_flight else None
 
-    def patience(self) -> float | None:
-        """How long until the oldest event has waited long enough; `None`: there is none."""
+    def time_until_due(self) -> float | None:
+        """Returns the time until the oldest event must be sent, in seconds; `None` if the queue is empty."""
         with self._lock:
-            return max(0.0, self._patience()) if self._waiting else None
+            return max(0.0, self._time_until_due()) if self._queue else None
 
     def recorded(self, batch: Batch, receipt: UsageReceipt) -> None:
-        self._through(batch)
+        self._complete(batch)
         for rejection in receipt.rejected:
             self._reject(rejection.event, rejection.error)
 
     def failed(self, batch: Batch, error: TenantAuthError) -> bool:
-        """Takes a failure in; tells whether the same batch is worth sending again."""
+        """Handles a failure. Returns whether the same batch may be sent again."""
         batch.error = error
         batch.failures += 1
         if error.is_transient:
             return True
-        wrong = wrong_events(error, len(batch.events))
-        if not wrong and error.kind is ErrorKind.INVALID:
+        invalid = invalid_events(error, len(batch.events))
+        if not invalid and error.kind is ErrorKind.INVALID:
             if len(batch.events) > 1:
-                # Nothing was recorded and nobody says which it is: each half goes under a request id of its own.
+                # No event was recorded, and the error names none: each half is sent with a new request id.
                 half = len(batch.events) // 2
                 with self._lock:
-                    self._under_way.popleft()
-                    self._under_way.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
+                    self._in_flight.popleft()
+                    self._in_flight.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
                 return False
-            wrong = {0}
-        if wrong:
-            # Nothing was recorded, so the others may go under a new request id.
-            rest = tuple(event for index, event in enumerate(batch.events) if index not in wrong)
+            invalid = {0}
+        if invalid:
+            # No event was recorded, so the remaining ones may be sent with a new request id.
+            rest = tuple(event for index, event in enumerate(batch.events) if index not in invalid)
             with self._lock:
-                self._under_way.popleft()
-                self.done += len(wrong)
+                self._in_flight.popleft()
+                self.completed += len(invalid)
                 if rest:
-                    self._under_way.appendleft(Batch(rest))
-            for index in sorted(wrong):
+                    self._in_flight.appendleft(Batch(rest))
+            for index in sorted(invalid):
                 self._reject(batch.events[index], error)
             return False
-        self._through(batch, aside=True)
+        self._complete(batch, set_aside=True)
         if not isinstance(error, ClosedError):
-            log.error("%d usage events cannot be recorded: %s", len(batch.events), error)
+            log.error("usage events not recorded: %d: %s", len(batch.events), error)
         return False
 
     def close(self) -> None:
-        """Takes no more events."""
+        """Rejects further events."""
         with self._lock:
             self._closed = True
 
     def unsent(self) -> list[UnsentUsage]:
-        """What was set aside, is under way or waits; nothing of it is held any longer."""
+        """Removes and returns the events that are set aside, in flight or queued."""
         with self._lock:
-            batches = [*self._aside, *self._under_way]
-            waiting = tuple(event for event, _ in self._waiting)
+            batches = [*self._set_aside, *self._in_flight]
+            waiting = tuple(event for event, _ in self._queue)
             size = self._options.batch_size
             batches += [Batch(waiting[start : start + size]) for start in range(0, len(waiting), size)]
-            self._aside.clear()
-            self._under_way.clear()
-            self._waiting.clear()
-            self.done = self.taken
+            self._set_aside.clear()
+            self._in_flight.clear()
+            self._queue.clear()
+            self.completed = self.added
             return [UnsentUsage(batch.request_id, batch.events, batch.error) for batch in batches]
 
-    def _through(self, batch: Batch, *, aside: bool = False) -> None:
+    def _complete(self, batch: Batch, *, set_aside: bool = False) -> None:
         with self._lock:
-            self._under_way.popleft()
-            self.done += len(batch.events)
-            if aside:
-                self._aside.append(batch)
+            self._in_flight.popleft()
+            self.completed += len(batch.events)
+            if set_aside:
+                self._set_aside.append(batch)
 
     def _reject(self, event: UsageEvent, error: TenantAuthError) -> None:
         try:
             self._on_rejected(event, error)
         except Exception:
-            # The user's own code must not stop the recording of everything else.
-            log.exception("on_rejected failed")
+            # An error of the user's callback must not stop the recording of other events.
+            log.exception("on_rejected callback failed")
 
-    def _patience(self) -> float:
-        return self._waiting[0][1] + self._options.linger - self._clock.monotonic()
+    def _time_until_due(self) -> float:
+        return self._queue[0][1] + self._options.linger - self._clock.monotonic()
 
 
 def event_of(tenant_id: str, metric: str, quantity: int, at: datetime | None, clock: Clock) -> UsageEvent:
-    """An event; of now, unless `at` says otherwise."""
+    """Returns an event, with the current time unless `at` is given."""
     try:
         return UsageEvent(tenant_id, metric, quantity, at or datetime.fromtimestamp(clock.time(), UTC))
     except (TypeError, ValueError) as error:
@@ -184,19 +184,19 @@ def event_of(tenant_id: str, metric: str, quantity: int, at: datetime | None, cl
 
 
 def check(event: UsageEvent) -> None:
-    """What can never be sent is refused at once: in a batch it would be found out far from its cause."""
+    """Rejects invalid events immediately. In a batch, they would be rejected far from the code that recorded them."""
     violations = violations_of(event)
     if violations:
         message = "; ".join(str(violation) for violation in violations)
         raise InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)
 
 
-def wrong_events(error: TenantAuthError, count: int) -> set[int]:
-    """The events that a refusal names; none if it is about anything else as well."""
+def invalid_events(error: TenantAuthError, count: int) -> set[int]:
+    """Returns the events that a rejection names; none if it is about anything else as well."""
     names = [INDEX.match(violation.field) for violation in error.violations]
-    wrong = {int(name[1]) for name in names if name}
-    return wrong if wrong and None not in names and max(wrong) < count else set()
+    invalid = {int(name[1]) for name in names if name}
+    return invalid if invalid and None not in names and max(invalid) < count else set()
 
 
 def log_rejected(event: UsageEvent, error: TenantAuthError) -> None:
-    log.warning("usage of %s by tenant %s is not counted: %s", event.metric, event.tenant_id, error)
+    log.warning("usage event of metric %s and tenant %s rejected: %s", event.metric, event.tenant_id, error)

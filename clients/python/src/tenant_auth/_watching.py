@@ -1,4 +1,4 @@
-"""What following the stream of invalidations takes in a task as in a thread."""
+"""Reconnect delays and logging of the watch stream."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from ._retry import backoff
 
 log = logging.getLogger("tenant_auth")
 
-NOT_SERVED_PAUSE = 60.0
-"""A service without the stream, or one that does not follow the change log, may be replaced by one that does."""
-# Not longer than the silence after which the near-cache stops trusting the stream.
-LONGEST_PAUSE = 3.0
+NOT_SERVED_DELAY = 60.0
+"""Delay if the service does not offer the stream. It may be replaced by a version that does."""
+# Not longer than the liveness timeout, after which the near cache no longer relies on the stream.
+MAX_DELAY = 3.0
 
 
-class Pauses:
-    """How long to wait before the next connection."""
+class ReconnectDelays:
+    """The delay before the next connection."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
         self._failures = 0
 
     def succeeded(self) -> None:
-        """Something arrived."""
+        """Records that an event has arrived."""
         self._failures = 0
 
     def after(self, code: str) -> float:
-        """A connection ended with this status code."""
+        """Returns the delay after a connection that ended with this status code."""
         if code in ("UNIMPLEMENTED", "FAILED_PRECONDITION"):
-            return NOT_SERVED_PAUSE
+            return NOT_SERVED_DELAY
         self._failures += 1
-        return backoff(self._failures - 1, self._jitter(), longest=LONGEST_PAUSE)
+        return backoff(self._failures - 1, self._jitter(), longest=MAX_DELAY)
 
 
 def code(error: grpc.RpcError) -> str:

@@ -1,4 +1,4 @@
-"""Messages into results. A reply that cannot be read is an error, never a guess."""
+"""Converts messages to results. A malformed response is an error."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from .errors import InvalidRequestError, Violation
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
 from .results import Outcome, Provenance, Question, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
-from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, unsendable
+from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, encoding_violations
 from .verdict import Source, Verdict
 
-LONGEST_TEXT = 16_384
-"""Characters of a key or a session id; a longer one would not fit into a message, which no key ever needs."""
-LONGEST_KEY_OF_A_BATCH = 512
-"""Characters, far beyond any key, of which a thousand fit into a message."""
-LONGEST_DURATION = 100 * 366 * 86_400.0
+MAX_TEXT_LENGTH = 16_384
+"""Maximum length of a key or a session id, in characters. Longer texts would not fit into a message."""
+MAX_BATCH_KEY_LENGTH = 512
+"""Maximum length of a key in a batch, in characters: far longer than any key, and a thousand of them fit into a
+message.
+"""
+MAX_DURATION = 100 * 366 * 86_400.0
 MAX_BATCH = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,24 +31,24 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def seconds(message: Duration) -> float:
     total = message.seconds + message.nanos / 1e9
     if total < 0:
-        raise _status.broken("the reply holds a negative duration")
+        raise _status.invalid_response("the response contains a negative duration")
     return total
 
 
 def duration(name: str, value: float) -> Duration:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {type(value).__name__}: give a number of seconds")
-    if not 0 < value <= LONGEST_DURATION:
-        raise ValueError(f"{name} is {value!r}: give more than 0 and at most {LONGEST_DURATION:.0f} seconds")
+    if not 0 < value <= MAX_DURATION:
+        raise ValueError(f"{name} is {value!r}: give more than 0 and at most {MAX_DURATION:.0f} seconds")
     whole, nanos = divmod(round(value * 1e9), 1_000_000_000)
     return Duration(seconds=whole, nanos=nanos)
 
 
-def moment(message: Timestamp) -> datetime:
+def to_datetime(message: Timestamp) -> datetime:
     try:
         return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1_000)
     except OverflowError:
-        raise _status.broken("the reply holds a time outside this machine's range") from None
+        raise _status.invalid_response("the response contains a timestamp out of range") from None
 
 
 def timestamp(value: datetime, name: str = "occurred_at") -> Timestamp:
@@ -76,8 +78,8 @@ def validation(message: validation_pb2.ValidateKeyResponse) -> Validation:
         plan=message.plan,
         key_id=message.key_id,
         scopes=tuple(message.scopes),
-        # An end that cannot be read must not turn into "never ends".
-        expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
+        # An invalid expiry must not turn into "does not expire".
+        expires_at=to_datetime(message.expires_at) if message.HasField("expires_at") else None,
         missing_scopes=tuple(message.missing_scopes),
         provenance=provenance(message.provenance),
     )
@@ -91,7 +93,7 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
         plan=message.plan,
         key_id=message.key_id,
         scopes=tuple(message.scopes),
-        expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
+        expires_at=to_datetime(message.expires_at) if message.HasField("expires_at") else None,
         missing_scopes=tuple(message.missing_scopes),
         provenance=provenance(message.provenance),
         attributes=dict(message.attributes),
@@ -99,13 +101,13 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
     )
 
 
-def presentable(text: str, field: str, longest: int = LONGEST_TEXT) -> str:
-    """Refuses a text that no message can hold: the library's own error would show it, and it may be a key."""
+def check_text(text: str, field: str, longest: int = MAX_TEXT_LENGTH) -> str:
+    """Rejects a text that no message can contain. The library's own error would show the text, which may be a key."""
     if not isinstance(text, str):
         raise TypeError(f"{field} is {type(text).__name__}: give text")
     wrong = None
     if any("\ud800" <= character <= "\udfff" for character in text):
-        wrong = "must be text that UTF-8 can hold"
+        wrong = "must be valid Unicode text"
     elif len(text) > longest:
         wrong = f"must have at most {longest} characters"
     if wrong is not None:
@@ -118,54 +120,56 @@ def invalid(*violations: Violation) -> InvalidRequestError:
     return InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)
 
 
-def about_key(key: str) -> tuple[str, ...]:
-    """What the near-cache keeps an answer about a key under."""
-    return ("key", presentable(key, "key"))
+def key_cache_key(key: str) -> tuple[str, ...]:
+    """Returns the cache key for an answer about a key."""
+    return ("key", check_text(key, "key"))
 
 
-def about_session(session_id: str, key: str | None) -> tuple[str, ...]:
-    return ("session", presentable(session_id, "session_id"), presentable(key or "", "key"))
+def session_cache_key(session_id: str, key: str | None) -> tuple[str, ...]:
+    return ("session", check_text(session_id, "session_id"), check_text(key or "", "key"))
 
 
 def key_request(key: str, scopes: Sequence[str]) -> validation_pb2.ValidateKeyRequest:
-    return validation_pb2.ValidateKeyRequest(key=presentable(key, "key"), required_scopes=sendable(scopes))
+    return validation_pb2.ValidateKeyRequest(key=check_text(key, "key"), required_scopes=check_scopes(scopes))
 
 
 def session_request(session_id: str, key: str | None, scopes: Sequence[str]) -> validation_pb2.ValidateSessionRequest:
     return validation_pb2.ValidateSessionRequest(
-        session_id=presentable(session_id, "session_id"),
-        key=presentable(key or "", "key"),
-        required_scopes=sendable(scopes),
+        session_id=check_text(session_id, "session_id"),
+        key=check_text(key or "", "key"),
+        required_scopes=check_scopes(scopes),
     )
 
 
-def sendable(scopes: Sequence[str]) -> list[str]:
-    return [presentable(scope, f"required_scopes[{index}]") for index, scope in enumerate(scopes)]
+def check_scopes(scopes: Sequence[str]) -> list[str]:
+    return [check_text(scope, f"required_scopes[{index}]") for index, scope in enumerate(scopes)]
 
 
 def secrets_in(request: Any) -> tuple[str, ...]:
-    """The keys that a message of the generated stubs holds."""
+    """Returns the keys in a message of the generated stubs."""
     key = getattr(request, "key", "")
     inner = getattr(request, "requests", ())
     return tuple(one for one in (key, *(item.key for item in inner)) if isinstance(one, str) and one)
 
 
 class Batch:
-    """Keys to decide about at once. One that cannot be sent is an error in its place and harms no other."""
+    """A batch of keys to validate. A key that cannot be sent has an error as its outcome and does not affect the
+    others.
+    """
 
     def __init__(self, keys: Sequence[str | Question], scopes: tuple[str, ...]) -> None:
         if isinstance(keys, str | bytes):
-            raise TypeError("keys is a text: give a list of keys")
+            raise TypeError("keys is a single text: give a list of keys")
         questions = [key if isinstance(key, Question) else Question(key, scopes) for key in keys]
         if len(questions) > MAX_BATCH:
-            raise invalid(Violation("requests", f"must hold 1 to {MAX_BATCH} entries, not {len(questions)}"))
+            raise invalid(Violation("requests", f"must have 1 to {MAX_BATCH} entries, not {len(questions)}"))
         self.secrets = [question.key for question in questions if isinstance(question.key, str)]
         self.request = validation_pb2.BatchValidateKeysRequest()
         self._questions: list[Question] = []
         self._outcomes: list[Outcome | None] = []
         for index, question in enumerate(questions):
             try:
-                if not presentable(question.key, f"requests[{index}].key", LONGEST_KEY_OF_A_BATCH):
+                if not check_text(question.key, f"requests[{index}].key", MAX_BATCH_KEY_LENGTH):
                     raise invalid(Violation(f"requests[{index}].key", "must not be empty"))
                 one = key_request(question.key, tuple(question.scopes))
             except InvalidRequestError as error:
@@ -176,11 +180,11 @@ class Batch:
             self._outcomes.append(None)
 
     def outcomes(self, reply: validation_pb2.BatchValidateKeysResponse | None, request_id: str) -> list[Outcome]:
-        """What was decided, in the order of the keys."""
+        """Returns the outcomes in the order of the keys."""
         results = reply.results if reply is not None else ()
-        # Outcomes are matched by their place: one too few would give a key the verdict of another.
+        # Results are matched by index, so a wrong number of results could assign a verdict to the wrong key.
         if len(results) != len(self._questions):
-            raise _status.broken(f"{len(self._questions)} keys were asked about and {len(results)} answered")
+            raise _status.invalid_response(f"the response has {len(results)} results for {len(self._questions)} keys")
         decided = iter([outcome(r, q, request_id) for r, q in zip(results, self._questions, strict=True)])
         return [known if known is not None else next(decided) for known in self._outcomes]
 
@@ -190,7 +194,7 @@ def outcome(result: validation_pb2.BatchValidateKeysResult, question: Question, 
         return validation(result.response)
     if result.HasField("error"):
         return _status.from_item(result.error, request_id, (question.key,))
-    return _status.broken("the reply holds no outcome")
+    return _status.invalid_response("the response contains no result for a key")
 
 
 def session(message: session_pb2.Session) -> Session:
@@ -199,8 +203,8 @@ def session(message: session_pb2.Session) -> Session:
         session_id=message.session_id,
         tenant_id=message.tenant_id,
         key_id=message.key_id,
-        created_at=moment(message.created_at) if message.HasField("created_at") else None,
-        expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
+        created_at=to_datetime(message.created_at) if message.HasField("created_at") else None,
+        expires_at=to_datetime(message.expires_at) if message.HasField("expires_at") else None,
         expiry=SessionExpiry.SLIDING if sliding else SessionExpiry.FIXED,
         attributes=dict(message.attributes),
     )
@@ -209,7 +213,7 @@ def session(message: session_pb2.Session) -> Session:
 def binding(message: session_pb2.BindSessionResponse) -> Binding:
     verdict = Verdict(message.verdict)
     if verdict.is_valid and not message.HasField("session"):
-        raise _status.broken("the reply holds no session")
+        raise _status.invalid_response("the response contains no session")
     bound = session(message.session) if message.HasField("session") else None
     return Binding(verdict=verdict, session=bound, already_bound=message.already_bound)
 
@@ -218,10 +222,10 @@ def usage_request(events: Sequence[UsageEvent], request_id: str) -> usage_pb2.Re
     for index, event in enumerate(events):
         if not isinstance(event, UsageEvent):
             raise TypeError(f"events[{index}] is {type(event).__name__}: give a UsageEvent")
-        violations = unsendable(event, f"events[{index}].")
+        violations = encoding_violations(event, f"events[{index}].")
         if violations:
             raise invalid(*violations)
-    presentable(request_id, "request_id")
+    check_text(request_id, "request_id")
     return usage_pb2.RecordUsageRequest(
         request_id=request_id,
         events=[
@@ -240,14 +244,14 @@ def receipt(message: usage_pb2.RecordUsageResponse, events: Sequence[UsageEvent]
     rejected = []
     for rejection in message.rejected:
         if not 0 <= rejection.index < len(events):
-            raise _status.broken(f"the reply rejects event {rejection.index} of {len(events)}")
+            raise _status.invalid_response(f"the response rejects event {rejection.index} of {len(events)}")
         error = _status.from_item(rejection.error, request_id)
         rejected.append(RejectedEvent(rejection.index, events[rejection.index], error))
     return UsageReceipt(message.accepted, tuple(rejected), message.already_recorded)
 
 
 def usage_sum(message: usage_pb2.UsageSum) -> UsageSum:
-    return UsageSum(message.metric, moment(message.bucket_start), message.quantity)
+    return UsageSum(message.metric, to_datetime(message.bucket_start), message.quantity)
 
 
 def server_info(message: info_pb2.GetServerInfoResponse) -> ServerInfo:
@@ -260,6 +264,6 @@ def server_info(message: info_pb2.GetServerInfoResponse) -> ServerInfo:
         database=kinds.get(message.database_kind, str(message.database_kind)),
         revision=message.revision,
         uptime=seconds(message.uptime),
-        now=moment(message.now) if message.HasField("now") else None,
+        now=to_datetime(message.now) if message.HasField("now") else None,
         schema_version=message.schema_version,
     )

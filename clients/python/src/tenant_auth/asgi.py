@@ -1,4 +1,4 @@
-"""Middleware for Starlette, FastAPI and every other ASGI framework."""
+"""Middleware for Starlette, FastAPI and other ASGI frameworks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from . import _checks, _http
-from ._http import Refusal, Source, refusal_of
+from ._http import KeySource, Rejection, rejection_of
 from .async_client import AsyncClient
 from .errors import TenantAuthError
 from .results import DeniedError, Principal
@@ -18,19 +18,19 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# WebSocket close codes: against the policy, and try again later.
+# WebSocket close codes: 1008 policy violation, 1013 try again later.
 CLOSE_DENIED = 1008
 CLOSE_LATER = 1013
 
 
 class TenantAuthMiddleware:
-    """Lets requests with a good key through, with a `Principal` as `request.state.principal`.
+    """Admits requests with a valid key. Handlers find the `Principal` in `request.state.principal`.
 
     `app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt=["/healthz"])`
 
-    `header`: where the key comes from, `Authorization` (as a bearer token) or a header of your own, or several of which
-    a request may have one. `exempt`: exact paths that need no key. `preflight`: whether the preflight requests of
-    browsers pass, which have no key and get no principal.
+    `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several of which
+    a request may have one. `exempt`: exact paths that need no key. `preflight`: whether CORS preflight requests are
+    admitted; they have no key and get no principal.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class TenantAuthMiddleware:
         self._client = client
         self._scopes = _checks.texts("scopes", scopes)
         self._exempt = frozenset(_checks.texts("exempt", exempt))
-        self._source = Source(header)
+        self._source = KeySource(header)
         self._preflight = _checks.flag("preflight", preflight)
         for path in self._exempt:
             if not path.startswith("/") or "?" in path or "#" in path:
-                raise ValueError(f"exempt holds {path!r}: give exact paths, such as /healthz")
+                raise ValueError(f"exempt contains {path!r}: give exact paths, such as /healthz")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
@@ -63,15 +63,17 @@ class TenantAuthMiddleware:
             await self._app(scope, receive, send)
             return
         outcome = await admit(self._client, key, self._scopes)
-        if isinstance(outcome, Refusal):
-            await refuse(outcome, scope, send)
+        if isinstance(outcome, Rejection):
+            await send_rejection(outcome, scope, send)
             return
         scope.setdefault("state", {})["principal"] = outcome
         await self._app(scope, receive, send)
 
 
 class AnswerErrors:
-    """Turns denials and errors of this package from further in into their responses, such as 503 while nobody knows."""
+    """Converts denials and errors of this package that handlers raise to responses, such as 503 for an undecided
+    request.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -89,23 +91,23 @@ class AnswerErrors:
         except (TenantAuthError, DeniedError) as error:
             if started or scope["type"] not in ("http", "websocket"):
                 raise
-            await refuse(refusal_of(error), scope, send)
+            await send_rejection(rejection_of(error), scope, send)
 
 
-async def admit(client: AsyncClient, key: str | Refusal | None, scopes: Iterable[str]) -> Principal | Refusal:
-    """Who is calling, or what to answer instead."""
+async def admit(client: AsyncClient, key: str | Rejection | None, scopes: Iterable[str]) -> Principal | Rejection:
+    """Returns the principal, or the rejection."""
     if key is None:
         return _http.NO_CREDENTIALS
-    if isinstance(key, Refusal):
+    if isinstance(key, Rejection):
         return key
     try:
         return await client.require_key(key, scopes)
     except (TenantAuthError, DeniedError) as error:
-        return refusal_of(error)
+        return rejection_of(error)
 
 
-async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
-    """Sends the response."""
+async def send_rejection(refusal: Rejection, scope: Scope, send: Send) -> None:
+    """Sends the rejection."""
     if scope["type"] == "websocket":
         later = refusal.status is HTTPStatus.SERVICE_UNAVAILABLE
         await send({"type": "websocket.close", "code": CLOSE_LATER if later else CLOSE_DENIED})

@@ -25,11 +25,11 @@ from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 
 
 class AsyncClient:
-    """Asks tenant-auth, from one event loop. Make one for the process and close it at the end.
+    """A tenant-auth client for one event loop. Create one per process and close it at the end.
 
     `endpoints` is `host:port`, `dns:///host:port`, a URL with `http://` or `https://`, or several of them, as a list or
-    with commas. It connects when it is entered or first used. Every method takes a `timeout` in seconds for this call
-    alone, and raises a `TenantAuthError` when there is no answer; a denial is an answer.
+    separated by commas. The client connects when it is entered or first used. Every method has a `timeout` in seconds
+    for this call, and raises a `TenantAuthError` if there is no result. A denial is a result.
     """
 
     def __init__(self, endpoints: str | Sequence[str], options: Options | None = None) -> None:
@@ -40,7 +40,7 @@ class AsyncClient:
     async def require_key(
         self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> Principal:
-        """Who a key belongs to. It must be good and hold all scopes; else: `DeniedError`, which says why."""
+        """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
         return (await self.validate_key(key, scopes, timeout=timeout)).principal
 
     async def require_session(
@@ -51,20 +51,22 @@ class AsyncClient:
         *,
         timeout: float | None = None,
     ) -> Principal:
-        """Who a session belongs to. It must be good, and so must the key presented with it; else: `DeniedError`."""
+        """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
         return (await self.validate_session(session_id, key, scopes, timeout=timeout)).principal
 
     async def validate_key(
         self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> Validation:
-        """Decides about a key, without a `Bearer ` in front. It must hold all scopes; none: any live key is good."""
+        """Validates a key, given without the `Bearer ` prefix. It must hold all scopes; without scopes, it must be
+        active.
+        """
 
         async def ask(required: Sequence[str], timeout: float | None) -> Validation:
             request = _wire.key_request(key, required)
-            reply, _ = await self._engine.ask(_methods.VALIDATE_KEY, request, timeout, secrets=(key,))
+            reply, _ = await self._engine.send(_methods.VALIDATE_KEY, request, timeout, secrets=(key,))
             return _wire.validation(reply)
 
-        return await self._engine.decide(_wire.about_key(key), None, ask, texts("scopes", scopes), timeout)
+        return await self._engine.decide(_wire.key_cache_key(key), None, ask, texts("scopes", scopes), timeout)
 
     async def validate_session(
         self,
@@ -74,22 +76,22 @@ class AsyncClient:
         *,
         timeout: float | None = None,
     ) -> SessionValidation:
-        """Decides about a session. A key presented along with it must belong to the session's tenant."""
+        """Validates a session. A key presented with it must belong to the tenant of the session."""
 
         async def ask(required: Sequence[str], timeout: float | None) -> SessionValidation:
             request = _wire.session_request(session_id, key, required)
-            reply, _ = await self._engine.ask(_methods.VALIDATE_SESSION, request, timeout, secrets=(key or "",))
+            reply, _ = await self._engine.send(_methods.VALIDATE_SESSION, request, timeout, secrets=(key or "",))
             return _wire.session_validation(reply)
 
-        question = _wire.about_session(session_id, key)
+        question = _wire.session_cache_key(session_id, key)
         return await self._engine.decide(question, session_id, ask, texts("scopes", scopes), timeout)
 
     async def validate_keys(
         self, keys: Sequence[str | Question], scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> list[Outcome]:
-        """Decides about 1 to 1,000 keys at once, in their order. An undecidable key is an error in its place.
+        """Validates 1 to 1,000 keys in one call, in order. A key that cannot be decided has an error as its outcome.
 
-        `scopes` are required of the keys given as text. Asks the service each time.
+        `scopes` apply to the keys given as text. Does not use the near cache.
         """
         batch = _wire.Batch(keys, texts("scopes", scopes))
         if not batch.request.requests and keys:
@@ -108,10 +110,10 @@ class AsyncClient:
         attributes: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Binding:
-        """Binds a session to the tenant of a key for `ttl` seconds. Repeating it changes nothing."""
+        """Binds a session to the tenant of a key for `ttl` seconds. Idempotent."""
         request = session_pb2.BindSessionRequest(
-            session_id=_wire.presentable(session_id, "session_id"),
-            key=_wire.presentable(key, "key"),
+            session_id=_wire.check_text(session_id, "session_id"),
+            key=_wire.check_text(key, "key"),
             ttl=_wire.duration("ttl", ttl),
             expiry=session_pb2.SessionExpiry.ValueType(expiry),
             attributes=attributes,
@@ -120,9 +122,9 @@ class AsyncClient:
         return _wire.binding(reply)
 
     async def unbind_session(self, session_id: str, tenant_id: str, *, timeout: float | None = None) -> bool:
-        """Ends a session; tells whether it was bound until now. Repeating it changes nothing."""
+        """Ends a session. Returns whether it was bound before this call. Idempotent."""
         request = session_pb2.UnbindSessionRequest(
-            session_id=_wire.presentable(session_id, "session_id"), tenant_id=_wire.presentable(tenant_id, "tenant_id")
+            session_id=_wire.check_text(session_id, "session_id"), tenant_id=_wire.check_text(tenant_id, "tenant_id")
         )
         reply, _ = await self._engine.call(_methods.UNBIND_SESSION, request, timeout)
         return bool(reply.was_bound)
@@ -130,8 +132,8 @@ class AsyncClient:
     async def list_sessions(
         self, tenant_id: str, *, page_size: int = 0, timeout: float | None = None
     ) -> AsyncIterator[Session]:
-        """A tenant's sessions, newest first. Pages are fetched as they are needed; `timeout` is for each."""
-        tenant_id = _wire.presentable(tenant_id, "tenant_id")
+        """Iterates over a tenant's sessions, newest first, page by page. `timeout` applies to each page."""
+        tenant_id = _wire.check_text(tenant_id, "tenant_id")
         request = session_pb2.ListSessionsRequest(tenant_id=tenant_id, page_size=page_size)
         while True:
             page, _ = await self._engine.call(_methods.LIST_SESSIONS, request, timeout)
@@ -144,7 +146,7 @@ class AsyncClient:
     async def record_usage(
         self, events: Sequence[UsageEvent], request_id: str, *, timeout: float | None = None
     ) -> UsageReceipt:
-        """Records 1 to 500 events. Repeat a failure with the same id and the same events: they count once."""
+        """Records 1 to 500 events. After a failure, repeat the call with the same id and events: they count once."""
         request = _wire.usage_request(events, request_id)
         reply, rpc_id = await self._engine.call(_methods.RECORD_USAGE, request, timeout)
         return _wire.receipt(reply, events, rpc_id)
@@ -160,10 +162,10 @@ class AsyncClient:
         page_size: int = 0,
         timeout: float | None = None,
     ) -> AsyncIterator[UsageSum]:
-        """A tenant's usage from `start` until before `end`, by time and metric; an empty `metric` means all."""
+        """Iterates over a tenant's usage from `start` to before `end`, by time and metric. An empty `metric`: all."""
         request = usage_pb2.QueryUsageRequest(
-            tenant_id=_wire.presentable(tenant_id, "tenant_id"),
-            metric=_wire.presentable(metric, "metric"),
+            tenant_id=_wire.check_text(tenant_id, "tenant_id"),
+            metric=_wire.check_text(metric, "metric"),
             start_time=_wire.timestamp(start, "start"),
             end_time=_wire.timestamp(end, "end"),
             bucket=usage_pb2.UsageBucket.ValueType(bucket),
@@ -180,22 +182,24 @@ class AsyncClient:
     def usage_recorder(
         self, options: RecorderOptions | None = None, on_rejected: OnRejected | None = None
     ) -> AsyncUsageRecorder:
-        """Records usage in the background. Close it before the client."""
+        """Starts a recorder that sends usage events in the background. Close it before the client."""
 
         async def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
             return await self.record_usage(events, request_id, timeout=timeout)
 
-        return AsyncUsageRecorder(send, self._core, options, on_rejected, self._reopened)
+        return AsyncUsageRecorder(send, self._core, options, on_rejected, self._new_client)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
-        """Describes the process that answers."""
+        """Describes the replica that responds."""
         reply, _ = await self._engine.call(_methods.GET_SERVER_INFO, info_pb2.GetServerInfoRequest(), timeout)
         return _wire.server_info(reply)
 
     @property
     def watch_state(self) -> WatchState:
-        """How the near-cache is kept informed."""
-        return WatchState(live=False, revision=0) if self._core.near is None else self._core.near.watch_state()
+        """State of the watch stream."""
+        return (
+            WatchState(live=False, revision=0) if self._core.near_cache is None else self._core.near_cache.watch_state()
+        )
 
     @property
     def raw(self) -> AsyncRaw:
@@ -205,7 +209,7 @@ class AsyncClient:
         return self._raw
 
     async def close(self) -> None:
-        """Takes no new calls, and returns when those under way are answered or late. Repeating it changes nothing."""
+        """Rejects new calls and waits until calls in flight have completed or timed out. Idempotent."""
         await self._engine.close()
 
     async def __aenter__(self) -> Self:
@@ -218,7 +222,7 @@ class AsyncClient:
         await self.close()
 
     @asynccontextmanager
-    async def _reopened(self) -> AsyncIterator[Send]:
+    async def _new_client(self) -> AsyncIterator[Send]:
         alike = replace(self._core.options, near_cache=None)
         async with AsyncClient(self._core.endpoints, alike) as client:
             yield lambda events, request_id, timeout: client.record_usage(events, request_id, timeout=timeout)

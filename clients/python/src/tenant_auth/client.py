@@ -21,10 +21,10 @@ from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 
 
 class Client:
-    """Asks tenant-auth, from any thread. Make one for the process and close it at the end.
+    """A tenant-auth client for any thread. Create one per process and close it at the end.
 
-    It is an `AsyncClient` on an event loop in a thread, which starts at the first use. So make it before a
-    fork, or use it only after it.
+    It runs an `AsyncClient` on an event loop in a background thread, which starts on first use. Therefore do not use it
+    before a fork and then after it in the child.
     """
 
     def __init__(self, endpoints: str | Sequence[str], options: Options | None = None) -> None:
@@ -34,7 +34,7 @@ class Client:
         self._raw = Raw(self._inner._raw_call, self._inner._engine.stream, self._loop.run, self._loop.each)
 
     def require_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Principal:
-        """Who a key belongs to. It must be good and hold all scopes; else: `DeniedError`, which says why."""
+        """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
         return self.validate_key(key, scopes, timeout=timeout).principal
 
     def require_session(
@@ -45,14 +45,16 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Principal:
-        """Who a session belongs to. It must be good, and so must the key presented with it; else: `DeniedError`."""
+        """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
         return self.validate_session(session_id, key, scopes, timeout=timeout).principal
 
     def validate_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Validation:
-        """Decides about a key, without a `Bearer ` in front. It must hold all scopes; none: any live key is good."""
+        """Validates a key, given without the `Bearer ` prefix. It must hold all scopes; without scopes, it must be
+        active.
+        """
         required = texts("scopes", scopes)
-        # What is known needs no other thread.
-        known = self._inner._engine.known(_wire.about_key(key), required)
+        # A cached answer does not need the other thread.
+        known = self._inner._engine.cached(_wire.key_cache_key(key), required)
         return known if known is not None else self._loop.run(self._inner.validate_key(key, required, timeout=timeout))
 
     def validate_session(
@@ -63,9 +65,9 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> SessionValidation:
-        """Decides about a session. A key presented along with it must belong to the session's tenant."""
+        """Validates a session. A key presented with it must belong to the tenant of the session."""
         required = texts("scopes", scopes)
-        known = self._inner._engine.known(_wire.about_session(session_id, key), required)
+        known = self._inner._engine.cached(_wire.session_cache_key(session_id, key), required)
         if known is not None:
             return cast(SessionValidation, known)
         return self._loop.run(self._inner.validate_session(session_id, key, required, timeout=timeout))
@@ -73,9 +75,9 @@ class Client:
     def validate_keys(
         self, keys: Sequence[str | Question], scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> list[Outcome]:
-        """Decides about 1 to 1,000 keys at once, in their order. An undecidable key is an error in its place.
+        """Validates 1 to 1,000 keys in one call, in order. A key that cannot be decided has an error as its outcome.
 
-        `scopes` are required of the keys given as text. Asks the service each time.
+        `scopes` apply to the keys given as text. Does not use the near cache.
         """
         return self._loop.run(self._inner.validate_keys(keys, scopes, timeout=timeout))
 
@@ -89,22 +91,22 @@ class Client:
         attributes: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Binding:
-        """Binds a session to the tenant of a key for `ttl` seconds. Repeating it changes nothing."""
+        """Binds a session to the tenant of a key for `ttl` seconds. Idempotent."""
         bind = self._inner.bind_session
         return self._loop.run(bind(session_id, key, ttl, expiry=expiry, attributes=attributes, timeout=timeout))
 
     def unbind_session(self, session_id: str, tenant_id: str, *, timeout: float | None = None) -> bool:
-        """Ends a session; tells whether it was bound until now. Repeating it changes nothing."""
+        """Ends a session. Returns whether it was bound before this call. Idempotent."""
         return self._loop.run(self._inner.unbind_session(session_id, tenant_id, timeout=timeout))
 
     def list_sessions(self, tenant_id: str, *, page_size: int = 0, timeout: float | None = None) -> Iterator[Session]:
-        """A tenant's sessions, newest first. Pages are fetched as they are needed; `timeout` is for each."""
+        """Iterates over a tenant's sessions, newest first, page by page. `timeout` applies to each page."""
         return self._loop.each(self._inner.list_sessions(tenant_id, page_size=page_size, timeout=timeout))
 
     def record_usage(
         self, events: Sequence[UsageEvent], request_id: str, *, timeout: float | None = None
     ) -> UsageReceipt:
-        """Records 1 to 500 events. Repeat a failure with the same id and the same events: they count once."""
+        """Records 1 to 500 events. After a failure, repeat the call with the same id and events: they count once."""
         return self._loop.run(self._inner.record_usage(events, request_id, timeout=timeout))
 
     def query_usage(
@@ -118,7 +120,7 @@ class Client:
         page_size: int = 0,
         timeout: float | None = None,
     ) -> Iterator[UsageSum]:
-        """A tenant's usage from `start` until before `end`, by time and metric; an empty `metric` means all."""
+        """Iterates over a tenant's usage from `start` to before `end`, by time and metric. An empty `metric`: all."""
         query = self._inner.query_usage
         return self._loop.each(
             query(tenant_id, start, end, metric=metric, bucket=bucket, page_size=page_size, timeout=timeout)
@@ -127,20 +129,20 @@ class Client:
     def usage_recorder(
         self, options: RecorderOptions | None = None, on_rejected: OnRejected | None = None
     ) -> UsageRecorder:
-        """Records usage in the background. Close it before the client."""
+        """Starts a recorder that sends usage events in the background. Close it before the client."""
 
         def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
             return self.record_usage(events, request_id, timeout=timeout)
 
-        return UsageRecorder(send, self._core, options, on_rejected, self._inner._reopened)
+        return UsageRecorder(send, self._core, options, on_rejected, self._inner._new_client)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
-        """Describes the process that answers."""
+        """Describes the replica that responds."""
         return self._loop.run(self._inner.server_info(timeout=timeout))
 
     @property
     def watch_state(self) -> WatchState:
-        """How the near-cache is kept informed."""
+        """State of the watch stream."""
         return self._inner.watch_state
 
     @property
@@ -149,7 +151,7 @@ class Client:
         return self._raw
 
     def close(self) -> None:
-        """Takes no new calls, and returns when those under way are answered or late. Repeating it changes nothing."""
+        """Rejects new calls and waits until calls in flight have completed or timed out. Idempotent."""
         self._loop.close(self._inner.close)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Time, so that tests can hold it still."""
+"""Time source, replaceable in tests."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the clients ask about time. `tenant_auth.testing.ManualClock` is one that a test moves."""
+    """The time source of the clients. `tenant_auth.testing.ManualClock` is one that a test controls."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back, from any start."""
+        """Seconds of a monotonic clock with an arbitrary start."""
         ...
 
     def time(self) -> float:
-        """Seconds since 1970, to compare with moments that the service names."""
+        """Seconds since 1970, comparable with the service's timestamps."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Lets time pass in a task."""
+        """Waits in a task."""
         ...
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
-        """Lets time pass in a thread, or until `stop` is set; tells whether it is."""
+        """Waits in a thread, or until `stop` is set. Returns whether it is set."""
         ...
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The system clock."""
 
     def monotonic(self) -> float:
         return time.monotonic()

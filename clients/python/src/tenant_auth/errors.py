@@ -1,4 +1,4 @@
-"""Why there is no answer. Never means "no such key": that is a verdict."""
+"""Errors: calls without a result. An error never means "no such key", which is a verdict."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import ClassVar, Self
 
 
 class ErrorKind(StrEnum):
-    """What to do about an error."""
+    """The kind of an error, which determines how to handle it."""
 
     UNAVAILABLE = "unavailable"
-    """Nobody knows now: ask again later."""
+    """The service is unreachable or cannot decide now: retry later."""
     OVERLOADED = "overloaded"
-    """The service has too much to do: ask again later."""
+    """The service is overloaded: retry later."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
-    """No answer in time. Whether a change was made is not known."""
+    """The call exceeded its deadline. A change may or may not have been made."""
     INVALID = "invalid"
-    """The request breaks the contract: fix it."""
+    """The request violates the contract: fix it."""
     UNAUTHENTICATED = "unauthenticated"
     """The service does not know this caller: check the caller token."""
     PERMISSION_DENIED = "permission_denied"
-    """This caller may not do that."""
+    """This caller lacks the required role."""
     NOT_SERVED = "not_served"
-    """The contract has this call, the service does not serve it."""
+    """The service does not implement this RPC."""
     OTHER = "other"
-    """Anything else; see `code`."""
+    """Any other error; see `code`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field of the request and what is wrong with it."""
+    """An invalid field of the request."""
 
     field: str
-    """As a path in the request: `requests[3].key`."""
+    """Path of the field in the request: `requests[3].key`."""
     description: str
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class Violation:
 
 
 class TenantAuthError(Exception):
-    """Why there is no answer. Catch this, or one of its kinds."""
+    """A call has no result. Catch this class or one of its subclasses."""
 
     kind: ClassVar[ErrorKind] = ErrorKind.OTHER
 
@@ -58,25 +58,25 @@ class TenantAuthError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        """The service's own words, for a log."""
+        """The message of the service, for a log."""
         self.code = code
-        """The gRPC status code by name, such as `UNAVAILABLE`."""
+        """The name of the gRPC status code, such as `UNAVAILABLE`."""
         self.reason = reason
-        """Machine-readable, such as `DATABASE_TIMED_OUT`."""
+        """A machine-readable reason, such as `DATABASE_TIMED_OUT`."""
         self.retry_after = retry_after
-        """When the service wants to be asked again, in seconds."""
+        """The retry delay that the service asked for, in seconds."""
         self.violations = tuple(violations)
-        """With `INVALID`: every wrong field."""
+        """With `INVALID`: all invalid fields."""
         self.request_id = request_id
-        """Names the request in the service's log."""
+        """Identifies the request in the server log."""
 
     @property
     def is_transient(self) -> bool:
-        """Whether asking again later may be answered."""
+        """Reports whether a later retry may succeed."""
         return self.kind in (ErrorKind.UNAVAILABLE, ErrorKind.OVERLOADED, ErrorKind.DEADLINE_EXCEEDED)
 
     def again(self) -> Self:
-        """The same error for one more caller: a raised exception collects the trace of whoever raises it."""
+        """Returns a copy for another caller, because a raised exception collects the traceback of its raiser."""
         return type(self)(
             self.message,
             code=self.code,
@@ -99,25 +99,25 @@ class TenantAuthError(Exception):
 
 
 class UnavailableError(TenantAuthError):
-    """The service, or its database, gives no answer now."""
+    """The service or its database does not respond."""
 
     kind = ErrorKind.UNAVAILABLE
 
 
 class OverloadedError(TenantAuthError):
-    """The service has too much to do."""
+    """The service is overloaded."""
 
     kind = ErrorKind.OVERLOADED
 
 
 class DeadlineExceededError(TenantAuthError):
-    """No answer in time."""
+    """The call exceeded its deadline."""
 
     kind = ErrorKind.DEADLINE_EXCEEDED
 
 
 class InvalidRequestError(TenantAuthError):
-    """The request breaks the contract; `violations` has every wrong field."""
+    """The request violates the contract; `violations` has all invalid fields."""
 
     kind = ErrorKind.INVALID
 
@@ -129,20 +129,20 @@ class UnauthenticatedError(TenantAuthError):
 
 
 class PermissionDeniedError(TenantAuthError):
-    """This caller may not do that."""
+    """This caller lacks the required role."""
 
     kind = ErrorKind.PERMISSION_DENIED
 
 
 class NotServedError(TenantAuthError):
-    """The service does not serve this call."""
+    """The service does not implement this RPC."""
 
     kind = ErrorKind.NOT_SERVED
 
 
 class QueueFullError(Exception):
-    """The usage recorder holds as much as it may: the event was not taken."""
+    """The queue of the usage recorder is full. The event was not recorded."""
 
 
 class ClosedError(TenantAuthError):
-    """The client or the recorder was closed."""
+    """The client or the recorder is closed."""

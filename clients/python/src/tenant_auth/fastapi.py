@@ -9,24 +9,24 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from . import _checks
-from ._http import AUTHORIZATION, Refusal, Source
+from ._http import AUTHORIZATION, KeySource, Rejection
 from .asgi import admit
 from .async_client import AsyncClient
 from .results import Principal
 
 
 class RefusedError(HTTPException):
-    """What FastAPI answers instead of calling the handler."""
+    """The exception that makes FastAPI respond with a rejection."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Rejection) -> None:
         super().__init__(refusal.status, refusal.detail, refusal.more_headers)
         self.refusal = refusal
 
 
 class RequireTenant(SecurityBase):
-    """Hands the caller's `Principal` to a handler if its key is good and holds all scopes.
+    """Passes the caller's `Principal` to a handler if the key is valid and holds all scopes.
 
-    `header`: where the key comes from, `Authorization` (as a bearer token) or a header of your own.
+    `header`: the header that carries the key: `Authorization` (as a bearer token) or a custom header.
     """
 
     def __init__(self, client: AsyncClient, *scopes: str | Iterable[str], header: str = "Authorization") -> None:
@@ -34,8 +34,8 @@ class RequireTenant(SecurityBase):
         _checks.instance("header", header, str)
         self._client = client
         self._scopes = tuple(one for given in scopes for one in _checks.texts("scopes", given))
-        self._source = Source(header)
-        # For the OpenAPI description.
+        self._source = KeySource(header)
+        # The OpenAPI description of the security scheme.
         bearer = header.lower() == AUTHORIZATION
         place = {"in": APIKeyIn.header, "name": header}
         self.model = HTTPBearer(description="A key of a tenant.") if bearer else APIKey.model_validate(place)
@@ -43,8 +43,8 @@ class RequireTenant(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         outcome = await admit(self._client, self._source.key(connection.scope["headers"]), self._scopes)
-        if isinstance(outcome, Refusal):
-            # Only an exception handler can choose the body; this one is found wherever the app has its handlers.
+        if isinstance(outcome, Rejection):
+            # Only an exception handler can set the response body. This finds the handlers of the app at run time.
             handlers = connection.scope.get("starlette.exception_handlers")
             if handlers is not None:
                 handlers[0].setdefault(RefusedError, respond)

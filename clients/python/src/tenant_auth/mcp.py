@@ -1,4 +1,4 @@
-"""For servers made with the official MCP SDK: keys as bearer tokens, and sessions bound to their tenant."""
+"""Integration with the official MCP SDK: keys as bearer tokens, and sessions bound to their tenant."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pydantic import Field
 from starlette.applications import Starlette
 
 from . import _checks, _http
-from ._http import Refusal, Source, refusal_of
-from .asgi import AnswerErrors, App, Message, Receive, Scope, Send, refuse
+from ._http import KeySource, Rejection, rejection_of
+from .asgi import AnswerErrors, App, Message, Receive, Scope, Send, send_rejection
 from .async_client import AsyncClient
 from .errors import TenantAuthError
 from .results import DeniedError, Principal, SessionValidation, Validation
@@ -23,22 +23,23 @@ from .sessions import SessionExpiry
 log = logging.getLogger("tenant_auth")
 
 SESSION_HEADER = b"mcp-session-id"
-LONGEST_SESSION_ID = 128
-SHORTEST_TTL = 60.0
-"""Seconds; the contract's, for sessions whose end moves."""
-KEY = Source("Authorization")
-# What a session's own verdict can be while it goes on, besides valid. Any other has ended it, such as the revocation of
-# the key that opened it: MCP clients begin anew at a 404.
-GOES_ON = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+MAX_SESSION_ID_LENGTH = 128
+MIN_TTL = 60.0
+"""The contract's minimum for sessions with a sliding expiry, in seconds."""
+KEY = KeySource("Authorization")
+# Statuses of verdicts with which a session continues, besides VALID. All others end the session, for example if the key
+# that opened it was revoked. MCP clients start a new session after a 404.
+CONTINUING_STATUSES = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 
-NOT_FOR_THIS = Refusal(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not meant for this server.")
+NOT_FOR_THIS = Rejection(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not intended for this server.")
 
 
 class TenantAccessToken(AccessToken):
-    """The SDK's token, knowing whose it is. Its `client_id` and `subject` are the tenant's id, never the key's:
+    """The SDK's access token, with the principal. Its `client_id` and `subject` are the id of the tenant, not of the
+    key:
 
-    the SDK ends a session whose `client_id` changes, and a tenant that rotates its key goes on with it.
+    the SDK ends a session when its `client_id` changes, and a session must survive the rotation of a key.
     """
 
     token: str = Field(repr=False)
@@ -46,7 +47,7 @@ class TenantAccessToken(AccessToken):
 
 
 class TenantTokenVerifier:
-    """The SDK's `TokenVerifier`. Needs `protect` around the app: a failure is 503 there, never 401."""
+    """The SDK's `TokenVerifier`. Requires `protect` around the app, which turns errors into 503 instead of 401."""
 
     def __init__(self, client: AsyncClient, *, scopes: str | Iterable[str] = (), resource: str | None = None) -> None:
         _checks.instance("client", client, AsyncClient)
@@ -73,15 +74,15 @@ class TenantTokenVerifier:
 
 
 def current_principal() -> Principal:
-    """Whoever calls the tool that is running."""
+    """Returns the principal of the running tool call."""
     token = get_access_token()
     if not isinstance(token, TenantAccessToken):
-        raise LookupError("the running request was not authenticated by a TenantTokenVerifier")
+        raise LookupError("the current request was not authenticated by a TenantTokenVerifier")
     return token.principal
 
 
 class RefuseAmbiguous:
-    """Answers 400 to repeated headers with a key or a session, before anything else takes one of them."""
+    """Responds with 400 to repeated headers that carry a key or a session id, before other code reads one of them."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -89,14 +90,16 @@ class RefuseAmbiguous:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             found = KEY.key(scope["headers"])
-            if isinstance(found, Refusal):
-                await refuse(found, scope, send)
+            if isinstance(found, Rejection):
+                await send_rejection(found, scope, send)
                 return
         await self._app(scope, receive, send)
 
 
 class AnswerUnauthorized:
-    """Gives the SDK's 401 the body that every refusal has. Its challenge stays: it says where a token is to be had."""
+    """Gives the SDK's 401 responses the body of all rejections. The SDK's challenge is kept: it names the authorization
+    server.
+    """
 
     def __init__(self, app: App, *, client: AsyncClient) -> None:
         self._app = app
@@ -119,19 +122,20 @@ class AnswerUnauthorized:
         refusal = await self._why(key) if isinstance(key, str) else _http.NO_CREDENTIALS
         if refusal.status is HTTPStatus.UNAUTHORIZED:
             refusal = replace(refusal, more_headers={_http.CHALLENGE: challenge})
-        await refuse(refusal, scope, send)
+        await send_rejection(refusal, scope, send)
 
-    async def _why(self, key: str) -> Refusal:
+    async def _why(self, key: str) -> Rejection:
         validation = await self._client.validate_key(key)
-        # One that is good is of no use to this server: it is for another resource.
+        # A valid key that the SDK rejected is for another resource.
         return NOT_FOR_THIS if validation.is_valid else _http.denial(validation)
 
 
 class BindSessions:
-    """Binds each MCP session to the tenant whose key opened it, and checks that it still is.
+    """Binds each MCP session to the tenant whose key opened it, and checks the binding for each request.
 
-    The presented key is decided by itself, then the session: any good key of its tenant may go on with it. Protocol
-    versions without sessions pass through: their requests carry nothing but the key. Needs `RefuseAmbiguous` around it.
+    The presented key is validated first, then the session: every valid key of the session's tenant may continue it.
+    Protocol versions without sessions pass through, because their requests carry only the key. Requires
+    `RefuseAmbiguous` around it.
     """
 
     def __init__(self, app: App, *, client: AsyncClient, ttl: float = 3600.0) -> None:
@@ -139,14 +143,14 @@ class BindSessions:
         self._app = app
         self._client = client
         self._ttl = _checks.duration("ttl", ttl)
-        if ttl < SHORTEST_TTL:
-            # Or no session could ever be bound.
-            raise ValueError(f"ttl is {ttl!r}: give {SHORTEST_TTL:.0f} seconds at least")
+        if ttl < MIN_TTL:
+            # With a shorter ttl, every binding would be rejected.
+            raise ValueError(f"ttl is {ttl!r}: give at least {MIN_TTL:.0f} seconds")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = KEY.key(scope["headers"]) if scope["type"] == "http" else None
         if not isinstance(key, str):
-            # Not for a session, or for the SDK to answer.
+            # Not an HTTP request, or without a key: the SDK responds.
             await self._app(scope, receive, send)
             return
         session_id = session_of(scope)
@@ -159,43 +163,47 @@ class BindSessions:
             return
         await self._client.require_key(key)
         session = await self._session(session_id, key)
-        if isinstance(session, Refusal):
-            await refuse(session, scope, send)
+        if isinstance(session, Rejection):
+            await send_rejection(session, scope, send)
             return
         await self._app(scope, receive, send)
         if scope["method"] == "DELETE":
             await self._unbind(session_id, session)
 
-    async def _session(self, session_id: str, key: str) -> SessionValidation | Refusal:
-        """The session, if it goes on and is the key's tenant's; or that for this caller there is none."""
+    async def _session(self, session_id: str, key: str) -> SessionValidation | Rejection:
+        """Returns the session if it continues and belongs to the key's tenant, otherwise a 404 rejection."""
         if not is_session_id(session_id):
             return _http.no_session()
         session = await self._client.validate_session(session_id, key)
         if session.is_valid:
             return session
-        if _http.denial(session).status in GOES_ON:
+        if _http.denial(session).status in CONTINUING_STATUSES:
             raise DeniedError(session)
         return _http.no_session(session.verdict)
 
     async def _discard(self, scope: Scope, session_id: str) -> None:
-        """Ends a session that nobody was told of: in a long failure the SDK would come to its limit of sessions."""
+        """Ends a session that the client was not told about. Otherwise the SDK would reach its session limit in a long
+        outage.
+        """
         headers = [*scope["headers"], (SESSION_HEADER, session_id.encode("latin-1"))]
         try:
             await self._app({**scope, "method": "DELETE", "headers": headers}, empty, ignore)
         except (TenantAuthError, DeniedError):
-            # Its key is not good any more; the session ends when it has been idle for long.
-            log.warning("a session that was refused stays open until it is idle")
+            # The key is no longer valid. The session ends when it has been idle for long enough.
+            log.warning("rejected session stays open until it is idle")
 
     async def _unbind(self, session_id: str, session: SessionValidation) -> None:
         try:
             await self._client.unbind_session(session_id, session.tenant_id)
         except TenantAuthError as error:
-            # The SDK has forgotten it already; what is left of it ends by itself.
-            log.warning("a session stays bound until its end: %s", error)
+            # The SDK has already ended the session. The binding expires by itself.
+            log.warning("session not unbound, it stays bound until it expires: %s", error)
 
 
 class Opening:
-    """Sends the response to a request without a session, which may open one: it is bound before anybody knows it."""
+    """Sends the response to a request without a session. If the response opens a session, binds it before the client
+    gets its id.
+    """
 
     def __init__(self, client: AsyncClient, key: str, ttl: float, scope: Scope, send: Send) -> None:
         self._client = client
@@ -204,12 +212,12 @@ class Opening:
         self._scope = scope
         self._send = send
         self.refused: str | None = None
-        """The session that was opened and could not be bound."""
+        """The session that was opened but could not be bound."""
 
     async def __call__(self, message: Message) -> None:
         if self.refused is not None:
             return
-        # What the SDK refuses it ends, although it names a session: bound, it would outlive that by its ttl.
+        # If the SDK rejects a request, it ends the session that the response names. Bound, it would remain for its ttl.
         opens = message["type"] == "http.response.start" and message["status"] < HTTPStatus.BAD_REQUEST
         session_id = session_of(message) if opens else None
         refusal = None if session_id is None else await self._bind(session_id)
@@ -217,13 +225,13 @@ class Opening:
             await self._send(message)
         else:
             self.refused = session_id
-            await refuse(refusal, self._scope, self._send)
+            await send_rejection(refusal, self._scope, self._send)
 
-    async def _bind(self, session_id: str) -> Refusal | None:
+    async def _bind(self, session_id: str) -> Rejection | None:
         try:
             binding = await self._client.bind_session(session_id, self._key, self._ttl, expiry=SessionExpiry.SLIDING)
         except TenantAuthError as error:
-            return refusal_of(error)
+            return rejection_of(error)
         return None if binding.is_valid else _http.denial(Validation(verdict=binding.verdict))
 
 
@@ -236,8 +244,8 @@ async def ignore(_message: Message) -> None:
 
 
 def is_session_id(text: str) -> bool:
-    """Whether the contract allows it: visible ASCII characters."""
-    return 0 < len(text) <= LONGEST_SESSION_ID and all("!" <= character <= "~" for character in text)
+    """Reports whether the contract allows the session id: visible ASCII characters."""
+    return 0 < len(text) <= MAX_SESSION_ID_LENGTH and all("!" <= character <= "~" for character in text)
 
 
 def challenge_of(message: Message) -> str:
@@ -255,12 +263,12 @@ def session_of(scope_or_message: Scope | Message) -> str | None:
 def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: float = 3600.0) -> Starlette:
     """Completes `MCPServer(…, token_verifier=TenantTokenVerifier(client)).streamable_http_app()`.
 
-    `ttl`: how many seconds a session lives after it was last used, from 60 to a day.
+    `ttl`: lifetime of a session after its last use, from 60 seconds to a day.
     """
     if _checks.flag("sessions", sessions):
         app.add_middleware(BindSessions, client=client, ttl=ttl)
     app.add_middleware(AnswerUnauthorized, client=client)
-    # Added last, so they are around everything else.
+    # Middleware added last is outermost.
     app.add_middleware(AnswerErrors)
     app.add_middleware(RefuseAmbiguous)
     return app

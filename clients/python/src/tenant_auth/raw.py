@@ -1,8 +1,8 @@
-"""The generated stubs, for what the clients do not wrap, such as administration.
+"""The generated stubs, for RPCs that the clients do not wrap, such as administration.
 
-`client.raw.admin.RevokeKey(request)` of an `AsyncClient` is awaited, that of a `Client` returns the reply. Either way a
-call has the client's timeout (or `timeout=`), its caller token, its choice of replicas and its errors; reads are
-repeated and hedged, writes are not. What a write is about is forgotten by the near-cache. Answers do not pass it.
+`client.raw.admin.RevokeKey(request)` is awaited with an `AsyncClient` and returns the response with a `Client`. The
+calls use the client's timeout (or `timeout=`), caller token, replicas and errors. Reads are retried and hedged, writes
+are not. After a write, the near cache drops the answers about its subjects. Responses are not cached.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Stream = Callable[[str, Method, Any, float | None, Any], AsyncIterator[Any]]
 
 
 class AsyncRaw:
-    """The stubs of an `AsyncClient`: unary calls are awaited, streams iterated over with `async for`."""
+    """The stubs of an `AsyncClient`: await unary calls, iterate over streams with `async for`."""
 
     def __init__(self, unary: Unary, stream: Stream) -> None:
         channel: Any = Channel(unary, stream)
@@ -38,7 +38,7 @@ class AsyncRaw:
 
 
 class Raw:
-    """The stubs of a `Client`: unary calls return the reply, streams are iterated over."""
+    """The stubs of a `Client`: unary calls return the response, streams are iterated over."""
 
     def __init__(
         self, unary: Unary, stream: Stream, run: Callable[[Awaitable[Any]], Any], each: Callable[[Any], Iterator[Any]]
@@ -60,7 +60,7 @@ class Raw:
 
 
 class Channel:
-    """What the generated stubs take for a channel; each call chooses its own replica."""
+    """The channel object for the generated stubs. Each call selects its own replica."""
 
     def __init__(self, unary: Callable[..., Any], stream: Callable[..., Any]) -> None:
         self._unary = unary
@@ -94,7 +94,7 @@ class Channel:
 
 
 async def one_by_one(requests: Iterable[T]) -> AsyncIterator[T]:
-    """Requests that are made in a thread, for a stream in an event loop."""
+    """Converts requests that are produced in a thread to a stream in an event loop."""
 
     iterator = iter(requests)
     end = object()

@@ -1,4 +1,4 @@
-"""What is answered. Durations are seconds, moments are aware datetimes in UTC."""
+"""Results of the calls. Durations are seconds, times are timezone-aware datetimes in UTC."""
 
 from __future__ import annotations
 
@@ -14,54 +14,56 @@ from .verdict import Source, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How much an answer is worth."""
+    """Source and age of an answer, and how long it may be cached."""
 
     source: Source = Source.UNSPECIFIED
     age: float = 0.0
-    """Time since the database was asked."""
+    """Time since the server queried the database."""
     revision: int = 0
     """The database's change-log sequence number that the answer reflects."""
     cacheable_for: float = 0.0
-    """How long the answer may be reused, counted from before it was asked for; zero: not at all."""
+    """How long the answer may be cached, counted from before the request was sent; zero: not at all."""
     cacheable_while_watched: float = 0.0
-    """The same for whoever follows the service's invalidations; never of use beyond this client."""
+    """How long a client may cache the answer that follows the watch stream. Only meaningful within this client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who was let in: what a handler needs to know about its caller."""
+    """The customer of an admitted request: what a handler needs to know."""
 
     tenant_id: str
     tenant_name: str
     plan: str
     key_id: str
-    """The key's public id, safe to log."""
+    """The key's public id. It is safe to log."""
     scopes: tuple[str, ...]
 
 
 class DeniedError(Exception):
-    """A denial, from `require_key`, `require_session` or the principal of a denied answer. Not a `TenantAuthError`."""
+    """A denial, raised by `require_key`, `require_session` and the principal of a denied answer. Not a
+    `TenantAuthError`.
+    """
 
     def __init__(self, validation: Validation) -> None:
         super().__init__(f"denied: {validation.verdict}")
         self.validation = validation
         self.verdict = validation.verdict
-        """Why."""
+        """The reason."""
         self.missing_scopes = validation.missing_scopes
-        """With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks."""
+        """With `INSUFFICIENT_SCOPE`: the required scopes that the key does not hold."""
         self.provenance = validation.provenance
-        """Where the denial came from."""
+        """The source of the denial."""
 
     def __reduce__(self) -> tuple[type[Self], tuple[Validation]]:
-        # It is made from the answer, not from its own words: a pool of processes breaks on what it cannot copy.
+        # Pickling must call the constructor with the answer. Process pools fail on exceptions that cannot be pickled.
         return type(self), (self.validation,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """The decision about a key, and whose key it is. Has no truth of its own: ask `is_valid`, or use `require_key`.
+    """The verdict on a key, and the tenant that owns it. It has no truth value: use `is_valid` or `require_key`.
 
-    For `UNKNOWN` and `MALFORMED` nothing but the verdict and its provenance is known.
+    With `UNKNOWN` and `MALFORMED` only the verdict and its provenance are set.
     """
 
     verdict: Verdict
@@ -69,13 +71,13 @@ class Validation:
     tenant_name: str = ""
     plan: str = ""
     key_id: str = ""
-    """The key's public id, safe to log."""
+    """The key's public id. It is safe to log."""
     scopes: tuple[str, ...] = ()
-    """Every scope the key holds, sorted."""
+    """All scopes that the key holds, sorted."""
     expires_at: datetime | None = None
-    """When it ends by itself; `None`: never."""
+    """Time at which it expires; `None`: it does not expire."""
     missing_scopes: tuple[str, ...] = ()
-    """With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks."""
+    """With `INSUFFICIENT_SCOPE`: the required scopes that the key does not hold."""
     provenance: Provenance = field(default_factory=Provenance)
 
     @property
@@ -84,12 +86,14 @@ class Validation:
         return self.verdict.is_valid
 
     def __bool__(self) -> bool:
-        """Refused: a denial is an answer too, so `if validation:` would admit everybody."""
-        raise TypeError("an answer is neither true nor false: ask its is_valid, or use require_key or require_session")
+        """Raises an error: a denial is an object too, so `if validation:` would admit every request."""
+        raise TypeError("a validation has no truth value: use is_valid, require_key or require_session")
 
     @property
     def principal(self) -> Principal:
-        """Who is calling. Only a valid answer has one, else `DeniedError`: nobody denied is taken for a tenant."""
+        """Returns the customer of a valid answer. Raises `DeniedError` otherwise, so that a denied key has no
+        principal.
+        """
         if not self.is_valid:
             raise DeniedError(self)
         return Principal(
@@ -103,25 +107,25 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionValidation(Validation):
-    """The decision about a session, and whose session it is."""
+    """The verdict on a session, and the tenant of the session."""
 
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What was attached when the session was bound."""
+    """The attributes that were attached when the session was bound."""
     presented_key_id: str = ""
-    """The public id of the key presented along with the session, where it is one of the session's tenant."""
+    """The public id of the key presented with the session. Set only if it belongs to the tenant of the session."""
 
 
 Outcome = Validation | TenantAuthError
-"""One key's place in a batch: a decision, or why there is none."""
+"""The result for one key of a batch: a validation or an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A key to decide about in a batch, with scopes of its own."""
+    """A key of a batch, with its own required scopes."""
 
     key: str = field(repr=False)
     scopes: str | Iterable[str] = ()
-    """As with `validate_key`: a single one may be given as text."""
+    """As for `validate_key`: a single scope may be given as text."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scopes", texts("scopes", self.scopes))
@@ -129,7 +133,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """The process that answered."""
+    """The replica that responded."""
 
     version: str
     commit: str
@@ -145,9 +149,9 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class WatchState:
-    """How the near-cache is kept informed."""
+    """State of the watch stream."""
 
     live: bool
-    """Whether invalidations arrive, so that answers may be used beyond their `cacheable_for`."""
+    """Whether the stream is live, so that answers may be cached beyond their `cacheable_for`."""
     revision: int
     """The last revision that was handled."""

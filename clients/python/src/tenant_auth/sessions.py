@@ -1,4 +1,4 @@
-"""Sessions: an MCP or CLI session id, bound to a tenant through the key that opened it."""
+"""Sessions: MCP or CLI session ids, each bound to a tenant by the key that opened the session."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from .verdict import Verdict
 
 
 class SessionExpiry(IntEnum):
-    """How a session's end moves."""
+    """How the expiry of a session is determined."""
 
     FIXED = 1
-    """It ends `ttl` after it was bound."""
+    """The session expires `ttl` seconds after it was bound."""
     SLIDING = 2
-    """It ends `ttl` after it was last validated by the service; what the near-cache answers does not count."""
+    """The session expires `ttl` seconds after its last validation by the service. Answers of the near cache do not
+    count.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +36,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """The outcome of binding a session."""
+    """The result of binding a session."""
 
     verdict: Verdict
-    """`VALID` when bound, `TENANT_MISMATCH` when another tenant holds it, else the verdict on the key."""
+    """`VALID` if bound, `TENANT_MISMATCH` if it belongs to another tenant, otherwise the verdict on the key."""
     session: Session | None
-    """When the verdict is `VALID`."""
+    """Set if the verdict is `VALID`."""
     already_bound: bool
 
     @property
@@ -48,5 +50,5 @@ class Binding:
         return self.verdict.is_valid
 
     def __bool__(self) -> bool:
-        """Refused: a denial is an outcome too."""
-        raise TypeError("a binding is neither true nor false: ask its is_valid")
+        """Raises an error: a denial is an object too."""
+        raise TypeError("a binding has no truth value: use is_valid")

@@ -1,4 +1,4 @@
-"""For tests of what uses these clients."""
+"""Helpers for tests of programs that use these clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Sleeper:
 
 
 class ManualClock:
-    """Time that only passes when the test says so, or when somebody sleeps if `auto` is set."""
+    """A clock that advances only when the test calls `advance`, or on each sleep if `auto` is set."""
 
     def __init__(self, *, auto: bool = False, start: float = 1_800_000_000.0) -> None:
         self._auto = auto
@@ -24,7 +24,7 @@ class ManualClock:
         self._lock = threading.Lock()
         self._sleepers: list[Sleeper] = []
         self.pauses: list[float] = []
-        """What was slept for, in order."""
+        """The durations of all sleeps, in order."""
 
     def monotonic(self) -> float:
         return self._passed
@@ -33,7 +33,7 @@ class ManualClock:
         return self._start + self._passed
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass, and wakes whose time has come."""
+        """Advances the clock, and wakes the sleepers that are due."""
         with self._lock:
             self._passed += seconds
             due = [sleeper for sleeper in self._sleepers if sleeper.until <= self._passed]
@@ -64,7 +64,7 @@ class ManualClock:
             self.advance(seconds)
             return stop.is_set()
         until = self._passed + seconds
-        # An event cannot be awaited together with this clock, so one of the two is looked at again and again.
+        # An event cannot be awaited together with this clock, so the event is polled.
         while self._passed < until and not stop.wait(0.002):
             pass
         return stop.is_set()

@@ -1,4 +1,4 @@
-"""Usage: what tenants consumed."""
+"""Usage of tenants."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .errors import TenantAuthError, Violation
 
 TENANT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 METRIC = re.compile(r"[a-z][a-z0-9_.]{0,63}")
-LARGEST_QUANTITY = 10**12
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+MAX_QUANTITY = 10**12
+MIN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TIME = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 class UsageBucket(IntEnum):
-    """The width of a bucket, in UTC."""
+    """The width of a time bucket, in UTC."""
 
     HOUR = 1
     DAY = 2
@@ -26,15 +26,15 @@ class UsageBucket(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """One thing that a tenant consumed."""
+    """One usage event."""
 
     tenant_id: str
     metric: str
-    """A lower-case name such as `api.calls`."""
+    """The name of the metric in lower case, such as `api.calls`."""
     quantity: int
-    """In the metric's own unit; not negative."""
+    """In the unit of the metric; not negative."""
     occurred_at: datetime | None = None
-    """`None`: on arrival."""
+    """`None`: the time of arrival."""
 
     def __post_init__(self) -> None:
         if self.occurred_at is not None:
@@ -45,7 +45,7 @@ class UsageEvent:
 
 
 def violations_of(event: UsageEvent, prefix: str = "") -> list[Violation]:
-    """What the contract can never take of an event."""
+    """Returns all violations of the contract in an event."""
     found = []
 
     def wrong(field: str, why: str) -> None:
@@ -54,49 +54,51 @@ def violations_of(event: UsageEvent, prefix: str = "") -> list[Violation]:
     if not isinstance(event.tenant_id, str) or not TENANT_ID.fullmatch(event.tenant_id):
         wrong("tenant_id", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
     if not isinstance(event.metric, str) or not METRIC.fullmatch(event.metric):
-        wrong("metric", "must be a lower-case letter and then up to 63 of a-z 0-9 _ .")
-    if type(event.quantity) is not int or not 0 <= event.quantity <= LARGEST_QUANTITY:
-        wrong("quantity", f"must be an int from 0 to {LARGEST_QUANTITY}")
+        wrong("metric", "must be a lower-case letter, then up to 63 characters of a-z 0-9 _ .")
+    if type(event.quantity) is not int or not 0 <= event.quantity <= MAX_QUANTITY:
+        wrong("quantity", f"must be an int from 0 to {MAX_QUANTITY}")
     at = event.occurred_at
-    if at is not None and not EARLIEST <= at <= LATEST:
+    if at is not None and not MIN_TIME <= at <= MAX_TIME:
         wrong("occurred_at", "must be from 1970 to 9999")
     return found
 
 
-def unsendable(event: UsageEvent, prefix: str) -> list[Violation]:
-    """What no message can carry of an event. Whatever else is wrong with it, the service rejects it alone."""
+def encoding_violations(event: UsageEvent, prefix: str) -> list[Violation]:
+    """Returns the fields that no message can contain. All other errors are left to the service, which rejects only this
+    event.
+    """
     found = []
     for field, text in (("tenant_id", event.tenant_id), ("metric", event.metric)):
         if not isinstance(text, str) or any("\ud800" <= char <= "\udfff" for char in text):
-            found.append(Violation(prefix + field, "must be text of whole Unicode characters"))
+            found.append(Violation(prefix + field, "must be valid Unicode text"))
     if type(event.quantity) is not int or not -(2**63) <= event.quantity < 2**63:
-        found.append(Violation(prefix + "quantity", "must be an int of 64 bits"))
+        found.append(Violation(prefix + "quantity", "must be a 64-bit integer"))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """An event that can never be counted, and why."""
+    """An event that was rejected for good, with the reason."""
 
     index: int
-    """Its position in the request, from 0."""
+    """Index of the event in the request, starting at 0."""
     event: UsageEvent
     error: TenantAuthError
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReceipt:
-    """The outcome of a recording."""
+    """The result of recording events."""
 
     accepted: int
-    """Events that are counted now, by this call or by an earlier one with the same request id."""
+    """Number of events that are counted, by this call or by an earlier one with the same request id."""
     rejected: tuple[RejectedEvent, ...]
     already_recorded: bool
 
 
 @dataclass(frozen=True, slots=True)
 class UsageSum:
-    """One metric's sum over one bucket."""
+    """The sum of one metric over one time bucket."""
 
     metric: str
     bucket_start: datetime
@@ -105,9 +107,9 @@ class UsageSum:
 
 @dataclass(frozen=True, slots=True)
 class UnsentUsage:
-    """Events that were not recorded. Give them to `record_usage` with the same request id, and none counts twice."""
+    """Events that were not recorded. Pass them to `record_usage` with the same request id, so that they count once."""
 
     request_id: str
     events: tuple[UsageEvent, ...]
     error: TenantAuthError | None
-    """The last failure; `None`: they were never sent."""
+    """The last failure; `None`: the events were never sent."""

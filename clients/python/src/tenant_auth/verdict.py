@@ -1,4 +1,4 @@
-"""What was decided, and where the answer came from."""
+"""Verdicts, and the sources of answers."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from enum import IntEnum
 class Verdict(IntEnum):
     """The decision about a key or a session. Only `VALID` admits a request.
 
-    A number that this version does not know is kept, named `UNRECOGNIZED(n)`, and denies.
+    An unknown value is kept with the name `UNRECOGNIZED(n)` and is a denial.
     """
 
     VALID = 1
-    """Known, live, and holding every scope that was asked for."""
+    """The key or session is active and holds all required scopes."""
     UNKNOWN = 2
-    """No such key or session."""
+    """The key or session does not exist."""
     MALFORMED = 3
-    """The text cannot be a key."""
+    """The text is not a key."""
     EXPIRED = 4
-    """The key's lifetime is over."""
+    """The key has expired."""
     REVOKED = 5
-    """The key was withdrawn."""
+    """The key was revoked."""
     TENANT_SUSPENDED = 6
-    """The key is live; its tenant is suspended."""
+    """The key is active, but its tenant is suspended."""
     INSUFFICIENT_SCOPE = 7
-    """The key is live; it lacks a required scope."""
+    """The key is active but does not hold all required scopes."""
     QUOTA_EXCEEDED = 8
     """The tenant has used up its quota."""
     RATE_LIMITED = 9
-    """The tenant calls too often."""
+    """The tenant exceeds its rate limit."""
     UNBOUND = 10
-    """The session is bound to no tenant."""
+    """The session is not bound to a tenant."""
     SESSION_EXPIRED = 11
-    """The session's lifetime is over."""
+    """The session has expired."""
     TENANT_MISMATCH = 12
     """The session belongs to another tenant than the key."""
 
@@ -48,7 +48,7 @@ class Verdict(IntEnum):
     def _missing_(cls, value: object) -> Verdict | None:
         if not isinstance(value, int):
             return None
-        # Not remembered: a sender of random numbers must not fill memory.
+        # Not cached: a sender of random numbers must not fill the memory.
         member = int.__new__(cls, value)
         member._name_ = f"UNRECOGNIZED({value})"
         member._value_ = value
@@ -56,27 +56,27 @@ class Verdict(IntEnum):
 
 
 class Source(IntEnum):
-    """Where an answer came from."""
+    """Where an answer comes from."""
 
     NEAR = -1
-    """From this client's own near-cache; never sent by the service."""
+    """From this client's near cache; never sent by the service."""
     UNSPECIFIED = 0
-    """No lookup was needed, or the service named a source that this version does not know."""
+    """No lookup was needed, or this version does not know the source."""
     DATABASE = 1
     """Read from the database for this request."""
     FRESH = 2
-    """From the service's memory, within the fresh time."""
+    """From the server's cache, within the fresh lifetime."""
     REFRESHING = 3
-    """From its memory, past the fresh time, while a reload runs."""
+    """From the server's cache, past the fresh lifetime, while the entry is being reloaded (stale-while-revalidate)."""
     STALE = 4
-    """From its memory, past the fresh time, because the database does not answer."""
+    """From the server's cache, past the fresh lifetime, because the database does not respond (stale-if-error)."""
     NEGATIVE = 5
-    """From its memory: the database was found not to hold it a moment ago."""
+    """From a negative entry of the server's cache: a recent database read did not find it."""
 
     def __str__(self) -> str:
         return self.name
 
     @classmethod
     def from_wire(cls, number: int) -> Source:
-        """The service's own number; `NEAR` cannot come over the wire."""
+        """Converts the number of the service. `NEAR` cannot come from the service."""
         return cls(number) if 0 <= number <= max(cls) else cls.UNSPECIFIED

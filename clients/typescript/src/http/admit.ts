@@ -3,8 +3,8 @@ import { TenantAuthError } from "../error.js";
 import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
-import { ambiguous, type Challenge, denied, noCredentials, type Refusal, undecided } from "./refusal.js";
-import { tell, undecidedLog } from "./undecided-log.js";
+import { ambiguous, type Challenge, denied, noCredentials, type Rejection, undecided } from "./rejection.js";
+import { notify, undecidedLog } from "./undecided-log.js";
 
 /** The part of a `Client` that an adapter needs. */
 export interface KeyValidator {
@@ -14,75 +14,77 @@ export interface KeyValidator {
   ): Promise<Validation>;
 }
 
-/** Settings of the adapters. */
+/** Options of the adapters. */
 export interface RequireKeyOptions {
   /** Scopes that the key must hold, all of them. */
   readonly scopes?: readonly string[];
-  /** The header that holds the key, or several of which a request may have one; `authorization` unless set. */
+  /** The header that carries the key, or several of which a request may have one; default: `authorization`. */
   readonly header?: string | readonly string[];
-  /** Paths that need no key, exactly as the client sends them, without the query. */
+  /** Exact paths, as sent by the client and without the query, that need no key. */
   readonly exempt?: string | readonly string[];
-  /** Whether CORS preflights pass, without a principal; true unless set. */
+  /** Whether CORS preflight requests are admitted, without a principal; default: true. */
   readonly allowPreflight?: boolean;
-  /** How long a decision may take, in milliseconds; the client's own default unless set. */
+  /** Timeout of a validation, in milliseconds; default: the client's timeout. */
   readonly timeoutMs?: number;
-  /** What protected area a browser or a tool names when it asks for a key; none unless set. */
+  /** The realm in the `WWW-Authenticate` challenge; default: none. */
   readonly realm?: string;
-  /** Told why nobody could decide; the request is answered with 503. A line in the log each second unless set. */
+  /** Called with the error if no decision was made; the response is 503. Default: one log line per second. */
   readonly onError?: (error: unknown) => void;
 }
 
-/** What becomes of a request. */
+/** The result of admission control. */
 export type Admission =
   | {
       readonly validation: Validation;
       readonly principal: Principal;
       readonly key: string;
-      readonly refusal?: never;
+      readonly rejection?: never;
     }
-  | { readonly refusal: Refusal; readonly principal?: never }
-  /** It needs no key. */
-  | { readonly principal?: never; readonly refusal?: never };
+  | { readonly rejection: Rejection; readonly principal?: never }
+  /** The request needs no key. */
+  | { readonly principal?: never; readonly rejection?: never };
 
-/** Headers that an adapter refuses when they come more than once. */
+/** Headers that are rejected if they occur more than once. */
 const SINGLE = ["mcp-session-id"];
 
-/** What all adapters do: makes a function that decides about requests by their key. It never rejects. */
+/** Returns the admission function that all adapters use. Its promise never rejects. */
 export function admission(
   client: KeyValidator,
   given: RequireKeyOptions & Challenge,
 ): (request: HttpRequest) => Promise<Admission> {
   const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
-  checks.holder("client", client, "validateKey");
-  const { scopes: required = [], header = "authorization", exempt: free = [] } = given;
+  checks.withMethod("client", client, "validateKey");
+  const { scopes: required = [], header = "authorization", exempt: exemptPaths = [] } = given;
   const scopes = checks.texts("scopes", required);
   const headers = list("header", header, /^[\w-]+$/).map((name) => name.toLowerCase());
   if (headers.length === 0)
-    throw new TypeError('header must be names of headers such as "X-API-Key", not none');
-  const exempt = new Set(list("exempt", free, /^\/[^?#]*$/));
+    throw new TypeError(
+      'header must be a header name such as "X-API-Key", or a list of them that is not empty',
+    );
+  const exempt = new Set(list("exempt", exemptPaths, /^\/[^?#]*$/));
   return async (request) => {
     try {
       if (exempt.has(request.url?.split("?")[0] ?? "")) return {};
-      const { key, ambiguous: twofold } = credential(request, headers);
-      if (twofold || SINGLE.some((name) => valuesOf(request, name).length > 1))
-        return { refusal: ambiguous() };
+      const { key, ambiguous: isAmbiguous } = credential(request, headers);
+      if (isAmbiguous || SINGLE.some((name) => valuesOf(request, name).length > 1))
+        return { rejection: ambiguous() };
       if (key === undefined) {
-        return allowPreflight && isPreflight(request) ? {} : { refusal: noCredentials(challenge) };
+        return allowPreflight && isPreflight(request) ? {} : { rejection: noCredentials(challenge) };
       }
       const validation = await client.validateKey(key, { scopes, timeoutMs });
       if (validation.valid) return { validation, principal: principalOf(validation), key };
-      return { refusal: denied(validation.verdict, validation.missingScopes, challenge) };
+      return { rejection: denied(validation.verdict, validation.missingScopes, challenge) };
     } catch (error) {
-      // A key that the service takes for no key, such as one of 10,000 characters, is the customer's mistake.
-      if (blames(error, "key")) return { refusal: denied("MALFORMED", [], challenge) };
-      tell(onError, error);
-      return { refusal: undecided(error) };
+      // A key that the service rejects as malformed, such as one of 10,000 characters, is a mistake of the customer.
+      if (isCausedBy(error, "key")) return { rejection: denied("MALFORMED", [], challenge) };
+      notify(onError, error);
+      return { rejection: undecided(error) };
     }
   };
 }
 
-/** Whether the service refused the question because of what the customer sent: the fields named, and no other. */
-export function blames(error: unknown, ...fields: readonly string[]): boolean {
+/** Whether the service rejected the request only because of these fields, which come from the customer. */
+export function isCausedBy(error: unknown, ...fields: readonly string[]): boolean {
   if (!(error instanceof TenantAuthError) || error.kind !== "invalid") return false;
   return error.violations.length > 0 && error.violations.every(({ field }) => fields.includes(field));
 }
@@ -113,6 +115,6 @@ function list(name: string, value: string | readonly string[], shape: RegExp): r
   const all = checks.texts(name, typeof value === "string" ? [value] : value);
   const wrong = all.find((one) => !shape.test(one));
   if (wrong === undefined) return all;
-  const right = name === "exempt" ? 'paths such as "/healthz"' : 'names of headers such as "X-API-Key"';
+  const right = name === "exempt" ? 'paths such as "/healthz"' : 'header names such as "X-API-Key"';
   throw new TypeError(`${name} must be ${right}, not ${JSON.stringify(wrong)}`);
 }

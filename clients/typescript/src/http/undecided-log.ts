@@ -1,10 +1,10 @@
 import { TenantAuthError } from "../error.js";
 import { guarded } from "../warning.js";
 
-/** No more than one line in this time: an outage is no reason to fill a disk. */
-const LINE_EVERY_MS = 1000;
+/** Minimum time between two log lines, so that an outage does not fill the disk. */
+const MIN_LOG_INTERVAL_MS = 1000;
 
-/** Makes what is told of requests that nobody could decide about, unless there is something else: lines of the log. */
+/** Returns the default error callback, which logs undecided requests with their number. */
 export function undecidedLog(
   write: (line: string) => void = console.warn,
   now: () => number = () => performance.now(),
@@ -13,20 +13,20 @@ export function undecidedLog(
   let count = 0;
   return (error) => {
     count += 1;
-    if (now() - last < LINE_EVERY_MS) return;
+    if (now() - last < MIN_LOG_INTERVAL_MS) return;
     last = now();
-    const requests = count === 1 ? "a request" : `${count} requests since the last line`;
+    const undecided = count;
     count = 0;
-    write(`tenant-auth: ${requests} could not be decided about: ${reason(error)}`);
+    write(`tenant-auth: requests undecided: ${undecided}; last error: ${reason(error)}`);
   };
 }
 
-/** The caller's own code may fail: the request is undecided all the same. */
-export function tell(onError: (error: unknown) => void, error: unknown): void {
+/** Calls the application's callback, which may fail. The request is rejected in any case. */
+export function notify(onError: (error: unknown) => void, error: unknown): void {
   guarded("onError", () => onError(error));
 }
 
-/** Only what this client worded: somebody else's error may hold a key. */
+/** Only messages of this client are logged: other errors may contain a key. */
 function reason(error: unknown): string {
   if (!(error instanceof TenantAuthError)) return error instanceof Error ? error.name : "an unknown error";
   const { message, reason, requestId } = error;

@@ -1,106 +1,112 @@
 import { type Clock, moment } from "../clock.js";
 import type { Validation } from "../validation.js";
+import { ChangeMarks } from "./change-marks.js";
 import type { Coverage } from "./coverage.js";
-import { type Asked, type Entry, fromMemory, nameless, usable } from "./entry.js";
-import { Fences } from "./fences.js";
+import { type Entry, fromCache, isNegative, isUsable, type RequestStart } from "./entry.js";
 import { Lru } from "./lru.js";
 
-/** What the near-cache is given. */
+/** Options of the near cache. */
 export interface CacheOptions {
   readonly clock: Clock;
   readonly coverage: Coverage;
-  /** How many answers are kept; the one that was used longest ago goes first. */
+  /** Maximum number of cached answers; the least recently used one is evicted first. */
   readonly capacity: number;
-  /** For how long an answer is used at most while the watch is alive, in milliseconds. */
+  /** Maximum time that an answer is cached while the watch stream is live, in milliseconds. */
   readonly watchedForMs: number;
 }
 
-/** Names of what can change, as invalidations use them. */
+/** Names of the subjects of invalidations. */
 export const subject = {
   key: (keyId: string): string => `key ${keyId}`,
   tenant: (tenantId: string): string => `tenant ${tenantId}`,
-  /** By digest: a session's id can be as good as a password. */
+  /** By digest, because a session id can grant access like a password. */
   session: (digest: string): string => `session ${digest}`,
 };
 
-/** The part of the capacity that answers without any id may take: strangers' keys must not push out known ones. */
-const NAMELESS_SHARE = 0.1;
+/**
+ * The capacity for negative answers, as a fraction of the total: requests with unknown keys must not evict other
+ * answers.
+ */
+const NEGATIVE_SHARE = 0.1;
 
-/** Answers in memory, found by the digest of what was asked about and dropped by what changed. */
+/** Cached answers, by the digest of their request, with an index by subject for invalidations. */
 export class NearCache {
   readonly #options: CacheOptions;
-  readonly #fences: Fences;
-  readonly #named: Lru<Entry<Validation>>;
-  readonly #nameless: Lru<Entry<Validation>>;
+  readonly #marks: ChangeMarks;
+  readonly #positive: Lru<Entry<Validation>>;
+  readonly #negative: Lru<Entry<Validation>>;
   readonly #bySubject = new Map<string, Set<Entry<Validation>>>();
 
   constructor(options: CacheOptions) {
     this.#options = options;
-    this.#fences = new Fences(options.clock, (revision) => options.coverage.raiseFloor(revision));
-    this.#named = new Lru(options.capacity);
-    this.#nameless = new Lru(Math.max(1, Math.floor(options.capacity * NAMELESS_SHARE)));
+    this.#marks = new ChangeMarks(options.clock, (revision) => options.coverage.raiseMinRevision(revision));
+    this.#positive = new Lru(options.capacity);
+    this.#negative = new Lru(Math.max(1, Math.floor(options.capacity * NEGATIVE_SHARE)));
   }
 
   lookup<V extends Validation>(digest: string, scopes: readonly string[]): V | undefined {
     const entry = this.#get(digest) as Entry<V> | undefined;
     if (entry === undefined) return undefined;
     const { clock, coverage, watchedForMs } = this.#options;
-    if (usable(entry, clock, coverage, watchedForMs)) return fromMemory(entry, scopes, clock);
+    if (isUsable(entry, clock, coverage, watchedForMs)) return fromCache(entry, scopes, clock);
     this.#remove(entry);
     return undefined;
   }
 
-  /** To be called before a request is sent. */
-  asking(): Asked {
+  /** Returns the state of the cache just before a request is sent. */
+  requestStart(): RequestStart {
     const { clock, coverage } = this.#options;
-    return { at: moment(clock), stretch: coverage.stretch(), position: this.#fences.position };
+    return { at: moment(clock), epoch: coverage.epoch(), position: this.#marks.position };
   }
 
-  /** Whether nothing is known to have changed since an answer was asked for. */
-  current(answer: Validation, asked: Asked, sessionDigest?: string): boolean {
-    return this.#fences.admit(subjectsOf(answer, sessionDigest), answer.revision, asked.position);
+  /** Whether no change is known since an answer was requested. */
+  isCurrent(answer: Validation, start: RequestStart, sessionDigest?: string): boolean {
+    return this.#marks.isCurrent(subjectsOf(answer, sessionDigest), answer.revision, start.position);
   }
 
-  /** Keeps an answer if the service allows it and nothing has changed since. */
-  keep(digest: string, answer: Validation, asked: Asked, sessionDigest?: string): void {
+  /** Caches an answer, if the service allows it and no change is known since its request. */
+  store(digest: string, answer: Validation, start: RequestStart, sessionDigest?: string): void {
     const useful = answer.cacheableForMs > 0 || answer.cacheableWhileWatchedMs > 0;
-    if (!useful || !this.current(answer, asked, sessionDigest)) return;
+    if (!useful || !this.isCurrent(answer, start, sessionDigest)) return;
     const subjects = subjectsOf(answer, sessionDigest);
     const before = this.#get(digest);
     if (before !== undefined) this.#remove(before);
-    const entry = { digest, answer, asked, subjects };
+    const entry = { digest, answer, start, subjects };
     for (const name of subjects) {
       const about = this.#bySubject.get(name);
       if (about === undefined) this.#bySubject.set(name, new Set([entry]));
       else about.add(entry);
     }
-    const pushedOut = (nameless(answer) ? this.#nameless : this.#named).set(digest, entry);
-    if (pushedOut !== undefined) this.#remove(pushedOut);
+    const evicted = (isNegative(answer) ? this.#negative : this.#positive).set(digest, entry);
+    if (evicted !== undefined) this.#remove(evicted);
   }
 
-  /** Something changed at a revision (without one: just now): answers from before it are dropped, and not kept. */
+  /**
+   * Applies a change at a revision, or a local change without a revision: older answers are removed, and not cached
+   * later.
+   */
   invalidate(name: string, revision: bigint | undefined): void {
-    this.#fences.raise(name, revision);
+    this.#marks.record(name, revision);
     for (const entry of [...(this.#bySubject.get(name) ?? [])]) {
       if (revision === undefined || entry.answer.revision < revision) this.#remove(entry);
     }
   }
 
-  /** Forgets everything, and keeps no answer that is under way. */
+  /** Clears the cache. Answers to requests in flight are not cached. */
   clear(): void {
-    this.#fences.raiseForAll();
-    this.#named.clear();
-    this.#nameless.clear();
+    this.#marks.recordAll();
+    this.#positive.clear();
+    this.#negative.clear();
     this.#bySubject.clear();
   }
 
   #get(digest: string): Entry<Validation> | undefined {
-    return this.#named.get(digest) ?? this.#nameless.get(digest);
+    return this.#positive.get(digest) ?? this.#negative.get(digest);
   }
 
   #remove(entry: Entry<Validation>): void {
-    this.#named.delete(entry.digest);
-    this.#nameless.delete(entry.digest);
+    this.#positive.delete(entry.digest);
+    this.#negative.delete(entry.digest);
     for (const name of entry.subjects) {
       const about = this.#bySubject.get(name);
       about?.delete(entry);

@@ -1,55 +1,57 @@
 import { type Clock, elapsed, type Moment, moment } from "../clock.js";
 
-/** A watch that is silent for longer is dead: the service sends a heartbeat each second. */
-export const LONGEST_SILENCE_MS = 3000;
+/** A watch stream without an event for longer than this is dead: the service sends a heartbeat each second. */
+export const LIVENESS_TIMEOUT_MS = 3000;
 
 /**
- * Whether this process has been told of every change without a gap. A stretch without a gap has a number; an answer that
- * was asked for in the present stretch may be used for its `cacheableWhileWatchedMs`.
+ * Tracks whether the watch stream is continuous. Each period without a gap has a number (epoch). An answer that was
+ * requested in the current epoch may be cached for its `cacheableWhileWatchedMs`.
  */
 export class Coverage {
   readonly #clock: Clock;
-  #stretch = 0;
-  #heard: Moment | undefined;
-  #floor = 0n;
+  #epoch = 0;
+  #lastEvent: Moment | undefined;
+  #minRevision = 0n;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** The number of the present stretch; `undefined` when the watch is not alive. */
-  stretch(): number | undefined {
-    return this.live() ? this.#stretch : undefined;
+  /** The current epoch; `undefined` if the stream is not live. */
+  epoch(): number | undefined {
+    return this.live() ? this.#epoch : undefined;
   }
 
-  /** The revision at which the stretch began: what changed before it was not told, or is not known any more. */
-  get floor(): bigint {
-    return this.#floor;
+  /**
+   * Answers below this revision may have missed a change: it was made before the epoch, or its change mark was evicted.
+   */
+  get minRevision(): bigint {
+    return this.#minRevision;
   }
 
   live(): boolean {
-    return this.#heard !== undefined && elapsed(this.#clock, this.#heard) <= LONGEST_SILENCE_MS;
+    return this.#lastEvent !== undefined && elapsed(this.#clock, this.#lastEvent) <= LIVENESS_TIMEOUT_MS;
   }
 
-  /** The watch said something. After too long a silence, that begins a new stretch. */
-  heard(revision: bigint): void {
-    if (!this.live()) this.broken(revision);
-    this.#heard = moment(this.#clock);
+  /** Records an event. After a silence longer than the timeout, it starts a new epoch. */
+  recordEvent(revision: bigint): void {
+    if (!this.live()) this.startEpoch(revision);
+    this.#lastEvent = moment(this.#clock);
   }
 
-  /** Something was missed, however short the silence was: a new stretch begins. */
-  broken(revision: bigint): void {
-    this.#stretch += 1;
-    this.#floor = revision;
+  /** Starts a new epoch, because events were missed. */
+  startEpoch(revision: bigint): void {
+    this.#epoch += 1;
+    this.#minRevision = revision;
   }
 
-  /** What changed up to a revision is not known any more, for want of room. */
-  raiseFloor(revision: bigint): void {
-    if (revision > this.#floor) this.#floor = revision;
+  /** Raises the minimum revision, because change marks up to this revision were evicted. */
+  raiseMinRevision(revision: bigint): void {
+    if (revision > this.#minRevision) this.#minRevision = revision;
   }
 
-  /** What happens from now on until the watch says something is not told. */
-  lost(): void {
-    this.#heard = undefined;
+  /** Marks the stream as not live until its next event. */
+  markNotLive(): void {
+    this.#lastEvent = undefined;
   }
 }

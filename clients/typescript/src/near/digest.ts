@@ -1,8 +1,8 @@
 import { createHmac, randomBytes } from "node:crypto";
 
 /**
- * Names keys and sessions in memory without holding them: an HMAC under a secret that this process made and never
- * shows, so that neither a heap dump nor a list of likely keys tells which keys were asked about.
+ * Digests of keys and sessions: an HMAC with a random secret of this process, so that a heap dump does not reveal keys
+ * and cannot be used to test candidates.
  */
 export class Digests {
   readonly #secret = randomBytes(32);
@@ -15,7 +15,7 @@ export class Digests {
     return this.#digest("session", sessionId);
   }
 
-  /** A session together with the key that was presented along with it, if any. */
+  /** Digest of a session with the key presented with it, if any. */
   presented(sessionId: string, key: string | undefined): string {
     return this.#digest("presented", JSON.stringify([sessionId, key ?? null]));
   }

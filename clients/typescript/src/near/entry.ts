@@ -1,41 +1,41 @@
 import { type Clock, elapsed, type Moment } from "../clock.js";
 import { printable } from "../printable.js";
-import { forScopes, type Validation } from "../validation.js";
+import { applyScopes, type Validation } from "../validation.js";
 import type { Coverage } from "./coverage.js";
 
-/** When a request was sent, and whether the watch was alive then. */
-export interface Asked {
+/** State of the cache when a request was sent. */
+export interface RequestStart {
   readonly at: Moment;
-  readonly stretch: number | undefined;
+  readonly epoch: number | undefined;
   readonly position: number;
 }
 
-/** An answer in memory. */
+/** A cached answer. */
 export interface Entry<V extends Validation> {
   readonly digest: string;
   readonly answer: V;
-  readonly asked: Asked;
-  /** What invalidations call it. */
+  readonly start: RequestStart;
+  /** The subjects whose invalidation removes the entry. */
   readonly subjects: readonly string[];
 }
 
-/** Whether an entry may still be used: tenant-auth-svc/docs/near-cache.md. */
-export function usable(
-  { answer, asked }: Entry<Validation>,
+/** Whether an entry may still be used; see tenant-auth-svc/docs/near-cache.md. */
+export function isUsable(
+  { answer, start }: Entry<Validation>,
   clock: Clock,
   coverage: Coverage,
   watchedForMs: number,
 ): boolean {
-  const age = elapsed(clock, asked.at);
+  const age = elapsed(clock, start.at);
   if (age < answer.cacheableForMs) return true;
-  if (age >= Math.min(answer.cacheableWhileWatchedMs, watchedForMs) || nameless(answer)) return false;
+  if (age >= Math.min(answer.cacheableWhileWatchedMs, watchedForMs) || isNegative(answer)) return false;
   return (
-    asked.stretch !== undefined && asked.stretch === coverage.stretch() && answer.revision >= coverage.floor
+    start.epoch !== undefined && start.epoch === coverage.epoch() && answer.revision >= coverage.minRevision
   );
 }
 
-/** Whether it bears no id that an invalidation could name: nobody would tell of a change. */
-export function nameless({
+/** Whether an answer has no id that an invalidation could name. Changes of such answers are not streamed. */
+export function isNegative({
   tenantId,
   keyId,
   presentedKeyId,
@@ -43,17 +43,13 @@ export function nameless({
   return tenantId === "" && keyId === "" && !presentedKeyId;
 }
 
-/** The answer from memory for some scopes. */
-export function fromMemory<V extends Validation>(
-  entry: Entry<V>,
-  scopes: readonly string[],
-  clock: Clock,
-): V {
-  const age = elapsed(clock, entry.asked.at);
+/** Returns a cached answer, evaluated for the required scopes. */
+export function fromCache<V extends Validation>(entry: Entry<V>, scopes: readonly string[], clock: Clock): V {
+  const age = elapsed(clock, entry.start.at);
   const { answer } = entry;
   return printable({
-    ...forScopes(answer, scopes),
-    // A Date can be changed by whoever gets it.
+    ...applyScopes(answer, scopes),
+    // The Date is copied because the caller may change it.
     ...(answer.expiresAt === undefined ? {} : { expiresAt: new Date(answer.expiresAt) }),
     source: "NEAR",
     ageMs: answer.ageMs + age,

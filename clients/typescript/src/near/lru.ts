@@ -1,4 +1,4 @@
-/** A map of so many values; the one that was used longest ago makes room. */
+/** A map with a maximum size. The least recently used value is evicted. */
 export class Lru<T> {
   readonly #capacity: number;
   readonly #values = new Map<string, T>();
@@ -19,7 +19,7 @@ export class Lru<T> {
     return value;
   }
 
-  /** Gives back what had to make room. */
+  /** Returns the evicted value, if any. */
   set(key: string, value: T): T | undefined {
     this.#values.set(key, value);
     if (this.#values.size <= this.#capacity) return undefined;

@@ -9,28 +9,28 @@ import {
   WatchService,
 } from "../gen/tenantauth/v1/watch_pb.js";
 import { printable } from "../printable.js";
-import { type Caller, SILENCE } from "../rpc/caller.js";
 import { fullJitter } from "../rpc/retry.js";
+import { NO_EVENTS, type RpcClient } from "../rpc/rpc-client.js";
 import { type NearCache, subject } from "./cache.js";
-import { type Coverage, LONGEST_SILENCE_MS } from "./coverage.js";
+import { type Coverage, LIVENESS_TIMEOUT_MS } from "./coverage.js";
 import type { Digests } from "./digest.js";
 
-const FIRST_BACKOFF_MS = 100;
-const LONGEST_BACKOFF_MS = 5000;
-/** A service that does not serve the watch may be replaced by one that does. */
-const UNSERVED_RETRY_MS = 60_000;
+const INITIAL_BACKOFF_MS = 100;
+const MAX_BACKOFF_MS = 5000;
+/** Delay if the service does not offer the stream. It may be replaced by a version that does. */
+const UNIMPLEMENTED_RETRY_MS = 60_000;
 
-/** Whether this process hears of changes as they happen. */
+/** State of the watch stream. */
 export interface WatchState {
-  /** Whether the watch said something in the last three seconds. */
+  /** Whether an event arrived within the last three seconds. */
   readonly live: boolean;
   /** The last revision that was handled; 0 before the first. */
   readonly revision: bigint;
 }
 
-/** Reads invalidations as long as it is not closed, and makes the near-cache forget. */
+/** Follows the watch stream until it is closed, and applies its invalidations to the near cache. */
 export class Watcher {
-  readonly #caller: Caller;
+  readonly #rpc: RpcClient;
   readonly #clock: Clock;
   readonly #cache: NearCache;
   readonly #coverage: Coverage;
@@ -39,9 +39,9 @@ export class Watcher {
   #revision = 0n;
   #failures = 0;
 
-  constructor(caller: Caller, cache: NearCache, coverage: Coverage, digests: Digests) {
-    this.#caller = caller;
-    this.#clock = caller.clock;
+  constructor(rpc: RpcClient, cache: NearCache, coverage: Coverage, digests: Digests) {
+    this.#rpc = rpc;
+    this.#clock = rpc.clock;
     this.#cache = cache;
     this.#coverage = coverage;
     this.#digests = digests;
@@ -53,41 +53,41 @@ export class Watcher {
 
   close(): void {
     this.#closed.abort();
-    this.#coverage.lost();
+    this.#coverage.markNotLive();
   }
 
   async run(): Promise<void> {
     const { signal } = this.#closed;
     while (!signal.aborted) {
-      const served = await this.#listen();
+      const served = await this.#readStream();
       if (signal.aborted) return;
-      const backoff = fullJitter(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS, this.#failures);
+      const backoff = fullJitter(INITIAL_BACKOFF_MS, MAX_BACKOFF_MS, this.#failures);
       this.#failures += 1;
-      await sleep(this.#clock, served ? backoff : UNSERVED_RETRY_MS, signal);
+      await sleep(this.#clock, served ? backoff : UNIMPLEMENTED_RETRY_MS, signal);
     }
   }
 
-  /** Reads one stream to its end, whatever ends it. Says whether the service serves watches at all. */
-  async #listen(): Promise<boolean> {
-    // From 0 on means from now on: what happened since the last stream is not told.
-    if (this.#revision === 0n) this.#coverage.lost();
+  /** Reads one stream until it ends. Returns whether the service offers the stream. */
+  async #readStream(): Promise<boolean> {
+    // Resuming from 0 starts with the changes made from now on, so earlier changes may be missed.
+    if (this.#revision === 0n) this.#coverage.markNotLive();
     const stop = new AbortController();
-    const giveUp = (): void => stop.abort(SILENCE);
+    const giveUp = (): void => stop.abort(NO_EVENTS);
     const end = (): void => stop.abort();
     this.#closed.signal.addEventListener("abort", end, { once: true });
-    let cancelSilence = this.#clock.after(LONGEST_SILENCE_MS, giveUp);
+    let cancelSilence = this.#clock.after(LIVENESS_TIMEOUT_MS, giveUp);
     try {
       const request = create(WatchRequestSchema, { resumeAfterRevision: this.#revision });
-      for await (const message of this.#caller.stream(WatchService.method.watch, request, stop.signal)) {
+      for await (const message of this.#rpc.stream(WatchService.method.watch, request, stop.signal)) {
         if (this.#closed.signal.aborted) break;
         cancelSilence();
-        cancelSilence = this.#clock.after(LONGEST_SILENCE_MS, giveUp);
+        cancelSilence = this.#clock.after(LIVENESS_TIMEOUT_MS, giveUp);
         this.#failures = 0;
-        this.#handle(message);
+        this.#applyEvent(message);
       }
       return true;
     } catch (error) {
-      // It has no stream, or does not follow the change log that the stream would tell of.
+      // The service does not implement the stream, or does not follow the change log.
       const unserved = ["UNIMPLEMENTED", "FAILED_PRECONDITION"];
       return !(error instanceof TenantAuthError && unserved.includes(error.code));
     } finally {
@@ -96,23 +96,23 @@ export class Watcher {
     }
   }
 
-  #handle(message: WatchResponse): void {
+  #applyEvent(message: WatchResponse): void {
     const { event, revision } = message;
-    this.#coverage.heard(revision);
+    this.#coverage.recordEvent(revision);
     if (event.case === "heartbeat") {
       if (revision > this.#revision) this.#revision = revision;
-    } else if (event.case === "invalidation" && this.#forget(event.value, revision)) {
+    } else if (event.case === "invalidation" && this.#invalidate(event.value, revision)) {
       if (revision > this.#revision) this.#revision = revision;
     } else {
-      // A start over, or something that only a later version understands: then nothing in memory can be trusted.
-      this.#coverage.broken(revision);
+      // START_OVER, or an event that this version does not know: no cached answer can be trusted.
+      this.#coverage.startEpoch(revision);
       this.#cache.clear();
       this.#revision = revision;
     }
   }
 
-  /** Says whether it was understood. */
-  #forget({ scope, id }: Invalidation, revision: bigint): boolean {
+  /** Returns whether the scope is known. */
+  #invalidate({ scope, id }: Invalidation, revision: bigint): boolean {
     if (scope === InvalidationScope.KEY) this.#cache.invalidate(subject.key(id), revision);
     else if (scope === InvalidationScope.TENANT) this.#cache.invalidate(subject.tenant(id), revision);
     else if (scope === InvalidationScope.SESSION) {

@@ -1,23 +1,23 @@
 import dns from "node:dns/promises";
 import { type Clock, elapsed, moment, sleep } from "../clock.js";
 
-/** How often a name is looked up that has addresses. */
-const REFRESH_MS = 30_000;
-/** How soon at most it is looked up again, when connections fail or there is no such name. */
-const SOONEST_MS = 1000;
-const LATEST_MS = 5000;
+/** Interval of lookups of a name that has addresses. */
+const REFRESH_INTERVAL_MS = 30_000;
+/** Limits of the delay between lookups after a failure. */
+const MIN_LOOKUP_DELAY_MS = 1000;
+const MAX_LOOKUP_DELAY_MS = 5000;
 
-/** Looks up the addresses of one name, again and again. */
+/** Looks up the addresses of one name repeatedly. */
 export class Addresses {
   readonly #host: string;
   readonly #clock: Clock;
   readonly #found: (addresses: readonly string[]) => void;
   readonly #failed: () => void;
   readonly #closed = new AbortController();
-  #hurry = new AbortController();
+  #lookupRequested = new AbortController();
   #failure: Error | undefined;
 
-  /** `found` is told the addresses each time, `failed` that the name cannot be looked up. */
+  /** `found` is called with the addresses after each lookup, `failed` if the lookup failed. */
   constructor(host: string, clock: Clock, found: (addresses: readonly string[]) => void, failed: () => void) {
     this.#host = host;
     this.#clock = clock;
@@ -26,25 +26,25 @@ export class Addresses {
     void this.#run();
   }
 
-  /** Why the last look-up failed. */
+  /** Why the last lookup failed. */
   get failure(): Error | undefined {
     return this.#failure;
   }
 
-  /** A connection failed: the name may have got other addresses. */
+  /** Requests a lookup, because a connection failed and the name may have other addresses. */
   refresh(): void {
-    this.#hurry.abort();
+    this.#lookupRequested.abort();
   }
 
   close(): void {
     this.#closed.abort();
-    this.#hurry.abort();
+    this.#lookupRequested.abort();
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#closed;
     for (let failures = 0; !signal.aborted; ) {
-      const began = moment(this.#clock);
+      const startedAt = moment(this.#clock);
       try {
         const found = await dns.lookup(this.#host, { all: true });
         if (signal.aborted) return;
@@ -58,14 +58,17 @@ export class Addresses {
         failures += 1;
         this.#failed();
       }
-      const pause = failures === 0 ? REFRESH_MS : Math.min(LATEST_MS, SOONEST_MS * 1.5 ** (failures - 1));
+      const delay =
+        failures === 0
+          ? REFRESH_INTERVAL_MS
+          : Math.min(MAX_LOOKUP_DELAY_MS, MIN_LOOKUP_DELAY_MS * 1.5 ** (failures - 1));
       await sleep(
         this.#clock,
-        pause,
-        failures === 0 ? AbortSignal.any([this.#hurry.signal, signal]) : signal,
+        delay,
+        failures === 0 ? AbortSignal.any([this.#lookupRequested.signal, signal]) : signal,
       );
-      this.#hurry = new AbortController();
-      await sleep(this.#clock, Math.max(0, SOONEST_MS - elapsed(this.#clock, began)), signal);
+      this.#lookupRequested = new AbortController();
+      await sleep(this.#clock, Math.max(0, MIN_LOOKUP_DELAY_MS - elapsed(this.#clock, startedAt)), signal);
     }
   }
 }

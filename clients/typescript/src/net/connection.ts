@@ -6,25 +6,25 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { type Clock, sleep } from "../clock.js";
 import type { Endpoint } from "./endpoint.js";
 
-/** Larger than any answer of the service: a thousand decisions, or a page of a listing. */
+/** Larger than any response of the service: 1,000 validations, or a page of a list. */
 const MAX_RECEIVED_BYTES = 16 * 1024 * 1024;
 
-/** How a silent connection is kept. */
+/** Keepalive options of a connection. */
 export interface Keepalive {
   readonly keepaliveIntervalMs: number;
   readonly keepaliveTimeoutMs: number;
 }
 
-/** One HTTP/2 connection that has been answered, and gRPC on it. */
+/** One established HTTP/2 connection, with gRPC on it. */
 export class Connection {
   /** Makes calls. */
   readonly transport: Transport;
-  /** Resolves when there can be no new calls: the other side goes away, or the connection is lost. */
+  /** Resolves when no new calls are possible: the server shuts down, or the connection is lost. */
   readonly leaving: Promise<void>;
   readonly #session: ClientHttp2Session;
   readonly #socket: Socket;
   readonly #clock: Clock;
-  #why = "the other side closed it";
+  #endReason = "closed by the server";
 
   private constructor(session: ClientHttp2Session, socket: Socket, endpoint: Endpoint, clock: Clock) {
     this.#session = session;
@@ -36,15 +36,15 @@ export class Connection {
       session.once("close", resolve);
       socket.once("close", resolve);
     });
-    // Without an error, calls under way would not be told.
+    // Without an error, calls in flight would not fail.
     const end = (error: Error): void => session.destroy(error, constants.NGHTTP2_CANCEL);
     const failed = (error: Error): void => {
-      this.#why = error.message;
+      this.#endReason = error.message;
       end(error);
     };
     session.on("error", failed);
     socket.on("error", failed);
-    socket.once("close", () => end(new Error(this.#why)));
+    socket.once("close", () => end(new Error(this.#endReason)));
     this.transport = createGrpcTransport({
       baseUrl,
       readMaxBytes: MAX_RECEIVED_BYTES,
@@ -58,7 +58,7 @@ export class Connection {
     });
   }
 
-  /** Speaks HTTP/2 on a connection, and waits until the other side does too. */
+  /** Establishes HTTP/2 on a socket, and waits for the server's settings. */
   static async open(
     socket: Socket,
     endpoint: Endpoint,
@@ -69,7 +69,7 @@ export class Connection {
       createConnection: () => socket,
       settings: { enablePush: false },
     });
-    // A socket's error does not always reach the session: a TLS alert after the handshake does not.
+    // Socket errors do not always reach the session, for example a TLS alert after the handshake.
     await new Promise<void>((resolve, reject) => {
       const over = (): void => {
         signal.removeEventListener("abort", aborted);
@@ -83,7 +83,7 @@ export class Connection {
         socket.destroy();
         reject(error);
       };
-      const closed = (): void => failed(new Error("the other side does not speak HTTP/2"));
+      const closed = (): void => failed(new Error("the server does not support HTTP/2"));
       const aborted = (): void => failed(signal.reason as Error);
       session.on("error", failed);
       session.once("close", closed);
@@ -101,52 +101,52 @@ export class Connection {
     return connection;
   }
 
-  /** Whether there can be no new calls on it. */
-  get over(): boolean {
+  /** Whether no new calls are possible. */
+  get isUnusable(): boolean {
     return this.#session.closed || this.#session.destroyed || this.#socket.destroyed;
   }
 
-  /** Why it ended. */
-  get why(): string {
-    return this.#why;
+  /** Why the connection ended. */
+  get endReason(): string {
+    return this.#endReason;
   }
 
-  /** Asks for a sign of life, and says whether anything at all came within so many milliseconds. */
-  async alive(withinMs: number): Promise<boolean> {
+  /** Sends a PING, and returns whether any data arrived within the timeout. */
+  async respondsToPing(withinMs: number): Promise<boolean> {
     const before = this.#socket.bytesRead;
-    const heard = new AbortController();
+    const answered = new AbortController();
     try {
-      this.#session.ping(() => heard.abort());
+      this.#session.ping(() => answered.abort());
     } catch {
       return false;
     }
-    await sleep(this.#clock, withinMs, heard.signal);
-    // What came while this process was busy is read before it counts as missing.
-    for (let turn = 0; turn < 2 && !heard.signal.aborted; turn += 1) await setImmediate();
-    return !this.over && this.#socket.bytesRead > before;
+    await sleep(this.#clock, withinMs, answered.signal);
+    // Data that arrived while this process was busy is read before it counts as missing.
+    for (let turn = 0; turn < 2 && !answered.signal.aborted; turn += 1) await setImmediate();
+    return !this.isUnusable && this.#socket.bytesRead > before;
   }
 
-  /** Begins no new calls, and ends with the last one under way. */
+  /** Rejects new calls, and closes the connection after the last call in flight. */
   close(): void {
     if (!this.#session.destroyed) this.#session.close();
   }
 
-  /** Ends it and all calls on it. */
+  /** Closes the connection and fails all calls on it. */
   destroy(why: string): void {
-    this.#why = why;
+    this.#endReason = why;
     this.#session.destroy(new Error(why), constants.NGHTTP2_CANCEL);
     this.#socket.destroy();
   }
 
-  /** Pings when nothing was heard for an interval. By the machine's clock: it is about the machine's connection. */
+  /** Sends a PING if no data arrived for an interval. Uses the system clock, because it concerns a real connection. */
   #keepAlive({ keepaliveIntervalMs, keepaliveTimeoutMs }: Keepalive): void {
-    let heard = this.#socket.bytesRead;
+    let bytesRead = this.#socket.bytesRead;
     let unanswered: NodeJS.Timeout | undefined;
     const timer = setInterval(() => {
-      const silent = this.#socket.bytesRead === heard;
-      heard = this.#socket.bytesRead;
-      if (!silent || unanswered !== undefined || this.over) return;
-      const lost = (): void => this.destroy(`a ping was not answered in ${keepaliveTimeoutMs} ms`);
+      const silent = this.#socket.bytesRead === bytesRead;
+      bytesRead = this.#socket.bytesRead;
+      if (!silent || unanswered !== undefined || this.isUnusable) return;
+      const lost = (): void => this.destroy(`no response to a PING within ${keepaliveTimeoutMs} ms`);
       unanswered = setTimeout(lost, keepaliveTimeoutMs).unref();
       this.#session.ping(() => {
         clearTimeout(unanswered);

@@ -1,24 +1,24 @@
 import { isIP } from "node:net";
 import { TenantAuthError } from "../error.js";
-import { patiently } from "../rpc/patience.js";
+import { withTimeout } from "../rpc/with-timeout.js";
 import { Addresses } from "./addresses.js";
 import type { Endpoint } from "./endpoint.js";
 import { environmentProxy } from "./proxy.js";
 import { Replica, type ReplicaOptions } from "./replica.js";
 
-/** What the pool is given. */
+/** Options of the pool. */
 export interface PoolOptions extends Omit<ReplicaOptions, "changed"> {
   readonly endpoints: readonly Endpoint[];
-  /** Whether a proxy that the environment names is used. */
+  /** Whether to use the proxy of the environment variables. */
   readonly useEnvironmentProxy: boolean;
 }
 
-/** A replica for each address of each endpoint, and whose turn it is. */
+/** One replica per address of each endpoint, used in turn. */
 export class Pool {
   readonly #options: PoolOptions;
   readonly #names = new Map<Endpoint, Addresses>();
   #replicas: Replica[] = [];
-  #turn = 0;
+  #nextIndex = 0;
   #waiting: (() => void)[] = [];
 
   constructor(options: PoolOptions) {
@@ -31,8 +31,8 @@ export class Pool {
   }
 
   /**
-   * The replica whose turn it is, as soon as one is connected. One that is suspected of silence, or to be avoided, is
-   * taken only if there is no other. Fails when every address is known to be out of reach.
+   * Returns the next connected replica, as soon as there is one. A suspected replica, and the one to avoid, are used
+   * only if there is no other. Fails if all addresses are known to be unreachable.
    */
   async ready(
     avoid: Replica | undefined,
@@ -42,22 +42,22 @@ export class Pool {
     const { clock } = this.#options;
     const end = clock.monotonic() + timeoutMs;
     for (;;) {
-      const connected = this.#next((replica) => !replica.suspected && replica !== avoid);
-      const replica = connected ?? this.#next((replica) => !replica.suspected) ?? this.#next(() => true);
+      const connected = this.#next((replica) => !replica.checkPending && replica !== avoid);
+      const replica = connected ?? this.#next((replica) => !replica.checkPending) ?? this.#next(() => true);
       if (replica !== undefined) return replica;
       const change = new Promise<void>((resolve) => this.#waiting.push(resolve));
-      const hopeless = this.#hopeless();
-      if (hopeless !== undefined) throw hopeless;
-      await patiently(change, clock, end - clock.monotonic(), signal);
+      const unreachable = this.#unreachableError();
+      if (unreachable !== undefined) throw unreachable;
+      await withTimeout(change, clock, end - clock.monotonic(), signal);
     }
   }
 
-  /** Another one that is connected and not suspected, if there is one. */
-  other(than: Replica): Replica | undefined {
-    return this.#next((replica) => replica !== than && !replica.suspected);
+  /** Returns another replica that is connected and not suspected, if there is one. */
+  alternativeTo(than: Replica): Replica | undefined {
+    return this.#next((replica) => replica !== than && !replica.checkPending);
   }
 
-  /** Makes no more connections, and closes each once its calls under way are over. */
+  /** Makes no more connections, and closes each one after its calls in flight. */
   close(): void {
     for (const name of this.#names.values()) name.close();
     for (const replica of this.#replicas) replica.retire();
@@ -66,16 +66,16 @@ export class Pool {
   #next(wanted: (replica: Replica) => boolean): Replica | undefined {
     const count = this.#replicas.length;
     for (let step = 0; step < count; step += 1) {
-      const at = (this.#turn + step) % count;
+      const at = (this.#nextIndex + step) % count;
       const replica = this.#replicas[at];
       if (replica?.connection === undefined || !wanted(replica)) continue;
-      this.#turn = (at + 1) % count;
+      this.#nextIndex = (at + 1) % count;
       return replica;
     }
     return undefined;
   }
 
-  #hopeless(): TenantAuthError | undefined {
+  #unreachableError(): TenantAuthError | undefined {
     const reasons: string[] = [];
     for (const [{ host }, name] of this.#names) {
       const known = this.#replicas.some(({ endpoint }) => this.#names.get(endpoint) === name);
@@ -87,7 +87,7 @@ export class Pool {
       const place = endpoint.host === address ? endpoint.authority : `${endpoint.authority} at ${address}`;
       reasons.push(`${place}: ${failure.message}`);
     }
-    return new TenantAuthError("UNAVAILABLE", `the service cannot be reached: ${reasons.join("; ")}`);
+    return new TenantAuthError("UNAVAILABLE", `the service is unreachable: ${reasons.join("; ")}`);
   }
 
   #lookUp(endpoint: Endpoint): void {

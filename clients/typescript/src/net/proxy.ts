@@ -3,7 +3,7 @@ import { isIP, type Socket } from "node:net";
 import { getProxyForUrl } from "proxy-from-env";
 import type { Endpoint } from "./endpoint.js";
 
-/** The proxy that the environment names for an endpoint: never for this machine, nor for names within a cluster. */
+/** Returns the proxy of the environment variables for an endpoint; never for loopback and cluster-local names. */
 export function environmentProxy({ host, authority, secure }: Endpoint): URL | undefined {
   const inCluster =
     !isIP(host) && (!host.includes(".") || /\.(svc|local|internal|localhost)\.?$/i.test(host));
@@ -12,12 +12,12 @@ export function environmentProxy({ host, authority, secure }: Endpoint): URL | u
   const proxy = getProxyForUrl(`${secure ? "https" : "http"}://${authority}`);
   if (proxy === "") return undefined;
   const url = URL.canParse(proxy) ? new URL(proxy) : undefined;
-  // It is not shown: there may be a password in it.
+  // The value is not shown because it may contain a password.
   if (url?.protocol !== "http:") throw new TypeError("the proxy of the environment must be http://host:port");
   return url;
 }
 
-/** A connection to an endpoint through a proxy, by HTTP CONNECT. */
+/** Opens a connection to an endpoint through a proxy, with HTTP CONNECT. */
 export function throughProxy(proxy: URL, { authority }: Endpoint, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
@@ -37,16 +37,16 @@ export function throughProxy(proxy: URL, { authority }: Endpoint, signal: AbortS
     });
     connecting.once("connect", (response, socket, head) => {
       if (response.statusCode === 200) {
-        // What the service said first came along with the proxy's answer.
+        // Data of the server that arrived with the proxy's response.
         if (head.length > 0) socket.unshift(head);
         return resolve(socket);
       }
       socket.destroy();
-      reject(new Error(`the proxy answered ${response.statusCode}`));
+      reject(new Error(`the proxy responded with ${response.statusCode}`));
     });
     connecting.once("response", (response) => {
       response.destroy();
-      reject(new Error(`the proxy answered ${response.statusCode}`));
+      reject(new Error(`the proxy responded with ${response.statusCode}`));
     });
     connecting.once("error", reject);
     connecting.end();

@@ -3,29 +3,29 @@ import { Connection, type Keepalive } from "./connection.js";
 import { type Destination, openSocket } from "./socket.js";
 import type { Tls } from "./tls.js";
 
-/** How long a connection may take to be made. */
+/** Timeout of establishing a connection. */
 const CONNECT_TIMEOUT_MS = 5000;
-/** The pause before an address that refused is tried again. */
-const RECONNECT_PAUSE_MS = 1000;
-/** How long a replica that left a call unanswered may stay silent. */
-const SIGN_OF_LIFE_MS = 500;
+/** Delay before an address is retried after a failed connection. */
+const RECONNECT_DELAY_MS = 1000;
+/** How long a replica with a late response may take to respond to a PING. */
+const PING_TIMEOUT_MS = 500;
 
-/** What all replicas share. */
+/** Options that all replicas share. */
 export interface ReplicaOptions extends Keepalive {
   readonly clock: Clock;
   readonly tls: Tls | undefined;
-  /** Told of each change of what can be called. */
+  /** Called when the replica becomes available or unavailable. */
   readonly changed: (replica: Replica) => void;
 }
 
-/** One address of the service: keeps one connection to it, and makes a new one whenever that ends. */
+/** One address of the service. Maintains one connection to it, and replaces it when it ends. */
 export class Replica {
   readonly #to: Destination;
   readonly #options: ReplicaOptions;
   readonly #retired = new AbortController();
   #connection: Connection | undefined;
   #failure: Error | undefined;
-  #suspected = false;
+  #checkPending = false;
 
   constructor(to: Destination, options: ReplicaOptions) {
     this.#to = to;
@@ -35,17 +35,17 @@ export class Replica {
 
   /** The connection, if it can be used. */
   get connection(): Connection | undefined {
-    return this.#connection?.over ? undefined : this.#connection;
+    return this.#connection?.isUnusable ? undefined : this.#connection;
   }
 
-  /** Why the last connection could not be made; `undefined` while one is there or may come to be. */
+  /** Why the last connection attempt failed; `undefined` while connected or connecting. */
   get failure(): Error | undefined {
     return this.#failure;
   }
 
-  /** Whether it left a call unanswered and has shown no sign of life since. */
-  get suspected(): boolean {
-    return this.#suspected;
+  /** Whether a response is late and the replica has not responded to a PING yet. */
+  get checkPending(): boolean {
+    return this.#checkPending;
   }
 
   get endpoint(): Destination["endpoint"] {
@@ -56,22 +56,27 @@ export class Replica {
     return this.#to.address;
   }
 
-  /** A call stays unanswered: until the other side has shown to be alive, others are asked if there are any. */
-  async suspect(): Promise<void> {
-    if (this.#suspected) return;
-    this.#suspected = true;
-    await this.check();
-    this.#suspected = false;
+  /** Starts a liveness check because a response is late. Until it passes, other replicas are preferred. */
+  async checkLiveness(): Promise<void> {
+    if (this.#checkPending) return;
+    this.#checkPending = true;
+    await this.ping();
+    this.#checkPending = false;
   }
 
-  /** Asks whether the other side is alive. If not, the connection and its calls are ended. */
-  async check(): Promise<void> {
+  /** Checks whether the replica responds. If not, closes the connection and fails its calls. */
+  async ping(): Promise<void> {
     const connection = this.connection;
-    if (connection === undefined || (await connection.alive(SIGN_OF_LIFE_MS)) || connection.over) return;
-    connection.destroy(`there was no sign of life in ${SIGN_OF_LIFE_MS} ms`);
+    if (
+      connection === undefined ||
+      (await connection.respondsToPing(PING_TIMEOUT_MS)) ||
+      connection.isUnusable
+    )
+      return;
+    connection.destroy(`no data within ${PING_TIMEOUT_MS} ms after a PING`);
   }
 
-  /** Makes no more connections; calls under way end first. */
+  /** Makes no more connections. Calls in flight complete first. */
   retire(): void {
     this.#retired.abort(new Error("the client is closed"));
     this.#connection?.close();
@@ -87,7 +92,7 @@ export class Replica {
         this.#failure = undefined;
         changed(this);
         await this.#connection.leaving;
-        // What is under way on it ends first.
+        // Calls in flight on it complete first.
         this.#connection.close();
       } catch (error) {
         this.#failure = error as Error;
@@ -95,7 +100,7 @@ export class Replica {
       this.#connection = undefined;
       if (signal.aborted) return;
       changed(this);
-      const pause = RECONNECT_PAUSE_MS - (this.#failure === undefined ? clock.monotonic() - began : 0);
+      const pause = RECONNECT_DELAY_MS - (this.#failure === undefined ? clock.monotonic() - began : 0);
       if (pause > 0) await sleep(clock, pause, signal);
     }
   }

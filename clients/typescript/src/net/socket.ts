@@ -4,15 +4,15 @@ import type { Endpoint } from "./endpoint.js";
 import { throughProxy } from "./proxy.js";
 import type { Tls } from "./tls.js";
 
-/** Where a connection goes. */
+/** The destination of a connection. */
 export interface Destination {
   readonly endpoint: Endpoint;
-  /** One address of the endpoint's host; unused with a proxy, which looks the name up itself. */
+  /** One address of the endpoint's host; unused with a proxy, which resolves the name itself. */
   readonly address: string;
   readonly proxy: URL | undefined;
 }
 
-/** A connection that HTTP/2 can be spoken on. An abort ends it while it is being made. */
+/** Opens a connection for HTTP/2. An abort ends the attempt. */
 export async function openSocket(
   to: Destination,
   tls: Tls | undefined,
@@ -29,7 +29,7 @@ export async function openSocket(
     ...tls?.material(),
     socket: plain,
     ALPNProtocols: ["h2"],
-    // An address is no name to ask for; whether the certificate bears it is checked all the same.
+    // SNI allows no IP addresses. The certificate is verified against the address all the same.
     servername: isIP(name) ? "" : name,
     checkServerIdentity: (_, certificate) => checkServerIdentity(name, certificate),
   };
@@ -40,11 +40,11 @@ export async function openSocket(
     plain.destroy();
     const { message } = error as Error;
     const plaintext = /wrong version number|packet length too long/i.test(message);
-    throw new Error(`the TLS handshake failed: ${plaintext ? "the port speaks plaintext" : message}`);
+    throw new Error(`TLS handshake failed: ${plaintext ? "the port expects plaintext" : message}`);
   }
   if (secured.alpnProtocol === "h2") return secured;
   secured.destroy();
-  throw new Error("the TLS handshake failed: the other side does not speak HTTP/2");
+  throw new Error("TLS handshake failed: the server does not support HTTP/2");
 }
 
 function established(socket: Socket, event: "connect" | "secureConnect", signal: AbortSignal): Promise<void> {
@@ -63,13 +63,13 @@ function established(socket: Socket, event: "connect" | "secureConnect", signal:
       over();
       reject(error);
     };
-    const closed = (): void => failed(new Error("the connection was closed while it was being made"));
+    const closed = (): void => failed(new Error("the connection was closed before it was established"));
     const aborted = (): void => {
       failed(signal.reason as Error);
       socket.destroy();
     };
     socket.once(event, made);
-    // Stays after a failure: what comes after it is nobody's any more.
+    // The listener stays after a failure, so that later errors are not unhandled.
     socket.on("error", failed);
     socket.once("close", closed);
     if (signal.aborted) aborted();

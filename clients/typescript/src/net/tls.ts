@@ -3,13 +3,13 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { warn } from "../warning.js";
 
-/** How connections are secured. Each part is PEM, or a file that is read again for each new connection. */
+/** TLS options. Each part is PEM, or a file that is read again for each new connection. */
 export interface TlsOptions {
-  /** Certificates to trust instead of the machine's own roots. */
+  /** Trusted certificates, instead of the system roots. */
   readonly ca?: string | Uint8Array;
   /** A file with `ca`. */
   readonly caFile?: string;
-  /** This client's certificate and its chain, for a service that asks for one. */
+  /** This client's certificate and its chain, for a service that requires one. */
   readonly cert?: string | Uint8Array;
   /** A file with `cert`. */
   readonly certFile?: string;
@@ -17,11 +17,11 @@ export interface TlsOptions {
   readonly key?: string | Uint8Array;
   /** A file with `key`. */
   readonly keyFile?: string;
-  /** The name that the service's certificate must bear, if it is not the endpoint's host. */
+  /** The name that the service's certificate must be valid for, if it is not the endpoint's host. */
   readonly serverName?: string;
 }
 
-/** What a handshake takes. */
+/** The parts of a TLS configuration. */
 export interface TlsMaterial {
   readonly ca?: string;
   readonly cert?: string;
@@ -32,16 +32,16 @@ const PARTS = ["ca", "cert", "key"] as const;
 const KNOWN: readonly string[] = [...PARTS, ...PARTS.map((part) => `${part}File`), "serverName"];
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
-/** TLS settings that were looked at. Says nothing of keys in any error. */
+/** Validated TLS options. No error shows a key. */
 export class Tls {
   readonly serverName: string | undefined;
   readonly #options: TlsOptions;
-  #good: TlsMaterial;
+  #valid: TlsMaterial;
 
   constructor(options: TlsOptions) {
     const unknown = Object.keys(options).find((name) => !KNOWN.includes(name));
     if (unknown !== undefined)
-      throw new TypeError(`tls.${unknown} is no option; there are ${KNOWN.join(", ")}`);
+      throw new TypeError(`tls: unknown option ${unknown}; known options: ${KNOWN.join(", ")}`);
     const { serverName } = options;
     const shape = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?$/;
     if (
@@ -52,17 +52,17 @@ export class Tls {
     }
     this.serverName = serverName;
     this.#options = { ...options };
-    this.#good = read(this.#options);
+    this.#valid = read(this.#options);
   }
 
-  /** What is in the files now; what was in them before, if it is of no use. */
+  /** Returns the current content of the files, or the last valid content. */
   material(): TlsMaterial {
     try {
-      this.#good = read(this.#options);
+      this.#valid = read(this.#options);
     } catch (error) {
-      warn(`the certificates in use are kept: ${(error as Error).message}`);
+      warn(`TLS files not reloaded, the last valid ones stay in use: ${(error as Error).message}`);
     }
-    return this.#good;
+    return this.#valid;
   }
 }
 
@@ -73,12 +73,13 @@ function read(options: TlsOptions): TlsMaterial {
     if (text !== undefined) material[part] = text;
   }
   const { ca, cert, key } = material;
-  if ((cert === undefined) !== (key === undefined)) throw new TypeError("tls.cert and tls.key go together");
+  if ((cert === undefined) !== (key === undefined))
+    throw new TypeError("tls.cert and tls.key must be set together");
   if (ca !== undefined) certificates("ca", ca, options.caFile);
   if (cert !== undefined && key !== undefined) {
     const [leaf] = certificates("cert", cert, options.certFile);
     if (!leaf?.checkPrivateKey(privateKey(key, options.keyFile)))
-      throw new TypeError("tls.key is not the key of tls.cert");
+      throw new TypeError("tls.key does not belong to tls.cert");
   }
   return material;
 }
@@ -98,11 +99,11 @@ function pem(options: TlsOptions, part: (typeof PARTS)[number]): string | undefi
   }
   if (given === undefined) return undefined;
   if (typeof given !== "string" && !(given instanceof Uint8Array)) {
-    throw new TypeError(`tls.${part} must be PEM, as text or bytes; for a file set tls.${part}File`);
+    throw new TypeError(`tls.${part} must be PEM, as text or bytes; to give a file, set tls.${part}File`);
   }
   const text = typeof given === "string" ? given : Buffer.from(given).toString("utf8");
   if (!text.includes("-----BEGIN ")) {
-    throw new TypeError(`tls.${part} holds no PEM; for a file set tls.${part}File`);
+    throw new TypeError(`tls.${part} contains no PEM; to give a file, set tls.${part}File`);
   }
   return text;
 }
@@ -110,13 +111,13 @@ function pem(options: TlsOptions, part: (typeof PARTS)[number]): string | undefi
 function certificates(part: "ca" | "cert", text: string, file: string | undefined): X509Certificate[] {
   const blocks = text.match(CERTIFICATE) ?? [];
   if (blocks.length === 0) {
-    throw new TypeError(`tls.${part} holds no PEM certificate${of(file)}`);
+    throw new TypeError(`tls.${part} contains no PEM certificate${of(file)}`);
   }
   return blocks.map((block) => {
     try {
       return new X509Certificate(block);
     } catch {
-      throw new TypeError(`tls.${part} holds a certificate that cannot be read${of(file)}`);
+      throw new TypeError(`tls.${part} contains an unreadable certificate${of(file)}`);
     }
   });
 }
@@ -125,11 +126,11 @@ function privateKey(text: string, file: string | undefined): KeyObject {
   try {
     return createPrivateKey(text);
   } catch {
-    throw new TypeError(`tls.key holds no PEM private key without a passphrase${of(file)}`);
+    throw new TypeError(`tls.key contains no PEM private key without a passphrase${of(file)}`);
   }
 }
 
-/** Which file it was, for an error. */
+/** The name of the file, for an error. */
 function of(file: string | undefined): string {
   return file === undefined ? "" : ` (${file})`;
 }

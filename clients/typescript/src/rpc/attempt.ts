@@ -11,26 +11,26 @@ import type { Connection } from "../net/connection.js";
 import type { Replica } from "../net/replica.js";
 import { errorFromStatus } from "./details.js";
 
-/** What goes along with a message. */
+/** Metadata of an attempt. */
 export interface AttemptOptions {
   readonly requestId: string;
   readonly userAgent: string;
   /** Value of the `authorization` header. */
   readonly authorization?: string | undefined;
-  /** How long this attempt may take; absent: as long as it wants. */
+  /** Timeout of this attempt; absent: none. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Errors of calls that no replica answered because their connection ended. */
+/** Errors of calls whose connection ended before a response. */
 const LOST = new WeakSet<TenantAuthError>();
 
-/** Whether the connection was lost before there was an answer, rather than that the service refused. */
+/** Whether the connection was lost before a response arrived. */
 export function connectionLost(error: TenantAuthError): boolean {
   return LOST.has(error);
 }
 
-/** Sends one message once and waits for the reply. */
+/** Makes one attempt of a unary call. */
 export async function unary<I extends DescMessage, O extends DescMessage>(
   replica: Replica,
   method: DescMethodUnary<I, O>,
@@ -40,7 +40,7 @@ export async function unary<I extends DescMessage, O extends DescMessage>(
   const { signal, timeoutMs = 0, requestId } = options;
   signal?.throwIfAborted();
   const connection = replica.connection;
-  if (connection === undefined) throw lost("it was closed", requestId);
+  if (connection === undefined) throw connectionLostError("closed", requestId);
   try {
     const init = message as MessageInitShape<I>;
     const whole = Math.max(1, Math.ceil(timeoutMs));
@@ -51,7 +51,7 @@ export async function unary<I extends DescMessage, O extends DescMessage>(
   }
 }
 
-/** Sends one message and reads what comes, until the end or an abort, which ends it without an error. */
+/** Makes a server-streaming call. An abort ends it without an error. */
 export async function* serverStreaming<I extends DescMessage, O extends DescMessage>(
   replica: Replica,
   method: DescMethodStreaming<I, O>,
@@ -61,7 +61,7 @@ export async function* serverStreaming<I extends DescMessage, O extends DescMess
   const { signal, requestId } = options;
   if (signal?.aborted) return;
   const connection = replica.connection;
-  if (connection === undefined) throw lost("it was closed", requestId);
+  if (connection === undefined) throw connectionLostError("closed", requestId);
   const left = new AbortController();
   const ended = signal === undefined ? left.signal : AbortSignal.any([signal, left.signal]);
   try {
@@ -87,19 +87,20 @@ function headers({ requestId, authorization, userAgent }: AttemptOptions): Recor
   };
 }
 
-/** Only what a status says is taken over: the library's error holds headers too, and somebody may print it. */
+/** Only the content of the status is used: the library's error also contains headers, which might be printed. */
 function failure(error: unknown, connection: Connection, requestId: string): TenantAuthError {
   const { code, rawMessage, metadata, details } = ConnectError.from(error);
   if (metadata.has("grpc-status")) return errorFromStatus(code, rawMessage, details, requestId);
   if (code === Code.DeadlineExceeded) return deadlineExceeded(requestId);
-  if (connection.over) return lost(connection.why, requestId);
-  // The replica goes away and has not begun with it, or the stream could not be opened any more.
-  if (code === Code.Aborted || /REFUSED_STREAM/.test(rawMessage)) return lost(rawMessage, requestId);
+  if (connection.isUnusable) return connectionLostError(connection.endReason, requestId);
+  // The replica shuts down and has not processed the call, or the stream could not be opened.
+  if (code === Code.Aborted || /REFUSED_STREAM/.test(rawMessage))
+    return connectionLostError(rawMessage, requestId);
   return errorFromStatus(code, rawMessage, [], requestId);
 }
 
-function lost(why: string, requestId: string): TenantAuthError {
-  const error = new TenantAuthError("UNAVAILABLE", `the connection was lost: ${why}`, { requestId });
+function connectionLostError(why: string, requestId: string): TenantAuthError {
+  const error = new TenantAuthError("UNAVAILABLE", `connection lost: ${why}`, { requestId });
   LOST.add(error);
   return error;
 }

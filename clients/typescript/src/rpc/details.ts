@@ -6,10 +6,10 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/googl
 import type { Status } from "../gen/google/rpc/status_pb.js";
 import { milliseconds } from "../wire.js";
 
-/** One detail of a status, as @connectrpc/connect hands it out. */
+/** One detail of a status, as returned by @connectrpc/connect. */
 type Detail = { readonly type: string; readonly value: Uint8Array } | { readonly desc: object };
 
-/** A failed call's status. */
+/** Converts the status of a failed call. */
 export function errorFromStatus(
   code: number,
   message: string,
@@ -24,7 +24,7 @@ export function errorFromStatus(
   return new TenantAuthError(codeName(code), message, { ...facts(received), requestId });
 }
 
-/** One item's status within a reply. */
+/** Converts the status of one item of a response. */
 export function errorFromItem(item: Status): TenantAuthError {
   return new TenantAuthError(codeName(item.code), item.message, facts(item.details));
 }
@@ -43,7 +43,7 @@ function facts(details: readonly Any[]): ErrorFacts {
         known = { ...known, violations };
       }
     } catch {
-      // Details are a help, not the answer: one that is unreadable takes nothing away from the others.
+      // An unreadable detail does not affect the others.
     }
   }
   return known;

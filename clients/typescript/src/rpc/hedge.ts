@@ -1,27 +1,27 @@
 import type { Clock } from "../clock.js";
 import type { Replica } from "../net/replica.js";
 
-/** A message on its way to one replica, and to another one if the first leaves it unanswered. */
+/** A request to one replica, and to another one if the response is late. */
 export interface Hedged<T> {
   readonly clock: Clock;
   readonly first: Replica;
-  /** When the first counts as slow, in milliseconds. It is then asked for a sign of life. */
+  /** Time after which the response counts as late, in milliseconds. The replica then gets a liveness check. */
   readonly afterMs: number;
-  /** Gives another replica to ask then; `undefined` when there is none, or the message must not be sent twice. */
+  /** Returns another replica for the hedge; `undefined` if there is none, or the request must not be sent twice. */
   readonly other: () => Replica | undefined;
-  readonly ask: (replica: Replica, signal: AbortSignal) => Promise<T>;
-  /** Whether another replica may do better than one that failed so. */
-  readonly hopeful: (error: unknown) => boolean;
+  readonly send: (replica: Replica, signal: AbortSignal) => Promise<T>;
+  /** Whether another replica may succeed after this error. */
+  readonly canRetry: (error: unknown) => boolean;
   readonly signal: AbortSignal | undefined;
 }
 
-/** The first answer; whoever has not answered by then is told that nobody waits any more. */
+/** Returns the first response, and cancels the other attempt. */
 export function hedged<T>(options: Hedged<T>): Promise<T> {
-  const { clock, first, afterMs, other, ask, hopeful, signal } = options;
+  const { clock, first, afterMs, other, send, canRetry, signal } = options;
   return new Promise((resolve, reject) => {
-    const asked = new Set<AbortController>();
+    const attempts = new Set<AbortController>();
     const abort = (): void => {
-      for (const one of asked) one.abort(signal?.reason);
+      for (const one of attempts) one.abort(signal?.reason);
     };
     const over = (): void => {
       cancel();
@@ -30,27 +30,27 @@ export function hedged<T>(options: Hedged<T>): Promise<T> {
     };
     const start = (replica: Replica): void => {
       const mine = new AbortController();
-      asked.add(mine);
-      ask(replica, mine.signal).then(
+      attempts.add(mine);
+      send(replica, mine.signal).then(
         (answer) => {
-          asked.delete(mine);
+          attempts.delete(mine);
           over();
           resolve(answer);
         },
         (error: unknown) => {
-          asked.delete(mine);
-          if (asked.size > 0 && hopeful(error)) return;
+          attempts.delete(mine);
+          if (attempts.size > 0 && canRetry(error)) return;
           over();
           reject(error);
         },
       );
     };
     const cancel = clock.after(afterMs, () => {
-      void first.suspect();
+      void first.checkLiveness();
       const second = other();
       if (second === undefined) return;
-      // It may hang as well: then this is known before the time is over.
-      void second.check();
+      // The second replica may hang too. This detects it before the timeout.
+      void second.ping();
       start(second);
     });
     start(first);

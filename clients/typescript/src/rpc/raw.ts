@@ -10,9 +10,9 @@ import {
 } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { printable } from "../printable.js";
-import { type Caller, type CallOptions, isRead } from "./caller.js";
+import { type CallOptions, isRead, type RpcClient } from "./rpc-client.js";
 
-/** The calls of a service as the contract has them: messages in, messages out. */
+/** The RPCs of a service, with the messages of the contract. */
 export type RawService<S extends DescService> =
   S extends GenService<infer Methods extends GenServiceMethods>
     ? { readonly [Name in keyof Methods]: RawMethod<Methods[Name]> }
@@ -35,29 +35,27 @@ type RawMethod<M> = M extends {
     : never;
 
 /**
- * A service's unary and server-streaming calls, with this client's connections, token and deadlines. What changes
- * something is sent once: some, such as the call that issues a key, would be done twice by a retry.
+ * Returns a service's unary and server-streaming RPCs, with this client's connections, token and deadlines. RPCs that
+ * change something are not retried, because some, such as issuing a key, would take effect twice.
  */
-export function rawService<S extends DescService>(service: S, caller: Caller): RawService<S> {
+export function rawService<S extends DescService>(service: S, rpc: RpcClient): RawService<S> {
   const calls: Record<string, unknown> = {};
   for (const method of service.methods as readonly DescMethod[]) {
-    if (method.methodKind === "unary") calls[method.localName] = rawUnary(method as DescMethodUnary, caller);
+    if (method.methodKind === "unary") calls[method.localName] = rawUnary(method as DescMethodUnary, rpc);
     if (method.methodKind === "server_streaming")
-      calls[method.localName] = rawStream(method as ServerStreaming, caller);
+      calls[method.localName] = rawStream(method as ServerStreaming, rpc);
   }
   return Object.freeze(calls) as RawService<S>;
 }
 
-function rawUnary(method: DescMethodUnary, caller: Caller): unknown {
+function rawUnary(method: DescMethodUnary, rpc: RpcClient): unknown {
   return async (request: MessageInitShape<DescMessage>, options?: CallOptions) =>
-    printable(
-      await caller.call(method, create(method.input, request), { ...options, once: !isRead(method) }),
-    );
+    printable(await rpc.call(method, create(method.input, request), { ...options, once: !isRead(method) }));
 }
 
-function rawStream(method: ServerStreaming, caller: Caller): unknown {
+function rawStream(method: ServerStreaming, rpc: RpcClient): unknown {
   return async function* (request: MessageInitShape<DescMessage>, signal?: AbortSignal) {
-    for await (const message of caller.stream(method, create(method.input, request), signal))
+    for await (const message of rpc.stream(method, create(method.input, request), signal))
       yield printable(message);
   };
 }

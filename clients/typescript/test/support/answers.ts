@@ -10,7 +10,7 @@ import { Source, Verdict } from "../../src/gen/tenantauth/v1/verdict_pb.js";
 import { duration } from "../../src/wire.js";
 import { type Fact, Refused } from "./fake.js";
 
-/** What a test wants to say about a key. */
+/** Options for the response for a key. */
 export interface KeyAnswer {
   readonly verdict?: Verdict;
   readonly keyId?: string;
@@ -19,13 +19,13 @@ export interface KeyAnswer {
   readonly missingScopes?: string[];
   readonly revision?: bigint;
   readonly cacheableForMs?: number;
-  /** A minute unless set: how long it may be used while the watch is alive. */
+  /** How long the answer may be cached while the stream is live; default: a minute. */
   readonly watchedForMs?: number;
   readonly ageMs?: number;
   readonly expiresAt?: number;
 }
 
-/** A good key's answer, reusable for five seconds unless said otherwise. */
+/** The response for a valid key; by default cacheable for five seconds. */
 export function keyAnswer(said: KeyAnswer = {}) {
   return {
     verdict: said.verdict ?? Verdict.VALID,
@@ -46,7 +46,7 @@ export function keyAnswer(said: KeyAnswer = {}) {
   };
 }
 
-/** An unknown key's answer. */
+/** The response for an unknown key. */
 export function unknownKey(cacheableForMs = 1000) {
   const cacheableFor = duration("cacheableFor", cacheableForMs);
   const cacheableWhileWatched = duration("cacheableWhileWatched", 60_000);
@@ -56,7 +56,7 @@ export function unknownKey(cacheableForMs = 1000) {
   };
 }
 
-/** The database gave no answer; `retryAfterMs` says when to come back. */
+/** The error of an unavailable database; `retryAfterMs` is the retry delay. */
 export function unavailable(retryAfterMs?: number): Refused {
   return new Refused(status.UNAVAILABLE, "the database gave no usable answer", ...details(retryAfterMs));
 }

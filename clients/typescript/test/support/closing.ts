@@ -1,4 +1,4 @@
-/** A program that asks, closes its client, and has nothing else to do. */
+/** A program that makes a request, closes its client, and has nothing else to do. */
 import { Client } from "../../src/client.js";
 
 const client = new Client(process.env.TENANT_AUTH_ENDPOINTS ?? "");

@@ -7,13 +7,13 @@ import {
   WatchResponseSchema,
 } from "../../src/gen/tenantauth/v1/watch_pb.js";
 
-/** The fake's end of one watch. */
+/** The fake's side of one watch stream. */
 export class FakeWatch {
   readonly #stream: ServerWritableStream<WatchRequest, WatchResponse>;
 
   constructor(stream: ServerWritableStream<WatchRequest, WatchResponse>) {
     this.#stream = stream;
-    // A client that goes away is no error here.
+    // A client that disconnects is not an error here.
     stream.on("error", () => undefined);
   }
 
@@ -37,7 +37,7 @@ export class FakeWatch {
     this.#send({ revision, event: { case: "startOver", value: { reason: "a test" } } });
   }
 
-  /** An event of a version to come. */
+  /** An event that this version does not know. */
   unheardOf(revision: bigint): void {
     this.#send({ revision });
   }

@@ -19,7 +19,7 @@ import { ValidationService } from "../../src/gen/tenantauth/v1/validation_pb.js"
 import { type WatchResponseSchema, WatchService } from "../../src/gen/tenantauth/v1/watch_pb.js";
 import { FakeWatch } from "./fake-watch.js";
 
-/** A call that the fake got. */
+/** A call that the fake received. */
 export interface Call<I extends DescMessage = DescMessage> {
   readonly method: string;
   readonly request: MessageShape<I>;
@@ -37,7 +37,7 @@ const UNARY = [ValidationService, SessionService, UsageService, InfoService];
 /** A detail of a status, and its schema. */
 export type Fact = [DescMessage, Message];
 
-/** A status to answer with, details included. */
+/** A status to respond with, including details. */
 export class Refused extends Error {
   readonly code: grpc.status;
   readonly details: string;
@@ -54,15 +54,15 @@ export class Refused extends Error {
   }
 }
 
-/** tenant-auth as a test wants it: whatever has no answer is UNIMPLEMENTED. */
+/** A tenant-auth service for tests. Methods without a configured response are UNIMPLEMENTED. */
 export class Fake {
   /** Every unary call, in the order of arrival. */
   readonly calls: Call[] = [];
-  /** Every watch that was ever opened. */
+  /** Every watch stream that was opened. */
   readonly watches: FakeWatch[] = [];
-  /** Whether watches are served. */
+  /** Whether watch streams are enabled. */
   servesWatch = true;
-  /** What a watch ends with where none is served. */
+  /** The error of watch streams if they are not enabled. */
   withoutWatch = grpc.status.UNIMPLEMENTED;
   readonly #answers = new Map<string, Answer<DescMessage, DescMessage>>();
   readonly #server = new grpc.Server();
@@ -101,7 +101,7 @@ export class Fake {
     return `127.0.0.1:${this.#port}`;
   }
 
-  /** Decides what a method answers from now on. */
+  /** Sets the response of a method from now on. */
   answer<I extends DescMessage, O extends DescMessage>(
     method: { readonly name: string; readonly input: I; readonly output: O },
     answer: Answer<I, O>,
@@ -109,7 +109,7 @@ export class Fake {
     this.#answers.set(method.name, answer as unknown as Answer<DescMessage, DescMessage>);
   }
 
-  /** Answers a method with UNIMPLEMENTED again. */
+  /** Makes a method UNIMPLEMENTED again. */
   forget(method: { readonly name: string }): void {
     this.#answers.delete(method.name);
   }

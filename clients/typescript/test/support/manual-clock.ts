@@ -1,6 +1,6 @@
 import type { Clock } from "../../src/clock.js";
 
-/** Time that passes when a test says so. */
+/** A clock that tests advance. */
 export class ManualClock implements Clock {
   #now = Date.UTC(2026, 0, 1);
   #monotonic = 0;
@@ -22,17 +22,17 @@ export class ManualClock implements Clock {
     };
   }
 
-  /** How many callbacks wait. */
+  /** Number of pending callbacks. */
   get waiting(): number {
     return this.#timers.length;
   }
 
-  /** In how many milliseconds the next callback is due. */
+  /** Milliseconds until the next callback is due. */
   get nextIn(): number {
     return Math.min(...this.#timers.map(({ due }) => due)) - this.#monotonic;
   }
 
-  /** Lets time pass, and calls back whoever waited for it, in order. */
+  /** Advances the clock, and calls the due callbacks in order. */
   advance(milliseconds: number): void {
     const end = this.#monotonic + milliseconds;
     for (;;) {
@@ -45,7 +45,7 @@ export class ManualClock implements Clock {
     this.#pass(end - this.#monotonic);
   }
 
-  /** The wall clock alone jumps, as after a suspended machine wakes. */
+  /** Advances only the wall clock, as when a suspended machine wakes up. */
   jump(milliseconds: number): void {
     this.#now += milliseconds;
   }

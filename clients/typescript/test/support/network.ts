@@ -2,7 +2,7 @@ import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { TestContext } from "node:test";
 
-/** A way to an endpoint on which everything takes so long, in each direction. Gives its own endpoint. */
+/** Forwards to an endpoint with a delay in each direction. Has its own endpoint. */
 export async function delayed(t: TestContext, endpoint: string, oneWayMs: number): Promise<string> {
   const sockets = new Set<Socket>();
   const { hostname, port } = new URL(`http://${endpoint}`);
@@ -22,7 +22,7 @@ export async function delayed(t: TestContext, endpoint: string, oneWayMs: number
   return await listening(t, server, sockets);
 }
 
-/** A proxy that HTTP CONNECT is spoken to. It leads everything to one endpoint, and notes what it was asked for. */
+/** An HTTP CONNECT proxy that forwards everything to one endpoint and records the requested targets. */
 export async function connectProxy(
   t: TestContext,
   endpoint: string,
@@ -58,7 +58,7 @@ async function listening(
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Sets variables of the environment until the test is over; `undefined` takes one away. */
+/** Sets environment variables until the test ends; `undefined` removes one. */
 export function environment(t: TestContext, variables: Readonly<Record<string, string | undefined>>): void {
   const set = (name: string, value: string | undefined): void => {
     if (value === undefined) delete process.env[name];

@@ -4,7 +4,7 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { until } from "./until.js";
 
-/** A program under test, what it said so far, and its end. */
+/** A program under test, with its output so far and its exit. */
 export class Program {
   readonly lines: string[] = [];
   readonly complaints: string[] = [];
@@ -45,7 +45,7 @@ export class Program {
     this.#process.kill("SIGKILL");
   }
 
-  /** Lets it hang: its connections stay, and nobody answers. */
+  /** Makes it hang: its connections stay open without responses. */
   hang(): void {
     this.#process.kill("SIGSTOP");
   }
@@ -54,7 +54,7 @@ export class Program {
     this.#process.kill("SIGCONT");
   }
 
-  /** The first part of a line that matches, of the output or of the log, once there is one. */
+  /** Waits for a matching line of the output or the log, and returns its first group. */
   async said(pattern: RegExp): Promise<string> {
     let match: RegExpExecArray | null = null;
     await until(`the program says ${pattern}`, () => {
@@ -69,7 +69,7 @@ export class Program {
   }
 }
 
-/** A program of this package, by its path without an ending. */
+/** A program of this package, by its path without extension. */
 export function ours(t: TestContext, path: string, environment: NodeJS.ProcessEnv): Program {
   const script = fileURLToPath(new URL(`../../${path}.js`, import.meta.url));
   return new Program(t, process.execPath, [script], environment);

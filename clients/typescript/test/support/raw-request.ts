@@ -1,6 +1,6 @@
 import { request as httpRequest, type OutgoingHttpHeaders } from "node:http";
 
-/** A request with headers exactly as they are given. */
+/** Sends a request with exactly the given headers. */
 export function raw(
   url: string,
   headers: readonly string[],

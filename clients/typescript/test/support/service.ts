@@ -10,12 +10,12 @@ import { Program } from "./process.js";
 
 const BINARY = process.env.TENANT_AUTH_SVC_BIN;
 
-/** Options for tests that need the real service: without its binary they are skipped, and say why. */
+/** Options for tests that need the real service: without its binary they are skipped with a message. */
 export const withService = {
-  skip: BINARY ? false : "TENANT_AUTH_SVC_BIN does not name the service's binary",
+  skip: BINARY ? false : "TENANT_AUTH_SVC_BIN is not set to the path of the service binary",
 };
 
-/** A running service with a database of its own. */
+/** A running service with its own database. */
 export interface Service {
   readonly endpoint: string;
   /** The demo tenant's key. */
@@ -23,16 +23,16 @@ export interface Service {
   readonly program: Program;
 }
 
-/** How to start it. */
+/** How to start the service. */
 export interface ServiceOptions {
   readonly listen?: string;
-  /** Settings of the service; without any it is the one for trying out. */
+  /** Configuration of the service; without any, `dev` is started. */
   readonly environment?: NodeJS.ProcessEnv;
-  /** Where its database is; a new folder unless set. */
+  /** Folder of its database; default: a new folder. */
   readonly folder?: string;
 }
 
-/** The real service, gone when the test is over. */
+/** Starts the real service until the test ends. */
 export async function startService(t: TestContext, options: ServiceOptions = {}): Promise<Service> {
   const { listen = "127.0.0.1:0", environment } = options;
   const folder = options.folder ?? (await temporaryFolder(t));
@@ -41,7 +41,7 @@ export async function startService(t: TestContext, options: ServiceOptions = {})
   const endpoint = await program.said(/^ *endpoint +(\S+)/);
   const key = await program.said(/^ *key +(\S+)/);
   if (environment === undefined) return { endpoint, key, program };
-  // The trial service takes no settings; the database that it has made is served by the real one.
+  // `dev` takes no configuration. It creates the database, which `serve` then uses.
   program.stop();
   await program.ended;
   const served = new Program(t, BINARY ?? "", ["serve"], {
@@ -57,14 +57,14 @@ export async function startService(t: TestContext, options: ServiceOptions = {})
   return { endpoint: await served.said(/"message":"serving","address":"([^"]+)"/), key, program: served };
 }
 
-/** A folder that is gone when the test is over. */
+/** A folder that is deleted when the test ends. */
 export async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "tenant-auth-"));
   t.after(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
   return folder;
 }
 
-/** A client of real services, closed when the test is over. */
+/** A client of real services, closed when the test ends. */
 export function clientOf(
   t: TestContext,
   endpoints: string | readonly string[],
@@ -75,10 +75,10 @@ export function clientOf(
   return client;
 }
 
-/** A key that every one of these replicas holds. */
+/** A key that each of these replicas has. */
 export const SHARED_KEY = "a-key-of-all-replicas";
 
-/** Replicas that know the same key, though each has a database of its own. */
+/** Replicas with the same key, each with its own database. */
 export async function startReplicas(
   t: TestContext,
   count: number,
@@ -96,12 +96,12 @@ export async function shareKey(endpoint: string): Promise<void> {
   client.close();
 }
 
-/** A file of this package's test certificates. */
+/** Path of a file of this package's test certificates. */
 export function certificate(name: string): string {
   return fileURLToPath(new URL(`../../../test/tls/${name}`, import.meta.url));
 }
 
-/** A callers file in which whoever shows one of these tokens, or the test client's certificate, may do everything. */
+/** A callers file in which callers with one of these tokens, or with the test client's certificate, have all roles. */
 export async function callersFile(folder: string, tokens: readonly string[] = []): Promise<string> {
   const hashes = tokens.map((token) => `"${createHash("sha256").update(token).digest("hex")}"`);
   const file = join(folder, "callers.toml");

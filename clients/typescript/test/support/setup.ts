@@ -5,7 +5,7 @@ import type { ClientOptions } from "../../src/options.js";
 import { Fake } from "./fake.js";
 import { ManualClock } from "./manual-clock.js";
 
-/** A fake, a client of it and its clock, gone when the test is over. */
+/** A fake, a client of it and its clock, closed when the test ends. */
 export async function connected(
   t: TestContext,
   options: ClientOptions = {},
@@ -20,7 +20,7 @@ export async function connected(
   return { fake, client, clock };
 }
 
-/** The error that a call fails with; anything else fails the test. */
+/** Returns the error that a call fails with; other results fail the test. */
 export async function failure(call: Promise<unknown>): Promise<TenantAuthError> {
   const outcome = await call.then(
     () => undefined,

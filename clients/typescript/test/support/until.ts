@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 
-/** Generous: it only bounds how long a broken test hangs. */
+/** Generous: it only limits how long a broken test hangs. */
 const PATIENCE_MS = 20_000;
 
 /** Waits until a condition holds. */
@@ -12,7 +12,7 @@ export async function until(what: string, condition: () => boolean | Promise<boo
   }
 }
 
-/** A promise to be settled by hand. */
+/** A promise that the test settles. */
 export interface Gate<T = void> {
   readonly passed: Promise<T>;
   readonly open: (value: T) => void;

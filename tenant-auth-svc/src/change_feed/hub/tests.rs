@@ -1,4 +1,4 @@
-//! Subscribers that come back, fall behind, are ahead, and stay.
+//! Subscribers that reconnect, fall behind, are ahead, or stay connected.
 
 use std::sync::Arc;
 
@@ -29,11 +29,11 @@ fn changed(revisions: &[i64]) -> WatchEvent {
 }
 
 impl HubSetup {
-    /// Has read a log up to 100, and then these, one reading each.
+    /// A hub that has read a log up to 100, and then these revisions, one poll each.
     fn having_read(revisions: impl IntoIterator<Item = i64>) -> Self {
         let clock = ManualClock::at(UnixMillis(5));
         let hub = Hub::new(Arc::clone(&clock) as SharedClock, true);
-        hub.publish_discontinuity(Revision(100), "begun");
+        hub.publish_discontinuity(Revision(100), "started");
         let setup = Self { clock, hub };
         revisions.into_iter().for_each(|revision| setup.read(revision));
         setup
@@ -43,7 +43,7 @@ impl HubSetup {
         self.hub.publish_changes(vec![change(revision)], Revision(revision));
     }
 
-    /// … all of them at one reading.
+    /// Reads all of these revisions in one poll.
     fn read_all(&self, revisions: std::ops::RangeInclusive<i64>) {
         let last = *revisions.end();
         self.hub.publish_changes(revisions.map(change).collect(), Revision(last));
@@ -61,8 +61,8 @@ impl HubSetup {
     }
 }
 
-fn revision_of(told: Option<Result<WatchEvent, WatchError>>) -> Option<i64> {
-    match told?.unwrap() {
+fn revision_of(event: Option<Result<WatchEvent, WatchError>>) -> Option<i64> {
+    match event?.unwrap() {
         WatchEvent::Heartbeat { revision, .. } => Some(revision.0),
         other => panic!("{other:?}"),
     }
@@ -77,7 +77,7 @@ async fn returning_subscriber_gets_missed_changes_then_live_ones() {
     assert_eq!(next(), Some(Ok(changed(&[102, 103]))));
     assert_eq!(next(), Some(Ok(changed(&[104]))));
     assert_eq!(revision_of(next()), Some(104));
-    assert_eq!(next(), None, "and then nothing");
+    assert_eq!(next(), None, "no further event");
     let mut from_now = setup.subscribe(0).await;
     assert_eq!(from_now(), None);
 }
@@ -87,8 +87,8 @@ async fn subscriber_away_too_long_starts_over() {
     let setup = HubSetup::having_read([101]);
     let mut before_the_first = setup.subscribe(99).await;
     assert!(matches!(before_the_first(), Some(Ok(WatchEvent::StartOver { revision: Revision(101), .. }))));
-    let kept = i64::try_from(MAX_RETAINED_CHANGES).unwrap();
-    let setup = HubSetup::having_read(101..=101 + kept);
+    let retained = i64::try_from(MAX_RETAINED_CHANGES).unwrap();
+    let setup = HubSetup::having_read(101..=101 + retained);
     let mut just_too_long = setup.subscribe(100).await;
     assert!(matches!(just_too_long(), Some(Ok(WatchEvent::StartOver { .. }))));
     let mut just_in_time = setup.subscribe(101).await;
@@ -96,7 +96,7 @@ async fn subscriber_away_too_long_starts_over() {
     while missed < MAX_RETAINED_CHANGES {
         match just_in_time() {
             Some(Ok(WatchEvent::Changed(page))) => {
-                assert!(page.len() <= CHANGES_PER_PAGE, "no more in memory than a page");
+                assert!(page.len() <= CHANGES_PER_PAGE, "an event has at most one page of changes");
                 missed += page.len();
             }
             other => panic!("{other:?}"),
@@ -108,17 +108,17 @@ async fn subscriber_away_too_long_starts_over() {
     assert!(matches!(first.next().now_or_never(), Some(Some(Ok(WatchEvent::StartOver { .. })))));
 }
 
-/// Whoever reads slowly while the changes that it missed are forgotten cannot be told all of them.
+/// A slow subscriber cannot receive missed changes that are no longer retained.
 #[tokio::test]
 async fn subscriber_slower_than_retention_starts_over() {
-    let kept = i64::try_from(MAX_RETAINED_CHANGES).unwrap();
-    let setup = HubSetup::having_read(101..=101 + kept);
+    let retained = i64::try_from(MAX_RETAINED_CHANGES).unwrap();
+    let setup = HubSetup::having_read(101..=101 + retained);
     let mut slow = setup.subscribe(101).await;
     assert!(matches!(slow(), Some(Ok(WatchEvent::Changed(_)))));
-    // All at once: the ring does not overflow.
-    setup.read_all(102 + kept..=102 + kept * 2);
+    // One event, so the channel does not overflow.
+    setup.read_all(102 + retained..=102 + retained * 2);
     assert!(matches!(slow(), Some(Ok(WatchEvent::StartOver { .. }))));
-    assert!(matches!(slow(), Some(Ok(WatchEvent::Changed(_)))), "and goes on with what happens");
+    assert!(matches!(slow(), Some(Ok(WatchEvent::Changed(_)))), "live changes follow");
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn subscriber_ahead_waits_or_starts_over_in_another_log() {
     let mut ahead = setup.subscribe(103).await;
     setup.read(102);
     setup.beat();
-    assert_eq!(ahead(), None, "it knows that, and the reading may have begun before");
+    assert_eq!(ahead(), None, "the subscriber knows 102; the first heartbeat may follow an older poll");
     setup.read(103);
     setup.read(104);
     assert_eq!(ahead(), Some(Ok(changed(&[104]))));
@@ -148,7 +148,7 @@ async fn subscriber_that_does_not_read_is_dropped() {
     let ring = i64::try_from(RING_CAPACITY).unwrap();
     (101..=101 + ring).for_each(|revision| setup.read(revision));
     assert_eq!(slow(), Some(Err(WatchError::TooSlow(1))));
-    assert_eq!(slow(), None, "and that is the end");
+    assert_eq!(slow(), None, "the stream has ended");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! When the feed was last heard, and how far this replica's clock is from the database's.
+//! When the feed was last read, and the offset between this replica's clock and the database's.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -8,16 +8,17 @@ use std::{
 use super::LIVENESS_TIMEOUT;
 use crate::domain::clock::UnixMillis;
 
-/// Above this a clock counts as wrong: times that are compared with those of other replicas, and ends of keys, are wrong by it.
+/// An offset above this counts as excessive: times that are compared with those of other replicas, and
+/// expiries of keys, are off by it.
 pub const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(5);
-/// Stands for a clock that was never compared.
+/// Marks an offset that was never measured.
 const NEVER_COMPARED: i64 = i64::MIN;
 
-/// When the feed was last heard, and what it said about the time.
+/// When the feed was last read, and the clock offset measured then.
 #[derive(Debug)]
 pub struct FeedLiveness {
     last_read_millis: AtomicU64,
-    /// This replica's clock less the database's, in milliseconds.
+    /// This replica's clock minus the database's, in milliseconds.
     clock_offset: AtomicI64,
 }
 
@@ -28,20 +29,21 @@ impl Default for FeedLiveness {
 }
 
 impl FeedLiveness {
-    /// When the feed was last heard, by the monotonic clock; `None` when it never was.
+    /// Returns when the feed was last read, on the monotonic clock; `None` if it never was.
     #[must_use]
     pub fn last_read_at(&self) -> Option<Duration> {
-        // Zero stands for never, so that moments are kept one millisecond later than they are.
+        // Zero means never, so the stored value is one millisecond later than the time.
         self.last_read_millis.load(Ordering::Acquire).checked_sub(1).map(Duration::from_millis)
     }
 
-    /// Whether the feed was heard within [`SILENCE`] of a moment of the monotonic clock.
+    /// Whether the feed was read within [`LIVENESS_TIMEOUT`] before `now` on the monotonic clock.
     #[must_use]
     pub fn is_alive(&self, now: Duration) -> bool {
         self.last_read_at().is_some_and(|at| now.saturating_sub(at) <= LIVENESS_TIMEOUT)
     }
 
-    /// This replica's clock less the database's, in milliseconds, give or take half of a read; `None` before the first one.
+    /// Returns this replica's clock minus the database's, in milliseconds, with an error of half the duration
+    /// of a read; `None` before the first read.
     #[must_use]
     pub fn clock_offset(&self) -> Option<i64> {
         Some(self.clock_offset.load(Ordering::Relaxed)).filter(|offset| *offset != NEVER_COMPARED)
@@ -52,7 +54,8 @@ impl FeedLiveness {
         self.last_read_millis.store(millis + 1, Ordering::Release);
     }
 
-    /// Between two moments of this replica's clock, the database's showed this.
+    /// Measures the offset: the database's clock was read between `before` and `after` on this replica's
+    /// clock.
     pub(super) fn compare_clocks(&self, before: UnixMillis, after: UnixMillis, database: UnixMillis) {
         let middle = before.0 + (after.0 - before.0) / 2;
         let offset = middle.saturating_sub(database.0).max(NEVER_COMPARED + 1);
@@ -60,13 +63,14 @@ impl FeedLiveness {
         if is_clock_offset_excessive(offset) && !(last != NEVER_COMPARED && is_clock_offset_excessive(last)) {
             tracing::error!(
                 offset_ms = offset,
-                "this machine's clock is not the database's: keys and sessions end at the wrong moment here"
+                "clock offset to the database is excessive: keys and sessions expire at the wrong time on this replica; \
+                 check time synchronisation"
             );
         }
     }
 }
 
-/// Whether an offset is that of a clock that is wrong.
+/// Whether an offset exceeds [`MAX_CLOCK_OFFSET`].
 #[must_use]
 pub fn is_clock_offset_excessive(offset: i64) -> bool {
     u128::from(offset.unsigned_abs()) > MAX_CLOCK_OFFSET.as_millis()

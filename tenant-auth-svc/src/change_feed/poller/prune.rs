@@ -1,4 +1,4 @@
-//! Shortens the change log at its beginning.
+//! Prunes the change log.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::domain::{
     store::{Call, Lane, StoreError},
 };
 
-/// How many entries of the log are kept. Replicas that were away for longer verify what they have.
+/// Number of entries kept. A replica that was disconnected for longer revalidates its cache.
 const MAX_LOG_ENTRIES: i64 = 100_000;
-/// How many entries go in one transaction, at most.
+/// Maximum number of entries deleted in one transaction.
 const ENTRIES_PER_PAGE: i64 = 1_000;
-/// The wait between two pages, in which others may write.
+/// Delay between two pages, so that other writers get a turn.
 const PAGE_DELAY: Duration = Duration::from_millis(20);
-/// How long one page may take.
+/// Time limit of one page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
-    /// Deletes all but the newest entries of the log, page by page: writers come in between. Any replica may, at any time.
+    /// Deletes all but the newest entries of the log, page by page. Any replica may do so at any time.
     ///
     /// # Errors
-    /// When the database gives no answer; nothing depends on it.
+    /// When the database does not respond. Nothing depends on the pruning.
     pub async fn prune(&self) -> Result<(), StoreError> {
         while self
             .log

@@ -1,4 +1,4 @@
-//! Ends that this replica has heard of: what a database that was restored from before they came may lack.
+//! Recent revocations. A database that is restored from an older backup may lack them.
 
 use std::collections::VecDeque;
 
@@ -8,26 +8,25 @@ use crate::domain::{
     watch::{Invalidation, Subject},
 };
 
-/// How many ends are kept.
+/// Maximum number of revocations kept.
 const MAX_RECENT_REVOCATIONS: usize = 10_000;
 
-/// The last ends, in the order of the log.
+/// The recent revocations, in log order.
 #[derive(Debug, Default)]
 pub(super) struct RecentRevocations(VecDeque<(Invalidation, ChangeKind)>);
 
 impl RecentRevocations {
-    /// Takes in what was read: the changes in order, and what has become of what they are about.
-    pub(super) fn record(&mut self, changes: &[Invalidation], about: &PerSubject<ChangeEvent>) {
+    /// Records a page: its changes in order, and the kind of change of each subject.
+    pub(super) fn record(&mut self, changes: &[Invalidation], per_subject: &PerSubject<ChangeEvent>) {
         for change in changes {
             self.0.retain(|(known, _)| known.subject != change.subject);
-            let news = match &change.subject {
-                Subject::Key(id) => about.keys.get(id),
-                Subject::Tenant(id) => about.tenants.get(id),
-                Subject::Session(id) => about.sessions.get(id),
+            let event = match &change.subject {
+                Subject::Key(id) => per_subject.keys.get(id),
+                Subject::Tenant(id) => per_subject.tenants.get(id),
+                Subject::Session(id) => per_subject.sessions.get(id),
             };
-            if let Some(ChangeEvent { kind: fate, .. }) = news.filter(|news| news.kind != ChangeKind::Changed)
-            {
-                self.0.push_back((change.clone(), *fate));
+            if let Some(ChangeEvent { kind, .. }) = event.filter(|event| event.kind != ChangeKind::Changed) {
+                self.0.push_back((change.clone(), *kind));
             }
         }
         while self.0.len() > MAX_RECENT_REVOCATIONS {
@@ -35,27 +34,27 @@ impl RecentRevocations {
         }
     }
 
-    /// Those that came after a position.
+    /// Returns the revocations after a position.
     pub(super) fn after(&self, position: Revision) -> Vec<(Invalidation, ChangeKind)> {
         self.0.iter().filter(|(change, _)| change.revision > position).cloned().collect()
     }
 
-    /// Lets go of those after a position: they are of another log than the one that is read from here on. The others are in both,
-    /// and may be missing from the next one.
+    /// Removes the revocations after a position: they are not in the log that is read from now on. The
+    /// earlier ones are in both logs, and may be missing from the next one.
     pub(super) fn truncate_after(&mut self, position: Revision) {
         self.0.retain(|(change, _)| change.revision <= position);
     }
 }
 
-/// Ends by what they are about, as memory takes them.
-pub(super) fn per_subject(ends: &[(Invalidation, ChangeKind)]) -> PerSubject<ChangeEvent> {
+/// Groups revocations by subject, as the cache expects them.
+pub(super) fn per_subject(revocations: &[(Invalidation, ChangeKind)]) -> PerSubject<ChangeEvent> {
     let mut all = PerSubject::default();
-    for (change, fate) in ends {
-        let news = ChangeEvent { kind: *fate, revision: Some(change.revision) };
+    for (change, kind) in revocations {
+        let event = ChangeEvent { kind: *kind, revision: Some(change.revision) };
         match &change.subject {
-            Subject::Key(id) => drop(all.keys.insert(id.clone(), news)),
-            Subject::Tenant(id) => drop(all.tenants.insert(id.clone(), news)),
-            Subject::Session(id) => drop(all.sessions.insert(id.clone(), news)),
+            Subject::Key(id) => drop(all.keys.insert(id.clone(), event)),
+            Subject::Tenant(id) => drop(all.tenants.insert(id.clone(), event)),
+            Subject::Session(id) => drop(all.sessions.insert(id.clone(), event)),
         }
     }
     all

@@ -52,13 +52,13 @@ impl<E: Engine> Breaker<E> {
 
     /// How often a circuit opened.
     pub fn open_count(&self, circuit: Circuit) -> u64 {
-        self.circuit(circuit).opened()
+        self.circuit(circuit).open_count()
     }
 
     /// How many reads, or writes, failed at once, in all of their circuits.
     pub fn refused_count(&self, operation: Operation) -> u64 {
         let of_it = Circuit::ALL.into_iter().filter(|circuit| circuit.operation() == operation);
-        of_it.map(|circuit| self.circuit(circuit).refused()).sum()
+        of_it.map(|circuit| self.circuit(circuit).refused_count()).sum()
     }
 
     fn circuit(&self, circuit: Circuit) -> &CircuitState {

@@ -31,7 +31,7 @@ pub struct Observing<E> {
     conditions: [watch::Sender<Option<Condition>>; Operation::ALL.len()],
     latencies: DurationHistograms,
     /// Of reads and of writes, by kind.
-    failure_count: Counts,
+    failures: Counts,
 }
 
 impl<E: Engine> Observing<E> {
@@ -44,7 +44,7 @@ impl<E: Engine> Observing<E> {
             clock,
             conditions: Operation::ALL.map(|_| watch::Sender::new(None)),
             latencies: took,
-            failure_count: failures,
+            failures,
         }
     }
 
@@ -59,8 +59,8 @@ impl<E: Engine> Observing<E> {
     }
 
     /// How many reads, or writes, failed in a way.
-    pub fn failures(&self, operation: Operation, kind: FailureKind) -> u64 {
-        self.failure_count.get(failure_index(operation, kind))
+    pub fn failure_count(&self, operation: Operation, kind: FailureKind) -> u64 {
+        self.failures.get(failure_index(operation, kind))
     }
 
     /// How the database fared the last time it was asked to read, or to write; `None` before the first time.
@@ -96,7 +96,7 @@ impl<E: Engine> Observing<E> {
         let operation = kind.map_or(operation, |kind| kind.affected_operation(operation));
         self.latencies.record(latency_index(call.lane, kind), started.elapsed());
         if let Some(kind) = kind {
-            self.failure_count.add(failure_index(operation, kind), 1);
+            self.failures.add(failure_index(operation, kind), 1);
         }
         if let Some(span) = span {
             annotate_span(span, call, kind);

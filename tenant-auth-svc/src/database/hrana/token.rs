@@ -75,7 +75,7 @@ impl TokenUse {
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    lock_state: Mutex<TokenState>,
+    state: Mutex<TokenState>,
     refused: AtomicBool,
     // Beside the lock, which is held while a disk is read: whoever asks for it must not wait for that.
     validity: ArcSwap<TokenValidity>,
@@ -128,12 +128,7 @@ impl TokenFile {
             checked_at: Instant::now(),
         };
         let validity = ArcSwap::from_pointee(state.validity());
-        Ok(Self {
-            path: path.to_owned(),
-            lock_state: Mutex::new(state),
-            refused: AtomicBool::default(),
-            validity,
-        })
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state), refused: AtomicBool::default(), validity })
     }
 
     /// Whether what is in the file now is not in force.
@@ -150,12 +145,12 @@ impl TokenFile {
 
     /// Looks at the file now.
     pub fn reload(&self) {
-        self.reload_if_changed(&mut self.state());
+        self.reload_if_changed(&mut self.lock_state());
     }
 
     /// The header to ask with: of a new token, until it is known whether that is good.
     pub(super) fn header_for(&self, access: TokenUse) -> HeaderValue {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         if state.checked_at.elapsed() >= FILE_CHECK_INTERVAL {
             self.reload_if_changed(&mut state);
         }
@@ -170,7 +165,7 @@ impl TokenFile {
 
     /// Notes that the database took a token.
     pub(super) fn record_accepted(&self, access: TokenUse, header: &HeaderValue) {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         if *header != state.newest || state.current_token(access).header == *header {
             return;
         }
@@ -183,7 +178,7 @@ impl TokenFile {
 
     /// Notes that the database refused a token. Gives another one that may be good.
     pub(super) fn record_refused(&self, access: TokenUse, header: &HeaderValue) -> Option<HeaderValue> {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         let newest = state.newest.clone();
         let in_force = state.current_token(access);
         if *header == newest && in_force.header != newest {
@@ -234,9 +229,9 @@ impl TokenFile {
         self.refused.store(state.is_unusable || refused, Ordering::Relaxed);
     }
 
-    fn state(&self) -> MutexGuard<'_, TokenState> {
+    fn lock_state(&self) -> MutexGuard<'_, TokenState> {
         // Nothing in there can be left half-done.
-        self.lock_state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The callers that are known, and how each is recognised.
+//! The known callers, and how they are identified.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,24 +14,24 @@ use super::role::Roles;
 /// A service that may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Its name in logs and in the audit log.
+    /// Name in the logs and in the audit log.
     pub name: Arc<str>,
-    /// What it may do.
+    /// The caller's roles.
     pub roles: Roles,
 }
 
-/// SHA-256 of a caller's token. The token itself is known to the caller alone.
+/// SHA-256 of a caller's token. Only the caller has the token itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// That of a token.
+    /// Returns the hash of a token.
     #[must_use]
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Parses 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut hash = [0; 32];
@@ -52,14 +52,14 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// A caller and everything it is recognised by.
+/// A caller with all its credentials.
 #[derive(Clone, Debug)]
 pub struct CallerEntry {
-    /// Its name: 1 to 64 characters of `a-z 0-9 . _ -`.
+    /// Name: 1 to 64 characters of `a-z 0-9 . _ -`.
     pub name: String,
-    /// What it may do.
+    /// The caller's roles.
     pub roles: Roles,
-    /// Hashes of its tokens: one, or two while a new one is rolled out.
+    /// Hashes of its tokens: one, or two during a token rotation.
     pub tokens: Vec<TokenHash>,
     /// DNS names in its certificate.
     pub dns: Vec<String>,
@@ -67,30 +67,30 @@ pub struct CallerEntry {
     pub uris: Vec<String>,
 }
 
-/// Why a list of callers is refused.
+/// Why a list of callers is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidCallers {
-    /// There is nobody on it.
-    #[error("names no caller: nobody could call")]
+    /// The list is empty.
+    #[error("names no caller: add one")]
     Empty,
-    /// A name that would garble a log.
-    #[error("the caller {0:?} must have a name of 1 to 64 characters of a-z 0-9 . _ -")]
+    /// The name contains characters that could corrupt a log line, or has a wrong length.
+    #[error("invalid caller name {0:?}: 1 to 64 characters of a-z 0-9 . _ -")]
     InvalidName(String),
-    /// Two of one name.
-    #[error("there are two callers named {0}")]
+    /// Two callers have the same name.
+    #[error("two callers have the name {0}")]
     DuplicateName(String),
-    /// It can never call.
-    #[error("the caller {0} has neither a token nor a name in a certificate")]
+    /// The caller has no credential, so it can never be identified.
+    #[error("the caller {0} has neither a token nor a name in a certificate: add one")]
     NoCredentials(String),
-    /// It may do nothing.
-    #[error("the caller {0} has no role")]
+    /// The caller has no role, so it may call nothing.
+    #[error("the caller {0} has no role: add one")]
     NoRole(String),
-    /// Who of the two calls could not be told.
-    #[error("the callers {0} and {1} are recognised by the same {2}")]
+    /// Two callers share a credential, so they cannot be distinguished.
+    #[error("the callers {0} and {1} have the same {2}: give each its own")]
     SharedCredential(String, String, &'static str),
 }
 
-/// The callers that are known.
+/// The known callers.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
     all: Vec<Arc<Caller>>,
@@ -100,10 +100,10 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// Those of a list.
+    /// Creates the callers of a list.
     ///
     /// # Errors
-    /// [`InvalidCallers`] for the first entry that is wrong.
+    /// [`InvalidCallers`] for the first invalid entry.
     pub fn new(entries: Vec<CallerEntry>) -> Result<Self, InvalidCallers> {
         let mut callers = Self::default();
         let mut names = BTreeMap::new();
@@ -140,25 +140,26 @@ impl Callers {
         Ok(())
     }
 
-    /// How many there are.
+    /// Returns the number of callers.
     #[must_use]
     pub fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// The caller that has this token.
+    /// Returns the caller with this token.
     #[must_use]
     pub fn by_token(&self, token: &str) -> Option<&Arc<Caller>> {
         self.by_token_hash(TokenHash::of(token))
     }
 
-    /// The caller that has the token of this hash. How long the comparison takes says nothing about a token.
+    /// Returns the caller whose token has this hash. Only hashes are compared, so the duration reveals
+    /// nothing about a token.
     #[must_use]
     pub fn by_token_hash(&self, hash: TokenHash) -> Option<&Arc<Caller>> {
         self.tokens.get(&hash)
     }
 
-    /// The caller that has these names in its certificate. None when they belong to several callers.
+    /// Returns the caller with these names in its certificate; `None` when the names belong to several callers.
     #[must_use]
     pub fn by_certificate_names(&self, dns: &[String], uris: &[String]) -> Option<&Arc<Caller>> {
         let by_dns = dns.iter().filter_map(|name| self.dns.get(&name.to_ascii_lowercase()));
@@ -221,18 +222,18 @@ mod tests {
 
     #[test]
     fn invalid_caller_lists_are_rejected() {
-        let refused = |entries| Callers::new(entries).unwrap_err();
-        assert_eq!(refused(Vec::new()), InvalidCallers::Empty);
-        assert_eq!(refused(vec![entry("a b", "t", &[])]), InvalidCallers::InvalidName("a b".to_owned()));
+        let rejected = |entries| Callers::new(entries).unwrap_err();
+        assert_eq!(rejected(Vec::new()), InvalidCallers::Empty);
+        assert_eq!(rejected(vec![entry("a b", "t", &[])]), InvalidCallers::InvalidName("a b".to_owned()));
         let twice = vec![entry("a", "t", &[]), entry("a", "u", &[])];
-        assert_eq!(refused(twice), InvalidCallers::DuplicateName("a".to_owned()));
-        assert_eq!(refused(vec![entry("a", "", &[])]), InvalidCallers::NoCredentials("a".to_owned()));
+        assert_eq!(rejected(twice), InvalidCallers::DuplicateName("a".to_owned()));
+        assert_eq!(rejected(vec![entry("a", "", &[])]), InvalidCallers::NoCredentials("a".to_owned()));
         let shared = vec![entry("a", "t", &[]), entry("b", "t", &[])];
         assert_eq!(
-            refused(shared),
+            rejected(shared),
             InvalidCallers::SharedCredential("a".to_owned(), "b".to_owned(), "token")
         );
         let idle = CallerEntry { roles: Roles::default(), ..entry("a", "t", &[]) };
-        assert_eq!(refused(vec![idle]), InvalidCallers::NoRole("a".to_owned()));
+        assert_eq!(rejected(vec![idle]), InvalidCallers::NoRole("a".to_owned()));
     }
 }

@@ -1,17 +1,17 @@
-//! Which role may call which RPC. What is not here may be called by nobody.
+//! The roles that may call each RPC. An RPC without a rule is denied to everyone.
 
 use super::role::{Role, Roles};
 
 /// Who may call an RPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Whoever can connect: probes and tools cannot be expected to carry a token.
+    /// Any client that can connect. Probes and tools may have no token.
     Anyone,
-    /// Every caller that is known.
+    /// Any known caller.
     AnyCaller,
     /// Callers with one of these roles.
     Roles(Roles),
-    /// Nobody: there is no rule for it.
+    /// No caller: the RPC has no rule.
     Nobody,
 }
 
@@ -24,7 +24,7 @@ const BIND_SESSION: Access = any_of(&[Role::Sessions]);
 const READ_ADMIN: Access = any_of(&[Role::Admin, Role::Auditor]);
 const WRITE_ADMIN: Access = any_of(&[Role::Admin]);
 
-/// The rules, the most frequent first: they are looked through in this order.
+/// The access rules, the most frequently called RPCs first: the list is searched in this order.
 const ACCESS_RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.ValidationService/ValidateKey", VALIDATE),
     ("/tenantauth.v1.ValidationService/BatchValidateKeys", VALIDATE),
@@ -32,7 +32,7 @@ const ACCESS_RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.ValidationService/ValidateSession", VALIDATE),
     ("/tenantauth.v1.UsageService/RecordUsage", any_of(&[Role::Meter])),
     ("/tenantauth.v1.SessionService/BindSession", BIND_SESSION),
-    // An admin may end what a caller has opened.
+    // An admin may end sessions that another caller opened.
     ("/tenantauth.v1.SessionService/UnbindSession", any_of(&[Role::Sessions, Role::Admin])),
     ("/tenantauth.v1.SessionService/ListSessions", any_of(&[Role::Sessions, Role::Admin, Role::Auditor])),
     ("/tenantauth.v1.WatchService/Watch", VALIDATE),
@@ -62,13 +62,13 @@ const ACCESS_RULES: &[(&str, Access)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::Anyone),
 ];
 
-/// The rule for the RPC at a path such as `/tenantauth.v1.InfoService/GetServerInfo`.
+/// Returns the rule for the RPC with a path such as `/tenantauth.v1.InfoService/GetServerInfo`.
 #[must_use]
 pub fn access(path: &str) -> Access {
     ACCESS_RULES.iter().find(|(rpc, _)| *rpc == path).map_or(Access::Nobody, |(_, access)| *access)
 }
 
-/// Every rule: the RPC's path, and who may call it.
+/// Returns all rules: the path of the RPC, and who may call it.
 pub fn access_rules() -> impl Iterator<Item = (&'static str, Access)> {
     ACCESS_RULES.iter().copied()
 }

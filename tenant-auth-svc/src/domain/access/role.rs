@@ -1,30 +1,30 @@
-//! What a caller is for.
+//! The roles of callers.
 
 use std::fmt;
 
-/// What a caller is for. Each has a list of RPCs, in [`policy`](super::access).
+/// A role of a caller. The RPCs of each role are in [`access_rules`](super::access_rules).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Decides about requests: asks for verdicts, and watches for changes.
+    /// Validates keys and sessions, and subscribes to changes.
     Validator,
-    /// Opens and ends sessions.
+    /// Binds and unbinds sessions.
     Sessions,
     /// Records usage.
     Meter,
-    /// Reads usage.
+    /// Queries usage.
     Reporter,
     /// Changes tenants and keys.
     Admin,
-    /// Sees what admins see, and changes nothing.
+    /// Reads what admins can read, and changes nothing.
     Auditor,
 }
 
 impl Role {
-    /// All there are.
+    /// All roles.
     pub const ALL: [Self; 6] =
         [Self::Validator, Self::Sessions, Self::Meter, Self::Reporter, Self::Admin, Self::Auditor];
 
-    /// As the callers file writes it.
+    /// Returns the name used in the callers file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Role {
         }
     }
 
-    /// The role of that name.
+    /// Returns the role with a name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
@@ -48,17 +48,17 @@ impl Role {
     }
 }
 
-/// Some roles.
+/// A set of roles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Roles(u8);
 
 impl Roles {
-    /// Those of a list.
+    /// Creates a set from a list.
     #[must_use]
     pub const fn of(roles: &[Role]) -> Self {
         let mut bits = 0;
         let mut i = 0;
-        // `const`: no iterators.
+        // `const fn` allows no iterators.
         while i < roles.len() {
             bits |= roles[i].bit();
             i += 1;
@@ -66,13 +66,13 @@ impl Roles {
         Self(bits)
     }
 
-    /// Whether one of them is among others.
+    /// Whether the two sets have a common role.
     #[must_use]
     pub const fn intersects(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
 
-    /// One by one.
+    /// Returns the roles of the set.
     pub fn iter(self) -> impl Iterator<Item = Role> {
         Role::ALL.into_iter().filter(move |role| self.0 & role.bit() != 0)
     }

@@ -1,4 +1,4 @@
-//! What can keep an operator's wish from being carried out.
+//! Errors of the operators' use cases.
 
 use thiserror::Error;
 
@@ -8,7 +8,7 @@ use crate::domain::{
     store::StoreError,
 };
 
-/// Why an operator's wish was not carried out.
+/// Why a request of an operator failed.
 #[derive(Debug, Error)]
 pub enum AdminError {
     /// There is no such tenant.
@@ -17,30 +17,30 @@ pub enum AdminError {
     /// There is no such key.
     #[error("there is no key {0}")]
     NoSuchKey(KeyId),
-    /// The id is taken by a tenant with another name or plan.
+    /// The id belongs to a tenant with another name or plan.
     #[error("tenant {0} exists with another name or plan")]
     TenantExists(TenantId),
-    /// A key to import belongs to somebody else already.
+    /// The key to import belongs to another tenant.
     #[error("another tenant holds this key")]
     KeyHeldByAnotherTenant,
-    /// The key cannot be replaced.
+    /// The key cannot be rotated.
     #[error("key {key} cannot be rotated: it {because}")]
     NotRotatable {
         /// The key.
         key: KeyId,
-        /// What rules it out, completing the sentence.
+        /// The reason, which completes the sentence.
         because: &'static str,
     },
-    /// The end lies in the past.
+    /// The expiry is not in the future.
     #[error("the expiry must be in the future")]
     ExpiryNotInFuture,
-    /// The overlap is longer than [`MAX_ROTATION_OVERLAP`](super::MAX_OVERLAP).
+    /// The overlap is longer than [`MAX_ROTATION_OVERLAP`](super::MAX_ROTATION_OVERLAP).
     #[error("the overlap must be at most 90 days")]
     OverlapTooLong,
-    /// No key can be made.
+    /// No random bytes are available, so no key can be generated.
     #[error(transparent)]
     NoRandomness(#[from] RandomnessUnavailable),
-    /// The database gave no answer. A change may have happened all the same; repeating it is safe.
+    /// The database call failed. The change may have been made all the same; repeating the request is safe.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

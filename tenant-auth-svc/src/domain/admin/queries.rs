@@ -1,4 +1,4 @@
-//! What operators look at.
+//! The operators' queries.
 
 use std::time::Instant;
 
@@ -16,16 +16,16 @@ use crate::domain::{
     verdict::Verdict,
 };
 
-/// A key as stored, and what it comes to.
+/// A stored key with its current verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyState {
     /// The key and its tenant.
     pub stored: StoredKey,
-    /// What a validation of it that reads the database and asks for no scope is answered.
+    /// The verdict of a validation that reads the database and requires no scope.
     pub verdict: Verdict,
-    /// When that was decided.
+    /// When the verdict was evaluated.
     pub decided_at: UnixMillis,
-    /// Whether the deny list names the key or its tenant.
+    /// Whether the deny list contains the key or its tenant.
     pub on_deny_list: bool,
 }
 
@@ -51,7 +51,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         Ok(self.store.list_tenants(call(deadline), &page).await?)
     }
 
-    /// Reads a key, and judges it as a validation does that reads the database first.
+    /// Reads a key and evaluates it, like a validation that reads the database.
     ///
     /// # Errors
     /// [`AdminError::NoSuchKey`]; [`AdminError::Store`].
@@ -65,10 +65,10 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             .map_or(Verdict::Unknown, |record| Verdict::evaluate(record, &ScopeSet::EMPTY, decided_at));
         let by_hash =
             self.deny_list.is_digest_denied(&stored.digest, &self.peppers).then_some(Verdict::Revoked);
-        let denied = by_hash.or_else(|| self.deny_list.verdict(&stored.key.id, &stored.key.tenant_id));
-        // A hash is asked about before anything is read, and so whatever would be found.
-        let verdict = by_hash.unwrap_or_else(|| denied.map_or(verdict, |denied| verdict.with_denial(denied)));
-        Ok(KeyState { stored, verdict, decided_at, on_deny_list: denied.is_some() })
+        let denial = by_hash.or_else(|| self.deny_list.verdict(&stored.key.id, &stored.key.tenant_id));
+        // A validation checks the deny list by hash before any lookup, so that verdict takes precedence.
+        let verdict = by_hash.unwrap_or_else(|| denial.map_or(verdict, |denial| verdict.with_denial(denial)));
+        Ok(KeyState { stored, verdict, decided_at, on_deny_list: denial.is_some() })
     }
 
     /// Lists a tenant's keys by id.
@@ -90,7 +90,8 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         Ok(keys)
     }
 
-    /// Lists the keys that may begin with a prefix, those of one tenant or of all, by their first characters and then by id.
+    /// Lists the keys that may start with a prefix, of one tenant or of all, by their first characters and
+    /// then by id.
     ///
     /// # Errors
     /// [`AdminError::NoSuchTenant`] when the list is empty because there is no such tenant; [`AdminError::Store`].
@@ -109,7 +110,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         Ok(keys)
     }
 
-    /// Lists the audit log, the latest moment first.
+    /// Lists the audit log, newest entries first.
     ///
     /// # Errors
     /// [`AdminError::Store`].

@@ -1,4 +1,4 @@
-//! Deny lists.
+//! Fuzz test of the deny-list parser.
 
 use tenant_auth_testkit::fuzz::Language;
 

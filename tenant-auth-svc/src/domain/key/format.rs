@@ -1,6 +1,7 @@
-//! How keys look: `<prefix>_<30 base62 random digits><6 base62 digits of CRC-32>`.
+//! The format of keys: `<prefix>_<30 base62 random digits><6 base62 digits of CRC-32>`.
 //!
-//! The checksum is no security. It lets a typing error, or the junk of a scanner, be refused without asking anybody.
+//! The checksum is no security feature. It allows typing errors and random scanner input to be rejected
+//! without a lookup.
 
 use thiserror::Error;
 
@@ -8,35 +9,35 @@ use super::{BorrowedKey, PresentedKey, hash::KeyHash};
 use crate::domain::text::PrefixHint;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 30 digits of base 62 are 178 bits.
+/// 30 base-62 digits have 178 bits.
 const RANDOM_DIGITS: usize = 30;
-/// 62^6 is more than 2^32.
+/// 62^6 is greater than 2^32.
 const CHECKSUM_DIGITS: usize = 6;
-/// The longest key of ours: what SHA-256 takes in one block of 64 bytes, with its padding.
+/// Maximum length of a key issued here: SHA-256 processes it in one block of 64 bytes, including its padding.
 const MAX_OWN_KEY_LEN: usize = 55;
 const MAX_PREFIX_LEN: usize = MAX_OWN_KEY_LEN - 1 - RANDOM_DIGITS - CHECKSUM_DIGITS;
-/// How many random digits a hint shows.
+/// Number of random digits in a hint.
 const HINT_RANDOM_DIGITS: usize = 4;
-/// What a key from elsewhere may measure.
+/// Allowed length of an imported key, in bytes.
 const FOREIGN_KEY_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
 
-/// The format of the keys issued here: it knows the prefix.
+/// The format of the keys issued here, with their prefix.
 #[derive(Clone, Debug)]
 pub struct KeyFormat {
     prefix: Box<str>,
 }
 
-/// A text that may be a key, hashed: ready to be looked up.
+/// The hash of a text that may be a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedKey {
-    /// Issued here: the prefix and the checksum fit.
+    /// A key issued here: prefix and checksum are correct.
     Own(KeyHash),
-    /// Perhaps taken over from elsewhere.
+    /// Possibly an imported key.
     Foreign(KeyHash),
 }
 
 impl ParsedKey {
-    /// What to look it up by.
+    /// Returns the hash for the lookup.
     #[must_use]
     pub fn hash(self) -> KeyHash {
         match self {
@@ -45,41 +46,41 @@ impl ParsedKey {
     }
 }
 
-/// Why a text cannot be a key. Never holds the text.
+/// Why a text cannot be a key. It never contains the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum MalformedKey {
-    /// Our prefix, but not our length.
+    /// It has our prefix but not our length.
     #[error("has our prefix and a wrong length")]
     WrongLength,
-    /// Our prefix, but a character that is no base-62 digit.
+    /// It has our prefix but contains a character that is not a base-62 digit.
     #[error("has our prefix and a character outside 0-9 A-Z a-z")]
     InvalidDigit,
-    /// Our prefix, but a checksum that does not fit.
+    /// It has our prefix but a wrong checksum.
     #[error("has our prefix and a wrong checksum")]
     WrongChecksum,
-    /// Too short or too long for a key of any origin.
+    /// It is too short or too long for any key.
     #[error("is shorter than 8 or longer than 256 bytes")]
     ForeignLength,
-    /// A space, a control character, or something outside ASCII.
+    /// It contains a space, a control character or a character outside ASCII.
     #[error("holds a character that is not printable ASCII")]
     ForeignCharacter,
 }
 
-/// Why a text is no key prefix. The message completes the sentence "the value …".
+/// Why a text is not a valid key prefix. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("must be 1 to {MAX_PREFIX_LEN} characters of a-z 0-9 _, start with a letter and not end with _")]
 pub struct InvalidPrefix;
 
-/// The operating system gave no random bytes, so no key can be made.
+/// The operating system has no random bytes, so no key can be generated.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("the operating system gave no random bytes")]
 pub struct RandomnessUnavailable;
 
 impl KeyFormat {
-    /// The format with a prefix of 1 to 18 characters of `a-z 0-9 _`, such as `acme_live`.
+    /// Creates the format for a prefix of 1 to 18 characters of `a-z 0-9 _`, such as `acme_live`.
     ///
     /// # Errors
-    /// When the prefix has another form.
+    /// When the prefix is invalid.
     pub fn new(prefix: &str) -> Result<Self, InvalidPrefix> {
         let fits = (1..=MAX_PREFIX_LEN).contains(&prefix.len())
             && prefix.starts_with(|c: char| c.is_ascii_lowercase())
@@ -91,12 +92,12 @@ impl KeyFormat {
         Ok(Self { prefix: prefix.into() })
     }
 
-    /// Makes a new key.
+    /// Generates a key.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
+    /// When the operating system has no random bytes.
     pub fn generate(&self) -> Result<PresentedKey, RandomnessUnavailable> {
-        // Room for the whole key: growing would leave a copy of its beginning behind in freed memory.
+        // Capacity for the whole key: a reallocation would leave a copy of its beginning in freed memory.
         let mut key = String::with_capacity(MAX_OWN_KEY_LEN);
         key.push_str(&self.prefix);
         key.push('_');
@@ -104,7 +105,8 @@ impl KeyFormat {
         while missing > 0 {
             let mut bytes = zeroize::Zeroizing::new([0_u8; RANDOM_DIGITS]);
             getrandom::fill(bytes.as_mut_slice()).map_err(|_| RandomnessUnavailable)?;
-            // Bytes from 248 on would make the first digits likelier than the others.
+            // Byte values from 248 on would make the first digits of the alphabet more likely than the
+            // others.
             for byte in bytes.iter().filter(|byte| **byte < 248).take(missing) {
                 key.push(char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]));
                 missing -= 1;
@@ -115,15 +117,15 @@ impl KeyFormat {
         Ok(PresentedKey::new(key))
     }
 
-    /// Judges a text by its looks and hashes it, without any lookup.
+    /// Checks the format of a text and hashes it, without a lookup.
     ///
     /// # Errors
-    /// When it cannot be a key at all.
+    /// When the text cannot be a key.
     pub fn parse<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<ParsedKey, MalformedKey> {
         let key = key.into();
         let text = key.expose();
-        let own = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('_'));
-        match own {
+        let own_body = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('_'));
+        match own_body {
             Some(body) => {
                 check_own(text, body)?;
                 Ok(ParsedKey::Own(KeyHash::of(key)))
@@ -135,11 +137,11 @@ impl KeyFormat {
         }
     }
 
-    /// The first characters of a key of ours: enough to recognise it, far too few to guess it.
+    /// Returns the first characters of a key issued here: enough to recognise it, too few to guess it.
     #[must_use]
     pub fn prefix_hint(&self, key: &PresentedKey) -> PrefixHint {
-        let shown = self.prefix.len() + 1 + HINT_RANDOM_DIGITS;
-        PrefixHint::shortened(key.expose().chars().take(shown))
+        let hint_len = self.prefix.len() + 1 + HINT_RANDOM_DIGITS;
+        PrefixHint::shortened(key.expose().chars().take(hint_len))
     }
 }
 
@@ -150,8 +152,8 @@ fn check_own(text: &str, body: &str) -> Result<(), MalformedKey> {
     if !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(MalformedKey::InvalidDigit);
     }
-    let (signed, checksum) = text.as_bytes().split_at(text.len() - CHECKSUM_DIGITS);
-    if checksum == checksum_digits(crc32fast::hash(signed)) {
+    let (checked, checksum) = text.as_bytes().split_at(text.len() - CHECKSUM_DIGITS);
+    if checksum == checksum_digits(crc32fast::hash(checked)) {
         Ok(())
     } else {
         Err(MalformedKey::WrongChecksum)
@@ -241,7 +243,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any one wrong character is caught: behind the prefix as malformed, in it as not ours.
+        /// Any single wrong character is detected: after the prefix as malformed, in the prefix as not issued
+        /// here.
         #[test]
         fn checksum_detects_single_character_changes(at in 0..46_usize, to in any::<char>()) {
             let key = format().generate().unwrap();
@@ -249,11 +252,11 @@ mod tests {
             prop_assume!(chars[at] != to);
             chars[at] = to;
             let changed: String = chars.into_iter().collect();
-            let seen = inspect(&changed);
+            let parsed = inspect(&changed);
             if at >= "acme_live_".len() {
-                prop_assert!(seen.is_err());
+                prop_assert!(parsed.is_err());
             } else {
-                prop_assert!(!matches!(seen, Ok(ParsedKey::Own(_))));
+                prop_assert!(!matches!(parsed, Ok(ParsedKey::Own(_))));
             }
         }
 

@@ -1,4 +1,4 @@
-//! What a key is looked up by.
+//! Hashes of keys.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{BorrowedKey, PepperId};
 
-/// SHA-256 of a key: what names it in memory. Made once per request.
+/// The SHA-256 of a key, which identifies it in the cache. It is computed once per request.
 ///
-/// Keys carry at least 128 bits of chance, so a plain digest cannot be turned back; the pepper guards the digests at
-/// rest, see [`StoredHash`].
+/// Keys have at least 128 bits of entropy, so a plain digest cannot be reversed. Peppers protect the stored
+/// digests; see [`StoredHash`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash([u8; 32]);
 
@@ -20,13 +20,13 @@ impl KeyHash {
         Self(Sha256::digest(key.into().expose().as_bytes()).into())
     }
 
-    /// Takes over a hash made elsewhere.
+    /// Creates a hash from existing bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The digest.
+    /// Returns the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -34,19 +34,19 @@ impl KeyHash {
 }
 
 impl fmt::Debug for KeyHash {
-    /// Shows four bytes: enough to tell two apart in a log, too few to look one up.
+    /// Shows four bytes: enough to distinguish hashes in a log, too few for a lookup.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, ..] = self.0;
         write!(f, "KeyHash({a:02x}{b:02x}{c:02x}{d:02x}…)")
     }
 }
 
-/// The digest under which the database knows a key: its SHA-256, or an HMAC-SHA-256 over that with a pepper.
+/// The digest stored in the database: the SHA-256 of the key, or an HMAC-SHA-256 of that with a pepper.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredHash {
     /// The digest.
     pub digest: [u8; 32],
-    /// The pepper it was made with; `None` for a plain SHA-256.
+    /// The pepper of the digest; `None` for a plain SHA-256.
     pub pepper: Option<PepperId>,
 }
 

@@ -1,4 +1,4 @@
-//! Peppers: secrets kept outside the database, so that a stolen copy of it is no list of usable digests.
+//! Peppers: secrets outside the database, without which the digests in a stolen copy of it are unusable.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 
 use super::hash::{KeyHash, StoredHash};
 
-/// A pepper's name, written beside every digest made with it.
+/// The name of a pepper, stored with each digest made with it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PepperId(Box<str>);
 
 impl PepperId {
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -33,25 +33,25 @@ pub struct Pepper {
     secret: Zeroizing<Vec<u8>>,
 }
 
-/// The peppers that a replica knows. Keys are found under each of them, and under none; new digests are made with the one that
-/// issues, if any does.
+/// The peppers of a replica. Keys are looked up with each of them and without a pepper. New digests are made
+/// with the issuing pepper, if there is one.
 ///
-/// All replicas have to know a pepper before one of them issues with it: what a replica cannot find, it would take for unknown.
-/// So a pepper comes as `accept` first, issues once every replica accepts it, and is accepted again until no live key is left
-/// under it. Two at once are enough for that.
+/// All replicas must know a pepper before one of them issues with it, because a replica treats a key that it
+/// cannot find as unknown. So a pepper is first added as `accept`. It issues once every replica accepts it,
+/// and is accepted again until no live key uses it. Two peppers at a time are enough for that.
 #[derive(Default)]
 pub struct Peppers {
     accepted: Vec<Pepper>,
-    /// Which of them issues; none where digests are made without a pepper.
+    /// Index of the issuing pepper; `None` if digests are made without a pepper.
     issuing: Option<usize>,
-    /// Where they were read from, to be named where one is missing.
+    /// The file they were read from, for error messages about a missing pepper.
     file: Option<Box<str>>,
 }
 
-/// Why a pepper file was refused. Never holds a secret.
+/// Why a pepper file was rejected. It never contains a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidPepper {
-    /// Not of the form that a line has.
+    /// A line has an invalid form.
     #[error(
         "line {0}: must be `issue <id> <secret>`, `accept <id> <secret>` or `issue none`, the id of 1 to 32 characters of \
          A-Z a-z 0-9 _ -"
@@ -60,26 +60,26 @@ pub enum InvalidPepper {
     /// The secret is too easy to guess.
     #[error("line {0}: the secret must have at least 32 characters")]
     SecretTooShort(usize),
-    /// Both lines have one id.
+    /// Two lines have the same id.
     #[error("two lines have the id {0}")]
     DuplicateId(PepperId),
-    /// No pepper, or more than two.
-    #[error("must hold one pepper, or two while one takes the other's place")]
+    /// There is no pepper, or there are more than two.
+    #[error("must contain one pepper, or two during a rotation")]
     WrongCount,
-    /// What new keys are stored under is not said.
+    /// No line specifies the pepper of new keys.
     #[error(
-        "no line says what new keys are stored under: begin the line of that pepper with `issue`, the other one's with \
+        "no line specifies the pepper of new keys: begin the line of that pepper with `issue`, the other line with \
          `accept`; while no pepper issues yet, add the line `issue none`"
     )]
     NoIssuer,
-    /// What new keys are stored under is said twice.
+    /// Several lines specify the pepper of new keys.
     #[error(
-        "line {0}: an earlier line issues already; of all lines one begins with `issue`, the others with `accept`"
+        "line {0}: an earlier line begins with `issue`: exactly one line must, the others begin with `accept`"
     )]
     MultipleIssuers(usize),
 }
 
-/// What one line of a pepper file says.
+/// A parsed line of a pepper file.
 enum PepperLine {
     Issue(Pepper),
     IssueNone,
@@ -87,11 +87,11 @@ enum PepperLine {
 }
 
 impl Peppers {
-    /// Reads the lines of a file; empty lines and those that start with `#` are skipped. The word in front may be missing where
-    /// there is one pepper, which issues then.
+    /// Parses the lines of a file. Empty lines and lines that start with `#` are skipped. A single pepper may
+    /// be given without the keyword; it issues.
     ///
     /// # Errors
-    /// When there are not one or two peppers, when not exactly one line issues, or when a line is wrong.
+    /// When there are not one or two peppers, not exactly one line issues, or a line is invalid.
     pub fn parse(text: &str) -> Result<Self, InvalidPepper> {
         let lines: Vec<(usize, &str)> = text
             .lines()
@@ -110,21 +110,21 @@ impl Peppers {
             });
         }
         let mut peppers = Self::default();
-        let mut is_said = false;
+        let mut has_issuer = false;
         for (number, line) in lines {
-            let (pepper, issues) = match PepperLine::parse(number, line)? {
+            let (pepper, is_issuing) = match PepperLine::parse(number, line)? {
                 PepperLine::Issue(pepper) => (Some(pepper), true),
                 PepperLine::IssueNone => (None, true),
                 PepperLine::Accept(pepper) => (Some(pepper), false),
             };
-            if issues && std::mem::replace(&mut is_said, true) {
+            if is_issuing && std::mem::replace(&mut has_issuer, true) {
                 return Err(InvalidPepper::MultipleIssuers(number));
             }
             let Some(pepper) = pepper else { continue };
             if peppers.ids().any(|id| *id == pepper.id) {
                 return Err(InvalidPepper::DuplicateId(pepper.id));
             }
-            if issues {
+            if is_issuing {
                 peppers.issuing = Some(peppers.accepted.len());
             }
             peppers.accepted.push(pepper);
@@ -132,52 +132,52 @@ impl Peppers {
         if !(1..=2).contains(&peppers.accepted.len()) {
             return Err(InvalidPepper::WrongCount);
         }
-        if is_said { Ok(peppers) } else { Err(InvalidPepper::NoIssuer) }
+        if has_issuer { Ok(peppers) } else { Err(InvalidPepper::NoIssuer) }
     }
 
-    /// The same, read from this file.
+    /// Sets the file that the peppers were read from.
     #[must_use]
     pub fn with_file(self, path: &str) -> Self {
         Self { file: Some(path.into()), ..self }
     }
 
-    /// The file they were read from.
+    /// Returns the file that the peppers were read from.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 
-    /// The digest to store for a key.
+    /// Returns the digest to store for a key.
     #[must_use]
     pub fn stored_hash(&self, hash: &KeyHash) -> StoredHash {
         let issuing = self.issuing.and_then(|index| self.accepted.get(index));
         issuing.map_or_else(|| unpeppered(hash), |pepper| pepper.digest(hash))
     }
 
-    /// Every digest under which a key may be stored: that of each pepper, and the plain one.
+    /// Returns all digests that a key may be stored under: one per pepper, and the plain one.
     pub fn candidates(&self, hash: &KeyHash) -> impl Iterator<Item = StoredHash> {
         self.accepted.iter().map(|pepper| pepper.digest(hash)).chain([unpeppered(hash)])
     }
 
-    /// How many digests [`Self::candidates`] gives: 1 to 3, the same for every key.
+    /// Returns the number of digests from [`Self::candidates`]: 1 to 3, the same for every key.
     #[must_use]
     pub fn candidate_count(&self) -> usize {
         1 + self.accepted.len()
     }
 
-    /// For each pepper what it gives for a fixed text, by which two secrets of one id are told apart.
+    /// Returns the digest of a fixed text for each pepper. It distinguishes two secrets with the same id.
     pub fn fingerprints(&self) -> impl Iterator<Item = (&PepperId, [u8; 32])> {
         let text = KeyHash::from_bytes(*b"tenant-auth: a pepper's check v1");
         self.accepted.iter().map(move |pepper| (&pepper.id, pepper.digest(&text).digest))
     }
 
-    /// The names of the peppers that are known.
+    /// Returns the ids of the peppers.
     pub fn ids(&self) -> impl Iterator<Item = &PepperId> {
         self.accepted.iter().map(|pepper| &pepper.id)
     }
 }
 
-/// Whether a text stands for what a line is about, and is no id.
+/// Whether a text is a keyword, and so not an id.
 fn is_keyword(text: &str) -> bool {
     matches!(text, "issue" | "accept" | "none")
 }
@@ -188,7 +188,7 @@ impl PepperLine {
             ["issue", "none"] => Ok(Self::IssueNone),
             ["issue", id, secret] => Ok(Self::Issue(Pepper::new(number, id, secret)?)),
             ["accept", id, secret] => Ok(Self::Accept(Pepper::new(number, id, secret)?)),
-            // Two peppers, neither of which issues by itself.
+            // Two peppers without a keyword: neither issues.
             [id, secret] if !is_keyword(id) => {
                 Pepper::new(number, id, secret).and(Err(InvalidPepper::NoIssuer))
             }
@@ -210,8 +210,9 @@ impl Pepper {
         Ok(Self { id: PepperId(id.into()), secret: Zeroizing::new(secret.as_bytes().to_vec()) })
     }
 
-    /// HMAC over the key's SHA-256 rather than over the key, so that the digests of imported keys, whose plaintext
-    /// nobody has, get a pepper too, and so that a cached key is looked up again without its plaintext.
+    /// Computes the HMAC of the key's SHA-256 and not of the key. So the digests of imported keys, whose
+    /// plaintext is unavailable, get a pepper too, and a cached key can be looked up again without its
+    /// plaintext.
     fn digest(&self, hash: &KeyHash) -> StoredHash {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("any length is fine");
@@ -276,8 +277,8 @@ mod tests {
             assert_eq!(after.candidates(&hash()).count(), after.candidate_count());
         }
         assert!(finds(&steps[1], &steps[0]) && finds(&steps[2], &steps[1]));
-        assert!(!finds(&steps[3], &steps[0]), "removed once nothing lives under it");
-        assert!(!finds(&steps[0], &steps[2]), "which is what the step between is for");
+        assert!(!finds(&steps[3], &steps[0]), "the old pepper is removed once no live key uses it");
+        assert!(!finds(&steps[0], &steps[2]), "the intermediate step is necessary");
     }
 
     #[test]
@@ -291,24 +292,24 @@ mod tests {
 
     #[test]
     fn errors_name_the_line_and_no_secret() {
-        let refused = |text: &str| Peppers::parse(text).unwrap_err();
-        assert_eq!(refused(""), InvalidPepper::WrongCount);
-        assert_eq!(refused("issue none"), InvalidPepper::WrongCount);
-        assert_eq!(refused("onlyone"), InvalidPepper::InvalidLine(1));
-        assert_eq!(refused("2026 short"), InvalidPepper::SecretTooShort(1));
-        assert_eq!(refused(&format!("issue {NEW}\naccept 2025 short")), InvalidPepper::SecretTooShort(2));
-        assert_eq!(refused(&format!("{NEW}\n{OLD}")), InvalidPepper::NoIssuer);
-        assert_eq!(refused(&format!("accept {NEW}")), InvalidPepper::NoIssuer);
-        assert_eq!(refused(&format!("issue {NEW}\nissue {OLD}")), InvalidPepper::MultipleIssuers(2));
-        assert_eq!(refused(&format!("issue none\nissue {OLD}")), InvalidPepper::MultipleIssuers(2));
-        assert!(matches!(refused(&format!("issue {NEW}\naccept {NEW}")), InvalidPepper::DuplicateId(_)));
+        let error = |text: &str| Peppers::parse(text).unwrap_err();
+        assert_eq!(error(""), InvalidPepper::WrongCount);
+        assert_eq!(error("issue none"), InvalidPepper::WrongCount);
+        assert_eq!(error("onlyone"), InvalidPepper::InvalidLine(1));
+        assert_eq!(error("2026 short"), InvalidPepper::SecretTooShort(1));
+        assert_eq!(error(&format!("issue {NEW}\naccept 2025 short")), InvalidPepper::SecretTooShort(2));
+        assert_eq!(error(&format!("{NEW}\n{OLD}")), InvalidPepper::NoIssuer);
+        assert_eq!(error(&format!("accept {NEW}")), InvalidPepper::NoIssuer);
+        assert_eq!(error(&format!("issue {NEW}\nissue {OLD}")), InvalidPepper::MultipleIssuers(2));
+        assert_eq!(error(&format!("issue none\nissue {OLD}")), InvalidPepper::MultipleIssuers(2));
+        assert!(matches!(error(&format!("issue {NEW}\naccept {NEW}")), InvalidPepper::DuplicateId(_)));
         let third = OLD.replace("2025", "2024");
-        assert_eq!(refused(&format!("issue {NEW}\naccept {OLD}\naccept {third}")), InvalidPepper::WrongCount);
+        assert_eq!(error(&format!("issue {NEW}\naccept {OLD}\naccept {third}")), InvalidPepper::WrongCount);
         for text in ["a b cccccccccccccccccccccccccccccccccc", "accept 2026", "issue none none"] {
-            assert_eq!(refused(text), InvalidPepper::InvalidLine(1), "{text}");
+            assert_eq!(error(text), InvalidPepper::InvalidLine(1), "{text}");
         }
         for secret in ["nnnn", "oooo"] {
-            assert!(!refused(&format!("{NEW}\n{OLD}")).to_string().contains(secret));
+            assert!(!error(&format!("{NEW}\n{OLD}")).to_string().contains(secret));
         }
     }
 

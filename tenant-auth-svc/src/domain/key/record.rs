@@ -1,4 +1,4 @@
-//! What is known of a key.
+//! Records of keys.
 
 use std::{fmt, time::Duration};
 
@@ -15,9 +15,9 @@ use crate::domain::{
     text::{KeyName, PrefixHint},
 };
 
-/// What a verdict depends on: a key together with its tenant, as of one read.
+/// The data that a verdict depends on: a key with its tenant, as of one read.
 ///
-/// Its texts are in place as long as they are short, which nearly all are: what is read of a key for an answer lies together.
+/// Short texts, which nearly all are, are stored inline, so that a validation reads contiguous memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The key's public id.
@@ -28,15 +28,15 @@ pub struct KeyRecord {
     pub tenant_name: CompactString,
     /// The tenant's plan.
     pub plan: CompactString,
-    /// Whether the tenant's keys are honoured.
+    /// Whether the tenant's keys are accepted.
     pub tenant_status: TenantStatus,
-    /// What the key may do.
+    /// The key's scopes.
     pub scopes: ScopeSet,
-    /// When it ends by itself.
+    /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
-    /// When it was withdrawn.
+    /// When it was revoked.
     pub revoked_at: Option<UnixMillis>,
-    /// About when it was last validated, as of the read.
+    /// The approximate last-used time, as of the read.
     pub last_used_at: Option<UnixMillis>,
 }
 
@@ -44,7 +44,7 @@ impl CacheableRecord for KeyRecord {
     type Id = KeyHash;
 
     fn size_bytes(&self) -> usize {
-        // Short texts are in the record itself.
+        // Short texts are stored in the record itself.
         let texts = [self.tenant_name.len(), self.plan.len(), self.scopes.byte_len()];
         let ids = [self.key_id.as_str().len(), self.tenant_id.as_str().len()];
         size_of::<Self>()
@@ -64,7 +64,7 @@ impl CacheableRecord for KeyRecord {
     }
 
     fn values_by_id<T>(_: &PerSubject<T>) -> impl Iterator<Item = (&KeyHash, &T)> {
-        // The log names keys by their public id.
+        // The change log identifies keys by their public id.
         std::iter::empty()
     }
 
@@ -72,16 +72,16 @@ impl CacheableRecord for KeyRecord {
         None
     }
 
-    fn reflects(&self, fate: ChangeKind) -> bool {
-        match fate {
+    fn reflects(&self, kind: ChangeKind) -> bool {
+        match kind {
             ChangeKind::Changed | ChangeKind::Unbound => true,
             ChangeKind::Revoked(_) => self.revoked_at.is_some(),
             ChangeKind::Suspended => self.tenant_status == TenantStatus::Suspended,
         }
     }
 
-    fn apply_revocation(&mut self, fate: ChangeKind) {
-        match fate {
+    fn apply_revocation(&mut self, kind: ChangeKind) {
+        match kind {
             ChangeKind::Changed | ChangeKind::Unbound => {}
             ChangeKind::Revoked(at) => self.revoked_at = Some(at),
             ChangeKind::Suspended => self.tenant_status = TenantStatus::Suspended,
@@ -89,48 +89,48 @@ impl CacheableRecord for KeyRecord {
     }
 }
 
-/// A key's public side as stored.
+/// The stored public data of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     /// Its public id.
     pub id: KeyId,
     /// Its tenant.
     pub tenant_id: TenantId,
-    /// What a person calls it.
+    /// Its display name.
     pub name: String,
     /// Its first characters.
     pub prefix_hint: String,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
     /// When it was issued.
     pub created_at: UnixMillis,
-    /// When it ends by itself.
+    /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
-    /// When it was withdrawn.
+    /// When it was revoked.
     pub revoked_at: Option<UnixMillis>,
-    /// Why it was withdrawn.
+    /// Why it was revoked.
     pub revoke_reason: String,
-    /// About when it was last validated.
+    /// The approximate last-used time.
     pub last_used_at: Option<UnixMillis>,
     /// The key that replaced it.
     pub replaced_by: Option<KeyId>,
-    /// The pepper its digest was made with.
+    /// The pepper of its digest.
     pub pepper_id: Option<String>,
 }
 
-/// A key as stored, with its tenant.
+/// A stored key with its tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
-    /// Its public side.
+    /// Its public data.
     pub key: ApiKey,
-    /// Its tenant; `None` where somebody has deleted it.
+    /// Its tenant; `None` if the row was deleted with SQL.
     pub tenant: Option<Tenant>,
-    /// The digest under which it is stored.
+    /// The digest it is stored under.
     pub digest: StoredDigest,
 }
 
 impl StoredKey {
-    /// What a lookup of the key finds; `None` where its tenant was deleted: then there is nobody it could belong to.
+    /// Returns the record that a lookup of the key finds; `None` if its tenant was deleted.
     #[must_use]
     pub fn record(&self) -> Option<KeyRecord> {
         let (key, tenant) = (&self.key, self.tenant.as_ref()?);
@@ -148,7 +148,7 @@ impl StoredKey {
     }
 }
 
-/// Where a key stands in a list by prefix: by its first characters, and among those with the same ones by its id.
+/// Position of a key in a list by prefix: by its first characters, and among equal ones by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPrefixCursor {
     /// Its first characters, as stored.
@@ -158,10 +158,10 @@ pub struct KeyPrefixCursor {
 }
 
 impl KeyPrefixCursor {
-    /// Reads what [`Display`](fmt::Display) writes.
+    /// Parses the text that [`Display`](fmt::Display) writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        // No id has a blank.
+        // No id contains a space.
         let (id, prefix_hint) = text.split_once(' ')?;
         Some(Self { prefix_hint: prefix_hint.to_owned(), id: KeyId::parse(id).ok()? })
     }
@@ -182,46 +182,46 @@ pub struct NewKey {
     pub tenant_id: TenantId,
     /// SHA-256 of the key.
     pub hash: KeyHash,
-    /// What a person calls it.
+    /// Its display name.
     pub name: KeyName,
     /// Its first characters.
     pub prefix_hint: PrefixHint,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
-    /// When it ends by itself.
+    /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
 }
 
-/// A key to take over from elsewhere.
+/// A key to import.
 #[derive(Clone, Debug)]
 pub struct KeyToImport {
     /// The key.
     pub key: NewKey,
-    /// When it was issued there; `None` means now.
+    /// When it was issued originally; `None` means now.
     pub created_at: Option<UnixMillis>,
 }
 
-/// What became of a key to take over.
+/// The outcome of importing a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportOutcome {
-    /// It is stored under this id now.
+    /// It was stored under this id.
     Imported(KeyId),
-    /// The same tenant had it already, under this id.
+    /// The tenant already has it, under this id.
     Existing(KeyId),
     /// There is no such tenant.
     NoSuchTenant(TenantId),
-    /// Another tenant holds it.
+    /// It belongs to another tenant.
     HeldByAnotherTenant,
-    /// It is there, and the record that holds it cannot be read.
+    /// It exists, but its record is unreadable.
     Unreadable(UnreadableRecord),
 }
 
-/// A key to replace.
+/// A key to rotate.
 #[derive(Clone, Debug)]
 pub struct Rotation {
     /// The old key.
     pub old: KeyId,
-    /// How long the old key goes on, by the database's clock, unless it ends sooner.
+    /// How long the old key stays valid, by the database's clock, unless it expires sooner.
     pub overlap: Duration,
     /// Public id of the successor.
     pub id: KeyId,
@@ -229,23 +229,23 @@ pub struct Rotation {
     pub hash: KeyHash,
     /// The successor's first characters.
     pub prefix_hint: PrefixHint,
-    /// When the successor ends by itself.
+    /// When the successor expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
 }
 
-/// What became of a rotation.
+/// The outcome of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RotationOutcome {
     /// The key has a successor.
     Done {
         /// The successor.
         new: Box<ApiKey>,
-        /// The old key with its new end.
+        /// The old key with its new expiry.
         old: Box<ApiKey>,
-        /// What a lookup of the successor finds.
+        /// The record that a lookup of the successor finds.
         record: Box<KeyRecord>,
     },
-    /// The old key is withdrawn, over, or was replaced before; nothing was changed.
+    /// The old key is revoked, has expired, or was rotated before. Nothing was changed.
     Refused(Box<ApiKey>),
     /// There is no such key.
     NoSuchKey,

@@ -4,19 +4,19 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A key as a customer presents it, or as it is issued: a secret.
+/// A plaintext key, as presented by a customer or as issued.
 ///
-/// It can be neither printed nor cloned, and its memory is wiped when it goes.
+/// It can be neither printed nor cloned, and its memory is overwritten on drop.
 pub struct PresentedKey(Zeroizing<String>);
 
 impl PresentedKey {
-    /// Takes a key over; the text is not copied.
+    /// Takes ownership of a key; the text is not copied.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The plaintext: for hashing it, and for the one reply that hands out a new key.
+    /// Returns the plaintext, for hashing and for the one response that contains a new key.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -29,18 +29,18 @@ impl fmt::Debug for PresentedKey {
     }
 }
 
-/// A key where it lies, in the bytes of a request: as secret as one that is owned.
+/// A plaintext key that borrows the bytes of a request.
 #[derive(Clone, Copy)]
 pub struct BorrowedKey<'a>(&'a str);
 
 impl<'a> BorrowedKey<'a> {
-    /// Takes a look at a key that is not ours to wipe.
+    /// Borrows a key. Its memory is not overwritten on drop.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// The plaintext.
+    /// Returns the plaintext.
     pub(super) fn expose(self) -> &'a str {
         self.0
     }

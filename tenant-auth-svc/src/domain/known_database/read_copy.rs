@@ -1,30 +1,32 @@
-//! Whether the copy of the database that is read moves.
+//! Detects a stalled read replica of the database.
 //!
-//! A copy that stands still answers every question, with the truth of the day on which it stopped. What tells it from a
-//! database in which nothing happens is a row that changes once a second. Whoever does not see it change asks the primary what it has,
-//! and to change it if nobody else has. If the copy does not show soon what its primary has, or the primary gives no answer while the
-//! copy does, the copy stands still. A primary that refuses or does not answer changes is asked by a read, which it answers all the
-//! same.
+//! A stalled read replica responds to every query with outdated data. A heartbeat row that changes once a
+//! second distinguishes it from a database without changes. A service replica that does not see the row
+//! change reads it from the primary, and changes it there if no other has. The read replica counts as stalled
+//! if it does not show the primary's heartbeat soon, or if the primary does not respond while the read
+//! replica does. If the primary refuses writes or does not respond to them, the heartbeat is read from it,
+//! which still works.
 
 use std::time::Duration;
 
-/// For how long a copy may not show what its primary had before it counts as standing still.
+/// Time within which the read replica must show the primary's heartbeat; after it the replica counts as
+/// stalled.
 pub const COPY_STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is known of the copy that is read.
+/// State of the read replica.
 #[derive(Debug, Default)]
 pub(super) struct ReadCopy {
     heartbeat: Option<i64>,
-    /// When it last showed another heartbeat than before.
+    /// When it last showed a new heartbeat.
     changed_at: Duration,
-    /// When the heartbeat that it shows was given: of a copy that moves, a moment ago. `None` if that was before this process
-    /// began.
+    /// When the current heartbeat was written: recently, unless the replica is stalled. `None` if that was
+    /// before this process started.
     heartbeat_at: Option<Duration>,
-    /// Age of that heartbeat when it was seen, and when that was.
+    /// Age of the heartbeat at the last read, and the time of that read.
     age: (Duration, Duration),
-    /// What the primary had, and when.
+    /// The primary's heartbeat that is awaited, and since when.
     expected: Option<(i64, Duration)>,
-    /// Since when the primary has given no answer, while this copy has.
+    /// Since when the primary has not responded while the read replica has.
     primary_failing_since: Option<Duration>,
 }
 
@@ -42,7 +44,7 @@ impl ReadCopy {
         }
     }
 
-    /// Of several that are waited for, the one that has been for longest decides.
+    /// If several heartbeats are awaited, the one awaited longest counts.
     pub(super) fn expect_heartbeat(&mut self, beat: i64, at: Duration) {
         self.primary_failing_since = None;
         let is_shown = self.heartbeat.is_some_and(|shown| shown >= beat);
@@ -51,7 +53,7 @@ impl ReadCopy {
         }
     }
 
-    /// Where the copy gives no answer either, it is an outage like any other.
+    /// If the read replica does not respond either, it is an ordinary outage.
     pub(super) fn record_primary_failure(&mut self, at: Duration) {
         let (_, seen_at) = self.age;
         if at.saturating_sub(seen_at) < COPY_STALL_TIMEOUT {

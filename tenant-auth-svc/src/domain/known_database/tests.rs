@@ -21,7 +21,7 @@ fn first_database_is_trusted_and_no_other_after_it() {
     let known = known();
     let (one, two) = (identity("one", 1), identity("two", 7));
     known.distrust(DistrustReason::Empty, None, Revision(0));
-    assert_eq!(known.trust().distrust, None, "as long as none is known, none is doubted");
+    assert_eq!(known.trust().distrust, None, "without a known database nothing is distrusted");
     assert!(known.check(&two).is_ok());
     known.confirm(&one, Revision(10), None);
     assert_eq!(known.position(), Revision(10));
@@ -31,12 +31,16 @@ fn first_database_is_trusted_and_no_other_after_it() {
     assert_eq!(
         kind(&identity("one", 2)),
         Err(FailureKind::Untrusted),
-        "accepted, but not by this replica yet"
+        "the acceptance is not confirmed by this replica yet"
     );
 
     known.distrust(DistrustReason::RolledBack, Some(one.clone()), Revision(8));
     assert!(known.is_unusable());
-    assert_eq!(kind(&one), Err(FailureKind::Untrusted), "nothing is believed until the doubt is over");
+    assert_eq!(
+        kind(&one),
+        Err(FailureKind::Untrusted),
+        "a distrusted database stays untrusted until it is confirmed"
+    );
     known.confirm(&one, Revision(11), None);
     assert!(!known.is_unusable());
     assert_eq!(kind(&one), Ok(()));
@@ -48,24 +52,28 @@ fn copy_missing_its_primary_heartbeat_is_stalled() {
     known.record_copy_heartbeat(7, seconds(0), seconds(100));
     assert!(!known.is_heartbeat_due(seconds(1), seconds(100)));
     assert!(known.is_heartbeat_due(seconds(1), seconds(101)));
-    // Nobody gives a sign of life, and this replica cannot: nobody can tell.
+    // Neither another replica nor this one writes a heartbeat, so the state is unknown.
     known.record_copy_heartbeat(7, seconds(20), seconds(120));
     assert_eq!(known.stalled_for(seconds(120)), None);
 
     known.record_primary_heartbeat(8, seconds(120));
     known.record_copy_heartbeat(7, seconds(22), seconds(122));
-    assert_eq!(known.effective_read_time(seconds(122)).unwrap(), seconds(122), "it may be on its way");
+    assert_eq!(
+        known.effective_read_time(seconds(122)).unwrap(),
+        seconds(122),
+        "the heartbeat may still arrive"
+    );
     known.record_copy_heartbeat(7, seconds(23), seconds(123));
     assert!(known.is_unusable());
     assert_eq!(known.stalled_for(seconds(124)), Some(seconds(24)));
     assert_eq!(
         known.effective_read_time(seconds(124)).unwrap(),
         seconds(100),
-        "what it says is as old as that"
+        "results count as of the last progress"
     );
     known.record_primary_heartbeat(9, seconds(124));
     known.record_copy_heartbeat(8, seconds(1), seconds(125));
-    assert!(!known.is_unusable(), "what was waited for is there");
+    assert!(!known.is_unusable(), "the awaited heartbeat has arrived");
 }
 
 #[test]
@@ -86,18 +94,19 @@ fn copy_is_stalled_only_if_its_primary_alone_is_down() {
     assert!(!known.is_unusable());
     known.record_copy_heartbeat(7, seconds(4), seconds(104));
     assert_eq!(known.stalled_for(seconds(104)), Some(seconds(4)));
-    // It answers, and has what the copy has: its changes may be stuck, but the copy is up to date.
+    // The primary responds with the heartbeat that the replica shows: writes may be stuck, but the replica is
+    // up to date.
     known.record_primary_heartbeat(7, seconds(105));
     known.record_copy_heartbeat(7, seconds(5), seconds(105));
     assert!(!known.is_unusable());
 
-    // Neither answers for ten minutes; then both do.
+    // Neither responds for ten minutes; then both do.
     known.record_primary_failure(seconds(500));
     known.record_copy_heartbeat(7, seconds(601), seconds(701));
     assert!(!known.is_unusable());
 }
 
-/// The new database's heartbeat may have begun anew, or be the one of long ago.
+/// The new database's heartbeat may have restarted, or may be an old one.
 #[test]
 fn accepted_database_does_not_await_a_former_heartbeat() {
     let known = known();

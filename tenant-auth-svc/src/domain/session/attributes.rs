@@ -1,4 +1,4 @@
-//! What a caller attaches to a session.
+//! Attributes that a caller attaches to a session.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,61 +6,64 @@ use thiserror::Error;
 
 use crate::domain::text::{InvalidText, display};
 
-/// What an entry needs beside its two texts, in bytes: a place in the tree, and what two pieces of memory cost. An estimate.
+/// Estimated overhead of an entry in addition to its texts, in bytes: a node of the tree, and two
+/// allocations.
 const ENTRY_OVERHEAD_BYTES: usize = 112;
 
-/// Names and values that are handed back at every validation: at most 16 entries and 2 KiB together.
+/// Names and values that each validation returns: at most 16 entries, and 2 KiB in total.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attributes(BTreeMap<Box<str>, Box<str>>);
 
-/// Why attributes were refused. The message completes the sentence "the value …".
+/// Why attributes were rejected. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidAttributes {
-    /// More than [`Attributes::MAX_ENTRIES`].
+    /// There are more than [`Attributes::MAX_ENTRIES`].
     #[error("must have at most {} entries", Attributes::MAX_ENTRIES)]
     TooMany,
-    /// Longer than [`Attributes::MAX_BYTES`] together.
+    /// They are longer than [`Attributes::MAX_BYTES`] in total.
     #[error("must have at most {} bytes in all names and values together", Attributes::MAX_BYTES)]
     TooLong,
-    /// A name or value that cannot be shown.
-    #[error("must not have an entry whose {part} is not fit to be shown: it {problem}")]
+    /// A name or value cannot be displayed.
+    #[error("must not have an entry whose {part} cannot be displayed: it {problem}")]
     NotDisplayable {
-        /// Name or value.
+        /// `name` or `value`.
         part: &'static str,
-        /// What is wrong with it; completes the sentence "it …".
+        /// The problem, which completes the sentence "it …".
         problem: InvalidText,
     },
-    /// An entry without a name.
+    /// An entry has no name.
     #[error("must not have an entry without a name")]
     EmptyName,
 }
 
 impl Attributes {
-    /// The most entries.
+    /// Maximum number of entries.
     pub const MAX_ENTRIES: usize = 16;
-    /// The greatest length of all names and values together, in bytes.
+    /// Maximum length of all names and values together, in bytes.
     pub const MAX_BYTES: usize = 2_048;
 
-    /// Accepts what a caller attaches.
+    /// Accepts the attributes from a caller.
     ///
     /// # Errors
-    /// When it is too much, an entry has no name, or a name or value is not fit to be shown. A value may be empty.
+    /// When they are too many or too long, an entry has no name, or a name or value cannot be displayed. A
+    /// value may be empty.
     pub fn new(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidAttributes> {
         let attributes = Self::from_stored(entries)?;
         for (name, value) in attributes.iter() {
-            let unfit = |part| move |problem| InvalidAttributes::NotDisplayable { part, problem };
-            display::check(name).map_err(unfit("name"))?;
+            let not_displayable = |part| move |problem| InvalidAttributes::NotDisplayable { part, problem };
+            display::check(name).map_err(not_displayable("name"))?;
             if !value.is_empty() {
-                display::check(value).map_err(unfit("value"))?;
+                display::check(value).map_err(not_displayable("value"))?;
             }
         }
         Ok(attributes)
     }
 
-    /// Takes what is stored: what was accepted once can be read, whatever today's rules for texts are.
+    /// Accepts stored attributes: attributes that were accepted once stay readable, even if the rules for
+    /// texts have changed.
     ///
     /// # Errors
-    /// When it is too much, or an entry has no name.
+    /// When they are too many or too long, or an entry has no name.
     pub fn from_stored(
         entries: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, InvalidAttributes> {
@@ -78,20 +81,20 @@ impl Attributes {
         Ok(Self(entries))
     }
 
-    /// About how much memory they take beyond themselves, in bytes.
+    /// Returns the approximate memory that they take on the heap, in bytes.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.iter().map(|(name, value)| name.len() + value.len() + ENTRY_OVERHEAD_BYTES).sum()
     }
 
-    /// The entries, by name.
+    /// Returns the entries, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 }
 
 impl fmt::Debug for Attributes {
-    /// Names only: nobody knows what callers put into the values.
+    /// Shows names only: values may contain confidential data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -120,12 +123,12 @@ mod tests {
         for (name, value, part) in
             [("a\u{202e}", "x", "name"), ("a", "two\nlines", "value"), ("a", " ", "value")]
         {
-            let refused = Attributes::new(entry(name, value)).unwrap_err();
-            let InvalidAttributes::NotDisplayable { part: found, .. } = &refused else {
-                panic!("{refused:?}")
+            let rejected = Attributes::new(entry(name, value)).unwrap_err();
+            let InvalidAttributes::NotDisplayable { part: found, .. } = &rejected else {
+                panic!("{rejected:?}")
             };
             assert_eq!(*found, part);
-            assert!(refused.to_string().contains("U+"), "{refused}");
+            assert!(rejected.to_string().contains("U+"), "{rejected}");
             assert!(Attributes::from_stored(entry(name, value)).is_ok());
         }
         assert!(Attributes::new(entry("client", "")).is_ok());

@@ -1,4 +1,4 @@
-//! What a session is called.
+//! Ids of sessions.
 
 use std::{fmt, sync::Arc};
 
@@ -6,33 +6,33 @@ use thiserror::Error;
 
 /// The id that the caller's protocol gave a session: 1 to 128 visible ASCII characters.
 ///
-/// Whoever knows one may be able to speak in its name, depending on the protocol, so `Debug` shows its first four
-/// characters only.
+/// In some protocols, knowing the id is enough to act in the session, so `Debug` shows only the first four
+/// characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Arc<str>);
 
-/// Why a text is no session id. The message completes the sentence "the value …".
+/// Why a text is not a valid session id. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidSessionId {
-    /// Nothing was given.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// Longer than [`SessionId::MAX_LEN`].
+    /// It is longer than [`SessionId::MAX_LEN`].
     #[error("must have at most {} characters", SessionId::MAX_LEN)]
     TooLong,
-    /// A space, a control character, or one beyond ASCII.
+    /// It contains a space, a control character, or a character outside ASCII.
     #[error("may hold only visible ASCII characters")]
     InvalidCharacter,
 }
 
 impl SessionId {
-    /// The greatest length, in bytes.
+    /// Maximum length, in bytes.
     pub const MAX_LEN: usize = 128;
 
-    /// Accepts an id.
+    /// Parses an id.
     ///
     /// # Errors
-    /// When it is empty, too long, or holds anything but visible ASCII characters.
+    /// When it is empty, too long, or contains anything but visible ASCII characters.
     pub fn parse(text: &str) -> Result<Self, InvalidSessionId> {
         if text.is_empty() {
             return Err(InvalidSessionId::Empty);
@@ -46,7 +46,7 @@ impl SessionId {
         Ok(Self(text.into()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! What is known of a session.
+//! Records of sessions.
 
 use std::time::Duration;
 
@@ -12,35 +12,35 @@ use crate::domain::{
     key::KeyRecord,
 };
 
-/// How a session's end moves.
+/// Whether the expiry of a session is fixed or sliding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionExpiry {
-    /// It ends its time to live after it was bound.
+    /// The session expires one time to live after it was bound.
     Fixed,
-    /// It ends its time to live after it was last validated.
+    /// The session expires one time to live after it was last validated.
     Sliding,
 }
 
-/// How long a session lives.
+/// The time to live of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(Duration);
 
-/// Why a time to live was refused. The message completes the sentence "the value …".
+/// Why a time to live was rejected. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidTtl {
-    /// Too short or too long.
+    /// It is too short or too long.
     #[error("must be from 1s to 30 days")]
     OutOfRange,
-    /// A sliding end is written down every few seconds, so it must not be nearer than that.
+    /// Sliding expiries are written every few seconds, so the time to live must be longer than that.
     #[error("must be at least 60s for a sliding session")]
     TooShortForSliding,
 }
 
 impl Ttl {
-    /// Accepts 1 s to 30 days, and 60 s at least where the end slides.
+    /// Accepts 1 s to 30 days; for a sliding session at least 60 s.
     ///
     /// # Errors
-    /// When it is outside of that.
+    /// When it is outside these limits.
     pub fn new(ttl: Duration, expiry: SessionExpiry) -> Result<Self, InvalidTtl> {
         if !(Duration::from_secs(1)..=Duration::from_secs(30 * 86_400)).contains(&ttl) {
             return Err(InvalidTtl::OutOfRange);
@@ -51,19 +51,19 @@ impl Ttl {
         Ok(Self(ttl))
     }
 
-    /// What was stored, which was accepted once.
+    /// Accepts a stored value, which was checked when it was stored.
     #[must_use]
     pub fn from_stored(ttl: Duration) -> Self {
         Self(ttl)
     }
 
-    /// The time.
+    /// Returns the duration.
     #[must_use]
     pub fn get(self) -> Duration {
         self.0
     }
 
-    /// How coarse a sliding end is: a tenth of the time to live, a minute at most.
+    /// Returns the granularity of a sliding expiry: a tenth of the time to live, at most a minute.
     #[must_use]
     pub fn slide_granularity(self) -> Duration {
         (self.0 / 10).min(Duration::from_secs(60))
@@ -73,77 +73,79 @@ impl Ttl {
 /// A session as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Its id.
+    /// Id of the session.
     pub id: SessionId,
     /// The tenant that it is bound to.
     pub tenant_id: TenantId,
-    /// The key that opened it.
+    /// Id of the key that opened it.
     pub key_id: KeyId,
     /// When it was bound.
     pub created_at: UnixMillis,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: UnixMillis,
-    /// How that end moves.
+    /// Whether the expiry is fixed or sliding.
     pub expiry: SessionExpiry,
-    /// How long it lives.
+    /// Its time to live.
     pub ttl: Ttl,
-    /// What the caller attached.
+    /// The attributes that the caller attached.
     pub attributes: Attributes,
 }
 
 /// A session to bind.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// Its id.
+    /// Id of the session.
     pub id: SessionId,
     /// The tenant to bind it to.
     pub tenant_id: TenantId,
     /// The key that opens it.
     pub key_id: KeyId,
-    /// How long it lives, from the moment of the binding by the database's clock.
+    /// Its time to live, from the time of the binding by the database's clock.
     pub ttl: Ttl,
-    /// How its end moves.
+    /// Whether its expiry is fixed or sliding.
     pub expiry: SessionExpiry,
-    /// What the caller attaches.
+    /// The attributes that the caller attaches.
     pub attributes: Attributes,
-    /// Names this call: one that is repeated after a lost answer knows its own work by it.
+    /// Identifies this call, so that a retry after a lost response recognises its own binding.
     pub bind_id: String,
-    /// The most sessions that the tenant may have.
+    /// Maximum number of sessions of the tenant.
     pub max_sessions: u32,
 }
 
-/// What became of a binding.
+/// The outcome of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredBinding {
-    /// It is bound; as it was, if it had been bound before this call.
+    /// The session is bound. If it was bound before this call, it is unchanged.
     Bound {
         /// The session as stored.
         session: Box<Session>,
         /// Whether it was bound before.
         already: bool,
     },
-    /// Another tenant holds the id.
+    /// The id belongs to a session of another tenant.
     HeldByAnotherTenant,
-    /// The tenant has as many as it may have.
+    /// The tenant has reached its session limit.
     TooMany,
 }
 
-/// What a verdict depends on: a session together with its key and tenant, as of one read.
+/// The data that a verdict depends on: a session with its key and tenant, as of one read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
     /// The session.
     pub session: Session,
-    /// The key that opened it, and its tenant.
+    /// The key that opened it, with its tenant.
     pub key: KeyRecord,
-    /// Whether it was ended since.
+    /// Whether it was unbound meanwhile.
     pub unbound: bool,
 }
 
 impl SessionRecord {
-    /// When it ends by itself: never later than its key.
+    /// Returns when the session expires: no later than its key.
     #[must_use]
     pub fn expires_at(&self) -> UnixMillis {
-        self.key.expires_at.map_or(self.session.expires_at, |end| end.min(self.session.expires_at))
+        self.key
+            .expires_at
+            .map_or(self.session.expires_at, |key_expiry| key_expiry.min(self.session.expires_at))
     }
 }
 
@@ -176,18 +178,18 @@ impl CacheableRecord for SessionRecord {
         values.sessions.get(id)
     }
 
-    fn reflects(&self, fate: ChangeKind) -> bool {
-        match fate {
+    fn reflects(&self, kind: ChangeKind) -> bool {
+        match kind {
             ChangeKind::Unbound => self.unbound,
-            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Suspended => self.key.reflects(fate),
+            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Suspended => self.key.reflects(kind),
         }
     }
 
-    fn apply_revocation(&mut self, fate: ChangeKind) {
-        match fate {
+    fn apply_revocation(&mut self, kind: ChangeKind) {
+        match kind {
             ChangeKind::Unbound => self.unbound = true,
             ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Suspended => {
-                self.key.apply_revocation(fate)
+                self.key.apply_revocation(kind)
             }
         }
     }

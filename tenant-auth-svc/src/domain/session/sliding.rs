@@ -1,8 +1,8 @@
-//! Ends that slide, without a write per validation.
+//! Sliding expiries, without a write per validation.
 //!
-//! A validation of a sliding session is noted when its end has moved by more than a tenth of its time to live, or a
-//! minute, and notes are written together every few seconds. Until then, and through an outage, this replica goes by
-//! the note.
+//! A validation of a sliding session is recorded when its expiry has moved by more than a tenth of its time
+//! to live, or a minute. Recorded validations are written in batches every few seconds. Until then, and
+//! during an outage, this replica uses the recorded time.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use crate::domain::{
     store::{Call, MAX_USES_PER_WRITE, Store, StoreError},
 };
 
-/// The most notes kept: beyond that, a session ends as if it had not been validated.
+/// Maximum number of recorded validations. Beyond it, a session expires as if it had not been validated.
 const MAX_PENDING_SESSIONS: usize = 100_000;
 
 /// Validations of sliding sessions that are not written yet.
@@ -25,7 +25,7 @@ pub struct SlidingExpiryTracker {
 }
 
 impl SlidingExpiryTracker {
-    /// Notes that a session was validated.
+    /// Records that a session was validated.
     pub fn record_validation(&self, session: &Session, now: UnixMillis) {
         if session.expiry == SessionExpiry::Fixed {
             return;
@@ -40,37 +40,38 @@ impl SlidingExpiryTracker {
         }
     }
 
-    /// When a session ends, notes that are not written yet included.
+    /// Returns when a session expires, including validations that are not written yet.
     #[must_use]
     pub fn expires_at(&self, session: &Session) -> UnixMillis {
         match session.expiry {
             SessionExpiry::Fixed => session.expires_at,
             SessionExpiry::Sliding => {
-                let noted = self.pending().get(&session.id).map(|(at, _)| at.plus(session.ttl.get()));
-                noted.map_or(session.expires_at, |end| end.max(session.expires_at))
+                let pending = self.pending().get(&session.id).map(|(at, _)| at.plus(session.ttl.get()));
+                pending.map_or(session.expires_at, |extended| extended.max(session.expires_at))
             }
         }
     }
 
-    /// Writes what was noted, in batches: how long ago by `now`, since the database goes by a clock of its own. What cannot be
-    /// written stays noted, until the session is over all the same: in an outage those would leave no room for the others.
+    /// Writes the pending validations, in batches. Each is written as an age at `now`, since the database
+    /// uses its own clock. Validations that cannot be written stay pending until the session has expired;
+    /// otherwise, in an outage, they would leave no capacity for others.
     ///
     /// # Errors
-    /// When the database gives no complete answer. A note written twice is written once.
+    /// When the database returns no complete result. Writing a validation twice has no further effect.
     pub async fn flush<S: Store>(
         &self,
         store: &S,
         now: impl Fn() -> UnixMillis,
         call: impl Fn() -> Call,
     ) -> Result<(), StoreError> {
-        let noted = self.unexpired_pending(now());
-        for batch in noted.chunks(MAX_USES_PER_WRITE) {
+        let pending_validations = self.unexpired_pending(now());
+        for batch in pending_validations.chunks(MAX_USES_PER_WRITE) {
             let now = now();
             let uses: Vec<_> = batch.iter().map(|(id, at)| (id.clone(), now.since(*at))).collect();
             store.extend_sessions(call(), &uses).await?;
             let mut pending = self.pending();
             for (id, at) in batch {
-                if pending.get(id).is_some_and(|(noted, _)| noted == at) {
+                if pending.get(id).is_some_and(|(recorded, _)| recorded == at) {
                     pending.remove(id);
                 }
             }
@@ -78,7 +79,7 @@ impl SlidingExpiryTracker {
         Ok(())
     }
 
-    /// What is to be written, without the sessions that are over.
+    /// Returns the validations to write, and drops those of expired sessions.
     fn unexpired_pending(&self, now: UnixMillis) -> Vec<(SessionId, UnixMillis)> {
         let mut pending = self.pending();
         pending.retain(|_, (at, ttl)| at.plus(ttl.get()) > now);
@@ -86,7 +87,7 @@ impl SlidingExpiryTracker {
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<SessionId, (UnixMillis, Ttl)>> {
-        // Every change to the map is one call that cannot be left half-done.
+        // Every change to the map is a single call, so a panic leaves it consistent.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn expired_sessions_are_dropped_from_pending() {
-        let slides = SlidingExpiryTracker::default();
+        let tracker = SlidingExpiryTracker::default();
         let start = UnixMillis(1_790_000_000_000);
         let ttl = Ttl::new(Duration::from_secs(60), SessionExpiry::Sliding).unwrap();
         let session = |id: String| Session {
@@ -117,15 +118,15 @@ mod tests {
             attributes: Attributes::default(),
         };
         for id in 0..MAX_PENDING_SESSIONS {
-            slides.record_validation(&session(format!("old-{id}")), start);
+            tracker.record_validation(&session(format!("old-{id}")), start);
         }
         let new = session("new".to_owned());
         let later = start.plus(Duration::from_secs(61));
-        slides.record_validation(&new, later);
-        assert_eq!(slides.expires_at(&new), start, "there is no room");
-        assert_eq!(slides.unexpired_pending(later).len(), 0, "what is over is not written");
-        slides.record_validation(&new, later);
-        assert_eq!(slides.expires_at(&new), later.plus(ttl.get()));
-        assert_eq!(slides.unexpired_pending(later).len(), 1);
+        tracker.record_validation(&new, later);
+        assert_eq!(tracker.expires_at(&new), start, "the tracker is full");
+        assert_eq!(tracker.unexpired_pending(later).len(), 0, "expired sessions are not written");
+        tracker.record_validation(&new, later);
+        assert_eq!(tracker.expires_at(&new), later.plus(ttl.get()));
+        assert_eq!(tracker.unexpired_pending(later).len(), 1);
     }
 }

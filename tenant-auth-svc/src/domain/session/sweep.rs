@@ -1,4 +1,4 @@
-//! Deleting sessions that are over, or whose key is.
+//! Deletes sessions that have expired, or whose key or tenant is no longer valid.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,40 +7,42 @@ use std::{
 
 use crate::domain::store::{Call, Store, StoreError};
 
-/// How long a session that is over stays in the database: what another replica has noted of its use arrives within
-/// seconds, or soon after an outage. And how long one whose key or tenant is over still says so.
+/// How long an expired session stays in the database: a validation recorded by another replica is written
+/// within seconds, or soon after an outage. Also how long a session whose key or tenant is no longer valid
+/// still reports the reason.
 const EXPIRED_SESSION_RETENTION: Duration = Duration::from_secs(10 * 60);
-/// How many sessions that are over are deleted in one statement.
+/// Maximum number of expired sessions deleted in one statement.
 const MAX_SESSIONS_PER_SWEEP: usize = 500;
-/// How many openers are looked at each time, and how many of their sessions deleted in one statement. About eight rows are read
-/// for each: at one sweep a minute, some 35 million a month.
+/// Maximum number of openers checked per sweep, and of their sessions deleted in one statement. About eight
+/// rows are read per opener: at one sweep a minute, some 35 million a month.
 const MAX_OPENERS_PER_SWEEP: usize = 100;
 
-/// The tenant and the key that opened sessions, as stored: they need not be such that can be read.
+/// The tenant and the key that opened sessions, as stored. They may be unreadable.
 pub type SessionOpener = (String, String);
 
-/// What one page of sweeping by openers came to.
+/// The result of one page of the sweep by opener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SweptSessions {
-    /// How many sessions were deleted.
+    /// Number of sessions deleted.
     pub deleted: u64,
-    /// After which opener the next page starts; `None` when this is the last.
+    /// The opener after which the next page starts; `None` when this page is the last.
     pub last_opener: Option<SessionOpener>,
 }
 
-/// Deletes sessions that have been over for a while. Any replica may, at any time, whatever its clock says.
+/// Deletes sessions that expired some time ago. Any replica may do so at any time, independent of its clock.
 #[derive(Debug, Default)]
 pub struct SessionSweeper {
-    /// Where to go on among openers.
+    /// The opener after which the next sweep starts.
     cursor: Mutex<Option<SessionOpener>>,
 }
 
 impl SessionSweeper {
-    /// Deletes all those whose own time is over, and, of one more page of openers, those whose key or tenant is: looking at each
-    /// opener each time would be billed. Gives how many.
+    /// Deletes all sessions whose own expiry has passed, and, for one more page of openers, those whose key
+    /// or tenant is no longer valid: checking all openers in each sweep would be billed. Returns the number
+    /// of sessions deleted.
     ///
     /// # Errors
-    /// When the database gives no answer; what was not deleted goes the next time.
+    /// When the database does not respond. The remaining sessions are deleted by the next sweep.
     pub async fn sweep<S: Store>(&self, store: &S, call: impl Fn() -> Call) -> Result<u64, StoreError> {
         let mut swept = 0;
         loop {
@@ -63,7 +65,7 @@ impl SessionSweeper {
                 )
                 .await?;
             swept += page.deleted;
-            // The same openers may have more.
+            // The same openers may have more sessions.
             if page.deleted < MAX_OPENERS_PER_SWEEP as u64 {
                 *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = page.last_opener;
                 return Ok(swept);

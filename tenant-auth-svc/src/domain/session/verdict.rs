@@ -1,18 +1,18 @@
-//! The decision about a session.
+//! The verdict on a session.
 
 use super::SessionRecord;
 use crate::domain::{clock::UnixMillis, scope::ScopeSet, verdict::Verdict};
 
-/// The decision about a session. Only [`Verdict::Valid`] of its key admits a request.
+/// The verdict on a session. Only [`Verdict::Valid`] of its key admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SessionVerdict {
-    /// It is bound and live: what there is to say about the key that opened it.
+    /// The session is bound and has not expired: the verdict is that on its key.
     Key(Verdict),
-    /// It is bound to no tenant, or was ended.
+    /// The session is bound to no tenant, or was unbound.
     Unbound,
-    /// Its lifetime is over.
+    /// The session has expired.
     Expired,
-    /// It is bound to another tenant than that of the presented key.
+    /// The session is bound to a different tenant than the presented key.
     TenantMismatch,
 }
 
@@ -23,19 +23,19 @@ impl From<Verdict> for SessionVerdict {
 }
 
 impl SessionVerdict {
-    /// The one that admits.
+    /// The verdict that admits a request.
     pub const VALID: Self = Self::Key(Verdict::Valid);
 
-    /// How many verdicts there are: those of a key, and three of its own.
+    /// Number of verdicts: those on a key, and three of sessions.
     pub const COUNT: usize = Verdict::ALL.len() + 3;
 
-    /// Every verdict, in order.
+    /// Returns all verdicts, in order.
     pub fn all() -> impl Iterator<Item = Self> {
         let own = [Self::Unbound, Self::Expired, Self::TenantMismatch];
         Verdict::ALL.into_iter().map(Self::Key).chain(own)
     }
 
-    /// Its place among [all](Self::all).
+    /// Returns the index among [all](Self::all).
     #[must_use]
     pub fn index(self) -> usize {
         match self {
@@ -46,9 +46,10 @@ impl SessionVerdict {
         }
     }
 
-    /// Judges a known session.
+    /// Evaluates a session.
     ///
-    /// A session never outlives its key: a withdrawn key says so first, and its own end ends the session too.
+    /// A session never outlives its key: a revoked key takes precedence, and the key's expiry applies to the
+    /// session, too.
     #[must_use]
     pub fn evaluate(record: &SessionRecord, required: &ScopeSet, now: UnixMillis) -> Self {
         if record.unbound {
@@ -61,7 +62,7 @@ impl SessionVerdict {
         }
     }
 
-    /// As logs and metrics write it.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,24 +1,24 @@
-//! What a database call does, and how long it may take.
+//! The kind and the deadline of a database call.
 
 use std::time::{Duration, Instant};
 
 use super::{FailureKind, Lane};
 
-/// What a database call does. The one says nothing about the other: a database over its quota, or with a full disk, answers
-/// every read.
+/// The operation of a database call. Reads and writes fail independently: a database over its quota, or with
+/// a full disk, still answers reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// It reads.
+    /// A read.
     Read,
-    /// It changes something.
+    /// A write.
     Write,
 }
 
 impl Operation {
-    /// Both.
+    /// Both operations.
     pub const ALL: [Self; 2] = [Self::Read, Self::Write];
 
-    /// As logs and metrics write it.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,36 +28,37 @@ impl Operation {
     }
 }
 
-/// The circumstances of a database call.
+/// The lane and the deadline of a database call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// What it is for.
+    /// The lane.
     pub lane: Lane,
-    /// When nobody waits for it any longer. The database hop may give up sooner, never later.
+    /// The deadline. The database client may time out earlier, never later.
     pub deadline: Instant,
-    /// Whether it was given less time than such a call needs, because somebody waits no longer.
+    /// Whether the deadline is shorter than such a call needs, because the caller's own deadline is.
     pub has_shortened_deadline: bool,
 }
 
 impl Call {
-    /// A call that must be over at a moment.
+    /// Creates a call with a deadline.
     #[must_use]
     pub fn until(lane: Lane, deadline: Instant) -> Self {
         Self { lane, deadline, has_shortened_deadline: false }
     }
 
-    /// What the outcome of this call says about the database: that it answers, that it does not, or nothing.
+    /// What the outcome of this call shows: that the database responds, that it does not, or nothing
+    /// (`None`).
     #[must_use]
     pub fn database_responds(&self, failure: Option<FailureKind>) -> Option<bool> {
         match failure {
             None => Some(true),
-            // A caller that waits for a millisecond proves nothing.
+            // A timeout after, say, one millisecond proves nothing.
             Some(FailureKind::TimedOut) if self.has_shortened_deadline => None,
             Some(kind) => kind.database_responds(),
         }
     }
 
-    /// A call that may take this long.
+    /// Creates a call with a time limit.
     #[must_use]
     pub fn within(lane: Lane, time: Duration) -> Self {
         Self::until(lane, Instant::now() + time)

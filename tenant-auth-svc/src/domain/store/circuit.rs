@@ -1,12 +1,13 @@
-//! Which calls say something about each other.
+//! Circuits: groups of calls that share a circuit breaker.
 
 use super::{Lane, Operation};
 
-/// Calls that say something about each other. What one lane reads slowly says nothing about another, and writes that are
-/// refused say nothing about reads.
+/// Calls that share a circuit breaker, because their failures are related. Slow reads of one lane are not
+/// related to those of another, and rejected writes are not related to reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Circuit {
-    /// Looking up keys and sessions, on the path of a validation. Open, it means that the database is unreachable.
+    /// Lookups of keys and sessions, on the path of a validation. If it is open, the database counts as
+    /// unreachable.
     Lookups,
     /// Listing sessions.
     Sessions,
@@ -14,18 +15,18 @@ pub enum Circuit {
     Usage,
     /// Reading tenants, keys and the audit log.
     Admin,
-    /// Start-up checks and reading ahead.
+    /// Start-up checks and preloading.
     Maintenance,
-    /// Every write.
+    /// All writes.
     Writes,
 }
 
 impl Circuit {
-    /// Every circuit.
+    /// All circuits.
     pub const ALL: [Self; 6] =
         [Self::Lookups, Self::Sessions, Self::Usage, Self::Admin, Self::Maintenance, Self::Writes];
 
-    /// As logs and metrics write it.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +39,7 @@ impl Circuit {
         }
     }
 
-    /// What its calls do.
+    /// Returns the operation of its calls.
     #[must_use]
     pub fn operation(self) -> Operation {
         match self {
@@ -47,7 +48,7 @@ impl Circuit {
         }
     }
 
-    /// The circuit of a call; `None` if none stops it.
+    /// Returns the circuit of a call; `None` if it has none.
     #[must_use]
     pub fn for_operation(lane: Lane, operation: Operation) -> Option<Self> {
         match operation {

@@ -1,4 +1,4 @@
-//! What goes wrong between the service and its database.
+//! Failures of database calls.
 
 use std::time::Duration;
 
@@ -6,52 +6,53 @@ use thiserror::Error;
 
 use super::Operation;
 
-/// What went wrong between the service and its database: the kind decides what happens next, never the engine.
+/// The kind of a failed database call. It determines the reaction, independent of the database engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
-    /// No connection, or one that broke.
+    /// No connection, or a broken one.
     Unreachable,
-    /// No answer in time.
+    /// No response in time.
     TimedOut,
     /// The database asks for fewer calls.
     Throttled,
-    /// The database is locked by somebody else for the moment.
+    /// Another client holds the lock of the database.
     Busy,
-    /// The database refuses our credentials.
+    /// The database rejects our credentials.
     Denied,
-    /// The database refuses what it is asked for another reason than credentials: a quota of its plan, or it was suspended. It may
-    /// refuse writes and answer reads.
+    /// The database rejects the call for another reason than credentials: a quota of its plan, or because it
+    /// is suspended. It may reject writes and answer reads.
     Blocked,
-    /// The credentials, or the database, may be read and not written.
+    /// The credentials or the database are read-only.
     ReadOnly,
-    /// The database has no room for what is to be written.
+    /// The database has no space for the data.
     DiskFull,
-    /// The answer makes no sense: not the protocol, cut short, or rows that cannot be.
+    /// The response is invalid: not the protocol, truncated, or impossible rows.
     InvalidResponse,
-    /// The database lacks a table or namespace that we need: not migrated, or the wrong one.
+    /// The database lacks a table or namespace: it is not migrated, or it is the wrong one.
     SchemaMissing,
-    /// It was not asked, because it has not answered for a while: the breaker is open.
+    /// The call was not sent, because the circuit breaker is open after repeated failures.
     CircuitOpen,
-    /// Too many calls of ours are waiting already.
+    /// The call was not sent, because too many of our calls are queued.
     Overloaded,
-    /// A rule of the schema forbids it.
+    /// A constraint of the schema forbids the change.
     Conflict,
-    /// Anything else: a defect on one of the two sides.
+    /// Anything else: a defect of this service or of the database.
     Internal,
-    /// It is not the database that this replica knows: another one, an emptied one, one that was rolled back.
+    /// The database is not the known one: it is a different one, was emptied, or was rolled back.
     Untrusted,
-    /// The copy of the database that answered is older than what is known.
+    /// The read replica that responded is behind the known position.
     Lagging,
-    /// Live keys are stored under a pepper that this replica lacks, so that what it does not find may be there.
+    /// Live keys are stored under a pepper that this replica lacks, so ids that are not found may exist.
     PepperMissing,
-    /// No answer in time, and this process had no CPU to hear it with: that says nothing about the database.
+    /// No response in time, while this process had no CPU time to receive it: this shows nothing about the
+    /// database.
     Starved,
-    /// It was not asked, because too much was asked about that nobody has seen.
+    /// The call was not sent, because the guess limit is reached.
     TooManyGuesses,
 }
 
 impl FailureKind {
-    /// Every kind, in order.
+    /// All kinds, in order.
     pub const ALL: [Self; 19] = [
         Self::Unreachable,
         Self::TimedOut,
@@ -74,7 +75,7 @@ impl FailureKind {
         Self::TooManyGuesses,
     ];
 
-    /// As logs, metrics and error details write it.
+    /// Returns the name used in logs, metrics and error details.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -100,8 +101,8 @@ impl FailureKind {
         }
     }
 
-    /// What such a failure says about the database: that it answers all the same, that it does not, or (`None`)
-    /// nothing, because it was not asked.
+    /// What the failure shows: that the database responds, that it does not, or nothing (`None`), because no
+    /// call was sent.
     #[must_use]
     pub fn database_responds(self) -> Option<bool> {
         match self {
@@ -126,14 +127,14 @@ impl FailureKind {
         }
     }
 
-    /// What such a failure is about, of a call that was a read or a write. A read that is answered by the primary needs the permission
-    /// to write: that it lacks it says nothing about reads.
+    /// Returns the operation that the failure affects, for a failed read or write. A read that the primary
+    /// answers needs write permission: a lack of it does not affect other reads.
     #[must_use]
-    pub fn affected_operation(self, asked: Operation) -> Operation {
-        if self == Self::ReadOnly { Operation::Write } else { asked }
+    pub fn affected_operation(self, operation: Operation) -> Operation {
+        if self == Self::ReadOnly { Operation::Write } else { operation }
     }
 
-    /// The cause, for an operator, where the kind alone tells it.
+    /// Returns the cause and the remedy for an operator, if the kind determines them.
     #[must_use]
     pub fn cause(self) -> Option<&'static str> {
         match self {
@@ -145,7 +146,7 @@ impl FailureKind {
             Self::DiskFull => Some("the disk of the database is full: make room on it"),
             Self::Throttled => Some("the database asks for fewer calls"),
             Self::Busy => Some("another client holds the lock of the database"),
-            Self::SchemaMissing => Some("the database lacks a table, or is not there at all"),
+            Self::SchemaMissing => Some("the database lacks a table, or does not exist"),
             Self::Unreachable
             | Self::TimedOut
             | Self::InvalidResponse
@@ -161,7 +162,7 @@ impl FailureKind {
         }
     }
 
-    /// Whether the same call may well succeed a moment later.
+    /// Whether the same call is likely to succeed a moment later.
     #[must_use]
     pub fn is_transient(self) -> bool {
         match self {
@@ -184,30 +185,31 @@ impl FailureKind {
     }
 }
 
-/// The database gave no answer. It says nothing about the key, the tenant, or whatever was asked for.
+/// A failed database call. The state of the requested key, tenant or other object is unknown.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("the database is {}: {message}", kind.as_str())]
 pub struct StoreError {
-    /// What went wrong.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// For the log; holds no secret and is not shown to callers.
+    /// For the log. It contains no secret, and is not shown to callers.
     pub message: String,
     /// When the database asked to be called again.
     pub retry_after: Option<Duration>,
 }
 
 impl StoreError {
-    /// An error without a wish for the next call.
+    /// Creates an error without a retry delay.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_after: None }
     }
 }
 
-/// A record that is there, and that the types refuse: somebody wrote it past them. The database has answered.
+/// A stored record that violates the rules of its type: it was written by a writer other than this service.
+/// The database has responded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct UnreadableRecord(
-    /// What cannot be read; neither a secret nor what is stored.
+    /// What is unreadable. It contains neither a secret nor the stored value.
     pub String,
 );
 

@@ -1,15 +1,16 @@
-//! What a database call is for, and the one table of how the calls of each kind are treated.
+//! The purpose of a database call, and the policy for each.
 
 use std::time::Duration;
 
 use super::Circuit;
 
-/// What a database call is for. Lanes are bulkheads: each has limits of its own, so that none can starve another.
+/// The purpose of a database call. Lanes are bulkheads: each has its own limits, so that none can starve
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Reloading keys that are in the cache.
+    /// Reloading cached keys and sessions.
     Known,
-    /// Looking for keys that are not: a flood of invented keys must not delay the others.
+    /// Looking up keys and sessions that are not cached: a flood of invented ones must not delay the others.
     Unknown,
     /// Binding and unbinding sessions.
     Sessions,
@@ -19,7 +20,7 @@ pub enum Lane {
     Admin,
     /// Reading the change log.
     Feed,
-    /// Migrations, start-up checks and the read-ahead.
+    /// Migrations, start-up checks and preloading.
     Maintenance,
 }
 
@@ -30,19 +31,19 @@ pub struct LanePolicy {
     pub share: LaneShare,
     /// How long a call may take, and whether it is retried.
     pub attempts: LaneAttempts,
-    /// The circuit of its reads; `None` if no circuit stops them. All writes share [`Circuit::WriteStatus`].
+    /// The circuit of its reads; `None` if no circuit stops them. All writes share [`Circuit::Writes`].
     pub circuit: Option<Circuit>,
-    /// How many of its transactions may wait for their turn. More would wait in vain: a caller waits for some seconds, and a
-    /// nearby database makes some hundred changes a second.
+    /// Maximum number of queued transactions. More would time out: callers wait for a few seconds, and a
+    /// nearby database commits some hundred changes a second.
     pub queued_writes: usize,
 }
 
-/// A lane's part of the reads in flight, of at least one call.
+/// A lane's part of the reads in flight, at least one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneShare {
-    /// One in so many.
+    /// One of this many.
     OneIn(usize),
-    /// What the other lanes leave: of the default total about a third.
+    /// The remainder of the other lanes: about a third of the default total.
     Rest,
 }
 
@@ -57,20 +58,21 @@ pub enum LaneAttempts {
     Single,
 }
 
-/// How long the reads of a lane may take.
+/// Time limits of the reads of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneTimeouts {
-    /// The first attempt. The second one has what is left of the total, so that a distant database can still be connected to.
+    /// Time limit of the first attempt. The second one has the rest of the total, so that a connection to a
+    /// distant database can still be established.
     pub attempt: Duration,
-    /// Both attempts together.
+    /// Time limit of both attempts together.
     pub total: Duration,
 }
 
 impl LaneTimeouts {
-    /// Of listings, at least.
+    /// The minimum for listings.
     pub const LISTING: Self = Self { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
 
-    /// The longer of two, each time by itself.
+    /// Returns the longer of each limit.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self { attempt: self.attempt.max(other.attempt), total: self.total.max(other.total) }
@@ -82,10 +84,10 @@ impl Lane {
     pub const ALL: [Self; 7] =
         [Self::Known, Self::Unknown, Self::Sessions, Self::Usage, Self::Admin, Self::Feed, Self::Maintenance];
 
-    /// The lanes that change something.
+    /// The lanes that write.
     pub const WRITING: [Self; 4] = [Self::Sessions, Self::Usage, Self::Admin, Self::Maintenance];
 
-    /// How the lane's calls are treated.
+    /// Returns the policy of the lane.
     #[must_use]
     pub const fn policy(self) -> LanePolicy {
         use LaneAttempts::{Listing, Lookup, Single};
@@ -94,24 +96,26 @@ impl Lane {
             Self::Known => (Rest, Lookup, Some(Circuit::Lookups), 64),
             Self::Unknown => (OneIn(4), Lookup, Some(Circuit::Lookups), 64),
             Self::Sessions => (OneIn(8), Listing, Some(Circuit::Sessions), 1_024),
-            // The usage batcher sends one transaction at a time.
+            // The usage batcher has at most one transaction in flight.
             Self::Usage => (OneIn(16), Listing, Some(Circuit::Usage), 64),
             Self::Admin => (OneIn(8), Listing, Some(Circuit::Admin), 512),
-            // The next poll is the second attempt, and no probe of another call delays it: it finds a database that is back.
+            // The next poll serves as the second attempt. Without a circuit, a poll detects at once that the
+            // database is back.
             Self::Feed => (OneIn(16), Single, None, 64),
-            // A migration may take longer than any validation. Of each kind of maintenance one transaction waits.
+            // A migration may take longer than any validation. Each kind of maintenance queues one
+            // transaction.
             Self::Maintenance => (OneIn(16), Single, Some(Circuit::Maintenance), 64),
         };
         LanePolicy { share, attempts, circuit, queued_writes }
     }
 
-    /// The lane's place in [`Lane::ALL`], and in arrays with one element for each lane.
+    /// Returns the index in [`Lane::ALL`], and in arrays with one element per lane.
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The name in logs and metrics.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,8 +1,9 @@
-//! What a text that people write and others read may consist of.
+//! The characters allowed in texts that people enter and others read.
 //!
-//! A name is shown in tables, terminals and logs, and people decide by it. So it is made of what can be seen: no controls,
-//! no marks that turn the direction of writing, nothing invisible, no line breaks, no characters without a meaning, and no
-//! blanks at its ends. What decides is the general category that Unicode gives each character.
+//! A name is shown in tables, terminals and logs, and people rely on it. So it must consist of visible
+//! characters: no control characters, no bidirectional formatting, no invisible characters, no line breaks,
+//! no characters without an assigned meaning, and no spaces at its start or end. The rules are based on the
+//! Unicode general category of each character.
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
@@ -16,42 +17,43 @@ use super::InvalidText;
 
 const NON_JOINER: char = '\u{200c}';
 const JOINER: char = '\u{200d}';
-/// A symbol that nothing is drawn for.
+/// A symbol without a visible glyph.
 const BRAILLE_BLANK: char = '\u{2800}';
 
-/// Whether a text that is not empty can be shown as it is.
+/// Checks that a text, which must not be empty, can be displayed.
 ///
 /// # Errors
-/// For the first character that cannot, or when there is nothing to be seen.
+/// For the first character that cannot be displayed, or when no character is visible.
 pub(crate) fn check(text: &str) -> Result<(), InvalidText> {
     let mut before = None;
-    let mut is_seen = false;
+    let mut is_any_visible = false;
     let mut chars = text.chars().enumerate().peekable();
     while let Some((index, c)) = chars.next() {
         let after = chars.peek().map(|(_, after)| *after);
-        let refused = |why| InvalidText::Character { code_point: c.into(), place: index + 1, why };
+        let rejected = |why| InvalidText::Character { code_point: c.into(), place: index + 1, why };
         if let Some(why) = rejection_reason(c, before, after) {
-            return Err(refused(why));
+            return Err(rejected(why));
         }
         if c.is_whitespace() && (before.is_none() || after.is_none()) {
-            return Err(refused("a blank at its beginning or end"));
+            return Err(rejected("a space at its start or end"));
         }
-        is_seen |= is_visible(c);
+        is_any_visible |= is_visible(c);
         before = Some(c);
     }
-    if is_seen { Ok(()) } else { Err(InvalidText::Unseen) }
+    if is_any_visible { Ok(()) } else { Err(InvalidText::Unseen) }
 }
 
-/// Why a character cannot be where it is.
+/// Returns why a character is not allowed at its position; `None` if it is allowed.
 fn rejection_reason(c: char, before: Option<char>, after: Option<char>) -> Option<&'static str> {
     match category(c) {
         GeneralCategory::Control => Some("a control character"),
         GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator => Some("a line break"),
-        GeneralCategory::PrivateUse => Some("a character without a common meaning"),
-        GeneralCategory::Unassigned | GeneralCategory::Surrogate => Some("no character of Unicode"),
+        GeneralCategory::PrivateUse => Some("a private-use character"),
+        GeneralCategory::Unassigned | GeneralCategory::Surrogate => Some("an unassigned code point"),
         GeneralCategory::Format if is_needed_joiner(c, before, after) => None,
         GeneralCategory::Format => Some("an invisible character"),
-        // Chooses between forms of the character before it: in names of Japanese places and people, and after symbols.
+        // Selects a variant of the preceding character: in Japanese names of places and people, and after
+        // symbols.
         _ if is_selector(c) && before.is_some_and(|before| is_visible(before) && !is_selector(before)) => {
             None
         }
@@ -60,8 +62,8 @@ fn rejection_reason(c: char, before: Option<char>, after: Option<char>) -> Optio
     }
 }
 
-/// Whether a character that joins letters, or keeps them apart, stands where writing needs it: beside a sign that takes the
-/// vowel away (Indic scripts), between letters that would join (Arabic script), within a pictogram.
+/// Whether a joiner or non-joiner is at a position where writing needs it: next to a virama (Indic scripts),
+/// between letters that would join (Arabic script), or within a pictogram.
 fn is_needed_joiner(c: char, before: Option<char>, after: Option<char>) -> bool {
     let (Some(before), Some(after)) = (before, after) else { return false };
     if !matches!(c, JOINER | NON_JOINER) {
@@ -101,15 +103,15 @@ fn is_ignorable(c: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// Whether something is drawn for a character by itself.
+/// Whether a character has a visible glyph of its own.
 fn is_visible(c: char) -> bool {
-    let drawn = [
+    let visible_groups = [
         GeneralCategoryGroup::Letter,
         GeneralCategoryGroup::Number,
         GeneralCategoryGroup::Punctuation,
         GeneralCategoryGroup::Symbol,
     ];
-    drawn.iter().any(|group| group.contains(category(c))) && !is_ignorable(c) && c != BRAILLE_BLANK
+    visible_groups.iter().any(|group| group.contains(category(c))) && !is_ignorable(c) && c != BRAILLE_BLANK
 }
 
 #[cfg(test)]
@@ -162,14 +164,14 @@ mod tests {
             ("a\u{3164}b", 0x3164, 2),
             ("a\u{34f}b", 0x34f, 2),
             ("a\u{e0041}b", 0xe0041, 2),
-            // Joiners where nothing joins.
+            // Joiners at positions where nothing joins.
             ("ad\u{200c}min", 0x200c, 3),
             ("ad\u{200d}min", 0x200d, 3),
             ("\u{200d}", 0x200d, 1),
             ("می\u{200c}", 0x200c, 3),
             ("\u{200c}می", 0x200c, 1),
             ("می\u{200c}\u{200c}خ", 0x200c, 3),
-            // Selectors that select nothing.
+            // Selectors without a character to select.
             ("\u{fe0f}", 0xfe0f, 1),
             ("a\u{fe0f}\u{fe0f}", 0xfe0f, 3),
             (" Acme", 0x20, 1),
@@ -178,9 +180,9 @@ mod tests {
             ("\u{3000}", 0x3000, 1),
             ("   ", 0x20, 1),
         ] {
-            let refused = check(text).unwrap_err();
-            let InvalidText::Character { code_point: found, place: at, .. } = refused else {
-                panic!("{text:?}: {refused:?}")
+            let rejected = check(text).unwrap_err();
+            let InvalidText::Character { code_point: found, place: at, .. } = rejected else {
+                panic!("{text:?}: {rejected:?}")
             };
             assert_eq!((found, at), (code_point, place), "{text:?}");
         }

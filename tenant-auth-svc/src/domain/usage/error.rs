@@ -1,11 +1,11 @@
-//! What can keep usage from being recorded or told.
+//! Errors of recording and querying usage.
 
 use thiserror::Error;
 
 use super::{EventRefusal, UsageRequestId};
 use crate::domain::{id::TenantId, store::StoreError};
 
-/// Why usage was not recorded or told.
+/// Why usage was not recorded or returned.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UsageError {
     /// The caller used the id for other events.
@@ -14,7 +14,7 @@ pub enum UsageError {
     /// Too many events wait to be committed. Nothing of the request was recorded.
     #[error("too many events wait to be committed")]
     QueueFull,
-    /// The replica ends. Nothing of the request was recorded.
+    /// The replica is stopping. Nothing of the request was recorded.
     #[error("this replica is stopping")]
     Stopping,
     /// There is no such tenant.
@@ -23,7 +23,7 @@ pub enum UsageError {
     /// One event can never be counted; the others are.
     #[error("the event {0}")]
     Refused(EventRefusal),
-    /// The database gave no answer. The request may have been recorded all the same; repeating it is safe.
+    /// The database call failed. The request may have been recorded all the same; repeating it is safe.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -1,4 +1,4 @@
-//! One thing that a tenant consumed, and why it may never be counted.
+//! Usage events, and why they are rejected.
 
 use std::time::Duration;
 
@@ -6,49 +6,54 @@ use thiserror::Error;
 
 use crate::domain::{clock::UnixMillis, id::TenantId};
 
-/// How old an event may be when it first arrives.
+/// Maximum age of an event when it first arrives.
 pub(super) const MAX_EVENT_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How far ahead of this replica's clock an event may be.
+/// Maximum time that an event may be ahead of this replica's clock.
 pub(super) const MAX_EVENT_LEAD: Duration = Duration::from_secs(5 * 60);
-/// An hour, in milliseconds.
+/// One hour, in milliseconds.
 const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
 
-/// What was consumed: `[a-z][a-z0-9_.]{0,63}`.
+/// The name of a metric: `[a-z][a-z0-9_.]{0,63}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UsageMetric(Box<str>);
 
-/// Why a text is no metric. The message completes the sentence "the value …".
+/// Why a text is not a valid metric name. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must be a lower-case name such as api.calls: a letter, then up to 63 of a-z 0-9 _ and .")]
 pub struct InvalidMetric;
 
 impl UsageMetric {
-    /// Accepts a name.
+    /// Parses a name.
     ///
     /// # Errors
-    /// When it does not look like one.
+    /// When it has another form.
     pub fn parse(text: &str) -> Result<Self, InvalidMetric> {
-        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
-        let goes_on =
+        let has_valid_start = text.starts_with(|c: char| c.is_ascii_lowercase());
+        let has_valid_characters =
             text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.');
-        if starts && goes_on && text.len() <= 64 { Ok(Self(text.into())) } else { Err(InvalidMetric) }
+        if has_valid_start && has_valid_characters && text.len() <= 64 {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidMetric)
+        }
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// How much, in the metric's own unit: 0 to 10¹².
+/// A quantity in the metric's own unit: 0 to 10¹².
 ///
-/// So nine million events of the largest size fit in one sum. A sum beyond that is refused by the database, never wrong.
+/// Nine million events of the maximum quantity fit into one sum. The database rejects a sum above that, so a
+/// stored sum is never wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity(i64);
 
 impl Quantity {
-    /// The largest.
+    /// The maximum.
     pub const MAX: Self = Self(1_000_000_000_000);
 
     /// Accepts a number within the bounds.
@@ -65,58 +70,58 @@ impl Quantity {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> i64 {
         self.0
     }
 }
 
-/// The moment at which an hour of UTC starts.
+/// A full hour in UTC, identified by its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hour(UnixMillis);
 
 impl Hour {
-    /// The hour that a moment lies in.
+    /// Returns the hour that contains a time.
     #[must_use]
     pub fn floor(at: UnixMillis) -> Self {
         Self(UnixMillis(at.0.div_euclid(HOUR_MILLIS) * HOUR_MILLIS))
     }
 
-    /// The first hour that starts at or after a moment.
+    /// Returns the first hour that starts at or after a time.
     #[must_use]
     pub fn ceil(at: UnixMillis) -> Self {
         Self::floor(UnixMillis(at.0.saturating_add(HOUR_MILLIS - 1)))
     }
 
-    /// The one after it.
+    /// Returns the next hour.
     #[must_use]
     pub fn next(self) -> Self {
         Self(UnixMillis(self.0.0.saturating_add(HOUR_MILLIS)))
     }
 
-    /// Where it starts.
+    /// Returns the start of the hour.
     #[must_use]
     pub fn start(self) -> UnixMillis {
         self.0
     }
 }
 
-/// One thing that a tenant consumed.
+/// A usage event of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageEvent {
-    /// Who.
+    /// The tenant.
     pub tenant_id: TenantId,
-    /// What.
+    /// The metric.
     pub metric: UsageMetric,
-    /// How much.
+    /// The quantity.
     pub quantity: Quantity,
-    /// When; `None` means on arrival.
+    /// When it occurred; `None` means at its arrival.
     pub occurred_at: Option<UnixMillis>,
 }
 
 impl UsageEvent {
-    /// The hour it counts for when it first arrives at `now`.
+    /// Returns the hour that the event counts for if it first arrives at `now`.
     pub(super) fn hour(&self, now: UnixMillis) -> Result<Hour, EventRefusal> {
         let at = self.occurred_at.unwrap_or(now);
         if at.plus(MAX_EVENT_AGE) < now {
@@ -132,34 +137,34 @@ impl UsageEvent {
 /// Why an event can never be counted. The message completes the sentence "the event …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum EventRefusal {
-    /// The tenant's id is none.
-    #[error("has a tenant_id that is none: 1 to 64 of A-Z a-z 0-9 _ and -")]
+    /// The tenant id is invalid.
+    #[error("has an invalid tenant_id: 1 to 64 characters of A-Z a-z 0-9 _ -")]
     InvalidTenantId,
     /// There was no such tenant when the request was recorded.
     #[error("names a tenant that does not exist")]
     UnknownTenant,
-    /// The metric is none.
-    #[error("has a metric that is none: a lower-case letter, then up to 63 of a-z 0-9 _ and .")]
+    /// The metric name is invalid.
+    #[error("has an invalid metric: a lower-case letter, then up to 63 of a-z 0-9 _ .")]
     InvalidMetric,
-    /// Less than nothing was consumed.
+    /// The quantity is negative.
     #[error("has a negative quantity")]
     NegativeQuantity,
-    /// More than [`Quantity::MAX`] was consumed.
+    /// The quantity is above [`Quantity::MAX`].
     #[error("has a quantity above 1,000,000,000,000")]
     QuantityTooLarge,
-    /// The moment is none.
+    /// The time is invalid.
     #[error("has an occurred_at outside the years 1970 to 9999")]
     InvalidTime,
-    /// It lay more than 30 days back.
-    #[error("lies more than 30 days back")]
+    /// The event is more than 30 days old.
+    #[error("was more than 30 days old on arrival")]
     TooOld,
-    /// It lay more than 5 minutes ahead.
-    #[error("lies more than 5 minutes ahead")]
+    /// The event is more than 5 minutes ahead.
+    #[error("was more than 5 minutes ahead of the server's clock")]
     TooFarAhead,
 }
 
 impl EventRefusal {
-    /// Every one.
+    /// All reasons.
     const ALL: [Self; 8] = [
         Self::InvalidTenantId,
         Self::UnknownTenant,
@@ -171,7 +176,7 @@ impl EventRefusal {
         Self::TooFarAhead,
     ];
 
-    /// As the database and error details write it.
+    /// Returns the name used in the database and in error details.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -186,7 +191,7 @@ impl EventRefusal {
         }
     }
 
-    /// Reads what [`as_str`](Self::as_str) wrote.
+    /// Parses the text that [`as_str`](Self::as_str) returns.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|refusal| refusal.as_str() == text)

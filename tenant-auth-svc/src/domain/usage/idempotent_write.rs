@@ -1,4 +1,4 @@
-//! A request as it is written down.
+//! A usage request in the form in which it is stored.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,47 +7,47 @@ use super::{
 };
 use crate::domain::{clock::UnixMillis, id::TenantId};
 
-/// A sum that a request counts.
+/// A sum of a request's events for one total.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountedTotal {
-    /// For whom.
+    /// The tenant.
     pub tenant_id: TenantId,
-    /// Of which hour.
+    /// The hour.
     pub hour: Hour,
-    /// Of what.
+    /// The metric.
     pub metric: UsageMetric,
-    /// How much: the sum of up to 500 quantities, so far below the largest integer.
+    /// The sum of up to 500 quantities, far below the largest integer.
     pub quantity: i64,
-    /// How many of the request's events it is the sum of.
+    /// The number of events in the sum.
     pub event_count: usize,
 }
 
-/// A request to write down, judged by the clock at its arrival. It takes effect only if its id is new to its
+/// A request to store, evaluated by the clock at its arrival. It takes effect only if its id is new for its
 /// caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotentWrite {
-    /// Whose it is; see [`UsageRequest::caller`].
+    /// The caller; see [`UsageRequest::caller`].
     pub caller: Option<Arc<str>>,
-    /// Its id.
+    /// The id of the request.
     pub id: UsageRequestId,
-    /// What it says.
+    /// The hash of its events.
     pub payload: PayloadHash,
-    /// The events that can never be counted, by their place.
+    /// The events that can never be counted, by index.
     pub refused: Vec<(usize, EventRefusal)>,
-    /// What to count for those of its tenants that there are.
+    /// The sums to add, for those of its tenants that exist.
     pub totals: Vec<CountedTotal>,
-    /// How many events it has.
+    /// The number of its events.
     pub event_count: usize,
 }
 
 impl IdempotentWrite {
-    /// Judges a request that arrives at `now`.
+    /// Evaluates a request that arrives at `now`.
     pub(super) fn new(request: &UsageRequest, now: UnixMillis) -> Self {
         let mut refused = Vec::new();
         let mut sums = BTreeMap::new();
         for (index, event) in request.events.iter().enumerate() {
-            let judged = event.as_ref().map_err(|refusal| *refusal);
-            match judged.and_then(|event| Ok((event, event.hour(now)?))) {
+            let evaluated = event.as_ref().map_err(|refusal| *refusal);
+            match evaluated.and_then(|event| Ok((event, event.hour(now)?))) {
                 Ok((event, hour)) => {
                     let sum: &mut (i64, usize) =
                         sums.entry((&event.tenant_id, hour, &event.metric)).or_default();
@@ -75,35 +75,36 @@ impl IdempotentWrite {
     }
 }
 
-/// What is written down under a request's id: by this claim, or by an earlier one.
+/// The outcome stored under a request's id, by this write or an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredOutcome {
-    /// What it said.
+    /// The hash of the stored request's events.
     pub payload: PayloadHash,
-    /// Its events that were refused when it was first seen.
+    /// Its events that were rejected when it first arrived.
     pub refused: Vec<(usize, EventRefusal)>,
-    /// The tenants that its events named and that were not there.
+    /// Tenants named by its events that did not exist.
     pub unknown_tenants: Vec<TenantId>,
-    /// Whether an earlier claim wrote it.
+    /// Whether an earlier write stored it.
     pub already_recorded: bool,
 }
 
 impl StoredOutcome {
-    /// The answer to a request: by what was kept, whatever the clock says by now.
+    /// Returns the result for a request. It depends only on the stored outcome, not on the current time.
     pub(super) fn into_recorded(self, request: &UsageRequest) -> Result<RecordedUsage, UsageError> {
         if self.payload != request.payload {
             return Err(UsageError::PayloadMismatch(request.id.clone()));
         }
         let refusal = |(index, event): (usize, &Result<_, _>)| {
-            let kept =
+            let stored =
                 self.refused.iter().find(|(refused, _)| *refused == index).map(|(_, refusal)| *refusal);
-            kept.or_else(|| match event {
-                Ok(super::UsageEvent { tenant_id, .. }) => {
-                    self.unknown_tenants.contains(tenant_id).then_some(EventRefusal::UnknownTenant)
-                }
-                Err(refusal) => Some(*refusal),
-            })
-            .map(|refusal| (index, refusal))
+            stored
+                .or_else(|| match event {
+                    Ok(super::UsageEvent { tenant_id, .. }) => {
+                        self.unknown_tenants.contains(tenant_id).then_some(EventRefusal::UnknownTenant)
+                    }
+                    Err(refusal) => Some(*refusal),
+                })
+                .map(|refusal| (index, refusal))
         };
         let rejected: Vec<_> = request.events.iter().enumerate().filter_map(refusal).collect();
         Ok(RecordedUsage {

@@ -1,31 +1,31 @@
-//! What a request says, in 32 bytes: two requests with the same id must say the same.
+//! The hash of a request's events: two requests with the same id must have the same events.
 
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 over a request's events in a canonical form, as they were sent, refused ones included.
+/// SHA-256 of a request's events in a canonical form, as sent, including rejected events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PayloadHash([u8; 32]);
 
 impl PayloadHash {
-    /// Takes over a hash made earlier.
+    /// Creates a hash from existing bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The hash.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Takes in events one after the other. Their order counts: a reply names events by their place.
+/// Hashes events one after another. The order matters, because the response refers to events by index.
 #[derive(Debug, Default)]
 pub struct PayloadHasher(Sha256);
 
 impl PayloadHasher {
-    /// Takes in the next event. `occurred_at` is in seconds and nanoseconds; absence differs from every moment.
+    /// Adds an event. `occurred_at` is in seconds and nanoseconds; `None` differs from every time.
     pub fn add_event(
         &mut self,
         tenant_id: &str,
@@ -34,7 +34,7 @@ impl PayloadHasher {
         occurred_at: Option<(i64, i32)>,
     ) {
         for text in [tenant_id, metric] {
-            // With its length, so that no two pairs of texts give the same bytes.
+            // The length is included so that no two pairs of texts give the same bytes.
             self.0.update((text.len() as u64).to_be_bytes());
             self.0.update(text.as_bytes());
         }
@@ -49,7 +49,7 @@ impl PayloadHasher {
         }
     }
 
-    /// The hash of all.
+    /// Returns the hash of all added events.
     #[must_use]
     pub fn finish(self) -> PayloadHash {
         PayloadHash(self.0.finalize().into())

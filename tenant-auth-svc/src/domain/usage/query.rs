@@ -1,4 +1,4 @@
-//! Asking for sums.
+//! Queries of usage sums.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use crate::domain::{
     page::{PageRequest, PageSize},
 };
 
-/// How many sums a page holds: 500 unless asked otherwise, 5,000 at most.
+/// Default and maximum number of sums per page: 500 and 5,000.
 pub const SUMS_PAGE_SIZES: (PageSize, PageSize) = (PageSize::new(500), PageSize::new(5_000));
 
-/// The width of a sum, in UTC.
+/// The time span of one sum, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeBucket {
     /// An hour.
@@ -25,60 +25,60 @@ pub enum TimeBucket {
     Month,
 }
 
-/// What to sum: whole hours, since totals are kept by the hour.
+/// A query of sums. It covers whole hours, because totals are stored by hour.
 #[derive(Clone, Debug)]
 pub struct UsageQuery {
-    /// Whose usage.
+    /// The tenant.
     pub tenant_id: TenantId,
-    /// Of one metric, or of all.
+    /// One metric; `None` for all.
     pub metric: Option<UsageMetric>,
     /// The first hour.
     pub start: Hour,
     /// The hour after the last one.
     pub end: Hour,
-    /// The width of a sum.
+    /// The time span of one sum.
     pub bucket: TimeBucket,
-    /// Which page.
+    /// The page.
     pub page: PageRequest<UsageCursor>,
 }
 
-/// Why two moments are no range. The message completes the sentence "the value …".
+/// Why two times are not a valid range. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must be after start_time")]
 pub struct InvalidTimeRange;
 
 impl UsageQuery {
-    /// The hours that a range of moments touches.
+    /// Returns the first hour of a time range, and the hour after its last one.
     ///
     /// # Errors
-    /// When it is empty.
+    /// When the range is empty.
     pub fn hours(start: UnixMillis, end: UnixMillis) -> Result<(Hour, Hour), InvalidTimeRange> {
         if start < end { Ok((Hour::floor(start), Hour::ceil(end))) } else { Err(InvalidTimeRange) }
     }
 }
 
-/// One metric's sum over one bucket.
+/// The sum of one metric over one time bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageSum {
-    /// Where the bucket starts.
+    /// The start of the bucket.
     pub start: UnixMillis,
-    /// Of what.
+    /// The metric.
     pub metric: UsageMetric,
-    /// How much.
+    /// The sum.
     pub quantity: i64,
 }
 
 /// The sum after which a page starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageCursor {
-    /// Where its bucket starts.
+    /// The start of its bucket.
     pub start: UnixMillis,
     /// Its metric.
     pub metric: UsageMetric,
 }
 
 impl UsageCursor {
-    /// Reads what `Display` wrote.
+    /// Parses the text that `Display` writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (start, metric) = text.split_once(' ')?;

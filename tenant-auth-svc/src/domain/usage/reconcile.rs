@@ -1,7 +1,7 @@
-//! Comparing totals with the sums of their events, and repairing those that differ.
+//! Compares totals with the sums of their events, and repairs those that differ.
 //!
-//! A total is made of events by a trigger, in the transaction of each event. It differs only if somebody else has written to
-//! either table: a shell, a partial copy of another database.
+//! A trigger updates a total in the transaction of each event. A total differs only if another writer changed
+//! either table: an SQL shell, or a partial copy of another database.
 
 use std::collections::VecDeque;
 
@@ -12,14 +12,15 @@ use crate::domain::{
     store::{Call, Store, StoreError},
 };
 
-/// How many differences one page tells at most.
+/// Maximum number of differences per page.
 const MAX_DIFFERENCES_PER_PAGE: usize = 1_000;
-/// How many totals one transaction repairs at most.
+/// Maximum number of totals repaired in one transaction.
 const MAX_TOTALS_PER_REPAIR: usize = 100;
-/// How many events one transaction that repairs adds up, about: nobody else writes meanwhile. One total may have more.
+/// Approximate number of events summed in one repair transaction, which blocks other writers. A single total
+/// may have more.
 const MAX_EVENTS_PER_REPAIR: u64 = 50_000;
 
-/// A total that is not the sum of its events.
+/// A total that differs from the sum of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TotalDifference {
     /// The tenant.
@@ -28,11 +29,11 @@ pub struct TotalDifference {
     pub hour: Hour,
     /// The metric.
     pub metric: UsageMetric,
-    /// What the total says; 0 when there is none.
+    /// The stored total; 0 when there is none.
     pub total: i64,
-    /// What its events add up to.
+    /// The sum of its events.
     pub events: i64,
-    /// How many rows of events were added up.
+    /// The number of event rows in the sum.
     pub rows: u64,
 }
 
@@ -43,39 +44,39 @@ pub struct RepairedTotal {
     pub hour: Hour,
     /// The metric.
     pub metric: UsageMetric,
-    /// What the total said; 0 when there was none.
+    /// The total before the repair; 0 when there was none.
     pub before: i64,
-    /// What it says now.
+    /// The total after the repair.
     pub after: i64,
 }
 
-/// Where a comparison of one tenant goes on.
+/// The position of a comparison within one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparisonCursor {
-    /// From this hour on.
+    /// The hour to continue from.
     pub hour: Hour,
-    /// Of this hour, only metrics after this one.
+    /// Within this hour, only metrics after this one.
     pub after: Option<UsageMetric>,
 }
 
-/// What one page of a comparison found.
+/// One page of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparisonPage {
     /// Totals that differ, by hour, then by metric.
     pub differences: Vec<TotalDifference>,
-    /// Where the next page starts; `None` when the tenant has nothing after this one.
+    /// The position of the next page; `None` when the tenant has no further totals.
     pub next: Option<ComparisonCursor>,
 }
 
-/// Compares the totals of one tenant or of all, page by page.
+/// Compares the totals of one tenant, or of all, page by page.
 #[derive(Debug)]
 pub struct Reconciliation<'a, S> {
     store: &'a S,
     hours: (Hour, Hour),
     retention: UsageRetention,
-    /// Tenants that were listed and are not compared yet.
+    /// Tenants that were listed but not compared yet.
     pending_tenants: VecDeque<TenantId>,
-    /// Where the list of tenants goes on.
+    /// The position in the list of tenants.
     listing: TenantListing,
     /// The tenant that is being compared.
     current: Option<(TenantId, ComparisonCursor)>,
@@ -89,10 +90,10 @@ enum TenantListing {
 }
 
 impl<'a, S: Store + UsageStore> Reconciliation<'a, S> {
-    /// Begins with the hours from the first and before the second.
+    /// Starts a comparison of the hours from the first one (inclusive) to the second one (exclusive).
     ///
     /// # Errors
-    /// When the database gives no answer about the one tenant that is named.
+    /// When the database does not respond to the lookup of the given tenant.
     pub async fn start(
         store: &'a S,
         tenant: Option<TenantId>,
@@ -117,16 +118,16 @@ impl<'a, S: Store + UsageStore> Reconciliation<'a, S> {
         })
     }
 
-    /// How many tenants were compared to their end.
+    /// Returns the number of tenants that were compared completely.
     #[must_use]
     pub fn compared_tenants(&self) -> usize {
         self.compared_count
     }
 
-    /// The differences of the next page that has any, all of one tenant; `None` at the end.
+    /// Returns the differences of the next page that has any, all of one tenant; `None` at the end.
     ///
     /// # Errors
-    /// When the database gives no answer; the next call asks for the same page again.
+    /// When the database does not respond; the next call requests the same page again.
     pub async fn next_differences(
         &mut self,
         call: impl Fn() -> Call,
@@ -178,7 +179,8 @@ impl<'a, S: Store + UsageStore> Reconciliation<'a, S> {
     }
 }
 
-/// Cuts differences into what one transaction repairs: those of one tenant, of a bounded number of events.
+/// Splits differences into batches for one transaction each: those of one tenant, with a limited number of
+/// events.
 pub fn repair_batches(differences: &[TotalDifference]) -> impl Iterator<Item = &[TotalDifference]> {
     let mut rest = differences;
     std::iter::from_fn(move || {
@@ -219,6 +221,6 @@ mod tests {
         assert_eq!(sizes(&vec![difference("ten_1", 1); 250]), [100, 100, 50]);
         assert_eq!(sizes(&[difference("ten_1", 1), difference("ten_2", 1), difference("ten_2", 1)]), [1, 2]);
         let large: Vec<_> = [60_000, 30_000, 20_000, 1].map(|rows| difference("ten_1", rows)).into();
-        assert_eq!(sizes(&large), [1, 2, 1], "one total may have more than the bound");
+        assert_eq!(sizes(&large), [1, 2, 1], "a single total may have more events than the limit");
     }
 }

@@ -1,4 +1,4 @@
-//! The use cases of metering.
+//! The use cases of usage recording.
 
 use std::{future::Future, time::Instant};
 
@@ -12,18 +12,18 @@ use crate::domain::{
     store::{Call, Lane},
 };
 
-/// Writes claims down, many in one transaction.
+/// Stores usage requests, many in one transaction.
 pub trait UsageWriter: Send + Sync + 'static {
-    /// Gives what is kept under the claim's id once it is committed. Whoever stops waiting stops nothing: the claim may
-    /// still be committed.
+    /// Returns the outcome stored under the id of the write after it is committed. If the caller stops
+    /// waiting, the write may still be committed.
     fn write(
         &self,
-        claim: IdempotentWrite,
+        write: IdempotentWrite,
         deadline: Instant,
     ) -> impl Future<Output = Result<StoredOutcome, UsageError>> + Send;
 }
 
-/// Records and sums usage.
+/// Records and queries usage.
 #[derive(Debug)]
 pub struct UsageRecorder<R, S> {
     writer: R,
@@ -32,26 +32,26 @@ pub struct UsageRecorder<R, S> {
 }
 
 impl<R: UsageWriter, S: UsageStore> UsageRecorder<R, S> {
-    /// Records with `recorder`, sums what is in `store`.
-    pub fn new(recorder: R, store: S, clock: SharedClock) -> Self {
-        Self { writer: recorder, store, clock }
+    /// Creates the use case: `writer` records usage, and sums are read from `store`.
+    pub fn new(writer: R, store: S, clock: SharedClock) -> Self {
+        Self { writer, store, clock }
     }
 
-    /// Records a request. `Ok` means that it is committed, by this call or by an earlier one with its id.
+    /// Records a request. `Ok` means that it is committed, by this call or an earlier one with the same id.
     ///
     /// # Errors
-    /// [`UsageError::PayloadMismatch`], [`UsageError::QueueFull`] and [`UsageError::Stopping`]: nothing was recorded.
-    /// [`UsageError::Store`]: it may have been; repeating it is safe.
+    /// [`UsageError::PayloadMismatch`], [`UsageError::QueueFull`] and [`UsageError::Stopping`]: nothing was
+    /// recorded. [`UsageError::Store`]: it may have been recorded; repeating it is safe.
     pub async fn record(
         &self,
         request: UsageRequest,
         deadline: Instant,
     ) -> Result<RecordedUsage, UsageError> {
-        let claim = IdempotentWrite::new(&request, self.clock.now());
-        self.writer.write(claim, deadline).await?.into_recorded(&request)
+        let write = IdempotentWrite::new(&request, self.clock.now());
+        self.writer.write(write, deadline).await?.into_recorded(&request)
     }
 
-    /// Sums a tenant's usage.
+    /// Returns sums of a tenant's usage.
     ///
     /// # Errors
     /// [`UsageError::NoSuchTenant`]; [`UsageError::Store`].

@@ -1,4 +1,4 @@
-//! A request to record usage, and what became of it.
+//! Usage requests and their results.
 
 use std::sync::Arc;
 
@@ -6,23 +6,24 @@ use thiserror::Error;
 
 use super::{EventRefusal, PayloadHash, UsageEvent};
 
-/// The most events in one request.
+/// Maximum number of events in one request.
 pub const MAX_EVENTS_PER_REQUEST: usize = 500;
 
-/// Names a set of events of one caller, so that sending it again counts it once: 1 to 128 printable ASCII characters.
+/// Identifies a set of events of one caller, so that a repeated request is counted once: 1 to 128 printable
+/// ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UsageRequestId(Box<str>);
 
-/// Why a text is no request id. The message completes the sentence "the value …".
+/// Why a text is not a valid request id. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must have 1 to 128 printable ASCII characters")]
 pub struct InvalidUsageRequestId;
 
 impl UsageRequestId {
-    /// Accepts an id.
+    /// Parses an id.
     ///
     /// # Errors
-    /// When it is empty, too long, or holds another character.
+    /// When it is empty, too long, or contains another character.
     pub fn parse(text: &str) -> Result<Self, InvalidUsageRequestId> {
         let printable = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
         if printable && (1..=128).contains(&text.len()) {
@@ -32,7 +33,7 @@ impl UsageRequestId {
         }
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -42,25 +43,25 @@ impl UsageRequestId {
 /// Events to record together.
 #[derive(Clone, Debug)]
 pub struct UsageRequest {
-    /// Who sends it, by the name in the callers file: its ids are its own. `None` where nobody has a name; such a request
-    /// shares the ids of whoever used them first.
+    /// The caller's name in the callers file; each caller has its own ids. `None` if callers have no names;
+    /// such a request shares the ids with the caller that used them first.
     pub caller: Option<Arc<str>>,
-    /// Unique to this set of events.
+    /// The id, unique to this set of events.
     pub id: UsageRequestId,
-    /// What it says.
+    /// The hash of the events.
     pub payload: PayloadHash,
-    /// Each event, or why its fields rule it out.
+    /// The events, or why their fields are invalid.
     pub events: Vec<Result<UsageEvent, EventRefusal>>,
 }
 
-/// What became of a request: the same each time it is sent, except for `already_recorded`.
+/// The result of a request. It is the same for each repetition, except for `already_recorded`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedUsage {
-    /// How many of its events are counted.
+    /// Number of counted events.
     pub accepted: usize,
-    /// The others, by their place, in order.
+    /// The rejected events, by index, in order.
     pub rejected: Vec<(usize, EventRefusal)>,
-    /// Whether an earlier request with this id had recorded them.
+    /// Whether an earlier request with this id recorded the events.
     pub already_recorded: bool,
 }
 

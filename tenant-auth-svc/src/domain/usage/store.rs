@@ -1,4 +1,4 @@
-//! What metering needs of a database.
+//! The storage interface of usage recording.
 
 use std::{future::Future, time::Duration};
 
@@ -12,45 +12,48 @@ use crate::domain::{
     store::{Call, Change, StoreError, UnreadableRecord},
 };
 
-/// What one statement has forgotten.
+/// The result of one statement that deletes events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SweptEvents {
-    /// How many events.
+    /// Number of events deleted.
     pub deleted: usize,
-    /// The last tenant that was looked at, as stored; `None` when there are no more after it.
+    /// The last tenant checked, as stored; `None` when there are no further tenants.
     pub last_tenant: Option<String>,
 }
 
-/// The database, as metering sees it.
+/// The database, as usage recording needs it.
 ///
-/// Every change is one transaction that is safe to repeat. Every method fails with [`StoreError`] when the database gives
-/// no complete answer.
+/// Every change is one transaction that is safe to repeat. Every method fails with [`StoreError`] when the
+/// database returns no complete result.
 pub trait UsageStore: Send + Sync + 'static {
-    /// Writes down claims whose ids differ, in one transaction: what one of them says counts if its id is new to its
-    /// caller. Gives what is kept for each, in order: what cannot be read is an error by itself.
+    /// Stores writes with distinct ids in one transaction. A write takes effect if its id is new for its
+    /// caller. Returns the stored outcome of each, in order; an unreadable one is an error of that entry
+    /// only.
     ///
-    /// A claim without a caller, and a record without one, stand for any: an id that the one finds taken, or that was taken
-    /// by the other for the same events, is not new. So a request that is sent again is counted once also where callers were
-    /// given their names in between, or its first attempt went to a build that did not write them down.
+    /// A write or a stored record without a caller matches any caller: if the other one has the same id, or
+    /// stored it for the same events, the id is not new. So a repeated request is counted once even if
+    /// callers were given names in between, or a build without caller names stored the first attempt.
     fn record_usage(
         &self,
         call: Call,
         claims: &[IdempotentWrite],
     ) -> impl Future<Output = Result<Vec<Result<StoredOutcome, UnreadableRecord>>, StoreError>> + Send;
 
-    /// Sums by bucket, then by metric; `None` when there is no such tenant.
+    /// Returns sums by bucket, then by metric; `None` when there is no such tenant.
     fn sum_usage(
         &self,
         call: Call,
         query: &UsageQuery,
     ) -> impl Future<Output = Result<Option<Page<UsageSum, UsageCursor>>, StoreError>> + Send;
 
-    /// Compares a tenant's totals with the sums of its events, both at one moment: of the hours from `from` and before `end`,
-    /// one day, which begins with the first hour that has anything; up to `limit` differences.
+    /// Compares a tenant's totals with the sums of its events, both read at the same time: for one day that
+    /// starts with the first hour with data, within the hours from `hours.0` and before `hours.1`; up to
+    /// `limit` differences.
     ///
-    /// Hours whose events are not all kept any more are passed over: their totals are right, and the events are not. Those are
-    /// the hours older than the retention, and older than the oldest request that is left, by the database's clock: with an
-    /// hour to spare, since an event may be a little ahead of its request. The second holds whatever the retention was before.
+    /// Hours whose events were partly deleted are skipped: their totals are right, and the sums of their
+    /// events are not. These are the hours older than the retention, and older than the oldest remaining
+    /// request, by the database's clock, with a margin of one hour, since an event may be slightly ahead of its
+    /// request. The second rule holds for any earlier retention.
     fn compare_usage(
         &self,
         call: Call,
@@ -60,18 +63,18 @@ pub trait UsageStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<ComparisonPage, StoreError>> + Send;
 
-    /// The first hour that [`compare_usage`](Self::compare_usage) does not pass over.
+    /// Returns the first hour that [`compare_usage`](Self::compare_usage) does not skip.
     fn first_complete_hour(
         &self,
         call: Call,
         retention: Duration,
     ) -> impl Future<Output = Result<Hour, StoreError>> + Send;
 
-    /// Sets totals of one tenant to the sums of their events, and writes an entry of the audit log for each, in one
-    /// transaction: no event that is committed before or after it is lost. The sums are made by the database there and then;
-    /// totals that are right by then, and hours that [`compare_usage`](Self::compare_usage) passes over, are left as they are.
-    /// Gives what was changed, by what the audit log says under the request id of `change`, which must be a new one each time:
-    /// so a transaction that is sent again tells the same.
+    /// Sets totals of one tenant to the sums of their events, and writes an audit entry for each, in one
+    /// transaction, so that no event committed before or after it is lost. The database computes the sums in that
+    /// transaction. Totals that are right by then, and hours that [`compare_usage`](Self::compare_usage) skips,
+    /// stay unchanged. Returns the changed totals, read from the audit entries with the request id of `change`,
+    /// which must be new for each call; so a repeated transaction returns the same result.
     fn repair_usage(
         &self,
         call: Call,
@@ -80,7 +83,8 @@ pub trait UsageStore: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<Vec<RepairedTotal>, StoreError>> + Send;
 
-    /// Forgets up to `limit` requests that were first seen longer ago than the retention, by the database's clock. How many.
+    /// Deletes up to `limit` requests that first arrived longer ago than the retention, by the database's
+    /// clock. Returns how many.
     fn sweep_requests(
         &self,
         call: Call,
@@ -88,8 +92,9 @@ pub trait UsageStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// Forgets up to `limit` events of hours longer ago than the retention, of as many tenants after the given one, where
-    /// their requests are forgotten too: a request sent again must not find its events gone and count them anew. Totals stay.
+    /// Deletes up to `limit` events of hours older than the retention, of up to `limit` tenants after the
+    /// given one, if their requests are deleted, too: otherwise a repeated request would not find its events
+    /// and would count them again. Totals are kept.
     fn sweep_events(
         &self,
         call: Call,

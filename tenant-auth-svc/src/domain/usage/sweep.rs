@@ -1,4 +1,4 @@
-//! Forgetting old requests and events.
+//! Deletes old requests and events.
 
 use std::time::Duration;
 
@@ -8,17 +8,18 @@ use crate::domain::{
     store::{Call, StoreError},
 };
 
-/// How many rows of each table go in one transaction, so that none holds up the writes for long.
+/// Maximum number of rows of each table deleted in one transaction, so that other writes are not blocked for
+/// long.
 const MAX_ROWS_PER_SWEEP: usize = 1_000;
 
-/// How long requests and events are kept: longer than an event may be old when it arrives.
+/// How long requests and events are kept. It is longer than the maximum age of an arriving event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageRetention(Duration);
 
 impl UsageRetention {
-    /// The shortest: a day more than the age at which events are refused.
+    /// Minimum: one day more than the age above which events are rejected.
     pub const MIN: Duration = Duration::from_secs(31 * 24 * 60 * 60);
-    /// The longest.
+    /// Maximum.
     pub const MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
     /// Accepts a time within the bounds.
@@ -27,13 +28,14 @@ impl UsageRetention {
         (Self::MIN..=Self::MAX).contains(&time).then_some(Self(time))
     }
 
-    /// The time itself.
+    /// Returns the duration.
     #[must_use]
     pub fn duration(self) -> Duration {
         self.0
     }
 
-    /// The first hour whose events are all there, on whatever replica's clock: an hour to spare.
+    /// Returns the first hour whose events are complete, with an hour of tolerance for differences between
+    /// clocks.
     #[must_use]
     pub fn first_complete_hour(self, now: UnixMillis) -> Hour {
         Hour::ceil(self.cutoff(now)).next()
@@ -44,11 +46,11 @@ impl UsageRetention {
     }
 }
 
-/// Forgets what is older than the retention by the database's clock, batch by batch: requests first, since events go only with
-/// theirs.
+/// Deletes what is older than the retention by the database's clock, in batches: requests first, since events
+/// are deleted only after their requests.
 ///
 /// # Errors
-/// When the database gives no answer; what was not forgotten goes the next time.
+/// When the database does not respond. The remaining rows are deleted by the next call.
 pub async fn sweep_usage<S: UsageStore>(
     store: &S,
     retention: UsageRetention,
@@ -58,7 +60,7 @@ pub async fn sweep_usage<S: UsageStore>(
     let mut after: Option<String> = None;
     loop {
         let swept = store.sweep_events(call(), retention.0, after.as_deref(), MAX_ROWS_PER_SWEEP).await?;
-        // The same tenants may have more.
+        // The same tenants may have more events.
         if swept.deleted < MAX_ROWS_PER_SWEEP {
             match swept.last_tenant {
                 Some(tenant) => after = Some(tenant),

@@ -8,8 +8,8 @@ use super::{
     validation::{proto_source, proto_verdict},
 };
 use crate::domain::{
+    cache_policy::UpstreamHealth,
     change::{ChangeEvent, ChangeKind},
-    freshness::UpstreamHealth,
     inspect::{InspectedRecord, KeyInspection},
     verdict::Verdict,
 };

@@ -44,7 +44,7 @@ const MAX_KINDS: usize = 512;
 pub(super) struct LogSampler {
     burst: NonZeroU32,
     clock: SharedClock,
-    lock_kinds: Mutex<HashMap<LineKind, LineKindState>>,
+    kinds: Mutex<HashMap<LineKind, LineKindState>>,
 }
 
 /// Lines that say the same about different requests.
@@ -69,7 +69,7 @@ struct LineKindState {
 impl LogSampler {
     /// So many of a kind are written at first, in an interval.
     pub(super) fn new(burst: NonZeroU32, clock: SharedClock) -> Self {
-        Self { burst, clock, lock_kinds: Mutex::default() }
+        Self { burst, clock, kinds: Mutex::default() }
     }
 
     /// Whether lines of this event may be left out. Never what stands in for the audit log, nor what only those see who have
@@ -91,7 +91,7 @@ impl LogSampler {
             }
         }
         let now = self.clock.monotonic();
-        let mut kinds = self.kinds();
+        let mut kinds = self.lock_kinds();
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
             kind.fields.clear();
         }
@@ -118,7 +118,7 @@ impl LogSampler {
     pub(super) fn take_due_counts(&self, all: bool) -> Vec<LogLine> {
         let now = self.clock.monotonic();
         let mut due = Vec::new();
-        self.kinds().retain(|kind, seen| {
+        self.lock_kinds().retain(|kind, seen| {
             if !all && now.saturating_sub(seen.interval_start) < SAMPLING_INTERVAL {
                 return true;
             }
@@ -130,9 +130,9 @@ impl LogSampler {
         due
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<LineKind, LineKindState>> {
+    fn lock_kinds(&self) -> MutexGuard<'_, HashMap<LineKind, LineKindState>> {
         // Every change is one step.
-        self.lock_kinds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,9 +16,9 @@ use super::{
     pool::{AppliedLoad, LoadedRecord, Pool, PoolLookup},
 };
 use crate::domain::{
+    cache_policy::{self, CachePolicy},
     change::{ChangeEvent, ChangeKind, PerSubject},
     clock::UnixMillis,
-    freshness::{self, Lifetimes},
     grace::Grace,
     id::{KeyId, TenantId},
     key::{KeyHash, KeyRecord},
@@ -72,20 +72,16 @@ impl CacheModel {
     }
 
     fn new(row: Option<KeyRecord>) -> Self {
-        let lifetimes = Lifetimes {
+        let policy = CachePolicy {
             fresh: Duration::from_secs(5),
             stale_while_revalidate: Duration::from_secs(60),
             grace: Duration::from_secs(3_600),
-        };
-        let config = CacheConfig {
-            max_records: 100,
-            max_negative_entries: 100,
-            lifetimes,
             negative_ttl: Duration::from_secs(5),
             reuse_watched: Duration::from_secs(60),
         };
+        let config = CacheConfig { max_records: 100, max_negative_entries: 100, policy };
         Self(Arc::new(ModelState {
-            pool: Pool::new(config, Arc::new(Grace::new(lifetimes.grace))),
+            pool: Pool::new(config, Arc::new(Grace::new(policy.grace))),
             database: Mutex::new(ModelDatabase { revision: 1, row, previous: None }),
             is_announced: AtomicBool::new(false),
             now: AtomicU64::new(0),
@@ -170,7 +166,7 @@ impl CacheModel {
     }
 
     pub(super) fn get(&self) -> CachedAnswer {
-        match self.0.pool.get(&key_hash(), self.now(), || freshness::UpstreamHealth::Healthy) {
+        match self.0.pool.get(&key_hash(), self.now(), || cache_policy::UpstreamHealth::Healthy) {
             PoolLookup::Hit(hit) => answer_of(&hit),
             PoolLookup::HitNeedsReload(hit) => {
                 self.0.pool.release_reload(&key_hash());
@@ -186,7 +182,7 @@ impl CacheModel {
 
     pub(super) fn get_and_claim_reload(&self) -> bool {
         matches!(
-            self.0.pool.get(&key_hash(), self.now(), || freshness::UpstreamHealth::Healthy),
+            self.0.pool.get(&key_hash(), self.now(), || cache_policy::UpstreamHealth::Healthy),
             PoolLookup::HitNeedsReload(_)
         )
     }

@@ -43,7 +43,7 @@ fn assert_ended<T: std::fmt::Debug>(next: Result<Option<T>, Status>, code: Code,
 /// An open `StreamValidateKeys` call.
 struct ValidationStream {
     requests: mpsc::Sender<v1::StreamValidateKeysRequest>,
-    assert_answers: Streaming<v1::StreamValidateKeysResponse>,
+    answers: Streaming<v1::StreamValidateKeysResponse>,
 }
 
 impl ValidationStream {
@@ -52,17 +52,17 @@ impl ValidationStream {
         let request = with_token(token, ReceiverStream::new(asked));
         let mut client = ValidationServiceClient::new(service.channel.clone());
         let answers = client.stream_validate_keys(request).await.unwrap().into_inner();
-        Self { requests: sender, assert_answers: answers }
+        Self { requests: sender, answers }
     }
 
     /// Sends a malformed key, which the service answers without the database.
     async fn send(&mut self) -> Result<Option<v1::StreamValidateKeysResponse>, Status> {
         // Sending fails if the stream has ended; the response shows that.
         let _ = self.requests.send(stream_request(1, "!")).await;
-        next_message(&mut self.assert_answers).await
+        next_message(&mut self.answers).await
     }
 
-    async fn answers(&mut self) {
+    async fn assert_answers(&mut self) {
         let answer = self.send().await.unwrap().unwrap();
         assert!(matches!(answer.result, Some(Outcome::Response(_))), "{answer:?}");
     }
@@ -96,7 +96,7 @@ async fn removed_caller_loses_its_streams_and_others_continue() {
     let service = TestService::start_with(settings, SystemClock::shared()).await;
     let (mut idle, mut busy) =
         (ValidationStream::open(&service, "a").await, ValidationStream::open(&service, "a").await);
-    busy.answers().await;
+    busy.assert_answers().await;
     let mut watching = watch(&service, "a").await;
     let (mut other, mut other_watching) =
         (ValidationStream::open(&service, "m").await, watch(&service, "m").await);
@@ -106,11 +106,11 @@ async fn removed_caller_loses_its_streams_and_others_continue() {
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut idle.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(next_message(&mut idle.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
     assert_ended(busy.send().await, Code::Unauthenticated, "UNKNOWN_CALLER");
     let ended = until_end(&mut watching).await;
     assert_eq!((ended.code(), &*error_reason(&ended)), (Code::Unauthenticated, "UNKNOWN_CALLER"));
-    other.answers().await;
+    other.assert_answers().await;
     next_message(&mut other_watching).await.unwrap().unwrap();
     // The health watch is open to anyone, so a removed caller keeps it. It ends when the service stops, which
     // waits for the other streams.
@@ -129,11 +129,11 @@ async fn stream_ends_when_role_or_token_is_removed() {
     file.write(&[("api", Role::Validator, &["new"])]);
     service.running.reloader()();
     assert_ended(old.send().await, Code::Unauthenticated, "UNKNOWN_CALLER");
-    new.answers().await;
+    new.assert_answers().await;
 
     file.write(&[("api", Role::Meter, &["new"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut new.assert_answers).await, Code::PermissionDenied, "ROLE_MISSING");
+    assert_ended(next_message(&mut new.answers).await, Code::PermissionDenied, "ROLE_MISSING");
 }
 
 #[tokio::test]
@@ -143,24 +143,24 @@ async fn pending_stream_request_of_removed_caller_is_not_answered() {
     let path = Some(file.path().display().to_string());
     let settings = settings_with_long_timeouts(&database).with_flag("TENANT_AUTH_CALLERS_FILE", path);
     let service = TestService::start_with(settings, SystemClock::shared()).await;
-    let mut third = ValidationStream::open(&service, "a").await;
+    let mut stream = ValidationStream::open(&service, "a").await;
     database.server().faults().set(Fault::Hang);
-    third.requests.send(stream_request(1, &unknown_key())).await.unwrap();
+    stream.requests.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut third.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(next_message(&mut stream.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
 }
 
 #[tokio::test]
 async fn invalid_callers_file_ends_no_stream() {
     let file = CallersFile::new(&[("api", Role::Validator, &["a"])]);
     let service = file.service(&TestDatabase::embedded()).await;
-    let mut third = ValidationStream::open(&service, "a").await;
+    let mut stream = ValidationStream::open(&service, "a").await;
     std::fs::write(file.path(), "[[caller]]").unwrap();
     service.running.reloader()();
-    third.answers().await;
+    stream.assert_answers().await;
 }
 
 #[test]

@@ -30,7 +30,9 @@ use crate::{
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
 async fn until_drained(host: &mut StubServer) {
-    tokio::time::timeout(WAIT_TIMEOUT, host.server.drained()).await.expect("the last connection must end");
+    tokio::time::timeout(WAIT_TIMEOUT, host.server.wait_until_drained())
+        .await
+        .expect("the last connection must end");
     assert_eq!(host.connection_count(), 0);
 }
 
@@ -91,7 +93,10 @@ async fn drain_finishes_requests_and_accepts_no_new_ones() {
     tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     until_refused(&mut busy).await;
     wait_until(|| host.connection_count() == 1).await;
-    assert!(futures::FutureExt::now_or_never(host.server.drained()).is_none(), "a request is in flight");
+    assert!(
+        futures::FutureExt::now_or_never(host.server.wait_until_drained()).is_none(),
+        "a request is in flight"
+    );
 
     host.release();
     assert_eq!(in_flight.await.unwrap().status(), StatusCode::OK);

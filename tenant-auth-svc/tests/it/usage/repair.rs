@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::{
-    database::sql::SqlStore,
+    database::{client::DatabaseClient, sql::SqlStore},
     domain::{
         audit::Actor,
         clock::{ManualClock, SystemClock, UnixMillis},
@@ -16,7 +16,6 @@ use tenant_auth_svc::{
             UsageStore as _,
         },
     },
-    server::ServiceDatabase,
 };
 use tenant_auth_testkit::Fault;
 
@@ -32,7 +31,7 @@ use crate::{
 
 const EVENT_RETENTION: Duration = Duration::from_secs(35 * 86_400);
 
-fn usage_store(database: &TestDatabase) -> SqlStore<ServiceDatabase> {
+fn usage_store(database: &TestDatabase) -> SqlStore<DatabaseClient> {
     SqlStore::new(database.client(), Arc::new(Peppers::default()))
 }
 

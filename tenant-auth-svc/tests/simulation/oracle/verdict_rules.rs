@@ -120,7 +120,7 @@ impl Oracle {
         answer_seen: ObservedAnswer,
     ) -> bool {
         let Some((shown, stopped)) = self.visible_up_to(replica) else { return true };
-        let is_newer = |subject: &str| self.record_touch.get(subject).is_some_and(|at| *at > shown);
+        let is_newer = |subject: &str| self.touched.get(subject).is_some_and(|at| *at > shown);
         let may_be_newer = is_newer(digest) || self.key(digest).is_none_or(|key| is_newer(&key.tenant));
         answer_seen.source != Source::Stale
             || may_be_newer
@@ -218,7 +218,7 @@ impl Oracle {
         let view = &self.views[replica];
         let Some((read, at)) = view.read.get(digest) else { return false };
         let Some(key) = self.key(digest) else { return false };
-        let touched = |subject: &str| self.record_touch.get(subject).copied().unwrap_or_default();
+        let touched = |subject: &str| self.touched.get(subject).copied().unwrap_or_default();
         let changed = touched(digest).max(touched(&key.tenant)).max(self.keys[digest].since());
         let slack =
             if self.visible_up_to(replica).is_some() { MAX_UNNOTICED_STALL * 2 } else { Duration::ZERO };

@@ -1,6 +1,7 @@
-// Command generate makes the package tenantauthv1 from the contract in proto/, without a system protoc.
+// Command generate generates the package tenantauthv1 from the contract in proto/, without a system protoc.
 //
-// Run it in this folder: "go run ./generate", or "go run ./generate -check" to fail when what is committed differs.
+// Run it in the folder internal/tools: "go run ./generate", or "go run ./generate -check" to fail if the committed code
+// differs.
 package main
 
 import (
@@ -30,7 +31,7 @@ const (
 )
 
 func main() {
-	check := flag.Bool("check", false, "change nothing; fail when the generated code is not current")
+	check := flag.Bool("check", false, "change nothing; fail if the generated code is outdated")
 	flag.Parse()
 	if err := run(*check); err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
@@ -55,11 +56,11 @@ func run(check bool) error {
 	return write(files)
 }
 
-// compile reads the contract with its comments, which become the documentation of the generated code.
+// compile parses the contract with its comments, which become the documentation of the generated code.
 func compile() (*pluginpb.CodeGeneratorRequest, error) {
 	paths, err := filepath.Glob(filepath.Join(contract, ours, "*.proto"))
 	if err != nil || len(paths) == 0 {
-		return nil, fmt.Errorf("no contract in %s (%w)", contract, err)
+		return nil, fmt.Errorf("no .proto files in %s (%w)", contract, err)
 	}
 	var names []string
 	for _, path := range paths {
@@ -73,7 +74,7 @@ func compile() (*pluginpb.CodeGeneratorRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The contract names no Go package: where the code of a language goes is that language's business.
+	// The contract does not set go_package, so the Go package is set here.
 	options := []string{"module=" + module}
 	for _, name := range names {
 		options = append(options, fmt.Sprintf("M%s=%s/tenantauthv1", name, module))
@@ -86,7 +87,7 @@ func compile() (*pluginpb.CodeGeneratorRequest, error) {
 	return request, nil
 }
 
-// addWithImports adds a file after all that it imports, the order that plugins expect.
+// addWithImports adds a file after all files that it imports, the order that plugins expect.
 func addWithImports(file protoreflect.FileDescriptor, seen map[string]bool, all *[]*descriptorpb.FileDescriptorProto) {
 	if seen[file.Path()] {
 		return
@@ -123,8 +124,8 @@ func generate(plugin string, request *pluginpb.CodeGeneratorRequest, files map[s
 	return nil
 }
 
-// redact makes messages print and marshal themselves without the keys in them: one line too many in a log must not give a
-// key away. What is sent is not made in this way.
+// redact changes the generated code so that messages print and marshal themselves without keys, which protects against
+// leaks in logs. The wire format is not affected.
 func redact(code string) string {
 	const plain = "return protoimpl.X.MessageStringOf(x)"
 	lines := strings.Split(code, "\n")
@@ -135,8 +136,8 @@ func redact(code string) string {
 		lines[i] = "\treturn redacted(x)"
 		receiver, _, _ := strings.Cut(lines[i-1], "String() string")
 		lines = slices.Insert(lines, i+2,
-			"", "// Format shows no key, whatever the verb.", receiver+"Format(f formatState, _ rune) {", "\tshow(f, x)", "}",
-			"", "// MarshalJSON shows no key.", receiver+"MarshalJSON() ([]byte, error) {", "\treturn redactedJSON(x)", "}")
+			"", "// Format prints the message without keys, for any verb.", receiver+"Format(f formatState, _ rune) {", "\tshow(f, x)", "}",
+			"", "// MarshalJSON returns the message without keys.", receiver+"MarshalJSON() ([]byte, error) {", "\treturn redactedJSON(x)", "}")
 	}
 	return strings.Join(lines, "\n")
 }
@@ -152,7 +153,7 @@ func compare(files map[string]string) error {
 		stale = stale || err != nil || string(present) != content
 	}
 	if stale {
-		return fmt.Errorf("%s is not what proto/ makes: run generate without -check", target)
+		return fmt.Errorf("%s is outdated: run generate without -check", target)
 	}
 	return nil
 }

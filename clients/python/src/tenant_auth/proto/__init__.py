@@ -1,1 +1,1 @@
-"""The contract's messages and services, generated from the .proto files. Not edited by hand."""
+"""The contract's messages and services, generated from the .proto files. Do not edit."""

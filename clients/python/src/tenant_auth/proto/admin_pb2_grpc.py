@@ -29,8 +29,8 @@ if _version_not_supported:
 class AdminServiceStub(object):
     """Manages tenants and keys. Every change is written to the audit log in the same transaction.
 
-    Each call may be repeated after a failure: repeating what was already done changes nothing and is answered with the
-    present state, except that a key's plaintext is shown once and never again.
+    After a failure, every RPC may be repeated. Repeating a change that is already in effect changes nothing and returns the
+    current state. The plaintext of a key is returned only once.
     """
 
     def __init__(self, channel):
@@ -134,145 +134,146 @@ class AdminServiceStub(object):
 class AdminServiceServicer(object):
     """Manages tenants and keys. Every change is written to the audit log in the same transaction.
 
-    Each call may be repeated after a failure: repeating what was already done changes nothing and is answered with the
-    present state, except that a key's plaintext is shown once and never again.
+    After a failure, every RPC may be repeated. Repeating a change that is already in effect changes nothing and returns the
+    current state. The plaintext of a key is returned only once.
     """
 
     def CreateTenant(self, request, context):
-        """Creates a tenant. With a tenant_id of your own, repeating the same call is answered with the existing tenant;
-        the same id with another name or plan is ALREADY_EXISTS.
+        """Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
+        with another name or plan fails with ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTenant(self, request, context):
-        """Reads one tenant from the database. NOT_FOUND when there is none.
+        """Reads one tenant from the database. Fails with NOT_FOUND if it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """Lists tenants by id, without what cannot be read: the server's log names it.
+        """Lists tenants by id. Unreadable records are omitted and named in the server log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SuspendTenant(self, request, context):
-        """Suspends a tenant: its keys and sessions answer VERDICT_TENANT_SUSPENDED until it is resumed. Idempotent.
+        """Suspends a tenant. Until it is resumed, the verdict on its keys and sessions is VERDICT_TENANT_SUSPENDED. Idempotent.
 
-        After ten minutes the tenant's sessions are ended for good, as if each had been unbound: they answer VERDICT_UNBOUND, also
-        when it is resumed later.
+        If the suspension lasts more than ten minutes, the tenant's sessions end for good, as if each had been unbound: their
+        verdict is VERDICT_UNBOUND, even if the tenant is resumed later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTenant(self, request, context):
-        """Lifts a suspension: the tenant's keys are good again, and its sessions too if it was suspended for less than ten minutes.
-        Idempotent.
+        """Lifts a suspension. The tenant's keys are valid again. Its sessions are valid again if the suspension lasted less than
+        ten minutes. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IssueKey(self, request, context):
-        """Issues a key. The reply is the only place where its plaintext ever appears.
+        """Issues a key. Only this response contains the plaintext of the key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportKeys(self, request, context):
-        """Takes over keys that were issued elsewhere, by their SHA-256. Repeating an import skips what is there already.
+        """Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateKey(self, request, context):
-        """Issues a successor with the same tenant, name and scopes, and lets the old key end after an overlap.
-        FAILED_PRECONDITION when the old key is revoked, expired, or was rotated before.
+        """Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
+        FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
-        """Withdraws a key for good. Idempotent: the first reason and time stay.
+        """Revokes a key permanently. Idempotent: the first reason and time are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetKey(self, request, context):
-        """Reads one key and its tenant from the database, and says what a validation of it would be answered now. NOT_FOUND when there is
-        none.
+        """Reads one key and its tenant from the database, and reports the verdict that a validation would return now. Fails with
+        NOT_FOUND if the key does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InspectKey(self, request, context):
-        """Says what the replica that answers, and no other, holds in memory of one key, and what it would answer from there. Asks no
-        database, loads nothing, and leaves the memory as it is. It looks at every record in memory, one call at a time and beside the
-        threads that answer requests: about 0.1 s for a million records.
+        """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
+        from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
+        outside the threads that serve requests: about 0.1 s for a million records.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """Lists keys, without what cannot be read: the server's log names it. A tenant's keys come by id, which is by age; keys by prefix
-        come by prefix_hint and then by id.
+        """Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
+        is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists the audit log, the latest moment first, without what cannot be read: the server's log names it.
+        """Lists the audit log, latest entry first. Unreadable records are omitted and named in the server log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDatabaseState(self, request, context):
-        """Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
-        lack. Asks no database.
+        """Reports which database the replica that responds knows, whether it trusts that database, and which revocations it holds
+        that the database may lack. Does not query the database.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AcceptDatabase(self, request, context):
-        """Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
-        that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+        """Accepts the database in its current state, after a restore or a replacement. From then on every replica trusts the
+        database, and continues to hold the revocations that it knows and that the database may lack. Fails with
+        FAILED_PRECONDITION if this replica does not know a database yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOutageGrace(self, request, context):
-        """Tells how long the replica that answers, and no other, goes by memory while the database is away.
+        """Reports the outage grace of the replica that responds: how long it may respond from its cache during a database outage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetOutageGrace(self, request, context):
-        """Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
-        once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
-        is written when the database is back, if it is away; until then it is in the service's log.
+        """Sets the outage grace of the replica that responds for a limited time. It takes effect immediately, does not need the
+        database, keeps the cache, and ends with the process at the latest. During a database outage, the change is written to
+        the server log, and to the audit log when the database is available again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetOutageGrace(self, request, context):
-        """Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent.
+        """Resets the outage grace of the replica that responds to the configured value. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -382,8 +383,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService(object):
     """Manages tenants and keys. Every change is written to the audit log in the same transaction.
 
-    Each call may be repeated after a failure: repeating what was already done changes nothing and is answered with the
-    present state, except that a key's plaintext is shown once and never again.
+    After a failure, every RPC may be repeated. Repeating a change that is already in effect changes nothing and returns the
+    current state. The plaintext of a key is returned only once.
     """
 
     @staticmethod

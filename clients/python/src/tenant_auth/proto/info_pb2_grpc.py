@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InfoServiceStub(object):
-    """Tells a caller or an operator which build answers, and against what.
+    """Reports which build responds and which database it uses.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class InfoServiceStub(object):
 
 
 class InfoServiceServicer(object):
-    """Tells a caller or an operator which build answers, and against what.
+    """Reports which build responds and which database it uses.
     """
 
     def GetServerInfo(self, request, context):
-        """Describes the answering process. Never touches the database.
+        """Describes the replica that responds. Does not query the database.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_InfoServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InfoService(object):
-    """Tells a caller or an operator which build answers, and against what.
+    """Reports which build responds and which database it uses.
     """
 
     @staticmethod

@@ -28,8 +28,9 @@ if _version_not_supported:
 class SessionServiceStub(object):
     """Binds sessions to tenants.
 
-    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
-    its tenant is suspended; more than ten minutes of that end it for good. It never outlives the key that opened it.
+    A session ends when its ttl has elapsed, when it is unbound, and when its key is revoked or expires. While its tenant is
+    suspended, a session is not valid; if the suspension lasts more than ten minutes, the session ends for good. A session
+    never outlives the key that opened it.
     """
 
     def __init__(self, channel):
@@ -58,14 +59,15 @@ class SessionServiceStub(object):
 class SessionServiceServicer(object):
     """Binds sessions to tenants.
 
-    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
-    its tenant is suspended; more than ten minutes of that end it for good. It never outlives the key that opened it.
+    A session ends when its ttl has elapsed, when it is unbound, and when its key is revoked or expires. While its tenant is
+    suspended, a session is not valid; if the suspension lasts more than ten minutes, the session ends for good. A session
+    never outlives the key that opened it.
     """
 
     def BindSession(self, request, context):
-        """Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
-        one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
-        without a time to retry when the tenant has as many sessions as it may have.
+        """Binds a session to the tenant of a key. Idempotent for the same tenant: an active binding stays unchanged; if the
+        binding or its key has ended, the session is bound anew. The RPC never moves a session to another tenant. It fails with
+        RESOURCE_EXHAUSTED, without a retry delay, if the tenant has reached its maximum number of sessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +81,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it.
+        """Lists the sessions of a tenant, newest first. Unreadable records are omitted and named in the server log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,8 +116,9 @@ def add_SessionServiceServicer_to_server(servicer, server):
 class SessionService(object):
     """Binds sessions to tenants.
 
-    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
-    its tenant is suspended; more than ten minutes of that end it for good. It never outlives the key that opened it.
+    A session ends when its ttl has elapsed, when it is unbound, and when its key is revoked or expires. While its tenant is
+    suspended, a session is not valid; if the suspension lasts more than ten minutes, the session ends for good. A session
+    never outlives the key that opened it.
     """
 
     @staticmethod

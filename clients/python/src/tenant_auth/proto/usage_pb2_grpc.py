@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UsageServiceStub(object):
-    """Meters tenants.
+    """Records and reports the usage of tenants.
     """
 
     def __init__(self, channel):
@@ -48,21 +48,22 @@ class UsageServiceStub(object):
 
 
 class UsageServiceServicer(object):
-    """Meters tenants.
+    """Records and reports the usage of tenants.
     """
 
     def RecordUsage(self, request, context):
-        """Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+        """Records events. After OK, each event is either committed to the database or rejected for good.
 
-        After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
-        of the first one, its events are counted once. ALREADY_EXISTS: this caller used the request_id for other events.
+        After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED, send the same request again within 30 days. The events are
+        counted once, whether or not the first request was processed. ALREADY_EXISTS means that this caller used the
+        request_id for other events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryUsage(self, request, context):
-        """Sums a tenant's usage by hour, day or month.
+        """Returns the usage of a tenant, summed by hour, day or month.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +91,7 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService(object):
-    """Meters tenants.
+    """Records and reports the usage of tenants.
     """
 
     @staticmethod

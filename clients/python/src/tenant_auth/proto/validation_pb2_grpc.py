@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ValidationServiceStub(object):
-    """Decides about keys and sessions. Safe to retry: no call here changes anything.
+    """Validates keys and sessions. All RPCs are read-only and therefore safe to retry.
     """
 
     def __init__(self, channel):
@@ -58,38 +58,40 @@ class ValidationServiceStub(object):
 
 
 class ValidationServiceServicer(object):
-    """Decides about keys and sessions. Safe to retry: no call here changes anything.
+    """Validates keys and sessions. All RPCs are read-only and therefore safe to retry.
     """
 
     def ValidateKey(self, request, context):
-        """Decides about one key.
+        """Validates one key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchValidateKeys(self, request, context):
-        """Decides about up to 1,000 keys at once. Results keep the order of the requests; an undecidable key fails alone.
+        """Validates up to 1,000 keys. Results are in the order of the requests. A key that cannot be decided gets an error of
+        its own and does not affect the other keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamValidateKeys(self, request_iterator, context):
-        """Decides about keys as they come, on one long-lived stream.
+        """Validates keys on one long-lived stream.
 
-        Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
-        undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
-        The deadline of the stream is that of each message on it. A long-lived stream sets none.
-        Closing the sending side ends the stream once the last answer is out.
+        Responses may arrive in another order than the requests: match them by correlation_id. The server stops reading from
+        the stream while 256 responses are undelivered, so a slow reader slows the stream down and cannot make the server
+        buffer without bound.
+        The deadline of the stream applies to every message on it. Do not set a deadline on a long-lived stream.
+        When the client closes its sending side, the server sends the outstanding responses and then ends the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateSession(self, request, context):
-        """Decides about one session: about its binding first, then about the key presented along with it, then about the
-        key that opened it. A session nobody knows is VERDICT_UNBOUND.
+        """Validates one session. The server checks the session's binding first, then the key presented with the session, then
+        the key that opened the session. The verdict for an unknown session is VERDICT_UNBOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,7 +129,7 @@ def add_ValidationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ValidationService(object):
-    """Decides about keys and sessions. Safe to retry: no call here changes anything.
+    """Validates keys and sessions. All RPCs are read-only and therefore safe to retry.
     """
 
     @staticmethod

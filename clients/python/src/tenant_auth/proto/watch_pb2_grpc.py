@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WatchServiceStub(object):
-    """Tells near-caches what to forget.
+    """Notifies callers that cache verdicts (near caches) which entries to invalidate.
     """
 
     def __init__(self, channel):
@@ -43,18 +43,19 @@ class WatchServiceStub(object):
 
 
 class WatchServiceServicer(object):
-    """Tells near-caches what to forget.
+    """Notifies callers that cache verdicts (near caches) which entries to invalidate.
     """
 
     def Watch(self, request, context):
-        """Streams invalidations from a revision on, and a heartbeat each second.
+        """Streams the invalidations after a revision, and one heartbeat per second.
 
-        A heartbeat says that everything up to its revision was told. A stream that stays silent for more than three seconds
-        is dead, or its replica cannot read the change log: stop trusting cached answers beyond their cacheable_for.
-        An answer whose revision is below that of an invalidation about the same thing is older than the change: do not
-        cache it, whenever it arrives. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED, one whose
-        replica ends with UNAVAILABLE; both come back with the last revision that they have handled. FAILED_PRECONDITION
-        where the replica does not follow the change log.
+        A heartbeat confirms that all invalidations up to its revision were sent. If no event arrives for more than three
+        seconds, either the connection is dead or the replica cannot read the change log: from then on, do not use cached
+        verdicts beyond their cacheable_for. A verdict with a lower revision than an invalidation of one of its subjects is
+        older than the change: do not cache it, even if it arrives later.
+        The server ends the stream of a subscriber that reads too slowly with RESOURCE_EXHAUSTED, and all streams of a
+        replica that shuts down with UNAVAILABLE. After both, reconnect with the last revision that you have handled. The
+        RPC fails with FAILED_PRECONDITION if the replica does not follow the change log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,7 +78,7 @@ def add_WatchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WatchService(object):
-    """Tells near-caches what to forget.
+    """Notifies callers that cache verdicts (near caches) which entries to invalidate.
     """
 
     @staticmethod

@@ -21,6 +21,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .service(routes);
     let config = ServerConfig { workers: 1, max_connections: 1_000, limits: ConnectionLimits::default() };
     let mut server = Server::start(TcpListener::bind(address).await?, None, service, config)?;
-    server.drained().await;
+    server.wait_until_drained().await;
     Ok(())
 }

@@ -35,9 +35,9 @@ pub(super) struct CircuitState {
     /// When the next call is let through, in milliseconds of the monotonic clock; only while open.
     next_probe: AtomicU64,
     window: Mutex<SampleWindow>,
-    open_count: Counter,
+    opened: Counter,
     /// Calls not let through, in the one slot. Open, it may be asked at the rate of the traffic.
-    refused_count: Counts,
+    refused: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -54,8 +54,8 @@ impl CircuitState {
             open: AtomicBool::new(false),
             next_probe: AtomicU64::new(0),
             window: Mutex::default(),
-            open_count: Counter::default(),
-            refused_count: Counts::new(1),
+            opened: Counter::default(),
+            refused: Counts::new(1),
         }
     }
 
@@ -63,12 +63,12 @@ impl CircuitState {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(super) fn opened(&self) -> u64 {
-        self.open_count.get()
+    pub(super) fn open_count(&self) -> u64 {
+        self.opened.get()
     }
 
-    pub(super) fn refused(&self) -> u64 {
-        self.refused_count.get(0)
+    pub(super) fn refused_count(&self) -> u64 {
+        self.refused.get(0)
     }
 
     /// Whether a call would be let through as a probe.
@@ -93,7 +93,7 @@ impl CircuitState {
         if is_probe {
             return Ok(());
         }
-        self.refused_count.add(0, 1);
+        self.refused.add(0, 1);
         let message = match self.circuit {
             Circuit::Writes => "the database has not taken any change lately",
             _ => "the database has not answered lately",
@@ -124,7 +124,7 @@ impl CircuitState {
         if failure.is_some() && (went_unanswered || window.is_failing()) {
             self.next_probe.store(millis(now + probe_delay(probe)), Ordering::Relaxed);
             self.open.store(true, Ordering::Relaxed);
-            self.open_count.increment();
+            self.opened.increment();
             tracing::error!(
                 circuit = self.circuit.as_str(),
                 calls = window.samples.len(),

@@ -1,4 +1,4 @@
-//! Texts that may be keys.
+//! Fuzz test of the key parser.
 
 use tenant_auth_testkit::fuzz::Language;
 
@@ -14,7 +14,7 @@ const LANGUAGE: Language = Language {
     words: &[b"ta_", b"ta", b"_", b" ", b"\n", b"\xff", "\u{e9}".as_bytes(), b"0000000000"],
 };
 
-/// What a text is, found out in another way: `None` if it is no key.
+/// An independent implementation of the parser; `None` if the text is not a key.
 fn expected_parse(text: &str) -> Option<ParsedKey> {
     let hash = KeyHash::of(BorrowedKey::new(text));
     let Some(rest) = text.strip_prefix("ta_") else {
@@ -37,7 +37,7 @@ fn parser_agrees_with_reference_implementation() {
     LANGUAGE.check(|bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         assert_eq!(format.parse(BorrowedKey::new(text)).ok(), expected_parse(text));
-        // One that is made right by its checksum.
+        // The same text with a correct checksum.
         let own = format!("ta_{}", text.chars().take(30).collect::<String>());
         let own =
             format!("{own}{}", String::from_utf8_lossy(&checksum_digits(crc32fast::hash(own.as_bytes()))));

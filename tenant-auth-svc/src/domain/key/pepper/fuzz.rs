@@ -1,4 +1,4 @@
-//! Pepper files.
+//! Fuzz test of the pepper-file parser.
 
 use tenant_auth_testkit::fuzz::Language;
 
@@ -27,18 +27,18 @@ fn pepper_file_parses_or_error_names_line() {
                 let stored = peppers.stored_hash(&hash);
                 assert!(
                     peppers.candidates(&hash).any(|candidate| candidate == stored),
-                    "what is stored is found"
+                    "a stored key is found"
                 );
             }
             Err(error) => {
-                let told = error.to_string();
+                let message = error.to_string();
                 let secrets = text.split_whitespace().filter(|word| word.len() > 32);
-                secrets.for_each(|secret| assert!(!told.contains(secret), "{told}"));
+                secrets.for_each(|secret| assert!(!message.contains(secret), "{message}"));
                 if let InvalidPepper::InvalidLine(line)
                 | InvalidPepper::SecretTooShort(line)
                 | InvalidPepper::MultipleIssuers(line) = error
                 {
-                    assert!((1..=lines).contains(&line), "{told}");
+                    assert!((1..=lines).contains(&line), "{message}");
                 }
             }
         }

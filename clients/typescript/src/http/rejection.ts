@@ -2,41 +2,41 @@ import { type ServerResponse, STATUS_CODES } from "node:http";
 import { TenantAuthError } from "../error.js";
 import type { Verdict } from "../verdict.js";
 
-/** Why a request is refused: a verdict, or one of these. */
-export type RefusalCode = Verdict | "NO_CREDENTIALS" | "AMBIGUOUS_REQUEST" | "UNDECIDED";
+/** The reason of a rejection: a verdict, or one of these codes. */
+export type RejectionCode = Verdict | "NO_CREDENTIALS" | "AMBIGUOUS_REQUEST" | "UNDECIDED";
 
-/** A problem as of RFC 9457. */
+/** A problem document (RFC 9457). */
 export interface Problem {
   readonly type: "about:blank";
   readonly title: string;
   readonly status: number;
-  /** One sentence. */
+  /** A sentence for humans. */
   readonly detail: string;
-  readonly code: RefusalCode;
-  /** With `INSUFFICIENT_SCOPE`: what the key lacks. */
+  readonly code: RejectionCode;
+  /** With `INSUFFICIENT_SCOPE`: the missing scopes. */
   readonly missing_scopes?: readonly string[];
 }
 
-/** A request refused, in terms of HTTP. */
-export interface Refusal {
+/** An HTTP response that rejects a request. */
+export interface Rejection {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Problem;
 }
 
-/** What a 401 or 403 says of the protected area. */
+/** Parameters of the `WWW-Authenticate` challenge. */
 export interface Challenge {
   readonly realm?: string | undefined;
-  /** Where the metadata of the resource is, for MCP clients (RFC 9728). */
+  /** URL of the resource metadata, for MCP clients (RFC 9728). */
   readonly resourceMetadataUrl?: string | undefined;
 }
 
-/** Used when the service did not say when to come back. */
+/** The default if the service gave no retry delay. */
 const RETRY_AFTER = { "retry-after": "1" };
 
-const SENTENCES: Readonly<Partial<Record<RefusalCode, string>>> = {
+const SENTENCES: Readonly<Partial<Record<RejectionCode, string>>> = {
   NO_CREDENTIALS: "An API key is required.",
-  AMBIGUOUS_REQUEST: "A credential or a session id was sent more than once.",
+  AMBIGUOUS_REQUEST: "A credential or a session id occurs more than once.",
   UNDECIDED: "The API key could not be checked; try again.",
   UNKNOWN: "The API key is not valid.",
   MALFORMED: "The API key is not valid.",
@@ -45,65 +45,65 @@ const SENTENCES: Readonly<Partial<Record<RefusalCode, string>>> = {
   INSUFFICIENT_SCOPE: "The API key lacks a scope.",
   TENANT_SUSPENDED: "The tenant is suspended.",
   QUOTA_EXCEEDED: "The tenant has used up its quota.",
-  RATE_LIMITED: "The tenant calls too often.",
+  RATE_LIMITED: "The tenant exceeds its rate limit.",
 };
 
-export function noCredentials(challenge: Challenge): Refusal {
-  return refused(401, "NO_CREDENTIALS", challengeHeader(challenge, {}));
+export function noCredentials(challenge: Challenge): Rejection {
+  return buildRejection(401, "NO_CREDENTIALS", challengeHeader(challenge, {}));
 }
 
-export function ambiguous(): Refusal {
-  return refused(400, "AMBIGUOUS_REQUEST");
+export function ambiguous(): Rejection {
+  return buildRejection(400, "AMBIGUOUS_REQUEST");
 }
 
-/** A denied key in terms of HTTP. Whatever is not known admits nobody. */
-export function denied(verdict: Verdict, missingScopes: readonly string[], challenge: Challenge): Refusal {
+/** Returns the rejection for a denied key. Unknown verdicts are denials. */
+export function denied(verdict: Verdict, missingScopes: readonly string[], challenge: Challenge): Rejection {
   switch (verdict) {
     case "UNKNOWN":
     case "MALFORMED":
     case "EXPIRED":
     case "REVOKED":
-      return refused(401, verdict, challengeHeader(challenge, { error: "invalid_token" }));
+      return buildRejection(401, verdict, challengeHeader(challenge, { error: "invalid_token" }));
     case "INSUFFICIENT_SCOPE": {
       const header = challengeHeader(challenge, {
         error: "insufficient_scope",
         scope: missingScopes.join(" "),
       });
-      return refused(403, verdict, header, { missing_scopes: missingScopes });
+      return buildRejection(403, verdict, header, { missing_scopes: missingScopes });
     }
     case "QUOTA_EXCEEDED":
     case "RATE_LIMITED":
-      return refused(429, verdict, RETRY_AFTER);
+      return buildRejection(429, verdict, RETRY_AFTER);
     default:
-      return refused(403, verdict);
+      return buildRejection(403, verdict);
   }
 }
 
-/** A session that is over, or never was, or is another tenant's. */
-export function noSession(verdict: Verdict): Refusal {
-  return refused(404, verdict, {}, { detail: "There is no such session." });
+/** Returns the rejection for a session that has ended, does not exist, or belongs to another tenant. */
+export function noSession(verdict: Verdict): Rejection {
+  return buildRejection(404, verdict, {}, { detail: "The session does not exist." });
 }
 
-/** Nobody could decide: never the customer's fault, so never a 401. */
-export function undecided(error: unknown): Refusal {
+/** Returns the rejection if no decision was made. It is never the customer's fault and therefore never a 401. */
+export function undecided(error: unknown): Rejection {
   const waitMs = error instanceof TenantAuthError ? error.retryAfterMs : undefined;
-  if (waitMs === undefined) return refused(503, "UNDECIDED", RETRY_AFTER);
-  return refused(503, "UNDECIDED", { "retry-after": String(Math.max(1, Math.ceil(waitMs / 1000))) });
+  if (waitMs === undefined) return buildRejection(503, "UNDECIDED", RETRY_AFTER);
+  return buildRejection(503, "UNDECIDED", { "retry-after": String(Math.max(1, Math.ceil(waitMs / 1000))) });
 }
 
-/** Answers with a refusal. */
-export function send(response: ServerResponse, { status, headers, body }: Refusal): void {
+/** Sends a rejection. */
+export function send(response: ServerResponse, { status, headers, body }: Rejection): void {
   response.statusCode = status;
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   response.end(JSON.stringify(body));
 }
 
-function refused(
+function buildRejection(
   status: number,
-  code: RefusalCode,
+  code: RejectionCode,
   headers: Readonly<Record<string, string>> = {},
   more: { readonly detail?: string; readonly missing_scopes?: readonly string[] } = {},
-): Refusal {
+): Rejection {
   const title = STATUS_CODES[status] ?? "";
   const detail = SENTENCES[code] ?? "The request was denied.";
   return {

@@ -1,8 +1,8 @@
 import type { Clock } from "../clock.js";
 import { deadlineExceeded } from "../error.js";
 
-/** Waits for something no longer than one caller wants; what is waited for goes on, maybe for others. */
-export function patiently<T>(
+/** Waits for a promise with one caller's timeout. The underlying work continues, possibly for other callers. */
+export function withTimeout<T>(
   answer: Promise<T>,
   clock: Clock,
   timeoutMs: number,

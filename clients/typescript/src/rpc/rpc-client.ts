@@ -8,24 +8,24 @@ import type { Replica } from "../net/replica.js";
 import { connectionLost, serverStreaming, unary } from "./attempt.js";
 import type { CallerTokens } from "./caller-token.js";
 import { hedged } from "./hedge.js";
-import { patiently } from "./patience.js";
 import { MAX_ATTEMPTS, type RetryBudget, retriable, retryDelay } from "./retry.js";
+import { withTimeout } from "./with-timeout.js";
 
 /** Limits of one call. */
 export interface CallOptions {
-  /** How long to wait at most, retries included, in milliseconds. */
+  /** Timeout of the call, including retries, in milliseconds. */
   readonly timeoutMs?: number | undefined;
-  /** Gives up when aborted: the call then fails with the signal's reason. */
+  /** Aborts the call, which then fails with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A call that may not be made twice is not retried. */
-export interface CallerOptions extends CallOptions {
+/** Options of a call. `once` turns retries off, for calls that must not be repeated. */
+export interface RpcOptions extends CallOptions {
   readonly once?: boolean;
 }
 
-/** What every call of a client shares. */
-export interface Callers {
+/** State that all calls of a client share. */
+export interface RpcState {
   readonly pool: Pool;
   readonly tokens: CallerTokens | undefined;
   readonly budget: RetryBudget;
@@ -35,17 +35,17 @@ export interface Callers {
   readonly clock: Clock;
 }
 
-/** Why a stream is left that said nothing for too long. */
-export const SILENCE = new Error("the stream is silent");
+/** The abort reason of a stream without events. */
+export const NO_EVENTS = new Error("no events on the stream");
 
-/** Makes calls: within a deadline, retried while that can help, and named so that the service's log can be searched. */
-export class Caller {
-  readonly #shared: Callers;
+/** Makes calls with a deadline, retries, hedging and a request id. */
+export class RpcClient {
+  readonly #shared: RpcState;
   readonly #closing = new AbortController();
-  #underWay = 0;
+  #inFlight = 0;
   #changed: (request: object) => void = () => undefined;
 
-  constructor(shared: Callers) {
+  constructor(shared: RpcState) {
     this.#shared = shared;
   }
 
@@ -53,12 +53,12 @@ export class Caller {
     return this.#shared.clock;
   }
 
-  /** How long a call may take unless it says otherwise, in milliseconds. */
+  /** Default timeout of a call, in milliseconds. */
   get timeoutMs(): number {
     return this.#shared.timeoutMs;
   }
 
-  /** From now on, whoever has to know is told the request of each call that may have changed what is answered. */
+  /** Sets the listener that is called with the request of each call that may have changed something. */
   onChange(changed: (request: object) => void): void {
     this.#changed = changed;
   }
@@ -68,28 +68,28 @@ export class Caller {
     if (this.#closing.signal.aborted) throw clientClosed();
   }
 
-  /** Takes no more calls, ends streams, and closes the connections when the calls under way are over. */
+  /** Rejects new calls, ends streams, and closes the connections after the calls in flight. */
   close(): void {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
-    if (this.#underWay === 0) this.#shared.pool.close();
+    if (this.#inFlight === 0) this.#shared.pool.close();
   }
 
   async call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     message: MessageShape<I>,
-    options: CallerOptions = {},
+    options: RpcOptions = {},
   ): Promise<MessageShape<O>> {
     const timeoutMs = limit(options.timeoutMs, this.timeoutMs);
     this.assertOpen();
-    this.#underWay += 1;
+    this.#inFlight += 1;
     try {
       return await this.#call(method, message, timeoutMs, options);
     } finally {
-      // Without an answer it may have been done all the same.
+      // Even without a response, the change may have been made.
       if (!isRead(method) && method.name !== "RecordUsage") this.#changed(message);
-      this.#underWay -= 1;
-      if (this.#closing.signal.aborted && this.#underWay === 0) this.#shared.pool.close();
+      this.#inFlight -= 1;
+      if (this.#closing.signal.aborted && this.#inFlight === 0) this.#shared.pool.close();
     }
   }
 
@@ -97,7 +97,7 @@ export class Caller {
     method: DescMethodUnary<I, O>,
     message: MessageShape<I>,
     timeoutMs: number,
-    { signal, once }: CallerOptions,
+    { signal, once }: RpcOptions,
   ): Promise<MessageShape<O>> {
     const { clock, budget, tokens, pool } = this.#shared;
     const requestId = randomUUID();
@@ -108,8 +108,8 @@ export class Caller {
     budget.deposit();
     for (let retries = 0; ; retries += 1) {
       try {
-        // Whoever gives the token may take their time, but not more than there is.
-        const authorization = tokens && (await patiently(tokens.header(), clock, left(), signal));
+        // The token function may be slow, so its time is limited to the remaining time of the call.
+        const authorization = tokens && (await withTimeout(tokens.header(), clock, left(), signal));
         if (left() <= 0) throw deadlineExceeded(requestId);
         const first = await pool.ready(failed, left(), signal);
         failed = first;
@@ -119,22 +119,22 @@ export class Caller {
           first,
           signal,
           afterMs: this.#shared.hedgeAfterMs ?? timeoutMs / 4,
-          ask: (replica, given) =>
+          send: (replica, given) =>
             unary(replica, method, message, { ...also, timeoutMs: left(), signal: given }),
           other: () => (isRead(method) ? this.#hedgeTo(first) : undefined),
-          hopeful: (error) => error instanceof TenantAuthError && retriable(error),
+          canRetry: (error) => error instanceof TenantAuthError && retriable(error),
         });
       } catch (error) {
         if (!(error instanceof TenantAuthError)) throw error;
-        if (error.kind === "unauthenticated") tokens?.refused();
+        if (error.kind === "unauthenticated") tokens?.markRejected();
         if (once || !retriable(error) || retries + 1 >= MAX_ATTEMPTS || left() <= 0) throw error;
-        // A connection that is lost is no replica that has too much to do: the same load goes elsewhere, at once.
+        // A lost connection does not mean overload: the call moves to another replica without a delay.
         if (connectionLost(error) && budget.enabled && !resent) {
           resent = true;
           continue;
         }
         const delay = retryDelay(error, retries);
-        // Waiting past the deadline would only hide what went wrong.
+        // Waiting past the deadline would hide the error.
         if (delay >= left() || !budget.withdraw()) throw error;
         await sleep(clock, delay, signal);
         signal?.throwIfAborted();
@@ -142,7 +142,7 @@ export class Caller {
     }
   }
 
-  /** Reads a stream once: whoever reads it knows how to go on after a break. */
+  /** Makes a server-streaming call without retries: the reader resumes after an interruption. */
   async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodStreaming<I, O> & { methodKind: "server_streaming" },
     message: MessageShape<I>,
@@ -155,8 +155,8 @@ export class Caller {
     );
     let replica: Replica | undefined;
     try {
-      // Whoever gives the token may never do so: the next stream asks again.
-      const authorization = tokens && (await patiently(tokens.header(), this.clock, timeoutMs, ended));
+      // The token function may never return. The next stream calls it again.
+      const authorization = tokens && (await withTimeout(tokens.header(), this.clock, timeoutMs, ended));
       replica = await pool.ready(undefined, timeoutMs, ended);
       yield* serverStreaming(replica, method, message, {
         requestId: randomUUID(),
@@ -166,26 +166,26 @@ export class Caller {
       });
     } catch (error) {
       if (ended.aborted) return;
-      if (error instanceof TenantAuthError && error.kind === "unauthenticated") tokens?.refused();
+      if (error instanceof TenantAuthError && error.kind === "unauthenticated") tokens?.markRejected();
       throw error;
     } finally {
-      if (signal?.reason === SILENCE) void replica?.suspect();
+      if (signal?.reason === NO_EVENTS) void replica?.checkLiveness();
     }
   }
 
-  /** Hedges are retries ahead of time, and count as such. */
+  /** A hedge is an early retry and is withdrawn from the same budget. */
   #hedgeTo(first: Replica): Replica | undefined {
-    const other = this.#shared.pool.other(first);
+    const other = this.#shared.pool.alternativeTo(first);
     return other !== undefined && this.#shared.budget.withdraw() ? other : undefined;
   }
 }
 
-/** Whether a call changes nothing, so that it may be made twice: as the contract names them. */
+/** Whether a call is read-only and may therefore be sent twice. Determined by the contract's naming of RPCs. */
 export function isRead({ name }: { readonly name: string }): boolean {
   return /^(Validate|BatchValidate|Get|Inspect|List|Query)/.test(name);
 }
 
-/** A deadline of the caller's, checked, or the default. */
+/** Returns the caller's timeout, validated, or the default. */
 export function limit(timeoutMs: number | undefined, byDefault: number): number {
   return timeoutMs === undefined ? byDefault : milliseconds("timeoutMs", timeoutMs);
 }

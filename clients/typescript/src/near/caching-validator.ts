@@ -1,0 +1,110 @@
+import type { Clock } from "../clock.js";
+import { TenantAuthError } from "../error.js";
+import { limit } from "../rpc/rpc-client.js";
+import { withTimeout } from "../rpc/with-timeout.js";
+import { applyScopes, type Validation } from "../validation.js";
+import { type NearCache, subject } from "./cache.js";
+import { Digests } from "./digest.js";
+import type { RequestStart } from "./entry.js";
+import { InFlightRequests } from "./in-flight.js";
+
+/** A request that the near cache may answer. */
+export interface Question<V extends Validation> {
+  readonly digest: string;
+  readonly sessionDigest?: string;
+  readonly scopes: readonly string[];
+  readonly timeoutMs: number | undefined;
+  readonly signal: AbortSignal | undefined;
+  /** Sends the request to the service, with these scopes and this timeout. */
+  readonly ask: (scopes: readonly string[], timeoutMs: number) => Promise<V>;
+}
+
+/**
+ * Names the subject of a local change, by the fields of the request. The first set field of session, key and tenant
+ * counts.
+ */
+export interface Changed {
+  readonly sessionId?: string;
+  readonly keyId?: string;
+  readonly tenantId?: string;
+}
+
+/** An answer of the service, and the cache state when it was requested. */
+interface AnsweredRequest {
+  readonly answer: Validation;
+  readonly start: RequestStart;
+}
+
+const MAX_SCOPES = 32;
+const SCOPE = /^[a-z0-9:._\-/*]{1,64}$/;
+
+/** Answers requests from the cache if possible, and merges identical concurrent requests. */
+export class CachingValidator {
+  readonly digests = new Digests();
+  readonly #cache: NearCache;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  readonly #inFlight = new InFlightRequests<AnsweredRequest>();
+
+  constructor(cache: NearCache, clock: Clock, timeoutMs: number) {
+    this.#cache = cache;
+    this.#clock = clock;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  async answer<V extends Validation>(question: Question<V>): Promise<V> {
+    const { digest, scopes, signal } = question;
+    const timeoutMs = limit(question.timeoutMs, this.#timeoutMs);
+    signal?.throwIfAborted();
+    const end = this.#clock.monotonic() + timeoutMs;
+    // Requests with invalid scopes go to the service, which returns a precise error.
+    if (!areValidScopes(scopes))
+      return await withTimeout(question.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
+    for (;;) {
+      const near = this.#cache.lookup<V>(digest, scopes);
+      if (near !== undefined) return near;
+      const left = end - this.#clock.monotonic();
+      const { position } = this.#cache.requestStart();
+      const { answer: pending, joined } = this.#inFlight.join(digest, () => this.#request(question, left));
+      try {
+        const { answer, start } = await withTimeout(pending, this.#clock, left, signal);
+        // A request made after a change must not get an answer requested before it.
+        const outdated =
+          joined &&
+          start.position < position &&
+          !this.#cache.isCurrent(answer, start, question.sessionDigest);
+        if (!outdated) return applyScopes(answer as V, scopes);
+      } catch (error) {
+        // The joined request had a shorter timeout than this one.
+        const late = error instanceof TenantAuthError && error.kind === "deadline";
+        if (!joined || !late || end - this.#clock.monotonic() <= 0) throw error;
+      }
+    }
+  }
+
+  /**
+   * Applies a change that this process made or tried to make: cached answers and requests in flight are invalidated.
+   */
+  changed({ keyId, sessionId, tenantId }: Changed): void {
+    const { session, key, tenant } = subject;
+    if (sessionId) this.#cache.invalidate(session(this.digests.session(sessionId)), undefined);
+    else if (keyId) this.#cache.invalidate(key(keyId), undefined);
+    else if (tenantId) this.#cache.invalidate(tenant(tenantId), undefined);
+    else this.#cache.clear();
+  }
+
+  /**
+   * Requests the answer without scopes, because it contains all scopes of the key. Continues when its first caller
+   * gives up; it has at least the default timeout.
+   */
+  async #request(question: Question<Validation>, left: number): Promise<AnsweredRequest> {
+    const start = this.#cache.requestStart();
+    const answer = await question.ask([], Math.max(left, this.#timeoutMs));
+    this.#cache.store(question.digest, answer, start, question.sessionDigest);
+    return { answer, start };
+  }
+}
+
+function areValidScopes(scopes: readonly string[]): boolean {
+  return scopes.length <= MAX_SCOPES && scopes.every((scope) => SCOPE.test(scope));
+}

@@ -1,0 +1,123 @@
+//! The use cases over the caches and the database, and the RPC services over the use cases.
+
+use std::sync::Arc;
+
+use tonic_health::server::HealthReporter;
+
+use super::{
+    AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, ServiceUsageRecorder,
+    SessionRecordCache,
+    foundation::{Caches, Foundation},
+    middleware_stack::Services,
+    upstream_health::replica_probe,
+};
+use crate::{
+    build,
+    change_feed::{hub::Hub, poller::FeedPoller},
+    database::migrate::KNOWN_VERSION,
+    domain::{
+        admin::Admin, deny::ActiveDenyList, inspect::KeyInspector, key::KeyFormat, outage::OutageGrace,
+        recovery::Recovery, session::SlidingExpiryTracker, sessions::Sessions, validate::Validator,
+    },
+    grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
+};
+
+/// What the service can do.
+pub(super) struct UseCases {
+    pub(super) feed: Arc<ChangeFeed>,
+    pub(super) deny_list: Arc<ActiveDenyList>,
+    pub(super) admin: Arc<Admin<ServiceStore, AllCaches>>,
+    pub(super) validator: Arc<Validator<KeyRecordCache>>,
+    pub(super) sliding_expiries: Arc<SlidingExpiryTracker>,
+    pub(super) outage_grace: Arc<OutageGrace<ServiceStore>>,
+    sessions: Arc<Sessions<ServiceStore, KeyRecordCache, SessionRecordCache>>,
+    recovery: Recovery<RecoveryStore, Arc<ChangeFeed>>,
+    inspector: KeyInspector,
+}
+
+impl UseCases {
+    /// `feed_enabled`: whether the change feed is polled. `max_sessions_per_tenant`: see
+    /// [`SessionsConfig`](crate::config::SessionsConfig).
+    pub(super) fn new(
+        base: &Foundation,
+        caches: &Caches,
+        format: KeyFormat,
+        feed_enabled: bool,
+        max_sessions_per_tenant: u32,
+    ) -> Self {
+        let Foundation { clock, client, store, peppers, lookup_timeout } = base;
+        let feed = Arc::new(FeedPoller::new(
+            store.clone(),
+            caches.all(),
+            Arc::clone(clock),
+            Arc::clone(&caches.feed_liveness),
+            Arc::clone(client.known_database()),
+            Hub::new(Arc::clone(clock), feed_enabled),
+            *lookup_timeout,
+        ));
+        // It writes past the check of the database's identity: its purpose is to accept a database that is not trusted.
+        let recovery_store = RecoveryStore::new(client.write_queue().clone(), Arc::clone(peppers));
+        let deny_list = Arc::new(ActiveDenyList::default());
+        let admin = Admin::new(store.clone(), caches.all(), format.clone(), Arc::clone(clock))
+            .with_deny_list(Arc::clone(&deny_list), Arc::clone(peppers));
+        let validator = Validator::new(caches.keys.clone(), format, Arc::clone(clock));
+        let validator = Arc::new(validator.with_deny_list(Arc::clone(&deny_list)));
+        let probe = replica_probe(client, &caches.feed_liveness, feed_enabled, clock);
+        let sliding_expiries = Arc::new(SlidingExpiryTracker::default());
+        Self {
+            sessions: Arc::new(Sessions::new(
+                store.clone(),
+                Arc::clone(&validator),
+                caches.sessions.clone(),
+                Arc::clone(&sliding_expiries),
+                max_sessions_per_tenant,
+                Arc::clone(clock),
+            )),
+            recovery: Recovery::new(recovery_store, Arc::clone(&feed), Arc::clone(clock)),
+            inspector: KeyInspector::new(
+                caches.keys.clone(),
+                Arc::clone(&deny_list),
+                probe,
+                Arc::clone(clock),
+            ),
+            outage_grace: Arc::new(OutageGrace::new(
+                Arc::clone(&caches.grace),
+                store.clone(),
+                Arc::clone(clock),
+            )),
+            admin: Arc::new(admin),
+            feed,
+            deny_list,
+            validator,
+            sliding_expiries,
+        }
+    }
+
+    /// The RPC services. `is_remote`: whether the database is a remote one.
+    pub(super) fn into_services(
+        self,
+        base: &Foundation,
+        keys: KeyRecordCache,
+        usage: Arc<ServiceUsageRecorder>,
+        health: HealthReporter,
+        is_remote: bool,
+    ) -> Services {
+        Services {
+            fast_path_validator: Arc::clone(&self.validator),
+            validation: ValidationRpc::new(self.validator, Arc::clone(&self.sessions), base.load_timeout()),
+            admin: AdminRpc::new(self.admin, self.outage_grace, self.recovery, self.inspector),
+            info: InfoRpc(ServerInfo {
+                build: build::THIS,
+                is_remote,
+                schema_version: KNOWN_VERSION,
+                started_at: base.clock.monotonic(),
+                clock: Arc::clone(&base.clock),
+                revision: Box::new(move || keys.revision()),
+            }),
+            session: SessionRpc::new(self.sessions),
+            usage: UsageRpc::new(usage),
+            watch: WatchRpc::new(self.feed.hub().clone()),
+            health,
+        }
+    }
+}
