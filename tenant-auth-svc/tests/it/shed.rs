@@ -47,7 +47,7 @@ async fn service_with_permits(database: &TestDatabase, permits: usize) -> TestSe
     TestService::start_with(settings, SystemClock::shared()).await
 }
 
-/// Starts a validation whose request body ends when `told` is set. Until then only its caller can end it.
+/// Starts a validation whose request body ends when `end_signal` is set. Until then only its caller can end it.
 fn start_validation(service: &TestService, end_signal: &watch::Sender<bool>) -> JoinHandle<Answer> {
     let (mut client, mut end_signal) = (Grpc::new(service.channel.clone()), end_signal.subscribe());
     let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };

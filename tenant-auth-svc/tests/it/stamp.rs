@@ -54,8 +54,8 @@ async fn server_info_contains_build_stamp() {
     assert_eq!(built_at, build::THIS.built_at);
 }
 
-/// Whether this build may start depends on the source tree that it was built from. That the decision follows
-/// the stamp does not.
+/// Whether this build may start depends on its source tree, so the test only checks that the decision follows
+/// the stamp.
 #[test]
 fn canonical_build_requirement_is_decided_by_stamp() {
     let folder = tempfile::tempdir().unwrap();

@@ -33,9 +33,9 @@ impl<T: Clone + PartialEq> History<T> {
         }
     }
 
-    /// Returns the states that a replica may still assume, newest first. A replica that was `told` of a
-    /// change does not assume an earlier state, and none assumes a state that had ended `before` the record
-    /// was read.
+    /// Returns the states that a replica may still assume, newest first. If a change was reported to the
+    /// replica (`was_reported`), it does not assume an earlier state. No replica assumes a state that had
+    /// ended `before` the record was read.
     pub(crate) fn believable(
         &self,
         was_reported: impl Fn(EventOrder) -> bool,
