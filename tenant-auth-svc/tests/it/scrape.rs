@@ -1,10 +1,10 @@
-//! What `/metrics` tells, for tests that look at single numbers.
+//! Reads single values from `/metrics`.
 
 use std::collections::BTreeMap;
 
 use crate::harness::{TestService, http_request};
 
-/// What one scrape told: each number by its name with labels, and the text.
+/// The result of one scrape: each value by its name with labels, and the text.
 pub(crate) struct Scrape {
     numbers: BTreeMap<String, f64>,
     pub(crate) text: String,
@@ -23,11 +23,11 @@ impl Scrape {
         Self { numbers: numbers.collect(), text: answer.body }
     }
 
-    /// A number, by its name as `name{label="value"}`. What is not told is zero to those who count.
+    /// Asserts the value of a series, named as `name{label="value"}`. A missing series counts as zero.
     #[track_caller]
     pub(crate) fn assert_value(&self, name: &str, expected: f64) {
-        let told = self.numbers.get(name).copied();
-        assert_eq!(told.unwrap_or(0.0), expected, "{name} ({told:?}):\n{}", self.text);
+        let found = self.numbers.get(name).copied();
+        assert_eq!(found.unwrap_or(0.0), expected, "{name} ({found:?}):\n{}", self.text);
     }
 
     pub(crate) fn value(&self, name: &str) -> f64 {

@@ -1,4 +1,4 @@
-//! What may be served beyond loopback.
+//! Which settings the service accepts when it listens beyond loopback.
 
 use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
@@ -8,7 +8,7 @@ use tenant_auth_svc::{
 use super::CallersFile;
 use crate::{harness::TestDatabase, pki::Authority};
 
-/// Every problem with these settings, as a person reads them; empty for none.
+/// Returns every problem with these settings as readable text; empty if there is none.
 fn configuration_errors(settings: Settings) -> String {
     ServiceConfig::read(settings).err().map_or_else(String::new, |invalid| invalid.to_string())
 }
@@ -51,9 +51,9 @@ fn non_loopback_listener_requires_tls_and_callers_or_opt_out() {
         ] {
             let settings =
                 with_values(TestDatabase::embedded().settings(), &[("TENANT_AUTH_LISTEN", address)]);
-            let told = configuration_errors(with_values(settings, &values));
+            let errors = configuration_errors(with_values(settings, &values));
             match says {
-                "" => assert_eq!(told, "", "{address}: {values:?}"),
+                "" => assert_eq!(errors, "", "{address}: {values:?}"),
                 says => {
                     let whole =
                         format!("TENANT_AUTH_LISTEN: {address} is beyond loopback, {says} if the network");

@@ -1,4 +1,4 @@
-//! What is given on the command line and in the environment: taken as it is meant, and named as it was given.
+//! Settings from the command line and the environment: how they are applied, and how errors name them.
 
 use std::process::Stdio;
 
@@ -11,7 +11,7 @@ use crate::{
     pki::Authority,
 };
 
-/// A `serve_command` that needs nothing else, on a database of its own.
+/// A `serve` command with its own database, which needs no further settings.
 fn serve_command(folder: &tempfile::TempDir) -> tokio::process::Command {
     let mut serve = program();
     serve
@@ -25,7 +25,7 @@ fn serve_command(folder: &tempfile::TempDir) -> tokio::process::Command {
     serve
 }
 
-/// By the option where it came with one, by the variable where it came with that.
+/// An error names the option if the value came from one, and the variable if it came from that.
 #[tokio::test]
 async fn configuration_error_names_option_or_variable_given() {
     let given = [
@@ -42,13 +42,13 @@ async fn configuration_error_names_option_or_variable_given() {
         options.arg(command);
         variables.arg(command);
         for (option, variable, value, _) in given {
-            // The option wins, and has the blame.
+            // The option takes precedence, so the error names it.
             options.args([option, value]).env(variable, "of the environment");
             variables.env(variable, value);
         }
         for (ran, by_option) in [(run(&mut options).await, true), (run(&mut variables).await, false)] {
-            let told = text(&ran.stderr);
-            assert_eq!(ran.status.code(), Some(2), "{command}: {told}");
+            let error_text = text(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(2), "{command}: {error_text}");
             for (option, variable, _, why) in given {
                 let name = if by_option { option } else { variable };
                 let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name}: ")));
@@ -56,7 +56,7 @@ async fn configuration_error_names_option_or_variable_given() {
             }
         }
     }
-    // What another value makes wrong is named so, too.
+    // The error for a conflict between values names them in the same way.
     let needs = run(program().args(["check-config", "--database-url", "https://db.example"])).await;
     let told = text(&needs.stderr);
     assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE: must be set: --database-url is https"), "{told}");
@@ -74,11 +74,14 @@ async fn dev_errors_name_dev_options() {
         (["--data-dir", "a?b"], 2, "--data-dir: must be file:PATH"),
         (["--data-dir", "/dev/null/x"], 1, "--data-dir /dev/null/x: cannot lock"),
     ] {
-        let elsewhere = tempfile::tempdir().unwrap();
-        let ran = run(program().arg("dev").args(args).current_dir(elsewhere.path())).await;
-        let told = text(&ran.stderr);
-        assert_eq!(ran.status.code(), Some(code), "{args:?}: {told}");
-        assert!(told.contains(expected) && !told.contains("TENANT_AUTH_"), "{args:?}: {told}");
+        let empty_folder = tempfile::tempdir().unwrap();
+        let ran = run(program().arg("dev").args(args).current_dir(empty_folder.path())).await;
+        let error_text = text(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{args:?}: {error_text}");
+        assert!(
+            error_text.contains(expected) && !error_text.contains("TENANT_AUTH_"),
+            "{args:?}: {error_text}"
+        );
     }
 }
 
@@ -144,7 +147,7 @@ async fn piped_output_has_no_colors() {
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut line = String::new();
         while !line.contains("serving") {
-            line = log.next_line().await.unwrap().expect("it says that it serves");
+            line = log.next_line().await.unwrap().expect("serve must log that it serves");
             assert!(!line.contains('\x1b'), "{line:?}");
         }
         child.kill().await.unwrap();
