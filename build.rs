@@ -1,4 +1,4 @@
-//! Compiles `proto/` into Rust bindings and a descriptor set, without needing `protoc`.
+//! Compiles `proto/` into Rust bindings and a descriptor set, without `protoc`.
 
 use std::{env, error::Error, fs, path::PathBuf};
 

@@ -1,7 +1,7 @@
-//! The `tenantauth.v1` contract, compiled from the `.proto` files beside this one.
+//! The `tenantauth.v1` contract, compiled from the `.proto` files in this directory.
 //!
-//! Feature `client` adds the generated clients, `server` the generated service traits. The messages that carry a
-//! plaintext key have a [`Debug`](std::fmt::Debug) of their own that leaves it out.
+//! Feature `client` adds the generated clients, `server` the generated service traits. The messages that contain a
+//! plaintext key have a handwritten [`Debug`](std::fmt::Debug) that omits it.
 
 /// Messages and services of the package `tenantauth.v1`.
 pub mod v1 {

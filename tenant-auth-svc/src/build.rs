@@ -1,4 +1,4 @@
-//! Which build this is, as stamped by the build script.
+//! The build information that the build script stamps into the binary.
 
 use std::{
     sync::LazyLock,
@@ -21,8 +21,7 @@ pub struct Build {
     pub branch: &'static str,
     /// Whether tracked files differed from the commit.
     pub dirty: bool,
-    /// When it was built, or the time that `SOURCE_DATE_EPOCH` named for it, in seconds since 1970; `None` when
-    /// unknown.
+    /// Build time, or the time given by `SOURCE_DATE_EPOCH`, in seconds since 1970; `None` when unknown.
     pub built_at: Option<u64>,
 }
 
@@ -38,19 +37,19 @@ pub const THIS: Build = Build {
     },
 };
 
-/// What `--version` says of this build.
+/// The output of `--version` after the program name.
 pub static LONG_VERSION: LazyLock<String> = LazyLock::new(|| THIS.long_version());
 
-/// Nobody can trace what runs to a commit that was reviewed.
+/// The running binary cannot be traced to a reviewed commit.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum NotCanonical {
-    /// It was built outside a checkout, and nobody told which commit it was.
-    #[error("it does not know the commit it was built from")]
+    /// Built outside a checkout, without a commit in the environment.
+    #[error("the commit it was built from is unknown")]
     UnknownCommit,
-    /// It was built from changed files.
-    #[error("files differed from commit {0} when it was built")]
+    /// Built from modified files.
+    #[error("it was built from files that differ from commit {0}")]
     Dirty(&'static str),
-    /// It was built from another branch, or from none.
+    /// Built from another branch, or from none.
     #[error("commit {commit} was built on branch {branch:?}, not on {CANONICAL_BRANCH}")]
     OtherBranch {
         /// The commit.
@@ -61,11 +60,11 @@ pub enum NotCanonical {
 }
 
 impl Build {
-    /// Whether it is fit for production: a clean commit of main. Whether that is the main of the canonical repository
-    /// is what the release guard has looked at.
+    /// Requires a build that is fit for production: a clean commit of main. Whether that is the main of the canonical
+    /// repository is checked by the release guard.
     ///
     /// # Errors
-    /// [`NotCanonical`] says why not.
+    /// [`NotCanonical`] gives the reason.
     pub fn require_canonical(&self) -> Result<(), NotCanonical> {
         let Self { commit, branch, dirty, .. } = *self;
         if commit.is_empty() {
@@ -79,7 +78,7 @@ impl Build {
         }
     }
 
-    /// The version, and the stamp with a line for each part, which the release guard reads.
+    /// Returns the version and the stamp, one line per part; the release guard reads it.
     #[must_use]
     pub fn long_version(&self) -> String {
         let Self { version, commit, branch, dirty, .. } = self;
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn long_version_has_a_line_for_each_part() {
-        let said = "1.2.3\ncommit: abc\nbranch: main\ndirty: false\nbuilt: 2025-11-21T00:00:00Z";
-        assert_eq!(RELEASED.long_version(), said);
+        let expected = "1.2.3\ncommit: abc\nbranch: main\ndirty: false\nbuilt: 2025-11-21T00:00:00Z";
+        assert_eq!(RELEASED.long_version(), expected);
     }
 }

@@ -35,31 +35,32 @@ pub struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run on this machine for trying out: embedded database, demo tenant and key.
+    /// Run on this machine for evaluation: embedded database, demo tenant and key.
     Dev(dev::DevArgs),
     /// Run in production, configured by TENANT_AUTH_* variables and flags.
     Serve(SettingsArgs),
-    /// Bring the database's schema up to date, and end.
+    /// Migrate the database schema to the current version, and exit.
     Migrate(SettingsArgs),
-    /// Show the configuration in force, or everything that is wrong with it.
+    /// Show the effective configuration, or every problem with it.
     CheckConfig(check_config::CheckArgs),
-    /// Compare usage totals with the sums of their events; ends with 1 and a line for each that differs. `--repair` sets them right.
+    /// Compare usage totals with the sums of their events; exits with 1 and a line for each that differs. `--repair`
+    /// corrects them.
     Reconcile(reconcile::ReconcileArgs),
-    /// Make a token for a service that calls, and its hash for the callers file.
+    /// Generate a token for a calling service, and its hash for the callers file.
     CallerToken,
-    /// Ask a running service whether it is ready; for containers.
+    /// Check whether a running service is ready; for containers.
     Healthcheck(healthcheck::HealthArgs),
 }
 
 impl Cli {
-    /// Runs the command to its end.
+    /// Runs the command and returns its exit code.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        // For everything but connections, which have threads of their own: two are enough to stay answerable.
+        // For everything but connections, which have their own threads: two threads keep the process responsive.
         let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
         {
             Ok(runtime) => runtime,
@@ -76,53 +77,53 @@ impl Cli {
                 Command::Healthcheck(args) => healthcheck::run(args).await,
             }
         });
-        // A look at files on a disk that hangs must not hold up the end.
+        // Does not wait for blocking tasks: a file check on a hung disk must not delay the exit.
         runtime.shutdown_background();
         code
     }
 }
 
-/// Ends with a message for a person.
+/// Prints an error and returns the exit code.
 fn fail(code: u8, message: &str) -> ExitCode {
-    #[expect(clippy::print_stderr, reason = "the last words of a command")]
+    #[expect(clippy::print_stderr, reason = "the error message of a command")]
     {
         eprintln!("error: {message}");
     }
     ExitCode::from(code)
 }
 
-/// Tells a person something; the log goes elsewhere.
+/// Prints a line to standard output; the log goes to standard error.
 fn print_line(text: &str) {
     use std::io::Write as _;
-    // Whoever reads may have gone, as in `… | head`: no reason to fail.
+    // The reader may have closed the pipe, as in `… | head`; that is no error.
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Logs from now on, panics too, so that each line is one of the log's.
+/// Starts logging. Panics are logged too, so that each line of the output is a log line.
 fn start_logging(config: &LogConfig) -> LogGuard {
     let (subscriber, log) = logging::subscriber(config, SystemClock::shared(), std::io::stderr);
-    // Refused only when a log is set up already, which nobody does before this.
+    // Fails only when a subscriber is set already; no other code sets one.
     let _ = tracing::subscriber::set_global_default(subscriber);
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(tracing::field::display);
-        // Only words of the code: a text that was put together may quote what the code choked on.
-        let why = panic.payload().downcast_ref::<&'static str>();
-        tracing::error!(place, why, "a thread panicked");
+        let location = panic.location().map(tracing::field::display);
+        // Only static messages: a formatted one may quote the data that caused the panic.
+        let message = panic.payload().downcast_ref::<&'static str>();
+        tracing::error!(place = location, why = message, "a thread panicked");
     }));
-    let counting = log.clone();
+    let flusher = log.clone();
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(LOG_COUNT_INTERVAL).await;
-            counting.flush_due_counts();
+            flusher.flush_due_counts();
         }
     });
     LogGuard(log)
 }
 
-/// How often counts of lines that were left out are looked for.
+/// How often pending counts of suppressed log lines are checked.
 const LOG_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The log of a command; it tells what it left out, at the end.
+/// The log of a command; writes the remaining counts of suppressed lines when dropped.
 #[must_use]
 struct LogGuard(logging::Log);
 
@@ -132,17 +133,17 @@ impl Drop for LogGuard {
     }
 }
 
-/// Ends what has a log with a last line in it, as it is read where nobody sees the terminal.
+/// Logs the error and returns the exit code: a service's log is read where its terminal is not.
 fn log_and_fail(error: &impl std::fmt::Display) -> ExitCode {
     if !tracing::enabled!(tracing::Level::ERROR) {
         return fail(1, &error.to_string());
     }
-    tracing::error!(%error, "the service cannot go on");
+    tracing::error!(%error, "the service failed");
     ExitCode::from(1)
 }
 
-/// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers. A
-/// hangup, where one is listened for, has files read anew.
+/// Serves until a signal stops the service or it fails. A second signal ends the drain delay. SIGHUP, if `hangup` is
+/// given, reloads files.
 async fn serve_until_stopped(
     mut running: RunningService,
     hangup: Option<HangupSignal>,
@@ -153,22 +154,22 @@ async fn serve_until_stopped(
         let Some(mut hangup) = hangup else { return std::future::pending().await };
         loop {
             hangup.next().await;
-            tracing::info!(signal = "SIGHUP", "looking at certificates and callers");
+            tracing::info!(signal = "SIGHUP", "reload requested");
             service_manager::notify_reloading();
-            // Elsewhere: a disk that hangs must not keep a signal to stop from being heard.
+            // On a blocking thread: a hung disk must not delay the handling of a stop signal.
             service_manager::notify_reloaded(tokio::task::spawn_blocking(reload.clone()).await.ok());
         }
     };
-    let made_ready = running.until_ready();
-    let telling = async {
-        made_ready.await;
+    let until_ready = running.until_ready();
+    let notify_readiness = async {
+        until_ready.await;
         service_manager::notify_ready();
         std::future::pending().await
     };
     service_manager::notify_serving();
     tokio::select! {
         never = reloading => never,
-        never = telling => never,
+        never = notify_readiness => never,
         error = running.wait_for_failure() => {
             service_manager::notify_stopping();
             running.stop().await;
@@ -176,9 +177,9 @@ async fn serve_until_stopped(
         }
         name = signals.next() => {
             service_manager::notify_stopping();
-            tracing::info!(signal = name, "stopping: no longer ready; requests are served until load balancers know");
-            let again = async { tracing::info!(signal = signals.next().await, "told again to stop") };
-            running.stop_with_delay_cutoff(again).await;
+            tracing::info!(signal = name, "stopping: reported as not ready, requests are served until the drain delay ends");
+            let second_signal = async { tracing::info!(signal = signals.next().await, "second stop signal: the drain delay ends") };
+            running.stop_with_delay_cutoff(second_signal).await;
             tracing::info!("stopped");
             Ok(())
         }

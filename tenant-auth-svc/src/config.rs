@@ -1,7 +1,7 @@
-//! The configuration: read once, checked as a whole, explained in full.
+//! The configuration: read once, validated as a whole, every problem reported.
 //!
-//! One struct per concern; each field's documentation names its variable, unit and default. A flag of the command line
-//! stands for the variable of the same name and wins over it.
+//! One struct per concern. The documentation of each field names its variable, unit and default. A command-line flag
+//! overrides the variable of the same name.
 
 mod access;
 mod audit;
@@ -37,47 +37,47 @@ pub use self::{
     usage::UsageConfig,
 };
 
-/// Everything that `serve` needs to know.
+/// The configuration of `serve`.
 #[derive(Debug)]
 pub struct ServiceConfig {
-    /// Where to listen.
+    /// Listen address and limits.
     pub listen: ListenConfig,
-    /// How connections are encrypted.
+    /// TLS of gRPC connections.
     pub tls: TlsConfig,
-    /// Who may call.
+    /// Which services may call.
     pub access: AccessConfig,
-    /// What to decide against.
+    /// The database.
     pub database: DatabaseConfig,
-    /// How keys look and are hashed.
+    /// Format and hashing of keys.
     pub keys: KeysConfig,
-    /// What to remember, and how to learn what has changed.
+    /// The cache, and the change feed that keeps it current.
     pub cache: CacheSettings,
-    /// How many sessions there may be.
+    /// Limits of sessions.
     pub sessions: SessionsConfig,
-    /// How usage is metered.
+    /// Recording of usage.
     pub usage: UsageConfig,
-    /// Where the audit log is copied to.
+    /// Copy of the audit log to a file.
     pub audit: AuditConfig,
-    /// What those who run the service see of it, and how it ends.
+    /// Health, metrics and shutdown.
     pub ops: OpsConfig,
-    /// Where spans and metrics are sent.
+    /// Export of spans and metrics.
     pub telemetry: TelemetryConfig,
-    /// What to log.
+    /// Logging.
     pub log: LogConfig,
     /// Which builds may run.
     pub release: ReleaseConfig,
 }
 
-/// The configuration cannot be used. Every problem is listed, not only the first.
+/// The configuration is invalid. Lists every problem, not only the first.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration cannot be used:\n{}", .0.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n"))]
+#[error("invalid configuration:\n{}", .0.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n"))]
 pub struct InvalidConfig(pub Vec<Problem>);
 
 impl ServiceConfig {
-    /// Reads everything; also tells where each value came from.
+    /// Reads all settings. Also returns each setting with its origin.
     ///
     /// # Errors
-    /// [`InvalidConfig`] lists every value that is missing or wrong.
+    /// [`InvalidConfig`] lists every value that is missing or invalid.
     pub fn read(settings: Settings) -> Result<(Self, Vec<Setting>), InvalidConfig> {
         let mut reader = ConfigReader::new(settings);
         let tls = TlsConfig::read(&mut reader);
@@ -85,7 +85,7 @@ impl ServiceConfig {
         let listen = ListenConfig::read(&mut reader, tls.as_ref(), access.as_ref());
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
-        let memory = cache::read(&mut reader);
+        let cache = cache::read(&mut reader);
         let sessions = SessionsConfig::read(&mut reader);
         let usage = UsageConfig::read(&mut reader);
         let audit = AuditConfig::read(&mut reader);
@@ -95,7 +95,7 @@ impl ServiceConfig {
         let release = ReleaseConfig::read(&mut reader);
         let read = reader.finish().map_err(InvalidConfig)?;
         match (
-            listen, tls, access, database, keys, memory, sessions, usage, audit, ops, telemetry, log, release,
+            listen, tls, access, database, keys, cache, sessions, usage, audit, ops, telemetry, log, release,
         ) {
             (
                 Some(listen),
@@ -103,7 +103,7 @@ impl ServiceConfig {
                 Some(access),
                 Some(database),
                 Some(keys),
-                Some(memory),
+                Some(cache),
                 Some(sessions),
                 Some(usage),
                 Some(audit),
@@ -118,7 +118,7 @@ impl ServiceConfig {
                     access,
                     database,
                     keys,
-                    cache: memory,
+                    cache,
                     sessions,
                     usage,
                     audit,

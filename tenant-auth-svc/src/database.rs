@@ -1,4 +1,4 @@
-//! The database: two engines that run SQL, the statements that make a [`Store`](crate::domain::store::Store) of
+//! The database: two engines that run SQL, the statements that implement [`Store`](crate::domain::store::Store) on
 //! either, and the decorators around them.
 
 pub mod backend;

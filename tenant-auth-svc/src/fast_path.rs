@@ -1,9 +1,10 @@
-//! Answers from memory before anything is set up for a request that may have to wait.
+//! Answers a request from the cache before the middleware stack is set up for it.
 //!
-//! Nearly every request asks about a key that is in memory. Its answer takes less time than naming the request, taking
-//! a place for it and setting its timer; so those are for the requests that need them. A hit is in work for a
-//! microsecond, on the thread of its connection: it can neither pile up nor be late. Who may call is looked at here as
-//! everywhere. What is no plain hit goes the whole way as if this were not here.
+//! Nearly every request is about a cached key, and its response takes less time than assigning a request id,
+//! acquiring a permit and setting a timer. Only requests that may wait get those. A cache hit takes about a
+//! microsecond on the thread of its connection, so hits neither queue up nor run late. Callers are authorized
+//! as in the middleware stack. A request that is not a plain cache hit takes the full middleware stack,
+//! unchanged.
 
 mod buffered_request;
 pub mod cache_responder;
@@ -38,12 +39,12 @@ use crate::{
     transport::PeerRequest,
 };
 
-/// The service that takes the shortcut where it can. A clone shares nothing that is counted: each connection has one, and
-/// no two threads wait for each other's count.
+/// The service that answers cache hits itself. Clones share no counters that are written per request: each
+/// connection has a clone, and threads do not contend for a counter.
 #[derive(Debug)]
 pub struct FastPath<S, K>(Arc<FastPathState<S, K>>);
 
-/// Where a request may go.
+/// The state of the fast path, and the service behind it.
 #[derive(Debug)]
 pub struct FastPathState<S, K> {
     responder: CacheResponder<K>,
@@ -54,29 +55,29 @@ pub struct FastPathState<S, K> {
 }
 
 impl<S, K: KeySource> FastPath<S, K> {
-    /// Answers what `cache_responder` can for `callers`, and leaves everything else to `parse_json`.
-    /// They are counted in `rpcs`. What is traced by `tracing` is left to `parse_json` too.
+    /// Creates a service that answers with `responder` what it can for `callers`, and counts these requests
+    /// in `metrics`. All other requests, and requests that `tracing` samples, go to `inner`.
     pub fn new(
-        hits: CacheResponder<K>,
+        responder: CacheResponder<K>,
         callers: CallerDirectory,
-        rpcs: Arc<RpcMetrics>,
+        metrics: Arc<RpcMetrics>,
         tracing: Option<RequestTracer>,
-        whole: S,
+        inner: S,
     ) -> Self {
-        Self(Arc::new(FastPathState { responder: hits, callers, metrics: rpcs, tracing, inner: whole }))
+        Self(Arc::new(FastPathState { responder, callers, metrics, tracing, inner }))
     }
 }
 
 impl<S: Clone, K: KeySource> Clone for FastPath<S, K> {
     fn clone(&self) -> Self {
-        let FastPathState { responder: hits, callers, metrics: rpcs, tracing, inner: whole } = &*self.0;
-        let (hits, callers, rpcs) = (hits.clone(), callers.clone(), Arc::clone(rpcs));
+        let FastPathState { responder, callers, metrics, tracing, inner } = &*self.0;
+        let (responder, callers, metrics) = (responder.clone(), callers.clone(), Arc::clone(metrics));
         Self(Arc::new(FastPathState {
-            responder: hits,
+            responder,
             callers,
-            metrics: rpcs,
+            metrics,
             tracing: tracing.clone(),
-            inner: whole.clone(),
+            inner: inner.clone(),
         }))
     }
 }
@@ -94,45 +95,46 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut arrived: PeerRequest) -> Self::Future {
+    fn call(&mut self, mut peer_request: PeerRequest) -> Self::Future {
         let started = Instant::now();
-        if self.0.is_eligible(&arrived) && !self.0.is_sampled(&mut arrived.request) {
+        if self.0.is_eligible(&peer_request) && !self.0.is_sampled(&mut peer_request.request) {
             FastPathFuture {
                 route: Route::Buffering {
-                    ways: Arc::clone(&self.0),
-                    arrived: Some(arrived),
+                    state: Arc::clone(&self.0),
+                    peer_request: Some(peer_request),
                     read: BufferedRequest::default(),
-                    patience: None,
+                    timer: None,
                     started,
                 },
             }
         } else {
-            let answer = self.0.inner.clone().call(arrived.into_request().map(tonic::body::Body::new));
+            let answer = self.0.inner.clone().call(peer_request.into_request().map(tonic::body::Body::new));
             FastPathFuture { route: Route::Inner { answer: Box::pin(answer) } }
         }
     }
 }
 
 impl<S, K: KeySource> FastPathState<S, K> {
-    fn is_eligible(&self, arrived: &PeerRequest) -> bool {
-        let PeerRequest { peer, request } = arrived;
+    fn is_eligible(&self, peer_request: &PeerRequest) -> bool {
+        let PeerRequest { peer, request } = peer_request;
         let path = request.uri().path();
         CacheResponder::<K>::handles(path)
             && request.method() == Method::POST
             && request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == GRPC_CONTENT_TYPE || kind == "application/grpc+proto")
-            // Who reads the lines of these RPCs wants to see all of them.
+            // At this level the access log has a line for each of these RPCs, which only the middleware stack
+            // writes.
             && !tracing::enabled!(target: RPC_TARGET, tracing::Level::DEBUG)
             && check_access(&identify_caller(self.callers.load().as_deref(), Some(peer), request.headers()), path).is_ok()
     }
 }
 
 impl<S, K> FastPathState<S, K> {
-    /// Whether a request may be traced: chance decides here about those whose caller says nothing, so that it is not
-    /// asked twice.
+    /// Returns whether the request may be traced. If the caller sent no sampling flag, the decision is drawn
+    /// here and stored with the request, so that it is not drawn twice.
     fn is_sampled(&self, request: &mut Request<Incoming>) -> bool {
         let Some(tracing) = &self.tracing else { return false };
         match tracing.caller_sampled(request.headers()) {
-            Some(said) => said,
+            Some(is_sampled) => is_sampled,
             None => {
                 let drawn = tracing.draw_sample();
                 request.extensions_mut().insert(SamplingDecision(drawn));
@@ -155,16 +157,16 @@ pin_project! {
 pin_project! {
     #[project = RouteProjection]
     enum Route<S, K, F> {
-        // The request's message is read.
+        // The request's message is being read.
         Buffering {
-            ways: Arc<FastPathState<S, K>>,
-            arrived: Option<PeerRequest>,
+            state: Arc<FastPathState<S, K>>,
+            peer_request: Option<PeerRequest>,
             read: BufferedRequest,
-            // Only for a message that does not come with its head.
-            patience: Option<Pin<Box<Sleep>>>,
+            // Set only if the message does not arrive together with the request headers.
+            timer: Option<Pin<Box<Sleep>>>,
             started: Instant,
         },
-        // Apart: it is many times as large, and every hit would be moved about with room for it.
+        // Boxed: the future is many times larger, and every cache hit would move that many bytes.
         Inner { answer: Pin<Box<F>> },
     }
 }
@@ -177,32 +179,33 @@ where
     type Output = Result<Response<FastPathBody<Out>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut way = self.project().route;
-        if let RouteProjection::Buffering { ways, arrived, read, patience, started } = way.as_mut().project()
+        let mut route = self.project().route;
+        if let RouteProjection::Buffering { state, peer_request, read, timer, started } =
+            route.as_mut().project()
         {
-            let Some(asking) = arrived.as_mut() else { return Poll::Pending };
-            if read.poll_read(asking.request.body_mut(), cx).is_pending() {
-                let patience =
-                    patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_READ_TIMEOUT)));
-                ready!(patience.as_mut().poll(cx));
+            let Some(pending_request) = peer_request.as_mut() else { return Poll::Pending };
+            if read.poll_read(pending_request.request.body_mut(), cx).is_pending() {
+                let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_READ_TIMEOUT)));
+                ready!(timer.as_mut().poll(cx));
             }
-            let Some(arrived) = arrived.take() else { return Poll::Pending };
-            let path = arrived.request.uri().path();
+            let Some(peer_request) = peer_request.take() else { return Poll::Pending };
+            let path = peer_request.request.uri().path();
             if let Some(frame) = read.single_frame()
-                && let Some(answer) = ways.responder.respond(path, frame)
-                // The whole way answers the same from the same memory, and knows what belongs into the line of a denial.
+                && let Some(answer) = state.responder.respond(path, frame)
+                // The middleware stack gives the same response from the same cache, and has the fields of the
+                // denial log line.
                 && !(denials::is_enabled() && answer.has_denial())
             {
-                ways.metrics.count_cache_hit(path, &answer.verdicts, *started);
-                return Poll::Ready(Ok(cached_response(answer.frame, arrived.request.headers())));
+                state.metrics.count_cache_hit(path, &answer.verdicts, *started);
+                return Poll::Ready(Ok(cached_response(answer.frame, peer_request.request.headers())));
             }
             let read = std::mem::take(read);
             let request =
-                arrived.into_request().map(|rest| tonic::body::Body::new(ResumedBody::new(read, rest)));
-            let answer = ways.inner.clone().call(request);
-            way.set(Route::Inner { answer: Box::pin(answer) });
+                peer_request.into_request().map(|rest| tonic::body::Body::new(ResumedBody::new(read, rest)));
+            let answer = state.inner.clone().call(request);
+            route.set(Route::Inner { answer: Box::pin(answer) });
         }
-        match way.project() {
+        match route.project() {
             RouteProjection::Inner { answer } => {
                 let response = ready!(answer.as_mut().poll(cx))?;
                 Poll::Ready(Ok(response.map(|body| FastPathBody { source: BodySource::Inner { body } })))
@@ -212,14 +215,15 @@ where
     }
 }
 
-/// How long a message may be in coming after its head. What takes longer goes the whole way, which has limits for that.
+/// The maximum time between the request headers and the message. A slower request goes to the middleware
+/// stack, which has limits for that.
 const BODY_READ_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn cached_response<Out>(frame: Bytes, request: &HeaderMap) -> Response<FastPathBody<Out>> {
     let mut response =
         Response::new(FastPathBody { source: BodySource::Cached { frame: Some(frame), is_over: false } });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC_CONTENT_TYPE));
-    // Only one that the caller has given: without, nobody will look for it.
+    // Only an id that the caller sent: nobody could search for an id that the caller does not have.
     if let Some(id) = request.get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes())) {
         response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
     }
@@ -227,7 +231,7 @@ fn cached_response<Out>(frame: Bytes, request: &HeaderMap) -> Response<FastPathB
 }
 
 pin_project! {
-    /// The body of an answer.
+    /// The body of a response.
     pub struct FastPathBody<B> {
         #[pin]
         source: BodySource<B>,
@@ -237,7 +241,7 @@ pin_project! {
 pin_project! {
     #[project = BodySourceProjection]
     enum BodySource<B> {
-        // One frame, and the status OK.
+        // One frame, then the trailers with status OK.
         Cached { frame: Option<Bytes>, is_over: bool },
         Inner { #[pin] body: B },
     }

@@ -1,4 +1,4 @@
-//! The gRPC face: convert, call, convert.
+//! The gRPC interface: converts requests, calls the domain, and converts the results.
 
 pub mod code;
 pub mod context;

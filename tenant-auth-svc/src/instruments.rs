@@ -1,5 +1,6 @@
-//! What the others measure with: counts, times, lateness, validity, and spans of traced requests. It names nothing of this crate,
-//! so that everything may use it; `telemetry` tells what was measured, under names of its own.
+//! Instruments of the service: counters, duration histograms, scheduler lag, validity periods, and spans of traced
+//! requests. They depend on nothing else in this crate, so that every module can use them; `telemetry` exports the
+//! measurements under their metric names.
 
 pub mod counts;
 pub mod durations;

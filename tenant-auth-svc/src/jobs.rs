@@ -1,5 +1,5 @@
-//! What runs by itself while the service runs: reading the change log, upkeep of memory, writing down which keys are in use, sweeps,
-//! comparisons and copies. What each needs is handed to it.
+//! Background jobs of the running service: change feed polling, cache maintenance, last-used flushes, sweeps,
+//! comparisons and copies. Each job receives its dependencies.
 
 pub(crate) mod audit_copy;
 pub(crate) mod audit_file;

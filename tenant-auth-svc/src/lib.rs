@@ -1,6 +1,6 @@
 //! tenant-auth: one gRPC service that owns every tenant decision of a SaaS.
 //!
-//! Start with `ARCHITECTURE.md` beside `Cargo.toml`; then [`server`], which puts everything together.
+//! Start with `ARCHITECTURE.md` next to `Cargo.toml`; then see [`server`], which assembles the components.
 
 pub mod build;
 pub mod cache;

@@ -1,9 +1,9 @@
-//! What every RPC passes through, unless it is a plain hit and takes the shortcut; outermost first: request id and caller, the
-//! span, the log line, the metrics, panics, the bound of what is in work, the deadline, what the caller may do, for streams
-//! again whenever the callers change, and whether what it sends is a gRPC call at all.
+//! The middleware of every RPC, except cache hits on the fast path. From the outside in: request id and
+//! caller, trace span, metrics and access log, panics, permits, deadline, authorization, the recheck of
+//! streams when the callers change, message memory, and the check that the request is a gRPC call.
 //!
-//! One layer a file; the order is written down once, in [`stack`](crate::server). They are ours rather than tonic's own
-//! limits, because those sit outside every layer and what they refuse would be seen by nobody.
+//! Each file has one layer; [`middleware_stack`](crate::server) has the order. The layers replace tonic's own
+//! limits: those sit outside of all layers, so that their refusals would be neither logged nor counted.
 
 pub mod access_log;
 pub mod authorize;

@@ -1,8 +1,7 @@
-//! For those who run the service, over plain HTTP on a port of its own: is it alive, is it ready, how does what it
-//! depends on fare, and what do its metrics say.
+//! Health, status and metrics over plain HTTP on a separate port, for operators, probes and scrapers.
 //!
-//! Readiness goes on through an outage of the database, since memory answers: if it followed the database, all
-//! replicas would be taken out of service at once, at the moment when their memories are all there is.
+//! The service stays ready during an outage of the database, because the cache can answer: if readiness followed the
+//! database, all replicas would be taken out of service at the same time, when only their caches can answer.
 
 mod connections;
 pub mod expiry;

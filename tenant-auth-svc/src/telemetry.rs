@@ -1,7 +1,7 @@
-//! How the service tells what it does: a log, metrics, traces.
+//! Logs, metrics and traces of the service.
 //!
-//! What is measured is in `measure` and in those who measure; `app` gathers it into a [`snapshot`], and here it is
-//! written down, under the [`names`] that others rely on.
+//! `instruments` and other modules measure, `server` collects a [`snapshot`], and this module exports it
+//! under the names in [`names`], which alerts and dashboards rely on.
 
 pub mod logging;
 pub mod names;

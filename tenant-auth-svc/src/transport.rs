@@ -1,9 +1,9 @@
-//! Connections: who may open one, which thread serves it, and how it ends.
+//! Accepts connections, assigns each to a worker thread, and ends them.
 //!
-//! One acceptor takes connections and hands them out evenly to workers, threads with a runtime of their own. A
-//! connection never leaves its worker: nothing on the way of a request is passed between threads, and what is in one
-//! core's caches stays there. A gRPC connection lives for long, so a thread that took more than its share would keep it;
-//! that is why the acceptor counts, instead of letting the kernel choose.
+//! One acceptor distributes the connections evenly over the workers, which are threads with a runtime each. A
+//! connection never leaves its worker: a request crosses no thread, and its data stays in the caches of one
+//! core. A gRPC connection lives long, so a worker with too many connections would keep them. That is why the
+//! acceptor counts them, instead of leaving the choice to the kernel.
 
 pub mod connection;
 pub mod descriptors;

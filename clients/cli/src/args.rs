@@ -1,4 +1,4 @@
-//! What all commands take, and what several do.
+//! The options of every command, and those shared by several commands.
 
 mod credentials;
 mod expiry;
@@ -20,7 +20,7 @@ use crate::{failure::RequestContext, time};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Globals {
-    /// Where the service listens: http:// or https://
+    /// Endpoint of the service: http:// or https://
     #[arg(
         long,
         global = true,
@@ -33,21 +33,21 @@ pub(crate) struct Globals {
     #[command(flatten)]
     pub(crate) credentials: Credentials,
 
-    /// How long to wait for one answer, such as 500ms or 1m
+    /// Timeout of one request, such as 500ms or 1m
     #[arg(long, global = true, default_value = "5s", value_parser = time::parse_timeout, value_name = "TIME")]
     pub(crate) timeout: Duration,
 
-    /// Print one JSON document instead of text, an error too (on standard error)
+    /// Print one JSON document instead of text; errors too (on standard error)
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Which of these came from their variables.
+    /// Which of these options were set by environment variables.
     #[arg(skip)]
     pub(crate) sources: OptionSources,
 }
 
 impl Globals {
-    /// What a failure has to know of them.
+    /// Returns the context that an error report needs.
     pub(crate) fn request_context(&self) -> RequestContext<'_> {
         RequestContext {
             endpoint: &self.endpoint,

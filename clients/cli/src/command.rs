@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, one file per group of commands.
+//! The command line, with one file per group of commands.
 
 pub(crate) mod audit;
 pub(crate) mod check;
@@ -44,53 +44,54 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create, look at, suspend and resume tenants
+    /// Create, show, suspend and resume tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
 
-    /// Issue, import, rotate, revoke, list, look at and check keys
+    /// Issue, import, rotate, revoke, list, show and check keys
     #[command(subcommand)]
     Key(KeyCommand),
 
-    /// Bind, validate, end and list sessions
+    /// Bind, validate, unbind and list sessions
     #[command(subcommand)]
     Session(SessionCommand),
 
-    /// Look at who changed what
+    /// Show the audit log, and replay it after a restore
     #[command(subcommand)]
     Audit(AuditCommand),
 
-    /// Look whether the database is believed, and accept it after a restore
+    /// Show whether the database is trusted, and accept it after a restore
     #[command(subcommand)]
     Database(DatabaseCommand),
-    /// Show and change how long one replica answers from memory while the database is away
+    /// Show and change how long one replica answers from its cache while the database is unreachable
     ///
-    /// It concerns the replica at --endpoint alone, not others behind the same address: name each replica by an address of its own,
-    /// one after the other. A restart ends what was set, and empties the memory that it was set for.
+    /// This applies only to the replica at --endpoint, not to others behind the same address: use the own
+    /// address of each replica, one after the other. A restart resets the grace, and empties the cache to
+    /// which it applies.
     #[command(subcommand)]
     Grace(GraceCommand),
 
-    /// Show and record what tenants consumed
+    /// Show and record the usage of tenants
     #[command(subcommand)]
     Usage(UsageCommand),
 
-    /// Ask whether a key is good
+    /// Validate a key
     ///
-    /// The key is read from standard input, or asked for without echo on a terminal.
+    /// The key is read from standard input, or from a prompt without echo on a terminal.
     Validate(Validate),
 
-    /// Describe the service that answers
+    /// Show the version and the state of the answering service
     Info,
 
     /// Print a completion script for a shell
     Completions {
-        /// The shell to complete for
+        /// The shell
         shell: Shell,
     },
 }
 
 impl Cli {
-    /// Reads the command line, and the variables that are not empty: an empty one is not set.
+    /// Parses the command line and the environment variables. An empty variable counts as not set.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let matches = command().try_get_matches()?;
         let mut cli = Self::from_arg_matches(&matches)?;
@@ -110,10 +111,10 @@ fn command() -> clap::Command {
     })
 }
 
-/// What every command needs: where to ask and where to tell.
+/// The context of a command: the endpoint and the output.
 pub(crate) struct Context {
     globals: Globals,
-    /// Names this run in the service's log.
+    /// The request id of this run in the log of the service.
     request_id: String,
     pub(crate) output: Output,
 }
@@ -128,33 +129,35 @@ impl Context {
         self.client_for(&self.globals.endpoint, None)
     }
 
-    /// One of another endpoint, whose certificate is for `server_name` where that is not its host.
+    /// Returns a client of another endpoint. `server_name` is the name in its certificate, if it is not its
+    /// host.
     fn client_for(&self, endpoint: &str, server_name: Option<&str>) -> Result<Client, Failure> {
         let builder = Client::builder(endpoint)
             .timeout(self.globals.timeout)
-            // One question, one answer: nothing is asked twice.
+            // A run needs each answer once.
             .without_near_cache()
             .request_id(&self.request_id)
             .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")));
         self.globals.credentials.connect(builder, endpoint, server_name, self.globals.sources)
     }
 
-    /// What the service takes for now: this machine's clock may be wrong, and decides nothing over there.
+    /// Returns the time of the service. The clock of this machine may be wrong, and the service does not use
+    /// it.
     pub(crate) async fn now(&self) -> Result<Moment, Failure> {
         let info = self.client()?.server_info().await.map_err(Failure::from_service(&[]))?;
         Ok(info.now.into())
     }
 
     pub(crate) async fn report_failure(&self, failure: &Failure) {
-        let spoken = match failure.is_unreachable() {
+        let protocol = match failure.is_unreachable() {
             true => probe::detect_protocol(&self.globals.endpoint).await,
             false => None,
         };
-        self.output.report(&failure.report(&self.globals.request_context(), spoken, &self.request_id));
+        self.output.report(&failure.report(&self.globals.request_context(), protocol, &self.request_id));
     }
 }
 
-/// Does what was asked for.
+/// Runs a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Tenant(command) => tenant::run(context, command).await,
@@ -177,7 +180,7 @@ async fn info(context: &Context) -> Result<Exit, Failure> {
 }
 
 fn completions(context: &Context, shell: Shell) -> Result<Exit, Failure> {
-    // Into memory first: the generator panics when a pipe breaks.
+    // Buffered first, because the generator panics on a broken pipe.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "tenantctl", &mut script);
     let script = String::from_utf8_lossy(&script);
@@ -195,7 +198,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What is on a command line is in the shell's history and in the process list.
+    /// A command line is visible in the shell history and in the process list.
     #[test]
     fn no_argument_takes_a_key() {
         fn check(command: &clap::Command) {

@@ -1,36 +1,37 @@
-//! What the exit code says.
+//! The exit codes.
 
 use tenant_auth_client::Error;
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// What was asked for is done; of `validate` and of `session bind` and `validate`: the verdict is VALID.
+    /// The command succeeded; for `validate`, `session bind` and `session validate`: the verdict is VALID.
     Done,
-    /// The key or session was denied, rows of an import were refused, or a replica contradicts the database or another one.
+    /// The key or session was denied, rows of an import were rejected, or a replica contradicts the database
+    /// or another replica.
     Denied,
-    /// The command line, the input, or a field of the request is wrong.
+    /// The command line, the input, or a field of the request is invalid.
     Usage,
-    /// There is no such thing, something is there already, or its state does not allow the change.
+    /// The object does not exist, it already exists, or its state does not allow the change.
     Precondition,
-    /// The service gave no answer now; later it may.
+    /// The service did not respond or cannot decide now; a retry may succeed.
     Unavailable,
-    /// The caller may not do this.
+    /// The caller is not authenticated, or lacks the required role.
     NotAllowed,
-    /// Anything else.
+    /// Any other error.
     Unexpected,
 }
 
-/// The table for `--help`.
+/// The table of exit codes in `--help`.
 pub(crate) const EXIT_CODES_HELP: &str = "\
 Exit codes:
-  0   done; validate, session validate, session bind: VALID; key check: nobody contradicts
-  1   the key or session was denied; key import: rows were refused; key check: a replica contradicts
-  2   wrong usage, wrong input, or the service found a field invalid
-  3   not found, already exists, or not possible in the present state
-  4   the service cannot be reached, is overloaded, or gave no answer in time; key check: a replica, or the database, gave none
-  5   not allowed
-  70  anything unexpected";
+  0   success; validate, session validate, session bind: the verdict is VALID; key check: no contradiction
+  1   the key or session was denied; key import: rows were rejected; key check: a replica contradicts
+  2   invalid usage or input, or the service rejected a field
+  3   not found, already exists, or not possible in the current state
+  4   the service is unreachable, overloaded, or did not respond in time; key check: a replica or the database did not respond
+  5   not authenticated, or permission denied
+  70  any other error";
 
 impl Exit {
     pub(crate) fn code(self) -> u8 {

@@ -1,4 +1,4 @@
-//! What went wrong, told so that somebody can act on it.
+//! Failures of a command, and the error reports for users.
 
 mod report;
 
@@ -10,46 +10,46 @@ pub(crate) use self::report::{ErrorReport, FieldProblem};
 use self::report::{code, reason};
 use crate::{exit::Exit, probe::PortProtocol, time::format_coarse};
 
-/// A field of the request, and what the user knows it as.
+/// Fields of the request, and the names under which the user knows them.
 pub(crate) type FieldNames = &'static [(&'static str, &'static str)];
 
-/// Whom a command has asked, and how.
+/// The endpoint and the options of a command, for its error report.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestContext<'a> {
     pub(crate) endpoint: &'a str,
-    /// The option or the variable that named it.
+    /// The option or the variable that set the endpoint.
     pub(crate) endpoint_option: &'static str,
-    /// For one answer.
+    /// The timeout of one request.
     pub(crate) timeout: Duration,
-    /// Whether the service could tell who calls.
+    /// Whether the command sent credentials.
     pub(crate) has_credentials: bool,
 }
 
-/// Whether an endpoint is asked over TLS.
+/// Returns whether an endpoint uses TLS.
 pub(crate) fn is_secure(endpoint: &str) -> bool {
     endpoint.starts_with("https://")
 }
 
-/// Why a command failed.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line or the input is wrong.
+    /// The command line or the input is invalid.
     Usage {
         /// What is wrong.
         sentence: String,
-        /// Where, and what there.
+        /// The invalid fields.
         violations: Vec<FieldProblem>,
         /// What to do.
         hint: Option<String>,
     },
-    /// The service did not do it.
+    /// The request failed.
     Service {
-        /// What it said.
+        /// The error of the client.
         error: Error,
-        /// What its fields are called here.
+        /// The names of its fields on the command line.
         names: FieldNames,
     },
-    /// Anything else.
+    /// Any other error.
     Unexpected(String),
 }
 
@@ -58,7 +58,7 @@ impl Failure {
         Self::Usage { sentence: sentence.into(), violations: Vec::new(), hint: None }
     }
 
-    /// Turns the service's errors into failures that name fields as the user knows them.
+    /// Returns a function that turns client errors into failures, with the field names that the user knows.
     pub(crate) fn from_service(names: FieldNames) -> impl Fn(Error) -> Self {
         move |error| Self::Service { error, names }
     }
@@ -71,37 +71,37 @@ impl Failure {
         }
     }
 
-    /// Whether the service was asked and could not be reached: what is spoken there may say why.
+    /// Returns whether the service could not be reached. The protocol of the port may then explain why.
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Service { error: Error::Unreachable { .. } | Error::DeadlineExceeded, .. })
     }
 
-    /// The failure in words, for somebody who asked like this, where the port speaks that, as far as is known.
+    /// Returns the error report. `protocol` is the protocol of the port, if known.
     pub(crate) fn report(
         &self,
-        by: &RequestContext<'_>,
-        spoken: Option<PortProtocol>,
+        context: &RequestContext<'_>,
+        protocol: Option<PortProtocol>,
         request_id: &str,
     ) -> ErrorReport {
         let Self::Service { error, names } = self else { return self.local_report() };
-        let mismatch = spoken.and_then(|spoken| protocol_mismatch(spoken, by.endpoint));
+        let mismatch = protocol.and_then(|protocol| protocol_mismatch(protocol, context.endpoint));
         let (message, hint) = match mismatch {
             Some((message, hint)) => (message, Some(hint)),
-            None => (error_message(error, by), error_hint(error, by)),
+            None => (error_message(error, context), error_hint(error, context)),
         };
-        let asked = !matches!(error, Error::Setup { .. });
+        let was_sent = !matches!(error, Error::Setup { .. });
         ErrorReport {
             code: code(error),
             message,
             reason: reason(error),
             violations: violations(error, names),
             hint,
-            request_id: asked.then(|| request_id.to_owned()),
+            request_id: was_sent.then(|| request_id.to_owned()),
             exit_code: self.exit().code(),
         }
     }
 
-    /// One in which the service has no part.
+    /// Returns the error report of a failure without a request to the service.
     pub(crate) fn local_report(&self) -> ErrorReport {
         let (message, violations, hint) = match self {
             Self::Usage { sentence, violations, hint } => {
@@ -123,36 +123,36 @@ impl Failure {
     }
 }
 
-/// What is wrong with an endpoint whose port speaks something else, and what to do.
-fn protocol_mismatch(spoken: PortProtocol, endpoint: &str) -> Option<(String, String)> {
+/// Returns what is wrong with an endpoint whose port uses another protocol, and what to do.
+fn protocol_mismatch(protocol: PortProtocol, endpoint: &str) -> Option<(String, String)> {
     let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-    match (spoken, is_secure(endpoint)) {
+    match (protocol, is_secure(endpoint)) {
         (PortProtocol::Tls, false) => Some((
-            format!("cannot reach {endpoint}: the port is encrypted (TLS), and http:// is not"),
-            format!("use https://{rest}, with --ca if this machine does not trust its certificate"),
+            format!("cannot reach {endpoint}: the port uses TLS, but the endpoint is http://"),
+            format!("use https://{rest}, and --ca if the system does not trust the certificate"),
         )),
         (PortProtocol::Http2, true) => Some((
-            format!("cannot reach {endpoint}: the port is not encrypted, and https:// is"),
-            format!("use http://{rest}, if the network in between is trusted"),
+            format!("cannot reach {endpoint}: the port does not use TLS, but the endpoint is https://"),
+            format!("use http://{rest} if the network is trusted"),
         )),
         (PortProtocol::Http1, _) => Some((
-            format!("cannot reach {endpoint}: the port speaks HTTP/1, and gRPC is HTTP/2"),
-            "it may be the port for health and metrics, or a proxy: gRPC is at TENANT_AUTH_LISTEN, port 50051 unless set"
+            format!("cannot reach {endpoint}: the port uses HTTP/1, but gRPC requires HTTP/2"),
+            "this may be the port for health and metrics, or a proxy: the gRPC port is TENANT_AUTH_LISTEN, by default 50051"
                 .to_owned(),
         )),
         (PortProtocol::Tls, true) | (PortProtocol::Http2, false) => None,
     }
 }
 
-fn error_message(error: &Error, by: &RequestContext<'_>) -> String {
-    let (endpoint, timeout) = (by.endpoint, by.timeout);
+fn error_message(error: &Error, context: &RequestContext<'_>) -> String {
+    let (endpoint, timeout) = (context.endpoint, context.timeout);
     match error {
-        Error::Setup { message } => format!("{}: {message}", by.endpoint_option),
+        Error::Setup { message } => format!("{}: {message}", context.endpoint_option),
         Error::Unreachable { message } => format!("cannot reach {endpoint}: {message}"),
         Error::Unavailable { message, reason: Some(reason), .. } => format!("{message} ({reason})"),
-        Error::DeadlineExceeded => format!("{endpoint} gave no answer within {}", format_coarse(timeout)),
+        Error::DeadlineExceeded => format!("{endpoint} did not respond within {}", format_coarse(timeout)),
         Error::Invalid { violations, .. } if !violations.is_empty() => {
-            "the service found the request invalid".to_owned()
+            "the service rejected the request as invalid".to_owned()
         }
         Error::Unavailable { message, .. }
         | Error::Overloaded { message, .. }
@@ -172,51 +172,51 @@ fn violations(error: &Error, names: FieldNames) -> Vec<FieldProblem> {
     let Error::Invalid { violations, .. } = error else {
         return Vec::new();
     };
-    let known = |violation: &Violation| FieldProblem {
+    let renamed = |violation: &Violation| FieldProblem {
         field: option_name(&violation.field, names),
         description: violation.description.clone(),
     };
-    violations.iter().map(known).collect()
+    violations.iter().map(renamed).collect()
 }
 
-/// `scopes[1]` is the second `--scope`.
+/// Returns the command-line name of a field: `scopes[1]` is the second `--scope`.
 fn option_name(field: &str, names: FieldNames) -> String {
     let (base, rest) = field.split_once('[').unwrap_or((field, ""));
-    let Some((_, known)) = names.iter().find(|(field, _)| *field == base) else {
+    let Some((_, option)) = names.iter().find(|(field, _)| *field == base) else {
         return field.to_owned();
     };
     match rest.strip_suffix(']').and_then(|index| index.parse::<u32>().ok()) {
-        Some(index) => format!("{known} (no. {})", u64::from(index) + 1),
-        None => (*known).to_owned(),
+        Some(index) => format!("{option} (no. {})", u64::from(index) + 1),
+        None => (*option).to_owned(),
     }
 }
 
-fn error_hint(error: &Error, by: &RequestContext<'_>) -> Option<String> {
-    let endpoint = by.endpoint;
+fn error_hint(error: &Error, context: &RequestContext<'_>) -> Option<String> {
+    let endpoint = context.endpoint;
     match error {
         Error::Unreachable { .. } if is_secure(endpoint) => Some(format!(
-            "is tenant-auth running at {endpoint}, with a certificate for this name that --ca, or else this machine, trusts?"
+            "is tenant-auth running at {endpoint}, with a certificate for this name that --ca or the system trusts?"
         )),
         Error::Unreachable { .. } => Some(format!(
-            "is tenant-auth running at {endpoint}, without TLS? start one with `cargo run --release -- dev`"
+            "is tenant-auth running at {endpoint} without TLS? to start one: `cargo run --release -- dev`"
         )),
         Error::Unavailable { retry_after, .. } | Error::Overloaded { retry_after, .. } => {
             let when =
                 retry_after.map_or_else(|| "later".to_owned(), |time| format!("in {}", format_coarse(time)));
-            Some(format!("try again {when}; the service's log says why"))
+            Some(format!("try again {when}; see the log of the service for the reason"))
         }
         Error::DeadlineExceeded => {
-            Some("a change may have been made all the same; --timeout sets how long to wait".to_owned())
+            Some("the change may have been made; --timeout sets how long to wait".to_owned())
         }
-        Error::Unauthenticated { .. } if by.has_credentials => Some(
+        Error::Unauthenticated { .. } if context.has_credentials => Some(
             "the service's callers file must list this token's hash, or a name in this certificate"
                 .to_owned(),
         ),
         Error::Unauthenticated { .. } => Some(
-            "the service wants to know who calls: it needs --token-file, or --cert and --cert-key".to_owned(),
+            "the service requires a caller identity: use --token-file, or --cert and --cert-key".to_owned(),
         ),
         Error::PermissionDenied { .. } => {
-            Some("the service's callers file says which roles a caller has".to_owned())
+            Some("the service's callers file sets the roles of a caller".to_owned())
         }
         Error::Unimplemented { .. } => Some(format!(
             "tenantctl and the service at {endpoint} may be of different versions; see `tenantctl info`"
@@ -236,13 +236,13 @@ mod tests {
     }
 
     fn report_with(with_credentials: bool, error: Error) -> ErrorReport {
-        let by = RequestContext {
+        let context = RequestContext {
             endpoint: "http://host:1",
             endpoint_option: "--endpoint",
             timeout: Duration::from_secs(5),
             has_credentials: with_credentials,
         };
-        Failure::from_service(FIELD_NAMES)(error).report(&by, None, "run-1")
+        Failure::from_service(FIELD_NAMES)(error).report(&context, None, "run-1")
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
             message: String::new(),
             violations: violations.map(violation).into(),
         });
-        let names: Vec<_> = report.violations.iter().map(|wrong| &*wrong.field).collect();
+        let names: Vec<_> = report.violations.iter().map(|problem| &*problem.field).collect();
         assert_eq!(names, ["--tenant", "--scope (no. 2)", "--scope", "odd[x]", "page_token"]);
         assert_eq!(
             (&*report.code, report.request_id.as_deref(), report.exit_code),
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn unauthenticated_error_has_a_hint() {
         let unknown = || Error::Unauthenticated { message: "who calls?".to_owned() };
-        assert!(report_of(unknown()).hint.unwrap().contains("it needs --token-file"));
+        assert!(report_of(unknown()).hint.unwrap().contains("use --token-file"));
         let hint = report_with(true, unknown()).hint.unwrap();
         assert!(hint.contains("must list this token's hash"), "{hint}");
     }

@@ -1,14 +1,14 @@
-//! Files of keys to take over.
+//! Parses files of keys to import.
 //!
-//! No message here repeats what a file holds: somebody may have put a plaintext where a hash belongs.
+//! No message here repeats content of a file: it may contain a plaintext key in place of a hash.
 
 mod csv;
 mod format;
 mod jsonl;
 mod row;
-/// What names may consist of: the service's own rule, in the service's own file.
+/// The rules for names: the file of the service itself, so that both agree.
 #[path = "../../../tenant-auth-svc/src/domain/text.rs"]
-#[allow(dead_code, unreachable_pub, reason = "an import has not all of the texts that there are")]
+#[allow(dead_code, unreachable_pub, reason = "an import uses only some of these texts")]
 mod text;
 
 use std::collections::{HashMap, hash_map::Entry};
@@ -19,12 +19,12 @@ pub(crate) use self::{
     text::PrefixHint,
 };
 
-/// Reads and checks a whole file. Rows that name no tenant belong to `default_tenant`, unless that is empty.
+/// Parses and checks a whole file. Rows without a tenant belong to `default_tenant`, unless that is empty.
 ///
 /// # Errors
-/// Everything that is wrong with it, in the order of its lines.
+/// All problems of the file, in the order of its lines.
 pub(crate) fn parse(bytes: &[u8], format: Format, default_tenant: &str) -> Result<Vec<Row>, Vec<Problem>> {
-    // Spreadsheets put a byte order mark in front.
+    // Spreadsheets write a byte order mark at the start.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let (rows, mut problems) = match format {
         Format::Jsonl => jsonl::parse(bytes, default_tenant),
@@ -35,7 +35,7 @@ pub(crate) fn parse(bytes: &[u8], format: Format, default_tenant: &str) -> Resul
     if problems.is_empty() { Ok(rows) } else { Err(problems) }
 }
 
-/// The same key for two tenants: the service would refuse the second, whichever that is.
+/// Finds keys that are listed for two tenants: the service would reject one of them.
 fn tenant_conflicts(rows: &[Row]) -> Vec<Problem> {
     let mut seen: HashMap<&[u8], &Row> = HashMap::new();
     let mut problems = Vec::new();
@@ -45,7 +45,7 @@ fn tenant_conflicts(rows: &[Row]) -> Vec<Problem> {
                 entry.insert(row);
             }
             Entry::Occupied(first) if first.get().key.tenant_id != row.key.tenant_id => {
-                let text = format!("is on line {} for another tenant, too", first.get().line);
+                let text = format!("duplicate key: line {} has it for another tenant", first.get().line);
                 problems.push(Problem::new(row.line, "sha256", text));
             }
             Entry::Occupied(_) => {}
@@ -72,7 +72,7 @@ mod tests {
         let file = |second: &str| format!("tenant_id,sha256\na,{0}\n{second},{0}\n", sha256_of_digit('0'));
         assert_eq!(parse(file("a").as_bytes(), Format::Csv, "").unwrap().len(), 2);
         let problems = parse(file("b").as_bytes(), Format::Csv, "").unwrap_err();
-        assert_eq!(problems[0].to_string(), "3: sha256: is on line 2 for another tenant, too");
+        assert_eq!(problems[0].to_string(), "3: sha256: duplicate key: line 2 has it for another tenant");
     }
 
     #[test]
@@ -107,8 +107,8 @@ mod tests {
         for file in files {
             for format in [Format::Csv, Format::Jsonl] {
                 let problems = parse(file.as_bytes(), format, "").unwrap_err();
-                let told: Vec<_> = problems.iter().map(Problem::to_string).collect();
-                assert!(!told.join(" ").to_lowercase().contains("canary"), "{told:?}");
+                let messages: Vec<_> = problems.iter().map(Problem::to_string).collect();
+                assert!(!messages.join(" ").to_lowercase().contains("canary"), "{messages:?}");
             }
         }
     }

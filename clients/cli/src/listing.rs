@@ -1,4 +1,4 @@
-//! Lists that are written page by page, so that their length costs no memory.
+//! Lists that are written page by page, so that a long list needs no more memory than one page.
 
 use tenant_auth_client::Error;
 
@@ -10,20 +10,21 @@ use crate::{
     retry::with_retries,
 };
 
-/// What the service gives at most.
+/// Maximum items of one page that the service returns.
 const MAX_ITEMS_PER_PAGE: usize = 500;
 
-/// Lists what a function gives, which takes a page size and token and gives a page and the token of the next. A page is written before
-/// the next one is asked for; a reader that goes away ends the list.
+/// Prints a list. `page` takes a page size and a token, and returns a page and the token of the next one. A
+/// page is written before the next one is requested. A reader that closes the pipe ends the list.
 ///
-/// The first page is asked for once. For a later one the service is asked again if it gives no answer: what was written is worth more.
+/// The first page is requested once. Later pages are retried, because part of the list was already written.
 pub(crate) async fn print_list<V: Item>(
     output: Output,
     limit: Limit,
     names: FieldNames,
     mut page: impl AsyncFnMut(i32, String) -> Result<(Vec<V>, String), Error>,
 ) -> Result<Exit, Failure> {
-    let broken = |error: serde_json::Error| Failure::Unexpected(format!("the result is no JSON: {error}"));
+    let broken =
+        |error: serde_json::Error| Failure::Unexpected(format!("cannot write the result as JSON: {error}"));
     let mut text = output.list::<V>();
     let (mut listed, mut token) = (0, String::new());
     loop {
@@ -31,11 +32,11 @@ pub(crate) async fn print_list<V: Item>(
             .max_items()
             .map_or(MAX_ITEMS_PER_PAGE, |cap| cap.saturating_sub(listed).min(MAX_ITEMS_PER_PAGE));
         let size = i32::try_from(size).unwrap_or(i32::MAX);
-        let answer = match listed {
+        let response = match listed {
             0 => page(size, token).await,
             _ => with_retries(async || page(size, token.clone()).await).await,
         };
-        let (items, next) = answer.map_err(Failure::from_service(names))?;
+        let (items, next) = response.map_err(Failure::from_service(names))?;
         listed += items.len();
         token = next;
         if !output.write_chunk(text.page(&items).map_err(broken)?).await? {
@@ -47,7 +48,7 @@ pub(crate) async fn print_list<V: Item>(
     }
     let more = !token.is_empty();
     if output.write_chunk(text.end(more)).await? && more {
-        output.advise("there is more: --all lists everything");
+        output.advise("the list is longer: use --all to list everything");
     }
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! `tenantctl`: tenants, keys and the audit log of tenant-auth, from the command line.
+//! `tenantctl` manages the tenants, keys and audit log of tenant-auth from the command line.
 
 mod args;
 mod command;
@@ -27,7 +27,7 @@ use crate::{
 async fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        // Help and the version come this way, too.
+        // Help and version also arrive as errors.
         Err(error) if !error.use_stderr() || !wants_json() => error.exit(),
         Err(error) => {
             Output::new(true).report(&ErrorReport::from_clap(&error));
@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// Whether errors are wanted as JSON, by a command line that cannot be read.
+/// Returns whether an invalid command line asks for errors as JSON.
 fn wants_json() -> bool {
     std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json")
 }

@@ -1,4 +1,4 @@
-//! The only place that writes: results to standard output, everything else to standard error.
+//! Writes results to standard output and everything else to standard error. Only this module writes.
 
 mod list;
 mod table;
@@ -13,18 +13,18 @@ pub(crate) use self::{
 };
 use crate::failure::{ErrorReport, Failure};
 
-/// A result: its fields are the JSON document.
+/// A result. Its fields are the JSON document.
 pub(crate) trait View: Serialize {
-    /// The same for people, without a line's end at its end.
+    /// Returns the result as text, without a final line end.
     fn text(&self) -> String;
 
-    /// What people should know besides.
+    /// Returns a note for users, beside the result.
     fn note(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// Where results go, and in which form.
+/// The form of the output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -35,7 +35,7 @@ impl Output {
         Self { json }
     }
 
-    /// Writes a result. A reader that went away, as `head` does, is no failure.
+    /// Writes a result. A reader that closed the pipe, as `head` does, is not a failure.
     pub(crate) fn show(self, view: &impl View) -> Result<(), Failure> {
         ignore_broken_pipe(write_stdout_line(&self.render(view)?))?;
         if let Some(note) = view.note() {
@@ -44,19 +44,20 @@ impl Output {
         Ok(())
     }
 
-    /// Writes a result that nobody can ask for again: any obstacle is a failure.
+    /// Writes a result that cannot be requested again: any error is a failure.
     pub(crate) fn show_or_fail(self, view: &impl View) -> Result<(), Failure> {
         self.render(view).and_then(|text| write_stdout_line(&text).map_err(stdout_failure))
     }
 
-    /// A list whose pages are rendered as they come.
+    /// Returns a renderer for a list that is written page by page.
     pub(crate) fn list<V: Item>(self) -> ListRenderer<V> {
         ListRenderer::new(self.json)
     }
 
-    /// Writes a part of a result. Whether anybody reads on: a reader that went away, as `head` does, is no failure.
+    /// Writes a part of a result. Returns whether the reader reads on: a reader that closed the pipe, as
+    /// `head` does, is not a failure.
     ///
-    /// A reader may take its time, as `less` does; meanwhile the connection to the service is kept alive.
+    /// A reader may be slow, as `less` is; meanwhile the connection to the service is kept alive.
     pub(crate) async fn write_chunk(self, text: String) -> Result<bool, Failure> {
         let write = move || {
             let mut stdout = io::stdout().lock();
@@ -71,17 +72,17 @@ impl Output {
         }
     }
 
-    /// Writes one line as it is, whatever the form.
+    /// Writes one line unchanged, in any form.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
         ignore_broken_pipe(write_stdout_line(text))
     }
 
-    /// Writes one line as it is, and any obstacle is a failure.
+    /// Writes one line unchanged; any error is a failure.
     pub(crate) fn line_or_fail(self, text: &str) -> Result<(), Failure> {
         write_stdout_line(text).map_err(stdout_failure)
     }
 
-    /// Tells something besides the result: a line, or `{"note": …}`.
+    /// Writes a note to standard error: a line, or `{"note": …}`.
     pub(crate) fn note(self, text: &str) {
         if self.json {
             self.write_json_line("note", text);
@@ -90,31 +91,31 @@ impl Output {
         }
     }
 
-    /// Tells people something besides the result.
+    /// Writes a note for users; omitted with JSON.
     pub(crate) fn advise(self, text: &str) {
         if !self.json {
             self.note(text);
         }
     }
 
-    /// Each on one line of standard error, so that scripts can take the lines one by one.
+    /// Writes one JSON document per line of standard error, so that scripts can parse it line by line.
     fn write_json_line(self, name: &str, value: impl Serialize) {
-        // What is text can be written as JSON.
+        // Serialization of these values does not fail.
         if let Ok(value) = serde_json::to_value(value) {
             write_stderr_line(&serde_json::json!({ name: value }).to_string());
         }
     }
 
-    /// Tells what went wrong.
-    pub(crate) fn report(self, told: &ErrorReport) {
+    /// Writes an error report.
+    pub(crate) fn report(self, report: &ErrorReport) {
         if self.json {
-            return self.write_json_line("error", told);
+            return self.write_json_line("error", report);
         }
-        self.note(&format!("error: {}", told.message));
-        for wrong in &told.violations {
-            self.note(&format!("  {}: {}", wrong.field, wrong.description));
+        self.note(&format!("error: {}", report.message));
+        for problem in &report.violations {
+            self.note(&format!("  {}: {}", problem.field, problem.description));
         }
-        if let Some(hint) = &told.hint {
+        if let Some(hint) = &report.hint {
             self.note(&format!("hint: {hint}"));
         }
     }
@@ -124,12 +125,12 @@ impl Output {
             return Ok(view.text());
         }
         serde_json::to_string_pretty(view)
-            .map_err(|error| Failure::Unexpected(format!("the result is no JSON: {error}")))
+            .map_err(|error| Failure::Unexpected(format!("cannot write the result as JSON: {error}")))
     }
 }
 
 fn write_stderr_line(text: &str) {
-    // There is nobody to tell that standard error is gone.
+    // A failure to write to standard error cannot be reported.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -150,8 +151,8 @@ fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// What came from elsewhere must neither steer the terminal nor pass for what it is not: a name from before the service
-/// refused such names may have marks that turn the direction of writing, or letters that are not seen.
+/// Replaces characters that could control the terminal or disguise text. A name stored before the service
+/// rejected such names may contain direction marks or invisible letters.
 fn printable(text: &str) -> String {
     text.replace(|c| !is_printable(c), "\u{fffd}")
 }
@@ -162,7 +163,7 @@ fn is_printable(c: char) -> bool {
         '\u{200c}' | '\u{200d}' | '"' | '\'' | '\\' => true,
         '\u{2028}' | '\u{2029}' => false,
         c if c.is_whitespace() => !c.is_control(),
-        // A mark alone is escaped too; behind a letter only what cannot be printed is.
+        // A mark alone would be escaped, too; after a letter, only unprintable characters are escaped.
         c => !format!("a{c}").escape_debug().any(|escaped| escaped == '\\'),
     }
 }

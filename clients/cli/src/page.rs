@@ -1,11 +1,11 @@
-//! Reads lists to their end.
+//! Reads all pages of a list.
 
 use tenant_auth_client::Error;
 
-/// What the service gives at most.
+/// Maximum items of one page that the service returns.
 const ITEMS_PER_PAGE: i32 = 500;
 
-/// Reads all items with a function that takes a page size and token and gives a page and the token of the next.
+/// Reads all items. `page` takes a page size and a token, and returns a page and the token of the next one.
 pub(crate) async fn read_all_pages<T>(
     mut page: impl AsyncFnMut(i32, String) -> Result<(Vec<T>, String), Error>,
 ) -> Result<Vec<T>, Error> {

@@ -1,4 +1,4 @@
-//! What is spoken where no gRPC answer comes from, so that an error can say which side has to change.
+//! Detects the protocol of a port without a gRPC response, so that an error can say what to change.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How long to listen for an answer: a service that is there gives it at once.
+/// Maximum time for a response: a running service responds at once.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How a client of HTTP/2 begins, and its settings, of which there are none.
+/// The HTTP/2 connection preface of a client, with an empty SETTINGS frame.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// For servers of HTTP/1 that have no answer to that.
+/// For HTTP/1 servers that do not respond to the HTTP/2 preface.
 const HTTP1_REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
-/// The first byte of an alert of TLS.
+/// First byte of a TLS alert.
 const TLS_ALERT: u8 = 0x15;
-/// The kind of a frame with settings, behind its length.
+/// The type of an HTTP/2 SETTINGS frame, after the frame length.
 const HTTP2_SETTINGS_FRAME: u8 = 0x04;
 
-/// What a port speaks.
+/// The protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PortProtocol {
     /// TLS.
@@ -29,21 +29,21 @@ pub(crate) enum PortProtocol {
     Http1,
 }
 
-/// Asks a port what it speaks, without TLS; `None` when it does not say.
+/// Detects the protocol of a port without TLS; `None` if it is unknown.
 pub(crate) async fn detect_protocol(endpoint: &str) -> Option<PortProtocol> {
     let address = host_and_port(endpoint)?;
-    let asked = async {
+    let probing = async {
         match exchange(address, HTTP2_PREFACE).await {
             None => exchange(address, HTTP1_REQUEST).await,
-            heard => heard,
+            protocol => protocol,
         }
     };
-    tokio::time::timeout(PROBE_TIMEOUT, asked).await.ok().flatten()
+    tokio::time::timeout(PROBE_TIMEOUT, probing).await.ok().flatten()
 }
 
-async fn exchange(address: (&str, u16), what: &[u8]) -> Option<PortProtocol> {
+async fn exchange(address: (&str, u16), request: &[u8]) -> Option<PortProtocol> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    stream.write_all(what).await.ok()?;
+    stream.write_all(request).await.ok()?;
     let mut head = [0; 5];
     stream.read_exact(&mut head).await.ok()?;
     classify_reply(head)
@@ -58,7 +58,7 @@ fn classify_reply(head: [u8; 5]) -> Option<PortProtocol> {
     }
 }
 
-/// Host and port of an endpoint, whatever stands around them.
+/// Returns the host and the port of an endpoint.
 pub(crate) fn host_and_port(endpoint: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
     let authority = rest.split('/').find(|part| !part.is_empty())?;

@@ -1,22 +1,22 @@
-//! Asks again, for calls that may be repeated without harm.
+//! Retries of calls that can be repeated without harm.
 
 use std::time::Duration;
 
 use tenant_auth_client::Error;
 
-/// How long to wait before the second, third, … try, unless the service says otherwise.
+/// Delays before the second, third, … attempt, unless the service sends a time.
 const RETRY_DELAYS: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
-/// A service that wants more patience than this is better asked by another run.
+/// The maximum delay: if the service asks for a longer one, the user should run the command again later.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Calls until there is an answer, a lasting error, or no try left.
+/// Calls until there is a response, a permanent error, or no attempt left.
 pub(crate) async fn with_retries<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
-    for wait in RETRY_DELAYS {
+    for delay in RETRY_DELAYS {
         match call().await {
             Err(error) if error.is_transient() => {
-                let wait = error.retry_after().unwrap_or(wait).min(MAX_RETRY_DELAY);
-                tokio::time::sleep(wait).await;
+                let delay = error.retry_after().unwrap_or(delay).min(MAX_RETRY_DELAY);
+                tokio::time::sleep(delay).await;
             }
             outcome => return outcome,
         }

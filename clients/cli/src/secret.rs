@@ -1,5 +1,5 @@
-//! Reads a key: from standard input, from a file, or from a prompt that does not echo. Never from the command line,
-//! which shells remember and other users can see.
+//! Reads a key from standard input, from a file, or from a prompt without echo. Never from the command line,
+//! which is visible in the shell history and to other users.
 
 use std::{
     fs::File,
@@ -13,18 +13,18 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
-/// No key of any origin is longer than 256 bytes; this is not the place to judge, only to stop reading.
+/// No key is longer than 256 bytes. This limit only bounds the input; the service decides what is valid.
 const MAX_INPUT_BYTES: usize = 4_096;
 
 #[derive(Debug, Args)]
 pub(crate) struct KeySource {
-    /// Read the key from this file (- for standard input) instead of standard input or a prompt
+    /// Read the key from this file (- for standard input), instead of standard input or a prompt
     #[arg(long, value_name = "PATH")]
     key_file: Option<PathBuf>,
 }
 
 impl KeySource {
-    /// Whether a key is given without being typed or piped.
+    /// Returns whether the key comes from a file.
     pub(crate) fn has_key_file(&self) -> bool {
         self.key_file.is_some()
     }
@@ -52,26 +52,26 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
     Failure::usage(format!("cannot read the key from {name}: {error}"))
 }
 
-/// One line is the key; the line's end is not part of it.
+/// Reads one line as the key, without its line end.
 fn read_key(source: impl Read, name: &str) -> Result<PresentedKey, Failure> {
-    // Room for everything: growing would leave copies behind in freed memory.
+    // Full capacity from the start: growing would leave copies in freed memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_INPUT_BYTES + 1));
     source
         .take(MAX_INPUT_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(name, &error))?;
-    let refused = |why: &str| Failure::usage(format!("{name} {why}"));
+    let rejected = |reason: &str| Failure::usage(format!("{name}: {reason}"));
     if bytes.len() > MAX_INPUT_BYTES {
-        return Err(refused("holds more than a key"));
+        return Err(rejected("too long for a key"));
     }
-    let text = str::from_utf8(&bytes).map_err(|_| refused("holds no text, so no key"))?;
+    let text = str::from_utf8(&bytes).map_err(|_| rejected("not UTF-8, so not a key"))?;
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() {
-        return Err(refused("holds no key"));
+        return Err(rejected("contains no key"));
     }
     if line.contains('\n') {
-        return Err(refused("holds more than one line; give one key"));
+        return Err(rejected("contains more than one line; give one key"));
     }
     Ok(PresentedKey::new(line))
 }

@@ -1,4 +1,4 @@
-//! Moments and spans, as people write and read them.
+//! Times and durations: parsing and display.
 
 use std::{
     fmt,
@@ -8,19 +8,20 @@ use std::{
 use jiff::{SignedDuration, Span, SpanRelativeTo, civil::DateTime, fmt::temporal::Pieces};
 use serde::{Serialize, Serializer};
 
-/// A moment. Shows itself as RFC 3339 in UTC, to the second; in JSON with what is finer. Whatever a reply holds can be shown: what
-/// lies beyond the years that RFC 3339 has is `@` and the seconds since 1970, as `date -d` takes them.
+/// A point in time. Displayed as RFC 3339 in UTC, to the second; in JSON with fractions. Any time of a
+/// response can be displayed: times beyond the years of RFC 3339 are shown as `@` and the seconds since 1970,
+/// as `date -d` accepts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment {
-    /// Since 1970.
+    /// Seconds since 1970.
     seconds: i64,
-    /// On top.
+    /// Nanoseconds in addition.
     nanos: i32,
 }
 
-/// The last second of the year 9999, since 1970: what the service takes ends with it.
+/// The last second of the year 9999, since 1970: the maximum that the service accepts.
 const MAX_UNIX_SECONDS: i64 = 253_402_300_799;
-/// A client waits no longer for one answer.
+/// The maximum timeout of a client.
 const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 impl Moment {
@@ -28,32 +29,33 @@ impl Moment {
         SystemTime::now().into()
     }
 
-    /// `None` beyond the year 9999.
-    pub(crate) fn after(self, span: Duration) -> Option<Self> {
-        let nanos = self.nanos.unsigned_abs() + span.subsec_nanos();
+    /// Adds a duration; `None` beyond the year 9999.
+    pub(crate) fn after(self, duration: Duration) -> Option<Self> {
+        let nanos = self.nanos.unsigned_abs() + duration.subsec_nanos();
         let whole = i64::from(nanos / 1_000_000_000);
-        let seconds = self.seconds.checked_add(i64::try_from(span.as_secs()).ok()?)?.checked_add(whole)?;
+        let seconds =
+            self.seconds.checked_add(i64::try_from(duration.as_secs()).ok()?)?.checked_add(whole)?;
         let nanos = i32::try_from(nanos % 1_000_000_000).ok()?;
         Some(Self { seconds, nanos }).filter(|moment| moment.seconds <= MAX_UNIX_SECONDS)
     }
 
-    /// Not before 1970.
-    pub(crate) fn before(self, span: Duration) -> Self {
-        let span = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        Self { seconds: self.seconds.saturating_sub(span).max(0), nanos: self.nanos }
+    /// Subtracts a duration, at most to 1970.
+    pub(crate) fn before(self, duration: Duration) -> Self {
+        let elapsed = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        Self { seconds: self.seconds.saturating_sub(elapsed).max(0), nanos: self.nanos }
     }
 
-    /// `2030-01-31T00:00:00Z (in 89d)`.
+    /// Formats with the relative time: `2030-01-31T00:00:00Z (in 89d)`.
     pub(crate) fn with_relative_time(self, now: Self) -> String {
         let nanos = |moment: Self| i128::from(moment.seconds) * 1_000_000_000 + i128::from(moment.nanos);
         let distance = nanos(self) - nanos(now);
-        // Started seconds count: what was set to 90 days a moment ago is not "in 89d".
+        // Rounded up to a second: a time set to 90 days a moment ago must not show as "in 89d".
         let length = distance.unsigned_abs().div_ceil(1_000_000_000);
         let length = format_coarse(Duration::from_secs(u64::try_from(length).unwrap_or(u64::MAX)));
         if distance < 0 { format!("{self} ({length} ago)") } else { format!("{self} (in {length})") }
     }
 
-    /// In UTC; `None` where RFC 3339 has no such year.
+    /// Converts to UTC; `None` for a year outside RFC 3339.
     fn to_utc(self) -> Option<DateTime> {
         let since = SignedDuration::new(self.seconds, self.nanos);
         let at = EPOCH.checked_add(since).ok()?;
@@ -61,7 +63,7 @@ impl Moment {
     }
 }
 
-/// 1970, in UTC.
+/// The start of 1970, in UTC.
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 impl fmt::Display for Moment {
@@ -90,7 +92,7 @@ impl From<Moment> for prost_types::Timestamp {
 
 impl From<prost_types::Timestamp> for Moment {
     fn from(timestamp: prost_types::Timestamp) -> Self {
-        // What is finer than a second is between nothing and one, in all that anybody sends.
+        // Fractions are between 0 and 1 s in all valid timestamps.
         Self { seconds: timestamp.seconds, nanos: timestamp.nanos.clamp(0, 999_999_999) }
     }
 }
@@ -101,7 +103,7 @@ impl From<SystemTime> for Moment {
     }
 }
 
-/// The greatest unit of a length of time, rounded down: `89d`, `3h`, `12m`, `4s`; `250ms` below a second.
+/// Formats a duration in its greatest unit, rounded down: `89d`, `3h`, `12m`, `4s`; `250ms` below a second.
 pub(crate) fn format_coarse(length: Duration) -> String {
     match length.as_secs() {
         0 => format!("{}ms", length.as_millis()),
@@ -112,38 +114,38 @@ pub(crate) fn format_coarse(length: Duration) -> String {
     }
 }
 
-/// Reads RFC 3339, with any offset.
+/// Parses RFC 3339, with any offset.
 pub(crate) fn parse_moment(text: &str) -> Result<Moment, &'static str> {
-    const WRONG: &str = "must be RFC 3339, such as 2030-01-31T00:00:00Z";
-    let pieces = Pieces::parse(text).map_err(|_| WRONG)?;
+    const INVALID: &str = "must be RFC 3339, such as 2030-01-31T00:00:00Z";
+    let pieces = Pieces::parse(text).map_err(|_| INVALID)?;
     let (Some(time), Some(offset), None) =
         (pieces.time(), pieces.to_numeric_offset(), pieces.time_zone_annotation())
     else {
-        return Err(WRONG);
+        return Err(INVALID);
     };
     let since = pieces.date().to_datetime(time).duration_since(EPOCH);
     let moment =
         Moment { seconds: since.as_secs() - i64::from(offset.seconds()), nanos: since.subsec_nanos() };
     let is_storable = moment.nanos >= 0 && (0..=MAX_UNIX_SECONDS).contains(&moment.seconds);
-    if is_storable { Ok(moment) } else { Err("must lie between the years 1970 and 9999") }
+    if is_storable { Ok(moment) } else { Err("must be in the years 1970 to 9999") }
 }
 
-/// Reads a length of time such as `90d`, `12h` or `1h 30m`.
+/// Parses a duration such as `90d`, `12h` or `1h 30m`.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {
-    const WRONG: &str = "must be a time such as 500ms, 90s, 30m, 12h, 90d or 2w";
-    let span: Span = text.parse().map_err(|_| WRONG)?;
+    const INVALID: &str = "must be a duration such as 500ms, 90s, 30m, 12h, 90d or 2w";
+    let span: Span = text.parse().map_err(|_| INVALID)?;
     let days = SpanRelativeTo::days_are_24_hours();
-    // Months and years have no length of their own.
-    let duration: SignedDuration = span.to_duration(days).map_err(|_| WRONG)?;
+    // Months and years have no fixed length.
+    let duration: SignedDuration = span.to_duration(days).map_err(|_| INVALID)?;
     duration.try_into().map_err(|_| "must not be negative")
 }
 
-/// Reads a length of time that is not zero.
+/// Parses a duration that is not zero.
 pub(crate) fn parse_nonzero_span(text: &str) -> Result<Duration, &'static str> {
     parse_span(text).and_then(|span| if span.is_zero() { Err("must be longer than zero") } else { Ok(span) })
 }
 
-/// Reads how long to wait for an answer: no longer than a client waits.
+/// Parses a timeout, which is at most the maximum of a client.
 pub(crate) fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
     parse_nonzero_span(text)
         .and_then(|span| if span > MAX_TIMEOUT { Err("must be at most 24h") } else { Ok(span) })
@@ -172,7 +174,7 @@ mod tests {
         for text in ["", "5", "soon", "1 month", "1y", "5s ago", "-5s"] {
             assert!(parse_span(text).is_err(), "{text}");
         }
-        // Else the client refuses it, and what is said names --endpoint.
+        // Otherwise the client rejects it with an error that names --endpoint.
         assert_eq!(parse_timeout("24h"), Ok(MAX_TIMEOUT));
         for text in ["0s", "24h 1ms"] {
             assert!(parse_timeout(text).is_err(), "{text}");
@@ -201,7 +203,7 @@ mod tests {
         }
     }
 
-    /// The service takes the whole of both years.
+    /// The service accepts both years completely.
     #[test]
     fn first_and_last_moments_round_trip() {
         for (text, seconds) in [

@@ -1,4 +1,4 @@
-//! Results, as they are shown.
+//! Views: the results of the commands, as text and as JSON.
 
 mod audit;
 mod check;
@@ -33,12 +33,12 @@ pub(crate) use self::{
 };
 use crate::time::Moment;
 
-/// A moment in a reply.
+/// Converts a timestamp of a response.
 fn to_moment(timestamp: Option<Timestamp>) -> Option<Moment> {
     timestamp.map(Moment::from)
 }
 
-/// Empty means "there is none".
+/// Returns `None` for an empty text.
 fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }

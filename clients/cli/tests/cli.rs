@@ -1,4 +1,4 @@
-//! The binary as a user meets it, without a service.
+//! Tests of the binary without a service.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -26,7 +26,7 @@ fn tenantctl(args: &[&str], stdin: &[u8]) -> CommandOutput {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A run that does not read its input may be over by now.
+    // The program may exit without reading its input.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     let output = child.wait_with_output().unwrap();
     CommandOutput {
@@ -36,7 +36,7 @@ fn tenantctl(args: &[&str], stdin: &[u8]) -> CommandOutput {
     }
 }
 
-/// An address where nobody listens.
+/// Returns an address without a listener.
 fn unused_endpoint() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -107,8 +107,8 @@ fn usage_error_exits_with_2() {
     ] {
         let ran = tenantctl(args, b"");
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);
-        let told = if args.contains(&"--json") { "{\"error\":" } else { "error: " };
-        assert!(ran.stderr.contains(told) || args.is_empty(), "{args:?}: {}", ran.stderr);
+        let expected = if args.contains(&"--json") { "{\"error\":" } else { "error: " };
+        assert!(ran.stderr.contains(expected) || args.is_empty(), "{args:?}: {}", ran.stderr);
     }
 }
 
@@ -121,18 +121,18 @@ fn unusable_credential_is_named_by_option() {
     };
     let (empty, two) = (file("\n"), file("canary canary\n"));
     let (empty, two) = (empty.path().to_str().unwrap(), two.path().to_str().unwrap());
-    for (args, told) in [
+    for (args, expected) in [
         (&["--token-file", "/nowhere/token"][..], "--token-file: cannot read /nowhere/token: ".to_owned()),
-        (&["--token-file", empty], format!("--token-file: {empty} holds no token")),
-        (&["--token-file", two], format!("--token-file: {two} holds more than a token")),
-        (&["--ca", empty], format!("--ca: {empty} holds no certificate")),
-        (&["--cert", two], "--cert needs --cert-key".to_owned()),
-        (&["--cert-key", two], "--cert-key needs --cert".to_owned()),
-        (&["--cert", two, "--cert-key", two], format!("--cert: {two} holds no certificate")),
+        (&["--token-file", empty], format!("--token-file: {empty} contains no token")),
+        (&["--token-file", two], format!("--token-file: {two} contains more than a token")),
+        (&["--ca", empty], format!("--ca: {empty} contains no certificate")),
+        (&["--cert", two], "--cert requires --cert-key".to_owned()),
+        (&["--cert-key", two], "--cert-key requires --cert".to_owned()),
+        (&["--cert", two, "--cert-key", two], format!("--cert: {two} contains no certificate")),
     ] {
         let ran = tenantctl(&[&["info", "--endpoint", "https://localhost:1"], args].concat(), b"");
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.contains(&told) && !ran.stderr.contains("canary"), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&expected) && !ran.stderr.contains("canary"), "{args:?}: {}", ran.stderr);
     }
 }
 
@@ -155,7 +155,7 @@ fn invalid_import_row_is_named_and_nothing_is_sent() {
     let rows = format!("tenant_id,sha256,name\nacme,{sha},fine\nacme,ta_canary,bad\n");
     std::fs::write(file.path(), rows).unwrap();
     let path = file.path().to_str().unwrap();
-    // With anything sent this would be 4.
+    // If anything were sent, the exit code would be 4.
     let ran = tenantctl(&["key", "import", path, "--endpoint", &unused_endpoint()], b"");
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     assert!(ran.stderr.contains(&format!("{path}:3: sha256: must be 64 hex digits")), "{}", ran.stderr);
@@ -167,7 +167,7 @@ fn dry_run_checks_stdin_without_a_service() {
     let row = format!("{{\"sha256\":\"{}\"}}\n", "ab".repeat(32));
     let args = ["key", "import", "-", "--tenant", "acme", "--dry-run"];
     let ran = tenantctl(&args, row.as_bytes());
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "<stdin>: 1 row is fine; nothing was sent\n"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "<stdin>: 1 row is valid; nothing was sent\n"));
     let ran = tenantctl(&[&args[..], &["--json"]].concat(), row.as_bytes());
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((json["dry_run"].as_bool(), json["rows"].as_u64()), (Some(true), Some(1)));

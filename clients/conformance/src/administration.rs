@@ -1,4 +1,4 @@
-//! What an operator does: past the proxy, so that it is not counted.
+//! Operator calls. They bypass the proxy, so that it does not count them.
 
 use std::{
     net::SocketAddr,
@@ -23,7 +23,7 @@ use crate::WAIT_TIMEOUT;
 /// A key that was issued.
 #[derive(Clone, Debug)]
 pub struct IssuedKey {
-    /// What the customer presents.
+    /// The text that the customer presents.
     pub plaintext: String,
     /// Its id.
     pub key_id: String,
@@ -37,34 +37,34 @@ pub struct AdminClient {
     watch: WatchServiceClient<Channel>,
 }
 
-/// The news, as the service tells it. `None` from a service that follows none.
+/// The change events of the service. `None` if the service has no feed.
 #[derive(Debug)]
 pub struct InvalidationStream(Option<Streaming<WatchResponse>>);
 
 impl InvalidationStream {
-    /// Waits until the service has read of a tenant; the revision at which it has.
+    /// Waits until the service has polled the creation of a tenant, and returns the revision.
     ///
     /// # Errors
-    /// When it does not, in good time.
+    /// Fails if that does not happen within the timeout.
     pub async fn until_tenant_seen(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
         let Some(stream) = &mut self.0 else { return Ok(None) };
         let reading = async {
-            while let Some(told) = stream.message().await? {
-                if matches!(told.event, Some(Event::Invalidation(about)) if about.id == tenant) {
-                    return Ok(Some(told.revision));
+            while let Some(watch_event) = stream.message().await? {
+                if matches!(watch_event.event, Some(Event::Invalidation(about)) if about.id == tenant) {
+                    return Ok(Some(watch_event.revision));
                 }
             }
-            anyhow::bail!("the news ended before that of {tenant}")
+            anyhow::bail!("the stream ended before the change of {tenant}")
         };
-        timeout(WAIT_TIMEOUT, reading).await.with_context(|| format!("no news of {tenant}"))?
+        timeout(WAIT_TIMEOUT, reading).await.with_context(|| format!("no change event of {tenant}"))?
     }
 }
 
 impl AdminClient {
-    /// An operator of the service that listens there.
+    /// Connects an operator to the service at an address.
     ///
     /// # Errors
-    /// When that is no address to call.
+    /// Fails if the address is invalid.
     pub fn connect(service: SocketAddr) -> anyhow::Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{service}"))?.connect_lazy();
         Ok(Self {
@@ -74,25 +74,25 @@ impl AdminClient {
         })
     }
 
-    /// The news from now on, of a service that has begun to follow them.
+    /// Subscribes to change events, and waits until the subscription is active.
     ///
     /// # Errors
-    /// When the service does not begin.
+    /// Fails if the service does not start the stream.
     pub async fn watch_invalidations(&mut self) -> anyhow::Result<InvalidationStream> {
         let mut stream = match self.watch.watch(WatchRequest { resume_after_revision: 0 }).await {
             Ok(stream) => stream.into_inner(),
             Err(status) if status.code() == Code::FailedPrecondition => return Ok(InvalidationStream(None)),
             Err(status) => return Err(status.into()),
         };
-        // Where it begins is the first thing that it tells; then come changes, one by one.
-        timeout(WAIT_TIMEOUT, stream.message()).await.context("no sign of life")??;
+        // The first message has the starting revision; after it each message is a change.
+        timeout(WAIT_TIMEOUT, stream.message()).await.context("no first message on the stream")??;
         Ok(InvalidationStream(Some(stream)))
     }
 
-    /// Makes a tenant.
+    /// Creates a tenant.
     ///
     /// # Errors
-    /// When the service refuses it, or does not get ready.
+    /// Fails if the service rejects it or does not become ready.
     pub async fn create_tenant(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = CreateTenantRequest {
             tenant_id: tenant.to_owned(),
@@ -107,10 +107,10 @@ impl AdminClient {
         Ok(())
     }
 
-    /// Makes a key of a tenant, which ends after this time.
+    /// Issues a key of a tenant that expires after this time.
     ///
     /// # Errors
-    /// When the service refuses it, or does not get ready.
+    /// Fails if the service rejects it or does not become ready.
     pub async fn issue_key(
         &mut self,
         name: &str,
@@ -131,24 +131,24 @@ impl AdminClient {
         })
         .await?
         .into_inner();
-        let key_id = issued.key.context("a key without a description")?.key_id;
+        let key_id = issued.key.context("the response has no key description")?.key_id;
         Ok(IssuedKey { plaintext: issued.plaintext, key_id })
     }
 
-    /// Withdraws a key.
+    /// Revokes a key.
     ///
     /// # Errors
-    /// When the service does not.
+    /// Fails if the service rejects it.
     pub async fn revoke_key(&mut self, key_id: &str) -> anyhow::Result<()> {
         let request = RevokeKeyRequest { key_id: key_id.to_owned(), reason: "a case".to_owned() };
         self.admin.revoke_key(request).await?;
         Ok(())
     }
 
-    /// Ends a session of a tenant.
+    /// Unbinds a session of a tenant.
     ///
     /// # Errors
-    /// When the service does not.
+    /// Fails if the service rejects it.
     pub async fn unbind_session(&mut self, session: &str, tenant: &str) -> anyhow::Result<()> {
         let request = UnbindSessionRequest { session_id: session.to_owned(), tenant_id: tenant.to_owned() };
         self.sessions.unbind_session(request).await?;
@@ -158,29 +158,29 @@ impl AdminClient {
     /// Suspends a tenant.
     ///
     /// # Errors
-    /// When the service does not.
+    /// Fails if the service rejects it.
     pub async fn suspend_tenant(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = SuspendTenantRequest { tenant_id: tenant.to_owned(), reason: "a case".to_owned() };
         self.admin.suspend_tenant(request).await?;
         Ok(())
     }
 
-    /// Ends that.
+    /// Lifts the suspension of a tenant.
     ///
     /// # Errors
-    /// When the service does not.
+    /// Fails if the service rejects it.
     pub async fn resume_tenant(&mut self, tenant: &str) -> anyhow::Result<()> {
         self.admin.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
         Ok(())
     }
 }
 
-/// Asks until there is an answer: a service that has just been started is given the time to get ready. It makes its schema in
-/// steps, and between two of them there may be tenants already and no keys yet.
+/// Repeats a request until it is answered, because a service that was just started may not be ready. It
+/// creates its schema in steps: the tenants table may exist before the keys table.
 async fn retry_until_ready<T, F: Future<Output = Result<T, Status>>>(
     ask: impl Fn() -> F,
 ) -> anyhow::Result<T> {
-    let asking = async {
+    let retries = async {
         let mut turns = interval(Duration::from_millis(20));
         loop {
             turns.tick().await;
@@ -190,5 +190,5 @@ async fn retry_until_ready<T, F: Future<Output = Result<T, Status>>>(
             }
         }
     };
-    Ok(timeout(WAIT_TIMEOUT, asking).await.context("the service does not get ready")??)
+    Ok(timeout(WAIT_TIMEOUT, retries).await.context("the service did not become ready")??)
 }

@@ -1,7 +1,8 @@
-//! Tests whose names, and number, are known only when they run: one for each case and language.
+//! A test harness for tests whose names and number are known only at run time: one per case and language.
 //!
-//! `-- FILTER…` chooses those whose full name, `go: watch: …`, holds one of the filters; `-- --list` only lists them.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the harness reports to people")]
+//! `-- FILTER…` selects those whose full name, such as `go: watch: …`, contains one of the filters; `--
+//! --list` only lists them.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "output for the terminal")]
 
 use std::{path::Path, process::ExitCode, time::Instant};
 
@@ -22,7 +23,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// One that passes unless it fails, panics or says something else.
+    /// Creates a trial that passes unless it fails, panics or returns another outcome.
     pub fn new<F: Future<Output = anyhow::Result<Outcome>> + 'static>(
         name: &str,
         language: &'static Language,
@@ -31,7 +32,7 @@ impl Trial {
         Self { name: name.to_owned(), language, is_exclusive: false, play: Box::new(|| Box::pin(play())) }
     }
 
-    /// The same, with nothing beside it: what it asks for in a time would be another's to take.
+    /// Makes the trial run alone, because concurrent trials would affect what it measures.
     #[must_use]
     pub fn exclusive(mut self) -> Self {
         self.is_exclusive = true;
@@ -43,9 +44,9 @@ impl Trial {
     }
 
     async fn run(self) -> (String, &'static str, Outcome) {
-        // A task of its own: what panics fails alone.
+        // In its own task, so that a panic fails only this trial.
         let outcome = match spawn_local((self.play)()).await {
-            Ok(Ok(Outcome::Skipped(told))) => skipped_or_failed(told),
+            Ok(Ok(Outcome::Skipped(detail))) => skipped_or_failed(detail),
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
             Err(error) => Outcome::Failed(error.to_string()),
@@ -54,7 +55,8 @@ impl Trial {
     }
 }
 
-/// Runs those that the program's arguments choose, so many at once, with runners that are built in `out`; prints a table.
+/// Runs the trials that the program's arguments select, at most `at_once` concurrently, with runners that are
+/// built in `out`. Prints a table.
 pub fn run(trials: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let filters: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
@@ -70,7 +72,7 @@ pub fn run(trials: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(LocalSet::new().run_until(run_all(chosen, at_once, out))),
         Err(error) => {
-            eprintln!("no runtime: {error}");
+            eprintln!("cannot start a runtime: {error}");
             ExitCode::FAILURE
         }
     }
@@ -116,7 +118,7 @@ fn prepare(language: &Language, out: &Path) -> Result<(), Outcome> {
     language.prepare(out).map_err(|error| Outcome::Failed(error.to_string()))
 }
 
-/// Where changes are judged, nothing may go untested.
-fn skipped_or_failed(told: String) -> Outcome {
-    if is_every_tool_required() { Outcome::Failed(told) } else { Outcome::Skipped(told) }
+/// In CI, a skipped trial is a failure.
+fn skipped_or_failed(detail: String) -> Outcome {
+    if is_every_tool_required() { Outcome::Failed(detail) } else { Outcome::Skipped(detail) }
 }

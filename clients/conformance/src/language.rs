@@ -1,4 +1,4 @@
-//! The languages that there is a client for, and what it takes to run one.
+//! The languages with a client, and how to run each client.
 
 use std::{
     env, io,
@@ -6,25 +6,26 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A language whose client comes with tools that cargo does not bring.
+/// A language whose client needs tools that cargo does not install.
 #[derive(Clone, Copy, Debug)]
 pub struct Language {
-    /// Its name, which is that of the client's folder.
+    /// Its name, which is also the name of the client's folder.
     pub name: &'static str,
-    /// Programs that must be there, each with arguments with which it ends well.
+    /// The required programs, each with arguments that make it exit successfully.
     tools: &'static [&'static [&'static str]],
-    /// Makes the conformance runner, from the client's folder. `{out}` is a folder for what is built.
+    /// The command that builds the conformance runner, run in the client's folder. `{out}` is a folder for
+    /// build output.
     prepare_command: &'static [&'static str],
-    /// Starts the conformance runner.
+    /// The command that starts the conformance runner.
     runner_command: &'static [&'static str],
 }
 
-/// All of them.
+/// All languages.
 pub const LANGUAGES: [Language; 4] = [
     Language {
         name: "rust",
         tools: &[],
-        // An example of the client's crate, which is a program of this one too: cargo has built it.
+        // An example of the client's crate, which this crate also declares, so cargo has built it.
         prepare_command: &[],
         runner_command: &["{programs}/conformance-rust"],
     },
@@ -49,13 +50,13 @@ pub const LANGUAGES: [Language; 4] = [
 ];
 
 impl Language {
-    /// The client's folder.
+    /// Returns the client's folder.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(self.name)
     }
 
-    /// The first of its tools that this machine lacks.
+    /// Returns the first required tool that is missing on this machine.
     #[must_use]
     pub fn missing_tool(&self) -> Option<String> {
         let works = |tool: &&&[&str]| {
@@ -65,10 +66,10 @@ impl Language {
         self.tools.iter().find(|tool| !works(tool)).map(|tool| tool.join(" "))
     }
 
-    /// Makes the conformance runner of what is in the client's folder now.
+    /// Builds the conformance runner from the client's current sources.
     ///
     /// # Errors
-    /// When it cannot be started; when it ends badly, with what it said.
+    /// Fails if the command cannot be started or exits with an error, with its output.
     pub fn prepare(&self, out: &Path) -> io::Result<()> {
         if self.prepare_command.is_empty() {
             return Ok(());
@@ -77,17 +78,21 @@ impl Language {
         if output.status.success() {
             return Ok(());
         }
-        let said = [output.stdout, output.stderr].concat();
-        Err(io::Error::other(format!("{:?}: {}", self.prepare_command, String::from_utf8_lossy(&said))))
+        let output_text = [output.stdout, output.stderr].concat();
+        Err(io::Error::other(format!(
+            "{:?}: {}",
+            self.prepare_command,
+            String::from_utf8_lossy(&output_text)
+        )))
     }
 
-    /// Starts the conformance runner.
+    /// Returns the command that starts the conformance runner.
     #[must_use]
     pub fn runner_command(&self, out: &Path) -> Command {
         self.command(self.runner_command, out)
     }
 
-    /// Starts the client's own tests.
+    /// Returns the command that runs the client's own tests.
     #[must_use]
     pub fn suite_command(&self) -> Command {
         self.command(&["./run-tests"], Path::new(""))
@@ -98,12 +103,13 @@ impl Language {
         let mut words = words.iter().map(|word| word.replace("{out}", &out).replace("{programs}", &programs));
         let program = words.next().unwrap_or_default();
         let folder = self.folder();
-        // A program with a folder is the client's own, unless its path is complete; others are found by the system.
+        // A relative path with a folder is relative to the client's folder; other program names are looked up
+        // by the system.
         let mut command =
             Command::new(if program.contains('/') { folder.join(program) } else { program.into() });
         command.args(words).current_dir(folder);
         for (name, _) in env::vars_os() {
-            // What this machine has set up for its own service is none of the clients' business.
+            // Settings of this machine for a service must not affect the clients.
             if name.to_string_lossy().starts_with("TENANT_AUTH_") {
                 command.env_remove(name);
             }
@@ -112,13 +118,13 @@ impl Language {
     }
 }
 
-/// Where cargo has put this crate's programs: beside the folder of its tests.
+/// Returns the folder with this crate's programs: cargo places it next to the folder of its tests.
 pub(crate) fn program_folder() -> PathBuf {
     let test = env::current_exe().unwrap_or_default();
     test.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
 }
 
-/// Whether a missing tool is a failure: where changes are judged, nothing may go untested.
+/// Returns whether a missing tool is a failure, as in CI.
 #[must_use]
 pub fn is_every_tool_required() -> bool {
     env::var("CI").is_ok_and(|value| value == "true")

@@ -1,8 +1,8 @@
-//! The clients of all languages, held to the same cases, the same walk and their own tests.
+//! Runs the same cases, the same multi-replica scenes and their own tests with the clients of all languages.
 //!
-//! `cases/` says what a client has to do, `tests/conformance/` does it with each client's conformance runner against the
-//! real service, `tests/walk/` does with several replicas what their users do, and `tests/suites.rs` runs what each
-//! client's authors hold themselves to. What these tests share is here.
+//! `cases/` defines what a client must do, `tests/conformance/` runs it with each client's conformance runner
+//! against the real service, `tests/walk/` runs typical use over several replicas, and `tests/suites.rs` runs
+//! each client's own tests. This library contains what these tests share.
 
 use std::time::Duration;
 
@@ -14,5 +14,5 @@ pub mod report;
 pub mod runner;
 pub mod service;
 
-/// How long anything may take that has to come, however busy the machine is.
+/// Maximum time to wait for an expected event, generous enough for a busy machine.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! What became of each case, or scene, as a table.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it reports to people")]
+//! The outcomes of all cases or scenes, as a table.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "output for the terminal")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,19 +7,19 @@ use comfy_table::{Table, presets};
 
 use crate::language::LANGUAGES;
 
-/// What became of a case, or of all cases of a language.
+/// The outcome of a case, or of all cases of a language.
 #[derive(Debug)]
 pub enum Outcome {
-    /// With what was measured, if anything.
+    /// Passed, with a measurement if there is one.
     Passed(Option<String>),
-    /// With what was expected and what came.
+    /// Failed, with the expected and the actual value.
     Failed(String),
-    /// With what is missing.
+    /// Skipped, with what is missing.
     Skipped(String),
 }
 
 impl Outcome {
-    /// One that passed and measured nothing.
+    /// Passed without a measurement.
     pub const OK: Self = Self::Passed(None);
 
     fn cell(&self) -> &str {
@@ -39,17 +39,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// None of the language's cases were run.
+    /// Adds one outcome for a language whose cases did not run.
     pub fn add_language(&mut self, language: &'static str, outcome: Outcome) {
         self.languages.insert(language, outcome);
     }
 
-    /// What became of one.
+    /// Adds the outcome of a case.
     pub fn add_case(&mut self, case: &str, language: &'static str, outcome: Outcome) {
         self.cases.insert((case.to_owned(), language), outcome);
     }
 
-    /// Whether anything has.
+    /// Returns whether any outcome is a failure.
     #[must_use]
     pub fn has_failures(&self) -> bool {
         self.languages
@@ -58,7 +58,7 @@ impl Report {
             .any(|outcome| matches!(outcome, Outcome::Failed(_)))
     }
 
-    /// Prints the table of the cases in the given order, and then what went wrong and what was left out.
+    /// Prints the table of the cases in the given order, followed by the failures and the skipped cases.
     pub fn print(&self, order: &[String], prepared: Duration, took: Duration) {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -76,15 +76,15 @@ impl Report {
         println!("{table}");
         for (language, outcome) in &self.languages {
             match outcome {
-                Outcome::Skipped(told) => eprintln!("SKIPPED: everything of {language}: {told}"),
-                Outcome::Failed(told) => eprintln!("FAILED: everything of {language}: {told}"),
+                Outcome::Skipped(detail) => eprintln!("SKIPPED: all tests of {language}: {detail}"),
+                Outcome::Failed(detail) => eprintln!("FAILED: all tests of {language}: {detail}"),
                 Outcome::Passed(_) => {}
             }
         }
         for ((case, language), outcome) in &self.cases {
             match outcome {
-                Outcome::Skipped(told) => eprintln!("SKIPPED: {language}: {case}: {told}"),
-                Outcome::Failed(told) => eprintln!("\nFAILED: {language}: {case}\n{told}"),
+                Outcome::Skipped(detail) => eprintln!("SKIPPED: {language}: {case}: {detail}"),
+                Outcome::Failed(detail) => eprintln!("\nFAILED: {language}: {case}\n{detail}"),
                 Outcome::Passed(_) => {}
             }
         }

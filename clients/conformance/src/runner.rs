@@ -1,4 +1,4 @@
-//! A client's conformance runner: a process that takes a command a line and gives an answer a line.
+//! A client's conformance runner: a process that reads one command per line and writes one answer per line.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ use tokio::{
 
 use crate::{WAIT_TIMEOUT, language::Language};
 
-/// For calls that name none: so long that a busy machine is no failure.
+/// Timeout of commands without their own: long enough for a busy machine.
 const DEFAULT_CALL_TIMEOUT_MS: u64 = 20_000;
 
-/// A runner that is ready. Commands may be under way at once.
+/// A runner that is ready. Commands may run concurrently.
 #[derive(Debug)]
 pub struct Runner {
     child: Child,
@@ -33,11 +33,11 @@ pub struct Runner {
     pending: Arc<PendingCommands>,
     last_command_id: AtomicU64,
     reader_task: JoinHandle<anyhow::Result<()>>,
-    /// What it says on standard error.
+    /// Collects its standard error.
     stderr_task: JoinHandle<String>,
 }
 
-/// Those who wait for answers, by the number of the command. `None` once there will be no more.
+/// Senders for the pending answers, by command number. `None` after the last answer.
 #[derive(Debug)]
 struct PendingCommands(Mutex<Option<BTreeMap<u64, oneshot::Sender<Value>>>>);
 
@@ -50,20 +50,20 @@ impl PendingCommands {
     }
 }
 
-/// What a runner began with.
+/// The result of starting a runner.
 #[derive(Debug)]
 pub enum StartOutcome {
-    /// It has a client.
+    /// The runner has created a client.
     Ready(Box<Runner>),
-    /// It could not make a client of what it was told, and ended; with the error that it told.
+    /// The client rejected the settings and the runner exited; contains the error that it printed.
     Refused(String),
 }
 
 impl Runner {
-    /// Starts one, with these variables beside the machine's.
+    /// Starts a runner with these variables in addition to the machine's.
     ///
     /// # Errors
-    /// When it does not start, or makes no client of them.
+    /// Fails if it does not start, or its client rejects the settings.
     pub async fn start(
         language: &Language,
         out: &Path,
@@ -71,14 +71,14 @@ impl Runner {
     ) -> anyhow::Result<Self> {
         match Self::try_start(language.runner_command(out).into(), variables).await? {
             StartOutcome::Ready(runner) => Ok(*runner),
-            StartOutcome::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
+            StartOutcome::Refused(error) => bail!("the client rejected its settings: {error}"),
         }
     }
 
-    /// Starts it by this command, which may be about to be refused by the client.
+    /// Starts a runner with this command. The client may reject the settings.
     ///
     /// # Errors
-    /// When it does neither of what it may: get ready, or say why it does not and end with code 2.
+    /// Fails if the runner neither becomes ready nor reports an error and exits with code 2.
     pub async fn try_start(
         mut command: Command,
         variables: &BTreeMap<String, String>,
@@ -89,28 +89,36 @@ impl Runner {
         let (commands, answers) = (child.stdin.take(), child.stdout.take());
         let (Some(commands), Some(answers), Some(mut errors)) = (commands, answers, child.stderr.take())
         else {
-            bail!("a runner without pipes");
+            bail!("the runner has no pipes");
         };
-        let mut complaints = tokio::spawn(async move {
-            let mut said = Vec::new();
-            // What was said before the pipe broke is worth as much.
-            let _ = errors.read_to_end(&mut said).await;
-            String::from_utf8_lossy(&said).into_owned()
+        let mut stderr_text = tokio::spawn(async move {
+            let mut buffer = Vec::new();
+            // The output before a broken pipe is used as well.
+            let _ = errors.read_to_end(&mut buffer).await;
+            String::from_utf8_lossy(&buffer).into_owned()
         });
         let mut answers = BufReader::new(answers).lines();
-        let first = timeout(WAIT_TIMEOUT, answers.next_line()).await.context("the runner says nothing")??;
+        let first =
+            timeout(WAIT_TIMEOUT, answers.next_line()).await.context("the runner printed nothing")??;
         let Some(first) = first else {
-            let complaints = timeout(WAIT_TIMEOUT, &mut complaints).await.context("it said no more")??;
-            bail!("the runner ended: {complaints}");
+            let stderr_text = timeout(WAIT_TIMEOUT, &mut stderr_text)
+                .await
+                .context("reading the runner's standard error timed out")??;
+            bail!("the runner exited: {stderr_text}");
         };
-        let told: Value = serde_json::from_str(&first).with_context(|| first.clone())?;
-        if let (Some(false), Some(error)) = (told["ready"].as_bool(), told["error"].as_str()) {
-            let status =
-                timeout(WAIT_TIMEOUT, child.wait()).await.context("a refusal that does not end")??;
-            ensure!(status.code() == Some(2), "a runner that refuses ended with {status}");
+        let first_answer: Value = serde_json::from_str(&first).with_context(|| first.clone())?;
+        if let (Some(false), Some(error)) = (first_answer["ready"].as_bool(), first_answer["error"].as_str())
+        {
+            let status = timeout(WAIT_TIMEOUT, child.wait())
+                .await
+                .context("the runner rejected its settings and did not exit")??;
+            ensure!(
+                status.code() == Some(2),
+                "the runner rejected its settings and exited with {status} instead of code 2"
+            );
             return Ok(StartOutcome::Refused(error.to_owned()));
         }
-        ensure!(told == json!({"ready": true}), "a runner begins with {told}");
+        ensure!(first_answer == json!({"ready": true}), "the first line of the runner is {first_answer}");
         let waiting = Arc::new(PendingCommands(Mutex::new(Some(BTreeMap::new()))));
         let reading = tokio::spawn(dispatch_answers(answers, Arc::clone(&waiting)));
         let last = AtomicU64::new(1);
@@ -120,49 +128,51 @@ impl Runner {
             pending: waiting,
             last_command_id: last,
             reader_task: reading,
-            stderr_task: complaints,
+            stderr_task: stderr_text,
         })))
     }
 
     /// Sends a command and waits for its answer.
     ///
     /// # Errors
-    /// When there is none.
+    /// Fails if there is no answer.
     pub async fn send_command(&self, mut command: Value) -> anyhow::Result<Value> {
-        let Some(fields) = command.as_object_mut() else { bail!("{command} is no command") };
+        let Some(fields) = command.as_object_mut() else { bail!("{command} is not a command object") };
         fields.entry("timeout_ms").or_insert(json!(DEFAULT_CALL_TIMEOUT_MS));
         let (sender, answer) = oneshot::channel();
         let id = self.last_command_id.fetch_add(1, Ordering::Relaxed);
         fields.insert("id".to_owned(), json!(id));
         let runs =
             self.pending.with_pending(|waiting| waiting.as_mut().map(|waiting| waiting.insert(id, sender)));
-        ensure!(runs.is_some(), "the runner has ended");
+        ensure!(runs.is_some(), "the runner has exited");
         let mut commands = self.commands.lock().await;
         commands.write_all(format!("{command}\n").as_bytes()).await?;
         commands.flush().await?;
         drop(commands);
         let answer = timeout(WAIT_TIMEOUT, answer).await;
-        let answer = answer.with_context(|| format!("no answer from the runner to {command}"))?;
-        answer.with_context(|| format!("the runner ended, or said what is no answer, after {command}"))
+        let answer = answer.with_context(|| format!("the runner did not answer {command}"))?;
+        answer.with_context(|| format!("the runner exited, or printed an invalid answer, after {command}"))
     }
 
-    /// Has it end, which it must do well. What it says on standard error are warnings, of what a scene may well be about.
+    /// Closes the runner, which must exit successfully. Its standard error may contain warnings, which a
+    /// scene may cause on purpose.
     ///
     /// # Errors
-    /// When it does not end, or not well; with what it said.
+    /// Fails if it does not exit, or exits with an error, with its standard error.
     pub async fn close(mut self) -> anyhow::Result<()> {
         let answer = self.send_command(json!({"op": "close"})).await?;
-        ensure!(answer["closed"] == json!(true), "told to close it said {answer}");
-        let status =
-            timeout(WAIT_TIMEOUT, self.child.wait()).await.context("it did not end when closed")??;
+        ensure!(answer["closed"] == json!(true), "unexpected answer to the close command: {answer}");
+        let status = timeout(WAIT_TIMEOUT, self.child.wait())
+            .await
+            .context("the runner did not exit after the close command")??;
         self.reader_task.await??;
-        let complaints = self.stderr_task.await?;
-        ensure!(status.success(), "it ended with {status}: {complaints}");
+        let stderr_text = self.stderr_task.await?;
+        ensure!(status.success(), "the runner exited with {status}: {stderr_text}");
         Ok(())
     }
 }
 
-/// Hands answers to those who wait for them, until there are no more.
+/// Passes answers to the tasks that wait for them, until the end of the output.
 async fn dispatch_answers(
     mut answers: Lines<BufReader<ChildStdout>>,
     waiting: Arc<PendingCommands>,
@@ -172,8 +182,8 @@ async fn dispatch_answers(
             let answer: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
             let sender =
                 answer["id"].as_u64().and_then(|id| waiting.with_pending(|all| all.as_mut()?.remove(&id)));
-            // Who has given up hears nothing.
-            let _ = sender.with_context(|| format!("nobody waits for {line}"))?.send(answer);
+            // The receiver was dropped if its command timed out.
+            let _ = sender.with_context(|| format!("no command is waiting for {line}"))?.send(answer);
         }
         Ok(())
     };

@@ -1,4 +1,4 @@
-//! The real service, as a process, at ports that stay its own.
+//! The real service, as a process with reserved ports.
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +20,12 @@ use tokio::{
 
 use crate::{WAIT_TIMEOUT, language::program_folder, port};
 
-/// How much of a log is shown when something went wrong.
+/// Number of log lines to show after a failure.
 const LOG_TAIL_LINES: usize = 40;
 
-/// What each is told, beside what is its own. The intervals and lifetimes are the defaults.
+/// Settings of every service, in addition to its own. The intervals and lifetimes are the defaults.
 const DEFAULT_SETTINGS: [(&str, &str); 5] = [
-    // Long enough for requests to meet a replica that drains.
+    // Long enough for requests to reach a draining replica.
     ("TENANT_AUTH_DRAIN_DELAY", "500ms"),
     ("TENANT_AUTH_LOG", "warn"),
     // A busy machine must not look like a slow database.
@@ -34,10 +34,10 @@ const DEFAULT_SETTINGS: [(&str, &str); 5] = [
     ("TENANT_AUTH_DATABASE_TIMEOUT", "10s"),
 ];
 
-/// A running service. It is killed when this goes.
+/// A running service. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Service {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     command: Command,
     child: Child,
@@ -47,18 +47,18 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts one at a free port of 127.0.0.1, with these variables beside those that all have.
+    /// Starts a service on a free port of 127.0.0.1, with these variables in addition to the common ones.
     ///
     /// # Errors
-    /// When its program cannot be started.
+    /// Fails if the program cannot be started.
     pub fn start(database: &str, settings: &BTreeMap<String, String>) -> anyhow::Result<Self> {
         Self::start_at(port::reserve_address()?, database, settings)
     }
 
-    /// Starts one that listens there.
+    /// Starts a service that listens on an address.
     ///
     /// # Errors
-    /// When its program cannot be started.
+    /// Fails if the program cannot be started.
     pub fn start_at(
         address: SocketAddr,
         database: &str,
@@ -77,21 +77,21 @@ impl Service {
         Ok(Self { address, command, child, ops, log, _folder: folder })
     }
 
-    /// Sends it a signal, by its name without SIG.
+    /// Sends it a signal, named without SIG.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Fails if it is not running.
     pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
-        let id = self.child.id().context("it does not run")?.to_string();
+        let id = self.child.id().context("the service is not running")?.to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().await?;
         ensure!(sent.success(), "kill -s {name} {id}: {sent}");
         Ok(())
     }
 
-    /// Asks it to end, as an orchestrator does, and waits until it has.
+    /// Stops it as an orchestrator does, and waits until it has exited.
     ///
     /// # Errors
-    /// When it does not end well, with the end of its log.
+    /// Fails if it does not exit successfully, with the end of its log.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.signal("TERM").await?;
         let status = self.wait_for_exit().await?;
@@ -99,10 +99,10 @@ impl Service {
         Ok(())
     }
 
-    /// Ends it at once, without a word to anybody.
+    /// Kills it.
     ///
     /// # Errors
-    /// When it does not end.
+    /// Fails if it does not end.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.start_kill()?;
         self.wait_for_exit().await.map(drop)
@@ -111,14 +111,14 @@ impl Service {
     async fn wait_for_exit(&mut self) -> anyhow::Result<ExitStatus> {
         match timeout(WAIT_TIMEOUT, self.child.wait()).await {
             Ok(status) => Ok(status?),
-            Err(_) => bail!("it does not end: {}", self.log_tail()),
+            Err(_) => bail!("the service does not exit: {}", self.log_tail()),
         }
     }
 
-    /// Starts it anew, at the same addresses.
+    /// Starts it again on the same addresses.
     ///
     /// # Errors
-    /// When its program cannot be started.
+    /// Fails if the program cannot be started.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.child = self.command.spawn()?;
         Ok(())
@@ -127,36 +127,36 @@ impl Service {
     /// Waits until it is ready.
     ///
     /// # Errors
-    /// When it does not get ready, with the end of its log.
+    /// Fails if it does not become ready, with the end of its log.
     pub async fn until_ready(&self) -> anyhow::Result<()> {
-        self.wait_until("it does not get ready", async || {
+        self.wait_until("the service does not become ready", async || {
             http_get(self.ops, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
         })
         .await
     }
 
-    /// Waits until it has answered so many validations of single keys.
+    /// Waits until it has answered this many validations of single keys.
     ///
     /// # Errors
-    /// When nobody asks it, with the end of its log.
+    /// Fails if it does not receive them, with the end of its log.
     pub async fn until_validations(&self, validations: u64) -> anyhow::Result<()> {
-        self.wait_until("nobody asks it", async || {
-            self.scrape().await.is_ok_and(|told| told.validation_count() >= validations)
+        self.wait_until("the service receives no calls", async || {
+            self.scrape().await.is_ok_and(|scraped| scraped.validation_count() >= validations)
         })
         .await
     }
 
-    /// How many lines of its log hold this text.
+    /// Returns how many lines of its log contain this text.
     #[must_use]
     pub fn log_line_count(&self, text: &str) -> usize {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until this is so.
+    /// Waits until a condition holds.
     ///
     /// # Errors
-    /// When it does not come, with `what` and the end of its log.
+    /// Fails if it does not hold in time, with `what` and the end of its log.
     pub async fn wait_until(&self, what: &str, done: impl AsyncFn() -> bool) -> anyhow::Result<()> {
         let waiting = async {
             let mut turns = interval(Duration::from_millis(20));
@@ -170,10 +170,10 @@ impl Service {
         timeout(WAIT_TIMEOUT, waiting).await.with_context(|| format!("{what}: {}", self.log_tail()))
     }
 
-    /// What it counts.
+    /// Reads its metrics.
     ///
     /// # Errors
-    /// When it does not answer, with the end of its log.
+    /// Fails if it does not answer, with the end of its log.
     pub async fn scrape(&self) -> anyhow::Result<Scrape> {
         let answer = http_get(self.ops, "/metrics").await;
         Ok(Scrape(answer.with_context(|| format!("no metrics: {}", self.log_tail()))?))
@@ -186,24 +186,24 @@ impl Service {
     }
 }
 
-/// What `/metrics` told.
+/// The output of `/metrics`.
 #[derive(Debug)]
 pub struct Scrape(String);
 
 impl Scrape {
-    /// How many `ValidateKey` have ended.
+    /// Returns how many `ValidateKey` calls have ended.
     #[must_use]
     pub fn validation_count(&self) -> u64 {
         self.sum("grpc_server_handled_total{", "grpc_method=\"ValidateKey\"")
     }
 
-    /// How many calls to the database have ended, in one lane.
+    /// Returns how many database calls of one lane have ended.
     #[must_use]
     pub fn database_calls(&self, lane: &str) -> u64 {
         self.sum("tenant_auth_database_call_duration_seconds_count{", &format!("lane=\"{lane}\""))
     }
 
-    /// … in all lanes.
+    /// Returns how many database calls of all lanes have ended.
     #[must_use]
     pub fn all_database_calls(&self) -> u64 {
         self.sum("tenant_auth_database_call_duration_seconds_count{", "lane=")
@@ -215,7 +215,7 @@ impl Scrape {
     }
 }
 
-/// The whole answer, head included; none if nobody answers.
+/// Returns the whole response including its headers; `None` if there is no response.
 async fn http_get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");

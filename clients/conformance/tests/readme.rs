@@ -1,4 +1,4 @@
-//! The table in this crate's README names tests that exist, for every language and every group of sentences.
+//! Checks that the table in this crate's README names existing tests, for every language and every section.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -28,19 +28,19 @@ const FEATURE_GROUPS: [&str; 16] = [
     "Closing",
 ];
 const EVERY_LANGUAGE: &str = "every language";
-/// What a language has no part of.
+/// The cell for a section that a language does not have.
 const NO_LANGUAGE: &str = "none";
 
 fn crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Cells of a line of a table.
+/// Returns the cells of a table row.
 fn cells(line: &str) -> Vec<&str> {
     line.trim_matches('|').split('|').map(str::trim).collect()
 }
 
-/// The tests that a cell names.
+/// Returns the tests that a cell names.
 fn tests_named_in(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -54,7 +54,7 @@ fn test_folder_of(language: &str) -> PathBuf {
     })
 }
 
-/// Names of all cases and scenes.
+/// Returns the names of all cases and scenes.
 fn shared_test_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in fs::read_dir(crate_folder().join("cases")).unwrap() {

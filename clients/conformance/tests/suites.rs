@@ -1,4 +1,4 @@
-//! Each client's own tests, format, lint and types, by its own command.
+//! Runs each client's own tests, formatter, linter and type checker with the client's own command.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 use tenant_auth_conformance::language::{LANGUAGES, is_every_tool_required};
 
-/// One after the other: each of them takes the whole machine.
+/// The tests run one at a time, because each uses the whole machine.
 static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
 fn run_suite(name: &str) {
@@ -17,15 +17,15 @@ fn run_suite(name: &str) {
     let language = LANGUAGES.iter().find(|language| language.name == name).unwrap();
     if let Some(tool) = language.missing_tool() {
         assert!(!is_every_tool_required(), "{name}: `{tool}` does not work here");
-        // Not by eprintln: what a passing test prints is kept quiet.
+        // Written directly to stderr, because the output of a passing test is captured.
         let _ = writeln!(std::io::stderr(), "SKIPPED: the tests of {name}: `{tool}` does not work here");
         return;
     }
     let mut suite = language.suite_command();
     suite.env("TENANT_AUTH_SVC_BIN", env!("CARGO_BIN_EXE_tenant-auth-svc-under-test"));
     let output = suite.stdin(Stdio::null()).output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    let output_text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output_text));
 }
 
 #[test]
@@ -46,6 +46,6 @@ fn python() {
 #[test]
 fn every_client_language_has_a_suite() {
     let names = LANGUAGES.map(|language| language.name);
-    // Those of Rust are run by cargo itself.
-    assert_eq!(names, ["rust", "typescript", "go", "python"], "each of the others has a test above");
+    // cargo itself runs the tests of the Rust client.
+    assert_eq!(names, ["rust", "typescript", "go", "python"], "every other language has a test above");
 }

@@ -1,4 +1,4 @@
-//! What a hit in the near-cache costs: `cargo bench -p tenant-auth-client`.
+//! Measures a hit in the near-cache: `cargo bench -p tenant-auth-client`.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::{
@@ -16,11 +16,11 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
 const KEYS: usize = 100_000;
-/// In one slice of the measurement.
+/// Hits in one slice of the measurement.
 const HITS_PER_SLICE: usize = 1_000;
 const MEASURED_SLICES: usize = 1_000;
 
-/// Finds every key good for an hour.
+/// A service that answers VALID for every key, cacheable for an hour.
 struct AlwaysValid;
 
 #[tonic::async_trait]
@@ -92,28 +92,28 @@ async fn client_with_full_cache() -> (Client, Vec<PresentedKey>) {
         .add_service(server::ValidationServiceServer::new(AlwaysValid))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(service);
-    // Twice as many places: none of the keys is pushed out.
+    // Twice the capacity that is needed, so that no key is evicted.
     let near_cache = NearCache::new().entries(2 * KEYS).unwatched();
     let client = Client::builder(endpoint).timeout(Duration::from_secs(60)).near_cache(near_cache);
     let client = client.connect().await.unwrap();
     let keys: Vec<_> = (0..KEYS)
         .map(|number| PresentedKey::new(format!("ta_ILgrKaBnLOBOJPG9XlJT20Hp{number:013}")))
         .collect();
-    for some in keys.chunks(500) {
-        let asking = some.iter().map(|key| client.validate(key, &[]));
-        for outcome in futures::future::join_all(asking).await {
+    for chunk in keys.chunks(500) {
+        let requests = chunk.iter().map(|key| client.validate(key, &[]));
+        for outcome in futures::future::join_all(requests).await {
             assert!(outcome.unwrap().is_valid());
         }
     }
     (client, keys)
 }
 
-/// Nanoseconds per hit, as each thread sees them: the median of short slices, and the best
-/// of them, which nobody else on the machine disturbed.
+/// Returns nanoseconds per hit as each thread measures them: the median of short slices, and the fastest
+/// slice, which no other process disturbed.
 fn measure(client: &Client, keys: &[PresentedKey], threads: usize) -> (f64, f64) {
     let run = || {
         let mut slices = Vec::with_capacity(MEASURED_SLICES);
-        // A stride that meets every key in an order that no prefetcher guesses.
+        // A stride that visits every key in an order that no prefetcher predicts.
         let mut order = (0..).map(|number: usize| &keys[number.wrapping_mul(7_919) % keys.len()]);
         for _ in 0..MEASURED_SLICES {
             let started = Instant::now();

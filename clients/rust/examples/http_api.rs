@@ -1,4 +1,4 @@
-//! An HTTP API whose requests need a key.
+//! An HTTP API whose requests require a key.
 //!
 //! With `cargo run --release -- dev` in another terminal:
 //!
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The layer let it through, so it is known whose request it is.
+/// The layer has admitted the request, so its principal is known.
 async fn whoami(Extension(principal): Extension<Principal>) -> String {
     format!("{} on the plan {}\n", principal.tenant_id(), principal.plan())
 }

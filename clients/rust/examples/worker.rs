@@ -1,4 +1,4 @@
-//! A worker: takes jobs of sessions from standard input, and records what they consume.
+//! A worker that reads jobs of sessions from standard input and records their usage.
 //!
 //! Each line is a job, `<session id> <units>`. With `cargo run --release -- dev` in another terminal:
 //!
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             Err(NotAdmitted::Undecided(error)) => return Err(error.into()),
         };
-        // Here the work would be done.
+        // The work would be done here.
         let tenant = principal.tenant_id();
         recorder.record(tenant, "jobs.units", units)?;
         println!("done: {units} units for {tenant}");

@@ -1,4 +1,4 @@
-//! Administration: tenants, keys, and the record of who changed what.
+//! Administration: tenants, keys, the audit log, the database state and the outage grace.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::{
 
 /// Manages tenants and keys; see [`Client::admin`](crate::Client::admin). Clones share the connection.
 ///
-/// Each call may be repeated after a failure, except that a new key's plaintext is shown once: a repeated
-/// [`issue_key`](Self::issue_key) makes another key.
+/// Every call can be repeated after a failure. [`issue_key`](Self::issue_key) is an exception: the plaintext
+/// is returned once, so a repeated call issues another key.
 #[derive(Clone, Debug)]
 pub struct AdminClient {
     rpc: RpcClient,
@@ -24,42 +24,42 @@ pub struct AdminClient {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct IssuedKey {
-    /// Its public side.
+    /// The public part of the key.
     pub key: v1::ApiKey,
-    /// The key itself, which is stored nowhere.
+    /// The plaintext key. The service does not store it.
     pub plaintext: PresentedKey,
 }
 
-/// A key that was just replaced.
+/// A key that was just rotated.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RotatedKey {
-    /// The successor's public side.
+    /// The public part of the successor.
     pub key: v1::ApiKey,
-    /// The successor itself, which is stored nowhere.
+    /// The plaintext of the successor. The service does not store it.
     pub plaintext: PresentedKey,
-    /// The old key, with its new end.
+    /// The old key with its new expiry.
     pub replaced: v1::ApiKey,
 }
 
 impl AdminClient {
-    pub(crate) fn new(caller: RpcClient, memory: Option<CacheHandle>) -> Self {
-        Self { rpc: caller, cache: memory }
+    pub(crate) fn new(rpc: RpcClient, cache: Option<CacheHandle>) -> Self {
+        Self { rpc, cache }
     }
 
-    /// Creates a tenant. Repeating it with an id of your own is answered with the existing tenant.
+    /// Creates a tenant. If the request carries an id, repeating the call returns the existing tenant.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] when the id has another name or plan.
+    /// [`Error::AlreadyExists`] if the id exists with another name or plan.
     pub async fn create_tenant(&self, request: v1::CreateTenantRequest) -> Result<v1::Tenant, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).create_tenant(request).await;
         required_field(self.rpc.call_once(request, send).await?.tenant, "tenant")
     }
 
-    /// Says which database the replica that answers knows, and whether it believes what it reads.
+    /// Returns the database that the answering replica knows, and whether the replica trusts what it reads.
     ///
     /// # Errors
-    /// Those of any call.
+    /// The errors of any call.
     pub async fn database_state(&self) -> Result<v1::GetDatabaseStateResponse, Error> {
         let request = v1::GetDatabaseStateRequest {};
         let send =
@@ -67,33 +67,33 @@ impl AdminClient {
         self.rpc.call_once(request, send).await
     }
 
-    /// Accepts the database as it is, for every replica.
+    /// Accepts the current database for all replicas.
     ///
     /// # Errors
-    /// [`Error::FailedPrecondition`] while the replica that answers knows no database.
+    /// [`Error::FailedPrecondition`] while the answering replica knows no database.
     pub async fn accept_database(&self, reason: &str) -> Result<v1::AcceptDatabaseResponse, Error> {
         let request = v1::AcceptDatabaseRequest { reason: reason.to_owned() };
         let send =
             async |transport, request| AdminServiceClient::new(transport).accept_database(request).await;
-        // It may say something else about everybody.
-        let _forgetting = self.cache.as_ref().map(|memory| Arc::clone(memory.cache()).clear_on_drop());
+        // The accepted database may contain different data about every key and session.
+        let _clearing = self.cache.as_ref().map(|handle| Arc::clone(handle.cache()).clear_on_drop());
         self.rpc.call_once(request, send).await
     }
 
-    /// Reads one tenant.
+    /// Returns one tenant.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] if the tenant does not exist.
     pub async fn get_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
         let request = v1::GetTenantRequest { tenant_id: tenant_id.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).get_tenant(request).await;
         required_field(self.rpc.call_once(request, send).await?.tenant, "tenant")
     }
 
-    /// Lists a page of tenants by id.
+    /// Returns one page of tenants, ordered by id.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a page token of another list.
     pub async fn list_tenants(
         &self,
         request: v1::ListTenantsRequest,
@@ -105,7 +105,7 @@ impl AdminClient {
     /// Suspends a tenant: its keys are denied until it is resumed. Idempotent.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] if the tenant does not exist.
     pub async fn suspend_tenant(&self, tenant_id: &str, reason: &str) -> Result<v1::Tenant, Error> {
         let request = v1::SuspendTenantRequest { tenant_id: tenant_id.to_owned(), reason: reason.to_owned() };
         let send =
@@ -114,10 +114,10 @@ impl AdminClient {
         required_field(self.rpc.call_once(request, send).await?.tenant, "tenant")
     }
 
-    /// Lifts a suspension. Idempotent.
+    /// Resumes a suspended tenant. Idempotent.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant.
+    /// [`Error::NotFound`] if the tenant does not exist.
     pub async fn resume_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
         let request = v1::ResumeTenantRequest { tenant_id: tenant_id.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).resume_tenant(request).await;
@@ -125,22 +125,24 @@ impl AdminClient {
         required_field(self.rpc.call_once(request, send).await?.tenant, "tenant")
     }
 
-    /// Issues a key. Only this reply ever holds its plaintext.
+    /// Issues a key. Only this response contains the plaintext.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant.
+    /// [`Error::NotFound`] if the tenant does not exist.
     pub async fn issue_key(&self, request: v1::IssueKeyRequest) -> Result<IssuedKey, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).issue_key(request).await;
         let reply = self.rpc.call_once(request, send).await?;
         let plaintext = PresentedKey::new(reply.plaintext);
-        // The key is made and nobody will see it again: what a reply may lack besides is no reason to withhold it.
+        // The key exists and its plaintext cannot be read again: return it even if the response lacks other
+        // fields.
         Ok(IssuedKey { key: reply.key.unwrap_or_default(), plaintext })
     }
 
-    /// Takes over 1 to 500 keys by their SHA-256. Outcomes keep their order; what is there already is skipped.
+    /// Imports 1 to 500 keys by their SHA-256. The results keep the order of the request. Existing keys are
+    /// skipped.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] when there are none or too many. A key that breaks the contract fails alone, with the same error.
+    /// [`Error::Invalid`] if there are no keys or too many. An invalid key fails alone, with the same error.
     pub async fn import_keys(
         &self,
         keys: Vec<v1::ImportKey>,
@@ -150,11 +152,14 @@ impl AdminClient {
         let count = keys.len();
         let send = async |transport, request| AdminServiceClient::new(transport).import_keys(request).await;
         let request = v1::ImportKeysRequest { keys };
-        // Some of them may have been found unknown a moment ago.
+        // Some of these keys may be cached as unknown.
         let _changing = self.invalidate_on_drop(ChangeSubject::Negative);
         let results = self.rpc.call_once(request, send).await?.results;
         if results.len() != count {
-            return Err(invalid_reply(format!("{count} keys were sent and {} answered", results.len())));
+            return Err(invalid_reply(format!(
+                "the response has {} results for {count} keys",
+                results.len()
+            )));
         }
         let outcome = |result: v1::ImportKeyResult| match required_field(result.result, "outcome")? {
             Outcome::ImportedKeyId(key_id) => Ok(ImportedKey::New { key_id }),
@@ -164,27 +169,27 @@ impl AdminClient {
         Ok(results.into_iter().map(outcome).collect())
     }
 
-    /// Issues a successor and lets the old key end after an overlap.
+    /// Issues a successor. The old key expires after an overlap.
     ///
     /// # Errors
-    /// [`Error::FailedPrecondition`] when the old key is revoked, expired, or was rotated before.
+    /// [`Error::FailedPrecondition`] if the old key is revoked, expired or already rotated.
     pub async fn rotate_key(&self, request: v1::RotateKeyRequest) -> Result<RotatedKey, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).rotate_key(request).await;
         let _changing = self.invalidate_on_drop(ChangeSubject::Key(request.key_id.clone()));
         let reply = self.rpc.call_once(request, send).await?;
         let plaintext = PresentedKey::new(reply.plaintext);
         Ok(RotatedKey {
-            // As for a new key.
+            // As in `issue_key`.
             key: reply.key.unwrap_or_default(),
             plaintext,
             replaced: reply.replaced.unwrap_or_default(),
         })
     }
 
-    /// Withdraws a key for good. Idempotent: the first reason and time stay.
+    /// Revokes a key permanently. Idempotent: the first reason and time are kept.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] if the key does not exist.
     pub async fn revoke_key(&self, key_id: &str, reason: &str) -> Result<v1::ApiKey, Error> {
         let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: reason.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).revoke_key(request).await;
@@ -192,39 +197,42 @@ impl AdminClient {
         required_field(self.rpc.call_once(request, send).await?.key, "key")
     }
 
-    /// Reads one key and its tenant from the database, and says what a validation of it would be answered now.
+    /// Reads one key and its tenant from the database and returns the verdict that a validation would have
+    /// now.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] if the key does not exist.
     pub async fn get_key(&self, key_id: &str) -> Result<v1::GetKeyResponse, Error> {
         let request = v1::GetKeyRequest { key_id: key_id.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).get_key(request).await;
         self.rpc.call_once(request, send).await
     }
 
-    /// Says what the replica that answers, and no other, holds in memory of one key. It asks no database and loads nothing.
+    /// Returns what the answering replica (no other) has cached about one key. It reads no database and loads
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for what is no key id.
+    /// [`Error::Invalid`] for an invalid key id.
     pub async fn inspect_key(&self, key_id: &str) -> Result<v1::InspectKeyResponse, Error> {
         let request = v1::InspectKeyRequest { key_id: key_id.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).inspect_key(request).await;
         self.rpc.call_once(request, send).await
     }
 
-    /// Lists a page of keys: a tenant's by id, which is by age, or those of a prefix.
+    /// Returns one page of keys: the keys of a tenant ordered by id (which is by age), or the keys with a
+    /// prefix.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a page token of another list.
     pub async fn list_keys(&self, request: v1::ListKeysRequest) -> Result<v1::ListKeysResponse, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).list_keys(request).await;
         self.rpc.call_once(request, send).await
     }
 
-    /// Lists a page of the audit log, the latest moment first.
+    /// Returns one page of the audit log, latest first.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a page token of another list.
     pub async fn list_audit_events(
         &self,
         request: v1::ListAuditEventsRequest,
@@ -234,20 +242,21 @@ impl AdminClient {
         self.rpc.call_once(request, send).await
     }
 
-    /// Tells how long the replica that answers, and no other, goes by memory while the database is away.
+    /// Returns how long the answering replica (no other) answers from its cache while the database is
+    /// unreachable.
     ///
     /// # Errors
-    /// When no replica answers.
+    /// If no replica answers.
     pub async fn outage_grace(&self) -> Result<v1::OutageGrace, Error> {
         let send =
             async |transport, request| AdminServiceClient::new(transport).get_outage_grace(request).await;
         required_field(self.rpc.call_once(v1::GetOutageGraceRequest {}, send).await?.grace, "grace")
     }
 
-    /// Sets another grace on the replica that answers, and no other, for a limited time.
+    /// Sets another grace on the answering replica (no other) for a limited time.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] beyond the limits.
+    /// [`Error::Invalid`] if a value is beyond its limit.
     pub async fn set_outage_grace(
         &self,
         request: v1::SetOutageGraceRequest,
@@ -257,10 +266,10 @@ impl AdminClient {
         self.rpc.call_once(request, send).await
     }
 
-    /// Takes back what [`set_outage_grace`](Self::set_outage_grace) has set on the replica that answers.
+    /// Resets what [`set_outage_grace`](Self::set_outage_grace) has set on the answering replica.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] without a reason.
+    /// [`Error::Invalid`] without a reason.
     pub async fn reset_outage_grace(&self, reason: &str) -> Result<v1::ResetOutageGraceResponse, Error> {
         let request = v1::ResetOutageGraceRequest { reason: reason.to_owned() };
         let send =
@@ -268,22 +277,22 @@ impl AdminClient {
         self.rpc.call_once(request, send).await
     }
 
-    fn invalidate_on_drop(&self, about: ChangeSubject) -> Option<InvalidationGuard> {
-        self.cache.as_ref().map(|memory| memory.cache().invalidate_on_drop(about))
+    fn invalidate_on_drop(&self, subject: ChangeSubject) -> Option<InvalidationGuard> {
+        self.cache.as_ref().map(|handle| handle.cache().invalidate_on_drop(subject))
     }
 }
 
-/// A key that is there after an import.
+/// The result of importing one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportedKey {
-    /// It was taken over.
+    /// The key was imported.
     New {
-        /// Its public id.
+        /// The public id of the key.
         key_id: String,
     },
-    /// The same tenant held it already; nothing was changed.
+    /// The same tenant already has this key; nothing was changed.
     Existing {
-        /// Its public id.
+        /// The public id of the key.
         key_id: String,
     },
 }

@@ -1,4 +1,4 @@
-//! How to connect.
+//! Settings of a client and of its connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long [`ClientBuilder::connect`] waits.
+/// Maximum time that [`ClientBuilder::connect`] waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_USER_AGENT_LEN: usize = 200;
 const DEFAULT_USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -49,89 +49,96 @@ impl ClientBuilder {
         }
     }
 
-    /// One more endpoint, or several with commas between them. Calls go round all addresses of all endpoints.
+    /// Adds an endpoint, or several separated by commas. Calls are distributed over all addresses of all
+    /// endpoints.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoints.push(endpoint.into());
         self
     }
 
-    /// How long a call may take, connecting and further tries included; 1 s unless set, 24 h at most.
+    /// Sets the maximum time of a call, including connecting and retries. Default: 1 s; maximum: 24 h.
     ///
-    /// On a stream this bounds its opening only. [`Client::with_timeout`] sets another one for some calls.
+    /// For a stream, this limits only its opening. [`Client::with_timeout`] sets another timeout for some
+    /// calls.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// After how long without an answer a question is sent to another replica as well; a quarter of the call's time unless
-    /// set, 24 h at most. Changes are never with two replicas at once.
+    /// Sets the time without a response after which a read-only request is also sent to another replica
+    /// (hedging). Default: a quarter of the timeout of the call; maximum: 24 h. Requests that change
+    /// something are never sent to two replicas at once.
     pub fn hedge_after(mut self, time: Duration) -> Self {
         self.hedge_after = Some(time);
         self
     }
 
-    /// Who calls, for the service's log, such as `orders/1.4`; 200 printable ASCII characters at most.
+    /// Sets the name of the calling service for the log of tenant-auth, such as `orders/1.4`: at most 200
+    /// printable ASCII characters.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = user_agent.into();
         self
     }
 
-    /// Speaks TLS, and says how the service is verified; `https://` alone means with the machine's own roots.
+    /// Uses TLS with these settings. An `https://` endpoint alone uses TLS with the system's root
+    /// certificates.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// What proves to the service who calls.
+    /// Sets the token that authenticates this service to tenant-auth.
     pub fn caller_token(mut self, token: CallerToken) -> Self {
         self.token = Some(token);
         self
     }
 
-    /// Names all calls of this client in the service's log and in the audit log (`x-request-id`), for a client that does one thing: 1
-    /// to 64 visible ASCII characters. Unless set, the service names each call.
+    /// Sets one request id (`x-request-id`) for all calls of this client, in the log of the service and in
+    /// the audit log; useful for a client with a single task. 1 to 64 visible ASCII characters. Default: the
+    /// service assigns an id to each call.
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request_id = Some(request_id.into());
         self
     }
 
-    /// How much is kept in this process, and for how long.
+    /// Sets the size and the lifetimes of the near-cache.
     pub fn near_cache(mut self, near_cache: NearCache) -> Self {
         self.near_cache = Some(near_cache);
         self
     }
 
-    /// Keeps nothing in this process: each validation is a question to the service.
+    /// Disables the near-cache: every validation is a request to the service.
     pub fn without_near_cache(mut self) -> Self {
         self.near_cache = None;
         self
     }
 
-    /// Another clock for the near-cache, for tests.
+    /// Sets another clock for the near-cache, for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// A client that connects when it is first used, and again whenever a connection is lost.
+    /// Returns a client that connects on first use, and reconnects when a connection is lost.
     ///
     /// Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Setup`] when an endpoint or any other setting cannot be used.
+    /// [`Error::Setup`] if an endpoint or another setting is invalid.
     pub fn connect_lazy(self) -> Result<Client, Error> {
         let transport = self.build_transport()?;
         self.build_client(transport)
     }
 
-    /// A client that is connected already; it connects again whenever a connection is lost.
+    /// Returns a client that is already connected, and reconnects when a connection is lost.
     ///
     /// # Errors
-    /// [`Error::Setup`] as for [`Self::connect_lazy`], [`Error::Unreachable`] when nobody answers within 5 s.
+    /// [`Error::Setup`] as for [`Self::connect_lazy`]; [`Error::Unreachable`] if no replica answers within 5
+    /// s.
     pub async fn connect(self) -> Result<Client, Error> {
         let transport = self.build_transport()?;
         let late =
-            |_| Error::Unreachable { message: format!("nobody has answered within {CONNECT_TIMEOUT:?}") };
+            |_| Error::Unreachable { message: format!("no replica answered within {CONNECT_TIMEOUT:?}") };
         tokio::time::timeout(CONNECT_TIMEOUT, transport.connect()).await.map_err(late)??;
         self.build_client(transport)
     }
@@ -151,21 +158,21 @@ impl ClientBuilder {
     }
 
     fn build_client(self, transport: Transport) -> Result<Client, Error> {
-        let memory = match self.near_cache {
+        let cache = match self.near_cache {
             Some(settings) => {
-                let near = Arc::new(AnswerCache::new(settings.limits()?, self.clock)?);
-                Some(CacheHandle::new(near, settings.is_watched().then(|| transport.clone())))
+                let answers = Arc::new(AnswerCache::new(settings.limits()?, self.clock)?);
+                Some(CacheHandle::new(answers, settings.is_watched().then(|| transport.clone())))
             }
             None => None,
         };
-        Ok(Client::new(RpcClient::new(transport, self.timeout, self.hedge_after), memory))
+        Ok(Client::new(RpcClient::new(transport, self.timeout, self.hedge_after), cache))
     }
 }
 
 fn request_id(text: &str) -> Result<HeaderValue, Error> {
-    let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    HeaderValue::from_str(text).ok().filter(|_| fits).ok_or_else(|| Error::Setup {
-        message: format!("request_id must have 1 to 64 visible ASCII characters, not {text:?}"),
+    let is_valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    HeaderValue::from_str(text).ok().filter(|_| is_valid).ok_or_else(|| Error::Setup {
+        message: format!("request_id: invalid value {text:?}: must be 1 to 64 visible ASCII characters"),
     })
 }
 
@@ -198,8 +205,8 @@ mod tests {
         let bad = Client::builder("http://host:1").user_agent("two\nlines").connect_lazy();
         assert!(matches!(bad, Err(Error::Setup { .. })));
         for bad in ["", "two words", "\n", "é", &"x".repeat(65)] {
-            let refused = Client::builder("http://host:1").request_id(bad).connect_lazy();
-            assert!(matches!(refused, Err(Error::Setup { .. })), "{bad:?}");
+            let outcome = Client::builder("http://host:1").request_id(bad).connect_lazy();
+            assert!(matches!(outcome, Err(Error::Setup { .. })), "{bad:?}");
         }
     }
 
@@ -223,7 +230,7 @@ mod tests {
             (near(NearCache::new().watched_for(Duration::MAX)), "NearCache::watched_for"),
         ] {
             let Err(Error::Setup { message }) = builder.connect_lazy() else {
-                unreachable!("{name} was taken")
+                unreachable!("{name} was accepted")
             };
             assert!(message.contains(name) && message.contains("must be"), "{message}");
         }
@@ -233,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn closed_port_is_unreachable_lazily_or_not() {
-        // A port that was free a moment ago.
+        // A port with no listener: it was free when it was bound, and is closed again.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);

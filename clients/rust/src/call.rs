@@ -1,4 +1,4 @@
-//! What every call has in common: a limit in time, another try where that helps, and replies that are read with care.
+//! Common parts of all calls: a deadline, retries where they help, and validation of responses.
 
 mod attempt;
 mod retry_budget;
@@ -17,30 +17,30 @@ use crate::{
     transport::{Route, Transport},
 };
 
-/// Attempts of one call, the first included. Each further one is counted against the budget as well.
+/// Maximum attempts of one call, the first included. Each retry also draws on the retry budget.
 const MAX_ATTEMPTS: u32 = 4;
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// An attempt that has no answer after this part of the call's time is sent to another replica as well.
+/// An attempt without a response after this fraction of the call's timeout is also sent to another replica.
 const HEDGE_TIMEOUT_DIVISOR: u32 = 4;
 
-/// Sends messages and waits for replies. Clones share the connections and the budget.
+/// Sends requests and waits for responses. Clones share the connections and the retry budget.
 #[derive(Clone, Debug)]
 pub(crate) struct RpcClient {
     transport: Transport,
     timeout: Duration,
     hedge_after: Option<Duration>,
     budget: Arc<RetryBudget>,
-    /// Whether its calls were made before the client was closed.
+    /// Whether its calls were started before the client was closed.
     ignores_close: bool,
 }
 
-/// What a call does.
+/// What a call may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// It reads: it may be with two replicas at once.
+    /// It only reads: it may be sent to two replicas at once.
     ReadOnly,
-    /// It may be repeated, once it is known to have failed.
+    /// It may be repeated once it is known to have failed.
     Idempotent,
 }
 
@@ -61,7 +61,7 @@ impl RpcClient {
         self.timeout
     }
 
-    /// Sends a question, again and to several replicas where that helps, until there is an answer, a lasting error, or
+    /// Sends a read-only request, with retries and hedging, until there is a response, a permanent error or
     /// no time left.
     pub(crate) async fn call_hedged<M: Clone, R, F>(
         &self,
@@ -74,7 +74,8 @@ impl RpcClient {
         self.call_with_retries(Effect::ReadOnly, message, send).await
     }
 
-    /// Sends a message that may be sent again without harm, until there is an answer, a lasting error, or no time left.
+    /// Sends an idempotent request, with retries, until there is a response, a permanent error or no time
+    /// left.
     pub(crate) async fn call_retried<M: Clone, R, F>(
         &self,
         message: M,
@@ -86,7 +87,7 @@ impl RpcClient {
         self.call_with_retries(Effect::Idempotent, message, send).await
     }
 
-    /// Sends a message once.
+    /// Sends a request once, without retries.
     pub(crate) async fn call_once<M: Clone, R, F>(
         &self,
         message: M,
@@ -134,16 +135,18 @@ impl RpcClient {
         if self.transport.is_closed() && !self.ignores_close { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// For a call that was made already, whatever becomes of the client before it is sent.
+    /// Returns a client for a call that was already started: it is sent even if the client is closed
+    /// meanwhile.
     pub(crate) fn ignoring_close(&self) -> Self {
         Self { ignores_close: true, ..self.clone() }
     }
 }
 
-/// Tries until there is an answer, a lasting error, or neither time nor budget left.
+/// Retries until there is a response, a permanent error, or neither time nor budget left.
 ///
-/// A replica that goes away takes leave of all who are about to ask it at once: more than the budget has, and to ask another
-/// one is no more load than there was. So one more try after that costs nothing, as long as others serve (`is_served`).
+/// A draining replica sends GOAWAY on all connections at the same time. That affects more calls than the
+/// budget covers, and sending them to another replica adds no load. So the first retry after a lost
+/// connection is free while other replicas are connected (`is_served`).
 async fn retry<R, F>(
     limit: Duration,
     budget: &RetryBudget,
@@ -157,65 +160,69 @@ where
     budget.deposit();
     let mut avoided = None;
     for tries in 1.. {
-        let (outcome, place) = attempt(deadline.saturating_duration_since(Instant::now()), avoided).await;
+        let (outcome, replica_id) =
+            attempt(deadline.saturating_duration_since(Instant::now()), avoided).await;
         let error = match outcome {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        avoided = place;
-        let Some(wait) = retry_delay(&error, tries)
-            .filter(|wait| *wait < deadline.saturating_duration_since(Instant::now()))
+        avoided = replica_id;
+        let Some(delay) = retry_delay(&error, tries)
+            .filter(|delay| *delay < deadline.saturating_duration_since(Instant::now()))
         else {
             return Err(error);
         };
-        let moves_on = tries == 1 && matches!(error, Error::Unreachable { .. }) && is_served();
-        if tries == MAX_ATTEMPTS || !(moves_on || budget.try_withdraw()) {
+        let is_free = tries == 1 && matches!(error, Error::Unreachable { .. }) && is_served();
+        if tries == MAX_ATTEMPTS || !(is_free || budget.try_withdraw()) {
             return Err(error);
         }
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(delay).await;
     }
     Err(Error::DeadlineExceeded)
 }
 
-/// How long to wait before another try; `None` when it is of no use.
+/// Returns the delay before the next attempt; `None` if a retry is of no use.
 fn retry_delay(error: &Error, tries: u32) -> Option<Duration> {
-    let own = jittered_backoff(INITIAL_RETRY_DELAY, MAX_RETRY_DELAY, tries);
+    let backoff = jittered_backoff(INITIAL_RETRY_DELAY, MAX_RETRY_DELAY, tries);
     match error {
-        // Another replica may be well.
-        Error::Unreachable { .. } => Some(own),
-        // Not before the time that the service gave, and not everybody at that time.
-        Error::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or_default().saturating_add(own)),
+        // Another replica may be healthy.
+        Error::Unreachable { .. } => Some(backoff),
+        // Not before the time that the service gave, plus a random delay so that clients do not all return at
+        // that time.
+        Error::Unavailable { retry_after, .. } => {
+            Some(retry_after.unwrap_or_default().saturating_add(backoff))
+        }
         // Without a time it is a limit that waiting does not lift.
-        Error::Overloaded { retry_after, .. } => retry_after.map(|time| time.saturating_add(own)),
+        Error::Overloaded { retry_after, .. } => retry_after.map(|time| time.saturating_add(backoff)),
         _ => None,
     }
 }
 
-/// A random wait below a bound that doubles with each try ("full jitter"): callers that failed together do not come
-/// back together.
-pub(crate) fn jittered_backoff(first: Duration, longest: Duration, tries: u32) -> Duration {
-    let bound = first.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(longest);
+/// Returns a random delay below a bound that doubles with each attempt ("full jitter"), so that clients that
+/// failed together do not retry together.
+pub(crate) fn jittered_backoff(first: Duration, max: Duration, tries: u32) -> Duration {
+    let bound = first.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(max);
     bound.mul_f64(fastrand::f64())
 }
 
-/// A part of a reply that the contract promises.
+/// Returns a field that the contract requires in a response.
 pub(crate) fn required_field<T>(part: Option<T>, name: &str) -> Result<T, Error> {
-    part.ok_or_else(|| invalid_reply(format!("the reply holds no {name}")))
+    part.ok_or_else(|| invalid_reply(format!("the response has no {name}")))
 }
 
-/// A moment in a reply.
+/// Parses a timestamp of a response.
 pub(crate) fn parse_time(message: impl TryInto<SystemTime>) -> Result<SystemTime, Error> {
     let time = message.try_into();
-    time.map_err(|_| invalid_reply("the reply holds a time outside this machine's range"))
+    time.map_err(|_| invalid_reply("the response has a timestamp that this machine cannot represent"))
 }
 
-/// A span of time in a reply.
+/// Parses a duration of a response.
 pub(crate) fn parse_duration(message: impl TryInto<Duration>) -> Result<Duration, Error> {
     let duration = message.try_into();
-    duration.map_err(|_| invalid_reply("the reply holds a negative duration"))
+    duration.map_err(|_| invalid_reply("the response has a negative duration"))
 }
 
-/// A reply that breaks the contract.
+/// Returns the error for a response that breaks the contract.
 pub(crate) fn invalid_reply(message: impl Into<String>) -> Error {
     Error::Other { code: Code::Internal, message: message.into() }
 }
@@ -273,8 +280,8 @@ mod tests {
         let soon = || unavailable(Some(Duration::from_secs(1)));
         assert_eq!(tries(soon, 2, &budget).await, (2, true));
         assert!(started.elapsed() >= Duration::from_secs(1));
-        let late = || unavailable(Some(Duration::from_secs(4)));
-        assert_eq!(tries(late, 2, &budget).await, (1, false));
+        let after_deadline = || unavailable(Some(Duration::from_secs(4)));
+        assert_eq!(tries(after_deadline, 2, &budget).await, (1, false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,22 +291,22 @@ mod tests {
         for _ in 0..1_000 {
             sent += tries(|| unavailable(None), 99, &budget).await.0;
         }
-        // A tenth, and what was saved up before.
+        // A tenth of the calls, plus the initial balance of the budget.
         assert!((1_100..=1_110).contains(&sent), "{sent}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn moving_off_a_lost_replica_costs_no_budget() {
-        let away = || Error::Unreachable { message: String::new() };
+        let disconnected = || Error::Unreachable { message: String::new() };
         let budget = RetryBudget::new();
         for _ in 0..100 {
-            assert_eq!(tries_where(true, away, 2, &budget).await, (2, true));
+            assert_eq!(tries_where(true, disconnected, 2, &budget).await, (2, true));
         }
-        // Nothing was taken; all who run into a second one that is away pay for it.
-        assert_eq!(tries_where(true, away, 99, &budget).await, (MAX_ATTEMPTS, false));
+        // No budget was used. The second attempt that finds its replica disconnected draws on it.
+        assert_eq!(tries_where(true, disconnected, 99, &budget).await, (MAX_ATTEMPTS, false));
         let mut sent = 0;
         for _ in 0..1_000 {
-            sent += tries_where(false, away, 99, &budget).await.0;
+            sent += tries_where(false, disconnected, 99, &budget).await.0;
         }
         assert!((1_100..=1_110).contains(&sent), "{sent}");
     }

@@ -1,4 +1,4 @@
-//! The client.
+//! The client of tenant-auth: validation of keys, singly, in batches and on a stream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     transport::Transport,
 };
 
-/// What the service takes at once.
+/// Maximum keys of one batch that the service accepts.
 const MAX_KEYS_PER_BATCH: usize = 1_000;
 
-/// A connection to tenant-auth, and what it has answered so far. Clones share both.
+/// A client of tenant-auth with its connections and its near-cache. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Client {
     rpc: RpcClient,
@@ -29,57 +29,58 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts with an endpoint, such as `http://127.0.0.1:50051`.
+    /// Starts a builder with an endpoint, such as `http://127.0.0.1:50051`.
     pub fn builder(endpoint: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(endpoint.into())
     }
 
-    pub(crate) fn new(caller: RpcClient, memory: Option<CacheHandle>) -> Self {
-        Self { rpc: caller, cache: memory }
+    pub(crate) fn new(rpc: RpcClient, cache: Option<CacheHandle>) -> Self {
+        Self { rpc, cache }
     }
 
-    /// The same client for calls that may take longer, or must not take as long; 24 h at most.
+    /// Returns the same client with another timeout, for calls that take longer or must be faster; 24 h at
+    /// most.
     ///
     /// # Errors
-    /// [`Error::Setup`] for no time at all, or more than that.
+    /// [`Error::Setup`] for zero, or more than 24 h.
     pub fn with_timeout(&self, timeout: Duration) -> Result<Self, Error> {
         let timeout = options::check_duration("timeout", timeout)?;
         Ok(Self { rpc: self.rpc.with_timeout(timeout), cache: self.cache.clone() })
     }
 
-    /// Takes no more calls, from any clone: they fail with [`Error::Closed`]. Those under way go on, and the stream of
-    /// invalidations ends. The connections end with the last clone. Idempotent.
+    /// Closes the client and all its clones: new calls fail with [`Error::Closed`]. Calls in flight continue,
+    /// and the invalidation stream ends. The connections end when the last clone is dropped. Idempotent.
     pub fn close(&self) {
         self.rpc.transport().close();
-        if let Some(memory) = &self.cache {
-            memory.close();
+        if let Some(handle) = &self.cache {
+            handle.close();
         }
     }
 
-    /// Decides about one key. It must hold all of `required_scopes`; none means that any live key is good.
+    /// Validates one key. It must hold all of `required_scopes`; with none, any live key is valid.
     ///
     /// # Errors
-    /// When nothing could be decided. A denial is not an error.
+    /// If nothing could be decided. A denial is not an error.
     pub async fn validate(&self, key: &PresentedKey, required_scopes: &[&str]) -> Result<Validation, Error> {
         self.rpc.check_open()?;
         if key.is_over_max_len() {
             return Ok(Validation::malformed(None));
         }
-        let Some(memory) = &self.cache else {
+        let Some(handle) = &self.cache else {
             return request_key_validation(self.rpc.clone(), validate_key_message(key, required_scopes))
                 .await;
         };
-        let near = memory.cache();
-        let tag = near.key_tag(key.expose());
-        if let Some(validation) = near.get(tag, required_scopes) {
+        let cache = handle.cache();
+        let tag = cache.key_tag(key.expose());
+        if let Some(validation) = cache.get(tag, required_scopes) {
             return Ok(validation);
         }
-        // Without scopes: one answer serves all who ask about this key.
-        let question = || request_key_validation(self.rpc.ignoring_close(), validate_key_message(key, &[]));
-        let validation = self.with_call_timeout(near.get_or_request(tag, question)).await?;
+        // Without scopes: one response serves all concurrent requests for this key.
+        let request = || request_key_validation(self.rpc.ignoring_close(), validate_key_message(key, &[]));
+        let validation = self.with_call_timeout(cache.get_or_request(tag, request)).await?;
         match apply_required_scopes(validation, required_scopes) {
             Some(validation) => Ok(validation),
-            // What is wrong with these scopes is the service's to say.
+            // The scopes are invalid: the service reports what is wrong with them.
             None => {
                 request_key_validation(self.rpc.ignoring_close(), validate_key_message(key, required_scopes))
                     .await
@@ -87,11 +88,11 @@ impl Client {
         }
     }
 
-    /// Lets a key in that is good for all of `required_scopes`, and nobody else.
+    /// Validates one key and returns its principal if it is valid for all of `required_scopes`.
     ///
     /// # Errors
-    /// [`NotAdmitted::Denied`] with every verdict but [`Verdict::Valid`](crate::Verdict::Valid);
-    /// [`NotAdmitted::Undecided`] when nothing could be decided.
+    /// [`NotAdmitted::Denied`] for every verdict except [`Verdict::Valid`](crate::Verdict::Valid);
+    /// [`NotAdmitted::Undecided`] if nothing could be decided.
     pub async fn require(
         &self,
         key: &PresentedKey,
@@ -100,66 +101,64 @@ impl Client {
         Ok(self.validate(key, required_scopes).await?.into_principal()?)
     }
 
-    /// Decides about 1 to 1,000 keys at once. Outcomes keep the order of the questions.
+    /// Validates 1 to 1,000 keys in one call. The outcomes keep the order of the questions.
     ///
     /// # Errors
-    /// The outer one when the batch as a whole was not answered, the inner one when this key could not be decided.
+    /// The outer error if the whole batch failed, the inner one if this key could not be decided.
     pub async fn validate_batch(
         &self,
         questions: &[Question],
     ) -> Result<Vec<Result<Validation, Error>>, Error> {
         if questions.len() > MAX_KEYS_PER_BATCH {
             let message =
-                format!("{} keys are too many for one batch: it takes {MAX_KEYS_PER_BATCH}", questions.len());
+                format!("{} keys are too many for one batch: at most {MAX_KEYS_PER_BATCH}", questions.len());
             return Err(Error::Invalid { message, violations: Vec::new() });
         }
-        let mut refused = Vec::with_capacity(questions.len());
+        let mut rejected = Vec::with_capacity(questions.len());
         let mut requests = Vec::with_capacity(questions.len());
         for question in questions {
             match question.to_batch_message() {
                 Ok(message) => {
                     requests.push(message);
-                    refused.push(None);
+                    rejected.push(None);
                 }
-                Err(error) => refused.push(Some(error)),
+                Err(error) => rejected.push(Some(error)),
             }
         }
-        let asked = requests.len();
-        if asked == 0 && !questions.is_empty() {
+        let sent = requests.len();
+        if sent == 0 && !questions.is_empty() {
             self.rpc.check_open()?;
-            return Ok(refused.into_iter().flatten().map(Err).collect());
+            return Ok(rejected.into_iter().flatten().map(Err).collect());
         }
         let message = v1::BatchValidateKeysRequest { requests };
         let send = async |transport, request| {
             ValidationServiceClient::new(transport).batch_validate_keys(request).await
         };
         let results = self.rpc.call_hedged(message, send).await?.results;
-        // Outcomes are matched by their place: one too few would give a key the verdict of another.
-        if results.len() != asked {
-            return Err(invalid_reply(format!(
-                "{asked} keys were asked about and {} answered",
-                results.len()
-            )));
+        // Outcomes are matched by their index: a missing one would give a key the verdict of another.
+        if results.len() != sent {
+            return Err(invalid_reply(format!("the response has {} results for {sent} keys", results.len())));
         }
         let outcome = |result: v1::BatchValidateKeysResult| match required_field(result.result, "outcome")? {
             Outcome::Response(message) => Validation::from_key_response(message),
             Outcome::Error(item) => Err(Error::from_item(&item)),
         };
         let mut outcomes = results.into_iter().map(outcome);
-        let outcome = |refused: Option<Error>| match refused {
+        let outcome = |rejected: Option<Error>| match rejected {
             Some(error) => Err(error),
             None => outcomes.next().unwrap_or_else(|| Err(invalid_reply("an outcome is missing"))),
         };
-        Ok(refused.into_iter().map(outcome).collect())
+        Ok(rejected.into_iter().map(outcome).collect())
     }
 
-    /// Decides about keys as they come, each with a number of yours that comes back with its answer.
+    /// Validates keys as they arrive. Each has a correlation id of yours, which is returned with its answer.
     ///
-    /// Answers may overtake each other. A slow reader is held back: read while you send. When `check_key_queries` ends, the
-    /// answers end after the last one is out. The timeout bounds the opening, not the stream.
+    /// Answers may arrive in another order. Backpressure applies: read answers while you send. When
+    /// `questions` ends, the stream ends after the last answer. The timeout limits the opening, not the
+    /// stream.
     ///
     /// # Errors
-    /// When the stream could not be opened.
+    /// If the stream could not be opened.
     pub async fn validate_stream<S>(&self, questions: S) -> Result<Answers, Error>
     where
         S: Stream<Item = (u64, Question)> + Send + 'static,
@@ -170,7 +169,7 @@ impl Client {
         });
         self.rpc.check_open()?;
         let mut rpc = ValidationServiceClient::new(self.transport());
-        // No `grpc-timeout`: it would end the stream, not only its opening.
+        // No `grpc-timeout`: it would limit the whole stream, not only its opening.
         let opening = rpc.stream_validate_keys(Request::new(messages));
         match tokio::time::timeout(self.rpc.timeout(), opening).await {
             Ok(reply) => Ok(Answers::new(reply?.into_inner())),
@@ -178,35 +177,35 @@ impl Client {
         }
     }
 
-    /// Describes the process that answers.
+    /// Returns the build and the status of the answering process.
     ///
     /// # Errors
-    /// When it did not answer.
+    /// If no process answered.
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
         let send =
             async |transport, request| InfoServiceClient::new(transport).get_server_info(request).await;
         ServerInfo::from_wire(self.rpc.call_hedged(v1::GetServerInfoRequest {}, send).await?)
     }
 
-    /// What is known from the service's stream of invalidations; `None` without a near-cache.
+    /// Returns the state of the invalidation stream; `None` without a near-cache.
     #[must_use]
     pub fn watch_state(&self) -> Option<WatchState> {
-        self.cache.as_ref().map(|memory| memory.cache().watch_state())
+        self.cache.as_ref().map(|handle| handle.cache().watch_state())
     }
 
-    /// Administration, over the same connection.
+    /// Returns a client for administration over the same connections.
     #[must_use]
     pub fn admin(&self) -> AdminClient {
         AdminClient::new(self.rpc.clone(), self.cache.clone())
     }
 
-    /// The connections themselves, for a client of the generated code
-    /// (`tenantauth::v1::…_client::…Client::new(client.transport())`): with the endpoints, TLS and caller token of this
-    /// client, without its deadlines and retries. What such a call changes is forgotten by the near-cache: everything,
-    /// since nobody knows what it is about.
+    /// Returns the connections for a client of the generated code
+    /// (`tenantauth::v1::…_client::…Client::new(client.transport())`): with the endpoints, TLS and caller
+    /// token of this client, without its deadlines and retries. After a call that may change something, the
+    /// whole near-cache is cleared, because this client does not know what the call changed.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        self.rpc.transport().raw(self.cache.as_ref().map(|memory| Arc::clone(memory.cache())))
+        self.rpc.transport().raw(self.cache.as_ref().map(|handle| Arc::clone(handle.cache())))
     }
 
     pub(crate) fn rpc(&self) -> &RpcClient {
@@ -217,12 +216,12 @@ impl Client {
         self.cache.as_ref()
     }
 
-    /// Waits at most as long as a call may take.
+    /// Limits a future to the timeout of a call.
     pub(crate) async fn with_call_timeout<T>(
         &self,
-        answer: impl Future<Output = Result<T, Error>>,
+        call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(self.rpc.timeout(), answer).await {
+        match tokio::time::timeout(self.rpc.timeout(), call).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::DeadlineExceeded),
         }
@@ -237,11 +236,11 @@ fn validate_key_message(key: &PresentedKey, required_scopes: &[&str]) -> v1::Val
 }
 
 async fn request_key_validation(
-    caller: RpcClient,
+    rpc: RpcClient,
     message: v1::ValidateKeyRequest,
 ) -> Result<Validation, Error> {
     let send = async |transport, request| ValidationServiceClient::new(transport).validate_key(request).await;
-    Validation::from_key_response(caller.call_hedged(message, send).await?)
+    Validation::from_key_response(rpc.call_hedged(message, send).await?)
 }
 
 #[cfg(test)]

@@ -1,24 +1,26 @@
-//! What time it is, for what is kept in memory.
+//! The clock of the near-cache.
 
 use std::{fmt, time::Duration};
 
-/// Tells the near-cache the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock). Tests bring their own.
+/// A clock for the near-cache; see [`ClientBuilder::clock`](crate::ClientBuilder::clock). Tests can supply
+/// their own.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time since some moment that stays the same. It only moves forward: ages and lifetimes are counted with it.
+    /// Returns the time since a fixed moment. It never goes backwards: ages and lifetimes are computed from
+    /// it.
     fn now(&self) -> Duration;
 
-    /// How far it may be behind. Answers are used for so much less.
+    /// Returns the maximum lag of this clock. The lifetime of answers is shortened by it.
     fn lag(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SystemClock;
 
-/// As of the kernel's last tick: it is a fifth of the work of asking for the nanosecond, which would take half the time
-/// of a hit.
+/// Reads the time of the kernel's last tick: this takes a fifth of the time of a nanosecond read, which would
+/// take half the time of a cache hit.
 #[cfg(target_os = "linux")]
 impl Clock for SystemClock {
     fn now(&self) -> Duration {
@@ -44,7 +46,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A moment of a [`Clock`], in nanoseconds: half as large as a `Duration`, and quick to compare.
+/// A timestamp of a [`Clock`] in nanoseconds: half the size of a `Duration`, and fast to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(crate) u64);
 
@@ -54,7 +56,7 @@ impl Moment {
         Self(self.0.saturating_add(nanos(time)))
     }
 
-    /// Nothing when it is earlier.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     #[inline]
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -70,7 +72,7 @@ impl From<Duration> for Moment {
 
 #[inline]
 fn nanos(time: Duration) -> u64 {
-    // More than five centuries.
+    // A `u64` of nanoseconds covers more than five centuries.
     time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
 }
 

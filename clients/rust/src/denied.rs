@@ -1,21 +1,22 @@
-//! What keeps a request out.
+//! Errors of a request that may not proceed.
 
 use thiserror::Error;
 
 use crate::{Error, Provenance, Subject, Validation, Verdict};
 
-/// A decision that keeps a request out. Never means that nothing was decided: that is an [`Error`](enum@crate::Error).
+/// A denial: the request may not proceed. It never means that nothing was decided: that is an
+/// [`Error`](enum@crate::Error).
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("denied: {}", .0.verdict)]
 pub struct Denied(Box<Validation>);
 
-/// Why [`Client::require`](crate::Client::require) gave no principal.
+/// The reason why [`Client::require`](crate::Client::require) returned no principal.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotAdmitted {
-    /// It was decided: the request may not proceed.
+    /// The key was denied: the request may not proceed.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// Nothing was decided, so the request may not proceed now.
+    /// Nothing was decided: the request may not proceed now.
     #[error(transparent)]
     Undecided(#[from] Error),
 }
@@ -25,24 +26,24 @@ impl Denied {
         Self(Box::new(validation))
     }
 
-    /// The decision; never [`Verdict::Valid`].
+    /// Returns the decision; never [`Verdict::Valid`].
     pub fn verdict(&self) -> Verdict {
         self.0.verdict
     }
 
-    /// With [`Verdict::InsufficientScope`]: the required scopes that the key lacks.
+    /// Returns the required scopes that the key lacks, with [`Verdict::InsufficientScope`].
     #[must_use]
     pub fn missing_scopes(&self) -> &[String] {
         &self.0.missing_scopes
     }
 
-    /// Whose key or session it is, for logs; empty where it is nobody's.
+    /// Returns the owner of the key or session, for logs; empty if there is none.
     #[must_use]
     pub fn subject(&self) -> &Subject {
         &self.0.subject
     }
 
-    /// Where the answer came from and how long it may be reused.
+    /// Returns where the answer came from and how long it may be reused.
     #[must_use]
     pub fn provenance(&self) -> Provenance {
         self.0.provenance

@@ -1,4 +1,4 @@
-//! Why there is no answer: the only place where a gRPC status becomes an error of this crate.
+//! The errors of a call. Only this module maps a gRPC status to an error of this crate.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
@@ -7,103 +7,103 @@ use thiserror::Error;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// Why there is no answer. Never means "no such key": that is a verdict.
+/// The reason why there is no answer. It never means "no such key": that is a verdict.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The client was set up with something that cannot work, such as an endpoint without a host.
+    /// A setting is invalid, such as an endpoint without a host.
     #[error("{message}")]
     Setup {
         /// What is wrong.
         message: String,
     },
-    /// This client was closed.
+    /// The client was closed.
     #[error("the client is closed")]
     Closed,
-    /// The function for the caller token has not given one, so nothing was sent.
+    /// The function for the caller token has not returned one, so nothing was sent.
     #[error("{message}")]
     NoCallerToken {
-        /// What is wrong; never the token.
+        /// What is wrong; never contains the token.
         message: String,
     },
-    /// The service was not reached, or the connection broke before its answer came.
-    #[error("no answer from the service: {message}")]
+    /// The service was not reached, or the connection was lost before the response.
+    #[error("no response from the service: {message}")]
     Unreachable {
-        /// What the connection said.
+        /// The error of the connection.
         message: String,
     },
-    /// The service answered that it cannot decide now, mostly because its database gives no answer.
+    /// The service cannot decide now, usually because its database does not respond.
     #[error("unavailable: {message}")]
     Unavailable {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
-        /// Machine-readable, such as `DATABASE_UNREACHABLE`.
+        /// A machine-readable reason, such as `DATABASE_UNREACHABLE`.
         reason: Option<String>,
-        /// When the service wants to be asked again.
+        /// Time to wait before a retry, if the service sent one.
         retry_after: Option<Duration>,
     },
-    /// The service has too much to do.
+    /// The service is overloaded, or a limit is reached.
     #[error("overloaded: {message}")]
     Overloaded {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
-        /// When the service wants to be asked again.
+        /// Time to wait before a retry, if the service sent one.
         retry_after: Option<Duration>,
     },
-    /// The call took longer than its limit. Whether a change was made is not known.
-    #[error("no answer in time")]
+    /// The call exceeded its timeout. It is unknown whether a change was made.
+    #[error("no response within the timeout")]
     DeadlineExceeded,
     /// The request breaks the contract.
     #[error("invalid request: {message}")]
     Invalid {
-        /// The service's own words, about all fields together.
+        /// The message of the service about all fields together.
         message: String,
-        /// What is wrong, field by field; empty when the service did not say.
+        /// What is wrong with each field; empty if the service did not say.
         violations: Vec<Violation>,
     },
-    /// No such tenant or key.
+    /// There is no such tenant or key.
     #[error("not found: {message}")]
     NotFound {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
-        /// Machine-readable, such as `NO_SUCH_TENANT`.
+        /// A machine-readable reason, such as `NO_SUCH_TENANT`.
         reason: Option<String>,
     },
-    /// Something else is there already under this id or hash.
+    /// Another object exists under this id or hash.
     #[error("already exists: {message}")]
     AlreadyExists {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
-        /// Machine-readable, such as `TENANT_EXISTS`.
+        /// A machine-readable reason, such as `TENANT_EXISTS`.
         reason: Option<String>,
     },
-    /// The present state does not allow the change.
+    /// The current state does not allow the change.
     #[error("not possible now: {message}")]
     FailedPrecondition {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
-        /// Machine-readable, such as `KEY_NOT_ROTATABLE`.
+        /// A machine-readable reason, such as `KEY_NOT_ROTATABLE`.
         reason: Option<String>,
     },
-    /// The service does not know who calls.
+    /// The service does not know the caller.
     #[error("not authenticated: {message}")]
     Unauthenticated {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
     },
-    /// The caller may not do this.
+    /// The caller lacks the required role.
     #[error("not allowed: {message}")]
     PermissionDenied {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
     },
-    /// The contract has this call, the service does not serve it.
-    #[error("not served: {message}")]
+    /// The contract defines this call, but the service does not implement it.
+    #[error("not implemented: {message}")]
     Unimplemented {
-        /// The service's own words.
+        /// The message of the service.
         message: String,
     },
-    /// Anything else, such as a defect of the service or a reply that breaks the contract.
+    /// Any other error, such as a bug of the service or a response that breaks the contract.
     #[error("unexpected ({code:?}): {message}")]
     Other {
         /// The status code.
@@ -116,9 +116,9 @@ pub enum Error {
 /// A field of the request and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The field, as a path in the request: `requests[3].key`.
+    /// The path of the field in the request: `requests[3].key`.
     pub field: String,
-    /// What is wrong; completes the sentence "the field …".
+    /// What is wrong with the field.
     pub description: String,
 }
 
@@ -129,13 +129,13 @@ impl fmt::Display for Violation {
 }
 
 impl Error {
-    /// For what breaks the contract in a way that can be told without asking.
+    /// Returns the error for a request that this client rejects without sending it.
     pub(crate) fn invalid_field(field: &str, description: &str) -> Self {
         let violation = Violation { field: field.to_owned(), description: description.to_owned() };
         Self::Invalid { message: violation.to_string(), violations: vec![violation] }
     }
 
-    /// Whether asking again later may be answered.
+    /// Returns whether a later retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -148,7 +148,7 @@ impl Error {
         )
     }
 
-    /// When the service wants to be asked again, if it said so.
+    /// Returns how long to wait before a retry, if the service sent a time.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -157,13 +157,13 @@ impl Error {
         }
     }
 
-    /// One item's status within a reply.
+    /// Returns the error of one item in a response.
     pub(crate) fn from_item(item: &tonic_types::Status) -> Self {
         Status::with_details(Code::from_i32(item.code), item.message.clone(), item.encode_to_vec().into())
             .into()
     }
 
-    /// What the connection said before there was any call.
+    /// Returns the error for a failure of the connection itself.
     pub(crate) fn from_transport(error: &(dyn StdError + 'static)) -> Self {
         Self::Unreachable { message: root_cause(error).to_string() }
     }
@@ -171,7 +171,7 @@ impl Error {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        // A status with a source was made on this side; the service had no part in it.
+        // A status with a source was created in this process; the service did not send it.
         if let Some(source) = status.source() {
             return from_local_source(source);
         }
@@ -209,7 +209,7 @@ fn from_local_source(source: &(dyn StdError + 'static)) -> Error {
     Error::from_transport(source)
 }
 
-/// The outer layers only say "transport error"; the last one says what happened.
+/// Returns the innermost error: the outer ones only say "transport error".
 fn root_cause<'a>(mut error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     while let Some(source) = error.source() {
         error = source;
@@ -296,7 +296,7 @@ mod tests {
         let broken = std::io::Error::other("connection refused");
         let error = Error::from(Status::from_error(Box::new(broken)));
         assert_eq!(error, Error::Unreachable { message: "connection refused".to_owned() });
-        let late = Status::from_error(Box::new(TimeoutExpired(())));
-        assert_eq!(Error::from(late), Error::DeadlineExceeded);
+        let timed_out = Status::from_error(Box::new(TimeoutExpired(())));
+        assert_eq!(Error::from(timed_out), Error::DeadlineExceeded);
     }
 }

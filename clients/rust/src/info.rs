@@ -1,4 +1,4 @@
-//! What is running.
+//! Build and status of the answering process.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,41 +9,41 @@ use crate::{
     call::{parse_duration, parse_time, required_field},
 };
 
-/// The answering process.
+/// The build and the status of the answering process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerInfo {
-    /// Semantic version of the service.
+    /// The semantic version of the service.
     pub version: String,
-    /// Git commit it was built from; empty when built outside a checkout.
+    /// The Git commit of the build; empty if it was built outside a checkout.
     pub commit: String,
     /// Whether tracked files differed from that commit.
     pub dirty: bool,
-    /// Git branch it was built from; empty when unknown.
+    /// The Git branch of the build; empty if unknown.
     pub branch: String,
-    /// When it was built, or the time that `SOURCE_DATE_EPOCH` named for it; `None` when unknown.
+    /// The build time, or the time in `SOURCE_DATE_EPOCH`; `None` if unknown.
     pub built_at: Option<SystemTime>,
-    /// What it decides against.
+    /// The database that it decides against.
     pub database: DatabaseKind,
-    /// Highest change-log sequence number it has seen; 0 before its first read.
+    /// The highest change-log sequence number that the process has seen; 0 before its first poll.
     pub revision: i64,
-    /// The schema version it knows.
+    /// The schema version that the process supports.
     pub schema_version: i32,
-    /// Time since it started to serve.
+    /// Time since the process started to serve.
     pub uptime: Duration,
-    /// Its own clock.
+    /// The current time of its clock.
     pub now: SystemTime,
 }
 
-/// Which kind of database a process decides against.
+/// The kind of database that a process decides against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DatabaseKind {
-    /// A local file that belongs to the process alone.
+    /// A local file that belongs to this process alone.
     Embedded,
     /// A remote libSQL server, shared by all replicas.
     Remote,
-    /// A number this client does not know.
+    /// A value that this client does not know.
     Unrecognized(i32),
 }
 
@@ -64,7 +64,7 @@ impl ServerInfo {
             revision: message.revision,
             schema_version: message.schema_version,
             uptime: parse_duration(message.uptime.unwrap_or_default())?,
-            now: parse_time(required_field(message.now, "clock")?)?,
+            now: parse_time(required_field(message.now, "time")?)?,
         })
     }
 }

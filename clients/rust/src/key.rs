@@ -1,4 +1,4 @@
-//! Plaintext keys in memory.
+//! Plaintext keys.
 
 use std::fmt;
 
@@ -6,26 +6,27 @@ use zeroize::Zeroizing;
 
 use crate::question::MAX_KEY_LEN;
 
-/// A key in plaintext: a secret.
+/// A plaintext key: a secret.
 ///
-/// It shows itself neither in `Debug` nor in `Display`, cannot be cloned, and its memory is wiped when it goes. The
-/// copies that the encoder and the operating system make while a request is sent are out of its reach.
+/// `Debug` and `Display` redact it, it cannot be cloned, and its memory is wiped on drop. Copies that the
+/// encoder and the operating system make while a request is sent are not covered.
 pub struct PresentedKey(Zeroizing<String>);
 
 impl PresentedKey {
-    /// Takes a key over. A `String` is not copied.
+    /// Wraps a key. A `String` is not copied.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The plaintext.
+    /// Returns the plaintext.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether the service need not be asked: it would refuse the message, which looks as if it had too much to do.
+    /// Returns whether the key is too long to send: the service would reject the message, which looks like
+    /// overload.
     pub(crate) fn is_over_max_len(&self) -> bool {
         self.0.len() > MAX_KEY_LEN
     }

@@ -1,4 +1,4 @@
-//! Lets only requests with a good key through to a service of yours.
+//! A tower layer that admits only requests with a valid key.
 
 mod credential;
 mod log;
@@ -27,11 +27,13 @@ use self::{
 };
 use crate::{Client, Error, NotAdmitted, Principal};
 
-/// A tower layer, for axum and tonic alike: requests with a good key go on, with the [`Principal`] in their extensions.
+/// A tower layer for axum and tonic: requests with a valid key proceed, with the [`Principal`] in their
+/// extensions.
 ///
-/// All others are answered here: over HTTP with `application/problem+json` (RFC 9457), and with a gRPC status where the
-/// content type is gRPC's; the README has the table. A CORS preflight (`OPTIONS_WITH_VARIABLES` with `access-control-request-method`)
-/// that shows no key goes on without a principal, as do requests for exempt paths.
+/// All other requests are rejected: over HTTP with `application/problem+json` (RFC 9457), and with a gRPC
+/// status if the content type is gRPC; the README has the table. A CORS preflight (`OPTIONS` with
+/// `access-control-request-method`) without a key proceeds without a principal, as do requests for exempt
+/// paths.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AuthenticateLayer(Arc<Settings>);
@@ -45,11 +47,11 @@ struct Settings {
     log: Arc<UndecidedLog>,
 }
 
-/// What comes back: your service's own answer, or a refusal.
+/// The response body: that of your service, or that of a rejection.
 pub type AuthenticatedBody<B> = Either<B, Full<Bytes>>;
 
 impl AuthenticateLayer {
-    /// Takes the key from `authorization: Bearer …`.
+    /// Creates a layer that reads the key from `authorization: Bearer …`.
     pub fn new(client: Client) -> Self {
         Self(Arc::new(Settings {
             client,
@@ -60,22 +62,23 @@ impl AuthenticateLayer {
         }))
     }
 
-    /// A scope that the key must hold; may be called again for more.
+    /// Adds a scope that the key must hold; may be called more than once.
     pub fn requires(self, scope: impl Into<String>) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
         settings.required_scopes.push(scope.into());
         Self(Arc::new(settings))
     }
 
-    /// Takes the key from another header, such as `x-api-key`, which holds it and nothing else.
+    /// Reads the key from another header, such as `x-api-key`, which contains only the key.
     pub fn header(self, name: HeaderName) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
         settings.header = name;
         Self(Arc::new(settings))
     }
 
-    /// A path that needs no key, exactly as it is requested, such as `/healthz` or `/grpc.health.v1.Health/Check`; may be
-    /// called again for more. Its requests go on without a principal.
+    /// Adds a path that needs no key, exactly as requested, such as `/healthz` or
+    /// `/grpc.health.v1.Health/Check`; may be called more than once. Requests for it proceed without a
+    /// principal.
     pub fn exempt(self, path: impl Into<String>) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
         settings.exempt.push(path.into());
@@ -114,7 +117,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let settings = Arc::clone(&self.settings);
-        // The one that is ready; its clone is for the next request.
+        // `self.inner` is the service that was polled ready; the clone serves the next request.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
@@ -123,10 +126,10 @@ where
                     Ok(principal) => {
                         request.extensions_mut().insert(principal);
                     }
-                    Err(refusal) if is_grpc(request.headers()) => {
-                        return Ok(refusal.into_grpc().map(Either::Right));
+                    Err(rejection) if is_grpc(request.headers()) => {
+                        return Ok(rejection.into_grpc().map(Either::Right));
                     }
-                    Err(refusal) => return Ok(refusal.into_http().map(Either::Right)),
+                    Err(rejection) => return Ok(rejection.into_http().map(Either::Right)),
                 }
             }
             Ok(inner.call(request).await?.map(Either::Left))
@@ -137,14 +140,14 @@ where
 impl Settings {
     fn needs_key<B>(&self, request: &Request<B>) -> bool {
         let is_exempt = self.exempt.iter().any(|path| path == request.uri().path());
-        // Browsers send no credentials along with the question whether they may.
+        // Browsers send no credentials with a preflight.
         let is_preflight = request.method() == Method::OPTIONS
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
             && !request.headers().contains_key(&self.header);
         !(is_exempt || is_preflight)
     }
 
-    /// Reads the key before it waits: a request's headers need not be shared between threads.
+    /// Reads the key before the first await: the headers of a request need not be shareable between threads.
     fn decide(
         &self,
         headers: &HeaderMap,
@@ -162,7 +165,7 @@ impl Settings {
             match self.client.require(&key, &scopes).await {
                 Ok(principal) => Ok(principal),
                 Err(NotAdmitted::Denied(denied)) => Err(Rejection::Denied(denied)),
-                // The customer's mistake is a key that breaks the contract; anything else is this side's.
+                // A key that breaks the contract is the customer's error; any other error is on this side.
                 Err(NotAdmitted::Undecided(Error::Invalid { violations, .. }))
                     if violations.iter().any(|violation| violation.field == "key") =>
                 {

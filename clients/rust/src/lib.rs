@@ -23,9 +23,9 @@ mod usage;
 mod validation;
 mod verdict;
 
-/// The contract's own messages, for what [`AdminClient`] and usage take and give.
+/// The generated messages of the contract, used by [`AdminClient`] and the usage calls.
 pub use tenant_auth_proto::v1 as proto;
-/// The code in [`Error::Other`].
+/// The status code in [`Error::Other`].
 pub use tonic::Code;
 
 pub use self::{

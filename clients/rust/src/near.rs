@@ -1,4 +1,4 @@
-//! Answers kept in this process, so that most questions cost nothing.
+//! The near-cache: answers cached in this process, so that most validations need no request.
 
 mod entry;
 mod fence;
@@ -31,26 +31,27 @@ use self::{
 pub(crate) use self::{entry::apply_required_scopes, fence::ChangeSubject, settings::CacheLimits, tag::Tag};
 use crate::{Clock, Error, Validation, clock::Moment, transport::Transport};
 
-/// What the service answered, for as long as it may be used. No plaintext key is in it.
+/// Cached answers of the service. It contains no plaintext key.
 pub(crate) struct AnswerCache {
     clock: Arc<dyn Clock>,
-    /// How far the clock may be behind.
+    /// Maximum lag of the clock.
     lag: Duration,
     limits: CacheLimits,
     tagger: Tagger,
-    /// A map that waits for no writer elsewhere, allocates nothing on a hit, and does not let strangers push out what is in
-    /// use, at a tenth of what moka takes. What it hands out is a copy: as large as a line of a processor's cache, and one reference
-    /// counted, which the caller gets.
+    /// This map waits for no writer of another shard, allocates nothing on a hit, and keeps unknown keys from
+    /// evicting entries in use, at a tenth of the time of moka. It returns copies: an entry fits in one
+    /// processor cache line and holds one reference count, which the caller gets.
     entries: Cache<Tag, CacheEntry, UnitWeighter, TagHasher>,
     liveness: Liveness,
-    /// Held whenever entries are added or dropped, so that no answer slips in behind the news about it.
+    /// Held whenever entries are added or dropped, so that no answer older than a change is stored after that
+    /// change.
     fence: Mutex<Fence>,
-    /// How much was told so far.
+    /// Number of invalidations so far.
     change_count: AtomicU64,
     in_flight: InFlightRequests,
 }
 
-/// A client's memory, and the task that keeps it true. Clones share both.
+/// A client's near-cache and the task that invalidates it. Clones share both.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheHandle {
     cache: Arc<AnswerCache>,
@@ -58,26 +59,26 @@ pub(crate) struct CacheHandle {
 }
 
 impl CacheHandle {
-    /// With a connection to listen on, invalidations are listened to.
-    pub(crate) fn new(near: Arc<AnswerCache>, transport: Option<Transport>) -> Self {
-        let watch = |transport| Arc::new(WatchTask::spawn(Arc::clone(&near), transport));
-        let watching = transport.map(watch);
-        Self { cache: near, watch_task: watching }
+    /// Starts the invalidation stream if there is a transport.
+    pub(crate) fn new(cache: Arc<AnswerCache>, transport: Option<Transport>) -> Self {
+        let watch = |transport| Arc::new(WatchTask::spawn(Arc::clone(&cache), transport));
+        let watch_task = transport.map(watch);
+        Self { cache, watch_task }
     }
 
     pub(crate) fn cache(&self) -> &Arc<AnswerCache> {
         &self.cache
     }
 
-    /// Listens no more.
+    /// Stops the invalidation stream.
     pub(crate) fn close(&self) {
-        if let Some(watching) = &self.watch_task {
-            watching.stop();
+        if let Some(task) = &self.watch_task {
+            task.stop();
         }
     }
 }
 
-/// A change under way; see [`AnswerCache::invalidate_on_drop`].
+/// A change in progress; see [`AnswerCache::invalidate_on_drop`].
 #[derive(Debug)]
 pub(crate) struct InvalidationGuard {
     cache: Arc<AnswerCache>,
@@ -90,7 +91,7 @@ impl Drop for InvalidationGuard {
     }
 }
 
-/// When a question was sent.
+/// The time and the epoch at which a request was sent.
 #[derive(Clone, Copy, Debug)]
 struct RequestStart {
     started_at: Moment,
@@ -126,7 +127,7 @@ impl AnswerCache {
         self.tagger.session(session_id, key)
     }
 
-    /// The answer in memory, if there is one that may be used. Allocates nothing when all scopes are held.
+    /// Returns the cached answer if it may be used. Allocates nothing if the key holds all scopes.
     #[inline]
     pub(crate) fn get(&self, tag: Tag, required_scopes: &[&str]) -> Option<Validation> {
         let entry = self.entries.get(&tag)?;
@@ -137,34 +138,35 @@ impl AnswerCache {
         entry.into_validation(required_scopes, now)
     }
 
-    /// Asks, or waits with those who asked already, and keeps the answer. The question must be one without scopes.
+    /// Sends a request, or waits for the one in flight, and caches the answer. The request must be one
+    /// without scopes.
     ///
     /// # Errors
-    /// Those of the question, for all who wait. They are not kept.
+    /// The errors of the request, for all that wait for it. Errors are not cached.
     pub(crate) async fn get_or_request<F>(
         self: &Arc<Self>,
         tag: Tag,
-        ask: impl Fn() -> F,
+        request: impl Fn() -> F,
     ) -> Result<Validation, Error>
     where
         F: Future<Output = Result<Validation, Error>> + Send + 'static,
     {
         loop {
-            let news = self.change_count.load(Ordering::Acquire);
-            let (outcome, is_anothers) = self.in_flight.join(tag, news, || {
-                let (near, began, question) = (Arc::clone(self), self.start_request(), ask());
+            let change_count = self.change_count.load(Ordering::Acquire);
+            let (outcome, is_shared) = self.in_flight.join(tag, change_count, || {
+                let (cache, start, request) = (Arc::clone(self), self.start_request(), request());
                 async move {
-                    let outcome = question.await;
+                    let outcome = request.await;
                     if let Ok(validation) = &outcome {
-                        near.store(tag, began, validation);
+                        cache.store(tag, start, validation);
                     }
-                    near.in_flight.finish(tag, news);
+                    cache.in_flight.finish(tag, change_count);
                     outcome
                 }
             });
             match outcome.await {
-                // Whoever asked first may have had less time.
-                Err(Error::DeadlineExceeded) if is_anothers => {}
+                // The first caller may have had a shorter timeout.
+                Err(Error::DeadlineExceeded) if is_shared => {}
                 outcome => return outcome,
             }
         }
@@ -174,19 +176,19 @@ impl AnswerCache {
         RequestStart { epoch: self.fence().epoch(), started_at: self.now() }
     }
 
-    fn store(&self, tag: Tag, began: RequestStart, validation: &Validation) {
+    fn store(&self, tag: Tag, start: RequestStart, validation: &Validation) {
         let revision = validation.provenance.revision;
         let fence = self.fence();
-        if began.epoch != fence.epoch() || fence.is_outdated(&validation.subject, revision) {
+        if start.epoch != fence.epoch() || fence.is_outdated(&validation.subject, revision) {
             return;
         }
-        let follows_up = fence.is_covered_by_stream(revision);
-        if let Some(entry) = CacheEntry::new(validation, began.started_at, follows_up, &self.limits) {
+        let is_covered = fence.is_covered_by_stream(revision);
+        if let Some(entry) = CacheEntry::new(validation, start.started_at, is_covered, &self.limits) {
             self.entries.insert(tag, entry);
         }
     }
 
-    /// Notes a sign of life of the stream, after what it told was done.
+    /// Records a heartbeat of the stream, after its event was applied.
     fn record_heartbeat(&self, revision: i64) {
         let mut fence = self.fence();
         if self.liveness.record_heartbeat(self.now(), revision) {
@@ -194,15 +196,15 @@ impl AnswerCache {
         }
     }
 
-    /// Forgets what is older than the news about it.
-    fn invalidate(&self, about: ChangeSubject, revision: i64) {
+    /// Drops entries about `subject` that are older than the change.
+    fn invalidate(&self, subject: ChangeSubject, revision: i64) {
         let mut fence = self.fence();
-        self.entries.retain(|_, entry| entry.revision() >= revision || !about.matches(entry.subject()));
-        fence.mark(about, revision);
+        self.entries.retain(|_, entry| entry.revision() >= revision || !subject.matches(entry.subject()));
+        fence.mark(subject, revision);
         self.change_count.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Forgets everything, and what is under way.
+    /// Drops all entries, and ignores the answers of requests in flight.
     fn reset(&self, revision: i64) {
         let mut fence = self.fence();
         self.liveness.mark_broken();
@@ -211,25 +213,25 @@ impl AnswerCache {
         self.change_count.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// For a change of this client's own: what is known of it is forgotten when this goes, whether the change was made,
-    /// failed (it may have been made), or was given up.
-    pub(crate) fn invalidate_on_drop(self: &Arc<Self>, about: ChangeSubject) -> InvalidationGuard {
-        InvalidationGuard { cache: Arc::clone(self), subject: Some(about) }
+    /// Returns a guard for a change by this client. On drop it invalidates the subject, whether the change
+    /// succeeded, failed (it may have been applied) or was cancelled.
+    pub(crate) fn invalidate_on_drop(self: &Arc<Self>, subject: ChangeSubject) -> InvalidationGuard {
+        InvalidationGuard { cache: Arc::clone(self), subject: Some(subject) }
     }
 
-    /// For a change that nobody knows what it is about: everything is forgotten when this goes.
+    /// Returns a guard for a change whose subject is unknown. On drop it clears the cache.
     pub(crate) fn clear_on_drop(self: Arc<Self>) -> InvalidationGuard {
         InvalidationGuard { cache: self, subject: None }
     }
 
-    fn apply_local_change(&self, about: Option<&ChangeSubject>) {
+    fn apply_local_change(&self, subject: Option<&ChangeSubject>) {
         let mut fence = self.fence();
-        self.entries.retain(|_, entry| about.is_some_and(|about| !about.matches(entry.subject())));
+        self.entries.retain(|_, entry| subject.is_some_and(|subject| !subject.matches(entry.subject())));
         fence.advance_epoch();
         self.change_count.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the stream is relied on, and up to which revision it told.
+    /// Returns whether the stream is live, and the last revision that it has announced.
     pub(crate) fn watch_state(&self) -> WatchState {
         WatchState {
             live: self.liveness.is_unbroken(self.now().after(self.lag)),
@@ -237,7 +239,7 @@ impl AnswerCache {
         }
     }
 
-    /// Now or a little earlier.
+    /// Returns the time of the clock, which may lag a little.
     fn now(&self) -> Moment {
         self.clock.now().into()
     }
@@ -249,16 +251,16 @@ impl AnswerCache {
 
 impl fmt::Debug for AnswerCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Near").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("AnswerCache").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
-/// What a client knows from the invalidation stream; see [`Client::watch_state`](crate::Client::watch_state).
+/// The state of the invalidation stream; see [`Client::watch_state`](crate::Client::watch_state).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WatchState {
-    /// Whether it is heard: then answers are used for longer than the service allows without it.
+    /// Whether the stream is live. While it is, answers may be used for longer than without it.
     pub live: bool,
-    /// The last revision it told of; 0 before the first.
+    /// The last revision that the stream has announced; 0 before the first event.
     pub revision: i64,
 }

@@ -1,18 +1,18 @@
-//! Whose key or session it is, and the proof that it was admitted.
+//! The owner of a key or session, and the proof that it was admitted.
 
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::SystemTime};
 
-/// Whose key or session was admitted, and what it may do. Clones share it.
+/// The owner of an admitted key or session, and its permissions. Clones share it.
 ///
-/// Only a valid answer gives one: [`Client::require`](crate::Client::require),
+/// Only a valid answer contains one: see [`Client::require`](crate::Client::require) and
 /// [`Validation::principal`](crate::Validation::principal).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Principal(Subject);
 
-/// Whose key or session an answer is about, for logs and displays: it proves nothing, since a denial has one, too. Clones
-/// share it.
+/// The owner of a key or session, for logs and displays. It proves nothing, because a denial has one, too.
+/// Clones share it.
 ///
-/// Empty for [`Verdict::Unknown`](crate::Verdict::Unknown) and everything else that names nobody.
+/// Empty for [`Verdict::Unknown`](crate::Verdict::Unknown) and other verdicts without an owner.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Subject(Arc<SubjectFields>);
 
@@ -30,7 +30,7 @@ pub(crate) struct SubjectFields {
 }
 
 impl Principal {
-    /// For an answer that admits.
+    /// Creates a principal. Call it only for an answer that admits.
     pub(crate) fn admitted(subject: Subject) -> Self {
         Self(subject)
     }
@@ -45,65 +45,66 @@ impl Deref for Principal {
 }
 
 impl Subject {
-    pub(crate) fn new(facts: SubjectFields) -> Self {
-        Self(Arc::new(facts))
+    pub(crate) fn new(fields: SubjectFields) -> Self {
+        Self(Arc::new(fields))
     }
 
-    /// The tenant that owns the key or session.
+    /// Returns the id of the tenant that owns the key or session.
     #[must_use]
     pub fn tenant_id(&self) -> &str {
         &self.0.tenant_id
     }
 
-    /// The tenant's display name.
+    /// Returns the display name of the tenant.
     #[must_use]
     pub fn tenant_name(&self) -> &str {
         &self.0.tenant_name
     }
 
-    /// The tenant's plan, an opaque label.
+    /// Returns the plan of the tenant, an opaque label.
     #[must_use]
     pub fn plan(&self) -> &str {
         &self.0.plan
     }
 
-    /// The public id of the key, or of the key that opened the session; safe to log.
+    /// Returns the public id of the key, or of the key that opened the session; safe to log.
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.0.key_id
     }
 
-    /// The public id of the key presented along with a session, where it is a key of the session's tenant; else empty.
+    /// Returns the public id of the key presented with a session, if it is a key of the session's tenant;
+    /// otherwise empty.
     #[must_use]
     pub fn presented_key_id(&self) -> &str {
         &self.0.presented_key_id
     }
 
-    /// Every scope of the key, sorted.
+    /// Returns all scopes of the key, sorted.
     #[must_use]
     pub fn scopes(&self) -> &[String] {
         &self.0.scopes
     }
 
-    /// Whether the key holds a scope. Matched exactly: `*` has no meaning of its own.
+    /// Returns whether the key holds a scope. The match is exact: `*` has no special meaning.
     #[must_use]
     pub fn holds(&self, scope: &str) -> bool {
         self.0.scopes.iter().any(|held| held == scope)
     }
 
-    /// When the key or the session ends by itself; `None`: never.
+    /// Returns the expiry of the key or session; `None` if it does not expire.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.expires_at
     }
 
-    /// The session, when it was one that was asked about.
+    /// Returns the session id, if a session was validated.
     #[must_use]
     pub fn session_id(&self) -> Option<&str> {
         self.0.session_id.as_deref()
     }
 
-    /// What was attached when the session was bound; empty for a key.
+    /// Returns the attributes that were attached when the session was bound; empty for a key.
     #[must_use]
     pub fn attributes(&self) -> &BTreeMap<String, String> {
         &self.0.attributes
@@ -123,7 +124,8 @@ impl fmt::Debug for Subject {
 }
 
 impl Subject {
-    /// What a caller attached to a session is the caller's: it may be anything, so no log shows it.
+    /// The attributes of a session are data of the calling service and may contain anything, so they are not
+    /// logged.
     fn fmt_fields(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
             .field("tenant_id", &self.0.tenant_id)

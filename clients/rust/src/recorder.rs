@@ -1,4 +1,4 @@
-//! Usage, recorded behind the caller's back: in batches, each sent until it is answered.
+//! Records usage in the background: in batches, each of which is sent until the service responds.
 
 mod batch_sender;
 mod event;
@@ -28,14 +28,15 @@ use crate::{Client, Error, RecordedUsage, Violation, options};
 
 const DEFAULT_CAPACITY: usize = 10_000;
 const DEFAULT_BATCH_DELAY: Duration = Duration::from_secs(1);
-/// More cannot be waited for everywhere.
+/// Some platforms cannot wait longer.
 const MAX_CLOSE_TIMEOUT: Duration = Duration::from_secs(86_400);
 
-/// Collects events and sends them in batches: of 500 at most, 1 s after the first at most. Clones share it.
+/// Collects usage events and sends them in batches: at most 500 events, at most 1 s after the first. Clones
+/// share it.
 ///
-/// A batch is sent with one request id and the same events until the service has answered, so it is counted once,
-/// whatever is lost in between. [`Self::close`] it at the end: one that is only dropped sends what is left for 5 s at
-/// most, as long as its runtime lives, and logs how many events are lost.
+/// A batch is sent with the same request id and the same events until the service has responded, so it is
+/// counted once even if a response is lost. Call [`Self::close`] at the end: a recorder that is only dropped
+/// sends its remaining events for at most 5 s while its runtime lives, and logs how many events are lost.
 #[derive(Clone, Debug)]
 pub struct UsageRecorder {
     queue: mpsc::Sender<RecorderMessage>,
@@ -44,22 +45,22 @@ pub struct UsageRecorder {
 
 #[derive(Debug)]
 struct CloseState {
-    /// Until when to go on trying, once it is closed.
+    /// Until when to keep sending, once the recorder is closed.
     deadline: watch::Sender<Option<Instant>>,
     task: Mutex<Option<JoinHandle<Vec<UnsentUsage>>>>,
-    /// Events that were taken and not settled yet.
+    /// Events that were accepted and not settled yet.
     pending: Arc<AtomicUsize>,
 }
 
-/// Why an event was not taken.
+/// The reason why an event was not accepted.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotRecorded {
-    /// The service could never count it.
-    #[error("the event cannot be counted: {0}")]
+    /// The event breaks the contract, so the service could never count it.
+    #[error("invalid usage event: {0}")]
     Invalid(Violation),
-    /// As many events as may wait are waiting to be sent.
-    #[error("too many events wait to be sent")]
+    /// The recorder holds as many events as its capacity allows.
+    #[error("the recorder is full: too many events are waiting to be sent")]
     Full,
     /// The recorder was closed.
     #[error("the recorder is closed")]
@@ -68,15 +69,16 @@ pub enum NotRecorded {
 
 /// Events that are not known to be recorded.
 ///
-/// An attempt whose answer was lost may have recorded them: send them again with the same request id, or not at all.
+/// An attempt without a response may have recorded them: send them again with the same request id, or not at
+/// all.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct UnsentUsage {
-    /// The id that they were, or would have been, sent with.
+    /// The request id that they were, or would have been, sent with.
     pub request_id: String,
-    /// Between 1 and 500.
+    /// 1 to 500 events.
     pub events: Vec<UsageEvent>,
-    /// What was last said about them; `None` when they were not sent yet.
+    /// The last error; `None` if they were not sent yet.
     pub error: Option<Error>,
 }
 
@@ -95,30 +97,37 @@ pub struct RecorderSettings {
 }
 
 impl RecorderSettings {
-    /// 10,000 events wait at most, 1 s at most; what can never be counted is logged.
+    /// Returns the defaults: at most 10,000 waiting events, a batch delay of at most 1 s; refused events are
+    /// logged.
     pub fn new() -> Self {
-        let log = |refused: UnsentUsage| {
-            let error = refused.error.as_ref().map(ToString::to_string);
-            tracing::warn!(events = refused.events.len(), error, "usage was refused and is not counted");
+        let log = |rejected: UnsentUsage| {
+            let error = rejected.error.as_ref().map(ToString::to_string);
+            tracing::warn!(
+                events = rejected.events.len(),
+                error,
+                "usage rejected by the service; it is not counted"
+            );
         };
         Self { capacity: DEFAULT_CAPACITY, longest_wait: DEFAULT_BATCH_DELAY, on_refused: Box::new(log) }
     }
 
-    /// How many events may wait to be sent, 1 to 10 million; beyond it [`NotRecorded::LimitReached`].
+    /// Sets how many events may wait to be sent, 1 to 10 million; beyond it, [`NotRecorded::Full`] is
+    /// returned.
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
         self
     }
 
-    /// How long an event waits for others, 24 h at most.
+    /// Sets the batch delay, the maximum time that an event waits for others; 24 h at most.
     pub fn longest_wait(mut self, time: Duration) -> Self {
         self.longest_wait = time;
         self
     }
 
-    /// What to do with events that can never be counted, such as those of a tenant that does not exist.
-    pub fn on_refused(mut self, act: impl Fn(UnsentUsage) + Send + 'static) -> Self {
-        self.on_refused = Box::new(act);
+    /// Sets what to do with events that the service will never count, such as those of a tenant that does not
+    /// exist.
+    pub fn on_refused(mut self, callback: impl Fn(UnsentUsage) + Send + 'static) -> Self {
+        self.on_refused = Box::new(callback);
         self
     }
 }
@@ -142,7 +151,7 @@ impl UsageRecorder {
     /// Starts a recorder. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Setup`] when a setting cannot be used.
+    /// [`Error::Setup`] if a setting is invalid.
     pub fn start(client: Client, settings: RecorderSettings) -> Result<Self, Error> {
         options::check_count("RecorderSettings::capacity", settings.capacity)?;
         options::check_duration("RecorderSettings::longest_wait", settings.longest_wait)?;
@@ -161,11 +170,11 @@ impl UsageRecorder {
         F: Future<Output = Result<RecordedUsage, Error>> + Send + 'static,
     {
         let (queue, items) = mpsc::channel(settings.capacity);
-        let (deadline, ends) = watch::channel(None);
+        let (deadline, deadline_receiver) = watch::channel(None);
         let pending = Arc::new(AtomicUsize::new(0));
         let batches = BatchSender {
             items,
-            deadline: ends,
+            deadline: deadline_receiver,
             longest_wait: settings.longest_wait,
             on_refused: settings.on_refused,
             send,
@@ -175,16 +184,16 @@ impl UsageRecorder {
         Self { queue, close_state: Arc::new(CloseState { deadline, task, pending }) }
     }
 
-    /// Takes an event that happens now: so much of a metric, in the metric's own unit.
+    /// Records an event that happens now: a quantity of a metric, in the unit of the metric.
     ///
     /// # Errors
-    /// When the event was not taken. It is never dropped silently.
+    /// If the event was not accepted. It is never dropped silently.
     pub fn record(&self, tenant_id: &str, metric: &str, quantity: i64) -> Result<(), NotRecorded> {
-        // Not "on arrival": it may arrive after an outage.
+        // The time is set here, because the event may arrive after an outage.
         self.record_at(tenant_id, metric, quantity, SystemTime::now())
     }
 
-    /// Takes an event that happened then.
+    /// Records an event that happened at `at`.
     ///
     /// # Errors
     /// As for [`Self::record`].
@@ -196,7 +205,7 @@ impl UsageRecorder {
         at: SystemTime,
     ) -> Result<(), NotRecorded> {
         let event = event::checked_event(tenant_id, metric, quantity, at).map_err(NotRecorded::Invalid)?;
-        // Counted before it can be settled.
+        // Counted before the event can be settled.
         self.close_state.pending.fetch_add(1, Ordering::Relaxed);
         self.queue.try_send(RecorderMessage::Event(event)).map_err(|error| {
             self.close_state.pending.fetch_sub(1, Ordering::Relaxed);
@@ -207,24 +216,25 @@ impl UsageRecorder {
         })
     }
 
-    /// Sends what waits now, and waits until it was answered.
+    /// Sends the waiting events now, and waits until the service has responded.
     ///
     /// # Errors
-    /// [`NotRecorded::Closed`] when the recorder was closed meanwhile.
+    /// [`NotRecorded::Closed`] if the recorder was closed meanwhile.
     pub async fn flush(&self) -> Result<(), NotRecorded> {
-        let (done, answered) = oneshot::channel();
+        let (done, done_receiver) = oneshot::channel();
         self.queue.send(RecorderMessage::Flush(done)).await.map_err(|_| NotRecorded::Closed)?;
-        answered.await.map_err(|_| NotRecorded::Closed)
+        done_receiver.await.map_err(|_| NotRecorded::Closed)
     }
 
-    /// Takes no more events, sends those that wait for at most `patience`, and gives back what could not be sent.
+    /// Accepts no more events, sends the waiting ones for at most `timeout`, and returns those that could not
+    /// be sent.
     ///
-    /// Gives nothing when another clone was closed before.
-    pub async fn close(self, patience: Duration) -> Vec<UnsentUsage> {
+    /// Returns nothing if another clone was closed before.
+    pub async fn close(self, timeout: Duration) -> Vec<UnsentUsage> {
         let task = self.close_state.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.close_state.deadline.send_replace(Some(Instant::now() + patience.min(MAX_CLOSE_TIMEOUT)));
+        self.close_state.deadline.send_replace(Some(Instant::now() + timeout.min(MAX_CLOSE_TIMEOUT)));
         match task {
-            // One that was ended with its runtime has said what was lost.
+            // A task that was cancelled with its runtime has logged how many events were lost.
             Some(task) => task.await.unwrap_or_default(),
             None => Vec::new(),
         }

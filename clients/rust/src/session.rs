@@ -1,4 +1,4 @@
-//! Sessions: an MCP or CLI session id, bound to a tenant through the key that opened it.
+//! Sessions: the id of an MCP or CLI session, bound to a tenant through the key that opened it.
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +16,9 @@ use crate::{
     near::{ChangeSubject, InvalidationGuard, apply_required_scopes},
 };
 
-/// What the service gives at most on one page.
+/// Maximum sessions of one page that the service returns.
 const MAX_SESSIONS_PER_PAGE: usize = 500;
-/// The contract's longest id of a session.
+/// Maximum length of a session id in the contract.
 const MAX_SESSION_ID_LEN: usize = 128;
 
 /// A session to bind.
@@ -30,25 +30,26 @@ pub struct BindSession {
     attributes: BTreeMap<String, String>,
 }
 
-/// How a session's end moves.
+/// How the expiry of a session moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SessionExpiry {
-    /// Ends its lifetime after it was bound.
+    /// The session expires one lifetime after it was bound.
     Fixed,
-    /// Ends its lifetime after it was last validated, to a tenth of it or a minute, whichever is shorter.
+    /// The session expires one lifetime after its last validation, with a granularity of a tenth of it or a
+    /// minute, whichever is shorter.
     Sliding,
 }
 
-/// The outcome of a binding.
+/// The outcome of binding a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a session that was not bound is an answer, too: look at the verdict"]
+#[must_use = "a session that was not bound is not an error: check the verdict"]
 #[non_exhaustive]
 pub struct Binding {
-    /// [`Verdict::Valid`] when bound; [`Verdict::TenantMismatch`] when another tenant holds it; else the verdict on the
-    /// key.
+    /// [`Verdict::Valid`] if the session is bound; [`Verdict::TenantMismatch`] if another tenant holds it;
+    /// otherwise the verdict on the key.
     pub verdict: Verdict,
-    /// The session, when it is bound.
+    /// The session, if it is bound.
     pub session: Option<Session>,
     /// Whether it was bound before this call. After a retry, true may mean that the first attempt bound it.
     pub already_bound: bool,
@@ -58,48 +59,50 @@ pub struct Binding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
-    /// The id the caller's protocol gave it.
+    /// The id that the protocol of the calling service assigned.
     pub session_id: String,
-    /// The tenant it belongs to.
+    /// The id of the tenant that owns the session.
     pub tenant_id: String,
-    /// The public id of the key that opened it.
+    /// The public id of the key that opened the session.
     pub key_id: String,
-    /// When it was bound.
+    /// When the session was bound.
     pub created_at: SystemTime,
-    /// When it ends by itself.
+    /// When the session expires.
     pub expires_at: SystemTime,
-    /// How that end moves.
+    /// How the expiry moves.
     pub expiry: SessionExpiry,
-    /// What the caller attached.
+    /// The attributes that the calling service attached.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// A page of a tenant's sessions.
+/// One page of the sessions of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionPage {
-    /// Newest first.
+    /// The sessions, newest first.
     pub sessions: Vec<Session>,
-    /// For the next page; empty on the last.
+    /// The token of the next page; empty on the last page.
     pub next_page_token: String,
 }
 
 impl BindSession {
-    /// A session of 1 to 128 visible ASCII characters that lives for 1 s to 30 days.
+    /// Creates a session to bind. The id is 1 to 128 visible ASCII characters; the lifetime is 1 s to 30
+    /// days.
     #[must_use]
     pub fn new(session_id: impl Into<String>, ttl: Duration) -> Self {
         let session_id = session_id.into();
         Self { session_id, ttl, expiry: SessionExpiry::Fixed, attributes: BTreeMap::new() }
     }
 
-    /// Lets each validation move the end; the lifetime must be 60 s at least.
+    /// Makes each validation extend the expiry; the lifetime must be at least 60 s.
     #[must_use]
     pub fn sliding(mut self) -> Self {
         self.expiry = SessionExpiry::Sliding;
         self
     }
 
-    /// Attaches something to be handed back at validation; at most 16 entries and 2 KiB together.
+    /// Attaches an attribute, which is returned with each validation; at most 16 attributes and 2 KiB in
+    /// total.
     #[must_use]
     pub fn attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.insert(name.into(), value.into());
@@ -107,7 +110,8 @@ impl BindSession {
     }
 
     fn to_message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
-        let too_long = |_| Error::Setup { message: "the session's lifetime is too long".to_owned() };
+        let too_long =
+            |_| Error::Setup { message: "ttl: the lifetime of the session is too long".to_owned() };
         let expiry = match self.expiry {
             SessionExpiry::Fixed => v1::SessionExpiry::Fixed,
             SessionExpiry::Sliding => v1::SessionExpiry::Sliding,
@@ -132,26 +136,28 @@ impl Session {
             session_id: message.session_id,
             tenant_id: message.tenant_id,
             key_id: message.key_id,
-            created_at: clamped_time(required_field(message.created_at, "time of the binding")?),
-            expires_at: clamped_time(required_field(message.expires_at, "end of the session")?),
+            created_at: clamped_time(required_field(message.created_at, "created_at")?),
+            expires_at: clamped_time(required_field(message.expires_at, "expires_at")?),
             expiry,
             attributes: message.attributes.into_iter().collect(),
         })
     }
 }
 
-/// A moment of a session. One that this machine cannot have is taken for the end of the year 9999, after which the service has
-/// none: the session is bound, and one session of a page does not hide the others.
+/// Parses a timestamp of a session. A time that this machine cannot represent becomes the end of the year
+/// 9999, the maximum of the service: the session is bound, and one session of a page must not hide the
+/// others.
 fn clamped_time(message: impl TryInto<SystemTime>) -> SystemTime {
     parse_time(message).unwrap_or(SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799))
 }
 
 impl Client {
-    /// Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another.
+    /// Binds a session to the tenant of a key. Idempotent for the same tenant; a session never moves to
+    /// another tenant.
     ///
     /// # Errors
-    /// When nothing could be decided; [`Error::Overloaded`] without a time to retry when the tenant has as many
-    /// sessions as it may have. A denial is not an error.
+    /// If nothing could be decided; [`Error::Overloaded`] without a retry time if the tenant has reached its
+    /// session limit. A denial is not an error.
     pub async fn bind_session(&self, session: BindSession, key: &PresentedKey) -> Result<Binding, Error> {
         self.rpc().check_open()?;
         check_session_id(&session.session_id)?;
@@ -165,17 +171,17 @@ impl Client {
         let reply = self.rpc().call_retried(message, send).await?;
         let verdict = Verdict::from_wire(reply.verdict);
         if verdict.is_valid() && reply.session.is_none() {
-            return Err(invalid_reply("the reply holds no session"));
+            return Err(invalid_reply("the response has no session"));
         }
         let session = reply.session.map(Session::from_wire).transpose()?;
         Ok(Binding { verdict, session, already_bound: reply.already_bound })
     }
 
-    /// Decides about one session: about its binding first, then about the key presented along with it, if any, then
-    /// about the key that opened it, which must hold all of `required_scopes`.
+    /// Validates one session: first its binding, then the key presented with it, if any, then the key that
+    /// opened it, which must hold all of `required_scopes`.
     ///
     /// # Errors
-    /// When nothing could be decided. A denial is not an error.
+    /// If nothing could be decided. A denial is not an error.
     pub async fn validate_session(
         &self,
         session_id: &str,
@@ -188,32 +194,32 @@ impl Client {
             return Ok(Validation::malformed(Some(session_id)));
         }
         let key = key.map(PresentedKey::expose);
-        let question = |scopes| {
+        let request = |scopes| {
             request_session_validation(
                 self.rpc().ignoring_close(),
                 validate_session_message(session_id, key, scopes),
             )
         };
-        let Some(memory) = self.cache() else {
-            return question(required_scopes).await;
+        let Some(handle) = self.cache() else {
+            return request(required_scopes).await;
         };
-        let near = memory.cache();
-        let tag = near.session_tag(session_id, key);
-        if let Some(validation) = near.get(tag, required_scopes) {
+        let cache = handle.cache();
+        let tag = cache.session_tag(session_id, key);
+        if let Some(validation) = cache.get(tag, required_scopes) {
             return Ok(validation);
         }
-        let validation = self.with_call_timeout(near.get_or_request(tag, || question(&[]))).await?;
+        let validation = self.with_call_timeout(cache.get_or_request(tag, || request(&[]))).await?;
         match apply_required_scopes(validation, required_scopes) {
             Some(validation) => Ok(validation),
-            None => question(required_scopes).await,
+            None => request(required_scopes).await,
         }
     }
 
-    /// Lets a session in, by the same questions as [`Self::validate_session`], and nobody else.
+    /// Validates a session as [`Self::validate_session`] does, and returns its principal if it is valid.
     ///
     /// # Errors
-    /// [`NotAdmitted::Denied`] with every verdict but [`Verdict::Valid`]; [`NotAdmitted::Undecided`] when nothing could
-    /// be decided.
+    /// [`NotAdmitted::Denied`] for every verdict except [`Verdict::Valid`]; [`NotAdmitted::Undecided`] if
+    /// nothing could be decided.
     pub async fn require_session(
         &self,
         session_id: &str,
@@ -223,11 +229,11 @@ impl Client {
         Ok(self.validate_session(session_id, key, required_scopes).await?.into_principal()?)
     }
 
-    /// Ends a session of a tenant. Idempotent. Says whether it was bound until now; after a retry, false may mean that
-    /// the first attempt ended it.
+    /// Unbinds a session of a tenant. Idempotent. Returns whether the session was bound until now; after a
+    /// retry, false may mean that the first attempt unbound it.
     ///
     /// # Errors
-    /// When the service did not answer, or found a field invalid.
+    /// If the service did not respond, or rejected a field.
     pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<bool, Error> {
         self.rpc().check_open()?;
         check_session_id(session_id)?;
@@ -239,9 +245,9 @@ impl Client {
         Ok(self.rpc().call_retried(message, send).await?.was_bound)
     }
 
-    /// A tenant's sessions, newest first, read page by page as they are taken.
+    /// Returns a stream of the sessions of a tenant, newest first. Pages are read as items are consumed.
     ///
-    /// Ends after the first error.
+    /// The stream ends after the first error.
     pub fn list_sessions(
         &self,
         tenant_id: &str,
@@ -259,10 +265,11 @@ impl Client {
         Box::pin(stream::try_unfold(Some(String::new()), next).try_flatten())
     }
 
-    /// One page of at most `page_size` (500 at most) of a tenant's sessions; an empty token is the first page.
+    /// Returns one page of at most `page_size` (maximum 500) sessions of a tenant; an empty token reads the
+    /// first page.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a token of another list.
+    /// [`Error::Invalid`] for a page token of another list.
     pub async fn list_sessions_page(
         &self,
         tenant_id: &str,
@@ -283,11 +290,12 @@ impl Client {
 
     fn invalidate_session_on_drop(&self, session_id: &str) -> Option<InvalidationGuard> {
         self.cache()
-            .map(|memory| memory.cache().invalidate_on_drop(ChangeSubject::Session(session_id.to_owned())))
+            .map(|handle| handle.cache().invalidate_on_drop(ChangeSubject::Session(session_id.to_owned())))
     }
 }
 
-/// Refuses what could make a message too large, which looks as if the service had too much to do.
+/// Rejects an id that could make the message too large: the rejection by the service would look like
+/// overload.
 fn check_session_id(session_id: &str) -> Result<(), Error> {
     if session_id.len() > MAX_SESSION_ID_LEN {
         return Err(Error::invalid_field(
@@ -311,11 +319,11 @@ fn validate_session_message(
 }
 
 async fn request_session_validation(
-    caller: RpcClient,
+    rpc: RpcClient,
     message: v1::ValidateSessionRequest,
 ) -> Result<Validation, Error> {
     let session_id = message.session_id.clone();
     let send =
         async |transport, request| ValidationServiceClient::new(transport).validate_session(request).await;
-    Validation::from_session_response(session_id, caller.call_hedged(message, send).await?)
+    Validation::from_session_response(session_id, rpc.call_hedged(message, send).await?)
 }

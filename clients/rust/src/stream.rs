@@ -1,4 +1,4 @@
-//! Answers on a stream.
+//! The answers of a validation stream.
 
 use std::{
     pin::Pin,
@@ -11,18 +11,18 @@ use tonic::Streaming;
 
 use crate::{Error, Validation, call::required_field};
 
-/// The answers of [`Client::validate_stream`](crate::Client::validate_stream), in the order they arrive.
+/// The answers of [`Client::validate_stream`](crate::Client::validate_stream), in the order of arrival.
 ///
-/// An `Err` as an item means that the stream broke: questions without an answer were not decided.
+/// An `Err` item means that the stream broke: questions without an answer were not decided.
 #[derive(Debug)]
 pub struct Answers(Streaming<v1::StreamValidateKeysResponse>);
 
-/// One key's outcome on a stream.
+/// The outcome of one key on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// That of the question.
+    /// The correlation id of the question.
     pub correlation_id: u64,
-    /// The decision, or why this key could not be decided. The stream goes on either way.
+    /// The decision, or why this key could not be decided. The stream continues either way.
     pub outcome: Result<Validation, Error>,
 }
 

@@ -1,4 +1,4 @@
-//! How the service is verified, and what is shown to it.
+//! TLS settings: how the service is verified, and the client certificate.
 
 use std::{fmt, fs, path::PathBuf, sync::Arc};
 
@@ -13,9 +13,10 @@ use zeroize::Zeroizing;
 
 use crate::{Error, options::setup_error};
 
-/// Roots and certificates for TLS; with the machine's own roots and no certificate unless set.
+/// TLS settings. The defaults are the system's root certificates and no client certificate.
 ///
-/// Files are read at once, and again for every new connection: one that cannot be used then leaves what was read before.
+/// Files are read at once, and again for every new connection. If a file is then invalid, the previous
+/// content stays in use.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Tls {
@@ -31,30 +32,31 @@ enum Pem {
 }
 
 impl Tls {
-    /// The machine's own roots.
+    /// Returns the defaults: the system's root certificates.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Trusts these roots (PEM) instead of the machine's own. May be called again to add more.
+    /// Trusts these root certificates (PEM) instead of the system's. May be called again to add more.
     pub fn root(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.roots.push(Pem::from_text(pem));
         self
     }
 
-    /// Trusts the roots in this file (PEM) instead of the machine's own. May be called again to add more.
+    /// Trusts the root certificates in this file (PEM) instead of the system's. May be called again to add
+    /// more.
     pub fn root_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.roots.push(Pem::File(path.into()));
         self
     }
 
-    /// Shows this certificate (PEM, with its chain) to the service, which belongs to this private key (PEM).
+    /// Authenticates with this client certificate (PEM, with its chain) and its private key (PEM).
     pub fn identity(mut self, certificate: impl AsRef<[u8]>, private_key: impl AsRef<[u8]>) -> Self {
         self.identity = Some((Pem::from_text(certificate), Pem::from_text(private_key)));
         self
     }
 
-    /// The same from two files.
+    /// Authenticates with a client certificate and a private key from two files.
     pub fn identity_files(
         mut self,
         certificate: impl Into<PathBuf>,
@@ -64,27 +66,27 @@ impl Tls {
         self
     }
 
-    /// The name in the service's certificate, where it is not the host of the endpoint.
+    /// Sets the name in the certificate of the service, if it is not the host of the endpoint.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// Whether what it stands for may change.
+    /// Returns whether any setting is a file, whose content may change.
     pub(crate) fn has_files(&self) -> bool {
         let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
         self.roots.iter().chain(identity).any(|pem| matches!(pem, Pem::File(_)))
     }
 
-    /// Reads everything, and finds out what cannot work.
+    /// Reads all files and checks all settings.
     ///
     /// # Errors
-    /// [`Error::Setup`] with what is wrong.
+    /// [`Error::Setup`] with the setting that is wrong.
     pub(crate) fn config(&self, host: &str) -> Result<ClientTlsConfig, Error> {
         let name = self.server_name.as_deref().unwrap_or(host);
         if ServerName::try_from(name).is_err() {
             return Err(setup_error(format!(
-                "Tls::server_name is {name:?}: it must be a DNS name or an IP address"
+                "Tls::server_name: invalid name {name:?}: must be a DNS name or an IP address"
             )));
         }
         let mut config = ClientTlsConfig::new().domain_name(name);
@@ -95,22 +97,22 @@ impl Tls {
             let (pem, origin) = root.read("Tls::root")?;
             let mut store = RootCertStore::empty();
             for certificate in certificates(&pem, &origin)? {
-                store
-                    .add(certificate)
-                    .map_err(|_| setup_error(format!("{origin} holds a certificate that is no root")))?;
+                store.add(certificate).map_err(|_| {
+                    setup_error(format!("{origin}: a certificate is not a valid root certificate"))
+                })?;
             }
             config = config.ca_certificate(Certificate::from_pem(&*pem));
         }
         let Some((certificate, key)) = &self.identity else { return Ok(config) };
-        let (certificate, of_certificate) = certificate.read("Tls::identity, its certificate,")?;
-        let (key, of_key) = key.read("Tls::identity, its private key,")?;
-        let chain = certificates(&certificate, &of_certificate)?;
+        let (certificate, certificate_origin) = certificate.read("Tls::identity (certificate)")?;
+        let (key, key_origin) = key.read("Tls::identity (private key)")?;
+        let chain = certificates(&certificate, &certificate_origin)?;
         let private_key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|_| setup_error(format!("{of_key} holds no private key in PEM")))?;
+            .map_err(|_| setup_error(format!("{key_origin}: no private key in PEM format")))?;
         let provider =
             CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
         CertifiedKey::from_der(chain, private_key, &provider).map_err(|_| {
-            setup_error(format!("{of_key} holds a private key that is not the one of the certificate"))
+            setup_error(format!("{key_origin}: the private key does not match the certificate"))
         })?;
         Ok(config.identity(Identity::from_pem(&*certificate, &*key)))
     }
@@ -121,14 +123,14 @@ impl Pem {
         Self::Text(Zeroizing::new(pem.as_ref().to_vec()))
     }
 
-    /// What it holds, and what to call it.
+    /// Returns the content and its origin, for error messages.
     fn read(&self, name: &str) -> Result<(Zeroizing<Vec<u8>>, String), Error> {
         match self {
             Self::Text(text) => Ok((text.clone(), name.to_owned())),
             Self::File(path) => {
-                let origin = format!("{name} from {}", path.display());
+                let origin = format!("{name} {}", path.display());
                 let bytes = fs::read(path)
-                    .map_err(|error| setup_error(format!("{origin} cannot be read: {error}")))?;
+                    .map_err(|error| setup_error(format!("{origin}: cannot be read: {error}")))?;
                 Ok((Zeroizing::new(bytes), origin))
             }
         }
@@ -138,16 +140,16 @@ impl Pem {
 fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|_| setup_error(format!("{origin} holds a broken certificate")))?;
+        .map_err(|_| setup_error(format!("{origin}: invalid certificate")))?;
     if certificates.is_empty() {
         return Err(setup_error(format!(
-            "{origin} holds no certificate in PEM; a path belongs into root_file or identity_files"
+            "{origin}: no certificate in PEM format; pass a path to root_file or identity_files"
         )));
     }
     Ok(certificates)
 }
 
-/// Without the private key.
+/// Omits the private key.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
@@ -173,15 +175,18 @@ mod tests {
         config(Tls::new().root(CA).identity(CERTIFICATE, KEY).server_name("other")).unwrap();
         for (tls, expected) in [
             (Tls::new().root("/etc/ssl/ca.pem"), "root_file"),
-            (Tls::new().root(""), "holds no certificate"),
-            (Tls::new().root(KEY), "holds no certificate"),
-            (Tls::new().root("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "no root"),
-            (Tls::new().root_file("/etc/passwd"), "/etc/passwd holds no certificate"),
-            (Tls::new().root_file("/nowhere.pem"), "/nowhere.pem cannot be read"),
-            (Tls::new().identity(CERTIFICATE, OTHER_KEY), "not the one of the certificate"),
-            (Tls::new().identity(KEY, KEY), "holds no certificate"),
-            (Tls::new().identity(CERTIFICATE, CERTIFICATE), "holds no private key"),
-            (Tls::new().identity_files("/nowhere.pem", "/nowhere.key"), "/nowhere.pem cannot be read"),
+            (Tls::new().root(""), "no certificate"),
+            (Tls::new().root(KEY), "no certificate"),
+            (
+                Tls::new().root("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+                "not a valid root",
+            ),
+            (Tls::new().root_file("/etc/passwd"), "/etc/passwd: no certificate"),
+            (Tls::new().root_file("/nowhere.pem"), "/nowhere.pem: cannot be read"),
+            (Tls::new().identity(CERTIFICATE, OTHER_KEY), "does not match the certificate"),
+            (Tls::new().identity(KEY, KEY), "no certificate"),
+            (Tls::new().identity(CERTIFICATE, CERTIFICATE), "no private key"),
+            (Tls::new().identity_files("/nowhere.pem", "/nowhere.key"), "/nowhere.pem: cannot be read"),
             (Tls::new().root(CA).server_name("two\nlines"), "server_name"),
             (Tls::new().root(CA).server_name(""), "server_name"),
         ] {

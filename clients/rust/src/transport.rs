@@ -1,4 +1,4 @@
-//! Carries requests to one of several replicas, in turn, with the caller's own credentials.
+//! Distributes requests over the replicas, with the credentials of the calling service.
 
 mod address;
 mod connection;
@@ -36,13 +36,13 @@ pub(crate) use self::{
 };
 use crate::{Error, near::AnswerCache};
 
-/// Names a request in the service's log.
+/// The request id in the log of the service.
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// The connections, for clients of the generated code; see [`Client::transport`](crate::Client::transport). Clones
-/// share them.
+/// The connections of a client, for clients of the generated code; see
+/// [`Client::transport`](crate::Client::transport). Clones share them.
 #[derive(Clone)]
 pub struct Transport {
     shared: Arc<TransportState>,
@@ -56,42 +56,42 @@ struct TransportState {
     is_closed: AtomicBool,
 }
 
-/// For whom a request goes.
+/// How a request is routed.
 #[derive(Clone)]
 enum Routing {
-    /// A call of this client's own, which says where it went.
+    /// A call of this client; the route records the connection.
     Routed(Arc<Route>),
-    /// A call of the generated code. What it may change is forgotten.
+    /// A call of the generated code. If it may change something, the near-cache is cleared.
     Raw(Option<Arc<AnswerCache>>),
 }
 
-/// Where an attempt of a call goes, and went.
+/// The connection of one attempt of a call.
 #[derive(Default)]
 pub(crate) struct Route {
-    /// Where it had no luck before.
+    /// The replica on which an earlier attempt failed.
     avoided: Option<u64>,
-    /// Where it has to go.
+    /// The connection that must be used.
     fixed: Option<Arc<Connection>>,
     used: OnceLock<(Arc<Connection>, Instant)>,
 }
 
 impl Route {
-    /// To another replica than one that had no luck before.
+    /// Returns a route that avoids the replica on which an earlier attempt failed.
     pub(crate) fn avoiding(avoided: Option<u64>) -> Self {
         Self { avoided, ..Self::default() }
     }
 
-    /// On this connection.
+    /// Returns a route over this connection.
     pub(crate) fn fixed(connection: Arc<Connection>) -> Self {
         Self { fixed: Some(connection), ..Self::default() }
     }
 
-    /// The connection that it went out on; none while it waits for one.
+    /// Returns the connection on which the request was sent; `None` while it waits for one.
     pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
         self.used.get().map(|(connection, _)| connection)
     }
 
-    /// When it went out.
+    /// Returns when the request was sent.
     pub(crate) fn sent_at(&self) -> Option<Instant> {
         self.used.get().map(|(_, at)| *at)
     }
@@ -99,7 +99,7 @@ impl Route {
 
 impl Transport {
     /// # Errors
-    /// [`Error::Setup`] when the token cannot be used.
+    /// [`Error::Setup`] if the token is invalid.
     pub(crate) fn new(
         targets: Vec<Target>,
         token: Option<CallerToken>,
@@ -111,22 +111,22 @@ impl Transport {
         Ok(Self { shared: Arc::new(shared), routing: Routing::Raw(None) })
     }
 
-    /// The same connections, for one attempt.
+    /// Returns the same connections for one attempt.
     pub(crate) fn routed(&self, route: Arc<Route>) -> Self {
         Self { shared: Arc::clone(&self.shared), routing: Routing::Routed(route) }
     }
 
-    /// The same connections, for calls that this client knows nothing of.
-    pub(crate) fn raw(&self, near: Option<Arc<AnswerCache>>) -> Self {
-        Self { shared: Arc::clone(&self.shared), routing: Routing::Raw(near) }
+    /// Returns the same connections for calls of the generated code.
+    pub(crate) fn raw(&self, cache: Option<Arc<AnswerCache>>) -> Self {
+        Self { shared: Arc::clone(&self.shared), routing: Routing::Raw(cache) }
     }
 
-    /// Whether some replica is connected.
+    /// Returns whether any replica is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.shared.pool.is_connected()
     }
 
-    /// A connection to another replica, if there is one.
+    /// Returns a connection to another replica, if there is one.
     pub(crate) fn alternative_to(&self, connection: &Connection) -> Option<Arc<Connection>> {
         self.shared.pool.alternative_to(connection)
     }
@@ -136,7 +136,7 @@ impl Transport {
         self.shared.pool.next_connection(None).await.map(|_| ())
     }
 
-    /// Takes no more calls; those under way go on.
+    /// Rejects new calls; calls in flight continue.
     pub(crate) fn close(&self) {
         self.shared.is_closed.store(true, Ordering::Release);
     }
@@ -153,35 +153,35 @@ impl Service<Request<Body>> for Transport {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // Which replica has to be ready is decided with the request.
+        // The replica is chosen with the request, in `call`.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Self { shared, routing: way } = self.clone();
+        let Self { shared, routing } = self.clone();
         Box::pin(async move {
-            let (route, near) = match way {
+            let (route, cache) = match routing {
                 Routing::Routed(route) => (Some(route), None),
                 Routing::Raw(_) if shared.is_closed.load(Ordering::Acquire) => {
                     return Err(Error::Closed.into());
                 }
-                Routing::Raw(near) => (None, near.filter(|_| may_mutate(request.uri().path()))),
+                Routing::Raw(cache) => (None, cache.filter(|_| may_mutate(request.uri().path()))),
             };
-            // Also when it fails, or is given up: it may have changed something.
-            let _changed = near.map(AnswerCache::clear_on_drop);
+            // Also if the call fails or is cancelled: it may have changed something.
+            let _clearing = cache.map(AnswerCache::clear_on_drop);
             if let Some(token) = &*shared.token {
                 request.headers_mut().insert(AUTHORIZATION, token.current_header()?);
             }
             if let Some(request_id) = &shared.request_id {
                 request.headers_mut().insert(REQUEST_ID_HEADER, request_id.clone());
             }
-            let given = route.as_ref().and_then(|route| route.fixed.clone());
-            let connection = match given {
+            let fixed = route.as_ref().and_then(|route| route.fixed.clone());
+            let connection = match fixed {
                 Some(connection) => connection,
                 None => shared.pool.next_connection(route.as_ref().and_then(|route| route.avoided)).await?,
             };
             if let Some(route) = route {
-                // Each attempt has one of its own.
+                // Each attempt has its own route.
                 let _ = route.used.set((Arc::clone(&connection), Instant::now()));
             }
             Ok(connection.send(request).await?)
@@ -189,7 +189,7 @@ impl Service<Request<Body>> for Transport {
     }
 }
 
-/// Whether a call of the generated code may change what answers say.
+/// Returns whether a call of the generated code may change an answer.
 fn may_mutate(path: &str) -> bool {
     let Some((service, method)) = path.trim_start_matches('/').split_once('/') else { return false };
     let reads = ["Get", "List", "Query"].iter().any(|verb| method.starts_with(verb));

@@ -8,27 +8,28 @@ use crate::{
     call::{invalid_reply, required_field},
 };
 
-/// What became of a request to record usage.
+/// The outcome of recording usage.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RecordedUsage {
-    /// How many of its events are counted.
+    /// Number of events that are counted.
     pub accepted: usize,
-    /// The others, by their place: they can never be counted, and why.
+    /// The other events by index, each with the reason why it can never be counted.
     pub rejected: Vec<(usize, Error)>,
-    /// Whether an earlier call with this id had recorded them.
+    /// Whether an earlier call with this request id recorded them.
     pub already_recorded: bool,
 }
 
 impl Client {
-    /// Records 1 to 500 events. `Ok` means that they are committed, or can never be counted.
+    /// Records 1 to 500 events. `Ok` means that each is committed, or can never be counted.
     ///
-    /// After a failure that is transient, send the same events under the same id again, within 35 days unless the service is
-    /// told otherwise: they are counted once, whatever became of the first call. A
-    /// [`UsageRecorder`](crate::UsageRecorder) does that by itself.
+    /// After a transient error, send the same events with the same request id again, within 35 days (unless
+    /// the service is configured otherwise): they are counted once, even if the first call was recorded. A
+    /// [`UsageRecorder`](crate::UsageRecorder) does this automatically.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] when the id was used for other events. [`Error::Overloaded`] when too many wait.
+    /// [`Error::AlreadyExists`] if the request id was used for other events. [`Error::Overloaded`] if the
+    /// queue is full.
     pub async fn record_usage(
         &self,
         request_id: &str,
@@ -39,7 +40,7 @@ impl Client {
         let send = async |transport, request| UsageServiceClient::new(transport).record_usage(request).await;
         let reply = self.rpc().call_retried(message, send).await?;
         let number = |number: i32| {
-            usize::try_from(number).map_err(|_| invalid_reply("the reply holds a negative number"))
+            usize::try_from(number).map_err(|_| invalid_reply("the response has a negative number"))
         };
         let rejected = |event: v1::RejectedUsageEvent| {
             Ok((number(event.index)?, Error::from_item(&required_field(event.error, "error")?)))
@@ -47,16 +48,16 @@ impl Client {
         let accepted = number(reply.accepted)?;
         let rejected = reply.rejected.into_iter().map(rejected).collect::<Result<Vec<_>, Error>>()?;
         if accepted + rejected.len() != count {
-            let answered = accepted + rejected.len();
-            return Err(invalid_reply(format!("{count} events were sent and {answered} answered")));
+            let settled = accepted + rejected.len();
+            return Err(invalid_reply(format!("the response has {settled} results for {count} events")));
         }
         Ok(RecordedUsage { accepted, rejected, already_recorded: reply.already_recorded })
     }
 
-    /// A tenant's sums, by time and then by metric, read page by page as they are taken. The request's own page is where
-    /// it begins.
+    /// Returns a stream of the totals of a tenant, ordered by time, then by metric. Pages are read as items
+    /// are consumed, starting with the page of the request.
     ///
-    /// Ends after the first error.
+    /// The stream ends after the first error.
     pub fn query_usage(
         &self,
         request: v1::QueryUsageRequest,
@@ -75,10 +76,11 @@ impl Client {
         Box::pin(stream::try_unfold(Some(request), next).try_flatten())
     }
 
-    /// One page of those sums.
+    /// Returns one page of the totals.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant. [`Error::InvalidConfig`] for a token of another query.
+    /// [`Error::NotFound`] if the tenant does not exist. [`Error::Invalid`] for a page token of another
+    /// query.
     pub async fn query_usage_page(
         &self,
         request: v1::QueryUsageRequest,

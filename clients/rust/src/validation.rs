@@ -1,4 +1,4 @@
-//! What is answered.
+//! The decision about a key or a session.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,50 +10,52 @@ use crate::{
     principal::SubjectFields,
 };
 
-/// The decision about a key or a session, and whose it is. Clones are cheap.
+/// The decision about a key or a session, and its owner. Clones are cheap.
 ///
-/// A denial is an answer, too, so one that nobody looks at is a mistake that the compiler warns of:
+/// A denial is not an error, so the compiler warns about an unused validation:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
 /// # use tenant_auth_client::{Client, Error, PresentedKey};
 /// # async fn handle(client: Client, key: PresentedKey) -> Result<(), Error> {
-/// client.validate(&key, &["orders:read"]).await?; // who is denied goes on
+/// client.validate(&key, &["orders:read"]).await?; // bug: a denied request proceeds
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a denial is an answer, too: look at it, or use `require`"]
+#[must_use = "a denial is not an error: check the verdict, or use `require`"]
 #[non_exhaustive]
 pub struct Validation {
     /// The decision.
     pub verdict: Verdict,
-    /// Whose key or session it is, also when it was denied; names nobody for [`Verdict::Unknown`],
+    /// The owner of the key or session, also for a denial; empty for [`Verdict::Unknown`],
     /// [`Verdict::Malformed`] and [`Verdict::Unbound`].
     pub subject: Subject,
-    /// With [`Verdict::InsufficientScope`]: the required scopes that the key lacks.
+    /// The required scopes that the key lacks, with [`Verdict::InsufficientScope`].
     pub missing_scopes: Vec<String>,
     /// Where the answer came from and how long it may be reused.
     pub provenance: Provenance,
 }
 
-/// How much an answer is worth.
+/// The origin and the freshness of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Provenance {
-    /// Where the answer came from.
+    /// The origin of the answer.
     pub source: Source,
-    /// Time since the database was asked.
+    /// Time since the database was read.
     pub age: Duration,
-    /// The database's change-log sequence number that this answer reflects.
+    /// The change-log sequence number of the database that this answer reflects.
     pub revision: i64,
-    /// How long the answer may be reused without asking again, counted from before it was asked; zero: not at all.
+    /// How long the answer may be reused without another request, counted from before the request; zero: not
+    /// at all.
     pub cacheable_for: Duration,
-    /// The same for who has followed the stream of invalidations without a gap since before; zero: as `cacheable_for`.
+    /// As `cacheable_for`, for a client that has followed the invalidation stream without a gap since before
+    /// the request; zero: no longer than `cacheable_for`.
     pub cacheable_while_watched: Duration,
 }
 
-/// Where an answer came from.
+/// The origin of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
@@ -61,48 +63,48 @@ pub enum Source {
     NoLookup,
     /// Read from the database for this request.
     Database,
-    /// From the service's memory, within the fresh time.
+    /// From the cache of the service, within the fresh time.
     Fresh,
-    /// From its memory, past the fresh time, while a reload runs.
+    /// From its cache, past the fresh time, while a reload runs (stale-while-revalidate).
     Refreshing,
-    /// From its memory, past the fresh time, because the database does not answer.
+    /// From its cache, past the fresh time, because the database does not respond (stale-if-error).
     Stale,
-    /// From its memory: the database was found not to hold it a moment ago.
+    /// From its cache: a recent lookup found nothing (negative entry).
     Negative,
-    /// From this client's own memory: the service was not asked.
+    /// From the near-cache of this client: no request was sent.
     Near,
-    /// A number this client does not know.
+    /// A value that this client does not know.
     Unrecognized(i32),
 }
 
 impl Validation {
-    /// Whether the request may proceed.
+    /// Returns whether the request may proceed.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.verdict.is_valid()
     }
 
-    /// Whose key or session it is; `None` unless the request may proceed.
+    /// Returns the owner of the key or session; `None` unless the request may proceed.
     #[must_use]
     pub fn principal(&self) -> Option<Principal> {
         self.is_valid().then(|| Principal::admitted(self.subject.clone()))
     }
 
-    /// Whose key or session it is, or why the request may not proceed.
+    /// Returns the owner of the key or session, or why the request may not proceed.
     ///
     /// # Errors
-    /// [`Denied`] with every verdict but [`Verdict::Valid`].
+    /// [`Denied`] for every verdict except [`Verdict::Valid`].
     pub fn into_principal(self) -> Result<Principal, Denied> {
         if self.is_valid() { Ok(Principal::admitted(self.subject)) } else { Err(Denied::new(self)) }
     }
 
-    /// The decision about what cannot even travel as a key.
+    /// Returns the decision about a text that is too long to send as a key.
     pub(crate) fn malformed(session_id: Option<&str>) -> Self {
-        let facts = SubjectFields { session_id: session_id.map(str::to_owned), ..SubjectFields::default() };
+        let fields = SubjectFields { session_id: session_id.map(str::to_owned), ..SubjectFields::default() };
         let none = Duration::ZERO;
         Self {
             verdict: Verdict::Malformed,
-            subject: Subject::new(facts),
+            subject: Subject::new(fields),
             missing_scopes: Vec::new(),
             provenance: Provenance {
                 source: Source::NoLookup,
@@ -115,21 +117,21 @@ impl Validation {
     }
 
     pub(crate) fn from_key_response(message: v1::ValidateKeyResponse) -> Result<Self, Error> {
-        let facts = SubjectFields {
+        let fields = SubjectFields {
             tenant_id: message.tenant_id,
             tenant_name: message.tenant_name,
             plan: message.plan,
             key_id: message.key_id,
             presented_key_id: String::new(),
             scopes: message.scopes,
-            // An end that cannot be read must not turn into "never ends".
+            // An unreadable expiry must not turn into "never expires".
             expires_at: message.expires_at.map(parse_time).transpose()?,
             session_id: None,
             attributes: BTreeMap::new(),
         };
         Ok(Self {
             verdict: Verdict::from_wire(message.verdict),
-            subject: Subject::new(facts),
+            subject: Subject::new(fields),
             missing_scopes: message.missing_scopes,
             provenance: Provenance::from_wire(message.provenance.unwrap_or_default())?,
         })
@@ -139,7 +141,7 @@ impl Validation {
         session_id: String,
         message: v1::ValidateSessionResponse,
     ) -> Result<Self, Error> {
-        let facts = SubjectFields {
+        let fields = SubjectFields {
             tenant_id: message.tenant_id,
             tenant_name: message.tenant_name,
             plan: message.plan,
@@ -152,7 +154,7 @@ impl Validation {
         };
         Ok(Self {
             verdict: Verdict::from_wire(message.verdict),
-            subject: Subject::new(facts),
+            subject: Subject::new(fields),
             missing_scopes: message.missing_scopes,
             provenance: Provenance::from_wire(message.provenance.unwrap_or_default())?,
         })

@@ -1,44 +1,44 @@
-//! What was decided.
+//! The decision about a key or a session.
 
 use std::fmt;
 
 use tenant_auth_proto::v1;
 
-/// The decision about a key. Only [`Verdict::Valid`] admits a request.
+/// The decision about a key or a session. Only [`Verdict::Valid`] admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Known, live, and holding every scope that was asked for.
+    /// Known, live, and holding every required scope.
     Valid,
     /// No such key or session.
     Unknown,
-    /// The text cannot be a key.
+    /// The text is not a key.
     Malformed,
-    /// The key's lifetime is over.
+    /// The key has expired.
     Expired,
-    /// The key was withdrawn.
+    /// The key was revoked.
     Revoked,
-    /// The key is live; its tenant is suspended.
+    /// The key is live, but its tenant is suspended.
     TenantSuspended,
-    /// The key is live; it lacks a required scope.
+    /// The key is live, but lacks a required scope.
     InsufficientScope,
     /// The tenant has used up its quota.
     QuotaExceeded,
-    /// The tenant calls too often.
+    /// The tenant has exceeded its rate limit.
     RateLimited,
-    /// The session is bound to no tenant.
+    /// The session is not bound to a tenant.
     Unbound,
-    /// The session's lifetime is over.
+    /// The session has expired.
     SessionExpired,
     /// The session belongs to another tenant than the key.
     TenantMismatch,
-    /// A number this client does not know: a denial, as long as nobody knows better.
+    /// A value that this client does not know; treated as a denial.
     Unrecognized(i32),
 }
 
 impl Verdict {
-    /// Whether the request may proceed.
+    /// Returns whether the request may proceed.
     #[must_use]
     pub fn is_valid(self) -> bool {
         self == Self::Valid
@@ -58,13 +58,13 @@ impl Verdict {
             Ok(v1::Verdict::Unbound) => Self::Unbound,
             Ok(v1::Verdict::SessionExpired) => Self::SessionExpired,
             Ok(v1::Verdict::TenantMismatch) => Self::TenantMismatch,
-            // The contract never sends "unspecified"; a sender that does has decided nothing.
+            // The contract never sends "unspecified"; a response with it contains no decision.
             Ok(v1::Verdict::Unspecified) | Err(_) => Self::Unrecognized(number),
         }
     }
 }
 
-/// The contract's name without its prefix, such as `INSUFFICIENT_SCOPE`.
+/// Writes the contract's name without its prefix, such as `INSUFFICIENT_SCOPE`.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -131,7 +131,7 @@ def restored(world):
         replica.tells("tenant_auth_feed_events_total", lambda events, before=read[replica]: events >= before + 6)
     world.databases[0].do("restore")
     for replica in (first, second):
-        replica.says("NOT BELIEVED (rolled_back)")
+        replica.says("NOT TRUSTED (rolled_back)")
 
 
 @state
@@ -144,7 +144,7 @@ def copy_frozen(world):
     replica.says("process ready", "reads works", "feed heard")
     _, secret = known(world)
     world.words["frozen"] = "yes"
-    replica.says("stood still")
+    replica.says("stalled for")
     world.validating(lambda: secret)
 
 

@@ -158,7 +158,7 @@ def reload_refused(world):
     world.write("callers.toml", "[[caller]\nname = broken\n")
     replica.process.send_signal(signal.SIGHUP)
     replica.tells("tenant_auth_reload_failed", lambda value: value == 1, file="callers")
-    replica.logged("cannot be used")
+    replica.logged("reload refused")
 
 
 @state

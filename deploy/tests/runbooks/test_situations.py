@@ -37,7 +37,7 @@ def test_restore_goes_by_its_page(situation, worlds):
                 restored = True
                 world.databases[0].do("restore")
                 for replica in world.replicas:
-                    replica.says("NOT BELIEVED (rolled_back)")
+                    replica.says("NOT TRUSTED (rolled_back)")
             run_block(block, world)
         assert restored, "no section has the restore steps"
         # Keys revoked after the backup are denied, in the database too.

@@ -1,4 +1,4 @@
-//! `check-config`.
+//! `check-config`: validates the configuration and, with `--connect`, tests the database.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     server,
 };
 
-/// How long the write may take; TENANT_AUTH_DATABASE_WRITE_TIMEOUT may be shorter.
+/// Timeout of the test write; TENANT_AUTH_DATABASE_WRITE_TIMEOUT may be shorter.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What to check.
@@ -27,11 +27,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) struct CheckArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Also try the database: read it, with its schema and the peppers, and write to it
+    /// Also test the database: read it, with its schema and the peppers, and write to it
     ///
-    /// Reads and writes have a line each, and each may fail alone. The write raises the heartbeat and lowers it again in one
-    /// transaction: nothing stays behind. What it does not show: whether a quota or a disk is nearly used up, and whether the token
-    /// may write every table.
+    /// Prints one line for reads and one for writes; each may fail alone. The write increments the heartbeat and
+    /// decrements it again in one transaction, so it leaves no change behind. The test does not show whether a quota
+    /// or a disk is nearly exhausted, or whether the token may write every table.
     #[arg(long)]
     connect: bool,
 }
@@ -52,45 +52,45 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
     }
     if !args.connect {
         print_line(
-            "the configuration is complete; --connect would try reads and writes of the database as well",
+            "the configuration is valid; use --connect to test reads and writes of the database as well",
         );
         return ExitCode::SUCCESS;
     }
     let _log = start_logging(&config.log);
     let peppers = config.keys.peppers;
-    let hop = match server::build_database_client(config.database, &clock) {
-        Ok(hop) => hop,
+    let database_client = match server::build_database_client(config.database, &clock) {
+        Ok(database_client) => database_client,
         Err(error) => return fail(1, &error.to_string()),
     };
-    // At once: a database that answers neither is waited for once.
+    // At the same time, so that an unresponsive database is waited for only once.
     let (reads, writes) = futures::join!(
-        verify_reads(&hop, &peppers),
-        probe::write(&hop, Call::within(Lane::Maintenance, WRITE_TIMEOUT))
+        verify_reads(&database_client, &peppers),
+        probe::write(&database_client, Call::within(Lane::Maintenance, WRITE_TIMEOUT))
     );
     print_line(&format!("reads   {}", reads_line(&reads)));
     print_line(&format!("writes  {}", writes_line(&writes)));
     let problems: Vec<_> =
         [reads_problem(&reads), writes_problem(&reads, &writes)].into_iter().flatten().collect();
     if problems.is_empty() {
-        print_line("the configuration is complete, and the database takes reads and writes");
+        print_line("the configuration is valid, and the database accepts reads and writes");
         return ExitCode::SUCCESS;
     }
     fail(1, &problems.join("; "))
 }
 
-async fn verify_reads(hop: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError> {
-    migrate::verify(hop).await?;
-    migrate::verify_peppers(hop, peppers).await
+async fn verify_reads(database_client: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError> {
+    migrate::verify(database_client).await?;
+    migrate::verify_peppers(database_client, peppers).await
 }
 
 fn reads_line(outcome: &Result<(), SchemaError>) -> String {
     match outcome {
         Ok(()) => {
-            format!("work: the schema has version {}, and no pepper is missing", migrate::KNOWN_VERSION)
+            format!("work: the schema is at version {}, and no pepper is missing", migrate::KNOWN_VERSION)
         }
         Err(SchemaError::Store(error)) => failure_line(error),
-        // It has been read, and what it says cannot be used.
-        Err(error) => format!("work, and the database cannot be used ({}): {error}", error.kind()),
+        // The database was read, but its content is unusable.
+        Err(error) => format!("work, but the database is unusable ({}): {error}", error.kind()),
     }
 }
 
@@ -108,7 +108,7 @@ fn reads_problem(reads: &Result<(), SchemaError>) -> Option<String> {
     match reads {
         Ok(()) => None,
         Err(SchemaError::Store(error)) => {
-            Some(format!("the database takes no reads: {}", describe_store_error(error)))
+            Some(format!("database reads fail: {}", describe_store_error(error)))
         }
         Err(error) => Some(error.to_string()),
     }
@@ -117,9 +117,9 @@ fn reads_problem(reads: &Result<(), SchemaError>) -> Option<String> {
 fn writes_problem(reads: &Result<(), SchemaError>, writes: &Result<(), StoreError>) -> Option<String> {
     match (reads, writes) {
         (_, Ok(())) => None,
-        // There is nothing to write to, and what is said of reads says how to get it.
+        // There is nothing to write to; the message for reads says how to create the schema.
         (Err(_), Err(error)) if error.kind == FailureKind::SchemaMissing => None,
-        (_, Err(error)) => Some(format!("the database takes no writes: {}", describe_store_error(error))),
+        (_, Err(error)) => Some(format!("database writes fail: {}", describe_store_error(error))),
     }
 }
 
@@ -127,7 +127,7 @@ fn failure_line(error: &StoreError) -> String {
     format!("failing ({}): {}", error.kind.as_str(), describe_store_error(error))
 }
 
-/// What the database said, and what it means.
+/// Describes an error: its cause, if known, and the database's message.
 fn describe_store_error(error: &StoreError) -> String {
     match error.kind.cause() {
         Some(cause) => format!("{cause} ({})", error.message),

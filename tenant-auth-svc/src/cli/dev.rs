@@ -1,4 +1,4 @@
-//! `dev`: a working service in one command.
+//! `dev`: runs a working service with a demo tenant in one command.
 
 use std::{
     fs::{self, OpenOptions},
@@ -34,32 +34,33 @@ const DEMO_TENANT: &str = "ten_demo";
 const DEMO_SCOPES: [&str; 2] = ["demo:read", "demo:write"];
 const DEMO_KEY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where to run, and where to keep the data.
+/// Where to listen and where to keep the data.
 #[derive(Args, Debug)]
 pub(super) struct DevArgs {
     /// Address, or localhost, and port for gRPC, on loopback
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:50051")]
     listen: String,
-    /// Folder for the database and the demo key; delete it to start over
+    /// Folder for the database and the demo key; delete it to start from scratch
     #[arg(long, value_name = "DIR", default_value = ".tenant-auth")]
     data_dir: PathBuf,
 }
 
 pub(super) async fn run(args: DevArgs) -> ExitCode {
     let database = args.data_dir.join("dev.db");
-    // Not the whole environment: what is set up for a production database must not be written to from here.
+    // Only part of the environment: `dev` must not write to a production database that the environment names.
     let settings = Settings::from_environment()
         .restricted_to(|name| name.starts_with("TENANT_AUTH_LOG") || name.starts_with("TENANT_AUTH_CACHE_"))
         .with_option("--listen", "TENANT_AUTH_LISTEN", Some(args.listen.clone()))
-        // Any free one: the port next to another `dev` is where people start a second one.
+        // Any free port: a second `dev` is often started on the next gRPC port.
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
-        // No load balancer looks.
+        // There is no load balancer.
         .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_option("--data-dir", "TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
     if config::parse_address(&args.listen).is_ok_and(|address| !address.ip().is_loopback()) {
-        let message = "is beyond loopback: dev serves this machine alone, without encryption; see serve";
-        return fail(2, &format!("--listen {} {message}", args.listen));
+        let message =
+            "not a loopback address; dev serves only this machine, without encryption. Use serve instead";
+        return fail(2, &format!("--listen {}: {message}", args.listen));
     }
     let config = match ServiceConfig::read(settings) {
         Ok((config, _)) => config,
@@ -71,7 +72,9 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         Err(error @ server::StartError::Listen { .. }) => {
             return fail(
                 1,
-                &format!("{error}. Is one running already? Another port: --listen 127.0.0.1:50052"),
+                &format!(
+                    "{error}. If the service is running already, use another port: --listen 127.0.0.1:50052"
+                ),
             );
         }
         Err(server::StartError::Open(error)) => return fail(1, &describe_open_error(&args.data_dir, &error)),
@@ -84,32 +87,32 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         Ok(key) => print_line(&welcome_text(&running, &database, &key)),
         Err(error) => return fail(1, &format!("{error:#}")),
     }
-    // It has no files to read anew, and a terminal that is closed has to end it.
+    // `dev` has no files to reload, and closing its terminal must stop it: no SIGHUP handler.
     match serve_until_stopped(running, None).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error.to_string()),
     }
 }
 
-/// Why there is no database, by the option that names its folder.
+/// Explains why the database cannot be opened, by the option that names its folder.
 fn describe_open_error(folder: &Path, error: &OpenError) -> String {
     let folder = folder.display();
     match error {
         OpenError::Lock(LockError::Held { holder, .. }) => format!(
-            "--data-dir {folder} is in use by process {holder}: stop that one, or choose another folder: --data-dir .tenant-auth-2"
+            "--data-dir {folder} is in use by process {holder}: stop that process, or use another folder: --data-dir .tenant-auth-2"
         ),
         error => format!("--data-dir {folder}: {error}"),
     }
 }
 
-/// The demo key: that of the last run while it is good, else a new one.
+/// Returns the demo key of the last run if it is still valid, or issues a new one.
 async fn load_or_issue_demo_key(running: &RunningService, file: &Path) -> anyhow::Result<String> {
     if let Ok(text) = fs::read_to_string(file) {
         let key = PresentedKey::new(text.trim().to_owned());
-        let question = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
-        let decision = running.validator().decide(&question, Instant::now() + DEMO_KEY_TIMEOUT).await?;
+        let query = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
+        let decision = running.validator().decide(&query, Instant::now() + DEMO_KEY_TIMEOUT).await?;
         if decision.verdict == Verdict::Valid {
-            return Ok(question.key.expose().to_owned());
+            return Ok(query.key.expose().to_owned());
         }
     }
     let actor = || Actor { caller: "dev".to_owned(), request_id: "dev".to_owned() };
@@ -119,15 +122,15 @@ async fn load_or_issue_demo_key(running: &RunningService, file: &Path) -> anyhow
     let admin = running.admin();
     let tenant = admin.create_tenant(Some(tenant_id.clone()), name, plan, actor(), deadline).await?;
     let scopes = DEMO_SCOPES.iter().map(|scope| Scope::parse(scope)).collect::<Result<_, _>>()?;
-    let order = KeyToIssue {
+    let key_to_issue = KeyToIssue {
         tenant_id: tenant.id,
         name: KeyName::parse("demo key")?,
         scopes: ScopeSet::new(scopes)?,
         expires_at: None,
     };
-    let issued = admin.issue_key(order, actor(), deadline).await?;
+    let issued = admin.issue_key(key_to_issue, actor(), deadline).await?;
     let key = issued.plaintext.expose();
-    write_private(file, key).with_context(|| format!("cannot keep the key in {}", file.display()))?;
+    write_private(file, key).with_context(|| format!("cannot write the key to {}", file.display()))?;
     Ok(key.to_owned())
 }
 
@@ -142,7 +145,7 @@ fn write_private(file: &Path, text: &str) -> io::Result<()> {
 
 fn welcome_text(running: &RunningService, database: &Path, key: &str) -> String {
     let address = running.address();
-    // Started by cargo, there is a checkout to run tenantctl from; else it is installed beside this program.
+    // Under cargo there is a checkout to run tenantctl from; otherwise it is installed next to this program.
     let tenantctl = match std::env::var_os("CARGO") {
         Some(_) => "cargo run -q --release -p tenantctl --",
         None => "tenantctl",
@@ -153,14 +156,14 @@ fn welcome_text(running: &RunningService, database: &Path, key: &str) -> String 
     };
     let (version, database) = (build::THIS.version, database.display());
     let status = running.ops_address().map_or_else(String::new, |ops| {
-        // Quoted: some shells take the question mark for a pattern.
-        format!("How it fares:\n  curl 'http://{ops}/readyz?verbose'\n\n")
+        // Quoted, because some shells treat the question mark as a pattern.
+        format!("Status:\n  curl 'http://{ops}/readyz?verbose'\n\n")
     });
     format!(
         "\
 tenant-auth {version} is ready
   endpoint  {address} (plaintext, this machine only)
-  database  {database} (embedded, for this process alone)
+  database  {database} (embedded, used only by this process)
   tenant    {DEMO_TENANT}
   key       {key}
 

@@ -1,4 +1,4 @@
-//! `healthcheck`.
+//! `healthcheck`: queries the health of a running service.
 
 mod grpc;
 mod http;
@@ -10,29 +10,29 @@ use clap::Args;
 use super::{fail, print_line};
 use crate::config::{OpsConfig, Settings};
 
-/// Whom to ask, and about what.
+/// What to query.
 ///
-/// Asks `/readyz` on the port for operators (TENANT_AUTH_OPS_LISTEN), which is there whether or not gRPC is encrypted.
-/// Asks over gRPC, without TLS, when told whom or about what, or when that port is off.
+/// Queries `/readyz` on the ops port (TENANT_AUTH_OPS_LISTEN), which is available whether or not gRPC is encrypted.
+/// Queries gRPC, without TLS, if --endpoint or --service is given, or if the ops port is off.
 #[derive(Args, Debug)]
 pub(super) struct HealthArgs {
-    /// The service to ask over gRPC [default: http://127.0.0.1:50051]
+    /// The gRPC endpoint to query [default: http://127.0.0.1:50051]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// The health name to ask about over gRPC: empty for the process, tenantauth.Database for reads of the
-    /// database, tenantauth.DatabaseWrites for writes, or tenantauth.v1.ValidationService for readiness, which is the default
+    /// The health name to query over gRPC: empty for the process, tenantauth.Database for reads of the database,
+    /// tenantauth.DatabaseWrites for writes, or tenantauth.v1.ValidationService for readiness, which is the default
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// How long to wait for the answer, in milliseconds
+    /// Timeout of the query, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     timeout_ms: u64,
 }
 
-/// Why there is no good news.
+/// Why a health check failed.
 enum HealthcheckError {
-    /// The command line or the configuration is wrong.
+    /// The command line or the configuration is invalid.
     Usage(String),
-    /// The service says so, or nothing.
+    /// The service reports not healthy, or does not respond.
     Unhealthy(String),
 }
 

@@ -1,4 +1,4 @@
-//! `migrate`.
+//! `migrate`: brings the schema up to date.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -12,9 +12,9 @@ use crate::{
     server::{self},
 };
 
-/// For how long a copy of the database may lag behind what was done to its primary.
+/// Maximum number of attempts, one per second: how long a database read replica may lag behind its primary.
 const MAX_ATTEMPTS: u32 = 30;
-/// Between two looks.
+/// Delay between two attempts.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: SettingsArgs) -> ExitCode {
@@ -23,11 +23,11 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Err(error) => return fail(2, &error.to_string()),
     };
     let _log = start_logging(&config.log);
-    let hop = match server::build_database_client(config.database, &SystemClock::shared()) {
-        Ok(hop) => hop,
+    let database_client = match server::build_database_client(config.database, &SystemClock::shared()) {
+        Ok(database_client) => database_client,
         Err(error) => return fail(1, &error.to_string()),
     };
-    match migrate_until_visible(&hop, &SystemClock::shared()).await {
+    match migrate_until_visible(&database_client, &SystemClock::shared()).await {
         Ok(applied) if applied.is_empty() => {
             print_line(&format!("the schema is up to date at version {}", migrate::KNOWN_VERSION));
             ExitCode::SUCCESS
@@ -41,16 +41,16 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     }
 }
 
-/// Migrates, and looks again where a copy of the database does not show yet what was done.
+/// Migrates; retries while a read replica of the database does not show the result yet.
 async fn migrate_until_visible(
-    hop: &DatabaseClient,
+    database_client: &DatabaseClient,
     clock: &SharedClock,
 ) -> Result<Vec<&'static str>, SchemaError> {
     for _ in 1..MAX_ATTEMPTS {
-        match migrate::migrate(hop, clock).await {
+        match migrate::migrate(database_client, clock).await {
             Err(SchemaError::CopyLagging { .. }) => tokio::time::sleep(RETRY_DELAY).await,
             outcome => return outcome,
         }
     }
-    migrate::migrate(hop, clock).await
+    migrate::migrate(database_client, clock).await
 }

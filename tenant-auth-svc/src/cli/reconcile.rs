@@ -1,4 +1,4 @@
-//! `reconcile`: compares totals of usage with their events, and repairs them when it is told to.
+//! `reconcile`: compares usage totals with their events, and repairs them with `--repair`.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -20,20 +20,20 @@ use crate::{
     server::{self},
 };
 
-/// How long one page of the comparison, or one transaction of the repair, may take.
+/// Timeout of one page of the comparison, or of one transaction of the repair.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Who repairs, as the audit log has it.
+/// The actor of a repair in the audit log.
 const AUDIT_ACTOR: &str = "tenant-auth-svc reconcile";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 every total compared is the sum of its events, or was set to it; 1 totals differ and were not repaired, or the database \
-gave no answer; 2 the command line or the configuration is wrong.
+Exit codes: 0 every compared total equals the sum of its events, or was set to it; 1 totals differ and were not repaired, or the \
+database did not respond; 2 invalid command line or configuration.
 
-Hours whose events were deleted after TENANT_AUTH_USAGE_RETENTION are neither compared nor repaired: there the total is right and the \
-events are not. The service may go on writing: each total is set to the sum that its events have at that moment, in one transaction. \
-A total may also differ because events were deleted by hand; then a repair lowers it. Look at the differences first. Each repair is an \
-entry `usage.repair` of the audit log, with the total before and after.";
+Hours whose events were deleted after TENANT_AUTH_USAGE_RETENTION are neither compared nor repaired: their totals are right, and \
+their events are incomplete. The service may keep writing meanwhile: each total is set to the sum of its events at that time, in one \
+transaction. A total may also differ because events were deleted with SQL; a repair then lowers the total. Check the differences before \
+you repair. Each repair adds an entry `usage.repair` to the audit log, with the total before and after.";
 
 /// What to compare.
 #[derive(Args, Debug)]
@@ -44,16 +44,16 @@ pub(super) struct ReconcileArgs {
     /// Only this tenant
     #[arg(long, value_name = "ID", value_parser = TenantId::parse)]
     tenant: Option<TenantId>,
-    /// From this hour on, such as 2026-10-01T00:00:00Z [default: as far back as events are kept]
-    #[arg(long, value_name = "RFC3339", value_parser = parse_moment)]
+    /// From this hour on, such as 2026-10-01T00:00:00Z [default: the first hour whose events are all kept]
+    #[arg(long, value_name = "RFC3339", value_parser = parse_timestamp)]
     from: Option<UnixMillis>,
-    /// Before this hour [default: to the end]
-    #[arg(long, value_name = "RFC3339", value_parser = parse_moment)]
+    /// Before this hour [default: no limit]
+    #[arg(long, value_name = "RFC3339", value_parser = parse_timestamp)]
     to: Option<UnixMillis>,
-    /// Only tell the differences; the default
+    /// Only report the differences; the default
     #[arg(long, conflicts_with = "repair")]
     dry_run: bool,
-    /// Set each total that differs to the sum of its events, and write that into the audit log
+    /// Set each total that differs to the sum of its events, and record the repair in the audit log
     #[arg(long)]
     repair: bool,
 }
@@ -65,37 +65,37 @@ pub(super) async fn run(args: ReconcileArgs) -> ExitCode {
     };
     let _log = start_logging(&config.log);
     let clock: SharedClock = SystemClock::shared();
-    let hop = match server::build_database_client(config.database, &clock) {
-        Ok(hop) => hop,
+    let database_client = match server::build_database_client(config.database, &clock) {
+        Ok(database_client) => database_client,
         Err(error) => return fail(1, &error.to_string()),
     };
-    if let Err(error) = migrate::verify(&hop).await {
+    if let Err(error) = migrate::verify(&database_client).await {
         return fail(1, &error.to_string());
     }
-    let store = SqlStore::new(hop, config.keys.peppers);
+    let store = SqlStore::new(database_client, config.keys.peppers);
     let retention = config.usage.retention;
-    let complete = match store.first_complete_hour(page_call(), retention.duration()).await {
-        Ok(complete) => complete,
+    let first_complete_hour = match store.first_complete_hour(page_call(), retention.duration()).await {
+        Ok(first_complete_hour) => first_complete_hour,
         Err(error) => return fail(1, &error.to_string()),
     };
-    let from = args.from.map_or(complete, Hour::floor);
-    if from < complete {
+    let from = args.from.map_or(first_complete_hour, Hour::floor);
+    if from < first_complete_hour {
         return fail(
             2,
             &format!(
-                "--from lies before {}: the events of earlier hours are not all kept any more \
+                "--from is before {}: not all events of earlier hours are kept \
                  (TENANT_AUTH_USAGE_RETENTION), so they cannot be compared",
-                format_hour(complete)
+                format_hour(first_complete_hour)
             ),
         );
     }
     let hours = (from, Hour::ceil(args.to.unwrap_or(UnixMillis::MAX)));
     let repair = args.repair && !args.dry_run;
-    let mut told = ReconcileSummary::default();
-    match reconcile(&store, args.tenant, (hours, retention), repair, &clock, &mut told).await {
-        Ok(tenants) => told.print(tenants, repair),
+    let mut summary = ReconcileSummary::default();
+    match reconcile(&store, args.tenant, (hours, retention), repair, &clock, &mut summary).await {
+        Ok(tenants) => summary.print(tenants, repair),
         Err(error) => {
-            told.print_partial();
+            summary.print_partial();
             fail(1, &error.to_string())
         }
     }
@@ -107,11 +107,11 @@ async fn reconcile(
     (hours, retention): ((Hour, Hour), UsageRetention),
     repair: bool,
     clock: &SharedClock,
-    told: &mut ReconcileSummary,
+    summary: &mut ReconcileSummary,
 ) -> Result<usize, StoreError> {
     let mut reconciliation = Reconciliation::start(store, tenant, hours, retention, page_call()).await?;
     while let Some(differences) = reconciliation.next_differences(page_call).await? {
-        told.differing += differences.len();
+        summary.differing += differences.len();
         if !repair {
             differences.iter().for_each(print_difference);
             continue;
@@ -121,17 +121,17 @@ async fn reconcile(
             at: clock.now(),
         };
         for page in usage::repair_batches(&differences) {
-            // A lane whose writes are sent once more when their answer is lost.
+            // The Admin lane, because its writes are retried when their response is lost.
             let write = Call::within(Lane::Admin, CALL_TIMEOUT);
             let repaired = store.repair_usage(write, page, retention.duration(), &change()).await?;
-            told.repaired += repaired.len();
+            summary.repaired += repaired.len();
             print_repairs(page, &repaired);
         }
     }
     Ok(reconciliation.compared_tenants())
 }
 
-/// How much was told so far.
+/// Counts of what was printed so far.
 #[derive(Debug, Default)]
 struct ReconcileSummary {
     differing: usize,
@@ -142,17 +142,17 @@ impl ReconcileSummary {
     fn print(&self, tenants: usize, repaired: bool) -> ExitCode {
         let Self { differing, repaired: set } = self;
         match (differing, repaired) {
-            (0, _) => {
-                print_line(&format!("totals of {tenants} tenants compared: all are the sums of their events"))
-            }
+            (0, _) => print_line(&format!(
+                "totals of {tenants} tenants compared: each equals the sum of its events"
+            )),
             (_, true) => print_line(&format!(
-                "totals of {tenants} tenants compared: {differing} differed, {set} were repaired, all are the sums of their events"
+                "totals of {tenants} tenants compared: {differing} differed, {set} were repaired, each now equals the sum of its events"
             )),
             (_, false) => {
                 return fail(
                     1,
                     &format!(
-                        "totals of {tenants} tenants compared: {differing} differ; --repair sets them to the sums of their events"
+                        "totals of {tenants} tenants compared: {differing} differ; use --repair to set them to the sums of their events"
                     ),
                 );
             }
@@ -169,7 +169,7 @@ impl ReconcileSummary {
 
 fn print_difference(difference: &TotalDifference) {
     print_line(&format!(
-        "{} {} {}: the total is {}, its events add up to {}",
+        "{} {} {}: the total is {}, the sum of its events is {}",
         difference.tenant_id,
         difference.metric.as_str(),
         format_hour(difference.hour),
@@ -180,7 +180,7 @@ fn print_difference(difference: &TotalDifference) {
 
 fn print_repairs(page: &[TotalDifference], repaired: &[RepairedTotal]) {
     for difference in page {
-        let what = format!(
+        let subject = format!(
             "{} {} {}",
             difference.tenant_id,
             difference.metric.as_str(),
@@ -190,10 +190,10 @@ fn print_repairs(page: &[TotalDifference], repaired: &[RepairedTotal]) {
             repaired.iter().find(|one| (one.hour, &one.metric) == (difference.hour, &difference.metric));
         print_line(&match found {
             Some(RepairedTotal { before, after, .. }) => {
-                format!("{what}: the total was {before} and is {after} now")
+                format!("{subject}: the total was {before} and is now {after}")
             }
             None => format!(
-                "{what}: left as it is: the total is right by now, or its events are not all kept any more"
+                "{subject}: not changed: the total is correct now, or not all of its events are kept any more"
             ),
         });
     }
@@ -203,9 +203,9 @@ fn page_call() -> Call {
     Call::within(Lane::Maintenance, CALL_TIMEOUT)
 }
 
-fn parse_moment(text: &str) -> Result<UnixMillis, String> {
-    let refused = |_| "must be a moment such as 2026-10-01T00:00:00Z".to_owned();
-    let time = humantime::parse_rfc3339_weak(text).map_err(refused)?;
+fn parse_timestamp(text: &str) -> Result<UnixMillis, String> {
+    let invalid = |_| "must be an RFC 3339 timestamp such as 2026-10-01T00:00:00Z".to_owned();
+    let time = humantime::parse_rfc3339_weak(text).map_err(invalid)?;
     let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(UnixMillis(0).plus(since))
 }

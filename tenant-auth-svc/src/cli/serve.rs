@@ -1,4 +1,4 @@
-//! `serve`.
+//! `serve`: runs the service in production.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Err(error) => return fail(2, &error.to_string()),
     };
     let _log = start_logging(&config.log);
-    // From the start: until it is listened for, it ends the process.
+    // Before anything else: without a handler, SIGHUP ends the process.
     let hangup = HangupSignal::listen();
     let running = match server::start(config, SystemClock::shared()).await {
         Ok(running) => running,

@@ -1,8 +1,9 @@
-//! What a service manager such as systemd is told of this process, over the socket that it names in `NOTIFY_SOCKET`. Where it names
-//! none, nothing is sent.
+//! Reports the state of this process to a service manager such as systemd, over the socket in `NOTIFY_SOCKET`.
+//! Without `NOTIFY_SOCKET` nothing is sent.
 //!
-//! READY means that requests are taken, not that the database was reached: a database that is away at the start is waited for, and
-//! must not have the service restarted. What it waits for is in the status text.
+//! READY means that the service accepts requests, not that it has reached the database: the service waits for a
+//! database that is unavailable at startup, and must not be restarted because of it. The status text says what it
+//! waits for.
 
 #[cfg(unix)]
 use sd_notify::NotifyState;
@@ -12,43 +13,43 @@ use crate::ops::status::FileStatus;
 const WAITING_STATUS: &str = "serving; the database has not been reached yet";
 const READY_STATUS: &str = "serving; ready";
 
-/// Requests are taken.
+/// Reports that requests are accepted.
 pub(super) fn notify_serving() {
     #[cfg(unix)]
     notify(&[NotifyState::Ready, NotifyState::Status(WAITING_STATUS)]);
 }
 
-/// The database was reached, and its schema found right.
+/// Reports that the database was reached and its schema is valid.
 pub(super) fn notify_ready() {
     #[cfg(unix)]
     notify(&[NotifyState::Status(READY_STATUS)]);
 }
 
-/// Files are read anew.
+/// Reports that files are being reloaded.
 pub(super) fn notify_reloading() {
     #[cfg(unix)]
     match NotifyState::monotonic_usec_now() {
-        // systemd tells by it which of several reloads this is, and from version 253 on insists on it.
+        // systemd matches reloads by this timestamp, and requires it from version 253 on.
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "the service manager was not told of a reload"),
+        Err(error) => tracing::warn!(%error, "cannot notify the service manager of a reload"),
     }
 }
 
-/// Files were read anew: what of them could not be put in force, or nothing where the reading itself failed.
+/// Reports that files were reloaded, and which of them were refused. `None` means that the reload itself failed.
 pub(super) fn notify_reloaded(files: Option<FileStatus>) {
     let status = reload_status(files);
     #[cfg(unix)]
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// It was told to stop, or has to.
+/// Reports that the service stops.
 pub(super) fn notify_stopping() {
     #[cfg(unix)]
-    notify(&[NotifyState::Stopping, NotifyState::Status("stopping; requests under way are answered")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping; draining in-flight requests")]);
 }
 
 fn reload_status(files: Option<FileStatus>) -> String {
-    let Some(files) = files else { return "serving; files could not be read anew".to_owned() };
+    let Some(files) = files else { return "serving; reload failed".to_owned() };
     let FileStatus { callers_refused, certificates_refused, deny_list_refused, database_token_refused } =
         files;
     let refused: Vec<_> = [
@@ -63,13 +64,13 @@ fn reload_status(files: Option<FileStatus>) -> String {
     if refused.is_empty() {
         "serving; files reloaded".to_owned()
     } else {
-        format!("serving; cannot be used, so the old ones are in force: {}", refused.join(", "))
+        format!("serving; reload refused, previous content in effect: {}", refused.join(", "))
     }
 }
 
 #[cfg(unix)]
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
+        tracing::warn!(%error, "cannot notify the service manager (NOTIFY_SOCKET)");
     }
 }

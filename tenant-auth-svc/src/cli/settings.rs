@@ -1,23 +1,23 @@
-//! Flags that stand for variables.
+//! Command-line flags that override variables.
 
 use clap::Args;
 
 use crate::config::{InvalidConfig, ServiceConfig, Setting, Settings};
 
-/// The most used settings as flags; each wins over its variable. Everything else is set by variables alone:
+/// The most used settings as flags; each overrides its variable. All other settings are variables only:
 /// `check-config` lists them.
 #[derive(Args, Debug, Default)]
 pub(super) struct SettingsArgs {
     /// Address and port for gRPC [TENANT_AUTH_LISTEN]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// The database: libsql://…, https://…, http://… or file:PATH [TENANT_AUTH_DATABASE_URL]
+    /// Database URL: libsql://…, https://…, http://… or file:PATH [TENANT_AUTH_DATABASE_URL]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// File with the database's token [TENANT_AUTH_DATABASE_TOKEN_FILE]
+    /// File with the database token [TENANT_AUTH_DATABASE_TOKEN_FILE]
     #[arg(long, value_name = "PATH")]
     database_token_file: Option<String>,
-    /// What issued keys start with [TENANT_AUTH_KEY_PREFIX]
+    /// Prefix of issued keys [TENANT_AUTH_KEY_PREFIX]
     #[arg(long, value_name = "PREFIX")]
     key_prefix: Option<String>,
     /// File with one or two peppers: `issue <id> <secret>`, `accept <id> <secret>` [TENANT_AUTH_PEPPER_FILE]
@@ -26,7 +26,7 @@ pub(super) struct SettingsArgs {
     /// Which events to log [TENANT_AUTH_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// text, json or auto [TENANT_AUTH_LOG_FORMAT]
+    /// Log format: text, json or auto [TENANT_AUTH_LOG_FORMAT]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
     /// Refuse to start unless built from a clean commit of main [TENANT_AUTH_REQUIRE_CANONICAL_BUILD]
@@ -35,7 +35,7 @@ pub(super) struct SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// Reads environment and flags.
+    /// Reads the environment and the flags.
     pub(super) fn read(self) -> Result<(ServiceConfig, Vec<Setting>), InvalidConfig> {
         let settings = Settings::from_environment()
             .with_option("--listen", "TENANT_AUTH_LISTEN", self.listen)

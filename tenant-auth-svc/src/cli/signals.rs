@@ -1,4 +1,4 @@
-//! The signals that ask the service to stop, or to look at its files.
+//! The signals that stop the service or reload its files.
 
 #[cfg(unix)]
 use tokio::signal::unix::Signal;
@@ -7,7 +7,7 @@ use tokio::signal::unix::SignalKind;
 #[cfg(unix)]
 use tokio::signal::unix::signal;
 
-/// SIGTERM and SIGINT, heard from the moment this is made: none is lost between two waits.
+/// SIGTERM and SIGINT, received from creation on: no signal is lost between two waits.
 pub(super) struct StopSignals {
     #[cfg(unix)]
     terminate: Option<Signal>,
@@ -17,16 +17,16 @@ pub(super) struct StopSignals {
 
 #[cfg(unix)]
 impl StopSignals {
-    /// Listens from now on.
+    /// Starts to listen.
     pub(super) fn listen() -> Self {
         let listen = |kind: SignalKind| {
-            let unheard = |error: &_| tracing::warn!(?kind, %error, "a signal to stop cannot be heard");
-            signal(kind).inspect_err(unheard).ok()
+            let log_failure = |error: &_| tracing::warn!(?kind, %error, "cannot listen for a stop signal");
+            signal(kind).inspect_err(log_failure).ok()
         };
         Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 
-    /// Waits for the next one, and gives its name.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             () = wait_for_signal(&mut self.terminate) => "SIGTERM",
@@ -35,24 +35,24 @@ impl StopSignals {
     }
 }
 
-/// SIGHUP, which has files read anew.
+/// SIGHUP, which reloads files.
 pub(super) struct HangupSignal(#[cfg(unix)] Option<Signal>);
 
 impl HangupSignal {
-    /// Listens from now on; without this, the signal would end the process.
+    /// Starts to listen. Without a listener the signal ends the process.
     #[cfg(unix)]
     pub(super) fn listen() -> Self {
-        let unheard = |error: &_| tracing::warn!(%error, "SIGHUP cannot be heard");
-        Self(signal(SignalKind::hangup()).inspect_err(unheard).ok())
+        let log_failure = |error: &_| tracing::warn!(%error, "cannot listen for SIGHUP");
+        Self(signal(SignalKind::hangup()).inspect_err(log_failure).ok())
     }
 
-    /// There is no such signal here.
+    /// SIGHUP does not exist on this platform.
     #[cfg(not(unix))]
     pub(super) fn listen() -> Self {
         Self()
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         #[cfg(unix)]
         wait_for_signal(&mut self.0).await;
@@ -64,7 +64,7 @@ impl HangupSignal {
 #[cfg(unix)]
 async fn wait_for_signal(signal: &mut Option<Signal>) {
     match signal {
-        // It never ends before the process does.
+        // `recv` returns `None` only when the process ends.
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
     }
@@ -72,15 +72,15 @@ async fn wait_for_signal(signal: &mut Option<Signal>) {
 
 #[cfg(not(unix))]
 impl StopSignals {
-    /// Listens from now on.
+    /// Starts to listen.
     pub(super) fn listen() -> Self {
         Self {}
     }
 
-    /// Waits for the next one, and gives its name.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "the signal to stop cannot be heard");
+            tracing::warn!(%error, "cannot listen for a stop signal");
             std::future::pending::<()>().await;
         }
         "interrupt"

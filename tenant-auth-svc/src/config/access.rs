@@ -1,4 +1,4 @@
-//! Who may call.
+//! Which services may call, and the deny list.
 
 use std::{
     fs,
@@ -13,32 +13,32 @@ use crate::domain::{
     deny::DenyList,
 };
 
-/// Who may call.
+/// Which services may call, and the deny list.
 #[derive(Clone, Debug)]
 pub struct AccessConfig {
     /// `TENANT_AUTH_CALLERS_FILE`: a TOML file with one `[[caller]]` for each service that may call. Default none:
-    /// everybody who can connect may do everything.
+    /// every client that can connect may call everything.
     pub callers: Option<CallersFile>,
-    /// `TENANT_AUTH_DENY_FILE`: a file with keys and tenants that are denied whatever the database says, a line each: a key id,
-    /// `tenant:<id>` or `sha256:<hex>`. Default none.
+    /// `TENANT_AUTH_DENY_FILE`: a file of keys and tenants to deny regardless of the database, one per line: a key
+    /// id, `tenant:<id>` or `sha256:<hex>`. Default none.
     pub deny_list: Option<DenyFile>,
 }
 
-/// A deny list, as it was at the start.
+/// A deny list as read at startup.
 #[derive(Clone, Debug)]
 pub struct DenyFile {
-    /// The file. It is read again when it changes.
+    /// The file. It is reloaded when it changes.
     pub path: PathBuf,
-    /// What was in it.
+    /// Its content.
     pub list: DenyList,
 }
 
-/// A file of callers, as it was at the start.
+/// A callers file as read at startup.
 #[derive(Clone, Debug)]
 pub struct CallersFile {
-    /// The file. It is read again when it changes.
+    /// The file. It is reloaded when it changes.
     pub path: PathBuf,
-    /// Who was in it.
+    /// Its content.
     pub callers: Callers,
 }
 
@@ -56,13 +56,13 @@ impl AccessConfig {
     }
 }
 
-/// Reads a deny list.
+/// Reads a deny list from a file.
 ///
 /// # Errors
-/// What is wrong with it, with the line where that is known; completes the sentence "the value …".
+/// The problem with the file, with the line number if known.
 pub fn read_deny_list(path: &Path) -> Result<DenyList, String> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
     DenyList::parse(&text).map_err(|error| format!("{shown}: {error}"))
 }
 
@@ -78,7 +78,7 @@ struct CallersDocument {
 struct CallerTable {
     name: String,
     roles: Vec<String>,
-    // Any value: what serde says of a wrong one would show it, and it may be the token, put there by mistake.
+    // Any TOML value: serde's type error would quote the value, which may be a token put there by mistake.
     token_sha256: Option<toml::Value>,
     #[serde(default)]
     dns: Vec<String>,
@@ -86,14 +86,14 @@ struct CallerTable {
     uri: Vec<String>,
 }
 
-/// Reads a file of callers.
+/// Reads a callers file.
 ///
 /// # Errors
-/// What is wrong with it, with the line where that is known; completes the sentence "the value …".
+/// The problem with the file, with the line number if known.
 pub fn read_callers(path: &Path) -> Result<Callers, String> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
-    parse_callers(&text).map_err(|error| format!("is no list of callers: {shown}: {error}"))
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    parse_callers(&text).map_err(|error| format!("invalid callers file {shown}: {error}"))
 }
 
 fn parse_callers(text: &str) -> Result<Callers, String> {
@@ -102,19 +102,19 @@ fn parse_callers(text: &str) -> Result<Callers, String> {
     Callers::new(entries).map_err(|error| error.to_string())
 }
 
-/// Without the line itself, which the error would show: a token may be in it.
+/// Describes a TOML error by its line number. The line itself is left out, because it may contain a token.
 fn describe_toml_error(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
     format!("{}{}", line.unwrap_or_default(), strip_values(error.message()))
 }
 
-/// What was expected: serde says it last, after what was found.
+/// Keeps only what serde expected. The value that serde found comes before it in the message.
 fn strip_values(message: &str) -> String {
     match message.rsplit_once(", expected ") {
         Some((_, expected)) => format!("expected {expected}"),
         None if message.starts_with("missing field ") => message.to_owned(),
-        None => "is no TOML".to_owned(),
+        None => "invalid TOML".to_owned(),
     }
 }
 
@@ -122,13 +122,12 @@ fn caller_entry(entry: CallerTable) -> Result<CallerEntry, String> {
     let name = entry.name;
     let role = |text: &String| {
         let known: Vec<_> = Role::ALL.into_iter().map(Role::as_str).collect();
-        Role::parse(text).ok_or_else(|| {
-            format!("the caller {name} has a role that is none: there are only {}", known.join(", "))
-        })
+        Role::parse(text)
+            .ok_or_else(|| format!("caller {name:?}: unknown role; the roles are {}", known.join(", ")))
     };
     let roles = entry.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
     let tokens = token_hashes(entry.token_sha256).ok_or_else(|| {
-        format!("the caller {name} has a token_sha256 that is no list of 64 hexadecimal digits each")
+        format!("caller {name:?}: token_sha256 must be a list of strings of 64 hexadecimal digits")
     })?;
     Ok(CallerEntry { roles: Roles::of(&roles), tokens, dns: entry.dns, uris: entry.uri, name })
 }
@@ -165,18 +164,21 @@ mod tests {
 
     #[test]
     fn callers_file_errors_are_named() {
-        let wrong = |text: &str, says: &str| {
+        let assert_error = |text: &str, expected: &str| {
             let error = read(text).unwrap_err();
-            assert!(error.contains("callers.toml") && error.contains(says), "{error}");
+            assert!(error.contains("callers.toml") && error.contains(expected), "{error}");
         };
-        wrong("", "names no caller");
-        wrong("[[caller]]\nname = 'a'\nroles = ['king']\ndns = ['x']", "only validator, sessions, meter");
-        wrong(
+        assert_error("", "names no caller");
+        assert_error(
+            "[[caller]]\nname = 'a'\nroles = ['king']\ndns = ['x']",
+            "the roles are validator, sessions, meter",
+        );
+        assert_error(
             "[[caller]]\nname = 'a'\nroles = ['meter']\ntoken_sha256 = ['secret']",
             "64 hexadecimal digits",
         );
-        wrong("[[caller]]\nname = 'a'\nroles = []\ndns = ['x']", "has no role");
-        wrong("[[caller]]\nname = 'a'\nrole = ['meter']", "line 3");
+        assert_error("[[caller]]\nname = 'a'\nroles = []\ndns = ['x']", "has no role");
+        assert_error("[[caller]]\nname = 'a'\nrole = ['meter']", "line 3");
     }
 
     #[test]
@@ -193,7 +195,7 @@ mod tests {
         ] {
             let error = read(&format!("[[caller]]\nname = 'a'\nroles = ['meter']\n{line}")).unwrap_err();
             assert!(!error.contains("tac_secret"), "{error}");
-            assert!(error.contains("the caller a ") || error.contains("line "), "{error}");
+            assert!(error.contains("caller \"a\": ") || error.contains("line "), "{error}");
         }
     }
 }

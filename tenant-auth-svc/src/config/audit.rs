@@ -1,15 +1,15 @@
-//! Where the audit log is copied to.
+//! Copy of the audit log to a file.
 
 use std::path::PathBuf;
 
 use super::reader::ConfigReader;
 
-/// Where the audit log is copied to.
+/// Copy of the audit log to a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditConfig {
-    /// `TENANT_AUTH_AUDIT_FILE`: the path of a file to which every entry of the audit log is added, a JSON object a line; unset: none.
-    /// Beside it stands another one, with `.position` after its name. The directory must be there, and the service must be allowed to
-    /// write in it.
+    /// `TENANT_AUTH_AUDIT_FILE`: the absolute path of a file to which every entry of the audit log is appended, one
+    /// JSON object per line. Unset: no copy. The position is kept in a second file with the suffix `.position` in the
+    /// same directory. The directory must exist and be writable by the service.
     pub file: Option<PathBuf>,
 }
 
@@ -21,7 +21,7 @@ impl AuditConfig {
 
 fn parse_file_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    // A file of the directory in which somebody happens to start the service would be begun again elsewhere.
+    // A relative path would start a new file whenever the service is started in another directory.
     if path.is_absolute() && path.file_name().is_some() && !text.ends_with('/') {
         Ok(path)
     } else {

@@ -1,4 +1,4 @@
-//! What to decide against.
+//! Database location, timeouts and schema handling.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,56 +18,58 @@ use crate::{
     transport::tls::{FirstToExpire, first_private_root_to_expire},
 };
 
-/// What to decide against, and with how much patience.
+/// Database location, timeouts and schema handling.
 #[derive(Debug)]
 pub struct DatabaseConfig {
-    /// `TENANT_AUTH_DATABASE_URL` and `TENANT_AUTH_DATABASE_TOKEN_FILE`. No default. `TENANT_AUTH_DATABASE_PROXY`: the `http://`
-    /// proxy to reach it through. Default none; `HTTP_PROXY` and its like are not read.
+    /// `TENANT_AUTH_DATABASE_URL` and `TENANT_AUTH_DATABASE_TOKEN_FILE`. No default. `TENANT_AUTH_DATABASE_PROXY`:
+    /// the `http://` proxy to the database. Default none; `HTTP_PROXY` and similar variables are ignored.
     pub location: DatabaseLocation,
-    /// `TENANT_AUTH_DATABASE_CONNECT_TIMEOUT`: how long a new connection may take. Default `500ms`.
+    /// `TENANT_AUTH_DATABASE_CONNECT_TIMEOUT`: timeout of a new connection. Default `500ms`.
     pub connect_timeout: Duration,
-    /// `TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT` (default `300ms`): the first attempt of a validation's read;
-    /// `TENANT_AUTH_DATABASE_TIMEOUT` (default `800ms`): all attempts together.
+    /// `TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT` (default `300ms`): timeout of the first attempt of a validation's read.
+    /// `TENANT_AUTH_DATABASE_TIMEOUT` (default `800ms`): timeout of all attempts together.
     pub timeouts: LaneTimeouts,
-    /// `TENANT_AUTH_DATABASE_WRITE_TIMEOUT`: for how long a change that was sent is waited for, whether or not its caller
-    /// still does; one is under way at a time, and the next one begins after it. Default `10s`: longer than the 5 s after
-    /// which a sqld gives up a transaction itself.
+    /// `TENANT_AUTH_DATABASE_WRITE_TIMEOUT`: how long a replica waits for a write that it has sent, even if the
+    /// caller has disconnected. One write is in flight at a time, and the next one starts after it. Default `10s`:
+    /// longer than the 5 s after which sqld aborts a transaction itself.
     pub write_timeout: Duration,
-    /// `TENANT_AUTH_DATABASE_MAX_IN_FLIGHT`: reads at once, shared out over the lanes. Default `64`.
+    /// `TENANT_AUTH_DATABASE_MAX_IN_FLIGHT`: maximum number of concurrent reads, divided among the lanes. Default
+    /// `64`.
     pub max_in_flight: usize,
-    /// `TENANT_AUTH_CREATE_SCHEMA`: whether `serve` makes the schema in a database that is empty. Default `false`: a database
-    /// that is empty by mistake must not be taken for one without keys. `tenant-auth-svc migrate` always makes it.
+    /// `TENANT_AUTH_CREATE_SCHEMA`: whether `serve` creates the schema in an empty database. Default `false`, so that
+    /// a database that is empty by mistake is not taken for one without keys. `tenant-auth-svc migrate` always
+    /// creates it.
     pub create_schema: bool,
-    /// `TENANT_AUTH_HEARTBEAT_INTERVAL`: how often one of the replicas changes a row, so that all notice when the copy of the
-    /// database that they read stands still. Default `1s`; `off` where the URL is that of the primary itself, or the database
-    /// is embedded.
+    /// `TENANT_AUTH_HEARTBEAT_INTERVAL`: how often one of the replicas updates the heartbeat row, so that all
+    /// replicas notice when the read replica of the database is stalled. Default `1s`; `off` when the URL is that of
+    /// the primary itself, or the database is embedded.
     pub heartbeat_interval: Option<Duration>,
-    /// `TENANT_AUTH_MIGRATE`: whether `serve` brings the schema up to date. Default `true`; with `false` it waits
-    /// until somebody else has.
+    /// `TENANT_AUTH_MIGRATE`: whether `serve` migrates the schema. Default `true`; with `false` it waits until
+    /// another process has migrated it.
     pub migrate: bool,
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`: where the roots of the database's certificate are, which the HTTP client reads by itself.
-    /// Default none: those of the system. This is the first to expire of those that are private.
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`: the roots that the HTTP client trusts for the database's certificate. The
+    /// client reads them itself. Default: the system's roots. This field holds the first private root to expire.
     pub private_roots: Option<FirstToExpire>,
 }
 
-/// Where the database is.
+/// Location of the database.
 #[derive(Debug)]
 pub enum DatabaseLocation {
     /// A local file: `file:PATH`.
     Embedded(PathBuf),
     /// A remote server: `libsql://`, `https://` or `http://`.
     Remote {
-        /// The server.
+        /// URL of the server.
         url: Url,
-        /// Its token; `None` for a server without one.
+        /// Its token; `None` for a server without authentication.
         token_file: Option<Arc<TokenFile>>,
-        /// The proxy that leads to it: `TENANT_AUTH_DATABASE_PROXY`.
+        /// The proxy to the server: `TENANT_AUTH_DATABASE_PROXY`.
         proxy: Option<Box<Url>>,
     },
 }
 
 impl DatabaseLocation {
-    /// The token, if there is one.
+    /// Returns the token file, if one is configured.
     pub(crate) fn token(&self) -> Option<Arc<TokenFile>> {
         match self {
             Self::Remote { token_file: token, .. } => token.clone(),
@@ -80,7 +82,7 @@ const URL: &str = "TENANT_AUTH_DATABASE_URL";
 const TOKEN_FILE: &str = "TENANT_AUTH_DATABASE_TOKEN_FILE";
 const PROXY: &str = "TENANT_AUTH_DATABASE_PROXY";
 const URL_HINT: &str =
-    "libsql://… or https://… for Turso, http://… for a sqld nearby, file:PATH for a local file";
+    "libsql://… or https://… for Turso, http://… for sqld on a local network, file:PATH for a local file";
 
 impl DatabaseConfig {
     pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
@@ -91,13 +93,13 @@ impl DatabaseConfig {
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", parse_timeout);
         let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", parse_timeout);
         let write = reader.value("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", "10s", parse_timeout);
-        let least = LaneLimits::MIN_TOTAL as u64;
-        let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", parse_number(least..=4_096));
+        let min = LaneLimits::MIN_TOTAL as u64;
+        let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", parse_number(min..=4_096));
         let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", parse_bool);
         let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", parse_bool);
         let heartbeat = reader.value("TENANT_AUTH_HEARTBEAT_INTERVAL", "1s", parse_heartbeat_interval);
 
-        // What is wrong with them is for the client to say.
+        // The HTTP client validates them itself.
         let roots = reader.optional(SSL_CERT_FILE, |path| Ok::<_, String>(PathBuf::from(path)))?;
         let folders = reader.optional(SSL_CERT_DIR, |paths| {
             Ok::<_, String>(std::env::split_paths(paths).collect::<Vec<_>>())
@@ -111,7 +113,7 @@ impl DatabaseConfig {
             );
         }
         let location = location?;
-        // What belongs to this process alone has no copies.
+        // An embedded database has no read replica.
         let heartbeat = heartbeat?.filter(|_| matches!(location, DatabaseLocation::Remote { .. }));
         let is_encrypted =
             matches!(&location, DatabaseLocation::Remote { url, .. } if url.scheme() == "https");
@@ -158,20 +160,20 @@ enum DatabaseAddress {
 
 fn parse_database_address(text: &str) -> Result<DatabaseAddress, String> {
     if let Some(path) = text.strip_prefix("file:") {
-        // file:///a, file:/a and file:a are all in use.
+        // `file:///a`, `file:/a` and `file:a` are all in use.
         let path = path.strip_prefix("//").unwrap_or(path);
         return if path.is_empty() || path.contains('?') {
-            Err("must name a file, without a question mark and options behind it".to_owned())
+            Err("must be file:PATH, without a question mark or options".to_owned())
         } else {
             Ok(DatabaseAddress::File(path.into()))
         };
     }
-    let shown = || format!("must be {URL_HINT}");
-    let mut url = Url::parse(text).map_err(|_| shown())?;
+    let message = || format!("must be {URL_HINT}");
+    let mut url = Url::parse(text).map_err(|_| message())?;
     if !url.username().is_empty() || url.password().is_some() || text.contains("authToken") {
-        // Not repeated in the message: it may be a secret.
+        // The value is left out of the message because it may be a secret.
         return Err(format!(
-            "must hold no credentials: put the token into a file and name it in {TOKEN_FILE}"
+            "must not contain credentials: put the token into a file and set {TOKEN_FILE} to its path"
         ));
     }
     let plain = url.query_pairs().any(|(name, value)| name == "tls" && value == "0");
@@ -180,23 +182,23 @@ fn parse_database_address(text: &str) -> Result<DatabaseAddress, String> {
         ("libsql", true) => "http",
         ("https", false) => "https",
         ("http", _) => "http",
-        _ => return Err(shown()),
+        _ => return Err(message()),
     };
-    // The url crate refuses to turn a scheme it does not know into one it does.
+    // The url crate refuses to change an unknown scheme into a known one.
     let rest = url.as_str().split_once(':').map_or("", |(_, rest)| rest).to_owned();
-    url = Url::parse(&format!("{scheme}:{rest}")).map_err(|_| shown())?;
+    url = Url::parse(&format!("{scheme}:{rest}")).map_err(|_| message())?;
     url.set_query(None);
     url.set_fragment(None);
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(shown());
+        return Err(message());
     }
     Ok(DatabaseAddress::Http(url))
 }
 
-/// A proxy by its address. None that wants credentials: they would stand in the environment.
+/// Parses the address of a proxy. Credentials are not supported: they would be visible in the environment.
 fn parse_proxy(text: &str) -> Result<Url, String> {
-    let shown = "must be http://HOST:PORT, without credentials or a path";
-    let url = Url::parse(text).map_err(|_| shown.to_owned())?;
+    let message = "must be http://HOST:PORT, without credentials or a path";
+    let url = Url::parse(text).map_err(|_| message.to_owned())?;
     let is_bare = url.username().is_empty()
         && url.password().is_none()
         && url.path() == "/"
@@ -205,7 +207,7 @@ fn parse_proxy(text: &str) -> Result<Url, String> {
     if url.scheme() == "http" && is_bare && url.host_str().is_some_and(|host| !host.is_empty()) {
         Ok(url)
     } else {
-        Err(shown.to_owned())
+        Err(message.to_owned())
     }
 }
 
@@ -227,11 +229,14 @@ fn resolve_location(
     let url_name = reader.given_name(URL);
     match (address?, token?, proxy?) {
         (DatabaseAddress::File(_), Some(_), _) => {
-            reader.report_problem(TOKEN_FILE, format!("is of no use with a local file in {url_name}"));
+            reader.report_problem(
+                TOKEN_FILE,
+                format!("not supported with a local file in {url_name}; remove it"),
+            );
             None
         }
         (DatabaseAddress::File(_), None, Some(_)) => {
-            reader.report_problem(PROXY, format!("is of no use with a local file in {url_name}"));
+            reader.report_problem(PROXY, format!("not supported with a local file in {url_name}; remove it"));
             None
         }
         (DatabaseAddress::File(path), None, None) => Some(DatabaseLocation::Embedded(path)),
@@ -242,13 +247,14 @@ fn resolve_location(
             );
             None
         }
-        // Through a tunnel a proxy passes on what it cannot read. Without TLS it is given the token: only to one in this very pod or host.
+        // Through a TLS tunnel a proxy forwards what it cannot read. Without TLS it sees the token, so only a proxy
+        // in the same pod or host is allowed.
         (DatabaseAddress::Http(url), Some(_), Some(proxy))
             if url.scheme() == "http" && !is_loopback(&proxy) =>
         {
             reader.report_problem(
                 PROXY,
-                format!("would be given the database's token: {url_name} is {url}, without TLS; use https://, or a proxy on loopback"),
+                format!("this proxy would see the database token, because {url_name} is {url}, without TLS; use https://, or a proxy on loopback"),
             );
             None
         }

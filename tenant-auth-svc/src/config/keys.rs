@@ -1,4 +1,4 @@
-//! How keys look and are hashed.
+//! Format and hashing of keys.
 
 use std::{fs, sync::Arc};
 
@@ -7,13 +7,13 @@ use zeroize::Zeroizing;
 use super::reader::ConfigReader;
 use crate::domain::key::{KeyFormat, Peppers};
 
-/// How keys look and are hashed.
+/// Format and hashing of keys.
 #[derive(Clone, Debug)]
 pub struct KeysConfig {
-    /// `TENANT_AUTH_KEY_PREFIX`: what issued keys start with. Default `ta`. Keys issued under another prefix, or
-    /// imported from elsewhere, stay good.
+    /// `TENANT_AUTH_KEY_PREFIX`: prefix of issued keys. Default `ta`. Keys issued under another prefix, or imported,
+    /// stay valid.
     pub format: KeyFormat,
-    /// `TENANT_AUTH_PEPPER_FILE`: a file with one line `issue <id> <secret>`, and during a rotation another one,
+    /// `TENANT_AUTH_PEPPER_FILE`: a file with one line `issue <id> <secret>`, and during a rotation a second line
     /// `accept <id> <secret>`. Default none: keys are stored as plain SHA-256.
     pub peppers: Arc<Peppers>,
 }
@@ -24,7 +24,7 @@ impl KeysConfig {
         let peppers = reader.optional("TENANT_AUTH_PEPPER_FILE", |path| {
             let text = fs::read_to_string(path)
                 .map(Zeroizing::new)
-                .map_err(|error| format!("cannot be read: {path}: {error}"))?;
+                .map_err(|error| format!("cannot read {path}: {error}"))?;
             let peppers = Peppers::parse(&text).map_err(|error| format!("{path}: {error}"))?;
             Ok::<_, String>(peppers.with_file(path))
         });

@@ -1,4 +1,4 @@
-//! Where to listen, and how much to take on.
+//! Listen address and limits of the gRPC server.
 
 use std::net::SocketAddr;
 
@@ -10,24 +10,25 @@ use super::{
 };
 use crate::transport::{ServerConfig, limits::ConnectionLimits};
 
-/// Where to listen, and how much to take on.
+/// Listen address and limits of the gRPC server.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
-    /// `TENANT_AUTH_LISTEN`: address, or name of a host, and port for gRPC. Default `127.0.0.1:50051`. Port 0 takes any
-    /// free one.
+    /// `TENANT_AUTH_LISTEN`: gRPC address or host name, and port. Default `127.0.0.1:50051`. Port 0 takes any free
+    /// port.
     pub address: SocketAddr,
-    /// `TENANT_AUTH_MAX_REQUESTS`: requests of validation, sessions and usage in work at once, in the whole process.
-    /// Default `10000`. A batch is one request, and so is each message of a stream.
+    /// `TENANT_AUTH_MAX_REQUESTS`: maximum number of concurrent validation, session and usage requests of the
+    /// process. Default `10000`. A batch is one request, and so is each message of a stream.
     pub max_requests: usize,
-    /// `TENANT_AUTH_MAX_STREAMS`: streams open at once (validation streams, `HealthWatch`, health's `HealthWatch`, reflection), in the whole
-    /// process. Default `10000`.
+    /// `TENANT_AUTH_MAX_STREAMS`: maximum number of open streams (validation streams, `Watch`, health's
+    /// `Watch`, reflection) of the process. Default `10000`.
     pub max_streams: usize,
-    /// `TENANT_AUTH_CALLER_SHARE`: how much of these one caller may have, in percent. Default `50`. Callers that are not
-    /// authenticated are told apart by their address; those that have to be, and are not, have a small number of their own.
+    /// `TENANT_AUTH_CALLER_SHARE`: the share of these limits that one caller may use, in percent. Default `50`.
+    /// Callers without authentication are distinguished by their address. Where authentication is required,
+    /// unauthenticated callers share a small limit of their own.
     pub caller_share: usize,
-    /// `TENANT_AUTH_WORKERS`: threads that serve connections, each connection by one of them. Default: one for each core
-    /// of the machine, or of the container's share. `TENANT_AUTH_MAX_CONNECTIONS`: most connections at once, in the
-    /// whole process. Default `10000`; more are closed at once.
+    /// `TENANT_AUTH_WORKERS`: number of threads that serve connections; each connection stays on one thread. Default:
+    /// one per core of the machine, or of the container's CPU limit. `TENANT_AUTH_MAX_CONNECTIONS`: maximum number of
+    /// connections of the process. Default `10000`; the server closes further ones at once.
     pub server: ServerConfig,
 }
 
@@ -41,10 +42,10 @@ const MAX_CONNECTIONS: &str = "TENANT_AUTH_MAX_CONNECTIONS";
 const WORKERS: &str = "TENANT_AUTH_WORKERS";
 
 impl ListenConfig {
-    /// Reads it. What is served beyond loopback is encrypted, unless `TENANT_AUTH_ALLOW_PLAINTEXT` (default `false`)
-    /// is `true`, and only for callers that are known, unless `TENANT_AUTH_ALLOW_ANONYMOUS` (default `false`) is: both
-    /// belong behind a mesh, or a network that is trusted as a whole. Unknown because of another problem counts as
-    /// there: that problem is enough to hear of.
+    /// Reads the settings. Beyond loopback the server requires TLS, unless `TENANT_AUTH_ALLOW_PLAINTEXT` (default
+    /// `false`) is `true`, and known callers, unless `TENANT_AUTH_ALLOW_ANONYMOUS` (default `false`) is `true`: set
+    /// these only behind a service mesh or on a trusted network. If TLS or callers are unknown because of another
+    /// problem, they count as configured: that problem is reported already.
     pub(super) fn read(
         reader: &mut ConfigReader,
         tls: Option<&TlsConfig>,
@@ -63,12 +64,12 @@ impl ListenConfig {
         let encrypted = tls.is_none_or(|tls| tls.certificates.is_some());
         let known = access.is_none_or(|access| access.callers.is_some());
         if !known && tls.is_some_and(TlsConfig::has_client_ca) {
-            let message = "must be set: it says what the names in client certificates may do";
+            let message = "must be set: it maps the names in client certificates to roles";
             reader.report_problem("TENANT_AUTH_CALLERS_FILE", message);
             return None;
         }
         if !address.ip().is_loopback() {
-            let bare = match (encrypted || plaintext, known || anonymous) {
+            let unprotected = match (encrypted || plaintext, known || anonymous) {
                 (true, true) => None,
                 (false, true) => Some(format!(
                     "without encryption: set TENANT_AUTH_TLS_CERT_FILE and …_KEY_FILE, or {ALLOW_PLAINTEXT}=true"
@@ -81,10 +82,12 @@ impl ListenConfig {
                      TENANT_AUTH_CALLERS_FILE, or {ALLOW_PLAINTEXT}=true and {ALLOW_ANONYMOUS}=true"
                 )),
             };
-            if let Some(bare) = bare {
+            if let Some(unprotected) = unprotected {
                 reader.report_problem(
                     ADDRESS,
-                    format!("is {address}, beyond loopback, {bare} if the network in front of it is trusted"),
+                    format!(
+                        "{address} is beyond loopback, {unprotected} if the network in front of it is trusted"
+                    ),
                 );
                 return None;
             }

@@ -1,4 +1,4 @@
-//! What to log.
+//! Logging.
 
 use std::{
     ffi::OsStr,
@@ -10,31 +10,32 @@ use tracing_subscriber::EnvFilter;
 
 use super::{parse::parse_number, reader::ConfigReader};
 
-/// What to log, and how it looks.
+/// Logging.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// `TENANT_AUTH_LOG`: which events, as in `info` or `info,tenant_auth::rpc=warn`. Default `info`.
+    /// `TENANT_AUTH_LOG`: which events to log, for example `info` or `info,tenant_auth::rpc=warn`. Default `info`.
     pub filter: String,
-    /// `TENANT_AUTH_LOG_FORMAT`: `text`, `json`, or `auto`, which is text on a terminal and JSON elsewhere.
-    /// Default `auto`.
+    /// `TENANT_AUTH_LOG_FORMAT`: `text`, `json`, or `auto`, which is text on a terminal and JSON otherwise. Default
+    /// `auto`.
     pub format: LogFormat,
-    /// Whether text has colours: on a terminal, unless `NO_COLOR` is set to anything.
+    /// Whether text is coloured: on a terminal, unless `NO_COLOR` is set to any value.
     pub colours: bool,
-    /// `TENANT_AUTH_LOG_BURST`: how many lines of one kind are written before the rest is only counted, for 10 s at a time;
-    /// while it goes on, one and a count each 10 s. 0 to 1,000,000; 0 writes every line (`None`). Default 5.
+    /// `TENANT_AUTH_LOG_BURST`: how many lines of one kind are written before further ones are suppressed and only
+    /// counted, for 10 s at a time. While the flood continues, one line and a count are written every 10 s. 0 to
+    /// 1,000,000; 0 writes every line (`None`). Default 5.
     pub burst: Option<NonZeroU32>,
 }
 
-/// How events look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For a person.
+    /// Text for people.
     Text,
-    /// For a collector: one JSON object a line.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
-/// Codes of colours in a file or a pipe are in the way of whatever reads it.
+/// Colour codes in a file or a pipe disturb the programs that read it.
 fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
@@ -43,7 +44,7 @@ impl LogConfig {
     pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let filter = reader.value("TENANT_AUTH_LOG", "info", |text| {
             EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {
-                format!("is no log filter such as info or info,tenant_auth::rpc=warn: {error}")
+                format!("invalid log filter: {error}; use for example info or info,tenant_auth::rpc=warn")
             })
         });
         let format = reader.value("TENANT_AUTH_LOG_FORMAT", "auto", |text| match text {

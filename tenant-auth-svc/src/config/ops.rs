@@ -1,4 +1,4 @@
-//! What those who run the service see of it, and how it ends.
+//! Health, metrics and shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,28 +8,28 @@ use super::{
     reader::{ConfigReader, Settings},
 };
 
-/// What those who run the service see of it, and how it ends.
+/// Health, metrics and shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpsConfig {
-    /// `TENANT_AUTH_OPS_LISTEN`: address, or name of a host, and port for `/livez`, `/readyz` and `/metrics` over HTTP; `None` (`off`) for none.
-    /// Default `127.0.0.1:50052`. Port 0 takes any free one. There is no secret in what they say, so that it may be
-    /// beyond loopback.
+    /// `TENANT_AUTH_OPS_LISTEN`: address or host name, and port, of `/livez`, `/readyz` and `/metrics` over HTTP;
+    /// `None` (`off`) for none. Default `127.0.0.1:50052`. Port 0 takes any free port. The responses contain no
+    /// secrets, so the address may be beyond loopback.
     pub listen: Option<SocketAddr>,
-    /// `TENANT_AUTH_DRAIN_DELAY`: for how long everything is still served after the service has begun to say that it
-    /// is not ready, so that load balancers notice. Default `5s`, at most 300 s.
+    /// `TENANT_AUTH_DRAIN_DELAY`: how long the service continues to serve everything after it reports not ready, so
+    /// that load balancers notice. Default `5s`, at most 300 s.
     pub drain_delay: Duration,
 }
 
-/// The longest drain delay: longer than any load balancer looks away.
+/// The maximum drain delay: longer than the health-check interval of any load balancer.
 const MAX_DRAIN_DELAY: Duration = Duration::from_secs(300);
 
 const LISTEN_VARIABLE: &str = "TENANT_AUTH_OPS_LISTEN";
 
 impl OpsConfig {
-    /// Where a service with these settings tells how it is, whatever else is set.
+    /// Reads only the ops address, regardless of the other settings.
     ///
     /// # Errors
-    /// [`InvalidConfig`] when that is no address.
+    /// [`InvalidConfig`] when the address is invalid.
     pub fn read_listen_only(settings: Settings) -> Result<Option<SocketAddr>, InvalidConfig> {
         let mut reader = ConfigReader::new(settings.restricted_to(|name| name == LISTEN_VARIABLE));
         let address = Self::read_listen(&mut reader);
@@ -52,7 +52,7 @@ fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
-    parse::parse_address(text).map(Some).map_err(|why| format!("{why}; off for none"))
+    parse::parse_address(text).map(Some).map_err(|error| format!("{error}; use off for none"))
 }
 
 fn parse_drain_delay(text: &str) -> Result<Duration, String> {
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(default.listen, Some("127.0.0.1:50052".parse().unwrap()));
         assert_eq!(default.drain_delay, Duration::from_secs(5));
         assert_eq!(read(Some("off"), Some("0s")).unwrap().listen, None);
-        assert!(read(Some("0.0.0.0:0"), Some("300s")).is_ok(), "beyond loopback, without another word");
+        assert!(read(Some("0.0.0.0:0"), Some("300s")).is_ok(), "beyond loopback is allowed");
         assert_eq!(read(Some("50052"), Some("301s")), Err(2));
         assert_eq!(read(Some("localhost"), Some("5")), Err(2));
         assert!(read(Some("localhost:50052"), None).unwrap().listen.unwrap().ip().is_loopback());

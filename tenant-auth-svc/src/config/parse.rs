@@ -1,51 +1,53 @@
-//! Values from text: durations, addresses, numbers, flags. What is wrong completes the sentence "the value …".
+//! Parsers of values: durations, addresses, numbers, flags. Each error is shown after the name of the variable and a
+//! colon.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 /// Parses a duration such as `300ms`, `5s` or `4h`.
 ///
 /// # Errors
-/// Completes the sentence "the value …".
+/// The error names the value and the expected form.
 pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("is no duration such as 300ms, 5s or 4h: {text:?}"))
+    humantime::parse_duration(text)
+        .map_err(|_| format!("invalid duration {text:?}: use for example 300ms, 5s or 4h"))
 }
 
-/// Parses an address to listen on: `0.0.0.0:50051`, `[::]:50051`, or the name of a host and a port. Of a name with several addresses
-/// the first one of IPv4 is taken, which is what people write down.
+/// Parses an address to listen on: `0.0.0.0:50051`, `[::]:50051`, or a host name and a port. Of a name with several
+/// addresses, the first IPv4 address is used.
 ///
 /// # Errors
-/// Completes the sentence "the value …".
+/// The error names the value and the expected form.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let wrong =
+    let invalid =
         || format!("must be an address and a port such as 0.0.0.0:50051 or localhost:50051, not {text:?}");
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    // What has no letter is a mistyped address: resolvers take 7 for 0.0.0.7.
+    let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+    let port: u16 = port.parse().map_err(|_| invalid())?;
+    // A host without a letter is a mistyped address: resolvers take 7 for 0.0.0.7.
     let is_name = host.bytes().any(|b| b.is_ascii_alphabetic())
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     if !is_name {
-        return Err(wrong());
+        return Err(invalid());
     }
-    let found = (host, port).to_socket_addrs();
-    let found: Vec<_> =
-        found.map_err(|error| format!("names {host}, which cannot be found: {error}"))?.collect();
-    let first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first()).copied();
-    first.ok_or_else(|| format!("names {host}, which has no address"))
+    let addresses = (host, port).to_socket_addrs();
+    let addresses: Vec<_> =
+        addresses.map_err(|error| format!("cannot resolve host {host:?}: {error}"))?.collect();
+    let first = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first()).copied();
+    first.ok_or_else(|| format!("host {host:?} has no address"))
 }
 
-/// Parses a whole number within bounds.
+/// Parses an integer within bounds.
 ///
 /// # Errors
-/// Completes the sentence "the value …".
+/// The error names the value and the bounds.
 pub(super) fn parse_number(
     bounds: std::ops::RangeInclusive<u64>,
 ) -> impl FnOnce(&str) -> Result<u64, String> {
     move |text| {
         text.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
-            format!("must be a whole number from {} to {}, not {text:?}", bounds.start(), bounds.end())
+            format!("must be an integer from {} to {}, not {text:?}", bounds.start(), bounds.end())
         })
     }
 }
@@ -53,7 +55,7 @@ pub(super) fn parse_number(
 /// Parses `true` or `false`.
 ///
 /// # Errors
-/// Completes the sentence "the value …".
+/// The error names the value.
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("must be true or false, not {text:?}"))
 }
@@ -70,7 +72,7 @@ mod tests {
             assert_eq!(parse_address(text).unwrap().port(), port, "{text}");
         }
         assert!(parse_address("localhost:1").unwrap().ip().is_loopback());
-        for wrong in [
+        for invalid in [
             "",
             "50051",
             ":50051",
@@ -82,13 +84,10 @@ mod tests {
             "localhost:70000",
             "a b:1",
         ] {
-            let refused = parse_address(wrong).unwrap_err();
-            assert!(
-                refused.starts_with("must be an address and a port") && refused.contains(wrong),
-                "{refused}"
-            );
+            let error = parse_address(invalid).unwrap_err();
+            assert!(error.starts_with("must be an address and a port") && error.contains(invalid), "{error}");
         }
         let unknown = parse_address("no-such-host.invalid:1").unwrap_err();
-        assert!(unknown.starts_with("names no-such-host.invalid, which cannot be found"), "{unknown}");
+        assert!(unknown.starts_with("cannot resolve host \"no-such-host.invalid\""), "{unknown}");
     }
 }

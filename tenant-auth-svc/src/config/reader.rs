@@ -1,40 +1,42 @@
-//! Reading variables, and collecting everything that is wrong with them.
+//! Reads variables and collects every problem.
 
 use std::{
     collections::BTreeMap,
     fmt::{self, Display},
 };
 
-/// What all variables of the service start with.
+/// Prefix of all variables of the service.
 const VARIABLE_PREFIX: &str = "TENANT_AUTH_";
-/// What Kubernetes puts into every container's environment for a Service called tenant-auth or tenant-auth-svc:
-/// `TENANT_AUTH_SERVICE_HOST`, `TENANT_AUTH_PORT_50051_TCP_ADDR` and the like. No variable of ours has such a part.
+/// Parts of the variables that Kubernetes sets in every container for a Service called tenant-auth or
+/// tenant-auth-svc: `TENANT_AUTH_SERVICE_HOST`, `TENANT_AUTH_PORT_50051_TCP_ADDR` and similar. No variable of the
+/// service contains such a part.
 const KUBERNETES_PARTS: [&str; 2] = ["_SERVICE_HOST", "_PORT"];
-/// Variables of OpenTelemetry's specification that are honoured here. What is wrong with them is said only where something is sent.
+/// Variables of the OpenTelemetry specification that the service reads. They are checked only if an OTLP endpoint is
+/// configured.
 pub(super) const OTEL_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 pub(super) const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 pub(super) const OTEL_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
-/// Variables of OpenSSL that the HTTP client of the database honours: where the roots are that the system trusts.
+/// Variables of OpenSSL that the database's HTTP client reads: the roots that the system trusts.
 pub(super) const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
 pub(super) const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
 const FOREIGN_VARIABLES: [&str; 5] =
     [OTEL_HEADERS, OTEL_SERVICE_NAME, OTEL_ATTRIBUTES, SSL_CERT_FILE, SSL_CERT_DIR];
-/// For the test suite.
+/// Variables of the test suite.
 const TEST_PREFIX: &str = "TENANT_AUTH_TEST_";
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It was not set.
+    /// The value was not set.
     Default,
-    /// A variable.
+    /// An environment variable.
     Environment,
-    /// A flag.
+    /// A command-line flag.
     Flag,
 }
 
 impl Origin {
-    /// For people.
+    /// For display.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +47,7 @@ impl Origin {
     }
 }
 
-/// The values that were given, by variable.
+/// The settings that were given, by variable.
 #[derive(Clone, Debug, Default)]
 pub struct Settings(BTreeMap<String, RawSetting>);
 
@@ -53,23 +55,24 @@ pub struct Settings(BTreeMap<String, RawSetting>);
 struct RawSetting {
     value: String,
     origin: Origin,
-    /// What whoever gave it calls it, where that is not the variable.
+    /// The option by which messages name the setting, if it was not given as a variable.
     option: Option<&'static str>,
 }
 
 impl Settings {
-    /// Those of the process's environment that concern the service. An empty variable is how a deployment file says "not set".
+    /// Reads the variables of the environment that concern the service. An empty variable counts as unset: that is
+    /// how a deployment file says "not set".
     #[must_use]
     pub fn from_environment() -> Self {
         let mut settings = Self::default();
         for (name, value) in std::env::vars_os() {
-            // What is no text is refused by whoever reads it, rather than passed over.
+            // A value that is not UTF-8 fails in its parser; it must not be ignored.
             let (name, value) = (name.to_string_lossy(), value.to_string_lossy().into_owned());
             if (name.starts_with(VARIABLE_PREFIX) || FOREIGN_VARIABLES.contains(&&*name))
                 && !value.trim().is_empty()
             {
-                let given = RawSetting { value, origin: Origin::Environment, option: None };
-                settings.0.insert(name.into_owned(), given);
+                let setting = RawSetting { value, origin: Origin::Environment, option: None };
+                settings.0.insert(name.into_owned(), setting);
             }
         }
         settings
@@ -82,7 +85,7 @@ impl Settings {
         self
     }
 
-    /// Sets a value as a flag would.
+    /// Sets a value as a flag does.
     #[must_use]
     pub fn with_flag(mut self, variable: &str, value: Option<String>) -> Self {
         if let Some(value) = value {
@@ -91,63 +94,69 @@ impl Settings {
         self
     }
 
-    /// The same for an option of the command line, by whose name it is spoken of.
+    /// Sets a value by a command-line option. Messages name the option.
     #[must_use]
     pub fn with_option(mut self, option: &'static str, variable: &str, value: Option<String>) -> Self {
         if let Some(value) = value {
-            let given = RawSetting { value, origin: Origin::Flag, option: Some(option) };
-            self.0.insert(variable.to_owned(), given);
+            let setting = RawSetting { value, origin: Origin::Flag, option: Some(option) };
+            self.0.insert(variable.to_owned(), setting);
         }
         self
     }
 }
 
-/// A variable and what is wrong with it.
+/// A variable and the problem with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The variable, or the option that was given in its place.
     pub variable: String,
-    /// What is wrong; completes the sentence "the value …".
+    /// The problem with the value, or a suggestion for an unknown variable.
     pub message: String,
+    /// Whether no such variable exists.
+    pub is_unknown: bool,
 }
 
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.variable, self.message)
+        let Self { variable, message, is_unknown } = self;
+        match is_unknown {
+            true => write!(f, "unknown variable {variable}; {message}"),
+            false => write!(f, "{variable}: {message}"),
+        }
     }
 }
 
-/// A variable and the value in force.
+/// A variable and its effective value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The variable.
     pub variable: String,
-    /// The value. Never a secret: those come from files, and this is the file's name.
+    /// The value. Never a secret: secrets come from files, and this is the file's path.
     pub value: String,
     /// Where it came from.
     pub origin: Origin,
 }
 
-/// Reads values one after the other.
+/// Reads values one by one.
 #[derive(Debug)]
 pub struct ConfigReader {
     settings: Settings,
-    /// The options that were given, by variable.
+    /// The command-line options that were given, by variable.
     options: BTreeMap<String, &'static str>,
     resolved: Vec<Setting>,
     problems: Vec<Problem>,
 }
 
 impl ConfigReader {
-    /// Reads from what was given.
+    /// Starts to read the given settings.
     #[must_use]
-    pub fn new(given: Settings) -> Self {
-        let option = |(variable, given): (&String, &RawSetting)| Some((variable.clone(), given.option?));
-        let options = given.0.iter().filter_map(option).collect();
-        Self { settings: given, options, resolved: Vec::new(), problems: Vec::new() }
+    pub fn new(settings: Settings) -> Self {
+        let option = |(variable, setting): (&String, &RawSetting)| Some((variable.clone(), setting.option?));
+        let options = settings.0.iter().filter_map(option).collect();
+        Self { settings, options, resolved: Vec::new(), problems: Vec::new() }
     }
 
-    /// A value, or its default; `None` after noting a problem.
+    /// Reads a value, or its default. `None` after a problem, which is recorded.
     pub fn value<T, E: Display>(
         &mut self,
         variable: &str,
@@ -158,7 +167,7 @@ impl ConfigReader {
         self.parse_value(variable, value, origin, parse)
     }
 
-    /// A value that may be left out: the inner `None`. The outer `None` comes after noting a problem.
+    /// Reads an optional value: the inner `None` means unset. The outer `None` means a problem, which is recorded.
     pub fn optional<T, E: Display>(
         &mut self,
         variable: &str,
@@ -173,7 +182,7 @@ impl ConfigReader {
         }
     }
 
-    /// A value that may be left out, and is shown to nobody.
+    /// Reads an optional value that is never displayed.
     pub fn secret<T, E: Display>(
         &mut self,
         variable: &str,
@@ -187,7 +196,7 @@ impl ConfigReader {
         parse(&value).map(Some).map_err(|error| self.report_problem(variable, error.to_string())).ok()
     }
 
-    /// A value that must be given; `error_hint` tells what for.
+    /// Reads a required value; `hint` describes it if it is missing.
     pub fn required<T, E: Display>(
         &mut self,
         variable: &str,
@@ -203,41 +212,41 @@ impl ConfigReader {
         }
     }
 
-    /// Notes that a value is wrong.
+    /// Records a problem with a value.
     pub fn report_problem(&mut self, variable: &str, message: impl Into<String>) {
         let name = self.options.get(variable).copied().unwrap_or(variable);
-        self.problems.push(Problem { variable: name.to_owned(), message: message.into() });
+        self.problems.push(Problem { variable: name.to_owned(), message: message.into(), is_unknown: false });
     }
 
-    /// What whoever gave a value calls it: the option, or the variable.
+    /// Returns the name by which messages call a setting: the option that was given, or the variable.
     #[must_use]
     pub fn given_name(&self, variable: &'static str) -> &'static str {
         self.options.get(variable).copied().unwrap_or(variable)
     }
 
-    /// Ends the reading: the values in force, or every problem. A variable that nobody asked for is a problem: it is
-    /// most likely a misspelt one.
+    /// Finishes: returns the effective values, or every problem. A variable that was not read is a problem, because
+    /// it is most likely misspelt.
     ///
     /// # Errors
-    /// Every problem noted.
+    /// Every problem recorded.
     pub fn finish(mut self) -> Result<Vec<Setting>, Vec<Problem>> {
         let known: Vec<_> = self.resolved.iter().map(|setting| setting.variable.clone()).collect();
-        let ours = |name: &String| {
+        let is_ours = |name: &String| {
             !name.starts_with(TEST_PREFIX) && !KUBERNETES_PARTS.iter().any(|part| name.contains(part))
         };
-        let unknown: Vec<_> = self.settings.0.into_keys().filter(ours).collect();
+        let unknown: Vec<_> = self.settings.0.into_keys().filter(is_ours).collect();
         for variable in unknown {
-            let near = known.iter().min_by_key(|known| strsim::levenshtein(known, &variable));
-            let near = near.map_or("", String::as_str);
-            let message = format!("is no variable of tenant-auth; did you mean {near}?");
-            self.problems.push(Problem { variable, message });
+            let nearest = known.iter().min_by_key(|known| strsim::levenshtein(known, &variable));
+            let nearest = nearest.map_or("", String::as_str);
+            let message = format!("did you mean {nearest}?");
+            self.problems.push(Problem { variable, message, is_unknown: true });
         }
         if self.problems.is_empty() { Ok(self.resolved) } else { Err(self.problems) }
     }
 
     fn take(&mut self, variable: &str) -> Option<(String, Origin)> {
         let RawSetting { value, origin, .. } = self.settings.0.remove(variable)?;
-        // An option that is given empty says so too, against the variable.
+        // An empty option counts as unset, even if the variable is set.
         (!value.trim().is_empty()).then(|| (value.trim().to_owned(), origin))
     }
 

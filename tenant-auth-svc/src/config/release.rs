@@ -5,8 +5,8 @@ use super::{parse::parse_bool, reader::ConfigReader};
 /// Which builds may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleaseConfig {
-    /// `TENANT_AUTH_REQUIRE_CANONICAL_BUILD`: whether only a build that is stamped as a clean commit of main may start.
-    /// Default `false`.
+    /// `TENANT_AUTH_REQUIRE_CANONICAL_BUILD`: whether only a build that is stamped as a clean commit of main may
+    /// start. Default `false`.
     pub require_canonical: bool,
 }
 

@@ -1,33 +1,33 @@
-//! Where spans and metrics are sent.
+//! Export of spans and metrics.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::reader::{ConfigReader, OTEL_ATTRIBUTES, OTEL_HEADERS, OTEL_SERVICE_NAME};
 
-/// Where spans and metrics are sent.
+/// Export of spans and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TelemetryConfig {
-    /// `None`: nowhere. `/metrics` is there all the same.
+    /// `None`: no export. `/metrics` is served in any case.
     pub otlp: Option<OtlpConfig>,
 }
 
-/// A collector that speaks OTLP over gRPC, and what it gets.
+/// An OTLP collector over gRPC, and what is exported to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtlpConfig {
-    /// `TENANT_AUTH_OTLP_ENDPOINT`: its `http://` or `https://` address, such as `http://localhost:4317`. Default none:
-    /// nothing is sent, and no request is traced.
+    /// `TENANT_AUTH_OTLP_ENDPOINT`: the collector's `http://` or `https://` address, for example
+    /// `http://localhost:4317`. Default none: nothing is exported, and no request is traced.
     pub endpoint: Uri,
-    /// `TENANT_AUTH_TRACE_SAMPLE`: the share, 0 to 1, of requests that are traced where the caller does not say whether to
-    /// (by `traceparent`). Default `0.01`.
+    /// `TENANT_AUTH_TRACE_SAMPLE`: the ratio, 0 to 1, of requests that are traced if the caller does not decide (by
+    /// `traceparent`). Default `0.01`.
     pub sample_ratio: f64,
-    /// `OTEL_EXPORTER_OTLP_HEADERS`: what goes with every request, such as a key of the collector: `name=value`, several with
-    /// commas, values percent-encoded. Default none. A secret; it is shown nowhere.
+    /// `OTEL_EXPORTER_OTLP_HEADERS`: headers of every export request, for example an API key of the collector:
+    /// `name=value`, comma-separated, values percent-encoded. Default none. Secret; never displayed.
     pub headers: HeaderMap,
-    /// `OTEL_SERVICE_NAME`: what this service is called. Default `tenant-auth-svc`, or `service.name` of the attributes.
+    /// `OTEL_SERVICE_NAME`: name of this service. Default `tenant-auth-svc`, or `service.name` of the attributes.
     pub service_name: Option<String>,
-    /// `OTEL_RESOURCE_ATTRIBUTES`: what else is said about this replica: `name=value`, several with commas, values
-    /// percent-encoded. Default none. `service.version` is always that of the program.
+    /// `OTEL_RESOURCE_ATTRIBUTES`: further attributes of this replica: `name=value`, comma-separated, values
+    /// percent-encoded. Default none. `service.version` is always the version of the program.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -35,13 +35,13 @@ impl TelemetryConfig {
     pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let endpoint = reader.optional("TENANT_AUTH_OTLP_ENDPOINT", parse_endpoint);
         let sample = reader.value("TENANT_AUTH_TRACE_SAMPLE", "0.01", parse_sample_ratio);
-        // They are set for all programs of a host: they may be wrong for somebody else.
-        let sends = matches!(endpoint, Some(Some(_)));
+        // These variables may be set for all programs of a host, so they are checked only if this service exports.
+        let exports = matches!(endpoint, Some(Some(_)));
         let headers = reader
-            .secret(OTEL_HEADERS, |text| if sends { parse_headers(text) } else { Ok(HeaderMap::new()) });
+            .secret(OTEL_HEADERS, |text| if exports { parse_headers(text) } else { Ok(HeaderMap::new()) });
         let service_name = reader.optional(OTEL_SERVICE_NAME, |text| Ok::<_, String>(text.to_owned()));
         let attributes =
-            reader.optional(OTEL_ATTRIBUTES, |text| if sends { parse_pairs(text) } else { Ok(Vec::new()) });
+            reader.optional(OTEL_ATTRIBUTES, |text| if exports { parse_pairs(text) } else { Ok(Vec::new()) });
         let (sample, service_name) = (sample?, service_name?);
         let (headers, attributes) = (headers?.unwrap_or_default(), attributes?.unwrap_or_default());
         let otlp = endpoint?.map(|endpoint| OtlpConfig {
@@ -55,21 +55,18 @@ impl TelemetryConfig {
     }
 }
 
-/// A list as OpenTelemetry writes it down: that of W3C's baggage. Never says what a value is.
+/// Parses a list in OpenTelemetry's format, which is that of W3C baggage. Errors never contain a value.
 fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let wrong = |index: usize| {
-        format!(
-            "must be name=value, several with commas and values percent-encoded: entry {} is not",
-            index + 1
-        )
+    let invalid = |index: usize| {
+        format!("must be name=value, comma-separated, values percent-encoded: entry {} is invalid", index + 1)
     };
     let entries = text.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
     entries
         .map(|(index, entry)| {
-            let (name, value) = entry.split_once('=').ok_or_else(|| wrong(index))?;
-            let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong(index))?;
+            let (name, value) = entry.split_once('=').ok_or_else(|| invalid(index))?;
+            let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| invalid(index))?;
             let name = name.trim();
-            if name.is_empty() { Err(wrong(index)) } else { Ok((name.to_owned(), value.into_owned())) }
+            if name.is_empty() { Err(invalid(index)) } else { Ok((name.to_owned(), value.into_owned())) }
         })
         .collect()
 }
@@ -77,10 +74,9 @@ fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
 fn parse_headers(text: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in parse_pairs(text)? {
-        let wrong =
-            |_| format!("must name headers of ASCII letters, with printable values: {name:?} is not one");
-        let header: HeaderName = name.parse().map_err(|_| wrong(()))?;
-        let mut value = HeaderValue::from_str(&value).map_err(|_| wrong(()))?;
+        let invalid = |_| format!("invalid header {name:?}: use names of ASCII letters and printable values");
+        let header: HeaderName = name.parse().map_err(|_| invalid(()))?;
+        let mut value = HeaderValue::from_str(&value).map_err(|_| invalid(()))?;
         value.set_sensitive(true);
         headers.append(header, value);
     }
@@ -88,20 +84,20 @@ fn parse_headers(text: &str) -> Result<HeaderMap, String> {
 }
 
 fn parse_endpoint(text: &str) -> Result<Uri, String> {
-    let wrong = || format!("must be an address such as http://localhost:4317, not {text:?}");
-    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let invalid = || format!("must be an address such as http://localhost:4317, not {text:?}");
+    let uri: Uri = text.parse().map_err(|_| invalid())?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
     let plain = matches!(uri.path(), "" | "/") && uri.query().is_none();
     let anonymous = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    if known && plain && anonymous { Ok(uri) } else { Err(wrong()) }
+    if known && plain && anonymous { Ok(uri) } else { Err(invalid()) }
 }
 
 fn parse_sample_ratio(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| format!("must be a share from 0 to 1, not {text:?}"))?;
-    if (0.0..=1.0).contains(&share) {
-        Ok(share)
+    let ratio: f64 = text.parse().map_err(|_| format!("must be a ratio from 0 to 1, not {text:?}"))?;
+    if (0.0..=1.0).contains(&ratio) {
+        Ok(ratio)
     } else {
-        Err(format!("must be a share from 0 to 1, not {text:?}"))
+        Err(format!("must be a ratio from 0 to 1, not {text:?}"))
     }
 }
 
@@ -126,8 +122,8 @@ mod tests {
             .with_flag(OTEL_ATTRIBUTES, Some(attributes.to_owned()));
         let mut reader = ConfigReader::new(settings);
         let config = TelemetryConfig::read(&mut reader);
-        let said = format!("{reader:?}");
-        assert!(!said.contains("word"), "it is a secret: {said}");
+        let debug_output = format!("{reader:?}");
+        assert!(!debug_output.contains("word"), "the headers are a secret: {debug_output}");
         reader.finish().map_err(|problems| problems[0].to_string()).map(|_| config.unwrap())
     }
 
@@ -146,7 +142,11 @@ mod tests {
         for wrong in ["x-key", "=word", "x-key=%ff", "x key=word", "x-key=a%0Aword"] {
             let error = read_otel(here, wrong, "").unwrap_err();
             assert!(error.starts_with(OTEL_HEADERS) && !error.contains("word"), "{error}");
-            assert_eq!(read_otel(None, wrong, "x=%ff").unwrap().otlp, None, "nothing is sent");
+            assert_eq!(
+                read_otel(None, wrong, "x=%ff").unwrap().otlp,
+                None,
+                "without an endpoint, nothing is checked"
+            );
         }
     }
 

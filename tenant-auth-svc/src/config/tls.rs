@@ -1,16 +1,16 @@
-//! Encryption.
+//! TLS of gRPC connections.
 
 use std::path::PathBuf;
 
 use super::reader::ConfigReader;
 use crate::transport::tls::{LoadedTls, TlsFiles};
 
-/// Encryption.
+/// TLS of gRPC connections.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
-    /// `TENANT_AUTH_TLS_CERT_FILE` and `TENANT_AUTH_TLS_KEY_FILE`: PEM files with the certificate, those between it and
-    /// its root, and the private key. Default none: plaintext. `TENANT_AUTH_TLS_CLIENT_CA_FILE`: PEM file with the roots
-    /// of the certificates that callers may show. Default none: they are not asked for one.
+    /// `TENANT_AUTH_TLS_CERT_FILE` and `TENANT_AUTH_TLS_KEY_FILE`: PEM files with the certificate, its intermediates,
+    /// and the private key. Default none: plaintext. `TENANT_AUTH_TLS_CLIENT_CA_FILE`: PEM file with the roots of
+    /// client certificates. Default none: client certificates are not requested.
     pub certificates: Option<(TlsFiles, LoadedTls)>,
 }
 
@@ -26,12 +26,11 @@ impl TlsConfig {
             (Some(certificate), Some(key)) => (certificate, key),
             (None, None) if client_ca.is_none() => return Some(Self { certificates: None }),
             (None, _) => {
-                reader.report_problem(CERT, "must be set: there is no encryption without a certificate");
+                reader.report_problem(CERT, "must be set: TLS needs a certificate");
                 return None;
             }
             (Some(_), None) => {
-                reader
-                    .report_problem(KEY, "must be set: the certificate is of no use without its private key");
+                reader.report_problem(KEY, "must be set: the certificate needs its private key");
                 return None;
             }
         };
@@ -39,13 +38,13 @@ impl TlsConfig {
         match files.load() {
             Ok(loaded) => Some(Self { certificates: Some((files, loaded)) }),
             Err(error) => {
-                reader.report_problem(CERT, format!("cannot be used: {error}"));
+                reader.report_problem(CERT, format!("cannot load certificates: {error}"));
                 None
             }
         }
     }
 
-    /// Whether callers may show certificates.
+    /// Whether client certificates are accepted.
     pub(super) fn has_client_ca(&self) -> bool {
         self.certificates.as_ref().is_some_and(|(files, _)| files.client_ca.is_some())
     }

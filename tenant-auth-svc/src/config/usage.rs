@@ -1,4 +1,4 @@
-//! How usage is metered.
+//! Recording of usage.
 
 use std::time::Duration;
 
@@ -8,30 +8,32 @@ use super::{
 };
 use crate::{domain::usage::UsageRetention, usage_batcher::BatcherConfig};
 
-/// How usage is metered.
+/// Recording of usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageConfig {
-    /// `TENANT_AUTH_USAGE_QUEUE`: the most events that wait to be committed, 500 to 1,000,000; more are refused. Default
-    /// `20000`. `TENANT_AUTH_USAGE_FLUSH`: how long the first request waits for others to be committed with, 1 ms to
-    /// 100 ms. Default `10ms`.
+    /// `TENANT_AUTH_USAGE_QUEUE`: maximum number of events queued for a commit, 500 to 1,000,000; further events are
+    /// rejected. Default `20000`. `TENANT_AUTH_USAGE_FLUSH`: batch delay, that is, how long the first request of a
+    /// batch waits for others to be committed with it, 1 ms to 100 ms. Default `10ms`.
     pub batcher: BatcherConfig,
-    /// `TENANT_AUTH_USAGE_RETENTION`: how long requests are recognised when they are sent again, and events kept for
-    /// `parse_reconcile_interval`, 31 to 400 days. Totals stay for ever. Default `35d`.
+    /// `TENANT_AUTH_USAGE_RETENTION`: how long a request id is recognised when a request is repeated, and how long
+    /// events are kept for `reconcile`, 31 to 400 days. Totals are kept forever. Default `35d`.
     pub retention: UsageRetention,
-    /// `TENANT_AUTH_USAGE_RECONCILE_INTERVAL`: the time between two comparisons of all totals with their events, 1 h to 7 d, or
-    /// `off`. Default `off`: each one reads every event that is kept, and each replica that is told to makes its own.
+    /// `TENANT_AUTH_USAGE_RECONCILE_INTERVAL`: the time between two comparisons of all totals with their events, 1 h
+    /// to 7 d, or `off`. Default `off`: each comparison reads every stored event, and each replica with an interval
+    /// runs its own comparison.
     pub reconcile_interval: Option<Duration>,
 }
 
 impl UsageConfig {
     pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
-        let least = BatcherConfig::MIN_QUEUED_EVENTS as u64;
-        let events = reader.value("TENANT_AUTH_USAGE_QUEUE", "20000", parse_number(least..=1_000_000));
-        let linger = reader.value("TENANT_AUTH_USAGE_FLUSH", "10ms", parse_flush_delay);
+        let min_events = BatcherConfig::MIN_QUEUED_EVENTS as u64;
+        let events = reader.value("TENANT_AUTH_USAGE_QUEUE", "20000", parse_number(min_events..=1_000_000));
+        let batch_delay = reader.value("TENANT_AUTH_USAGE_FLUSH", "10ms", parse_flush_delay);
         let retention = reader.value("TENANT_AUTH_USAGE_RETENTION", "35d", parse_retention);
         let reconcile = reader.value("TENANT_AUTH_USAGE_RECONCILE_INTERVAL", "off", parse_reconcile_interval);
-        let group = BatcherConfig { max_queued_events: usize::try_from(events?).ok()?, batch_delay: linger? };
-        Some(Self { batcher: group, retention: retention?, reconcile_interval: reconcile? })
+        let batcher =
+            BatcherConfig { max_queued_events: usize::try_from(events?).ok()?, batch_delay: batch_delay? };
+        Some(Self { batcher, retention: retention?, reconcile_interval: reconcile? })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Either engine, chosen by the configuration.
+//! The engine that the configuration selects.
 
 use super::{
     client::observer::ServerAddress,
@@ -8,17 +8,17 @@ use super::{
 };
 use crate::domain::store::{Call, StoreError};
 
-/// The engine in use.
+/// The selected engine.
 #[derive(Debug)]
 pub enum Backend {
-    /// A local file of this process alone.
+    /// A local file that only this process uses.
     Embedded(EmbeddedEngine),
     /// A remote server.
     Remote(RemoteEngine),
 }
 
 impl Backend {
-    /// Where it is, if it is remote.
+    /// Returns the server's address, if the database is remote.
     #[must_use]
     pub fn server_address(&self) -> Option<ServerAddress> {
         match self {
@@ -27,7 +27,7 @@ impl Backend {
         }
     }
 
-    /// Whether replicas can share it.
+    /// Whether several replicas can share the database.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         match self {

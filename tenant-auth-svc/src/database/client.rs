@@ -1,8 +1,8 @@
-//! The way to the database: an engine and the decorators around it, outermost first.
+//! The database client: an engine and the decorators around it, outermost first.
 //!
-//! Writes take turns; what fails is tried once more; calls that do not get through are not sent; each call that leaves is
-//! observed; the number of reads in flight is bounded; and one that ran out of time is not held against the database if this
-//! process was late itself.
+//! Writes are queued; transient failures are retried; the circuit breaker rejects calls while the database does not
+//! respond; each call that is sent is observed; the number of concurrent reads is limited; and a timeout is not
+//! attributed to the database if this process was lagging itself.
 
 pub mod breaker;
 pub mod bulkhead;
@@ -38,77 +38,77 @@ use crate::{
 type BulkheadEngine = Bulkhead<LagDetector<Backend>>;
 type ObservingEngine = Observing<BulkheadEngine>;
 type BreakerEngine = Breaker<ObservingEngine>;
-/// What is tried once more, breaker and all.
+/// The engine with retries and everything below them.
 pub type RetryingEngine = Retrying<BreakerEngine>;
 
-/// The database as the service uses it. Cheap to clone; clones share everything.
+/// The database as the service uses it. Cheap to clone; clones share all state.
 #[derive(Clone, Debug)]
 pub struct DatabaseClient {
     write_queue: WriteQueue<RetryingEngine>,
     known_database: Arc<KnownDatabase>,
 }
 
-/// With how much patience a database is used.
+/// Timeouts and limits of a database client.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientConfig {
-    /// Of a validation's reads.
+    /// Timeouts of a validation's reads.
     pub lookup_timeouts: LaneTimeouts,
-    /// For how long a write that was sent is waited for.
+    /// How long to wait for a write that was sent.
     pub write_timeout: Duration,
-    /// How many reads may be in flight.
+    /// Maximum number of concurrent reads per lane.
     pub lane_limits: LaneLimits,
 }
 
 impl DatabaseClient {
-    /// A client of `backend`.
+    /// Creates a client of `backend`.
     #[must_use]
     pub fn new(backend: Backend, config: ClientConfig, clock: &SharedClock) -> Self {
         let server = backend.server_address();
-        let calls = LagDetector::new(backend, Arc::default());
-        let observed =
-            Observing::new(Bulkhead::new(calls, config.lane_limits), clock.clone()).with_server(server);
-        let attempts = Retrying::new(Breaker::new(observed, clock.clone()), config.lookup_timeouts);
-        let writes = WriteQueue::new(attempts, config.write_timeout);
-        Self { write_queue: writes, known_database: Arc::new(KnownDatabase::new(clock.clone())) }
+        let lag_detector = LagDetector::new(backend, Arc::default());
+        let observing = Observing::new(Bulkhead::new(lag_detector, config.lane_limits), clock.clone())
+            .with_server(server);
+        let retrying = Retrying::new(Breaker::new(observing, clock.clone()), config.lookup_timeouts);
+        let write_queue = WriteQueue::new(retrying, config.write_timeout);
+        Self { write_queue, known_database: Arc::new(KnownDatabase::new(clock.clone())) }
     }
 
-    /// Which database it is, and whether it is believed.
+    /// The identity of the database, and whether it is trusted.
     #[must_use]
     pub fn known_database(&self) -> &Arc<KnownDatabase> {
         &self.known_database
     }
 
-    /// What waits to be written. As an engine it writes whatever is thought of the database: to accept it.
+    /// The queue of writes. As an engine it writes even to an untrusted database: that is needed to accept one.
     #[must_use]
     pub fn write_queue(&self) -> &WriteQueue<RetryingEngine> {
         &self.write_queue
     }
 
-    /// What is tried once more.
+    /// The layer of retries.
     #[must_use]
     pub fn retry_layer(&self) -> &RetryingEngine {
         self.write_queue.inner()
     }
 
-    /// Which calls are let through.
+    /// The circuit breaker.
     #[must_use]
     pub fn breaker(&self) -> &BreakerEngine {
         self.retry_layer().inner()
     }
 
-    /// How calls end.
+    /// The observer of calls.
     #[must_use]
     pub fn observer(&self) -> &ObservingEngine {
         self.breaker().inner()
     }
 
-    /// How many reads are in flight.
+    /// The limiter of concurrent reads.
     #[must_use]
     pub fn bulkhead(&self) -> &BulkheadEngine {
         self.observer().inner()
     }
 
-    /// How late this process is.
+    /// The scheduler lag of this process.
     #[must_use]
     pub fn lag(&self) -> &Arc<SchedulerLag> {
         self.bulkhead().inner().lag()
@@ -120,8 +120,8 @@ impl Engine for DatabaseClient {
         self.write_queue.query(call, statement).await
     }
 
-    /// Nothing is written to a database that is not believed: what is acknowledged would not be in the known one. That it has
-    /// become another one since the log was last read, the transaction itself finds out.
+    /// Rejects writes to an untrusted database: an acknowledged write would be missing in the known one. If the
+    /// database has been replaced since the change log was last read, the guard statement makes the transaction fail.
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         if self.known_database.is_distrusted() {
             return transactions.iter().map(|_| Err(untrusted_error())).collect();

@@ -1,7 +1,7 @@
-//! The seam between statements and whatever runs them.
+//! The interface between SQL statements and the engines that run them.
 //!
-//! An engine knows SQL and nothing of tenants: two methods, so that a decorator around the database hop can be honest
-//! about both, and so that every statement is written once for all engines.
+//! An engine knows SQL and nothing about tenants. It has two methods, so that a decorator around the database client
+//! can treat reads and writes differently, and every statement is written once for all engines.
 
 use std::{future::Future, sync::Arc};
 
@@ -51,21 +51,21 @@ impl<T: Into<Self>> From<Option<T>> for SqlValue {
 /// One SQL statement with its arguments, bound to `?1`, `?2`, …
 #[derive(Clone, Debug)]
 pub struct Statement {
-    /// The text; always one statement.
+    /// The text; always a single statement.
     pub sql: Arc<str>,
     /// The arguments, in order.
     pub args: Vec<SqlValue>,
-    /// Whether a read is to be answered by the primary, and not by a copy of it.
+    /// Whether the primary must answer a read, and not a read replica.
     pub at_primary: bool,
 }
 
 impl Statement {
-    /// A statement without arguments.
+    /// Creates a statement without arguments.
     pub fn new(sql: impl Into<Arc<str>>) -> Self {
         Self { sql: sql.into(), args: Vec::new(), at_primary: false }
     }
 
-    /// Has the primary answer a read.
+    /// Requires the primary to answer a read.
     #[must_use]
     pub fn at_primary(mut self) -> Self {
         self.at_primary = true;
@@ -84,7 +84,7 @@ impl Statement {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row(pub Vec<SqlValue>);
 
-/// The rows that a statement gave.
+/// The rows that a statement returned.
 pub type Rows = Vec<Row>;
 
 impl Row {
@@ -92,10 +92,10 @@ impl Row {
         self.0.get(column).ok_or_else(|| invalid_column(column, "a value"))
     }
 
-    /// A text.
+    /// Returns a text.
     ///
     /// # Errors
-    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds another type.
     pub fn text(&self, column: usize) -> Result<&str, StoreError> {
         match self.value(column)? {
             SqlValue::Text(text) => Ok(text),
@@ -103,10 +103,10 @@ impl Row {
         }
     }
 
-    /// A text or NULL.
+    /// Returns a text, or `None` for NULL.
     ///
     /// # Errors
-    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds another type.
     pub fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         match self.value(column)? {
             SqlValue::Null => Ok(None),
@@ -114,10 +114,10 @@ impl Row {
         }
     }
 
-    /// An integer.
+    /// Returns an integer.
     ///
     /// # Errors
-    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds another type.
     pub fn integer(&self, column: usize) -> Result<i64, StoreError> {
         match self.value(column)? {
             SqlValue::Integer(integer) => Ok(*integer),
@@ -125,10 +125,10 @@ impl Row {
         }
     }
 
-    /// An integer or NULL.
+    /// Returns an integer, or `None` for NULL.
     ///
     /// # Errors
-    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds another type.
     pub fn optional_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
         match self.value(column)? {
             SqlValue::Null => Ok(None),
@@ -145,26 +145,26 @@ fn invalid_column(column: usize, expected: &str) -> StoreError {
 ///
 /// Both methods fail with a [`StoreError`] whose kind says what to do next. Neither waits past `call.deadline`.
 pub trait Engine: Send + Sync + 'static {
-    /// Runs one statement that only reads, and that is written to give at least one row, whatever there is to be found:
-    /// an answer without rows is a broken answer ([`FailureKind::InvalidResponse`]).
+    /// Runs one read-only statement. Statements are written to return at least one row, even if nothing is found: a
+    /// response without rows is invalid ([`FailureKind::InvalidResponse`]).
     fn query(
         &self,
         call: Call,
         statement: Statement,
     ) -> impl Future<Output = Result<Rows, StoreError>> + Send;
 
-    /// Runs transactions one after the other, in one call: of the statements of one, all take effect, or none. One
-    /// outcome each, in order; one that fails by itself does not keep the next from running.
+    /// Runs transactions one after the other, in one call. Of the statements of one transaction all take effect, or
+    /// none. Returns one result per transaction, in order; one that fails does not prevent the next from running.
     ///
-    /// The statements of each must be safe to repeat together: when the answer to a commit is lost, nobody can tell whether
-    /// it happened, and a decorator may send them once more.
+    /// The statements of each transaction must be safe to repeat together: when the response to a commit is lost, it
+    /// is unknown whether it happened, and a decorator may send them again.
     fn transactions(
         &self,
         call: Call,
         transactions: Vec<Transaction>,
     ) -> impl Future<Output = Vec<TransactionResult>> + Send;
 
-    /// Runs statements as one transaction: all of them take effect, or none. Gives the rows of each.
+    /// Runs statements as one transaction: all take effect, or none. Returns the rows of each.
     fn transaction(
         &self,
         call: Call,
@@ -172,7 +172,7 @@ pub trait Engine: Send + Sync + 'static {
     ) -> impl Future<Output = TransactionResult> + Send {
         async move {
             self.transactions(call, vec![statements]).await.pop().unwrap_or_else(|| {
-                Err(StoreError::new(FailureKind::Internal, "a transaction ended without an outcome"))
+                Err(StoreError::new(FailureKind::Internal, "a transaction ended without a result"))
             })
         }
     }
@@ -180,10 +180,10 @@ pub trait Engine: Send + Sync + 'static {
 
 /// The statements of one transaction.
 pub type Transaction = Vec<Statement>;
-/// What came of one transaction: the rows of each of its statements.
+/// The result of one transaction: the rows of each of its statements.
 pub type TransactionResult = Result<Vec<Rows>, StoreError>;
 
-/// The first failure among outcomes.
+/// Returns the first failure among results.
 pub(super) fn first_failure(outcomes: &[TransactionResult]) -> Option<&StoreError> {
     outcomes.iter().find_map(|outcome| outcome.as_ref().err())
 }
@@ -198,22 +198,22 @@ impl<E: Engine> Engine for Arc<E> {
     }
 }
 
-/// Takes the rows of a read, if there are any: see [`Engine::query`].
+/// Returns the rows of a read, which must not be empty: see [`Engine::query`].
 ///
 /// # Errors
 /// [`FailureKind::InvalidResponse`] when there are none.
 pub(super) fn require_rows(rows: Rows) -> Result<Rows, StoreError> {
     if rows.is_empty() {
-        Err(StoreError::new(FailureKind::InvalidResponse, "a read gave no row at all"))
+        Err(StoreError::new(FailureKind::InvalidResponse, "a read returned no rows"))
     } else {
         Ok(rows)
     }
 }
 
-/// In the message of the error by which a transaction ends that ran in another database than the known one.
+/// Part of the error message of a transaction that ran in another database than the known one.
 pub const WRONG_DATABASE_MARKER: &str = "not the known database: ";
 
-/// Sorts an SQL error by what it means. The codes are SQLite's names, in the spelling of the Hrana protocol.
+/// Classifies an SQL error. The codes are SQLite's names, in the spelling of the Hrana protocol.
 #[must_use]
 pub fn sql_error(code: &str, message: &str) -> StoreError {
     let kind = if code.starts_with("SQLITE_CONSTRAINT") {

@@ -1,9 +1,10 @@
 //! The remote engine: SQL over HTTP (the Hrana protocol), one stateless request per call.
 //!
-//! Transactions that are sent together are batches of one request on one stream: the server runs them one after the other.
+//! Transactions that are sent together are batches of one request on one stream: the server runs them one after the
+//! other.
 //!
-//! Every request opens a stream, does all its work and closes it: no baton is kept, so nothing can expire while a
-//! replica idles, and nothing on the server waits for us. See
+//! Every request opens a stream, does all its work and closes it: no stream is parked with a baton, so nothing
+//! expires while a replica idles, and no resource of the server waits for the client. See
 //! <https://github.com/tursodatabase/libsql/blob/main/docs/HTTP_V2_SPEC.md>.
 
 mod denial;
@@ -35,29 +36,29 @@ use super::{
 };
 use crate::domain::store::{Call, FailureKind, StoreError};
 
-/// The largest answer that is read; a page of 500 keys is well below 1 MiB.
+/// Maximum response size; a page of 500 keys is well below 1 MiB.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
-/// How often an answer is looked for when its time is over.
+/// How often a response is polled for after its deadline.
 const MAX_POLLS_AFTER_DEADLINE: usize = 4;
-/// How much of an error's text goes into the log.
+/// Maximum length of an error text in the log.
 const MAX_ERROR_CHARS: usize = 200;
 
-/// How to reach a remote database.
+/// Connection settings of a remote database.
 #[derive(Debug)]
 pub struct RemoteConfig {
-    /// `http://` or `https://`, and the path in front of `/v2/pipeline`, if any.
+    /// `http://` or `https://`, with the path before `/v2/pipeline`, if any.
     pub url: Url,
-    /// Where the token is; `None` for a server without one.
+    /// The token file; `None` for a server without authentication.
     pub token: Option<Arc<TokenFile>>,
-    /// The proxy to go through; `None` for none, whatever the environment says.
+    /// The proxy; `None` for a direct connection, whatever the environment says.
     pub proxy: Option<Url>,
-    /// How long a new connection may take.
+    /// Timeout of a new connection.
     pub connect_timeout: Duration,
 }
 
 /// The HTTP client could not be built.
 #[derive(Debug, Error)]
-#[error("cannot set up HTTP to the database: {0}")]
+#[error("cannot set up the HTTP client of the database: {0}")]
 pub struct HttpSetupError(reqwest::Error);
 
 /// The remote engine.
@@ -69,19 +70,19 @@ pub struct RemoteEngine {
 }
 
 impl RemoteEngine {
-    /// Where the server is.
+    /// Returns the server's address.
     #[must_use]
     pub fn server_address(&self) -> Option<ServerAddress> {
         let host = self.pipeline_url.host_str()?.to_owned();
         Some(ServerAddress { host, port: self.pipeline_url.port_or_known_default() })
     }
 
-    /// Prepares a client; connects to nothing yet.
+    /// Creates the client; does not connect yet.
     ///
     /// # Errors
     /// When the TLS roots of the machine cannot be read.
     pub fn new(config: RemoteConfig) -> Result<Self, HttpSetupError> {
-        // Whoever comes first decides for the process; both choices would be ours.
+        // The first call installs the provider for the process; every caller installs the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .connect_timeout(config.connect_timeout)
@@ -91,10 +92,10 @@ impl RemoteEngine {
             .http2_keep_alive_timeout(Duration::from_secs(2))
             .http2_keep_alive_while_idle(true)
             .pool_max_idle_per_host(64)
-            // A redirect would carry the token to wherever it points.
+            // A redirect would send the token to its target.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("tenant-auth/", env!("CARGO_PKG_VERSION")))
-            // Those of the environment and of the system would be given the token, and every answer.
+            // Proxies of the environment and the system would see the token and every response.
             .no_proxy();
         let client = match config.proxy {
             Some(proxy) => client.proxy(reqwest::Proxy::all(proxy).map_err(HttpSetupError)?),
@@ -107,8 +108,8 @@ impl RemoteEngine {
         Ok(Self { http, pipeline_url: pipeline, token: config.token })
     }
 
-    /// Sends requests on a stream of their own, to be run one after the other, and reads the answer to them. What is denied has
-    /// not been done: it is asked for again with another token, if there is one.
+    /// Sends requests on a new stream, which runs them one after the other, and parses the response. A denied request
+    /// has not been executed: it is repeated with another token, if there is one.
     async fn send<T: Denial>(
         &self,
         call: Call,
@@ -117,20 +118,20 @@ impl RemoteEngine {
         read: impl Fn(&[u8]) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let body = serde_json::to_vec(&PipelineRequest::new(requests)).map_err(|error| {
-            StoreError::new(FailureKind::Internal, format!("a request is no JSON: {error}"))
+            StoreError::new(FailureKind::Internal, format!("cannot encode a request as JSON: {error}"))
         })?;
-        let ask = async |header: Option<&HeaderValue>| {
-            let answer = self.post(call, access, body.clone(), header).await?;
-            read(&answer)
+        let attempt = async |header: Option<&HeaderValue>| {
+            let response = self.post(call, access, body.clone(), header).await?;
+            read(&response)
         };
-        let Some(token) = &self.token else { return ask(None).await };
+        let Some(token) = &self.token else { return attempt(None).await };
         let mut header = token.header_for(access);
-        let mut outcome = ask(Some(&header)).await;
+        let mut outcome = attempt(Some(&header)).await;
         if outcome.is_denied()
             && let Some(other) = token.record_refused(access, &header)
         {
             header = other;
-            outcome = ask(Some(&header)).await;
+            outcome = attempt(Some(&header)).await;
             if outcome.is_denied() {
                 token.record_refused(access, &header);
             }
@@ -149,7 +150,10 @@ impl RemoteEngine {
         authorization: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, StoreError> {
         if call.deadline <= Instant::now() {
-            return Err(StoreError::new(FailureKind::TimedOut, "no time was left to ask"));
+            return Err(StoreError::new(
+                FailureKind::TimedOut,
+                "the deadline passed before the request was sent",
+            ));
         }
         let mut request = self
             .http
@@ -159,14 +163,14 @@ impl RemoteEngine {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let Some(answer) = wait_until(call.deadline, send_request(request, access)).await else {
-            return Err(StoreError::new(FailureKind::TimedOut, "no answer in time"));
+        let Some(response) = wait_until(call.deadline, send_request(request, access)).await else {
+            return Err(StoreError::new(FailureKind::TimedOut, "no response before the deadline"));
         };
-        answer
+        response
     }
 }
 
-/// Sends a request, and reads its answer.
+/// Sends a request and reads its response.
 async fn send_request(request: reqwest::RequestBuilder, access: TokenUse) -> Result<Vec<u8>, StoreError> {
     let response = request.send().await.map_err(|error| transport_error(&error))?;
     let status = response.status();
@@ -184,8 +188,8 @@ async fn send_request(request: reqwest::RequestBuilder, access: TokenUse) -> Res
     Err(error)
 }
 
-/// Waits for an outcome until a moment. One that lies there by then counts: a process that was late itself finds the answer in
-/// the socket, and it takes a turn of the driver, one of the connection's task and one of this to have it here.
+/// Waits for a future until a deadline. A response that has arrived by then counts: a lagging process finds it in the
+/// socket, and one poll each of the I/O driver, the connection's task and this task delivers it.
 async fn wait_until<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
     let mut outcome = std::pin::pin!(outcome);
     if let Ok(outcome) = tokio::time::timeout_at(deadline.into(), outcome.as_mut()).await {
@@ -222,8 +226,8 @@ impl Engine for RemoteEngine {
     }
 }
 
-/// `BEGIN IMMEDIATE`, the statements, `COMMIT`, each only if the one before succeeded; and `ROLLBACK` if the
-/// transaction began but did not commit. A pipeline without conditions would carry on after an error.
+/// `BEGIN IMMEDIATE`, the statements, `COMMIT`, each only if the previous one succeeded; and `ROLLBACK` if the
+/// transaction began but did not commit. A pipeline without conditions would continue after an error.
 fn transaction_batch(statements: &[Statement]) -> Batch {
     let mut batch = Batch::default();
     batch.push(None, Stmt::without_rows("BEGIN IMMEDIATE"));
@@ -240,8 +244,8 @@ fn transaction_batch(statements: &[Statement]) -> Batch {
     batch
 }
 
-/// The statement, and a change that never happens: a copy passes on to its primary what may change something, as a whole. Nothing is
-/// locked there, since the change does not begin.
+/// The statement, and a write that is never executed: a read replica forwards a whole batch to its primary if it
+/// contains a write. Nothing is locked there, because the write does not run.
 fn primary_batch(statement: &Statement) -> Batch {
     let mut batch = Batch::default();
     batch.push(None, Stmt::new(statement));
@@ -254,7 +258,7 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, StoreErro
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| transport_error(&error))? {
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-            return Err(StoreError::new(FailureKind::InvalidResponse, "the answer is longer than 8 MiB"));
+            return Err(StoreError::new(FailureKind::InvalidResponse, "the response is larger than 8 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -269,11 +273,11 @@ fn transport_error(error: &reqwest::Error) -> StoreError {
     } else {
         FailureKind::Unreachable
     };
-    // Without the URL: it says nothing new, and some put credentials into theirs.
+    // Without the URL, which adds nothing and may contain credentials.
     StoreError::new(kind, error_chain(error))
 }
 
-/// An error with its causes; the outermost alone says little more than "error sending request".
+/// Describes an error with its causes; the outermost one alone only says "error sending request".
 fn error_chain(error: &reqwest::Error) -> String {
     let mut text = String::from("the HTTP request failed");
     let mut cause = std::error::Error::source(error);
@@ -301,9 +305,9 @@ fn status_failure_kind(status: StatusCode) -> FailureKind {
         StatusCode::TOO_MANY_REQUESTS => FailureKind::Throttled,
         StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::TimedOut,
         _ if status.is_server_error() => FailureKind::Unreachable,
-        // Our own request is at fault.
+        // The request of this client is at fault.
         _ if status.is_client_error() => FailureKind::Internal,
-        // A redirect, say: whatever answers there is not the database.
+        // A redirect, for example: the server that responds is not the database.
         _ => FailureKind::InvalidResponse,
     }
 }

@@ -1,7 +1,7 @@
-//! The embedded engine: a local file that belongs to this process alone.
+//! The embedded engine: a local file that only this process uses.
 //!
-//! The `libsql` crate's local calls are async in name and block the thread that polls them, so they run on threads of
-//! their own: a slow disk must not stall a single RPC that is answered from memory.
+//! The local calls of the `libsql` crate are async in name and block the thread that polls them, so they run on their
+//! own threads: a slow disk must not stall RPCs that are answered from the cache.
 
 mod lock;
 mod run;
@@ -18,24 +18,24 @@ use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// Readers see the last commit while one writer works: the write-ahead log allows any number of them.
 const READER_THREADS: usize = 2;
-/// Waiting calls per kind; more are refused, since they would wait in vain.
+/// Maximum number of queued calls per kind; more are rejected, because they would not run before their deadline.
 const MAX_QUEUED_JOBS: usize = 1_024;
 
 /// Why the embedded database could not be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Somebody else has it, or the lock cannot be made.
+    /// Another process uses it, or the lock file cannot be created.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The engine refuses the file.
+    /// The engine rejects the file.
     #[error("cannot open the embedded database {path}: {source}")]
     Engine {
         /// The file.
         path: String,
-        /// What the engine says.
+        /// The error of the engine.
         source: libsql::Error,
     },
-    /// The operating system refuses threads.
+    /// The operating system cannot start threads.
     #[error("cannot start the embedded database's threads: {0}")]
     Threads(std::io::Error),
 }
@@ -48,10 +48,10 @@ pub struct EmbeddedEngine {
     _lock: DatabaseLock,
 }
 
-/// What a thread does next, and whom it tells.
+/// A job of a thread, and the receiver of its result.
 struct Job {
     work: JobKind,
-    answer: oneshot::Sender<TransactionResult>,
+    reply: oneshot::Sender<TransactionResult>,
 }
 
 enum JobKind {
@@ -60,10 +60,10 @@ enum JobKind {
 }
 
 impl EmbeddedEngine {
-    /// Opens a database file, creating it and its folder when they are not there.
+    /// Opens a database file; creates it and its folder if they do not exist.
     ///
     /// # Errors
-    /// [`OpenError::Lock`] when another process has it.
+    /// [`OpenError::Lock`] when another process uses it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = DatabaseLock::acquire(path)?;
         let failed = |source| OpenError::Engine { path: path.display().to_string(), source };
@@ -81,7 +81,7 @@ impl EmbeddedEngine {
         for _ in 0..READER_THREADS {
             let reader = run::connect(&database).map_err(failed)?;
             let jobs = Arc::clone(&read_jobs);
-            // Whoever holds the mutex waits for the next job; the others wait for the mutex.
+            // The thread that holds the mutex waits for the next job; the others wait for the mutex.
             spawn_thread("libsql-read", move || {
                 while let Some(job) = jobs.lock().ok().and_then(|mut jobs| jobs.blocking_recv()) {
                     job.run(&reader);
@@ -92,34 +92,35 @@ impl EmbeddedEngine {
     }
 
     async fn run(&self, queue: &mpsc::Sender<Job>, call: Call, work: JobKind) -> TransactionResult {
-        let (answer, answered) = oneshot::channel();
-        queue.try_send(Job { work, answer }).map_err(|refused| match refused {
+        let (reply, receiver) = oneshot::channel();
+        queue.try_send(Job { work, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                StoreError::new(FailureKind::Overloaded, "too many calls wait for the embedded database")
+                StoreError::new(FailureKind::Overloaded, "too many queued calls to the embedded database")
             }
             mpsc::error::TrySendError::Closed(_) => thread_gone_error(),
         })?;
-        match tokio::time::timeout_at(call.deadline.into(), answered).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(thread_gone_error())),
-            Err(_) => {
-                Err(StoreError::new(FailureKind::TimedOut, "the embedded database did not answer in time"))
-            }
+        match tokio::time::timeout_at(call.deadline.into(), receiver).await {
+            Ok(result) => result.unwrap_or_else(|_| Err(thread_gone_error())),
+            Err(_) => Err(StoreError::new(
+                FailureKind::TimedOut,
+                "the embedded database did not respond before the deadline",
+            )),
         }
     }
 }
 
 impl Job {
     fn run(self, connection: &libsql::Connection) {
-        // Nobody waits any longer: what has not begun need not be done.
-        if self.answer.is_closed() {
+        // The caller has disconnected: a job that has not started is dropped.
+        if self.reply.is_closed() {
             return;
         }
         let outcome = match &self.work {
             JobKind::Query(statement) => run::query(connection, statement).map(|rows| vec![rows]),
             JobKind::Transaction(statements) => run::transaction(connection, statements),
         };
-        // The caller may have left meanwhile.
-        let _ = self.answer.send(outcome);
+        // The caller may have disconnected meanwhile.
+        let _ = self.reply.send(outcome);
     }
 }
 
@@ -143,5 +144,5 @@ fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), 
 }
 
 fn thread_gone_error() -> StoreError {
-    StoreError::new(FailureKind::Internal, "the embedded database's thread is gone")
+    StoreError::new(FailureKind::Internal, "the embedded database's thread has ended")
 }

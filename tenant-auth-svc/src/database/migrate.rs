@@ -1,7 +1,7 @@
-//! Brings the schema up to what this build knows.
+//! Migrates the schema to the version that this build knows.
 //!
-//! Each migration is one transaction that starts by claiming its number in `schema_migrations`: of two replicas that
-//! start together, the second finds the number taken, changes nothing, and reads what the first has done.
+//! Each migration is one transaction that starts by inserting its number into `schema_migrations`: of two replicas
+//! that start together, the second finds the number taken, changes nothing, and reads the result of the first.
 
 mod error;
 
@@ -20,7 +20,7 @@ use crate::domain::{
     store::{Call, FailureKind, Lane, StoreError},
 };
 
-/// How long one migration may take.
+/// Timeout of one migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A numbered change of the schema.
@@ -58,21 +58,22 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// The schema version that this build knows.
+/// The schema version of this build.
 pub const KNOWN_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
-/// Applies what is missing; gives the names of the migrations that this call applied.
+/// Applies the missing migrations; returns the names of those that this call applied.
 ///
 /// # Errors
-/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed; [`SchemaError::CopyLagging`] after everything was.
+/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed; [`SchemaError::CopyLagging`] after
+/// everything was.
 pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     apply_missing(engine, clock, true).await
 }
 
-/// Like [`migrate`], but makes no schema where there is none.
+/// Like [`migrate`], but does not create a schema in an empty database.
 ///
 /// # Errors
-/// As [`migrate`], and [`SchemaError::EmptyService`].
+/// As [`migrate`], and [`SchemaError::Empty`].
 pub async fn upgrade<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     apply_missing(engine, clock, false).await
 }
@@ -86,7 +87,7 @@ async fn apply_missing<E: Engine>(
         "CREATE TABLE IF NOT EXISTS schema_migrations \
          (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
     );
-    // Only where needed: a token that may only read must be able to start on a finished schema.
+    // Only if needed: a read-only token must be able to start on a migrated schema.
     if !has_migrations_table(engine).await? {
         if !create_schema {
             return Err(SchemaError::Empty);
@@ -95,7 +96,7 @@ async fn apply_missing<E: Engine>(
     }
     let mut applied = Vec::new();
     let found = match applied_version(engine).await {
-        // The table is there, at the primary.
+        // The primary has the table, but the read replica does not show it yet.
         Err(SchemaError::Store(error)) if error.kind == FailureKind::SchemaMissing => {
             return Err(SchemaError::CopyLagging { found: 0 });
         }
@@ -115,7 +116,7 @@ async fn apply_missing<E: Engine>(
 /// Checks that the schema is exactly the one that this build knows.
 ///
 /// # Errors
-/// As [`migrate`], [`SchemaError::EmptyService`], and [`SchemaError::Older`].
+/// As [`migrate`], [`SchemaError::Empty`], and [`SchemaError::Older`].
 pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
     if !has_migrations_table(engine).await? {
         return Err(SchemaError::Empty);
@@ -124,11 +125,11 @@ pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
     if found < i64::from(KNOWN_VERSION) { Err(SchemaError::Older { found }) } else { Ok(()) }
 }
 
-/// Checks that every key that may still be valid is stored under a configured pepper, or under none, and that each pepper has the
-/// secret that it was first used with.
+/// Checks that every live key is stored under a configured pepper, or under none, and that each pepper has the secret
+/// that it was first used with.
 ///
 /// # Errors
-/// [`SchemaError::UnknownPepper`] names one that is missing, [`SchemaError::PepperDiffers`] one that is another.
+/// [`SchemaError::UnknownPepper`] names a missing pepper, [`SchemaError::PepperDiffers`] one with another secret.
 pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
     let file = peppers.file().map(str::to_owned);
     if let Some(id) = find_differing(engine, peppers, maintenance_call()).await? {
@@ -140,10 +141,10 @@ pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<
     }
 }
 
-/// Notes the peppers that are used for the first time, so that nobody uses their ids with other secrets.
+/// Records the peppers that are used for the first time, so that no replica uses their ids with other secrets.
 ///
 /// # Errors
-/// When the database does not take it.
+/// When the database rejects the write or does not respond.
 pub async fn record_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
     Ok(record_checks(engine, peppers, maintenance_call()).await?)
 }
@@ -159,7 +160,7 @@ async fn has_migrations_table<E: Engine>(engine: &E) -> Result<bool, SchemaError
     }
 }
 
-/// The version of the schema, after comparing what was applied with what this build holds.
+/// Returns the version of the schema, after comparing the applied migrations with those of this build.
 async fn applied_version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
     let statement = Statement::new(
         "SELECT version, checksum FROM (SELECT 1) LEFT JOIN schema_migrations ON TRUE ORDER BY version",
@@ -183,24 +184,25 @@ async fn apply_migration<E: Engine>(
     migration: &Migration,
     clock: &SharedClock,
 ) -> Result<bool, SchemaError> {
-    let claim = Statement::new(
+    let insert_version = Statement::new(
         "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
     )
     .bind(i64::from(migration.version))
     .bind(migration.name)
     .bind(checksum(migration.sql))
     .bind(clock.now().0);
-    let mut statements = vec![claim];
+    let mut statements = vec![insert_version];
     statements.extend(split_statements(migration.sql).into_iter().map(Statement::new));
     match engine.transaction(maintenance_call(), statements).await {
         Ok(_) => Ok(true),
-        // Somebody else has applied it, or the answer to our own first attempt was lost.
+        // Another replica has applied it, or the response to this call's first attempt was lost.
         Err(error) if error.kind == FailureKind::Conflict => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Splits a migration into statements: one ends where a line ends with a semicolon, a trigger where a line is `END;`.
+/// Splits a migration into statements: a statement ends at a line that ends with a semicolon, a trigger at a line
+/// `END;`.
 fn split_statements(sql: &str) -> Vec<String> {
     let mut statements = Vec::new();
     let mut statement = String::new();
@@ -241,12 +243,12 @@ mod tests {
             assert!(!statements.is_empty());
             let rejoined: usize = statements.iter().map(|statement| statement.lines().count()).sum();
             let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
-            assert_eq!(rejoined, code.count(), "nothing may be left over");
+            assert_eq!(rejoined, code.count(), "every line belongs to a statement");
             for statement in statements {
-                let begins = ["ALTER ", "CREATE ", "INSERT ", "DROP INDEX "]
+                let is_known = ["ALTER ", "CREATE ", "INSERT ", "DROP INDEX "]
                     .iter()
                     .any(|word| statement.starts_with(word));
-                assert!(begins, "{statement}");
+                assert!(is_known, "{statement}");
             }
         }
     }

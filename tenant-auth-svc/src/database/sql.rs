@@ -1,9 +1,9 @@
-//! The statements: a [`Store`] over any [`Engine`].
+//! The SQL statements: a [`Store`] over any [`Engine`].
 //!
-//! What is deleted or overwritten for everybody goes by the database's clock, of which there is one: statements are given
-//! durations, never a replica's moment to compare with.
+//! Deletions and shared timestamps use the database's clock, because there is only one: statements take durations,
+//! never a replica's time to compare with.
 
-/// The moment by the database's clock, in unix milliseconds, as the schema's triggers write it.
+/// The current time by the database's clock, in Unix milliseconds, as the schema's triggers write it.
 macro_rules! now {
     () => {
         "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
@@ -51,7 +51,7 @@ use crate::domain::{
     verdict::Revision,
 };
 
-/// A store that writes SQL. Cheap to clone when the engine is.
+/// A store that runs SQL. Cheap to clone if the engine is.
 #[derive(Clone, Debug)]
 pub struct SqlStore<E> {
     engine: E,
@@ -61,26 +61,26 @@ pub struct SqlStore<E> {
 }
 
 impl<E: Engine> SqlStore<E> {
-    /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
+    /// Creates a store on `engine`; keys are stored and found under digests made with `peppers`.
     pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
         Self { engine, peppers, missing_pepper: Arc::default(), unreadable_records: Arc::default() }
     }
 
-    /// How often which records could not be read.
+    /// Counts of unreadable records.
     pub fn unreadable_records(&self) -> &Arc<UnreadableRecords> {
         &self.unreadable_records
     }
 
-    /// What is known about peppers that this replica lacks: clones share it.
+    /// The pepper that this replica lacks, if any: clones share it.
     #[must_use]
     pub fn missing_pepper(&self) -> &Arc<MissingPepper> {
         &self.missing_pepper
     }
 
-    /// Looks whether live keys are stored under a pepper that this replica lacks.
+    /// Checks whether live keys are stored under a pepper that this replica lacks.
     ///
     /// # Errors
-    /// When the database gives no complete answer.
+    /// When the database gives no complete response.
     pub async fn check_peppers(&self, call: Call) -> Result<(), StoreError> {
         let missing = peppers::find_missing(&self.engine, &self.peppers, call).await?;
         self.missing_pepper.update(missing.as_deref(), &self.peppers);
@@ -320,22 +320,23 @@ impl<E: Engine> AuditStore for SqlStore<E> {
     }
 }
 
-/// One more than the page, to learn whether there is a next one.
+/// One more row than the page, to detect whether there is a next page.
 fn lookahead_limit(size: PageSize) -> i64 {
     i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// A stored value that the types refuse. What it is stays out of the message: it may be anybody's.
+/// A stored value that is invalid. The value stays out of the message: it may be confidential.
 fn unreadable_value(what: &str) -> StoreError {
-    StoreError::new(FailureKind::InvalidResponse, format!("no {what} that can be read"))
+    StoreError::new(FailureKind::InvalidResponse, format!("invalid {what}"))
 }
 
-/// A duration as statements take it.
+/// A duration in milliseconds, as statements take it.
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Runs a change as one transaction; gives the rows of each statement, and where the change log ends with it.
+/// Runs a write as one transaction; returns the rows of each statement, and the last position of the change log after
+/// it.
 async fn commit<E: Engine>(
     engine: &E,
     call: Call,
@@ -343,24 +344,24 @@ async fn commit<E: Engine>(
 ) -> Result<Committed<Vec<Rows>>, StoreError> {
     statements.push(Statement::new("SELECT coalesce(max(seq), 0) FROM changes"));
     let mut outcome = engine.transaction(call, statements).await?;
-    let last = outcome.pop().and_then(|rows| rows.into_iter().next());
-    let revision = last
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a change log has no end"))?
+    let last_row = outcome.pop().and_then(|rows| rows.into_iter().next());
+    let revision = last_row
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "the change log returned no position"))?
         .integer(0)?;
     Ok(Committed { outcome, revision: Revision(revision) })
 }
 
-/// Reads which database it is.
+/// Reads the identity of the database.
 fn read_identity(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
     let missing = || StoreError::new(FailureKind::SchemaMissing, "the database has no identity");
     let text = row.optional_text(column)?.ok_or_else(missing)?;
     DatabaseIdentity::parse(text).ok_or_else(|| unreadable_value("identity"))
 }
 
-/// Takes the rows of the last statement of a transaction.
+/// Returns the rows of the last statement of a transaction.
 fn last_rows(results: Vec<Vec<Row>>) -> Result<Vec<Row>, StoreError> {
     results
         .into_iter()
         .next_back()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a transaction gave no result at all"))
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a transaction returned no results"))
 }

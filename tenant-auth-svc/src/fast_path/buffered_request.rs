@@ -1,4 +1,4 @@
-//! The message of a request, as far as it has come.
+//! The part of a request's message that has arrived.
 
 use std::{
     pin::Pin,
@@ -10,28 +10,29 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
-/// What was read of a request's body.
+/// The part of a request's body that was read.
 #[derive(Default)]
 pub(super) struct BufferedRequest {
     frame: Option<Bytes>,
-    /// Another one: it is more than fits the shortcut.
+    /// A second data frame. With it, the request does not qualify for the fast path.
     extra_frame: Option<Bytes>,
     has_ended: bool,
-    /// What ended the reading early, to be told to whoever reads on.
+    /// The error that ended the read. [`ResumedBody`] returns it to the next reader.
     error: Option<hyper::Error>,
 }
 
 impl BufferedRequest {
-    /// Reads until it is clear whether the message has come whole in one frame, as those of the usual size do.
+    /// Reads until it is known whether the whole message is in one frame, which is usual for messages of
+    /// normal size.
     pub(super) fn poll_read(&mut self, body: &mut Incoming, cx: &mut Context<'_>) -> Poll<()> {
         while !self.has_ended && self.extra_frame.is_none() && self.error.is_none() {
             match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if self.frame.is_none() => self.frame = Some(data),
-                    // Clients may end a request with a frame of nothing.
+                    // Clients may end a request with an empty data frame.
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => self.extra_frame = Some(data),
-                    // Trailers of a request mean nothing in gRPC.
+                    // gRPC ignores trailers of a request.
                     Err(_) => {}
                 },
                 Some(Err(error)) => self.error = Some(error),
@@ -42,14 +43,14 @@ impl BufferedRequest {
         Poll::Ready(())
     }
 
-    /// The frame, if it is all there is.
+    /// Returns the frame, if it is the whole body.
     pub(super) fn single_frame(&self) -> Option<&Bytes> {
         self.frame.as_ref().filter(|_| self.has_ended && self.extra_frame.is_none() && self.error.is_none())
     }
 }
 
 pin_project! {
-    /// A body of which something was read already.
+    /// A body of which a part was already read.
     pub(super) struct ResumedBody {
         buffered: BufferedRequest,
         #[pin]
@@ -58,7 +59,7 @@ pin_project! {
 }
 
 impl ResumedBody {
-    /// Goes on after what was read.
+    /// Creates a body that returns the buffered frames and then `rest`.
     pub(super) fn new(read: BufferedRequest, rest: Incoming) -> Self {
         Self { buffered: read, rest }
     }

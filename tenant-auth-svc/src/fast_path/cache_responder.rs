@@ -1,4 +1,4 @@
-//! What can be answered from memory at once, from the request's bytes to the answer's.
+//! Responses from the cache, from the bytes of the request to the bytes of the response.
 
 mod request_view;
 
@@ -18,29 +18,29 @@ use crate::{
 const VALIDATE_KEY_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
 const BATCH_VALIDATE_KEYS_PATH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 
-/// An answer, and what it says.
+/// A response and its verdicts.
 #[derive(Debug)]
 pub struct CacheResponse {
-    /// The answer, framed.
+    /// The response as a gRPC frame.
     pub frame: Bytes,
-    /// What was decided about each key.
+    /// The verdict and the source of each key.
     pub verdicts: HitVerdicts,
 }
 
 impl CacheResponse {
-    /// Whether any key was denied.
+    /// Returns whether any key was denied.
     #[must_use]
     pub fn has_denial(&self) -> bool {
         self.verdicts.iter().any(|(verdict, _)| *verdict != Verdict::Valid)
     }
 }
 
-/// What was decided about each key. One is nearly always all, and needs no list.
+/// The verdict and the source of each key. A single key, by far the most frequent case, needs no allocation.
 #[derive(Debug)]
 pub enum HitVerdicts {
-    /// About one.
+    /// Of `ValidateKey`.
     Single([(Verdict, Source); 1]),
-    /// About those of a batch.
+    /// Of `BatchValidateKeys`, in order.
     Batch(Vec<(Verdict, Source)>),
 }
 
@@ -59,7 +59,7 @@ fn verdict_and_source(decision: &Decision) -> (Verdict, Source) {
     (decision.verdict, decision.provenance.source)
 }
 
-/// Answers from memory.
+/// Decides requests from the cache.
 #[derive(Debug)]
 pub struct CacheResponder<K>(Arc<Validator<K>>);
 
@@ -70,20 +70,20 @@ impl<K> Clone for CacheResponder<K> {
 }
 
 impl<K: KeySource> CacheResponder<K> {
-    /// What this one can decide without waiting.
+    /// Creates a responder for what `validator` can decide without waiting.
     #[must_use]
     pub fn new(validator: Arc<Validator<K>>) -> Self {
         Self(validator)
     }
 
-    /// Whether the RPC at a path may be answered so.
+    /// Returns whether the RPC at a path can be answered from the cache.
     #[must_use]
     pub fn handles(path: &str) -> bool {
         path == VALIDATE_KEY_PATH || path == BATCH_VALIDATE_KEYS_PATH
     }
 
-    /// The answer to a framed request, framed. `None` for everything that has to wait for something, or is wrong in any
-    /// way: it goes the ordinary way, which says what is wrong.
+    /// Returns the response frame to a request frame. `None` if a decision has to wait, or if the request is
+    /// invalid in any way: the middleware stack then handles the request and reports the error.
     #[must_use]
     pub fn respond(&self, path: &str, frame: &[u8]) -> Option<CacheResponse> {
         let message = unframe_single_message(frame)?;
@@ -94,8 +94,8 @@ impl<K: KeySource> CacheResponder<K> {
                 verdicts: HitVerdicts::Single([verdict_and_source(&decision)]),
             })
         } else {
-            let asked = request_view::parse_batch(message).take(MAX_BATCH_KEYS + 1);
-            let decisions = asked.map(|asked| self.decide(&asked?)).collect::<Option<Vec<_>>>()?;
+            let requests = request_view::parse_batch(message).take(MAX_BATCH_KEYS + 1);
+            let decisions = requests.map(|request| self.decide(&request?)).collect::<Option<Vec<_>>>()?;
             if !(1..=MAX_BATCH_KEYS).contains(&decisions.len()) {
                 return None;
             }
@@ -107,12 +107,12 @@ impl<K: KeySource> CacheResponder<K> {
         }
     }
 
-    fn decide(&self, asked: &RequestView<'_>) -> Option<Decision> {
-        self.0.decide_from_cache(asked.key, &asked.required_scopes)
+    fn decide(&self, request: &RequestView<'_>) -> Option<Decision> {
+        self.0.decide_from_cache(request.key, &request.required_scopes)
     }
 }
 
-/// The message in a frame, if it is exactly one, and not compressed.
+/// Returns the message of a frame, if the frame holds exactly one uncompressed message.
 fn unframe_single_message(frame: &[u8]) -> Option<&[u8]> {
     let (head, message) = frame.split_first_chunk::<FRAME_HEADER_LEN>()?;
     let [compressed, len @ ..] = *head;

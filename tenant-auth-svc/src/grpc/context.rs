@@ -1,4 +1,4 @@
-//! What the layers know about a request and the handlers want to know.
+//! The request context that middleware layers store for the handlers.
 
 use std::{
     sync::{
@@ -22,33 +22,33 @@ use crate::domain::{
     verdict::Source,
 };
 
-/// Names a request in logs, in the audit log, and to the caller (`x-request-id`).
+/// The id of a request in logs, in the audit log, and for the caller (`x-request-id`).
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
 
-/// Who calls: the caller's name, or where it calls from, marked as such, if it is not known.
+/// The caller's name; for an unknown caller, `unauthenticated` and its address.
 #[derive(Clone, Debug)]
 pub struct CallerLabel(pub Arc<str>);
 
-/// The name that the callers file gives who calls. Absent where nobody has one.
+/// The caller's name in the callers file. Missing if the service has no callers file.
 #[derive(Clone, Debug)]
 pub struct CallerName(pub Arc<str>);
 
-/// When the caller stops waiting.
+/// The moment at which the caller stops waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub Instant);
 
 impl Deadline {
-    /// Nobody waits any longer: there is no point in beginning.
+    /// Checks that the caller still waits.
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] when that is so.
+    /// [`ApiError::DeadlinePassed`] if the deadline has passed.
     pub fn ensure_not_passed(self) -> Result<(), ApiError> {
         if self.0 > Instant::now() { Ok(()) } else { Err(ApiError::DeadlinePassed) }
     }
 }
 
-/// How long a handler may take for each thing it is asked: a limit of its own, and the caller's deadline.
+/// The time budget of each operation of a handler: the handler's limit and the caller's deadline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     limit: Duration,
@@ -56,10 +56,11 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// When to give up on what begins now: the caller's deadline, or after the limit, whichever comes first.
+    /// Returns the deadline of an operation that starts now: the caller's deadline or the limit, whichever is
+    /// earlier.
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] when the caller's deadline has passed.
+    /// [`ApiError::DeadlinePassed`] if the caller's deadline has passed.
     pub(super) fn deadline(self) -> Result<Instant, ApiError> {
         let own = Instant::now() + self.limit;
         let Some(caller) = self.caller_deadline else { return Ok(own) };
@@ -67,7 +68,7 @@ impl Budget {
     }
 }
 
-/// What an RPC came to, filled in by its handler and read by the log line at its end.
+/// The outcome of an RPC. The handler writes it; the access log and the metrics read it.
 #[derive(Clone, Debug, Default)]
 pub struct RpcRecord(Arc<RpcRecordState>);
 
@@ -80,32 +81,33 @@ struct RpcRecordState {
     /// Messages of the caller's that the metrics have not counted.
     received_messages: AtomicU32,
     tally: Tally,
-    /// Absent where nobody asks for lines of denials.
+    /// Missing if the log filter does not select denial lines.
     denial_log: OnceLock<DenialLog>,
     has_oversized_message: AtomicBool,
     is_from_unknown_caller: bool,
 }
 
 impl RpcRecord {
-    /// Of an RPC by somebody who is not known, where callers are known.
+    /// Creates the record of an RPC of an unknown caller, on a service that has a callers file.
     #[must_use]
     pub fn from_unknown_caller() -> Self {
         Self(Arc::new(RpcRecordState { is_from_unknown_caller: true, ..RpcRecordState::default() }))
     }
 
-    /// Whether nobody knows who asked: no such RPC is served, whatever it is refused for.
+    /// Returns whether the caller is unknown. RPCs of unknown callers are never served, whatever the status
+    /// of the refusal.
     #[must_use]
     pub fn is_from_unknown_caller(&self) -> bool {
         self.0.is_from_unknown_caller
     }
 
-    /// Has each denial leave a line in the log.
+    /// Enables a log line for each denial of this RPC.
     pub fn log_denials(&self, log: DenialLog) {
-        // Set once: by the layer that makes the line of the RPC.
+        // Set once, by the access log layer.
         let _ = self.0.denial_log.set(log);
     }
 
-    /// A decision was made about a subject. The first one stands for the RPC, further ones are counted.
+    /// Records a decision. The record keeps the first one and counts all.
     pub fn add_decision(
         &self,
         verdict: impl Into<SessionVerdict>,
@@ -121,12 +123,12 @@ impl RpcRecord {
         self.0.decided_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The database did not do what the RPC asked of it.
+    /// Records that a database call of the RPC failed.
     pub fn set_failure(&self, kind: FailureKind) {
         let _ = self.0.failure.set(kind);
     }
 
-    /// Nothing could be said about a key or a session, since the database gave no answer.
+    /// Records a key or session that could not be decided because the database failed.
     pub fn add_undecided(&self, kind: FailureKind) {
         self.set_failure(kind);
         if let Some(log) = self.0.denial_log.get() {
@@ -136,7 +138,7 @@ impl RpcRecord {
         self.0.undecided_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A key was not looked at: there was no place for it, or no time.
+    /// Records a key that was not checked, because no permit or no time was left.
     pub fn add_not_tried(&self) {
         if let Some(log) = self.0.denial_log.get() {
             log.log_undecided("not_tried");
@@ -145,14 +147,14 @@ impl RpcRecord {
         self.0.undecided_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Messages of the caller's have arrived.
+    /// Counts messages that have arrived from the caller.
     pub fn add_received_messages(&self, count: u32) {
         if count > 0 {
             self.0.received_messages.fetch_add(count, Ordering::Relaxed);
         }
     }
 
-    /// How many messages have arrived since this was last asked.
+    /// Takes the number of messages that have arrived since the last call.
     #[must_use]
     pub fn take_received_messages(&self) -> u32 {
         match self.0.received_messages.load(Ordering::Relaxed) {
@@ -161,82 +163,85 @@ impl RpcRecord {
         }
     }
 
-    /// A message of the caller's is longer than it may be.
+    /// Records that a message of the caller exceeds its size limit.
     pub fn mark_message_too_large(&self) {
         self.0.has_oversized_message.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a message was longer than it may be: RESOURCE_EXHAUSTED for that is no sign that anything here is exhausted.
+    /// Returns whether a message exceeded its size limit. RESOURCE_EXHAUSTED is then no sign of an overloaded
+    /// service.
     #[must_use]
     pub fn has_oversized_message(&self) -> bool {
         self.0.has_oversized_message.load(Ordering::Relaxed)
     }
 
-    /// What was decided about each of its keys, not counted so far.
+    /// Returns the counts that the metrics have not taken over yet.
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.0.tally
     }
 
-    /// The verdict, if the RPC was about exactly one key; how it was reached.
+    /// Returns the verdict and its source, if the RPC decided exactly one key.
     #[must_use]
     pub fn verdict(&self) -> Option<(SessionVerdict, Source)> {
         self.0.first_decision.get().copied().filter(|_| self.decisions() == 1)
     }
 
-    /// How many keys were decided about.
+    /// Returns the number of keys that were decided.
     #[must_use]
     pub fn decisions(&self) -> u64 {
         self.0.decided_count.load(Ordering::Relaxed)
     }
 
-    /// How many keys could not be decided about.
+    /// Returns the number of keys that could not be decided.
     #[must_use]
     pub fn undecided(&self) -> u64 {
         self.0.undecided_count.load(Ordering::Relaxed)
     }
 
-    /// Why the database gave no answer, the first time.
+    /// Returns the kind of the first database failure.
     #[must_use]
     pub fn failure(&self) -> Option<FailureKind> {
         self.0.failure.get().copied()
     }
 }
 
-/// Reads a request's context. What a layer has not set (in a test without layers) has a plain stand-in.
+/// Reads the context of a request. Each method has a default for requests that passed through no layers, as
+/// in tests.
 pub(super) trait RequestContext {
-    /// How long to take for each thing that is asked, at most `limit`.
+    /// Returns the time budget of each operation, at most `limit`.
     fn budget(&self, limit: Duration) -> Budget;
 
-    /// When to give up: the caller's deadline, or after `limit`, whichever comes first.
+    /// Returns the caller's deadline or the end of `limit`, whichever is earlier.
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] when the caller's deadline has passed.
+    /// [`ApiError::DeadlinePassed`] if the caller's deadline has passed.
     fn deadline(&self, limit: Duration) -> Result<Instant, ApiError> {
         self.budget(limit).deadline()
     }
 
-    /// On whose behalf to ask.
+    /// Returns the origin of the request for the guess limiter.
     fn guess_origin(&self) -> GuessOrigin;
 
-    /// On whose behalf to ask, and until when: see [`deadline`](Self::deadline).
+    /// Returns the origin of the request and its [`deadline`](Self::deadline).
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] when the caller's deadline has passed.
+    /// [`ApiError::DeadlinePassed`] if the caller's deadline has passed.
     fn guess_source(&self, limit: Duration) -> Result<LoadContext, ApiError> {
         Ok(LoadContext { origin: self.guess_origin(), deadline: self.deadline(limit)? })
     }
 
-    /// Who calls, by the name in the callers file; `None` where callers have none.
+    /// Returns the caller's name in the callers file; `None` if the service has no callers file.
     fn caller_name(&self) -> Option<Arc<str>>;
 
-    /// Gives the request's own place back; what comes later on its stream can take others like it. `None` without layers.
+    /// Releases the request's permit and returns it: the messages of its stream acquire permits like it.
+    /// `None` without layers.
     fn release_permit(&self) -> Option<Arc<Permit>>;
 
-    /// Who asks for a change.
+    /// Returns the actor of a change, for the audit log.
     fn actor(&self) -> Actor;
 
-    /// Where to note what the RPC comes to.
+    /// Returns the record for the outcome of the RPC.
     fn rpc_record(&self) -> RpcRecord;
 }
 
@@ -255,9 +260,9 @@ impl<T> RequestContext for tonic::Request<T> {
     }
 
     fn release_permit(&self) -> Option<Arc<Permit>> {
-        let place = self.extensions().get::<Arc<Permit>>()?;
-        place.release();
-        Some(Arc::clone(place))
+        let permit = self.extensions().get::<Arc<Permit>>()?;
+        permit.release();
+        Some(Arc::clone(permit))
     }
 
     fn actor(&self) -> Actor {

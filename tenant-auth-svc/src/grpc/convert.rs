@@ -1,4 +1,4 @@
-//! From the contract's messages to the domain's types, and back: each request is parsed once, here.
+//! Converts the messages of the contract to domain types and back. Each request is parsed once, here.
 
 mod admin;
 mod audit;

@@ -1,7 +1,8 @@
-//! A line of the log for each key and session that was denied, or could not be decided about, for whoever asks why a key stopped
-//! working. The ids of the key and of its tenant are in it, never the key.
+//! Logs a line for each key or session that was denied or could not be decided, to find out why a key stopped
+//! working. A line has the ids of the key and of its tenant, never the key.
 //!
-//! It is written only where a filter asks for it (`tenant_auth::denied=debug`), and sampled like every other line.
+//! The lines are written only if the log filter selects them (`tenant_auth::denied=debug`), and they are
+//! sampled like all other lines.
 
 use super::context::{CallerLabel, RequestId};
 use crate::domain::{
@@ -11,24 +12,24 @@ use crate::domain::{
     verdict::DENIALS_LOG_TARGET,
 };
 
-/// Whether a filter asks for the lines. Reading that costs about as much as reading a flag.
+/// Returns whether the log filter selects denial lines. The check costs about as much as reading a flag.
 #[must_use]
 pub fn is_enabled() -> bool {
     tracing::enabled!(target: DENIALS_LOG_TARGET, tracing::Level::DEBUG)
 }
 
-/// Which request the lines are about.
+/// The request that the lines are about.
 #[derive(Clone, Debug)]
 pub struct DenialLog {
-    /// The RPC.
+    /// The name of the RPC.
     pub rpc: &'static str,
-    /// The request's id.
+    /// The id of the request.
     pub request_id: Option<RequestId>,
     /// The caller.
     pub caller: Option<CallerLabel>,
 }
 
-/// What a decision was about, where that is known: an unknown or malformed key has no id.
+/// The ids of the key, if it is known: an unknown or malformed key has no id.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DenialSubject<'a> {
     key_id: Option<&'a KeyId>,
@@ -36,7 +37,7 @@ pub struct DenialSubject<'a> {
 }
 
 impl<'a> DenialSubject<'a> {
-    /// A key, if it is known.
+    /// Returns the subject of a key, or an empty subject.
     #[must_use]
     pub fn for_key(key: Option<&'a KeyRecord>) -> Self {
         Self { key_id: key.map(|key| &key.key_id), tenant_id: key.map(|key| &key.tenant_id) }
@@ -57,7 +58,7 @@ impl DenialLog {
         );
     }
 
-    /// Nobody knows which key it was: it may be any, and it may be none.
+    /// Without ids: it is not known which key this is, or whether it exists.
     pub(super) fn log_undecided(&self, reason: &'static str) {
         tracing::debug!(
             target: DENIALS_LOG_TARGET,

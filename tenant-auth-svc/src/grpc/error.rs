@@ -1,4 +1,4 @@
-//! Everything that can keep an RPC from being answered.
+//! The errors of RPCs.
 
 mod malformed;
 
@@ -11,66 +11,68 @@ use crate::domain::{
     watch::WatchError,
 };
 
-/// Why an RPC fails. [`status`](super::status) turns it into what travels.
+/// The reason why an RPC fails. [`status`](super::status) converts it to a gRPC status.
 #[derive(Debug, Error)]
 pub enum ApiError {
-    /// It is no call that can be read.
+    /// The request is not a readable gRPC call.
     #[error(transparent)]
     Malformed(#[from] MalformedRequest),
-    /// The request breaks the contract; each field and what is wrong with it.
+    /// The request violates the contract. Has each invalid field and its error.
     #[error("the request is invalid")]
     Invalid(Vec<Violation>),
-    /// It cannot be decided: the database gave no answer.
+    /// The key or session cannot be decided: the database gave no answer.
     #[error(transparent)]
     Undecidable(#[from] StoreError),
-    /// A change was not made.
+    /// An administrative change failed.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The database was not accepted as it is.
+    /// The new database was not accepted.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// A session was not bound, ended or listed.
+    /// A session was not bound, unbound or listed.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// There is nothing to subscribe to, or no longer.
+    /// `Watch` is not available or has ended.
     #[error(transparent)]
     Watch(#[from] WatchError),
-    /// Usage was not recorded or told.
+    /// Usage was not recorded or read.
     #[error(transparent)]
     Usage(#[from] UsageError),
-    /// There is no place for it: as many requests as may be are in work.
+    /// A limit of concurrent requests, streams or bytes is reached.
     #[error(transparent)]
     Overloaded(#[from] LimitReached),
-    /// The caller's deadline had passed before the work began.
-    #[error("the deadline had passed before the work began, so nothing was asked or changed")]
+    /// The caller's deadline had expired before the work started.
+    #[error(
+        "the deadline expired before the work started: no database call was made and nothing was changed"
+    )]
     DeadlinePassed,
-    /// The work had begun, and was not done when its time was over.
-    #[error("there was no answer in time; a change that was asked for may have been made or not")]
+    /// The work had started and did not finish in time.
+    #[error("the request timed out: a requested change may or may not have been made")]
     DeadlineReached,
-    /// Nobody knows who calls.
-    #[error("callers need a known token (authorization: Bearer ...) or certificate")]
+    /// The caller is unknown.
+    #[error("unknown caller: send a known token (authorization: Bearer ...) or client certificate")]
     UnknownCaller,
-    /// The caller has not the role for it.
-    #[error("the caller {caller} may not do this: it needs one of the roles {needs}")]
+    /// The caller lacks the role for this RPC.
+    #[error("caller {caller} lacks the role for this RPC: it needs one of the roles {needs}")]
     RoleMissing {
-        /// Its name.
+        /// The caller's name.
         caller: String,
-        /// What it would have to be.
+        /// The roles of which the caller needs one.
         needs: String,
     },
-    /// There is no such RPC, or no rule who may call it.
-    #[error("there is no such RPC, or nobody may call it")]
+    /// The RPC does not exist, or has no access rule.
+    #[error("unknown RPC, or an RPC without an access rule")]
     NoSuchRpc,
-    /// A defect: a request made the code panic.
-    #[error("the request met a defect")]
+    /// A handler panicked: a defect of the service.
+    #[error("internal error")]
     Panicked,
 }
 
-/// A field and what is wrong with it.
+/// An invalid field and its error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The field, as a path in the request, or in the entry of it that fails alone: `required_scopes[1]`.
+    /// The path of the field in the request, or in the batch entry that fails alone: `required_scopes[1]`.
     pub field: String,
-    /// What is wrong; completes the sentence "the field …".
+    /// The error; it completes the sentence "the field …".
     pub description: String,
 }

@@ -1,22 +1,22 @@
-//! The messages in the body of a call, as they come: whether each has a head that makes sense, is no longer than it may
-//! be, and arrives whole.
+//! Checks the messages in the body of a call as they arrive: the header of each, its length, and that it
+//! arrives completely.
 //!
-//! The library that reads them would answer INTERNAL to most of what can be wrong here, as if it were the service's fault.
+//! The gRPC library would report most of these errors as INTERNAL, as if they were faults of the service.
 
 use prost::{DecodeError, Message as _};
 use tonic_reflection::pb::{v1, v1alpha};
 
 use super::error::MalformedRequest;
 
-/// The largest message where one key is in it, in bytes.
+/// The maximum message size of RPCs with a single key, in bytes.
 const MAX_SINGLE_MESSAGE_BYTES: usize = 64 * 1024;
-/// The largest message where many may be in it.
+/// The maximum message size of RPCs that accept many items, in bytes.
 const MAX_BATCH_MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// A flag for compression and the length.
+/// The header of a message: one byte for the compression flag and four for the length.
 const MESSAGE_HEADER_LEN: usize = 5;
 
-/// What the messages of one RPC may be.
+/// The rules for the messages of one RPC.
 #[derive(Clone, Copy, Debug)]
 pub struct FramingRules {
     max_message_len: usize,
@@ -24,11 +24,11 @@ pub struct FramingRules {
     check: Option<MessageCheck>,
 }
 
-/// Reads a message, to know whether it can be read.
+/// Decodes a message only to check it.
 type MessageCheck = fn(&[u8]) -> Result<(), DecodeError>;
 
 impl FramingRules {
-    /// Those of the RPC at a path.
+    /// Returns the rules of the RPC at a path.
     #[must_use]
     pub fn for_path(path: &str) -> Self {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
@@ -38,7 +38,7 @@ impl FramingRules {
             | "tenantauth.v1.UsageService" => MAX_BATCH_MESSAGE_BYTES,
             _ => MAX_SINGLE_MESSAGE_BYTES,
         };
-        // Its handler is not ours, and takes a message that it cannot read for the end of the stream.
+        // The reflection handler is a library's, and treats an undecodable message as the end of the stream.
         let check: Option<MessageCheck> = match service {
             "grpc.reflection.v1.ServerReflection" => {
                 Some(|message| v1::ServerReflectionRequest::decode(message).map(drop))
@@ -53,25 +53,26 @@ impl FramingRules {
     }
 }
 
-/// The messages of one call, as far as they have come.
+/// The state of the messages of one call.
 #[derive(Debug)]
 pub struct Framing {
     rules: FramingRules,
     header: [u8; MESSAGE_HEADER_LEN],
-    /// How much of the head of the next message is there; all of it: of the message itself some is missing.
+    /// The number of bytes of the next message's header that have arrived. If it is the whole header, bytes
+    /// of the message itself are missing.
     header_filled: usize,
-    /// How much is missing of the message under way.
+    /// The number of missing bytes of the current message.
     message_remaining: usize,
     message_len: usize,
     has_started: bool,
-    /// The message under way, where it is checked.
+    /// The current message, if it is checked.
     message: Vec<u8>,
     /// Messages that have arrived whole since they were last taken.
     complete: u32,
 }
 
 impl Framing {
-    /// Nothing has come yet.
+    /// Creates the state of a call of which nothing has arrived.
     #[must_use]
     pub fn new(rules: FramingRules) -> Self {
         Self {
@@ -86,15 +87,15 @@ impl Framing {
         }
     }
 
-    /// How many messages have arrived whole since this was last asked.
+    /// Takes the number of messages completed since the last call.
     pub fn take_complete(&mut self) -> u32 {
         std::mem::take(&mut self.complete)
     }
 
-    /// Looks at what comes next.
+    /// Checks the next bytes.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first error in the bytes.
     pub fn feed(&mut self, mut data: &[u8]) -> Result<(), MalformedRequest> {
         while let Some((byte, rest)) = data.split_first() {
             if self.header_filled == MESSAGE_HEADER_LEN {
@@ -124,10 +125,10 @@ impl Framing {
         Ok(())
     }
 
-    /// Nothing more comes.
+    /// Checks that the body may end here.
     ///
     /// # Errors
-    /// When something is missing.
+    /// If something is missing.
     pub fn finish(&self) -> Result<(), MalformedRequest> {
         match self.header_filled {
             0 if self.has_started || self.rules.allows_many_messages => Ok(()),
@@ -147,7 +148,7 @@ impl Framing {
                 self.has_started = true;
                 Ok(())
             }
-            // What it is compressed with would stand in a header, and was refused there.
+            // A request with `grpc-encoding` was refused because of that header.
             1 => Err(MalformedRequest::CompressedWithoutEncoding),
             flag => Err(MalformedRequest::InvalidFlag(flag)),
         }
@@ -215,17 +216,17 @@ mod tests {
     const STREAM_PATH: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
     const REFLECTION_PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-    /// What is said about a body, however it is cut.
+    /// Checks a body, and that the result does not depend on how the body is split into chunks.
     fn check_in_chunks(path: &str, body: &[u8]) -> Result<(), MalformedRequest> {
-        let whole = |piece: usize| {
+        let check_with_chunks_of = |piece: usize| {
             let mut framing = Framing::new(FramingRules::for_path(path));
             body.chunks(piece).try_for_each(|piece| framing.feed(piece)).and_then(|()| framing.finish())
         };
-        let said = whole(body.len().max(1));
+        let result = check_with_chunks_of(body.len().max(1));
         for piece in [1, 2, 3, 7] {
-            assert_eq!(whole(piece), said, "{body:?} in pieces of {piece}");
+            assert_eq!(check_with_chunks_of(piece), result, "{body:?} in chunks of {piece}");
         }
-        said
+        result
     }
 
     #[test]
@@ -288,10 +289,10 @@ mod tests {
                 limit: MAX_BATCH_MESSAGE_BYTES
             })
         );
-        let unreadable = check_in_chunks(REFLECTION_PATH, b"\0\0\0\0\x03\x0a\x01\xff");
+        let undecodable = check_in_chunks(REFLECTION_PATH, b"\0\0\0\0\x03\x0a\x01\xff");
         assert!(
-            matches!(&unreadable, Err(MalformedRequest::UndecodableMessage(why)) if why.contains("UTF-8")),
-            "{unreadable:?}"
+            matches!(&undecodable, Err(MalformedRequest::UndecodableMessage(why)) if why.contains("UTF-8")),
+            "{undecodable:?}"
         );
     }
 }

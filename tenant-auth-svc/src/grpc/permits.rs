@@ -1,7 +1,8 @@
-//! How much may be in work at once: in the whole process, and for one caller.
+//! Limits of what is in flight: in the whole process, and for one caller.
 //!
-//! A bound on the process alone lets one caller take all of it. So each caller has a share, and all that nobody knows have a
-//! small one together, and a smaller one for each address: they can keep nobody else out, and one of them not the others.
+//! With only a limit for the process, one caller could use all of it. So each caller has a limit. All unknown
+//! callers together have a small separate limit, and each of their addresses a smaller one: unknown callers
+//! cannot block known callers, and one address cannot block the others.
 
 use std::{
     collections::HashMap,
@@ -16,30 +17,30 @@ use thiserror::Error;
 
 use crate::instruments::counts::Counts;
 
-/// Who takes places.
+/// The holder of permits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PermitHolder {
-    /// The caller's name, or where it calls from.
+    /// The caller's name, or the address of an unknown caller.
     pub name: Arc<str>,
-    /// Whether it may call at all: nobody knows the others, where callers are known.
+    /// Whether the caller is known. `false` only on a service that has a callers file.
     pub is_known: bool,
 }
 
-/// How many places there are.
+/// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimiterBounds {
-    /// For all callers together.
+    /// The limit for all known callers together.
     pub process: usize,
-    /// For one of them.
+    /// The limit for one known caller.
     pub per_caller: usize,
-    /// For all that nobody knows together: they come on top of the others.
+    /// The limit for all unknown callers together, in addition to `process`.
     pub unknown_callers: usize,
-    /// For one of these, by its address.
+    /// The limit for one address of unknown callers.
     pub per_unknown_address: usize,
 }
 
-/// The places for one kind of thing, counted over the whole process, whatever connection it comes on. Cheap to clone;
-/// clones share everything.
+/// The permits for one kind of resource, counted over all connections of the process. Cheap to clone; clones
+/// share their state.
 #[derive(Clone, Debug)]
 pub struct Limiter(Arc<LimiterState>);
 
@@ -48,9 +49,9 @@ struct LimiterState {
     resource: &'static str,
     bounds: LimiterBounds,
     lock_held: Mutex<HeldPermits>,
-    /// The sum of what is held, to be looked at without waiting.
+    /// The sum of the permits held, readable without the lock.
     taken: AtomicUsize,
-    /// How often there was none left, in the one slot. Under a flood every thread refuses.
+    /// The number of refusals, in one slot. Sharded, because during a flood all threads refuse.
     refused: Counts,
 }
 
@@ -61,7 +62,7 @@ struct HeldPermits {
     by_holder: HashMap<PermitHolder, usize>,
 }
 
-/// There is no place left.
+/// A limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub struct LimitReached {
     resource: &'static str,
@@ -78,21 +79,21 @@ enum ReachedBound {
 
 impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { resource: what, limit, bound } = self;
+        let Self { resource, limit, bound } = self;
         match bound {
             ReachedBound::Process => {
-                write!(f, "{limit} {what} are in work already, so this one was not begun")
+                write!(f, "the limit of {limit} {resource} is reached; retry later, or on another replica")
             }
             ReachedBound::Caller => {
                 write!(
                     f,
-                    "{limit} {what} of this caller are in work already, which is its share, so this one was not begun"
+                    "this caller's limit of {limit} {resource} is reached; retry later, or on another replica"
                 )
             }
             ReachedBound::UnknownCallers => {
                 write!(
                     f,
-                    "{limit} {what} of callers that nobody knows are in work already, so this one was not begun"
+                    "the limit of {limit} {resource} of unknown callers is reached; authenticate, or retry later"
                 )
             }
         }
@@ -100,68 +101,60 @@ impl fmt::Display for LimitReached {
 }
 
 impl Limiter {
-    /// As many as this. `what` they are for, in the plural, completes the sentence "10 … are in work".
+    /// Creates a limiter. `resource` is a plural noun; it completes the sentence "the limit of 10 … is
+    /// reached".
     #[must_use]
-    pub fn new(what: &'static str, bounds: LimiterBounds) -> Self {
+    pub fn new(resource: &'static str, bounds: LimiterBounds) -> Self {
         let (held, taken) = (Mutex::default(), AtomicUsize::new(0));
-        Self(Arc::new(LimiterState {
-            resource: what,
-            bounds,
-            lock_held: held,
-            taken,
-            refused: Counts::new(1),
-        }))
+        Self(Arc::new(LimiterState { resource, bounds, lock_held: held, taken, refused: Counts::new(1) }))
     }
 
-    /// How many there are, free or taken, for all callers together.
+    /// Returns the limit for all known callers together.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.0.bounds.process
     }
 
-    /// How many are taken.
+    /// Returns the number of permits held.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
     }
 
-    /// How often one was asked for and there was none.
+    /// Returns the number of refusals.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.0.refused.get(0)
     }
 
-    /// Takes so many, if there are any left. Never waits: what has to wait for a place is refused, so that it can try
+    /// Acquires `amount` permits. Never waits: the server refuses the request, so that the caller can try
     /// another replica.
     ///
     /// # Errors
-    /// [`LimitReached`] when there are too few, in the process or in the holder's share.
+    /// [`LimitReached`] if the process or the holder has too few permits left.
     pub fn try_acquire(&self, holder: &PermitHolder, amount: usize) -> Result<Permit, LimitReached> {
         self.reserve(holder, amount)?;
         Ok(Permit { limiter: self.clone(), holder: holder.clone(), amount: AtomicUsize::new(amount) })
     }
 
     fn reserve(&self, holder: &PermitHolder, amount: usize) -> Result<(), LimitReached> {
-        let LimiterBounds {
-            process,
-            per_caller: caller,
-            unknown_callers: strangers,
-            per_unknown_address: stranger,
-        } = self.0.bounds;
+        let LimiterBounds { process, per_caller, unknown_callers, per_unknown_address } = self.0.bounds;
         let mut held = self.held();
         let own = held.by_holder.get(holder).copied().unwrap_or_default();
         let (all, of_all, bound, of_one) = match holder.is_known {
-            true => (held.known_callers, process, ReachedBound::Process, caller),
-            false => (held.unknown_callers, strangers, ReachedBound::UnknownCallers, stranger),
+            true => (held.known_callers, process, ReachedBound::Process, per_caller),
+            false => {
+                (held.unknown_callers, unknown_callers, ReachedBound::UnknownCallers, per_unknown_address)
+            }
         };
-        let full = if amount > of_all.saturating_sub(all) {
+        let reached = if amount > of_all.saturating_sub(all) {
             Some((of_all, bound))
         } else if amount > of_one.saturating_sub(own) {
             Some((of_one, ReachedBound::Caller))
         } else {
             None
         };
-        if let Some((limit, bound)) = full {
+        if let Some((limit, bound)) = reached {
             drop(held);
             self.0.refused.add(0, 1);
             return Err(LimitReached { resource: self.0.resource, limit, bound });
@@ -175,7 +168,7 @@ impl Limiter {
     fn release(&self, holder: &PermitHolder, amount: usize) {
         let mut held = self.held();
         *held.total_mut(holder) -= amount;
-        // Holders that are gone must not stay in memory for ever: anybody can come from many addresses.
+        // Holders without permits are removed: otherwise requests from many addresses would fill the memory.
         if let Some(own) = held.by_holder.get_mut(holder) {
             *own -= amount;
             if *own == 0 {
@@ -186,7 +179,7 @@ impl Limiter {
     }
 
     fn held(&self) -> MutexGuard<'_, HeldPermits> {
-        // Every change is made of steps that leave it usable.
+        // A panic cannot leave the counts inconsistent: every step leaves them usable.
         self.0.lock_held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -197,7 +190,8 @@ impl HeldPermits {
     }
 }
 
-/// Places in use, most often one. They are free again when this value goes, however it goes, or sooner by [`Permit::release`].
+/// Permits in use, most often one. Dropping the value releases them; [`Permit::release`] releases them
+/// earlier.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Limiter,
@@ -206,7 +200,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Gives back what it has. Once is enough, more is no harm.
+    /// Releases the permits. Further calls have no effect.
     pub fn release(&self) {
         let amount = self.amount.swap(0, Ordering::Relaxed);
         if amount > 0 {
@@ -214,20 +208,20 @@ impl Permit {
         }
     }
 
-    /// Takes so many more.
+    /// Acquires more permits.
     ///
     /// # Errors
-    /// [`LimitReached`] when there are too few; what it has it keeps.
+    /// [`LimitReached`] if too few are left; the value keeps the permits that it has.
     pub fn try_grow(&self, more: usize) -> Result<(), LimitReached> {
         self.limiter.reserve(&self.holder, more)?;
         self.amount.fetch_add(more, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Another one like it, for the same holder.
+    /// Acquires another permit for the same holder.
     ///
     /// # Errors
-    /// [`LimitReached`] when there is none.
+    /// [`LimitReached`] if none is left.
     pub fn try_acquire_another(&self) -> Result<Self, LimitReached> {
         self.limiter.try_acquire(&self.holder, 1)
     }
@@ -247,83 +241,83 @@ mod tests {
         PermitHolder { name: name.into(), is_known }
     }
 
-    fn limiter(process: usize, caller: usize) -> Limiter {
+    fn limiter(process: usize, per_caller: usize) -> Limiter {
         Limiter::new(
             "requests",
-            LimiterBounds { process, per_caller: caller, unknown_callers: 3, per_unknown_address: 2 },
+            LimiterBounds { process, per_caller, unknown_callers: 3, per_unknown_address: 2 },
         )
     }
 
     #[test]
     fn limiter_never_exceeds_its_bound() {
-        let (places, api) = (limiter(2, 2), holder("api", true));
+        let (limiter, api) = (limiter(2, 2), holder("api", true));
         let (first, second) =
-            (places.try_acquire(&api, 1).unwrap(), places.clone().try_acquire(&api, 1).unwrap());
-        assert!(places.try_acquire(&api, 1).is_err());
+            (limiter.try_acquire(&api, 1).unwrap(), limiter.clone().try_acquire(&api, 1).unwrap());
+        assert!(limiter.try_acquire(&api, 1).is_err());
         first.release();
         first.release();
-        let third = places.try_acquire(&api, 1).unwrap();
+        let third = limiter.try_acquire(&api, 1).unwrap();
         drop(first);
-        assert!(second.try_acquire_another().is_err(), "given back three times, it was one place");
-        assert_eq!(places.refused(), 2);
+        assert!(second.try_acquire_another().is_err(), "one permit, released three times, counts once");
+        assert_eq!(limiter.refused(), 2);
         drop((second, third));
-        assert_eq!(places.taken(), 0);
+        assert_eq!(limiter.taken(), 0);
     }
 
     #[test]
     fn one_caller_cannot_take_the_share_of_another() {
-        let places = limiter(10, 5);
+        let limiter = limiter(10, 5);
         let (greedy, good) = (holder("greedy", true), holder("good", true));
-        let taken: Vec<_> = std::iter::from_fn(|| places.try_acquire(&greedy, 1).ok()).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| limiter.try_acquire(&greedy, 1).ok()).collect();
         assert_eq!(taken.len(), 5);
-        let refused = places.try_acquire(&greedy, 1).unwrap_err().to_string();
-        assert!(refused.starts_with("5 requests of this caller are in work already"), "{refused}");
-        let good_ones: Vec<_> = std::iter::from_fn(|| places.try_acquire(&good, 1).ok()).collect();
+        let refused = limiter.try_acquire(&greedy, 1).unwrap_err().to_string();
+        assert!(refused.starts_with("this caller's limit of 5 requests is reached"), "{refused}");
+        let good_ones: Vec<_> = std::iter::from_fn(|| limiter.try_acquire(&good, 1).ok()).collect();
         assert_eq!(good_ones.len(), 5);
     }
 
     #[test]
     fn unknown_callers_have_bounds_of_their_own() {
-        let places = limiter(2, 2);
+        let limiter = limiter(2, 2);
         let (one, other, api) = (holder("10.0.0.1", false), holder("10.0.0.2", false), holder("api", true));
-        let taken: Vec<_> = std::iter::from_fn(|| places.try_acquire(&one, 1).ok()).collect();
-        assert_eq!(taken.len(), 2, "of three");
-        let _last = places.try_acquire(&other, 1).unwrap();
-        assert!(places.try_acquire(&other, 1).is_err(), "all of them together have three");
-        let _all = places.try_acquire(&api, 2).unwrap();
+        let taken: Vec<_> = std::iter::from_fn(|| limiter.try_acquire(&one, 1).ok()).collect();
+        assert_eq!(taken.len(), 2, "the limit of one address");
+        let _last = limiter.try_acquire(&other, 1).unwrap();
+        assert!(limiter.try_acquire(&other, 1).is_err(), "unknown callers together have three permits");
+        let _all = limiter.try_acquire(&api, 2).unwrap();
     }
 
     #[test]
     fn permit_grows_within_its_share_and_releases_all() {
-        let (places, api) = (limiter(100, 60), holder("api", true));
-        let place = places.try_acquire(&api, 10).unwrap();
-        place.try_grow(50).unwrap();
-        place.try_grow(1).unwrap_err();
-        assert_eq!(places.taken(), 60);
-        drop(place);
-        assert_eq!(places.taken(), 0);
-        assert!(places.held().by_holder.is_empty(), "nobody is remembered");
+        let (limiter, api) = (limiter(100, 60), holder("api", true));
+        let permit = limiter.try_acquire(&api, 10).unwrap();
+        permit.try_grow(50).unwrap();
+        permit.try_grow(1).unwrap_err();
+        assert_eq!(limiter.taken(), 60);
+        drop(permit);
+        assert_eq!(limiter.taken(), 0);
+        assert!(limiter.held().by_holder.is_empty(), "no holder is kept without permits");
     }
 
     #[test]
     fn concurrent_threads_never_exceed_the_limit() {
         const LIMIT: usize = 3;
-        let places = limiter(LIMIT, LIMIT);
+        let limiter = limiter(LIMIT, LIMIT);
         std::thread::scope(|scope| {
             for number in 0..8 {
-                let (places, holder) = (&places, holder(&number.to_string(), true));
+                let (limiter, holder) = (&limiter, holder(&number.to_string(), true));
                 scope.spawn(move || {
                     for _ in 0..10_000 {
-                        let place = places.try_acquire(&holder, 1);
-                        assert!(places.taken() <= LIMIT);
-                        drop(place);
+                        let permit = limiter.try_acquire(&holder, 1);
+                        assert!(limiter.taken() <= LIMIT);
+                        drop(permit);
                     }
                 });
             }
         });
-        assert_eq!(places.taken(), 0);
+        assert_eq!(limiter.taken(), 0);
         let api = holder("api", true);
-        let all: Vec<_> = std::iter::from_fn(|| places.try_acquire(&api, 1).ok()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| limiter.try_acquire(&api, 1).ok()).collect();
         assert_eq!(all.len(), LIMIT);
     }
 }

@@ -1,4 +1,4 @@
-//! The services: each handler converts, calls, and converts.
+//! The gRPC services: each handler parses the request, calls the domain, and converts the result.
 
 mod admin;
 mod info;

@@ -1,31 +1,32 @@
-//! The only place where an error becomes a gRPC status.
+//! Converts errors to gRPC statuses. No other module does.
 //!
 //! | situation | code | details |
 //! |---|---|---|
-//! | the request breaks the contract | INVALID_ARGUMENT | BadRequest |
-//! | the request is no gRPC call that can be read | INVALID_ARGUMENT | ErrorInfo |
-//! | a message is longer than it may be | RESOURCE_EXHAUSTED | ErrorInfo |
+//! | the request violates the contract | INVALID_ARGUMENT | BadRequest |
+//! | the request is not a readable gRPC call | INVALID_ARGUMENT | ErrorInfo |
+//! | a message exceeds its size limit | RESOURCE_EXHAUSTED | ErrorInfo |
 //! | a message is compressed | UNIMPLEMENTED | ErrorInfo |
-//! | the request broke off before its end | CANCELLED | ErrorInfo |
-//! | the database gave no answer | UNAVAILABLE | ErrorInfo, RetryInfo |
-//! | the caller's deadline came before the database's answer | UNAVAILABLE | ErrorInfo, RetryInfo |
-//! | the caller's deadline had passed before the work began | DEADLINE_EXCEEDED | ErrorInfo |
-//! | no answer in time for another reason | DEADLINE_EXCEEDED | ErrorInfo |
+//! | the request ended before it was complete | CANCELLED | ErrorInfo |
+//! | the database gave no usable response | UNAVAILABLE | ErrorInfo, RetryInfo |
+//! | the caller's deadline expired during a database call | UNAVAILABLE | ErrorInfo, RetryInfo |
+//! | the caller's deadline expired before the work started | DEADLINE_EXCEEDED | ErrorInfo |
+//! | the request timed out for another reason | DEADLINE_EXCEEDED | ErrorInfo |
 //! | too many calls wait for the database | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
-//! | too much was asked for that nobody has seen | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
-//! | too many requests are in work | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
-//! | no such tenant or key | NOT_FOUND | ErrorInfo |
+//! | too many lookups of unknown keys or sessions | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
+//! | a limit of requests, streams or bytes is reached | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
+//! | unknown tenant or key | NOT_FOUND | ErrorInfo |
 //! | the id is taken, or a request id was used for other events | ALREADY_EXISTS | ErrorInfo |
 //! | the key cannot be rotated, or no database is known that could be replaced | FAILED_PRECONDITION | ErrorInfo |
-//! | the caller is not known | UNAUTHENTICATED | ErrorInfo |
-//! | the caller has not the role for it | PERMISSION_DENIED | ErrorInfo |
-//! | a defect | INTERNAL | ErrorInfo |
+//! | the caller is unknown | UNAUTHENTICATED | ErrorInfo |
+//! | the caller lacks the role | PERMISSION_DENIED | ErrorInfo |
+//! | an internal error | INTERNAL | ErrorInfo |
 //!
-//! A deadline that comes during the wait is UNAVAILABLE, because it is the database that was slow, and the caller, who
-//! still listens for a moment, learns that. DEADLINE_EXCEEDED with DEADLINE_PASSED says that the database was not asked at
-//! all; with DEADLINE_REACHED, that the request was cut off, most likely because its message never arrived whole.
+//! A deadline that expires during a database call is UNAVAILABLE, because the database was slow: the caller
+//! waits for a moment longer than its deadline, and learns the cause. DEADLINE_EXCEEDED with DEADLINE_EXPIRED
+//! means that no database call was made. DEADLINE_EXCEEDED with REQUEST_TIMED_OUT means that the server ended
+//! the request, most likely because its message did not arrive completely.
 //!
-//! Messages are for the developer on the other side. They never hold what the database said: the log does.
+//! Messages are for the developer of the caller. They never contain text of the database: the log does.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -46,12 +47,12 @@ use crate::domain::{
 /// The `domain` of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "tenantauth.v1";
 
-/// How many wrong fields are told. They travel in headers, twice, and clients refuse those beyond 8 or 16 KiB: then the caller
-/// would see an error of the connection instead.
+/// The maximum number of reported invalid fields. The details travel in headers, twice, and clients reject
+/// headers beyond 8 or 16 KiB: the caller would see a connection error instead.
 const MAX_REPORTED_VIOLATIONS: usize = 20;
-/// When to call again, unless the database said.
+/// The retry delay, unless the database sent one.
 const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// When to call again after we were asked too much at once.
+/// The retry delay after overload.
 const OVERLOAD_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl From<ApiError> for Status {
@@ -59,14 +60,14 @@ impl From<ApiError> for Status {
         match error {
             ApiError::Invalid(violations) => {
                 let mut details = ErrorDetails::new();
-                let told = &violations[..violations.len().min(MAX_REPORTED_VIOLATIONS)];
-                for violation in told {
+                let reported = &violations[..violations.len().min(MAX_REPORTED_VIOLATIONS)];
+                for violation in reported {
                     details.add_bad_request_violation(&violation.field, &violation.description);
                 }
                 let mut all: Vec<_> =
-                    told.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
-                if told.len() < violations.len() {
-                    all.push(format!("and {} more", violations.len() - told.len()));
+                    reported.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+                if reported.len() < violations.len() {
+                    all.push(format!("and {} more", violations.len() - reported.len()));
                 }
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
@@ -75,12 +76,12 @@ impl From<ApiError> for Status {
             ApiError::Session(SessionError::Store(error))
             | ApiError::Recovery(RecoveryError::Store(error)) => store_status(&error),
             ApiError::Recovery(RecoveryError::NoneKnown) => {
-                status_with_reason(Code::FailedPrecondition, "NO_DATABASE_KNOWN", error.to_string())
+                status_with_reason(Code::FailedPrecondition, "DATABASE_NOT_KNOWN", error.to_string())
             }
             ApiError::Usage(error) => usage_status(&error),
             ApiError::Watch(error) => watch_status(error),
             ApiError::Admin(error) => admin_status(&error),
-            // Without a time to retry: only the end of another session makes room.
+            // Without a retry delay: a slot is free only when another session ends.
             ApiError::Session(SessionError::TooMany { .. }) => {
                 status_with_reason(Code::ResourceExhausted, "TOO_MANY_SESSIONS", error.to_string())
             }
@@ -93,7 +94,7 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
             }
             ApiError::DeadlinePassed => {
-                status_with_reason(Code::DeadlineExceeded, "DEADLINE_PASSED", error.to_string())
+                status_with_reason(Code::DeadlineExceeded, "DEADLINE_EXPIRED", error.to_string())
             }
             ApiError::UnknownCaller => {
                 status_with_reason(Code::Unauthenticated, "UNKNOWN_CALLER", error.to_string())
@@ -101,14 +102,15 @@ impl From<ApiError> for Status {
             ApiError::RoleMissing { .. } => {
                 status_with_reason(Code::PermissionDenied, "ROLE_MISSING", error.to_string())
             }
-            ApiError::NoSuchRpc => status_with_reason(Code::Unimplemented, "NO_SUCH_RPC", error.to_string()),
+            ApiError::NoSuchRpc => status_with_reason(Code::Unimplemented, "UNKNOWN_RPC", error.to_string()),
             ApiError::DeadlineReached => {
-                status_with_reason(Code::DeadlineExceeded, "DEADLINE_REACHED", error.to_string())
+                status_with_reason(Code::DeadlineExceeded, "REQUEST_TIMED_OUT", error.to_string())
             }
             ApiError::Panicked => status_with_reason(
                 Code::Internal,
-                "DEFECT",
-                "the request met a defect of tenant-auth; its log says where".to_owned(),
+                "INTERNAL",
+                "internal error; see the server log for the request id of this response (x-request-id)"
+                    .to_owned(),
             ),
         }
     }
@@ -116,10 +118,10 @@ impl From<ApiError> for Status {
 
 fn malformed_status(error: &MalformedRequest) -> Status {
     let (code, reason) = match error {
-        // Without a time to retry: it will not be shorter then.
+        // Without a retry delay: the message does not get shorter.
         MalformedRequest::TooLarge { .. } => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
         MalformedRequest::Encoding(_) => (Code::Unimplemented, "COMPRESSION_NOT_SUPPORTED"),
-        MalformedRequest::Interrupted => (Code::Cancelled, "REQUEST_BROKEN_OFF"),
+        MalformedRequest::Interrupted => (Code::Cancelled, "REQUEST_INCOMPLETE"),
         MalformedRequest::Method(_)
         | MalformedRequest::ContentType(_)
         | MalformedRequest::CompressedWithoutEncoding
@@ -132,7 +134,7 @@ fn malformed_status(error: &MalformedRequest) -> Status {
     };
     let mut status = status_with_reason(code, reason, error.to_string());
     if code == Code::Unimplemented {
-        // What gRPC's rules for compression ask for.
+        // The gRPC specification of compression requires this header.
         status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
     }
     status
@@ -141,9 +143,9 @@ fn malformed_status(error: &MalformedRequest) -> Status {
 fn watch_status(error: WatchError) -> Status {
     let (code, reason) = match error {
         WatchError::TooSlow(_) => (Code::ResourceExhausted, "WATCH_TOO_SLOW"),
-        WatchError::ShuttingDown => (Code::Unavailable, "REPLICA_GOING"),
+        WatchError::ShuttingDown => (Code::Unavailable, "REPLICA_DRAINING"),
         WatchError::FeedDisabled => {
-            return status_with_reason(Code::FailedPrecondition, "NO_FEED", error.to_string());
+            return status_with_reason(Code::FailedPrecondition, "CHANGE_FEED_DISABLED", error.to_string());
         }
     };
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
@@ -162,7 +164,7 @@ fn admin_status(error: &AdminError) -> Status {
             return violation_status("expires_at", "must be in the future");
         }
         AdminError::OverlapTooLong => return violation_status("overlap", "must be at most 90 days"),
-        AdminError::NoRandomness(_) => (Code::Internal, "NO_RANDOMNESS"),
+        AdminError::NoRandomness(_) => (Code::Internal, "ENTROPY_UNAVAILABLE"),
         AdminError::Store(error) => return store_status(error),
     };
     status_with_reason(code, reason, error.to_string())
@@ -174,7 +176,7 @@ fn usage_status(error: &UsageError) -> Status {
         UsageError::QueueFull => {
             (Code::ResourceExhausted, "USAGE_QUEUE_FULL".to_owned(), Some(OVERLOAD_RETRY_DELAY))
         }
-        UsageError::Stopping => (Code::Unavailable, "STOPPING".to_owned(), Some(OVERLOAD_RETRY_DELAY)),
+        UsageError::Stopping => (Code::Unavailable, "SHUTTING_DOWN".to_owned(), Some(OVERLOAD_RETRY_DELAY)),
         UsageError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT".to_owned(), None),
         UsageError::Refused(refusal) => (refusal_code(*refusal), refusal.as_str().to_ascii_uppercase(), None),
         UsageError::Store(error) => return store_status(error),
@@ -203,7 +205,7 @@ fn store_status(error: &StoreError) -> Status {
     let (code, message, retry_after) = match error.kind {
         FailureKind::TooManyGuesses => (
             Code::ResourceExhausted,
-            "too many keys or sessions were asked for that nobody has seen; those that are known are answered",
+            "too many lookups of unknown keys or sessions; lookups of known ones are still answered",
             DEFAULT_RETRY_DELAY,
         ),
         FailureKind::Overloaded => {
@@ -226,18 +228,18 @@ fn store_status(error: &StoreError) -> Status {
         | FailureKind::Lagging
         | FailureKind::Starved => (
             Code::Unavailable,
-            "the database gave no usable answer, so nothing was decided",
+            "the database gave no usable response, so no decision was made",
             DEFAULT_RETRY_DELAY,
         ),
         FailureKind::PepperMissing => (
             Code::Unavailable,
-            "the key was not found, but this replica lacks a pepper that keys are stored under, so nothing was decided",
+            "the key was not found, but this replica lacks a pepper of stored keys, so no decision was made",
             DEFAULT_RETRY_DELAY,
         ),
     };
     let reason = match error.kind {
         FailureKind::TooManyGuesses => "TOO_MANY_GUESSES".to_owned(),
-        // To a caller it is the same who was late.
+        // For a caller, both are a timeout.
         FailureKind::Starved => database_reason(FailureKind::TimedOut),
         kind => database_reason(kind),
     };
@@ -260,10 +262,11 @@ fn status_with_reason(code: Code, reason: &str, message: String) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-/// The status as a message, for one item of a batch or stream.
+/// Returns the status as a message, for one item of a batch or stream.
 pub(super) fn status_message(error: ApiError) -> tonic_types::Status {
     let status = Status::from(error);
-    // With details the whole message is in there already; without, or unreadable, code and text remain.
+    // The details hold the whole message. Without details, or if they cannot be decoded, code and text
+    // remain.
     tonic_types::Status::decode(status.details()).ok().filter(|message| message.code != 0).unwrap_or_else(
         || tonic_types::Status {
             code: status.code().into(),

@@ -1,7 +1,7 @@
-//! What an RPC has decided, by verdict, by source, and by why not: for the metrics.
+//! The decisions of an RPC by verdict, by source, and by failure, for the metrics.
 //!
-//! A request counts for itself, where nobody else counts, and the metrics take over what has gathered with each piece
-//! of its answer: a stream that lives for days is not counted only at its end.
+//! Each request has its own counts, so that threads do not contend. The metrics take them over with each
+//! message of the response: a stream that lives for days is not counted only at its end.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,11 +12,11 @@ use crate::domain::{session::SessionVerdict, store::FailureKind, verdict::Source
 pub enum TallyKind {
     /// Decisions with this verdict.
     Verdict(SessionVerdict),
-    /// Decisions with an answer from there.
+    /// Decisions with an answer from this source.
     Source(Source),
-    /// Nothing could be said, since the database failed in this way.
+    /// Keys or sessions that were not decided, because of a database failure of this kind.
     Failure(FailureKind),
-    /// It was not tried.
+    /// Keys that were not checked.
     NotTried,
 }
 
@@ -25,17 +25,17 @@ const FAILURES_OFFSET: usize = SOURCES_OFFSET + Source::ALL.len();
 const NOT_TRIED_INDEX: usize = FAILURES_OFFSET + FailureKind::ALL.len();
 
 impl TallyKind {
-    /// How many there are.
+    /// The number of kinds.
     pub const COUNT: usize = NOT_TRIED_INDEX + 1;
 
-    /// All of them, in order.
+    /// Iterates over all kinds, in order of their index.
     pub fn all() -> impl Iterator<Item = Self> {
         let sources = Source::ALL.into_iter().map(Self::Source);
         let failures = FailureKind::ALL.into_iter().map(Self::Failure);
         SessionVerdict::all().map(Self::Verdict).chain(sources).chain(failures).chain([Self::NotTried])
     }
 
-    /// Its place among [all](Self::all).
+    /// Returns the position in [`all`](Self::all).
     #[must_use]
     pub fn index(self) -> usize {
         match self {
@@ -71,18 +71,18 @@ impl Tally {
         self.increment(TallyKind::NotTried);
     }
 
-    fn increment(&self, what: TallyKind) {
-        if let Some(count) = self.0.get(what.index()) {
+    fn increment(&self, kind: TallyKind) {
+        if let Some(count) = self.0.get(kind.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes what has gathered: each place that has anything, and how much.
+    /// Resets the counts, and passes each nonzero count with its index to `counted`.
     pub fn drain(&self, mut counted: impl FnMut(usize, u32)) {
-        for (place, count) in self.0.iter().enumerate() {
-            // Most are zero: reading them costs nothing, and swapping each would.
+        for (index, count) in self.0.iter().enumerate() {
+            // Most counts are zero: a load is cheap, a swap is not.
             if count.load(Ordering::Relaxed) > 0 {
-                counted(place, count.swap(0, Ordering::Relaxed));
+                counted(index, count.swap(0, Ordering::Relaxed));
             }
         }
     }
@@ -94,8 +94,8 @@ mod tests {
 
     #[test]
     fn every_tally_kind_has_its_own_index() {
-        let places: Vec<_> = TallyKind::all().map(TallyKind::index).collect();
-        assert_eq!(places, (0..TallyKind::COUNT).collect::<Vec<_>>());
+        let indices: Vec<_> = TallyKind::all().map(TallyKind::index).collect();
+        assert_eq!(indices, (0..TallyKind::COUNT).collect::<Vec<_>>());
     }
 
     #[test]
@@ -107,14 +107,14 @@ mod tests {
         tally.count_failure(FailureKind::Denied);
         let take = || {
             let mut taken = Vec::new();
-            tally.drain(|place, number| taken.push((place, number)));
+            tally.drain(|index, number| taken.push((index, number)));
             taken
         };
-        let place = |what: TallyKind| what.index();
+        let index = TallyKind::index;
         let expected = vec![
-            (place(TallyKind::Verdict(SessionVerdict::Unbound)), 3),
-            (place(TallyKind::Source(Source::Fresh)), 3),
-            (place(TallyKind::Failure(FailureKind::Denied)), 1),
+            (index(TallyKind::Verdict(SessionVerdict::Unbound)), 3),
+            (index(TallyKind::Source(Source::Fresh)), 3),
+            (index(TallyKind::Failure(FailureKind::Denied)), 1),
         ];
         assert_eq!(take(), expected);
         assert_eq!(take(), []);

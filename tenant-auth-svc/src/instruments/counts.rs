@@ -1,8 +1,8 @@
-//! Counts that every request adds to.
+//! Counters for events of every request.
 //!
-//! A counter that all threads share is one cache line that they pass around: under load, each would wait for the others
-//! at every request. So each thread adds to a shard of its own, without a lock and without waiting, and whoever reads,
-//! once in a while, sums them up.
+//! A counter that all threads share is one cache line, which moves between the cores: under load, each thread would
+//! wait for the others at every request. So each thread adds to its own shard, without a lock and without waiting,
+//! and a read sums the shards.
 
 use std::{
     cell::Cell,
@@ -14,25 +14,24 @@ use std::{
     thread,
 };
 
-/// How many counts are on one line.
+/// Number of counters per cache line.
 const COUNTS_PER_LINE: usize = 16;
-/// The most shards, however many cores there are: each costs memory.
+/// Maximum number of shards, regardless of the number of cores: each shard costs memory.
 const MAX_SHARDS: usize = 64;
 
-/// As long as what a core fetches at once (two cache lines on common ones), and beginning where that begins: no two
-/// shards meet on one.
+/// One unit that a core fetches at once (two cache lines on common cores), aligned to it: no two shards share one.
 #[derive(Default)]
 #[repr(align(128))]
 struct CacheLine([AtomicU64; COUNTS_PER_LINE]);
 
-/// What the threads of one seat have counted.
+/// The counters of the threads with one index.
 pub struct Shard(Box<[CacheLine]>);
 
 impl Shard {
-    /// Adds to a count.
+    /// Adds to a counter.
     pub fn add(&self, slot: usize, number: u64) {
         if let Some(count) = self.count(slot) {
-            // It counts, and orders nothing else.
+            // The counter orders no other memory access.
             count.fetch_add(number, Ordering::Relaxed);
         }
     }
@@ -48,70 +47,70 @@ impl fmt::Debug for Shard {
     }
 }
 
-/// A row of counts that never go down.
+/// A row of monotonic counters.
 #[derive(Debug)]
 pub struct Counts {
     shards: Box<[Arc<Shard>]>,
 }
 
 impl Counts {
-    /// As many as this, each zero.
+    /// Creates `slots` counters, each zero.
     #[must_use]
     pub fn new(slots: usize) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        // Twice as many as cores: besides the workers there are the threads of the runtime.
+        // Twice as many as cores: in addition to the workers there are the threads of the runtime.
         let shards = (cores * 2).next_power_of_two().min(MAX_SHARDS);
         let lines = || iter::repeat_with(CacheLine::default).take(slots.div_ceil(COUNTS_PER_LINE)).collect();
         Self { shards: iter::repeat_with(|| Arc::new(Shard(lines()))).take(shards).collect() }
     }
 
-    /// The shard of the thread that asks. What stays on its thread may keep it.
+    /// Returns the shard of the current thread. Code that stays on its thread may keep it.
     #[must_use]
     pub fn thread_shard(&self) -> &Arc<Shard> {
-        // There are as many as a power of two, and never none.
+        // The number of shards is a power of two, and at least one.
         &self.shards[thread_index() & (self.shards.len() - 1)]
     }
 
-    /// Adds to a count.
+    /// Adds to a counter.
     pub fn add(&self, slot: usize, number: u64) {
         self.thread_shard().add(slot, number);
     }
 
-    /// A count, over all threads.
+    /// Returns a counter, summed over all threads.
     #[must_use]
     pub fn get(&self, slot: usize) -> u64 {
         self.shards.iter().filter_map(|shard| shard.count(slot)).map(|c| c.load(Ordering::Relaxed)).sum()
     }
 }
 
-/// A number for each thread, in the order in which they first count.
+/// Returns the index of the current thread: threads are numbered in the order of their first count.
 fn thread_index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static SEAT: Cell<usize> = const { Cell::new(usize::MAX) });
-    SEAT.with(|seat| {
-        if seat.get() == usize::MAX {
-            seat.set(NEXT.fetch_add(1, Ordering::Relaxed));
+    thread_local!(static INDEX: Cell<usize> = const { Cell::new(usize::MAX) });
+    INDEX.with(|index| {
+        if index.get() == usize::MAX {
+            index.set(NEXT.fetch_add(1, Ordering::Relaxed));
         }
-        seat.get()
+        index.get()
     })
 }
 
-/// A single count, of what is rare.
+/// A single counter, for rare events.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn increment(&self) {
         self.add(1);
     }
 
-    /// This many more.
+    /// Adds `number`.
     pub fn add(&self, number: u64) {
         self.0.fetch_add(number, Ordering::Relaxed);
     }
 
-    /// How many.
+    /// Returns the count.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -139,7 +138,7 @@ mod tests {
         for slot in 0..40 {
             assert_eq!(counts.get(slot), 100 * slot as u64);
         }
-        assert_eq!(counts.get(1_000), 0, "there is no such slot, and that harms nobody");
+        assert_eq!(counts.get(1_000), 0, "an unknown slot is ignored");
     }
 
     #[test]

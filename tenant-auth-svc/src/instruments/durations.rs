@@ -1,33 +1,33 @@
-//! How long things took: a histogram of fixed bounds, in slots of [`Counts`].
+//! Duration histograms with fixed bounds, in slots of [`Counts`].
 
 use std::time::Duration;
 
 use super::counts::{Counts, Shard};
 
-/// The upper bounds of the buckets, in seconds: 50 µs, and twice as much each time. An answer from memory is in the first
-/// ones, a database far away in the middle, and what nobody waits for any longer beyond the last.
+/// The upper bounds of the buckets, in seconds: 50 µs, doubled each time. Answers from the cache are in the first
+/// buckets, a remote database in the middle, and requests that no caller waits for beyond the last bound.
 pub const BUCKET_BOUNDS: [f64; 19] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025_6, 0.051_2,
     0.102_4, 0.204_8, 0.409_6, 0.819_2, 1.638_4, 3.276_8, 6.553_6, 13.107_2,
 ];
 /// The first bound.
 const FIRST_BOUND_NANOS: u64 = 50_000;
-/// The place of the sum, in nanoseconds, after the buckets and the one for what is longer than all bounds.
+/// The slot of the sum, in nanoseconds: after the buckets and the one above all bounds.
 const SUM_SLOT: usize = BUCKET_BOUNDS.len() + 1;
-/// How many slots one histogram takes.
+/// Number of slots of one histogram.
 pub const SLOTS_PER_HISTOGRAM: usize = SUM_SLOT + 1;
 
-/// What a histogram has seen.
+/// The content of a histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
-    /// How many were in each bucket (and in none before it); the last one has no bound.
+    /// Number of values in each bucket (not cumulative); the last bucket has no bound.
     pub buckets: [u64; BUCKET_BOUNDS.len() + 1],
-    /// All of them together, in seconds.
+    /// Sum of all values, in seconds.
     pub sum: f64,
 }
 
 impl Distribution {
-    /// How many there were.
+    /// Number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -42,7 +42,7 @@ impl Distribution {
     }
 }
 
-/// Notes a time in the histogram whose slots begin at `first`.
+/// Records a duration in the histogram whose slots begin at `first`.
 pub fn record(shard: &Shard, first: usize, time: Duration) {
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     shard.add(first + bucket_index(nanos), 1);
@@ -52,19 +52,19 @@ pub fn record(shard: &Shard, first: usize, time: Duration) {
 /// Reads the histogram whose slots begin at `first`.
 #[must_use]
 pub fn read(counts: &Counts, first: usize) -> Distribution {
-    let mut told = Distribution::default();
-    for (place, bucket) in told.buckets.iter_mut().enumerate() {
-        *bucket = counts.get(first + place);
+    let mut distribution = Distribution::default();
+    for (index, bucket) in distribution.buckets.iter_mut().enumerate() {
+        *bucket = counts.get(first + index);
     }
-    told.sum = Duration::from_nanos(counts.get(first + SUM_SLOT)).as_secs_f64();
-    told
+    distribution.sum = Duration::from_nanos(counts.get(first + SUM_SLOT)).as_secs_f64();
+    distribution
 }
 
-/// The bounds double, so that the place is a logarithm: no search.
+/// The bounds double, so the index is a logarithm, and no search is needed.
 fn bucket_index(nanos: u64) -> usize {
     let units = nanos.div_ceil(FIRST_BOUND_NANOS).max(1);
-    let place = u64::BITS - (units - 1).leading_zeros();
-    (place as usize).min(BUCKET_BOUNDS.len())
+    let index = u64::BITS - (units - 1).leading_zeros();
+    (index as usize).min(BUCKET_BOUNDS.len())
 }
 
 /// A row of histograms.
@@ -72,13 +72,13 @@ fn bucket_index(nanos: u64) -> usize {
 pub struct DurationHistograms(Counts);
 
 impl DurationHistograms {
-    /// As many as this.
+    /// Creates `series` histograms.
     #[must_use]
     pub fn new(series: usize) -> Self {
         Self(Counts::new(series * SLOTS_PER_HISTOGRAM))
     }
 
-    /// Notes a time in one of them.
+    /// Records a duration in one of them.
     pub fn record(&self, series: usize, time: Duration) {
         record(self.0.thread_shard(), series * SLOTS_PER_HISTOGRAM, time);
     }
@@ -97,10 +97,10 @@ mod tests {
     #[test]
     fn duration_is_in_the_bucket_that_bounds_it() {
         assert_eq!(bucket_index(0), 0);
-        for (place, bound) in BUCKET_BOUNDS.iter().enumerate() {
+        for (index, bound) in BUCKET_BOUNDS.iter().enumerate() {
             let nanos = u64::try_from(Duration::from_secs_f64(*bound).as_nanos()).unwrap();
-            assert_eq!(nanos, FIRST_BOUND_NANOS << place, "the bounds are what the logarithm takes them for");
-            assert_eq!((bucket_index(nanos), bucket_index(nanos + 1)), (place, place + 1), "{bound} s");
+            assert_eq!(nanos, FIRST_BOUND_NANOS << index, "the bounds must match the logarithm");
+            assert_eq!((bucket_index(nanos), bucket_index(nanos + 1)), (index, index + 1), "{bound} s");
         }
         assert_eq!(bucket_index(u64::MAX), BUCKET_BOUNDS.len());
     }
@@ -111,10 +111,13 @@ mod tests {
         for time in [Duration::from_micros(50), Duration::from_micros(51), Duration::from_secs(3_600)] {
             durations.record(1, time);
         }
-        let told = durations.read(1);
-        assert_eq!((told.buckets[0], told.buckets[1], told.buckets[BUCKET_BOUNDS.len()]), (1, 1, 1));
-        assert_eq!(told.count(), 3);
-        assert!((told.sum - 3_600.000_101).abs() < 1e-9, "{}", told.sum);
+        let distribution = durations.read(1);
+        assert_eq!(
+            (distribution.buckets[0], distribution.buckets[1], distribution.buckets[BUCKET_BOUNDS.len()]),
+            (1, 1, 1)
+        );
+        assert_eq!(distribution.count(), 3);
+        assert!((distribution.sum - 3_600.000_101).abs() < 1e-9, "{}", distribution.sum);
         assert_eq!(durations.read(0), Distribution::default());
     }
 }

@@ -1,4 +1,4 @@
-//! How late this process is for what it meant to do, because it was given no CPU: whatever ran out of time then may have been
+//! Scheduler lag: how late this process runs because it gets no CPU. A call that timed out meanwhile may have been
 //! answered long before.
 
 use std::{
@@ -10,69 +10,70 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Less than this is the coarseness of timers.
+/// Smaller delays are the granularity of timers.
 const MIN_LAG: Duration = Duration::from_millis(5);
-/// How long a time that a thread was late for is remembered.
+/// How long a lag is kept.
 const LAG_RETENTION: Duration = Duration::from_secs(60);
-/// The most of them for each thread: a minute of lags that are twice as long as a tick.
+/// Maximum number of lags per thread: a minute of lags that are twice as long as a tick.
 const MAX_LAGS_PER_THREAD: usize = 1_000;
 
-/// The times that threads of this process were late for.
+/// The lags of the threads of this process.
 #[derive(Debug, Default)]
 pub struct SchedulerLag {
     is_measuring: AtomicBool,
     threads: Mutex<Vec<Arc<Mutex<ThreadLag>>>>,
-    /// What was seen elsewhere, on whatever thread.
+    /// Lags that were recorded without a watched thread.
     other_threads: Mutex<ThreadLag>,
 }
 
-/// That of one thread.
+/// The lags of one thread.
 #[derive(Debug, Default)]
 struct ThreadLag {
-    /// What it has to be on time for next.
+    /// When the next wakeup of the thread is due.
     due: Option<Instant>,
-    /// Since when it was due, and when it was done.
+    /// When each late wakeup was due, and when it happened.
     lags: VecDeque<(Instant, Instant)>,
 }
 
 impl SchedulerLag {
-    /// Begins to measure. Until then nobody counts as late: on a busy machine, tests would be.
+    /// Starts to measure. Until then no lag is recorded: on a busy machine, tests would be affected.
     pub fn start(&self) {
         self.is_measuring.store(true, Ordering::Relaxed);
     }
 
-    /// Whether anybody measures.
+    /// Whether lags are measured.
     pub fn is_measuring(&self) -> bool {
         self.is_measuring.load(Ordering::Relaxed)
     }
 
-    /// One more thread that is measured, until it is dropped.
+    /// Adds a thread to watch, until the returned handle is dropped.
     pub fn register_thread(self: &Arc<Self>) -> WatchedThread {
-        let lateness = Arc::<Mutex<ThreadLag>>::default();
-        self.lock_threads().push(Arc::clone(&lateness));
-        WatchedThread { lag: Arc::downgrade(self), thread_lag: lateness }
+        let thread_lag = Arc::<Mutex<ThreadLag>>::default();
+        self.lock_threads().push(Arc::clone(&thread_lag));
+        WatchedThread { lag: Arc::downgrade(self), thread_lag }
     }
 
-    /// Notes that something due at a moment was done at another.
+    /// Records that something due at one time was done at another.
     pub fn record(&self, due: Instant, done: Instant) {
         if self.is_measuring() {
             lock(&self.other_threads).record(due, done);
         }
     }
 
-    /// For how much of the time between two moments a thread was late, the one that was most.
+    /// Returns how much of the time between `from` and `until` a thread was late: the maximum over all threads.
     pub fn lag_between(&self, from: Instant, until: Instant) -> Duration {
         self.max_over_threads(|thread| thread.lag_between(from, until))
     }
 
-    /// How late a thread was at most within the last minute.
+    /// Returns the maximum lag of a thread within the last minute.
     pub fn max_recent_lag(&self, now: Instant) -> Duration {
         self.max_over_threads(|thread| thread.max_recent_lag(now))
     }
 
-    fn max_over_threads(&self, of: impl Fn(&ThreadLag) -> Duration) -> Duration {
-        let of_threads = self.lock_threads().iter().map(|thread| of(&lock(thread))).max().unwrap_or_default();
-        of_threads.max(of(&lock(&self.other_threads)))
+    fn max_over_threads(&self, value_of: impl Fn(&ThreadLag) -> Duration) -> Duration {
+        let of_threads =
+            self.lock_threads().iter().map(|thread| value_of(&lock(thread))).max().unwrap_or_default();
+        of_threads.max(value_of(&lock(&self.other_threads)))
     }
 
     fn lock_threads(&self) -> MutexGuard<'_, Vec<Arc<Mutex<ThreadLag>>>> {
@@ -81,7 +82,7 @@ impl SchedulerLag {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is made of steps that leave it usable.
+    // Each modification leaves the value consistent, so a poisoned lock is usable.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -90,18 +91,18 @@ impl ThreadLag {
         if done.saturating_duration_since(due) < MIN_LAG {
             return;
         }
-        let old = |at: Instant| done.saturating_duration_since(at) > LAG_RETENTION;
-        while self.lags.len() >= MAX_LAGS_PER_THREAD || self.lags.front().is_some_and(|(_, at)| old(*at)) {
+        let is_old = |at: Instant| done.saturating_duration_since(at) > LAG_RETENTION;
+        while self.lags.len() >= MAX_LAGS_PER_THREAD || self.lags.front().is_some_and(|(_, at)| is_old(*at)) {
             self.lags.pop_front();
         }
         self.lags.push_back((due, done));
     }
 
-    /// What several were late for at once counts once.
+    /// Overlapping lags count once.
     fn lag_between(&self, from: Instant, until: Instant) -> Duration {
-        let within = |(due, done): (Instant, Instant)| (due.max(from), done.min(until));
+        let clip = |(due, done): (Instant, Instant)| (due.max(from), done.min(until));
         let mut times: Vec<_> =
-            self.late_intervals(until).map(within).filter(|(due, done)| due < done).collect();
+            self.late_intervals(until).map(clip).filter(|(due, done)| due < done).collect();
         times.sort_unstable();
         let (mut late, mut counted_to) = (Duration::ZERO, from);
         for (due, done) in times {
@@ -117,14 +118,14 @@ impl ThreadLag {
         self.late_intervals(now).filter(recent).map(length).max().unwrap_or_default()
     }
 
-    /// With what it is late for at this moment: it may be late still.
+    /// Includes the current lag of a thread that is still late.
     fn late_intervals(&self, now: Instant) -> impl Iterator<Item = (Instant, Instant)> {
         let overdue = self.due.filter(|due| *due < now).map(|due| (due, now));
         self.lags.iter().copied().chain(overdue)
     }
 }
 
-/// A thread that is measured.
+/// A thread whose lag is measured.
 #[derive(Debug)]
 pub struct WatchedThread {
     lag: Weak<SchedulerLag>,
@@ -132,18 +133,18 @@ pub struct WatchedThread {
 }
 
 impl WatchedThread {
-    /// It is to be on time at a moment. Whether anybody still wants to know.
+    /// Sets when the next wakeup is due. Returns whether the lag is still measured.
     #[must_use]
     pub fn set_due(&self, at: Instant) -> bool {
         lock(&self.thread_lag).due = Some(at);
         self.lag.strong_count() > 0
     }
 
-    /// It has done what was due, at a moment.
+    /// Records that the wakeup happened.
     pub fn mark_done(&self, at: Instant) {
-        let mut lateness = lock(&self.thread_lag);
-        if let Some(due) = lateness.due.take() {
-            lateness.record(due, at);
+        let mut thread_lag = lock(&self.thread_lag);
+        if let Some(due) = thread_lag.due.take() {
+            thread_lag.record(due, at);
         }
     }
 }
@@ -167,7 +168,7 @@ mod tests {
         let (lag, start) = (Arc::new(SchedulerLag::default()), Instant::now());
         let at = |ms: u32| start + MILLISECOND * ms;
         lag.record(at(0), at(100));
-        assert_eq!(lag.lag_between(at(0), at(300)), Duration::ZERO, "nobody has asked for it");
+        assert_eq!(lag.lag_between(at(0), at(300)), Duration::ZERO, "not measured before start()");
         lag.start();
         lag.record(at(0), at(100));
         lag.record(at(50), at(250));
@@ -178,15 +179,11 @@ mod tests {
         assert_eq!(lag.max_recent_lag(at(300)), MILLISECOND * 200);
         let other = lag.register_thread();
         assert!(other.set_due(at(0)));
-        assert_eq!(
-            lag.lag_between(at(0), at(300)),
-            MILLISECOND * 300,
-            "that of the thread that was late for most of it"
-        );
+        assert_eq!(lag.lag_between(at(0), at(300)), MILLISECOND * 300, "the maximum over the threads");
         other.mark_done(at(270));
         assert_eq!(lag.lag_between(at(0), at(300)), MILLISECOND * 270);
         drop(other);
-        assert_eq!(lag.max_recent_lag(at(60_251)), Duration::ZERO, "a minute later");
+        assert_eq!(lag.max_recent_lag(at(60_251)), Duration::ZERO, "after a minute");
     }
 
     #[test]
@@ -200,6 +197,6 @@ mod tests {
         }
         assert_eq!(thread.lags.len(), MAX_LAGS_PER_THREAD);
         thread.record(start + LAG_RETENTION * 2, start + LAG_RETENTION * 3);
-        assert_eq!(thread.lags.len(), 1, "what is old is forgotten");
+        assert_eq!(thread.lags.len(), 1, "old lags are dropped");
     }
 }

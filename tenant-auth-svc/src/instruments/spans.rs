@@ -1,8 +1,7 @@
-//! Spans of requests that are traced.
+//! Spans of traced requests.
 //!
-//! What a request is traced with is in the context that its layer attaches while it runs, together with the tracer: whoever
-//! does something on its behalf finds both there, and needs to be told of neither. Most requests are not traced, and
-//! then there is nothing to find.
+//! The trace middleware attaches the span and the tracer to the current context while a request runs: code that works
+//! for the request finds both there, without a parameter. Most requests are not traced; then the context is empty.
 
 use std::borrow::Cow;
 
@@ -13,42 +12,42 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
-/// On whose behalf something runs.
+/// The trace context of the current request.
 #[derive(Clone, Debug, Default)]
 pub struct TraceContext(Context);
 
 impl TraceContext {
-    /// A span that is traced, and the tracer for those below it.
+    /// Creates a context with a traced span and the tracer for its child spans.
     #[must_use]
     pub fn new(parent: &Context, span: Span, tracer: SdkTracer) -> Self {
         Self(parent.with_span(span).with_value(tracer))
     }
 
-    /// On whose behalf this runs.
+    /// Returns the current context.
     #[must_use]
     pub fn current() -> Self {
         Self(Context::current())
     }
 
-    /// Whether that is traced.
+    /// Whether the request is traced.
     #[must_use]
     pub fn is_traced(&self) -> bool {
         self.0.get::<SdkTracer>().is_some()
     }
 
-    /// The context.
+    /// The OpenTelemetry context.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.0
     }
 
-    /// Has something run on the same behalf, in a task of its own too.
+    /// Runs a future in this context, also in another task.
     pub fn run<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         future.with_context(self.0)
     }
 }
 
-/// Begins a span below that of the request on whose behalf this runs, if that is traced.
+/// Starts a child span of the current request's span, if the request is traced.
 #[must_use]
 pub fn start_child_span(name: &'static str) -> Option<ChildSpan> {
     Context::map_current(|context| {
@@ -58,17 +57,17 @@ pub fn start_child_span(name: &'static str) -> Option<ChildSpan> {
     })
 }
 
-/// A span below that of a request. It ends when dropped, as what it is about does.
+/// A child span of a request. It ends when dropped.
 #[derive(Debug)]
 pub struct ChildSpan(Span);
 
 impl ChildSpan {
-    /// Says something about it. Never a secret, and nothing that a customer sent.
+    /// Sets an attribute. Never a secret, and nothing that an end user sent.
     pub fn set_attribute(&mut self, name: &'static str, value: impl Into<Value>) {
         self.0.set_attribute(KeyValue::new(name, value));
     }
 
-    /// Says that it failed.
+    /// Marks the span as failed.
     pub fn set_error(&mut self, kind: &'static str) {
         self.0.set_status(Status::Error { description: Cow::Borrowed(kind) });
     }

@@ -1,37 +1,37 @@
-//! From when to when a certificate or a token is valid.
+//! Validity periods of certificates and tokens.
 
-/// Below this many seconds before its end, a certificate or a token counts as expiring: a week.
+/// A credential counts as expiring when less than this many seconds are left: a week.
 const EXPIRING_SECONDS: i64 = 7 * 86_400;
-/// … unless it has more than one part in this many of its lifetime left. What is issued for a day is renewed in time, and would
-/// count as expiring all its life.
+/// But only when less than one part in this many of its lifetime is left: a credential issued for a day is renewed in
+/// time, and would otherwise count as expiring all its life.
 const EXPIRING_LIFETIME_DIVISOR: i64 = 4;
-/// The last second of the year 9999: what is later is no time that anybody means.
+/// The last second of the year 9999; later times are not plausible.
 const MAX_UNIX_SECONDS: i64 = 253_402_300_799;
 
-/// From when to when a certificate or a token is valid, in seconds since 1970.
+/// The validity period of a certificate or a token, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// Its first second: `notBefore`, or when a token was issued. `None` where a token does not say.
+    /// First second: `notBefore`, or when a token was issued. `None` if a token does not say.
     pub not_before: Option<i64>,
-    /// Its last second: `notAfter`, or `exp` of a token.
+    /// Last second: `notAfter`, or `exp` of a token.
     pub not_after: i64,
 }
 
-/// How a validity relates to a moment.
+/// State of a validity period at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValidityState {
-    /// Its first second is still to come.
+    /// Before its first second.
     NotYetValid,
-    /// It is valid, and for long enough.
+    /// Valid, and not expiring yet.
     Valid,
-    /// It is valid for less than a week, and for less than a quarter of its lifetime.
+    /// Valid for less than a week, and for less than a quarter of its lifetime.
     Expiring,
-    /// Its last second is over.
+    /// After its last second.
     Expired,
 }
 
 impl Validity {
-    /// How it relates to a moment, in seconds since 1970.
+    /// Returns the state at `now`, in seconds since 1970.
     #[must_use]
     pub fn state(self, now: i64) -> ValidityState {
         let left = self.not_after.saturating_sub(now);
@@ -50,7 +50,7 @@ impl Validity {
     }
 }
 
-/// A number as seconds since 1970, fractions cut off; `None` if that lies outside of the years 1970 to 9999.
+/// Converts a number to seconds since 1970, fractions truncated; `None` outside the years 1970 to 9999.
 #[must_use]
 pub fn unix_seconds(number: f64) -> Option<i64> {
     let is_a_time = number >= 1.0 && number < MAX_UNIX_SECONDS as f64 + 1.0;
@@ -101,8 +101,9 @@ mod tests {
     fn unix_seconds_accepts_years_1970_to_9999() {
         assert_eq!(unix_seconds(1_790_000_000.9), Some(1_790_000_000));
         assert_eq!(unix_seconds(253_402_300_799.9), Some(MAX_UNIX_SECONDS));
-        for none in [-1.0, 0.0, 0.5, 253_402_300_800.0, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(unix_seconds(none), None, "{none}");
+        for invalid in [-1.0, 0.0, 0.5, 253_402_300_800.0, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
+        {
+            assert_eq!(unix_seconds(invalid), None, "{invalid}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Copying the audit log out of the database: what is left of it when the database is lost or restored.
+//! Copies the audit log to a file outside the database, for when the database is lost or restored.
 
 use std::{
     path::PathBuf,
@@ -27,14 +27,14 @@ use crate::{
     },
 };
 
-/// Between two looks for what is new. Each costs one row of what was written last, and those that are new.
+/// Interval between two polls for new entries. Each poll reads one row of the last copied entry, and the new rows.
 const COPY_INTERVAL: Duration = Duration::from_secs(5);
-/// How long one page may take.
+/// Timeout of one page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Entries in one page.
+/// Entries per page.
 const ENTRIES_PER_PAGE: PageSize = PageSize::new(500);
 
-/// What is told of it.
+/// Counters of the copy.
 #[derive(Debug, Default)]
 pub(crate) struct AuditCopyCounts {
     entries: AtomicU64,
@@ -48,18 +48,19 @@ impl AuditCopyCounts {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// Looks that did not come to their end.
+    /// Failed polls.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// When the file last had every entry, or when this process began to write it; 0 where it does not.
+    /// When the file last had every entry, or when this process began to write it; 0 if this process does not write
+    /// it.
     pub(crate) fn complete_at(&self) -> UnixMillis {
         UnixMillis(self.complete_at.load(Ordering::Relaxed))
     }
 }
 
-/// Copies the log to a file. Clones share it.
+/// Copies the audit log to a file. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditCopy {
     pub(crate) store: ServiceStore,
@@ -70,15 +71,15 @@ pub(crate) struct AuditCopy {
     file_state: Arc<Mutex<AuditFileState>>,
 }
 
-/// What this process has of the file.
+/// The state of the file in this process.
 #[derive(Debug, Default)]
 enum AuditFileState {
-    /// Nothing yet.
+    /// Not opened yet, or closed after a failure.
     #[default]
     NotOpen,
-    /// Another process writes it.
+    /// Another process has locked it.
     LockedByOther,
-    /// It is written here, up to that entry.
+    /// This process writes it; the checkpoint is the last entry written.
     Open(AuditFile, Option<AuditCheckpoint>),
 }
 
@@ -88,37 +89,36 @@ pub enum AuditCopyError {
     /// The file cannot be read or written.
     #[error("{path}: {source}")]
     File {
-        /// Where it is.
+        /// Path of the file.
         path: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The log cannot be read.
+    /// The audit log cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Database(#[from] StoreError),
-    /// The service is ending.
-    #[error("the service is ending")]
+    /// The service is shutting down.
+    #[error("the service is shutting down")]
     ShuttingDown,
 }
 
 impl AuditCopy {
-    /// Opens the file, so that one that cannot be written is noticed at the start.
+    /// Opens the file, so that an unwritable file is noticed at startup.
     pub(crate) fn start(
-        database: ServiceStore,
-        known: Arc<KnownDatabase>,
+        store: ServiceStore,
+        known_database: Arc<KnownDatabase>,
         clock: SharedClock,
         path: PathBuf,
     ) -> Result<Self, AuditCopyError> {
         let counts = Arc::default();
-        let copy =
-            Self { store: database, known_database: known, clock, counts, path, file_state: Arc::default() };
+        let copy = Self { store, known_database, clock, counts, path, file_state: Arc::default() };
         let opened = copy.open_file()?;
         Ok(Self { file_state: Arc::new(Mutex::new(opened)), ..copy })
     }
 
-    /// Looks for new entries again and again, from the moment the schema is in place.
+    /// Polls for new entries periodically, from the time the schema is ready.
     pub(crate) async fn run(self, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
+        if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
             return;
         }
         let mut failing = false;
@@ -126,7 +126,7 @@ impl AuditCopy {
             match self.copy_new_entries().await {
                 Ok(()) if failing => {
                     failing = false;
-                    tracing::warn!(path = %self.path.display(), "the copy of the audit log is complete again");
+                    tracing::warn!(path = %self.path.display(), "the audit log copy is complete again");
                 }
                 Ok(()) => {}
                 Err(error) if failing => tracing::debug!(%error, "the audit log could not be copied"),
@@ -134,7 +134,7 @@ impl AuditCopy {
                     failing = true;
                     tracing::error!(
                         %error,
-                        "the audit log could not be copied; what is missing is written when that is possible"
+                        "the audit log could not be copied; missing entries are written when copying works again"
                     );
                 }
             }
@@ -142,64 +142,64 @@ impl AuditCopy {
         }
     }
 
-    /// Writes what is new, if this is the process that writes the file.
+    /// Copies new entries, if this process writes the file.
     pub(crate) async fn copy_new_entries(&self) -> Result<(), AuditCopyError> {
-        let mut writing = self.file_state.lock().await;
-        let outcome = self.copy_into(&mut writing).await;
+        let mut state = self.file_state.lock().await;
+        let outcome = self.copy_into(&mut state).await;
         if outcome.is_err() {
             self.counts.failures.fetch_add(1, Ordering::Relaxed);
         }
         outcome
     }
 
-    /// Writes what is new, and leaves the file to others.
+    /// Copies new entries, and releases the file for other processes.
     pub(crate) async fn finish(&self) {
         if let Err(error) = self.copy_new_entries().await {
-            tracing::warn!(%error, "the audit log could not be copied to its end: what is missing is written after the next start");
+            tracing::warn!(%error, "the audit log could not be copied completely before shutdown; missing entries are written after the next start");
         }
         *self.file_state.lock().await = AuditFileState::NotOpen;
     }
 
-    async fn copy_into(&self, writing: &mut AuditFileState) -> Result<(), AuditCopyError> {
-        let (copy, before) = (self.clone(), std::mem::take(writing));
-        *writing = run_blocking(move || match before {
+    async fn copy_into(&self, state: &mut AuditFileState) -> Result<(), AuditCopyError> {
+        let (copy, previous) = (self.clone(), std::mem::take(state));
+        *state = run_blocking(move || match previous {
             AuditFileState::Open(file, after) if file.is_at_its_path() => {
                 Ok(AuditFileState::Open(file, after))
             }
-            before => {
-                // Closed before it is opened: the lock on it goes with it.
-                drop(before);
+            previous => {
+                // Dropped before the file is opened again: dropping releases the lock.
+                drop(previous);
                 copy.open_file()
             }
         })
         .await?;
         loop {
-            // What a database says that is not believed is not what was done in the one that is known.
+            // An untrusted database does not have the audit log of the known one.
             if self.known_database.is_distrusted() {
                 return Err(crate::domain::known_database::untrusted_error().into());
             }
-            let AuditFileState::Open(_, after) = &*writing else { return Ok(()) };
+            let AuditFileState::Open(_, after) = &*state else { return Ok(()) };
             let call = Call::within(Lane::Maintenance, PAGE_TIMEOUT);
-            let reading = self.store.read_audit(call, after.as_ref(), ENTRIES_PER_PAGE).await?;
-            if reading.from_beginning {
+            let batch = self.store.read_audit(call, after.as_ref(), ENTRIES_PER_PAGE).await?;
+            if batch.from_beginning {
                 tracing::warn!(
                     path = %self.path.display(),
-                    "the audit log does not hold what was copied last, as after a restore: it is copied again from its beginning"
+                    "the audit log does not contain the last copied entry, as after a restore; it is copied again from its beginning"
                 );
             }
-            // Not there after a failure: then it is opened again, as it is on the disk.
-            let AuditFileState::Open(mut file, after) = std::mem::take(writing) else { return Ok(()) };
-            let events = reading.events;
-            let after = events.last().map(AuditCheckpoint::of).or(after.filter(|_| !reading.from_beginning));
+            // After a failure the state is not `Open`: the next poll opens the file as it is on disk.
+            let AuditFileState::Open(mut file, after) = std::mem::take(state) else { return Ok(()) };
+            let events = batch.events;
+            let after = events.last().map(AuditCheckpoint::of).or(after.filter(|_| !batch.from_beginning));
             let written = events.len() as u64;
             let copy = self.clone();
-            *writing = run_blocking(move || match file.append(&events) {
+            *state = run_blocking(move || match file.append(&events) {
                 Ok(()) => Ok(AuditFileState::Open(file, after)),
                 Err(error) => Err(copy.file_error(error)),
             })
             .await?;
             self.counts.entries.fetch_add(written, Ordering::Relaxed);
-            if !reading.has_more {
+            if !batch.has_more {
                 self.counts.complete_at.store(self.clock.now().0, Ordering::Relaxed);
                 return Ok(());
             }
@@ -214,14 +214,14 @@ impl AuditCopy {
             return Ok(AuditFileState::LockedByOther);
         };
         let position = file.position().map_err(|error| self.file_error(error))?;
-        // Nothing is known to be missing yet.
+        // No entry is known to be missing yet.
         let _ = self.counts.complete_at.compare_exchange(
             0,
             self.clock.now().0,
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
-        tracing::info!(path = %self.path.display(), "the audit log is copied to this file");
+        tracing::info!(path = %self.path.display(), "copying the audit log to a file");
         Ok(AuditFileState::Open(file, position))
     }
 
@@ -230,7 +230,8 @@ impl AuditCopy {
     }
 }
 
-/// A disk that hangs, as one behind a network does, holds up no thread that answers callers.
+/// Runs file access on a blocking thread: a disk that hangs, such as a network disk, must not block a thread that
+/// serves callers.
 async fn run_blocking(
     work: impl FnOnce() -> Result<AuditFileState, AuditCopyError> + Send + 'static,
 ) -> Result<AuditFileState, AuditCopyError> {

@@ -1,8 +1,8 @@
-//! The file outside of the database that the audit log is copied to.
+//! The file outside the database to which the audit log is copied.
 //!
-//! One process writes it at a time: whoever holds the lock on it. What is in it was written whole and is on the disk before the
-//! position beside it moves; so after a crash the last entries may be in it twice, and none is missing. It may be renamed or
-//! truncated by whoever rotates it: the position stands in a file of its own.
+//! One process at a time writes it: the one that holds its lock. The position file is updated after the entries are
+//! on disk, so after a crash the last entries may be in the file twice, and none is missing. Log rotation may rename
+//! or truncate the file: the position is kept in a separate file.
 
 use std::{
     ffi::OsString,
@@ -19,7 +19,7 @@ use crate::domain::{
     clock::UnixMillis,
 };
 
-/// How far back the end of the last whole line is looked for: further than any entry is long.
+/// How far back the end of the last complete line is searched: more than the maximum length of an entry.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// The file, open and locked.
@@ -29,7 +29,7 @@ pub(crate) struct AuditFile {
     file: File,
 }
 
-/// An entry as the file has it: the fields that `tenantctl --json audit list` shows.
+/// An entry in the file: the fields that `tenantctl --json audit list` shows.
 #[derive(Serialize)]
 struct AuditLine<'a> {
     seq: i64,
@@ -42,7 +42,7 @@ struct AuditLine<'a> {
     detail: &'a str,
 }
 
-/// Up to where the log was copied, as the file beside has it; the moment in unix milliseconds.
+/// The content of the position file: the last copied entry; `at` in Unix milliseconds.
 #[derive(Serialize, Deserialize)]
 struct StoredPosition {
     seq: i64,
@@ -52,14 +52,14 @@ struct StoredPosition {
 }
 
 impl AuditFile {
-    /// Opens it, and makes it if it is not there; `None` while another process writes it.
+    /// Opens the file, and creates it if it does not exist. `None` while another process has locked it.
     ///
     /// # Errors
-    /// When it cannot be read and written.
+    /// When the file cannot be read and written.
     pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         options.create(true).append(true).read(true);
-        // Who did what is for those who run the service.
+        // Readable only by the owner and its group, because the audit log records who did what.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
         let file = options.open(path)?;
@@ -68,7 +68,8 @@ impl AuditFile {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // A position may outlive a loss of power; the file that it speaks of, too.
+        // After a power failure the directory entry of the position file may exist without that of this file, unless
+        // the directory is synced.
         #[cfg(unix)]
         if let Some(folder) = path.parent() {
             File::open(folder)?.sync_all()?;
@@ -78,10 +79,10 @@ impl AuditFile {
         Ok(Some(opened))
     }
 
-    /// Up to where the log was copied; `None` before the first entry.
+    /// Returns the last copied entry; `None` before the first one.
     ///
     /// # Errors
-    /// When that cannot be read, or says nothing that this version understands.
+    /// When the position file cannot be read, or its format is unknown.
     pub(crate) fn position(&self) -> io::Result<Option<AuditCheckpoint>> {
         let path = self.position_path();
         match fs::read(&path) {
@@ -90,9 +91,9 @@ impl AuditFile {
                     Ok(Some(AuditCheckpoint { seq, at: UnixMillis(at), target, request_id }))
                 }
                 Err(error) => {
-                    let hint = "remove it, and the audit log is written again from its beginning";
-                    let what = format!("{}: {error}; {hint}", path.display());
-                    Err(io::Error::new(io::ErrorKind::InvalidData, what))
+                    let hint = "remove it to copy the audit log again from its beginning";
+                    let message = format!("{}: {error}; {hint}", path.display());
+                    Err(io::Error::new(io::ErrorKind::InvalidData, message))
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -100,10 +101,10 @@ impl AuditFile {
         }
     }
 
-    /// Adds entries, and moves the position behind them once they are on the disk.
+    /// Appends entries, and updates the position file once they are on disk.
     ///
     /// # Errors
-    /// When the disk does not take them all; what it took of them is taken back.
+    /// When the disk does not accept all of them; those that were written are truncated again.
     pub(crate) fn append(&mut self, events: &[AuditEvent]) -> io::Result<()> {
         let Some(last) = events.last() else { return Ok(()) };
         let mut text = Vec::new();
@@ -113,30 +114,30 @@ impl AuditFile {
         }
         let before = self.file.metadata()?.len();
         if let Err(error) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
-            // It fails for the reason that the writing did, or it does not: the next one to open it looks again.
+            // If this fails too, the next process that opens the file truncates a partial line.
             let _ = self.file.set_len(before);
             return Err(error);
         }
         self.write_position(&AuditCheckpoint::of(last))
     }
 
-    /// Whether the path still leads to it: not after it was renamed or deleted.
+    /// Whether the path still leads to this file: not after it was renamed or deleted.
     pub(crate) fn is_at_its_path(&self) -> bool {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt as _;
             let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-            let here = self.file.metadata().map(id);
-            fs::metadata(&self.path).map(id).is_ok_and(|there| here.is_ok_and(|here| here == there))
+            let own_id = self.file.metadata().map(id);
+            fs::metadata(&self.path).map(id).is_ok_and(|path_id| own_id.is_ok_and(|own_id| own_id == path_id))
         }
         #[cfg(not(unix))]
         self.path.exists()
     }
 
-    /// A file of its own takes the place of the old one: a position is there as a whole, or not at all.
-    fn write_position(&self, mark: &AuditCheckpoint) -> io::Result<()> {
+    /// Replaces the position file by renaming a new one over it: a position is written completely, or not at all.
+    fn write_position(&self, checkpoint: &AuditCheckpoint) -> io::Result<()> {
         let (path, new) = (self.position_path(), with_suffix(&self.path, ".position.new"));
-        let AuditCheckpoint { seq, at, target, request_id } = mark.clone();
+        let AuditCheckpoint { seq, at, target, request_id } = checkpoint.clone();
         let position = StoredPosition { seq, at: at.0, target, request_id };
         let mut file = File::create(&new)?;
         file.write_all(&serde_json::to_vec(&position)?)?;
@@ -148,16 +149,16 @@ impl AuditFile {
         with_suffix(&self.path, ".position")
     }
 
-    /// Cuts off what a process wrote of a line in which it ended: no position is behind it.
+    /// Truncates a partial line that a crashed process has left: no position refers to it.
     fn truncate_partial_line(&mut self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         let begin = length.saturating_sub(MAX_LINE_BYTES);
         self.file.seek(SeekFrom::Start(begin))?;
         let mut tail = Vec::new();
         self.file.read_to_end(&mut tail)?;
-        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last as u64 + 1);
-        if begin + whole < length {
-            self.file.set_len(begin + whole)?;
+        let complete = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last as u64 + 1);
+        if begin + complete < length {
+            self.file.set_len(begin + complete)?;
         }
         Ok(())
     }
@@ -182,7 +183,7 @@ fn audit_line(event: &AuditEvent) -> AuditLine<'_> {
     }
 }
 
-/// As RFC 3339 writes it; what lies beyond the years that it has is shown as the first or the last moment of them.
+/// Formats a time as RFC 3339; times outside the years 1970 to 9999 are clamped.
 fn format_rfc3339_millis(at: UnixMillis) -> String {
     let millis = u64::try_from(at.min(UnixMillis::MAX).0).unwrap_or_default();
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()

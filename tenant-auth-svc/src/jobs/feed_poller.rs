@@ -1,4 +1,4 @@
-//! Reads the change feed again and again; without a feed, looks whether a database that was away is back.
+//! Polls the change feed; without a feed, probes a database that was unavailable.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// How often one of the replicas, whichever comes first, shortens the log.
+/// How often the change log is pruned; whichever replica comes first prunes it.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Follows the feed from the moment the schema is in place, for as long as the service runs.
+/// Polls the feed from the time the schema is ready, for as long as the service runs.
 pub(crate) async fn poll_feed(
     feed: Arc<ChangeFeed>,
     interval: Duration,
@@ -28,40 +28,39 @@ pub(crate) async fn poll_feed(
     if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
         return;
     }
-    let reading = async {
+    let polling = async {
         loop {
-            // A failure is logged where it happens, and shows as silence.
+            // A failure is logged where it happens, and the feed becomes silent.
             let _ = feed.poll().await;
             tokio::time::sleep(with_jitter(interval)).await;
         }
     };
-    // Beside the reading, since a long log takes long to shorten.
+    // Concurrent to polling, because pruning a long log takes long.
     let pruning = async {
         loop {
             tokio::time::sleep(with_jitter(PRUNE_INTERVAL)).await;
             let _ = feed.prune().await;
         }
     };
-    let ((), ()) = tokio::join!(reading, pruning);
+    let ((), ()) = tokio::join!(polling, pruning);
 }
 
-/// How often to look, without a feed, and how long one look may take.
+/// Interval between two probes without a feed, and timeout of one probe.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes the place of the feed where it is off: while nobody asks for anything, there is no other call that could find the
-/// database back.
-pub(crate) async fn probe_database(hop: DatabaseClient) {
+/// Replaces the feed where it is off: without requests, no other call would detect that the database has recovered.
+pub(crate) async fn probe_database(database_client: DatabaseClient) {
     loop {
         tokio::time::sleep(with_jitter(PROBE_INTERVAL)).await;
-        if hop.breaker().is_open(Circuit::Lookups) {
-            // What comes of it, the breaker notes.
-            let _ = probe::read(&hop, Call::within(Lane::Known, PROBE_INTERVAL)).await;
+        if database_client.breaker().is_open(Circuit::Lookups) {
+            // The breaker records the outcome.
+            let _ = probe::read(&database_client, Call::within(Lane::Known, PROBE_INTERVAL)).await;
         }
     }
 }
 
-/// Up to 10 % shorter or longer, so that replicas do not read in step.
+/// Makes an interval up to 10 % shorter or longer, so that replicas do not poll in step.
 fn with_jitter(interval: Duration) -> Duration {
-    let chance = jitter::random_fraction(0.5);
-    interval.mul_f64(0.9 + 0.2 * chance)
+    let fraction = jitter::random_fraction(0.5);
+    interval.mul_f64(0.9 + 0.2 * fraction)
 }

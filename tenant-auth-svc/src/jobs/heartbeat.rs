@@ -1,5 +1,5 @@
-//! Gives a sign of life when nobody else has: what tells a copy of the database that stands still from one in which nothing
-//! happens.
+//! Writes the heartbeat if no other replica has: it distinguishes a stalled read replica of the database from one
+//! without changes.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::{
     },
 };
 
-/// How often it is looked whether one is due.
+/// How often to check whether a heartbeat is due.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long the primary may take to say what it has, or to change it.
+/// Timeout of reading or writing the heartbeat at the primary.
 const PRIMARY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who gives it.
+/// Writes the heartbeat.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
     pub(crate) database_client: DatabaseClient,
@@ -33,42 +33,42 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Gives it when it is due, from the moment the schema is in place.
+    /// Writes the heartbeat when it is due, from the time the schema is ready.
     pub(crate) async fn run(self, mut readiness: watch::Receiver<Readiness>) {
         if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
             return;
         }
         loop {
-            // Spread out, so that replicas seldom find it due together.
-            let chance = jitter::random_fraction(0.5);
-            tokio::time::sleep(CHECK_INTERVAL.mul_f64(0.5 + chance)).await;
-            // A failure is logged where it happens. Then nobody can tell whether the copy moves.
+            // Randomized, so that replicas seldom find it due at the same time.
+            let fraction = jitter::random_fraction(0.5);
+            tokio::time::sleep(CHECK_INTERVAL.mul_f64(0.5 + fraction)).await;
+            // A failure is logged where it happens. Until the next success, a stall cannot be detected.
             let _ = self.beat_if_due().await;
         }
     }
 
-    /// Asks the primary for its heartbeat if the copy that is read has not shown another one for an interval, and gives one if nobody
-    /// else has.
+    /// Reads the heartbeat at the primary if the read replica has not shown a newer one for an interval, and writes
+    /// one if no other replica has.
     pub(crate) async fn beat_if_due(&self) -> Result<(), StoreError> {
         let known = self.database_client.known_database();
-        let at = self.clock.monotonic();
-        if !known.is_heartbeat_due(self.interval, at) {
+        let now = self.clock.monotonic();
+        if !known.is_heartbeat_due(self.interval, now) {
             return Ok(());
         }
         let call = || Call::within(Lane::Maintenance, PRIMARY_TIMEOUT);
         match self.store.read_primary_heartbeat(call()).await {
             Ok((beat, age)) => {
-                known.record_primary_heartbeat(beat, at);
+                known.record_primary_heartbeat(beat, now);
                 if age >= self.interval {
                     let beat = self.store.write_heartbeat(call(), self.interval).await?;
-                    known.record_primary_heartbeat(beat, at);
+                    known.record_primary_heartbeat(beat, now);
                 }
                 Ok(())
             }
             Err(error) => {
-                // A refusal is an answer.
+                // A rejection is a response: the primary is reachable.
                 if matches!(error.kind, FailureKind::TimedOut | FailureKind::Unreachable) {
-                    known.record_primary_failure(at);
+                    known.record_primary_failure(now);
                 }
                 Err(error)
             }

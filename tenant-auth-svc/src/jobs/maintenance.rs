@@ -1,4 +1,4 @@
-//! What goes on in the background once the schema is in place: reading ahead, and writing down which keys are in use.
+//! Maintenance jobs once the schema is ready: preloading the cache, flushing last-used times, sweeping.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,22 +18,23 @@ use crate::{
     },
 };
 
-/// How many keys are read ahead in one statement.
+/// How many keys one statement preloads.
 const KEYS_PER_PAGE: usize = 500;
-/// How long one statement of upkeep may take.
+/// Timeout of one maintenance statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The wait before reading ahead goes on after a failure; it doubles with each further one.
+/// The delay before preloading continues after a failure; it doubles with each further failure.
 const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// … up to this.
+/// Maximum of that delay.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
-/// How often uses of keys are written, and sessions swept.
+/// How often last-used times are flushed, and sessions are swept.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
-/// How often the moved ends of sessions are written, and entries of the audit log that wait. Well below the shortest time to live of a sliding one.
+/// How often sliding expiries and pending audit entries are flushed. Well below the minimum time to live of a sliding
+/// session.
 const SLIDING_EXPIRY_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-/// How often memory lets go of what is too old for everything.
+/// How often cache entries are removed that are too old for any use.
 const CACHE_SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
-/// What waits to be written.
+/// Data that waits to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingWrites {
     pub(crate) last_used: Arc<LastUsedTracker>,
@@ -43,13 +44,17 @@ pub(crate) struct PendingWrites {
 
 impl PendingWrites {
     async fn flush(&self, database: &ServiceStore, clock: &SharedClock) -> Result<(), StoreError> {
-        let uses = self.last_used.flush(database, maintenance_call).await;
+        let last_used = self.last_used.flush(database, maintenance_call).await;
         let audit = self.outage_grace.write_audit(maintenance_call).await;
-        self.sliding_expiries.flush(database, || clock.now(), maintenance_call).await.and(uses).and(audit)
+        self.sliding_expiries
+            .flush(database, || clock.now(), maintenance_call)
+            .await
+            .and(last_used)
+            .and(audit)
     }
 }
 
-/// What goes on in the background.
+/// The maintenance jobs and their tasks.
 #[derive(Debug)]
 pub(crate) struct MaintenanceJobs {
     pub(crate) key_cache: KeyRecordCache,
@@ -62,50 +67,43 @@ pub(crate) struct MaintenanceJobs {
 }
 
 impl MaintenanceJobs {
-    /// Begins, as soon as the service is ready. Memory has room for `capacity` keys.
+    /// Starts the jobs; they wait until the service is ready. The cache has a capacity of `capacity` keys.
     pub(crate) fn spawn(
-        database: ServiceStore,
-        memories: AllCaches,
+        store: ServiceStore,
+        caches: AllCaches,
         capacity: u64,
         pending: PendingWrites,
         clock: SharedClock,
         readiness: watch::Receiver<Readiness>,
     ) -> Self {
-        let memory = memories.0.clone();
-        let reading = tokio::spawn(preload_cache(database.clone(), memory.clone(), capacity, readiness));
-        let (uses, slides) = (Arc::clone(&pending.last_used), Arc::clone(&pending.sliding_expiries));
-        let sweeper = Arc::new(SessionSweeper::default());
+        let key_cache = caches.0.clone();
+        let preload_task = tokio::spawn(preload_cache(store.clone(), key_cache.clone(), capacity, readiness));
+        let (last_used, sliding_expiries) =
+            (Arc::clone(&pending.last_used), Arc::clone(&pending.sliding_expiries));
+        let session_sweeper = Arc::new(SessionSweeper::default());
         let tasks = [
-            tokio::spawn(run_last_used_flush(uses, database.clone())),
-            tokio::spawn(run_sliding_expiry_flush(slides, Arc::clone(&clock), database.clone())),
-            tokio::spawn(run_session_sweep(Arc::clone(&sweeper), database.clone())),
-            tokio::spawn(run_pepper_check(database.clone())),
+            tokio::spawn(run_last_used_flush(last_used, store.clone())),
+            tokio::spawn(run_sliding_expiry_flush(sliding_expiries, Arc::clone(&clock), store.clone())),
+            tokio::spawn(run_session_sweep(Arc::clone(&session_sweeper), store.clone())),
+            tokio::spawn(run_pepper_check(store.clone())),
             tokio::spawn(run_audit_flush(Arc::clone(&pending.outage_grace))),
-            tokio::spawn(run_cache_sweep(memories)),
+            tokio::spawn(run_cache_sweep(caches)),
         ];
-        Self {
-            key_cache: memory,
-            store: database,
-            session_sweeper: sweeper,
-            pending_writes: pending,
-            clock,
-            tasks,
-            preload_task: reading,
-        }
+        Self { key_cache, store, session_sweeper, pending_writes: pending, clock, tasks, preload_task }
     }
 
-    /// Waits until the keys in use were read ahead.
+    /// Waits until the recently used keys are preloaded.
     pub(crate) async fn wait_until_preloaded(&mut self) {
-        // It ends by itself, or with the service.
+        // The task ends by itself, or with the service.
         let _ = (&mut self.preload_task).await;
     }
 
-    /// Writes down the uses noted so far.
+    /// Flushes the last-used times and sliding expiries recorded so far.
     pub(crate) async fn flush_pending_writes(&self) -> Result<(), StoreError> {
         self.pending_writes.flush(&self.store, &self.clock).await
     }
 
-    /// Deletes sessions that have been over for a while, or whose keys have.
+    /// Deletes sessions that expired some time ago, or whose keys did.
     pub(crate) async fn sweep_sessions(&self) -> Result<u64, StoreError> {
         self.session_sweeper.sweep(&self.store, maintenance_call).await
     }
@@ -120,36 +118,36 @@ impl Drop for MaintenanceJobs {
     }
 }
 
-/// Fills an empty memory with the keys that were used most recently, up to its capacity, so that a replica which has just
-/// started can tide over an outage too. Nothing waits for it.
+/// Fills an empty cache with the most recently used keys, up to its capacity, so that a replica which has just
+/// started can serve stale answers during an outage too. No request waits for it.
 async fn preload_cache(
-    database: ServiceStore,
-    memory: KeyRecordCache,
+    store: ServiceStore,
+    key_cache: KeyRecordCache,
     capacity: u64,
     mut readiness: watch::Receiver<Readiness>,
 ) {
-    if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
+    if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
         return;
     }
-    let mut left = usize::try_from(capacity).unwrap_or(usize::MAX);
-    let (mut after, mut pause) = (None, INITIAL_RETRY_DELAY);
-    while left > 0 {
-        let limit = left.min(KEYS_PER_PAGE);
-        let reading = memory.start_read();
-        let page = match database.recently_used_keys(maintenance_call(), after.clone(), limit).await {
+    let mut remaining = usize::try_from(capacity).unwrap_or(usize::MAX);
+    let (mut after, mut delay) = (None, INITIAL_RETRY_DELAY);
+    while remaining > 0 {
+        let limit = remaining.min(KEYS_PER_PAGE);
+        let pending_read = key_cache.start_read();
+        let page = match store.recently_used_keys(maintenance_call(), after.clone(), limit).await {
             Ok(page) => page,
             Err(error) => {
-                let seconds = pause.as_secs();
-                tracing::warn!(%error, seconds, "keys in use cannot be read ahead; it is tried again after a pause");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(MAX_RETRY_DELAY);
+                let seconds = delay.as_secs();
+                tracing::warn!(%error, seconds, "recently used keys could not be preloaded; retrying after a delay");
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(MAX_RETRY_DELAY);
                 continue;
             }
         };
-        pause = INITIAL_RETRY_DELAY;
-        left = left.saturating_sub(page.keys.len());
+        delay = INITIAL_RETRY_DELAY;
+        remaining = remaining.saturating_sub(page.keys.len());
         after = page.next;
-        memory.insert_preloaded(reading, &page.database, page.revision, page.keys);
+        key_cache.insert_preloaded(pending_read, &page.database, page.revision, page.keys);
         if after.is_none() {
             return;
         }
@@ -158,51 +156,51 @@ async fn preload_cache(
 
 // A failure is logged where it happens; what was not done is done the next time.
 
-/// Writes down which keys are in use, again and again.
-async fn run_last_used_flush(uses: Arc<LastUsedTracker>, database: ServiceStore) {
+/// Flushes last-used times every [`FLUSH_INTERVAL`].
+async fn run_last_used_flush(last_used: Arc<LastUsedTracker>, store: ServiceStore) {
     loop {
         tokio::time::sleep(FLUSH_INTERVAL).await;
-        let _ = uses.flush(&database, maintenance_call).await;
+        let _ = last_used.flush(&store, maintenance_call).await;
     }
 }
 
-/// Writes down what operators did while the database was away, again and again.
-async fn run_audit_flush(outage: Arc<OutageGrace<ServiceStore>>) {
+/// Writes pending audit entries of operator actions during an outage.
+async fn run_audit_flush(outage_grace: Arc<OutageGrace<ServiceStore>>) {
     loop {
         tokio::time::sleep(SLIDING_EXPIRY_FLUSH_INTERVAL).await;
-        let _ = outage.write_audit(maintenance_call).await;
+        let _ = outage_grace.write_audit(maintenance_call).await;
     }
 }
 
-/// Writes down how far the ends of sessions have moved, again and again.
+/// Flushes the sliding expiries of sessions.
 async fn run_sliding_expiry_flush(
-    slides: Arc<SlidingExpiryTracker>,
+    sliding_expiries: Arc<SlidingExpiryTracker>,
     clock: SharedClock,
-    database: ServiceStore,
+    store: ServiceStore,
 ) {
     loop {
         tokio::time::sleep(SLIDING_EXPIRY_FLUSH_INTERVAL).await;
-        let _ = slides.flush(&database, || clock.now(), maintenance_call).await;
+        let _ = sliding_expiries.flush(&store, || clock.now(), maintenance_call).await;
     }
 }
 
-/// Sweeps, again and again.
-async fn run_session_sweep(sweeper: Arc<SessionSweeper>, database: ServiceStore) {
+/// Sweeps expired sessions.
+async fn run_session_sweep(sweeper: Arc<SessionSweeper>, store: ServiceStore) {
     loop {
         tokio::time::sleep(FLUSH_INTERVAL).await;
-        let _ = sweeper.sweep(&database, maintenance_call).await;
+        let _ = sweeper.sweep(&store, maintenance_call).await;
     }
 }
 
-/// Looks for peppers that are missing here, again and again: a replica that is asked about nothing new would not notice.
-async fn run_pepper_check(database: ServiceStore) {
+/// Checks for missing peppers: a replica that gets no lookups of new keys would not notice otherwise.
+async fn run_pepper_check(store: ServiceStore) {
     loop {
         tokio::time::sleep(FLUSH_INTERVAL).await;
-        let _ = database.check_peppers(maintenance_call()).await;
+        let _ = store.check_peppers(maintenance_call()).await;
     }
 }
 
-/// Lets go of what memory holds in vain, again and again.
+/// Sweeps cache entries that are too old for any use.
 async fn run_cache_sweep((keys, sessions): AllCaches) {
     loop {
         tokio::time::sleep(CACHE_SWEEP_INTERVAL).await;

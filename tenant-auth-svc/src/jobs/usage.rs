@@ -1,4 +1,5 @@
-//! Metering while the service runs: committing what is recorded, forgetting what is old, and comparing totals with events.
+//! Usage jobs of the running service: commit recorded usage, delete old requests and events, compare totals with
+//! events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,19 +21,19 @@ use crate::{
     usage_batcher::{BatcherTask, UsageBatcher},
 };
 
-/// How often old requests and events are forgotten.
+/// How often old requests and events are deleted.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
-/// How long one batch of that may take.
+/// Timeout of one batch of that.
 const SWEEP_BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What goes on behind `UsageService`.
+/// The jobs behind `UsageService`.
 #[derive(Debug)]
 pub(crate) struct UsageJobs {
     pub(crate) batcher_task: BatcherTask,
     sweeper: Arc<UsageSweeper>,
     sweep_task: Option<JoinHandle<()>>,
     reconciler: UsageReconciler,
-    /// `None`: only when it is told to.
+    /// `None`: only on request.
     reconcile_interval: Option<Duration>,
     reconcile_task: Option<JoinHandle<()>>,
 }
@@ -44,29 +45,28 @@ struct UsageSweeper {
 }
 
 impl UsageJobs {
-    /// Begins to commit; sweeping begins with [`begin_upkeep`](Self::begin_upkeep).
+    /// Starts to commit; sweeps start with [`spawn_maintenance`](Self::spawn_maintenance).
     pub(crate) fn start(
-        database: ServiceStore,
+        store: ServiceStore,
         config: UsageConfig,
         clock: SharedClock,
     ) -> (Arc<ServiceUsageRecorder>, UsageBatcher, Self) {
-        let (grouped, committing) = UsageBatcher::start(database.clone(), config.batcher);
-        let meter = Arc::new(UsageRecorder::new(grouped.clone(), database.clone(), Arc::clone(&clock)));
+        let (batcher, batcher_task) = UsageBatcher::start(store.clone(), config.batcher);
+        let recorder = Arc::new(UsageRecorder::new(batcher.clone(), store.clone(), Arc::clone(&clock)));
         let retention = config.retention;
-        let reconciler =
-            UsageReconciler { store: database.clone(), retention, clock, result: Arc::default() };
-        let metering = Self {
-            batcher_task: committing,
-            sweeper: Arc::new(UsageSweeper { store: database, retention }),
+        let reconciler = UsageReconciler { store: store.clone(), retention, clock, result: Arc::default() };
+        let jobs = Self {
+            batcher_task,
+            sweeper: Arc::new(UsageSweeper { store, retention }),
             sweep_task: None,
             reconciler,
             reconcile_interval: config.reconcile_interval,
             reconcile_task: None,
         };
-        (meter, grouped, metering)
+        (recorder, batcher, jobs)
     }
 
-    /// Sweeps now and then from the moment the schema is in place, and compares totals with their events if it is to.
+    /// Starts periodic sweeps once the schema is ready, and comparisons of totals with their events if configured.
     pub(crate) fn spawn_maintenance(&mut self, readiness: watch::Receiver<Readiness>) {
         if let Some(interval) = self.reconcile_interval {
             let reconciler = self.reconciler.clone();
@@ -80,12 +80,12 @@ impl UsageJobs {
         self.reconciler.compare_totals().await
     }
 
-    /// What the last comparison found, and how often one is made.
+    /// Returns the result of the last comparison, and the configured interval.
     pub(crate) fn reconcile_result(&self) -> (Arc<ReconcileResult>, Option<Duration>) {
         (Arc::clone(&self.reconciler.result), self.reconcile_interval)
     }
 
-    /// Forgets what is old.
+    /// Deletes old requests and events.
     pub(crate) async fn sweep(&self) -> Result<(), StoreError> {
         self.sweeper.sweep().await
     }
@@ -107,14 +107,14 @@ impl UsageSweeper {
 }
 
 async fn run_usage_sweep(sweeper: Arc<UsageSweeper>, mut readiness: watch::Receiver<Readiness>) {
-    if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
+    if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
         return;
     }
     loop {
         // Half an hour to one and a half, so that replicas do not sweep in step.
-        let chance = jitter::random_fraction(0.5);
-        tokio::time::sleep(SWEEP_INTERVAL.mul_f64(0.5 + chance)).await;
-        // A failure is logged where it happens; what was not forgotten goes the next time.
+        let fraction = jitter::random_fraction(0.5);
+        tokio::time::sleep(SWEEP_INTERVAL.mul_f64(0.5 + fraction)).await;
+        // A failure is logged where it happens; what was not deleted is deleted the next time.
         let _ = sweeper.sweep().await;
     }
 }

@@ -1,7 +1,7 @@
-//! Comparing totals of usage with their events while the service runs, for those who watch it.
+//! Compares usage totals with their events while the service runs.
 //!
-//! The comparison is made here and not only by the command, so that its outcome is a metric like any other: a command that a
-//! scheduler runs leaves no process to scrape. It repairs nothing: a person decides about that.
+//! The service makes this comparison, and not only the command `reconcile`, so that its result is a metric: a
+//! scheduled command leaves no process to scrape. It repairs nothing: an operator decides about that.
 
 use std::{
     sync::{
@@ -26,14 +26,14 @@ use crate::{
     },
 };
 
-/// How long one page may take.
+/// Timeout of one page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause between two attempts at a page that the database did not answer.
+/// Delay before a page is retried after a failed database call.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
-/// How often that is tried before the comparison is given up until the next one.
+/// Number of failures after which the comparison is abandoned until the next one.
 const MAX_FAILURES: u32 = 5;
 
-/// What the last comparison found.
+/// The result of the last comparison.
 #[derive(Debug, Default)]
 pub(crate) struct ReconcileResult {
     differing_totals: AtomicU64,
@@ -41,18 +41,18 @@ pub(crate) struct ReconcileResult {
 }
 
 impl ReconcileResult {
-    /// How many totals differed in the last comparison that came to its end; 0 before the first one.
+    /// Number of totals that differed in the last completed comparison; 0 before the first one.
     pub(crate) fn differing_totals(&self) -> u64 {
         self.differing_totals.load(Ordering::Relaxed)
     }
 
-    /// When that was; 0 before the first one.
+    /// When the last comparison completed; 0 before the first one.
     pub(crate) fn finished_at(&self) -> UnixMillis {
         UnixMillis(self.finished_at.load(Ordering::Relaxed))
     }
 }
 
-/// Compares all totals.
+/// Compares all totals with their events.
 #[derive(Clone, Debug)]
 pub(crate) struct UsageReconciler {
     pub(crate) store: ServiceStore,
@@ -62,25 +62,25 @@ pub(crate) struct UsageReconciler {
 }
 
 impl UsageReconciler {
-    /// Compares once per interval from the moment the schema is in place; the first time within one interval of the start.
+    /// Compares once per interval from the time the schema is ready; the first time within one interval of the start.
     pub(crate) async fn run(self, interval: Duration, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
+        if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
             return;
         }
-        // At a time of its own, so that replicas do not read all events together.
-        let chance = jitter::random_fraction(0.5);
-        tokio::time::sleep(interval.mul_f64(chance)).await;
+        // At a random time, so that replicas do not read all events at the same time.
+        let fraction = jitter::random_fraction(0.5);
+        tokio::time::sleep(interval.mul_f64(fraction)).await;
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if let Err(error) = self.compare_totals().await {
-                tracing::warn!(%error, "totals of usage could not be compared with their events; the next comparison follows after the interval");
+                tracing::warn!(%error, "usage totals could not be compared with their events; the next comparison runs after the interval");
             }
         }
     }
 
-    /// Compares all tenants, page by page: one statement at a time is under way.
+    /// Compares all tenants, page by page: one statement is in flight at a time.
     pub(crate) async fn compare_totals(&self) -> Result<(), StoreError> {
         let hours = (self.retention.first_complete_hour(self.clock.now()), Hour::ceil(UnixMillis::MAX));
         let mut reconciliation =
@@ -97,7 +97,7 @@ impl UsageReconciler {
                             hour = difference.hour.start().0,
                             total = difference.total,
                             events = difference.events,
-                            "a total of usage is not the sum of its events; see `tenant-auth-svc reconcile`"
+                            "a usage total differs from the sum of its events; see `tenant-auth-svc reconcile`"
                         );
                     }
                 }
@@ -114,7 +114,7 @@ impl UsageReconciler {
         self.result.differing_totals.store(differing, Ordering::Relaxed);
         self.result.finished_at.store(self.clock.now().0, Ordering::Relaxed);
         let tenants = reconciliation.compared_tenants();
-        tracing::info!(tenants, differing, "totals of usage compared with their events");
+        tracing::info!(tenants, differing, "usage totals compared with their events");
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! One line per RPC, when it is over: when the last byte is out, or when the caller has gone. Of many that end alike, the log writes
-//! some and counts the others.
+//! Writes one log line per RPC when it ends: when the last byte is sent, or when the caller disconnects. Of
+//! many similar lines, the log writes some and the number of the others.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Lets a caller do what its roles allow, and nothing else.
+//! Permits a caller what its roles allow, and nothing else.
 
 use std::task::{Context, Poll};
 
@@ -13,7 +13,8 @@ use crate::{
     grpc::ApiError,
 };
 
-/// Refuses what the caller may not do. What there is no rule for, nobody may.
+/// Refuses RPCs that the caller's roles do not allow. An RPC without an access rule is refused for all
+/// callers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AuthorizeLayer;
 
@@ -45,7 +46,7 @@ where
     }
 
     fn call(&mut self, request: Request<In>) -> Self::Future {
-        // Without the layer that identifies there is nobody to trust.
+        // Without the identify layer, the caller is unknown.
         let identity = request.extensions().get::<Identity>().unwrap_or(&Identity::Unknown);
         match check_access(identity, request.uri().path()) {
             Ok(()) => Either::Right(self.inner.call(request)),
@@ -54,7 +55,7 @@ where
     }
 }
 
-/// Whether a caller may call the RPC at a path.
+/// Checks that a caller may call the RPC at a path.
 pub(crate) fn check_access(identity: &Identity, path: &str) -> Result<(), ApiError> {
     let caller = match identity {
         Identity::Anyone => return Ok(()),
@@ -90,7 +91,7 @@ mod tests {
             for role in Role::ALL {
                 let expected = match access {
                     Access::Anyone | Access::AnyCaller => true,
-                    Access::Roles(roles) => roles.iter().any(|one| one == role),
+                    Access::Roles(roles) => roles.iter().any(|allowed| allowed == role),
                     Access::Nobody => false,
                 };
                 assert_eq!(check_access(&known(&[role]), path).is_ok(), expected, "{path} as {role:?}");
@@ -99,7 +100,7 @@ mod tests {
             assert_eq!(
                 check_access(&Identity::Unknown, path).is_ok(),
                 access == Access::Anyone,
-                "{path} as nobody"
+                "{path} as an unknown caller"
             );
             assert!(check_access(&Identity::Anyone, path).is_ok());
         }

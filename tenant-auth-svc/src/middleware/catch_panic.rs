@@ -1,7 +1,7 @@
-//! Keeps a panic to the RPC that caused it.
+//! Limits a panic to the RPC that caused it.
 //!
-//! Nothing on a request's path is meant to panic. If a defect does, one caller gets INTERNAL, and the replica keeps
-//! its memory and everybody else's requests.
+//! No code on the path of a request is meant to panic. If a defect causes a panic, only its caller gets
+//! INTERNAL; the replica keeps its cache and its other requests.
 
 use std::any::Any;
 
@@ -11,7 +11,7 @@ use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use crate::grpc::ApiError;
 
-/// Answers for a handler that panicked.
+/// Creates the response of a handler that panicked.
 #[derive(Clone, Copy, Debug)]
 pub struct PanicResponder;
 
@@ -19,14 +19,14 @@ impl ResponseForPanic for PanicResponder {
     type ResponseBody = Body;
 
     fn response_for_panic(&mut self, panic: Box<dyn Any + Send>) -> Response<Body> {
-        // The panic's own text stays out: it may quote what it choked on. The hook has told where it happened.
+        // The panic message is not logged: it may quote request data. The panic hook has logged the location.
         let kind = if panic.is::<&str>() || panic.is::<String>() { "message" } else { "value" };
-        tracing::error!(panic_with = kind, "a request met a defect and was answered INTERNAL");
+        tracing::error!(panic_with = kind, "request handler panicked, answered INTERNAL");
         Status::from(ApiError::Panicked).into_http()
     }
 }
 
-/// Catches panics of everything inside.
+/// Catches panics of all inner layers and of the handler.
 #[must_use]
 pub fn layer() -> CatchPanicLayer<PanicResponder> {
     CatchPanicLayer::custom(PanicResponder)

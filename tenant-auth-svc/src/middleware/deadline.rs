@@ -1,4 +1,4 @@
-//! How long a request may take: as long as its caller waits, and never for ever.
+//! Limits the time of a request: to the caller's deadline, and always to a maximum.
 
 use std::{
     future::Future,
@@ -16,21 +16,22 @@ use tower::{Layer, Service};
 
 use crate::grpc::{ApiError, context::Deadline};
 
-/// What is kept back for the answer's way home: a caller is better off with "the database is down" in time than with
-/// its own timer running out.
+/// The time reserved for the response on the network: the caller gets "the database is down" in time, instead
+/// of its own timeout.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(5);
 
-/// How long after its deadline a request is cut off. Its handler ends by the same deadline and knows more to say, so even
-/// on a machine that is busy it has to come first; its caller has most likely gone.
+/// The delay between the deadline of a request and its forced end. The handler ends by the same deadline with
+/// a more exact error, so it must come first even on a busy machine. By then the caller has most likely
+/// disconnected.
 const CUTOFF_DELAY: Duration = Duration::from_millis(500);
 
-/// How long any answer may be in coming, for callers that do not say how long they wait: longer than every limit of the
-/// handlers. What is left is a request whose message never arrives, which must not keep its place.
+/// The maximum time to a response, also for callers without a deadline. It is longer than every limit of the
+/// handlers, so it only ends requests whose message never arrives, which must not keep their permits.
 const MAX_RESPONSE_DELAY: Duration = Duration::from_secs(15);
 
-/// Turns `grpc-timeout` into a [`Deadline`] that handlers pass on to the database hop, and answers DEADLINE_EXCEEDED for
-/// what arrives when its time is over, and for what has no answer in time. Once an answer has begun, as a stream's has
-/// at once, it may go on.
+/// Converts `grpc-timeout` to a [`Deadline`], which handlers pass to the database client. Responds
+/// DEADLINE_EXCEEDED to a request that arrives after its deadline, and to a request without a response in
+/// time. A response that has started, as that of a stream at once, is not limited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadlineLayer;
 
@@ -66,16 +67,16 @@ where
         let timeout = timeout.and_then(parse_grpc_timeout);
         let now = Instant::now();
         if let Some(timeout) = timeout {
-            let kept_back = RESPONSE_MARGIN.min(timeout / 10);
-            let deadline = Deadline(now + (timeout - kept_back));
+            let margin = RESPONSE_MARGIN.min(timeout / 10);
+            let deadline = Deadline(now + (timeout - margin));
             if let Err(expired) = deadline.ensure_not_passed() {
                 return Either::Left(ready(Ok(Status::from(expired).into_http())));
             }
             request.extensions_mut().insert(deadline);
         }
-        let until = now
+        let cutoff = now
             + timeout.map_or(MAX_RESPONSE_DELAY, |timeout| (timeout + CUTOFF_DELAY).min(MAX_RESPONSE_DELAY));
-        Either::Right(DeadlineFuture { answer: self.inner.call(request), cutoff: until, timer: None })
+        Either::Right(DeadlineFuture { answer: self.inner.call(request), cutoff, timer: None })
     }
 }
 
@@ -85,7 +86,7 @@ pin_project! {
         #[pin]
         answer: F,
         cutoff: Instant,
-        // Only for an answer that is not there at once: most are.
+        // Set only if the response is not ready at once, which is rare.
         timer: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -102,14 +103,14 @@ where
         if let Poll::Ready(answer) = this.answer.poll(cx) {
             return Poll::Ready(answer);
         }
-        let until = *this.cutoff;
-        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        let cutoff = *this.cutoff;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(cutoff.into())));
         timer.as_mut().poll(cx).map(|()| Ok(Status::from(ApiError::DeadlineReached).into_http()))
     }
 }
 
-/// Reads `grpc-timeout`: at most eight digits and a unit. What is no such value means no deadline, as if it were
-/// absent. Longer than a day is as good as a day, and cannot overflow a clock.
+/// Parses `grpc-timeout`: at most eight digits and a unit. An invalid value counts as no deadline. Values are
+/// capped at a day, so that no clock overflows.
 fn parse_grpc_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -156,8 +157,8 @@ mod tests {
         }
     }
 
-    /// How long a request with this `grpc-timeout` that nothing answers is waited for. The clock is tokio's own, which
-    /// jumps to what is waited for.
+    /// Returns the time until the layer ends a request with this `grpc-timeout` that the handler never
+    /// answers. Uses tokio's paused clock, which jumps to the next timer.
     fn time_to_cutoff(timeout: Option<&'static str>) -> Duration {
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         clock.unwrap().block_on(async {
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn unanswered_request_is_cut_off_at_the_limit() {
         for (timeout, seconds) in [(None, 15), (Some("1H"), 15), (Some("3500m"), 4)] {
-            // Deadlines are of the real clock, which goes on a little meanwhile.
+            // Deadlines use the real clock, which advances a little meanwhile.
             assert_eq!(time_to_cutoff(timeout).as_secs_f64().round(), f64::from(seconds), "{timeout:?}");
         }
     }

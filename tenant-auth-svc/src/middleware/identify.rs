@@ -1,4 +1,4 @@
-//! Names the request and the caller.
+//! Assigns the request id and identifies the caller.
 
 use std::{
     sync::Arc,
@@ -20,23 +20,24 @@ use crate::{
     transport::Peer,
 };
 
-/// Carries the request id in both directions.
+/// The header of the request id, in both directions.
 pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest id taken over from a caller.
+/// The maximum length of a request id of the caller.
 const MAX_REQUEST_ID_LEN: usize = 64;
 
-/// Who calls, as far as what it may do is concerned.
+/// The caller, for authorization.
 #[derive(Clone, Debug)]
 pub enum Identity {
-    /// Nobody has said who may call, so everybody may.
+    /// The service has no callers file, so every caller may call.
     Anyone,
-    /// A caller with roles.
+    /// A caller of the callers file, with its roles.
     Known(Arc<KnownCaller>),
-    /// Somebody without a token or certificate that is known.
+    /// A caller without a known token or certificate.
     Unknown,
 }
 
-/// The callers in force; none for everybody. It changes with its file, and tells whoever waits for that.
+/// The current callers; `None` permits every caller. A reload of the callers file replaces them and notifies
+/// the subscribers.
 #[derive(Clone, Debug)]
 pub struct CallerDirectory(Arc<CallerListing>);
 
@@ -47,37 +48,38 @@ struct CallerListing {
 }
 
 impl CallerDirectory {
-    /// These; `None` where everybody may call.
+    /// Creates a directory; with `None` every caller may call.
     #[must_use]
     pub fn new(callers: Option<Callers>) -> Self {
         let callers = ArcSwapOption::new(callers.map(Arc::new));
         Self(Arc::new(CallerListing { callers, replaced: watch::Sender::new(()) }))
     }
 
-    /// These from now on, and whoever watches is woken.
+    /// Replaces the callers and notifies the subscribers.
     pub fn replace(&self, callers: Callers) {
-        // First: who is woken must not find the old ones.
+        // Stored before the notification: a notified subscriber must not read the old callers.
         self.0.callers.store(Some(Arc::new(callers)));
         self.0.replaced.send_replace(());
     }
 
-    /// Those in force.
+    /// Returns the current callers.
     pub(crate) fn load(&self) -> Guard<Option<Arc<Callers>>> {
         self.0.callers.load()
     }
 
-    /// Learns of every replacement from now on.
+    /// Subscribes to all later replacements.
     pub(super) fn watch(&self) -> watch::Receiver<()> {
         self.0.replaced.subscribe()
     }
 }
 
-/// Gives each request an id (the caller's own, if it sends a sensible one), says who calls, and sends the id back.
+/// Assigns a request id (the caller's own, if it is valid), identifies the caller, and returns the id in the
+/// response.
 #[derive(Clone, Debug)]
 pub struct IdentifyLayer(CallerDirectory);
 
 impl IdentifyLayer {
-    /// Knows these callers.
+    /// Creates a layer for these callers.
     #[must_use]
     pub fn new(callers: CallerDirectory) -> Self {
         Self(callers)
@@ -145,27 +147,27 @@ where
     }
 }
 
-/// The caller's id if it is sensible; else a new one.
+/// Returns the caller's id if it is valid, or a new one.
 fn request_id<B>(request: &Request<B>) -> Arc<str> {
-    let given = request.headers().get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes()));
-    let given = given.and_then(|id| id.to_str().ok());
-    given.map_or_else(|| Uuid::now_v7().simple().to_string().into(), Into::into)
+    let sent_id = request.headers().get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes()));
+    let sent_id = sent_id.and_then(|id| id.to_str().ok());
+    sent_id.map_or_else(|| Uuid::now_v7().simple().to_string().into(), Into::into)
 }
 
-/// Whether an id is short and printable without spaces, so that it cannot garble a log.
+/// Returns whether an id is short and printable without spaces, so that it cannot corrupt a log line.
 pub(crate) fn is_valid_request_id(id: &[u8]) -> bool {
     (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
-/// What a request says about who sends it, beside the certificate of its connection. Of a token only its hash, so that it
-/// may be kept for as long as a stream lives.
+/// The credential in the headers of a request, in addition to the certificate of its connection. It has only
+/// the hash of a token, so that a stream may keep it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PresentedCredential {
-    /// No token: the certificate decides.
+    /// No token: the certificate identifies the caller.
     Absent,
     /// A token.
     Token(TokenHash),
-    /// Something where a token should be.
+    /// An `authorization` header without a bearer token.
     Invalid,
 }
 
@@ -176,20 +178,20 @@ impl PresentedCredential {
         token.map_or(Self::Invalid, |token| Self::Token(TokenHash::of(token)))
     }
 
-    /// A token that is sent has to be good: nobody falls back to what its certificate allows.
+    /// Identifies the caller. A token that is sent must be valid: the certificate is no fallback.
     pub(crate) fn identify(self, callers: &Callers, peer: Option<&Peer>) -> Identity {
-        let found = match self {
+        let caller = match self {
             Self::Token(hash) => callers.by_token_hash(hash),
             Self::Invalid => None,
             Self::Absent => peer
                 .and_then(|peer| peer.certificate.as_ref())
                 .and_then(|names| callers.by_certificate_names(&names.dns, &names.uris)),
         };
-        found.map_or(Identity::Unknown, |caller| Identity::Known(Arc::clone(caller)))
+        caller.map_or(Identity::Unknown, |caller| Identity::Known(Arc::clone(caller)))
     }
 }
 
-/// Who calls, going by what the request says and the connection has shown.
+/// Identifies the caller by the headers of the request and the certificate of the connection.
 pub(crate) fn identify_caller(
     callers: Option<&Callers>,
     peer: Option<&Peer>,
@@ -199,13 +201,13 @@ pub(crate) fn identify_caller(
     PresentedCredential::from_headers(headers).identify(callers, peer)
 }
 
-/// The token of `Bearer <token>`; the word in any case, as HTTP has it.
+/// Returns the token of `Bearer <token>`; HTTP ignores the case of the scheme.
 fn bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-/// Where somebody without a name calls from.
+/// Returns the label of a caller without a name: its address.
 fn unknown_caller_label<B>(request: &Request<B>) -> Arc<str> {
     let peer = request.extensions().get::<Peer>();
     peer.map_or_else(

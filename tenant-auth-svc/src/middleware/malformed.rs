@@ -1,8 +1,8 @@
-//! Refuses what is no gRPC call that can be read, and says so.
+//! Refuses requests that are not readable gRPC calls, with the reason.
 //!
-//! The libraries inside take most of it for a fault of their own: they answer INTERNAL, or end a stream as if nothing had
-//! happened. So what a caller sends is looked at as it comes, and what was wrong with it decides how the call ends,
-//! whatever they say.
+//! The libraries inside treat most of these as their own faults: they respond INTERNAL, or end a stream
+//! without an error. So this layer checks the request body as it arrives. If the body is malformed, that
+//! error decides the status of the call, whatever the libraries return.
 
 use std::{
     error::Error,
@@ -30,7 +30,7 @@ use crate::grpc::{
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-/// Refuses what is no gRPC call.
+/// Refuses requests that are not gRPC calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RejectMalformedLayer;
 
@@ -62,18 +62,18 @@ where
     }
 
     fn call(&mut self, request: Request<In>) -> Self::Future {
-        if let Err(wrong) = check_head(&request) {
-            return Either::Left(ready(Ok(refusal_response(wrong))));
+        if let Err(error) = check_head(&request) {
+            return Either::Left(ready(Ok(refusal_response(error))));
         }
         let record = request.extensions().get::<RpcRecord>().cloned();
-        let fate = Arc::new(BodyEnd { record, result: OnceLock::new(), refusal: OnceLock::new() });
+        let body_end = Arc::new(BodyEnd { record, result: OnceLock::new(), refusal: OnceLock::new() });
         let framing = Framing::new(FramingRules::for_path(request.uri().path()));
-        let request = request.map(|body| CheckedRequestBody { body, framing, end: Arc::clone(&fate) });
-        Either::Right(CheckedFuture { answer: self.inner.call(request), end: fate })
+        let request = request.map(|body| CheckedRequestBody { body, framing, end: Arc::clone(&body_end) });
+        Either::Right(CheckedFuture { answer: self.inner.call(request), end: body_end })
     }
 }
 
-/// Whether a request is a gRPC call by its head.
+/// Checks the headers of a request.
 fn check_head<B>(request: &Request<B>) -> Result<(), MalformedRequest> {
     if request.method() != Method::POST {
         return Err(MalformedRequest::Method(MalformedRequest::escaped_excerpt(
@@ -84,11 +84,11 @@ fn check_head<B>(request: &Request<B>) -> Result<(), MalformedRequest> {
         Some(kind) if is_grpc_content_type(kind.as_bytes()) => {}
         Some(kind) => {
             return Err(MalformedRequest::ContentType(format!(
-                "is {}",
+                "it is {}",
                 MalformedRequest::escaped_excerpt(kind.as_bytes())
             )));
         }
-        None => return Err(MalformedRequest::ContentType("there is none".to_owned())),
+        None => return Err(MalformedRequest::ContentType("it is missing".to_owned())),
     }
     match request.headers().get("grpc-encoding") {
         Some(encoding) if encoding != "identity" => {
@@ -98,21 +98,22 @@ fn check_head<B>(request: &Request<B>) -> Result<(), MalformedRequest> {
     }
 }
 
-/// `application/grpc` or `application/grpc+proto`, with or without parameters; not gRPC-Web, not JSON.
+/// Accepts `application/grpc` and `application/grpc+proto`, with or without parameters; neither gRPC-Web nor
+/// JSON.
 fn is_grpc_content_type(kind: &[u8]) -> bool {
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
 }
 
-/// The answer to what is no call. A client of another protocol learns it from the status of HTTP and the text.
-fn refusal_response(wrong: MalformedRequest) -> Response<tonic::body::Body> {
-    let http = match wrong {
+/// Creates the response to a malformed request. A client of another protocol gets an HTTP status and a text.
+fn refusal_response(error: MalformedRequest) -> Response<tonic::body::Body> {
+    let http = match error {
         MalformedRequest::Method(_) => Some(StatusCode::METHOD_NOT_ALLOWED),
         MalformedRequest::ContentType(_) => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         _ => None,
     };
-    let text = format!("{wrong}\n");
-    let mut response = Status::from(ApiError::from(wrong)).into_http();
+    let text = format!("{error}\n");
+    let mut response = Status::from(ApiError::from(error)).into_http();
     if let Some(http) = http {
         *response.status_mut() = http;
         let headers = response.headers_mut();
@@ -125,25 +126,25 @@ fn refusal_response(wrong: MalformedRequest) -> Response<tonic::body::Body> {
     response
 }
 
-/// How what a caller sends has ended, once it has.
+/// The end of a request body, set once.
 #[derive(Debug)]
 struct BodyEnd {
     record: Option<RpcRecord>,
     result: OnceLock<Result<(), MalformedRequest>>,
-    /// Why a layer outside did not let all of it in.
+    /// The status of an outer layer that refused a part of the body.
     refusal: OnceLock<Status>,
 }
 
 impl BodyEnd {
-    fn fail(&self, wrong: MalformedRequest) -> AnyError {
-        if let (MalformedRequest::TooLarge { .. }, Some(record)) = (&wrong, &self.record) {
+    fn fail(&self, error: MalformedRequest) -> AnyError {
+        if let (MalformedRequest::TooLarge { .. }, Some(record)) = (&error, &self.record) {
             record.mark_message_too_large();
         }
-        let _ = self.result.set(Err(wrong.clone()));
-        Status::from(ApiError::from(wrong)).into()
+        let _ = self.result.set(Err(error.clone()));
+        Status::from(ApiError::from(error)).into()
     }
 
-    /// The body ended with an error: a layer's refusal, or the caller has gone.
+    /// Handles an error of the body: a refusal by another layer, or the caller disconnected.
     fn interrupt(&self, error: AnyError) -> AnyError {
         match error.downcast::<Status>() {
             Ok(status) if status.code() == Code::ResourceExhausted => {
@@ -159,13 +160,13 @@ impl BodyEnd {
         if let Some(refused) = self.refusal.get() {
             return Some(refused.clone());
         }
-        let wrong = self.result.get()?.as_ref().err()?;
-        Some(Status::from(ApiError::from(wrong.clone())))
+        let error = self.result.get()?.as_ref().err()?;
+        Some(Status::from(ApiError::from(error.clone())))
     }
 }
 
 pin_project! {
-    /// What a caller sends, looked at as it comes.
+    /// A request body that is checked as it arrives.
     pub struct CheckedRequestBody<B> {
         #[pin]
         body: B,
@@ -190,28 +191,28 @@ where
         if this.end.result.get().is_some() {
             return Poll::Ready(None);
         }
-        let seen = match ready!(this.body.poll_frame(cx)) {
+        let checked = match ready!(this.body.poll_frame(cx)) {
             Some(Ok(frame)) => {
-                let seen = frame.data_ref().map_or(Ok(()), |data| this.framing.feed(data));
+                let checked = frame.data_ref().map_or(Ok(()), |data| this.framing.feed(data));
                 if let Some(record) = &this.end.record {
                     record.add_received_messages(this.framing.take_complete());
                 }
-                seen.map(|()| Some(frame))
+                checked.map(|()| Some(frame))
             }
             Some(Err(error)) => return Poll::Ready(Some(Err(this.end.interrupt(error.into())))),
             None => this.framing.finish().map(|()| None),
         };
-        Poll::Ready(match seen {
+        Poll::Ready(match checked {
             Ok(Some(frame)) => Some(Ok(frame)),
             Ok(None) => {
                 let _ = this.end.result.set(Ok(()));
                 None
             }
-            Err(wrong) => Some(Err(this.end.fail(wrong))),
+            Err(error) => Some(Err(this.end.fail(error))),
         })
     }
 
-    // By its default, `is_end_stream` is never true: an empty body has to be read to be refused.
+    // `is_end_stream` keeps its default, false: an empty body must be read to be refused.
 }
 
 pin_project! {
@@ -235,17 +236,19 @@ where
         if let Some(status) = this.end.error_status().or_else(|| undecodable_status(response.headers())) {
             return Poll::Ready(Ok(status.into_http()));
         }
-        // Nothing more can be wrong, or it has failed already.
+        // The body has ended, so there are no more errors; or the call has already failed.
         if this.end.result.get().is_some() || response.headers().contains_key(Status::GRPC_STATUS) {
             return Poll::Ready(Ok(response));
         }
-        let fate = Arc::clone(this.end);
-        Poll::Ready(Ok(response.map(|body| tonic::body::Body::new(CheckedResponseBody { body, end: fate }))))
+        let body_end = Arc::clone(this.end);
+        Poll::Ready(Ok(
+            response.map(|body| tonic::body::Body::new(CheckedResponseBody { body, end: body_end }))
+        ))
     }
 }
 
-/// The status of a message that could not be read, where a library has said INTERNAL to it. What INTERNAL means here has
-/// details; what it says about messages begins as all errors of prost do.
+/// Returns the status of an undecodable message, if a library responded INTERNAL to it. INTERNAL of this
+/// service has details, and library errors about messages begin with the prefix of prost's errors.
 fn undecodable_status(answer: &HeaderMap) -> Option<Status> {
     if Code::from_bytes(answer.get(Status::GRPC_STATUS)?.as_bytes()) != Code::Internal
         || answer.contains_key(Status::GRPC_STATUS_DETAILS)
@@ -258,7 +261,7 @@ fn undecodable_status(answer: &HeaderMap) -> Option<Status> {
 }
 
 pin_project! {
-    /// The answer of a call that still sends.
+    /// The response of a call whose request body has not ended.
     struct CheckedResponseBody {
         #[pin]
         body: tonic::body::Body,
@@ -281,7 +284,7 @@ impl Body for CheckedResponseBody {
         Poll::Ready(match other {
             Some(status) => {
                 let mut trailers = HeaderMap::new();
-                // What cannot be written in a header is ours, and is not there.
+                // Fails only if the status does not fit into a header, which none of ours does.
                 Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
             }
             None => frame,
@@ -307,8 +310,8 @@ mod tests {
 
     #[test]
     fn excerpt_is_short_and_escaped() {
-        let quoted =
+        let excerpt =
             MalformedRequest::escaped_excerpt(format!("\u{1b}[31m\u{202e}{}", "x".repeat(15_000)).as_bytes());
-        assert!(quoted.starts_with("\\u{1b}[31m\\u{202e}xx") && quoted.len() < 100, "{quoted}");
+        assert!(excerpt.starts_with("\\u{1b}[31m\\u{202e}xx") && excerpt.len() < 100, "{excerpt}");
     }
 }

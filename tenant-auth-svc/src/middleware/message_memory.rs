@@ -1,8 +1,8 @@
-//! Bounds the bytes of requests that are not answered and of answers that are not read.
+//! Limits the bytes of unanswered requests and of unread responses.
 //!
-//! Requests and answers are few kilobytes at most, nearly all of them, and there are no more of these than places. Those that
-//! are longer (a batch of a thousand keys, a page of a listing) are counted here, by bytes, for as long as they are in memory:
-//! a caller that sends half of each request, or never reads, fills its own share and nobody else's.
+//! Nearly all requests and responses are a few kilobytes at most, and the request permits limit their number.
+//! This layer counts the bytes of longer ones (a batch of a thousand keys, a page of a list) while they are
+//! in memory. A caller that sends half of each request, or never reads, uses only its own share.
 
 use std::{
     pin::Pin,
@@ -24,15 +24,15 @@ use crate::grpc::{
     permits::{Limiter, Permit, PermitHolder},
 };
 
-/// Counts the bytes of requests and answers that are long.
+/// Counts the bytes of long requests and responses.
 #[derive(Clone, Debug)]
 pub struct MessageMemoryLayer(Limiters);
 
 impl MessageMemoryLayer {
-    /// Within these bounds.
+    /// Creates a layer with these limits.
     #[must_use]
-    pub fn new(pools: Limiters) -> Self {
-        Self(pools)
+    pub fn new(limiters: Limiters) -> Self {
+        Self(limiters)
     }
 }
 
@@ -65,34 +65,30 @@ where
     }
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        // Messages of a stream come and go: there is never more than one of them in memory.
+        // A stream has at most one message in memory at a time.
         let is_stream = STREAMING_RPCS.contains(&request.uri().path());
         let holder = request.extensions().get::<PermitHolder>().cloned().filter(|_| !is_stream);
-        let mut asked = None;
+        let mut request_permit = None;
         let request = match &holder {
             Some(holder) if !request.body().is_end_stream() => {
-                let (places, holder) = (self.limiters.request_bytes.clone(), holder.clone());
-                let place = Arc::clone(asked.insert(Arc::default()));
-                let length = MessageLength { limiter: places, holder, permit: place, bytes_read: 0 };
+                let (limiter, holder) = (self.limiters.request_bytes.clone(), holder.clone());
+                let permit = Arc::clone(request_permit.insert(Arc::default()));
+                let length = MessageLength { limiter, holder, permit, bytes_read: 0 };
                 request.map(|body| tonic::body::Body::new(MeasuredRequest { body, length }))
             }
             _ => request,
         };
-        let answered = holder.map(|holder| (self.limiters.response_bytes.clone(), holder));
-        MeasuredFuture {
-            answer: self.inner.call(request),
-            response: None,
-            request_permit: asked,
-            response_limiter: answered,
-        }
+        let response_limiter = holder.map(|holder| (self.limiters.response_bytes.clone(), holder));
+        MeasuredFuture { answer: self.inner.call(request), response: None, request_permit, response_limiter }
     }
 }
 
-/// How much of a message is in memory.
+/// The bytes of a message in memory.
 struct MessageLength {
     limiter: Limiter,
     holder: PermitHolder,
-    /// What it is counted by: until its answer is there, since what was made of it may wait for its turn.
+    /// The permit for the bytes. It is held until the response, because the decoded message may wait in a
+    /// queue.
     permit: Arc<OnceLock<Permit>>,
     bytes_read: usize,
 }
@@ -104,19 +100,19 @@ impl MessageLength {
             return Ok(());
         }
         match self.permit.get() {
-            Some(place) => place.try_grow(more),
-            // Nobody else sets it.
+            Some(permit) => permit.try_grow(more),
+            // Only this method sets it.
             None => self
                 .limiter
                 .try_acquire(&self.holder, self.bytes_read)
-                .map(|place| drop(self.permit.set(place))),
+                .map(|permit| drop(self.permit.set(permit))),
         }
-        .map_err(|full| ApiError::from(full).into())
+        .map_err(|reached| ApiError::from(reached).into())
     }
 }
 
 pin_project! {
-    /// A request's body that counts what was read of it.
+    /// A request body that counts the bytes read.
     struct MeasuredRequest {
         #[pin]
         body: tonic::body::Body,
@@ -133,9 +129,9 @@ impl Body for MeasuredRequest {
         let frame = ready!(this.body.poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && let Err(full) = this.length.add_bytes(data.len())
+            && let Err(reached) = this.length.add_bytes(data.len())
         {
-            return Poll::Ready(Some(Err(full)));
+            return Poll::Ready(Some(Err(reached)));
         }
         Poll::Ready(frame)
     }
@@ -175,16 +171,16 @@ where
             None => ready!(this.answer.poll(cx))?,
         };
         *this.request_permit = None;
-        let unmetered = |response: Response<Out>| {
+        let unmeasured = |response: Response<Out>| {
             Poll::Ready(Ok(response.map(|body| MeasuredResponse { body, first: None, permit: None })))
         };
-        let Some((places, holder)) =
+        let Some((limiter, holder)) =
             this.response_limiter.as_ref().filter(|_| !response.body().is_end_stream())
         else {
-            return unmetered(response);
+            return unmeasured(response);
         };
-        // The message becomes bytes here, and not when its caller has room for it: so its length is known, and what it was
-        // made of is gone.
+        // The message is serialized here, and not when the caller has flow-control window for it: so its
+        // length is known, and the source of the message is freed.
         let first = match Pin::new(response.body_mut()).poll_frame(cx) {
             Poll::Ready(first) => first,
             Poll::Pending => {
@@ -193,22 +189,22 @@ where
             }
         };
         let length = first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref().map(Bytes::len));
-        let place = match length {
-            Some(length) if length > MAX_UNCOUNTED_BYTES => match places.try_acquire(holder, length) {
-                Ok(place) => Some(place),
-                Err(full) => return unmetered(Status::from(ApiError::from(full)).into_http()),
+        let permit = match length {
+            Some(length) if length > MAX_UNCOUNTED_BYTES => match limiter.try_acquire(holder, length) {
+                Ok(permit) => Some(permit),
+                Err(reached) => return unmeasured(Status::from(ApiError::from(reached)).into_http()),
             },
             _ => None,
         };
-        Poll::Ready(Ok(response.map(|body| MeasuredResponse { body, first: Some(first), permit: place })))
+        Poll::Ready(Ok(response.map(|body| MeasuredResponse { body, first: Some(first), permit })))
     }
 }
 
 type FrameResult<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
 
 pin_project! {
-    /// An answer whose first frame is there already. What it holds is given back when the frame after that is asked for: by
-    /// then the peer has made room for what came before.
+    /// A response whose first frame was already polled. The permit is released when the next frame is polled:
+    /// by then the peer has flow-control window again, so the first frame was sent.
     pub struct MeasuredResponse<B: Body> {
         #[pin]
         body: B,
@@ -236,7 +232,7 @@ impl<B: Body<Data = Bytes>> Body for MeasuredResponse<B> {
 
     fn size_hint(&self) -> SizeHint {
         match self.first {
-            // That of what comes after it is not that of the whole.
+            // The hint of the remaining body is not that of the whole response.
             Some(_) => SizeHint::default(),
             None => self.body.size_hint(),
         }
@@ -250,108 +246,4 @@ impl<B: Body + Default> Default for MeasuredResponse<B> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use futures::future::poll_fn;
-    use http_body_util::{BodyExt as _, Full as Whole};
-    use tower::{ServiceExt as _, service_fn};
-
-    use super::*;
-
-    const LONG_MESSAGE_BYTES: usize = 1_024 * 1_024;
-
-    fn request(path: &str, length: usize) -> Request<tonic::body::Body> {
-        let holder = PermitHolder { name: "api".into(), is_known: true };
-        let body = tonic::body::Body::new(Whole::new(Bytes::from(vec![0; length])));
-        Request::builder().uri(path).extension(holder).body(body).unwrap()
-    }
-
-    /// Answers with as many bytes as it was asked with.
-    async fn echo(request: Request<tonic::body::Body>) -> Result<Response<tonic::body::Body>, Infallible> {
-        let body = match request.into_body().collect().await {
-            Ok(whole) => tonic::body::Body::new(Whole::new(whole.to_bytes())),
-            Err(status) => return Ok(status.into_http()),
-        };
-        Ok(Response::new(body))
-    }
-
-    fn status(response: &Response<MeasuredResponse<tonic::body::Body>>) -> Option<&str> {
-        response.headers().get("grpc-status").and_then(|status| status.to_str().ok())
-    }
-
-    #[tokio::test]
-    async fn unread_responses_fill_only_their_callers_share() {
-        let pools = Limiters::new(100, 100, 50);
-        let service = || MessageMemoryLayer::new(pools.clone()).layer(service_fn(echo));
-        let mut unread = Vec::new();
-        let refused = loop {
-            let answer = service().oneshot(request("/any", LONG_MESSAGE_BYTES)).await.unwrap();
-            match status(&answer) {
-                None => unread.push(answer),
-                Some(status) => break status.to_owned(),
-            }
-        };
-        assert_eq!((refused.as_str(), unread.len()), ("8", 16), "RESOURCE_EXHAUSTED after 16 MiB");
-        assert_eq!(pools.response_bytes.taken(), 16 * LONG_MESSAGE_BYTES);
-        assert_eq!(pools.request_bytes.taken(), 0, "what was answered is no longer counted");
-        let short = service().oneshot(request("/any", MAX_UNCOUNTED_BYTES)).await.unwrap();
-        assert_eq!(status(&short), None, "short ones go on");
-
-        // One that is read makes room.
-        let mut body = unread.pop().unwrap().into_body();
-        let first = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
-        assert_eq!(
-            (first.data_ref().unwrap().len(), pools.response_bytes.taken()),
-            (LONG_MESSAGE_BYTES, 16 * LONG_MESSAGE_BYTES)
-        );
-        assert!(poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.is_none());
-        assert_eq!(pools.response_bytes.taken(), 15 * LONG_MESSAGE_BYTES);
-        drop(unread);
-        assert_eq!(pools.response_bytes.taken(), 0);
-    }
-
-    #[tokio::test]
-    async fn unfinished_requests_fill_only_their_callers_share() {
-        let pools = Limiters::new(100, 100, 50);
-        let mut halves = Vec::new();
-        for _ in 0..17 {
-            let halting = request("/any", LONG_MESSAGE_BYTES).map(|body| {
-                let never = futures::stream::pending();
-                let frames = futures::StreamExt::chain(http_body_util::BodyStream::new(body), never);
-                tonic::body::Body::new(http_body_util::StreamBody::new(frames))
-            });
-            let mut answer =
-                Box::pin(MessageMemoryLayer::new(pools.clone()).layer(service_fn(echo)).oneshot(halting));
-            match futures::poll!(&mut answer) {
-                Poll::Pending => halves.push(answer),
-                Poll::Ready(refused) => assert_eq!(status(&refused.unwrap()), Some("8")),
-            }
-        }
-        assert_eq!((halves.len(), pools.request_bytes.taken()), (16, 16 * LONG_MESSAGE_BYTES));
-        drop(halves);
-        assert_eq!(pools.request_bytes.taken(), 0, "who leaves gives back");
-    }
-    #[tokio::test]
-    async fn waiting_request_is_counted_until_it_is_answered() {
-        let pools = Limiters::new(100, 100, 50);
-        let turn = tokio::sync::Semaphore::new(0);
-        let waits = service_fn(async |request: Request<tonic::body::Body>| {
-            let read = request.into_body().collect().await.map(|whole| whole.to_bytes().len());
-            let _turn = turn.acquire().await;
-            Ok::<_, Infallible>(Response::new(tonic::body::Body::new(format!("{read:?}"))))
-        });
-        let mut answer = Box::pin(
-            MessageMemoryLayer::new(pools.clone()).layer(waits).oneshot(request("/any", LONG_MESSAGE_BYTES)),
-        );
-        assert!(futures::poll!(&mut answer).is_pending());
-        assert_eq!(
-            pools.request_bytes.taken(),
-            LONG_MESSAGE_BYTES,
-            "its body is gone, and what was made of it is not"
-        );
-        turn.add_permits(1);
-        let _answer = answer.await.unwrap();
-        assert_eq!(pools.request_bytes.taken(), 0);
-    }
-}
+mod tests;

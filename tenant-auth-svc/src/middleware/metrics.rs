@@ -1,6 +1,6 @@
-//! Counts RPCs: how many, how they ended, how long they took, their messages, and what they decided.
+//! Counts RPCs: their number, outcome, latency, messages and decisions.
 //!
-//! Nothing on its way is shared between threads: see [`counts`](crate::instruments::counts).
+//! Threads share no counters here: see [`counts`](crate::instruments::counts).
 
 use std::{
     sync::{Arc, LazyLock, OnceLock},

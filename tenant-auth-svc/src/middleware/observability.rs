@@ -1,6 +1,7 @@
-//! Observes how every RPC ends, for two who want to know: the metrics and the log.
+//! Observes the end of every RPC for the metrics and the access log.
 //!
-//! It stands outside of everything that refuses, so that what is refused is counted and logged too, and both tell the same end.
+//! The layer is outside of all layers that refuse requests, so refused requests are counted and logged too,
+//! and both report the same outcome.
 
 use std::{
     sync::Arc,
@@ -22,7 +23,7 @@ use super::{
 pub struct RpcObserverLayer(Arc<RpcMetrics>);
 
 impl RpcObserverLayer {
-    /// Counts there, and logs.
+    /// Creates a layer that counts in `rpcs` and writes the access log.
     #[must_use]
     pub fn new(rpcs: Arc<RpcMetrics>) -> Self {
         Self(rpcs)

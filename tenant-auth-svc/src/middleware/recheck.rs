@@ -1,12 +1,12 @@
-//! Ends the streams of callers that may no longer do what they are doing.
+//! Ends the streams of callers that no longer have the permission.
 //!
-//! A request is judged when its head arrives, which is enough for one that is answered at once. A stream may live for as long
-//! as its connection, so it is judged again whenever the callers in force are replaced: by what it presented when it was
-//! opened, under the rules of its opening. What would be refused if it were opened now ends, with the status of that
-//! refusal, before anything more is answered. All others go on.
+//! A request is authorized when its headers arrive, which is enough for a unary call. A stream may live as
+//! long as its connection, so it is authorized again whenever the callers are replaced, with the credential
+//! and the path of its start. A stream that would now be refused ends with the status of that refusal, before
+//! it sends anything more. All others continue.
 //!
-//! A call that is no stream is not cut off: it ends by itself within the limit of [`deadline`](super::deadline), and whoever
-//! asked for a change has to learn whether it was made.
+//! A unary call is not ended: it ends within the limit of [`deadline`](super::deadline), and its caller must
+//! learn whether a change was made.
 
 use std::{
     pin::Pin,
@@ -27,22 +27,23 @@ use super::{
 };
 use crate::{grpc::ApiError, transport::Peer};
 
-/// The RPCs whose answer is a stream.
+/// The RPCs with a stream as response.
 pub const STREAMING_RPCS: [&str; 5] = [
     "/tenantauth.v1.ValidationService/StreamValidateKeys",
     "/tenantauth.v1.WatchService/Watch",
-    // Anyone may call these, so no change of the callers ends them; they stand here for the day that this changes.
+    // Every caller may call these, so a replacement of the callers ends none of them. They are listed in case
+    // that changes.
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Judges streams again when the callers change.
+/// Authorizes streams again when the callers are replaced.
 #[derive(Clone, Debug)]
 pub struct RecheckLayer(CallerDirectory);
 
 impl RecheckLayer {
-    /// Goes by these callers.
+    /// Creates a layer for these callers.
     #[must_use]
     pub fn new(callers: CallerDirectory) -> Self {
         Self(callers)
@@ -80,7 +81,8 @@ where
         let path = request.uri().path();
         let stream = STREAMING_RPCS.iter().find(|stream| **stream == path).map(|path| {
             let mut replaced = self.callers.watch();
-            // What was replaced between the reading of the head and here is looked at with the first piece.
+            // Callers that were replaced between the identify layer and this point are checked with the first
+            // message.
             replaced.mark_changed();
             Box::new(OpenStream {
                 path,
@@ -94,7 +96,7 @@ where
     }
 }
 
-/// A stream as it was opened.
+/// The credential, the path and the peer of an open stream.
 #[derive(Debug)]
 struct OpenStream {
     path: &'static str,
@@ -105,9 +107,9 @@ struct OpenStream {
 }
 
 impl OpenStream {
-    /// Whether it might be opened now. Asked again only when the callers were replaced.
+    /// Checks that the stream could still be opened. Does nothing unless the callers were replaced.
     fn recheck(&mut self) -> Result<(), ApiError> {
-        // An error would say that the directory is gone, which is kept here.
+        // An error means that the directory is dropped, but `self.callers` keeps it.
         if !self.replacements.has_changed().unwrap_or(false) {
             return Ok(());
         }
@@ -144,7 +146,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.answer.poll(cx))?;
-        // One that is refused has its status in its head, and no body.
+        // A refused stream has its status in the headers, and no body.
         let is_refused = response.headers().contains_key(Status::GRPC_STATUS);
         let opened = this.stream.take().filter(|_| !is_refused);
         Poll::Ready(Ok(response.map(|body| RecheckedBody {
@@ -156,12 +158,12 @@ where
 }
 
 pin_project! {
-    /// A body that ends when its caller may no longer have it.
+    /// A body that ends when its caller loses the permission.
     pub struct RecheckedBody<B> {
         #[pin]
         body: Option<B>,
         stream: Option<Box<OpenStream>>,
-        // Only while there is nothing to send: what is busy looks by itself.
+        // Set only while there is nothing to send: a busy stream checks with every message.
         replaced: Option<BoxFuture<'static, ()>>,
     }
 }
@@ -187,7 +189,7 @@ impl<B: Body> Body for RecheckedBody<B> {
             {
                 *this.stream = None;
                 *this.replaced = None;
-                // With all that it has under way.
+                // Drops the inner stream with all its pending work.
                 this.body.set(None);
                 return Poll::Ready(Some(Ok(Frame::trailers(error_trailers(error)))));
             }
@@ -212,10 +214,10 @@ impl<B: Body> Body for RecheckedBody<B> {
     }
 }
 
-/// A refusal where an answer has begun already.
+/// Returns the trailers of a refusal after the response has started.
 fn error_trailers(error: ApiError) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    // Only what no header can hold would fail, and then there is no status at all, which callers take for UNKNOWN.
+    // Fails only if the status does not fit into a header. Callers treat the missing status as UNKNOWN.
     let _ = Status::from(error).add_header(&mut trailers);
     trailers
 }

@@ -1,7 +1,7 @@
-//! Follows an RPC to its end, whatever its end is.
+//! Observes the end of an RPC.
 //!
-//! An RPC is over when its status has left: in the head of the answer, if it is an error that came before everything
-//! else, or in the trailers after the body; or when its caller does not wait for that.
+//! An RPC ends when its status is sent: in the response headers, if there is no message before it, or in the
+//! trailers after the body. It also ends when its caller disconnects before that.
 
 use std::{
     mem,

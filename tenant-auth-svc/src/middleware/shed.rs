@@ -1,9 +1,9 @@
-//! Refuses at once what would be too much at once.
+//! Refuses requests beyond the limits at once.
 //!
-//! The bound is that of the whole process: one per connection would not bound anything, since callers open as many as
-//! they like. A request that is over it costs next to nothing, and its caller can go to another replica, instead of
-//! joining a queue whose every member is answered too late. Of what there is, one caller has a share, and whoever is not
-//! known a small one: nobody can keep everybody else out.
+//! The limit applies to the process: a limit per connection would limit nothing, since callers may open any
+//! number of connections. A refusal costs very little, and its caller can use another replica, instead of
+//! waiting in a queue in which every response is late. One caller has a share of the permits, and unknown
+//! callers have a small one, so that no caller can block all others.
 
 use std::{
     pin::Pin,
@@ -25,17 +25,17 @@ use crate::grpc::{
     permits::{LimitReached, Permit, PermitHolder},
 };
 
-/// Whether a service's requests need a place.
+/// The limiter that the requests of a service use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermitClass {
-    /// They do: this is the traffic that can grow without end.
+    /// The `requests` limiter: this traffic can grow without limit.
     Requests,
-    /// They have places of their own, so that probes and operators get through when they are needed most. The database has an
-    /// allowance of its own for what operators do.
+    /// A separate limiter, so that probes and operators are served under overload. The database client has a
+    /// separate lane for operators, too.
     Operators,
 }
 
-/// On which side each service is. What is not here is bounded: nobody knows it.
+/// The class of each service. A service that is not listed uses `Requests`.
 pub const SERVICE_PERMIT_CLASSES: [(&str, PermitClass); 9] = [
     ("tenantauth.v1.ValidationService", PermitClass::Requests),
     ("tenantauth.v1.SessionService", PermitClass::Requests),
@@ -48,27 +48,27 @@ pub const SERVICE_PERMIT_CLASSES: [(&str, PermitClass); 9] = [
     ("grpc.reflection.v1alpha.ServerReflection", PermitClass::Operators),
 ];
 
-/// The side of the service that a path `/service/method` leads to.
+/// Returns the class of the service in a path `/service/method`.
 #[must_use]
 pub fn permit_class(path: &str) -> PermitClass {
     let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map(|(service, _)| service);
     let known = SERVICE_PERMIT_CLASSES.iter().find(|(name, _)| Some(*name) == service);
-    known.map_or(PermitClass::Requests, |(_, side)| *side)
+    known.map_or(PermitClass::Requests, |(_, class)| *class)
 }
 
-/// Gives each request a place, or refuses it.
+/// Acquires a permit for each request, or refuses the request.
 ///
-/// A request keeps its place until the body of its answer has ended, or its caller has left. A handler whose RPC is a
-/// stream gives the place back when it has opened it (see [`Place::release`]); the stream itself keeps one of those for
-/// streams to its end.
+/// A request holds its permit until the response body ends or the caller disconnects. The handler of a
+/// streaming RPC releases the permit when it has opened the stream (see [`Permit::release`]); the stream
+/// holds a permit of `streams` until it ends.
 #[derive(Clone, Debug)]
 pub struct ShedLayer(Limiters);
 
 impl ShedLayer {
-    /// Gives out these.
+    /// Creates a layer with these limiters.
     #[must_use]
-    pub fn new(pools: Limiters) -> Self {
-        Self(pools)
+    pub fn new(limiters: Limiters) -> Self {
+        Self(limiters)
     }
 }
 
@@ -88,32 +88,32 @@ pub struct Shed<S> {
 }
 
 impl<S> Shed<S> {
-    /// What a request keeps: its place, and that of its stream.
+    /// Acquires the permits of a request, and of its stream.
     fn admit<In>(&self, request: &mut Request<In>) -> Result<RequestPermits, LimitReached> {
         let path = request.uri().path();
-        // Without the layer that identifies there is nobody to trust.
-        let stranger = || PermitHolder { name: "".into(), is_known: false };
-        let holder = request.extensions().get().cloned().unwrap_or_else(stranger);
+        // Without the identify layer, the caller is unknown.
+        let unknown_caller = || PermitHolder { name: "".into(), is_known: false };
+        let holder = request.extensions().get().cloned().unwrap_or_else(unknown_caller);
         let stream = match STREAMING_RPCS.contains(&path) {
             true => Some(self.limiters.streams.try_acquire(&holder, 1)?),
             false => None,
         };
-        let request_place = match permit_class(path) {
+        let request_permit = match permit_class(path) {
             PermitClass::Requests => {
-                let place = Arc::new(self.limiters.requests.try_acquire(&holder, 1)?);
-                request.extensions_mut().insert(Arc::clone(&place));
-                Some(place)
+                let permit = Arc::new(self.limiters.requests.try_acquire(&holder, 1)?);
+                request.extensions_mut().insert(Arc::clone(&permit));
+                Some(permit)
             }
             PermitClass::Operators if stream.is_none() => {
                 Some(Arc::new(self.limiters.operators.try_acquire(&holder, 1)?))
             }
             PermitClass::Operators => None,
         };
-        Ok(RequestPermits { request: request_place, stream })
+        Ok(RequestPermits { request: request_permit, stream })
     }
 }
 
-/// The places of a request.
+/// The permits of a request.
 #[derive(Debug)]
 struct RequestPermits {
     request: Option<Arc<Permit>>,
@@ -122,7 +122,7 @@ struct RequestPermits {
 
 impl RequestPermits {
     fn release(&self) {
-        self.request.iter().for_each(|place| place.release());
+        self.request.iter().for_each(|permit| permit.release());
         self.stream.iter().for_each(Permit::release);
     }
 }
@@ -142,21 +142,21 @@ where
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         match self.admit(&mut request) {
-            Err(full) => Either::Left(ready(Ok(refusal_response(full)))),
-            Ok(places) => {
-                Either::Right(PermittedFuture { answer: self.inner.call(request), permits: Some(places) })
+            Err(reached) => Either::Left(ready(Ok(refusal_response(reached)))),
+            Ok(permits) => {
+                Either::Right(PermittedFuture { answer: self.inner.call(request), permits: Some(permits) })
             }
         }
     }
 }
 
-fn refusal_response<Out: Default>(full: LimitReached) -> Response<PermittedBody<Out>> {
-    let refusal = Status::from(ApiError::from(full)).into_http();
+fn refusal_response<Out: Default>(reached: LimitReached) -> Response<PermittedBody<Out>> {
+    let refusal = Status::from(ApiError::from(reached)).into_http();
     refusal.map(|body| PermittedBody { body, permits: None })
 }
 
 pin_project! {
-    /// A request in its place.
+    /// The future of a request with permits.
     pub struct PermittedFuture<F> {
         #[pin]
         answer: F,
@@ -173,13 +173,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.answer.poll(cx))?;
-        let places = this.permits.take();
-        Poll::Ready(Ok(response.map(|body| PermittedBody { body, permits: places })))
+        let permits = this.permits.take();
+        Poll::Ready(Ok(response.map(|body| PermittedBody { body, permits })))
     }
 }
 
 pin_project! {
-    /// A body that keeps the request's place until it ends.
+    /// A body that holds the request's permits until it ends.
     pub struct PermittedBody<B> {
         #[pin]
         body: B,
@@ -197,11 +197,11 @@ impl<B: Body> Body for PermittedBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let frame = ready!(this.body.poll_frame(cx));
-        // Whoever drives the body may keep it for a while after its end.
+        // The connection may keep the body for some time after its end.
         if frame.as_ref().is_none_or(|frame| frame.as_ref().map_or(true, Frame::is_trailers))
-            && let Some(places) = this.permits.take()
+            && let Some(permits) = this.permits.take()
         {
-            places.release();
+            permits.release();
         }
         Poll::Ready(frame)
     }

@@ -1,4 +1,4 @@
-//! The connections of those who look: few, and none that keeps another one out.
+//! The connections of the ops server: few, and none can keep another one out.
 
 use std::{collections::VecDeque, future::Future, time::Duration};
 
@@ -14,22 +14,27 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-/// How long the head of a request may be in coming, the first one and each after it: longer than the 15 s between two looks
-/// of a Prometheus, so that it keeps its connection.
+/// Timeout of the headers of a request, the first one and each later one: longer than the 15 s between two scrapes of
+/// Prometheus, so that it keeps its connection.
 const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may live, whatever happens on it.
+/// Maximum age of a connection, regardless of its activity.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
-/// How long what is under way may take at the end.
+/// How long in-flight requests may take at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest head of a request, in bytes.
+/// Maximum size of the request headers, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1_024;
-/// How long to wait after the operating system could not give a connection.
+/// Delay after the operating system failed to accept a connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Serves `sql_limit` connections at once until `end`, then lets what is under way finish. One more ends the oldest: whoever comes
-/// now wants to know something now, and who holds connections open without asking anything can keep nobody out.
-pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize, end: impl Future<Output = ()>) {
-    let ending = watch::Sender::new(false);
+/// Serves `max_connections` connections at once until `end`, then lets in-flight requests finish. One more connection
+/// closes the oldest one: a new client needs its answer now, and idle connections must not keep others out.
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    max_connections: usize,
+    end: impl Future<Output = ()>,
+) {
+    let shutdown = watch::Sender::new(false);
     let mut open = OpenConnections::default();
     let mut end = std::pin::pin!(end);
     loop {
@@ -37,11 +42,11 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize, en
             () = &mut end => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    open.evict_oldest(most);
-                    open.add(serve_connection(stream, routes.clone(), ending.subscribe()));
+                    open.evict_oldest(max_connections);
+                    open.add(serve_connection(stream, routes.clone(), shutdown.subscribe()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection for health and metrics could not be accepted");
+                    tracing::warn!(%error, "accepting a connection for health and metrics failed");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             },
@@ -49,17 +54,17 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize, en
         }
     }
     drop(listener);
-    ending.send_replace(true);
-    let all = async {
+    shutdown.send_replace(true);
+    let all_closed = async {
         while !open.tasks.is_empty() {
             open.join_next().await
         }
     };
-    // Who does not read what was asked for is not waited for.
-    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all).await;
+    // A client that does not read its response is not waited for.
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_closed).await;
 }
 
-/// The connections, in the order in which they came.
+/// The open connections, in the order of their arrival.
 #[derive(Default)]
 struct OpenConnections {
     tasks: JoinSet<()>,
@@ -72,16 +77,16 @@ impl OpenConnections {
         self.by_age.push_back(handle);
     }
 
-    fn evict_oldest(&mut self, most: usize) {
+    fn evict_oldest(&mut self, max_connections: usize) {
         self.by_age.retain(|connection| !connection.is_finished());
-        while self.by_age.len() >= most.max(1) {
+        while self.by_age.len() >= max_connections.max(1) {
             if let Some(oldest) = self.by_age.pop_front() {
                 oldest.abort();
             }
         }
     }
 
-    /// Waits for ever while there is none.
+    /// Waits for the next connection to end; forever while there is none.
     async fn join_next(&mut self) {
         if self.tasks.join_next().await.is_none() {
             std::future::pending::<()>().await;
@@ -89,19 +94,19 @@ impl OpenConnections {
     }
 }
 
-async fn serve_connection(stream: TcpStream, routes: Router, mut ending: watch::Receiver<bool>) {
+async fn serve_connection(stream: TcpStream, routes: Router, mut shutdown: watch::Receiver<bool>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_READ_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
-    let mut served =
+    let mut connection =
         std::pin::pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
     tokio::select! {
-        // Whatever ended it, nobody is left to be told.
-        _ = &mut served => {}
+        // No error of the connection needs handling: the client is gone.
+        _ = &mut connection => {}
         () = tokio::time::sleep(MAX_CONNECTION_AGE) => {}
-        // An error means the same.
-        () = async { drop(ending.wait_for(|ending| *ending).await) } => {
-            served.as_mut().graceful_shutdown();
-            let _ = served.await;
+        // An error means that the sender was dropped, which is a shutdown too.
+        () = async { drop(shutdown.wait_for(|is_shutdown| *is_shutdown).await) } => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
         }
     }
 }
@@ -116,28 +121,28 @@ mod tests {
 
     use super::*;
 
-    async fn connect(most: usize) -> std::net::SocketAddr {
+    async fn connect(max_connections: usize) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = Router::new().route("/", get(async || "ok"));
-        tokio::spawn(serve(listener, routes, most, std::future::pending()));
+        tokio::spawn(serve(listener, routes, max_connections, std::future::pending()));
         address
     }
 
-    /// The clock is tokio's own, which jumps to what is waited for.
+    /// Runs on tokio's paused clock, which advances to the next timer.
     #[tokio::test(start_paused = true)]
     async fn idle_ops_connection_is_closed() {
         let address = connect(8).await;
-        for begins in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
-            let began = Instant::now();
+        for request in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let started_at = Instant::now();
             let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(begins.as_bytes()).await.unwrap();
-            let mut said = Vec::new();
-            let _ = stream.read_to_end(&mut said).await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut response = Vec::new();
+            let _ = stream.read_to_end(&mut response).await;
             assert!(
-                (HEAD_READ_TIMEOUT..MAX_CONNECTION_AGE).contains(&began.elapsed()),
-                "{begins:?}: {:?}",
-                began.elapsed()
+                (HEAD_READ_TIMEOUT..MAX_CONNECTION_AGE).contains(&started_at.elapsed()),
+                "{request:?}: {:?}",
+                started_at.elapsed()
             );
         }
     }
@@ -145,12 +150,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ops_connection_over_the_limit_closes_the_oldest() {
         let address = connect(2).await;
-        let began = Instant::now();
+        let started_at = Instant::now();
         let mut oldest = TcpStream::connect(address).await.unwrap();
         let _others =
             [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
-        let mut said = Vec::new();
-        let _ = oldest.read_to_end(&mut said).await;
-        assert!(began.elapsed() < HEAD_READ_TIMEOUT, "{:?}", began.elapsed());
+        let mut response = Vec::new();
+        let _ = oldest.read_to_end(&mut response).await;
+        assert!(started_at.elapsed() < HEAD_READ_TIMEOUT, "{:?}", started_at.elapsed());
     }
 }

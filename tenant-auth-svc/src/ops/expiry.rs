@@ -1,27 +1,27 @@
-//! When a certificate or a token expires, for people and machines.
+//! When certificates and tokens expire, as text and as JSON.
 
 use std::time::Duration;
 
 pub use super::text::format_rfc3339;
 use crate::domain::clock::UnixMillis;
 
-/// A certificate or a token that says when it expires.
+/// A certificate or a token with an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialKind {
-    /// The server's certificate, or one between it and its root: whichever expires first.
+    /// The server's certificate, or one of its intermediates: whichever expires first.
     ServerCertificate,
-    /// The first to expire of the roots of callers' certificates.
+    /// The first root of client certificates to expire.
     ClientCa,
-    /// The first to expire of the private roots of the database's certificate.
+    /// The first private root of the database's certificate to expire.
     DatabaseCa,
-    /// The database's token that is used for reads.
+    /// The database token for reads.
     ReadToken,
-    /// … for writes.
+    /// The database token for writes.
     WriteToken,
 }
 
 impl CredentialKind {
-    /// In words.
+    /// Name for people.
     #[must_use]
     pub fn description(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl CredentialKind {
         }
     }
 
-    /// In a word, for machines, among certificates or among tokens.
+    /// Name for machines; unique among certificates and among tokens.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl CredentialKind {
         }
     }
 
-    /// Whether it is a token; else it is a certificate.
+    /// Whether it is a token; otherwise it is a certificate.
     #[must_use]
     pub fn is_token(self) -> bool {
         match self {
@@ -55,39 +55,39 @@ impl CredentialKind {
     }
 }
 
-/// When a certificate or a token expires.
+/// The expiry of a certificate or a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CredentialExpiry {
-    /// Which.
+    /// Which certificate or token.
     pub kind: CredentialKind,
-    /// Its first second, or when it was issued; `None` where it does not say.
+    /// Its first second, or when it was issued; `None` if unknown.
     pub not_before: Option<UnixMillis>,
     /// Its last second.
     pub not_after: UnixMillis,
 }
 
 impl CredentialExpiry {
-    /// In a sentence, seen from a moment.
+    /// Describes the expiry in a sentence, relative to `now`.
     #[must_use]
     pub fn describe(&self, now: UnixMillis) -> String {
-        let (what, at) = (self.kind.description(), format_rfc3339(self.not_after));
+        let (kind, at) = (self.kind.description(), format_rfc3339(self.not_after));
         if now > self.not_after {
-            return format!("{what} expired at {at}, {} ago", format_rounded(now.since(self.not_after)));
+            return format!("{kind} expired at {at}, {} ago", format_rounded(now.since(self.not_after)));
         }
         let starts = self.not_before.filter(|start| now < *start);
         let starts = starts.map(|start| format!("; not valid before {}", format_rfc3339(start)));
         let left = format_rounded(self.not_after.since(now));
-        format!("{what} expires at {at}, in {left}{}", starts.unwrap_or_default())
+        format!("{kind} expires at {at}, in {left}{}", starts.unwrap_or_default())
     }
 
-    /// How many milliseconds are left of it, negative once it has expired.
+    /// Time until the expiry in milliseconds; negative after it.
     #[must_use]
     pub fn remaining_millis(&self, now: UnixMillis) -> i64 {
         self.not_after.0.saturating_sub(now.0)
     }
 }
 
-/// In the largest unit of which there are two: nobody counts days in seconds.
+/// Rounds down to the largest unit of which there are at least two.
 fn format_rounded(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -97,10 +97,10 @@ fn format_rounded(time: Duration) -> String {
     }
 }
 
-/// All of them in a line.
+/// Describes all expiries in one line.
 pub(super) fn describe_all(expiries: &[CredentialExpiry], now: UnixMillis) -> String {
     if expiries.is_empty() {
-        return "nothing that says when".to_owned();
+        return "no known expiry".to_owned();
     }
     expiries.iter().map(|expiry| expiry.describe(now)).collect::<Vec<_>>().join("; ")
 }
@@ -114,7 +114,7 @@ mod tests {
         // 2026-11-21T07:20:00Z
         let now = UnixMillis(1_795_245_600_000);
         let at = |seconds: i64| UnixMillis(now.0 + seconds * 1_000);
-        let of = |what, not_after| CredentialExpiry { kind: what, not_before: None, not_after };
+        let of = |kind, not_after| CredentialExpiry { kind, not_before: None, not_after };
         let expiries = [
             of(CredentialKind::ServerCertificate, at(20 * 86_400)),
             of(CredentialKind::ClientCa, at(-3 * 3_600)),
@@ -129,7 +129,7 @@ mod tests {
              reads expires at 2026-11-21T07:30:00Z, in 10 min; database token for writes expired at 1970-01-01T00:00:00Z, \
              20779 d ago"
         );
-        assert_eq!(describe_all(&[], now), "nothing that says when");
+        assert_eq!(describe_all(&[], now), "no known expiry");
         assert_eq!(of(CredentialKind::ClientCa, at(-1)).remaining_millis(now), -1_000);
         assert_eq!(of(CredentialKind::ClientCa, at(0)).remaining_millis(now), 0);
     }

@@ -1,4 +1,4 @@
-//! The facts for a machine: those of the text, durations in milliseconds.
+//! The status as JSON: the same content as the text, durations in milliseconds.
 
 use std::time::Duration;
 
@@ -11,77 +11,78 @@ use super::{
 };
 use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
 
-/// An object with one member for the process and for each thing that it depends on. What does not apply is `null`.
-pub(super) fn render(facts: &ServiceStatus) -> String {
-    let reason = match facts.phase {
+/// Renders an object with one member for the process and one for each dependency. A value that does not apply is
+/// `null`.
+pub(super) fn render(status: &ServiceStatus) -> String {
+    let reason = match status.phase {
         LifecyclePhase::Unusable(why) => Some(why),
         LifecyclePhase::Waiting | LifecyclePhase::Ready | LifecyclePhase::Stopping => None,
     };
-    let (doubted_since, _) = time_and_age(facts, facts.distrust.map(|(_, since)| since));
+    let (distrusted_since, _) = time_and_age(status, status.distrust.map(|(_, since)| since));
     let database = json!({
-        "doubt": facts.distrust.map(|(doubt, _)| doubt.as_str()),
-        "doubted_since": doubted_since,
-        "standstill_ms": facts.standstill.map(millis),
+        "doubt": status.distrust.map(|(reason, _)| reason.as_str()),
+        "doubted_since": distrusted_since,
+        "standstill_ms": status.standstill.map(millis),
     });
-    let mut writes = condition(facts, facts.writes.condition);
-    writes["waiting"] = facts.writes.waiting.into();
-    writes["under_way_ms"] = facts.writes.under_way_for.map(millis).into();
-    let (since, for_ms) = time_and_age(facts, Some(facts.phase_since));
+    let mut writes = condition(status, status.writes.condition);
+    writes["waiting"] = status.writes.waiting.into();
+    writes["under_way_ms"] = status.writes.under_way_for.map(millis).into();
+    let (since, for_ms) = time_and_age(status, Some(status.phase_since));
     let process =
-        json!({ "state": facts.phase.as_str(), "reason": reason, "since": since, "for_ms": for_ms });
-    let open = Circuit::ALL.into_iter().zip(facts.open_circuits).filter(|(_, open)| *open);
+        json!({ "state": status.phase.as_str(), "reason": reason, "since": since, "for_ms": for_ms });
+    let open = Circuit::ALL.into_iter().zip(status.open_circuits).filter(|(_, open)| *open);
     let open: Vec<_> = open.map(|(circuit, _)| circuit.as_str()).collect();
     let breaker = if open.is_empty() { "closed" } else { "open" };
-    let (feed, ago) = match facts.feed {
+    let (feed, ago) = match status.feed {
         FeedStatus::Off => ("off", None),
         FeedStatus::NotYetLive => ("not_heard", None),
         FeedStatus::Live(ago) => ("heard", Some(ago)),
-        FeedStatus::SilentSince(at) => ("silent", Some(facts.now.since(at))),
+        FeedStatus::SilentSince(at) => ("silent", Some(status.now.since(at))),
     };
-    let (heard, ago_ms) = time_and_age(facts, ago.map(|ago| facts.now.before(ago)));
+    let (last_heard, ago_ms) = time_and_age(status, ago.map(|ago| status.now.before(ago)));
     let mut text = json!({
-        "ready": facts.phase.is_ready(),
-        "now": format_rfc3339(facts.now.wall),
+        "ready": status.phase.is_ready(),
+        "now": format_rfc3339(status.now.wall),
         "process": process,
         "database": database,
-        "reads": condition(facts, facts.reads),
+        "reads": condition(status, status.reads),
         "writes": writes,
         "breaker": { "state": breaker, "open": open },
-        "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
-        "cpu": { "late_ms": millis(facts.scheduler_lag), "starved": facts.scheduler_lag >= MAX_SCHEDULER_LAG },
-        "clock": { "offset_ms": facts.clock_offset },
+        "feed": { "state": feed, "last_heard": last_heard, "ago_ms": ago_ms },
+        "cpu": { "late_ms": millis(status.scheduler_lag), "starved": status.scheduler_lag >= MAX_SCHEDULER_LAG },
+        "clock": { "offset_ms": status.clock_offset },
         "files": {
-            "callers_refused": facts.files.callers_refused,
-            "certificates_refused": facts.files.certificates_refused,
-            "deny_list_refused": facts.files.deny_list_refused,
-            "database_token_refused": facts.files.database_token_refused,
+            "callers_refused": status.files.callers_refused,
+            "certificates_refused": status.files.certificates_refused,
+            "deny_list_refused": status.files.deny_list_refused,
+            "database_token_refused": status.files.database_token_refused,
         },
-        "expiry": { "certificates": expiries(facts, false), "tokens": expiries(facts, true) },
-        "grace": grace(facts.grace),
-        "denied": { "entries": facts.denied_entries },
-        "peppers": { "missing": facts.pepper_missing },
-        "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
+        "expiry": { "certificates": expiries(status, false), "tokens": expiries(status, true) },
+        "grace": grace(status.grace),
+        "denied": { "entries": status.denied_entries },
+        "peppers": { "missing": status.pepper_missing },
+        "memory": { "oldest_answer_ms": status.oldest_answer.map(millis) },
     })
     .to_string();
     text.push('\n');
     text
 }
 
-/// How reads fare, or writes.
-fn condition(facts: &ServiceStatus, condition: Option<Condition>) -> Value {
+/// The condition of reads, or of writes.
+fn condition(status: &ServiceStatus, condition: Option<Condition>) -> Value {
     let (state, failure) = match condition.map(|condition| condition.failure) {
         None => ("not_tried", None),
         Some(None) => ("works", None),
         Some(Some(kind)) => ("failing", Some(kind.as_str())),
     };
-    let (since, for_ms) = time_and_age(facts, condition.map(|condition| condition.since));
-    let (_, last_tried_ms) = time_and_age(facts, condition.map(|condition| condition.last_call_at));
+    let (since, for_ms) = time_and_age(status, condition.map(|condition| condition.since));
+    let (_, last_tried_ms) = time_and_age(status, condition.map(|condition| condition.last_call_at));
     json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms, "last_tried_ms": last_tried_ms })
 }
 
-/// Ends are told as the time until then, negative once they are over.
+/// Times until an end; negative once it has passed.
 fn grace(grace: GraceStatus) -> Value {
-    let left = |left: TimeLeft| match left {
+    let millis_left = |millis_left: TimeLeft| match millis_left {
         TimeLeft::Remaining(left) => Value::from(millis(left)),
         TimeLeft::Elapsed(ago) => Value::from(-i64::try_from(millis(ago)).unwrap_or(i64::MAX)),
     };
@@ -90,35 +91,35 @@ fn grace(grace: GraceStatus) -> Value {
         "in_force_ms": millis(grace.in_force),
         "configured_ms": millis(grace.configured),
         "set_until": grace.set_until.map(format_rfc3339),
-        "oldest_key_ends_ms": coverage.and_then(|coverage| coverage.oldest_key).map(left),
-        "median_key_ends_ms": coverage.and_then(|coverage| coverage.median_key).map(left),
+        "oldest_key_ends_ms": coverage.and_then(|coverage| coverage.oldest_key).map(millis_left),
+        "median_key_ends_ms": coverage.and_then(|coverage| coverage.median_key).map(millis_left),
         "keys_beyond": coverage.map(|coverage| coverage.keys_beyond),
     })
 }
 
-/// When certificates or tokens expire, by name, and in how long: negative once they have.
-fn expiries(facts: &ServiceStatus, tokens: bool) -> Value {
-    let told = |expiry: &CredentialExpiry| {
-        let told = json!({
+/// The expiries of certificates or of tokens, by name, and the time left: negative after the expiry.
+fn expiries(status: &ServiceStatus, tokens: bool) -> Value {
+    let entry = |expiry: &CredentialExpiry| {
+        let value = json!({
             "not_before": expiry.not_before.map(format_rfc3339),
             "not_after": format_rfc3339(expiry.not_after),
-            "left_ms": expiry.remaining_millis(facts.now.wall),
+            "left_ms": expiry.remaining_millis(status.now.wall),
         });
-        (expiry.kind.as_str().to_owned(), told)
+        (expiry.kind.as_str().to_owned(), value)
     };
-    facts
+    status
         .expiries
         .iter()
         .filter(|expiry| expiry.kind.is_token() == tokens)
-        .map(told)
+        .map(entry)
         .collect::<Map<_, _>>()
         .into()
 }
 
-/// A moment, and how long ago it was.
-fn time_and_age(facts: &ServiceStatus, at: Option<Moment>) -> (Value, Value) {
+/// A time, and how long ago it was.
+fn time_and_age(status: &ServiceStatus, at: Option<Moment>) -> (Value, Value) {
     match at {
-        Some(at) => (format_rfc3339(at.wall).into(), millis(facts.now.since(at)).into()),
+        Some(at) => (format_rfc3339(at.wall).into(), millis(status.now.since(at)).into()),
         None => (Value::Null, Value::Null),
     }
 }
@@ -143,8 +144,8 @@ mod tests {
         Moment { wall: UnixMillis(1_795_245_600_000).plus(monotonic), monotonic }
     }
 
-    fn read(facts: &ServiceStatus) -> Value {
-        serde_json::from_str(&render(facts)).unwrap()
+    fn read(status: &ServiceStatus) -> Value {
+        serde_json::from_str(&render(status)).unwrap()
     }
 
     #[test]
@@ -258,22 +259,22 @@ mod tests {
             denied_entries: 0,
             pepper_missing: None,
         };
-        let told = read(&facts);
-        assert_eq!(told["process"]["reason"], "schema_newer");
+        let rendered = read(&facts);
+        assert_eq!(rendered["process"]["reason"], "schema_newer");
         let nothing = json!({ "doubt": null, "doubted_since": null, "standstill_ms": null });
-        assert_eq!(told["database"], nothing);
+        assert_eq!(rendered["database"], nothing);
         let mut not_tried = json!({
             "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,
         });
-        assert_eq!(told["reads"], not_tried);
+        assert_eq!(rendered["reads"], not_tried);
         not_tried["waiting"] = 0.into();
         not_tried["under_way_ms"] = Value::Null;
-        assert_eq!(told["writes"], not_tried);
-        assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
-        assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
-        assert_eq!(told["grace"]["median_key_ends_ms"], Value::Null);
-        let heard = ServiceStatus { feed: FeedStatus::Live(Duration::ZERO), ..facts.clone() };
-        assert_eq!(read(&heard)["feed"]["state"], "heard");
+        assert_eq!(rendered["writes"], not_tried);
+        assert_eq!(rendered["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
+        assert_eq!(rendered["memory"]["oldest_answer_ms"], Value::Null);
+        assert_eq!(rendered["grace"]["median_key_ends_ms"], Value::Null);
+        let live = ServiceStatus { feed: FeedStatus::Live(Duration::ZERO), ..facts.clone() };
+        assert_eq!(read(&live)["feed"]["state"], "heard");
         assert_eq!(
             read(&ServiceStatus { feed: FeedStatus::NotYetLive, ..facts })["feed"]["state"],
             "not_heard"

@@ -1,5 +1,5 @@
-//! What there is to say, before anybody puts it into words: kinds, moments and ages, and never a message of the
-//! database's.
+//! The status of the service as data, before it is rendered: kinds, times and ages, and never a message of the
+//! database.
 
 use std::time::Duration;
 
@@ -11,80 +11,81 @@ use crate::domain::{
     store::Circuit,
 };
 
-/// How the service and what it depends on fare.
+/// The status of the service and of its dependencies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceStatus {
-    /// When it was looked at.
+    /// When the status was collected.
     pub now: Moment,
-    /// How far the process has come.
+    /// State of the process.
     pub phase: LifecyclePhase,
-    /// Since when it has been that far.
+    /// Since when the process has been in that state.
     pub phase_since: Moment,
-    /// How the database fared when it was last read; `None` before the first time. Of writes it says nothing.
+    /// Result of the last database read; `None` before the first one. It says nothing about writes.
     pub reads: Option<Condition>,
-    /// Why the database is not believed, and since when, if it is not.
+    /// Why the database is not trusted, and since when; `None` if it is trusted.
     pub distrust: Option<(DistrustReason, Moment)>,
-    /// For how long the copy of the database that is read has stood still; `None` while it moves.
+    /// For how long the read replica of the database has been stalled; `None` if it is not.
     pub standstill: Option<Duration>,
-    /// This replica's clock less the database's, in milliseconds; `None` before they were compared.
+    /// This replica's clock minus the database's clock, in milliseconds; `None` before the first comparison.
     pub clock_offset: Option<i64>,
-    /// How late a thread of this process was at most within the last minute.
+    /// Maximum scheduler lag of a thread of this process within the last minute.
     pub scheduler_lag: Duration,
-    /// How changes fare.
+    /// Status of writes.
     pub writes: WriteStatus,
-    /// Which circuits are open, in the order of [`Circuit::ALL`]: of their calls, one is sent now and then.
+    /// Which circuits are open, in the order of [`Circuit::ALL`]. An open circuit rejects calls, and periodically
+    /// sends one as a probe.
     pub open_circuits: [bool; Circuit::ALL.len()],
-    /// How the change feed fares.
+    /// Status of the change feed.
     pub feed: FeedStatus,
-    /// The age of the oldest answer that was given in the last minute; `None` when none was.
+    /// Age of the oldest answer given in the last minute; `None` without an answer.
     pub oldest_answer: Option<Duration>,
-    /// For how long memory may answer without the database.
+    /// How long the cache may serve stale answers without the database.
     pub grace: GraceStatus,
-    /// Files that have changed into something that cannot be used: what was before it stays in force.
+    /// Files whose current content was refused; the previous content stays in effect.
     pub files: FileStatus,
-    /// When certificates and tokens expire, as far as they say.
+    /// When certificates and tokens expire, as far as known.
     pub expiries: Vec<CredentialExpiry>,
-    /// How many entries the deny list has.
+    /// Number of entries in the deny list.
     pub denied_entries: usize,
-    /// The id of a pepper that live keys are stored under and that this replica lacks.
+    /// The id of a pepper under which live keys are stored and that this replica lacks.
     pub pepper_missing: Option<String>,
 }
 
-/// For how long memory may answer without the database.
+/// How long the cache may serve stale answers without the database (stale-if-error grace).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GraceStatus {
-    /// The one in force.
+    /// The effective grace.
     pub in_force: Duration,
-    /// What is configured.
+    /// The configured grace.
     pub configured: Duration,
-    /// Until when an operator's takes its place; `None` if none does.
+    /// When an operator's override ends; `None` without an override.
     pub set_until: Option<UnixMillis>,
-    /// What it covers; only while the database is away.
+    /// What the grace covers; only while the database is unavailable.
     pub coverage: Option<GraceCoverage>,
 }
 
-/// What the grace covers of the keys in memory.
+/// Which cached keys the grace covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GraceCoverage {
-    /// For the oldest key in use; `None` if none is.
+    /// Time left for the oldest recently used key; `None` without such a key.
     pub oldest_key: Option<TimeLeft>,
-    /// For the median of the keys in use.
+    /// Time left for the median of the recently used keys.
     pub median_key: Option<TimeLeft>,
-    /// Keys in memory that it no longer covers.
+    /// Cached keys that are too old for the grace.
     pub keys_beyond: u64,
 }
 
-/// How far away an end is.
+/// Time until an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeLeft {
-    /// It comes after this time.
+    /// The end is this far in the future.
     Remaining(Duration),
-    /// It came this long ago.
+    /// The end is this far in the past.
     Elapsed(Duration),
 }
 
 impl TimeLeft {
-    /// How far an end is away at a moment.
+    /// Returns the time from `now` until `end`.
     #[must_use]
     pub fn until(end: Duration, now: Duration) -> Self {
         match end.checked_sub(now) {
@@ -93,7 +94,7 @@ impl TimeLeft {
         }
     }
 
-    /// In seconds; negative once it is over.
+    /// In seconds; negative after the end.
     #[must_use]
     pub fn signed_seconds(self) -> f64 {
         match self {
@@ -103,51 +104,53 @@ impl TimeLeft {
     }
 }
 
-/// From this on a process counts as starved of CPU: a third of what the first attempt at a validation's read has, by default.
+/// From this lag on a process counts as starved of CPU: a third of the default timeout of the first attempt of a
+/// validation's read.
 pub const MAX_SCHEDULER_LAG: Duration = Duration::from_millis(100);
 
-/// Above this many milliseconds a clock counts as wrong: keys and sessions end at the wrong moment by it.
+/// Above this offset in milliseconds the clock counts as wrong: keys and sessions expire at the wrong time.
 pub const MAX_CLOCK_OFFSET_MILLIS: i64 = 5_000;
 
-/// How changes fare.
+/// Status of writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStatus {
-    /// How the last one that was sent fared; `None` before the first one: then nobody knows whether the database takes any.
+    /// Result of the last write that was sent; `None` before the first one: until then it is unknown whether the
+    /// database accepts writes.
     pub condition: Option<Condition>,
-    /// How many wait for their turn.
+    /// Number of queued writes.
     pub waiting: usize,
-    /// For how long the one that is under way has been; `None` when none is.
+    /// How long the current write has been in flight; `None` without one.
     pub under_way_for: Option<Duration>,
 }
 
-/// Which files have changed into something that cannot be used.
+/// Which files were refused after a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStatus {
-    /// That of the callers.
+    /// The callers file.
     pub callers_refused: bool,
-    /// Those of the certificates.
+    /// The certificate files.
     pub certificates_refused: bool,
-    /// That of the deny list.
+    /// The deny list.
     pub deny_list_refused: bool,
-    /// That of the database's token: it cannot be read, or the database refuses it for reads or for writes.
+    /// The database token file: it is unreadable, or the database rejects the token for reads or for writes.
     pub database_token_refused: bool,
 }
 
-/// How far the process has come.
+/// State of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifecyclePhase {
-    /// The database has not been reached yet, or its schema is brought up to date.
+    /// The database has not been reached yet, or its schema is being migrated.
     Waiting,
-    /// It answers. It stays so through an outage of the database.
+    /// The service is ready. It stays ready during an outage of the database.
     Ready,
-    /// The database cannot be used as it is, for this kind of reason.
+    /// The database is unusable, for this kind of reason.
     Unusable(&'static str),
-    /// It was told to stop.
+    /// The service is stopping.
     Stopping,
 }
 
 impl LifecyclePhase {
-    /// In a word.
+    /// Name for people and machines.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -158,22 +161,22 @@ impl LifecyclePhase {
         }
     }
 
-    /// Whether requests should be sent here.
+    /// Whether requests should be sent to this replica.
     #[must_use]
     pub fn is_ready(self) -> bool {
         self == Self::Ready
     }
 }
 
-/// How the change feed fares.
+/// Status of the change feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedStatus {
-    /// It is configured to be off.
+    /// The feed is switched off.
     Off,
-    /// It was never heard so far.
+    /// The feed has not been live yet.
     NotYetLive,
-    /// It was heard this long ago, and vouches for what is in memory.
+    /// The feed is live: its last poll was this long ago, and confirms the cached answers.
     Live(Duration),
-    /// It was last heard at this moment, which is too long ago.
+    /// The feed is silent: its last poll was at this time, which is too long ago.
     SilentSince(Moment),
 }

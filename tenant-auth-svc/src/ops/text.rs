@@ -1,4 +1,4 @@
-//! The facts for a person, one line each, at three in the morning.
+//! The status as text, one line each, for an operator.
 
 #[cfg(test)]
 mod tests;
@@ -18,28 +18,28 @@ use crate::domain::{
     store::Circuit,
 };
 
-/// A line for the process and for each thing that it depends on.
-pub(super) fn render(facts: &ServiceStatus) -> String {
+/// Renders a line for the process and for each dependency.
+pub(super) fn render(status: &ServiceStatus) -> String {
     let lines = [
-        ("process", process(facts)),
-        ("database", database(facts)),
-        ("reads", condition(facts, facts.reads)),
-        ("writes", writes(facts)),
-        ("breaker", breaker(facts)),
-        ("feed", feed(facts)),
-        ("memory", cache(facts)),
-        ("clock", clock(facts)),
-        ("cpu", cpu(facts)),
-        ("grace", grace(facts)),
-        ("files", files(facts.files)),
-        ("expiry", expiry::describe_all(&facts.expiries, facts.now.wall)),
-        ("denied", denied(facts)),
-        ("peppers", peppers(facts)),
+        ("process", process(status)),
+        ("database", database(status)),
+        ("reads", condition(status, status.reads)),
+        ("writes", writes(status)),
+        ("breaker", breaker(status)),
+        ("feed", feed(status)),
+        ("memory", cache(status)),
+        ("clock", clock(status)),
+        ("cpu", cpu(status)),
+        ("grace", grace(status)),
+        ("files", files(status.files)),
+        ("expiry", expiry::describe_all(&status.expiries, status.now.wall)),
+        ("denied", denied(status)),
+        ("peppers", peppers(status)),
     ];
-    lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
+    lines.map(|(name, value)| format!("{name:8}  {value}\n")).concat()
 }
 
-/// As RFC 3339 writes a moment, to the second. One before 1970 is shown as 1970, one after 9999 as the end of 9999.
+/// Formats a time as RFC 3339, to the second. Times before 1970 and after 9999 are clamped.
 #[must_use]
 pub fn format_rfc3339(at: UnixMillis) -> String {
     let at = at.min(UnixMillis::MAX);
@@ -47,9 +47,9 @@ pub fn format_rfc3339(at: UnixMillis) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-fn process(facts: &ServiceStatus) -> String {
-    let since = format_since(facts, facts.phase_since);
-    match facts.phase {
+fn process(status: &ServiceStatus) -> String {
+    let since = format_since(status, status.phase_since);
+    match status.phase {
         LifecyclePhase::Waiting => format!("waiting for the database {since}"),
         LifecyclePhase::Ready => format!("ready {since}"),
         LifecyclePhase::Unusable(why) => format!("unusable ({why}) {since}; the log says what to do"),
@@ -57,12 +57,12 @@ fn process(facts: &ServiceStatus) -> String {
     }
 }
 
-fn condition(facts: &ServiceStatus, condition: Option<Condition>) -> String {
+fn condition(status: &ServiceStatus, condition: Option<Condition>) -> String {
     match condition {
         None => "not tried yet".to_owned(),
         Some(condition) => {
-            let since = format_since(facts, condition.since);
-            let last = format_duration(facts.now.since(condition.last_call_at));
+            let since = format_since(status, condition.since);
+            let last = format_duration(status.now.since(condition.last_call_at));
             match condition.failure {
                 None => format!("works {since}; last tried {last} ago"),
                 Some(kind) => {
@@ -74,92 +74,91 @@ fn condition(facts: &ServiceStatus, condition: Option<Condition>) -> String {
     }
 }
 
-/// Which database it is, and which copy: whether it can be read, and whether it can be written, are lines of their own.
-fn database(facts: &ServiceStatus) -> String {
-    let doubt = facts.distrust.map(|(doubt, at)| {
+/// The identity of the database and the state of its read replica; reads and writes have their own lines.
+fn database(status: &ServiceStatus) -> String {
+    let distrust = status.distrust.map(|(reason, at)| {
         format!(
-            "NOT BELIEVED ({}) {}: see `tenantctl database status`",
-            doubt.as_str(),
-            format_since(facts, at)
+            "NOT TRUSTED ({}) {}: see `tenantctl database status`",
+            reason.as_str(),
+            format_since(status, at)
         )
     });
-    let standstill = facts
+    let stalled = status
         .standstill
-        .map(|time| format!("the copy that is read has stood still for {}", format_duration(time)));
-    let wrong: Vec<_> = doubt.into_iter().chain(standstill).collect();
-    match (wrong.is_empty(), facts.reads) {
+        .map(|time| format!("the read replica has been stalled for {}", format_duration(time)));
+    let problems: Vec<_> = distrust.into_iter().chain(stalled).collect();
+    match (problems.is_empty(), status.reads) {
         (true, None) => "not read yet".to_owned(),
-        (true, Some(_)) => "believed".to_owned(),
-        (false, _) => wrong.join("; "),
+        (true, Some(_)) => "trusted".to_owned(),
+        (false, _) => problems.join("; "),
     }
 }
 
-fn clock(facts: &ServiceStatus) -> String {
-    match facts.clock_offset {
+fn clock(status: &ServiceStatus) -> String {
+    match status.clock_offset {
         None => "not compared with the database's yet".to_owned(),
         Some(offset) if offset.abs() <= MAX_CLOCK_OFFSET_MILLIS => "agrees with the database's".to_owned(),
         Some(offset) => {
-            let way = if offset > 0 { "ahead of" } else { "behind" };
+            let direction = if offset > 0 { "ahead of" } else { "behind" };
             let by = format_duration(Duration::from_millis(offset.unsigned_abs()));
-            format!("{by} {way} the database's: keys and sessions end at the wrong moment here")
+            format!(
+                "{by} {direction} the database's: keys and sessions expire at the wrong time on this replica"
+            )
         }
     }
 }
 
-fn cpu(facts: &ServiceStatus) -> String {
-    let lag = format_duration(facts.scheduler_lag);
-    if facts.scheduler_lag < MAX_SCHEDULER_LAG {
-        return format!("late by {lag} at most in the last minute");
+fn cpu(status: &ServiceStatus) -> String {
+    let lag = format_duration(status.scheduler_lag);
+    if status.scheduler_lag < MAX_SCHEDULER_LAG {
+        return format!("maximum scheduler lag {lag} in the last minute");
     }
     format!(
-        "late by {lag} in the last minute: this replica is starved of CPU, and reads that run out of time say nothing about the database"
+        "maximum scheduler lag {lag} in the last minute: this replica is starved of CPU, and reads that time out say nothing about the database"
     )
 }
 
-fn writes(facts: &ServiceStatus) -> String {
-    let mut line = condition(facts, facts.writes.condition);
-    let (waiting, under_way) = (facts.writes.waiting, facts.writes.under_way_for);
-    // One that is answered in a moment is no news.
-    if let Some(time) = under_way.filter(|time| *time >= Duration::from_secs(1)) {
-        line.push_str(&format!("; one has been under way for {}", format_duration(time)));
+fn writes(status: &ServiceStatus) -> String {
+    let mut line = condition(status, status.writes.condition);
+    let (queued, in_flight) = (status.writes.waiting, status.writes.under_way_for);
+    // A write that takes less than a second is not worth reporting.
+    if let Some(time) = in_flight.filter(|time| *time >= Duration::from_secs(1)) {
+        line.push_str(&format!("; one write has been in flight for {}", format_duration(time)));
     }
-    if waiting > 0 {
-        line.push_str(&format!("; {waiting} waiting for their turn"));
+    if queued > 0 {
+        line.push_str(&format!("; {queued} queued"));
     }
     line
 }
 
-fn breaker(facts: &ServiceStatus) -> String {
-    let open = Circuit::ALL.into_iter().zip(facts.open_circuits).filter(|(_, open)| *open);
+fn breaker(status: &ServiceStatus) -> String {
+    let open = Circuit::ALL.into_iter().zip(status.open_circuits).filter(|(_, open)| *open);
     let open: Vec<_> = open.map(|(circuit, _)| circuit.as_str()).collect();
     match open.as_slice() {
         [] => "closed".to_owned(),
-        open => format!(
-            "open for {}: one such call is sent now and then, to see whether it gets through",
-            open.join(", ")
-        ),
+        open => format!("open for {}: such calls are rejected, except for a periodic probe", open.join(", ")),
     }
 }
 
-fn feed(facts: &ServiceStatus) -> String {
-    match facts.feed {
+fn feed(status: &ServiceStatus) -> String {
+    match status.feed {
         FeedStatus::Off => "off".to_owned(),
-        FeedStatus::NotYetLive => "not heard yet".to_owned(),
-        FeedStatus::Live(ago) => format!("heard {} ago", format_duration(ago)),
-        FeedStatus::SilentSince(at) => format!("silent {}", format_since(facts, at)),
+        FeedStatus::NotYetLive => "not live yet".to_owned(),
+        FeedStatus::Live(ago) => format!("live, last poll {} ago", format_duration(ago)),
+        FeedStatus::SilentSince(at) => format!("silent {}", format_since(status, at)),
     }
 }
 
-fn cache(facts: &ServiceStatus) -> String {
-    match facts.oldest_answer {
+fn cache(status: &ServiceStatus) -> String {
+    match status.oldest_answer {
         None => "no answer in the last minute".to_owned(),
         Some(age) => format!("oldest answer in the last minute: {}", format_duration(age)),
     }
 }
 
-fn grace(facts: &ServiceStatus) -> String {
-    let GraceStatus { in_force, configured, set_until, coverage } = facts.grace;
-    let mut told = match set_until {
+fn grace(status: &ServiceStatus) -> String {
+    let GraceStatus { in_force, configured, set_until, coverage } = status.grace;
+    let mut line = match set_until {
         None => format_duration(in_force),
         Some(until) => {
             format!(
@@ -170,22 +169,22 @@ fn grace(facts: &ServiceStatus) -> String {
             )
         }
     };
-    let Some(GraceCoverage { oldest_key: oldest, median_key: median, keys_beyond: beyond }) = coverage else {
-        return told;
+    let Some(GraceCoverage { oldest_key: oldest, median_key: median, keys_beyond }) = coverage else {
+        return line;
     };
-    for (end, whose) in [(median, "the median key in use"), (oldest, "the oldest")] {
+    for (end, key) in [(median, "the median recently used key"), (oldest, "the oldest")] {
         match end {
             None => {}
             Some(TimeLeft::Remaining(left)) => {
-                told += &format!("; ends for {whose} in {}", format_duration(left))
+                line += &format!("; ends for {key} in {}", format_duration(left))
             }
             Some(TimeLeft::Elapsed(ago)) => {
-                told += &format!("; ended for {whose} {} ago", format_duration(ago))
+                line += &format!("; ended for {key} {} ago", format_duration(ago))
             }
         }
     }
-    told += &format!("; keys beyond it: {beyond}");
-    told
+    line += &format!("; keys beyond it: {keys_beyond}");
+    line
 }
 
 fn files(files: FileStatus) -> String {
@@ -195,22 +194,25 @@ fn files(files: FileStatus) -> String {
         (files.deny_list_refused, "deny list"),
         (files.database_token_refused, "database token"),
     ];
-    let refused: Vec<_> = refused.iter().filter(|(refused, _)| *refused).map(|(_, what)| *what).collect();
+    let refused: Vec<_> = refused.iter().filter(|(refused, _)| *refused).map(|(_, name)| *name).collect();
     if refused.is_empty() {
-        return "in force".to_owned();
+        return "in effect".to_owned();
     }
-    format!("the new {} cannot be used, the old ones stay; the log says why", refused.join(" and "))
+    format!(
+        "reload refused for {}; the previous content stays in effect; the log says why",
+        refused.join(" and ")
+    )
 }
 
-fn denied(facts: &ServiceStatus) -> String {
-    match facts.denied_entries {
-        0 => "nothing by file".to_owned(),
-        count => format!("{count} entries by file, whatever the database says"),
+fn denied(status: &ServiceStatus) -> String {
+    match status.denied_entries {
+        0 => "no entries in the deny file".to_owned(),
+        count => format!("{count} entries in the deny file, denied regardless of the database"),
     }
 }
 
-fn peppers(facts: &ServiceStatus) -> String {
-    match &facts.pepper_missing {
+fn peppers(status: &ServiceStatus) -> String {
+    match &status.pepper_missing {
         None => "none is missing".to_owned(),
         Some(id) => format!(
             "{id} is missing here, and live keys are stored under it: keys that are not found are UNAVAILABLE"
@@ -218,11 +220,11 @@ fn peppers(facts: &ServiceStatus) -> String {
     }
 }
 
-fn format_since(facts: &ServiceStatus, at: Moment) -> String {
-    format!("since {}, {}", format_rfc3339(at.wall), format_duration(facts.now.since(at)))
+fn format_since(status: &ServiceStatus, at: Moment) -> String {
+    format!("since {}, {}", format_rfc3339(at.wall), format_duration(status.now.since(at)))
 }
 
-/// In one unit, so that two of them can be compared at a glance.
+/// One unit, so that durations are easy to compare.
 fn format_duration(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{} ms", time.as_millis()),

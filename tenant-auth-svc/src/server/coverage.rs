@@ -1,4 +1,4 @@
-//! Until when memory can do without the database.
+//! How long the cache can serve without the database.
 
 use std::{
     fmt,
@@ -13,13 +13,14 @@ use crate::{
     ops::status,
 };
 
-/// How often the ages of all keys in memory are looked at, at most, however often somebody asks.
+/// Minimum interval between two samples of the ages of all cached keys, regardless of how often the status is read.
 const MIN_SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
-/// A key counts as in use if it was loaded this long before the database went away, or since: one that is asked for is loaded
-/// every minute. At most half of the grace, so that the beginning of an outage is never near the end.
+/// A key counts as recently used if it was loaded within this time before the database became unavailable, or since:
+/// a key in use is reloaded every minute. Limited to half of the grace, so that the start of an outage is never near
+/// the end of the grace.
 const RECENT_USE_WINDOW: Duration = Duration::from_secs(3_600);
 
-/// Looks at the ages of what is in memory while the database is away. Clones share what was seen last.
+/// Samples the ages of the cached keys while the database is unavailable. Clones share the last sample.
 #[derive(Clone)]
 pub(super) struct CoverageProbe {
     key_cache: KeyRecordCache,
@@ -41,40 +42,42 @@ impl fmt::Debug for CoverageProbe {
 }
 
 impl CoverageProbe {
-    pub(super) fn new(memory: KeyRecordCache, grace: Arc<Grace>) -> Self {
-        Self { key_cache: memory, grace, last_sample: Arc::default() }
+    pub(super) fn new(key_cache: KeyRecordCache, grace: Arc<Grace>) -> Self {
+        Self { key_cache, grace, last_sample: Arc::default() }
     }
 
-    /// The grace, and what it covers while memory answers in place of the database, since `away_since`.
+    /// Returns the effective grace, and its coverage of the cache if the database has been unavailable since
+    /// `away_since`.
     pub(super) fn grace_status(&self, now: Moment, away_since: Option<Moment>) -> status::GraceStatus {
-        let set = self.grace.override_at(now.monotonic);
-        let in_force = self.grace.at(now.monotonic);
+        let override_grace = self.grace.override_at(now.monotonic);
+        let effective_grace = self.grace.at(now.monotonic);
         status::GraceStatus {
-            in_force,
+            in_force: effective_grace,
             configured: self.grace.configured(),
-            set_until: set.map(|(_, ends)| now.wall.plus(ends.saturating_sub(now.monotonic))),
-            coverage: away_since.map(|since| self.coverage(now.monotonic, in_force, since.monotonic)),
+            set_until: override_grace.map(|(_, ends)| now.wall.plus(ends.saturating_sub(now.monotonic))),
+            coverage: away_since.map(|since| self.coverage(now.monotonic, effective_grace, since.monotonic)),
         }
     }
 
     fn coverage(&self, now: Duration, grace: Duration, away_since: Duration) -> status::GraceCoverage {
-        let mut seen = self.last_sample.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent =
-            |seen: &CoverageSample| seen.grace == grace && now.saturating_sub(seen.at) < MIN_SAMPLE_INTERVAL;
-        let current = match *seen {
-            Some(current) if recent(&current) => current,
+        let mut last_sample = self.last_sample.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current = |sample: &CoverageSample| {
+            sample.grace == grace && now.saturating_sub(sample.at) < MIN_SAMPLE_INTERVAL
+        };
+        let current = match *last_sample {
+            Some(current) if is_current(&current) => current,
             Some(_) | None => {
-                let in_use = away_since.saturating_sub(RECENT_USE_WINDOW.min(grace / 2));
-                CoverageSample { at: now, grace, coverage: self.key_cache.coverage(in_use, grace, now) }
+                let used_since = away_since.saturating_sub(RECENT_USE_WINDOW.min(grace / 2));
+                CoverageSample { at: now, grace, coverage: self.key_cache.coverage(used_since, grace, now) }
             }
         };
-        *seen = Some(current);
-        let CacheCoverage { oldest, median, too_old: beyond } = current.coverage;
-        let left = |loaded_at: Duration| status::TimeLeft::until(loaded_at + grace, now);
+        *last_sample = Some(current);
+        let CacheCoverage { oldest, median, too_old } = current.coverage;
+        let time_left = |loaded_at: Duration| status::TimeLeft::until(loaded_at + grace, now);
         status::GraceCoverage {
-            oldest_key: oldest.map(left),
-            median_key: median.map(left),
-            keys_beyond: beyond,
+            oldest_key: oldest.map(time_left),
+            median_key: median.map(time_left),
+            keys_beyond: too_old,
         }
     }
 }

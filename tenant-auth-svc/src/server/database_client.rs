@@ -1,4 +1,4 @@
-//! The way to the database that a configuration asks for.
+//! Builds the database client of a configuration.
 
 use super::StartError;
 use crate::{
@@ -12,10 +12,11 @@ use crate::{
     domain::clock::SharedClock,
 };
 
-/// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
+/// Builds the database client of a configuration. Does not connect to a remote database yet.
 ///
 /// # Errors
-/// [`StartError::Open`] when an embedded database is in use or broken; [`StartError::Setup`].
+/// [`StartError::Open`] when an embedded database is in use or damaged; [`StartError::Setup`] when the HTTP client
+/// cannot be built.
 pub fn build_database_client(
     config: DatabaseConfig,
     clock: &SharedClock,

@@ -13,44 +13,44 @@ use crate::{
 /// Why the service could not start, or had to stop.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The address cannot be had.
+    /// The gRPC address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The address for health over HTTP cannot be had.
-    #[error("cannot listen on {address} for health over HTTP (TENANT_AUTH_OPS_LISTEN): {source}")]
+    /// The ops address cannot be bound.
+    #[error("cannot listen on {address} for health and metrics over HTTP (TENANT_AUTH_OPS_LISTEN): {source}")]
     OpsListen {
         /// The address.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// There is nothing to serve with.
-    #[error("cannot start the threads that serve connections: {0}")]
+    /// The worker threads cannot be started.
+    #[error("cannot start the worker threads: {0}")]
     Threads(std::io::Error),
-    /// The embedded database cannot be had.
+    /// The embedded database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The remote database cannot be prepared for.
+    /// The client of the remote database cannot be built.
     #[error(transparent)]
     Setup(#[from] HttpSetupError),
-    /// There is no way to the collector of spans and metrics.
-    #[error("cannot prepare to send spans and metrics (TENANT_AUTH_OTLP_ENDPOINT): {0}")]
+    /// The exporter of spans and metrics cannot be set up.
+    #[error("cannot set up the export of spans and metrics (TENANT_AUTH_OTLP_ENDPOINT): {0}")]
     Collector(String),
-    /// The audit log cannot be copied to a file.
-    #[error("the audit log cannot be copied (TENANT_AUTH_AUDIT_FILE): {0}")]
+    /// The audit log cannot be copied to its file.
+    #[error("cannot copy the audit log (TENANT_AUTH_AUDIT_FILE): {0}")]
     Audit(AuditCopyError),
-    /// The database cannot be used as it is.
+    /// The database's schema or content is unusable.
     #[error(transparent)]
     Schema(Arc<SchemaError>),
-    /// A build like this one may not run here.
+    /// The configuration allows only canonical builds.
     #[error("this build may not run here (TENANT_AUTH_REQUIRE_CANONICAL_BUILD): {0}")]
     Build(#[from] build::NotCanonical),
-    /// The server broke.
-    #[error("the server ended unexpectedly: {0}")]
+    /// The server stopped by itself.
+    #[error("the server stopped unexpectedly: {0}")]
     Server(String),
 }

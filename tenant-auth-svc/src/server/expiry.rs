@@ -1,4 +1,4 @@
-//! When certificates and tokens expire: told as facts, and logged while there is time to renew them.
+//! When certificates and tokens expire: part of the status, and logged while there is time to renew them.
 
 use std::{
     collections::BTreeMap,
@@ -14,22 +14,22 @@ use crate::{
     transport::tls::{Certificates, FirstToExpire, LoadedTls},
 };
 
-/// A certificate or token, and its dates.
+/// A credential: its kind, its subject if it is a certificate, and its validity.
 type FoundCredential = (CredentialKind, Option<String>, Validity);
 
-/// Where the dates come from.
+/// The credentials in use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExpirySources {
     pub(super) certificates: Option<Arc<Certificates>>,
-    /// As it was at the start: the HTTP client of the database reads it once.
+    /// As it was at startup: the HTTP client of the database reads it once.
     pub(super) database_ca: Option<FirstToExpire>,
     pub(super) database_token: Option<Arc<TokenFile>>,
 }
 
 impl ExpirySources {
-    /// For whoever asks how the service fares.
+    /// Returns the expiry of each credential, for the status.
     pub(super) fn expiries(&self) -> Vec<CredentialExpiry> {
-        self.credentials().into_iter().map(|(what, _, validity)| credential_expiry(what, validity)).collect()
+        self.credentials().into_iter().map(|(kind, _, validity)| credential_expiry(kind, validity)).collect()
     }
 
     fn credentials(&self) -> Vec<FoundCredential> {
@@ -51,15 +51,15 @@ fn collect_credentials(
     ];
     let certificates = certificates
         .into_iter()
-        .filter_map(|(what, first)| first.map(|first| (what, Some(first.subject.clone()), first.validity)));
+        .filter_map(|(kind, first)| first.map(|first| (kind, Some(first.subject.clone()), first.validity)));
     let tokens = [(CredentialKind::ReadToken, token.reads), (CredentialKind::WriteToken, token.writes)];
-    let tokens = tokens.into_iter().filter_map(|(what, validity)| Some((what, None, validity?)));
+    let tokens = tokens.into_iter().filter_map(|(kind, validity)| Some((kind, None, validity?)));
     certificates.chain(tokens).collect()
 }
 
-fn credential_expiry(what: CredentialKind, validity: Validity) -> CredentialExpiry {
+fn credential_expiry(kind: CredentialKind, validity: Validity) -> CredentialExpiry {
     CredentialExpiry {
-        kind: what,
+        kind,
         not_before: validity.not_before.map(unix_millis),
         not_after: unix_millis(validity.not_after),
     }
@@ -69,7 +69,7 @@ fn unix_millis(seconds: i64) -> UnixMillis {
     UnixMillis(seconds.saturating_mul(1_000))
 }
 
-/// What a configuration's certificates and tokens say about their expiry; a line each, for people.
+/// Describes the expiry of a configuration's certificates and tokens, one line each.
 #[must_use]
 pub fn describe_expiries(tls: &TlsConfig, database: &DatabaseConfig, clock: &SharedClock) -> Vec<String> {
     let loaded = tls.certificates.as_ref().map(|(_, loaded)| loaded);
@@ -77,38 +77,38 @@ pub fn describe_expiries(tls: &TlsConfig, database: &DatabaseConfig, clock: &Sha
     let mut lines: Vec<_> =
         collect_credentials(loaded, database.private_roots.as_ref(), token.unwrap_or_default())
             .into_iter()
-            .map(|(what, subject, validity)| {
-                // Whoever made a certificate chose its subject: nothing in it may move a terminal's cursor.
+            .map(|(kind, subject, validity)| {
+                // The subject is chosen by the issuer: it must not contain terminal control characters.
                 let subject = subject.map(|subject| format!(" ({})", subject.escape_debug()));
                 format!(
                     "{}{}",
-                    credential_expiry(what, validity).describe(clock.now()),
+                    credential_expiry(kind, validity).describe(clock.now()),
                     subject.unwrap_or_default()
                 )
             })
             .collect();
     if token == Some(TokenValidity::default()) {
-        lines.push("the database's token names no expiry".to_owned());
+        lines.push("the database token has no expiry".to_owned());
     }
     lines
 }
 
-/// Refuses a certificate that is expired, or not valid yet, in the place of one that is valid: callers would be refused who are
-/// served now. Where the one in force is not valid either, there is nothing to lose.
+/// Refuses to replace a valid certificate by one that has expired or is not valid yet, because callers would be
+/// rejected that are served now. If the current certificate is not valid either, the new one is accepted.
 pub(super) fn verify_replacement(
-    in_force: &LoadedTls,
+    current: &LoadedTls,
     new: &LoadedTls,
     clock: &SharedClock,
 ) -> Result<(), String> {
     let now = unix_seconds(clock);
-    if new.server.all_valid_at(now) || !in_force.server.all_valid_at(now) {
+    if new.server.all_valid_at(now) || !current.server.all_valid_at(now) {
         return Ok(());
     }
-    let what =
+    let problem =
         credential_expiry(CredentialKind::ServerCertificate, new.server.validity).describe(clock.now());
     let from = format_rfc3339(unix_millis(new.server.all_valid_from));
     Err(format!(
-        "{what}, and is valid from {from} on ({}); the one in force is valid now",
+        "{problem}; the new certificate is valid from {from} ({}), and the current one is still valid",
         new.server.subject
     ))
 }
@@ -117,37 +117,42 @@ fn unix_seconds(clock: &SharedClock) -> i64 {
     clock.now().0.div_euclid(1_000)
 }
 
-/// Logs what expires: once when it is first seen to, and once more when it has.
+/// Logs a credential that is about to expire: once when it is first noticed, and again when it has expired.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExpiryLog(Arc<Mutex<BTreeMap<&'static str, (Validity, ValidityState)>>>);
 
 impl ExpiryLog {
-    /// Looks at all of them, and says what has changed for the worse.
+    /// Checks all credentials and logs each change for the worse.
     pub(super) fn log_changes(&self, sources: &ExpirySources, clock: &SharedClock) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: two that look at once must not tell the same twice.
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that two concurrent checks do not log the same change twice.
         let now = unix_seconds(clock);
-        for (what, subject, validity) in sources.credentials() {
+        for (kind, subject, validity) in sources.credentials() {
             let state = validity.state(now);
-            if told.insert(what.description(), (validity, state)) == Some((validity, state)) {
+            if logged.insert(kind.description(), (validity, state)) == Some((validity, state)) {
                 continue;
             }
-            let expires = format_rfc3339(credential_expiry(what, validity).not_after);
-            let what = what.description();
+            let expires = format_rfc3339(credential_expiry(kind, validity).not_after);
+            let what = kind.description();
             match state {
                 ValidityState::Valid => {}
                 ValidityState::Expiring => {
-                    tracing::warn!(what, subject, expires, "expires soon: renew it and replace its file");
+                    tracing::warn!(
+                        what,
+                        subject,
+                        expires,
+                        "credential expires soon: renew it and replace its file"
+                    );
                 }
                 ValidityState::Expired => {
-                    tracing::error!(what, subject, expires, "has expired: replace its file");
+                    tracing::error!(what, subject, expires, "credential has expired: replace its file");
                 }
                 ValidityState::NotYetValid => {
                     tracing::error!(
                         what,
                         subject,
                         expires,
-                        "is not valid yet: is this machine's clock right?"
+                        "credential is not valid yet: check the clock of this machine"
                     );
                 }
             }

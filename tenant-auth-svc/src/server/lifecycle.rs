@@ -1,4 +1,4 @@
-//! The service while it runs, and how it ends: say so, let load balancers notice, let requests under way end.
+//! The running service and its shutdown: report not ready, wait for load balancers, drain in-flight requests.
 
 use std::{
     convert::Infallible,
@@ -39,19 +39,19 @@ use crate::{
     usage_batcher::BatcherTask,
 };
 
-/// How long requests that are under way may take once no new ones are accepted.
+/// How long in-flight requests may take once no new ones are accepted.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long usage that waits may take to be committed: two attempts.
+/// How long queued usage events may take to be committed at shutdown: two attempts.
 const USAGE_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long writing down the last uses, or copying the last entries of the audit log, may hold up the end.
+/// How long the last-used times and the last entries of the audit log copy may delay the shutdown.
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the last spans and metrics may.
+/// How long the export of the last spans and metrics may delay the shutdown.
 const TELEMETRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running service. It serves until it is told to stop, or dropped.
+/// A running service. It serves until it is stopped or dropped.
 #[derive(Debug)]
 pub struct RunningService {
     pub(super) address: SocketAddr,
@@ -66,51 +66,52 @@ pub struct RunningService {
     pub(super) health: HealthReporter,
     pub(super) readiness: watch::Receiver<Readiness>,
     pub(super) drain_delay: Duration,
-    /// When it was told to stop.
+    /// When the stop began.
     pub(super) stopping_since: Arc<OnceLock<Moment>>,
     pub(super) file_reloader: FileReloader,
     pub(super) reload_task: JoinHandle<()>,
-    /// Health is served over HTTP for as long as this exists: to the end of the drain.
+    /// The ops server runs while this exists: until the end of the drain.
     pub(super) _ops_guard: oneshot::Sender<Infallible>,
-    /// Nothing is sent where no collector is named.
+    /// `None` without an OTLP endpoint.
     pub(super) otlp_exporter: Option<RunningExporter>,
     pub(super) server: Server,
     pub(super) startup_task: JoinHandle<()>,
     pub(super) feed_task: JoinHandle<()>,
     pub(super) heartbeat: Option<Heartbeat>,
     pub(super) heartbeat_task: Option<JoinHandle<()>>,
-    /// `None` where the audit log is copied nowhere.
+    /// `None` if the audit log is not copied.
     pub(super) audit_copy: Option<AuditCopy>,
     pub(super) audit_copy_task: Option<JoinHandle<()>>,
 }
 
 impl RunningService {
-    /// Where it listens.
+    /// The gRPC address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it serves health over HTTP, if it does.
+    /// The ops address, if health and metrics are served.
     #[must_use]
     pub fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
     }
 
-    /// The operator's use cases, for what runs in the same process.
+    /// The administration use cases, for code in the same process.
     #[must_use]
     pub fn admin(&self) -> &Admin<ServiceStore, AllCaches> {
         &self.admin
     }
 
-    /// The decisions, for what runs in the same process.
+    /// The validation use cases, for code in the same process.
     #[must_use]
     pub fn validator(&self) -> &Validator<KeyRecordCache> {
         &self.validator
     }
 
-    /// Has certificates and callers read anew, if they have changed: at a moment of one's own, besides every few
-    /// seconds. What cannot be used leaves what was before it in force, and is told. It reads files, so it may block.
+    /// Returns a function that reloads certificates and callers if they have changed, in addition to the periodic
+    /// check. A file that is refused leaves the previous content in effect, and is reported in the result. The
+    /// function reads files, so it may block.
     pub fn reloader(&self) -> impl Fn() -> FileStatus + Clone + Send + use<> {
         let files = self.file_reloader.clone();
         move || {
@@ -119,39 +120,40 @@ impl RunningService {
         }
     }
 
-    /// Has memory let go of what is too old for everything, as it does now and then.
+    /// Removes entries from the cache that are too old for any use, as the periodic sweep does.
     pub fn sweep_cache(&self) {
         self.maintenance.key_cache.sweep();
     }
 
-    /// Connections of each worker at this moment.
+    /// The number of open connections of each worker.
     #[must_use]
     pub fn connections_per_worker(&self) -> Vec<usize> {
         self.server.connections().open_per_worker().collect()
     }
 
-    /// Begins to measure how late this process is, so that reads which run out of time meanwhile are not held against the
-    /// database. Not by itself: where many services share a machine, as in tests, each would excuse what another one does.
+    /// Starts to measure the scheduler lag of this process, so that reads which time out because of it are not
+    /// attributed to the database. Not started by default: where many services share a machine, as in tests, each
+    /// would attribute the lag that another one causes.
     pub fn measure_scheduler_lag(&self) {
         self.scheduler_lag.start();
     }
 
-    /// How late this process is, once that is measured.
+    /// The scheduler lag of this process, once it is measured.
     #[must_use]
     pub fn scheduler_lag(&self) -> &SchedulerLag {
         &self.scheduler_lag
     }
 
-    /// The change feed, to be read at a moment of one's own.
+    /// The change feed, to poll it explicitly.
     #[must_use]
     pub fn feed(&self) -> &ChangeFeed {
         &self.feed
     }
 
-    /// Gives a sign of life if one is due, at a moment of one's own; nothing where none is given.
+    /// Writes the heartbeat if it is due; does nothing if heartbeats are off.
     ///
     /// # Errors
-    /// When the database gives no answer.
+    /// When the database does not respond.
     pub async fn beat_if_due(&self) -> Result<(), StoreError> {
         match &self.heartbeat {
             Some(heartbeat) => heartbeat.beat_if_due().await,
@@ -159,51 +161,51 @@ impl RunningService {
         }
     }
 
-    /// The memory of keys.
+    /// The cache of keys.
     #[must_use]
     pub fn key_cache(&self) -> &KeyRecordCache {
         &self.maintenance.key_cache
     }
 
-    /// Waits until the keys in use were read ahead.
+    /// Waits until the recently used keys are preloaded.
     pub async fn wait_until_preloaded(&mut self) {
         self.maintenance.wait_until_preloaded().await;
     }
 
-    /// Writes down which keys and sliding sessions are in use, at a moment of one's own.
+    /// Flushes last-used times and sliding expiries explicitly.
     ///
     /// # Errors
-    /// When the database gives no answer; what was not written is written the next time.
+    /// When the database does not respond; what was not written is written the next time.
     pub async fn flush_pending_writes(&self) -> Result<(), StoreError> {
         self.maintenance.flush_pending_writes().await
     }
 
-    /// The usage that waits to be committed.
+    /// The task that commits queued usage.
     #[must_use]
     pub fn usage_batcher_task(&self) -> &BatcherTask {
         &self.usage_jobs.batcher_task
     }
 
-    /// Forgets old usage requests and events, at a moment of one's own.
+    /// Deletes old usage requests and events explicitly.
     ///
     /// # Errors
-    /// When the database gives no answer; what was not forgotten goes the next time.
+    /// When the database does not respond; what was not deleted is deleted the next time.
     pub async fn sweep_usage(&self) -> Result<(), StoreError> {
         self.usage_jobs.sweep().await
     }
 
-    /// Compares all totals of usage with their events, at a moment of one's own.
+    /// Compares all usage totals with their events explicitly.
     ///
     /// # Errors
-    /// When the database gives no answer.
+    /// When the database does not respond.
     pub async fn reconcile_usage(&self) -> Result<(), StoreError> {
         self.usage_jobs.reconcile().await
     }
 
-    /// Copies what is new in the audit log to its file, at a moment of one's own; nothing where no file was given.
+    /// Copies new entries of the audit log to its file explicitly; does nothing without a file.
     ///
     /// # Errors
-    /// When the database gives no answer, or the disk does not take it; what is missing is written the next time.
+    /// When the database does not respond, or the file cannot be written; missing entries are written the next time.
     pub async fn copy_audit_log(&self) -> Result<(), AuditCopyError> {
         match &self.audit_copy {
             Some(copy) => copy.copy_new_entries().await,
@@ -211,28 +213,29 @@ impl RunningService {
         }
     }
 
-    /// Deletes sessions that have been over for a while, at a moment of one's own. How many.
+    /// Deletes sessions that expired some time ago, explicitly. Returns their number.
     ///
     /// # Errors
-    /// When the database gives no answer.
+    /// When the database does not respond.
     pub async fn sweep_sessions(&self) -> Result<u64, StoreError> {
         self.maintenance.sweep_sessions().await
     }
 
-    /// Waits until the database was reached and its schema found right.
+    /// Waits until the database was reached and its schema is valid.
     ///
     /// # Errors
-    /// [`StartError::Schema`] when it cannot be used as it is.
+    /// [`StartError::Schema`] when the database is unusable.
     pub async fn wait_until_ready(&mut self) -> Result<(), StartError> {
-        let readiness = self.readiness.wait_for(|now| !matches!(now.state, ReadinessState::Waiting)).await;
-        match readiness.as_deref().map(|now| &now.state) {
+        let readiness =
+            self.readiness.wait_for(|readiness| !matches!(readiness.state, ReadinessState::Waiting)).await;
+        match readiness.as_deref().map(|readiness| &readiness.state) {
             Ok(ReadinessState::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
             Ok(ReadinessState::Waiting | ReadinessState::Ready) => Ok(()),
-            Err(_) => Err(StartError::Server("the preparation ended".to_owned())),
+            Err(_) => Err(StartError::Server("the startup task ended".to_owned())),
         }
     }
 
-    /// Waits until it is ready, beside everything else; for good, if it never is.
+    /// Returns a future that completes when the service is ready; never, if it never becomes ready.
     pub fn until_ready(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut readiness = self.readiness.clone();
         async move {
@@ -246,76 +249,78 @@ impl RunningService {
         matches!(self.readiness.borrow().state, ReadinessState::Ready)
     }
 
-    /// Waits until the service has to stop by itself, and says why.
+    /// Waits until the service has to stop by itself, and returns the reason.
     pub async fn wait_for_failure(&mut self) -> StartError {
         let unusable = async {
             let unusable =
                 self.readiness.wait_for(|now| matches!(now.state, ReadinessState::Unusable(_))).await;
             match unusable.as_deref().map(|now| &now.state) {
                 Ok(ReadinessState::Unusable(error)) => StartError::Schema(Arc::clone(error)),
-                // The preparation is over once the service is ready: then only the server can fail.
+                // The startup task ends once the service is ready: from then on only the server can fail.
                 Ok(ReadinessState::Waiting | ReadinessState::Ready) | Err(_) => std::future::pending().await,
             }
         };
         tokio::select! {
             error = unusable => error,
-            () = self.server.wait_until_drained() => StartError::Server("the threads that serve connections ended".to_owned()),
+            () = self.server.wait_until_drained() => StartError::Server("the worker threads ended".to_owned()),
         }
     }
 
-    /// Says that it is not ready and goes on serving for the drain delay; then takes nothing new, and lets requests
-    /// that are under way end, for 10 s at most.
+    /// Reports not ready and continues to serve for the drain delay; then accepts nothing new, and waits for
+    /// in-flight requests for at most 10 s.
     pub async fn stop(self) {
         self.stop_with_delay_cutoff(std::future::pending()).await;
     }
 
-    /// Like [`stop`](Self::stop), but the drain delay ends with `again`, if that comes first.
-    pub async fn stop_with_delay_cutoff(mut self, again: impl Future<Output = ()>) {
-        // First of all: it could say SERVING once more after everything else has said that it is not.
+    /// Like [`stop`](Self::stop), but `second_signal` ends the drain delay early.
+    pub async fn stop_with_delay_cutoff(mut self, second_signal: impl Future<Output = ()>) {
+        // First: the startup task could still set SERVING after everything else has been set to NOT_SERVING.
         self.startup_task.abort();
-        // That it was aborted is no news.
+        // Its only possible error is the cancellation.
         let _ = (&mut self.startup_task).await;
-        // Told to stop only once: it is consumed.
+        // Never set before: `self` is consumed.
         let _ = self.stopping_since.set(Moment::now(&self.clock));
         readiness::set_all_not_serving(&self.health).await;
 
-        // Nobody sends requests to what was never ready, or has ended by itself: nobody has to notice anything.
+        // A service that never was ready, or has failed, receives no requests: there is no need to wait.
         if self.is_ready() {
             tokio::select! {
                 () = tokio::time::sleep(self.drain_delay) => {}
-                () = again => {}
+                () = second_signal => {}
             }
         }
 
         self.server.drain();
-        // A subscription, or a watched health name, is a request that never ends.
+        // A watch stream, or a watched health name, is a request that never ends by itself.
         self.feed.hub().close();
         readiness::end_health_watches(&mut self.health).await;
         if tokio::time::timeout(DRAIN_TIMEOUT, self.server.wait_until_drained()).await.is_err() {
-            tracing::warn!(
-                timeout_s = DRAIN_TIMEOUT.as_secs(),
-                "requests were still under way and were cut off"
-            );
+            let seconds = DRAIN_TIMEOUT.as_secs();
+            tracing::warn!(seconds, "requests still in flight after the drain timeout were cancelled");
         }
-        // Of requests that nobody waits for any more: a caller that asks again finds them done.
+        // These belong to requests whose callers have disconnected: a caller that repeats its request finds them
+        // recorded.
         let left = self.usage_jobs.batcher_task.drain(USAGE_FLUSH_TIMEOUT).await;
         if left > 0 {
-            tracing::warn!(events = left, "usage could not be committed; none of it was acknowledged");
+            tracing::warn!(
+                events = left,
+                "usage events were not committed before shutdown; none of them was acknowledged"
+            );
         }
-        // Without an answer uses are lost: the next use of each key is noted again. What is not copied is copied after the next
-        // start.
-        if let Some(copying) = &self.audit_copy_task {
-            copying.abort();
+        // Without a response last-used times are lost: the next use of each key is recorded again. Audit entries that
+        // are not copied now are copied after the next start.
+        if let Some(task) = &self.audit_copy_task {
+            task.abort();
         }
-        let copied = async {
+        let final_copy = async {
             if let Some(copy) = &self.audit_copy {
                 copy.finish().await
             }
         };
-        let last = futures::future::join(self.flush_pending_writes(), copied);
-        let _ = tokio::time::timeout(FINAL_WRITES_TIMEOUT, last).await;
-        if let Some(sending) = self.otlp_exporter.take() {
-            sending.shutdown(TELEMETRY_FLUSH_TIMEOUT).await;
+        let final_writes = futures::future::join(self.flush_pending_writes(), final_copy);
+        let _ = tokio::time::timeout(FINAL_WRITES_TIMEOUT, final_writes).await;
+        if let Some(exporter) = self.otlp_exporter.take() {
+            exporter.shutdown(TELEMETRY_FLUSH_TIMEOUT).await;
         }
     }
 }

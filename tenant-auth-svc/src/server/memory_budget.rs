@@ -1,4 +1,5 @@
-//! Everything that may grow has a bound in bytes, and all of it together fits where it is to run.
+//! Everything that may grow has a limit in bytes, and all limits together fit into the memory limit of the
+//! deployment.
 
 use crate::{
     cache::{MAX_NEGATIVE_ENTRY_BYTES, MAX_RECENT_WRITES, WEIGHT_UNIT_BYTES},
@@ -6,22 +7,26 @@ use crate::{
     grpc::limiters::Limiters,
 };
 
-/// Everything that has a bound, at its bound, with the defaults.
+/// Sums all limits of the default configuration.
 #[test]
 fn default_memory_limits_fit_the_helm_limit() {
     let settings =
         Settings::default().with_flag("TENANT_AUTH_DATABASE_URL", Some("http://127.0.0.1:1".to_owned()));
     let config = ServiceConfig::read(settings).unwrap().0;
-    let pools = Limiters::new(config.listen.max_requests, config.listen.max_streams, 50);
-    let places = config.cache.records.max_records + config.sessions.cache_capacity + 2 * MAX_RECENT_WRITES;
+    let limiters = Limiters::new(config.listen.max_requests, config.listen.max_streams, 50);
+    let weight_units =
+        config.cache.records.max_records + config.sessions.cache_capacity + 2 * MAX_RECENT_WRITES;
     let memory = [
-        ("keys, sessions and what was written", places * WEIGHT_UNIT_BYTES as u64),
+        ("keys, sessions and recent writes", weight_units * WEIGHT_UNIT_BYTES as u64),
         (
-            "absences of keys and sessions",
+            "negative entries of keys and sessions",
             2 * config.cache.records.max_negative_entries * MAX_NEGATIVE_ENTRY_BYTES as u64,
         ),
-        ("long requests and answers", (pools.request_bytes.limit() + pools.response_bytes.limit()) as u64),
-        // Measured by the abuse suite, of a process that has just begun.
+        (
+            "long requests and responses",
+            (limiters.request_bytes.limit() + limiters.response_bytes.limit()) as u64,
+        ),
+        // Measured by the abuse suite, of a process that has just started.
         ("the process", 64 * 1_024 * 1_024),
     ];
     let all: u64 = memory.iter().map(|(_, bytes)| bytes).sum();

@@ -1,4 +1,4 @@
-//! Gathers what the metrics tell from those who measure it, when somebody wants to know.
+//! Collects the metrics from their sources when they are read.
 
 mod database;
 mod rpcs;
@@ -32,7 +32,7 @@ use crate::{
     usage_batcher::{EventOutcome, UsageBatcher, UsageTable},
 };
 
-/// For whom the numbers are gathered.
+/// Where the metrics are exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MetricsFormat {
     /// The names of Prometheus.
@@ -41,7 +41,7 @@ pub(super) enum MetricsFormat {
     Otlp,
 }
 
-/// Those who measure.
+/// The sources of the metrics.
 pub(super) struct MetricsSources {
     pub(super) status_sources: StatusSources,
     pub(super) started_at: Moment,
@@ -54,14 +54,14 @@ pub(super) struct MetricsSources {
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage_batcher: UsageBatcher,
     pub(super) reconcile_result: (Arc<ReconcileResult>, Option<Duration>),
-    /// `None` where the audit log is copied nowhere.
+    /// `None` if the audit log is not copied.
     pub(super) audit_copy: Option<Arc<AuditCopyCounts>>,
     pub(super) unreadable_records: Arc<UnreadableRecords>,
     pub(super) otlp: Arc<OtlpCounts>,
 }
 
 impl MetricsSources {
-    /// The numbers of this moment.
+    /// Returns the current values of all metrics.
     pub(super) fn snapshot(&self, format: MetricsFormat) -> MetricsSnapshot {
         let facts = self.status_sources.status();
         let mut told = MetricsSnapshot::default();
@@ -186,7 +186,7 @@ impl MetricsSources {
         told.push(&names::USAGE_LAST_RECONCILED_AT, unix_seconds(reconciled.finished_at()));
     }
 
-    /// All are there where nothing is copied: a sum over replicas needs no case for those that copy nothing.
+    /// All series exist even if nothing is copied, so that a sum over replicas needs no special case.
     fn add_audit_copy_metrics(&self, told: &mut MetricsSnapshot) {
         let of = |count: fn(&AuditCopyCounts) -> u64| self.audit_copy.as_deref().map_or(0, count);
         told.push(&names::AUDIT_ENTRIES_COPIED, count_to_f64(of(AuditCopyCounts::entries)));

@@ -1,4 +1,4 @@
-//! The server: its layers, its services.
+//! The gRPC server: its services and its middleware.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -45,7 +45,7 @@ use crate::{
     usage_batcher::UsageBatcher,
 };
 
-/// Everything that is served.
+/// The gRPC services.
 pub(super) struct Services {
     pub(super) fast_path_validator: Arc<Validator<KeyRecordCache>>,
     pub(super) validation: ValidationRpc<ServiceStore, KeyRecordCache, SessionRecordCache>,
@@ -57,67 +57,67 @@ pub(super) struct Services {
     pub(super) health: HealthReporter,
 }
 
-/// What watches them.
+/// Instrumentation of the services.
 pub(super) struct Instrumentation {
     pub(super) rpc_metrics: Arc<RpcMetrics>,
-    /// `None` where no request is traced.
+    /// `None` if no request is traced.
     pub(super) request_tracer: Option<RequestTracer>,
 }
 
-/// A bound address, not served yet.
+/// A bound address that is not served yet.
 pub(super) struct GrpcListener {
     pub(super) address: SocketAddr,
     pub(super) limiters: Limiters,
-    /// How many connections there may be of those who look at health and metrics.
+    /// Maximum number of ops connections (health and metrics).
     pub(super) max_ops_connections: usize,
     listener: TcpListener,
     config: ServerConfig,
 }
 
-/// Takes the address, so that a second service on it is refused before anything else happens.
+/// Binds the address first, so that a second service on it fails before anything else happens.
 pub(super) async fn bind(config: &ListenConfig) -> Result<GrpcListener, StartError> {
     let address = config.address;
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let pools = Limiters::new(config.max_requests, config.max_streams, config.caller_share);
+    let limiters = Limiters::new(config.max_requests, config.max_streams, config.caller_share);
     let (config, ops_connections) = limit_to_descriptors(config.server);
-    Ok(GrpcListener { address, limiters: pools, max_ops_connections: ops_connections, listener, config })
+    Ok(GrpcListener { address, limiters, max_ops_connections: ops_connections, listener, config })
 }
 
-/// What each worker opens for itself, and what is opened besides before the first connection comes.
+/// File descriptors that each worker opens, and that the process opens in addition before the first connection.
 const RESERVED_DESCRIPTORS: (u64, u64) = (4, 24);
 
-/// No more connections than there are file descriptors for.
+/// Limits the number of connections to the available file descriptors.
 fn limit_to_descriptors(mut config: ServerConfig) -> (ServerConfig, usize) {
     let limit = descriptors::raise_limit();
     let open = ProcessStats::read().open_fds.unwrap_or_default() as u64;
-    let (each, besides) = RESERVED_DESCRIPTORS;
-    let open = open + each * config.workers as u64 + besides;
-    let share = descriptors::DescriptorBudget::split(limit.unwrap_or(u64::MAX), open);
-    if share.connections < config.max_connections {
-        let (wanted, connections) = (config.max_connections, share.connections);
+    let (per_worker, other) = RESERVED_DESCRIPTORS;
+    let open = open + per_worker * config.workers as u64 + other;
+    let budget = descriptors::DescriptorBudget::split(limit.unwrap_or(u64::MAX), open);
+    if budget.connections < config.max_connections {
+        let (wanted, connections) = (config.max_connections, budget.connections);
         tracing::warn!(
             wanted,
             connections,
             file_descriptors = limit,
-            "there are too few file descriptors for TENANT_AUTH_MAX_CONNECTIONS: fewer connections are taken, or raise the hard \
-             limit (ulimit -Hn, LimitNOFILE)"
+            "too few file descriptors for TENANT_AUTH_MAX_CONNECTIONS: the connection limit is lowered; raise the hard limit \
+             (ulimit -Hn, LimitNOFILE)"
         );
         config.max_connections = connections;
     }
-    (config, share.ops)
+    (config, budget.ops)
 }
 
 impl GrpcListener {
-    /// Serves from now on.
+    /// Starts to serve.
     ///
     /// # Errors
-    /// [`StartError::BackgroundRuntime`].
+    /// [`StartError::Threads`] when the worker threads cannot be started.
     pub(super) fn serve(
         self,
         services: Services,
-        watching: Instrumentation,
+        instrumentation: Instrumentation,
         callers: CallerDirectory,
         certificates: Option<Arc<Certificates>>,
     ) -> Result<Server, StartError> {
@@ -125,7 +125,7 @@ impl GrpcListener {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // So that tools show the details of an error in words.
+                // So that tools decode the details of an error.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let mut routes = Routes::builder();
@@ -137,7 +137,8 @@ impl GrpcListener {
             .add_service(UsageServiceServer::new(services.usage))
             .add_service(WatchServiceServer::new(services.watch))
             .add_service(HealthServer::new(HealthService::from_health_reporter(services.health)));
-        // Both: tools from before 2023 know only v1alpha. Without them the service is as good, only less friendly.
+        // Both versions: tools from before 2023 know only v1alpha. Reflection is a convenience: the service starts
+        // without it.
         if let Ok(v1) = reflection().build_v1().inspect_err(log_reflection_error) {
             routes.add_service(v1);
         }
@@ -145,12 +146,12 @@ impl GrpcListener {
             routes.add_service(v1alpha);
         }
 
-        let hits = CacheResponder::new(services.fast_path_validator);
+        let cache_responder = CacheResponder::new(services.fast_path_validator);
         // Outermost first.
-        let whole = ServiceBuilder::new()
+        let stack = ServiceBuilder::new()
             .layer(IdentifyLayer::new(callers.clone()))
-            .layer(TraceLayer::new(watching.request_tracer.clone()))
-            .layer(RpcObserverLayer::new(Arc::clone(&watching.rpc_metrics)))
+            .layer(TraceLayer::new(instrumentation.request_tracer.clone()))
+            .layer(RpcObserverLayer::new(Arc::clone(&instrumentation.rpc_metrics)))
             .layer(catch_panic::layer())
             .layer(ShedLayer::new(self.limiters.clone()))
             .layer(MessageMemoryLayer::new(self.limiters))
@@ -159,11 +160,17 @@ impl GrpcListener {
             .layer(AuthorizeLayer)
             .layer(RejectMalformedLayer)
             .service(routes.routes().prepare());
-        let service = FastPath::new(hits, callers, watching.rpc_metrics, watching.request_tracer, whole);
+        let service = FastPath::new(
+            cache_responder,
+            callers,
+            instrumentation.rpc_metrics,
+            instrumentation.request_tracer,
+            stack,
+        );
         Server::start(self.listener, certificates, service, self.config).map_err(StartError::Threads)
     }
 }
 
 fn log_reflection_error(error: &tonic_reflection::server::Error) {
-    tracing::error!(%error, "the contract's descriptors cannot be read: there is no reflection");
+    tracing::error!(%error, "gRPC reflection is unavailable: its descriptors are invalid");
 }

@@ -1,4 +1,4 @@
-//! From started to ready: reach the database, bring its schema up to date, check that keys can be found in it.
+//! Startup of the database: reach it, migrate its schema, check that its keys can be looked up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,42 +21,43 @@ use crate::{
 
 /// The health name of the process itself.
 pub(crate) const PROCESS_HEALTH_NAME: &str = "";
-/// The health name that says whether to send requests here.
+/// The health name for readiness: whether to send requests to this replica.
 pub(crate) const READINESS_HEALTH_NAME: &str = "tenantauth.v1.ValidationService";
-/// The health name of the database, for monitoring: it follows what the last read met.
+/// The health name of database reads, for monitoring: it follows the result of the last read.
 pub(crate) const DATABASE_READS_HEALTH_NAME: &str = "tenantauth.Database";
-/// The same for changes: it follows what the last write met. UNKNOWN before the first one: to find out, the server would have to write.
+/// The health name of database writes: it follows the result of the last write. UNKNOWN before the first one, because
+/// only a write could tell.
 pub(crate) const DATABASE_WRITES_HEALTH_NAME: &str = "tenantauth.DatabaseWrites";
 /// Every health name.
 const HEALTH_NAMES: [&str; 4] =
     [PROCESS_HEALTH_NAME, READINESS_HEALTH_NAME, DATABASE_READS_HEALTH_NAME, DATABASE_WRITES_HEALTH_NAME];
 
-/// The first wait before another look at a database that does not answer; it doubles up to [`MAX_RETRY_DELAY`].
+/// The first delay before the database is tried again; it doubles up to [`MAX_RETRY_DELAY`].
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(250);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// How long it may take to ask which database it is.
+/// Timeout of reading the database's identity.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How far the preparation has come.
+/// State of the database startup.
 #[derive(Clone, Debug)]
 pub(crate) enum ReadinessState {
-    /// The database has not answered yet.
+    /// The database has not responded yet.
     Waiting,
-    /// Everything is in place.
+    /// The database is ready.
     Ready,
-    /// Somebody has to do something.
+    /// The database is unusable: an operator has to act.
     Unusable(Arc<SchemaError>),
 }
 
-/// How far the preparation has come, and since when it has been that far.
+/// State of the database startup, and since when.
 #[derive(Clone, Debug)]
 pub(crate) struct Readiness {
     pub(crate) state: ReadinessState,
     pub(crate) since: Moment,
 }
 
-/// What it takes to get ready.
+/// What the database startup needs.
 pub(crate) struct DatabaseStartup {
     pub(crate) database_client: DatabaseClient,
     pub(crate) peppers: Arc<Peppers>,
@@ -65,20 +66,20 @@ pub(crate) struct DatabaseStartup {
     pub(crate) clock: SharedClock,
 }
 
-/// Sets every health name to what it says at the start.
+/// Sets every health name to its initial value.
 pub(crate) async fn set_initial_health(health: &HealthReporter) {
     set_all_not_serving(health).await;
     health.set_service_status(DATABASE_WRITES_HEALTH_NAME, ServingStatus::Unknown).await;
 }
 
-/// Sets every health name to NOT_SERVING, before the end.
+/// Sets every health name to NOT_SERVING, before shutdown.
 pub(crate) async fn set_all_not_serving(health: &HealthReporter) {
     for name in HEALTH_NAMES {
         health.set_service_status(name, ServingStatus::NotServing).await;
     }
 }
 
-/// Ends the streams of those who watch a health name. They have heard what it was set to last.
+/// Ends the streams that watch a health name. They have received the last value.
 pub(crate) async fn end_health_watches(health: &mut HealthReporter) {
     for name in HEALTH_NAMES {
         health.clear_service_status(name).await;
@@ -86,32 +87,32 @@ pub(crate) async fn end_health_watches(health: &mut HealthReporter) {
 }
 
 impl DatabaseStartup {
-    /// Begins, in a task of its own, which goes on to keep the database's health name true.
+    /// Starts a task that prepares the database, and then keeps the database's health names up to date.
     pub(crate) fn spawn(self, health: HealthReporter) -> (JoinHandle<()>, watch::Receiver<Readiness>) {
-        let (tell, readiness) = watch::channel(self.readiness_now(ReadinessState::Waiting));
+        let (sender, readiness) = watch::channel(self.readiness_now(ReadinessState::Waiting));
         let task = tokio::spawn(async move {
             let reads = async {
-                self.prepare_database(&health, &tell).await;
+                self.prepare_database(&health, &sender).await;
                 self.report_database_health(&health, DATABASE_READS_HEALTH_NAME, Operation::Read).await;
             };
-            // Preparing writes where it migrates.
+            // Concurrently: a migration writes.
             let writes = self.report_database_health(&health, DATABASE_WRITES_HEALTH_NAME, Operation::Write);
             futures::join!(reads, writes);
         });
         (task, readiness)
     }
 
-    async fn prepare_database(&self, health: &HealthReporter, tell: &watch::Sender<Readiness>) {
+    async fn prepare_database(&self, health: &HealthReporter, sender: &watch::Sender<Readiness>) {
         match self.prepare_with_retries().await {
             Ok(()) => {
-                tracing::info!("ready: the database can be read, and its schema is right");
+                tracing::info!("ready: the database can be read, and its schema is valid");
                 health.set_service_status(READINESS_HEALTH_NAME, ServingStatus::Serving).await;
-                // Nobody has to listen.
-                tell.send_replace(self.readiness_now(ReadinessState::Ready));
+                // There may be no receiver.
+                sender.send_replace(self.readiness_now(ReadinessState::Ready));
             }
             Err(error) => {
-                tracing::error!(%error, "the database cannot be used");
-                tell.send_replace(self.readiness_now(ReadinessState::Unusable(Arc::new(error))));
+                tracing::error!(%error, "the database is unusable");
+                sender.send_replace(self.readiness_now(ReadinessState::Unusable(Arc::new(error))));
             }
         }
     }
@@ -125,7 +126,7 @@ impl DatabaseStartup {
         loop {
             match self.prepare_once().await {
                 Err(error) if error.is_transient() || is_migration_pending(&error) => {
-                    tracing::warn!(%error, ?wait, "not ready yet: the database is looked at again");
+                    tracing::warn!(%error, ?wait, "not ready yet: the database is tried again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(MAX_RETRY_DELAY);
                 }
@@ -141,20 +142,21 @@ impl DatabaseStartup {
                 false => migrate::upgrade(&self.database_client, &self.clock).await?,
             };
             if !applied.is_empty() {
-                tracing::info!(?applied, "the schema was brought up to date");
+                tracing::info!(?applied, "the schema was migrated");
             }
         } else {
             migrate::verify(&self.database_client).await?;
         }
-        // Without a feed nobody else would learn which database it is.
+        // Without a feed no other code confirms the database's identity.
         let call = Call::within(Lane::Maintenance, IDENTITY_TIMEOUT);
         let identity = identity::read(&self.database_client, call).await?;
         self.database_client.known_database().confirm(&identity, Revision::default(), None);
-        // Before they are compared: of two that start at once with different secrets, one is to notice.
+        // Before the comparison: of two replicas that start at the same time with different secrets, one must notice.
         match migrate::record_peppers(&self.database_client, &self.peppers).await {
-            // A token that may only read is enough to start, and to compare with what others have noted.
+            // A read-only token is enough to start, and to compare with the peppers that other replicas have
+            // recorded.
             Err(SchemaError::Store(error)) if !error.kind.is_transient() => {
-                tracing::warn!(%error, "the peppers in use could not be noted");
+                tracing::warn!(%error, "the peppers in use could not be recorded");
             }
             outcome => outcome?,
         }
@@ -169,16 +171,16 @@ impl DatabaseStartup {
     ) {
         let mut conditions = self.database_client.observer().watch(operation);
         let mut trust = self.database_client.known_database().watch();
-        let mut said = None;
+        let mut reported = None;
         loop {
-            let works = conditions.borrow_and_update().map(|condition| condition.is_healthy());
-            let status = match (works, trust.borrow_and_update().distrust) {
+            let healthy = conditions.borrow_and_update().map(|condition| condition.is_healthy());
+            let status = match (healthy, trust.borrow_and_update().distrust) {
                 (Some(true), None) => ServingStatus::Serving,
                 (None, None) => ServingStatus::Unknown,
                 (_, Some(_)) | (Some(false), None) => ServingStatus::NotServing,
             };
-            // Those who watch the name would be told of every other kind of failure.
-            if said.replace(status) != Some(status) {
+            // Only on a change: watchers of the name would be notified of every other kind of failure too.
+            if reported.replace(status) != Some(status) {
                 health.set_service_status(name, status).await;
             }
             tokio::select! {
@@ -189,7 +191,7 @@ impl DatabaseStartup {
     }
 }
 
-/// A replica that migrates finds nothing older than it knows.
+/// Whether the schema awaits a migration by another process. Never when this replica migrates.
 fn is_migration_pending(error: &SchemaError) -> bool {
     matches!(error, SchemaError::Older { .. })
 }

@@ -1,8 +1,9 @@
-//! Files that may change while the service runs: certificates, callers and the deny list. (The database's token is tried by
-//! the database client itself, which only tells here whether it is in force.)
+//! Reloads files that may change while the service runs: certificates, callers and the deny list. (The database
+//! client reloads the database token itself, and reports here whether it was refused.)
 //!
-//! They are compared by content, every few seconds and when told: dates and sizes lie where files are links that a
-//! deployment switches over. What cannot be used leaves what was before it in force, and says so until it is mended.
+//! Files are compared by content, every few seconds and on SIGHUP: dates and sizes are unreliable where files are
+//! links that a deployment switches. A file that is refused leaves the previous content in effect, and is reported
+//! until it is repaired.
 
 use std::{
     path::PathBuf,
@@ -29,30 +30,29 @@ use crate::{
     transport::tls::{Certificates, FirstToExpire},
 };
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 pub(super) const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is to be done with files that have changed.
+/// Reloads changed files and applies them.
 type ReloadAction = Box<dyn Fn() -> Result<(), String> + Send>;
 
-/// Some files that are good together or not at all.
+/// A group of files that are valid only together.
 struct ReloadSource {
-    /// What they are, in words.
+    /// Name of the group, for log messages.
     name: &'static str,
     paths: Vec<PathBuf>,
-    /// What was in them when they were last looked at. Nothing at first: they may have changed since the configuration
-    /// was read.
+    /// Digest of the last check. `None` at first: the files may have changed since the configuration was read.
     last_digest: Option<[u8; 32]>,
     reload: ReloadAction,
-    /// What is in them is not in force.
+    /// Whether the current content was refused, and so is not in effect.
     is_refused: Arc<AtomicBool>,
 }
 
-/// All of them.
+/// Reloads all groups of files.
 #[derive(Clone)]
 pub(super) struct FileReloader {
     sources: Arc<Mutex<Vec<ReloadSource>>>,
-    // Beside the lock, which is held while a disk is read: whoever asks how the service fares must not wait for that.
+    // Outside the lock, which is held during file reads: a status check must not wait for a disk.
     callers_refused: Arc<AtomicBool>,
     certificates_refused: Arc<AtomicBool>,
     deny_list_refused: Arc<AtomicBool>,
@@ -63,14 +63,16 @@ pub(super) struct FileReloader {
 
 impl std::fmt::Debug for FileReloader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reloading").finish_non_exhaustive()
+        f.debug_struct("FileReloader").finish_non_exhaustive()
     }
 }
 
 impl FileReloader {
-    /// The files that a configuration names, and what is in force of them.
-    /// The deny list is put in force in `denied`, and whoever keeps answers hears of a change through `hub`. Of the database come its
-    /// token and its private CA: both are read elsewhere, and looked at here.
+    /// Returns the reloader of the files that a configuration names, with the caller directory and the certificates
+    /// in use.
+    ///
+    /// The deny list is applied to `denied`, and subscribers that cache answers are notified of a change through
+    /// `hub`. The database token and private CA are read elsewhere; only their expiry is checked here.
     pub(super) fn new(
         access: AccessConfig,
         tls: TlsConfig,
@@ -85,27 +87,27 @@ impl FileReloader {
         if let Some(DenyFile { path, list }) = access.deny_list {
             apply_deny_list(&denied, list, &hub);
             let paths = vec![path.clone()];
-            let load = move || read_deny_list(&path).map(|list| apply_deny_list(&denied, list, &hub));
-            sources.push(ReloadSource::new("deny list", paths, Box::new(load), &deny_list_refused));
+            let reload = move || read_deny_list(&path).map(|list| apply_deny_list(&denied, list, &hub));
+            sources.push(ReloadSource::new("deny list", paths, Box::new(reload), &deny_list_refused));
         }
-        let (path, known) = access.callers.map(|file| (file.path, file.callers)).unzip();
-        let directory = CallerDirectory::new(known);
+        let (path, callers) = access.callers.map(|file| (file.path, file.callers)).unzip();
+        let directory = CallerDirectory::new(callers);
         if let Some(path) = path {
             let (directory, paths) = (directory.clone(), vec![path.clone()]);
-            let load = move || read_callers(&path).map(|callers| directory.replace(callers));
-            sources.push(ReloadSource::new("callers", paths, Box::new(load), &callers_refused));
+            let reload = move || read_callers(&path).map(|callers| directory.replace(callers));
+            sources.push(ReloadSource::new("callers", paths, Box::new(reload), &callers_refused));
         }
         let certificates = tls.certificates.map(|(files, loaded)| {
             let certificates = Arc::new(Certificates::new(loaded));
             let (to_replace, clock) = (Arc::clone(&certificates), Arc::clone(&clock));
             let paths = files.paths().map(ToOwned::to_owned).collect();
-            let load = move || {
+            let reload = move || {
                 let loaded = files.load().map_err(|error| error.to_string())?;
                 verify_replacement(&to_replace.current(), &loaded, &clock)?;
                 to_replace.replace(loaded);
                 Ok(())
             };
-            sources.push(ReloadSource::new("certificates", paths, Box::new(load), &certificates_refused));
+            sources.push(ReloadSource::new("certificates", paths, Box::new(reload), &certificates_refused));
             certificates
         });
         let (database_token, database_ca) = database;
@@ -121,7 +123,7 @@ impl FileReloader {
         (files, directory, certificates)
     }
 
-    /// Looks at every file now, and puts what has changed in force.
+    /// Checks every file now, and applies what has changed.
     pub(super) fn reload_changed(&self) {
         for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             source.reload_if_changed();
@@ -132,12 +134,12 @@ impl FileReloader {
         self.expiry_log.log_changes(&self.expiry_sources, &self.clock);
     }
 
-    /// When what is in force expires.
+    /// Returns when each credential in use expires.
     pub(super) fn expiries(&self) -> Vec<CredentialExpiry> {
         self.expiry_sources.expiries()
     }
 
-    /// What could not be put in force.
+    /// Returns which files were refused.
     pub(super) fn file_status(&self) -> FileStatus {
         FileStatus {
             callers_refused: self.callers_refused.load(Ordering::Relaxed),
@@ -151,11 +153,11 @@ impl FileReloader {
         }
     }
 
-    /// Looks again and again.
+    /// Checks the files every [`RELOAD_INTERVAL`].
     pub(super) async fn run(self) {
         loop {
             let files = self.clone();
-            // A file may be on a disk that hangs. That the thread ended early is said by its panic.
+            // On a blocking thread: the disk may hang. If the thread panics, the panic hook logs it.
             let _ = tokio::task::spawn_blocking(move || files.reload_changed()).await;
             tokio::time::sleep(RELOAD_INTERVAL).await;
         }
@@ -168,40 +170,40 @@ fn apply_deny_list(denied: &ActiveDenyList, list: DenyList, hub: &Hub) {
         return;
     }
     let DenyCounts { keys, tenants, hashes } = denied.counts();
-    tracing::warn!(added, removed, keys, tenants, hashes, "the deny list has changed, and is in force");
-    // After it is in force: whoever asks anew must not get the old answer.
+    tracing::warn!(added, removed, keys, tenants, hashes, "the deny list has changed");
+    // After the list is applied: a subscriber that asks again must not get the old answer.
     hub.restart_subscribers("the deny list of this replica has changed");
 }
 
 impl ReloadSource {
-    fn new(what: &'static str, paths: Vec<PathBuf>, load: ReloadAction, refused: &Arc<AtomicBool>) -> Self {
-        Self { name: what, paths, last_digest: None, reload: load, is_refused: Arc::clone(refused) }
+    fn new(name: &'static str, paths: Vec<PathBuf>, reload: ReloadAction, refused: &Arc<AtomicBool>) -> Self {
+        Self { name, paths, last_digest: None, reload, is_refused: Arc::clone(refused) }
     }
 
     fn reload_if_changed(&mut self) {
-        let now = digest_files(&self.paths);
-        let changed = self.last_digest.replace(now) != Some(now);
-        // What was refused is tried again as it is: not all that can be wrong is in the files.
+        let digest = digest_files(&self.paths);
+        let changed = self.last_digest.replace(digest) != Some(digest);
+        // A refused file is tried again even if unchanged: the cause may be outside the file.
         if !changed && !self.is_refused.load(Ordering::Relaxed) {
             return;
         }
         match (self.reload)() {
             Ok(()) => {
                 self.is_refused.store(false, Ordering::Relaxed);
-                tracing::info!(what = self.name, "read, and in force");
+                tracing::info!(what = self.name, "reloaded");
             }
             Err(error) => {
                 self.is_refused.store(true, Ordering::Relaxed);
                 if changed {
-                    tracing::error!(what = self.name, %error, "cannot be used; what was before it stays in force");
+                    tracing::error!(what = self.name, %error, "reload refused; the previous content stays in effect");
                 }
             }
         }
     }
 }
 
-/// What is in some files: a digest, because a private key is among them. A file that cannot be read differs from all
-/// that can.
+/// Returns a digest of the content of some files: a digest, because a private key is among them. An unreadable file
+/// differs from every readable one.
 fn digest_files(paths: &[PathBuf]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for path in paths {

@@ -1,4 +1,4 @@
-//! Gathers what `/readyz` tells from those who know it.
+//! Collects the status of the service for `/readyz`.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -27,12 +27,12 @@ use crate::{
     },
 };
 
-/// Those who know.
+/// The sources of the status.
 #[derive(Clone)]
 pub(super) struct StatusSources {
     pub(super) clock: SharedClock,
     pub(super) readiness: watch::Receiver<Readiness>,
-    /// When the service was told to stop.
+    /// When the stop began.
     pub(super) stopping_since: Arc<OnceLock<Moment>>,
     pub(super) database_client: DatabaseClient,
     /// `None` when the change feed is off.
@@ -45,7 +45,7 @@ pub(super) struct StatusSources {
 }
 
 impl StatusSources {
-    /// For whoever wants to know, as often as they like.
+    /// Returns the status check of the ops server. It may be called at any rate.
     pub(super) fn into_status_check(self) -> StatusCheck {
         Arc::new(move || self.status())
     }
@@ -59,13 +59,14 @@ impl StatusSources {
             self.database_client.write_queue(),
         );
         let reads = observed.condition(Operation::Read);
-        let doubt = self.database_client.known_database().trust().distrust;
-        let standstill = self.database_client.known_database().stalled_for(now.monotonic);
-        // Whichever of them it is, memory answers in its place.
-        let fails_since = reads.filter(|condition| !condition.is_healthy()).map(|condition| condition.since);
-        let doubted_since = doubt.map(|(_, since)| since);
-        let stands_still_since = standstill.map(|time| now.before(time));
-        let away_since = [fails_since, doubted_since, stands_still_since]
+        let distrust = self.database_client.known_database().trust().distrust;
+        let stalled_for = self.database_client.known_database().stalled_for(now.monotonic);
+        // In each of these cases the cache serves in place of the database.
+        let failing_since =
+            reads.filter(|condition| !condition.is_healthy()).map(|condition| condition.since);
+        let distrusted_since = distrust.map(|(_, since)| since);
+        let stalled_since = stalled_for.map(|time| now.before(time));
+        let away_since = [failing_since, distrusted_since, stalled_since]
             .into_iter()
             .flatten()
             .min_by_key(|at| at.monotonic);
@@ -74,9 +75,9 @@ impl StatusSources {
             phase,
             phase_since: since,
             reads,
-            distrust: doubt,
-            standstill,
-            clock_offset: self.feed_liveness.as_ref().and_then(|heard| heard.clock_offset()),
+            distrust,
+            standstill: stalled_for,
+            clock_offset: self.feed_liveness.as_ref().and_then(|liveness| liveness.clock_offset()),
             scheduler_lag: self.database_client.lag().max_recent_lag(Instant::now()),
             writes: WriteStatus {
                 condition: observed.condition(Operation::Write),
@@ -108,12 +109,12 @@ impl StatusSources {
     }
 
     fn feed_status(&self, now: Moment) -> FeedStatus {
-        let Some(heard) = &self.feed_liveness else { return FeedStatus::Off };
-        match heard.last_read_at() {
+        let Some(liveness) = &self.feed_liveness else { return FeedStatus::Off };
+        match liveness.last_read_at() {
             None => FeedStatus::NotYetLive,
             Some(at) => {
                 let ago = now.monotonic.saturating_sub(at);
-                if heard.is_alive(now.monotonic) {
+                if liveness.is_alive(now.monotonic) {
                     FeedStatus::Live(ago)
                 } else {
                     FeedStatus::SilentSince(now.before(ago))

@@ -1,11 +1,13 @@
-//! Logs: one event a line on standard error, for a person or for a collector.
+//! Logs: one line per event on standard error, for a person or a collector.
 //!
-//! An RPC leaves one line, target `tenant_auth::rpc`: those of the daily traffic that went well at `debug`, since there
-//! are thousands a second and metrics count them; trouble with the database leaves lines of its own. No line ever
-//! holds a key, a token or a pepper: they live in types without a readable `Debug`, and a test looks for a planted one.
+//! An RPC writes one line, target `tenant_auth::rpc`. Successful validations, session and usage calls are
+//! logged at `debug`, since there are thousands per second and the metrics count them. Database failures have
+//! separate lines. No line contains a key, a token or a pepper: their types have no readable `Debug`, and a
+//! test searches the log for a planted one.
 //!
-//! Whatever callers do, and however long the database is away, the log stays small: no value is longer than
-//! `line::MAX_VALUE_BYTES`, and of many lines of one kind only some are written, and how many were not.
+//! The log stays small, whatever callers send and however long an outage lasts: no value is longer than
+//! `line::MAX_VALUE_BYTES`, and of many lines of one kind only some are written, with the number of the
+//! others.
 
 mod format;
 mod line;
@@ -32,38 +34,38 @@ use crate::{
     domain::clock::SharedClock,
 };
 
-/// Where the one line of an RPC goes.
+/// The target of the access log.
 pub const RPC_TARGET: &str = "tenant_auth::rpc";
 
-/// Lines that were not written, in this process, which has one log.
+/// The number of suppressed lines. Static, because a process has one log.
 static SUPPRESSED_LINES: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines were not written because there were so many of their kind.
+/// Returns the number of lines that were suppressed because there were too many of their kind.
 #[must_use]
 pub fn suppressed_lines() -> u64 {
     SUPPRESSED_LINES.load(Ordering::Relaxed)
 }
 
-/// A log that may owe a count of lines that it has left out.
+/// A log that may have pending summaries of suppressed lines.
 #[derive(Clone)]
 pub struct Log(Arc<dyn CountFlusher>);
 
 impl Log {
-    /// Writes the counts that are due. Somebody has to call it about once a second: what a flood left out must be told
-    /// though nothing comes after it.
+    /// Writes the summaries that are due. Must be called about once per second: after a flood, no further
+    /// line may come that would write its summary.
     pub fn flush_due_counts(&self) {
         self.0.flush_counts(false);
     }
 
-    /// Writes every count: nothing comes after this.
+    /// Writes all summaries: no line follows.
     pub fn finish(&self) {
         self.0.flush_counts(true);
     }
 }
 
-/// What events are sent to, by the configuration, and the log itself.
+/// Creates the subscriber for all events, by the configuration, and its log.
 ///
-/// A filter that cannot be read was refused with the configuration; here it would mean everything from `info` on.
+/// An invalid filter was refused with the configuration; here it would mean `info`.
 pub fn subscriber<W>(
     config: &LogConfig,
     clock: SharedClock,
@@ -79,11 +81,11 @@ where
     (Registry::default().with(LogLayer(lines).with_filter(filter)), log)
 }
 
-/// Where lines go.
+/// Formats and writes lines.
 struct LineWriter<W> {
     format: LogFormat,
     colours: bool,
-    /// `None` where every line is written.
+    /// `None` if every line is written.
     sampling: Option<LogSampler>,
     writer: W,
 }
@@ -97,7 +99,8 @@ where
             LogFormat::Json => format::json(line),
             LogFormat::Text => format::text(line, self.colours),
         };
-        // In one piece, so that lines of several threads do not mix. Where a log cannot be written there is nobody to tell.
+        // One write per line, so that lines of several threads do not mix. A write error cannot be logged, so
+        // it is ignored.
         let _ = self.writer.make_writer().write_all(text.as_bytes());
     }
 }
@@ -117,8 +120,7 @@ where
     }
 }
 
-/// Writes events down. What happens within spans is written without them: this crate has none, and those of libraries
-/// would repeat the names of fields.
+/// Writes events. Spans are ignored: this crate has none, and those of libraries would repeat field names.
 struct LogLayer<W>(Arc<LineWriter<W>>);
 
 impl<S, W> Layer<S> for LogLayer<W>

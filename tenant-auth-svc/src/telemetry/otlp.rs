@@ -1,7 +1,8 @@
-//! Sends spans and metrics to a collector, by OTLP over gRPC.
+//! Exports spans and metrics to a collector, with OTLP over gRPC.
 //!
-//! Nothing waits for the collector but the tasks here. One that is away, hangs or refuses costs spans, which are counted
-//! and not tried again; metrics are told whole each time, so that nothing of them is lost but a moment.
+//! Only the tasks of this module wait for the collector. If the collector is unreachable, hangs or refuses,
+//! spans are lost; they are counted and not retried. Every export has the current values of all metrics, so a
+//! failed one loses only the values of that time.
 
 mod metrics;
 mod spans;
@@ -31,31 +32,31 @@ use super::{
 };
 use crate::{config::OtlpConfig, instruments::counts::Counter};
 
-/// How long the collector may take for one request, its connection included.
+/// The timeout of one request to the collector, including the connection.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Gathers the numbers of this moment.
+/// Collects the current values of the metrics.
 pub type SnapshotSource = Box<dyn Fn() -> MetricsSnapshot + Send>;
 
-/// What became of what was sent.
+/// Counts of exports by outcome.
 #[derive(Debug, Default)]
 pub struct OtlpCounts {
-    /// Of spans.
+    /// Counts of spans.
     pub spans: Arc<SpanCounts>,
-    /// Requests with spans.
+    /// Counts of requests with spans.
     pub traces: ExportOutcomes,
-    /// Requests with metrics.
+    /// Counts of requests with metrics.
     pub metrics: ExportOutcomes,
 }
 
-/// What became of requests of one kind.
+/// Counts of one kind of request by outcome.
 #[derive(Debug, Default)]
 pub struct ExportOutcomes {
-    /// The collector took them.
+    /// The collector accepted the request.
     pub ok: Counter,
-    /// It did not.
+    /// The collector did not accept the request.
     pub failed: Counter,
-    /// The last one failed: said once, not each time.
+    /// Whether the last request failed: a failure is logged once, not at each repetition.
     is_failing: AtomicBool,
 }
 
@@ -65,24 +66,24 @@ impl ExportOutcomes {
             Ok(()) => {
                 self.ok.increment();
                 if self.is_failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!(what, "the collector takes what is sent to it again");
+                    tracing::info!(what, "OTLP export works again");
                 }
             }
             Err(status) => {
                 self.failed.increment();
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
                     let (code, error) = (status.code(), status.message());
-                    tracing::warn!(what, ?code, error, "the collector did not take what was sent to it");
+                    tracing::warn!(what, ?code, error, "OTLP export failed");
                 }
             }
         }
     }
 }
 
-/// The collector, as it wants to be asked.
+/// A channel to the collector with the configured headers.
 type CollectorChannel = InterceptedService<Channel, ExportHeaders>;
 
-/// What goes with every request.
+/// The headers of every request.
 #[derive(Clone)]
 struct ExportHeaders(MetadataMap);
 
@@ -99,7 +100,7 @@ impl Interceptor for ExportHeaders {
     }
 }
 
-/// Traces on their way to a collector that is not asked yet.
+/// Span export that is not started yet.
 pub struct OtlpExporter {
     collector: CollectorChannel,
     request_tracer: RequestTracer,
@@ -115,10 +116,10 @@ impl std::fmt::Debug for OtlpExporter {
 }
 
 impl OtlpExporter {
-    /// Prepares to send to the collector that a configuration names. Connects to nothing yet.
+    /// Prepares the export to the configured collector. Opens no connection yet.
     ///
     /// # Errors
-    /// When the roots that the system trusts cannot be read, for a collector behind `https://`.
+    /// If the system's root certificates cannot be read, for a collector with `https://`.
     pub fn new(
         config: &OtlpConfig,
         version: &'static str,
@@ -129,7 +130,8 @@ impl OtlpExporter {
         if config.endpoint.scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
-        // The later one of a name counts: what is asked for goes before what is by default, and the version is what it is.
+        // A later attribute replaces an earlier one of the same name: configured values replace defaults, and
+        // the version always is that of the build.
         let attributes =
             config.attributes.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
         let resource = Resource::builder_empty()
@@ -145,15 +147,15 @@ impl OtlpExporter {
         Ok(Self { collector, request_tracer: tracing, ended_spans: ended, resource, counts })
     }
 
-    /// What to trace with.
+    /// Returns the tracer of requests.
     #[must_use]
     pub fn request_tracer(&self) -> RequestTracer {
         self.request_tracer.clone()
     }
 
-    /// Sends from now on: spans as they end, and every 30 s what `collect_batch` says.
+    /// Starts the export: spans as they end, and every 30 s the result of `snapshot_source`.
     #[must_use]
-    pub fn start(self, gather: SnapshotSource) -> RunningExporter {
+    pub fn start(self, snapshot_source: SnapshotSource) -> RunningExporter {
         let (end, ending) = watch::channel(false);
         let spans = spans::SpanSender::new(
             self.collector.clone(),
@@ -164,7 +166,7 @@ impl OtlpExporter {
         let metrics = metrics::MetricsSender::new(
             self.collector,
             &self.resource,
-            gather,
+            snapshot_source,
             self.counts,
             SystemTime::now(),
         );
@@ -173,7 +175,7 @@ impl OtlpExporter {
     }
 }
 
-/// Sends for as long as it exists.
+/// The running export. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct RunningExporter {
     shutdown: watch::Sender<bool>,
@@ -181,12 +183,12 @@ pub struct RunningExporter {
 }
 
 impl RunningExporter {
-    /// Sends what there still is, for so long at most.
-    pub async fn shutdown(mut self, patience: Duration) {
+    /// Exports the remaining spans and metrics, within a timeout.
+    pub async fn shutdown(mut self, timeout: Duration) {
         self.shutdown.send_replace(true);
         let [spans, metrics] = &mut self.tasks;
-        if tokio::time::timeout(patience, async { tokio::join!(spans, metrics) }).await.is_err() {
-            tracing::warn!("the collector did not take the last spans and metrics in time");
+        if tokio::time::timeout(timeout, async { tokio::join!(spans, metrics) }).await.is_err() {
+            tracing::warn!("final OTLP export timed out");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A snapshot in the Prometheus text format, version 0.0.4.
+//! Formats a snapshot in the Prometheus text format, version 0.0.4.
 //!
-//! That format has no exemplars; a trace is found by its id in the access log instead.
+//! The format has no exemplars; the access log has the trace id instead.
 
 use prometheus::{
     TextEncoder,
@@ -13,28 +13,28 @@ use super::{
 };
 use crate::instruments::durations::{BUCKET_BOUNDS, Distribution};
 
-/// Writes it.
+/// Formats a snapshot.
 #[must_use]
 pub fn render(snapshot: &MetricsSnapshot) -> String {
     let families: Vec<_> = snapshot
         .families
         .iter()
         .map(|family| {
-            let mut told = MetricFamily::default();
-            told.set_name(family.metric.name.to_owned());
-            told.set_help(family.metric.help.to_owned());
-            told.set_field_type(match family.metric.kind {
+            let mut exported = MetricFamily::default();
+            exported.set_name(family.metric.name.to_owned());
+            exported.set_help(family.metric.help.to_owned());
+            exported.set_field_type(match family.metric.kind {
                 MetricKind::Counter => MetricType::COUNTER,
                 MetricKind::Gauge => MetricType::GAUGE,
                 MetricKind::Histogram => MetricType::HISTOGRAM,
             });
-            told.set_metric(
+            exported.set_metric(
                 family.samples.iter().map(|sample| encode_sample(family.metric, sample)).collect(),
             );
-            told
+            exported
         })
         .collect();
-    // It fails for families without a name or without samples only, and there are none.
+    // Fails only for families without a name or without samples, which a snapshot does not contain.
     TextEncoder::new().encode_to_string(&families).unwrap_or_default()
 }
 
@@ -63,7 +63,7 @@ fn encode_sample(of: &names::MetricDefinition, sample: &Sample) -> Metric {
     metric
 }
 
-/// Each bucket here counts all that were at most as long.
+/// Prometheus buckets are cumulative: each counts all observations up to its bound.
 fn encode_histogram(times: &Distribution) -> Histogram {
     let mut so_far = 0;
     let buckets = BUCKET_BOUNDS.iter().zip(times.buckets).map(|(bound, count)| {

@@ -1,23 +1,23 @@
-//! The numbers of one moment, before they are written in one format or another.
+//! The values of all metrics at one time, independent of the export format.
 
 use std::borrow::Cow;
 
 use super::names::MetricDefinition;
 use crate::instruments::durations::Distribution;
 
-/// The value of a label: a word of ours, or what a build or a configuration says.
+/// The value of a label: a constant, or a value of the build or the configuration.
 pub type LabelValue = Cow<'static, str>;
 
-/// A number under its labels.
+/// A value with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The values of the metric's labels, in order.
     pub labels: Vec<LabelValue>,
-    /// The number.
+    /// The value.
     pub value: SampleValue,
 }
 
-/// A number, or many.
+/// A number or a distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SampleValue {
     /// Of a counter or a gauge.
@@ -26,34 +26,34 @@ pub enum SampleValue {
     Histogram(Distribution),
 }
 
-/// A metric and its numbers.
+/// A metric with its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
-    /// Which.
+    /// The metric.
     pub metric: &'static MetricDefinition,
-    /// One for each set of labels.
+    /// One sample for each set of labels.
     pub samples: Vec<Sample>,
 }
 
-/// The numbers of one moment. A metric without any is not in it.
+/// The values of all metrics at one time. Metrics without a sample are omitted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricsSnapshot {
-    /// One for each metric.
+    /// One family for each metric.
     pub families: Vec<Family>,
 }
 
 impl MetricsSnapshot {
-    /// Tells a number that has no labels.
+    /// Adds a value without labels.
     pub fn push(&mut self, metric: &'static MetricDefinition, number: f64) {
         self.push_samples(metric, [(Vec::new(), SampleValue::Number(number))]);
     }
 
-    /// Tells a number that has no labels, if there is one.
+    /// Adds a value without labels, if there is one.
     pub fn push_optional(&mut self, metric: &'static MetricDefinition, number: Option<f64>) {
         self.push_samples(metric, number.map(|number| (Vec::new(), SampleValue::Number(number))));
     }
 
-    /// Tells a number for each value of the only label.
+    /// Adds a value for each value of the only label.
     pub fn push_by_label<L: Into<LabelValue>>(
         &mut self,
         metric: &'static MetricDefinition,
@@ -64,7 +64,7 @@ impl MetricsSnapshot {
         self.push_samples(metric, numbers);
     }
 
-    /// Tells values under any labels.
+    /// Adds values with any labels.
     pub fn push_samples(
         &mut self,
         metric: &'static MetricDefinition,
@@ -77,7 +77,7 @@ impl MetricsSnapshot {
     }
 }
 
-/// A count as a floating-point number, which is what both formats have. Exact up to 2⁵³.
+/// Converts a count to a floating-point number, which both formats use. Exact up to 2⁵³.
 #[must_use]
 pub fn count_to_f64(count: u64) -> f64 {
     count as f64

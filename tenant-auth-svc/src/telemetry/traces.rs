@@ -1,4 +1,4 @@
-//! Which requests are traced, and the queue of spans that wait to be sent.
+//! Selects the requests to trace, and queues ended spans for the export.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,23 +20,24 @@ use tokio::sync::mpsc;
 
 use crate::instruments::{counts::Counter, spans::TraceContext};
 
-/// How many spans may wait to be sent: a second or two of a busy replica. Beyond that they are dropped and counted.
+/// The maximum number of spans that wait for the export: one or two seconds of a busy replica. Further spans
+/// are dropped and counted.
 const MAX_QUEUED_SPANS: usize = 4_096;
-/// Where a caller names its own span.
+/// The header with the caller's span.
 const TRACEPARENT: &str = "traceparent";
 
-/// What became of spans.
+/// Counts of spans by outcome.
 #[derive(Debug, Default)]
 pub struct SpanCounts {
-    /// The collector took them.
+    /// The collector accepted the span.
     pub exported: Counter,
-    /// There was no room for them.
+    /// The queue was full.
     pub dropped: Counter,
-    /// The collector did not take them.
+    /// The collector did not accept the span.
     pub failed: Counter,
 }
 
-/// Decides which requests are traced, and traces them. Cheap to clone.
+/// Selects the requests to trace and creates their spans. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RequestTracer {
     tracer: SdkTracer,
@@ -44,8 +45,8 @@ pub struct RequestTracer {
 }
 
 impl RequestTracer {
-    /// Traces all requests whose caller does, and a share (0 to 1) of those whose caller says nothing about it. Spans that
-    /// have ended come out of the receiver.
+    /// Creates a tracer that traces all requests whose caller traces them, and the fraction `share` (0 to 1)
+    /// of those whose caller sends no trace header. The receiver yields ended spans.
     #[must_use]
     pub fn new(share: f64, resource: Resource, counts: Arc<SpanCounts>) -> (Self, mpsc::Receiver<SpanData>) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_SPANS);
@@ -56,8 +57,8 @@ impl RequestTracer {
         (Self { tracer: provider.tracer("tenant-auth-svc"), sample_ratio: share }, receiver)
     }
 
-    /// The trace that a request belongs to, if there is one, and its span, if that is traced here.
-    /// `name` is asked for only then. `random_fraction` is what chance has decided already, if it was asked.
+    /// Returns the trace id of a request, if it has one, and its span, if the request is traced here. `name`
+    /// is called only then. `random_fraction` is the sampling decision, if it was already drawn.
     pub fn start_trace(
         &self,
         headers: &HeaderMap,
@@ -87,22 +88,24 @@ impl RequestTracer {
         (Some(id), Some(within))
     }
 
-    /// Whether the caller says that a request is traced, as far as can be told at a glance; `None` if it says nothing.
+    /// Returns whether the caller samples the request, by a quick check of the header; `None` if the header
+    /// is missing.
     #[must_use]
     pub fn caller_sampled(&self, headers: &HeaderMap) -> Option<bool> {
-        // The flags are last; without the one for "sampled" they are zero.
+        // The flags are at the end of the header; without the flag "sampled" they are zero.
         headers.get(TRACEPARENT).map(|parent| !parent.as_bytes().ends_with(b"-00"))
     }
 
-    /// One in so many, at random. Before there is a span: those that are not traced must cost nothing.
+    /// Draws a sampling decision. It is drawn before a span exists, because requests that are not traced must
+    /// cost nothing.
     pub fn draw_sample(&self) -> bool {
         if self.sample_ratio <= 0.0 {
             return false;
         }
-        // The generator is the thread's own, and its ids are random in all their bits.
+        // The id generator is local to the thread, and all bits of its ids are random.
         let drawn = RandomIdGenerator::default().new_span_id().to_bytes();
         let drawn = u64::from_be_bytes(drawn) >> 11;
-        // 53 bits are what a floating-point number holds.
+        // A floating-point number holds 53 bits.
         (drawn as f64) / ((1_u64 << 53) as f64) < self.sample_ratio
     }
 }
@@ -119,7 +122,7 @@ impl Extractor for HeaderCarrier<'_> {
     }
 }
 
-/// Puts spans that have ended where they wait to be sent. Never waits.
+/// Queues ended spans for the export. Never waits.
 #[derive(Debug)]
 struct SpanQueue {
     sender: mpsc::Sender<SpanData>,
@@ -135,7 +138,7 @@ impl SpanProcessor for SpanQueue {
         }
     }
 
-    // Whoever sends them empties the queue at the end.
+    // The exporter empties the queue on shutdown.
 
     fn force_flush(&self) -> OTelSdkResult {
         Ok(())

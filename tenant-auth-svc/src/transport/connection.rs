@@ -1,4 +1,4 @@
-//! One connection, from its first bytes to its end.
+//! Serves one connection, from the first byte to its end.
 
 mod preface;
 mod request_counts;
@@ -33,8 +33,8 @@ use super::{
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves one connection to its end. When `stop` completes, the peer is asked to open no more requests, and those
-/// under way go on.
+/// Serves one connection until it ends. When `stop` completes, the server sends GOAWAY and completes the open
+/// requests.
 pub(super) async fn serve<Io, S, B>(
     io: Io,
     peer: Peer,
@@ -51,58 +51,58 @@ pub(super) async fn serve<Io, S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let read = Arc::new(AtomicUsize::new(0));
-    let io = preface::PrefaceCounter::new(io, Arc::clone(&read));
-    // Borrowed for the length of a call, on one thread. Layers are always ready: none of them waits for anything before
-    // a request has come.
+    let bytes_read = Arc::new(AtomicUsize::new(0));
+    let io = preface::PrefaceCounter::new(io, Arc::clone(&bytes_read));
+    // Borrowed only during a call, on one thread. The layers are always ready: none waits before a request
+    // arrives.
     let service = RefCell::new(service);
-    let vitals = Arc::new(RequestCounts::new(all_unread));
-    let mut watchdog = Watchdog::new(Arc::clone(&vitals), &limits);
+    let request_counts = Arc::new(RequestCounts::new(all_unread));
+    let mut watchdog = Watchdog::new(Arc::clone(&request_counts), &limits);
     let address = peer.address;
     let requests = service_fn(move |request: Request<Incoming>| {
-        vitals.track(service.borrow_mut().call(PeerRequest { peer: peer.clone(), request }))
+        request_counts.track(service.borrow_mut().call(PeerRequest { peer: peer.clone(), request }))
     });
     let mut connection = pin!(http2_builder(&limits).serve_connection(TokioIo::new(io), requests));
     let mut stop = pin!(stop);
-    let mut greeting = pin!(tokio::time::sleep(limits.handshake_timeout));
+    let mut handshake_timeout = pin!(tokio::time::sleep(limits.handshake_timeout));
     let mut age = pin!(tokio::time::sleep(jitter(limits.max_age)));
-    let mut greeted = false;
-    let mut ending = false;
-    let mut aged = false;
+    let mut handshake_done = false;
+    let mut is_draining = false;
+    let mut is_aged = false;
     loop {
         tokio::select! {
-            // Both at once: whatever happens to a request wakes its connection.
-            ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
-                Poll::Ready(ended) => Poll::Ready(Ok(ended)),
+            // Polled together: every event of a request wakes the task of its connection.
+            result = poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
                 Poll::Pending => watchdog.poll(cx).map(Err),
             }) => {
-                match ended {
+                match result {
                     Ok(Ok(())) => {}
-                    // It is the peer's, or the network's; each request under way has noticed for itself.
-                    Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+                    // Caused by the peer or the network. The open requests have ended with their own errors.
+                    Ok(Err(error)) => tracing::debug!(%error, "connection ended with an error"),
                     Err(abuse) => {
                         counts.for_abuse(abuse).increment();
-                        tracing::debug!(%address, ?abuse, "a connection was ended");
+                        tracing::debug!(%address, ?abuse, "connection ended because of its peer");
                     }
                 }
                 return;
             }
-            () = &mut greeting, if !greeted => {
-                if read.load(Ordering::Relaxed) < preface::PREFACE_LEN {
-                    tracing::debug!("a connection was closed: it did not begin to speak HTTP/2");
+            () = &mut handshake_timeout, if !handshake_done => {
+                if bytes_read.load(Ordering::Relaxed) < preface::PREFACE_LEN {
+                    tracing::debug!("connection closed: no HTTP/2 preface in time");
                     return;
                 }
-                greeted = true;
+                handshake_done = true;
             }
-            () = &mut stop, if !ending => {
-                ending = true;
+            () = &mut stop, if !is_draining => {
+                is_draining = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = &mut age => {
-                if aged {
+                if is_aged {
                     return;
                 }
-                aged = true;
+                is_aged = true;
                 age.as_mut().reset(tokio::time::Instant::now() + limits.max_age_grace);
                 connection.as_mut().graceful_shutdown();
             }
@@ -118,19 +118,20 @@ fn http2_builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(limits.max_pending_resets)
         .max_local_error_reset_streams(limits.max_caused_resets)
         .max_header_list_size(limits.max_header_bytes)
-        // An answer is handed over in one piece, however long; the next piece only when most of this one has gone.
+        // A response is buffered up to this size. The next part of it is polled only after most of the buffer
+        // was sent.
         .max_send_buf_size(limits.max_send_buffer_bytes)
         .keep_alive_interval(limits.keep_alive_interval)
         .keep_alive_timeout(limits.keep_alive_timeout)
-        // gRPC has no use for it, and it would be written for every answer.
+        // gRPC does not use the header, and it would be written for every response.
         .auto_date_header(false);
     builder
 }
 
-/// Once to twice as long: connections opened together do not end together.
+/// Returns one to two times `age`, so that connections opened together do not end together.
 fn jitter(age: std::time::Duration) -> std::time::Duration {
     let mut byte = [0_u8; 1];
-    // Without random numbers, all at the same age: that is no reason to serve nobody.
+    // Without random numbers, all connections end at the same age. That is no reason to refuse service.
     let _ = getrandom::fill(&mut byte);
     age + age.mul_f64(f64::from(byte[0]) / 255.0)
 }

@@ -1,39 +1,39 @@
-//! How many connections the operating system leaves room for.
+//! Divides the file descriptors of the process.
 //!
-//! Each takes a file descriptor. Were they all taken by callers, nothing else could be opened: no connection to the database, no
-//! look at `/livez`, no file with renewed certificates.
+//! Each connection needs a file descriptor. If callers used all of them, the server could open no connection
+//! to the database, answer no probe on `/livez`, and read no renewed certificate.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is kept for everything but callers: connections to the database, of those who look, files.
+/// Descriptors reserved for everything but callers' connections: the database, ops clients, files.
 const RESERVED_DESCRIPTORS: u64 = 192;
 
-/// How file descriptors are shared out.
+/// The maximum numbers of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorBudget {
-    /// For callers' connections.
+    /// Connections of callers.
     pub connections: usize,
-    /// For the connections of those who look at health and metrics.
+    /// Connections of ops clients, which read health and metrics.
     pub ops: usize,
 }
 
-/// The most connections of those who look, however many descriptors there are.
+/// The maximum number of connections of ops clients.
 const MAX_OPS_CONNECTIONS: u64 = 64;
 
 impl DescriptorBudget {
-    /// Of `limit`, of which some are open for other things.
+    /// Divides a limit of which `open` descriptors are in use.
     #[must_use]
     pub fn split(limit: u64, open: u64) -> Self {
         let left = limit.saturating_sub(open);
-        // Where there are very few, half of them.
+        // With very few descriptors, half of them.
         let reserve = RESERVED_DESCRIPTORS.min(left / 2);
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
         Self { connections: number(left - reserve), ops: number(MAX_OPS_CONNECTIONS.min(reserve / 3)) }
     }
 }
 
-/// Lets this process open as many files as it may, and says how many that is; `None` for no limit. Its own limit is often 1,024
-/// for the sake of programs that are older than this one.
+/// Raises the limit of open files to the maximum, and returns it; `None` means no limit. The default is often
+/// 1,024, for programs that use `select`.
 pub fn raise_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -42,7 +42,7 @@ pub fn raise_limit() -> Option<u64> {
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum,
         Err(error) => {
-            tracing::debug!(%error, "the limit of open files could not be raised");
+            tracing::debug!(%error, "open-files limit not raised");
             current
         }
     }

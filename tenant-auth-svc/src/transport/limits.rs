@@ -1,36 +1,40 @@
-//! What one connection may ask of the service.
+//! Limits of one connection.
 
 use std::time::Duration;
 
-/// The bounds of one connection. hyper has bounds of its own for some of them; they are set here all the same, so that
-/// they are seen, and tested.
+/// The limits of one connection. hyper has defaults for some of them; they are set explicitly, so that they
+/// are visible and tested.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Requests at once; more are refused by the peer's own HTTP/2 layer, or with REFUSED_STREAM.
+    /// Concurrent requests. A well-behaved peer queues further ones; the server refuses others with
+    /// REFUSED_STREAM.
     pub max_concurrent_streams: u32,
-    /// Streams that a peer may open and reset before they were even looked at. They cost memory for that long. A proxy that gives
-    /// up all calls of a client at once, and begins others, has a few times `streams` of them in one write.
+    /// Streams that a peer may open and reset before the server has accepted them; they use memory until
+    /// then. A proxy that cancels all calls of a client at once and starts others has a few times
+    /// `max_concurrent_streams` of them in one write.
     pub max_pending_resets: usize,
-    /// Requests that a peer may give up within 10 s, if it lets fewer than one in a hundred be answered ("rapid reset",
-    /// CVE-2023-44487).
+    /// Requests that a peer may cancel within 10 s, if fewer than one in a hundred is answered ("rapid
+    /// reset", CVE-2023-44487).
     pub max_cancelled: u64,
-    /// How long the peer may read nothing of what waits for it: then it has stalled, and what waits is only in the way.
+    /// The maximum time in which the peer reads nothing although data waits. Then it has stalled, and the
+    /// server ends the connection.
     pub unread_timeout: Duration,
-    /// Streams that a peer may make us reset by breaking the protocol ("made you reset", CVE-2025-8671).
+    /// Streams that a peer may make the server reset by protocol errors ("made you reset", CVE-2025-8671).
     pub max_caused_resets: usize,
-    /// How much of an answer may wait to be sent before the next piece of it is asked for, in bytes.
+    /// Bytes of a response that may wait to be sent before the next part of it is polled.
     pub max_send_buffer_bytes: usize,
-    /// Size of a request's head, in bytes.
+    /// Size of the request headers, in bytes.
     pub max_header_bytes: u32,
-    /// How long the peer may take for the TLS handshake, and then for HTTP/2's first words.
+    /// Maximum time for the TLS handshake, and then for the HTTP/2 preface.
     pub handshake_timeout: Duration,
-    /// After this long without a frame the peer is asked whether it is there.
+    /// Time without a frame after which the server sends a ping.
     pub keep_alive_interval: Duration,
-    /// How long it may take to say so.
+    /// Maximum time for the answer to a ping.
     pub keep_alive_timeout: Duration,
-    /// A connection is asked to end between this age and twice as much, so that callers spread over new replicas.
+    /// The server ends a connection gracefully at a random age between this and twice as much, so that
+    /// callers spread over new replicas.
     pub max_age: Duration,
-    /// How long requests may go on after that.
+    /// Maximum time for open requests after that.
     pub max_age_grace: Duration,
 }
 

@@ -1,31 +1,31 @@
-//! Who is at the other end of a connection.
+//! The peer of a connection.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use http::Request;
 use hyper::body::Incoming;
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Where it calls from.
+    /// The remote address.
     pub address: SocketAddr,
-    /// The names in its certificate, if it has shown one that the client CA has signed.
+    /// The names in its client certificate, if it presented one that the client CA has signed.
     pub certificate: Option<Arc<CertificateNames>>,
 }
 
-/// A request, and who sent it.
+/// A request with its peer.
 #[derive(Debug)]
 pub struct PeerRequest {
-    /// Who.
+    /// The sender.
     pub peer: Peer,
-    /// What.
+    /// The request.
     pub request: Request<Incoming>,
 }
 
 impl PeerRequest {
-    /// The request with the peer among its extensions. Apart until then: they take memory of their own, and most requests
-    /// are answered without it.
+    /// Returns the request with the peer in its extensions. They are separate until then, because extensions
+    /// allocate, and most requests are answered without them.
     #[must_use]
     pub fn into_request(self) -> Request<Incoming> {
         let Self { peer, mut request } = self;

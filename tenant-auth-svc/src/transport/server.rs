@@ -1,4 +1,4 @@
-//! The acceptor, and the server's life.
+//! The acceptor and the lifecycle of the server.
 
 use std::{
     convert::Infallible,
@@ -26,22 +26,23 @@ use super::{
 };
 use crate::instruments::counts::Counter;
 
-/// How long to wait after the operating system could not give a connection: it is out of file descriptors, most likely,
-/// and asking at once would only burn a core.
+/// The delay after a failed accept. Most likely the process is out of file descriptors, and an immediate
+/// retry would only use a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// How to serve.
+/// The configuration of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerConfig {
     /// Threads that serve connections.
     pub workers: usize,
-    /// Most connections at once; more are closed at once, so that their callers go to another replica.
+    /// Maximum number of open connections. Further ones are closed at once, so that their callers use another
+    /// replica.
     pub max_connections: usize,
-    /// What one connection may ask for.
+    /// Limits of each connection.
     pub limits: ConnectionLimits,
 }
 
-/// A server while it runs. Dropped, it cuts everything off.
+/// A running server. Dropping it closes all connections at once.
 #[derive(Debug)]
 pub struct Server {
     phase: watch::Sender<ServerPhase>,
@@ -50,7 +51,7 @@ pub struct Server {
     connections: Connections,
 }
 
-/// The connections of a server, to be looked at. Cheap to clone.
+/// The open connections of a server and their counts. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connections {
     workers: Arc<[Worker]>,
@@ -58,20 +59,20 @@ pub struct Connections {
     limit: usize,
 }
 
-/// What became of connections.
+/// Counts of connections by outcome.
 #[derive(Debug, Default)]
 pub struct ConnectionCounts {
-    /// They were handed to a worker.
+    /// Assigned to a worker.
     pub opened: Counter,
-    /// They were closed at once, for there were as many as may be.
+    /// Closed at once, because the maximum number was open.
     pub refused: Counter,
-    /// Their TLS handshake failed.
+    /// TLS handshake failed.
     pub handshakes_failed: Counter,
-    /// … or did not end in time.
+    /// TLS handshake timed out.
     pub handshakes_timed_out: Counter,
-    /// Their peers read nothing of what waited for them.
+    /// Ended because the peer read none of the waiting data.
     pub stalled: Counter,
-    /// Their peers gave up nearly everything that they asked for.
+    /// Ended because the peer cancelled nearly all of its requests.
     pub abused: Counter,
 }
 
@@ -85,18 +86,18 @@ impl ConnectionCounts {
 }
 
 impl Connections {
-    /// How many each worker has at this moment.
+    /// Returns the number of open connections of each worker.
     pub fn open_per_worker(&self) -> impl Iterator<Item = usize> {
         self.workers.iter().map(|worker| worker.open_connections.load(Ordering::Relaxed))
     }
 
-    /// How many there may be.
+    /// Returns the maximum number of open connections.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// What became of those there were.
+    /// Returns the counts by outcome.
     #[must_use]
     pub fn counts(&self) -> &ConnectionCounts {
         &self.counts
@@ -104,10 +105,10 @@ impl Connections {
 }
 
 impl Server {
-    /// Starts the workers and takes connections; encrypted ones, if there are certificates.
+    /// Starts the workers and accepts connections, with TLS if there are certificates.
     ///
     /// # Errors
-    /// When the operating system gives no threads.
+    /// If the operating system cannot start a thread.
     pub fn start<S, B>(
         listener: TcpListener,
         certificates: Option<Arc<Certificates>>,
@@ -122,34 +123,34 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (phase, seen) = watch::channel(ServerPhase::Serving);
-        let (open, drained) = mpsc::channel(1);
+        let (phase, phase_receiver) = watch::channel(ServerPhase::Serving);
+        let (drained_sender, drained) = mpsc::channel(1);
         let counts = Arc::new(ConnectionCounts::default());
-        let orders = WorkerContext {
+        let context = WorkerContext {
             service,
             certificates,
             limits: config.limits,
             counts: Arc::clone(&counts),
-            phase: seen,
-            drained_sender: open,
+            phase: phase_receiver,
+            drained_sender,
         };
         let workers = (0..config.workers.max(1))
-            .map(|number| worker::start(number, orders.clone()))
+            .map(|number| worker::start(number, context.clone()))
             .collect::<io::Result<Arc<[_]>>>()?;
         let connections = Connections { workers, counts, limit: config.max_connections };
         let acceptor = Acceptor { listener, connections: connections.clone() };
-        let mut stop = orders.phase.clone();
+        let mut stop = context.phase.clone();
         let acceptor = tokio::spawn(async move {
             tokio::select! {
                 never = acceptor.run() => match never {},
-                // An error means that nobody is left to say it.
+                // An error means that the sender is dropped, with the server.
                 _ = stop.wait_for(|now| *now >= ServerPhase::Draining) => {}
             }
         });
         Ok(Self { phase, drained, acceptor, connections })
     }
 
-    /// Takes no more connections, and asks the callers of those there are to begin nothing more on them.
+    /// Stops accepting connections and sends GOAWAY on the open ones.
     pub fn drain(&self) {
         self.phase.send_if_modified(|now| {
             let before = *now;
@@ -158,13 +159,13 @@ impl Server {
         });
     }
 
-    /// Waits until the last connection has ended, which is never before [`drain`](Self::drain).
+    /// Waits until the last connection has ended. Call [`drain`](Self::drain) first.
     pub async fn wait_until_drained(&mut self) {
-        // Nothing is ever sent: it closes with the last worker's end of it.
+        // Nothing is ever sent: the channel closes when the last worker drops its sender.
         while self.drained.recv().await.is_some() {}
     }
 
-    /// Its connections.
+    /// Returns the connections.
     #[must_use]
     pub fn connections(&self) -> &Connections {
         &self.connections
@@ -185,13 +186,13 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self) -> Infallible {
-        let mut full = false;
-        let mut turn = 0_usize;
+        let mut is_full = false;
+        let mut next = 0_usize;
         loop {
             let (stream, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "connection not accepted");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
@@ -199,35 +200,35 @@ impl Acceptor {
             let live = self.connections.open_per_worker().sum::<usize>();
             if live >= self.connections.limit {
                 self.connections.counts.refused.increment();
-                // Said once, not for each of a flood.
-                if !std::mem::replace(&mut full, true) {
-                    tracing::warn!(live, "as many connections as may be are open: more are closed at once");
+                // Logged once, not for each refusal of a flood.
+                if !std::mem::replace(&mut is_full, true) {
+                    tracing::warn!(live, "connection limit reached, new connections are closed");
                 }
                 continue;
             }
-            full = false;
-            turn = turn.wrapping_add(1);
-            if let Err(error) = self.assign_to_worker(stream, address, turn) {
-                tracing::debug!(%error, "a connection ended before it was handed to a worker");
+            is_full = false;
+            next = next.wrapping_add(1);
+            if let Err(error) = self.assign_to_worker(stream, address, next) {
+                tracing::debug!(%error, "connection ended before its assignment to a worker");
             }
         }
     }
 
-    /// To the worker that has the fewest; among equals, to the next one in turn.
-    fn assign_to_worker(&self, stream: TcpStream, address: SocketAddr, turn: usize) -> io::Result<()> {
+    /// Assigns a connection to the worker with the fewest; among equals, round-robin.
+    fn assign_to_worker(&self, stream: TcpStream, address: SocketAddr, next: usize) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
         let workers = &self.connections.workers;
         let count = workers.len();
-        let in_turn = (0..count).filter_map(|i| workers.get((turn + i) % count));
+        let in_turn = (0..count).filter_map(|i| workers.get((next + i) % count));
         let Some(worker) = in_turn.min_by_key(|worker| worker.open_connections.load(Ordering::Relaxed))
         else {
             return Ok(());
         };
-        let place = ConnectionGuard::new(&worker.open_connections);
+        let guard = ConnectionGuard::new(&worker.open_connections);
         self.connections.counts.opened.increment();
-        // Refused only when the worker has ended, and then so has the server.
-        let _ = worker.connection_sender.send(AcceptedConnection { stream, address, guard: place });
+        // Fails only if the worker has ended, and then the server has ended too.
+        let _ = worker.connection_sender.send(AcceptedConnection { stream, address, guard });
         Ok(())
     }
 }

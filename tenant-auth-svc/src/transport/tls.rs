@@ -1,4 +1,4 @@
-//! Certificates: ours, and those that callers show.
+//! The certificates of the server and of its callers.
 
 mod dates;
 
@@ -21,53 +21,53 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 pub use self::dates::{FirstToExpire, first_private_root_to_expire};
 use super::peer::CertificateNames;
 
-/// Where certificates are. All PEM.
+/// The paths of the certificate files, all PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Our certificate, and after it those between it and the root.
+    /// The server certificate, followed by the intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Roots of the certificates that callers may show.
+    /// The roots of client certificates.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Why certificates cannot be used. Never holds a key.
+/// The reason why certificates are invalid. Never contains a key.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file that is not there, or not PEM.
+    /// A file is missing or not PEM.
     #[error("cannot read {what} from {path}: {reason}")]
     File {
-        /// What was looked for.
+        /// What the file should contain.
         what: &'static str,
-        /// Where.
+        /// The path.
         path: String,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
-    /// The certificate and the key do not belong together, or are of a kind that cannot be used.
-    #[error("the certificate {certificate} cannot be used with the key {key}: {source}")]
+    /// The certificate and the key do not match, or their type is not supported.
+    #[error("the certificate {certificate} does not work with the key {key}: {source}")]
     Pair {
         /// The certificate's file.
         certificate: String,
         /// The key's file.
         key: String,
-        /// What is wrong.
+        /// The error.
         source: rustls::Error,
     },
-    /// The roots cannot be used.
-    #[error("the client CA in {path} cannot be used: {reason}")]
+    /// The roots of client certificates are invalid.
+    #[error("invalid client CA in {path}: {reason}")]
     ClientCa {
         /// The file.
         path: String,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
 }
 
 impl TlsFiles {
-    /// Reads them, and makes sure that they belong together. It compares no dates: a clock may be wrong when a machine starts, and a
-    /// service without its certificate could not be given a new one.
+    /// Reads the files and checks that they match. It compares no dates: a clock may be wrong when a machine
+    /// starts, and a server that refuses to start could not reload a new certificate.
     ///
     /// # Errors
     /// [`TlsError`] names the file.
@@ -101,38 +101,40 @@ impl TlsFiles {
         Ok(LoadedTls { config: Arc::new(config), server, client_ca })
     }
 
-    /// Every file there is.
+    /// Returns the paths of all files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         [&self.certificate, &self.key].into_iter().chain(&self.client_ca).map(PathBuf::as_path)
     }
 }
 
-/// What the files held.
+/// The content of the files.
 #[derive(Clone, Debug)]
 pub struct LoadedTls {
     config: Arc<ServerConfig>,
-    /// Of the server's certificate and those between it and the root, the one that expires first.
+    /// The one of the server certificate and its intermediates that expires first.
     pub server: FirstToExpire,
-    /// Of the roots of callers' certificates, the one that expires first. rustls does not compare a root's dates: what ends
-    /// with a root is what it has signed.
+    /// The one of the roots of client certificates that expires first. rustls does not compare the dates of a
+    /// root: the certificates that it has signed end with it.
     pub client_ca: Option<FirstToExpire>,
 }
 
 fn first_to_expire(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<FirstToExpire, TlsError> {
     let failed = |reason| TlsError::File { what: "a certificate", path: path.display().to_string(), reason };
-    let found = dates::first_to_expire(certificates)
-        .map_err(|(number, error)| failed(format!("certificate {number} in it is no X.509: {error}")))?;
-    found.ok_or_else(|| failed("there is none in it".to_owned()))
+    let found = dates::first_to_expire(certificates).map_err(|(number, error)| {
+        failed(format!("certificate {number} of the file is not X.509: {error}"))
+    })?;
+    found.ok_or_else(|| failed("the file contains none".to_owned()))
 }
 
 fn read_certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: String| TlsError::File { what, path: path.display().to_string(), reason };
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let found = read.map_err(|error| failed(error.to_string()))?;
-    if found.is_empty() { Err(failed("there is none in it".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(failed("the file contains none".to_owned())) } else { Ok(found) }
 }
 
-/// A caller need not show a certificate: it may have a token instead. What it shows has to be good.
+/// Creates the verifier of client certificates. A certificate is optional, because a caller may send a token
+/// instead. A certificate that is presented must be valid.
 fn client_verifier(
     path: &Path,
     certificates: Vec<CertificateDer<'static>>,
@@ -149,36 +151,36 @@ fn client_verifier(
         .map_err(|error| failed(error.to_string()))
 }
 
-/// The certificates in force. New connections use what was put here last; those that are open stay as they are.
+/// The current certificates. New connections use the latest ones; open connections are unaffected.
 #[derive(Debug)]
 pub struct Certificates(ArcSwap<LoadedTls>);
 
 impl Certificates {
-    /// Begins with these.
+    /// Starts with these certificates.
     #[must_use]
     pub fn new(loaded: LoadedTls) -> Self {
         Self(ArcSwap::from_pointee(loaded))
     }
 
-    /// Uses these from now on.
+    /// Replaces the certificates.
     pub fn replace(&self, loaded: LoadedTls) {
         self.0.store(Arc::new(loaded));
     }
 
-    /// Those in force.
+    /// Returns the current certificates.
     #[must_use]
     pub fn current(&self) -> Arc<LoadedTls> {
         self.0.load_full()
     }
 
-    /// Agrees with a peer on encryption.
+    /// Performs the TLS handshake.
     pub(super) async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = Arc::clone(&self.0.load().config);
         TlsAcceptor::from(config).accept(stream).await
     }
 }
 
-/// The names in the certificate that the peer has shown, if any. It was verified in the handshake.
+/// Returns the names in the peer's certificate, if any. The handshake has verified it.
 pub(super) fn peer_certificate_names(stream: &TlsStream<TcpStream>) -> Option<Arc<CertificateNames>> {
     let certificate = stream.get_ref().1.peer_certificates()?.first()?;
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;

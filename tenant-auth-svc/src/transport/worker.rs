@@ -1,4 +1,4 @@
-//! A thread that serves connections.
+//! A worker thread, which serves connections.
 
 use std::{
     convert::Infallible,
@@ -29,14 +29,14 @@ use super::{
     tls::{self, Certificates},
 };
 
-/// How far the server's life has come.
+/// The phase of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ServerPhase {
-    /// Connections are taken.
+    /// The server accepts connections.
     Serving,
-    /// No new ones; requests under way go on.
+    /// The server accepts no connections and completes open requests.
     Draining,
-    /// Nothing goes on.
+    /// The server has stopped.
     Stopped,
 }
 
@@ -44,11 +44,11 @@ pub(super) enum ServerPhase {
 pub(super) struct AcceptedConnection {
     pub(super) stream: std::net::TcpStream,
     pub(super) address: SocketAddr,
-    /// Counts it for as long as it lives.
+    /// Counts the connection until it is dropped.
     pub(super) guard: ConnectionGuard,
 }
 
-/// One more, until it is dropped.
+/// Adds one to a counter until it is dropped.
 pub(super) struct ConnectionGuard(Arc<AtomicUsize>);
 
 impl ConnectionGuard {
@@ -64,14 +64,14 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// The end of a worker that the acceptor holds.
+/// The acceptor's handle of a worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) connection_sender: mpsc::UnboundedSender<AcceptedConnection>,
     pub(super) open_connections: Arc<AtomicUsize>,
 }
 
-/// What every worker is told.
+/// The context of all workers.
 #[derive(Clone)]
 pub(super) struct WorkerContext<S> {
     pub(super) service: S,
@@ -79,15 +79,15 @@ pub(super) struct WorkerContext<S> {
     pub(super) limits: ConnectionLimits,
     pub(super) counts: Arc<ConnectionCounts>,
     pub(super) phase: watch::Receiver<ServerPhase>,
-    /// Never sent to: it closes when every worker has let its last connection go.
+    /// Nothing is ever sent: the channel closes when every worker has ended its last connection.
     pub(super) drained_sender: mpsc::Sender<Infallible>,
 }
 
 /// Starts the thread.
 ///
 /// # Errors
-/// When the operating system gives no thread, or nothing to wait for sockets with.
-pub(super) fn start<S, B>(number: usize, orders: WorkerContext<S>) -> io::Result<Worker>
+/// If the operating system cannot start a thread, or cannot create its event queue.
+pub(super) fn start<S, B>(number: usize, context: WorkerContext<S>) -> io::Result<Worker>
 where
     S: Service<PeerRequest, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -97,14 +97,14 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (handed, received) = mpsc::unbounded_channel();
+    let (accepted, received) = mpsc::unbounded_channel();
     thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(run(received, orders)))?;
-    Ok(Worker { connection_sender: handed, open_connections: Arc::default() })
+        .spawn(move || runtime.block_on(run(received, context)))?;
+    Ok(Worker { connection_sender: accepted, open_connections: Arc::default() })
 }
 
-async fn run<S, B>(mut received: mpsc::UnboundedReceiver<AcceptedConnection>, orders: WorkerContext<S>)
+async fn run<S, B>(mut received: mpsc::UnboundedReceiver<AcceptedConnection>, context: WorkerContext<S>)
 where
     S: Service<PeerRequest, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -113,42 +113,42 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let WorkerContext { service, certificates, limits, counts, phase, drained_sender: drained } = orders;
+    let WorkerContext { service, certificates, limits, counts, phase, drained_sender: drained } = context;
     let mut connections = JoinSet::new();
     let all_unread = Arc::new(AtomicU64::new(0));
     let mut draining = std::pin::pin!(wait_for_phase(phase.clone(), ServerPhase::Draining));
     loop {
         tokio::select! {
             () = &mut draining => break,
-            handed = received.recv() => match handed {
-                Some(handed) => {
+            accepted = received.recv() => match accepted {
+                Some(accepted) => {
                     let stop = wait_for_phase(phase.clone(), ServerPhase::Draining);
                     let (certificates, counts) = (certificates.clone(), Arc::clone(&counts));
                     let unread = Arc::clone(&all_unread);
-                    connections.spawn(serve_connection(handed, certificates, service.clone(), limits, counts, unread, stop));
+                    connections.spawn(serve_connection(accepted, certificates, service.clone(), limits, counts, unread, stop));
                 }
-                // The acceptor is gone before it said so: it was cut off.
+                // The acceptor was dropped without a drain.
                 None => break,
             },
             Some(_) = connections.join_next() => {}
         }
     }
     drop(received);
-    let end = async { while connections.join_next().await.is_some() {} };
-    let mut over = std::pin::pin!(wait_for_phase(phase, ServerPhase::Stopped));
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let mut stopped = std::pin::pin!(wait_for_phase(phase, ServerPhase::Stopped));
     tokio::select! {
-        () = end => {
+        () = all_ended => {
             drop(drained);
-            // Connections to the database may live on this thread, and others may still need them.
-            over.await;
+            // Connections to the database may be driven by this thread, and other threads may still use them.
+            stopped.await;
         }
-        () = &mut over => {}
+        () = &mut stopped => {}
     }
 }
 
-/// Serves what was handed over.
+/// Performs the TLS handshake, if there are certificates, and serves the connection.
 async fn serve_connection<S, B>(
-    handed: AcceptedConnection,
+    accepted: AcceptedConnection,
     certificates: Option<Arc<Certificates>>,
     service: S,
     limits: ConnectionLimits,
@@ -163,10 +163,10 @@ async fn serve_connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let AcceptedConnection { stream, address, guard: place } = handed;
+    let AcceptedConnection { stream, address, guard } = accepted;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
-        Err(error) => return tracing::warn!(%error, "a connection could not be taken over by its worker"),
+        Err(error) => return tracing::warn!(%error, "connection not registered with its worker"),
     };
     match certificates {
         None => {
@@ -177,7 +177,7 @@ async fn serve_connection<S, B>(
             let mut stop = std::pin::pin!(stop);
             let handshake = tokio::time::timeout(limits.handshake_timeout, certificates.handshake(stream));
             let done = tokio::select! {
-                // Nothing was asked on it yet, so there is nothing to wait for.
+                // No request was sent yet, so there is nothing to complete.
                 () = &mut stop => return,
                 done = handshake => done,
             };
@@ -188,19 +188,20 @@ async fn serve_connection<S, B>(
                 }
                 Ok(Err(error)) => {
                     counts.handshakes_failed.increment();
-                    tracing::info!(%address, %error, "a caller and we could not agree on encryption");
+                    tracing::info!(%address, %error, "TLS handshake failed");
                 }
                 Err(_) => {
                     counts.handshakes_timed_out.increment();
-                    tracing::info!(%address, "a caller did not end its TLS handshake");
+                    tracing::info!(%address, "TLS handshake timed out");
                 }
             }
         }
     }
-    drop(place);
+    drop(guard);
 }
 
-/// Waits for a phase, or a later one. That nobody is there to announce it means that everything is over.
-async fn wait_for_phase(mut phase: watch::Receiver<ServerPhase>, wanted: ServerPhase) {
-    let _ = phase.wait_for(|now| *now >= wanted).await;
+/// Waits for a phase, or a later one. Returns also if the sender is dropped, because then the server has
+/// ended.
+async fn wait_for_phase(mut phase: watch::Receiver<ServerPhase>, awaited: ServerPhase) {
+    let _ = phase.wait_for(|now| *now >= awaited).await;
 }

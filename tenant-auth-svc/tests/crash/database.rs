@@ -1,7 +1,7 @@
-//! A remote database that can be killed: the test server in a process of its own, and what is in its file.
+//! A remote database that can be killed: the test server in its own process, and the contents of its file.
 //!
-//! A test cannot name the program of another package, so this very program is started once more, to run the one test below,
-//! which then is the database.
+//! A test cannot name the program of another package. The test program therefore starts itself again to run
+//! only the test below, which acts as the database.
 
 use std::{
     net::SocketAddr,
@@ -15,14 +15,14 @@ use tokio::process::Command;
 
 use crate::process::{Process, WAIT_TIMEOUT, free_address};
 
-/// Where to listen; set for the process that is to be the database.
+/// The address to listen on; set for the process that acts as the database.
 const LISTEN_VARIABLE: &str = "TENANT_AUTH_TEST_CRASH_LISTEN";
-/// The file to keep the data in.
+/// The file for the data.
 const FILE_VARIABLE: &str = "TENANT_AUTH_TEST_CRASH_FILE";
-/// What every transaction of usage holds, and nothing else does.
+/// A part that occurs in every usage transaction and in no other.
 const USAGE_WRITE: &str = "INSERT INTO usage_requests";
 
-/// The database's process.
+/// The process of the database.
 pub(crate) struct Database {
     pub(crate) process: Process,
     pub(crate) url: String,
@@ -30,41 +30,42 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Starts one with a file in this folder.
+    /// Starts a database whose file is in this folder.
     pub(crate) fn start(folder: &Path) -> Self {
         let (address, file) = (free_address(), folder.join("remote.db"));
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "database::committed_usage_survives_database_kill", "--nocapture"])
             .env(LISTEN_VARIABLE, address.to_string())
-            // What it leaves behind when it is killed goes with the folder.
+            // Files that a killed process leaves behind are deleted with the folder.
             .env("TMPDIR", folder)
             .env(FILE_VARIABLE, &file);
         let process = Process::start(command, folder, "database");
         Self { process, url: format!("http://{address}"), file }
     }
 
-    /// The answers to the next transactions of usage get lost, after they are committed.
+    /// Loses the responses to the next usage transactions after they are committed.
     pub(crate) async fn lose_commit_responses(&mut self, count: usize) {
         self.process.send_line(&format!("lose {count}")).await;
     }
 
-    /// The next transaction of usage is committed, and not answered.
+    /// Commits the next usage transaction and does not respond.
     pub(crate) async fn hold_next_commit(&mut self) {
         self.process.send_line("hold").await;
     }
 
-    /// Nothing goes wrong any more.
+    /// Removes all faults.
     pub(crate) async fn clear_faults(&mut self) {
         self.process.send_line("well").await;
     }
 }
 
-/// Serves, and does what it is told on its standard input; ends with that, so that it outlives nobody who started it.
+/// Serves, and runs the commands from its standard input. Stops at the end of the input, so that it does not
+/// outlive its parent.
 async fn serve(address: SocketAddr, file: PathBuf) {
     let server = HranaServer::builder().address(address).database(file).start().await.unwrap();
     let faults = server.faults().clone();
-    let obeying = tokio::task::spawn_blocking(move || {
+    let commands = tokio::task::spawn_blocking(move || {
         for line in std::io::stdin().lines() {
             let line = line.unwrap();
             match line.split_once(' ') {
@@ -73,14 +74,14 @@ async fn serve(address: SocketAddr, file: PathBuf) {
                 }
                 None if line == "hold" => faults.set_where(USAGE_WRITE, 1, Fault::HangAfterExecute),
                 None if line == "well" => faults.clear(),
-                _ => panic!("what is {line:?}?"),
+                _ => panic!("unknown command {line:?}"),
             }
         }
     });
-    obeying.await.unwrap();
+    commands.await.unwrap();
 }
 
-/// The rows of a query, past every process that has the file open: each value as text.
+/// Returns the rows of a query on the file, besides every process that has it open. Each value is text.
 pub(crate) async fn query_rows(file: &Path, sql: &str) -> Vec<Vec<String>> {
     let database = Builder::new_local(file).build().await.unwrap();
     let connection = database.connect().unwrap();
@@ -100,7 +101,7 @@ pub(crate) async fn query_rows(file: &Path, sql: &str) -> Vec<Vec<String>> {
     read
 }
 
-/// Runs a statement by another hand.
+/// Runs a statement directly on the file.
 pub(crate) async fn execute_in_file(file: &Path, sql: &str) -> u64 {
     let database = Builder::new_local(file).build().await.unwrap();
     let connection = database.connect().unwrap();
@@ -108,7 +109,7 @@ pub(crate) async fn execute_in_file(file: &Path, sql: &str) -> u64 {
     connection.execute(sql, ()).await.unwrap()
 }
 
-/// Sends one statement as the service does, again and again until the database is there.
+/// Sends one statement as the service does, and retries until the database answers.
 async fn send_until_answered(database: &mut Database, sql: &str) -> String {
     let body =
         serde_json::json!({"requests": [{"type": "execute", "stmt": {"sql": sql}}, {"type": "close"}]});
@@ -124,7 +125,7 @@ async fn send_until_answered(database: &mut Database, sql: &str) -> String {
     };
     tokio::select! {
         answer = sending => answer,
-        end = database.process.wait_for_exit() => panic!("the database ended: {end}"),
+        end = database.process.wait_for_exit() => panic!("the database exited: {end}"),
     }
 }
 
@@ -133,7 +134,7 @@ async fn committed_usage_survives_database_kill() {
     if let (Ok(address), Ok(file)) = (std::env::var(LISTEN_VARIABLE), std::env::var(FILE_VARIABLE)) {
         return serve(address.parse().unwrap(), file.into()).await;
     }
-    // The client is set up for TLS, which needs somebody to do it.
+    // The client is configured for TLS and needs a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
     let mut database = Database::start(folder.path());

@@ -1,4 +1,4 @@
-//! What was acknowledged, what is stored, and whether that is the same.
+//! Compares acknowledged with stored usage.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,23 +9,23 @@ use tenant_auth_proto::v1;
 
 use crate::database::query_rows;
 
-/// Whose, and of what.
+/// Tenant and metric.
 pub(crate) type Account = (String, String);
 pub(crate) type Sums = BTreeMap<Account, i64>;
 
-/// What each request counts, by its id.
+/// The counted usage of each request, by id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) requests: BTreeMap<String, Sums>,
     pub(crate) events: usize,
 }
 
-/// How the ledgers differ. Each line is something that must not be.
+/// The differences between two ledgers. Every line is an error.
 #[derive(Debug, Default)]
 pub(crate) struct Differences {
-    /// Acknowledged, and not there, or not wholly.
+    /// Acknowledged, but not stored or not completely.
     pub(crate) lost: Vec<String>,
-    /// There more than once, or more than was ever acknowledged.
+    /// Stored more than once, or more than was acknowledged.
     pub(crate) duplicated: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl Ledger {
         self.events += other.events;
     }
 
-    /// Reads what a database file holds.
+    /// Reads the contents of a database file.
     pub(crate) async fn read_stored(file: &Path) -> Self {
         let mut ledger = Self::default();
         for row in query_rows(file, "SELECT request_id FROM usage_requests").await {
@@ -59,7 +59,7 @@ impl Ledger {
         ledger
     }
 
-    /// What it comes to, by tenant and metric.
+    /// Returns the totals by tenant and metric.
     pub(crate) fn totals(&self) -> Sums {
         let mut totals = Sums::new();
         for (account, quantity) in self.requests.values().flatten() {
@@ -68,8 +68,8 @@ impl Ledger {
         totals
     }
 
-    /// Compares what was acknowledged with what is stored, request by request, and with the totals that callers are told.
-    pub(crate) fn compare(&self, stored: &Self, told: &Sums) -> Differences {
+    /// Compares acknowledged with stored usage, request by request, and with the totals that callers read.
+    pub(crate) fn compare(&self, stored: &Self, reported: &Sums) -> Differences {
         let mut differences = Differences::default();
         let nothing = Sums::new();
         for id in all_keys(&self.requests, &stored.requests) {
@@ -82,7 +82,7 @@ impl Ledger {
             }
         }
         differences.add_difference("total stored", &self.totals(), &stored.totals());
-        differences.add_difference("total told", &self.totals(), told);
+        differences.add_difference("total reported", &self.totals(), reported);
         differences
     }
 }

@@ -1,4 +1,4 @@
-//! Programs that are killed and started again: on the same port, with the same data.
+//! Programs that are killed and restarted on the same port with the same data.
 
 use std::{
     fs::File,
@@ -15,23 +15,23 @@ use tokio::{
     process::{Child, ChildStdin, Command},
 };
 
-/// How long anything may take that has to come, however busy the machine is.
+/// Maximum time to wait for an expected event, generous enough for a busy machine.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const SIGKILL: i32 = 9;
-/// How much of a log is shown when something went wrong.
+/// Number of log lines to show after a failure.
 const LOG_TAIL_LINES: usize = 40;
 
-/// A program that runs, until it is killed or this value goes.
+/// A running program, until it is killed or this value is dropped.
 pub(crate) struct Process {
     command: Command,
     child: Child,
-    /// Kept apart: waiting for a child closes the input that it still has.
+    /// Held separately: waiting for a child closes the input that it still owns.
     input: ChildStdin,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts one that writes its log into a file of this folder.
+    /// Starts a program that writes its log to a file in this folder.
     pub(crate) fn start(mut command: Command, folder: &Path, name: &str) -> Self {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
@@ -41,12 +41,17 @@ impl Process {
         Self { command, child, input, log }
     }
 
-    /// Ends it in the middle of whatever it does.
+    /// Kills the program.
     pub(crate) async fn kill(&mut self) {
         self.child.start_kill().unwrap();
         let status = self.child.wait().await.unwrap();
-        // One that had ended by itself would not prove anything.
-        assert_eq!(status.signal(), Some(SIGKILL), "it had ended already, {status}: {}", self.log_tail());
+        // A process that had already exited would prove nothing.
+        assert_eq!(
+            status.signal(),
+            Some(SIGKILL),
+            "the process had already exited, {status}: {}",
+            self.log_tail()
+        );
     }
 
     pub(crate) fn restart(&mut self) {
@@ -54,7 +59,7 @@ impl Process {
         self.input = self.child.stdin.take().unwrap();
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the program exits by itself.
     pub(crate) async fn wait_for_exit(&mut self) -> String {
         let status = self.child.wait().await.unwrap();
         format!("{status}: {}", self.log_tail())
@@ -65,7 +70,7 @@ impl Process {
         self.input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    /// What it logged last.
+    /// Returns the last lines of its log.
     pub(crate) fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap();
         let lines: Vec<_> = log.lines().collect();
@@ -73,7 +78,7 @@ impl Process {
     }
 }
 
-/// The service's program, with nothing of this environment.
+/// Returns the command of the service's program, with an empty environment.
 pub(crate) fn service_command(command: &str, database: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
     program
@@ -86,10 +91,10 @@ pub(crate) fn service_command(command: &str, database: &str) -> Command {
     program
 }
 
-/// An address that nobody listens on.
+/// Returns an address with a free port.
 ///
-/// Not one that the system gives away by itself: while nobody listens there, a client that tries again and again would be
-/// given that very port for its own end sooner or later, and be connected to itself.
+/// The port is outside the ephemeral range: otherwise a client that keeps retrying while no process listens
+/// there would sooner or later be given this port for its own end, and connect to itself.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id() % 10_000;

@@ -1,14 +1,14 @@
-//! What came of the kills, and what must have.
+//! The results of the kills, and the expected values.
 
 use std::io::Write as _;
 
 use crate::ledger::Differences;
 
-/// What came of one scenario.
+/// The result of one scenario.
 pub(crate) struct Report {
     pub(crate) name: &'static str,
     pub(crate) kills: usize,
-    /// Kills that found requests under way, and how many requests these were in all.
+    /// Number of kills that interrupted requests, and the number of these requests.
     pub(crate) mid_flight: usize,
     pub(crate) in_flight: usize,
     pub(crate) acknowledged: usize,
@@ -17,19 +17,23 @@ pub(crate) struct Report {
     pub(crate) events_acknowledged: usize,
     pub(crate) events_stored: usize,
     pub(crate) differences: Differences,
-    /// The exit code of `reconcile`, and what it said.
+    /// The exit code of `reconcile`, and its output.
     pub(crate) reconcile: (Option<i32>, String),
 }
 
 impl Report {
-    /// Whether nothing was lost or counted twice, and the kills were such that something might have been.
+    /// Asserts that nothing was lost or counted twice, and that the kills were such that it could have been.
     pub(crate) fn check(&self) {
         let Self { name, differences: Differences { lost, duplicated: twice }, .. } = self;
         assert!(lost.is_empty(), "{name}: lost\n{}", lost.join("\n"));
         assert!(twice.is_empty(), "{name}: counted twice\n{}", twice.join("\n"));
         assert_eq!(self.events_stored, self.events_acknowledged, "{name}: every event is one row");
         assert_eq!(self.reconcile.0, Some(0), "{name}: {}", self.reconcile.1);
-        assert!(self.mid_flight * 2 >= self.kills, "{name}: only {} found requests", self.mid_flight);
+        assert!(
+            self.mid_flight * 2 >= self.kills,
+            "{name}: only {} kills interrupted requests",
+            self.mid_flight
+        );
     }
 
     pub(crate) fn print_row(&self) {
@@ -49,8 +53,8 @@ impl Report {
     }
 }
 
-/// "in flight": requests that were under way at the kills. "retried": sent more than once; "already recorded": of these, the
-/// ones whose answer and not whose commit had been lost.
+/// "in flight": requests in flight at the kills. "retried": requests sent more than once. "already recorded":
+/// retried requests whose response was lost, but not their commit.
 pub(crate) fn print_head() {
     print_uncaptured(
         "\nkilled                       kills  in flight  acknowledged  retried  already recorded  events stored  lost  \
@@ -58,7 +62,7 @@ pub(crate) fn print_head() {
     );
 }
 
-/// Past the capture of passing tests: it is meant to be seen.
+/// Prints past the output capture of passing tests.
 pub(crate) fn print_uncaptured(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! A service with its database, as processes; who of the two is killed, and when.
+//! A service and its database as processes; chooses which of the two is killed, and when.
 
 use std::{
     net::SocketAddr,
@@ -21,26 +21,26 @@ use crate::{
     traffic::{TENANTS, Traffic, tenant_id},
 };
 
-/// Which kind of database there is.
+/// The kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DatabaseKind {
     Embedded,
     Remote,
 }
 
-/// Who is killed.
+/// The process to kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Victim {
     Service,
     Database,
 }
 
-/// What goes wrong with the database besides, so that the kill finds things half done.
+/// An additional fault of the database, so that the kill interrupts partial work.
 enum DatabaseTrouble {
     None,
-    /// The answers to this many transactions get lost, after they were committed.
+    /// The responses to this many transactions are lost after their commits.
     LostResponses(usize),
-    /// A transaction is committed and never answered: whoever is killed, is killed between the two.
+    /// A transaction is committed and its response held, so that the kill falls between the two.
     HeldCommit,
 }
 
@@ -48,12 +48,12 @@ pub(crate) struct ServiceUnderTest {
     folder: TempDir,
     address: SocketAddr,
     service: Process,
-    /// None for an embedded one.
+    /// `None` if the database is embedded.
     database: Option<Database>,
 }
 
 impl ServiceUnderTest {
-    /// Starts everything, and makes the tenants.
+    /// Starts the processes and creates the tenants.
     pub(crate) async fn start(kind: DatabaseKind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = (kind == DatabaseKind::Remote).then(|| Database::start(folder.path()));
@@ -61,17 +61,17 @@ impl ServiceUnderTest {
         let mut serve = service_command("serve", &database_url(&folder, database.as_ref()));
         serve.env("TENANT_AUTH_LISTEN", address.to_string());
         let service = Process::start(serve, folder.path(), "service");
-        let mut world = Self { folder, address, service, database };
+        let mut setup = Self { folder, address, service, database };
         for number in 0..TENANTS {
             let request = v1::CreateTenantRequest {
                 tenant_id: tenant_id(number),
                 name: "Tenant".to_owned(),
                 plan: "pro".to_owned(),
             };
-            let admin = AdminServiceClient::new(world.channel());
-            world.until_answered(async || admin.clone().create_tenant(request.clone()).await).await;
+            let admin = AdminServiceClient::new(setup.channel());
+            setup.until_answered(async || admin.clone().create_tenant(request.clone()).await).await;
         }
-        world
+        setup
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -82,37 +82,38 @@ impl ServiceUnderTest {
         Channel::from_shared(self.endpoint()).unwrap().connect_lazy()
     }
 
-    /// Where the data is.
+    /// Returns the file of the database.
     pub(crate) fn file(&self) -> PathBuf {
         self.database.as_ref().map_or_else(|| embedded_file(&self.folder), |database| database.file.clone())
     }
 
-    /// Waits for traffic, and kills one of the two in the midst of it. How many requests were under way then.
+    /// Waits for traffic and kills one of the two processes during it. Returns how many requests were in
+    /// flight.
     pub(crate) async fn kill_during_traffic(
         &mut self,
         victim: Victim,
         traffic: &mut Traffic,
         random: &mut Random,
     ) -> usize {
-        let trouble = match random.below(4) {
+        let fault = match random.below(4) {
             _ if self.database.is_none() => DatabaseTrouble::None,
             0 => DatabaseTrouble::LostResponses(1 + random.below(3)),
             1 => DatabaseTrouble::HeldCommit,
             _ => DatabaseTrouble::None,
         };
-        if let (DatabaseTrouble::LostResponses(count), Some(database)) = (&trouble, &mut self.database) {
+        if let (DatabaseTrouble::LostResponses(count), Some(database)) = (&fault, &mut self.database) {
             database.lose_commit_responses(*count).await;
         }
-        // Some are killed while they are still starting.
+        // Some kills hit a process that is still starting.
         if random.is_chance(95) {
             let more = 1 + random.below(60);
             self.until_more_acknowledged(traffic, more).await;
         }
-        if let (DatabaseTrouble::HeldCommit, Some(database)) = (&trouble, &mut self.database) {
+        if let (DatabaseTrouble::HeldCommit, Some(database)) = (&fault, &mut self.database) {
             database.hold_next_commit().await;
         }
-        // Most usage that is acknowledged is so together with other usage: at once, their answers are under way.
-        let at_once = !matches!(trouble, DatabaseTrouble::HeldCommit) && random.is_chance(40);
+        // Most usage is acknowledged together with other usage. A kill at once interrupts these responses.
+        let at_once = !matches!(fault, DatabaseTrouble::HeldCommit) && random.is_chance(40);
         if !at_once {
             tokio::time::sleep(Duration::from_micros(random.below(30_000) as u64)).await;
         }
@@ -129,7 +130,7 @@ impl ServiceUnderTest {
                 database.process.kill().await;
                 database.process.restart();
             }
-            (Victim::Database, None) => panic!("an embedded database is killed with its service"),
+            (Victim::Database, None) => panic!("an embedded database cannot be killed alone"),
         }
         in_flight
     }
@@ -138,12 +139,12 @@ impl ServiceUnderTest {
     pub(crate) async fn until_more_acknowledged(&mut self, traffic: &mut Traffic, more: usize) {
         let in_time = tokio::select! {
             proceeded = tokio::time::timeout(WAIT_TIMEOUT, traffic.until_more_acknowledged(more)) => proceeded.is_ok(),
-            end = self.service.wait_for_exit() => panic!("the service ended: {end}"),
+            end = self.service.wait_for_exit() => panic!("the service exited: {end}"),
         };
-        assert!(in_time, "nothing is acknowledged any more: {}", self.service.log_tail());
+        assert!(in_time, "no request is acknowledged any more: {}", self.service.log_tail());
     }
 
-    /// The totals of all tenants as callers are told them.
+    /// Returns the totals of all tenants as callers read them.
     pub(crate) async fn reported_totals(&mut self) -> Sums {
         let mut sums = Sums::new();
         for number in 0..TENANTS {
@@ -165,18 +166,18 @@ impl ServiceUnderTest {
         sums
     }
 
-    /// Ends the service for good: an embedded database belongs to one process, and others are to look at it.
+    /// Stops the service for good: only one process may open an embedded database, and others must read it.
     pub(crate) async fn stop(&mut self) {
         self.service.kill().await;
     }
 
-    /// Lets `reconcile` compare: its exit code, and what it says.
+    /// Runs `reconcile`. Returns its exit code and its output.
     pub(crate) async fn reconcile(&self) -> (Option<i32>, String) {
         let mut reconcile = service_command("reconcile", &database_url(&self.folder, self.database.as_ref()));
         let output = tokio::time::timeout(WAIT_TIMEOUT, reconcile.kill_on_drop(true).output()).await;
-        let output = output.expect("it must end").unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+        let output = output.expect("the command must exit").unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Calls the service until it answers.
@@ -193,7 +194,7 @@ impl ServiceUnderTest {
         };
         let answer = tokio::select! {
             answer = tokio::time::timeout(WAIT_TIMEOUT, calling) => answer.ok(),
-            end = self.service.wait_for_exit() => panic!("the service ended: {end}"),
+            end = self.service.wait_for_exit() => panic!("the service exited: {end}"),
         };
         answer.unwrap_or_else(|| panic!("no answer, last {last:?}: {}", self.service.log_tail()))
     }

@@ -1,4 +1,4 @@
-//! Sixteen clients that record usage, each request under its id until it is acknowledged.
+//! Sixteen clients that record usage, and repeat each request under its id until it is acknowledged.
 
 use std::{
     sync::{
@@ -16,12 +16,12 @@ use tonic_types::StatusExt as _;
 use crate::{ledger::Ledger, process::WAIT_TIMEOUT, random::Random};
 
 const CLIENTS: usize = 16;
-/// More than events in a request, each of which is of another tenant: so each event is one row.
+/// More than the events of a request, each of which has a different tenant: each event is one row.
 pub(crate) const TENANTS: usize = 5;
 const MAX_EVENTS: usize = 4;
 const METRICS: [&str; 3] = ["api.calls", "tokens", "bytes"];
 
-/// What the clients and the killer share.
+/// The state that the clients and the killer share.
 #[derive(Debug, Default)]
 struct Shared {
     acknowledged: watch::Sender<usize>,
@@ -29,20 +29,20 @@ struct Shared {
     ending: AtomicBool,
 }
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Traffic {
     shared: Arc<Shared>,
     clients: JoinSet<ClientLog>,
 }
 
-/// What a client has seen.
+/// The results of a client.
 #[derive(Debug, Default)]
 pub(crate) struct ClientLog {
-    /// What was acknowledged.
+    /// The acknowledged usage.
     pub(crate) ledger: Ledger,
-    /// How many requests were sent more than once.
+    /// Number of requests sent more than once.
     pub(crate) retried: usize,
-    /// How many of these had been recorded before their acknowledgement.
+    /// Number of these that were recorded before their acknowledgement.
     pub(crate) already_recorded: usize,
 }
 
@@ -51,7 +51,7 @@ impl Traffic {
         let shared = Arc::new(Shared::default());
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
-            // Each has a connection of its own.
+            // Each client has its own connection.
             let channel = Channel::from_shared(endpoint.to_owned()).unwrap().connect_lazy();
             let client = Client {
                 name: format!("client-{client}"),
@@ -64,7 +64,7 @@ impl Traffic {
         Self { shared, clients }
     }
 
-    /// How many requests are under way.
+    /// Returns the number of requests in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
@@ -75,19 +75,19 @@ impl Traffic {
         let wanted = *acknowledged.borrow() + more;
         tokio::select! {
             reached = acknowledged.wait_for(|count| *count >= wanted) => drop(reached.unwrap()),
-            // None ends by itself: it panicked.
+            // A client ends early only if it panicked.
             Some(client) = self.clients.join_next() => drop(client.unwrap()),
         }
     }
 
-    /// Lets each client drive its last request to its acknowledgement.
+    /// Stops the clients after each has its last request acknowledged.
     pub(crate) async fn stop(self) -> ClientLog {
         self.shared.ending.store(true, Ordering::Relaxed);
         let mut all = ClientLog::default();
-        for diary in self.clients.join_all().await {
-            all.ledger.merge(diary.ledger);
-            all.retried += diary.retried;
-            all.already_recorded += diary.already_recorded;
+        for client_log in self.clients.join_all().await {
+            all.ledger.merge(client_log.ledger);
+            all.retried += client_log.retried;
+            all.already_recorded += client_log.already_recorded;
         }
         all
     }
@@ -102,7 +102,7 @@ struct Client {
 
 impl Client {
     async fn run(mut self) -> ClientLog {
-        let mut diary = ClientLog::default();
+        let mut client_log = ClientLog::default();
         for number in 0_usize.. {
             if self.shared.ending.load(Ordering::Relaxed) {
                 break;
@@ -116,12 +116,12 @@ impl Client {
                 "{} was never sent before",
                 request.request_id
             );
-            diary.retried += usize::from(attempts > 1);
-            diary.already_recorded += usize::from(response.already_recorded);
-            diary.ledger.add_acknowledged(request);
+            client_log.retried += usize::from(attempts > 1);
+            client_log.already_recorded += usize::from(response.already_recorded);
+            client_log.ledger.add_acknowledged(request);
             self.shared.acknowledged.send_modify(|count| *count += 1);
         }
-        diary
+        client_log
     }
 
     fn random_request(&mut self, number: usize) -> v1::RecordUsageRequest {
@@ -138,7 +138,7 @@ impl Client {
         v1::RecordUsageRequest { request_id: format!("{}-{number}", self.name), events: events.collect() }
     }
 
-    /// Sends a request until it is acknowledged; also how often that was.
+    /// Sends a request until it is acknowledged. Records how often it was sent.
     async fn send_until_acknowledged(
         &mut self,
         request: &v1::RecordUsageRequest,
@@ -153,15 +153,17 @@ impl Client {
                 Ok(response) => return (response.into_inner(), attempt),
                 Err(status) => assert!(is_retryable(&status), "{}: {status:?}", request.request_id),
             }
-            // As clients do, so that a dead service is not all that the machine is busy with.
+            // Clients pause between retries; otherwise the machine would be busy only with calls to a dead
+            // service.
             let pause = Duration::from_millis(5 + self.random.below(20) as u64);
             tokio::time::sleep(pause).await;
         }
-        unreachable!("attempts do not end")
+        unreachable!("the attempts are endless")
     }
 }
 
-/// What the contract says may be sent again, and what the client's own side says about a connection that broke.
+/// Returns whether the contract allows a retry for this status, including the client's own errors for a
+/// broken connection.
 fn is_retryable(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => true,

@@ -1,4 +1,4 @@
-//! What a hit allocates.
+//! Memory allocations of a cache hit.
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,7 +25,7 @@ use crate::{
     validate_request,
 };
 
-/// Memory that knows every key to be the same.
+/// A cache in which every key has the same record.
 struct SingleRecordCache(Arc<KeyRecord>);
 
 impl RecordSource for SingleRecordCache {
@@ -38,11 +38,11 @@ impl RecordSource for SingleRecordCache {
     }
 
     async fn load(&self, _: &[KeyHash], _: &LoadContext) -> Vec<Result<CachedRecord<KeyRecord>, StoreError>> {
-        panic!("a hit asks nobody")
+        panic!("a cache hit sends no request")
     }
 
     async fn revalidate(&self, _: &KeyHash, _: Instant) -> Result<CachedRecord<KeyRecord>, StoreError> {
-        panic!("a hit asks nobody")
+        panic!("a cache hit sends no request")
     }
 }
 
@@ -72,12 +72,13 @@ fn grpc_frame(message: &impl prost::Message) -> Vec<u8> {
     frame
 }
 
-/// The answer's bytes, and nothing else: the question is read where it lies, and nothing of the record is copied on its way.
+/// Only the response's bytes are allocated: the query is parsed in place, and nothing of the record is
+/// copied.
 #[test]
 fn cache_hit_allocates_only_request_and_response() {
     let hits = cache_responder();
     let count = |path: &str, frame: &[u8]| {
-        // The first one makes room for drafts, which stays.
+        // The first call allocates the encode buffer, which is kept.
         assert!(hits.respond(path, frame).is_some());
         let mut answer = None;
         let counted = allocation_counter::measure(|| answer = hits.respond(path, frame));
@@ -85,17 +86,17 @@ fn cache_hit_allocates_only_request_and_response() {
         counted.count_total
     };
     let key = unknown_key();
-    assert_eq!(count(VALIDATE_PATH, &grpc_frame(&validate_request(&key, &[]))), 1, "the answer");
+    assert_eq!(count(VALIDATE_PATH, &grpc_frame(&validate_request(&key, &[]))), 1, "only the response");
     assert_eq!(
         count(VALIDATE_PATH, &grpc_frame(&validate_request(&key, &["orders:read"]))),
         1,
-        "a scope costs nothing"
+        "a scope allocates nothing"
     );
     let many: Vec<_> = (0..ScopeSet::MAX_SCOPES).map(|number| format!("scope:{number}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     assert!(
         count(VALIDATE_PATH, &grpc_frame(&validate_request(&key, &many))) < 16,
-        "those that are missing make a long list"
+        "missing scopes make a long list"
     );
 
     let batch = |size: usize| {
@@ -103,5 +104,5 @@ fn cache_hit_allocates_only_request_and_response() {
         count(BATCH_PATH, &grpc_frame(&v1::BatchValidateKeysRequest { requests }))
     };
     let (few, many) = (batch(64), batch(512));
-    assert!(many - few <= 4, "lists that grow, and nothing for each key: {few} and {many}");
+    assert!(many - few <= 4, "growing lists only, and nothing per key: {few} and {many}");
 }

@@ -1,10 +1,10 @@
-//! The shortcut for hits. In a process of its own: a log that shows every RPC turns the shortcut off, and other tests
-//! listen to such a log.
+//! The fast path for cache hits. Runs in its own process: a log that shows every RPC disables the fast path,
+//! and the log capture of other tests is such a log.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod allocations;
-#[allow(dead_code, reason = "not every part is needed here")]
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../it/harness.rs"]
 mod harness;
 mod raw;
@@ -19,7 +19,7 @@ use self::{
     raw::Connection,
 };
 
-/// Nobody listens: see above.
+/// Installs no log capture, for the reason above.
 fn capture_log() {}
 
 const VALIDATE_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
@@ -29,7 +29,7 @@ fn validate_request(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: harness::owned(scopes) }
 }
 
-/// A service at a standing moment, so that all that differs in two answers is the way they took.
+/// Starts a service with a stopped clock, so that two responses can differ only by their path.
 async fn service_with_fixed_clock(database: &TestDatabase) -> TestService {
     TestService::start_at(database, &ManualClock::at(NOW)).await
 }
@@ -46,19 +46,19 @@ async fn split_request_bypasses_fast_path_with_same_response() {
     {
         let message = message.encode_to_vec();
         let short = connection.send(VALIDATE_PATH, &message, &[]).await;
-        let whole = connection.send_in_pieces(VALIDATE_PATH, &message).await;
-        assert_eq!((short.status, &short.message), (0, &whole.message));
-        assert!(!whole.message.is_empty());
-        // Only the whole way names a request that came without a name.
-        assert_eq!((short.request_id.is_some(), whole.request_id.is_some()), (false, true));
+        let full_stack = connection.send_in_pieces(VALIDATE_PATH, &message).await;
+        assert_eq!((short.status, &short.message), (0, &full_stack.message));
+        assert!(!full_stack.message.is_empty());
+        // Only the full middleware stack assigns a request id.
+        assert_eq!((short.request_id.is_some(), full_stack.request_id.is_some()), (false, true));
     }
     let requests =
         vec![validate_request(&key, &["b"]), validate_request(&key, &["z"]), validate_request(&key, &[])];
     let batch = v1::BatchValidateKeysRequest { requests }.encode_to_vec();
     let short = connection.send(BATCH_PATH, &batch, &[]).await;
-    let whole = connection.send_in_pieces(BATCH_PATH, &batch).await;
-    assert_eq!((short.status, &short.message), (0, &whole.message));
-    assert!(short.request_id.is_none() && whole.request_id.is_some());
+    let full_stack = connection.send_in_pieces(BATCH_PATH, &batch).await;
+    assert_eq!((short.status, &short.message), (0, &full_stack.message));
+    assert!(short.request_id.is_none() && full_stack.request_id.is_some());
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn cache_hit_needs_no_permit() {
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
     database.server().faults().set(Fault::Hang);
-    // Of two that need one, whichever comes second is refused; the other one holds it.
+    // Of two calls that need a permit, the second is rejected because the first holds it.
     let (one, other) = (unknown_key(), unknown_key());
     let (one, other) = (Box::pin(service.validate(&one)), Box::pin(service.validate(&other)));
     let (refused, held) = futures::future::select(one, other).await.factor_first();
@@ -131,7 +131,7 @@ async fn unauthorized_caller_gets_no_fast_path() {
         format!("[[caller]]\nname = 'all'\nroles = ['admin', 'validator']\ntoken_sha256 = ['{hash}']\n"),
     )
     .unwrap();
-    // Made while everybody may.
+    // Created while every caller may call everything.
     let key = {
         let service = TestService::start(&database).await;
         let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
@@ -149,11 +149,11 @@ async fn unauthorized_caller_gets_no_fast_path() {
     }
     assert!(
         connection.send(VALIDATE_PATH, &message, &known).await.request_id.is_none(),
-        "it was the shortcut"
+        "the fast path answered"
     );
-    for stranger in [&[][..], &[("authorization", "Bearer unknown")]] {
+    for headers in [&[][..], &[("authorization", "Bearer unknown")]] {
         assert_eq!(
-            connection.send(VALIDATE_PATH, &message, stranger).await.status,
+            connection.send(VALIDATE_PATH, &message, headers).await.status,
             tonic::Code::Unauthenticated as i32
         );
     }
@@ -172,8 +172,8 @@ async fn fast_path_hits_are_counted_in_rpc_metrics() {
     connection.send(VALIDATE_PATH, &validate_request(&key, &["z"]).encode_to_vec(), &[]).await;
     let requests = vec![validate_request(&key, &[]); 5];
     connection.send(BATCH_PATH, &v1::BatchValidateKeysRequest { requests }.encode_to_vec(), &[]).await;
-    let told = http_request(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
-    let is = |sample: &str| assert!(told.lines().any(|line| line == sample), "{sample}:\n{told}");
+    let metrics = http_request(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
+    let is = |sample: &str| assert!(metrics.lines().any(|line| line == sample), "{sample}:\n{metrics}");
     let rpc = |name: &str| {
         let service = "tenantauth.v1.ValidationService";
         format!("grpc_type=\"unary\",grpc_service=\"{service}\",grpc_method=\"{name}\"")

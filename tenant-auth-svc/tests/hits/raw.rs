@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: what is asked leaves in one piece, or in two.
+//! Raw HTTP/2: sends a request in one frame or split over two.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub(crate) struct RawResponse {
     pub(crate) status: i32,
@@ -29,26 +29,26 @@ impl Connection {
         Self { address, sender }
     }
 
-    /// Asks with head and message at once.
+    /// Sends headers and message at once.
     pub(crate) async fn send(&self, path: &str, message: &[u8], headers: &[(&str, &str)]) -> RawResponse {
         let (response, mut stream) = self.start_request(path, headers).await;
         stream.send_data(grpc_frame(message), true).unwrap();
         read_answer(response).await
     }
 
-    /// Asks with the last byte of the message coming when the rest has long been there.
+    /// Sends the last byte of the message after the server has received the rest.
     pub(crate) async fn send_in_pieces(&self, path: &str, message: &[u8]) -> RawResponse {
         let (response, mut stream) = self.start_request(path, &[]).await;
         let mut first = grpc_frame(message);
         let last = first.split_off(first.len() - 1);
         stream.send_data(first, false).unwrap();
-        // A ping comes back when everything before it was read.
+        // A ping is answered after everything before it was read.
         self.round_trip().await;
         stream.send_data(last, true).unwrap();
         read_answer(response).await
     }
 
-    /// Another request, from its head to its end, on the same connection.
+    /// Sends another complete request on the same connection.
     async fn round_trip(&self) {
         let message = grpc_frame(&[]);
         let (response, mut stream) =
@@ -87,7 +87,7 @@ async fn read_answer(response: ResponseFuture) -> RawResponse {
         headers.get(name).map(|value| value.to_str().unwrap().to_owned())
     };
     let request_id = text(response.headers(), "x-request-id");
-    // An error is told in the head, for it has no message.
+    // An error is in the headers, because it has no message.
     let mut status = text(response.headers(), "grpc-status");
     let mut body = response.into_body();
     let mut message = BytesMut::new();

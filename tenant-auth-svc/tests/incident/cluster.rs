@@ -1,6 +1,6 @@
-//! Three replicas, their database, their callers, and a clock that moves when told to.
+//! Three replicas, their database, their callers, and a simulated clock.
 //!
-//! Every [`KEY_GROUP_SIZE`] keys there is one of each kind that an outage could make a mistake about.
+//! Each group of [`KEY_GROUP_SIZE`] keys has one key of each kind that an outage could affect.
 
 use std::{
     sync::Arc,
@@ -30,31 +30,31 @@ use super::{report::AnswerCounts, traffic::BackgroundTraffic};
 
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const TENANT: &str = "acme";
-/// The replica that reads from a copy of the database, where there is one.
+/// The replica that reads from a read replica of the database, if there is one.
 pub(crate) const COPY_READING_REPLICA: usize = 2;
 const CALLERS: usize = 5;
-/// How many keys a caller asks each replica about, in each step.
+/// Number of keys that a caller validates on each replica in each step.
 const KEYS_PER_STEP: usize = 20;
 pub(crate) const KEYS: usize = 1_000;
-/// Which of that many keys in a row is special, and how.
+/// Number of keys per group. The indexes below name the special keys of a group.
 pub(crate) const KEY_GROUP_SIZE: usize = 50;
-/// Revoked before the outage, and heard of.
+/// Revoked before the outage; the replicas know it.
 const REVOKED_INDEX: usize = 0;
-/// Ends by itself, [`EXPIRING_KEY_LIFETIME`] after the beginning.
+/// Expires [`EXPIRING_KEY_LIFETIME`] after the start.
 pub(crate) const EXPIRING_INDEX: usize = 1;
 pub(crate) const EXPIRING_KEY_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// When everything begins.
+/// The simulated start time.
 const START_TIME: UnixMillis = UnixMillis(1_790_000_000_000);
-/// How long anything real may take: no wait for it is part of a test.
+/// Maximum real time to wait for anything; no test measures it.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A key and what has become of it.
+/// A key and its expected state.
 pub(crate) struct TrackedKey {
     pub(crate) id: KeyId,
     question: KeyQuery,
     expires_at: Option<UnixMillis>,
     pub(crate) is_revoked: bool,
-    /// Which replicas cannot have heard of its revocation.
+    /// Per replica: whether it cannot know of the revocation yet.
     pub(crate) missing_revocation: [bool; REPLICAS],
 }
 
@@ -63,30 +63,30 @@ pub(crate) struct Cluster {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) replicas: Vec<RunningService>,
     pub(crate) keys: Vec<TrackedKey>,
-    /// Where the callers are in the list of keys.
+    /// Index of the next key that the callers validate.
     next_key: usize,
-    /// How long the replicas wait for a first answer, and for any.
+    /// The replicas' database timeouts: per attempt, and in total.
     timeouts: (&'static str, &'static str),
     token: TempDir,
-    /// What the last replica reads from.
+    /// The read replica that the last replica reads from.
     pub(crate) copy: Option<HranaServer>,
-    /// Whether all that has happened is in the copy.
+    /// Whether the read replica contains all changes.
     pub(crate) copy_is_current: bool,
     pub(crate) traffic: BackgroundTraffic,
 }
 
-/// Where nothing hangs, nobody waits: a busy machine must not make a good database look slow.
+/// Without hanging calls: long, so that a busy machine does not make a healthy database look slow.
 pub(crate) const LONG_TIMEOUTS: (&str, &str) = ("10s", "10s");
-/// Where calls hang: the one wait that is real is how long it takes to give them up.
+/// For outages with hanging calls: short, because these timeouts elapse in real time.
 pub(crate) const SHORT_TIMEOUTS: (&str, &str) = ("150ms", "400ms");
 
 impl Cluster {
-    /// Starts everything, and brings the keys into the database and into every memory.
+    /// Starts the cluster, stores the keys in the database and loads them into every cache.
     pub(crate) async fn start(timeouts: (&'static str, &'static str)) -> Self {
         Self::start_with(timeouts, false).await
     }
 
-    /// … the last replica behind a copy of the database, or not.
+    /// Starts the cluster, optionally with a read replica of the database for the last replica.
     pub(crate) async fn start_with(timeouts: (&'static str, &'static str), with_copy: bool) -> Self {
         let database = HranaServer::builder().token("secret").start().await.unwrap();
         let token = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ impl Cluster {
         self.token.path().join("token").display().to_string()
     }
 
-    /// A new replica, which may not be ready yet.
+    /// Starts a new replica, which may not be ready yet.
     pub(crate) async fn start_replica(&self) -> RunningService {
         let file = self.token_file();
         let settings = Settings::default()
@@ -137,9 +137,9 @@ impl Cluster {
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some(self.timeouts.1.to_owned()))
             .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
             .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()))
-            // Of the wait for a change without an answer, which is real, too.
+            // Unanswered writes also time out in real time.
             .with_flag("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", Some(self.timeouts.1.to_owned()))
-            // Read by the steps of the simulation.
+            // The steps of the simulation poll the feed.
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
         let config = ServiceConfig::read(settings).unwrap().0;
         server::start(config, Arc::clone(&self.clock) as SharedClock).await.unwrap()
@@ -189,7 +189,7 @@ impl Cluster {
         self.fill_caches_and_poll().await;
     }
 
-    /// Has a replica make a change that may be made again, whatever a busy machine does to the short timeouts.
+    /// Makes a change through a replica. Retries it, because a busy machine may exceed the short timeouts.
     pub(crate) async fn change_with_retries(
         &self,
         replica: usize,
@@ -203,7 +203,7 @@ impl Cluster {
         }
     }
 
-    /// Makes every replica hear the feed and know every key, whatever a busy machine does to the short timeouts.
+    /// Makes every replica poll the feed and cache every key, with retries for a busy machine.
     async fn fill_caches_and_poll(&mut self) {
         self.catch_up_copy().await;
         for replica in 0..REPLICAS {
@@ -217,23 +217,23 @@ impl Cluster {
                 let validator = self.replicas[replica].validator();
                 while validator.decide_all(&some, deadline).await.iter().any(Result::is_err) {
                     assert!(Instant::now() < deadline, "the database must answer before it breaks");
-                    // Too many timeouts in a row open the breaker, which only simulated time closes.
+                    // Too many timeouts in a row open the breaker, and only simulated time closes it.
                     self.clock.advance(Duration::from_millis(100));
                 }
             }
         }
     }
 
-    /// Lets a replica read its feed; whether it could.
+    /// Makes a replica poll its feed. Returns whether it succeeded.
     pub(crate) async fn poll_feed(&mut self, replica: usize) -> bool {
-        let heard = self.replicas[replica].feed().poll().await.is_ok();
-        if heard {
+        let polled = self.replicas[replica].feed().poll().await.is_ok();
+        if polled {
             self.mark_polled(replica);
         }
-        heard
+        polled
     }
 
-    /// It has read everything that is in what it reads from.
+    /// Records that a replica has polled everything in the database that it reads from.
     fn mark_polled(&mut self, replica: usize) {
         if replica != COPY_READING_REPLICA || self.copy_is_current {
             self.keys.iter_mut().for_each(|key| key.missing_revocation[replica] = false);
@@ -241,11 +241,11 @@ impl Cluster {
     }
 
     pub(crate) fn database_requests(&self) -> u64 {
-        // Whoever refuses connections counts those that were attempted nowhere; then the replicas' own bound holds.
+        // Refused connections are not counted by the server; the replicas' own limit applies to them.
         self.database.counters().requests
     }
 
-    /// Requests that read the change log.
+    /// Returns the number of requests that read the change log.
     pub(crate) fn feed_requests(&self) -> u64 {
         self.database.requests_with("FROM changes WHERE seq > ?1")
     }
@@ -256,12 +256,12 @@ impl Cluster {
         self.database.start_again().unwrap();
     }
 
-    /// Lets time pass: every replica reads its feed, every caller asks every replica about some keys.
-    pub(crate) async fn step(&mut self, time: Duration, told: &mut AnswerCounts) {
+    /// Advances the clock, polls every feed, and lets every caller validate some keys on every replica.
+    pub(crate) async fn step(&mut self, time: Duration, counts: &mut AnswerCounts) {
         self.clock.advance(time);
         self.traffic.send(self);
         for replica in &self.replicas {
-            // Where it fails, nobody can tell whether a copy moves.
+            // If the heartbeat fails, a stalled read replica cannot be detected.
             let _ = replica.beat_if_due().await;
         }
         let readings = join_all(self.replicas.iter().map(|replica| replica.feed().poll())).await;
@@ -275,11 +275,11 @@ impl Cluster {
             .map(|offset| (self.next_key + offset) % KEYS)
             .collect();
         self.next_key += KEYS_PER_STEP;
-        self.validate_keys(&numbers, told).await;
+        self.validate_keys(&numbers, counts).await;
     }
 
-    /// Asks every replica about some keys.
-    pub(crate) async fn validate_keys(&self, numbers: &[usize], told: &mut AnswerCounts) {
+    /// Validates some keys on every replica.
+    pub(crate) async fn validate_keys(&self, numbers: &[usize], counts: &mut AnswerCounts) {
         let deadline = Instant::now() + Duration::from_secs(5);
         let calls = self.replicas.iter().enumerate().flat_map(|(replica, running)| {
             numbers.iter().map(move |number| async move {
@@ -294,16 +294,16 @@ impl Cluster {
                 _ => Verdict::Valid,
             };
             match decision.map(|decision| decision.verdict) {
-                Err(_) => told.unanswered += 1,
-                Ok(verdict) if verdict == right => told.correct += 1,
-                Ok(Verdict::Valid) if key.missing_revocation[replica] => told.late_allows += 1,
-                Ok(Verdict::Valid) => told.wrong_allows += 1,
-                Ok(_) => told.wrong_denials += 1,
+                Err(_) => counts.unanswered += 1,
+                Ok(verdict) if verdict == right => counts.correct += 1,
+                Ok(Verdict::Valid) if key.missing_revocation[replica] => counts.late_allows += 1,
+                Ok(Verdict::Valid) => counts.wrong_allows += 1,
+                Ok(_) => counts.wrong_denials += 1,
             }
         }
     }
 
-    /// How old each replica's answer about each key is; all are answered from memory.
+    /// Returns the age of each replica's answer about each key. All are answered from the cache.
     pub(crate) async fn answer_ages(&self) -> Vec<Duration> {
         let mut ages = Vec::new();
         for replica in &self.replicas {
@@ -316,14 +316,14 @@ impl Cluster {
         ages
     }
 
-    /// Whether every replica hears its feed and answers from a database that works.
+    /// Returns whether every replica's feed is live and every replica answers from a healthy database.
     pub(crate) async fn is_normal(&mut self) -> bool {
         for replica in 0..REPLICAS {
-            let heard = self.poll_feed(replica).await;
+            let polled = self.poll_feed(replica).await;
             let question = &self.keys[2].question;
             let answer = self.replicas[replica].validator().decide(question, deadline()).await;
             let source = answer.map(|decision| decision.provenance.source);
-            if !heard || !matches!(source, Ok(Source::Database | Source::Fresh | Source::Refreshing)) {
+            if !polled || !matches!(source, Ok(Source::Database | Source::Fresh | Source::Refreshing)) {
                 return false;
             }
         }

@@ -1,7 +1,8 @@
-//! What the feed does at its default interval: how soon a revocation is known everywhere, and what being idle costs.
+//! The feed at its default interval: how soon every replica knows of a revocation, and the cost of an idle
+//! replica.
 //!
-//! The service's own loop waits by a real clock. Here the same waits, the configured interval up to 10 % shorter or
-//! longer, are made of simulated time, and the very same reading follows each of them.
+//! The service's own loop waits in real time. Here the same intervals, the configured one with up to 10 %
+//! jitter in either direction, pass in simulated time, and the same poll function runs after each.
 
 use std::time::Duration;
 
@@ -12,28 +13,24 @@ use super::{
     report::{AnswerCounts, print_uncaptured},
 };
 
-/// How many keys are revoked, each at another moment between two readings.
+/// Number of keys to revoke, each at another time between two polls.
 const REVOCATIONS: usize = 40;
-/// How finely time passes.
+/// Step of the simulated time.
 const TIME_STEP: Duration = Duration::from_millis(5);
 
-/// `TENANT_AUTH_FEED_INTERVAL` when nobody sets it.
+/// Returns the default of `TENANT_AUTH_FEED_INTERVAL`.
 fn default_feed_interval() -> Duration {
     let settings = Settings::default()
         .with_flag("TENANT_AUTH_DATABASE_URL", Some("file:unused.db".to_owned()))
         .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()));
-    ServiceConfig::read(settings)
-        .unwrap()
-        .0
-        .cache
-        .feed_interval
-        .expect("the feed is read unless told otherwise")
+    ServiceConfig::read(settings).unwrap().0.cache.feed_interval.expect("the feed polls by default")
 }
 
-/// The waits between readings: 10 % shorter to 10 % longer, evenly, in an order of their own for each replica.
+/// Returns the interval before a poll: 10 % shorter to 10 % longer, evenly distributed, in a different order
+/// for each replica.
 fn jittered_wait(replica: usize, reading: usize) -> Duration {
-    let place = (reading * 37 + replica * 11) % 101;
-    default_feed_interval().mul_f64(0.9 + 0.002 * place as f64)
+    let step = (reading * 37 + replica * 11) % 101;
+    default_feed_interval().mul_f64(0.9 + 0.002 * step as f64)
 }
 
 #[tokio::test]
@@ -54,28 +51,32 @@ async fn revocation_reaches_other_replicas_within_one_second() {
                     readings[replica] += 1;
                 }
             }
-            let mut told = AnswerCounts::default();
-            cluster.validate_keys(&[number], &mut told).await;
-            assert_eq!((told.wrong_allows, told.wrong_denials, told.unanswered), (0, 0, 0), "{told:?}");
-            if told.correct == REPLICAS as u64 {
+            let mut counts = AnswerCounts::default();
+            cluster.validate_keys(&[number], &mut counts).await;
+            assert_eq!(
+                (counts.wrong_allows, counts.wrong_denials, counts.unanswered),
+                (0, 0, 0),
+                "{counts:?}"
+            );
+            if counts.correct == REPLICAS as u64 {
                 break;
             }
             cluster.clock.advance(TIME_STEP);
             now += TIME_STEP;
         }
         slowest = slowest.max(now - revoked_at);
-        // The next one is at another moment between two readings.
+        // Moves the next revocation to another time between two polls.
         cluster.clock.advance(TIME_STEP * 7);
         now += TIME_STEP * 7;
     }
     print_uncaptured(&format!(
-        "\nrevoked on one replica, refused by all: within {slowest:?} of simulated time\n"
+        "\nrevoked on one replica, denied by all: within {slowest:?} of simulated time\n"
     ));
     assert!(slowest <= Duration::from_secs(1), "{slowest:?}");
-    assert!(slowest >= default_feed_interval() / 2, "nothing was ever waited for: {slowest:?}");
+    assert!(slowest >= default_feed_interval() / 2, "no revocation was delayed: {slowest:?}");
 }
 
-/// Six minutes, times ten.
+/// Simulates six minutes and multiplies by ten.
 #[tokio::test]
 async fn idle_replica_costs_about_14_400_requests_per_hour() {
     let mut cluster = Cluster::start(LONG_TIMEOUTS).await;
@@ -90,12 +91,12 @@ async fn idle_replica_costs_about_14_400_requests_per_hour() {
         readings += 1;
     }
     let requests = cluster.feed_requests() - before;
-    // A busy machine may need a second one within the little time that a reading has.
+    // On a busy machine, a poll may need a second attempt within its short timeout.
     let besides = requests - readings as u64;
-    assert!(besides <= 30, "a reading is one request: {requests} for {readings}");
+    assert!(besides <= 30, "a poll is one request: {requests} for {readings}");
     let hourly = requests * 10;
     print_uncaptured(&format!(
-        "\nidle: {hourly} requests an hour and replica (six minutes simulated, times ten)\n"
+        "\nidle: {hourly} requests per hour and replica (six minutes simulated, times ten)\n"
     ));
     assert!((12_960..=15_840).contains(&hourly), "{hourly}");
 }

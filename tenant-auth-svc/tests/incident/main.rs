@@ -1,7 +1,7 @@
-//! The incident that this service exists for, as a test: two hours of a broken database, three replicas, five callers,
-//! a thousand keys, in simulated time, once for each way in which a database can be broken.
+//! Replays the incident that this service was built for: two hours with a broken database, three replicas,
+//! five callers and a thousand keys, in simulated time, once for each way in which a database can break.
 //!
-//! At the end, a table with a line for each. What it must say is written down in [`Report::check`].
+//! Prints a table with one row per outage. [`Report::check`] contains the expected values.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,9 +30,10 @@ use self::{
     report::{Report, print_head},
 };
 
-/// How many are replayed at once: those that are made of real waits come first, and leave the processor to the others.
+/// Number of concurrent outages. Those that wait in real time come first, and leave the processor to the
+/// others.
 const MAX_CONCURRENT_OUTAGES: usize = 4;
-/// Three replicas with at most one probe per half second each. (The strides of the simulation allow for far fewer.)
+/// Three replicas with at most one probe per half second each. (The steps of the simulation allow far fewer.)
 const MAX_PROBE_REQUESTS: u64 = 3 * 2 * OUTAGE_DURATION.as_secs();
 
 #[test]
@@ -48,11 +49,11 @@ fn two_hour_outages_cause_no_wrong_answers() {
         ("locked", Outage::Constant(Fault::locked()), MAX_PROBE_REQUESTS),
         ("reset mid-body", Outage::Constant(Fault::ResetMidBody), MAX_PROBE_REQUESTS),
         ("wrong token", Outage::Constant(Fault::unauthorized()), MAX_PROBE_REQUESTS),
-        ("truncated answer", Outage::Constant(Fault::TruncatedJson), MAX_PROBE_REQUESTS),
+        ("truncated response", Outage::Constant(Fault::TruncatedJson), MAX_PROBE_REQUESTS),
         ("missing rows", Outage::Constant(Fault::MissingRows), MAX_PROBE_REQUESTS),
         ("web page", Outage::Constant(Fault::html_ok()), MAX_PROBE_REQUESTS),
-        ("away at the start", Outage::DownAtStart, MAX_PROBE_REQUESTS),
-        ("beyond the grace", Outage::LongerThanGrace, MAX_PROBE_REQUESTS),
+        ("down at start", Outage::DownAtStart, MAX_PROBE_REQUESTS),
+        ("past the grace", Outage::LongerThanGrace, MAX_PROBE_REQUESTS),
         ("revocations", Outage::Revocations, MAX_PROBE_REQUESTS),
         ("clock jumps", Outage::ClockJumps, MAX_PROBE_REQUESTS),
         ("writes blocked", Outage::Partial(PartialOutage::Writes(Fault::blocked())), MAX_PROBE_REQUESTS),
@@ -64,8 +65,8 @@ fn two_hour_outages_cause_no_wrong_answers() {
             Outage::Partial(PartialOutage::Reads(Fault::service_unavailable())),
             MAX_PROBE_REQUESTS,
         ),
-        ("copy lags", Outage::Partial(PartialOutage::CopyLagging), MAX_PROBE_REQUESTS),
-        ("copy stands still", Outage::Partial(PartialOutage::CopyStalled), MAX_PROBE_REQUESTS),
+        ("replica lags", Outage::Partial(PartialOutage::CopyLagging), MAX_PROBE_REQUESTS),
+        ("replica stalled", Outage::Partial(PartialOutage::CopyStalled), MAX_PROBE_REQUESTS),
         ("emptied", Outage::Partial(PartialOutage::Emptied), MAX_PROBE_REQUESTS),
         ("replaced", Outage::Partial(PartialOutage::Replaced), MAX_PROBE_REQUESTS),
         ("rolled back", Outage::Partial(PartialOutage::RolledBack), MAX_PROBE_REQUESTS),
@@ -80,8 +81,8 @@ fn two_hour_outages_cause_no_wrong_answers() {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
                     let Some((name, outage, _)) = outages.get(turn) else { return };
                     let report = runtime.block_on(replay(outage));
-                    // Whoever waits for the table sees that it comes, and which of them does not.
-                    println!("over: {name}");
+                    // Shows the progress, and which outage hangs.
+                    println!("finished: {name}");
                     reports.lock().unwrap()[turn] = Some(report);
                 }
             });

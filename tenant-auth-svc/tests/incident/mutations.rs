@@ -1,4 +1,4 @@
-//! What is done to the cluster: keys are revoked, in one way and another, and a copy of its database is made and caught up.
+//! Changes to the cluster: revokes keys in various ways, and lets a read replica of its database catch up.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Cluster {
         self.copy = Some(copy);
     }
 
-    /// Brings the copy, if there is one, up to what the database holds.
+    /// Brings the read replica, if there is one, up to date.
     pub(crate) async fn catch_up_copy(&mut self) {
         if let Some(copy) = &self.copy {
             copy.catch_up().await.unwrap();
@@ -23,12 +23,12 @@ impl Cluster {
         self.copy_is_current = true;
     }
 
-    /// Revokes a key on the first replica.
+    /// Revokes a key through the first replica.
     pub(crate) async fn revoke_on_first(&mut self, number: usize) {
         self.revoke_on_replica(0, number).await;
     }
 
-    /// Revokes a key on a replica, which is the only one to know at once.
+    /// Revokes a key through a replica. Only that replica knows it at once.
     pub(crate) async fn revoke_on_replica(&mut self, replica: usize, number: usize) {
         let (id, reason) = (self.keys[number].id.clone(), Reason::parse("test").unwrap());
         self.change_with_retries(replica, async |replica| {
@@ -40,7 +40,7 @@ impl Cluster {
         self.copy_is_current = self.copy.is_none();
     }
 
-    /// Revokes a key by another hand, on a way that is not broken.
+    /// Revokes a key with SQL, through a connection without faults.
     pub(crate) fn revoke_with_sql(&mut self, number: usize) {
         let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{}'", self.keys[number].id);
         assert_eq!(self.database.execute(&revoke), Ok(1));

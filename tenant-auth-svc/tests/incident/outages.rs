@@ -1,4 +1,4 @@
-//! The outages: how the database breaks, and what else goes on meanwhile.
+//! The outages: how the database breaks, and what else happens meanwhile.
 
 use std::time::Duration;
 
@@ -18,42 +18,42 @@ use super::{
     report::{AnswerCounts, Report},
 };
 
-/// How long the database is broken.
+/// Duration of an outage.
 pub(crate) const OUTAGE_DURATION: Duration = Duration::from_secs(2 * 60 * 60);
-/// How long it is flapping: one cycle is like any other, and each step of it costs real requests.
+/// Duration of a flapping outage: its cycles are all alike, and each step costs real requests.
 const FLAPPING_DURATION: Duration = Duration::from_secs(2 * 60);
-/// For how long known keys are honoured: `TENANT_AUTH_CACHE_GRACE`, its default.
+/// The default of `TENANT_AUTH_CACHE_GRACE`: how long cached keys are accepted in an outage.
 const GRACE: Duration = Duration::from_secs(4 * 60 * 60);
-/// The feed and the callers move once in this time: as in life at the start and after the repair, and rarely in
-/// between, when nothing changes from one step to the next.
+/// The step in which the feed polls and the callers send requests. It applies at the start and after the
+/// repair, as in production; in between, when nothing changes, steps are rarer.
 pub(crate) const STEP: Duration = Duration::from_millis(250);
 pub(crate) const INITIAL_PHASE: Duration = Duration::from_secs(15);
 const LONG_STEP: Duration = Duration::from_secs(120);
-/// What is neither at the start nor long.
+/// Duration of a short phase.
 const SHORT_PHASE: Duration = Duration::from_secs(10);
 
-/// What happens.
+/// A kind of outage.
 #[derive(Clone, Debug)]
 pub(crate) enum Outage {
-    /// The database is broken like this, all the time.
+    /// Every call fails with this fault.
     Constant(Fault),
     /// Connections are refused.
     Refusing,
-    /// Like this for five seconds, well for five seconds, and so on.
+    /// Five seconds with this fault alternate with five seconds without.
     Flapping(Fault),
-    /// The replicas start while it is away.
+    /// The database is down when the replicas start.
     DownAtStart,
-    /// It is away for longer than the grace.
+    /// The database is down for longer than the grace.
     LongerThanGrace,
-    /// Keys are revoked just before, meanwhile by another hand, and just after.
+    /// Keys are revoked just before, with SQL during, and just after the outage.
     Revocations,
     /// The wall clock jumps.
     ClockJumps,
-    /// Something is broken, and something is not.
+    /// Only a part is broken.
     Partial(PartialOutage),
 }
 
-/// Lets it happen.
+/// Replays an outage.
 pub(crate) async fn replay(outage: &Outage) -> Report {
     let timeouts = match outage {
         Outage::Constant(Fault::Hang | Fault::Latency(_))
@@ -88,7 +88,7 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
 
     cluster.repair().await;
     if matches!(outage, Outage::Revocations) {
-        // The replicas have not heard that it is back.
+        // The replicas do not know yet that the database is back.
         revoke_some(&mut cluster, 4);
         cluster.validate_keys(&key_numbers_at(4), &mut report.answers).await;
     }
@@ -100,20 +100,23 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
     match outage {
         Outage::DownAtStart => until_ready(&mut cluster).await,
         Outage::Revocations => {
-            assert!(report.answers.late_allows > 0, "what nobody can have heard of was not asked about");
-            // All have been heard of by now.
-            let mut told = AnswerCounts::default();
+            assert!(
+                report.answers.late_allows > 0,
+                "no validation reached a replica that cannot know of the revocation"
+            );
+            // By now all replicas know of all revocations.
+            let mut counts = AnswerCounts::default();
             for group in 2..=4 {
-                cluster.validate_keys(&key_numbers_at(group), &mut told).await;
+                cluster.validate_keys(&key_numbers_at(group), &mut counts).await;
             }
-            assert_eq!(told.correct, told.total(), "{told:?}");
+            assert_eq!(counts.correct, counts.total(), "{counts:?}");
         }
         _ => {}
     }
     report
 }
 
-/// Two seconds from the repair on.
+/// Measures the two seconds after the repair.
 async fn measure_recovery(cluster: &mut Cluster, report: &mut Report) {
     let repaired = cluster.database_requests();
     let mut since = Duration::ZERO;
@@ -121,8 +124,8 @@ async fn measure_recovery(cluster: &mut Cluster, report: &mut Report) {
     let is_blind = report.answers_without_knowledge.total() > 0;
     while since < Duration::from_secs(2) {
         let recovering = is_blind && normal.is_none();
-        let told = if recovering { &mut report.answers_while_recovering } else { &mut report.answers };
-        cluster.step(STEP, told).await;
+        let counts = if recovering { &mut report.answers_while_recovering } else { &mut report.answers };
+        cluster.step(STEP, counts).await;
         since += STEP;
         if normal.is_none() && cluster.is_normal().await {
             normal = Some(since);
@@ -132,29 +135,29 @@ async fn measure_recovery(cluster: &mut Cluster, report: &mut Report) {
     report.requests_after = cluster.database_requests() - repaired;
 }
 
-/// Lets it last.
-pub(crate) async fn let_time_pass(cluster: &mut Cluster, time: Duration, told: &mut AnswerCounts) {
+/// Advances the time during an outage.
+pub(crate) async fn let_time_pass(cluster: &mut Cluster, time: Duration, counts: &mut AnswerCounts) {
     let mut elapsed = Duration::ZERO;
     while elapsed < time {
         let step = if elapsed < INITIAL_PHASE { STEP } else { LONG_STEP };
-        cluster.step(step, told).await;
+        cluster.step(step, counts).await;
         elapsed += step;
     }
 }
 
-async fn alternate_fault(cluster: &mut Cluster, fault: &Fault, told: &mut AnswerCounts) {
+async fn alternate_fault(cluster: &mut Cluster, fault: &Fault, counts: &mut AnswerCounts) {
     let mut elapsed = Duration::ZERO;
     while elapsed < FLAPPING_DURATION {
         match (elapsed.as_secs() / 5).is_multiple_of(2) {
             true => cluster.database.faults().set(fault.clone()),
             false => cluster.database.faults().clear(),
         }
-        cluster.step(STEP, told).await;
+        cluster.step(STEP, counts).await;
         elapsed += STEP;
     }
 }
 
-/// Nobody knows anything, so nobody says anything, and no replica claims to be ready.
+/// Without any cached record, no replica may answer or report to be ready.
 async fn start_without_database(cluster: &mut Cluster, report: &mut Report) {
     cluster.database.stop().await;
     cluster.replicas.clear();
@@ -165,16 +168,16 @@ async fn start_without_database(cluster: &mut Cluster, report: &mut Report) {
     report.outage = INITIAL_PHASE;
     let_time_pass(cluster, report.outage, &mut report.answers_without_knowledge).await;
     for status in serving_states(cluster).await {
-        assert_eq!(status, ServingStatus::NotServing, "without ever having reached the database");
+        assert_eq!(status, ServingStatus::NotServing, "the database was never reached");
     }
 }
 
-/// The next look at the database, 5 s later at most by a clock that nobody moves, makes them ready.
+/// Waits for the next check of the database, at most 5 s of real time later, which makes the replicas ready.
 async fn until_ready(cluster: &mut Cluster) {
     for replica in &mut cluster.replicas {
         tokio::time::timeout(WAIT_TIMEOUT, replica.wait_until_ready())
             .await
-            .expect("it looks again")
+            .expect("the replica must check the database again")
             .unwrap();
     }
     for status in serving_states(cluster).await {
@@ -193,8 +196,8 @@ async fn serving_states(cluster: &Cluster) -> Vec<ServingStatus> {
     all
 }
 
-/// To the millisecond: everything is answered one before the grace of the oldest answer ends, and nothing once that of
-/// the youngest has.
+/// Exact to the millisecond: every key is answered until 1 ms before the grace of the oldest answer ends, and
+/// none once the grace of the youngest has ended.
 async fn run_past_grace(cluster: &mut Cluster, report: &mut Report) {
     let all: Vec<usize> = (0..KEYS).collect();
     let instant = Duration::from_millis(1);
@@ -213,7 +216,7 @@ async fn run_past_grace(cluster: &mut Cluster, report: &mut Report) {
     }
 }
 
-/// What the replicas cannot have heard of is honoured until they read the feed again, and no longer.
+/// Revocations that replicas cannot know of are ignored until their next poll of the feed, and no longer.
 async fn run_revocations(cluster: &mut Cluster, report: &mut Report) {
     for number in key_numbers_at(2) {
         cluster.revoke_on_first(number).await;
@@ -231,13 +234,13 @@ fn revoke_some(cluster: &mut Cluster, group: usize) {
     }
 }
 
-/// Every key that is the one at `place` in its group.
-pub(crate) fn key_numbers_at(place: usize) -> Vec<usize> {
-    (place..KEYS).step_by(KEY_GROUP_SIZE).collect()
+/// Returns the keys at this index in each group.
+pub(crate) fn key_numbers_at(index: usize) -> Vec<usize> {
+    (index..KEYS).step_by(KEY_GROUP_SIZE).collect()
 }
 
-/// The wall clock is hours wrong in either direction: answers grow no older, nothing is forgotten or kept for longer, and
-/// a key's own end is the clock's.
+/// The wall clock is hours wrong in either direction. This must not change the age of answers or the lifetime
+/// of entries; only a key's own expiry follows the wall clock.
 async fn jump_clocks(cluster: &mut Cluster, report: &mut Report) {
     let hours = |hours: i64| hours * 60 * 60 * 1_000;
     cluster.database.faults().set(Fault::service_unavailable());
@@ -245,13 +248,13 @@ async fn jump_clocks(cluster: &mut Cluster, report: &mut Report) {
     for by in [hours(9), hours(-14), hours(5)] {
         let ages = cluster.answer_ages().await;
         cluster.clock.jump_to(UnixMillis(cluster.clock.now().0 + by));
-        assert_eq!(cluster.answer_ages().await, ages, "no time has passed");
+        assert_eq!(cluster.answer_ages().await, ages, "the monotonic clock has not advanced");
         let before = report.answers.correct;
         cluster.validate_keys(&key_numbers_at(EXPIRING_INDEX), &mut report.answers).await;
-        assert!(report.answers.correct > before, "the keys that end are known");
+        assert!(report.answers.correct > before, "the expiring keys are cached");
         let_time_pass(cluster, SHORT_PHASE, &mut report.answers).await;
     }
-    // From before their end by any clock to after it.
+    // From before the keys' expiry by any clock to after it.
     let_time_pass(cluster, EXPIRING_KEY_LIFETIME, &mut report.answers).await;
     cluster.validate_keys(&key_numbers_at(EXPIRING_INDEX), &mut report.answers).await;
     report.outage = SHORT_PHASE * 4 + EXPIRING_KEY_LIFETIME;

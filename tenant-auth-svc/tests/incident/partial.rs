@@ -1,5 +1,5 @@
-//! Outages of a part: what is broken says nothing about what is not. Whatever it is, a revocation is known after the next reading
-//! of the log wherever that works, and usage and operators come and go throughout.
+//! Partial outages: a broken part does not affect the others. In each of them, a revocation is known after
+//! the next poll of the change log wherever that works, and usage and operator calls go on throughout.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,115 +19,115 @@ use super::{
     report::{AnswerCounts, Report},
 };
 
-/// As from a database without room.
+/// The error of a database without disk space.
 pub(crate) const DISK_FULL: Fault = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
-/// The keys that are revoked while it lasts: every one at this place of its group, one after the other.
+/// Index of the keys that are revoked during the outage, one after the other.
 const REVOKED_DURING_INDEX: usize = 10;
-/// Those that were revoked after the backup that the database is rolled back to.
+/// Index of the keys that were revoked after the backup that the database is rolled back to.
 const REVOKED_AFTER_BACKUP_INDEX: usize = 11;
-/// How far a copy lags.
+/// Lag of the read replica.
 const COPY_LAG: Duration = Duration::from_secs(1);
 
-/// What is broken.
+/// The part that is broken.
 #[derive(Clone, Debug)]
 pub(crate) enum PartialOutage {
-    /// Changes meet this, and reads nothing.
+    /// Writes fail with this fault; reads work.
     Writes(Fault),
-    /// Reads meet this, and changes nothing.
+    /// Reads fail with this fault; writes work.
     Reads(Fault),
-    /// What operators list meets this.
+    /// Operator listings fail with this fault.
     Listings(Fault),
-    /// Changes begin and do not end.
+    /// Writes start and do not finish.
     WriteLockStuck,
-    /// One replica reads from a copy that is a second behind.
+    /// One replica reads from a read replica that lags by one second.
     CopyLagging,
-    /// One replica reads from a copy that stands still.
+    /// One replica reads from a stalled read replica.
     CopyStalled,
-    /// The database was emptied by mistake; it is put back.
+    /// The database was emptied by mistake, and is restored later.
     Emptied,
-    /// It is another one; it is put back.
+    /// The database was replaced by another one, and is restored later.
     Replaced,
-    /// It was restored from an older backup, and is accepted.
+    /// The database was restored from an older backup, and is accepted.
     RolledBack,
 }
 
 pub(crate) async fn replay(partial: &PartialOutage, cluster: &mut Cluster, report: &mut Report) {
-    let told = &mut report.answers;
+    let counts = &mut report.answers;
     match partial {
         PartialOutage::Writes(fault) => {
             cluster.database.faults().set_writes(fault.clone());
-            revoke_with_sql_during_outage(cluster, told).await;
+            revoke_with_sql_during_outage(cluster, counts).await;
         }
         PartialOutage::Listings(fault) => {
             cluster.database.faults().set_where("FROM audit_log", u64::MAX, fault.clone());
-            revoke_with_sql_during_outage(cluster, told).await;
+            revoke_with_sql_during_outage(cluster, counts).await;
         }
         PartialOutage::WriteLockStuck => {
             cluster.database.hold_writes(true);
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
             cluster.database.hold_writes(false);
         }
         PartialOutage::Reads(fault) => {
             cluster.database.faults().set_reads(fault.clone());
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
         }
-        PartialOutage::CopyLagging => run_with_lagging_copy(cluster, told).await,
-        PartialOutage::CopyStalled => run_with_stalled_copy(cluster, told).await,
+        PartialOutage::CopyLagging => run_with_lagging_copy(cluster, counts).await,
+        PartialOutage::CopyStalled => run_with_stalled_copy(cluster, counts).await,
         PartialOutage::Emptied => {
             let all = cluster.database.backup().unwrap();
             cluster.database.wipe().await.unwrap();
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
             cluster.database.restore(&all).await.unwrap();
         }
         PartialOutage::Replaced => {
             let all = cluster.database.backup().unwrap();
             cluster.database.wipe().await.unwrap();
             create_schema_again(cluster).await;
-            let_time_pass(cluster, OUTAGE_DURATION, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, counts).await;
             cluster.database.restore(&all).await.unwrap();
         }
         PartialOutage::RolledBack => {
             let old = cluster.database.backup().unwrap();
-            roll_back_database(cluster, &old, told).await;
+            roll_back_database(cluster, &old, counts).await;
         }
     }
 }
 
-/// By another hand: the service can change nothing, or need not.
-async fn revoke_with_sql_during_outage(cluster: &mut Cluster, told: &mut AnswerCounts) {
+/// With SQL, because the service cannot write, or need not.
+async fn revoke_with_sql_during_outage(cluster: &mut Cluster, counts: &mut AnswerCounts) {
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         cluster.revoke_with_sql(number);
-        cluster.validate_keys(&[number], told).await;
-        // One reading of the log, a quarter of a second later: from here on anybody who honours it is wrong.
-        cluster.step(STEP, told).await;
-        cluster.validate_keys(&[number], told).await;
+        cluster.validate_keys(&[number], counts).await;
+        // One poll of the log, a quarter of a second later: from here on, accepting the key is wrong.
+        cluster.step(STEP, counts).await;
+        cluster.validate_keys(&[number], counts).await;
     }
-    let_time_pass(cluster, OUTAGE_DURATION, told).await;
+    let_time_pass(cluster, OUTAGE_DURATION, counts).await;
 }
 
-async fn run_with_lagging_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
+async fn run_with_lagging_copy(cluster: &mut Cluster, counts: &mut AnswerCounts) {
     let steps = COPY_LAG.as_millis() / STEP.as_millis();
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
-        // By the replica that lags: it knows its own change at once.
+        // Through the replica that lags: it knows its own change at once.
         cluster.revoke_on_replica(COPY_READING_REPLICA, number).await;
         for _ in 0..steps {
-            cluster.validate_keys(&[number], told).await;
-            cluster.step(STEP, told).await;
+            cluster.validate_keys(&[number], counts).await;
+            cluster.step(STEP, counts).await;
         }
         cluster.catch_up_copy().await;
-        cluster.step(STEP, told).await;
-        cluster.validate_keys(&[number], told).await;
+        cluster.step(STEP, counts).await;
+        cluster.validate_keys(&[number], counts).await;
     }
 }
 
-async fn run_with_stalled_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
+async fn run_with_stalled_copy(cluster: &mut Cluster, counts: &mut AnswerCounts) {
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE).take(4) {
         cluster.revoke_on_first(number).await;
-        cluster.step(STEP, told).await;
+        cluster.step(STEP, counts).await;
     }
-    let_time_pass(cluster, INITIAL_PHASE, told).await;
-    assert!(!cluster.poll_feed(COPY_READING_REPLICA).await, "it has noticed that its copy stands still");
-    let_time_pass(cluster, OUTAGE_DURATION, told).await;
+    let_time_pass(cluster, INITIAL_PHASE, counts).await;
+    assert!(!cluster.poll_feed(COPY_READING_REPLICA).await, "the replica has detected the stall");
+    let_time_pass(cluster, OUTAGE_DURATION, counts).await;
     cluster.catch_up_copy().await;
 }
 
@@ -141,20 +141,17 @@ async fn create_schema_again(cluster: &Cluster) {
     migrate::migrate(&server::build_database_client(database, &clock).unwrap(), &clock).await.unwrap();
 }
 
-async fn roll_back_database(cluster: &mut Cluster, old: &Backup, told: &mut AnswerCounts) {
+async fn roll_back_database(cluster: &mut Cluster, old: &Backup, counts: &mut AnswerCounts) {
     for number in (REVOKED_AFTER_BACKUP_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         cluster.revoke_on_first(number).await;
     }
-    cluster.step(STEP, told).await;
+    cluster.step(STEP, counts).await;
     cluster.database.restore(old).await.unwrap();
-    let_time_pass(cluster, OUTAGE_DURATION, told).await;
+    let_time_pass(cluster, OUTAGE_DURATION, counts).await;
     let address = cluster.replicas[1].address();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     let mut admin = AdminServiceClient::new(channel);
     let request = AcceptDatabaseRequest { reason: "restored".to_owned() };
     let accepted = admin.accept_database(request).await.unwrap().into_inner();
-    assert!(
-        accepted.held.len() >= KEYS / KEY_GROUP_SIZE,
-        "what was revoked since is held, and to be made again"
-    );
+    assert!(accepted.held.len() >= KEYS / KEY_GROUP_SIZE, "later revocations are held and must be repeated");
 }

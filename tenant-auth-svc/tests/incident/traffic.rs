@@ -1,6 +1,7 @@
-//! What goes on besides validations, through every outage: usage that is recorded, operators who look and change.
+//! Background traffic besides validations during every outage: recorded usage, and operators that read and
+//! write.
 //!
-//! Nobody waits for it: a step goes on while it is under way.
+//! Steps do not wait for these calls.
 
 use std::{
     sync::{
@@ -18,10 +19,10 @@ use tonic::{Request, transport::Channel};
 
 use super::cluster::{Cluster, TENANT};
 
-/// How long anybody waits for an answer.
+/// Timeout of a background call.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much usage was sent, and how much of it was acknowledged.
+/// Counts of sent and of acknowledged usage.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackgroundTraffic(Arc<UsageTally>);
 
@@ -32,7 +33,7 @@ struct UsageTally {
 }
 
 impl BackgroundTraffic {
-    /// At every replica: an event is recorded, an operator lists the audit log and creates a tenant.
+    /// On every replica: records an event, lists the audit log as an operator and creates a tenant.
     pub(crate) fn send(&self, cluster: &Cluster) {
         for replica in &cluster.replicas {
             let channel =
@@ -54,7 +55,7 @@ impl BackgroundTraffic {
             });
             let mut admin = AdminServiceClient::new(channel);
             tokio::spawn(async move {
-                // What becomes of either is nobody's business here.
+                // The results of these two calls are not checked.
                 let _ =
                     admin.list_audit_events(request_with_timeout(ListAuditEventsRequest::default())).await;
                 let tenant = CreateTenantRequest { name: "Traffic".to_owned(), ..Default::default() };
@@ -63,7 +64,7 @@ impl BackgroundTraffic {
         }
     }
 
-    /// What was acknowledged is in the database, and nothing twice.
+    /// Asserts that all acknowledged usage is in the database, and none of it twice.
     pub(crate) async fn check(&self, cluster: &Cluster) {
         for replica in &cluster.replicas {
             let nothing_waits = async {
@@ -71,7 +72,9 @@ impl BackgroundTraffic {
                     tokio::task::yield_now().await
                 }
             };
-            tokio::time::timeout(Duration::from_secs(30), nothing_waits).await.expect("it is committed");
+            tokio::time::timeout(Duration::from_secs(30), nothing_waits)
+                .await
+                .expect("all usage must be committed");
         }
         let rows = cluster.database.query("SELECT coalesce(sum(quantity), 0) FROM usage_totals").unwrap();
         let counted: u64 = rows[0][0]["value"].as_str().unwrap().parse().unwrap();

@@ -1,7 +1,7 @@
-//! The fence and the pools under a scheduler that tries their interleavings: loads, news, reads, read-aheads and time,
-//! in thousands of orders, some of them placed and some of them drawn.
+//! Runs the fence and the pools under a scheduler that explores their interleavings: loads, change events,
+//! reads, preloading and time, in thousands of orders, some systematic and some random.
 //!
-//! The very files of the service are compiled here against shuttle's locks and atomics.
+//! The service's own source files are compiled here against shuttle's locks and atomics.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 

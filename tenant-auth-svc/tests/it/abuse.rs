@@ -1,7 +1,9 @@
-//! Nobody hurts everybody: what an attacker gets, and what a good caller beside it sees.
+//! Tests that an attacker does not harm other callers: each test measures the attack and a well-behaved
+//! caller next to it.
 //!
-//! Each attack is made on a service of its own, a process as it would run, and stays in place while a good caller goes on asking:
-//! it must not see a single error. The table at the end says how much memory the attack took.
+//! Each attack runs against its own service process, started as in production, and stays in place while a
+//! well-behaved caller keeps sending requests. That caller must not see a single error. The table printed at
+//! the end shows how much memory each attack used.
 
 mod attacks;
 mod full;
@@ -15,17 +17,18 @@ use self::{
     victim::{CallerResults, ProcessLimits, Victim},
 };
 
-/// What an attack may take, in bytes: the bounds of a caller's share, and what a debug build adds to them. A batch of 1,000 keys is 57 kB
-/// of its caller's share, and takes up to ten times that while all of its keys are looked up: the slower the database and the
-/// machine, the more of them are at once. A third of what the chart gives a process.
+/// Maximum memory that an attack may use, in bytes: the limits of one caller's share, plus the overhead of a
+/// debug build. A batch of 1,000 keys counts as 57 kB of its caller's share and uses up to ten times that
+/// while all of its keys are looked up; the slower the database and the machine, the more of these batches
+/// overlap. The value is a third of the memory that the chart gives a process.
 const MAX_MEMORY_GROWTH: u64 = 160 * 1_024 * 1_024;
 
-/// Few file descriptors.
+/// A low limit of file descriptors.
 const FEW_DESCRIPTORS: ProcessLimits = ProcessLimits { descriptors: Some(64) };
 
-/// What an attack came to. It is over when this is gone.
+/// The result of an attack. Dropping it ends the attack.
 struct AttackOutcome {
-    /// What the attacker got, in words.
+    /// Describes what the attacker received.
     description: String,
     held_resources: Box<dyn Any + Send>,
 }
@@ -36,7 +39,7 @@ impl AttackOutcome {
     }
 }
 
-/// One line of the table.
+/// One row of the printed table.
 struct AttackRow {
     attack: &'static str,
     description: String,
@@ -88,7 +91,11 @@ async fn attacks_cause_no_errors_for_other_callers() {
     }
     println!("{table}");
     for AttackRow { attack, good_caller, resident_memory: [before, during, _], .. } in &rows {
-        assert!(good_caller.errors.is_empty(), "{attack}: a good caller saw {:?}", good_caller.errors);
+        assert!(
+            good_caller.errors.is_empty(),
+            "{attack}: the well-behaved caller saw {:?}",
+            good_caller.errors
+        );
         assert!(during - before.min(during) <= MAX_MEMORY_GROWTH, "{attack}: {before} to {during} bytes");
     }
 }

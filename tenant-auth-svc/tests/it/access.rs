@@ -1,4 +1,4 @@
-//! Who may call, and what.
+//! Which caller may call which RPC.
 
 mod exposure;
 mod reload;
@@ -27,11 +27,11 @@ use crate::{
     wire::{call_path, rpc_paths, with_token},
 };
 
-/// A callers file that can be written anew.
+/// A callers file that tests can rewrite.
 struct CallersFile(TempDir);
 
 impl CallersFile {
-    /// Callers by name, with a role and the tokens of each.
+    /// Creates the file with the given callers: name, role and tokens of each.
     fn new(callers: &[(&str, Role, &[&str])]) -> Self {
         let file = Self(tempfile::tempdir().unwrap());
         file.write(callers);
@@ -61,7 +61,8 @@ impl CallersFile {
     }
 }
 
-/// One caller for each role, named after it, whose token is its name with something before it.
+/// Starts a service with one caller per role. Each caller is named after its role, and its token is that name
+/// with a prefix.
 async fn service_with_every_role() -> (CallersFile, TestService) {
     let tokens = Role::ALL.map(token_of);
     let tokens: Vec<_> = tokens.iter().map(|token| [&**token]).collect();
@@ -96,13 +97,17 @@ const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
 fn every_rpc_has_exactly_one_access_rule() {
     let ruled: Vec<_> = access_rules().map(|(path, _)| path.to_owned()).collect();
     let each_once: BTreeSet<_> = ruled.iter().cloned().collect();
-    assert_eq!(each_once.len(), ruled.len(), "one rule each");
-    assert_eq!(each_once, rpc_paths(), "rules for what is served, in domain/access/policy.rs");
-    assert!(access_rules().all(|(_, access)| access != Access::Nobody), "what nobody may do needs no rule");
+    assert_eq!(each_once.len(), ruled.len(), "one rule per RPC");
+    assert_eq!(each_once, rpc_paths(), "the rules in domain/access/policy.rs must match the served RPCs");
+    assert!(
+        access_rules().all(|(_, access)| access != Access::Nobody),
+        "an RPC that no caller may call needs no rule"
+    );
 }
 
-/// Who may call what, as it was decided: written down here once more, so that a rule that is changed has to be changed twice. One column
-/// for each role: V(alidator), S(essions), M(eter), R(eporter), A(dmin), aU(ditor); `*` for every known caller, `+` for anyone.
+/// The access policy as decided. It is repeated here so that changing a rule requires two edits. One column
+/// per role: V(alidator), S(essions), M(eter), R(eporter), A(dmin), aU(ditor); `*` for every known caller,
+/// `+` for anyone.
 const DECIDED_POLICY: &str = "
 ValidationService/ValidateKey            V
 ValidationService/BatchValidateKeys      V
@@ -193,16 +198,20 @@ async fn each_role_may_call_only_its_rpcs() {
                 assert_eq!(code, Code::PermissionDenied, "{path} as {role:?}: {status:?}");
                 assert_eq!(error_reason(&status), "ROLE_MISSING");
                 let Access::Roles(roles) = access else { panic!("{path}") };
-                assert!(status.message().contains(&roles.to_string()), "it says which: {}", status.message());
+                assert!(
+                    status.message().contains(&roles.to_string()),
+                    "the message must name the roles: {}",
+                    status.message()
+                );
                 refused += 1;
             }
         }
-        let nobody = call_path(&service.channel, path, None).await;
+        let anonymous = call_path(&service.channel, path, None).await;
         match access {
             Access::Anyone => {
-                assert!(nobody.is_ok() || error_reason(&nobody.unwrap_err()).is_empty(), "{path}")
+                assert!(anonymous.is_ok() || error_reason(&anonymous.unwrap_err()).is_empty(), "{path}")
             }
-            Access::AnyCaller | Access::Roles(_) | Access::Nobody => assert_unauthenticated(nobody),
+            Access::AnyCaller | Access::Roles(_) | Access::Nobody => assert_unauthenticated(anonymous),
         }
     }
     assert!(allowed > 50 && refused > 50, "{allowed} and {refused}");
@@ -240,7 +249,7 @@ async fn unimplemented_rpc_is_reported_only_to_known_callers() {
         assert_unauthenticated(call_path(&service.channel, path, None).await);
         let admin = format!("Bearer {}", token_of(Role::Admin));
         let status = call_path(&service.channel, path, Some(&admin)).await.unwrap_err();
-        assert_eq!((status.code(), &*error_reason(&status)), (Code::Unimplemented, "NO_SUCH_RPC"));
+        assert_eq!((status.code(), &*error_reason(&status)), (Code::Unimplemented, "UNKNOWN_RPC"));
     }
 }
 
@@ -266,7 +275,7 @@ async fn log_names_caller_and_never_its_token() {
         service.admin().list_audit_events(with_token(tokens[0], list)).await.unwrap().into_inner().events;
     assert_eq!(events.iter().map(|event| &*event.caller).collect::<Vec<_>>(), ["operator"]);
 
-    // A token that landed in the file by mistake.
+    // A token that was written into the file by mistake.
     std::fs::write(file.path(), format!("[[caller]]\nname = 'a'\nroles = []\ntoken = '{}'\n", tokens[1]))
         .unwrap();
     service.running.reloader()();
@@ -277,7 +286,7 @@ async fn log_names_caller_and_never_its_token() {
         assert!(lines[0].contains(&format!(r#""caller":"{caller}""#)), "{lines:?}");
     }
     let text = log.text();
-    assert!(text.contains("cannot be used; what was before it stays in force"));
+    assert!(text.contains("reload refused; the previous content stays in effect"));
     for token in tokens {
         let shown = text.lines().find(|line| line.contains(token));
         assert!(shown.is_none(), "a token is in the log: {shown:?}");

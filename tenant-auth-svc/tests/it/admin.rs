@@ -1,4 +1,4 @@
-//! An operator's day, over the wire, on every database.
+//! A typical sequence of operator calls over the wire, on every kind of database.
 
 use prost_types::Duration;
 use tenant_auth_proto::v1::{self, Verdict, import_key_result::Result as Imported};
@@ -29,10 +29,10 @@ async fn tenant_is_created_once_suspended_and_resumed() {
         let tenant = admin.resume_tenant(resume).await.unwrap().into_inner().tenant.unwrap();
         assert_eq!((tenant.status(), &*tenant.suspend_reason), (v1::TenantStatus::Active, ""));
 
-        let nobody = || "ten_nobody".to_owned();
-        let get = v1::GetTenantRequest { tenant_id: nobody() };
+        let unknown = || "ten_nobody".to_owned();
+        let get = v1::GetTenantRequest { tenant_id: unknown() };
         assert_eq!(admin.get_tenant(get).await.unwrap_err().code(), Code::NotFound);
-        let resume = v1::ResumeTenantRequest { tenant_id: nobody() };
+        let resume = v1::ResumeTenantRequest { tenant_id: unknown() };
         assert_eq!(admin.resume_tenant(resume).await.unwrap_err().code(), Code::NotFound);
     }
 }
@@ -61,7 +61,7 @@ async fn key_is_issued_rotated_and_revoked() {
         assert_eq!(refused.code(), Code::FailedPrecondition);
         assert!(refused.message().contains("was rotated before"), "{refused:?}");
 
-        // Without an overlap the old key ends at once.
+        // Without an overlap, the old key expires at once.
         let last = admin.rotate_key(rotate(&new_key.key_id, Some(0))).await.unwrap().into_inner();
         assert_eq!(service.validate(&new).await.unwrap().verdict(), Verdict::Expired);
         assert_eq!(service.validate(&last.plaintext).await.unwrap().verdict(), Verdict::Valid);
@@ -74,11 +74,11 @@ async fn key_is_issued_rotated_and_revoked() {
         };
         let all = admin.list_keys(list(true)).await.unwrap().into_inner().keys;
         let live = admin.list_keys(list(false)).await.unwrap().into_inner().keys;
-        assert_eq!((all.len(), live.len()), (3, 1), "live: the first, until its overlap is over");
+        assert_eq!((all.len(), live.len()), (3, 1), "the first key is live until its overlap ends");
         assert!(all.iter().all(|key| !key.prefix_hint.is_empty() && !old.ends_with(&key.prefix_hint)));
 
-        let nobody = v1::RevokeKeyRequest { key_id: "key_nobody".to_owned(), reason: "x".to_owned() };
-        assert_eq!(admin.revoke_key(nobody).await.unwrap_err().code(), Code::NotFound);
+        let unknown = v1::RevokeKeyRequest { key_id: "key_nobody".to_owned(), reason: "x".to_owned() };
+        assert_eq!(admin.revoke_key(unknown).await.unwrap_err().code(), Code::NotFound);
         let issue = v1::IssueKeyRequest { tenant_id: "ten_nobody".to_owned(), ..Default::default() };
         assert_eq!(admin.issue_key(issue).await.unwrap_err().code(), Code::NotFound);
     }
@@ -125,7 +125,11 @@ async fn audit_log_names_actor_action_and_request() {
             Request::new(v1::RevokeKeyRequest { key_id: key_id.clone(), reason: "leaked".to_owned() });
         request.metadata_mut().insert("x-request-id", "ticket-4711".parse().unwrap());
         let answer = service.admin().revoke_key(request).await.unwrap();
-        assert_eq!(answer.metadata().get("x-request-id").unwrap(), "ticket-4711", "the id comes back");
+        assert_eq!(
+            answer.metadata().get("x-request-id").unwrap(),
+            "ticket-4711",
+            "the request id is returned"
+        );
 
         let list = |page_token| v1::ListAuditEventsRequest {
             tenant_id: tenant.clone(),

@@ -1,15 +1,16 @@
-//! The directions in which the modules may look, and what else the house rules say about files.
+//! Allowed dependencies between modules, and the other house rules about files.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// What is neither the contract nor a store of anything.
+/// Modules that are neither part of the contract nor of any store.
 const PURE_MODULES: &[&str] =
     &["tonic", "prost", "libsql", "moka", "http", "reqwest", "tower", "hyper", "tenant_auth_proto"];
 
-/// A module, what it may name of this crate, and which libraries it must not name. `server`, `jobs` and `cli` put the others together.
+/// Per module: the modules of this crate that it may name, and the libraries that it must not name. `server`,
+/// `jobs` and `cli` assemble the others.
 const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 14] = [
     ("domain", &["domain"], PURE_MODULES),
     ("database", &["domain", "instruments", "database"], &["tonic", "prost", "tower", "tenant_auth_proto"]),
@@ -41,7 +42,7 @@ const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 14] = [
         &["cache", "config", "database", "domain", "transport", "usage_batcher"],
         &["tonic", "prost", "libsql", "tower", "tenant_auth_proto"],
     ),
-    // What the others know reaches it as facts, filled in by `server`.
+    // The state of the other modules reaches it as plain values, which `server` fills in.
     (
         "ops",
         &["domain", "ops"],
@@ -57,7 +58,7 @@ const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 14] = [
         &["config", "database", "domain", "jobs", "server", "usage_batcher"],
         &["tonic", "prost", "moka", "tower", "tenant_auth_proto"],
     ),
-    // Everything may measure with it, so that it knows nothing of anything.
+    // Every module may record telemetry through it, so it must not depend on any of them.
     (
         "instruments",
         &["instruments"],
@@ -87,13 +88,13 @@ fn collect_sources(root: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The code of a file without comments.
+/// Returns the code of a file without comments.
 fn code_without_comments(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// What follows each `crate::` outside of nested braces: the modules that a file names.
+/// Returns what follows each `crate::` outside of nested braces: the modules that a file names.
 fn named_modules(code: &str) -> Vec<String> {
     let mut modules = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -147,10 +148,11 @@ fn modules_depend_only_in_allowed_directions() {
             );
         }
     }
-    assert!(checked > 40, "the rules must have met the files: {checked}");
+    assert!(checked > 40, "the rules matched too few files: {checked}");
 }
 
-/// Of a runtime the domain knows only what tells others of a value: it waits for nothing and starts nothing.
+/// The domain may use only the runtime's channels that publish a value: it neither awaits nor spawns
+/// anything.
 #[test]
 fn domain_spawns_and_awaits_nothing() {
     let mut files = Vec::new();
@@ -167,7 +169,7 @@ fn domain_spawns_and_awaits_nothing() {
     }
 }
 
-/// Statements are where somebody looks for them.
+/// SQL statements appear only in the database module, where engineers look for them.
 #[test]
 fn sql_appears_only_in_database_module() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -176,7 +178,7 @@ fn sql_appears_only_in_database_module() {
     let verbs = ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TABLE", "BEGIN IMMEDIATE"];
     let mut found = 0;
     for file in files {
-        let place = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
+        let relative_path = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
         let code = code_without_comments(&file);
         let (code, _) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
         if !verbs
@@ -186,13 +188,14 @@ fn sql_appears_only_in_database_module() {
             continue;
         }
         found += 1;
-        let is_there = ["database/sql", "database/migrate"].iter().any(|folder| place.starts_with(folder));
-        // What makes a transaction of statements, and a primary answer.
-        let is_framing = ["database/hrana.rs", "database/libsql/run.rs"].contains(&&*place);
-        let is_a_test = place.ends_with("tests.rs") || place.ends_with("fuzz.rs");
-        assert!(is_there || is_framing || is_a_test, "{place} holds SQL: it belongs in database/sql");
+        let is_there =
+            ["database/sql", "database/migrate"].iter().any(|folder| relative_path.starts_with(folder));
+        // The framing that turns statements into a transaction and marks the primary's answer.
+        let is_framing = ["database/hrana.rs", "database/libsql/run.rs"].contains(&&*relative_path);
+        let is_a_test = relative_path.ends_with("tests.rs") || relative_path.ends_with("fuzz.rs");
+        assert!(is_there || is_framing || is_a_test, "{relative_path} holds SQL: it belongs in database/sql");
     }
-    assert!(found > 10, "the rule must have met the statements: {found}");
+    assert!(found > 10, "the rule matched too few statements: {found}");
 }
 
 #[test]
@@ -209,6 +212,6 @@ fn source_files_stay_within_size_limit() {
             continue;
         }
         let lines = fs::read_to_string(&file).unwrap().lines().count();
-        assert!(lines <= 350, "{shown} has {lines} lines: perhaps two ideas");
+        assert!(lines <= 350, "{shown} has {lines} lines: split it");
     }
 }

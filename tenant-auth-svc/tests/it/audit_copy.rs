@@ -1,4 +1,4 @@
-//! The audit log is copied to a file, which is what is left of it when the database is lost.
+//! The audit log copy: a file that preserves the audit log when the database is lost.
 
 use std::{fs, path::Path};
 
@@ -24,7 +24,7 @@ async fn start_copying(database: &TestDatabase, path: &Path) -> TestService {
     TestService::start_with(with_audit_file(database.settings(), path), SystemClock::shared()).await
 }
 
-/// The entries of the file, in its order: what was done, and to what.
+/// Returns the entries of the file in order: action and subject.
 fn file_entries(path: &Path) -> Vec<(String, String)> {
     let entry = |line: &str| {
         let entry: Value = serde_json::from_str(line).unwrap();
@@ -55,7 +55,7 @@ async fn audit_file_has_each_entry_once_across_restarts_and_rotations() {
     let expected = [("tenant.create".to_owned(), tenant.clone()), ("key.issue".to_owned(), key.clone())];
     assert_eq!(file_entries(&path), expected);
 
-    // What was done last is copied before the process ends.
+    // The last action is copied before the process ends.
     service.revoke_key(&key).await;
     service.running.stop().await;
     assert_eq!(file_actions(&path), ["tenant.create", "key.issue", "key.revoke"]);
@@ -68,19 +68,19 @@ async fn audit_file_has_each_entry_once_across_restarts_and_rotations() {
     let (_, key) = service.issue_key(&tenant, &[]).await;
     service.running.copy_audit_log().await.unwrap();
     assert_eq!(file_entries(&path), [("key.issue".to_owned(), key.clone())]);
-    // … and while it runs.
+    // The log is also rotated while the service runs.
     fs::rename(&path, &rotated).unwrap();
     service.revoke_key(&key).await;
     service.running.copy_audit_log().await.unwrap();
     assert_eq!(file_entries(&path), [("key.revoke".to_owned(), key)]);
-    // Cut by another program, which keeps the file where it is.
+    // Another program truncates the file in place.
     fs::write(&path, "").unwrap();
     service.issue_key(&tenant, &[]).await;
     service.running.copy_audit_log().await.unwrap();
     assert_eq!(file_actions(&path), ["key.issue"]);
 }
 
-/// More than a page, of which the first has an entry that nobody can read.
+/// The log is longer than one page, and its first page has an entry that cannot be decoded.
 #[tokio::test]
 async fn long_audit_log_is_copied_in_pages_skipping_unreadable_rows() {
     let database = TestDatabase::test_server().await;
@@ -132,7 +132,7 @@ async fn audit_copy_counts_outage_and_catches_up_afterwards() {
     after.assert_value("tenant_auth_audit_copy_complete_timestamp_seconds", NOW.0 as f64 / 1_000.0 + 60.0);
 }
 
-/// A restored database gives the places of entries that it lacks to others. Nothing of what it lost is lost in the file.
+/// A restored database reuses the positions of the entries that it lost. The file keeps those lost entries.
 #[tokio::test]
 async fn restored_audit_log_is_appended_after_lost_entries() {
     let database = TestDatabase::test_server().await;
@@ -152,7 +152,7 @@ async fn restored_audit_log_is_appended_after_lost_entries() {
     assert_eq!(targets, [&tenant, &lost, &tenant, &new, &newer].map(Clone::clone));
 }
 
-/// What a database says that is not believed was not done in the one that is known.
+/// Entries of a distrusted database were not made in the known database, so they are not copied.
 #[tokio::test]
 async fn audit_copy_skips_distrusted_database() {
     let database = TestDatabase::test_server().await;

@@ -1,4 +1,4 @@
-//! Memory: what is asked again and when, and who waits for whom.
+//! The cache: when entries are reloaded, and which requests wait for a load of another request.
 
 use std::{
     pin::pin,
@@ -24,7 +24,7 @@ use tenant_auth_testkit::Fault;
 
 use crate::harness::{LOOKUP, NOW, TestDatabase, TestService, unknown_key};
 
-/// So much time for the hop that a database that hangs is what the test says it is.
+/// Settings with database timeouts so long that a hanging database is not mistaken for another fault.
 pub(crate) fn settings_with_long_timeouts(database: &TestDatabase) -> Settings {
     database
         .settings()
@@ -52,7 +52,7 @@ async fn key_is_reloaded_only_after_its_fresh_time() {
     let cacheable = first.provenance.unwrap().cacheable_for.unwrap();
     let lifetime = Duration::try_from(cacheable).unwrap();
     let (least, most) = (Duration::from_secs(4), Duration::from_secs(6));
-    assert!((least..=most).contains(&lifetime), "5 s, 20 % more or less: {lifetime:?}");
+    assert!((least..=most).contains(&lifetime), "5 s plus or minus 20 %: {lifetime:?}");
 
     let requests = database.caller_requests();
     clock.advance(Duration::from_millis(3_999));
@@ -62,7 +62,7 @@ async fn key_is_reloaded_only_after_its_fresh_time() {
     assert_eq!(Duration::try_from(provenance.age.unwrap()).unwrap(), Duration::from_millis(3_999));
     assert_eq!(database.caller_requests(), requests);
 
-    // Reading did not prolong anything.
+    // Reading the entry did not extend its lifetime.
     clock.advance(Duration::from_millis(2_002));
     assert_eq!(answer_source(&service.validate(&key).await.unwrap()), Source::Database);
     assert_eq!(database.caller_requests(), requests + 1);
@@ -82,7 +82,7 @@ async fn negative_entry_is_cached_until_key_appears() {
     let hash = tenant_auth_svc::domain::key::KeyHash::of(&PresentedKey::new(key.to_owned()));
     let import = v1::ImportKey { tenant_id: tenant, sha256: hash.as_bytes().to_vec(), ..Default::default() };
     service.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
-    assert_eq!(service.validate(key).await.unwrap().verdict(), Verdict::Valid, "at once");
+    assert_eq!(service.validate(key).await.unwrap().verdict(), Verdict::Valid, "without waiting");
 }
 
 #[tokio::test]
@@ -113,9 +113,9 @@ async fn ten_thousand_requests_for_one_cold_key_are_one_query() {
     let service = TestService::start(&database).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     let before = database.caller_requests();
-    let question = key_query(&key);
+    let query = key_query(&key);
     let deadline = Instant::now() + Duration::from_secs(30);
-    let calls = (0..10_000).map(|_| service.running.validator().decide(&question, deadline));
+    let calls = (0..10_000).map(|_| service.running.validator().decide(&query, deadline));
     for decision in join_all(calls).await {
         assert_eq!(decision.unwrap().verdict, verdict::Verdict::Valid);
     }
@@ -131,22 +131,23 @@ async fn cancelled_caller_does_not_cancel_shared_load() {
     let before = database.caller_requests();
     database.server().faults().set(Fault::Hang);
 
-    let (question, validator) = (key_query(&key), service.running.validator());
-    let impatient = validator.decide(&question, Instant::now() + Duration::from_millis(20)).await;
+    let (query, validator) = (key_query(&key), service.running.validator());
+    let impatient = validator.decide(&query, Instant::now() + Duration::from_millis(20)).await;
     assert_eq!(impatient.unwrap_err().kind, FailureKind::TimedOut);
-    let leaving = validator.decide(&question, Instant::now() + Duration::from_secs(30));
+    let leaving = validator.decide(&query, Instant::now() + Duration::from_secs(30));
     let _ = tokio::time::timeout(Duration::from_millis(1), leaving).await;
-    let patient = async {
+    let timely = async {
         database.server().wait_for(|counters| counters.open_requests == 1).await;
         database.server().faults().clear();
     };
-    let waiting = validator.decide(&question, Instant::now() + Duration::from_secs(30));
-    let (decision, ()) = tokio::join!(waiting, patient);
+    let waiting = validator.decide(&query, Instant::now() + Duration::from_secs(30));
+    let (decision, ()) = tokio::join!(waiting, timely);
     assert_eq!(decision.unwrap().verdict, verdict::Verdict::Valid);
-    assert_eq!(database.caller_requests() - before, 1, "one load served them all");
+    assert_eq!(database.caller_requests() - before, 1, "one load answers all requests");
 }
 
-/// A read that began before a revocation must not be remembered after it, nor answer those who ask after it.
+/// A load that started before a revocation must not be cached after it, and must not answer requests that
+/// arrive after it.
 #[tokio::test]
 async fn load_overlapping_revocation_is_not_cached() {
     let overlap = PendingLoad::start().await;
@@ -158,13 +159,17 @@ async fn load_overlapping_revocation_is_not_cached() {
         overlap.validate_during_load().await
     };
     let (before, after) = tokio::join!(before, meanwhile);
-    assert_eq!(before.unwrap().verdict, verdict::Verdict::Revoked, "what is known wins over what was read");
+    assert_eq!(
+        before.unwrap().verdict,
+        verdict::Verdict::Revoked,
+        "the known revocation takes precedence over the row read"
+    );
     assert_eq!(after.verdict, verdict::Verdict::Revoked);
     assert_eq!(after.provenance.reuse, ClientReuse::NONE);
     assert_eq!(
         overlap.request_count(),
         2,
-        "the lookup and the revocation: the end is known, nobody has to ask for it"
+        "the lookup and the revocation: the revocation is known without a load"
     );
     for expected in [Source::Database, Source::Fresh] {
         let later = overlap.service.validate(&overlap.key).await.unwrap();
@@ -172,7 +177,7 @@ async fn load_overlapping_revocation_is_not_cached() {
     }
 }
 
-/// The same for a change that only the database knows the outcome of: whoever asks after it asks again.
+/// The same rule for a change whose outcome only the database knows: later requests load again.
 #[tokio::test]
 async fn load_overlapping_other_change_is_repeated_for_later_requests() {
     let overlap = PendingLoad::start().await;
@@ -186,21 +191,21 @@ async fn load_overlapping_other_change_is_repeated_for_later_requests() {
     };
     let (before, after) = tokio::join!(before, meanwhile);
     let before = before.unwrap();
-    assert_eq!(before.verdict, verdict::Verdict::Valid, "it asked before the change");
-    assert_eq!(before.provenance.reuse, ClientReuse::NONE, "and may not keep the answer");
+    assert_eq!(before.verdict, verdict::Verdict::Valid, "the request arrived before the change");
+    assert_eq!(before.provenance.reuse, ClientReuse::NONE, "the answer may not be reused");
     assert_eq!(after.verdict, verdict::Verdict::InsufficientScope);
-    assert_eq!(overlap.request_count(), 2, "a lookup, and another one after the news");
+    assert_eq!(overlap.request_count(), 2, "one lookup, and another one after the change event");
     let later = overlap.service.validate_for(&overlap.key, &["a"]).await.unwrap();
     assert_eq!((later.verdict(), answer_source(&later)), (Verdict::InsufficientScope, Source::Fresh));
 }
 
-/// A database whose answer lags behind what the change log has told already must not bring the old row back.
+/// A database response that is older than the change log already applied must not restore the old row.
 #[tokio::test]
 async fn read_older_than_change_feed_is_not_cached() {
     let overlap = PendingLoad::start().await;
     let server = overlap.database.server();
     server.faults().clear();
-    // Heard of at a position that no read of this database reaches yet.
+    // The change is applied at a position that no read of this database has reached yet.
     server.execute("UPDATE api_keys SET revoked_at = 1").unwrap();
     server.execute("UPDATE changes SET seq = seq + 1000 WHERE seq = (SELECT max(seq) FROM changes)").unwrap();
     overlap.service.poll_feed().await;
@@ -214,7 +219,7 @@ async fn read_older_than_change_feed_is_not_cached() {
     }
 }
 
-/// A key whose old row has been read while the answer is still under way.
+/// A load that has read a key's old row and whose response is still pending.
 struct PendingLoad {
     database: TestDatabase,
     service: TestService,
@@ -250,14 +255,14 @@ impl PendingLoad {
     }
 
     async fn validate_during_load(&self) -> verdict::Decision {
-        let question = self.key_query();
-        let mut asking = pin!(self.service.running.validator().decide(&question, soon_deadline()));
-        assert!(poll!(asking.as_mut()).is_pending(), "it joins the load");
+        let query = self.key_query();
+        let mut pending_request = pin!(self.service.running.validator().decide(&query, soon_deadline()));
+        assert!(poll!(pending_request.as_mut()).is_pending(), "the request joins the load");
         self.database.server().faults().clear();
-        asking.await.unwrap()
+        pending_request.await.unwrap()
     }
 
-    /// Requests so far.
+    /// Returns the number of requests so far.
     fn request_count(&self) -> u64 {
         self.database.caller_requests() - self.requests
     }
@@ -281,7 +286,7 @@ async fn cached_key_is_denied_at_its_expiry() {
     let first = service.validate(&key).await.unwrap();
     assert_eq!(first.verdict(), Verdict::Valid);
     let cacheable = Duration::try_from(first.provenance.unwrap().cacheable_for.unwrap()).unwrap();
-    assert_eq!(cacheable, Duration::from_secs(2), "not beyond the key's own end");
+    assert_eq!(cacheable, Duration::from_secs(2), "not beyond the key's expiry");
     clock.advance(Duration::from_secs(2));
     let second = service.validate(&key).await.unwrap();
     assert_eq!((second.verdict(), answer_source(&second)), (Verdict::Expired, Source::Fresh));

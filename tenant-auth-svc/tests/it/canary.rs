@@ -1,4 +1,4 @@
-//! A planted key must not show up in any log, at any level, in any format, nor in any error.
+//! A planted key must not appear in any log, at any level or format, nor in any error.
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
@@ -9,7 +9,7 @@ use crate::{
     harness::{TOKEN, TestDatabase, TestService, unknown_key},
 };
 
-/// It hears all the other tests as well, which can only help.
+/// The test log also captures the output of all other tests, which only adds coverage.
 #[tokio::test]
 async fn planted_key_appears_in_no_log_or_error() {
     let captured = TestLog::shared();
@@ -49,10 +49,10 @@ async fn planted_key_appears_in_no_log_or_error() {
 
     let answered = |line: &str| line.contains("tenant_auth::rpc") && line.contains("\"verdict\":\"valid\"");
     let lines = captured.lines(1, answered).await;
-    let line = lines.first().expect("the log was heard, or it proves nothing");
+    let line = lines.first().expect("without log lines the test proves nothing");
     drop(frames);
     let log = captured.text();
-    assert!(log.contains(r#""target":"h2::"#), "frames were heard");
+    assert!(log.contains(r#""target":"h2::"#), "frames must be logged");
     for field in ["request_id", "caller", "source", "duration_us", "rpc.method", "rpc.response.status_code"] {
         assert!(line.contains(&format!("\"{field}\":")), "{line}");
     }

@@ -1,4 +1,4 @@
-//! What the service logs, for tests that read it.
+//! Captures the service's log for tests that read it.
 
 use std::{
     collections::BTreeSet,
@@ -19,8 +19,8 @@ use tenant_auth_svc::{
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload};
 
-/// The log of this process. There is one for all tests, because a log for one thread alone misses what another thread
-/// happened to run first. So a test looks for what only it can have caused.
+/// The log of this process, shared by all tests: a per-thread log would miss events of code that another
+/// thread ran first. Each test therefore searches for lines that only it can have caused.
 static LOG: LazyLock<(TestLog, FilterSetter)> = LazyLock::new(|| {
     let captured = TestLog::default();
     let config =
@@ -34,10 +34,10 @@ static LOG: LazyLock<(TestLog, FilterSetter)> = LazyLock::new(|| {
 
 type FilterSetter = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Everything but each frame of HTTP/2: those are nearly all lines of a test run, ten millions of them.
+/// Everything except single HTTP/2 frames, which would be almost all lines of a test run (ten million).
 const FILTER_WITHOUT_FRAMES: &str = "trace,h2=info";
 
-/// Frames are heard for as long as this exists.
+/// Enables logging of HTTP/2 frames until it is dropped.
 pub(crate) struct FrameLogging;
 
 impl Drop for FrameLogging {
@@ -46,7 +46,7 @@ impl Drop for FrameLogging {
     }
 }
 
-/// One JSON value, no object of which has a name twice.
+/// A JSON value in which no object has a duplicate name.
 pub(crate) struct StrictJson;
 
 impl<'de> Deserialize<'de> for StrictJson {
@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for StrictJson {
         let mut names = BTreeSet::new();
         while let Some((name, Self)) = all.next_entry::<String, Self>()? {
             if names.contains(&name) {
-                return Err(A::Error::custom(format!("{name} is there twice")));
+                return Err(A::Error::custom(format!("duplicate field {name}")));
             }
             names.insert(name);
         }
@@ -109,21 +109,21 @@ fn strict_json_rejects_duplicate_names() {
         serde_json::from_str::<StrictJson>(text).map(|StrictJson| ()).map_err(|error| error.to_string())
     };
     assert_eq!(read(r#"{"a":[1,-1,0.5,"x",null,true,{"a":{}}],"b":1}"#), Ok(()));
-    assert!(read(r#"{"a":{"b":1,"c":2,"b":1}}"#).unwrap_err().contains("b is there twice"));
+    assert!(read(r#"{"a":{"b":1,"c":2,"b":1}}"#).unwrap_err().contains("duplicate field b"));
     assert!(read("{} {}").is_err());
 }
 
-/// A log in memory, one line of JSON per event.
+/// An in-memory log with one line of JSON per event.
 #[derive(Clone, Default)]
 pub(crate) struct TestLog(Arc<Mutex<Vec<u8>>>);
 
 impl TestLog {
-    /// Listens from now on, if nobody did before.
+    /// Returns the shared log, and installs it on first use.
     pub(crate) fn shared() -> &'static Self {
         &LOG.0
     }
 
-    /// Hears each frame of HTTP/2 too.
+    /// Enables logging of each HTTP/2 frame as well.
     pub(crate) fn with_frames() -> FrameLogging {
         LOG.1("trace");
         FrameLogging
@@ -133,8 +133,8 @@ impl TestLog {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// Waits for at least so many such lines. A request's own comes when its answer is out, which its caller may have read by
-    /// then.
+    /// Waits for at least `count` matching lines. The access log line of a request is written after its
+    /// response is sent, so the caller may have read the response before the line exists.
     pub(crate) async fn lines(&self, count: usize, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let lines =
             || -> Vec<_> { self.text().lines().filter(|line| is_wanted(line)).map(str::to_owned).collect() };
@@ -143,21 +143,22 @@ impl TestLog {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        // A log without them fails the test with what there is.
+        // After the timeout, the test fails with the lines that exist.
         let _ = tokio::time::timeout(Duration::from_secs(30), waiting).await;
         lines()
     }
 }
 
 impl Write for TestLog {
-    /// Ends the whole process at a line that a collector would refuse or read differently: whichever test caused it.
+    /// Aborts the process at a line that a log collector would reject or misread, whichever test caused it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let whole = bytes.strip_suffix(b"\n").ok_or("it has no end".to_owned());
-        let read = whole.and_then(|line| serde_json::from_slice(line).map_err(|error| error.to_string()));
+        let full_line = bytes.strip_suffix(b"\n").ok_or("the line has no line break".to_owned());
+        let read = full_line.and_then(|line| serde_json::from_slice(line).map_err(|error| error.to_string()));
         if let Err(error) = read.map(|StrictJson| ()) {
-            // Not by a macro: what those print in a test is held back, and would be lost.
+            // Written directly to stderr: the test harness captures macro output, which would be lost in an
+            // abort.
             let line = String::from_utf8_lossy(bytes);
-            let _ = writeln!(io::stderr(), "a line of the log is wrong: {error}: {line}");
+            let _ = writeln!(io::stderr(), "invalid log line: {error}: {line}");
             std::process::exit(101);
         }
         self.0.lock().unwrap().extend_from_slice(bytes);

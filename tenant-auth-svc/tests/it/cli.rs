@@ -1,4 +1,4 @@
-//! The program: what a person types, and what they read when it goes wrong.
+//! The command-line program: its commands and its error messages.
 
 mod arguments;
 mod connect;
@@ -31,10 +31,14 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 pub(crate) async fn run(command: &mut Command) -> Output {
-    tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("it must end").unwrap()
+    tokio::time::timeout(Duration::from_secs(30), command.output())
+        .await
+        .expect("the program must exit")
+        .unwrap()
 }
 
-/// A `start_dev` service on a free port: the child, its further lines, and what it printed as its endpoint and key.
+/// Starts `dev` on a free port. Returns the child, the rest of its output, and the endpoint and key that it
+/// printed.
 async fn start_dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, String, String) {
     let mut child = program()
         .args(["dev", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -46,7 +50,7 @@ async fn start_dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, S
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (mut endpoint, mut key) = (String::new(), String::new());
     while key.is_empty() {
-        let line = lines.next_line().await.unwrap().expect("it says what to try");
+        let line = lines.next_line().await.unwrap().expect("dev must print what to try");
         let mut words = line.split_whitespace();
         match words.next() {
             Some("endpoint") => endpoint = words.next().unwrap().to_owned(),
@@ -91,25 +95,29 @@ async fn dev_command_serves_and_keeps_its_key() {
         "{printed}"
     );
 
-    // A second one on the same data is refused at once, by the name of the first.
+    // A second instance on the same data is rejected at once, with an error that names the first.
     let second =
         run(program().args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path())).await;
     assert_eq!(second.status.code(), Some(1));
-    let told = text(&second.stderr);
-    assert!(told.contains(&format!("in use by process {}", child.id().unwrap())), "{told}");
-    assert!(told.contains(&format!("--data-dir {} is in use", folder.path().display())), "{told}");
-    assert!(!told.contains("TENANT_AUTH_"), "dev takes no variables for it: {told}");
-    // On the same port, too.
-    let elsewhere = tempfile::tempdir().unwrap();
-    let third = run(program().args(["dev", "--listen", &endpoint, "--data-dir"]).arg(elsewhere.path())).await;
+    let error_text = text(&second.stderr);
+    assert!(error_text.contains(&format!("in use by process {}", child.id().unwrap())), "{error_text}");
+    assert!(
+        error_text.contains(&format!("--data-dir {} is in use", folder.path().display())),
+        "{error_text}"
+    );
+    assert!(!error_text.contains("TENANT_AUTH_"), "dev reads no variables: {error_text}");
+    // The same applies to an instance on the same port.
+    let other_folder = tempfile::tempdir().unwrap();
+    let third =
+        run(program().args(["dev", "--listen", &endpoint, "--data-dir"]).arg(other_folder.path())).await;
     assert!(text(&third.stderr).contains("cannot listen on"), "{}", text(&third.stderr));
 
     signal(&child, "TERM");
-    assert!(child.wait().await.unwrap().success(), "an orderly end");
+    assert!(child.wait().await.unwrap().success(), "an orderly shutdown");
     let (mut child, _, endpoint, again) = start_dev(&folder).await;
-    assert_eq!(again, key, "made once");
+    assert_eq!(again, key, "the key is created once");
     assert_eq!(validate(&endpoint, &key).await.verdict(), v1::Verdict::Valid);
-    // Killed without a word, it leaves nothing behind that would keep the next one from starting.
+    // A killed process leaves nothing behind that would prevent the next start.
     child.kill().await.unwrap();
     let (_child, _, endpoint, again) = start_dev(&folder).await;
     assert_eq!(validate(&endpoint, &again).await.verdict(), v1::Verdict::Valid);
@@ -120,7 +128,7 @@ async fn serve_refuses_invalid_configuration_and_names_each_value() {
     let output = run(program().arg("serve")).await;
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        text(&output.stderr).contains("TENANT_AUTH_DATABASE_URL must be set"),
+        text(&output.stderr).contains("TENANT_AUTH_DATABASE_URL: must be set"),
         "{}",
         text(&output.stderr)
     );
@@ -138,28 +146,29 @@ async fn serve_refuses_invalid_configuration_and_names_each_value() {
         .env("TENANT_AUTH_OPS_LISTEN", "50052")
         .env("TENANT_AUTH_DRAIN_DELAY", "1h")
         .env("TENANT_AUTH_LOG_FORMAT", "xml")
-        // As Kubernetes sets for a Service of that name: not ours.
+        // Kubernetes sets this variable for a Service of that name; it is not a setting of the program.
         .env("TENANT_AUTH_PORT", "tcp://10.0.0.1:50051")
         .env("TENANT_AUTH_SERVICE_HOST", "10.0.0.1"))
     .await;
     assert_eq!(output.status.code(), Some(2));
-    let told = text(&output.stderr);
+    let error_text = text(&output.stderr);
     for (variable, problem) in [
         ("TENANT_AUTH_DATABASE_TOKEN_FILE", "must be set"),
         ("TENANT_AUTH_LISTEN", "beyond loopback"),
         ("TENANT_AUTH_KEY_PREFIX", "must be 1 to 18 characters"),
-        ("TENANT_AUTH_CACHE_FRESH", "is no duration"),
-        ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be a whole number from 7"),
-        ("TENANT_AUTH_MAX_REQUESTS", "must be a whole number from 1 to 1000000"),
-        ("TENANT_AUTH_PEPPER_FILE", "cannot be read"),
-        ("TENANT_AUTH_DATABSE_TIMEOUT", "did you mean TENANT_AUTH_DATABASE_TIMEOUT?"),
+        ("TENANT_AUTH_CACHE_FRESH", "invalid duration"),
+        ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be an integer from 7"),
+        ("TENANT_AUTH_MAX_REQUESTS", "must be an integer from 1 to 1000000"),
+        ("TENANT_AUTH_PEPPER_FILE", "cannot read"),
         ("TENANT_AUTH_OPS_LISTEN", "must be an address and a port"),
         ("TENANT_AUTH_DRAIN_DELAY", "must be at most 300s"),
         ("TENANT_AUTH_LOG_FORMAT", "must be text, json or auto"),
     ] {
-        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
+        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));
         assert!(line.is_some_and(|line| line.contains(problem)), "{variable}: {told}");
     }
+    let unknown = "unknown variable TENANT_AUTH_DATABSE_TIMEOUT; did you mean TENANT_AUTH_DATABASE_TIMEOUT?";
+    assert!(told.contains(unknown), "{told}");
     assert!(!told.contains("TENANT_AUTH_PORT") && !told.contains("SERVICE_HOST"), "{told}");
 }
 
@@ -226,7 +235,7 @@ async fn every_command_works_on_remote_database() {
     }
 }
 
-/// Where a `serve` that logs as JSON listens: for gRPC, and for health over HTTP.
+/// Reads the gRPC address and the ops HTTP address from the log of a `serve` that logs JSON.
 pub(crate) async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> (String, SocketAddr) {
     loop {
         let line = log.next_line().await.unwrap().unwrap();
@@ -270,7 +279,7 @@ async fn first_signal_makes_unready_and_second_skips_drain_delay() {
 
     signal(&serve, "INT");
     let ended = tokio::time::timeout(Duration::from_secs(30), serve.wait()).await;
-    assert!(ended.expect("the second signal is not waited on").unwrap().success());
+    assert!(ended.expect("the second signal must end the drain delay").unwrap().success());
 }
 
 #[tokio::test]
@@ -284,12 +293,12 @@ async fn wrong_database_token_is_reported_by_name_without_value() {
         .arg(&token))
     .await;
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    assert!(told.contains("database failure (denied): HTTP 401"), "{told}");
-    assert!(!told.contains("not-the-token"), "{told}");
+    let error_text = text(&output.stderr);
+    assert!(error_text.contains("database failure (denied): HTTP 401"), "{error_text}");
+    assert!(!error_text.contains("not-the-token"), "{error_text}");
 }
 
-/// The file that operators start from knows every variable, and is accepted once its two blanks are filled in.
+/// The example file for operators contains every variable, and is accepted once its two blanks are filled in.
 #[tokio::test]
 async fn example_configuration_lists_every_variable() {
     let folder = tempfile::tempdir().unwrap();
@@ -319,5 +328,5 @@ async fn example_configuration_lists_every_variable() {
     named.sort();
     let mut sorted = known;
     sorted.sort();
-    assert_eq!(named, sorted, "the example and the program know the same variables");
+    assert_eq!(named, sorted, "the example must have the program's variables");
 }

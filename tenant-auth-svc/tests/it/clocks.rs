@@ -1,4 +1,4 @@
-//! Replicas whose clocks are wrong: what is deleted or overwritten for everybody goes by the database's.
+//! Replicas with wrong clocks: shared data is deleted or overwritten only by the database's clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::harness::{NOW, TestDatabase, TestService, http_request};
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
-/// A database, and replicas with clocks of their own.
+/// A database, and replicas with their own clocks.
 struct SkewedReplicas {
     database: TestDatabase,
-    /// The database's clock, and that of a replica that has the time right.
+    /// The clock of the database and of a replica with the correct time.
     database_clock: Arc<ManualClock>,
     punctual: TestService,
     tenant: String,
@@ -36,7 +36,7 @@ impl SkewedReplicas {
         Self { database, database_clock: truth, punctual: right, tenant, key, key_id }
     }
 
-    /// A replica whose clock is ahead by this, or behind.
+    /// Starts a replica whose clock is `ahead` of the correct time, or behind it if negative.
     async fn replica(database: &TestDatabase, ahead: i64) -> TestService {
         let clock = ManualClock::at(UnixMillis(NOW.0 + ahead)) as SharedClock;
         let settings = database.settings().with_flag("TENANT_AUTH_SESSIONS_PER_TENANT", Some("2".to_owned()));
@@ -76,7 +76,7 @@ impl SkewedReplicas {
         usage.record_usage(request).await.unwrap().into_inner()
     }
 
-    /// The only number that a query gives.
+    /// Returns the single number that a query yields.
     fn query_number(&self, sql: &str) -> i64 {
         let rows = self.database.server().query(sql).unwrap();
         rows[0][0]["value"].as_str().unwrap().parse().unwrap()
@@ -96,17 +96,18 @@ async fn replica_with_fast_clock_expires_no_session() {
             let bound = skewed.bind(&skewed.punctual, id, expiry).await.unwrap();
             assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false));
         }
-        // It sweeps nothing, makes no room, and takes nothing that is bound for over.
+        // It deletes no session, frees no slot, and does not treat a bound session as expired.
         assert_eq!(fast.running.sweep_sessions().await.unwrap(), 0);
         let third = skewed.bind(&fast, "three", SessionExpiry::Fixed).await;
         assert_eq!(third.unwrap_err().code(), Code::ResourceExhausted);
         assert!(skewed.bind(&fast, "one", SessionExpiry::Fixed).await.unwrap().already_bound);
         assert_eq!(skewed.query_number("SELECT count(*) FROM session_bindings"), 2);
         let request = v1::ValidateSessionRequest { session_id: "one".to_owned(), ..Default::default() };
-        let said = skewed.punctual.validation().validate_session(request).await.unwrap().into_inner();
-        assert_eq!(said.verdict(), Verdict::Valid);
+        let response = skewed.punctual.validation().validate_session(request).await.unwrap().into_inner();
+        assert_eq!(response.verdict(), Verdict::Valid);
 
-        // When they are over, any replica may delete them: one whose clock is far behind too.
+        // Once the sessions have expired, any replica may delete them, including one whose clock is far
+        // behind.
         skewed.database_clock.advance(Duration::from_secs(1_201));
         let slow = skewed.replica_ahead(-ahead).await;
         assert_eq!(slow.running.sweep_sessions().await.unwrap(), 2);
@@ -121,7 +122,7 @@ async fn session_times_follow_database_clock() {
         let session = skewed.bind(&replica, "one", SessionExpiry::Sliding).await.unwrap().session.unwrap();
         assert_eq!(millis(session.created_at), NOW.0);
         assert_eq!(millis(session.expires_at), NOW.0 + 600_000);
-        // Used by one whose clock is right, and by this one, five minutes later.
+        // The key is used on a replica with the correct clock, and five minutes later on this one.
         skewed.database_clock.advance(Duration::from_secs(300));
         for user in [&skewed.punctual, &replica] {
             let request = v1::ValidateSessionRequest { session_id: "one".to_owned(), ..Default::default() };
@@ -147,7 +148,7 @@ async fn rotation_overlap_ends_by_database_clock() {
     assert_eq!(millis(rotated.replaced.unwrap().expires_at), NOW.0 + 60_000);
 }
 
-/// One that is ahead writes no use that is yet to come, after which no other would be later.
+/// A replica that is ahead does not write a last-used time in the future, which would hide all later uses.
 #[tokio::test]
 async fn last_used_time_follows_database_clock() {
     for ahead in [-36 * DAY, 36 * DAY] {
@@ -168,7 +169,11 @@ async fn usage_is_counted_once_despite_clock_skew() {
         assert!(!skewed.record(by, id).await.already_recorded);
     }
     let first_seen = "SELECT count(*) FROM usage_requests WHERE first_seen_at = ";
-    assert_eq!(skewed.query_number(&format!("{first_seen}{}", NOW.0)), 3, "whoever recorded them");
+    assert_eq!(
+        skewed.query_number(&format!("{first_seen}{}", NOW.0)),
+        3,
+        "the first-seen time does not depend on the replica"
+    );
     for replica in [&fast, &slow, &skewed.punctual] {
         replica.running.sweep_usage().await.unwrap();
     }
@@ -178,14 +183,15 @@ async fn usage_is_counted_once_despite_clock_skew() {
         }
     }
     assert_eq!(skewed.query_number("SELECT sum(quantity) FROM usage_totals"), 21);
-    // What slow counted is of an hour that is long over: its events stay for as long as its request does.
+    // The usage that the slow replica recorded belongs to an hour long past: its events are retained as long
+    // as its request.
     assert_eq!(skewed.query_number("SELECT sum(quantity) FROM usage_events"), 21);
 }
 
 #[tokio::test]
 async fn replica_reports_its_clock_skew() {
     let skewed = SkewedReplicas::start().await;
-    for (ahead, told) in [
+    for (ahead, reported) in [
         (0, "agrees with the database's"),
         (4_000, "agrees with the database's"),
         (HOUR, "3600 s ahead of the database's: "),
@@ -198,12 +204,12 @@ async fn replica_reports_its_clock_skew() {
         replica.poll_feed().await;
         let ops = replica.running.ops_address().unwrap();
         let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        assert!(verbose.contains(&format!("\nclock     {told}")), "{verbose}");
+        assert!(verbose.contains(&format!("\nclock     {reported}")), "{verbose}");
         let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         let value =
             metrics.lines().find_map(|line| line.strip_prefix("tenant_auth_clock_offset_seconds ")).unwrap();
-        let (told, ahead) = (value.parse::<f64>().unwrap(), ahead as f64 / 1_000.0);
-        // Half of a read, by clocks that stand still, and what SQLite rounds.
-        assert!((told - ahead).abs() < 0.01, "{told} for {ahead}");
+        let (reported, ahead) = (value.parse::<f64>().unwrap(), ahead as f64 / 1_000.0);
+        // The error is half a read's duration, which is zero with stopped clocks, plus SQLite's rounding.
+        assert!((reported - ahead).abs() < 0.01, "{reported} for {ahead}");
     }
 }

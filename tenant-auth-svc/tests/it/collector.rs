@@ -1,4 +1,4 @@
-//! A collector for tests: it keeps what it gets, or never answers.
+//! A test collector, which stores what it receives or never responds.
 
 use std::sync::Arc;
 
@@ -23,19 +23,19 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// What it has got.
+/// The telemetry received so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReceivedTelemetry {
-    /// Requests that came, answered or not.
+    /// Number of requests received, answered or not.
     pub(crate) requests: usize,
     pub(crate) spans: Vec<Span>,
-    /// Of the last time.
+    /// The metrics of the last export.
     pub(crate) metrics: Vec<Metric>,
-    /// What was said about the sender and by the sender, of spans and of metrics.
+    /// Resource attributes and request headers of each export, of spans and of metrics.
     pub(crate) senders: Vec<(Vec<KeyValue>, HeaderMap)>,
 }
 
-/// A collector while it listens.
+/// A running collector.
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
     received: watch::Receiver<ReceivedTelemetry>,
@@ -53,7 +53,7 @@ impl Collector {
         Self::start_with(false).await
     }
 
-    /// One that never answers.
+    /// Starts a collector that never responds.
     pub(crate) async fn start_hanging() -> Self {
         Self::start_with(true).await
     }
@@ -71,12 +71,12 @@ impl Collector {
         Self { endpoint, received: got, task }
     }
 
-    /// What it has got by now.
+    /// Returns what it has received so far.
     pub(crate) fn received(&self) -> ReceivedTelemetry {
         self.received.borrow().clone()
     }
 
-    /// Waits until it has got what is wanted.
+    /// Waits until the received telemetry satisfies the condition.
     pub(crate) async fn wait_until(
         &self,
         wanted: impl FnMut(&ReceivedTelemetry) -> bool,
@@ -84,7 +84,7 @@ impl Collector {
         let mut got = self.received.clone();
         let reached = got.wait_for(wanted);
         let got = tokio::time::timeout(std::time::Duration::from_secs(30), reached).await;
-        got.expect("it must get that").unwrap().clone()
+        got.expect("the collector must receive this telemetry").unwrap().clone()
     }
 }
 
@@ -152,7 +152,7 @@ fn attributes(resource: Option<&Resource>) -> Vec<KeyValue> {
     resource.map(|resource| resource.attributes.clone()).unwrap_or_default()
 }
 
-/// The value of an attribute, as text.
+/// Returns the value of an attribute as text.
 pub(crate) fn attribute_text(attributes: &[KeyValue], name: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == name)?;
     match found.value.as_ref()?.value.as_ref()? {

@@ -1,4 +1,4 @@
-//! One suite over every engine and every decorator of the database hop.
+//! One test suite for every engine and every decorator of the database client.
 
 mod fixtures;
 mod last_used;
@@ -75,7 +75,7 @@ async fn every_client_decorator_conforms() {
 #[tokio::test]
 async fn service_database_client_conforms() {
     for database in TestDatabase::all().await {
-        run_suite(&database, "whole hop", Arc::new(database.client())).await;
+        run_suite(&database, "full client stack", Arc::new(database.client())).await;
     }
 }
 
@@ -95,7 +95,8 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
     let clock: SharedClock = SystemClock::shared();
     migrate::migrate(&engine, &clock).await.unwrap();
     let mut configured = vec![Peppers::default()];
-    // Keys under a pepper would keep services of other tests, which have none, from starting on the same database.
+    // Keys under a pepper would prevent services of other tests, which have no pepper, from starting on the
+    // same database.
     if !database.is_shared() {
         configured.push(Peppers::parse(PEPPERS).unwrap());
     }
@@ -112,7 +113,8 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
         one_key::check_key_queries(&store).await;
         usage::check_usage(&store).await;
     }
-    // Last, and nothing of it is left alive: stores without these peppers could not tell what is there.
+    // This check runs last and leaves no live key behind: stores without these peppers could not look the
+    // keys up.
     if !database.is_shared() {
         peppers::check_rotation(&engine).await;
         let end = Statement::new("UPDATE api_keys SET revoked_at = 1 WHERE pepper_id IS NOT NULL");
@@ -124,7 +126,7 @@ async fn check_tenants(store: &impl Store) {
     let new = new_tenant();
     let created = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
     assert_eq!((&created.name, created.status, created.created_at), (&new.name, TenantStatus::Active, NOW));
-    // A second run after a lost answer: the same result, and one audit entry.
+    // A second run after a lost response gives the same result and one audit entry.
     let again = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
     assert_eq!(again, created);
     assert_eq!(store.get_tenant(call(Lane::Admin), &new.id).await.unwrap(), Some(created));
@@ -150,17 +152,17 @@ async fn check_tenants(store: &impl Store) {
     assert_eq!((resumed.status, resumed.suspend_reason.as_str()), (TenantStatus::Active, ""));
     assert_eq!(audit_actions(store, &new.id).await, ["tenant.resume", "tenant.suspend", "tenant.create"]);
 
-    let nobody = TenantId::generate();
-    assert_eq!(store.get_tenant(call(Lane::Admin), &nobody).await.unwrap(), None);
+    let unknown = TenantId::generate();
+    assert_eq!(store.get_tenant(call(Lane::Admin), &unknown).await.unwrap(), None);
     let outcome =
-        store.set_tenant_status(call(Lane::Admin), &nobody, suspend, Some(&reason), &change()).await;
+        store.set_tenant_status(call(Lane::Admin), &unknown, suspend, Some(&reason), &change()).await;
     assert_eq!(outcome.unwrap().outcome, None);
 }
 
 async fn check_keys(store: &impl Store) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let key = new_key(&tenant.id, &["b", "a"], Some(UnixMillis(NOW.0 + 5)));
-    let stranger = random_hash();
+    let unknown_hash = random_hash();
     let before = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(before.records, [Ok(None)]);
 
@@ -169,12 +171,14 @@ async fn check_keys(store: &impl Store) {
     let (stored, written) = inserted.outcome.unwrap();
     assert_eq!((&stored.id, &stored.scopes, stored.created_at), (&key.id, &key.scopes, NOW));
 
-    // In order, absences in their places, one key twice.
-    let found =
-        store.lookup_keys(call(Lane::Unknown), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
-    assert!(found.revision > before.revision, "a stored key must show in the change log");
+    // The results are in order, missing keys keep their index, and one key occurs twice.
+    let found = store
+        .lookup_keys(call(Lane::Unknown), &[unknown_hash, key.hash, unknown_hash, key.hash])
+        .await
+        .unwrap();
+    assert!(found.revision > before.revision, "a stored key must appear in the change log");
     let record = found.records[1].clone().unwrap().unwrap();
-    assert_eq!(written, record, "what a write gives is what a lookup finds");
+    assert_eq!(written, record, "a write returns what a lookup finds");
     assert!(inserted.revision > before.revision && inserted.revision <= found.revision);
     assert_eq!(found.records, [Ok(None), Ok(Some(record.clone())), Ok(None), Ok(Some(record.clone()))]);
     assert_eq!((&record.key_id, &record.tenant_id), (&key.id, &tenant.id));
@@ -190,7 +194,7 @@ async fn check_keys(store: &impl Store) {
     }
     let after = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(after.records[0].clone().unwrap().unwrap().revoked_at, Some(NOW));
-    assert!(after.revision > found.revision, "a revocation must show in the change log");
+    assert!(after.revision > found.revision, "a revocation must appear in the change log");
     assert_eq!(audit_actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
 
     let homeless = new_key(&TenantId::generate(), &[], None);
@@ -213,14 +217,14 @@ async fn check_rotation(store: &impl Store) {
     };
     let rotation = rotate(&old.id);
     let mut old_ends_at = None;
-    // Twice, as after a lost answer.
+    // Runs twice, as after a lost response.
     for _ in 0..2 {
         match store.rotate_key(call(Lane::Admin), &rotation, &change()).await.unwrap().outcome {
             RotationOutcome::Done { new, old: ended, record } => {
                 assert_eq!((&record.key_id, &record.scopes), (&rotation.id, &old.scopes));
                 assert_eq!((&new.id, &new.tenant_id, &new.scopes), (&rotation.id, &tenant.id, &old.scopes));
                 let ends_at = ended.expires_at.unwrap();
-                assert_eq!(*old_ends_at.get_or_insert(ends_at), ends_at, "the first run says when");
+                assert_eq!(*old_ends_at.get_or_insert(ends_at), ends_at, "the first run sets the time");
                 assert_eq!(ended.replaced_by.as_ref(), Some(&rotation.id));
             }
             other => panic!("{other:?}"),
@@ -228,13 +232,13 @@ async fn check_rotation(store: &impl Store) {
     }
     assert_eq!(audit_actions(store, &tenant.id).await, ["key.rotate", "key.issue", "tenant.create"]);
     let found = store.lookup_keys(call(Lane::Unknown), &[old.hash, rotation.hash]).await.unwrap();
-    assert_eq!(found.records.iter().flatten().flatten().count(), 2, "both are good during the overlap");
+    assert_eq!(found.records.iter().flatten().flatten().count(), 2, "both keys are valid during the overlap");
 
     let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap().outcome;
     assert!(matches!(refused, RotationOutcome::Refused(_)), "{refused:?}");
-    let nobody =
+    let unknown =
         store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap().outcome;
-    assert_eq!(nobody, RotationOutcome::NoSuchKey);
+    assert_eq!(unknown, RotationOutcome::NoSuchKey);
     let reason = Reason::parse("gone").unwrap();
     store.revoke_key(call(Lane::Admin), &rotation.id, &reason, &change()).await.unwrap();
     let refused =
@@ -262,7 +266,7 @@ async fn check_import(store: &impl Store) {
         ImportOutcome::HeldByAnotherTenant,
         ImportOutcome::NoSuchTenant(nowhere),
     ];
-    // Twice, as after a lost answer: with the ids of the first run, the outcome is that of the first run.
+    // Runs twice, as after a lost response: with the ids of the first run, the outcome is the same.
     for _ in 0..2 {
         let outcomes = store.import_keys(call(Lane::Admin), &batch, &change()).await.unwrap().outcome;
         assert_eq!(outcomes, expected);
@@ -304,8 +308,8 @@ async fn check_pages(store: &impl Store) {
     let all = PageRequest { size: PageSize::MAX, after: None };
     let live = store.list_keys(call(Lane::Admin), &tenant.id, &all, Some(NOW)).await.unwrap();
     assert!(live.items.len() == 6 && live.items.iter().all(|key| key.id != expired));
-    let nobody = store.list_keys(call(Lane::Admin), &TenantId::generate(), &all, None).await.unwrap();
-    assert_eq!((nobody.items.len(), nobody.next), (0, None));
+    let unknown = store.list_keys(call(Lane::Admin), &TenantId::generate(), &all, None).await.unwrap();
+    assert_eq!((unknown.items.len(), unknown.next), (0, None));
 
     let request = PageRequest { size: PageSize::MAX, after: Some(tenant.id.clone()) };
     let tenants = store.list_tenants(call(Lane::Admin), &request).await.unwrap();

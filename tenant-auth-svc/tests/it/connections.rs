@@ -1,4 +1,4 @@
-//! Connections, in front of a service that does next to nothing: how many, what one may ask for, and how each ends.
+//! Connections in front of a stub service: their number, their limits, and how each one ends.
 
 mod limits;
 mod termination;
@@ -21,26 +21,26 @@ use tonic::body::Body;
 
 use crate::harness::{TestDatabase, TestService};
 
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longer than any test: it ends by something else.
+/// Longer than any test, so that something else ends it.
 const LONGER_THAN_TEST: Duration = Duration::from_secs(300);
 
-/// Answered at once.
+/// The path of a request that is answered at once.
 const IMMEDIATE_PATH: &str = "/at-once";
-/// Answered at once, with a body.
+/// The path of a request that is answered at once, with a long body.
 const LONG_ANSWER_PATH: &str = "/long-answer";
-/// Answered when [`StubServer::release`] is called.
+/// The path of a request that is answered when [`StubServer::release`] is called.
 const HELD_PATH: &str = "/held";
 
-/// A server, and what its requests wait for.
+/// A server, and the signal that its held requests wait for.
 struct StubServer {
     address: SocketAddr,
     server: Server,
     release: watch::Sender<bool>,
 }
 
-/// Limits that end nothing while a test runs.
+/// Limits that do not end a connection while a test runs.
 fn unlimited_durations() -> ConnectionLimits {
     ConnectionLimits {
         handshake_timeout: LONGER_THAN_TEST,
@@ -66,7 +66,7 @@ impl StubServer {
             let mut waiting = waiting.clone();
             async move {
                 if request.uri().path() == HELD_PATH {
-                    // An error says that nobody is left to release it.
+                    // An error means that the sender was dropped.
                     let _ = waiting.wait_for(|released| *released).await;
                 }
                 let body = match request.uri().path() == LONG_ANSWER_PATH {
@@ -100,7 +100,8 @@ impl StubServer {
 /// A well-behaved HTTP/2 peer.
 struct Client {
     requests: SendRequest<Bytes>,
-    /// Ends with the connection. How it does is chance: the last words of the two ends may cross.
+    /// The connection task, which ends with the connection. Its result is not deterministic: the final frames
+    /// of both ends may cross.
     connection: JoinHandle<()>,
 }
 
@@ -122,9 +123,9 @@ impl Client {
         self.start_request(post(path)).await?.await.map(|answer| answer.status())
     }
 
-    /// Waits for the other end to end the connection.
+    /// Waits for the server to end the connection.
     async fn until_closed(self) {
-        tokio::time::timeout(WAIT_TIMEOUT, self.connection).await.expect("it ends").unwrap();
+        tokio::time::timeout(WAIT_TIMEOUT, self.connection).await.expect("the connection must end").unwrap();
     }
 }
 
@@ -139,14 +140,14 @@ async fn wait_until(condition: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(WAIT_TIMEOUT, waiting).await.expect("it must come to that");
+    tokio::time::timeout(WAIT_TIMEOUT, waiting).await.expect("the condition must hold in time");
 }
 
-/// Waits until the other end has closed, however it did.
+/// Waits until the peer has closed the stream, in any way.
 async fn until_stream_closed(mut stream: impl AsyncRead + Unpin) {
-    let mut said = Vec::new();
-    let reading = stream.read_to_end(&mut said);
-    let _ = tokio::time::timeout(WAIT_TIMEOUT, reading).await.expect("it is closed");
+    let mut buffer = Vec::new();
+    let reading = stream.read_to_end(&mut buffer);
+    let _ = tokio::time::timeout(WAIT_TIMEOUT, reading).await.expect("the stream must be closed");
 }
 
 fn assert_even(connections: &[usize], workers: usize, total: usize) {
@@ -169,7 +170,8 @@ async fn connections_are_spread_evenly_over_workers() {
             }
             assert_even(&host.connections_per_worker(), workers, total);
 
-            // They came in turn, so these are all on one worker: those that come then even it out.
+            // Workers accept in turn, so these connections are all on one worker. New connections even out
+            // the load.
             let mut number = 0..;
             clients.retain(|_| number.next().is_some_and(|number| number % workers == 0));
             let kept = clients.len();

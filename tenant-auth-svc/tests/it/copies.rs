@@ -1,4 +1,4 @@
-//! A service that reads from a copy of the database, which lags behind or stands still.
+//! A service that reads from a read replica of the database which lags or is stalled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tenant_auth_testkit::{Fault, HranaServer};
 
 use crate::harness::{NOW, TOKEN, TestDatabase, TestService, http_request, outcome, unknown_key};
 
-/// Two replicas: one at the primary, one at a copy of it.
+/// Two service replicas: one reads from the primary, one from a read replica of it.
 struct PrimaryAndCopy {
     primary: TestDatabase,
     copy: HranaServer,
@@ -32,8 +32,8 @@ impl PrimaryAndCopy {
         let here = TestService::start_with(beating(primary.settings()), shared()).await;
         let tenant = here.create_tenant("Acme").await;
         let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
-        let copys = Arc::clone(&clock);
-        copy.set_clock(move || copys.now().0);
+        let copy_clock = Arc::clone(&clock);
+        copy.set_clock(move || copy_clock.now().0);
         let settings = primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
         let there = TestService::start_with(beating(settings), shared()).await;
         let region = Self { primary, copy, clock, at_primary: here, at_copy: there, tenant };
@@ -52,7 +52,8 @@ impl PrimaryAndCopy {
         self.at_copy.poll_feed().await;
     }
 
-    /// A second passes; whoever finds it due gives a sign of life, and both read the log.
+    /// Advances the clocks by one second. A replica whose heartbeat is due writes it, and both poll the
+    /// change log.
     async fn advance_one_second(&self) {
         self.clock.advance(Duration::from_secs(1));
         for service in [&self.at_primary, &self.at_copy] {
@@ -71,16 +72,16 @@ impl PrimaryAndCopy {
 async fn own_changes_stay_visible_behind_lagging_copy() {
     let region = PrimaryAndCopy::start().await;
     let there = &region.at_copy;
-    // Issued: it is known at once, though the copy lacks it.
+    // An issued key is known at once, although the read replica does not have it yet.
     let (key, key_id) = there.issue_key(&region.tenant, &["a"]).await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
-    // Rotated: so is its successor.
+    // So is the successor of a rotated key.
     let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
     let rotated = there.admin().rotate_key(rotate).await.unwrap().into_inner();
     assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_VALID");
-    // What was changed, and how the copy does not show yet, is not said to be as it was.
+    // The changed key is not reported with its old state while the read replica does not show the change.
     assert_eq!(outcome(&there.validate(&key).await), "Unavailable");
-    // Revoked.
+    // A revoked key.
     there.revoke_key(&rotated.key.unwrap().key_id).await;
     for seconds in [0, 1, 7, 100] {
         region.clock.advance(Duration::from_secs(seconds));
@@ -90,14 +91,18 @@ async fn own_changes_stay_visible_behind_lagging_copy() {
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID", "during the overlap");
     assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_REVOKED");
 
-    // A tenant's suspension, and its end.
+    // A tenant is suspended and activated again.
     let tenant_id = region.tenant.clone();
     let suspend = v1::SuspendTenantRequest { tenant_id: tenant_id.clone(), reason: "unpaid".to_owned() };
     there.admin().suspend_tenant(suspend).await.unwrap();
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_TENANT_SUSPENDED");
     region.poll_both_feeds().await;
     there.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id }).await.unwrap();
-    assert_eq!(outcome(&there.validate(&key).await), "Unavailable", "and not that it is suspended");
+    assert_eq!(
+        outcome(&there.validate(&key).await),
+        "Unavailable",
+        "the tenant's suspension is not reported"
+    );
     region.poll_both_feeds().await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
 }
@@ -133,46 +138,46 @@ async fn stalled_copy_is_detected_as_outage() {
         region.copy.catch_up().await.unwrap();
     }
     let ops = region.at_copy.running.ops_address().unwrap();
-    let told = async |name: &str| {
+    let metric = async |name: &str| {
         let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
         line.parse::<f64>().unwrap()
     };
-    let standstill = async || told("tenant_auth_database_copy_stalled_seconds").await;
-    let grace_ends = async || told("tenant_auth_cache_grace_remaining_seconds{of=\"oldest\"}").await;
-    assert_eq!(standstill().await, 0.0, "it moves");
-    assert_eq!(grace_ends().await, 14_400.0, "nothing needs it");
+    let stall = async || metric("tenant_auth_database_copy_stalled_seconds").await;
+    let grace_ends = async || metric("tenant_auth_cache_grace_remaining_seconds{of=\"oldest\"}").await;
+    assert_eq!(stall().await, 0.0, "the read replica is not stalled");
+    assert_eq!(grace_ends().await, 14_400.0, "no key depends on the grace");
 
-    // From here on it stands still, and its primary goes on.
+    // From here on the read replica is stalled, while its primary continues.
     region.at_primary.revoke_key(&known_id).await;
-    let mut honoured = 0;
+    let mut fresh_seconds = 0;
     for second in 0..20 {
         region.advance_one_second().await;
         let (verdict, source) = region.validate_at_copy(&known).await;
-        assert_eq!(verdict, Verdict::Valid, "nobody can tell it otherwise");
+        assert_eq!(verdict, Verdict::Valid, "the revocation cannot be known yet");
         if source != Source::Stale {
-            honoured = second;
+            fresh_seconds = second;
         }
     }
-    assert!(honoured <= 10, "after {honoured} s it was still taken for fresh");
-    assert!(standstill().await >= 15.0);
-    assert!(grace_ends().await <= 14_400.0 - 15.0, "it runs from when the copy stopped");
+    assert!(fresh_seconds <= 10, "after {fresh_seconds} s the answer was still fresh");
+    assert!(stall().await >= 15.0);
+    assert!(grace_ends().await <= 14_400.0 - 15.0, "the grace counts from the start of the stall");
     assert!(
         region.at_copy.running.feed().poll().await.is_err(),
-        "it is not heard: nobody who watches is told that all is well"
+        "the feed is not live: subscribers get no heartbeat"
     );
     assert_eq!(
         outcome(&region.at_copy.validate(&unknown_key()).await),
         "Unavailable",
-        "an absence of then is none"
+        "a negative entry from before the stall is not used"
     );
     assert_eq!(
         region.validate_at_copy(&cold).await,
         (Verdict::Valid, Source::Stale),
-        "a record of then stands in"
+        "a record from before the stall is served stale"
     );
     let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-    assert!(verbose.contains("\ndatabase  the copy that is read has stood still for "), "{verbose}");
+    assert!(verbose.contains("\ndatabase  the read replica has been stalled for "), "{verbose}");
 
     region.copy.catch_up().await.unwrap();
     region.at_copy.poll_feed().await;
@@ -180,7 +185,7 @@ async fn stalled_copy_is_detected_as_outage() {
     assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
-/// The way from the copy to its primary is broken, so that neither changes nor questions get there.
+/// The link from the read replica to its primary is broken, so neither changes nor queries reach the primary.
 #[tokio::test]
 async fn copy_cut_off_from_primary_counts_as_outage() {
     let region = PrimaryAndCopy::start().await;
@@ -190,7 +195,7 @@ async fn copy_cut_off_from_primary_counts_as_outage() {
     region.copy.set_partitioned(true);
     region.clock.advance(Duration::from_secs(1));
     region.at_copy.poll_feed().await;
-    assert!(region.at_copy.running.beat_if_due().await.is_err(), "nobody answers");
+    assert!(region.at_copy.running.beat_if_due().await.is_err(), "the primary is unreachable");
     for _ in 0..3 {
         region.clock.advance(Duration::from_secs(1));
         let _ = region.at_copy.running.feed().poll().await;
@@ -206,7 +211,7 @@ async fn copy_cut_off_from_primary_counts_as_outage() {
     assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
-/// Its primary takes no changes, so nobody can give a sign of life; but it says what it has.
+/// The primary accepts no writes, so no heartbeat can be written, but it still answers reads.
 #[tokio::test]
 async fn read_only_primary_does_not_make_copy_stalled() {
     for fault in [Fault::blocked(), Fault::Hang] {
@@ -218,7 +223,7 @@ async fn read_only_primary_does_not_make_copy_stalled() {
         }
         for second in 0..6 {
             region.clock.advance(Duration::from_secs(1));
-            // One of them is enough where each of them takes its time to fail.
+            // One heartbeat attempt is enough, because each takes a while to fail.
             if second < 1 {
                 let _ = region.at_copy.running.beat_if_due().await;
             }
@@ -232,7 +237,8 @@ async fn read_only_primary_does_not_make_copy_stalled() {
     }
 }
 
-/// What was done at the primary shows in the copy later. Whoever did it waits for that, and does not end because it is not there yet.
+/// The read replica shows a write of the primary later. The writer waits for that, and does not fail because
+/// the write is not visible yet.
 #[tokio::test]
 async fn migration_waits_until_lagging_copy_shows_schema() {
     let primary = TestDatabase::test_server().await;
@@ -244,7 +250,7 @@ async fn migration_waits_until_lagging_copy_shows_schema() {
     while versions().unwrap()[0][0]["value"] != "1" {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // It shows each part of it some time after it was made.
+    // The read replica shows each part of the schema some time after it was created.
     let catching_up = async {
         loop {
             copy.catch_up().await.unwrap();
@@ -254,11 +260,11 @@ async fn migration_waits_until_lagging_copy_shows_schema() {
     tokio::select! {
         ready = service.running.wait_until_ready() => ready.unwrap(),
         () = catching_up => {}
-        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it must become ready"),
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("the replica must become ready"),
     }
 }
 
-/// One sign of life a second, however many replicas there are, and one row written for each.
+/// There is one heartbeat per second, however many replicas run, and each writes one row.
 #[tokio::test]
 async fn heartbeat_writes_one_row_per_second_for_all_replicas() {
     let region = PrimaryAndCopy::start().await;
@@ -273,7 +279,8 @@ async fn heartbeat_writes_one_row_per_second_for_all_replicas() {
     assert!((1..=10).contains(&beats), "{beats}");
 }
 
-/// A database whose clock was set back gives heartbeats all the same: without them nobody could tell that a copy stands still.
+/// A database whose clock was set back still produces heartbeats. Without them, a stalled read replica could
+/// not be detected.
 #[tokio::test]
 async fn stalled_copy_is_detected_after_database_clock_set_back() {
     let region = PrimaryAndCopy::start().await;
@@ -283,10 +290,10 @@ async fn stalled_copy_is_detected_after_database_clock_set_back() {
     for _ in 0..6 {
         region.advance_one_second().await;
     }
-    assert!(region.at_copy.running.feed().poll().await.is_err(), "it stands still");
+    assert!(region.at_copy.running.feed().poll().await.is_err(), "the read replica is stalled");
 }
 
-/// Each key that the copy does not show yet is waited for; the keys of a batch are waited for together.
+/// A lookup waits for each key that the read replica does not show yet; the keys of a batch wait together.
 #[tokio::test]
 async fn batch_waits_for_lagging_copy_no_longer_than_single_key() {
     let region = PrimaryAndCopy::start().await;
@@ -302,12 +309,14 @@ async fn batch_waits_for_lagging_copy_no_longer_than_single_key() {
     let before = region.copy.requests_with("AS digests");
     let request = v1::BatchValidateKeysRequest { requests };
     region.at_copy.validation().batch_validate_keys(request).await.unwrap();
-    // Every 50 ms for half a second, the first one alone and the others together; each in turn asks 96 times.
-    let asked = region.copy.requests_with("AS digests") - before;
-    assert!((2..=60).contains(&asked), "{asked}");
+    // Every 50 ms for half a second, the first key alone and the others together. One after the other, this
+    // would be 96 queries.
+    let queries = region.copy.requests_with("AS digests") - before;
+    assert!((2..=60).contains(&queries), "{queries}");
 }
 
-/// The copy tells, late, of a change that came before the replica's own: it says nothing about what came after it.
+/// The read replica delivers, late, a change that is older than the replica's own. It says nothing about
+/// changes after it.
 #[tokio::test]
 async fn own_revocation_survives_older_change_event_of_lagging_copy() {
     let region = PrimaryAndCopy::start().await;
@@ -325,7 +334,7 @@ async fn own_revocation_survives_older_change_event_of_lagging_copy() {
     assert_eq!(outcome(&region.at_copy.validate(&key).await), "VERDICT_REVOKED");
     assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
 
-    // Nor does a further attempt that fails.
+    // A further attempt that fails does not change that either.
     region.copy.faults().set_writes(Fault::blocked());
     assert!(region.at_copy.admin().suspend_tenant(suspend).await.is_err());
     assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");

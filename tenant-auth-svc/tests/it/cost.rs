@@ -1,4 +1,4 @@
-//! What the database is asked, counted by the database.
+//! Number of database requests per call, as counted by the database.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tenant_auth_proto::v1;
 
 use crate::harness::{LOOKUP, TestDatabase, TestService, owned, unknown_key};
 
-/// Keys that are not in memory.
+/// Number of keys that are not cached.
 const MISSES: u64 = 10;
 
-/// How often keys were looked up so far.
+/// Returns how many key lookups the database has seen so far.
 fn lookup_count(database: &TestDatabase) -> u64 {
     database.server().requests_with(LOOKUP)
 }
@@ -21,24 +21,25 @@ async fn cache_miss_is_one_database_request_and_no_new_connection() {
     let tenant = service.create_tenant("Acme").await;
     let (key, _) = service.issue_key(&tenant, &[]).await;
 
-    let (lookups, asked, before) =
+    let (lookups, requests_before, before) =
         (lookup_count(&database), database.caller_requests(), database.server().counters());
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     for _ in 1..MISSES {
         assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     }
     let after = database.server().counters();
-    assert_eq!(lookup_count(&database) - lookups, MISSES, "one each");
-    assert_eq!(database.caller_requests() - asked, MISSES, "and nothing else");
-    // On a busy machine, the next call may come before the connection of the one before it is back, and open a second one.
+    assert_eq!(lookup_count(&database) - lookups, MISSES, "one lookup per key");
+    assert_eq!(database.caller_requests() - requests_before, MISSES, "no other requests");
+    // On a busy machine, the next call may start before the previous call's connection is back in the pool,
+    // and open a second one.
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
-    assert_eq!(after.open_streams, 0, "nothing is left open on the server");
+    assert_eq!(after.open_streams, 0, "no stream is left open on the server");
 
-    // From memory now: nothing is asked at all.
+    // Now served from the cache, without any database request.
     for _ in 0..10 {
         service.validate(&key).await.unwrap();
     }
-    assert_eq!(database.caller_requests() - asked, MISSES);
+    assert_eq!(database.caller_requests() - requests_before, MISSES);
 }
 
 #[tokio::test]
@@ -65,10 +66,10 @@ async fn batch_of_cold_keys_is_one_request_per_64() {
             .collect(),
     };
     for (keys, requests) in [(1, 1), (64, 1), (65, 2), (1_000, 16)] {
-        let (before, asked) = (lookup_count(&database), database.caller_requests());
+        let (before, requests_before) = (lookup_count(&database), database.caller_requests());
         service.validation().batch_validate_keys(batch(keys)).await.unwrap();
         assert_eq!(lookup_count(&database) - before, requests, "{keys} keys");
-        assert_eq!(database.caller_requests() - asked, requests, "{keys} keys");
+        assert_eq!(database.caller_requests() - requests_before, requests, "{keys} keys");
     }
 }
 
@@ -78,22 +79,23 @@ async fn idle_database_connection_survives_fifteen_seconds() {
     let service = TestService::start(&database).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
 
-    let (before, asked) = (database.server().counters(), database.caller_requests());
+    let (before, requests_before) = (database.server().counters(), database.caller_requests());
     database.server().advance(Duration::from_secs(15));
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     let after = database.server().counters();
-    assert_eq!(database.caller_requests() - asked, 1);
+    assert_eq!(database.caller_requests() - requests_before, 1);
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
 
-    // Longer, so that the server ends the connection: still no error. The request that met the end may be sent once more.
+    // A longer pause, so that the server closes the connection: still no error. The request that met the
+    // close may be sent once more.
     let before = lookup_count(&database);
     database.server().close_idle_connections().await;
     assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     assert!((1..=2).contains(&(lookup_count(&database) - before)));
 }
 
-/// On a server with a clock of its own, where idle streams and connections end when it wants them to. Without one
-/// there is nothing to wait for: the test server's clock is moved by the test above.
+/// Runs on a server with its own clock, which closes idle streams and connections when it decides to. Without
+/// such a server there is nothing to wait for: the test above moves the test server's clock.
 #[tokio::test]
 async fn idle_connection_to_real_server_survives_fifteen_seconds() {
     let Some(database) = TestDatabase::real() else { return };

@@ -1,5 +1,5 @@
-//! The caller's deadline, from the wire to the database. The clients here have no timer of their own: only the service
-//! can end what they wait for.
+//! The caller's deadline, from the wire to the database. The clients here have no timer: only the service can
+//! end their requests.
 
 use http::uri::PathAndQuery;
 use hyper_util::{
@@ -25,7 +25,8 @@ use crate::{
     stream::stream_request,
 };
 
-/// tonic's own channel would read the header that these tests set by hand, and set a timer by it.
+/// Used instead of tonic's channel, which would read the header that these tests set by hand and start its
+/// own timer.
 type UntimedClient = Client<HttpConnector, Body>;
 
 fn untimed_client() -> UntimedClient {
@@ -52,7 +53,7 @@ fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
 }
 
-/// A service in front of a database that hangs, and a key that only the database knows.
+/// A service with a database that hangs, and a key that is not cached.
 async fn service_with_hanging_database() -> (TestDatabase, TestService, String) {
     let database = TestDatabase::test_server().await;
     let service =
@@ -71,7 +72,7 @@ fn assert_timed_out(status: &Status) {
 
 fn assert_expired(status: &Status) {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    assert_eq!(status.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "DEADLINE_EXPIRED");
 }
 
 fn item_status(error: tonic_types::Status) -> Status {
@@ -94,11 +95,11 @@ async fn validation_ends_at_deadline_and_shared_load_continues() {
         .await
         .unwrap_err();
     assert_timed_out(&timed_out);
-    assert_eq!(database.server().counters().open_requests, 1, "the load goes on");
+    assert_eq!(database.server().counters().open_requests, 1, "the load continues");
     database.server().faults().clear();
     let answer = other.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.verdict(), Verdict::Valid);
-    assert_eq!(answer.provenance.unwrap().source(), v1::Source::Database, "it waited for that load");
+    assert_eq!(answer.provenance.unwrap().source(), v1::Source::Database, "the request waited for that load");
     assert_eq!(database.caller_requests() - before, 1);
     assert_eq!(service.validate(&key).await.unwrap().provenance.unwrap().source(), v1::Source::Fresh);
 }
@@ -109,7 +110,7 @@ async fn batch_ends_at_deadline_with_error_for_each_key() {
     let requests = vec![validate_request(&key), validate_request("!"), validate_request(&unknown_key())];
     let batch = request_with_timeout("100m", v1::BatchValidateKeysRequest { requests });
     let results = validation(&service).batch_validate_keys(batch).await.unwrap().into_inner().results;
-    assert!(database.server().counters().open_requests >= 1, "it was the caller who stopped waiting");
+    assert!(database.server().counters().open_requests >= 1, "only the caller stopped waiting");
     let outcomes: Vec<_> = results.into_iter().map(|result| result.result.unwrap()).collect();
     let [BatchOutcome::Error(first), BatchOutcome::Response(looks), BatchOutcome::Error(last)] = &*outcomes
     else {
@@ -123,26 +124,26 @@ async fn batch_ends_at_deadline_with_error_for_each_key() {
 #[tokio::test]
 async fn stream_deadline_applies_to_each_message() {
     let (database, service, key) = service_with_hanging_database().await;
-    let (questions, asked) = mpsc::channel(8);
+    let (sender, asked) = mpsc::channel(8);
     let opened = request_with_timeout("200m", ReceiverStream::new(asked));
     let mut answers = validation(&service).stream_validate_keys(opened).await.unwrap().into_inner();
     let mut ask = async |id, key: &str| {
-        questions.send(stream_request(id, key)).await.unwrap();
+        sender.send(stream_request(id, key)).await.unwrap();
         match answers.message().await.unwrap().unwrap().result.unwrap() {
             Outcome::Error(error) => item_status(error),
             Outcome::Response(response) => panic!("{response:?}"),
         }
     };
     assert_timed_out(&ask(1, &key).await);
-    assert_eq!(database.server().counters().open_requests, 1, "it was the caller who stopped waiting");
+    assert_eq!(database.server().counters().open_requests, 1, "only the caller stopped waiting");
 
-    // It has passed by now: what comes is not begun.
+    // The deadline has passed by now, so a new request is not started.
     let requests = database.caller_requests();
     assert_expired(&ask(2, &unknown_key()).await);
     assert_eq!(database.caller_requests(), requests);
 }
 
-/// What is given up half-way is what a database's lock for writing cannot bear.
+/// A statement that is abandoned half-way can block the database's write lock.
 #[tokio::test]
 async fn sent_change_outlives_caller_and_unsent_change_is_dropped() {
     let (database, service, _) = service_with_hanging_database().await;
@@ -154,7 +155,7 @@ async fn sent_change_outlives_caller_and_unsent_change_is_dropped() {
         assert_timed_out(&timed_out);
     }
     let open = database.server().counters().open_requests;
-    assert_eq!((database.caller_requests() - before, open), (1, 1), "the first one is waited for");
+    assert_eq!((database.caller_requests() - before, open), (1, 1), "the first write is still in flight");
 
     database.server().faults().clear();
     let created = admin(&service).create_tenant(request_with_timeout("30S", create("Late"))).await.unwrap();
@@ -196,7 +197,7 @@ async fn malformed_deadline_header_is_ignored() {
     }
 }
 
-/// Nothing but its deadline ends it: neither the caller, nor the message, nor a database.
+/// Only its deadline ends the call: not the caller, the message or the database.
 #[tokio::test]
 async fn endless_message_is_cut_off_and_releases_permit() {
     let database = TestDatabase::embedded();
@@ -210,7 +211,7 @@ async fn endless_message_is_cut_off_and_releases_permit() {
     let request = request_with_timeout("300m", futures::stream::pending());
     let cut_off = client.client_streaming(request, path, codec).await.unwrap_err();
     assert_eq!(cut_off.code(), Code::DeadlineExceeded, "{cut_off:?}");
-    assert_eq!(cut_off.get_error_details().error_info().unwrap().reason, "DEADLINE_REACHED");
+    assert_eq!(cut_off.get_error_details().error_info().unwrap().reason, "REQUEST_TIMED_OUT");
     // The one place there is.
     assert_eq!(service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
 }

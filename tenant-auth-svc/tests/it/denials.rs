@@ -1,4 +1,4 @@
-//! A denial can be traced: which key of which tenant it was, in which request, if the log is asked for it.
+//! A denial can be traced to its key, tenant and request, if the log is configured for it.
 
 use serde_json::Value;
 use tenant_auth_proto::v1::{
@@ -12,7 +12,7 @@ use crate::{harness::unknown_key, logged::RunningProgram};
 
 const DENIAL_LOG_FILTER: &str = "info,tenant_auth::denied=debug";
 
-/// A request with an id of its own.
+/// Builds a request with a request id.
 fn request_with_id<T>(message: T, id: &str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-request-id", id.parse().unwrap());
@@ -23,7 +23,7 @@ fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
 }
 
-/// A tenant, and two of its keys: text and id.
+/// Creates a tenant with two keys. Returns the text and id of each key.
 async fn tenant_with_two_keys(channel: &Channel) -> (String, [(String, String); 2]) {
     let mut admin = AdminServiceClient::new(channel.clone());
     let request =
@@ -48,7 +48,7 @@ async fn revoke(channel: &Channel, key_id: &str) {
     AdminServiceClient::new(channel.clone()).revoke_key(request).await.unwrap();
 }
 
-/// The lines about denials.
+/// Returns the log lines about denials.
 fn denial_lines(lines: &[String]) -> Vec<Value> {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["target"] == "tenant_auth::denied").collect()
@@ -77,7 +77,7 @@ async fn denial_log_names_key_tenant_and_request() {
     }
     revoke(&channel, &bad.1).await;
 
-    // From the database or from memory, and from memory for certain.
+    // The first is answered from the database or the cache, the second certainly from the cache.
     for id in ["first", "second"] {
         let answer =
             client.validate_key(request_with_id(validate_request(&bad.0), id)).await.unwrap().into_inner();
@@ -103,10 +103,10 @@ async fn denial_log_names_key_tenant_and_request() {
     client.validate_key(request_with_id(validate_request(&strange), "unknown")).await.unwrap();
 
     let lines = program.stop().await;
-    let told = denial_lines(&lines);
+    let denials_logged = denial_lines(&lines);
     for id in ["first", "second", "batch", "stream", "session", "bind"] {
-        let of_it: Vec<_> = told.iter().filter(|line| line["request_id"] == id).collect();
-        assert_eq!(of_it.len(), 1, "{id}: {told:#?}");
+        let of_it: Vec<_> = denials_logged.iter().filter(|line| line["request_id"] == id).collect();
+        assert_eq!(of_it.len(), 1, "{id}: {denials_logged:#?}");
         let line = of_it[0];
         assert_eq!(
             (&line["verdict"], &line["key_id"]),
@@ -117,9 +117,9 @@ async fn denial_log_names_key_tenant_and_request() {
         assert!(line["rpc.method"].as_str().unwrap().starts_with("tenantauth.v1."), "{line}");
         assert!(!line["caller"].as_str().unwrap().is_empty(), "{line}");
     }
-    let unknown = told.iter().find(|line| line["request_id"] == "unknown").unwrap();
+    let unknown = denials_logged.iter().find(|line| line["request_id"] == "unknown").unwrap();
     assert!(unknown["verdict"] == "unknown" && unknown["key_id"].is_null(), "{unknown}");
-    assert!(told.iter().all(|line| line["request_id"] != "good"), "{told:#?}");
+    assert!(denials_logged.iter().all(|line| line["request_id"] != "good"), "{denials_logged:#?}");
     for key in [&good.0, &bad.0, &strange] {
         assert!(!lines.iter().any(|line| line.contains(key.as_str())), "a key is in the log");
     }
@@ -141,12 +141,15 @@ async fn flood_of_denials_is_sampled_and_counted_in_log() {
     }
     client.validate_key(request_with_id(validate_request(&other), "the-other")).await.unwrap();
     let lines = program.stop().await;
-    let told = denial_lines(&lines);
-    let of_it: Vec<_> = told.iter().filter(|line| line["key_id"] == id.as_str()).collect();
+    let denials_logged = denial_lines(&lines);
+    let of_it: Vec<_> = denials_logged.iter().filter(|line| line["key_id"] == id.as_str()).collect();
     let count: u64 = of_it.iter().map(|line| line["suppressed_lines"].as_u64().unwrap_or(1)).sum();
     assert_eq!(count, 2_000);
     assert!(of_it.len() < 30, "{} lines", of_it.len());
-    assert!(told.iter().any(|line| line["request_id"] == "the-other"), "another key has lines of its own");
+    assert!(
+        denials_logged.iter().any(|line| line["request_id"] == "the-other"),
+        "another key has its own lines"
+    );
 }
 
 #[tokio::test]
@@ -157,8 +160,8 @@ async fn undecided_request_is_logged_without_key() {
     database.faults().set(tenant_auth_testkit::Fault::blocked());
     client.validate_key(request_with_id(validate_request(&unknown_key()), "undecided")).await.unwrap_err();
     database.faults().clear();
-    let told = denial_lines(&program.stop().await);
-    let line = told.iter().find(|line| line["request_id"] == "undecided").unwrap();
+    let denials_logged = denial_lines(&program.stop().await);
+    let line = denials_logged.iter().find(|line| line["request_id"] == "undecided").unwrap();
     assert!(line["reason"] == "blocked" && line["key_id"].is_null() && line["verdict"].is_null(), "{line}");
 }
 

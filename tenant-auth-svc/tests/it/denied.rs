@@ -1,4 +1,4 @@
-//! Keys and tenants that a file denies: on every path, at once, and without the database.
+//! The deny list file: its keys and tenants are denied on every path, at once, and without the database.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ use crate::{
     stream::stream_request,
 };
 
-/// A replica with a deny list that can be written anew.
+/// A replica with a deny list file that tests can rewrite.
 struct DenyListReplica {
     database: TestDatabase,
     service: TestService,
@@ -39,7 +39,7 @@ impl DenyListReplica {
     async fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
         let (database, folder) = (TestDatabase::test_server().await, tempfile::tempdir().unwrap());
         let path = folder.path().join("denied");
-        std::fs::write(&path, "# nothing yet\n").unwrap();
+        std::fs::write(&path, "# empty\n").unwrap();
         let settings =
             database.settings().with_flag("TENANT_AUTH_DENY_FILE", Some(path.display().to_string()));
         let service = TestService::start_with(adjust(settings), SystemClock::shared()).await;
@@ -62,7 +62,7 @@ impl DenyListReplica {
         (key, id)
     }
 
-    /// What each way to ask about a key says: by itself, in a batch, and on a stream.
+    /// Returns the verdict of every RPC that validates a key: unary, batch and stream.
     async fn verdict_on_every_path(&self, key: &str) -> Verdict {
         let alone = self.service.validate(key).await.unwrap();
         assert_eq!(alone.provenance.as_ref().unwrap().cacheable_for, Some(prost_types::Duration::default()));
@@ -71,8 +71,8 @@ impl DenyListReplica {
         let results =
             self.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
         let Some(BatchOutcome::Response(of_batch)) = &results[0].result else { panic!("{results:?}") };
-        let asked = tokio_stream::once(stream_request(1, key));
-        let mut stream = self.service.validation().stream_validate_keys(asked).await.unwrap().into_inner();
+        let queries = tokio_stream::once(stream_request(1, key));
+        let mut stream = self.service.validation().stream_validate_keys(queries).await.unwrap().into_inner();
         let of_stream = stream.message().await.unwrap().unwrap();
         let Some(Outcome::Response(of_stream)) = of_stream.result else { panic!("{of_stream:?}") };
         assert_eq!((alone.verdict(), alone.verdict()), (of_batch.verdict(), of_stream.verdict()));
@@ -81,8 +81,8 @@ impl DenyListReplica {
 
     async fn status_line(&self, name: &str) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
+        let reported = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
+        reported.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
     }
 }
 
@@ -103,7 +103,7 @@ async fn deny_list_applies_on_every_path_once_loaded() {
     assert_eq!(denying.service.validate(&other).await.unwrap().verdict(), Verdict::Valid);
     assert_eq!(
         denying.status_line("denied").await,
-        "denied    2 entries by file, whatever the database says"
+        "denied    2 entries in the deny file, denied regardless of the database"
     );
     let scrape = Scrape::collect(&denying.service).await;
     scrape.assert_value("tenant_auth_deny_list_entries{kind=\"keys\"}", 1.0);
@@ -127,11 +127,7 @@ async fn deny_list_applies_without_database() {
     denying.database.server().faults().set(Fault::service_unavailable());
     denying.write_deny_list(&format!("{id}\n{}", sha256_hex(&never_seen)));
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
-    assert_eq!(
-        denying.verdict_on_every_path(&never_seen).await,
-        Verdict::Revoked,
-        "nothing has to be looked up"
-    );
+    assert_eq!(denying.verdict_on_every_path(&never_seen).await, Verdict::Revoked, "no lookup is needed");
     assert_eq!(denying.service.validate(&other).await.unwrap().verdict(), Verdict::Valid);
     assert_eq!(outcome(&denying.service.validate(&unknown_key()).await), "Unavailable");
     denying.write_deny_list(&format!("tenant:{}", denying.tenant));
@@ -188,15 +184,22 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
     denying.write_deny_list("ta_somebody-put-a-key-here");
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
     let told = denying.status_line("files").await;
-    assert_eq!(told, "files     the new deny list cannot be used, the old ones stay; the log says why");
+    assert_eq!(
+        told,
+        "files     reload refused for deny list; the previous content stays in effect; the log says why"
+    );
     Scrape::collect(&denying.service)
         .await
         .assert_value("tenant_auth_reload_failed{file=\"deny_list\"}", 1.0);
     std::fs::remove_file(denying.path()).unwrap();
     denying.service.running.reloader()();
-    assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked, "no file is no empty file");
+    assert_eq!(
+        denying.verdict_on_every_path(&key).await,
+        Verdict::Revoked,
+        "a missing file is not an empty file"
+    );
     denying.write_deny_list("");
-    assert_eq!(denying.status_line("files").await, "files     in force");
+    assert_eq!(denying.status_line("files").await, "files     in effect");
     assert_eq!(denying.service.validate(&key).await.unwrap().verdict(), Verdict::Valid);
 }
 
@@ -214,7 +217,7 @@ async fn deny_list_applies_at_start_and_invalid_list_fails_start() {
     assert!(refused.contains("TENANT_AUTH_DENY_FILE") && refused.contains("line 2"), "{refused}");
 }
 
-/// What callers keep would outlive the change: they are told to ask anew.
+/// Cached answers of clients would outlive the change, so subscribers are told to start over.
 #[tokio::test]
 async fn watch_resets_subscribers_only_when_deny_list_changes() {
     let fast = |settings: Settings| settings.with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
@@ -233,9 +236,9 @@ async fn watch_resets_subscribers_only_when_deny_list_changes() {
             }
         }
     }
-    denying.write_deny_list("# somebody else's words");
+    denying.write_deny_list("# another comment");
     for _ in 0..2 {
         let message = watching.message().await.unwrap().unwrap();
-        assert!(!matches!(message.event, Some(Event::StartOver(_))), "nothing has changed: {message:?}");
+        assert!(!matches!(message.event, Some(Event::StartOver(_))), "no entry has changed: {message:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Texts that people read are made of what can be seen, wherever they come in; what is stored already is read all the same.
+//! Display texts contain only visible characters, at every input; stored texts are always readable.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
 use crate::harness::{TestDatabase, TestService};
 
-/// What is no text to be shown, and how the refusal names it.
+/// Texts that are rejected, and how the error names the character.
 const UNDISPLAYABLE: [(&str, &str); 9] = [
     ("Ac\u{202e}me", "U+202E"),
     ("Ac\u{200b}me", "U+200B"),
@@ -23,7 +23,7 @@ const UNDISPLAYABLE: [(&str, &str); 9] = [
     ("Acme ", "U+0020"),
 ];
 
-/// The field that is refused, and why.
+/// Returns the rejected field and the reason.
 fn refused_field<T: std::fmt::Debug>(answer: Result<T, Status>) -> (String, String) {
     let status = answer.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");

@@ -1,4 +1,5 @@
-//! The documents: tests that a guarantee names exist, relative links resolve, and the first two pages stay short.
+//! Checks the documents: tests that a guarantee names exist, relative links resolve, and the first two pages
+//! stay short.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The longest README.md, in lines: a newcomer reads all of it.
+/// Maximum length of README.md, in lines: new readers read all of it.
 const MAX_README_LINES: usize = 150;
-/// The longest ARCHITECTURE.md, in words: about ten minutes of reading.
+/// Maximum length of ARCHITECTURE.md, in words: about ten minutes of reading.
 const MAX_ARCHITECTURE_WORDS: usize = 2_000;
 /// Folders that tools write. The tests also skip folders whose name starts with a dot.
 const TOOL_FOLDERS: [&str; 2] = ["node_modules", "target"];

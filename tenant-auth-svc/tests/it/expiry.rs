@@ -1,4 +1,4 @@
-//! When certificates and tokens expire: told before they do, and by what is in force.
+//! Expiry of certificates and tokens: it is reported in advance, for the credentials in use.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use crate::{
     wire::call_path,
 };
 
-/// The clock of these tests shows September 2026.
+/// The clock of these tests starts in September 2026.
 const ISSUE_DAY: Day = (2026, 7, 1);
 const SOON_EXPIRY_DAY: Day = (2026, 12, 1);
 const LATER_EXPIRY_DAY: Day = (2027, 3, 1);
 const PAST_EXPIRY_DAY: Day = (2026, 9, 1);
 
-/// A service with certificates in files, and a clock of its own.
+/// A service with certificates in files and its own clock.
 struct ExpiringService {
     folder: TempDir,
     clock: Arc<ManualClock>,
@@ -56,7 +56,7 @@ impl ExpiringService {
         self.service.running.reloader()();
     }
 
-    /// When certificates of a kind expire and begin, by the metrics.
+    /// Returns when certificates of a kind expire and become valid, from the metrics.
     async fn reported_dates(&self, certificate: &str) -> Option<[i64; 2]> {
         let text = Scrape::collect(&self.service).await.text;
         let number = |metric: &str| {
@@ -75,9 +75,9 @@ impl ExpiringService {
 }
 
 async fn status_line(service: &TestService, name: &str) -> String {
-    let told =
+    let reported =
         http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
-    told.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
+    reported.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
 }
 
 fn write_certificates(folder: &TempDir, chain: &CertificatePair) {
@@ -85,7 +85,7 @@ fn write_certificates(folder: &TempDir, chain: &CertificatePair) {
     std::fs::write(folder.path().join("chain.pem"), &chain.certificate).unwrap();
 }
 
-/// A server's certificate, and one of an authority's behind it.
+/// Returns a chain of a server certificate and an authority's certificate.
 fn certificate_chain(server: CertificatePair, authority: &Authority) -> CertificatePair {
     CertificatePair { certificate: server.certificate + authority.pem(), ..server }
 }
@@ -105,7 +105,7 @@ async fn earliest_expiry_in_certificate_file_is_reported() {
     assert_eq!(
         dated.reported_dates("server").await,
         Some([midnight(SOON_EXPIRY_DAY), midnight((2020, 1, 1))]),
-        "the one between"
+        "the intermediate certificate"
     );
     assert_eq!(
         dated.reported_dates("client_ca").await,
@@ -121,13 +121,17 @@ async fn earliest_expiry_in_certificate_file_is_reported() {
     assert_eq!(
         dated.reported_dates("server").await,
         Some([midnight((2027, 1, 1)), midnight(ISSUE_DAY)]),
-        "its own"
+        "the server certificate"
     );
     dated.reload_with(&CertificatePair {
         certificate: "garbage".to_owned(),
         ..later.server_certificate_between(ISSUE_DAY, SOON_EXPIRY_DAY)
     });
-    assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight((2027, 1, 1)), "what is in force");
+    assert_eq!(
+        dated.reported_dates("server").await.unwrap()[0],
+        midnight((2027, 1, 1)),
+        "the certificate in use"
+    );
 }
 
 #[tokio::test]
@@ -139,8 +143,8 @@ async fn invalid_x509_certificate_is_refused_with_its_position() {
     let server = authority.server_certificate();
     dated.reload_with(&CertificatePair { certificate: server.certificate.clone() + garbage, ..server });
     assert_eq!(dated.reported_dates("server").await, before);
-    assert!(dated.status_line("files").await.contains("certificates cannot be used"));
-    assert!(TestLog::shared().text().contains("certificate 2 in it is no X.509"));
+    assert!(dated.status_line("files").await.contains("reload refused for certificates"));
+    assert!(TestLog::shared().text().contains("certificate 2 of the file is not X.509"));
 }
 
 #[tokio::test]
@@ -153,23 +157,23 @@ async fn invalid_certificate_does_not_replace_valid_one() {
         dated.reload_with(bad);
         assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(SOON_EXPIRY_DAY));
         assert!(
-            dated.status_line("files").await.contains("certificates cannot be used"),
+            dated.status_line("files").await.contains("reload refused for certificates"),
             "{}",
             dated.status_line("files").await
         );
     }
-    // The one that was to come is in force as soon as it is valid; the file has not changed.
+    // The pending certificate is used as soon as it is valid, although the file has not changed.
     dated.clock.jump_to(tenant_auth_svc::domain::clock::UnixMillis(midnight(SOON_EXPIRY_DAY) * 1_000));
     dated.service.running.reloader()();
     assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(LATER_EXPIRY_DAY));
-    assert_eq!(dated.status_line("files").await, "files     in force");
+    assert_eq!(dated.status_line("files").await, "files     in effect");
     // Where none is valid, there is nothing to lose.
     dated.clock.advance(Duration::from_secs(365 * 86_400));
     dated.reload_with(&past);
     assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(PAST_EXPIRY_DAY));
 }
 
-/// How often the log says something of a subject.
+/// Counts the log lines about a subject that contain these words.
 fn log_count(subject: &str, words: &str) -> usize {
     let log = TestLog::shared().text();
     log.lines().filter(|line| line.contains(subject) && line.contains(words)).count()
@@ -178,7 +182,7 @@ fn log_count(subject: &str, words: &str) -> usize {
 #[tokio::test]
 async fn expired_certificate_is_served_and_logged_once() {
     let past = Authority::valid_between((2024, 2, 29), PAST_EXPIRY_DAY);
-    // What is logged is told apart from that of other tests by the time of its end.
+    // The expiry time distinguishes these lines from those of other tests.
     let expires = "2026-09-01T00:00:00Z";
     let before = log_count(expires, "client CA\"");
     let dated = ExpiringService::start(
@@ -216,7 +220,7 @@ async fn certificate_expiry_is_logged_a_week_ahead_and_when_expired() {
     assert_eq!(look((2026, 11, 5)), (1, 1));
 }
 
-/// What the documents say of a CA: its own dates refuse nobody.
+/// The documents say that a CA's own validity dates reject no caller.
 #[tokio::test]
 async fn expired_client_ca_refuses_no_caller() {
     let (server, past) = (Authority::new(), Authority::valid_between((2020, 1, 1), (2021, 1, 1)));
@@ -250,7 +254,7 @@ async fn current_database_token_reports_its_expiry() {
     std::fs::write(&path, &old).unwrap();
     let clock = ManualClock::at(NOW);
     let service = TestService::start_with(settings_with_token(&server, &path), clock.clone()).await;
-    let told = async || {
+    let reported = async || {
         let text = Scrape::collect(&service).await.text;
         let lines = text.lines().filter(|line| line.starts_with("tenant_auth_token_"));
         lines.map(|line| line.replace("tenant_auth_token_", "")).collect::<Vec<_>>()
@@ -261,16 +265,16 @@ async fn current_database_token_reports_its_expiry() {
         "issued_timestamp_seconds{token=\"reads\"} 1787000000",
         "issued_timestamp_seconds{token=\"writes\"} 1787000000",
     ];
-    assert_eq!(told().await, at_first);
+    assert_eq!(reported().await, at_first);
 
-    // A new one counts once it has worked, for reads and for writes each.
+    // A new token is in use once it has worked, separately for reads and for writes.
     server.set_token(&new);
     std::fs::write(&path, &new).unwrap();
     service.running.reloader()();
     service.create_tenant("Acme").await;
     service.validate(&crate::harness::unknown_key()).await.unwrap();
     assert_eq!(
-        told().await,
+        reported().await,
         [
             "expiry_timestamp_seconds{token=\"reads\"} 1799000000",
             "expiry_timestamp_seconds{token=\"writes\"} 1799000000"
@@ -285,7 +289,7 @@ async fn current_database_token_reports_its_expiry() {
     service.running.reloader()();
     service.create_tenant("Bcme").await;
     service.validate(&crate::harness::unknown_key()).await.unwrap();
-    assert_eq!(told().await, Vec::<String>::new());
+    assert_eq!(reported().await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -308,21 +312,21 @@ async fn check_config_lists_expiry_dates() {
             .output()
             .await
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let reported = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(!told.contains(&words), "no token is shown");
-        checked.push(told);
+        assert!(!reported.contains(&words), "the output must not contain a token");
+        checked.push(reported);
     }
     for line in
         ["server certificate expired at 2021-01-01T00:00:00Z", "database CA expired at 2021-01-01T00:00:00Z"]
     {
-        let told = checked[0].lines().find(|told| told.starts_with(line));
-        assert!(told.is_some_and(|told| told.ends_with("d ago (CN=dated)")), "{}", checked[0]);
+        let reported = checked[0].lines().find(|reported| reported.starts_with(line));
+        assert!(reported.is_some_and(|reported| reported.ends_with("d ago (CN=dated)")), "{}", checked[0]);
     }
     assert!(
         checked[0].contains("database token for reads expires at 2096-10-02T07:06:40Z, in "),
         "{}",
         checked[0]
     );
-    assert!(checked[1].contains("the database's token names no expiry"), "{}", checked[1]);
+    assert!(checked[1].contains("the database token has no expiry"), "{}", checked[1]);
 }

@@ -1,5 +1,5 @@
-//! Every way in which the database can misbehave, one call at a time: what the engine makes of it, and that no caller
-//! is ever told that a key is unknown because of it.
+//! Injects every database fault, one call at a time. Checks how the engine classifies it, and that no caller
+//! ever receives an unknown verdict because of it.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn faults() -> Vec<(Fault, FailureKind)> {
     ]
 }
 
-/// Little time where the fault is that time passes; where it is not, a busy machine must not look as if it were.
+/// Short timeouts if the fault is a timeout; long ones otherwise, so that a busy machine does not cause one.
 fn settings(database: &TestDatabase, expected: FailureKind) -> Settings {
     if !matches!(expected, FailureKind::TimedOut) {
         return database.settings();
@@ -73,7 +73,7 @@ async fn each_database_fault_maps_to_its_failure_kind() {
         let read = engine.query(call(), Statement::new("SELECT 1")).await.unwrap_err();
         assert_eq!(read.kind, expected, "{fault:?}: {read}");
         let write = engine.transaction(call(), vec![Statement::new("SELECT 1")]).await.unwrap_err();
-        // What may not be written may be read all the same; a refusal of a read is one of the token.
+        // Data that may not be written may still be readable; a rejected read is a rejected token.
         let forbidden = fault == Fault::forbidden();
         assert_eq!(
             write.kind,
@@ -90,11 +90,11 @@ async fn uncached_key_is_unavailable_and_never_unknown_in_outage() {
     let service = TestService::start(&database).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     let mut faults = faults();
-    // A well-formed answer without rows: the one that a careless reader takes for "no such key".
+    // A well-formed response without rows, which a careless reader takes for "no such key".
     faults.push((Fault::MissingRows, FailureKind::InvalidResponse));
 
     for (fault, kind) in faults {
-        // Anew each time: so many failures in a row would open the breaker, and hide the kind of each.
+        // Clears the faults each time: so many failures in a row would open the breaker and hide each kind.
         database.server().faults().clear();
         let service = TestService::start_with(settings(&database, kind), SystemClock::shared()).await;
         database.server().faults().set(fault.clone());
@@ -110,7 +110,11 @@ async fn uncached_key_is_unavailable_and_never_unknown_in_outage() {
         }
     }
     database.server().faults().clear();
-    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid, "and then all is well");
+    assert_eq!(
+        service.validate(&key).await.unwrap().verdict(),
+        v1::Verdict::Valid,
+        "after the fault the key is valid"
+    );
 }
 
 #[tokio::test]
@@ -142,7 +146,7 @@ async fn transient_database_fault_is_hidden_from_caller() {
     database.server().faults().set_for(1, Fault::ResetBeforeExecute);
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
 
-    // A lost answer to a commit: repeated, done once, told once.
+    // The response to a commit is lost: the call is retried, executed once and reported once.
     database.server().faults().set_for(1, Fault::ResetAfterCommit);
     service.revoke_key(&key_id).await;
     let audit =
@@ -151,19 +155,19 @@ async fn transient_database_fault_is_hidden_from_caller() {
 
     database.server().faults().set_for(1, Fault::ResetAfterCommit);
     service.issue_key(&service.create_tenant("Other").await, &[]).await;
-    let twins = database.server().query("SELECT count(*) FROM tenants WHERE name = 'Other'").unwrap();
-    assert_eq!(twins[0][0]["value"], "1", "created once");
+    let rows = database.server().query("SELECT count(*) FROM tenants WHERE name = 'Other'").unwrap();
+    assert_eq!(rows[0][0]["value"], "1", "created once");
 }
 
 #[tokio::test]
 async fn failed_statement_rolls_back_whole_transaction() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start(&database).await;
-    let hop = database.client();
+    let database_client = database.client();
     let insert = "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('half', 'x', 1, 1)";
     let steps = vec![Statement::new(insert), Statement::new("INSERT INTO nowhere VALUES (1)")];
     let call = Call::within(Lane::Admin, Duration::from_secs(5));
-    assert_eq!(hop.transaction(call, steps).await.unwrap_err().kind, FailureKind::SchemaMissing);
+    assert_eq!(database_client.transaction(call, steps).await.unwrap_err().kind, FailureKind::SchemaMissing);
     let request = v1::GetTenantRequest { tenant_id: "half".to_owned() };
     assert_eq!(service.admin().get_tenant(request).await.unwrap_err().code(), Code::NotFound);
 }
@@ -182,16 +186,16 @@ async fn read_only_token_can_read() {
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// Whatever is written over a good token, the good one is used until the new one has worked.
+/// If a working token file is overwritten, the old token is used until the new one has worked.
 #[tokio::test]
 async fn refused_database_token_does_not_replace_working_one() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start(&database).await;
     let create = || v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     let line = async || {
-        let told =
+        let reported =
             http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("files")).unwrap().to_owned()
+        reported.lines().find(|line| line.starts_with("files")).unwrap().to_owned()
     };
     for bad in ["wrong", "reader"] {
         std::fs::write(database.token_file(), bad).unwrap();
@@ -201,15 +205,15 @@ async fn refused_database_token_does_not_replace_working_one() {
             service.admin().create_tenant(create()).await.unwrap();
         }
         let told = line().await;
-        assert!(told.contains("the new database token cannot be used"), "{bad}: {told}");
+        assert!(told.contains("reload refused for database token"), "{bad}: {told}");
     }
-    assert!(database.server().counters().unauthorized <= 4, "it is not tried with every call");
+    assert!(database.server().counters().unauthorized <= 4, "the token is not tried with every call");
     std::fs::write(database.token_file(), "good").unwrap();
     database.server().set_token("good");
     service.running.reloader()();
     assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     service.admin().create_tenant(create()).await.unwrap();
-    assert_eq!(line().await, "files     in force");
+    assert_eq!(line().await, "files     in effect");
 }
 
 #[tokio::test]

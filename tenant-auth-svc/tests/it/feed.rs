@@ -1,4 +1,4 @@
-//! The feed in rare cases, which the simulation (`tests/simulation`) has led to; and what happens without one.
+//! The feed in rare cases that the simulation (`tests/simulation`) found, and the behavior without a feed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     harness::{outcome, unknown_key},
 };
 
-/// One reading tells of a known key's end and of a new key: the one that is in memory is not the one that arrived.
+/// One poll reports the end of a known key and a new key: the cached key is not the one that was created.
 #[tokio::test]
 async fn one_poll_ends_negative_entry_and_revokes_known_key() {
     let replicas = Replicas::start().await;
@@ -27,8 +27,8 @@ async fn one_poll_ends_negative_entry_and_revokes_known_key() {
     assert_eq!(replicas.validate_on_second(&known).await.0, Verdict::Revoked);
 }
 
-/// A replica knows the log by the entry at which its reading ended, from the first reading on: a restored log may have
-/// grown as far, or beyond that, by the second one.
+/// A replica identifies the log by the entry at which its last poll ended, starting with the first poll: by
+/// the second poll, a restored log may have grown as far or further.
 #[tokio::test]
 async fn change_log_restored_after_first_poll_is_detected() {
     for (what, grown) in [("as far", 0), ("farther", 2)] {
@@ -52,7 +52,7 @@ async fn change_log_restored_after_first_poll_is_detected() {
     }
 }
 
-/// With `TENANT_AUTH_FEED_INTERVAL=off` no reading of the feed is the call that finds the database back.
+/// With `TENANT_AUTH_FEED_INTERVAL=off`, no feed poll can detect that the database is back.
 #[tokio::test]
 async fn outage_end_is_detected_without_feed() {
     let replicas = Replicas::start().await;
@@ -67,15 +67,18 @@ async fn outage_end_is_detected_without_feed() {
     replicas.clock.advance(Duration::from_secs(7));
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Stale));
 
-    // Nobody asks about anything but keys that are in memory. The breaker lets one call through now and then, by a clock that
-    // stands still, and one may have gone through while the fault was there: so its time has to go on.
+    // All requests are for cached keys. The breaker admits a probe at intervals of a clock that does not
+    // advance by itself, and a probe may have been spent while the fault was active, so the test advances the
+    // clock.
     server.faults().clear();
     let noticed = async {
         while replicas.validate_on_second(&key).await.0 != Verdict::Revoked {
             replicas.clock.advance(Duration::from_millis(100));
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the database answers again");
+    tokio::time::timeout(Duration::from_secs(30), noticed)
+        .await
+        .expect("the service must notice that the database answers again");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a flood of made-up keys can do: nothing to the others.
+//! A flood of made-up keys does not affect other callers.
 
 use std::{
     sync::Arc,
@@ -28,7 +28,7 @@ use crate::{
     scrape::Scrape,
 };
 
-/// Of 64 calls in all, those that keys nobody has heard of may have in flight.
+/// Maximum number of calls for unknown keys in flight, of 64 in total.
 const MAX_UNKNOWN_CALLS: u64 = 16;
 
 fn key_query(key: String) -> KeyQuery {
@@ -60,15 +60,13 @@ async fn unknown_key_flood_evicts_no_good_key_and_bounds_memory() {
         good.push(key_query(service.issue_key(&tenant, &[]).await.0));
     }
     let validator = service.running.validator();
-    for question in &good {
-        validator.decide(question, soon_deadline()).await.unwrap();
+    for query in &good {
+        validator.decide(query, soon_deadline()).await.unwrap();
     }
-    // Two rounds with others in between: whatever memory keeps of a flood must not add up.
+    // Two rounds with other keys in between: what the cache retains of a flood must not accumulate.
     for _ in 0..2 {
         let flood: Vec<_> = (0..3_000).map(|_| key_query(unknown_key())).collect();
-        for decision in
-            join_all(flood.iter().map(|question| validator.decide(question, soon_deadline()))).await
-        {
+        for decision in join_all(flood.iter().map(|query| validator.decide(query, soon_deadline()))).await {
             assert_eq!(decision.unwrap().verdict, Verdict::Unknown);
         }
         let size = service.running.key_cache().size();
@@ -76,11 +74,11 @@ async fn unknown_key_flood_evicts_no_good_key_and_bounds_memory() {
         assert!(size.negative_entries <= 200, "{size:?}");
     }
     let requests = database.caller_requests();
-    for question in &good {
-        let decision = validator.decide(question, soon_deadline()).await.unwrap();
+    for query in &good {
+        let decision = validator.decide(query, soon_deadline()).await.unwrap();
         assert_eq!((decision.verdict, decision.provenance.source), (Verdict::Valid, Source::Fresh));
     }
-    assert_eq!(database.caller_requests(), requests, "nothing good was pushed out");
+    assert_eq!(database.caller_requests(), requests, "no good key was evicted");
 }
 
 #[tokio::test]
@@ -97,11 +95,12 @@ async fn unknown_key_flood_does_not_starve_reloads() {
     server.faults().set_where(LOOKUP, MAX_UNKNOWN_CALLS, Fault::Hang);
     let flood: Vec<_> = (0..3_000).map(|_| key_query(unknown_key())).collect();
     let mut flood: FuturesUnordered<_> =
-        flood.iter().map(|question| validator.decide(question, soon_deadline())).collect();
+        flood.iter().map(|query| validator.decide(query, soon_deadline())).collect();
     let meanwhile = async {
         server.wait_for(|counters| counters.open_requests == MAX_UNKNOWN_CALLS).await;
         let requests = database.caller_requests();
-        // Every place for unknown keys is taken by a call that hangs, and thousands wait behind them.
+        // Every permit for unknown keys is held by a call that hangs, and thousands of calls wait behind
+        // them.
         let decision = validator.decide(&good, soon_deadline()).await.unwrap();
         assert_eq!((decision.verdict, decision.provenance.source), (Verdict::Valid, Source::Database));
         let counters = server.counters();
@@ -111,11 +110,11 @@ async fn unknown_key_flood_does_not_starve_reloads() {
     };
     let all = async { while flood.next().await.is_some_and(|decision| decision.is_ok()) {} };
     tokio::join!(meanwhile, all);
-    assert!(flood.is_empty(), "in the end everybody gets an answer");
+    assert!(flood.is_empty(), "in the end every caller gets an answer");
     assert!(server.counters().max_open_requests <= MAX_UNKNOWN_CALLS + 1);
 }
 
-/// Ten a second each, and fifteen in all; ten times as many at once.
+/// Ten guesses a second per caller, fifteen in total, and bursts of ten times that.
 async fn service_with_guess_limit(database: &TestDatabase, clock: &Arc<ManualClock>) -> TestService {
     let settings = database
         .settings()
@@ -130,15 +129,14 @@ fn caller_source(caller: &str) -> LoadContext {
     LoadContext { origin: GuessOrigin::caller(caller.into()), deadline: soon_deadline() }
 }
 
-/// How many of so many made-up keys a caller is told about; the others are refused.
+/// Returns how many of `count` made-up keys are answered for a caller; the others are rejected.
 async fn count_answered_guesses(service: &TestService, caller: &str, count: usize) -> usize {
-    let questions: Vec<_> = (0..count).map(|_| key_query(unknown_key())).collect();
+    let queries: Vec<_> = (0..count).map(|_| key_query(unknown_key())).collect();
     let validator = service.running.validator();
-    let answers =
-        join_all(questions.iter().map(|question| validator.decide(question, caller_source(caller))))
-            .await
-            .into_iter();
-    let is_told = |answer: Result<Decision, StoreError>| match answer {
+    let answers = join_all(queries.iter().map(|query| validator.decide(query, caller_source(caller))))
+        .await
+        .into_iter();
+    let is_answered = |answer: Result<Decision, StoreError>| match answer {
         Ok(decision) => {
             assert_eq!(decision.verdict, Verdict::Unknown);
             true
@@ -148,7 +146,7 @@ async fn count_answered_guesses(service: &TestService, caller: &str, count: usiz
             false
         }
     };
-    answers.map(is_told).filter(|is_told| *is_told).count()
+    answers.map(is_answered).filter(|is_answered| *is_answered).count()
 }
 
 #[tokio::test]
@@ -160,7 +158,7 @@ async fn guess_limit_applies_per_caller() {
     let (known, _) = service.issue_key(&tenant, &[]).await;
     let (never_seen, never_seen_id) = service.issue_key(&tenant, &[]).await;
     service.validate(&known).await.unwrap();
-    // What this replica has issued it knows; what it has forgotten is as new.
+    // The replica has its own issued keys in the cache. This change removes one of them, so it counts as new.
     let sql = format!("UPDATE api_keys SET expires_at = NULL WHERE id = '{never_seen_id}'");
     assert_eq!(database.server().execute(&sql), Ok(1));
     service.poll_feed().await;
@@ -168,20 +166,20 @@ async fn guess_limit_applies_per_caller() {
     assert_eq!(count_answered_guesses(&service, "one", 300).await, 100);
     let requests = database.caller_requests();
     assert_eq!(count_answered_guesses(&service, "one", 300).await, 0);
-    assert_eq!(database.caller_requests(), requests, "refused before anything is asked");
+    assert_eq!(database.caller_requests(), requests, "rejected before any database request");
     let validator = service.running.validator();
     for key in [&known, &never_seen] {
         let decision = validator.decide(&key_query(key.clone()), caller_source("two")).await.unwrap();
-        assert_eq!(decision.verdict, Verdict::Valid, "another caller's");
+        assert_eq!(decision.verdict, Verdict::Valid, "another caller is not limited");
     }
     let decision = validator.decide(&key_query(known.clone()), caller_source("one")).await.unwrap();
-    assert_eq!(decision.verdict, Verdict::Valid, "what is known is no guess");
+    assert_eq!(decision.verdict, Verdict::Valid, "a cached key is not a guess");
     clock.advance(Duration::from_secs(60));
     let decision = validator.decide(&key_query(known), caller_source("one")).await.unwrap();
-    assert_eq!(decision.verdict, Verdict::Valid, "nor is it when it has to be asked for again");
+    assert_eq!(decision.verdict, Verdict::Valid, "reloading it is not a guess either");
 
-    assert_eq!(count_answered_guesses(&service, "one", 300).await, 100, "they come back");
-    assert_eq!(count_answered_guesses(&service, "two", 300).await, 50, "all together have a bound too");
+    assert_eq!(count_answered_guesses(&service, "one", 300).await, 100, "the tokens are refilled");
+    assert_eq!(count_answered_guesses(&service, "two", 300).await, 50, "the total is limited too");
     clock.advance(Duration::from_secs(1));
     assert_eq!(count_answered_guesses(&service, "one", 300).await, 10);
     let scrape = Scrape::collect(&service).await;
@@ -189,7 +187,7 @@ async fn guess_limit_applies_per_caller() {
     scrape.assert_value(r#"tenant_auth_unknown_lookups_refused_total{limit="process"}"#, 250.0);
 }
 
-/// After a start everything is new, and nothing of it a guess.
+/// After a start every key is new, and none of them counts as a guess.
 #[tokio::test]
 async fn first_lookup_of_good_key_is_not_counted_as_guess() {
     let database = TestDatabase::test_server().await;
@@ -200,7 +198,7 @@ async fn first_lookup_of_good_key_is_not_counted_as_guess() {
     for _ in 0..120 {
         keys.push(first.issue_key(&tenant, &[]).await.0);
     }
-    // Nothing was used so far, so that nothing is read ahead.
+    // No key was used so far, so none is preloaded.
     let second = service_with_guess_limit(&database, &clock).await;
     for key in keys {
         let decision =
@@ -210,7 +208,7 @@ async fn first_lookup_of_good_key_is_not_counted_as_guess() {
     assert_eq!(count_answered_guesses(&second, "one", 300).await, 100);
 }
 
-/// Answered one by one, in a batch, on a stream, and for sessions.
+/// For single calls, batches, streams and sessions.
 #[tokio::test]
 async fn guess_limit_error_has_reason_and_retry_delay() {
     let database = TestDatabase::test_server().await;
@@ -256,19 +254,19 @@ async fn reload_does_not_count_as_eviction() {
     let validator = service.running.validator();
     let few = keys(4).await;
     for _ in 0..10 {
-        for question in &few {
+        for query in &few {
             assert_eq!(
-                validator.decide(question, soon_deadline()).await.unwrap().provenance.source,
+                validator.decide(query, soon_deadline()).await.unwrap().provenance.source,
                 Source::Database
             );
         }
         clock.advance(Duration::from_secs(100));
     }
-    assert_eq!(service.running.key_cache().evicted(), (0, 0), "each was read ten times");
-    for question in &keys(200).await {
-        validator.decide(question, soon_deadline()).await.unwrap();
+    assert_eq!(service.running.key_cache().evicted(), (0, 0), "each entry was read ten times");
+    for query in &keys(200).await {
+        validator.decide(query, soon_deadline()).await.unwrap();
     }
     let (records, kept) =
         (service.running.key_cache().evicted().0, service.running.key_cache().size().records);
-    assert_eq!(records + kept, 204, "each is in memory, or was pushed out once");
+    assert_eq!(records + kept, 204, "each entry is cached or was evicted once");
 }

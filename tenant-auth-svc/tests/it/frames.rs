@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame, for peers that behave as no library would.
+//! Writes HTTP/2 frame by frame, to imitate peers that no library would produce.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,7 +15,7 @@ const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Error codes of RFC 9113.
@@ -24,30 +24,31 @@ pub(crate) const REFUSED_STREAM: u32 = 0x7;
 pub(crate) const CANCEL: u32 = 0x8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xb;
 
-/// What the service says that ends something.
+/// A frame or event of the service that ends a stream or the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PeerEnding {
-    /// A stream was reset, with this code.
+    /// A stream was reset: its id and the error code.
     Reset(u32, u32),
-    /// The connection ends, with this code.
+    /// The connection is about to end, with this error code.
     GoAway(u32),
-    /// It has ended.
+    /// The connection has ended.
     Closed,
 }
 
-/// A connection whose frames are written by hand. Nothing is sent before [`send`](Self::send), and then all at once.
+/// A connection whose frames are written by hand. Frames are buffered until [`send`](Self::send), which
+/// writes them all at once.
 pub(crate) struct RawConnection {
     stream: TcpStream,
     unsent: Vec<u8>,
 }
 
 impl RawConnection {
-    /// Connects, and begins with what every client says first.
+    /// Connects, and queues the client preface.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::connect_with(address, &[]).await
     }
 
-    /// … and will have no byte of a body: its windows are closed.
+    /// Connects with closed windows, so that the server cannot send any byte of a body.
     pub(crate) async fn connect_with_closed_windows(address: SocketAddr) -> Self {
         // SETTINGS_INITIAL_WINDOW_SIZE.
         Self::connect_with(address, &[0, 4, 0, 0, 0, 0]).await
@@ -68,7 +69,7 @@ impl RawConnection {
         self.unsent.extend_from_slice(payload);
     }
 
-    /// Opens a stream with a request for `path` that goes on, and promises no body if `empty`.
+    /// Opens a stream with an unfinished request for `path`; `empty` announces an empty body.
     pub(crate) fn open(&mut self, stream: u32, path: &str, empty: bool) {
         // :method POST and :scheme http from the static table, :path and content-length as literals.
         let mut head = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
@@ -79,7 +80,7 @@ impl RawConnection {
         self.frame(HEADERS, END_HEADERS, stream, &head);
     }
 
-    /// A byte of a request's body, and its end.
+    /// Sends one byte of a request's body and ends it.
     pub(crate) fn send_last_byte(&mut self, stream: u32) {
         self.frame(DATA, END_STREAM, stream, &[0]);
     }
@@ -88,30 +89,32 @@ impl RawConnection {
         self.frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
     }
 
-    /// Sends everything that waits, at once.
+    /// Sends all buffered frames at once.
     pub(crate) async fn send(&mut self) {
         let waiting = std::mem::take(&mut self.unsent);
-        // It may be closed by now: what it has said tells.
+        // The connection may be closed already; the frames read from it show that.
         let _ = self.stream.write_all(&waiting).await;
     }
 
-    /// The next thing said that ends something.
+    /// Returns the next frame or event that ends a stream or the connection.
     pub(crate) async fn next_ending(&mut self) -> PeerEnding {
-        tokio::time::timeout(WAIT_TIMEOUT, self.read_next_ending()).await.expect("it says something")
+        tokio::time::timeout(WAIT_TIMEOUT, self.read_next_ending())
+            .await
+            .expect("the service must send a frame in time")
     }
 
-    /// Waits for the head of the answer on a stream; anything that ends the connection is none.
+    /// Waits for the response headers on a stream. Panics if the connection ends first.
     pub(crate) async fn until_response_head(&mut self, stream: u32) {
         let answer = async {
             loop {
-                let (kind, of, payload) = self.read_frame().await.expect("it goes on");
+                let (kind, of, payload) = self.read_frame().await.expect("the connection must stay open");
                 assert_ne!(kind, GOAWAY, "{payload:?}");
                 if kind == HEADERS && of == stream {
                     return;
                 }
             }
         };
-        tokio::time::timeout(WAIT_TIMEOUT, answer).await.expect("it answers");
+        tokio::time::timeout(WAIT_TIMEOUT, answer).await.expect("the service must answer");
     }
 
     async fn read_next_ending(&mut self) -> PeerEnding {
@@ -125,7 +128,7 @@ impl RawConnection {
         PeerEnding::Closed
     }
 
-    /// The next frame: its kind, its stream, what is in it; `None` when the connection has ended.
+    /// Reads the next frame: type, stream id and payload; `None` when the connection has ended.
     async fn read_frame(&mut self) -> Option<(u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await.ok()?;

@@ -1,4 +1,4 @@
-//! What replicas learn from each other, and what memory may still be used for when they cannot.
+//! How replicas learn of each other's changes, and how they may use cached entries when they cannot.
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ use tenant_auth_testkit::Fault;
 
 use crate::harness::{NOW, TestDatabase, TestService, outcome, unknown_key};
 
-/// Two replicas on one database that see the same time.
+/// Two replicas on one database and one clock.
 pub(crate) struct Replicas {
     pub(crate) database: TestDatabase,
     pub(crate) clock: Arc<ManualClock>,
@@ -87,7 +87,7 @@ async fn change_reaches_other_replica_after_one_feed_poll() {
     assert_eq!(
         replicas.validate_on_second(&other).await,
         (Verdict::Valid, Source::Fresh),
-        "others are left alone"
+        "other keys are not affected"
     );
 
     let suspend =
@@ -96,7 +96,7 @@ async fn change_reaches_other_replica_after_one_feed_poll() {
     replicas.poll_second().await;
     assert_eq!(replicas.validate_on_second(&other).await.0, Verdict::TenantSuspended);
 
-    // By another hand than ours, too.
+    // The same applies to changes made with SQL, past the service.
     replicas.database.server().execute("UPDATE tenants SET status = 'active'").unwrap();
     replicas.poll_second().await;
     assert_eq!(replicas.validate_on_second(&other).await.0, Verdict::Valid);
@@ -114,12 +114,12 @@ async fn negative_entry_ends_when_other_replica_creates_key() {
 
 #[tokio::test]
 async fn stale_entry_is_served_and_reloaded_once_while_feed_is_live() {
-    let patient = |settings: Settings| {
+    let long_timeouts = |settings: Settings| {
         settings
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()))
     };
-    let replicas = Replicas::start_with(patient).await;
+    let replicas = Replicas::start_with(long_timeouts).await;
     let (key, _) = replicas.first.issue_key(&replicas.tenant, &[]).await;
     replicas.validate_on_second(&key).await;
     replicas.clock.advance(Duration::from_secs(7));
@@ -127,19 +127,19 @@ async fn stale_entry_is_served_and_reloaded_once_while_feed_is_live() {
 
     let requests = replicas.database.caller_requests();
     replicas.database.server().faults().set(Fault::Hang);
-    // In the process itself: a busy machine must not make the reload hang for longer than a load may take.
-    let question = key_query(key.clone());
+    // Called within the process: on a busy machine, the reload must not hang longer than a load may take.
+    let query = key_query(key.clone());
     for _ in 0..100 {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let decision = replicas.second.running.validator().decide(&question, deadline).await.unwrap();
+        let decision = replicas.second.running.validator().decide(&query, deadline).await.unwrap();
         assert_eq!(decision.verdict, verdict::Verdict::Valid);
-        assert_eq!(decision.provenance.source, verdict::Source::Refreshing, "without a wait");
+        assert_eq!(decision.provenance.source, verdict::Source::Refreshing, "without waiting");
     }
     replicas.database.server().wait_for(|counters| counters.open_requests == 1).await;
     replicas.database.server().faults().clear();
     replicas.database.server().wait_for(|counters| counters.open_requests == 0).await;
     assert_eq!(replicas.database.caller_requests(), requests + 1, "one reload for a hundred answers");
-    // The reload lands in a task of its own: whoever asks meanwhile joins it.
+    // The reload completes in its own task, and requests that arrive meanwhile join it.
     let (verdict, source) = replicas.validate_on_second(&key).await;
     assert_eq!(verdict, Verdict::Valid);
     assert!(matches!(source, Source::Fresh | Source::Refreshing), "{source:?}");
@@ -151,7 +151,8 @@ async fn stale_entry_is_revalidated_first_while_feed_is_silent() {
     let (key, key_id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
     replicas.validate_on_second(&key).await;
     replicas.first.revoke_key(&key_id).await;
-    // Nobody told the second replica: within the fresh time it cannot know, and after it, it asks.
+    // The second replica was not notified: within the fresh time it cannot know of the change, and after that
+    // it reloads.
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Fresh));
     replicas.clock.advance(Duration::from_secs(6));
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Revoked, Source::Database));
@@ -161,21 +162,21 @@ async fn stale_entry_is_revalidated_first_while_feed_is_silent() {
 async fn outage_serves_only_known_keys_until_grace_ends() {
     let replicas = Replicas::start().await;
     let (key, _) = replicas.first.issue_key(&replicas.tenant, &[]).await;
-    let stranger = unknown_key();
+    let other_key = unknown_key();
     replicas.validate_on_second(&key).await;
-    assert_eq!(replicas.validate_on_second(&stranger).await.0, Verdict::Unknown);
+    assert_eq!(replicas.validate_on_second(&other_key).await.0, Verdict::Unknown);
     replicas.database.server().faults().set(Fault::service_unavailable());
 
     for seconds in [7, 100, 7_093, 7_199] {
         replicas.clock.advance(Duration::from_secs(seconds));
         assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Stale), "{seconds}");
         assert_eq!(
-            outcome(&replicas.second.validate(&stranger).await),
+            outcome(&replicas.second.validate(&other_key).await),
             "Unavailable",
-            "an absence is never stale"
+            "a negative entry is never served stale"
         );
     }
-    // 14,399 s so far. Failures and reads have not prolonged it.
+    // 14,399 s have passed. Failures and reads have not extended the time.
     replicas.clock.advance(Duration::from_secs(1));
     assert_eq!(outcome(&replicas.second.validate(&key).await), "Unavailable");
 
@@ -209,7 +210,7 @@ async fn known_revocation_holds_through_outage() {
     assert_eq!(replicas.validate_on_second(&seen).await.0, Verdict::Revoked);
     replicas.database.server().faults().set(Fault::ResetBeforeExecute);
     replicas.clock.advance(Duration::from_secs(3_600));
-    // The news itself was enough: nobody has asked about the first one since.
+    // The change event was enough: the first key has not been requested since.
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Revoked, Source::Stale));
     assert_eq!(replicas.validate_on_second(&seen).await, (Verdict::Revoked, Source::Stale));
 }
@@ -231,8 +232,8 @@ async fn key_expires_during_outage() {
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Expired, Source::Stale));
 }
 
-/// A log that was pruned too far does not reach back. (What does not go on at all is another database, or one that was rolled
-/// back: see `identity`.)
+/// A log that was pruned too far does not cover the gap. (A log that does not continue at all belongs to
+/// another database, or to one that was rolled back: see `identity`.)
 #[tokio::test]
 async fn pruned_change_log_requires_revalidation_of_all_entries() {
     let replicas = Replicas::start().await;
@@ -242,7 +243,7 @@ async fn pruned_change_log_requires_revalidation_of_all_entries() {
     assert_eq!(
         replicas.validate_on_second(&key).await.1,
         Source::Fresh,
-        "what the log tells of its birth is no news"
+        "the creation in the log is not a new change"
     );
     let server = replicas.database.server();
     let pruned = "INSERT INTO changes (seq, kind, ref, tenant_id, at) VALUES (9000, 'key', 'x', 'y', 1), \
@@ -251,7 +252,7 @@ async fn pruned_change_log_requires_revalidation_of_all_entries() {
     server.execute("DELETE FROM changes WHERE seq < 9001").unwrap();
     replicas.clock.advance(Duration::from_millis(10));
     replicas.poll_second().await;
-    // In an outage it may stand in; with a database it is verified.
+    // In an outage the entry may be served stale; with a database it is revalidated.
     server.faults().set(Fault::ResetBeforeExecute);
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Stale));
     server.faults().clear();
@@ -259,7 +260,7 @@ async fn pruned_change_log_requires_revalidation_of_all_entries() {
     assert_eq!(replicas.validate_on_second(&key).await.1, Source::Fresh, "once");
 }
 
-/// With the feed running by itself, as in production, on all replicas.
+/// The feed runs by itself on all replicas, as in production.
 #[tokio::test]
 async fn revoked_key_is_denied_by_all_replicas_through_running_feed() {
     let database = TestDatabase::test_server().await;
@@ -267,7 +268,7 @@ async fn revoked_key_is_denied_by_all_replicas_through_running_feed() {
         database
             .settings()
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()))
-            // Longer than the wait below: what is noticed in that is noticed by the feed.
+            // Longer than the wait below, so that only the feed can report the change in that time.
             .with_flag("TENANT_AUTH_CACHE_FRESH", Some("60s".to_owned()))
     };
     let one = TestService::start_with(settings(), SystemClock::shared()).await;
@@ -286,7 +287,9 @@ async fn revoked_key_is_denied_by_all_replicas_through_running_feed() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), refused).await.expect("by the feed");
+        tokio::time::timeout(Duration::from_secs(30), refused)
+            .await
+            .expect("the feed must report the revocation");
     }
 }
 
@@ -302,7 +305,8 @@ async fn unresponsive_database_is_backed_off_while_known_keys_serve() {
         assert_eq!(outcome(&replicas.second.validate(&unknown_key()).await), "Unavailable");
     }
     let requests = replicas.database.caller_requests();
-    // In the process itself: a minute of a busy machine would bring upkeep, which asks too.
+    // Called within the process: a minute on a busy machine would start maintenance jobs, which send requests
+    // too.
     let (validator, deadline) =
         (replicas.second.running.validator(), Instant::now() + Duration::from_secs(30));
     for _ in 0..1_000 {
@@ -314,7 +318,7 @@ async fn unresponsive_database_is_backed_off_while_known_keys_serve() {
         let error = validator.decide(&key_query(unknown_key()), deadline).await.unwrap_err();
         assert_eq!(error.kind, FailureKind::CircuitOpen);
     }
-    assert_eq!(replicas.database.caller_requests(), requests, "the breaker is open: nothing is asked");
+    assert_eq!(replicas.database.caller_requests(), requests, "the breaker is open: no request is sent");
     server.faults().clear();
     replicas.clock.advance(Duration::from_secs(1));
     assert_eq!(
@@ -322,7 +326,7 @@ async fn unresponsive_database_is_backed_off_while_known_keys_serve() {
         Verdict::Unknown,
         "the probe"
     );
-    assert_eq!(replicas.validate_on_second(&key).await.1, Source::Database, "and all is well");
+    assert_eq!(replicas.validate_on_second(&key).await.1, Source::Database, "the key is loaded again");
 }
 
 #[tokio::test]
@@ -333,10 +337,9 @@ async fn concurrent_cold_keys_share_at_most_two_queries() {
         keys.push(replicas.first.issue_key(&replicas.tenant, &[]).await.0);
     }
     let requests = replicas.database.caller_requests();
-    let questions: Vec<_> = keys.into_iter().map(key_query).collect();
+    let queries: Vec<_> = keys.into_iter().map(key_query).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
-    let calls =
-        questions.iter().map(|question| replicas.second.running.validator().decide(question, deadline));
+    let calls = queries.iter().map(|query| replicas.second.running.validator().decide(query, deadline));
     for decision in join_all(calls).await {
         assert!(decision.unwrap().key.is_some());
     }

@@ -1,4 +1,4 @@
-//! What happens near the end of the grace and beyond it, and what an operator can do about it.
+//! Behavior near the end of the grace and beyond it, and the options of an operator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ struct OutageSetup {
 }
 
 impl OutageSetup {
-    /// Of three keys one was read half an hour before the database went away, and two when it did.
+    /// Caches three keys: one half an hour before the outage starts, two at its start.
     async fn start() -> Self {
         let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
@@ -57,8 +57,8 @@ impl OutageSetup {
 
     async fn status_line(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("grace ")).unwrap().to_owned()
+        let reported = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
+        reported.lines().find(|line| line.starts_with("grace ")).unwrap().to_owned()
     }
 
     async fn seconds_left(&self, of: &str) -> f64 {
@@ -75,15 +75,15 @@ async fn grace_end_is_reported_before_and_after() {
     let outage = OutageSetup::start().await;
     assert_eq!(
         outage.status_line().await,
-        "grace     14400 s; ends for the median key in use in 14400 s; ends for the oldest in 12600 s; keys beyond it: 0"
+        "grace     14400 s; ends for the median recently used key in 14400 s; ends for the oldest in 12600 s; keys beyond it: 0"
     );
     outage.clock.advance(HOUR * 7 / 2);
     assert_eq!(outage.outcomes().await, ["Unavailable", VALID, VALID]);
     assert_eq!((outage.seconds_left("oldest").await, outage.seconds_left("median").await), (0.0, 1_800.0));
-    let told = outage.status_line().await;
-    assert!(told.ends_with("in 1800 s; ended for the oldest 0 ms ago; keys beyond it: 1"), "{told}");
+    let reported = outage.status_line().await;
+    assert!(reported.ends_with("in 1800 s; ended for the oldest 0 ms ago; keys beyond it: 1"), "{reported}");
 
-    // It goes on to be told for as long as the database is away.
+    // The condition is reported for as long as the database is unreachable.
     outage.clock.advance(HOUR);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
     assert_eq!(
@@ -92,10 +92,10 @@ async fn grace_end_is_reported_before_and_after() {
     );
     Scrape::collect(&outage.service).await.assert_value("tenant_auth_cache_beyond_grace_records", 3.0);
     let ops = outage.service.running.ops_address().unwrap();
-    let told = http_request(ops, "GET /readyz?verbose&format=json").await.unwrap().body;
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["grace"]["oldest_key_ends_ms"], -3_600_000);
-    assert_eq!(told["grace"]["keys_beyond"], 3);
+    let reported = http_request(ops, "GET /readyz?verbose&format=json").await.unwrap().body;
+    let reported: serde_json::Value = serde_json::from_str(&reported).unwrap();
+    assert_eq!(reported["grace"]["oldest_key_ends_ms"], -3_600_000);
+    assert_eq!(reported["grace"]["keys_beyond"], 3);
 
     outage.database.server().faults().clear();
     assert_eq!(outage.outcomes().await, [VALID; 3]);
@@ -103,7 +103,7 @@ async fn grace_end_is_reported_before_and_after() {
     assert_eq!(
         outage.seconds_left("oldest").await,
         14_400.0,
-        "while the database answers, the whole of it is left"
+        "while the database answers, the full grace remains"
     );
     Scrape::collect(&outage.service).await.assert_value("tenant_auth_cache_beyond_grace_records", 0.0);
 }
@@ -143,38 +143,41 @@ async fn operator_extends_grace_even_after_it_ended() {
     let service = &outage.service;
     outage.clock.advance(HOUR * 5);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
-    // Whatever is done to memory in between.
+    // Cache operations in between do not change that.
     service.running.sweep_cache();
 
     let answer = set_grace(service, HOUR * 12, HOUR * 3).await.unwrap();
-    assert!(!answer.audited, "the database is away");
+    assert!(!answer.audited, "the database is unreachable");
     let grace = answer.grace.unwrap();
     assert_eq!(grace.grace.unwrap().seconds, 12 * 3_600);
     assert_eq!(grace.configured.unwrap().seconds, 4 * 3_600);
     assert_eq!(grace.reason, "the provider needs longer");
     let expires_at = grace.expires_at.unwrap().seconds;
     assert_eq!(expires_at, NOW.0 / 1_000 + 3_600 / 2 + 8 * 3_600);
-    assert_eq!(outage.outcomes().await, [VALID; 3], "memory was kept for it");
+    assert_eq!(outage.outcomes().await, [VALID; 3], "the cache was retained for it");
     Scrape::collect(service).await.assert_value("tenant_auth_cache_grace_seconds", 43_200.0);
-    let told = outage.status_line().await;
-    assert!(told.starts_with("grace     43200 s until 20") && told.contains("14400 s after that"), "{told}");
+    let reported = outage.status_line().await;
+    assert!(
+        reported.starts_with("grace     43200 s until 20") && reported.contains("14400 s after that"),
+        "{reported}"
+    );
 
-    // Its own end comes by itself.
+    // The extended grace ends by itself.
     outage.clock.advance(HOUR * 3);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
     let now = service.admin().get_outage_grace(v1::GetOutageGraceRequest {}).await.unwrap().into_inner();
     let now = now.grace.unwrap();
     assert_eq!((now.grace.unwrap().seconds, now.expires_at, &*now.reason), (14_400, None, ""));
 
-    // The audit log has it once the database takes it, once.
+    // The audit log has exactly one entry for it once the database accepts writes.
     set_grace(service, HOUR * 24, HOUR).await.unwrap();
     outage.database.server().faults().clear();
     service.running.flush_pending_writes().await.unwrap();
     service.running.flush_pending_writes().await.unwrap();
-    let told = audit_entries(service).await;
-    assert_eq!(told.iter().map(|(action, _)| &**action).collect::<Vec<_>>(), ["grace.set", "grace.set"]);
-    assert_eq!(told[1].1, "43200 s instead of 14400 s, for 10800 s: the provider needs longer");
-    assert!(reset_grace(service).await.audited, "at once, while the database answers");
+    let reported = audit_entries(service).await;
+    assert_eq!(reported.iter().map(|(action, _)| &**action).collect::<Vec<_>>(), ["grace.set", "grace.set"]);
+    assert_eq!(reported[1].1, "43200 s instead of 14400 s, for 10800 s: the provider needs longer");
+    assert!(reset_grace(service).await.audited, "audited at once while the database answers");
     assert_eq!(
         audit_entries(service).await[0],
         ("grace.reset".to_owned(), "reset to 14400 s: over".to_owned())

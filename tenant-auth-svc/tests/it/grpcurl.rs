@@ -1,14 +1,14 @@
-//! The tool that people have in their hands: a current grpcurl, and one from before reflection was version 1.
+//! Tests reflection with grpcurl: a current version, and one from before reflection version 1.
 
 use std::{io::Write as _, path::PathBuf, process::Command};
 
 use crate::harness::{TestDatabase, TestService};
 
 const CURRENT_VERSION: &str = "v1.9.3";
-/// Asks for reflection v1alpha only.
+/// A version that supports reflection v1alpha only.
 const OLD_VERSION: &str = "v1.8.1";
 
-/// The tool, built by the Go toolchain; `None` without one, which is a failure where `CI` is set.
+/// Builds the tool with the Go toolchain; `None` without a toolchain, which is a failure if `CI` is set.
 fn grpcurl(version: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("grpcurl-{version}"));
     let tool = folder.join("grpcurl");
@@ -19,13 +19,13 @@ fn grpcurl(version: &str) -> Option<PathBuf> {
     match Command::new("go").args(["install", &package]).env("GOBIN", &folder).output() {
         Ok(output) if output.status.success() => Some(tool),
         other => {
-            let told = match other {
+            let reason = match other {
                 Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
                 Err(error) => error.to_string(),
             };
-            assert!(std::env::var_os("CI").is_none(), "no grpcurl {version}: {told}");
-            // Not by println: what a passing test prints is kept quiet.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: no grpcurl {version} could be built: {told}");
+            assert!(std::env::var_os("CI").is_none(), "no grpcurl {version}: {reason}");
+            // Written directly to stderr, because the output of a passing test is captured.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no grpcurl {version} could be built: {reason}");
             None
         }
     }

@@ -1,4 +1,4 @@
-//! What the tests share: databases to run against, and a service on one of them.
+//! Shared by the tests: databases to run against, and a service on one of them.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,18 +23,19 @@ use tokio::{
 };
 use tonic::{Status, transport::Channel};
 
-/// A moment in 2026.
+/// A time in 2026.
 pub(crate) const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 /// The token of every test server.
 pub(crate) const TOKEN: &str = "test-token";
 
-/// Part of the statement that looks keys up.
+/// A part of the statement that looks keys up.
 pub(crate) const LOOKUP: &str = "AS digests";
-/// Part of the statement that writes which keys are in use.
+/// A part of the statement that writes last-used times.
 pub(crate) const WRITE_LAST_USED: &str = "UPDATE api_keys SET last_used_at";
-/// Part of the statement that reads the change log.
+/// A part of the statement that reads the change log.
 pub(crate) const READ_FEED: &str = "FROM changes WHERE seq > ?1";
-/// Parts of all that replicas ask by themselves, now and then: what moved, what is over, what is old, what is new.
+/// Parts of all statements that replicas send on their own, periodically: polls of the change log, deletion
+/// of expired rows, pruning and preloading.
 const BACKGROUND_STATEMENTS: [&str; 9] = [
     WRITE_LAST_USED,
     READ_FEED,
@@ -47,10 +48,10 @@ const BACKGROUND_STATEMENTS: [&str; 9] = [
     "ORDER BY last_used_at DESC",
 ];
 
-/// A database of the kinds that the service knows.
+/// A database of one of the kinds that the service supports.
 pub(crate) enum TestDatabase {
     Embedded(TempDir),
-    /// Boxed: it is far larger than the others.
+    /// Boxed because it is far larger than the other variants.
     TestServer(Box<HranaServer>, TempDir),
     Real(String, Option<TempDir>),
 }
@@ -65,21 +66,21 @@ impl TestDatabase {
         Self::TestServer(Box::new(server), token_folder(TOKEN))
     }
 
-    /// The real remote database that the environment names, if any.
+    /// Returns the real remote database that the environment names, if any.
     pub(crate) fn real() -> Option<Self> {
         let url = std::env::var("TENANT_AUTH_TEST_REMOTE_URL").ok()?;
         let token = std::env::var("TENANT_AUTH_TEST_REMOTE_TOKEN").ok();
         Some(Self::Real(url, token.map(|token| token_folder(&token))))
     }
 
-    /// One of each kind that is there.
+    /// Returns one database of each available kind.
     pub(crate) async fn all() -> Vec<Self> {
         let mut all = vec![Self::embedded(), Self::test_server().await];
         all.extend(Self::real());
         all
     }
 
-    /// Whether others may use it at the same time.
+    /// Returns whether other tests may use it at the same time.
     pub(crate) fn is_shared(&self) -> bool {
         match self {
             Self::Embedded(_) | Self::TestServer(..) => false,
@@ -102,7 +103,8 @@ impl TestDatabase {
         }
     }
 
-    /// How many requests callers have caused so far. Replicas ask for themselves too, whenever their time has come.
+    /// Returns how many requests callers have caused so far. The background requests of replicas, which run
+    /// on a timer, are not counted.
     pub(crate) fn caller_requests(&self) -> u64 {
         self.server().requests_without(&BACKGROUND_STATEMENTS)
     }
@@ -114,7 +116,7 @@ impl TestDatabase {
         }
     }
 
-    /// Has its clock show the time of another one. Those of the other kinds go by their machine's.
+    /// Makes the database follow a clock. Databases of the other kinds use the machine's clock.
     pub(crate) fn follow_clock(&self, clock: &Arc<ManualClock>) {
         let clock = Arc::clone(clock);
         match self {
@@ -123,7 +125,7 @@ impl TestDatabase {
         }
     }
 
-    /// The settings that lead to it.
+    /// Returns the settings to connect to it.
     pub(crate) fn settings(&self) -> Settings {
         let (url, token) = match self {
             Self::Embedded(folder) => (format!("file:{}", folder.path().join("auth.db").display()), None),
@@ -135,12 +137,12 @@ impl TestDatabase {
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
             .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
             .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
-            // Tests that count requests, or are about time, read the feed when they want it read.
+            // Tests that count requests or control time poll the feed explicitly.
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
-            // … and give no sign of life by themselves.
+            // The heartbeat is written explicitly, too.
             .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
             .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
-            // A busy machine must not look like a slow database: what is tried again is counted again.
+            // A busy machine must not look like a slow database: each retry would be counted.
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("10s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("20s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(url))
@@ -154,7 +156,7 @@ impl TestDatabase {
         }
     }
 
-    /// The way to it, as the service takes it.
+    /// Creates the database client that the service uses.
     pub(crate) fn client(&self) -> DatabaseClient {
         server::build_database_client(
             ServiceConfig::read(self.settings()).unwrap().0.database,
@@ -166,7 +168,7 @@ impl TestDatabase {
 
 fn token_folder(token: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    // With the line break that most token files end with.
+    // With a trailing line break, as in most token files.
     std::fs::write(token_file(&folder), format!("{token}\n")).unwrap();
     folder
 }
@@ -175,19 +177,19 @@ fn token_file(folder: &TempDir) -> PathBuf {
     folder.path().join("token")
 }
 
-/// A service, and clients of it.
+/// A service and its clients.
 pub(crate) struct TestService {
     pub(crate) running: RunningService,
     pub(crate) channel: Channel,
 }
 
 impl TestService {
-    /// Starts one on a database and waits until it is ready.
+    /// Starts a service on a database and waits until it is ready.
     pub(crate) async fn start(database: &TestDatabase) -> Self {
         Self::start_with(database.settings(), SystemClock::shared()).await
     }
 
-    /// Starts one that sees the time of a clock, as its database does.
+    /// Starts a service that uses a clock, as its database does.
     pub(crate) async fn start_at(database: &TestDatabase, clock: &Arc<ManualClock>) -> Self {
         database.follow_clock(clock);
         let clock: SharedClock = Arc::clone(clock) as SharedClock;
@@ -197,12 +199,12 @@ impl TestService {
     pub(crate) async fn start_with(settings: Settings, clock: SharedClock) -> Self {
         let mut service = Self::start_unready(settings, clock).await;
         service.running.wait_until_ready().await.unwrap();
-        // Tests that count requests do not want to see those of the start.
+        // The requests of the startup must not count in tests that count requests.
         service.running.wait_until_preloaded().await;
         service
     }
 
-    /// Starts one without waiting for its database.
+    /// Starts a service without waiting for its database.
     pub(crate) async fn start_unready(settings: Settings, clock: SharedClock) -> Self {
         crate::capture_log();
         let config = ServiceConfig::read(settings).unwrap().0;
@@ -232,27 +234,28 @@ impl TestService {
         Ok(self.validation().validate_key(request).await?.into_inner())
     }
 
-    /// Lets it read its feed, until the database answers in the little time that a reading has: a busy machine may take longer.
+    /// Polls the feed until the database answers within the short timeout of a poll: a busy machine may need
+    /// several attempts.
     pub(crate) async fn poll_feed(&self) {
         let mut last = None;
-        let hearing = async {
+        let polling = async {
             while let Err(error) = self.running.feed().poll().await {
                 last = Some(error);
             }
         };
-        if tokio::time::timeout(Duration::from_secs(30), hearing).await.is_err() {
-            panic!("it must hear: {last:?}");
+        if tokio::time::timeout(Duration::from_secs(30), polling).await.is_err() {
+            panic!("the feed must poll successfully: {last:?}");
         }
     }
 
-    /// A new tenant's id.
+    /// Creates a tenant and returns its id.
     pub(crate) async fn create_tenant(&self, name: &str) -> String {
         let request =
             v1::CreateTenantRequest { name: name.to_owned(), plan: "pro".to_owned(), ..Default::default() };
         self.admin().create_tenant(request).await.unwrap().into_inner().tenant.unwrap().tenant_id
     }
 
-    /// A new key: its plaintext and its id.
+    /// Issues a key and returns its plaintext and its id.
     pub(crate) async fn issue_key(&self, tenant: &str, scopes: &[&str]) -> (String, String) {
         let request = v1::IssueKeyRequest {
             tenant_id: tenant.to_owned(),
@@ -270,33 +273,33 @@ impl TestService {
     }
 }
 
-/// An answer over plain HTTP.
+/// A plain HTTP response.
 pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
-    /// Everything before the body, in lower case.
+    /// Status line and headers, in lower case.
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-/// Sends a request without a body, as `GET /livez`, on a connection of its own.
+/// Sends a request without a body, such as `GET /livez`, on a new connection.
 pub(crate) async fn http_request(address: SocketAddr, request: &str) -> std::io::Result<HttpAnswer> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("the response must have headers and a body");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Ok(HttpAnswer { status, head: head.to_lowercase(), body: body.to_owned() })
 }
 
-/// Asks again and again until the answer is as wanted.
+/// Repeats a request until the response is as wanted.
 pub(crate) async fn http_until(
     address: SocketAddr,
     request: &str,
     wanted: impl Fn(&HttpAnswer) -> bool,
 ) -> HttpAnswer {
-    let asking = async {
+    let request_loop = async {
         loop {
             let answer = http_request(address, request).await.unwrap();
             if wanted(&answer) {
@@ -304,7 +307,9 @@ pub(crate) async fn http_until(
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it must come to that")
+    tokio::time::timeout(Duration::from_secs(30), request_loop)
+        .await
+        .expect("the response must become as wanted")
 }
 
 pub(crate) fn owned(texts: &[&str]) -> Vec<String> {
@@ -319,7 +324,7 @@ pub(crate) fn call(lane: Lane) -> Call {
     Call::within(lane, Duration::from_secs(10))
 }
 
-/// The verdict, or the status code of the failure: what a caller acts on.
+/// Returns the verdict, or the status code of the failure.
 pub(crate) fn outcome(result: &Result<v1::ValidateKeyResponse, Status>) -> String {
     match result {
         Ok(response) => response.verdict().as_str_name().to_owned(),
@@ -327,7 +332,7 @@ pub(crate) fn outcome(result: &Result<v1::ValidateKeyResponse, Status>) -> Strin
     }
 }
 
-/// A well-formed key that nobody was ever given.
+/// Returns a well-formed key that was never issued.
 pub(crate) fn unknown_key() -> String {
     use tenant_auth_svc::domain::key::KeyFormat;
     KeyFormat::new("ta").unwrap().generate().unwrap().expose().to_owned()

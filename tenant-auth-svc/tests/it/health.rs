@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: what those see who watch the three names from the start to the end.
+//! `grpc.health.v1`: the statuses that watchers of the three names receive from startup to shutdown.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tonic_health::pb::{
 
 use crate::harness::{TestDatabase, TestService, outcome, unknown_key};
 
-/// Those who watch a name.
+/// A watch on a health name.
 struct HealthWatch(Streaming<HealthCheckResponse>);
 
 impl HealthWatch {
@@ -22,10 +22,10 @@ impl HealthWatch {
         Self(HealthClient::new(service.channel.clone()).watch(request).await.unwrap().into_inner())
     }
 
-    /// What is told next; `None` at the end.
+    /// Returns the next status; `None` at the end.
     async fn next(&mut self) -> Option<ServingStatus> {
         let next = tokio::time::timeout(Duration::from_secs(30), self.0.message()).await;
-        next.expect("something has to be told").unwrap().map(|told| told.status())
+        next.expect("a status must arrive in time").unwrap().map(|response| response.status())
     }
 }
 
@@ -43,12 +43,12 @@ async fn health_watch_reports_every_change_and_shutdown() {
 
     database.server_mut().start_again().unwrap();
     service.running.wait_until_ready().await.unwrap();
-    // It calls the database too, and its calls must not be among those that are told about.
+    // Preloading calls the database too, and its calls must not be among those that change the status.
     service.running.wait_until_preloaded().await;
     assert_eq!(ready.next().await, Some(Serving));
     while works.next().await != Some(Serving) {}
 
-    // Two kinds of failure are one change.
+    // Two kinds of failure in a row are one change.
     for fault in [Fault::service_unavailable(), Fault::unauthorized()] {
         database.server().faults().set(fault);
         assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
@@ -58,10 +58,10 @@ async fn health_watch_reports_every_change_and_shutdown() {
     service.validate(&unknown_key()).await.unwrap();
     assert_eq!(works.next().await, Some(Serving));
 
-    // What is watched does not hold the end up: without its end, the drain would take all its time.
+    // A watch does not delay shutdown: if it stayed open, the drain would take its full time.
     let ending = tokio::spawn(service.running.stop());
     for watch in [&mut process, &mut ready, &mut works] {
-        assert_eq!(watch.next().await, Some(NotServing), "and nothing in between");
+        assert_eq!(watch.next().await, Some(NotServing), "no status in between");
         assert_eq!(watch.next().await, None);
     }
     ending.await.unwrap();

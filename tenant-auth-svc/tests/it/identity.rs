@@ -1,4 +1,4 @@
-//! A database that is not the one that replicas know: emptied, replaced, rolled back.
+//! A database that is not the known one: emptied, replaced or rolled back.
 
 mod held_revocations;
 
@@ -18,7 +18,7 @@ use crate::{
     harness::{TestService, http_request, outcome, unknown_key},
 };
 
-/// Longer than a copy may lag before the log counts as rolled back.
+/// Longer than a read replica may lag before the log counts as rolled back.
 const DETECTION_DELAY: Duration = Duration::from_secs(3);
 
 async fn database_health(service: &TestService) -> ServingStatus {
@@ -47,18 +47,18 @@ async fn record_usage(service: &TestService, tenant: &str) -> Result<v1::RecordU
     usage.record_usage(request).await.map(tonic::Response::into_inner)
 }
 
-/// Everybody reads the log for as long as it takes to conclude something.
+/// All replicas poll the log for long enough to reach a conclusion.
 async fn poll_until_noticed(replicas: &Replicas) {
     for service in [&replicas.first, &replicas.second] {
         let _ = service.running.feed().poll().await;
     }
     replicas.clock.advance(DETECTION_DELAY);
     for service in [&replicas.first, &replicas.second] {
-        assert!(service.running.feed().poll().await.is_err(), "it is not believed");
+        assert!(service.running.feed().poll().await.is_err(), "the database is distrusted");
     }
 }
 
-/// Keys that both replicas have in memory: one that is good, and one that was revoked.
+/// Returns two keys that both replicas have cached: one valid, one revoked.
 async fn cached_keys(replicas: &Replicas) -> [(String, String); 2] {
     let keys = [
         replicas.first.issue_key(&replicas.tenant, &[]).await,
@@ -81,7 +81,7 @@ enum Disaster {
     RolledBackAndContinued,
 }
 
-/// Brings it about; what was true before a backup of long ago is what it holds then.
+/// Causes the disaster. An old backup contains the state from before the test's changes.
 async fn cause_disaster(replicas: &mut Replicas, disaster: &Disaster, old: &Backup) {
     let server = replicas.database.server();
     match disaster {
@@ -93,7 +93,7 @@ async fn cause_disaster(replicas: &mut Replicas, disaster: &Disaster, old: &Back
         Disaster::Replaced => {
             server.wipe().await.unwrap();
             migrate(replicas).await;
-            // With a longer log than the known one.
+            // The other database has a longer log than the known one.
             for number in 0..50 {
                 let tenant = format!(
                     "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('other-{number}', 'x', 0, 0)"
@@ -114,7 +114,7 @@ async fn cause_disaster(replicas: &mut Replicas, disaster: &Disaster, old: &Back
     }
 }
 
-/// What `tenant-auth-svc migrate` does.
+/// Does what `tenant-auth-svc migrate` does.
 async fn migrate(replicas: &Replicas) {
     let clock = std::sync::Arc::clone(&replicas.clock) as SharedClock;
     tenant_auth_svc::database::migrate::migrate(&replicas.database.client(), &clock).await.unwrap();
@@ -137,7 +137,7 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
         replicas.first.poll_feed().await;
         cause_disaster(&mut replicas, &disaster, &backup).await;
 
-        // From the first moment on, before anybody has read the log: nothing is written, or told to be.
+        // Immediately, before any replica has polled the log, nothing is written or reported as written.
         let tenants = || replicas.database.server().query("SELECT count(*) FROM tenants");
         let before = tenants();
         let create = v1::CreateTenantRequest { name: "Lost".to_owned(), ..Default::default() };
@@ -147,8 +147,8 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
         assert_eq!(recorded.unwrap_err().code(), Code::Unavailable, "{doubt:?}");
         assert_eq!(tenants(), before);
 
-        // And what is in memory stays, and nothing is unknown. (Only one
-        // that was rolled back and has gone on beyond where it was read needs a reading of the log to be told.)
+        // Cached entries stay, and no key becomes unknown. (Only a database that was rolled back and has then
+        // grown beyond the known position needs a poll of the log to be detected.)
         let shows = !matches!(disaster, Disaster::RolledBackAndContinued);
         replicas.clock.advance(Duration::from_secs(7));
         for service in [&replicas.first, &replicas.second].into_iter().filter(|_| shows) {
@@ -178,7 +178,7 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
             assert_eq!(database_health(service).await, ServingStatus::NotServing);
             let ops = service.running.ops_address().unwrap();
             let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-            assert!(verbose.contains("NOT BELIEVED ("), "{verbose}");
+            assert!(verbose.contains("NOT TRUSTED ("), "{verbose}");
             assert!(
                 http_request(ops, "GET /metrics")
                     .await
@@ -186,7 +186,7 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
                     .body
                     .contains("tenant_auth_database_trusted 0")
             );
-            // Nothing is written to it: what is acknowledged would not be in the known one.
+            // Nothing is written to it: an acknowledged write would be missing from the known database.
             let create = v1::CreateTenantRequest { name: "Lost".to_owned(), ..Default::default() };
             assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
         }
@@ -202,7 +202,7 @@ async fn accepted_new_database_is_trusted_by_all_replicas() {
     migrate(&replicas).await;
     poll_until_noticed(&replicas).await;
     for first in [true, false] {
-        // Twice, as after a lost answer.
+        // Accepts it twice, as after a lost response.
         let accepted = accept_database(&replicas.first).await;
         assert_eq!(accepted.accepted, first);
         let accepted = accepted.database.unwrap();
@@ -211,22 +211,26 @@ async fn accepted_new_database_is_trusted_by_all_replicas() {
     }
     replicas.poll_second().await;
     for service in [&replicas.first, &replicas.second] {
-        assert_eq!(outcome(&service.validate(&good).await), "VERDICT_UNKNOWN", "it holds no such key");
+        assert_eq!(
+            outcome(&service.validate(&good).await),
+            "VERDICT_UNKNOWN",
+            "the accepted database has no such key"
+        );
         let tenant = service.create_tenant("New").await;
         let (key, _) = service.issue_key(&tenant, &[]).await;
         assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
     }
 }
 
-/// Somebody else's, which was accepted there more often than the known one here.
+/// A foreign database that was accepted more often in its own deployment than the known one here.
 #[tokio::test]
 async fn foreign_database_is_distrusted_despite_more_acceptances() {
     let replicas = Replicas::start().await;
     let [(good, _), _] = cached_keys(&replicas).await;
     replicas.database.server().wipe().await.unwrap();
     migrate(&replicas).await;
-    let elsewhere = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
-    replicas.database.server().execute(elsewhere).unwrap();
+    let more_acceptances = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
+    replicas.database.server().execute(more_acceptances).unwrap();
     poll_until_noticed(&replicas).await;
     assert_eq!(database_state(&replicas.second).await.doubt(), DatabaseDoubt::AnotherDatabase);
     assert_eq!(accept_database(&replicas.second).await.database.unwrap().epoch, 8);
@@ -234,7 +238,7 @@ async fn foreign_database_is_distrusted_despite_more_acceptances() {
     assert_eq!(
         outcome(&replicas.first.validate(&good).await),
         "VERDICT_UNKNOWN",
-        "accepted, it is believed by all"
+        "once accepted, all replicas trust it"
     );
 }
 
@@ -253,7 +257,7 @@ async fn returning_known_database_is_trusted_without_acceptance() {
     assert_eq!(outcome(&replicas.second.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
-/// It answers, and memory goes on in its place all the same.
+/// The database answers, and the cache is still used instead.
 #[tokio::test]
 async fn grace_end_is_reported_while_database_is_distrusted() {
     let replicas = Replicas::start().await;
@@ -265,13 +269,14 @@ async fn grace_end_is_reported_while_database_is_distrusted() {
     let ops = replicas.second.running.ops_address().unwrap();
     let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
     let line = "tenant_auth_cache_grace_remaining_seconds{of=\"oldest\"} ";
-    let left: f64 = metrics.lines().find_map(|told| told.strip_prefix(line)).unwrap().parse().unwrap();
+    let left: f64 = metrics.lines().find_map(|sample| sample.strip_prefix(line)).unwrap().parse().unwrap();
     assert!(left <= 3.0 * 3_600.0, "{left} of four hours");
     let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("; ends for the oldest in "), "{verbose}");
 }
 
-/// The database is wiped, and a replica starts: it must not make a schema, which would turn every key unknown.
+/// The database was wiped and a replica starts. It must not create a schema, which would make every key
+/// unknown.
 #[tokio::test]
 async fn start_creates_no_schema_unless_configured() {
     let replicas = Replicas::start().await;

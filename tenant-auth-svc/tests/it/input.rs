@@ -1,4 +1,4 @@
-//! Every malformed call gets INVALID_ARGUMENT with the field's name, and costs the database nothing.
+//! Every malformed call is answered with INVALID_ARGUMENT and the field's name, without a database request.
 
 use prost_types::{Duration, Timestamp};
 use tenant_auth_proto::v1::{self, Verdict};
@@ -44,7 +44,7 @@ async fn validation() {
     assert_eq!(database.caller_requests(), requests);
 }
 
-/// In its place; a database that fails says nothing about it.
+/// The error is at the entry's index, and does not depend on the database.
 #[tokio::test]
 async fn malformed_batch_entry_fails_alone_over_the_wire() {
     let database = TestDatabase::test_server().await;
@@ -74,7 +74,7 @@ async fn malformed_batch_entry_fails_alone_over_the_wire() {
         Ok(Verdict::Unknown),
         refused(&["required_scopes"]),
     ];
-    // Of what the database decides, and of what memory does.
+    // First answered by the database, then from the cache.
     for _ in 0..2 {
         assert_eq!(batch_outcomes(&service, requests.clone()).await, expected);
     }
@@ -97,7 +97,7 @@ async fn batch_outcomes(
     results.into_iter().map(outcome).collect()
 }
 
-/// Of an entry that fails alone.
+/// Returns the violated fields of an entry that fails alone.
 fn error_fields(error: &tonic_types::Status) -> Vec<String> {
     assert_eq!(Code::from(error.code), Code::InvalidArgument, "{error:?}");
     let bad = error.get_details_bad_request().unwrap();
@@ -146,7 +146,7 @@ async fn keys() {
     let tenant = service.create_tenant("Acme").await;
     let requests = database.caller_requests();
     let mut admin = service.admin();
-    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let timestamp = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let issue = |tenant: &str, scopes: &[&str], expires_at| v1::IssueKeyRequest {
         tenant_id: tenant.to_owned(),
         name: "x".repeat(64),
@@ -157,9 +157,9 @@ async fn keys() {
         (issue("", &[], None), &["tenant_id"][..]),
         (issue(&tenant, &["ok", "NO"], None), &["scopes[1]"]),
         (issue(&tenant, &["a"; 33], None), &["scopes"]),
-        (issue(&tenant, &[], moment(1_000)), &["expires_at"]),
-        (issue(&tenant, &[], moment(-1)), &["expires_at"]),
-        (issue(&tenant, &[], moment(i64::MAX)), &["expires_at"]),
+        (issue(&tenant, &[], timestamp(1_000)), &["expires_at"]),
+        (issue(&tenant, &[], timestamp(-1)), &["expires_at"]),
+        (issue(&tenant, &[], timestamp(i64::MAX)), &["expires_at"]),
     ] {
         assert_eq!(
             violated_fields(admin.issue_key(request.clone()).await.unwrap_err()),
@@ -173,7 +173,7 @@ async fn keys() {
     for (request, expected) in [
         (rotate(span(-1), None), "overlap"),
         (rotate(span(91 * 86_400), None), "overlap"),
-        (rotate(None, moment(1)), "expires_at"),
+        (rotate(None, timestamp(1)), "expires_at"),
     ] {
         assert_eq!(violated_fields(admin.rotate_key(request).await.unwrap_err()), [expected]);
     }
@@ -191,9 +191,9 @@ async fn keys() {
         tenant_id: "a b".to_owned(),
         page_token: "eA".to_owned(),
         target: "x".repeat(129),
-        caller: "who calls".to_owned(),
-        since: moment(2),
-        until: moment(2),
+        caller: "caller".to_owned(),
+        since: timestamp(2),
+        until: timestamp(2),
         page_size: 0,
     };
     let wrong = violated_fields(admin.list_audit_events(audit).await.unwrap_err());
@@ -220,7 +220,7 @@ async fn keys() {
     assert_eq!(mixed, [Err(owned(&["sha256"])), Ok("new"), empty, Ok("there")]);
 }
 
-/// What came of each key, or its wrong fields.
+/// Returns the outcome of each key, or its invalid fields.
 fn import_outcomes(response: v1::ImportKeysResponse) -> Vec<Result<&'static str, Vec<String>>> {
     use v1::import_key_result::Result as Outcome;
 
@@ -252,7 +252,7 @@ async fn usage() {
     ] {
         assert_eq!(violated_fields(usage.record_usage(request).await.unwrap_err()), expected);
     }
-    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let timestamp = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let query = |metric: &str, start, end| v1::QueryUsageRequest {
         tenant_id: "acme".to_owned(),
         metric: metric.to_owned(),
@@ -262,15 +262,15 @@ async fn usage() {
     };
     for (request, expected) in [
         (v1::QueryUsageRequest::default(), &["tenant_id", "start_time", "end_time"][..]),
-        (query("Calls", moment(1), moment(2)), &["metric"]),
-        (query("", moment(2), moment(2)), &["end_time"]),
-        (query("", moment(-1), None), &["start_time", "end_time"]),
-        (v1::QueryUsageRequest { bucket: 9, ..query("", moment(1), moment(2)) }, &["bucket"]),
+        (query("Calls", timestamp(1), timestamp(2)), &["metric"]),
+        (query("", timestamp(2), timestamp(2)), &["end_time"]),
+        (query("", timestamp(-1), None), &["start_time", "end_time"]),
+        (v1::QueryUsageRequest { bucket: 9, ..query("", timestamp(1), timestamp(2)) }, &["bucket"]),
         (
             v1::QueryUsageRequest {
                 page_size: -1,
                 page_token: "YSBi".to_owned(),
-                ..query("", moment(1), moment(2))
+                ..query("", timestamp(1), timestamp(2))
             },
             &["page_size", "page_token"],
         ),

@@ -1,5 +1,5 @@
-//! The log of the program itself: however much is refused or fails, it stays small, every line can be read, and what was
-//! left out is counted.
+//! The log of the program: it stays small under any number of rejections and failures, every line is
+//! parseable, and suppressed lines are counted.
 
 use std::process::Stdio;
 
@@ -23,7 +23,7 @@ use crate::{
     harness::{http_until, unknown_key},
 };
 
-/// A running program, whose log is read to its end.
+/// A running program whose log is read to its end.
 pub(crate) struct RunningProgram {
     serve: Child,
     address: String,
@@ -35,7 +35,7 @@ impl RunningProgram {
         Self::start_logging(database, "info").await
     }
 
-    /// One whose log has what a filter asks for.
+    /// Starts the program with a log filter.
     pub(crate) async fn start_logging(database: &HranaServer, filter: &str) -> Self {
         let mut serve = program()
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
@@ -64,7 +64,7 @@ impl RunningProgram {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
     }
 
-    /// Every line, once it has ended. None is one that a collector would refuse.
+    /// Stops the program and returns every line. Panics at a line that a log collector would reject.
     pub(crate) async fn stop(mut self) -> Vec<String> {
         signal(&self.serve, "TERM");
         assert!(self.serve.wait().await.unwrap().success());
@@ -77,7 +77,7 @@ impl RunningProgram {
     }
 }
 
-/// How many RPCs the log tells of, those that it only counts included.
+/// Returns how many RPCs the log reports, including those that it only counts.
 fn logged_rpc_count(lines: &[String], of: impl Fn(&Value) -> bool) -> u64 {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let of_rpcs = lines.filter(|line| line["target"] == "tenant_auth::rpc" && of(line));
@@ -93,10 +93,10 @@ async fn flood_of_refusals_is_sampled_and_counted_in_log() {
     let connection = tokio::spawn(connection);
     let long = format!("http://test/{}", "x".repeat(15_000));
     let known = "http://test/tenantauth.v1.ValidationService/ValidateKey".to_owned();
-    // Unknown paths, no gRPC, and messages that cannot be read.
+    // Unknown paths, requests that are not gRPC, and undecodable messages.
     let kinds = [(Method::POST, long), (Method::GET, known.clone()), (Method::POST, known)];
-    let asked = kinds.iter().flat_map(|kind| std::iter::repeat_n(kind, 2_000));
-    stream::iter(asked)
+    let requests = kinds.iter().flat_map(|kind| std::iter::repeat_n(kind, 2_000));
+    stream::iter(requests)
         .for_each_concurrent(50, |(method, uri)| {
             let client = client.clone();
             async move {

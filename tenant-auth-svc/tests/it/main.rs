@@ -1,5 +1,5 @@
-//! The service as a whole, in one process: against the embedded database, against the test server with its faults,
-//! and, when `TENANT_AUTH_TEST_REMOTE_URL` (and `…_TOKEN`) name one, against a real remote database.
+//! Tests the whole service in one process: against the embedded database, against the test server with its
+//! faults, and, when `TENANT_AUTH_TEST_REMOTE_URL` (and `…_TOKEN`) are set, against a real remote database.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "shown when a test fails")]
@@ -66,7 +66,7 @@ mod watch;
 mod wire;
 mod writes;
 
-/// Has every line of every test looked at, whatever the test is about.
+/// Installs the log check, which examines every line of every test.
 fn capture_log() {
     captured::TestLog::shared();
 }

@@ -1,4 +1,5 @@
-//! What is no gRPC call, or cannot be read, is the caller's fault and is told so: never an error of the service.
+//! A request that is not gRPC or cannot be decoded is reported as the caller's error, never as a service
+//! error.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -32,12 +33,12 @@ impl<'a> RawCall<'a> {
     }
 }
 
-/// How it was answered.
+/// The response to a raw call.
 #[derive(Debug)]
 struct RawAnswer {
     http: u16,
     head: HeaderMap,
-    /// What was sent before the status.
+    /// The response body before the status.
     body: Bytes,
     status: Status,
 }
@@ -54,7 +55,7 @@ async fn send_raw(service: &TestService, raw: &RawCall<'_>) -> RawAnswer {
         request = request.header(*name, *value);
     }
     let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
-    // It may be refused before it is read.
+    // The server may reject the request before it reads the body.
     let _ = body.send_data(Bytes::copy_from_slice(raw.body), true);
     let (head, mut body) = answer.await.unwrap().into_parts();
     let mut read = Vec::new();
@@ -70,11 +71,12 @@ async fn send_raw(service: &TestService, raw: &RawCall<'_>) -> RawAnswer {
         http: head.status.as_u16(),
         head: head.headers,
         body: read.into(),
-        status: status.expect("every answer has a status"),
+        status: status.expect("every response has a status"),
     }
 }
 
-/// Sends it, and expects it to be refused so, with words about it.
+/// Sends the call, and asserts that it is rejected with this code and with a message that contains these
+/// words.
 async fn assert_refused(service: &TestService, raw: RawCall<'_>, code: Code, words: &str) -> RawAnswer {
     let answered = send_raw(service, &raw).await;
     assert_eq!(answered.status.code(), code, "{}: {answered:?}", raw.path);
@@ -84,7 +86,7 @@ async fn assert_refused(service: &TestService, raw: RawCall<'_>, code: Code, wor
     answered
 }
 
-/// Messages with a field 1 that is no text where one is expected, or is cut off.
+/// Messages whose field 1 is invalid UTF-8 where text is expected, or is truncated.
 const NOT_UTF8: &[u8] = b"\0\0\0\0\x04\x0a\x02\xff\xfe";
 const GARBAGE: &[u8] = b"\0\0\0\0\x04\xff\xff\xff\xff";
 
@@ -101,12 +103,12 @@ async fn undecodable_message_is_invalid_argument_on_every_rpc() {
         let refused = |body, words| {
             assert_refused(&service, RawCall::grpc_call(path, body), Code::InvalidArgument, words)
         };
-        refused(GARBAGE, "cannot be read").await;
-        refused(b"\0\0\0\0\x05\x0a\x02", "ended after 2 of the 5 bytes").await;
-        refused(b"\0\0\0", "ended after 3 of the 5 bytes before").await;
+        refused(GARBAGE, "cannot be decoded").await;
+        refused(b"\0\0\0\0\x05\x0a\x02", "ended after 2 of 5 bytes").await;
+        refused(b"\0\0\0", "message header: the request ended after 3 of 5 bytes").await;
         refused(b"\x01\0\0\0\x02\x0a\0", "no grpc-encoding").await;
-        refused(b"\x07\0\0\0\0", "the flag 7").await;
-        refused(br#"{"key": "x"}"#, "the flag 123").await;
+        refused(b"\x07\0\0\0\0", "compression flag 7").await;
+        refused(br#"{"key": "x"}"#, "compression flag 123").await;
         if !is_stream(path) {
             refused(b"", "no message").await;
             refused(b"\0\0\0\0\0\0\0\0\0\0", "more than one message").await;
@@ -124,7 +126,7 @@ async fn undecodable_message_is_invalid_argument_on_every_rpc() {
         "BatchValidateKeysRequest.requests",
     )
     .await;
-    // Field 2 of a message of the stream is its question.
+    // Field 2 of a stream message is its query.
     assert_refused(
         &service,
         RawCall::grpc_call(STREAM, b"\0\0\0\0\x05\x12\x03\x0a\x01\xff"),
@@ -146,7 +148,7 @@ async fn non_grpc_request_gets_http_error_status() {
             assert!(answered.body.starts_with(b"the content type must be application/grpc"), "{answered:?}");
         }
         let get = RawCall { method: Method::GET, headers: &[], ..RawCall::grpc_call(path, b"") };
-        let answered = assert_refused(&service, get, Code::InvalidArgument, "this one is GET").await;
+        let answered = assert_refused(&service, get, Code::InvalidArgument, "method GET").await;
         assert_eq!((answered.http, answered.head["allow"].as_bytes()), (405, &b"POST"[..]), "{path}");
         let headers = &[("content-type", "application/grpc"), ("grpc-encoding", "br")];
         let raw = RawCall { headers, ..RawCall::grpc_call(path, b"\x01\0\0\0\x02\x0a\0") };
@@ -157,14 +159,14 @@ async fn non_grpc_request_gets_http_error_status() {
         );
     }
     let none = RawCall { headers: &[], ..RawCall::grpc_call(VALIDATE, message) };
-    assert_eq!(assert_refused(&service, none, Code::InvalidArgument, "there is none").await.http, 415);
+    assert_eq!(assert_refused(&service, none, Code::InvalidArgument, "is missing").await.http, 415);
 }
 
 #[tokio::test]
 async fn oversized_message_is_refused_by_length_prefix() {
     let service = TestService::start(&TestDatabase::embedded()).await;
     for path in &rpc_paths() {
-        // Nothing follows: what is announced is enough.
+        // No body follows: the announced length is enough to reject it.
         assert_refused(
             &service,
             RawCall::grpc_call(path, b"\0\0\x10\0\x01"),
@@ -183,7 +185,7 @@ async fn oversized_message_is_refused_by_length_prefix() {
     .await;
 }
 
-/// A stream goes on until the message that cannot be read.
+/// A stream continues until the undecodable message.
 #[tokio::test]
 async fn stream_answers_messages_before_undecodable_one() {
     let service = TestService::start(&TestDatabase::embedded()).await;
@@ -195,7 +197,7 @@ async fn stream_answers_messages_before_undecodable_one() {
     assert_eq!((cut.status.code(), cut.body), (Code::InvalidArgument, good.body), "{:?}", cut.status);
 }
 
-/// What the error budget and the alert on defects look at.
+/// Covers the metrics that the error budget and the internal-error alert use.
 #[tokio::test]
 async fn malformed_calls_do_not_count_as_service_errors() {
     let log = TestLog::shared();
@@ -225,7 +227,7 @@ async fn malformed_calls_do_not_count_as_service_errors() {
     assert!(!lines.iter().any(|line| line.contains(r#""level":"ERROR""#)), "{lines:#?}");
 }
 
-/// A caller that goes away in the middle of its request has left, and nothing has failed.
+/// A caller that disconnects during its request counts as cancelled, not as failed.
 #[tokio::test]
 async fn interrupted_request_is_recorded_as_cancelled() {
     let service = TestService::start(&TestDatabase::embedded()).await;

@@ -1,4 +1,4 @@
-//! What `/metrics` tells: everything that is documented, nothing else, and the truth.
+//! `/metrics`: contains every documented metric, no other, and correct values.
 
 mod idle;
 mod messages;
@@ -80,8 +80,8 @@ async fn exported_metrics_match_documented_metrics() {
         names::OTLP_EXPORTS,
     ]
     .map(|metric| metric.name);
-    // Processes are known to Linux only; without TLS and a token that is a JWT, nothing expires (`expiry` has both).
-    let told = |metric: &&names::MetricDefinition| {
+    // Process metrics exist on Linux only. Expiry metrics need TLS or a JWT token (see `expiry`).
+    let is_exported = |metric: &&names::MetricDefinition| {
         let expires = ["tenant_auth_certificate_", "tenant_auth_token_"];
         (cfg!(target_os = "linux")
             || !metric.name.starts_with("process_")
@@ -89,7 +89,7 @@ async fn exported_metrics_match_documented_metrics() {
             && !expires.iter().any(|prefix| metric.name.starts_with(prefix))
             && !not_counted.contains(&metric.name)
     };
-    let all: Vec<_> = names::ALL.iter().filter(told).collect();
+    let all: Vec<_> = names::ALL.iter().filter(is_exported).collect();
     let types: Vec<_> =
         all.iter().map(|metric| format!("{} {}", metric.name, metric.kind.as_str())).collect();
     assert_eq!(after("# TYPE "), types);
@@ -126,11 +126,11 @@ async fn every_request_and_every_item_is_counted_once() {
     );
 
     let scrape = Scrape::collect(&service).await;
-    // Denials are answers like any other.
+    // Denials count as responses like any other.
     scrape.assert_value(&handled_series(VALIDATE, "OK"), 9.0);
     scrape.assert_value(&handled_series(VALIDATE, "InvalidArgument"), 1.0);
     scrape.assert_value(&handled_series(VALIDATE, "Unavailable"), 0.0);
-    assert!(scrape.text.contains(&handled_series(VALIDATE, "Unavailable")), "it is there before it grows");
+    assert!(scrape.text.contains(&handled_series(VALIDATE, "Unavailable")), "initially zero");
     scrape.assert_value(&in_flight_series(VALIDATE), 0.0);
     let took = |suffix: &str| format!("grpc_server_handling_seconds_{suffix}");
     scrape.assert_value(&took(&format!("count{{{}}}", rpc_labels(VALIDATE))), 10.0);
@@ -192,7 +192,7 @@ async fn refused_requests_are_counted() {
     let made_up =
         client.unary(Request::new(v1::ValidateKeyRequest::default()), path, codec).await.unwrap_err();
 
-    // One that takes the only place, for as long as its body does not end.
+    // A request that holds the only permit until its body ends.
     let (held, body) = tokio::sync::mpsc::channel::<v1::RecordUsageRequest>(1);
     let mut client = Grpc::new(service.channel.clone());
     let known = token.clone();
@@ -212,7 +212,7 @@ async fn refused_requests_are_counted() {
             < 1.0
         {}
     };
-    tokio::time::timeout(Duration::from_secs(30), holds).await.expect("it takes the place");
+    tokio::time::timeout(Duration::from_secs(30), holds).await.expect("the request takes the permit");
     for _ in 0..3 {
         let mut request = Request::new(v1::ValidateKeyRequest { key: "!".to_owned(), ..Default::default() });
         request.metadata_mut().insert("authorization", known.clone());
@@ -224,12 +224,12 @@ async fn refused_requests_are_counted() {
     assert_eq!(
         outcome(&service.validate("!").await),
         "Unauthenticated",
-        "strangers have places of their own"
+        "unknown callers have permits of their own"
     );
     let scrape = Scrape::collect(&service).await;
     scrape.assert_value(&in_flight_series("tenantauth.v1.UsageService/RecordUsage"), 1.0);
     drop(held);
-    assert!(holding.await.unwrap().is_err(), "it was none");
+    assert!(holding.await.unwrap().is_err(), "the message was invalid");
 
     scrape.assert_value(&handled_series(VALIDATE, "Unauthenticated"), 2.0);
     scrape.assert_value(&handled_series(VALIDATE, "PermissionDenied"), 1.0);
@@ -237,7 +237,7 @@ async fn refused_requests_are_counted() {
     scrape.assert_value("tenant_auth_requests_shed_total{limiter=\"requests\"}", 3.0);
     scrape.assert_value("tenant_auth_request_permits{limiter=\"requests\"}", 1.0);
     scrape.assert_value(&handled_series("unknown", &format!("{:?}", made_up.code())), 1.0);
-    assert!(!scrape.text.contains("made.up"), "callers make no names");
+    assert!(!scrape.text.contains("made.up"), "callers cannot create label values");
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn outage_is_visible_in_metrics() {
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("500ms".to_owned()));
     let settings: Settings = settings.with_flag("TENANT_AUTH_CACHE_GRACE", Some("100s".to_owned()));
     let service = TestService::start_with(settings, shared_clock(&clock)).await;
-    // The breaker forgets the calls of the start.
+    // The breaker forgets the calls of the startup.
     clock.advance(Duration::from_secs(10));
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
@@ -258,17 +258,17 @@ async fn outage_is_visible_in_metrics() {
     scrape.assert_value("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
     scrape.assert_value("tenant_auth_cache_grace_seconds", 100.0);
     scrape.assert_value("tenant_auth_cache_oldest_answer_age_seconds", 0.0);
-    assert!(scrape.value("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key are new");
+    assert!(scrape.value("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key were created");
 
     database.server().faults().set(Fault::unauthorized());
     for _ in 0..40 {
         assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     }
     clock.advance(Duration::from_secs(60));
-    // Past its fresh time; that the database fails is found out by asking it, or known already.
+    // Past the entry's fresh time. The service detects the failing database with a call, or knows it already.
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
     validate_batch(&service, &[&key, &unknown_key()]).await;
-    // A change that is not made leaves no key undecided.
+    // A failed write leaves no key undecided.
     let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
     let scrape = Scrape::collect(&service).await;
@@ -287,7 +287,7 @@ async fn outage_is_visible_in_metrics() {
     assert!(failures("denied") >= 1.0 && failures("circuit_open") >= 1.0, "{}", scrape.text);
     let items: f64 =
         ["denied", "circuit_open"].iter().map(|kind| scrape.value(&undecided_series(kind))).sum();
-    assert_eq!(items, 41.0, "an item of a batch by itself, and no change");
+    assert_eq!(items, 41.0, "each batch item counts, changes do not");
 
     database.server().faults().clear();
     clock.advance(Duration::from_secs(2));
@@ -310,12 +310,12 @@ async fn usage_events_are_counted_by_outcome() {
     database.server().faults().set(Fault::unauthorized());
     assert_eq!(record_usage(&service, "two", &[&tenant]).await, Code::Unavailable);
     let none_left = service.running.usage_batcher_task().wait_until_queued(|waiting| waiting == 0);
-    tokio::time::timeout(Duration::from_secs(30), none_left).await.expect("all are answered");
+    tokio::time::timeout(Duration::from_secs(30), none_left).await.expect("all requests must be answered");
     let scrape = Scrape::collect(&service).await;
-    for (fate, count) in
+    for (result, count) in
         [("counted", 2.0), ("rejected", 1.0), ("repeated", 3.0), ("failed", 1.0), ("refused", 0.0)]
     {
-        scrape.assert_value(&format!("tenant_auth_usage_events_total{{outcome=\"{fate}\"}}"), count);
+        scrape.assert_value(&format!("tenant_auth_usage_events_total{{outcome=\"{result}\"}}"), count);
     }
     for table in ["usage_requests", "usage_events", "usage_totals"] {
         scrape.assert_value(&format!("tenant_auth_usage_rows_written_total{{table=\"{table}\"}}"), 1.0);

@@ -1,4 +1,4 @@
-//! What an operator asks about one key: what it is, and what each replica holds of it.
+//! Inspection of one key by an operator: its state, and the entry that each replica has cached.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn inspect_key(service: &TestService, key_id: &str) -> v1::InspectKeyRespo
     service.admin().inspect_key(request).await.unwrap().into_inner()
 }
 
-/// What a replica holds: verdict, source, and the position that it reflects.
+/// Returns what a replica has cached: verdict, source, and the position that the entry reflects.
 async fn held_answer(service: &TestService, key_id: &str) -> Option<(Verdict, Source, i64)> {
     inspect_key(service, key_id).await.held.map(|held| (held.verdict(), held.source(), held.revision))
 }
@@ -52,8 +52,8 @@ async fn get_key_shows_current_denial_reason() {
         service.revoke_key(&id).await;
         let revoked = get_key(&service, &id).await;
         assert_eq!((revoked.verdict(), &*revoked.key.unwrap().revoke_reason), (Verdict::Revoked, "test"));
-        let nobody = v1::GetKeyRequest { key_id: "key_nobody".to_owned() };
-        assert_eq!(admin.get_key(nobody).await.unwrap_err().code(), Code::NotFound);
+        let unknown = v1::GetKeyRequest { key_id: "key_nobody".to_owned() };
+        assert_eq!(admin.get_key(unknown).await.unwrap_err().code(), Code::NotFound);
     }
 }
 
@@ -81,17 +81,21 @@ async fn get_key_shows_deny_list_entry() {
         let of_memory = inspected.held.as_ref().unwrap().verdict();
         assert_eq!((answered, state.verdict(), of_memory), (verdict, verdict, verdict), "{line}");
         assert!(state.on_deny_list, "{line}");
-        assert_eq!(inspected.on_deny_list, verdict == Verdict::Revoked, "{line}: of the key itself");
+        assert_eq!(
+            inspected.on_deny_list,
+            verdict == Verdict::Revoked,
+            "{line}: the entry names the key itself"
+        );
     }
 }
 
-/// The question of a night: is it revoked everywhere, and where not?
+/// Shows where a key is not yet revoked.
 #[tokio::test]
 async fn inspect_key_shows_missed_revocation() {
     let replicas = Replicas::start().await;
     let (key, id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
     replicas.poll_second().await;
-    assert_eq!(held_answer(&replicas.second, &id).await, None, "nothing is loaded for the question");
+    assert_eq!(held_answer(&replicas.second, &id).await, None, "inspection loads nothing");
     for replica in [&replicas.first, &replicas.second] {
         assert_eq!(replica.validate(&key).await.unwrap().verdict(), Verdict::Valid);
     }
@@ -102,14 +106,16 @@ async fn inspect_key_shows_missed_revocation() {
     assert_eq!(held_answer(&replicas.first, &id).await.unwrap().0, Verdict::Revoked);
     assert_eq!(held_answer(&replicas.second, &id).await, Some((Verdict::Valid, Source::Fresh, before)));
     let silent = inspect_key(&replicas.second, &id).await;
-    assert_eq!(silent.heard.unwrap().revoked_at, None, "it has heard of the key, not of its end");
+    assert_eq!(silent.heard.unwrap().revoked_at, None, "the replica knows the key, but not its revocation");
     replicas.poll_second().await;
-    let told = inspect_key(&replicas.second, &id).await;
-    assert_eq!(told.held.as_ref().unwrap().verdict(), Verdict::Revoked);
-    assert!(told.held.unwrap().revoked_at.is_some());
-    let heard = told.heard.unwrap();
-    assert!(heard.revoked_at.is_some() && heard.revision > before && heard.revision <= told.revision);
-    assert!(told.revision > silent.revision);
+    let inspected_key = inspect_key(&replicas.second, &id).await;
+    assert_eq!(inspected_key.held.as_ref().unwrap().verdict(), Verdict::Revoked);
+    assert!(inspected_key.held.unwrap().revoked_at.is_some());
+    let heard = inspected_key.heard.unwrap();
+    assert!(
+        heard.revoked_at.is_some() && heard.revision > before && heard.revision <= inspected_key.revision
+    );
+    assert!(inspected_key.revision > silent.revision);
 }
 
 #[tokio::test]
@@ -120,7 +126,7 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
     replicas.validate_on_second(&key).await;
     replicas.clock.advance(Duration::from_secs(7));
     replicas.poll_second().await;
-    let asked = replicas.database.caller_requests();
+    let requests_before = replicas.database.caller_requests();
     for _ in 0..3 {
         let inspected = inspect_key(&replicas.second, &id).await;
         assert_eq!(inspected.lookups(), LookupState::Healthy);
@@ -129,16 +135,16 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
         assert_eq!(held.age.unwrap().seconds, 7);
         assert_eq!(held_for_unknown_key(&replicas.second).await, None);
     }
-    assert_eq!(replicas.database.caller_requests(), asked);
-    // The reload is still to be claimed, by whoever uses the key.
+    assert_eq!(replicas.database.caller_requests(), requests_before);
+    // The next request that uses the key claims the reload.
     assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Refreshing));
     let reloaded = async {
         while held_answer(&replicas.second, &id).await.unwrap().1 != Source::Fresh {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("the reload must come");
-    assert_eq!(replicas.database.caller_requests(), asked + 1);
+    tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("the reload must complete");
+    assert_eq!(replicas.database.caller_requests(), requests_before + 1);
 }
 
 async fn held_for_unknown_key(service: &TestService) -> Option<v1::HeldKey> {
@@ -164,7 +170,7 @@ async fn inspect_key_works_in_outage() {
     assert_eq!(replicas.second.admin().get_key(get).await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// What was read ahead at the start is in memory, too.
+/// A key that was preloaded at startup is cached, too.
 #[tokio::test]
 async fn inspect_key_shows_preloaded_key() {
     let database = TestDatabase::test_server().await;
@@ -193,8 +199,8 @@ async fn keys_are_found_by_prefix() {
             let list = v1::ListKeysRequest { prefix: key[..length].to_owned(), ..Default::default() };
             let found = service.admin().list_keys(list.clone()).await.unwrap().into_inner().keys;
             assert!(found.iter().any(|key| (&key.key_id, &key.tenant_id) == (id, tenant)), "{length}");
-            let nobody = v1::ListKeysRequest { tenant_id: "ten_nobody".to_owned(), ..list };
-            assert_eq!(service.admin().list_keys(nobody).await.unwrap_err().code(), Code::NotFound);
+            let unknown = v1::ListKeysRequest { tenant_id: "ten_nobody".to_owned(), ..list };
+            assert_eq!(service.admin().list_keys(unknown).await.unwrap_err().code(), Code::NotFound);
         }
     }
     let all = v1::ListKeysRequest { prefix: ids[0].1.0[..3].to_owned(), page_size: 1, ..Default::default() };
@@ -203,7 +209,7 @@ async fn keys_are_found_by_prefix() {
     let rest = service.admin().list_keys(rest).await.unwrap().into_inner();
     assert_ne!(first.keys[0].key_id, rest.keys[0].key_id);
     assert!(rest.next_page_token.is_empty());
-    // A token of the one order is none of the other.
+    // A page token of one order is invalid for the other.
     let tenant_id = ids[0].0.clone();
     let mixed =
         v1::ListKeysRequest { prefix: String::new(), tenant_id, page_token: first.next_page_token, ..all };

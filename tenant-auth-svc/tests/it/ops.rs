@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`, in every state that the service can be in, and its end.
+//! `/livez` and `/readyz` in every state of the service, and the shutdown.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,9 +18,9 @@ use crate::{
     harness::{HttpAnswer, NOW, TestDatabase, TestService, http_request, http_until, outcome, unknown_key},
 };
 
-/// Longer than any test: it ends by something else.
+/// Longer than any test, so that something else ends it.
 const LONGER_THAN_TEST: &str = "300s";
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn ops_address(service: &TestService) -> SocketAddr {
@@ -31,7 +31,7 @@ async fn get_path(service: &TestService, path: &str) -> HttpAnswer {
     http_request(ops_address(service), &format!("GET {path}")).await.unwrap()
 }
 
-/// What `/readyz` says, without and with details: one status for all.
+/// Returns what `/readyz` reports, without and with details, and the status that both must share.
 async fn readyz(service: &TestService) -> (u16, String, String) {
     let short = get_path(service, "/readyz").await;
     let verbose = get_path(service, "/readyz?verbose").await;
@@ -52,13 +52,13 @@ async fn is_alive(service: &TestService) -> bool {
 }
 
 #[track_caller]
-fn assert_line(told: &str, line: &str) {
-    assert!(told.lines().any(|told| told == line), "{line}:\n{told}");
+fn assert_line(report_text: &str, line: &str) {
+    assert!(report_text.lines().any(|report_text| report_text == line), "{line}:\n{report_text}");
 }
 
 #[track_caller]
-fn assert_line_starts(told: &str, start: &str) {
-    assert!(told.lines().any(|told| told.starts_with(start)), "{start}:\n{told}");
+fn assert_line_starts(report_text: &str, start: &str) {
+    assert!(report_text.lines().any(|report_text| report_text.starts_with(start)), "{start}:\n{report_text}");
 }
 
 fn shared_clock(clock: &Arc<ManualClock>) -> SharedClock {
@@ -71,7 +71,7 @@ async fn service_is_live_before_it_is_ready() {
     database.server_mut().stop().await;
     let clock = ManualClock::at(NOW);
     let mut service = TestService::start_unready(database.settings(), shared_clock(&clock)).await;
-    // Whoever asked it, the database was asked by now.
+    // By now the database has been called, by this request or another.
     assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     clock.advance(Duration::from_secs(312));
     assert!(is_alive(&service).await);
@@ -99,7 +99,7 @@ async fn service_is_live_before_it_is_ready() {
 async fn readiness_survives_outage_and_reports_cause() {
     let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    // One of the calls takes all of it.
+    // One call uses up the whole time budget.
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("5s".to_owned()))
@@ -120,11 +120,11 @@ async fn readiness_survives_outage_and_reports_cause() {
         "reads     failing (unreachable) since 2026-09-21T14:13:28Z, 300 s; last tried ",
     );
 
-    // The same outage, in another shape.
+    // The same outage with another kind of failure.
     database.server().faults().set(Fault::Hang);
     assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     clock.advance(Duration::from_secs(12));
-    // The caller may be told before the call to the database has been given up.
+    // The response may be sent before the call to the database has timed out.
     let gives_up = |answer: &HttpAnswer| answer.body.contains("failing (timed_out)");
     let verbose = http_until(ops_address(&service), "GET /readyz?verbose", gives_up).await.body;
     assert_line_starts(
@@ -137,22 +137,29 @@ async fn readiness_survives_outage_and_reports_cause() {
     for _ in 0..20 {
         assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     }
-    assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid, "why it is ready");
+    assert_eq!(
+        service.validate(&known).await.unwrap().verdict(),
+        Verdict::Valid,
+        "the cached key is the reason for readiness"
+    );
     let (status, _, verbose) = readyz(&service).await;
     assert_eq!(status, 200);
     assert_line_starts(&verbose, "reads     failing (denied) since 2026-09-21T14:13:28Z, 312 s; last tried ");
     assert!(verbose.contains("\nbreaker   open for lookups: "), "{verbose}");
-    let told = readiness_json(&service).await;
-    assert_eq!(told["ready"], true);
-    assert_eq!(told["now"], "2026-09-21T14:18:40Z");
+    let report_text = readiness_json(&service).await;
+    assert_eq!(report_text["ready"], true);
+    assert_eq!(report_text["now"], "2026-09-21T14:18:40Z");
     let expected = json!({
         "state": "failing", "failure": "denied", "since": "2026-09-21T14:13:28Z", "for_ms": 312_000,
         "last_tried_ms": 0,
     });
-    assert_eq!(told["reads"], expected);
-    assert_eq!(told["database"], json!({ "doubt": null, "doubted_since": null, "standstill_ms": null }));
-    assert_eq!(told["breaker"]["state"], "open");
-    assert_eq!(told["feed"]["state"], "off");
+    assert_eq!(report_text["reads"], expected);
+    assert_eq!(
+        report_text["database"],
+        json!({ "doubt": null, "doubted_since": null, "standstill_ms": null })
+    );
+    assert_eq!(report_text["breaker"]["state"], "open");
+    assert_eq!(report_text["feed"]["state"], "off");
 
     database.server().faults().clear();
     clock.advance(Duration::from_secs(1));
@@ -168,8 +175,8 @@ async fn silent_feed_is_reported_and_keeps_readiness() {
     let clock = ManualClock::at(NOW);
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
     let service = TestService::start_with(settings, shared_clock(&clock)).await;
-    let heard = |answer: &HttpAnswer| answer.body.contains("\nfeed      heard 0 ms ago\n");
-    http_until(ops_address(&service), "GET /readyz?verbose", heard).await;
+    let feed_is_live = |answer: &HttpAnswer| answer.body.contains("\nfeed      heard 0 ms ago\n");
+    http_until(ops_address(&service), "GET /readyz?verbose", feed_is_live).await;
 
     database.server().faults().set(Fault::service_unavailable());
     clock.advance(Duration::from_secs(313));
@@ -181,7 +188,7 @@ async fn silent_feed_is_reported_and_keeps_readiness() {
     assert_eq!(feed, expected);
 
     database.server().faults().clear();
-    // The breaker may have opened meanwhile, and then waits for time to pass.
+    // The breaker may be open by now, and then waits for its timeout.
     let heard_again = |answer: &HttpAnswer| {
         clock.advance(Duration::from_millis(100));
         answer.body.contains("\nfeed      heard ")
@@ -229,7 +236,7 @@ async fn unknown_ops_path_lists_available_paths() {
         }
     }
     let answer = get_path(&service, "/readyz?format=json&verbose=1&more").await;
-    assert!(answer.head.contains("application/json"), "in any order: {}", answer.head);
+    assert!(answer.head.contains("application/json"), "JSON, with parameters in any order: {}", answer.head);
     assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
     assert_eq!(get_path(&service, "/readyz?format=json").await.body, "ready");
 }
@@ -270,7 +277,7 @@ async fn stopping_service_reports_unready_and_serves_for_drain_delay() {
     assert_line(&answer.body, "process   stopping since 2026-09-21T14:14:20Z, 0 ms");
     assert_eq!(http_request(ops, "GET /readyz").await.unwrap().body, "stopping");
     assert_eq!(http_request(ops, "GET /livez").await.unwrap().status, 200);
-    // On the connection that is there and on a new one, from memory and from the database.
+    // On the existing connection and on a new one, from the cache and from the database.
     let new = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     for channel in [channel, new] {
         for (key, verdict) in [(key.clone(), Verdict::Valid), (unknown_key(), Verdict::Unknown)] {
@@ -279,13 +286,16 @@ async fn stopping_service_reports_unready_and_serves_for_drain_delay() {
             assert_eq!(answer.into_inner().verdict(), verdict);
         }
     }
-    assert!(!ending.is_finished(), "the delay is longer than this test");
+    assert!(!ending.is_finished(), "the drain delay is longer than this test");
 
     again.send(()).unwrap();
-    tokio::time::timeout(WAIT_TIMEOUT, ending).await.expect("the second time, it waits for nobody").unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, ending)
+        .await
+        .expect("the second signal ends the drain delay")
+        .unwrap();
     for gone in [address, ops] {
         let ends = async { while tokio::net::TcpStream::connect(gone).await.is_ok() {} };
-        tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("nobody listens there");
+        tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     }
 }
 
@@ -295,10 +305,12 @@ async fn never_ready_service_stops_without_drain_delay() {
     database.server_mut().stop().await;
     let service =
         TestService::start_unready(with_long_timeouts(database.settings()), SystemClock::shared()).await;
-    tokio::time::timeout(WAIT_TIMEOUT, service.running.stop()).await.expect("nobody was sent here");
+    tokio::time::timeout(WAIT_TIMEOUT, service.running.stop())
+        .await
+        .expect("without traffic there is no drain delay");
 }
 
-/// The clocks of this test are tokio's own: they jump to the next thing that is waited for.
+/// Uses tokio's paused clock, which jumps to the next timer.
 #[tokio::test]
 async fn endless_request_is_cut_off_at_shutdown_and_logged() {
     let captured = TestLog::default();
@@ -318,6 +330,6 @@ async fn endless_request_is_cut_off_at_shutdown_and_logged() {
     tokio::time::pause();
     service.running.stop().await;
     let log = captured.text();
-    assert!(log.contains("requests were still under way and were cut off"), "{log}");
+    assert!(log.contains("requests still in flight after the drain timeout were cancelled"), "{log}");
     drop(questions);
 }

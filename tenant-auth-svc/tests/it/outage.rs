@@ -1,4 +1,4 @@
-//! The database goes and comes back.
+//! An outage of the database, and its end.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn health(service: &TestService, name: &str) -> ServingStatus {
     HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
-/// Waits for a health name by watching it, not by asking again and again.
+/// Waits for a status of a health name with a watch instead of polling.
 async fn until_health(service: &TestService, name: &str, wanted: ServingStatus) {
     let request = HealthCheckRequest { service: name.to_owned() };
     let mut changes = HealthClient::new(service.channel.clone()).watch(request).await.unwrap().into_inner();
@@ -36,7 +36,7 @@ async fn killed_database_is_unavailable_and_known_keys_stay_valid() {
     assert_eq!(health(&service, DATABASE_HEALTH).await, ServingStatus::Serving);
 
     database.server_mut().stop().await;
-    assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid, "from memory");
+    assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid, "answered from the cache");
     let answer = service.validate(&unknown_key()).await;
     assert_eq!(outcome(&answer), "Unavailable");
     let details = answer.unwrap_err().get_error_details();
@@ -46,10 +46,10 @@ async fn killed_database_is_unavailable_and_known_keys_stay_valid() {
     assert_eq!(
         health(&service, VALIDATION_HEALTH).await,
         ServingStatus::Serving,
-        "or every replica would be drained at once"
+        "otherwise every replica would be removed at once"
     );
 
-    // Past its fresh time the known key is answered all the same, and says how old the answer is; until the grace ends.
+    // Past its fresh time, a known key is still answered, with the age of the answer, until the grace ends.
     clock.advance(Duration::from_secs(14_399));
     let stale = service.validate(&known).await.unwrap();
     assert_eq!(stale.verdict(), Verdict::Valid);
@@ -57,7 +57,7 @@ async fn killed_database_is_unavailable_and_known_keys_stay_valid() {
     assert_eq!(provenance.source(), Source::Stale);
     assert_eq!(provenance.age.unwrap().seconds, 14_399);
     clock.advance(Duration::from_secs(1));
-    assert_eq!(outcome(&service.validate(&known).await), "Unavailable", "beyond the grace");
+    assert_eq!(outcome(&service.validate(&known).await), "Unavailable", "past the grace");
 
     database.server_mut().start_again().unwrap();
     assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid);

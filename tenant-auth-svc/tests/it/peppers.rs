@@ -1,4 +1,5 @@
-//! Peppers that come and go while replicas run: what one of them issues, the others must find, or say that they cannot know.
+//! Peppers that are added and removed while replicas run: a key issued by one replica must be found by the
+//! others, or be reported as undecided.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::harness::{TestDatabase, TestService, http_request, unknown_key};
 const OLD_PEPPER: &str = "old oooooooooooooooooooooooooooooooo";
 const NEW_PEPPER: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
 
-/// A replica with a pepper file of its own.
+/// A replica with its own pepper file.
 struct Replica {
     service: TestService,
     _folder: TempDir,
@@ -34,14 +35,14 @@ impl Replica {
 
     async fn readyz(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("peppers ")).unwrap().to_owned()
+        let reported = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
+        reported.lines().find(|line| line.starts_with("peppers ")).unwrap().to_owned()
     }
 
     async fn pepper_metrics(&self) -> String {
-        let told =
+        let reported =
             http_request(self.service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("tenant_auth_pepper_missing ")).unwrap().to_owned()
+        reported.lines().find(|line| line.starts_with("tenant_auth_pepper_missing ")).unwrap().to_owned()
     }
 }
 
@@ -51,13 +52,13 @@ fn error_reason(status: &Status) -> String {
 
 #[track_caller]
 fn assert_unavailable_for_pepper(answer: Result<v1::ValidateKeyResponse, Status>) {
-    let status = answer.expect_err("it may be stored under what this replica lacks");
+    let status = answer.expect_err("the key may be stored under a pepper that this replica lacks");
     assert_eq!((status.code(), &*error_reason(&status)), (Code::Unavailable, "DATABASE_PEPPER_MISSING"));
     assert!(status.get_error_details().retry_info().is_some());
 }
 
-/// Every file of the documented rotation, one replica after the other; in between each of both issues, and each is asked about
-/// everything that either has ever issued.
+/// Applies each file of the documented rotation to one replica after the other. After each step both replicas
+/// issue keys, and each validates every key that either has issued.
 #[tokio::test]
 async fn pepper_rotation_makes_no_live_key_unknown() {
     let database = TestDatabase::test_server().await;
@@ -73,7 +74,7 @@ async fn pepper_rotation_makes_no_live_key_unknown() {
     let mut keys = BTreeMap::new();
     for (number, step) in steps.iter().enumerate() {
         if number == steps.len() - 1 {
-            // The old pepper may go: what is left under it has expired or was revoked.
+            // The old pepper may be removed: all its remaining keys have expired or were revoked.
             database.server().execute("UPDATE api_keys SET expires_at = 1 WHERE pepper_id = 'old'").unwrap();
             let some = "UPDATE api_keys SET revoked_at = 1, expires_at = NULL \
                         WHERE id = (SELECT max(id) FROM api_keys WHERE pepper_id = 'old')";
@@ -103,26 +104,26 @@ async fn pepper_rotation_makes_no_live_key_unknown() {
 #[tokio::test]
 async fn replica_missing_a_pepper_never_answers_unknown() {
     let database = TestDatabase::test_server().await;
-    let (behind, ahead) = (
+    let (behind, rotated) = (
         Replica::start(&database, &format!("issue {OLD_PEPPER}")).await,
         Replica::start(&database, &format!("accept {OLD_PEPPER}\nissue {NEW_PEPPER}")).await,
     );
-    let tenant = ahead.service.create_tenant("Acme").await;
+    let tenant = rotated.service.create_tenant("Acme").await;
     let (found, _) = behind.service.issue_key(&tenant, &[]).await;
     assert_eq!(behind.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     assert_eq!(behind.readyz().await, "peppers   none is missing");
 
-    let (hidden, hidden_id) = ahead.service.issue_key(&tenant, &[]).await;
+    let (hidden, hidden_id) = rotated.service.issue_key(&tenant, &[]).await;
     assert_unavailable_for_pepper(behind.service.validate(&hidden).await);
     assert_unavailable_for_pepper(behind.service.validate(&unknown_key()).await);
     assert_eq!(behind.service.validate(&found).await.unwrap().verdict(), Verdict::Valid);
     assert_eq!(behind.service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
-    let told = behind.readyz().await;
-    assert!(told.contains("new is missing here") && told.contains("UNAVAILABLE"), "{told}");
+    let reported = behind.readyz().await;
+    assert!(reported.contains("new is missing here") && reported.contains("UNAVAILABLE"), "{reported}");
     assert_eq!(behind.pepper_metrics().await, "tenant_auth_pepper_missing 1");
-    assert_eq!(ahead.pepper_metrics().await, "tenant_auth_pepper_missing 0");
+    assert_eq!(rotated.pepper_metrics().await, "tenant_auth_pepper_missing 0");
 
-    // Each key of a batch by itself.
+    // Each key of a batch is decided separately.
     let request = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
     let batch = v1::BatchValidateKeysRequest { requests: vec![request(&found), request(&hidden)] };
     let results = behind.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
@@ -133,8 +134,8 @@ async fn replica_missing_a_pepper_never_answers_unknown() {
         matches!(&results[1].result, Some(Outcome::Error(error)) if error.code == i32::from(Code::Unavailable))
     );
 
-    // Nothing lives there any more.
-    ahead.service.revoke_key(&hidden_id).await;
+    // No live key remains under this pepper.
+    rotated.service.revoke_key(&hidden_id).await;
     assert_eq!(behind.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     assert_eq!(behind.readyz().await, "peppers   none is missing");
 }
@@ -157,19 +158,20 @@ async fn start_without_needed_pepper_names_file_and_missing_line() {
     let settings = || settings(&database, &folder, &format!("issue {NEW_PEPPER}"));
     let mut service = TestService::start_unready(settings(), SystemClock::shared()).await;
     let Err(StartError::Schema(refused)) = service.running.wait_until_ready().await else {
-        panic!("it must not start")
+        panic!("the start must fail")
     };
-    let told = refused.to_string();
+    let reported = refused.to_string();
     let path = folder.path().join("peppers").display().to_string();
-    assert!(told.contains("`accept old <secret>`") && told.contains(&path), "{told}");
+    assert!(reported.contains("`accept old <secret>`") && reported.contains(&path), "{reported}");
 
-    // An end in the past by the database's clock is an end, whatever this service's clock says.
+    // A key that has expired by the database's clock has expired, whatever the service's clock shows.
     let expire = format!("UPDATE api_keys SET expires_at = 1 WHERE id = '{id}'");
     database.server().execute(&expire).unwrap();
     TestService::start_with(settings(), SystemClock::shared()).await;
 }
 
-/// It would find none of the keys that the others issue under this id, and they none of its own.
+/// With a changed secret, the replica would find none of the keys that others issue under this id, and they
+/// would find none of its keys.
 #[tokio::test]
 async fn start_with_changed_pepper_secret_is_refused() {
     let database = TestDatabase::test_server().await;
@@ -182,9 +184,12 @@ async fn start_with_changed_pepper_secret_is_refused() {
         let Err(StartError::Schema(refused)) = service.running.wait_until_ready().await else {
             panic!("{lines}")
         };
-        let told = refused.to_string();
+        let reported = refused.to_string();
         let path = folder.path().join("peppers").display().to_string();
-        assert!(told.contains("is not the one") && told.contains(&path) && !told.contains(&other), "{told}");
+        assert!(
+            reported.contains("is not the one") && reported.contains(&path) && !reported.contains(&other),
+            "{reported}"
+        );
     }
 }
 
@@ -197,7 +202,7 @@ async fn read_only_token_suffices_to_start_with_new_pepper() {
     assert_eq!(replica.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
 }
 
-/// Thousands of keys that expired under a pepper which is gone must not be read at each look-up.
+/// A lookup must not read the thousands of keys that expired under a removed pepper.
 #[tokio::test]
 async fn keys_expired_under_missing_pepper_are_skipped_by_index() {
     let database = TestDatabase::test_server().await;

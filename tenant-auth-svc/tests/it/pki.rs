@@ -1,4 +1,4 @@
-//! Certificates made on the spot, and clients that use them.
+//! Creates certificates, and clients that use them.
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
-/// Signs certificates.
+/// A certificate authority that signs certificates.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -31,12 +31,12 @@ impl Authority {
         Self::named("tests")
     }
 
-    /// One of this name, which proves nothing.
+    /// Creates an authority with this name. Anyone could choose the same name.
     pub(crate) fn named(name: &str) -> Self {
         Self::generate(name, |_| {})
     }
 
-    /// One whose own certificate is valid between two days.
+    /// Creates an authority whose own certificate is valid between two days.
     pub(crate) fn valid_between(from: Day, to: Day) -> Self {
         Self::generate("dated", |params| set_validity(params, from, to))
     }
@@ -51,17 +51,17 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// Its own certificate.
+    /// Returns its own certificate.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A certificate with these names.
+    /// Signs a certificate with these names.
     pub(crate) fn sign(&self, names: Vec<SanType>) -> CertificatePair {
         self.sign_with(names, |_| {})
     }
 
-    /// A certificate for `localhost` that is valid between two days.
+    /// Signs a certificate for `localhost` that is valid between two days.
     pub(crate) fn server_certificate_between(&self, from: Day, to: Day) -> CertificatePair {
         self.sign_with(vec![dns("localhost")], |params| set_validity(params, from, to))
     }
@@ -75,22 +75,22 @@ impl Authority {
         CertificatePair { certificate, key: key.serialize_pem() }
     }
 
-    /// A certificate for `localhost`.
+    /// Signs a certificate for `localhost`.
     pub(crate) fn server_certificate(&self) -> CertificatePair {
         self.sign(vec![dns("localhost")])
     }
 
-    /// Its own certificate in a file.
+    /// Writes its own certificate to a file.
     pub(crate) fn write(&self) -> CertificateFiles {
         CertificatePair { certificate: self.pem.clone(), key: String::new() }.write()
     }
 
-    /// What a client needs to trust it and, if it has one, show a certificate.
+    /// Returns a client configuration that trusts this authority and presents a certificate if one is given.
     pub(crate) fn connector(&self, shown: Option<&CertificatePair>) -> TlsConnector {
         self.connector_for(b"h2", shown)
     }
 
-    /// The same, for a protocol.
+    /// The same, for one ALPN protocol.
     pub(crate) fn connector_for(&self, protocol: &[u8], shown: Option<&CertificatePair>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
@@ -112,10 +112,10 @@ impl Authority {
     }
 }
 
-/// Midnight in UTC of a year, month and day.
+/// A year, month and day; stands for midnight in UTC.
 pub(crate) type Day = (i32, u8, u8);
 
-/// In seconds since 1970.
+/// Returns midnight of the day, in seconds since 1970.
 pub(crate) fn midnight((year, month, day): Day) -> i64 {
     rcgen::date_time_ymd(year, month, day).unix_timestamp()
 }
@@ -133,7 +133,7 @@ pub(crate) fn uri(name: &str) -> SanType {
     SanType::URI(name.try_into().unwrap())
 }
 
-/// A pair in files, which can be written anew.
+/// A certificate and its key in files that tests can rewrite.
 pub(crate) struct CertificateFiles(TempDir);
 
 impl CertificatePair {
@@ -144,7 +144,7 @@ impl CertificatePair {
         files
     }
 
-    /// As it comes over the wire.
+    /// Returns the certificate in its wire encoding (DER).
     pub(crate) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
@@ -164,7 +164,7 @@ impl CertificateFiles {
     }
 }
 
-/// An encrypted connection.
+/// Opens an encrypted connection.
 pub(crate) async fn connect(
     address: SocketAddr,
     connector: &TlsConnector,
@@ -173,7 +173,7 @@ pub(crate) async fn connect(
     connector.connect("localhost".try_into().unwrap(), stream).await
 }
 
-/// A channel of one encrypted connection, which exists when this returns.
+/// Returns a channel over one encrypted connection, which is open when this returns.
 pub(crate) async fn channel(
     address: SocketAddr,
     connector: &TlsConnector,
@@ -183,6 +183,6 @@ pub(crate) async fn channel(
         let connector = connector.clone();
         async move { connect(address, &connector).await.map(TokioIo::new) }
     });
-    // Encrypted all the same: by the connector.
+    // The connector encrypts, although the URL says `http`.
     Endpoint::from_static("http://localhost").connect_with_connector(connecting).await
 }

@@ -1,7 +1,9 @@
-//! What runs in the background reads what it needs and no more: the plans of its statements, and the rows that they read.
+//! Background statements read only the rows that they need: checks their query plans and the number of rows
+//! read.
 //!
-//! The embedded engine does not say how many rows a statement read, so the test server cannot. A real one does: the test that
-//! counts needs its program, `TENANT_AUTH_TEST_SQLD`, and with `TENANT_AUTH_TEST_LONG` it counts in a million keys.
+//! The embedded engine does not report how many rows a statement read, so the test server cannot either. A
+//! real server does: the test that counts rows needs its program, `TENANT_AUTH_TEST_SQLD`. With
+//! `TENANT_AUTH_TEST_LONG` it counts with a million keys.
 
 mod former_statements;
 mod one_key;
@@ -15,7 +17,7 @@ use tenant_auth_testkit::HranaServer;
 
 use crate::harness::{NOW, TestDatabase, TestService};
 
-/// Parts of the statements that sweep, read ahead and prune, and of no others.
+/// Parts that occur only in the statements that delete expired rows, preload and prune.
 const SWEEP_EVENTS: &str = "DELETE FROM usage_events";
 const SWEEP_REQUESTS: &str = "DELETE FROM usage_requests";
 const READ_AHEAD: &str = "ORDER BY last_used_at DESC";
@@ -24,7 +26,7 @@ const SWEEP_SESSIONS: &str = "FROM session_bindings WHERE expires_at <";
 const SWEEP_ENDED: &str = "SELECT ended.session_id";
 const LAST_OPENER: &str = "FROM openers WHERE position = ?3";
 
-/// The statements as the service sends them today.
+/// Returns the statements as the service sends them today.
 async fn sent_statements(parts: &[&str]) -> (TestDatabase, Vec<String>) {
     let database = TestDatabase::test_server().await;
     let service = TestService::start_at(&database, &ManualClock::at(NOW)).await;
@@ -40,7 +42,7 @@ async fn sent_statements(parts: &[&str]) -> (TestDatabase, Vec<String>) {
     (database, found)
 }
 
-/// What the engine means to do: each step, and whether it is one of the statement itself and not of a part.
+/// Returns the query plan: each step, and whether it belongs to the statement itself and not to a subquery.
 fn query_plan(server: &HranaServer, statement: &str) -> Vec<(bool, String)> {
     let steps = server.query(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
     let text = |value: &serde_json::Value| value["value"].as_str().unwrap().to_owned();
@@ -59,11 +61,11 @@ async fn background_statements_scan_no_table() {
                 ["usage_events", "old", "api_keys", "changes", "session_bindings", "next", "ended", "tenants"]
             {
                 let scans = step.starts_with(&format!("SCAN {table}"));
-                // In the order of an index, as far as a LIMIT.
+                // In the order of an index, up to a LIMIT.
                 let is_cut = statement.contains(SWEEP_SESSIONS) && step.contains("USING COVERING INDEX");
                 assert!(!scans || is_cut, "{statement}\n{plan:#?}");
             }
-            // A page may be sorted, a table may not.
+            // Sorting a page is acceptable, sorting a table is not.
             let sorts = step.starts_with("USE TEMP B-TREE");
             assert!(!sorts || (*outermost && statement.contains("LEFT JOIN")), "{statement}\n{plan:#?}");
         }
@@ -76,7 +78,7 @@ async fn background_statements_scan_no_table() {
     }
 }
 
-/// What a tenant full of sessions asks again and again goes by its keys, and not by its sessions.
+/// The check of a tenant's session limit reads its keys, and not its live sessions.
 #[tokio::test]
 async fn session_cap_check_reads_no_live_sessions() {
     let database = TestDatabase::test_server().await;
@@ -92,14 +94,17 @@ async fn session_cap_check_reads_no_live_sessions() {
     let reads = |table: &str, by: &str| {
         steps.iter().any(|step| step.starts_with(&format!("SEARCH {table} ")) && step.ends_with(by))
     };
-    assert!(reads("session_counts", "(tenant_id=?)"), "first, and alone unless it says so: {steps:#?}");
-    assert!(reads("session_bindings", "(tenant_id=? AND key_id>?)"), "from opener to opener: {steps:#?}");
-    assert!(reads("over", "(tenant_id=? AND key_id=? AND expires_at<?)"), "what is over: {steps:#?}");
+    assert!(reads("session_counts", "(tenant_id=?)"), "the session count is found by tenant: {steps:#?}");
+    assert!(
+        reads("session_bindings", "(tenant_id=? AND key_id>?)"),
+        "from opening key to opening key: {steps:#?}"
+    );
+    assert!(reads("over", "(tenant_id=? AND key_id=? AND expires_at<?)"), "expired sessions: {steps:#?}");
     let scans = |step: &&String| step.starts_with("SCAN ") && **step != "SCAN openers";
     assert_eq!(steps.iter().find(scans), None, "{steps:#?}");
 }
 
-/// Whose an id is costs a look into an index, however many requests are kept.
+/// Finding the owner of a usage request id takes one index lookup, however many requests are stored.
 #[tokio::test]
 async fn usage_request_is_found_by_index_on_id() {
     let database = TestDatabase::test_server().await;
@@ -133,9 +138,9 @@ async fn former_statements_scan_whole_tables() {
     };
     let sweep = steps(former_statements::SWEEP_EVENTS);
     assert!(sweep.iter().any(|step| step.starts_with("SCAN old")), "{sweep:#?}");
-    let ahead = steps(former_statements::READ_AHEAD);
-    let sorts = ahead.iter().filter(|step| step.starts_with("USE TEMP B-TREE"));
-    assert_eq!(sorts.count(), 2, "the page, and all keys in use before it: {ahead:#?}");
+    let former_steps = steps(former_statements::READ_AHEAD);
+    let sorts = former_steps.iter().filter(|step| step.starts_with("USE TEMP B-TREE"));
+    assert_eq!(sorts.count(), 2, "the page, and all recently used keys before it: {former_steps:#?}");
 }
 
 #[tokio::test]
@@ -149,7 +154,8 @@ async fn change_log_is_pruned_in_pages_keeping_newest_entries() {
              INSERT INTO changes (seq, kind, ref, tenant_id, at) SELECT seq, 'key', 'x', 'y', 1 FROM series",
         )
         .unwrap();
-    // A hole that is wider than a page, and what is left: the newest hundred thousand, counted from the last one.
+    // A gap that is wider than a page, and the remaining rows: the newest hundred thousand, counted from the
+    // last.
     for seq in [50_000, 60_000, 60_001, 160_000] {
         let entry =
             format!("INSERT INTO changes (seq, kind, ref, tenant_id, at) VALUES ({seq}, 'key', 'x', 'y', 1)");

@@ -1,4 +1,4 @@
-//! Proxies of the environment are told nothing; the one that is configured is used.
+//! Proxies named in the environment receive no traffic; the configured proxy is used.
 
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ use crate::{
     harness::{TOKEN, http_until},
 };
 
-/// A proxy that keeps the head of everything that it is sent, and passes plain requests on.
+/// A proxy that records the headers of every request, and forwards plain requests.
 struct RecordingProxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -38,7 +38,7 @@ impl RecordingProxy {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let kept = Arc::clone(&kept);
-                // A peer that leaves ends its own connection only.
+                // A peer that disconnects ends only its own connection.
                 tokio::spawn(async move { drop(Self::forward(stream, &kept).await) });
             }
         });
@@ -51,7 +51,7 @@ impl RecordingProxy {
         while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await? > 0 {}
         heads.lock().unwrap().push(head.clone());
         let Some((method, rest)) = head.split_once(" http://") else {
-            // A tunnel would need the name of a host, and there are none here.
+            // A tunnel would need a host name, and the tests have none.
             return stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
         };
         let (host, rest) = rest.split_once('/').unwrap();
@@ -69,7 +69,7 @@ impl RecordingProxy {
         self.heads.lock().unwrap().clone()
     }
 
-    /// Names it in every variable that programs take a proxy from.
+    /// Sets the proxy in every variable that programs read a proxy from.
     fn set_in_environment(&self, command: &mut Command) {
         for name in ["http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ftp_proxy"] {
             command.env(name, self.url()).env(name.to_uppercase(), self.url());
@@ -83,7 +83,7 @@ impl Drop for RecordingProxy {
     }
 }
 
-/// A database with a token, and the program as it is configured for it.
+/// A database with a token, and the program configured for it.
 struct ProxySetup {
     database: HranaServer,
     folder: tempfile::TempDir,
@@ -107,19 +107,20 @@ impl ProxySetup {
 }
 
 async fn run(command: &mut Command) -> (Option<i32>, String) {
-    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it must end");
+    let output =
+        tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("the program must exit");
     let output = output.unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[tokio::test]
 async fn service_ignores_proxy_variables_of_environment() {
-    let (proxy, world, collector) =
+    let (proxy, setup, collector) =
         (RecordingProxy::start().await, ProxySetup::start().await, Collector::start().await);
-    let mut migrate = world.configured_command("migrate");
+    let mut migrate = setup.configured_command("migrate");
     proxy.set_in_environment(&mut migrate);
     assert_eq!(run(&mut migrate).await.0, Some(0));
-    let mut serve = world.configured_command("serve");
+    let mut serve = setup.configured_command("serve");
     proxy.set_in_environment(&mut serve);
     let mut serve = serve
         .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
@@ -136,32 +137,32 @@ async fn service_ignores_proxy_variables_of_environment() {
         let mut health = program();
         health.arg("healthcheck").args(arguments).env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
         proxy.set_in_environment(&mut health);
-        let (code, told) = run(&mut health).await;
-        assert_eq!(code, Some(0), "{arguments:?}: {told}");
+        let (code, output_text) = run(&mut health).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {output_text}");
     }
     signal(&serve, "TERM");
     assert!(serve.wait().await.unwrap().success());
-    // The last metrics are sent at the end.
+    // The last metrics are exported at shutdown.
     collector.wait_until(|got| got.requests > 0).await;
     assert_eq!(proxy.heads(), [""; 0]);
 }
 
 #[tokio::test]
 async fn configured_proxy_is_used_for_database() {
-    let (proxy, world) = (RecordingProxy::start().await, ProxySetup::start().await);
-    let mut migrate = world.configured_command("migrate");
+    let (proxy, setup) = (RecordingProxy::start().await, ProxySetup::start().await);
+    let mut migrate = setup.configured_command("migrate");
     migrate.env("TENANT_AUTH_DATABASE_PROXY", proxy.url());
-    let (code, told) = run(&mut migrate).await;
-    assert_eq!(code, Some(0), "{told}");
+    let (code, output_text) = run(&mut migrate).await;
+    assert_eq!(code, Some(0), "{output_text}");
     let heads = proxy.heads();
     assert!(
         !heads.is_empty() && heads.iter().all(|head| head.starts_with("POST http://127.0.0.1:")),
         "{heads:?}"
     );
 
-    // With TLS it is asked for a tunnel, and sees no more than where to.
+    // With TLS the proxy receives a CONNECT request, and sees only the target.
     let proxy = RecordingProxy::start().await;
-    let mut check = world.configured_command("check-config");
+    let mut check = setup.configured_command("check-config");
     check
         .arg("--connect")
         .env("TENANT_AUTH_DATABASE_URL", "libsql://db.example")
@@ -177,12 +178,12 @@ async fn configured_proxy_is_used_for_database() {
 
 #[tokio::test]
 async fn token_is_never_sent_to_remote_proxy_without_tls() {
-    let world = ProxySetup::start().await;
-    let mut check = world.configured_command("check-config");
+    let setup = ProxySetup::start().await;
+    let mut check = setup.configured_command("check-config");
     check.env("TENANT_AUTH_DATABASE_PROXY", "http://10.0.0.1:3128");
     let (code, told) = run(&mut check).await;
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("TENANT_AUTH_DATABASE_PROXY would be given the database's token"), "{told}");
+    assert!(told.contains("TENANT_AUTH_DATABASE_PROXY: this proxy would see the database token"), "{told}");
     check.env("TENANT_AUTH_DATABASE_URL", "https://db.example");
     assert_eq!(run(&mut check).await, (Some(0), String::new()));
 }

@@ -1,4 +1,4 @@
-//! What an operator is told of reads and of writes: of each by itself, wherever it is told.
+//! Reads and writes are reported to operators separately, in every report.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     scrape::Scrape,
 };
 
-/// Refusals of a write, and what each is: its kind, and a part of its cause.
+/// Returns the rejections of a write, each with its kind and a part of its cause.
 fn write_refusals() -> [(Fault, &'static str, &'static str); 5] {
     let read_only = Fault::Sql { code: "SQLITE_READONLY", message: "attempt to write a readonly database" };
     let full = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
@@ -31,7 +31,7 @@ fn write_refusals() -> [(Fault, &'static str, &'static str); 5] {
     ]
 }
 
-/// What one service tells of the two.
+/// The status of reads and writes, as one service reports it.
 struct ReportedStatus {
     text: String,
     json: Value,
@@ -60,7 +60,7 @@ impl ReportedStatus {
         line.unwrap_or_else(|| panic!("{name} of {}", self.text))
     }
 
-    /// Of one of the two: it works (`None`), or fails in this way.
+    /// Asserts that reads or writes work (`None`), or fail in this way.
     #[track_caller]
     fn assert_status(&self, name: &str, failure: Option<&str>) {
         let state = match failure {
@@ -102,20 +102,20 @@ async fn each_write_refusal_is_reported_by_cause() {
             "{fault:?}"
         );
         service.validate(&unknown_key()).await.unwrap();
-        let told = ReportedStatus::collect(&service).await;
-        told.assert_status("reads", None);
-        told.assert_status("writes", Some(kind));
-        assert!(told.line("writes").contains(cause), "{}", told.line("writes"));
-        assert_eq!(told.health, [Serving, NotServing], "{fault:?}");
-        assert!(told.failures("write", kind) >= 1.0, "{fault:?}");
-        assert_eq!(told.failures("read", kind), 0.0, "{fault:?}");
-        assert!(!told.text.contains("token") || kind != "disk_full", "{}", told.text);
+        let reported = ReportedStatus::collect(&service).await;
+        reported.assert_status("reads", None);
+        reported.assert_status("writes", Some(kind));
+        assert!(reported.line("writes").contains(cause), "{}", reported.line("writes"));
+        assert_eq!(reported.health, [Serving, NotServing], "{fault:?}");
+        assert!(reported.failures("write", kind) >= 1.0, "{fault:?}");
+        assert_eq!(reported.failures("read", kind), 0.0, "{fault:?}");
+        assert!(!reported.text.contains("token") || kind != "disk_full", "{}", reported.text);
 
         database.server().faults().clear();
         assert_eq!(create_tenant(&service).await, Ok(()));
-        let told = ReportedStatus::collect(&service).await;
-        told.assert_status("writes", None);
-        assert_eq!(told.health, [Serving, Serving]);
+        let reported = ReportedStatus::collect(&service).await;
+        reported.assert_status("writes", None);
+        assert_eq!(reported.health, [Serving, Serving]);
     }
 }
 
@@ -127,36 +127,40 @@ async fn read_failures_are_reported_apart_from_writes() {
         database.server().faults().set_reads(fault.clone());
         service.validate(&unknown_key()).await.unwrap_err();
         assert_eq!(create_tenant(&service).await, Ok(()), "{fault:?}");
-        let told = ReportedStatus::collect(&service).await;
-        told.assert_status("reads", Some(kind));
-        told.assert_status("writes", None);
-        assert_eq!(told.health, [NotServing, Serving], "{fault:?}");
-        assert!(told.failures("read", kind) >= 1.0 && told.failures("write", kind) == 0.0, "{fault:?}");
+        let reported = ReportedStatus::collect(&service).await;
+        reported.assert_status("reads", Some(kind));
+        reported.assert_status("writes", None);
+        assert_eq!(reported.health, [NotServing, Serving], "{fault:?}");
+        assert!(
+            reported.failures("read", kind) >= 1.0 && reported.failures("write", kind) == 0.0,
+            "{fault:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn writes_are_reported_untested_before_first_write() {
     let database = TestDatabase::test_server().await;
-    // Somebody else has made the schema.
+    // Another service has created the schema.
     drop(TestService::start(&database).await);
     let service = TestService::start(&database).await;
-    let told = ReportedStatus::collect(&service).await;
-    told.assert_status("reads", None);
-    assert_eq!(told.line("writes"), "writes    not tried yet");
-    assert_eq!(told.json["writes"]["state"], "not_tried");
-    assert_eq!(told.health, [Serving, Unknown]);
+    let reported = ReportedStatus::collect(&service).await;
+    reported.assert_status("reads", None);
+    assert_eq!(reported.line("writes"), "writes    not tried yet");
+    assert_eq!(reported.json["writes"]["state"], "not_tried");
+    assert_eq!(reported.health, [Serving, Unknown]);
     for metric in ["tenant_auth_database_up", "tenant_auth_database_last_attempt_timestamp_seconds"] {
         let series = format!("{metric}{{operation=\"write\"}}");
-        assert!(!told.metrics.text.contains(&series), "{}", told.metrics.text);
+        assert!(!reported.metrics.text.contains(&series), "{}", reported.metrics.text);
     }
     assert_eq!(create_tenant(&service).await, Ok(()));
-    let told = ReportedStatus::collect(&service).await;
-    told.assert_status("writes", None);
-    assert_eq!(told.health, [Serving, Serving]);
+    let reported = ReportedStatus::collect(&service).await;
+    reported.assert_status("writes", None);
+    assert_eq!(reported.health, [Serving, Serving]);
 }
 
-/// A server refuses a token for reading what may come to write, and the heartbeat is read in that way.
+/// Some servers reject a read-only token for a read that could be followed by a write, and the heartbeat is
+/// read that way.
 #[tokio::test]
 async fn refused_primary_read_counts_as_write_failure() {
     let database = TestDatabase::test_server().await;
@@ -171,17 +175,17 @@ async fn refused_primary_read_counts_as_write_failure() {
         let _ = service.running.beat_if_due().await;
     }
     service.validate(&unknown_key()).await.unwrap();
-    let told = ReportedStatus::collect(&service).await;
-    told.assert_status("reads", None);
-    told.assert_status("writes", Some("read_only"));
-    assert!(told.failures("write", "read_only") >= 1.0, "{}", told.metrics.text);
+    let reported = ReportedStatus::collect(&service).await;
+    reported.assert_status("reads", None);
+    reported.assert_status("writes", Some("read_only"));
+    assert!(reported.failures("write", "read_only") >= 1.0, "{}", reported.metrics.text);
     for kind in ["denied", "read_only"] {
-        assert_eq!(told.failures("read", kind), 0.0, "{}", told.metrics.text);
+        assert_eq!(reported.failures("read", kind), 0.0, "{}", reported.metrics.text);
     }
-    assert!(!told.line("breaker").contains("maintenance"), "{}", told.line("breaker"));
+    assert!(!reported.line("breaker").contains("maintenance"), "{}", reported.line("breaker"));
 }
 
-/// What a probe of writes leaves behind, and what it needs.
+/// The write probe changes no value, and needs only its row.
 #[tokio::test]
 async fn write_probe_leaves_its_row_unchanged() {
     use tenant_auth_svc::{
@@ -190,16 +194,16 @@ async fn write_probe_leaves_its_row_unchanged() {
     };
     let call = || Call::within(Lane::Maintenance, Duration::from_secs(30));
     for database in [TestDatabase::embedded(), TestDatabase::test_server().await] {
-        let hop = database.client();
-        let missing = probe::write(&hop, call()).await.unwrap_err();
+        let database_client = database.client();
+        let missing = probe::write(&database_client, call()).await.unwrap_err();
         assert_eq!(missing.kind, FailureKind::SchemaMissing, "{}", database.name());
-        tenant_auth_svc::database::migrate::migrate(&hop, &SystemClock::shared()).await.unwrap();
-        probe::write(&hop, call()).await.unwrap();
+        tenant_auth_svc::database::migrate::migrate(&database_client, &SystemClock::shared()).await.unwrap();
+        probe::write(&database_client, call()).await.unwrap();
         if let TestDatabase::TestServer(server, _) = &database {
             let rows = server.query("SELECT beat, at FROM heartbeat").unwrap();
             assert_eq!((&rows[0][0]["value"], &rows[0][1]["value"]), (&json!("0"), &json!("0")));
             server.faults().set_writes(Fault::blocked());
-            assert_eq!(probe::write(&hop, call()).await.unwrap_err().kind, FailureKind::Blocked);
+            assert_eq!(probe::write(&database_client, call()).await.unwrap_err().kind, FailureKind::Blocked);
         }
     }
 }

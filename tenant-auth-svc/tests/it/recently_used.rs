@@ -1,4 +1,4 @@
-//! Which keys are in use: written once an hour, and read ahead by whoever starts.
+//! Recently used keys: last use is written once an hour, and a starting replica preloads these keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tenant_auth_testkit::Fault;
 
 use crate::harness::{NOW, TestDatabase, TestService, WRITE_LAST_USED, outcome, unknown_key};
 
-/// Part of the statement that reads ahead, and of the one that writes uses.
+/// Parts of the statement that preloads and of the one that writes last-used times.
 const READ_AHEAD: &str = "ORDER BY last_used_at DESC";
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -75,7 +75,7 @@ async fn failed_last_used_write_is_retried_or_flushed_at_shutdown() {
     assert!(last_used_hours(&next, &tenant).await[0] > hours_after_start(1));
 }
 
-/// One replica's use is the other's head start: it knows the keys in use before anybody asks, with a pepper and without.
+/// A starting replica preloads the keys that other replicas have used, with a pepper and without.
 #[tokio::test]
 async fn starting_replica_preloads_recently_used_keys() {
     for peppered in [false, true] {
@@ -106,21 +106,21 @@ async fn starting_replica_preloads_recently_used_keys() {
         for (key, _) in &keys[1..] {
             let answer = two.validate(key).await.unwrap();
             assert_eq!(answer.verdict(), Verdict::Valid);
-            assert_eq!(answer.provenance.unwrap().source(), Source::Fresh, "read ahead");
+            assert_eq!(answer.provenance.unwrap().source(), Source::Fresh, "preloaded");
         }
         assert_eq!(database.caller_requests(), requests);
 
-        // A third one, for an outage that begins as it starts.
+        // A third replica, for an outage that begins as it starts.
         let three = start().await;
         database.server().faults().set(Fault::ResetBeforeExecute);
         clock.advance(HOUR);
         let stale = three.validate(&keys[2].0).await.unwrap();
         assert_eq!((stale.verdict(), stale.provenance.unwrap().source()), (Verdict::Valid, Source::Stale));
         let first = outcome(&three.validate(&keys[0].0).await);
-        assert_eq!(first, "Unavailable", "two fit into memory, and this one was used before them");
+        assert_eq!(first, "Unavailable", "the cache holds two keys, and this one was used earlier");
         database.server().faults().clear();
 
-        // What was read ahead hears the news like everything else.
+        // Change events apply to preloaded entries as to all others.
         clock.advance(Duration::from_secs(1));
         three.poll_feed().await;
         one.revoke_key(&keys[1].1).await;
@@ -153,7 +153,7 @@ async fn preload_is_paged_and_delays_nothing() {
     assert_eq!(read_ahead() - before, 2 * of_the_start, "a start costs what a start costs");
     drop(third);
 
-    // Twice: a call and its second attempt. Then it goes on.
+    // Two failures: one call and its retry. Then preloading continues.
     database.server().faults().set_where(READ_AHEAD, 2, Fault::service_unavailable());
     let mut fourth = TestService::start_unready(database.settings(), SystemClock::shared()).await;
     fourth.running.wait_until_ready().await.unwrap();

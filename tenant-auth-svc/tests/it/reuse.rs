@@ -1,4 +1,4 @@
-//! For how long a caller may reuse an answer, and by which ids it learns that the answer has ended.
+//! How long a client may reuse an answer, and which ids invalidate it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ const FRESH_TIME: Duration = Duration::from_secs(6);
 const WATCHED_REUSE: Duration = Duration::from_secs(60);
 const MINUTE: u64 = 60;
 
-/// Unwatched and watched.
+/// Returns the reuse durations without and with a watch.
 fn reuse_durations(provenance: Option<v1::Provenance>) -> (Duration, Duration) {
     let provenance = provenance.unwrap();
     let read = |span: Option<prost_types::Duration>| Duration::try_from(span.unwrap()).unwrap();
@@ -74,15 +74,15 @@ impl ReuseSetup {
 
 #[tokio::test]
 async fn key_reuse_lasts_a_minute_while_watched_and_never_past_expiry() {
-    let world = ReuseSetup::start().await;
+    let setup = ReuseSetup::start().await;
     for (lifetime, expected) in
         [(None, WATCHED_REUSE), (Some(20), Duration::from_secs(20)), (Some(90), WATCHED_REUSE)]
     {
-        let (key, _) = world.key_for(lifetime.map(Duration::from_secs)).await;
-        // From the database, and from memory: the bytes of a hit are written by another hand.
+        let (key, _) = setup.key_for(lifetime.map(Duration::from_secs)).await;
+        // From the database and from the cache: cached responses are encoded by other code.
         for _ in 0..2 {
             let (unwatched, watched) =
-                reuse_durations(world.service.validate(&key).await.unwrap().provenance);
+                reuse_durations(setup.service.validate(&key).await.unwrap().provenance);
             assert!(!unwatched.is_zero() && unwatched <= FRESH_TIME, "{unwatched:?}");
             assert_eq!(watched, expected, "{lifetime:?}");
         }
@@ -91,10 +91,10 @@ async fn key_reuse_lasts_a_minute_while_watched_and_never_past_expiry() {
 
 #[tokio::test]
 async fn watching_does_not_extend_reuse_of_unknown_answers() {
-    let world = ReuseSetup::start().await;
+    let setup = ReuseSetup::start().await;
     for _ in 0..2 {
-        let unknown = world.service.validate(&unknown_key()).await.unwrap();
-        let unbound = world.validate_session("nobody", "").await;
+        let unknown = setup.service.validate(&unknown_key()).await.unwrap();
+        let unbound = setup.validate_session("nobody", "").await;
         for (verdict, provenance) in
             [(unknown.verdict(), unknown.provenance), (unbound.verdict(), unbound.provenance)]
         {
@@ -104,78 +104,80 @@ async fn watching_does_not_extend_reuse_of_unknown_answers() {
             assert_eq!(watched, unwatched, "{verdict:?}");
         }
     }
-    let malformed = world.service.validate("ta_x").await.unwrap();
+    let malformed = setup.service.validate("ta_x").await.unwrap();
     assert_eq!(reuse_durations(malformed.provenance), (Duration::ZERO, Duration::ZERO));
 }
 
 #[tokio::test]
 async fn session_answer_depends_on_session_and_presented_key() {
-    let world = ReuseSetup::start().await;
-    let (opener, opener_id) = world.key_for(None).await;
-    let (second, second_id) = world.key_for(Some(Duration::from_secs(30))).await;
-    world.bind("s", &opener, 45, SessionExpiry::Fixed).await;
+    let setup = ReuseSetup::start().await;
+    let (opener, opener_id) = setup.key_for(None).await;
+    let (second, second_id) = setup.key_for(Some(Duration::from_secs(30))).await;
+    setup.bind("s", &opener, 45, SessionExpiry::Fixed).await;
 
-    let alone = world.validate_session("s", "").await;
+    let alone = setup.validate_session("s", "").await;
     assert_eq!((&*alone.key_id, &*alone.presented_key_id), (&*opener_id, ""));
-    assert_eq!(reuse_durations(alone.provenance).1, Duration::from_secs(45), "until the session's end");
-    let both = world.validate_session("s", &second).await;
+    assert_eq!(reuse_durations(alone.provenance).1, Duration::from_secs(45), "until the session expires");
+    let both = setup.validate_session("s", &second).await;
     assert_eq!((&*both.key_id, &*both.presented_key_id), (&*opener_id, &*second_id));
-    assert_eq!(reuse_durations(both.provenance).1, Duration::from_secs(30), "until the second key's end");
+    assert_eq!(reuse_durations(both.provenance).1, Duration::from_secs(30), "until the second key expires");
 
-    let stranger = world.service.create_tenant("Mallory").await;
-    let (foreign, _) = world.service.issue_key(&stranger, &[]).await;
+    let other_tenant = setup.service.create_tenant("Mallory").await;
+    let (foreign, _) = setup.service.issue_key(&other_tenant, &[]).await;
     for (key, verdict) in [(foreign, Verdict::TenantMismatch), (unknown_key(), Verdict::Unknown)] {
-        let denied = world.validate_session("s", &key).await;
+        let denied = setup.validate_session("s", &key).await;
         assert_eq!(denied.verdict(), verdict);
         assert_eq!(
             (&*denied.key_id, &*denied.presented_key_id),
             ("", ""),
-            "nothing that is not the caller's"
+            "only ids that concern the caller"
         );
         let (unwatched, watched) = reuse_durations(denied.provenance);
         assert_eq!(watched, unwatched, "{verdict:?}");
     }
 }
 
-/// A caller that answers from its own memory is not seen: the session would run out in its hands.
+/// The service does not see a use that a client answers from its own cache, so the session could expire while
+/// it is in use.
 #[tokio::test]
 async fn sliding_session_reuse_is_a_tenth_of_remaining_time() {
-    let world = ReuseSetup::start().await;
-    let (key, _) = world.key_for(None).await;
-    world.bind("short", &key, 9 * MINUTE, SessionExpiry::Sliding).await;
-    world.bind("long", &key, 10 * MINUTE, SessionExpiry::Sliding).await;
+    let setup = ReuseSetup::start().await;
+    let (key, _) = setup.key_for(None).await;
+    setup.bind("short", &key, 9 * MINUTE, SessionExpiry::Sliding).await;
+    setup.bind("long", &key, 10 * MINUTE, SessionExpiry::Sliding).await;
     assert_eq!(
-        reuse_durations(world.validate_session("short", "").await.provenance),
+        reuse_durations(setup.validate_session("short", "").await.provenance),
         (Duration::ZERO, Duration::ZERO)
     );
-    assert_eq!(reuse_durations(world.validate_session("long", "").await.provenance).1, WATCHED_REUSE);
+    assert_eq!(reuse_durations(setup.validate_session("long", "").await.provenance).1, WATCHED_REUSE);
 
-    world.clock.advance(Duration::from_secs(5 * MINUTE));
+    setup.clock.advance(Duration::from_secs(5 * MINUTE));
     let tenth = Duration::from_secs(30);
     assert_eq!(
-        reuse_durations(world.validate_session("long", "").await.provenance).1,
+        reuse_durations(setup.validate_session("long", "").await.provenance).1,
         tenth,
         "five minutes are left"
     );
     assert_eq!(
-        reuse_durations(world.validate_session("long", "").await.provenance).1,
+        reuse_durations(setup.validate_session("long", "").await.provenance).1,
         WATCHED_REUSE,
-        "its use has moved its end"
+        "its use has extended its expiry"
     );
 }
 
-/// Otherwise the session's own invalidation would keep the answer out of every near-cache until the key is read again.
+/// Otherwise the session's own invalidation would keep the answer out of every near-cache until the key is
+/// read again.
 #[tokio::test]
 async fn answer_with_opening_key_has_revision_of_session() {
-    let world = ReuseSetup::start().await;
-    let (opener, _) = world.key_for(None).await;
-    let (second, _) = world.key_for(None).await;
+    let setup = ReuseSetup::start().await;
+    let (opener, _) = setup.key_for(None).await;
+    let (second, _) = setup.key_for(None).await;
     for key in [&opener, &second] {
-        world.service.validate(key).await.unwrap();
+        setup.service.validate(key).await.unwrap();
     }
-    world.bind("s", &opener, 60, SessionExpiry::Fixed).await;
-    let revision = async |key: &str| world.validate_session("s", key).await.provenance.unwrap().revision;
+    setup.bind("s", &opener, 60, SessionExpiry::Fixed).await;
+    let revision = async |key: &str| setup.validate_session("s", key).await.provenance.unwrap().revision;
     let alone = revision("").await;
     assert_eq!(revision(&opener).await, alone);
-    assert!(revision(&second).await < alone, "it was read before");
+    assert!(revision(&second).await < alone, "the session was read before the key");
 }

@@ -1,4 +1,4 @@
-//! What `/metrics` tells, for tests that look at single numbers.
+//! Reads single values from `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use tenant_auth_svc::grpc::rpc_type::described_rpcs;
 
 use crate::harness::{TestService, http_request};
 
-/// What one scrape told: each number by its name with labels, and the text.
+/// The result of one scrape: each value by its name with labels, and the text.
 pub(crate) struct Scrape {
     numbers: BTreeMap<String, f64>,
     pub(crate) text: String,
@@ -25,11 +25,11 @@ impl Scrape {
         Self { numbers: numbers.collect(), text: answer.body }
     }
 
-    /// A number, by its name as `name{label="value"}`. What is not told is zero to those who count.
+    /// Asserts the value of a series, named as `name{label="value"}`. A missing series counts as zero.
     #[track_caller]
     pub(crate) fn assert_value(&self, name: &str, expected: f64) {
-        let told = self.numbers.get(name).copied();
-        assert_eq!(told.unwrap_or(0.0), expected, "{name} ({told:?}):\n{}", self.text);
+        let found = self.numbers.get(name).copied();
+        assert_eq!(found.unwrap_or(0.0), expected, "{name} ({found:?}):\n{}", self.text);
     }
 
     /// A count. What is not told has not been counted.

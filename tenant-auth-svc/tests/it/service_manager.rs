@@ -1,4 +1,4 @@
-//! What systemd hears of the process (`Type=notify`): a socket of the test's own takes its place.
+//! The notifications that systemd receives (`Type=notify`); the test opens the socket itself.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     harness::TOKEN,
 };
 
-/// The place of systemd.
+/// Stands for systemd: receives notifications on a socket.
 struct FakeServiceManager {
     folder: TempDir,
     socket: UnixDatagram,
@@ -32,7 +32,7 @@ impl FakeServiceManager {
         self.folder.path().join(name)
     }
 
-    /// A `serve` on free ports that is to tell it.
+    /// Returns a `serve` command on free ports that notifies this socket.
     fn serve(&self, database: &str) -> Command {
         self.serve_at("127.0.0.1:0", database)
     }
@@ -50,11 +50,11 @@ impl FakeServiceManager {
         command
     }
 
-    /// What it is told next, line by line.
+    /// Returns the lines of the next notification.
     async fn next_notification(&self) -> Vec<String> {
         let mut buffer = [0; 4_096];
         let length = tokio::time::timeout(Duration::from_secs(30), self.socket.recv(&mut buffer)).await;
-        let length = length.expect("it is told something").unwrap();
+        let length = length.expect("a notification must arrive").unwrap();
         std::str::from_utf8(&buffer[..length]).unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -93,7 +93,7 @@ async fn systemd_is_notified_of_ready_reload_and_stop() {
 
     reload(&manager, &serve, "STATUS=serving; files reloaded").await;
     std::fs::write(&denied, "no key, and no tenant\n").unwrap();
-    let refused = "STATUS=serving; cannot be used, so the old ones are in force: deny list";
+    let refused = "STATUS=serving; reload refused, previous content in effect: deny list";
     reload(&manager, &serve, refused).await;
     std::fs::remove_file(&token).unwrap();
     reload(&manager, &serve, &format!("{refused}, database token")).await;
@@ -101,7 +101,7 @@ async fn systemd_is_notified_of_ready_reload_and_stop() {
     signal(&serve, "TERM");
     assert_eq!(
         manager.next_notification().await,
-        ["STOPPING=1", "STATUS=stopping; requests under way are answered"]
+        ["STOPPING=1", "STATUS=stopping; draining in-flight requests"]
     );
     assert!(serve.wait().await.unwrap().success());
     manager.assert_no_notification();
@@ -109,19 +109,19 @@ async fn systemd_is_notified_of_ready_reload_and_stop() {
 
 async fn reload(manager: &FakeServiceManager, serve: &Child, status: &str) {
     signal(serve, "HUP");
-    let told = manager.next_notification().await;
-    // Both in one message, as systemd wants it.
-    let [reloading, moment] = told.as_slice() else { panic!("{told:?}") };
+    let notification = manager.next_notification().await;
+    // Both in one message, as systemd requires.
+    let [reloading, timestamp] = notification.as_slice() else { panic!("{notification:?}") };
     assert_eq!(reloading, "RELOADING=1");
-    let moment = moment.strip_prefix("MONOTONIC_USEC=").expect("the moment");
-    assert!(moment.parse::<u64>().unwrap() > 0);
+    let timestamp = timestamp.strip_prefix("MONOTONIC_USEC=").expect("the message must have a timestamp");
+    assert!(timestamp.parse::<u64>().unwrap() > 0);
     assert_eq!(manager.next_notification().await, ["READY=1", status]);
 }
 
 #[tokio::test]
 async fn systemd_ready_needs_listener_but_no_database() {
     let manager = FakeServiceManager::listen();
-    // Nobody is there: it serves, and says that it waits.
+    // The database is unreachable: the service serves, and its status reports the missing database.
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let database = format!("http://{}", gone.local_addr().unwrap());
@@ -148,7 +148,7 @@ async fn missing_service_manager_socket_is_harmless() {
     let mut command = manager.serve(&database.url());
     let (mut serve, mut log) = start_program(command.env("NOTIFY_SOCKET", Path::new("/nowhere/notify")));
     addresses(&mut log).await;
-    while !log.next_line().await.unwrap().expect("a line that says so").contains("NOTIFY_SOCKET") {}
+    while !log.next_line().await.unwrap().expect("a log line must report it").contains("NOTIFY_SOCKET") {}
     signal(&serve, "TERM");
     assert!(serve.wait().await.unwrap().success());
 }

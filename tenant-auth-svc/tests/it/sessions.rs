@@ -1,4 +1,4 @@
-//! Sessions: who may bind what, and what it costs.
+//! Sessions: permissions to bind, and the cost.
 
 mod orphaned;
 mod termination;
@@ -116,7 +116,7 @@ async fn bound_session_returns_tenant_and_scopes() {
         assert_eq!(session.expiry, i32::from(SessionExpiry::Fixed));
 
         let answer = validate_session(&service, &id, "", &["a"]).await.unwrap();
-        assert_eq!(answer.verdict(), Verdict::Valid, "the absence of a moment ago is forgotten");
+        assert_eq!(answer.verdict(), Verdict::Valid, "the earlier negative entry is invalidated");
         assert_eq!((&answer.tenant_id, &*answer.tenant_name, &*answer.plan), (&tenant, "Acme", "pro"));
         assert_eq!((answer.key_id, answer.scopes), (key_id, owned(&["a", "b"])));
         assert_eq!(answer.expires_at, session.expires_at);
@@ -130,7 +130,7 @@ async fn bound_session_returns_tenant_and_scopes() {
 
         let again = bind_session(&service, &id, &key, 3_600, SessionExpiry::Sliding).await.unwrap();
         assert!(again.already_bound);
-        assert_eq!(again.session.unwrap().expires_at, session.expires_at, "it stays as it is");
+        assert_eq!(again.session.unwrap().expires_at, session.expires_at, "the session is unchanged");
     }
 }
 
@@ -138,19 +138,19 @@ async fn bound_session_returns_tenant_and_scopes() {
 async fn session_is_invisible_to_other_tenants() {
     let replicas = SessionReplicas::start().await;
     replicas.bind_on_first("session-1").await;
-    let stranger = replicas.second.create_tenant("Mallory").await;
-    let (key, _) = replicas.second.issue_key(&stranger, &["a"]).await;
+    let other_tenant = replicas.second.create_tenant("Mallory").await;
+    let (key, _) = replicas.second.issue_key(&other_tenant, &["a"]).await;
     let taken = bind_session(&replicas.second, "session-1", &key, 60, SessionExpiry::Fixed).await.unwrap();
     assert_eq!((taken.verdict(), taken.session), (Verdict::TenantMismatch, None));
-    let asked = validate_session(&replicas.second, "session-1", &key, &[]).await.unwrap();
-    assert_eq!(asked.verdict(), Verdict::TenantMismatch);
-    assert_eq!((&*asked.tenant_id, &*asked.key_id, asked.expires_at), ("", "", None));
-    assert!(asked.attributes.is_empty());
-    let unbind = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id: stranger };
+    let response = validate_session(&replicas.second, "session-1", &key, &[]).await.unwrap();
+    assert_eq!(response.verdict(), Verdict::TenantMismatch);
+    assert_eq!((&*response.tenant_id, &*response.key_id, response.expires_at), ("", "", None));
+    assert!(response.attributes.is_empty());
+    let unbind = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id: other_tenant };
     assert!(!session_client(&replicas.second).unbind_session(unbind).await.unwrap().into_inner().was_bound);
     assert_eq!(replicas.validate_on_second("session-1").await.0, Verdict::Valid);
 
-    // A key that is no good says so, of whatever tenant.
+    // An invalid key is reported with its verdict, whatever the tenant.
     for (key, verdict) in [(unknown_key(), Verdict::Unknown), (format!("{key}x"), Verdict::Malformed)] {
         assert_eq!(
             verdict_and_source(validate_session(&replicas.second, "session-1", &key, &[]).await).0,
@@ -196,7 +196,7 @@ async fn session_limit_per_tenant_is_enforced() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let details = refused.get_error_details();
     assert_eq!(details.error_info().unwrap().reason, "TOO_MANY_SESSIONS");
-    assert!(details.retry_info().is_none(), "trying again would not help");
+    assert!(details.retry_info().is_none(), "a retry would not help");
     replicas.clock.advance(Duration::from_secs(60));
     replicas.bind_on_first("three").await;
 }
@@ -220,15 +220,15 @@ async fn sessions_are_listed_newest_first_and_swept_after_expiry() {
         }
     }
     assert_eq!(listed, ["session-4", "session-3", "session-2", "session-1", "session-0"]);
-    let nobody = v1::ListSessionsRequest { tenant_id: "nobody".to_owned(), ..Default::default() };
+    let unknown = v1::ListSessionsRequest { tenant_id: "nobody".to_owned(), ..Default::default() };
     assert_eq!(
-        session_client(&replicas.first).list_sessions(nobody).await.unwrap_err().code(),
+        session_client(&replicas.first).list_sessions(unknown).await.unwrap_err().code(),
         Code::NotFound
     );
 
     assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 0);
     replicas.clock.advance(Duration::from_secs(60 + 10 * 60 - 2));
-    assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 3, "ten minutes after their end");
+    assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 3, "ten minutes after their expiry");
     assert_eq!(
         verdict_and_source(validate_session(&replicas.second, "session-0", "", &[]).await).0,
         Verdict::Unbound
@@ -239,19 +239,23 @@ async fn sessions_are_listed_newest_first_and_swept_after_expiry() {
     );
 }
 
-/// What the database does to a binding, the caller can make good by asking again.
+/// If the database loses the response to a binding, the caller can repeat the request.
 #[tokio::test]
 async fn binding_with_lost_response_is_made_once() {
     let replicas = SessionReplicas::start().await;
     replicas.database.server().faults().set_where("INSERT INTO session_bindings", 1, Fault::ResetAfterCommit);
     let bound = bind_session(&replicas.first, "lost", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
-    assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false), "its own work");
+    assert_eq!(
+        (bound.verdict(), bound.already_bound),
+        (Verdict::Valid, false),
+        "the retry recognizes its own binding"
+    );
     replicas.database.server().faults().set(Fault::html_ok());
     let failed =
         bind_session(&replicas.first, "broken", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable);
     let failed = validate_session(&replicas.first, "broken", "", &[]).await.unwrap_err();
-    assert_eq!(failed.code(), Code::Unavailable, "and never unbound");
+    assert_eq!(failed.code(), Code::Unavailable, "the session is never reported as unbound");
     replicas.database.server().faults().clear();
     replicas.clock.advance(Duration::from_secs(1));
     assert_eq!(

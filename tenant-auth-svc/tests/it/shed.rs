@@ -1,4 +1,4 @@
-//! Too much at once: who is refused, who gets through, and that every place is given back.
+//! Overload: which calls are rejected, which are served, and that every permit is released.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -38,21 +38,21 @@ use crate::{
 
 type Answer = Result<v1::ValidateKeyResponse, Status>;
 
-/// A service with so many places, in front of a database that takes its time.
-async fn service_with_permits(database: &TestDatabase, places: usize) -> TestService {
+/// Starts a service with this many permits and a slow database.
+async fn service_with_permits(database: &TestDatabase, permits: usize) -> TestService {
     let settings = settings_with_long_timeouts(database)
-        .with_flag("TENANT_AUTH_MAX_REQUESTS", Some(places.to_string()))
-        // There is one caller here.
+        .with_flag("TENANT_AUTH_MAX_REQUESTS", Some(permits.to_string()))
+        // The test has a single caller.
         .with_flag("TENANT_AUTH_CALLER_SHARE", Some("100".to_owned()));
     TestService::start_with(settings, SystemClock::shared()).await
 }
 
-/// Begins a validation whose request ends only when told: until then nothing but its caller can end it.
-fn start_validation(service: &TestService, told: &watch::Sender<bool>) -> JoinHandle<Answer> {
-    let (mut client, mut told) = (Grpc::new(service.channel.clone()), told.subscribe());
+/// Starts a validation whose request body ends when `end_signal` is set. Until then only its caller can end it.
+fn start_validation(service: &TestService, end_signal: &watch::Sender<bool>) -> JoinHandle<Answer> {
+    let (mut client, mut end_signal) = (Grpc::new(service.channel.clone()), end_signal.subscribe());
     let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
     let body = stream::once(async move {
-        told.wait_for(|told| *told).await.unwrap();
+        end_signal.wait_for(|end_signal| *end_signal).await.unwrap();
         request
     });
     tokio::spawn(async move {
@@ -65,18 +65,19 @@ fn start_validation(service: &TestService, told: &watch::Sender<bool>) -> JoinHa
     })
 }
 
-/// Begins validations in all places: one more than there are, of which the first to be answered is the refused one.
+/// Starts one validation more than there are permits. The first to be answered is the rejected one.
 async fn fill_permits(
     service: &TestService,
-    places: usize,
-    told: &watch::Sender<bool>,
+    permits: usize,
+    end_signal: &watch::Sender<bool>,
 ) -> FuturesUnordered<JoinHandle<Answer>> {
-    let mut begun: FuturesUnordered<_> = (0..=places).map(|_| start_validation(service, told)).collect();
+    let mut begun: FuturesUnordered<_> =
+        (0..=permits).map(|_| start_validation(service, end_signal)).collect();
     assert_overloaded(&begun.next().await.unwrap().unwrap().unwrap_err());
     begun
 }
 
-/// Asks until there is a place: that one is given back reaches the server when it does.
+/// Sends requests until one gets a permit: the server may notice a released permit only then.
 async fn validate_until_served(service: &TestService, key: &str) -> Answer {
     let served = async {
         loop {
@@ -97,7 +98,7 @@ fn assert_overloaded(status: &Status) {
     assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(200)));
 }
 
-/// What reflection says that there is.
+/// Returns the services that reflection lists.
 async fn reflected_services(service: &TestService) -> BTreeSet<String> {
     let list = ServerReflectionRequest {
         host: String::new(),
@@ -117,8 +118,8 @@ async fn request_limit_refuses_validations_but_not_operators() {
     let database = TestDatabase::test_server().await;
     let service = service_with_permits(&database, 2).await;
     let log = TestLog::shared();
-    let told = watch::Sender::new(false);
-    let begun = fill_permits(&service, 2, &told).await;
+    let end_signal = watch::Sender::new(false);
+    let begun = fill_permits(&service, 2, &end_signal).await;
 
     let mut request = Request::new(v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() });
     request.metadata_mut().insert("x-request-id", "one-too-many".parse().unwrap());
@@ -140,7 +141,7 @@ async fn request_limit_refuses_validations_but_not_operators() {
     info.get_server_info(v1::GetServerInfoRequest::default()).await.unwrap();
     service.create_tenant("Acme").await;
 
-    told.send_replace(true);
+    end_signal.send_replace(true);
     for answer in begun {
         assert_eq!(answer.await.unwrap().unwrap().verdict(), Verdict::Unknown);
     }
@@ -165,15 +166,15 @@ async fn cancelled_request_releases_its_permit() {
     }
     let malformed = validate_until_served(&service, "!").await.unwrap();
     assert_eq!(malformed.verdict(), Verdict::Malformed);
-    assert_eq!(database.server().counters().open_requests, 2, "and ends no load");
+    assert_eq!(database.server().counters().open_requests, 2, "no load is cancelled");
 }
 
 #[tokio::test]
 async fn unfinished_request_releases_its_permit_on_cancel() {
     let database = TestDatabase::test_server().await;
     let service = service_with_permits(&database, 2).await;
-    let told = watch::Sender::new(false);
-    for begun in fill_permits(&service, 2, &told).await {
+    let end_signal = watch::Sender::new(false);
+    for begun in fill_permits(&service, 2, &end_signal).await {
         begun.abort();
     }
     assert_eq!(validate_until_served(&service, "!").await.unwrap().verdict(), Verdict::Malformed);
@@ -184,28 +185,29 @@ async fn two_hundred_requests_on_eight_permits_serve_eight() {
     let database = TestDatabase::test_server().await;
     let service = service_with_permits(&database, 8).await;
     for round in 0..2 {
-        let told = watch::Sender::new(false);
-        let mut answers: FuturesUnordered<_> = (0..200).map(|_| start_validation(&service, &told)).collect();
+        let end_signal = watch::Sender::new(false);
+        let mut answers: FuturesUnordered<_> =
+            (0..200).map(|_| start_validation(&service, &end_signal)).collect();
         for _ in 0..192 {
             assert_overloaded(&answers.next().await.unwrap().unwrap().unwrap_err());
         }
-        told.send_replace(true);
-        assert_eq!(answers.len(), 8, "as many fit again in round {round}");
+        end_signal.send_replace(true);
+        assert_eq!(answers.len(), 8, "all permits are free again in round {round}");
         while let Some(answer) = answers.next().await {
             assert_eq!(answer.unwrap().unwrap().verdict(), Verdict::Unknown);
         }
     }
 }
 
-/// A stream, both ends.
+/// Opens a stream and returns both ends.
 async fn open_stream(
     channel: &Channel,
 ) -> Result<(mpsc::Sender<v1::StreamValidateKeysRequest>, Streaming<v1::StreamValidateKeysResponse>), Status>
 {
-    let (questions, asked) = mpsc::channel(8);
+    let (sender, receiver) = mpsc::channel(8);
     let mut client = ValidationServiceClient::new(channel.clone());
-    let answers = client.stream_validate_keys(ReceiverStream::new(asked)).await?;
-    Ok((questions, answers.into_inner()))
+    let answers = client.stream_validate_keys(ReceiverStream::new(receiver)).await?;
+    Ok((sender, answers.into_inner()))
 }
 
 async fn next_outcome(answers: &mut Streaming<v1::StreamValidateKeysResponse>) -> Outcome {
@@ -221,13 +223,13 @@ async fn stream_holds_permit_per_message_and_none_when_idle() {
         streams.push(open_stream(&service.channel).await.unwrap());
     }
     database.server().faults().set(Fault::Hang);
-    for (index, (questions, _)) in (1..=2).zip(&streams) {
-        questions.send(stream_request(index, &unknown_key())).await.unwrap();
+    for (index, (sender, _)) in (1..=2).zip(&streams) {
+        sender.send(stream_request(index, &unknown_key())).await.unwrap();
         database.server().wait_for(|counters| counters.open_requests == index).await;
     }
 
-    let (questions, answers) = &mut streams[4];
-    questions.send(stream_request(3, &unknown_key())).await.unwrap();
+    let (sender, answers) = &mut streams[4];
+    sender.send(stream_request(3, &unknown_key())).await.unwrap();
     match next_outcome(answers).await {
         Outcome::Error(error) => {
             let details = error.encode_to_vec().into();
@@ -243,9 +245,9 @@ async fn stream_holds_permit_per_message_and_none_when_idle() {
     for (_, answers) in &mut streams[..2] {
         assert!(matches!(next_outcome(answers).await, Outcome::Response(_)));
     }
-    let (questions, answers) = &mut streams[4];
-    questions.send(stream_request(4, &unknown_key())).await.unwrap();
-    assert!(matches!(next_outcome(answers).await, Outcome::Response(_)), "the stream lived on");
+    let (sender, answers) = &mut streams[4];
+    sender.send(stream_request(4, &unknown_key())).await.unwrap();
+    assert!(matches!(next_outcome(answers).await, Outcome::Response(_)), "the stream was not ended");
 }
 
 #[tokio::test]
@@ -255,17 +257,18 @@ async fn unread_stream_holds_no_permit() {
     let (known, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
     let address = format!("http://{}", service.running.address());
-    // So small a window that one answer fills it.
+    // A window so small that one response fills it.
     let narrow = Channel::from_shared(address).unwrap().initial_stream_window_size(16).connect_lazy();
-    let (questions, _unread) = open_stream(&narrow).await.unwrap();
+    let (sender, _unread) = open_stream(&narrow).await.unwrap();
 
     database.server().faults().set(Fault::Hang);
-    questions.send(stream_request(1, &unknown_key())).await.unwrap();
+    sender.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
-    // Refusals fill the window, and what is behind it. A call on the same connection comes after the question before it.
+    // Rejections fill the window and the buffers behind it. A call on the same connection arrives after the
+    // query before it.
     let mut others = ValidationServiceClient::new(narrow);
     for id in 2..10 {
-        questions.send(stream_request(id, &known)).await.unwrap();
+        sender.send(stream_request(id, &known)).await.unwrap();
         let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
         assert_overloaded(&others.validate_key(request).await.unwrap_err());
     }
@@ -281,14 +284,14 @@ async fn every_grpc_service_is_either_limited_or_exempt() {
         .iter()
         .flat_map(|file| file.service.iter().map(|service| format!("{}.{}", file.package(), service.name())));
     let listed: BTreeSet<_> = SERVICE_PERMIT_CLASSES.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(listed.len(), SERVICE_PERMIT_CLASSES.len(), "each once");
+    assert_eq!(listed.len(), SERVICE_PERMIT_CLASSES.len(), "each RPC once");
     let missing: Vec<_> = ours.filter(|service| !listed.contains(service)).collect();
-    assert!(missing.is_empty(), "put these on one side in middleware/shed.rs: {missing:?}");
+    assert!(missing.is_empty(), "assign these RPCs a permit class in middleware/shed.rs: {missing:?}");
 
-    // And nothing is listed that is not there.
+    // The lists contain only services that exist.
     let service = service_with_permits(&TestDatabase::embedded(), 1).await;
     let mut served = reflected_services(&service).await;
-    // Reflection lists the one version of itself that is asked.
+    // Reflection lists only the version of itself that is called.
     served.insert("grpc.reflection.v1alpha.ServerReflection".to_owned());
     assert_eq!(listed, served);
 }

@@ -1,4 +1,4 @@
-//! What a build says about itself, and which builds may start.
+//! The build stamp, and which builds may start.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ fn output_text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
 
-/// The stamp as the program prints it, by name.
+/// Returns the printed stamp, by name.
 fn printed_stamp() -> BTreeMap<String, String> {
     let text = output_text(&program(&["--version"]).stdout);
     let mut lines = text.lines();
@@ -54,11 +54,13 @@ async fn server_info_contains_build_stamp() {
     assert_eq!(built_at, build::THIS.built_at);
 }
 
-/// Whether this very build may start depends on the tree that it was made of; that the answer follows the stamp does not.
+/// Whether this build may start depends on its source tree, so the test only checks that the decision follows
+/// the stamp.
 #[test]
 fn canonical_build_requirement_is_decided_by_stamp() {
     let folder = tempfile::tempdir().unwrap();
-    // It cannot be opened, which is noticed after the build was looked at: so this ends, whatever the build.
+    // The file cannot be opened as a folder, which is detected after the build check, so the program exits
+    // for every build.
     let file = folder.path().join("a-file");
     std::fs::write(&file, "").unwrap();
     let database = format!("file:{}/database.db", file.display());
@@ -67,7 +69,7 @@ fn canonical_build_requirement_is_decided_by_stamp() {
     assert_eq!(free.status.code(), Some(1));
     assert!(
         !output_text(&free.stderr).contains("may not run here"),
-        "nobody asked: {}",
+        "the check is off: {}",
         output_text(&free.stderr)
     );
 

@@ -1,4 +1,4 @@
-//! A process that is given no CPU: what it did not hear in time says nothing about the database.
+//! A process without CPU time: a response that it could not read in time says nothing about the database.
 
 use std::{
     sync::{Arc, mpsc},
@@ -23,10 +23,10 @@ use crate::{
     scrape::Scrape,
 };
 
-/// More than the breaker needs to conclude anything.
+/// More calls than the breaker needs for a conclusion.
 const TIMED_OUT_CALLS: u64 = 25;
 
-/// A service whose database answers one lookup, and then no more of them.
+/// Starts a service whose database answers one lookup and then no more lookups.
 async fn service_with_unanswered_lookups(
     database: &TestDatabase,
     prepare: impl Fn(&TestService),
@@ -39,7 +39,7 @@ async fn service_with_unanswered_lookups(
     let clock = ManualClock::at(NOW) as SharedClock;
     let service = TestService::start_with(settings, clock).await;
     prepare(&service);
-    // On a busy machine even this may take longer than it has.
+    // On a busy machine even this call may exceed its timeout.
     while service.validate(&unknown_key()).await.is_err() {}
     database.server().faults().set_where(LOOKUP, u64::MAX, Fault::Hang);
     for _ in 0..TIMED_OUT_CALLS {
@@ -55,7 +55,7 @@ async fn starved_process_does_not_open_breaker() {
     let database = TestDatabase::test_server().await;
     let service = service_with_unanswered_lookups(&database, |service| {
         service.running.measure_scheduler_lag();
-        // All of the time, and an hour more.
+        // Records a scheduler lag that covers the whole wait, and one hour more.
         let now = Instant::now();
         service.running.scheduler_lag().record(now, now + Duration::from_secs(3_600));
     })
@@ -83,41 +83,42 @@ async fn punctual_process_opens_breaker_on_timeouts() {
     assert!(!verbose.contains("starved"), "{verbose}");
 }
 
-/// The thread is held up until the answer has come and its time is over; then both are there at once.
+/// Blocks the thread until the response has arrived and the deadline has passed, so that both are ready at
+/// once.
 #[tokio::test]
 async fn response_already_in_socket_is_used_after_deadline() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let (asked, was_asked) = oneshot::channel();
+    let (sender, request_arrived) = oneshot::channel();
     let (may_answer, go) = mpsc::channel::<()>();
     let (answered, was_answered) = mpsc::channel();
-    let server = std::thread::spawn(move || answer_on_signal(&listener, asked, &go, &answered));
+    let server = std::thread::spawn(move || answer_on_signal(&listener, sender, &go, &answered));
     let engine = Arc::new(
         RemoteEngine::new(RemoteConfig { url, token: None, proxy: None, connect_timeout: MINUTE }).unwrap(),
     );
 
-    // Long enough to be sent on a busy machine, and to be waited for below.
+    // Long enough to send the request on a busy machine, and short enough to wait for below.
     let deadline = Instant::now() + Duration::from_secs(2);
-    let asking = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         engine.query(Call::until(Lane::Known, deadline), Statement::new("SELECT 7")).await
     });
-    was_asked.await.unwrap();
+    request_arrived.await.unwrap();
     may_answer.send(()).unwrap();
     was_answered.recv().unwrap();
-    // A timer goes off a little after its time.
+    // A timer fires slightly after its time.
     while Instant::now() <= deadline + Duration::from_millis(50) {
         std::thread::yield_now();
     }
-    assert_eq!(asking.await.unwrap(), Ok(vec![Row(vec![SqlValue::Integer(7)])]));
+    assert_eq!(pending.await.unwrap(), Ok(vec![Row(vec![SqlValue::Integer(7)])]));
     server.join().unwrap();
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Takes one request, and answers it when it may.
+/// Accepts one request, and answers it on a signal.
 fn answer_on_signal(
     listener: &std::net::TcpListener,
-    asked: oneshot::Sender<()>,
+    sender: oneshot::Sender<()>,
     go: &mpsc::Receiver<()>,
     answered: &mpsc::Sender<()>,
 ) {
@@ -125,12 +126,12 @@ fn answer_on_signal(
 
     let (mut stream, _) = listener.accept().unwrap();
     let (mut request, mut buffer) = (Vec::new(), [0; 4_096]);
-    // The statement is the last thing of note in the body.
+    // The `close` request is the last part of the body.
     while !String::from_utf8_lossy(&request).contains(r#""type":"close""#) {
         let count = stream.read(&mut buffer).unwrap();
         request.extend_from_slice(&buffer[..count]);
     }
-    asked.send(()).unwrap();
+    sender.send(()).unwrap();
     go.recv().unwrap();
     let body = r#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"7"}],"rows":[[{"type":"integer","value":"7"}]],"affected_row_count":0,"last_insert_rowid":null}}},{"type":"ok","response":{"type":"close"}}]}"#;
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());

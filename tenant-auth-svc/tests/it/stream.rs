@@ -1,4 +1,5 @@
-//! `StreamValidateKeys`: answers as they are ready, each to its question, and no more taken in than can be held.
+//! `StreamValidateKeys`: each response is sent as soon as it is ready, with the id of its query, and the
+//! server accepts no more queries than it can hold.
 
 use std::collections::BTreeMap;
 
@@ -64,17 +65,17 @@ async fn cached_answer_overtakes_database_answer_on_stream() {
     service.validate(&known).await.unwrap();
     database.server().faults().set(Fault::Hang);
 
-    let (questions, asked) = mpsc::channel(8);
-    questions.send(stream_request(1, &unknown_key())).await.unwrap();
+    let (sender, asked) = mpsc::channel(8);
+    sender.send(stream_request(1, &unknown_key())).await.unwrap();
     let answers = service.validation().stream_validate_keys(ReceiverStream::new(asked)).await.unwrap();
     let mut answers = answers.into_inner();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
-    questions.send(stream_request(2, &known)).await.unwrap();
+    sender.send(stream_request(2, &known)).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().correlation_id, 2);
     database.server().faults().clear();
     assert_eq!(answers.message().await.unwrap().unwrap().correlation_id, 1);
-    drop(questions);
-    assert!(answers.message().await.unwrap().is_none(), "closed from one side, it ends when all is answered");
+    drop(sender);
+    assert!(answers.message().await.unwrap().is_none(), "a half-closed stream ends after the last response");
 }
 
 #[tokio::test]
@@ -88,5 +89,5 @@ async fn stream_applies_backpressure_and_answers_each_request_once() {
     ids.sort_unstable();
     assert_eq!(ids, (0..REQUEST_COUNT).collect::<Vec<_>>());
     let most = database.server().counters().max_open_requests;
-    assert!(most <= 16, "the allowance of keys that are not in memory is 16, seen {most}");
+    assert!(most <= 16, "at most 16 uncached keys may be in flight, found {most}");
 }

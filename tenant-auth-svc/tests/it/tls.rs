@@ -1,4 +1,4 @@
-//! Encrypted connections: certificates that change, and callers that show one.
+//! TLS: certificates that change, and callers that present one.
 
 use std::io;
 
@@ -25,7 +25,7 @@ use crate::{
 const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
 const SPIFFE: &str = "spiffe://example.org/ns/production/sa/mcp";
 
-/// A service with a certificate of this authority's, in files of its own.
+/// A service with this authority's certificate in its own files.
 struct EncryptedService {
     authority: Authority,
     files: CertificateFiles,
@@ -48,7 +48,8 @@ impl EncryptedService {
         Self { authority, files, service }
     }
 
-    /// One that takes client certificates of the authority's: `api` by DNS name or token, `mcp` by SPIFFE id.
+    /// Starts a service that accepts client certificates of the authority: `api` by DNS name or token, `mcp`
+    /// by SPIFFE id.
     async fn start_mutual() -> Self {
         let authority = Authority::new();
         let (files, ca) = (authority.server_certificate().write(), authority.write());
@@ -70,7 +71,7 @@ impl EncryptedService {
         channel(self.service.running.address(), &self.authority.connector(shown)).await.unwrap()
     }
 
-    /// The certificate that a new connection sees.
+    /// Returns the certificate that a new connection receives.
     async fn presented_certificate(&self) -> Vec<u8> {
         let stream = connect(self.service.running.address(), &self.authority.connector(None)).await.unwrap();
         let (_, session) = stream.get_ref();
@@ -80,8 +81,8 @@ impl EncryptedService {
 
     async fn files_status_line(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
-        told.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
+        let reported = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
+        reported.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
     }
 
     fn write(&self, pair: &CertificatePair) {
@@ -108,9 +109,9 @@ async fn new_certificate_applies_to_new_connections_only() {
     encrypted.service.running.reloader()();
     assert_eq!(encrypted.presented_certificate().await, new.der().to_vec());
     assert_ne!(before, new.der().to_vec());
-    assert!(watching.message().await.unwrap().is_some(), "what was open goes on");
+    assert!(watching.message().await.unwrap().is_some(), "an open stream continues");
     call_path(&channel, INFO, None).await.unwrap();
-    assert_eq!(encrypted.files_status_line().await, "files     in force");
+    assert_eq!(encrypted.files_status_line().await, "files     in effect");
 }
 
 #[tokio::test]
@@ -125,16 +126,16 @@ async fn unusable_certificates_keep_old_ones_in_use() {
         encrypted.write(&bad);
         reload();
         assert_eq!(encrypted.presented_certificate().await, before);
-        let told = encrypted.files_status_line().await;
+        let reported = encrypted.files_status_line().await;
         assert_eq!(
             told,
-            "files     the new certificates cannot be used, the old ones stay; the log says why"
+            "files     reload refused for certificates; the previous content stays in effect; the log says why"
         );
     }
     encrypted.write(&new);
     reload();
     assert_eq!(encrypted.presented_certificate().await, new.der().to_vec());
-    assert_eq!(encrypted.files_status_line().await, "files     in force");
+    assert_eq!(encrypted.files_status_line().await, "files     in effect");
 }
 
 #[tokio::test]
@@ -147,7 +148,7 @@ async fn certificate_name_identifies_caller() {
     assert_eq!(
         status_code(call_path(&channel, usage, None).await),
         Code::InvalidArgument,
-        "it may, and said nothing"
+        "the caller may record usage, and the message is empty"
     );
     assert_eq!(status_code(call_path(&channel, tenants, None).await), Code::PermissionDenied);
 
@@ -155,7 +156,7 @@ async fn certificate_name_identifies_caller() {
     let channel = mutual.channel(Some(&mcp)).await;
     assert_eq!(status_code(call_path(&channel, tenants, None).await), Code::Ok);
     assert_eq!(status_code(call_path(&channel, usage, None).await), Code::PermissionDenied);
-    // A token that is sent decides, good or not.
+    // If a token is sent, it decides, whether it is valid or not.
     assert_eq!(status_code(call_path(&channel, usage, Some("Bearer tac_api")).await), Code::InvalidArgument);
     assert_eq!(
         status_code(call_path(&channel, tenants, Some("Bearer tac_api")).await),
@@ -186,8 +187,8 @@ async fn stream_ends_when_its_certificate_is_delisted() {
     list("api.internal");
     let shown = mutual.authority.sign(vec![dns("api.internal")]);
     let mut client = ValidationServiceClient::new(mutual.channel(Some(&shown)).await);
-    let questions = tokio_stream::pending::<v1::StreamValidateKeysRequest>();
-    let mut answers = client.stream_validate_keys(questions).await.unwrap().into_inner();
+    let queries = tokio_stream::pending::<v1::StreamValidateKeysRequest>();
+    let mut answers = client.stream_validate_keys(queries).await.unwrap().into_inner();
     list("other.internal");
     assert_eq!(answers.message().await.unwrap_err().code(), Code::Unauthenticated);
 }
@@ -195,19 +196,19 @@ async fn stream_ends_when_its_certificate_is_delisted() {
 #[tokio::test]
 async fn unlisted_or_ambiguous_certificate_is_unauthenticated() {
     let mutual = EncryptedService::start_mutual().await;
-    let whole = vec![dns("api.internal"), uri(SPIFFE)];
+    let both_names = vec![dns("api.internal"), uri(SPIFFE)];
     let nearly =
         vec![dns("xapi.internal"), dns("api.internal.example"), uri("spiffe://example.org/ns/production")];
-    for names in [whole, nearly, vec![dns("localhost")], vec![]] {
+    for names in [both_names, nearly, vec![dns("localhost")], vec![]] {
         let channel = mutual.channel(Some(&mutual.authority.sign(names.clone()))).await;
         assert_eq!(status_code(call_path(&channel, INFO, None).await), Code::Unauthenticated, "{names:?}");
         assert_eq!(status_code(call_path(&channel, INFO, Some("Bearer tac_api")).await), Code::Ok);
     }
 }
 
-/// What ends a connection before anything was asked on it.
+/// Returns the error that ends a connection before its first request.
 async fn handshake_error(service: &TestService, connector: &TlsConnector) -> io::Error {
-    // In TLS 1.3 the client is done before the server has looked at its certificate.
+    // In TLS 1.3 the client completes its handshake before the server has verified its certificate.
     match connect(service.running.address(), connector).await {
         Ok(mut stream) => stream.read_to_end(&mut Vec::new()).await.unwrap_err(),
         Err(error) => error,
@@ -223,7 +224,7 @@ async fn unverifiable_client_is_refused_in_tls_handshake() {
             handshake_error(&mutual.service, &mutual.authority.connector(Some(&shown))).await.to_string();
         assert!(error.contains(alert), "{error}");
     }
-    // The client looks, too.
+    // The client verifies the server's certificate, too.
     let error =
         handshake_error(&mutual.service, &Authority::named("others").connector(None)).await.to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
@@ -237,11 +238,11 @@ async fn plaintext_or_non_http2_client_is_closed() {
     let mut plaintext = TcpStream::connect(address).await.unwrap();
     plaintext.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
-    // Closed, or reset: what was sent after the first bytes is read by nobody.
+    // Closed or reset: the server does not read anything after the first bytes.
     let _ = plaintext.read_to_end(&mut answer).await;
     assert!(
         !answer.windows(4).any(|bytes| bytes == b"HTTP") && answer.len() < 32,
-        "an alert at most: {answer:?}"
+        "at most an alert: {answer:?}"
     );
 
     let http1 = encrypted.authority.connector_for(b"http/1.1", None);

@@ -1,4 +1,4 @@
-//! What is sent to a collector: spans of the requests that are traced, metrics; and what happens when it is not there.
+//! OTLP export: spans of sampled requests, metrics, and a collector that does not respond.
 
 use opentelemetry_proto::tonic::{
     metrics::v1::{HistogramDataPoint, metric::Data, number_data_point::Value},
@@ -18,23 +18,23 @@ use crate::{
 
 const PARENT_SPAN: &str = "b7ad6b7169203331";
 
-/// A service that sends to a collector.
+/// Starts a service that exports to a collector.
 async fn service_with_collector(database: &TestDatabase, endpoint: &str, share: &str) -> TestService {
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_OTLP_ENDPOINT", Some(endpoint.to_owned()))
         .with_flag("TENANT_AUTH_TRACE_SAMPLE", Some(share.to_owned()));
-    // What is fresh stays fresh, however busy the machine is.
+    // The clock is stopped, so that fresh entries stay fresh on a busy machine.
     TestService::start_with(settings, ManualClock::at(NOW)).await
 }
 
-/// Validates as a caller does that traces, or says that it does not.
+/// Validates as a caller that sends a trace context, sampled or not.
 async fn validate(service: &TestService, key: &str, trace: &str, sampled: bool) {
     let mut request =
         Request::new(v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() });
     let parent = format!("00-{trace}-{PARENT_SPAN}-0{}", u8::from(sampled));
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
-    // What comes of it is in the span.
+    // The span contains the result.
     let _ = service.validation().validate_key(request).await;
 }
 
@@ -67,13 +67,13 @@ async fn trace_continues_to_database_call() {
     assert_eq!((&*says(call, "tenant_auth.lane"), &*says(call, "db.operation.name")), ("unknown", "query"));
     assert_eq!((&*says(call, "db.system.name"), &*says(call, "server.address")), ("sqlite", "127.0.0.1"));
     assert_eq!(attribute_text(&call.attributes, "error.type"), None, "it did not fail");
-    assert_eq!(got.spans.len(), 2, "nobody asked for the others: {:?}", got.spans);
+    assert_eq!(got.spans.len(), 2, "the other requests are not sampled: {:?}", got.spans);
     let lines = captured.lines(1, |line| line.contains(trace) && line.contains("tenant_auth::rpc")).await;
     let line = lines.first().expect("the trace is in the access log");
     assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")) && line.contains("ValidateKey"), "{line}");
     assert!(line.contains(&format!("\"span_id\":\"{}\"", hex::encode(&rpc.span_id))), "{line}");
 
-    // From memory, and then not at all.
+    // First from the cache, then failing.
     let (memory, failed) = ("0af7651916cd43dd8448eb211c803102", "0af7651916cd43dd8448eb211c803103");
     validate(&service, &key, memory, true).await;
     validate(&service, &key, "0af7651916cd43dd8448eb211c803104", false).await;
@@ -124,7 +124,7 @@ async fn untraced_requests_are_sampled_and_spans_flushed_at_shutdown() {
         ),
     ] {
         assert_eq!(metric(name).unit, "s");
-        let Some(Data::Histogram(times)) = &metric(name).data else { panic!("as it says") };
+        let Some(Data::Histogram(times)) = &metric(name).data else { panic!("the type must match") };
         let has = |point: &&HistogramDataPoint| {
             let says = |(label, value): &(&str, &str)| {
                 attribute_text(&point.attributes, label).as_deref() == Some(value)
@@ -136,28 +136,32 @@ async fn untraced_requests_are_sampled_and_spans_flushed_at_shutdown() {
     for name in ["grpc_server_handling", "tenant_auth_database_call_duration"] {
         assert!(got.metrics.iter().all(|metric| metric.name != name), "{name} has another name here");
     }
-    let Some(Data::Histogram(times)) = &metric("rpc.server.call.duration").data else { panic!("as it says") };
+    let Some(Data::Histogram(times)) = &metric("rpc.server.call.duration").data else {
+        panic!("the type must match")
+    };
     for point in &times.data_points {
         assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
     }
-    let Some(Data::Gauge(_)) = &metric(names::PROCESS_START.otlp_name()).data else { panic!("as it says") };
+    let Some(Data::Gauge(_)) = &metric(names::PROCESS_START.otlp_name()).data else {
+        panic!("the type must match")
+    };
 }
 
 #[tokio::test]
 async fn unreachable_collector_does_not_affect_requests() {
     let database = TestDatabase::test_server().await;
     let hanging = Collector::start_hanging().await;
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let away = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
     for endpoint in [hanging.endpoint.clone(), away] {
         let service = service_with_collector(&database, &endpoint, "1").await;
         if endpoint == hanging.endpoint {
             hanging.wait_until(|got| got.requests > 0).await;
         }
-        let asked = (0..100).map(|_| service.validate("!"));
-        for answer in futures::future::join_all(asked).await {
+        let session_calls = (0..100).map(|_| service.validate("!"));
+        for answer in futures::future::join_all(session_calls).await {
             assert_eq!(outcome(&answer), "VERDICT_MALFORMED");
         }
         let scrape = Scrape::collect(&service).await;
@@ -191,7 +195,7 @@ async fn spans_contain_no_secrets() {
             key: key.clone(),
             ..v1::ValidateSessionRequest::default()
         };
-        // What it comes to is not the question here.
+        // The result does not matter here.
         let _ = service.validation().validate_session(request).await;
         let _ = service.validate(&format!("{key}-unseen")).await;
         let _ = service.validate(&unknown_key()).await;
@@ -199,7 +203,7 @@ async fn spans_contain_no_secrets() {
     assert!(bound.is_ok(), "{bound:?}");
     service.running.stop().await;
     let got = collector.received();
-    assert!(got.spans.len() > 10, "or it proves nothing");
+    assert!(got.spans.len() > 10, "without spans the test proves nothing");
     let sent = format!("{:?}{:?}", got.spans, got.metrics);
     for secret in [&*key, "anary", TOKEN, &*tenant] {
         assert!(!sent.contains(secret), "{secret} was sent to the collector");
@@ -228,7 +232,11 @@ async fn standard_otel_variables_are_applied() {
         let says = |name: &str| attribute_text(attributes, name).unwrap();
         assert_eq!(headers["x-team"], "blue one");
         assert_eq!((&*says("service.name"), &*says("deployment.environment.name")), ("auth", "eu"));
-        assert_eq!(says("service.version"), env!("CARGO_PKG_VERSION"), "it is what it is");
+        assert_eq!(
+            says("service.version"),
+            env!("CARGO_PKG_VERSION"),
+            "the version attribute cannot be overridden"
+        );
         assert!(!says("service.instance.id").is_empty());
     }
 }

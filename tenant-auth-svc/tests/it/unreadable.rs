@@ -1,4 +1,4 @@
-//! Rows that somebody wrote past the types: each harms itself and nobody else.
+//! Rows written past the types, with SQL: an unreadable row affects only itself.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     scrape::Scrape,
 };
 
-/// What no scope looks like.
+/// Scopes that are invalid.
 const BAD_SCOPES: &str = r#"["Orders:Read"]"#;
 
 fn set_scopes(database: &TestDatabase, key_id: &str, scopes: &str) {
@@ -26,13 +26,13 @@ async fn validate_batch(service: &TestService, keys: &[(String, String)]) -> Vec
     let requests = keys.iter().map(|(key, _)| ask(key)).collect();
     let request = v1::BatchValidateKeysRequest { requests };
     let answer = service.validation().batch_validate_keys(request).await.unwrap().into_inner();
-    let said = |result: v1::BatchValidateKeysResult| match result.result.unwrap() {
+    let decided = |result: v1::BatchValidateKeysResult| match result.result.unwrap() {
         v1::batch_validate_keys_result::Result::Response(response) => {
             response.verdict().as_str_name().to_owned()
         }
         v1::batch_validate_keys_result::Result::Error(error) => format!("{:?}", Code::from(error.code)),
     };
-    answer.results.into_iter().map(said).collect()
+    answer.results.into_iter().map(decided).collect()
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn unreadable_key_fails_alone_in_batch_and_is_logged_once() {
     let expected: Vec<_> = (0..10).map(|at| if at == 3 { "Unavailable" } else { "VERDICT_VALID" }).collect();
     for _ in 0..5 {
         assert_eq!(validate_batch(&service, &keys).await, expected);
-        // What was known is due again: every key is read once more.
+        // All cached entries have expired, so every key is loaded again.
         clock.advance(Duration::from_secs(3_600));
     }
 
@@ -68,7 +68,7 @@ async fn unreadable_key_fails_alone_in_batch_and_is_logged_once() {
     let lines: Vec<_> =
         text.lines().filter(|line| line.contains("cannot be read") && line.contains(&bad)).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(!lines[0].contains("Orders:Read"), "what is stored is nobody's business");
+    assert!(!lines[0].contains("Orders:Read"), "the log must not contain the stored value");
 }
 
 #[tokio::test]
@@ -83,15 +83,15 @@ async fn coalesced_lookups_have_separate_outcomes() {
     }
     set_scopes(&database, &bad_id, BAD_SCOPES);
     let answers = futures::future::join_all(keys.iter().map(|key| service.validate(key))).await;
-    let said: Vec<_> = answers.iter().map(outcome).collect();
-    assert_eq!(said[0], "Unavailable");
-    assert!(said[1..].iter().all(|said| said == "VERDICT_VALID"), "{said:?}");
+    let decided: Vec<_> = answers.iter().map(outcome).collect();
+    assert_eq!(decided[0], "Unavailable");
+    assert!(decided[1..].iter().all(|decided| decided == "VERDICT_VALID"), "{decided:?}");
 }
 
-/// The row is there, and is not the one in memory: what was known of it is honoured for its fresh time at most.
+/// The row exists and differs from the cached one: the cached record is used for its fresh time at most.
 #[tokio::test]
 async fn key_become_unreadable_is_not_served_stale() {
-    for told in [false, true] {
+    for is_known in [false, true] {
         let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
         let service = TestService::start_at(&database, &clock).await;
@@ -101,25 +101,25 @@ async fn key_become_unreadable_is_not_served_stale() {
         let good = service.validate_for(&key, &["orders:read"]).await;
         assert_eq!(outcome(&good), "VERDICT_VALID");
         set_scopes(&database, &id, BAD_SCOPES);
-        if told {
+        if is_known {
             service.poll_feed().await;
         } else {
             clock.advance(Duration::from_secs(30));
         }
-        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
-        // Nor in an outage, in which only what is known can be said.
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {is_known}");
+        // Nor in an outage, in which only cached records are available.
         database.server().faults().set(Fault::ResetBeforeExecute);
-        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {is_known}");
         database.server().faults().clear();
 
         set_scopes(&database, &id, r#"["orders:read"]"#);
-        let mended = service.validate_for(&key, &["orders:read"]).await.unwrap();
-        assert_eq!(mended.verdict(), Verdict::Valid, "it is looked for again each time");
-        assert_eq!(mended.provenance.unwrap().source(), Source::Database);
+        let repaired = service.validate_for(&key, &["orders:read"]).await.unwrap();
+        assert_eq!(repaired.verdict(), Verdict::Valid, "an unreadable key is read again each time");
+        assert_eq!(repaired.provenance.unwrap().source(), Source::Database);
     }
 }
 
-/// Whoever read it before is told the end that is known, even if the row cannot be read any more.
+/// A replica that knows a revocation keeps reporting it, even if the row has become unreadable.
 #[tokio::test]
 async fn known_revocation_survives_unreadable_row() {
     let database = TestDatabase::test_server().await;
@@ -136,7 +136,7 @@ async fn known_revocation_survives_unreadable_row() {
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
 }
 
-/// What an operator does about one that nobody can honour.
+/// How an operator handles a key that cannot be decoded.
 #[tokio::test]
 async fn key_with_unreadable_scopes_can_be_revoked() {
     let database = TestDatabase::test_server().await;
@@ -154,7 +154,7 @@ async fn preload_skips_unreadable_rows() {
     let database = TestDatabase::test_server().await;
     let first = TestService::start(&database).await;
     let tenant = first.create_tenant("Acme").await;
-    // A whole page of them, and more, among those that can be read.
+    // More than a page of them, among readable rows.
     let many = format!(
         "WITH RECURSIVE series (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM series WHERE value < 1201) \
          INSERT INTO api_keys (key_hash, id, tenant_id, created_at, last_used_at, scopes) \
@@ -162,7 +162,7 @@ async fn preload_skips_unreadable_rows() {
                 value / 7, CASE WHEN value BETWEEN 300 AND 899 THEN '{BAD_SCOPES}' ELSE '[]' END FROM series"
     );
     database.server().execute(&many).unwrap();
-    // It ends, and waits for nothing.
+    // The start completes and waits for nothing.
     let second = TestService::start(&database).await;
     let readable = (1..=1_201).filter(|value| value % 3 != 0 && !(300..=899).contains(value)).count();
     assert_eq!(second.running.key_cache().size().records, readable as u64);
@@ -185,7 +185,7 @@ async fn listings_skip_unreadable_rows() {
     for bad in [0, 2, 3, 5] {
         set_scopes(&database, &ids[bad], BAD_SCOPES);
     }
-    // Two of them have not even an id.
+    // Two of them do not even have a valid id.
     let sql = format!("UPDATE api_keys SET id = ' ' || id WHERE id IN ('{}', '{}')", ids[2], ids[5]);
     assert_eq!(database.server().execute(&sql), Ok(2));
     for page_size in [1, 2, 50] {
@@ -271,15 +271,15 @@ async fn unreadable_session_affects_no_other_session() {
         let answer = service.validation().validate_session(request).await;
         answer.map(|answer| answer.into_inner().verdict()).map_err(|status| status.code())
     };
-    let said = tokio::join!(ask("one"), ask(SECRET), ask("three"));
-    assert_eq!(said, (Ok(Verdict::Valid), Err(Code::Unavailable), Ok(Verdict::Valid)));
+    let decided = tokio::join!(ask("one"), ask(SECRET), ask("three"));
+    assert_eq!(decided, (Ok(Verdict::Valid), Err(Code::Unavailable), Ok(Verdict::Valid)));
     let request = v1::ListSessionsRequest { tenant_id: tenant, page_size: 1, ..Default::default() };
     let page = sessions().list_sessions(request).await.unwrap().into_inner();
     assert_eq!(page.sessions.len(), 1);
     let scrape = Scrape::collect(&service).await;
     assert!(scrape.value(r#"tenant_auth_unreadable_records_total{table="session_bindings"}"#) >= 1.0);
     let shown = log.text().lines().any(|line| line.contains("cannot be read") && line.contains(SECRET));
-    assert!(!shown, "who knows a session's id may speak in its name");
+    assert!(!shown, "the log must not contain a session id");
 }
 
 #[tokio::test]
@@ -305,6 +305,6 @@ async fn unreadable_usage_record_affects_no_other_request() {
     assert_eq!(record("bad").await, Ok(1));
     let sql = "UPDATE usage_requests SET refused = '[\"no such thing\"]' WHERE request_id = 'bad'";
     assert_eq!(database.server().execute(sql), Ok(1));
-    let said = tokio::join!(record("one"), record("bad"), record("two"));
-    assert_eq!(said, (Ok(1), Err(Code::Unavailable), Ok(1)));
+    let decided = tokio::join!(record("one"), record("bad"), record("two"));
+    assert_eq!(decided, (Ok(1), Err(Code::Unavailable), Ok(1)));
 }

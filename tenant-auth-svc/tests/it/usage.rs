@@ -1,4 +1,4 @@
-//! Metering: what an acknowledgement means, whatever happens on the way.
+//! Usage recording: what an acknowledgement guarantees under faults.
 
 mod ambiguity;
 mod batching;
@@ -18,7 +18,7 @@ use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
 use crate::harness::{NOW, TestDatabase, TestService};
 
-/// What every transaction of usage holds, and nothing else does.
+/// A part that occurs in every usage transaction and in no other.
 const USAGE_WRITE: &str = "INSERT INTO usage_requests";
 
 fn usage_client(service: &TestService) -> UsageServiceClient<Channel> {
@@ -39,13 +39,13 @@ async fn record_usage(
     Ok(usage_client(service).record_usage(request).await?.into_inner())
 }
 
-/// Waits until this many events wait to be committed.
+/// Waits until this many events are queued to be committed.
 async fn until_waiting(service: &TestService, wanted: usize) {
     let reached = service.running.usage_batcher_task().wait_until_queued(|waiting| waiting == wanted);
-    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("they must come to wait");
+    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("the events must be queued in time");
 }
 
-/// Records for a caller that leaves as soon as this many events wait.
+/// Records for a caller that cancels as soon as this many events are queued.
 async fn record_and_cancel(service: &TestService, id: &str, event: v1::UsageEvent, waiting: usize) {
     tokio::select! {
         outcome = record_usage(service, id, vec![event]) => panic!("{outcome:?}"),
@@ -53,7 +53,7 @@ async fn record_and_cancel(service: &TestService, id: &str, event: v1::UsageEven
     }
 }
 
-/// Everything that a tenant ever consumed of a metric, as callers see it.
+/// Returns the total of a metric for a tenant, as callers see it.
 async fn usage_total(service: &TestService, tenant: &str, metric: &str) -> i64 {
     let request = v1::QueryUsageRequest {
         tenant_id: tenant.to_owned(),
@@ -71,7 +71,7 @@ fn error_reason(status: &Status) -> String {
     status.get_error_details().error_info().unwrap().reason.clone()
 }
 
-/// Each refused event: its place, code and reason.
+/// Returns the index, code and reason of each rejected event.
 fn rejected_events(response: &v1::RecordUsageResponse) -> Vec<(i32, Code, String)> {
     let each = response.rejected.iter().map(|rejected| {
         let error = rejected.error.as_ref().unwrap();
@@ -126,7 +126,7 @@ async fn valid_usage_events_are_counted_and_others_rejected_by_name() {
         assert_eq!(rejected_events(&first), expected);
         assert_eq!(usage_total(&service, &tenant, "api.calls").await, 12);
 
-        // Days later, by when its events would be judged otherwise and the unknown tenant is there.
+        // Days later, when its events would be judged differently and the unknown tenant exists.
         clock.advance(Duration::from_secs(20 * 86_400));
         let late = v1::CreateTenantRequest {
             tenant_id: "nobody".to_owned(),
@@ -164,7 +164,7 @@ async fn usage_request_id_is_bound_to_its_events() {
     }
 }
 
-/// A request of which nothing can be counted is remembered all the same.
+/// A request without a single countable event is stored as well.
 #[tokio::test]
 async fn usage_request_without_valid_events_is_still_remembered() {
     let database = TestDatabase::embedded();

@@ -1,4 +1,4 @@
-//! Every verdict, over the wire, on every database.
+//! Every verdict, over the wire, on every kind of database.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn every_verdict_is_returned_on_every_database() {
             provenance: unknown.provenance,
             ..Default::default()
         };
-        assert_eq!(unknown, bare, "nothing is told about nobody");
+        assert_eq!(unknown, bare, "an unknown key has no details");
 
         let mut broken = key.clone();
         broken.pop();
@@ -108,15 +108,15 @@ async fn batch_answers_each_entry_in_order() {
                 v1::batch_validate_keys_result::Result::Error(error) => panic!("{error:?}"),
             })
             .collect();
-        let nobody = String::new;
+        let no_id = String::new;
         assert_eq!(
             decided,
             [
                 (Verdict::Valid, good_id.clone()),
-                (Verdict::Unknown, nobody()),
-                (Verdict::Unknown, nobody()),
+                (Verdict::Unknown, no_id()),
+                (Verdict::Unknown, no_id()),
                 (Verdict::Revoked, gone_id),
-                (Verdict::Malformed, nobody()),
+                (Verdict::Malformed, no_id()),
                 (Verdict::InsufficientScope, good_id.clone()),
                 (Verdict::Valid, good_id),
             ]

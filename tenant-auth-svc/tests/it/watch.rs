@@ -1,4 +1,4 @@
-//! The stream of invalidations: what subscribers hear, when it falls silent, and how it ends.
+//! The `Watch` stream: events, liveness and how it ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{NOW, TestDatabase, TestService};
 
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct WatchedService {
@@ -23,7 +23,7 @@ struct WatchedService {
 }
 
 impl WatchedService {
-    /// With the feed running by itself, every few milliseconds; the time of heartbeats is the test's.
+    /// Starts a service whose feed polls every few milliseconds; the test controls the time of heartbeats.
     async fn start() -> Self {
         let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
@@ -37,7 +37,7 @@ impl WatchedService {
         WatchServiceClient::new(self.service.channel.clone()).watch(request).await.unwrap().into_inner()
     }
 
-    /// The next heartbeat, for which the clock has to move. Whatever else comes before it is skipped.
+    /// Returns the next heartbeat, for which the clock must advance. Other messages before it are skipped.
     async fn next_heartbeat(&self, stream: &mut Streaming<v1::WatchResponse>) -> i64 {
         self.clock.advance(Duration::from_secs(1));
         loop {
@@ -51,11 +51,12 @@ impl WatchedService {
 }
 
 async fn next_message(stream: &mut Streaming<v1::WatchResponse>) -> v1::WatchResponse {
-    let message = tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("told in time");
+    let message =
+        tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("an event must arrive in time");
     message.unwrap().unwrap()
 }
 
-/// The next invalidation and its revision.
+/// Returns the next invalidation and its revision.
 async fn next_invalidation(
     stream: &mut Streaming<v1::WatchResponse>,
 ) -> (i64, InvalidationScope, String, String) {
@@ -88,9 +89,9 @@ async fn watch_reports_every_change_once_in_order_by_any_writer() {
     watched.database.server().execute("UPDATE tenants SET plan = 'other'").unwrap();
     watched.database.server().execute("DELETE FROM session_bindings").unwrap();
 
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..6 {
-        told.push(next_invalidation(&mut stream).await);
+        received.push(next_invalidation(&mut stream).await);
     }
     let of = |scope, id: &str| (scope, id.to_owned(), tenant.clone());
     let expected = [
@@ -101,19 +102,23 @@ async fn watch_reports_every_change_once_in_order_by_any_writer() {
         of(InvalidationScope::Tenant, &tenant),
         of(InvalidationScope::Session, "session-1"),
     ];
-    let revisions: Vec<_> = told.iter().map(|(revision, ..)| *revision).collect();
+    let revisions: Vec<_> = received.iter().map(|(revision, ..)| *revision).collect();
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-    let told: Vec<_> = told.into_iter().map(|(_, scope, id, tenant)| (scope, id, tenant)).collect();
-    assert_eq!(told, expected);
-    assert_eq!(watched.next_heartbeat(&mut stream).await, revisions[5], "informed up to there");
+    let received: Vec<_> = received.into_iter().map(|(_, scope, id, tenant)| (scope, id, tenant)).collect();
+    assert_eq!(received, expected);
+    assert_eq!(
+        watched.next_heartbeat(&mut stream).await,
+        revisions[5],
+        "the heartbeat confirms all changes up to this revision"
+    );
 
-    // Who comes back goes on where it was.
+    // A returning subscriber resumes at its revision.
     let mut again = watched.subscribe(revisions[3]).await;
     assert_eq!(next_invalidation(&mut again).await.0, revisions[4]);
     assert_eq!(next_invalidation(&mut again).await.0, revisions[5]);
 }
 
-/// Whoever hears of a change and asks at once must not be told the old state.
+/// A subscriber that receives a change and sends a request at once must not get the old state.
 #[tokio::test]
 async fn cache_is_invalidated_before_subscribers_are_notified() {
     let watched = WatchedService::start().await;
@@ -131,7 +136,8 @@ async fn cache_is_invalidated_before_subscribers_are_notified() {
     }
 }
 
-/// A sign of life says that everything was told. While the database does not answer, nobody can say that.
+/// A heartbeat confirms that all changes were sent. While the database does not answer, the service cannot
+/// confirm that.
 #[tokio::test]
 async fn watch_sends_no_heartbeat_while_feed_is_silent() {
     let watched = WatchedService::start().await;
@@ -140,7 +146,7 @@ async fn watch_sends_no_heartbeat_while_feed_is_silent() {
     watched.database.server().faults().set(Fault::service_unavailable());
     let requests = watched.database.server().counters().requests;
     watched.database.server().wait_for(|counters| counters.requests > requests + 2).await;
-    // What was read before the fault may still be on its way.
+    // Messages of polls before the fault may still be in transit.
     while let Ok(message) = tokio::time::timeout(Duration::from_millis(1), stream.message()).await {
         message.unwrap().unwrap();
     }
@@ -165,7 +171,7 @@ async fn watch_reports_log_discontinuity_and_replica_shutdown() {
     for seq in [9_000, 9_001] {
         let entry =
             format!("INSERT INTO changes (seq, kind, ref, tenant_id, at) VALUES ({seq}, 'key', 'x', 'y', 1)");
-        // Pruned beyond where this replica has read, in one step.
+        // Pruned beyond this replica's position, in one step.
         server.execute(&entry).unwrap();
         server.execute(&format!("DELETE FROM changes WHERE seq < {seq}")).unwrap();
     }
@@ -180,17 +186,17 @@ async fn watch_reports_log_discontinuity_and_replica_shutdown() {
     watched.next_heartbeat(&mut stream).await;
     assert!(matches!(next_message(&mut long_gone).await.event, Some(Event::StartOver(_))));
 
-    // It holds up no end.
+    // An open watch does not delay shutdown.
     watched.service.running.stop().await;
     let end = loop {
         match stream.message().await {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("it must say why"),
+            Ok(None) => panic!("the stream must end with a status"),
             Err(status) => break status,
         }
     };
     assert_eq!(end.code(), Code::Unavailable, "{end:?}");
-    assert_eq!(end.get_error_details().error_info().unwrap().reason, "REPLICA_GOING");
+    assert_eq!(end.get_error_details().error_info().unwrap().reason, "REPLICA_DRAINING");
 }
 
 #[tokio::test]
@@ -200,12 +206,12 @@ async fn watch_is_refused_with_reason_without_feed() {
     let mut client = WatchServiceClient::new(service.channel.clone());
     let refused = client.watch(v1::WatchRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "NO_FEED");
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "CHANGE_FEED_DISABLED");
     let wrong = client.watch(v1::WatchRequest { resume_after_revision: -1 }).await.unwrap_err();
     assert_eq!(wrong.code(), Code::InvalidArgument);
 }
 
-/// One that subscribes holds no place among what is in work, and thousands cost the database nothing more.
+/// A subscriber holds no request permit, and thousands of them cause no further database requests.
 #[tokio::test]
 async fn watch_subscribers_add_no_database_requests() {
     let watched = WatchedService::start().await;
@@ -219,7 +225,7 @@ async fn watch_subscribers_add_no_database_requests() {
         assert_eq!(next_invalidation(stream).await.2, tenant);
     }
     let reads = watched.database.server().counters().statements - statements;
-    // The feed goes on reading at its own pace, whoever listens.
+    // The feed keeps its own polling rate, however many subscribers there are.
     let requests = watched.database.server().counters().requests;
     watched.database.server().wait_for(|counters| counters.requests > requests + 3).await;
     assert!(reads < 150, "{reads} statements for 150 subscribers");

@@ -1,4 +1,4 @@
-//! Calls by path and bytes: of every RPC that there is, whatever its messages are.
+//! Calls by path and bytes, for every RPC regardless of its message types.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Messages as they are on the wire.
+/// A codec that passes encoded messages through.
 #[derive(Clone, Copy, Debug, Default)]
 struct RawCodec;
 
@@ -50,7 +50,7 @@ impl Decoder for RawCodec {
     }
 }
 
-/// A request with a caller's token.
+/// Builds a request with a caller's token.
 pub(crate) fn with_token<T>(token: &str, message: T) -> Request<T> {
     with_authorization(&format!("Bearer {token}"), message)
 }
@@ -61,7 +61,7 @@ pub(crate) fn with_authorization<T>(value: &str, message: T) -> Request<T> {
     request
 }
 
-/// Sends one empty message to an RPC of whatever kind, and waits for the beginning of its answer.
+/// Sends one empty message to an RPC of any kind, and waits for the start of its response.
 pub(crate) async fn call_path(
     channel: &Channel,
     path: &str,
@@ -77,7 +77,7 @@ pub(crate) async fn call_path(
     client.streaming(request, path.parse().unwrap(), RawCodec).await.map(drop)
 }
 
-/// The paths of all RPCs that the service's descriptors tell of.
+/// Returns the paths of all RPCs in the service's descriptors.
 pub(crate) fn rpc_paths() -> BTreeSet<String> {
     let sets = [
         tenant_auth_proto::FILE_DESCRIPTOR_SET,

@@ -1,4 +1,4 @@
-//! Changes: one call at a time, and nothing that becomes of them says anything about reads.
+//! Writes are sent one at a time, and their outcomes do not affect reads.
 
 use std::{
     sync::Arc,
@@ -57,7 +57,7 @@ async fn refused_writes_do_not_affect_reads() {
         for (key, key_id) in &keys {
             let cold = replicas.validate_on_second(key).await;
             assert_eq!(cold.0, v1::Verdict::Valid, "{fault:?}");
-            // By another hand: the service can change nothing.
+            // Changed with SQL, because the service cannot write.
             server.execute(&format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'")).unwrap();
             replicas.poll_second().await;
             assert_eq!(replicas.validate_on_second(key).await.0, v1::Verdict::Revoked, "{fault:?}");
@@ -86,7 +86,7 @@ async fn refused_writes_do_not_affect_reads() {
         }
         let refused = "tenant_auth_database_failures_total{operation=\"write\",kind=\"circuit_open\"} ";
         let count = metrics.lines().find_map(|line| line.strip_prefix(refused)).unwrap();
-        assert!(count.parse::<f64>().unwrap() > 0.0, "writes are told by themselves: {count}");
+        assert!(count.parse::<f64>().unwrap() > 0.0, "writes are reported separately: {count}");
 
         server.faults().clear();
         replicas.clock.advance(Duration::from_secs(1));
@@ -108,7 +108,7 @@ async fn refused_reads_do_not_affect_writes() {
     assert_eq!(health(&replicas.second, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
 }
 
-/// Listings that take too long, for an operator, a report or a console.
+/// Slow listings for an operator, a report or a console.
 #[tokio::test]
 async fn slow_read_lane_does_not_affect_validations() {
     let replicas = Replicas::start().await;
@@ -130,8 +130,8 @@ async fn slow_read_lane_does_not_affect_validations() {
     assert_eq!(replicas.validate_on_second(&key).await.0, v1::Verdict::Revoked);
 }
 
-/// Sixteen callers who wait a fifth of a second each, in front of a database that takes longer: those of a service which
-/// sends them all at once and gives them up leave its lock for writing to nobody.
+/// Sixteen callers that each wait a fifth of a second, and a database that takes longer. A service that sent
+/// all their writes at once and abandoned them would block the database's write lock for every caller.
 #[tokio::test]
 async fn cancelled_writers_do_not_block_database() {
     let database = TestDatabase::test_server().await;
@@ -153,13 +153,14 @@ async fn cancelled_writers_do_not_block_database() {
         let outcomes = join_all((0..16).map(|_| issue(Duration::from_millis(200)))).await;
         assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
         server.hold_writes(false);
-        assert_eq!(issue(Duration::from_secs(30)).await, Ok(()), "it goes on at once");
+        assert_eq!(issue(Duration::from_secs(30)).await, Ok(()), "writes continue at once");
     }
     assert!(!server.is_wedged());
-    assert_eq!(server.counters().max_waiting_writers, 1, "nobody waits but the one whose turn it is");
+    assert_eq!(server.counters().max_waiting_writers, 1, "only one write waits for the lock");
 }
 
-/// A database that is wedged by somebody else, or that answers no change for another reason, while reads work.
+/// A database whose write lock is held by another client, or that leaves writes unanswered for another
+/// reason, while reads work.
 #[tokio::test]
 async fn unanswered_writes_are_reported_as_own_state() {
     let database = TestDatabase::test_server().await;
@@ -176,7 +177,7 @@ async fn unanswered_writes_are_reported_as_own_state() {
     let create = || v1::CreateTenantRequest { name: "Late".to_owned(), ..Default::default() };
     let unanswered = service.admin().create_tenant(create()).await.unwrap_err();
     assert_eq!(unanswered.get_error_details().error_info().unwrap().reason, "DATABASE_TIMED_OUT");
-    // The next one does not add to what may be under way.
+    // The next write does not add to those that may be in flight.
     let refused = service.admin().create_tenant(create()).await.unwrap_err();
     assert_eq!(refused.get_error_details().error_info().unwrap().reason, "DATABASE_CIRCUIT_OPEN");
     assert_eq!(server.counters().requests - before, 1);
@@ -208,12 +209,12 @@ async fn unanswered_writes_are_reported_as_own_state() {
     );
 }
 
-/// On every kind of database, a real one too if one is named: as many changes as fit into a moment, by one caller and by
-/// sixteen. `TENANT_AUTH_TEST_WRITE_SECONDS` makes the moment longer.
+/// On every kind of database, including a real one if configured: sends as many writes as fit into a short
+/// time, from one caller and from sixteen. `TENANT_AUTH_TEST_WRITE_SECONDS` sets the time.
 #[tokio::test]
 async fn sixteen_concurrent_writers_are_all_served() {
     let seconds = std::env::var("TENANT_AUTH_TEST_WRITE_SECONDS").ok().and_then(|text| text.parse().ok());
-    let moment = Duration::from_secs_f64(seconds.unwrap_or(0.5));
+    let duration = Duration::from_secs_f64(seconds.unwrap_or(0.5));
     for database in TestDatabase::all().await {
         let service = TestService::start(&database).await;
         let tenant = service.create_tenant("Acme").await;
@@ -222,7 +223,7 @@ async fn sixteen_concurrent_writers_are_all_served() {
             let began = Instant::now();
             let change = || async {
                 let mut changes = 0_u32;
-                while began.elapsed() < moment {
+                while began.elapsed() < duration {
                     service.issue_key(&tenant, &[]).await;
                     changes += 1;
                 }
@@ -235,14 +236,15 @@ async fn sixteen_concurrent_writers_are_all_served() {
         let ratio = rates[1] / rates[0];
         let name = database.name();
         println!(
-            "{name}: {:.0} changes a second by one caller, {:.0} by sixteen: {ratio:.2}x",
+            "{name}: {:.0} writes per second from one caller, {:.0} from sixteen: {ratio:.2}x",
             rates[0], rates[1]
         );
     }
 }
 
-/// As it was seen, by the clock of the wall: fifty callers of `RecordUsage` against a database over its quota, and a few cold
-/// validations a second. It prints what became of them, and how long a key was honoured after its revocation on another replica.
+/// Reproduces an observed incident in real time: fifty callers of `RecordUsage` against a database over its
+/// quota, and a few uncached validations a second. Prints the outcomes, and how long a key was still accepted
+/// after its revocation on another replica.
 #[tokio::test]
 async fn refused_usage_does_not_affect_cold_keys_or_revocations() {
     let database = TestDatabase::test_server().await;
@@ -282,10 +284,12 @@ async fn refused_usage_does_not_affect_cold_keys_or_revocations() {
         .execute(&format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{known_id}'"))
         .unwrap();
     let refused = async { while outcome(&two.validate(&known).await) != "VERDICT_REVOKED" {} };
-    tokio::time::timeout(Duration::from_secs(30), refused).await.expect("by the feed");
-    let honoured = revoked_at.elapsed();
+    tokio::time::timeout(Duration::from_secs(30), refused)
+        .await
+        .expect("the feed must report the revocation");
+    let accepted_for = revoked_at.elapsed();
     println!(
-        "writes blocked, 50 callers of RecordUsage: 20 of 20 cold keys decided; revoked key refused after {honoured:?}"
+        "writes blocked, 50 callers of RecordUsage: 20 of 20 uncached keys decided; revoked key denied after {accepted_for:?}"
     );
     callers.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -1,4 +1,4 @@
-//! Changes: through a replica's use cases, and by another hand.
+//! Changes: through a replica's use cases, and with SQL.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::{
     troubles::Trouble,
 };
 
-/// The most keys: all of them are asked about at once now and then.
+/// Maximum number of keys; every replica is periodically asked about all of them at once.
 const MAX_KEYS: usize = 40;
 
 /// A change through a replica.
@@ -33,7 +33,7 @@ pub(crate) enum ReplicaChange {
     SuspendOrResume,
 }
 
-/// What to draw from. More keys are made than end, so that there are always some that are good.
+/// The changes to draw from. More keys are created than ended, so that some are always valid.
 pub(crate) const CHANGE_WEIGHTS: [ReplicaChange; 10] = [
     ReplicaChange::Issue,
     ReplicaChange::Issue,
@@ -61,7 +61,7 @@ fn scopes(random: &mut Random) -> ScopeSet {
 }
 
 impl SimulatedCluster {
-    /// Changes something through a replica. What was acknowledged must be in the database.
+    /// Makes a change through a replica. An acknowledged change must be in the database.
     pub(crate) async fn change(
         &mut self,
         replica: usize,
@@ -82,7 +82,7 @@ impl SimulatedCluster {
         if let Some(Trouble::Disaster(_)) = self.trouble {
             return match done {
                 Ok(()) => Err(format!(
-                    "replica {replica} acknowledged {what} in a database that is not the known one"
+                    "replica {replica} acknowledged {what} in a database other than the known one"
                 )),
                 Err(error) => Ok(format!("replica {replica}: {what}: {error}")),
             };
@@ -107,7 +107,7 @@ impl SimulatedCluster {
 
     async fn issue(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
         let tenant = *random.pick(&TENANTS);
-        // A third of the keys end soon.
+        // A third of the keys expire soon.
         let lifetime = Duration::from_millis(500 + 500 * random.below(60) as u64);
         let wanted = KeyToIssue {
             tenant_id: TenantId::parse(tenant).unwrap(),
@@ -120,8 +120,8 @@ impl SimulatedCluster {
                 let credential = Credential::new(issued.plaintext.expose());
                 self.credentials.push(credential.clone());
                 self.oracle.record_issue(replica, order, &credential.digest);
-                done_change(format!("issue {} for {tenant}", credential.plaintext), move |world| {
-                    world.oracle.key(&credential.digest).is_some()
+                done_change(format!("issue {} for {tenant}", credential.plaintext), move |cluster| {
+                    cluster.oracle.key(&credential.digest).is_some()
                 })
             }
             Err(error) => (Err(error), format!("issue a key for {tenant}"), Box::new(|_| true)),
@@ -144,11 +144,11 @@ impl SimulatedCluster {
         let outcome = self.replicas[replica].admin().import_keys(vec![import], actor(), deadline()).await;
         self.oracle.record_import(replica, order, &credential.digest, outcome.is_ok());
         let what = format!("import {} for {tenant}", credential.plaintext);
-        let holds = move |world: &SimulatedCluster| world.oracle.key(&credential.digest).is_some();
+        let holds = move |cluster: &SimulatedCluster| cluster.oracle.key(&credential.digest).is_some();
         (outcome.map(drop), what, Box::new(holds))
     }
 
-    /// A random key that is, or was lately, in the database.
+    /// Returns a random key that is, or recently was, in the database.
     fn random_existing_key(&self, random: &mut Random) -> (Credential, KeyId) {
         let there = |credential: &&Credential| self.oracle.key(&credential.digest).is_some();
         let existing: Vec<_> = self.credentials.iter().filter(there).collect();
@@ -171,8 +171,8 @@ impl SimulatedCluster {
             self.server.execute(&undo).unwrap();
         }
         let what = format!("revoke {}", credential.plaintext);
-        let holds = move |world: &SimulatedCluster| {
-            world.oracle.key(&credential.digest).is_some_and(|key| key.revoked)
+        let holds = move |cluster: &SimulatedCluster| {
+            cluster.oracle.key(&credential.digest).is_some_and(|key| key.revoked)
         };
         (outcome.map(drop), what, Box::new(holds))
     }
@@ -188,8 +188,8 @@ impl SimulatedCluster {
             self.credentials.push(Credential::new(issued.plaintext.expose()));
         });
         let ends = self.now().wall + i64::try_from(overlap.as_millis()).unwrap();
-        let holds = move |world: &SimulatedCluster| {
-            let old = world.oracle.key(&credential.digest);
+        let holds = move |cluster: &SimulatedCluster| {
+            let old = cluster.oracle.key(&credential.digest);
             old.is_some_and(|key| key.expires_at.is_some_and(|end| end <= ends))
         };
         (outcome, what, Box::new(holds))
@@ -204,12 +204,12 @@ impl SimulatedCluster {
         let outcome = admin.set_tenant_suspended(id, reason, actor(), deadline()).await;
         self.oracle.record_change(replica, order, tenant, is_outcome_known(&outcome));
         let what = format!("{} {tenant}", if suspend { "suspend" } else { "resume" });
-        let holds = move |world: &SimulatedCluster| world.oracle.is_suspended(tenant) == suspend;
+        let holds = move |cluster: &SimulatedCluster| cluster.oracle.is_suspended(tenant) == suspend;
         (outcome.map(drop), what, Box::new(holds))
     }
 
-    /// Changes something as a person at the database's shell would. Outages are no hindrance: they are on the way
-    /// between the replicas and the database.
+    /// Makes a change with SQL. Outages do not prevent it: they affect the connections between the replicas
+    /// and the database.
     pub(crate) fn change_with_sql(&mut self, random: &mut Random) -> String {
         if let Some(Trouble::Disaster(_)) = self.trouble {
             return "nothing".to_owned();
@@ -243,12 +243,12 @@ impl SimulatedCluster {
         };
         self.server.execute(&sql).unwrap();
         self.oracle.record_touch(order, subject);
-        let what = format!("by another hand: {sql} ({})", credential.plaintext);
+        let what = format!("with SQL: {sql} ({})", credential.plaintext);
         self.record_database(order);
         what
     }
 
-    /// Revokes a key by another hand, if there is such a key.
+    /// Revokes a key with SQL, if it exists.
     pub(crate) fn revoke_with_sql(&mut self, credential: &Credential) -> Option<String> {
         let id = self.oracle.key(&credential.digest)?.id.clone();
         let order = self.oracle.next_order();
@@ -259,7 +259,7 @@ impl SimulatedCluster {
         Some(format!("{} was revoked", credential.plaintext))
     }
 
-    /// Shortens the log at its beginning, as whoever prunes it does.
+    /// Prunes the change log at its beginning.
     pub(crate) async fn prune_log(&mut self, random: &mut Random) -> String {
         if self.trouble.is_some() {
             return "nothing".to_owned();
@@ -275,12 +275,13 @@ impl SimulatedCluster {
     }
 }
 
-/// Whether the database has said what became of a change.
+/// Returns whether the database reported the outcome of a change.
 fn is_outcome_known<T>(outcome: &Result<T, AdminError>) -> bool {
     !matches!(outcome, Err(AdminError::Store(_)))
 }
 
-/// The outcome, what it was about, and how the database must look if it was acknowledged.
+/// The outcome, a description, and the condition that the database must satisfy if the change was
+/// acknowledged.
 type ChangeResult = (Result<(), AdminError>, String, Box<dyn Fn(&SimulatedCluster) -> bool>);
 
 fn done_change(what: String, holds: impl Fn(&SimulatedCluster) -> bool + 'static) -> ChangeResult {

@@ -1,4 +1,4 @@
-//! The replicas, their database, their clock, and what they are asked.
+//! The replicas, their database, their clock and their requests.
 
 use std::{
     collections::HashMap,
@@ -31,12 +31,12 @@ use super::{
 
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
-/// How long anything real may take: no wait for it is part of a test.
+/// Maximum real time to wait for anything; no test measures it.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct SimulatedCluster {
     pub(crate) server: HranaServer,
-    /// From where the last replica reads, in half of the simulations.
+    /// The read replica that the last replica reads from, in half of the simulations.
     pub(crate) copy: Option<DatabaseCopy>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) replicas: Vec<RunningService>,
@@ -46,16 +46,16 @@ pub(crate) struct SimulatedCluster {
     pub(crate) ledger: UsageLedger,
     /// The newest entry of the change log.
     pub(crate) change_log_end: i64,
-    /// What goes wrong now.
+    /// The current fault.
     pub(crate) trouble: Option<Trouble>,
-    /// After trouble, what waits behind a circuit may fail until these moments, for reads and for changes.
+    /// After a fault, calls behind a breaker may fail until these times: reads and writes.
     pub(crate) recovering_until: (Duration, Duration),
     pub(crate) is_refusing: bool,
-    /// Backups of lately, each with its place in the order of events and the end of its change log.
+    /// Recent backups, each with its position in the order of events and the end of its change log.
     pub(crate) backups: Vec<(EventOrder, Backup, i64)>,
-    /// What was there before the database became another one.
+    /// The state before the current disaster.
     pub(crate) before_disaster: Option<BeforeDisaster>,
-    /// How often each verdict was given from each source, and what else happened how often.
+    /// Counts of each verdict by source, and of other events.
     pub(crate) answers: HashMap<String, u64>,
     pub(crate) flaw: SeededFlaw,
     pub(crate) folder: TempDir,
@@ -71,7 +71,7 @@ impl SimulatedCluster {
             let clock = Arc::clone(&clock);
             move || clock.now().0
         });
-        let mut world = Self {
+        let mut cluster = Self {
             oracle: Oracle::new(REPLICAS, with_copy.then_some(REPLICAS - 1)),
             server,
             copy: None,
@@ -92,18 +92,18 @@ impl SimulatedCluster {
         };
         for replica in 0..REPLICAS {
             if with_copy && replica == REPLICAS - 1 {
-                world.copy = Some(DatabaseCopy::copy_primary(&world.server, &world.clock).await);
-                world.catch_up_copy().await;
+                cluster.copy = Some(DatabaseCopy::copy_primary(&cluster.server, &cluster.clock).await);
+                cluster.catch_up_copy().await;
             }
-            let mut running = world.start_replica(replica).await;
+            let mut running = cluster.start_replica(replica).await;
             running.wait_until_ready().await.unwrap();
-            world.channels.push(channel(&running));
-            world.replicas.push(running);
+            cluster.channels.push(channel(&running));
+            cluster.replicas.push(running);
         }
-        world.add_tenants();
-        let order = world.oracle.next_order();
-        world.record_database(order);
-        world
+        cluster.add_tenants();
+        let order = cluster.oracle.next_order();
+        cluster.record_database(order);
+        cluster
     }
 
     async fn start_replica(&self, replica: usize) -> RunningService {
@@ -124,7 +124,7 @@ impl SimulatedCluster {
         SimulatedTime { monotonic: self.clock.monotonic(), wall: self.clock.now().0 }
     }
 
-    /// Tells the oracle what is in the database.
+    /// Passes the contents of the database to the oracle.
     pub(crate) fn record_database(&mut self, order: EventOrder) {
         let read = |sql: &str| self.server.query(sql).unwrap();
         let keys = read("SELECT hex(key_hash), id, tenant_id, scopes, expires_at, revoked_at FROM api_keys");
@@ -146,16 +146,16 @@ impl SimulatedCluster {
         self.mark_copy_behind();
     }
 
-    /// Waits until no replica has a load under way: in simulated time it would last for minutes.
+    /// Waits until no replica has a load in flight: in simulated time it would last for minutes.
     pub(crate) async fn until_loads_finish(&self) {
         let deadline = Instant::now() + WAIT_TIMEOUT;
         while self.replicas.iter().any(|replica| replica.key_cache().size().loads > 0) {
-            assert!(Instant::now() < deadline, "every load ends");
+            assert!(Instant::now() < deadline, "every load must end");
             tokio::task::yield_now().await;
         }
     }
 
-    /// Lets a replica read its feed. The message says what is wrong with what came of it.
+    /// Makes a replica poll its feed. The error describes a wrong result.
     pub(crate) async fn poll_feed(&mut self, replica: usize) -> Result<Result<(), StoreError>, String> {
         self.catch_up_copy_if_following(replica).await;
         let order = self.oracle.next_order();
@@ -163,16 +163,17 @@ impl SimulatedCluster {
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
             return Ok(Ok(()));
         }
-        let heard = self.replicas[replica].feed().poll().await;
-        if heard.is_ok() {
+        let polled = self.replicas[replica].feed().poll().await;
+        if polled.is_ok() {
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
         }
-        let judged = self.judge_reading(replica, heard.as_ref().err().map(|error| error.kind));
-        judged.map_err(|why| format!("replica {replica} reads its feed ({heard:?}): {why}"))?;
-        Ok(heard)
+        let judged = self.judge_reading(replica, polled.as_ref().err().map(|error| error.kind));
+        judged.map_err(|why| format!("replica {replica} polls its feed ({polled:?}): {why}"))?;
+        Ok(polled)
     }
 
-    /// Asks a replica about some keys; gives what it said to each. The message says what is wrong with an answer.
+    /// Validates keys on a replica and returns its answers. The error describes an answer that is not
+    /// allowed.
     pub(crate) async fn validate_keys(
         &mut self,
         replica: usize,
@@ -180,12 +181,12 @@ impl SimulatedCluster {
         reads: bool,
     ) -> Result<Vec<Option<Verdict>>, String> {
         self.catch_up_copy_if_behind(replica).await;
-        let mut said = Vec::with_capacity(keys.len());
-        let questions: Vec<_> = keys.iter().map(|key| key.key_query(reads)).collect();
+        let mut verdicts = Vec::with_capacity(keys.len());
+        let queries: Vec<_> = keys.iter().map(|key| key.key_query(reads)).collect();
         let (validator, deadline) = (self.replicas[replica].validator(), Instant::now() + WAIT_TIMEOUT);
-        let decisions = match &questions[..] {
-            [question] => vec![validator.decide(question, deadline).await],
-            questions => validator.decide_all(questions, deadline).await,
+        let decisions = match &queries[..] {
+            [key_query] => vec![validator.decide(key_query, deadline).await],
+            queries => validator.decide_all(queries, deadline).await,
         };
         for (key, decision) in keys.iter().zip(decisions) {
             let answer = observed_answer(decision);
@@ -193,51 +194,57 @@ impl SimulatedCluster {
             let judged = self.oracle.check_answer(replica, &key.digest, reads, self.now(), answer);
             judged.map_err(|why| {
                 let truth = self.oracle.expected_verdicts(replica, &key.digest, reads, self.now());
-                format!("replica {replica} about {} (now {truth:?}): {answer:?}: {why}", key.plaintext)
+                format!(
+                    "replica {replica} validates {} (currently {truth:?}): {answer:?}: {why}",
+                    key.plaintext
+                )
             })?;
-            said.push(answer.ok().map(|told| told.verdict));
+            verdicts.push(answer.ok().map(|observed| observed.verdict));
         }
-        Ok(said)
+        Ok(verdicts)
     }
 
-    /// Makes a replica load a key, and leaves it when the load has reached the database.
+    /// Makes a replica load a key, and cancels the request when the load has reached the database.
     pub(crate) async fn begin_load(&mut self, replica: usize, key: &Credential) {
-        let question = key.key_query(false);
+        let key_query = key.key_query(false);
         let soon = Instant::now() + Duration::from_millis(1);
-        // What it is told meanwhile is that its time is over, or what is in memory.
-        let _ = self.replicas[replica].validator().decide(&question, soon).await;
+        // The answer is a timeout, or comes from the cache.
+        let _ = self.replicas[replica].validator().decide(&key_query, soon).await;
         let reached = self.server_of(replica).wait_for(|counters| counters.open_requests > 0);
-        // It is over already when the machine was busy elsewhere.
+        // The load may be over already if the machine was busy.
         let _ = tokio::time::timeout(Duration::from_millis(100), reached).await;
     }
 
     fn count_answer(&mut self, answer: &Result<ObservedAnswer, FailureKind>) {
         match answer {
-            Ok(told) => self.count(&format!("{} {}", told.verdict.as_str(), told.source.as_str())),
+            Ok(observed) => {
+                self.count(&format!("{} {}", observed.verdict.as_str(), observed.source.as_str()))
+            }
             Err(_) => self.count("unavailable"),
         }
     }
 
-    /// Counts that something has happened: what never happens, the simulation says nothing about.
+    /// Counts an event: the simulation does not cover what never occurs.
     pub(crate) fn count(&mut self, what: &str) {
         *self.answers.entry(what.to_owned()).or_default() += 1;
     }
 
-    /// Once all is well and heard of, everything is answered as it is.
+    /// Checks that every answer is correct once the database works and all changes were polled.
     pub(crate) async fn check_all_answers(&mut self) -> Result<(), String> {
         for replica in 0..REPLICAS {
             self.poll_feed_with_retries(replica).await?;
             self.look_up_a_key(replica).await?;
             for reads in [false, true] {
                 let keys = self.credentials.clone();
-                let said = self.validate_keys(replica, &keys, reads).await?;
-                for (key, said) in keys.iter().zip(said) {
+                let verdicts = self.validate_keys(replica, &keys, reads).await?;
+                for (key, verdicts) in keys.iter().zip(verdicts) {
                     let truths = self.oracle.expected_verdicts(replica, &key.digest, reads, self.now());
-                    // A negative entry may be a few seconds older than the key: either is a denial.
-                    let came_and_went = said == Some(Verdict::Unknown) && truths.contains(&Verdict::Revoked);
-                    if !said.is_some_and(|said| truths.contains(&said)) && !came_and_went {
+                    // A negative entry may be a few seconds older than the key. Both answers are denials.
+                    let came_and_went =
+                        verdicts == Some(Verdict::Unknown) && truths.contains(&Verdict::Revoked);
+                    if !verdicts.is_some_and(|verdicts| truths.contains(&verdicts)) && !came_and_went {
                         return Err(format!(
-                            "all is well, but replica {replica} says {said:?} about {}, which is {truths:?}",
+                            "there is no fault, but replica {replica} answers {verdicts:?} for {}, expected {truths:?}",
                             key.plaintext
                         ));
                     }
@@ -247,7 +254,7 @@ impl SimulatedCluster {
         Ok(())
     }
 
-    /// Lets a replica read its feed, which may take longer than a reading may on a busy machine.
+    /// Makes a replica poll its feed, and retries because a busy machine may exceed the timeout of a poll.
     pub(crate) async fn poll_feed_with_retries(&mut self, replica: usize) -> Result<(), String> {
         let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
@@ -255,20 +262,22 @@ impl SimulatedCluster {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind == FailureKind::TimedOut && Instant::now() < deadline => {}
                 Err(error) => {
-                    return Err(format!("all is well, but replica {replica} hears nothing: {error}"));
+                    return Err(format!(
+                        "there is no fault, but replica {replica} cannot poll its feed: {error}"
+                    ));
                 }
             }
         }
     }
 
-    /// A replica that has heard the feed again looks a key up at once.
+    /// A replica whose feed is live again looks a key up at once.
     pub(crate) async fn look_up_a_key(&mut self, replica: usize) -> Result<(), String> {
         self.until_loads_finish().await;
         let order = self.oracle.next_order();
         let key = Credential::new(&format!("a-key-of-nobody-{order}"));
         match self.validate_keys(replica, &[key], false).await?[..] {
             [Some(Verdict::Unknown)] => Ok(()),
-            _ => Err(format!("replica {replica} hears the feed, and looks nothing up")),
+            _ => Err(format!("replica {replica} has a live feed, but looks no key up")),
         }
     }
 

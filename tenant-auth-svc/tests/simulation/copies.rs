@@ -1,4 +1,4 @@
-//! The copy of the database from which a replica reads: it follows, lags, or stands still.
+//! The read replica of the database: it follows, lags or stalls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,29 +13,29 @@ use super::{
     troubles::Trouble,
 };
 
-/// How long a copy lags at most: what lags for longer counts as standing still.
+/// Maximum lag of a read replica; with a longer lag it counts as stalled.
 const MAX_COPY_LAG: Duration = Duration::from_millis(2_500);
-/// A copy that has stood still for less than this cannot be told from one that lags.
+/// A read replica that has been stalled for less than this cannot be distinguished from a lagging one.
 const MIN_STALL_DETECTION: Duration = Duration::from_secs(3);
-/// A copy that stands still is noticed by then: a heartbeat is due after a second, and waited for for three; time passes by
-/// the second.
+/// A stall is detected within this time: a heartbeat is due after a second, the timeout is three seconds, and
+/// time advances by the second.
 const MAX_STALL_DETECTION: Duration = Duration::from_secs(6);
 
-/// The copy, and what becomes of it.
+/// The read replica and its state.
 pub(crate) struct DatabaseCopy {
     pub(crate) server: HranaServer,
     pace: CopyPace,
-    /// Whether the database has changed since it caught up.
+    /// Whether the database has changed since the read replica caught up.
     is_behind: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CopyPace {
-    /// It shows what the database holds when it is read.
+    /// It shows the current state of the database on every read.
     Following,
-    /// It has not caught up since a moment, and will soon.
+    /// It has not caught up since this time, and will soon.
     Lagging(Duration),
-    /// It has not caught up since a moment.
+    /// It has not caught up since this time.
     Stalled(Duration),
 }
 
@@ -49,7 +49,7 @@ impl DatabaseCopy {
 }
 
 impl SimulatedCluster {
-    /// From where a replica reads.
+    /// Returns the server that a replica reads from.
     pub(crate) fn server_of(&self, replica: usize) -> &HranaServer {
         match &self.copy {
             Some(copy) if replica == REPLICAS - 1 => &copy.server,
@@ -57,19 +57,19 @@ impl SimulatedCluster {
         }
     }
 
-    /// Everything that replicas talk to.
+    /// Returns all servers that replicas connect to.
     pub(crate) fn servers_mut(&mut self) -> impl Iterator<Item = &mut HranaServer> {
         std::iter::once(&mut self.server).chain(self.copy.as_mut().map(|copy| &mut copy.server))
     }
 
-    /// The database has changed, in whatever.
+    /// Records a change of the database.
     pub(crate) fn mark_copy_behind(&mut self) {
         if let Some(copy) = &mut self.copy {
             copy.is_behind = true;
         }
     }
 
-    /// Has the copy show what the database holds; from here on it follows.
+    /// Brings the read replica up to date; from here on it follows.
     pub(crate) async fn catch_up_copy(&mut self) {
         let now = self.now();
         if let Some(copy) = &mut self.copy {
@@ -79,7 +79,8 @@ impl SimulatedCluster {
         }
     }
 
-    /// Before a replica reads what it may have to know of: the copy shows it, unless it is meant not to.
+    /// Called before a replica reads something that it may have to know: brings the read replica up to date,
+    /// unless it lags or is stalled.
     pub(crate) async fn catch_up_copy_if_following(&mut self, replica: usize) {
         let follows = self.copy.as_ref().is_some_and(|copy| copy.pace == CopyPace::Following);
         if follows && replica == REPLICAS - 1 {
@@ -87,19 +88,19 @@ impl SimulatedCluster {
         }
     }
 
-    /// The same, where only what the simulation has changed matters, and no heartbeat.
+    /// The same for reads that depend only on the simulation's changes and not on heartbeats.
     pub(crate) async fn catch_up_copy_if_behind(&mut self, replica: usize) {
         if self.copy.as_ref().is_some_and(|copy| copy.is_behind) {
             self.catch_up_copy_if_following(replica).await;
         }
     }
 
-    /// Whether the copy shows everything whenever it is read.
+    /// Returns whether the read replica shows everything on every read.
     pub(crate) fn copy_follows(&self) -> bool {
         self.copy.as_ref().is_none_or(|copy| copy.pace == CopyPace::Following)
     }
 
-    /// The copy begins to lag, or catches up.
+    /// Makes the read replica lag, or lets it catch up.
     pub(crate) async fn toggle_copy_lag(&mut self) -> String {
         let lags = self.copy.as_ref().is_some_and(|copy| matches!(copy.pace, CopyPace::Lagging(_)));
         let may_lag = match self.trouble {
@@ -108,18 +109,18 @@ impl SimulatedCluster {
         };
         if lags {
             self.catch_up_copy().await;
-            return "the copy has caught up".to_owned();
+            return "the read replica has caught up".to_owned();
         }
         if !may_lag {
             return "nothing".to_owned();
         }
         self.catch_up_copy().await;
         self.set_copy_pace(CopyPace::Lagging(self.now().monotonic));
-        self.count("a copy lags");
-        "the copy begins to lag".to_owned()
+        self.count("a read replica lags");
+        "the read replica starts to lag".to_owned()
     }
 
-    /// The copy stands still from here on.
+    /// Stalls the read replica.
     pub(crate) async fn stall_copy(&mut self) {
         self.catch_up_copy().await;
         self.set_copy_pace(CopyPace::Stalled(self.now().monotonic));
@@ -131,7 +132,8 @@ impl SimulatedCluster {
         }
     }
 
-    /// Lets time pass. Where it stands still that a copy moves, it does so as in life: second by second, with heartbeats.
+    /// Advances the time. While a read replica may be stalled, it advances second by second with heartbeats,
+    /// as in production.
     pub(crate) async fn advance_time(&mut self, time: Duration) -> Result<(), String> {
         self.until_loads_finish().await;
         match self.copy.as_ref().map(|copy| copy.pace) {
@@ -162,13 +164,13 @@ impl SimulatedCluster {
     async fn heartbeat_and_poll(&mut self) -> Result<(), String> {
         self.until_loads_finish().await;
         for replica in 0..REPLICAS {
-            // On a busy machine one may fail: the next one is a second later.
+            // On a busy machine one may fail; the next follows a second later.
             let _ = self.replicas[replica].beat_if_due().await;
         }
         self.poll_feed(REPLICAS - 1).await.map(drop)
     }
 
-    /// Says what is wrong with a successful reading of the feed, or a failed one.
+    /// Returns what is wrong with the result of a poll of the feed.
     pub(crate) fn judge_reading(
         &mut self,
         replica: usize,
@@ -181,24 +183,24 @@ impl SimulatedCluster {
         };
         match (self.trouble, failed) {
             (Some(Trouble::Outage | Trouble::Reads), _) | (_, Some(FailureKind::TimedOut)) => Ok(()),
-            (Some(Trouble::Disaster(_)), None) => Err("it believes another database".to_owned()),
+            (Some(Trouble::Disaster(_)), None) => Err("the replica trusts another database".to_owned()),
             (Some(Trouble::Disaster(_)), Some(_)) => Ok(()),
             (Some(Trouble::CopyStalled), failed) if stopped.is_some() => {
                 let stopped = stopped.unwrap_or_default();
                 match failed {
                     None if stopped <= MAX_STALL_DETECTION => Ok(()),
-                    None => Err(format!("the copy has stood still for {stopped:?}")),
+                    None => Err(format!("the read replica has been stalled for {stopped:?}")),
                     Some(FailureKind::Lagging) if stopped >= MIN_STALL_DETECTION => {
                         self.oracle.record_stalled_copy(replica);
-                        self.count("a copy that stands still is noticed");
+                        self.count("a stalled read replica is detected");
                         Ok(())
                     }
-                    Some(_) => Err(format!("the copy has stood still for {stopped:?} only")),
+                    Some(_) => Err(format!("the read replica has been stalled for only {stopped:?}")),
                 }
             }
             (_, None) => Ok(()),
             (_, Some(_)) if now <= self.recovering_until.0 => Ok(()),
-            (_, Some(_)) => Err("the database is well".to_owned()),
+            (_, Some(_)) => Err("the database is healthy".to_owned()),
         }
     }
 }

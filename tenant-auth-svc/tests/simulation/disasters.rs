@@ -1,4 +1,4 @@
-//! The database becomes another one, and is put back or accepted.
+//! Disasters: the database is replaced by another one, and later restored or accepted.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use super::{
     troubles::{Disaster, Trouble},
 };
 
-/// How many backups are kept.
+/// Maximum number of backups to keep.
 const MAX_BACKUPS: usize = 4;
-/// For how long a log that ends too early may be that of a copy which lags.
+/// How long a change log that ends too early may belong to a lagging read replica.
 const DETECTION_DELAY: Duration = Duration::from_secs(3);
 
-/// What is needed to put things right.
+/// The state needed to recover.
 pub(crate) struct BeforeDisaster {
-    /// The database before it happened.
+    /// The database before the disaster.
     backup: Backup,
-    /// What every replica knew to have ended since the moment to which it was rolled back.
+    /// The revocations that every replica knew since the time to which the database was rolled back.
     known: KnownRevocations,
 }
 
 impl SimulatedCluster {
-    /// Takes a backup, to which the database may be rolled back.
+    /// Takes a backup, to which the database may be rolled back later.
     pub(crate) fn take_backup(&mut self) -> String {
         let order = self.oracle.next_order();
         let backup = self.server.backup().unwrap();
@@ -36,16 +36,16 @@ impl SimulatedCluster {
             self.backups.remove(0);
         }
         self.backups.push((order, backup, self.change_log_end));
-        format!("a backup is taken, with a log up to {}", self.change_log_end)
+        format!("a backup is taken, with the log up to {}", self.change_log_end)
     }
 
-    /// The database becomes another one, and every replica notices.
+    /// Causes a disaster and waits until every replica has noticed.
     pub(crate) async fn cause_disaster(&mut self, random: &mut Random) -> Result<String, String> {
         for replica in 0..REPLICAS {
             self.poll_feed_with_retries(replica).await?;
         }
         self.check_usage()?;
-        // To a moment after which something has happened that replicas have heard of.
+        // Rolls back to a time before a change that replicas know.
         let log_end = self.change_log_end;
         self.backups.retain(|(_, _, end)| *end < log_end);
         let mut disaster = *random.pick(&[
@@ -94,7 +94,7 @@ impl SimulatedCluster {
         self.oracle.begin_trouble(ReadsState::OtherDatabase);
         self.count(&format!("the database is {disaster:?}"));
         self.catch_up_copy().await;
-        // Before anybody notices, and while it might be a copy that lags.
+        // Before any replica notices, while the database may still look like a lagging read replica.
         if disaster != Disaster::RolledBackAndContinued && random.is_chance(30) {
             let (replica, key) = (random.below(REPLICAS), random.pick(&self.credentials).clone());
             self.validate_keys(replica, &[key], false).await?;
@@ -106,24 +106,25 @@ impl SimulatedCluster {
             self.restart_silently(0).await;
             self.replicas[0].wait_until_ready().await.unwrap();
         }
-        Ok(format!("the database is another one: {what}"))
+        Ok(format!("the database was changed: {what}"))
     }
 
-    /// Every replica reads the log, and concludes what it has to.
+    /// Makes every replica poll the log until it has drawn its conclusion.
     async fn poll_until_noticed(&mut self, noticed: Option<Disaster>) -> Result<(), String> {
         for replica in 0..REPLICAS {
             let Err(error) = self.poll_feed(replica).await? else { continue };
-            let doubted = [FailureKind::Untrusted, FailureKind::SchemaMissing, FailureKind::TimedOut];
-            if noticed.is_some() && !doubted.contains(&error.kind) {
+            let detection_failures =
+                [FailureKind::Untrusted, FailureKind::SchemaMissing, FailureKind::TimedOut];
+            if noticed.is_some() && !detection_failures.contains(&error.kind) {
                 return Err(format!(
-                    "replica {replica} has not noticed that the database is another one: {error}"
+                    "replica {replica} has not noticed that this is another database: {error}"
                 ));
             }
         }
         Ok(())
     }
 
-    /// The known database is put back, or what is there is accepted.
+    /// Restores the known database, or accepts the current one.
     pub(crate) async fn recover_from_disaster(
         &mut self,
         disaster: Disaster,
@@ -133,8 +134,8 @@ impl SimulatedCluster {
         if random.is_chance(40) {
             self.server.restore(&before.backup).await.unwrap();
             self.catch_up_copy().await;
-            self.count("the known database is put back");
-            return Ok("the known database is put back".to_owned());
+            self.count("the known database is restored");
+            return Ok("the known database is restored".to_owned());
         }
         if disaster == Disaster::Emptied {
             migrate(&self.server, self.folder.path(), &self.clock).await;
@@ -151,20 +152,20 @@ impl SimulatedCluster {
         self.oracle.hold_revocations(order, before.known);
         for id in self.oracle.certainly_held_revocations(replica) {
             if !held.iter().any(|held| held == id) {
-                return Err(format!("replica {replica} knew that {id} had ended, and does not hold it"));
+                return Err(format!("replica {replica} knew the revocation of {id} and does not hold it"));
             }
         }
         self.count("a database is accepted");
         if !self.oracle.certainly_held_revocations(replica).is_empty() {
-            self.count("ends are held");
+            self.count("revocations are held");
         }
-        Ok(format!("it is accepted through replica {replica}, which holds {held:?}"))
+        Ok(format!("the database is accepted through replica {replica}, which holds {held:?}"))
     }
 
-    /// Accepts what is there; the ids of what the replica holds to have ended.
+    /// Accepts the current database. Returns the ids of the revocations that the replica holds.
     async fn accept_database(&mut self, replica: usize) -> Result<Vec<String>, String> {
         let mut outcome = Err(String::new());
-        // A replica at a copy reads what it has accepted only when that has caught up.
+        // A replica that reads from a read replica sees the acceptance only once that has caught up.
         for _ in 0..3 {
             let request = v1::AcceptDatabaseRequest { reason: "simulation".to_owned() };
             let answer =

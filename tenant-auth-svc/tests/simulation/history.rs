@@ -1,18 +1,19 @@
-//! What was true when.
+//! The history of each state.
 
 use std::time::Duration;
 
 use tenant_auth_svc::domain::verdict::Verdict;
 
-/// A place in the order of events. Time alone does not order them: many happen in no time.
+/// A position in the order of events. Time alone does not order them, because many happen at the same
+/// simulated time.
 pub(crate) type EventOrder = u64;
 
-/// The states of one thing, the oldest first, each with the moment from which it held.
+/// The states of one object, oldest first, each with the event and the time from which it applied.
 #[derive(Debug)]
 pub(crate) struct History<T>(Vec<(EventOrder, Duration, T)>);
 
 impl<T: Clone + PartialEq> History<T> {
-    /// It has been like this since before everything.
+    /// Creates a history with this state since before the first event.
     pub(crate) fn new(state: T) -> Self {
         Self(vec![(0, Duration::ZERO, state)])
     }
@@ -21,7 +22,7 @@ impl<T: Clone + PartialEq> History<T> {
         &self.0[self.0.len() - 1].2
     }
 
-    /// Since when it has been as it is.
+    /// Returns the event since which the current state applies.
     pub(crate) fn since(&self) -> EventOrder {
         self.0[self.0.len() - 1].0
     }
@@ -32,26 +33,27 @@ impl<T: Clone + PartialEq> History<T> {
         }
     }
 
-    /// The states that somebody may still believe in, the newest first: whoever was `told` of a change does not believe in
-    /// what was before it, and nobody in what had ended `before` what is believed was read.
+    /// Returns the states that a replica may still assume, newest first. If a change was reported to the
+    /// replica (`was_reported`), it does not assume an earlier state. No replica assumes a state that had
+    /// ended `before` the record was read.
     pub(crate) fn believable(
         &self,
-        told: impl Fn(EventOrder) -> bool,
+        was_reported: impl Fn(EventOrder) -> bool,
         before: impl Fn(EventOrder, Duration) -> bool,
     ) -> impl Iterator<Item = &T> {
         let older = self.0.iter().rev().zip(self.0.iter().rev().skip(1));
-        let older = older.take_while(move |((end, at, _), _)| !told(*end) && !before(*end, *at));
+        let older = older.take_while(move |((end, at, _), _)| !was_reported(*end) && !before(*end, *at));
         std::iter::once(self.last()).chain(older.map(|(_, (_, _, state))| state))
     }
 
-    /// The state that was there at an event.
+    /// Returns the state at an event.
     pub(crate) fn at(&self, order: EventOrder) -> &T {
         let later = self.0.partition_point(|(since, ..)| *since <= order);
         &self.0[later.max(1) - 1].2
     }
 }
 
-/// A key, as far as a verdict depends on it.
+/// The fields of a key that a verdict depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyRow {
     pub(crate) id: String,
@@ -62,7 +64,7 @@ pub(crate) struct KeyRow {
 }
 
 impl KeyRow {
-    /// The rules once more, on purpose not those of the service.
+    /// Computes the verdict, deliberately with rules written separately from the service's.
     pub(crate) fn verdict(&self, suspended: bool, reads: bool, wall: i64) -> Verdict {
         match self {
             Self { revoked: true, .. } => Verdict::Revoked,

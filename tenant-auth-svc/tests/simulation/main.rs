@@ -1,17 +1,18 @@
-//! A few hundred random steps at a time, against a model that knows what every replica may still believe.
+//! Runs a few hundred random steps per seed against a model of what every replica may still assume.
 //!
-//! Three replicas, the real service in this process, on one test database, in simulated time; with an even seed, the last
-//! one reads from a copy of it. Keys are issued, imported, revoked, rotated, and expire; tenants are suspended; people change
-//! rows by hand; usage is recorded; answers get lost, feeds fall silent, replicas are restarted, the log is pruned. The database
-//! goes away, refuses changes or reads, fails in one lane, lets nobody write, lags, stands still, or is emptied, replaced or
-//! rolled back, and then put back or accepted as it is. [`oracle`] judges every single answer, and every acknowledgement.
+//! Three replicas, the real service in this process, share one test database in simulated time; with an even
+//! seed, the last one reads from a read replica of it. Keys are issued, imported, revoked, rotated, and
+//! expire; tenants are suspended; rows are changed with SQL; usage is recorded; responses are lost, feeds
+//! stall, replicas restart, the log is pruned. The database becomes unreachable, rejects writes or reads,
+//! fails in one lane, has its write lock held, lags, stalls, or is emptied, replaced or rolled back, and then
+//! restored or accepted as it is. The [`oracle`] checks every single answer and every acknowledgement.
 //!
-//! A seed draws the same steps each time. What runs in the background may still come in another order, and the service
-//! draws some chances of its own, so a failure may need a few runs to be seen again.
+//! A seed always draws the same steps. Background tasks may still run in another order, and the service draws
+//! some random numbers itself, so a failure may need a few runs to reproduce.
 //!
-//! - `TENANT_AUTH_TEST_SEED`: this seed alone.
-//! - `TENANT_AUTH_TEST_SEEDS`: how many seeds, 16 unless told otherwise.
-//! - `TENANT_AUTH_TEST_STEPS`: how many steps for each, 300 unless told otherwise.
+//! - `TENANT_AUTH_TEST_SEED`: runs only this seed.
+//! - `TENANT_AUTH_TEST_SEEDS`: number of seeds, 16 by default.
+//! - `TENANT_AUTH_TEST_STEPS`: number of steps per seed, 300 by default.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,7 +40,7 @@ use std::{
 
 use self::{replica::SeededFlaw, steps::simulate};
 
-/// How many simulations run at once, each in a thread.
+/// Number of concurrent simulations, each in its own thread.
 const MAX_CONCURRENT_SIMULATIONS: usize = 2;
 
 fn number_from_env(name: &str) -> Option<u64> {
@@ -95,10 +96,7 @@ fn simulated_answers_are_all_allowed_by_oracle() {
             ("unknown", &["database", "negative"]),
         ] {
             for source in sources {
-                assert!(
-                    answers.contains_key(&format!("{verdict} {source}")),
-                    "never {verdict} from {source}"
-                );
+                assert!(answers.contains_key(&format!("{verdict} {source}")), "no {verdict} from {source}");
             }
         }
         for what in [
@@ -106,30 +104,33 @@ fn simulated_answers_are_all_allowed_by_oracle() {
             "usage refused",
             "listed",
             "not listed",
-            "a copy lags",
-            "a copy that stands still is noticed",
+            "a read replica lags",
+            "a stalled read replica is detected",
             "the database is Emptied",
             "the database is Replaced",
             "the database is RolledBack",
-            "the database is RolledBackAndGoneOn",
-            "the known database is put back",
+            "the database is RolledBackAndContinued",
+            "the known database is restored",
             "a database is accepted",
-            "ends are held",
+            "revocations are held",
         ] {
             assert!(answers.contains_key(what), "never: {what}");
         }
     }
 }
 
-/// An oracle that allows everything would be of no use: each of these is found out within a few seeds.
+/// An oracle that allows everything would be useless: each of these flaws is detected within a few seeds.
 #[test]
 fn oracle_detects_each_seeded_flaw() {
     let flaws = [
-        (SeededFlaw::IgnoresFeed, "may still believe"),
+        (SeededFlaw::IgnoresFeed, "may still assume"),
         (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_GRACE", "4h"), "source and age"),
         (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_FRESH", "60s"), "source and age"),
         (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_ABSENT", "60s"), "source and age"),
-        (SeededFlaw::OtherSetting("TENANT_AUTH_HEARTBEAT_INTERVAL", "off"), "the copy has stood still"),
+        (
+            SeededFlaw::OtherSetting("TENANT_AUTH_HEARTBEAT_INTERVAL", "off"),
+            "the read replica has been stalled",
+        ),
         (SeededFlaw::TrustsAnyDatabase, ""),
         (SeededFlaw::LosesUsage, "was acknowledged"),
         (SeededFlaw::UndoesRevocation, "did not happen"),
@@ -137,12 +138,12 @@ fn oracle_detects_each_seeded_flaw() {
     for (flaw, why) in flaws {
         let found = (1..=40)
             .find_map(|seed| run_simulation(seed, 300, flaw).err().filter(|found| found.contains(why)));
-        let found = found.unwrap_or_else(|| panic!("{flaw:?} passed as right"));
+        let found = found.unwrap_or_else(|| panic!("{flaw:?} was not detected"));
         print_uncaptured(&format!("{flaw:?}: {}\n", found.lines().next().unwrap_or_default()));
     }
 }
 
-/// Past the capture of passing tests: it is meant to be seen.
+/// Prints past the output capture of passing tests.
 fn print_uncaptured(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

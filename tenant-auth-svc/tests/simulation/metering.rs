@@ -1,4 +1,4 @@
-//! Usage and listings under way: what is acknowledged is counted once.
+//! Usage and listings: acknowledged usage is counted once.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -19,11 +19,11 @@ use super::{
     troubles::Trouble,
 };
 
-/// Failures that pass by themselves, and that a busy machine may cause.
+/// Transient failures, which a busy machine may cause.
 const TRANSIENT_FAILURES: [&str; 4] =
     ["DATABASE_UNREACHABLE", "DATABASE_TIMED_OUT", "DATABASE_BUSY", "DATABASE_INVALID_RESPONSE"];
 
-/// What was sent, and what was acknowledged.
+/// The requests sent, and those acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct UsageLedger(Vec<SentUsage>);
 
@@ -36,14 +36,15 @@ struct SentUsage {
 }
 
 impl UsageLedger {
-    /// The database was rolled back: of what was acknowledged, what it holds counts, and the rest may be sent again.
+    /// After a rollback, only the acknowledged requests that the database still holds count; the others may
+    /// be sent again.
     pub(crate) fn forget_rolled_back(&mut self, server: &HranaServer) {
         let counted = counted_per_request(server);
         self.0.iter_mut().for_each(|sent| sent.is_acknowledged &= counted.contains_key(&sent.id));
     }
 }
 
-/// What the database has counted for each request.
+/// Returns what the database has counted for each request.
 fn counted_per_request(server: &HranaServer) -> HashMap<String, i64> {
     let each = "SELECT request_id, coalesce((SELECT sum(quantity) FROM usage_events WHERE request = seq), 0) \
                 FROM usage_requests";
@@ -52,7 +53,7 @@ fn counted_per_request(server: &HranaServer) -> HashMap<String, i64> {
 }
 
 impl SimulatedCluster {
-    /// Records usage through a replica: of a new request, or of one that nobody has acknowledged yet.
+    /// Records usage through a replica: a new request, or one that is not acknowledged yet.
     pub(crate) async fn record_usage(
         &mut self,
         replica: usize,
@@ -108,7 +109,7 @@ impl SimulatedCluster {
                 let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
                 let passes = reason.as_ref().is_some_and(|reason| TRANSIENT_FAILURES.contains(&&**reason));
                 if self.writes_work() && !passes {
-                    return Err(format!("{what}: {status:?} from a database that is well"));
+                    return Err(format!("{what}: {status:?} although the database is healthy"));
                 }
                 if passes {
                     self.record_unanswered_change();
@@ -118,7 +119,7 @@ impl SimulatedCluster {
         }
     }
 
-    /// Compares what was acknowledged with what is counted.
+    /// Compares the acknowledged usage with the counted usage.
     pub(crate) fn check_usage(&self) -> Result<(), String> {
         let counted = counted_per_request(&self.server);
         let mut totals = HashMap::<_, i64>::new();
@@ -128,7 +129,7 @@ impl SimulatedCluster {
                     *totals.entry(sent.tenant).or_default() += quantity
                 }
                 Some(quantity) => return Err(format!("{sent:?} counts as {quantity}")),
-                None if sent.is_acknowledged => return Err(format!("{sent:?} is gone")),
+                None if sent.is_acknowledged => return Err(format!("{sent:?} is lost")),
                 None => {}
             }
         }
@@ -144,22 +145,22 @@ impl SimulatedCluster {
         Ok(())
     }
 
-    /// In the end, everything that was sent is acknowledged, and counted once.
+    /// At the end of a simulation, every request sent is acknowledged and counted once.
     pub(crate) async fn finish_usage(&mut self) -> Result<(), String> {
         for at in 0..self.ledger.0.len() {
-            let mut said = Vec::new();
+            let mut last_outcome = Vec::new();
             for replica in (0..REPLICAS).cycle().take(10) {
                 if self.ledger.0[at].is_acknowledged {
                     break;
                 }
-                said.push(self.send_usage(replica, at).await?);
+                last_outcome.push(self.send_usage(replica, at).await?);
                 if !self.ledger.0[at].is_acknowledged {
-                    // As callers do, who come again: one whose lane rests tells everybody so until the rest is over.
+                    // Retries as callers do: while a lane's breaker is open, all its calls are rejected.
                     self.advance_time(Duration::from_secs(11)).await?;
                 }
             }
             if !self.ledger.0[at].is_acknowledged {
-                return Err(format!("{:?} is never acknowledged: {said:?}", self.ledger.0[at]));
+                return Err(format!("{:?} is never acknowledged: {last_outcome:?}", self.ledger.0[at]));
             }
         }
         self.check_usage()

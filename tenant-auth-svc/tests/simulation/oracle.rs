@@ -1,4 +1,4 @@
-//! Knows what was true when, and what each replica has heard; says which answers that allows.
+//! Records every state and what each replica has polled, and decides which answers that allows.
 
 mod held_revocations;
 mod verdict_rules;
@@ -14,14 +14,14 @@ use super::history::{EventOrder, History, KeyRow};
 /// `TENANT_AUTH_CACHE_GRACE`: shorter than the default, so that it ends within the simulation.
 pub(crate) const GRACE: Duration = Duration::from_secs(20 * 60);
 
-/// A moment, as the simulation sees it.
+/// A time of the simulation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SimulatedTime {
     pub(crate) monotonic: Duration,
     pub(crate) wall: i64,
 }
 
-/// An answer.
+/// An answer of a replica.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ObservedAnswer {
     pub(crate) verdict: Verdict,
@@ -33,34 +33,37 @@ pub(crate) struct ObservedAnswer {
 #[derive(Debug, Default)]
 struct ReplicaKnowledge {
     started: EventOrder,
-    /// Up to where it was told by its last successful reading of the feed.
+    /// The event up to which its last successful poll of the feed reported changes.
     polled_up_to: EventOrder,
     polled_at: Option<Duration>,
-    /// From one reading to another that told it to verify everything, instead of what had changed in between.
+    /// Ranges between two polls for which it was told to revalidate everything instead of receiving the
+    /// changes.
     skipped_ranges: Vec<(EventOrder, EventOrder)>,
-    /// The last one that made it verify everything.
+    /// The last poll that required it to revalidate everything.
     last_revalidation: EventOrder,
-    /// Its first one: what it tells of from there on, the replica has heard of.
+    /// Its first poll: it knows all changes reported from there on.
     first_polled: Option<EventOrder>,
-    /// The log does not go on from where it has read, and it has not noticed yet.
+    /// The log does not continue from its position, and it has not noticed yet.
     log_broken: bool,
-    /// It has read a key since it heard the feed again after the last outage: whatever waited behind a circuit is over.
+    /// It has loaded a key since its feed became live after the last outage, so no breaker delays its reads
+    /// any more.
     has_read_since_outage: bool,
-    /// It has heard the feed since the last outage.
+    /// It has polled the feed since the last outage.
     has_polled_since_outage: bool,
-    /// It has noticed that the copy from which it reads stands still.
+    /// It has noticed that its read replica is stalled.
     copy_is_stalled: bool,
-    /// Its own changes, done or attempted, by digest or tenant.
+    /// Its own changes, made or attempted, by digest or tenant.
     own_changes: HashMap<String, EventOrder>,
-    /// Those that were acknowledged.
+    /// Its own changes that were acknowledged.
     acknowledged_changes: HashMap<String, EventOrder>,
-    /// The last change of its own.
+    /// Its own last change.
     last_own_change: EventOrder,
-    /// Keys that it has imported, or tried to: it no longer takes them for absent. A record of before it may still have.
+    /// Keys that it has imported or tried to import: it has dropped their negative entries, but may still
+    /// hold an older record.
     imported: HashMap<String, EventOrder>,
-    /// When it last read a key from the database.
+    /// When it last loaded each key from the database.
     read: HashMap<String, (EventOrder, Duration)>,
-    /// Ends that it knew before the database was rolled back to before them, by id.
+    /// Revocations that it knew before the database was rolled back past them, by id.
     held_revocations: HashMap<String, HeldByReplica>,
 }
 
@@ -73,34 +76,34 @@ impl ReplicaKnowledge {
         self.acknowledged_changes.get(subject).copied().unwrap_or_default()
     }
 
-    /// Whether the feed has said what changed with an event.
+    /// Returns whether the feed has reported the change of an event.
     fn was_reported(&self, order: EventOrder) -> bool {
-        let untold = |(from, to): &(EventOrder, EventOrder)| (*from..*to).contains(&order);
-        order < self.polled_up_to && (order < self.started || !self.skipped_ranges.iter().any(untold))
+        let is_skipped = |(from, to): &(EventOrder, EventOrder)| (*from..*to).contains(&order);
+        order < self.polled_up_to && (order < self.started || !self.skipped_ranges.iter().any(is_skipped))
     }
 }
 
-/// What is wrong with the database for all replicas.
+/// The state of the database's reads, for all replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadsState {
     Working,
-    /// They fail.
+    /// Reads fail.
     Failing,
-    /// They work, in another database than the known one.
+    /// Reads work, but in a database other than the known one.
     OtherDatabase,
 }
 
-/// The model. Keys go by the digest of their plaintext, tenants by their id.
+/// The model. It identifies keys by the digest of their plaintext, and tenants by their id.
 #[derive(Debug)]
 pub(crate) struct Oracle {
     order: EventOrder,
     keys: HashMap<String, History<Option<KeyRow>>>,
     tenants: HashMap<String, History<bool>>,
-    /// The last time that anybody wrote to a key or a tenant, even the same as before.
+    /// The last write to each key or tenant, including writes that changed nothing.
     touched: HashMap<String, EventOrder>,
     views: Vec<ReplicaKnowledge>,
     reads: ReadsState,
-    /// Which replica reads from a copy, and when that caught up with the database.
+    /// The replica that reads from a read replica, and the times when that caught up with the database.
     copy: Option<(usize, Vec<(EventOrder, Duration)>)>,
 }
 
@@ -120,7 +123,7 @@ impl Oracle {
         }
     }
 
-    /// The place of the next event.
+    /// Returns the position of the next event.
     pub(crate) fn next_order(&mut self) -> EventOrder {
         self.order += 1;
         self.order
@@ -137,18 +140,18 @@ impl Oracle {
         self.reads = ReadsState::Working;
     }
 
-    /// Whether the database is well for the reads of everybody.
+    /// Returns whether reads work for all replicas.
     pub(crate) fn reads_work(&self) -> bool {
         self.reads == ReadsState::Working
     }
 
-    /// Whether a replica reads what it may rely on.
+    /// Returns whether a replica's reads are reliable.
     fn is_reachable(&self, replica: usize) -> bool {
         let view = &self.views[replica];
         self.reads_work() && view.has_read_since_outage && !view.copy_is_stalled
     }
 
-    /// The change log was cut off at its beginning, or is another one.
+    /// Records that the change log was pruned or replaced.
     pub(crate) fn break_log(&mut self) {
         self.views.iter_mut().for_each(|view| view.log_broken = true);
     }
@@ -164,7 +167,7 @@ impl Oracle {
         };
     }
 
-    /// The copy shows what the database holds.
+    /// Records that the read replica has caught up with the database.
     pub(crate) fn copy_caught_up(&mut self, now: SimulatedTime) {
         let order = self.next_order();
         if let Some((_, times)) = &mut self.copy {
@@ -172,13 +175,14 @@ impl Oracle {
         }
     }
 
-    /// Up to which event, and until when, what a replica reads shows what has happened; `None` where it shows everything.
+    /// Returns the event and the time up to which a replica's reads show changes; `None` if they show
+    /// everything.
     fn visible_up_to(&self, replica: usize) -> Option<(EventOrder, Duration)> {
         let (at_the_copy, times) = self.copy.as_ref()?;
         (*at_the_copy == replica).then(|| times.last().copied().unwrap_or_default())
     }
 
-    /// When what a replica reads showed an event; `None` if it does not yet.
+    /// Returns when a replica's reads showed an event; `None` if they do not yet.
     fn visible_at(&self, replica: usize, order: EventOrder, at: Duration) -> Option<Duration> {
         match &self.copy {
             Some((at_the_copy, times)) if *at_the_copy == replica => {
@@ -189,7 +193,7 @@ impl Oracle {
         }
     }
 
-    /// A replica has read the feed to its end; the reading began as event `order`.
+    /// Records that a replica has polled the feed to its end. The poll started as event `order`.
     pub(crate) fn record_feed_poll(
         &mut self,
         replica: usize,
@@ -200,24 +204,24 @@ impl Oracle {
         let order = self.visible_up_to(replica).map_or(order, |(shown, _)| shown.min(order));
         let touched = &self.touched;
         let view = &mut self.views[replica];
-        // The first one finds what was read without anybody listening.
+        // The first poll finds changes that were made before the replica started to poll.
         if view.log_broken || view.first_polled.is_none() {
             view.skipped_ranges.push((view.polled_up_to, order));
             view.last_revalidation = order;
         }
         view.first_polled.get_or_insert(order);
         for held in view.held_revocations.values_mut() {
-            // The database has told of a change: from then on it is right.
+            // The database has reported a later change, so its state applies from then on.
             if touched.get(&held.subject).is_some_and(|at| *at > held.since && *at < order) {
                 held.is_sure = false;
             }
         }
         (view.polled_up_to, view.polled_at) = (order, Some(now.monotonic));
-        // After an empty log, nobody can tell whether what comes next is all there was.
+        // After an empty log, the replica cannot know whether the next entries are complete.
         (view.log_broken, view.has_polled_since_outage, view.copy_is_stalled) = (log_is_empty, true, false);
     }
 
-    /// A replica says that the copy from which it reads stands still.
+    /// Records that a replica reports its read replica as stalled.
     pub(crate) fn record_stalled_copy(&mut self, replica: usize) {
         self.views[replica].copy_is_stalled = true;
     }
@@ -226,7 +230,7 @@ impl Oracle {
         self.touched.insert(subject.to_owned(), order);
     }
 
-    /// A replica has changed something, or tried to.
+    /// Records a change that a replica made or attempted.
     pub(crate) fn record_change(
         &mut self,
         replica: usize,
@@ -235,7 +239,7 @@ impl Oracle {
         acknowledged: bool,
     ) {
         self.record_touch(order, subject);
-        // What may not even have happened, a copy does not have to show.
+        // A read replica need not show a change that may not have happened.
         if acknowledged || self.visible_up_to(replica).is_none() {
             let view = &mut self.views[replica];
             view.own_changes.insert(subject.to_owned(), order);
@@ -249,7 +253,7 @@ impl Oracle {
         }
     }
 
-    /// A replica has imported a key, or tried to.
+    /// Records that a replica imported a key or tried to.
     pub(crate) fn record_import(
         &mut self,
         replica: usize,
@@ -264,13 +268,14 @@ impl Oracle {
         }
     }
 
-    /// A replica has issued a key.
+    /// Records that a replica issued a key.
     pub(crate) fn record_issue(&mut self, replica: usize, order: EventOrder, digest: &str) {
         self.record_touch(order, digest);
         self.views[replica].last_own_change = order;
     }
 
-    /// What is in the database after event `order`: all keys by digest, and whether each tenant is suspended.
+    /// Records the contents of the database after event `order`: all keys by digest, and whether each tenant
+    /// is suspended.
     pub(crate) fn record_database(
         &mut self,
         order: EventOrder,
@@ -291,12 +296,12 @@ impl Oracle {
         }
     }
 
-    /// The key of a digest, as it is in the database now.
+    /// Returns the current state of a key in the database.
     pub(crate) fn key(&self, digest: &str) -> Option<&KeyRow> {
         self.keys.get(digest)?.last().as_ref()
     }
 
-    /// All keys that are in the database now.
+    /// Returns all keys that are in the database now.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &KeyRow> {
         self.keys.values().filter_map(|history| history.last().as_ref())
     }

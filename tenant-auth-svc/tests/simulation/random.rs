@@ -1,6 +1,6 @@
-//! Chance that can be had again.
+//! Reproducible random numbers.
 
-/// SplitMix64: one number of state, and good enough to draw steps with.
+/// SplitMix64: one word of state, and good enough to draw steps.
 #[derive(Debug)]
 pub(crate) struct Random(u64);
 
@@ -17,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bind_expecting_success`, which is not zero.
+    /// Returns a number below `bound`, which must not be zero.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next_u64() % bound as u64).unwrap()
     }
@@ -26,7 +26,7 @@ impl Random {
         self.below(100) < chance
     }
 
-    /// One of several, which are not none.
+    /// Returns a random element of a slice, which must not be empty.
     pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }

@@ -1,4 +1,4 @@
-//! One replica, and the keys that it is asked about.
+//! One replica, and the keys that it validates.
 
 use std::{path::Path, sync::Arc};
 
@@ -15,30 +15,30 @@ use tenant_auth_svc::{
 };
 use tenant_auth_testkit::HranaServer;
 
-/// What half of the questions ask for.
+/// The scope that half of the requests require.
 pub(crate) const SCOPE: &str = "sim:read";
 
-/// What is wrong with the service, in the tests that show that the oracle would notice.
+/// A flaw of the service, in the tests that show that the oracle detects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SeededFlaw {
     None,
-    /// The first replica never reads its feed, and says that it does.
+    /// The first replica never polls its feed, and reports that it does.
     IgnoresFeed,
-    /// A variable of the configuration has another value than the oracle believes.
+    /// A configuration variable has another value than the oracle assumes.
     OtherSetting(&'static str, &'static str),
-    /// The first replica believes whatever database it finds: it is started anew, and does not say so.
+    /// The first replica trusts any database: it is restarted without telling the oracle.
     TrustsAnyDatabase,
-    /// An acknowledged request to record usage is not counted.
+    /// An acknowledged usage request is not counted.
     LosesUsage,
     /// An acknowledged revocation is undone.
     UndoesRevocation,
 }
 
-/// A key somebody may present. Not all of them were ever issued.
+/// A key that a caller may present. Some were never issued.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
     pub(crate) plaintext: String,
-    /// Its SHA-256, as the database writes it.
+    /// Its SHA-256 digest, as the database stores it.
     pub(crate) digest: String,
 }
 
@@ -52,7 +52,7 @@ impl Credential {
         Self::hash_of(&self.plaintext)
     }
 
-    /// The question about it, half of the time for a scope.
+    /// Returns the key query, which requires the scope if `reads` is set.
     pub(crate) fn key_query(&self, reads: bool) -> KeyQuery {
         let scopes = if reads { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
         let required_scopes = ScopeSet::new(scopes).unwrap();
@@ -64,7 +64,7 @@ impl Credential {
     }
 }
 
-/// Starts one at a database or a copy of it; it may not be ready yet.
+/// Starts a replica on a database or a read replica of it. It may not be ready yet.
 pub(crate) async fn start_replica(
     server: &HranaServer,
     folder: &Path,
@@ -82,12 +82,12 @@ pub(crate) async fn start_replica(
     server::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
 }
 
-/// Makes the schema in a database that has none, as `tenant-auth-svc migrate` does.
+/// Creates the schema in an empty database, as `tenant-auth-svc migrate` does.
 pub(crate) async fn migrate(server: &HranaServer, folder: &Path, clock: &Arc<ManualClock>) {
     let config = ServiceConfig::read(settings(server, folder)).unwrap().0;
     let clock = Arc::clone(clock) as SharedClock;
-    let hop = server::build_database_client(config.database, &clock).unwrap();
-    database::migrate::migrate(&hop, &clock).await.unwrap();
+    let client = server::build_database_client(config.database, &clock).unwrap();
+    database::migrate::migrate(&client, &clock).await.unwrap();
 }
 
 fn settings(server: &HranaServer, folder: &Path) -> Settings {
@@ -96,12 +96,12 @@ fn settings(server: &HranaServer, folder: &Path) -> Settings {
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
         .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(folder.join("token").display().to_string()))
-        // Nothing hangs for that long: a busy machine must not make a good database look slow.
+        // Nothing hangs for this long: a busy machine must not make a healthy database look slow.
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("20s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("20s".to_owned()))
-        // Changes do hang, and are waited for in real time.
+        // Writes do hang, and time out in real time.
         .with_flag("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", Some("400ms".to_owned()))
         .with_flag("TENANT_AUTH_CACHE_GRACE", Some("20m".to_owned()))
-        // Read by the steps of the simulation.
+        // The steps of the simulation poll the feed.
         .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Draws what happens next, and makes it happen.
+//! Draws and executes the steps of a simulation.
 
 use std::time::Duration;
 
@@ -13,46 +13,46 @@ use super::{
     troubles::Trouble,
 };
 
-/// What happened before something went wrong: this many steps are shown.
+/// Number of steps to show before a failure.
 const SHOWN_STEPS: usize = 60;
-/// How many keys there are from the beginning.
+/// Number of keys at the start.
 const INITIAL_KEYS: usize = 8;
-/// How much time passes at once.
+/// Possible advances of the clock per step, in milliseconds.
 const PAUSES_MS: [u64; 12] = [10, 10, 100, 100, 250, 250, 1_000, 3_000, 5_000, 7_000, 61_000, 600_000];
 const LONG_PAUSE: Duration = Duration::from_secs(600);
 
-/// A simulation under way.
+/// A running simulation.
 struct Simulation {
-    world: SimulatedCluster,
+    cluster: SimulatedCluster,
     random: Random,
 }
 
-/// Simulates; gives how often each kind of answer was given. The message of a failure says what went wrong, and how
-/// it came to that.
+/// Runs a simulation and returns the count of each kind of answer. The error describes the failure and the
+/// steps that led to it.
 pub(crate) async fn simulate(
     seed: u64,
     steps: usize,
     flaw: SeededFlaw,
 ) -> Result<Vec<(String, u64)>, String> {
-    let world = SimulatedCluster::start(flaw, seed.is_multiple_of(2)).await;
-    let mut simulation = Simulation { world, random: Random::new(seed) };
+    let cluster = SimulatedCluster::start(flaw, seed.is_multiple_of(2)).await;
+    let mut simulation = Simulation { cluster, random: Random::new(seed) };
     let mut trail = Vec::new();
     for _ in 0..INITIAL_KEYS {
-        let made = simulation.world.change(0, ReplicaChange::Issue, &mut simulation.random).await;
+        let made = simulation.cluster.change(0, ReplicaChange::Issue, &mut simulation.random).await;
         trail.push(format!("before:        {}", made?));
     }
     for step in 0..=steps {
         let happened = if step < steps { simulation.step().await } else { simulation.finish().await };
         match happened {
-            Ok(what) => trail.push(format!("{step:>4} {:>9.3?} {what}", simulation.world.now().monotonic)),
+            Ok(what) => trail.push(format!("{step:>4} {:>9.3?} {what}", simulation.cluster.now().monotonic)),
             Err(why) => {
                 let from = trail.len().saturating_sub(SHOWN_STEPS);
                 let trail = trail[from..].join("\n");
-                return Err(format!("seed {seed}, step {step}: {why}\nwhat happened before:\n{trail}"));
+                return Err(format!("seed {seed}, step {step}: {why}\nprevious steps:\n{trail}"));
             }
         }
     }
-    Ok(simulation.world.answers.into_iter().collect())
+    Ok(simulation.cluster.answers.into_iter().collect())
 }
 
 impl Simulation {
@@ -63,227 +63,230 @@ impl Simulation {
             26..36 => self.validate_several(replica).await,
             36..46 => self.poll(replica).await,
             46..49 => {
-                let mut heard = Vec::new();
+                let mut polled = Vec::new();
                 for replica in 0..REPLICAS {
-                    heard.push(self.poll(replica).await?);
+                    polled.push(self.poll(replica).await?);
                 }
-                Ok(heard.join("; "))
+                Ok(polled.join("; "))
             }
             49..60 => {
-                // Trouble lasts: some of it for longer than the grace.
-                let long = self.world.trouble.is_some() && self.random.is_chance(30);
+                // Faults last, some of them longer than the grace.
+                let long = self.cluster.trouble.is_some() && self.random.is_chance(30);
                 let time =
                     if long { LONG_PAUSE } else { Duration::from_millis(*self.random.pick(&PAUSES_MS)) };
-                self.world.advance_time(time).await?;
+                self.cluster.advance_time(time).await?;
                 Ok(format!("{time:?} pass"))
             }
             60..70 => {
                 let change = *self.random.pick(&CHANGE_WEIGHTS);
-                self.world.change(replica, change, &mut self.random).await
+                self.cluster.change(replica, change, &mut self.random).await
             }
-            70..75 => Ok(self.world.change_with_sql(&mut self.random)),
-            75..80 => self.world.record_usage(replica, &mut self.random).await,
-            80..82 => self.world.list_something(replica, &mut self.random).await,
+            70..75 => Ok(self.cluster.change_with_sql(&mut self.random)),
+            75..80 => self.cluster.record_usage(replica, &mut self.random).await,
+            80..82 => self.cluster.list_something(replica, &mut self.random).await,
             82..84 => self.lose_commit_response(replica).await,
             84..89 => self.begin_or_end_trouble().await,
             89..90 => {
-                if self.world.trouble.is_some_and(is_restart_inconclusive) {
+                if self.cluster.trouble.is_some_and(is_restart_inconclusive) {
                     return Ok("nothing".to_owned());
                 }
-                self.world.restart(replica).await;
+                self.cluster.restart(replica).await;
                 Ok(format!("replica {replica} is restarted"))
             }
-            90..91 => Ok(self.world.prune_log(&mut self.random).await),
+            90..91 => Ok(self.cluster.prune_log(&mut self.random).await),
             91..93 => self.change_during_load(replica).await,
             93..94 => {
-                let written = self.world.replicas[replica].flush_pending_writes().await.is_ok();
-                Ok(format!("replica {replica} writes down which keys are in use: {written}"))
+                let written = self.cluster.replicas[replica].flush_pending_writes().await.is_ok();
+                Ok(format!("replica {replica} writes last-used times: {written}"))
             }
-            94..96 => Ok(self.world.toggle_copy_lag().await),
-            96..98 => match self.world.trouble {
+            94..96 => Ok(self.cluster.toggle_copy_lag().await),
+            96..98 => match self.cluster.trouble {
                 Some(Trouble::Disaster(_)) => Ok("nothing".to_owned()),
-                _ => Ok(self.world.take_backup()),
+                _ => Ok(self.cluster.take_backup()),
             },
             98..99 => self.revoke_with_sql_and_check().await,
             _ => {
                 let minutes = i64::try_from(self.random.below(360)).unwrap() - 180;
-                self.world.clock.jump_to(UnixMillis(self.world.now().wall + minutes * 60_000));
+                self.cluster.clock.jump_to(UnixMillis(self.cluster.now().wall + minutes * 60_000));
                 Ok(format!("the wall clock jumps by {minutes} minutes"))
             }
         }
     }
 
-    /// Whatever happened: once it is over, all is well.
+    /// Ends the current fault and checks that everything works again.
     async fn finish(&mut self) -> Result<String, String> {
-        if self.world.trouble.is_some() {
+        if self.cluster.trouble.is_some() {
             self.end_trouble().await?;
         }
-        self.world.catch_up_copy().await;
-        self.world.check_all_answers().await?;
-        // Every change that may still be waited for is over.
-        self.world.advance_time(Duration::from_secs(11)).await?;
-        self.world.finish_usage().await?;
-        Ok("all is well, and all usage is counted".to_owned())
+        self.cluster.catch_up_copy().await;
+        self.cluster.check_all_answers().await?;
+        // Every write that may still be waiting has ended by then.
+        self.cluster.advance_time(Duration::from_secs(11)).await?;
+        self.cluster.finish_usage().await?;
+        Ok("there is no fault, and all usage is counted".to_owned())
     }
 
     async fn validate_one(&mut self, replica: usize) -> Result<String, String> {
         let (key, reads) = (self.any_key(), self.random.is_chance(50));
-        self.world.validate_keys(replica, std::slice::from_ref(&key), reads).await?;
-        Ok(format!("replica {replica} is asked about {}", key.plaintext))
+        self.cluster.validate_keys(replica, std::slice::from_ref(&key), reads).await?;
+        Ok(format!("replica {replica} validates {}", key.plaintext))
     }
 
     async fn validate_several(&mut self, replica: usize) -> Result<String, String> {
         let several = 2 + self.random.below(14);
         let (keys, reads): (Vec<_>, _) =
             ((0..several).map(|_| self.any_key()).collect(), self.random.is_chance(50));
-        self.world.validate_keys(replica, &keys, reads).await?;
-        Ok(format!("replica {replica} is asked about {} keys", keys.len()))
+        self.cluster.validate_keys(replica, &keys, reads).await?;
+        Ok(format!("replica {replica} validates {} keys", keys.len()))
     }
 
-    /// Any key that somebody may present: issued, imported, or made up.
+    /// Returns any key that a caller may present: issued, imported or made up.
     fn any_key(&mut self) -> Credential {
         if self.random.is_chance(5) {
             return Credential::new(&format!("a-made-up-key-{}", self.random.below(1_000)));
         }
-        self.random.pick(&self.world.credentials).clone()
+        self.random.pick(&self.cluster.credentials).clone()
     }
 
     async fn poll(&mut self, replica: usize) -> Result<String, String> {
-        Ok(match self.world.poll_feed(replica).await? {
-            Ok(()) => format!("replica {replica} reads its feed"),
-            Err(error) => format!("replica {replica} cannot read its feed: {}", error.kind.as_str()),
+        Ok(match self.cluster.poll_feed(replica).await? {
+            Ok(()) => format!("replica {replica} polls its feed"),
+            Err(error) => format!("replica {replica} cannot poll its feed: {}", error.kind.as_str()),
         })
     }
 
-    /// A change is committed, and its answer gets lost: once, so that the repetition finds it done, or twice.
+    /// Commits a write and loses its response: once, so that the retry finds it done, or twice.
     async fn lose_commit_response(&mut self, replica: usize) -> Result<String, String> {
-        // Its failures are counted for a while: one more could open a circuit while all is well.
-        if self.world.trouble.is_some() || !self.world.writes_work() {
+        // Failures are counted for a while: one more could open a breaker after the fault has ended.
+        if self.cluster.trouble.is_some() || !self.cluster.writes_work() {
             return Ok("nothing".to_owned());
         }
-        // A circuit that is still open from before would let no repetition through.
-        self.world.record_usage(replica, &mut self.random).await?;
-        self.world.until_loads_finish().await;
+        // A breaker that is still open from before would reject the retry.
+        self.cluster.record_usage(replica, &mut self.random).await?;
+        self.cluster.until_loads_finish().await;
         let answers = 1 + self.random.below(2);
-        self.world.catch_up_copy_if_following(replica).await;
-        let faults = self.world.server_of(replica).faults().clone();
+        self.cluster.catch_up_copy_if_following(replica).await;
+        let faults = self.cluster.server_of(replica).faults().clone();
         faults.set_for(answers as u64, Fault::ResetAfterCommit);
         let change = *self.random.pick(&CHANGE_WEIGHTS);
-        let changed = self.world.change(replica, change, &mut self.random).await;
+        let changed = self.cluster.change(replica, change, &mut self.random).await;
         faults.clear();
-        changed.map(|what| format!("{what}; {answers} of its answers lost"))
+        changed.map(|what| format!("{what}; {answers} responses lost"))
     }
 
     async fn begin_or_end_trouble(&mut self) -> Result<String, String> {
-        if self.world.trouble.is_some() {
+        if self.cluster.trouble.is_some() {
             return self.end_trouble().await;
         }
-        let begun = self.world.begin_trouble(&mut self.random).await?;
+        let begun = self.cluster.begin_trouble(&mut self.random).await?;
         Ok(format!("{begun}; {}", self.exercise_replicas(&[0, 1, 2]).await?))
     }
 
-    /// Within a second, in which the feeds are read as in life, all is well.
+    /// Within one second of regular feed polls, everything works.
     async fn end_trouble(&mut self) -> Result<String, String> {
         let replica = self.random.below(REPLICAS);
         let during = self.exercise_replicas(&[replica]).await?;
         for replica in 0..REPLICAS {
-            // In life they have all tried in the meantime: one that hears the feed again looks for itself at once.
+            // In production all replicas would have retried meanwhile: a replica whose feed is live again
+            // looks a key up at once.
             self.poll(replica).await?;
         }
-        let ended = self.world.repair(&mut self.random).await?;
+        let ended = self.cluster.repair(&mut self.random).await?;
         for _ in 0..4 {
-            self.world.advance_time(Duration::from_millis(250)).await?;
+            self.cluster.advance_time(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
-                if self.world.poll_feed(replica).await?.is_ok() {
-                    self.world.look_up_a_key(replica).await?;
+                if self.cluster.poll_feed(replica).await?.is_ok() {
+                    self.cluster.look_up_a_key(replica).await?;
                 }
                 self.validate_one(replica).await?;
             }
         }
-        self.world.check_all_answers().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
-        Ok(format!("{during}; {ended}, and all is well again"))
+        self.cluster.check_all_answers().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
+        Ok(format!("{during}; {ended}, and everything works again"))
     }
 
-    /// A little of everything through each of some replicas.
+    /// Sends each kind of request through some replicas.
     async fn exercise_replicas(&mut self, replicas: &[usize]) -> Result<String, String> {
         let mut happened = Vec::new();
         for &replica in replicas {
             let change = *self.random.pick(&CHANGE_WEIGHTS);
-            happened.push(self.world.change(replica, change, &mut self.random).await?);
-            happened.push(self.world.record_usage(replica, &mut self.random).await?);
-            happened.push(self.world.list_something(replica, &mut self.random).await?);
+            happened.push(self.cluster.change(replica, change, &mut self.random).await?);
+            happened.push(self.cluster.record_usage(replica, &mut self.random).await?);
+            happened.push(self.cluster.list_something(replica, &mut self.random).await?);
             happened.push(self.validate_several(replica).await?);
         }
         happened.push(self.revoke_with_sql_and_check().await?);
         Ok(happened.join("; "))
     }
 
-    /// A key that every replica knows is revoked by another hand: wherever reads work, within a second nobody honours it.
+    /// Revokes with SQL a key that every replica knows. Wherever reads work, no replica accepts it after one
+    /// second.
     async fn revoke_with_sql_and_check(&mut self) -> Result<String, String> {
-        if !self.world.oracle.reads_work() || self.world.trouble == Some(Trouble::CopyStalled) {
-            return Ok("nobody is told of anything".to_owned());
+        if !self.cluster.oracle.reads_work() || self.cluster.trouble == Some(Trouble::CopyStalled) {
+            return Ok("the feed reports nothing".to_owned());
         }
         let key = self.any_key();
         for replica in 0..REPLICAS {
-            self.world.validate_keys(replica, std::slice::from_ref(&key), false).await?;
+            self.cluster.validate_keys(replica, std::slice::from_ref(&key), false).await?;
         }
-        let what = self.world.revoke_with_sql(&key);
-        self.world.catch_up_copy().await;
+        let what = self.cluster.revoke_with_sql(&key);
+        self.cluster.catch_up_copy().await;
         for _ in 0..4 {
-            self.world.advance_time(Duration::from_millis(250)).await?;
+            self.cluster.advance_time(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
                 self.poll(replica).await?;
             }
         }
         for replica in 0..REPLICAS {
-            let said = self.world.validate_keys(replica, std::slice::from_ref(&key), false).await?;
-            // Where it came and went between two readings, it may stay unknown for a few seconds: either is a denial.
-            let is_denied = matches!(said[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
+            let verdicts = self.cluster.validate_keys(replica, std::slice::from_ref(&key), false).await?;
+            // A key that was created and revoked between two polls may stay unknown for a few seconds. Both
+            // answers are denials.
+            let is_denied = matches!(verdicts[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
             if !is_denied && what.is_some() {
-                return Err(format!("replica {replica} says {said:?} a second after {what:?}"));
+                return Err(format!("replica {replica} answers {verdicts:?} one second after {what:?}"));
             }
         }
-        Ok(format!("a second after {what:?}, nobody honours it"))
+        Ok(format!("one second after {what:?}, no replica accepts the key"))
     }
 
-    /// A load has read, its answer is still under way, and meanwhile something changes and is heard of.
+    /// A load has read its row and its response is still in flight, while something changes and is polled.
     async fn change_during_load(&mut self, replica: usize) -> Result<String, String> {
-        if self.world.trouble.is_some() {
+        if self.cluster.trouble.is_some() {
             return Ok("nothing".to_owned());
         }
-        // Whatever is in memory has to be loaded again.
-        self.world.advance_time(Duration::from_secs(61)).await?;
+        // Every cached entry is due to be loaded again.
+        self.cluster.advance_time(Duration::from_secs(61)).await?;
         let key = self.any_key();
-        self.world.catch_up_copy_if_following(replica).await;
-        self.world.server_of(replica).faults().set_where("AS digests", 1, Fault::HangAfterExecute);
-        self.world.begin_load(replica, &key).await;
+        self.cluster.catch_up_copy_if_following(replica).await;
+        self.cluster.server_of(replica).faults().set_where("AS digests", 1, Fault::HangAfterExecute);
+        self.cluster.begin_load(replica, &key).await;
         let other = self.random.below(REPLICAS);
         let changed = match self.random.below(3) {
-            0 => Ok(self.world.change_with_sql(&mut self.random)),
-            1 => self.world.change(other, ReplicaChange::Revoke, &mut self.random).await,
-            _ => self.world.change(other, ReplicaChange::SuspendOrResume, &mut self.random).await,
+            0 => Ok(self.cluster.change_with_sql(&mut self.random)),
+            1 => self.cluster.change(other, ReplicaChange::Revoke, &mut self.random).await,
+            _ => self.cluster.change(other, ReplicaChange::SuspendOrResume, &mut self.random).await,
         };
-        let heard =
-            if self.random.is_chance(70) { self.poll(replica).await? } else { "nobody hears".to_owned() };
-        let faults = self.world.server_of(replica).faults().clone();
+        let polled =
+            if self.random.is_chance(70) { self.poll(replica).await? } else { "no replica polls".to_owned() };
+        let faults = self.cluster.server_of(replica).faults().clone();
         let release = async {
-            // More than once: a load may begin to hang only now.
+            // Repeats this, because another load may only now begin to hang.
             loop {
                 faults.clear();
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            asked = self.world.validate_keys(replica, std::slice::from_ref(&key), false) => {
+            asked = self.cluster.validate_keys(replica, std::slice::from_ref(&key), false) => {
                 asked?;
             }
             () = release => {}
         }
-        Ok(format!("while replica {replica} loads {}: {}; {heard}", key.plaintext, changed?))
+        Ok(format!("while replica {replica} loads {}: {}; {polled}", key.plaintext, changed?))
     }
 }
 
-/// Where a replica that starts would believe what the others do not.
+/// Returns whether a replica that starts now would trust a database that the others distrust.
 fn is_restart_inconclusive(trouble: Trouble) -> bool {
     match trouble {
         Trouble::Disaster(_) | Trouble::CopyStalled => true,

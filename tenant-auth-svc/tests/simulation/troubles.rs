@@ -1,4 +1,4 @@
-//! What goes wrong with the database for a while, one thing at a time.
+//! Faults of the database that last for a while, one at a time.
 
 use std::time::Duration;
 
@@ -6,44 +6,44 @@ use tenant_auth_testkit::{Fault, HranaServer};
 
 use super::{cluster::SimulatedCluster, oracle::ReadsState, random::Random};
 
-/// After trouble with reads, what waits behind a circuit is tried again within this time.
+/// After a fault of reads, calls behind a breaker are tried again within this time.
 const MAX_READ_RECOVERY: Duration = Duration::from_secs(1);
-/// The same for changes: one without an answer is waited for longer.
+/// The same for writes; an unanswered one takes longer to time out.
 const MAX_CHANGE_RECOVERY: Duration = Duration::from_secs(10);
 
-/// What goes wrong.
+/// A fault of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Nothing works.
+    /// All calls fail.
     Outage,
-    /// Changes are refused or not answered, reads work.
+    /// Writes are rejected or unanswered; reads work.
     Writes,
-    /// Reads are refused, changes work.
+    /// Reads are rejected; writes work.
     Reads,
     /// One lane fails or is slow.
     Lane,
-    /// The lock for writing is held by somebody.
+    /// Another client holds the write lock.
     WriteLock,
-    /// The copy stands still.
+    /// The read replica is stalled.
     CopyStalled,
-    /// The database is another one than before.
+    /// The database is not the one from before.
     Disaster(Disaster),
 }
 
-/// What has become of the database.
+/// The kind of disaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disaster {
-    /// It is empty.
+    /// The database is empty.
     Emptied,
-    /// It is a new one, with a schema.
+    /// The database is a new one with a schema.
     Replaced,
-    /// It is as it was some time ago.
+    /// The database is in an earlier state.
     RolledBack,
-    /// The same, and it has gone on since.
+    /// The database is in an earlier state and has changed since.
     RolledBackAndContinued,
 }
 
-/// How whatever works fails that does not.
+/// Returns the faults with which an affected call may fail.
 fn refusals() -> [(&'static str, Fault); 11] {
     [
         ("503", Fault::service_unavailable()),
@@ -52,16 +52,16 @@ fn refusals() -> [(&'static str, Fault); 11] {
         ("blocked", Fault::blocked()),
         ("locked", Fault::locked()),
         ("connections are reset", Fault::ResetBeforeExecute),
-        ("answers are cut off", Fault::ResetMidBody),
-        ("answers are lost", Fault::ResetAfterCommit),
-        ("answers are truncated", Fault::TruncatedJson),
+        ("responses are interrupted", Fault::ResetMidBody),
+        ("responses are lost", Fault::ResetAfterCommit),
+        ("responses are truncated", Fault::TruncatedJson),
         ("rows are missing", Fault::MissingRows),
         ("web page", Fault::html_ok()),
     ]
 }
 
 impl SimulatedCluster {
-    /// Whether changes have to be taken now.
+    /// Returns whether writes must succeed now.
     pub(crate) fn writes_work(&self) -> bool {
         let is_well = match self.trouble {
             None | Some(Trouble::Reads | Trouble::CopyStalled) => true,
@@ -72,7 +72,7 @@ impl SimulatedCluster {
         is_well && self.now().monotonic > self.recovering_until.1
     }
 
-    /// Whether listings have to be answered now.
+    /// Returns whether listings must succeed now.
     pub(crate) fn listings_work(&self) -> bool {
         let is_well = match self.trouble {
             None | Some(Trouble::Writes | Trouble::WriteLock | Trouble::CopyStalled) => true,
@@ -81,12 +81,13 @@ impl SimulatedCluster {
         is_well && self.now().monotonic > self.recovering_until.0
     }
 
-    /// One change went without an answer, most likely for want of a processor: the next ones wait.
+    /// Records that a write was unanswered, most likely because the machine was busy; later writes wait for
+    /// it.
     pub(crate) fn record_unanswered_change(&mut self) {
         self.recovering_until.1 = self.now().monotonic + MAX_CHANGE_RECOVERY;
     }
 
-    /// Something goes wrong from now on.
+    /// Starts a fault.
     pub(crate) async fn begin_trouble(&mut self, random: &mut Random) -> Result<String, String> {
         self.until_loads_finish().await;
         self.catch_up_copy().await;
@@ -100,15 +101,15 @@ impl SimulatedCluster {
             _ => {
                 self.trouble = Some(Trouble::CopyStalled);
                 self.stall_copy().await;
-                "the copy stands still".to_owned()
+                "the read replica is stalled".to_owned()
             }
         };
-        Ok(format!("trouble begins: {what}"))
+        Ok(format!("fault: {what}"))
     }
 
     async fn begin_outage(&mut self, random: &mut Random) -> String {
         let faults = refusals();
-        // With a fault, or by refusing connections.
+        // Either with a fault or by refusing connections.
         let name = match faults.get(random.below(faults.len() + 1)) {
             Some((name, fault)) => {
                 self.servers_mut().for_each(|server| server.faults().set(fault.clone()));
@@ -132,13 +133,13 @@ impl SimulatedCluster {
         faults.extend([
             ("forbidden", Fault::forbidden()),
             ("disk full", Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" }),
-            ("no answer", Fault::Hang),
-            ("done without an answer", Fault::HangAfterExecute),
+            ("no response", Fault::Hang),
+            ("executed without a response", Fault::HangAfterExecute),
         ]);
         let (name, fault) = random.pick(&faults).clone();
         self.servers_mut().for_each(|server| server.faults().set_writes(fault.clone()));
         self.trouble = Some(Trouble::Writes);
-        format!("changes fail, {name}")
+        format!("writes fail, {name}")
     }
 
     fn refuse_reads(&mut self, random: &mut Random) -> String {
@@ -167,10 +168,10 @@ impl SimulatedCluster {
     fn hold_write_lock(&mut self) -> String {
         self.server.hold_writes(true);
         self.trouble = Some(Trouble::WriteLock);
-        "the lock for writing is held".to_owned()
+        "the write lock is held".to_owned()
     }
 
-    /// What went wrong is over.
+    /// Ends the fault.
     pub(crate) async fn repair(&mut self, random: &mut Random) -> Result<String, String> {
         self.until_loads_finish().await;
         let Some(trouble) = self.trouble else { return Ok("nothing".to_owned()) };
@@ -178,11 +179,11 @@ impl SimulatedCluster {
             Trouble::Disaster(disaster) => self.recover_from_disaster(disaster, random).await?,
             Trouble::CopyStalled => {
                 self.trouble = None;
-                "the copy moves".to_owned()
+                "the read replica continues".to_owned()
             }
             Trouble::Outage | Trouble::Writes | Trouble::Reads | Trouble::Lane => {
                 self.servers_mut().for_each(|server| server.faults().clear());
-                "it is over".to_owned()
+                "the fault ends".to_owned()
             }
             Trouble::WriteLock => {
                 self.server.hold_writes(false);
@@ -190,10 +191,10 @@ impl SimulatedCluster {
                     tokio::task::yield_now().await;
                 }
                 if self.server.is_wedged() {
-                    // It was handed to somebody who had left: a restart is what helps.
+                    // The lock was granted to a client that had disconnected. Only a restart helps.
                     self.server.stop().await;
                     self.server.start_again().unwrap();
-                    "the lock was handed to nobody, the database is restarted".to_owned()
+                    "the lock was granted to a disconnected client, the database is restarted".to_owned()
                 } else {
                     "the lock is released".to_owned()
                 }
@@ -207,10 +208,10 @@ impl SimulatedCluster {
         self.recovering_until = (now + MAX_READ_RECOVERY, now + MAX_CHANGE_RECOVERY);
         self.oracle.end_trouble();
         for replica in &mut self.replicas {
-            // One that started meanwhile reads no feed before it has found the database.
+            // A replica that started meanwhile does not poll the feed before it has reached the database.
             replica.wait_until_ready().await.unwrap();
         }
-        // A change that went without an answer may have been made.
+        // An unanswered write may have been made.
         let order = self.oracle.next_order();
         self.record_database(order);
         self.catch_up_copy().await;

@@ -1,8 +1,9 @@
-//! What was given as an option and what as a variable, so that an error names the right one.
+//! Which options were set on the command line and which by environment variables, so that an error names the
+//! right one.
 
 use clap::{ArgMatches, parser::ValueSource};
 
-/// Options that have a variable: their id, their name, and that of the variable.
+/// Options that have an environment variable: id, name, variable.
 pub(crate) const OPTIONS_WITH_VARIABLES: [(&str, &str, &str); 5] = [
     ("endpoint", "--endpoint", "TENANTCTL_ENDPOINT"),
     ("token_file", "--token-file", "TENANTCTL_TOKEN_FILE"),
@@ -11,7 +12,7 @@ pub(crate) const OPTIONS_WITH_VARIABLES: [(&str, &str, &str); 5] = [
     ("cert_key", "--cert-key", "TENANTCTL_CERT_KEY_FILE"),
 ];
 
-/// The options whose values came from their variables.
+/// The options whose values came from environment variables.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OptionSources([bool; OPTIONS_WITH_VARIABLES.len()]);
 
@@ -22,9 +23,9 @@ impl OptionSources {
         )
     }
 
-    /// The name by which an option was given: its own, or that of its variable.
+    /// Returns the name by which an option was set: its own, or that of its variable.
     pub(crate) fn name(self, option: &'static str) -> &'static str {
-        let given = OPTIONS_WITH_VARIABLES.iter().zip(self.0).find(|((_, name, _), _)| *name == option);
-        given.filter(|(_, by_variable)| *by_variable).map_or(option, |((_, _, variable), _)| variable)
+        let entry = OPTIONS_WITH_VARIABLES.iter().zip(self.0).find(|((_, name, _), _)| *name == option);
+        entry.filter(|(_, by_variable)| *by_variable).map_or(option, |((_, _, variable), _)| variable)
     }
 }

@@ -1,4 +1,4 @@
-//! A moment, or how long ago it was.
+//! An absolute time, or a time before now.
 
 use std::time::Duration;
 
@@ -16,20 +16,22 @@ pub(crate) enum When {
 impl When {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let ago = time::parse_span(text).map(Self::Ago);
-        ago.or_else(|_| time::parse_moment(text).map(Self::At))
-            .map_err(|_| "must be RFC 3339, such as 2030-01-31T00:00:00Z, or a time ago, such as 2h or 3d")
+        ago.or_else(|_| time::parse_moment(text).map(Self::At)).map_err(
+            |_| "must be RFC 3339, such as 2030-01-31T00:00:00Z, or a duration before now, such as 2h or 3d",
+        )
     }
 
-    /// The moments themselves. Only a time ago needs to know what now is, by the service's clock, by which the log is written.
+    /// Resolves the times. Only relative ones need the current time, which is that of the service: the audit
+    /// log uses its clock.
     pub(crate) async fn moments<const N: usize>(
-        given: [Option<Self>; N],
+        times: [Option<Self>; N],
         now: impl AsyncFnOnce() -> Result<Moment, Failure>,
     ) -> Result<[Option<Moment>; N], Failure> {
-        let is_relative = given.iter().any(|when| matches!(when, Some(Self::Ago(_))));
+        let is_relative = times.iter().any(|when| matches!(when, Some(Self::Ago(_))));
         let now = if is_relative { Some(now().await?) } else { None };
-        Ok(given.map(|when| match when? {
+        Ok(times.map(|when| match when? {
             Self::At(moment) => Some(moment),
-            Self::Ago(span) => now.map(|now| now.before(span)),
+            Self::Ago(duration) => now.map(|now| now.before(duration)),
         }))
     }
 }
@@ -50,15 +52,16 @@ mod tests {
     #[tokio::test]
     async fn relative_time_counts_from_the_service_clock() {
         let now = time::parse_moment("2030-01-31T12:00:00Z").unwrap();
-        let given = [When::parse("2h").ok(), None, When::parse("2030-01-31T11:00:00Z").ok()];
-        let moments = When::moments(given, async || Ok(now)).await.unwrap();
+        let times = [When::parse("2h").ok(), None, When::parse("2030-01-31T11:00:00Z").ok()];
+        let moments = When::moments(times, async || Ok(now)).await.unwrap();
         let shown = moments.map(|moment| moment.map(|moment| moment.to_string()));
         assert_eq!(
             shown,
             [Some("2030-01-31T10:00:00Z".to_owned()), None, Some("2030-01-31T11:00:00Z".to_owned())]
         );
         let at = [When::parse("2030-01-31T11:00:00Z").ok()];
-        let nobody = async || -> Result<Moment, Failure> { Err(Failure::usage("nobody is asked")) };
-        assert!(When::moments(at, nobody).await.is_ok());
+        let no_request =
+            async || -> Result<Moment, Failure> { Err(Failure::usage("the service must not be called")) };
+        assert!(When::moments(at, no_request).await.is_ok());
     }
 }

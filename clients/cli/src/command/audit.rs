@@ -17,37 +17,38 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// List changes, the latest first
+    /// List changes, latest first
     ///
-    /// Every option given narrows the list down. Moments are those of the replica that made the change.
+    /// Every option narrows the list. Times are by the clock of the replica that made the change.
     List(List),
 
-    /// Make again what a restored database lacks: revocations, suspensions and their ends
+    /// Reapply changes that a restored database lacks: revocations, suspensions and resumptions
     ///
-    /// From the copy of the audit log that the service wrote, or from a list that was saved. Each key and tenant is left as the log
-    /// last had it; what was made since the backup is named, because a log cannot bring it back. Safe to run again.
+    /// Reads the audit log copy that the service wrote, or a saved list. Each key and tenant gets the last
+    /// state in the log. Keys and tenants created since the backup are listed, because a log cannot restore
+    /// them. Safe to run again.
     Replay(Replay),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only what concerns this tenant
+    /// Only changes of this tenant
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     tenant: String,
 
-    /// Only what was done to the tenant, key or database with this id
+    /// Only changes to the tenant, key or database with this id
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     target: String,
 
-    /// Only what was done by this caller, by its name in the callers file
+    /// Only changes by this caller, by its name in the callers file
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     caller: String,
 
-    /// Only from then on: a moment such as 2030-01-31T00:00:00Z, or a time ago such as 2h
+    /// Only changes since this time, such as 2030-01-31T00:00:00Z, or a duration before now, such as 2h
     #[arg(long, value_parser = When::parse, value_name = "WHEN")]
     since: Option<When>,
 
-    /// Only until then, as for --since
+    /// Only changes until this time; format as for --since
     #[arg(long, value_parser = When::parse, value_name = "WHEN")]
     until: Option<When>,
 

@@ -1,4 +1,4 @@
-//! `tenantctl key check`: one question to every replica.
+//! `tenantctl key check`: compares one key on every replica.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -19,19 +19,19 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The key's public id
+    /// Public id of the key
     key_id: String,
 
-    /// Ask this replica: a host or an address, with the port and scheme of --endpoint unless it has its own; repeat for more
+    /// Check this replica: a host or an address, with the port and scheme of --endpoint by default; may be repeated
     #[arg(long = "replica", required_unless_present = "all", conflicts_with = "all", value_name = "ADDR")]
     replicas: Vec<String>,
 
-    /// Ask every replica behind the name in --endpoint, one for each address that it resolves to
+    /// Check every replica behind the name in --endpoint, one per resolved address
     #[arg(long)]
     all: bool,
 }
 
-/// A replica, and the name that its certificate is for, where that is not the one in its endpoint.
+/// A replica, and the name in its certificate if that is not the host of its endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Replica {
     endpoint: String,
@@ -52,18 +52,19 @@ pub(super) async fn run(context: &Context, command: Check) -> Result<Exit, Failu
     });
     let clients: Vec<_> = clients.collect::<Result<_, Failure>>()?;
     let answers = inspect_all(&clients, &command.key_id).await?;
-    // One that answers is asked for what the database says: --endpoint need not lead to any of them.
+    // The database state is read through a replica that responded, since --endpoint may lead to another
+    // service.
     let answering = clients.iter().zip(&answers).find(|(_, answer)| answer.is_ok());
     let database = match answering {
         Some(((replica, client), _)) => read_database(context, replica, client, &command.key_id).await,
-        None => DatabaseRow::unanswered(
-            Failure::Unexpected("no replica could be asked".to_owned()).local_report(),
-        ),
+        None => {
+            DatabaseRow::unanswered(Failure::Unexpected("no replica responded".to_owned()).local_report())
+        }
     };
-    let told = |((replica, _), answer): (&(Replica, Client), Result<_, Failure>)| {
+    let result = |((replica, _), answer): (&(Replica, Client), Result<_, Failure>)| {
         (replica.endpoint.clone(), answer.map_err(|failure| context.report_for(&failure, &replica.endpoint)))
     };
-    let answers = clients.iter().zip(answers).map(told).collect();
+    let answers = clients.iter().zip(answers).map(result).collect();
     let view = CheckView::new(command.key_id, database, answers);
     context.output.show(&view)?;
     Ok(if !view.is_consistent() {
@@ -77,31 +78,32 @@ pub(super) async fn run(context: &Context, command: Check) -> Result<Exit, Failu
     })
 }
 
-/// Asks all at once, and gives their answers in order. What is wrong with the question is wrong for all.
+/// Sends the request to all replicas at once and returns their answers in order. An invalid request fails for
+/// all of them.
 async fn inspect_all(
     clients: &[(Replica, Client)],
     key_id: &str,
 ) -> Result<Vec<Result<proto::InspectKeyResponse, Failure>>, Failure> {
-    let mut asked = JoinSet::new();
+    let mut requests = JoinSet::new();
     for (index, (_, client)) in clients.iter().enumerate() {
         let (admin, key_id) = (client.admin(), key_id.to_owned());
-        asked.spawn(async move { (index, admin.inspect_key(&key_id).await) });
+        requests.spawn(async move { (index, admin.inspect_key(&key_id).await) });
     }
     let mut answers: Vec<_> = clients.iter().map(|_| None).collect();
-    while let Some(answer) = asked.join_next().await {
+    while let Some(answer) = requests.join_next().await {
         let (index, answer) = answer.map_err(|error| Failure::Unexpected(error.to_string()))?;
         match answer {
             Err(error @ (Error::Invalid { .. } | Error::Setup { .. })) => {
                 return Err(Failure::from_service(FIELD_NAMES)(error));
             }
             answer => {
-                if let Some(place) = answers.get_mut(index) {
-                    *place = Some(answer.map_err(Failure::from_service(FIELD_NAMES)));
+                if let Some(slot) = answers.get_mut(index) {
+                    *slot = Some(answer.map_err(Failure::from_service(FIELD_NAMES)));
                 }
             }
         }
     }
-    let missing = || Err(Failure::Unexpected("the question was not put".to_owned()));
+    let missing = || Err(Failure::Unexpected("the request was not sent".to_owned()));
     Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect())
 }
 
@@ -115,23 +117,22 @@ async fn read_database(context: &Context, replica: &Replica, client: &Client, ke
     }
 }
 
-/// Every address that the name in an endpoint stands for.
+/// Resolves all addresses of the host of an endpoint.
 async fn resolve_replicas(endpoint: &str, timeout: Duration) -> Result<Vec<Replica>, Failure> {
-    let (host, port) = probe::host_and_port(endpoint).ok_or_else(|| {
-        Failure::usage(format!("--endpoint: {endpoint} has no host that could be resolved"))
-    })?;
-    let unresolved = |why: String| {
+    let (host, port) = probe::host_and_port(endpoint)
+        .ok_or_else(|| Failure::usage(format!("--endpoint: {endpoint} has no host to resolve")))?;
+    let unresolved = |reason: String| {
         Failure::from_service(FIELD_NAMES)(Error::Unreachable {
-            message: format!("cannot resolve {host}: {why}"),
+            message: format!("cannot resolve {host}: {reason}"),
         })
     };
-    let found = tokio::time::timeout(timeout, tokio::net::lookup_host((host, port))).await;
-    let found = found.map_err(|_| unresolved("no answer in time".to_owned()))?;
-    let mut addresses: Vec<_> = found.map_err(|error| unresolved(error.to_string()))?.collect();
+    let lookup = tokio::time::timeout(timeout, tokio::net::lookup_host((host, port))).await;
+    let addresses = lookup.map_err(|_| unresolved("no response within the timeout".to_owned()))?;
+    let mut addresses: Vec<_> = addresses.map_err(|error| unresolved(error.to_string()))?.collect();
     addresses.sort_unstable();
     addresses.dedup();
     if addresses.is_empty() {
-        return Err(unresolved("it has no address".to_owned()));
+        return Err(unresolved("the name has no address".to_owned()));
     }
     let scheme = if is_secure(endpoint) { "https" } else { "http" };
     let server_name = server_name(endpoint);
@@ -140,26 +141,26 @@ async fn resolve_replicas(endpoint: &str, timeout: Duration) -> Result<Vec<Repli
     Ok(addresses.into_iter().map(replica).collect())
 }
 
-/// The name that certificates behind an encrypted endpoint are for; `None` where there is none.
+/// Returns the name that the certificates of an encrypted endpoint must have; `None` for an address.
 fn server_name(endpoint: &str) -> Option<String> {
     let (host, _) = probe::host_and_port(endpoint).filter(|_| is_secure(endpoint))?;
     host.parse::<IpAddr>().is_err().then(|| host.to_owned())
 }
 
 impl Replica {
-    /// From what stands on the command line.
+    /// Parses the value of `--replica`.
     fn parse(text: &str, endpoint: &str) -> Result<Self, Failure> {
-        let wrong = || {
+        let invalid = || {
             Failure::usage(format!(
-                "--replica: {text} must be a host or an address, such as 10.0.0.7, [fd00::7]:50051 or https://replica-1:50051"
+                "--replica: invalid replica {text}: must be a host or an address, such as 10.0.0.7, [fd00::7]:50051 or https://replica-1:50051"
             ))
         };
         let text = text.trim_end_matches('/');
         if text.is_empty() {
-            return Err(wrong());
+            return Err(invalid());
         }
         let default_port = probe::host_and_port(endpoint).map_or(50_051, |(_, port)| port);
-        let endpoint_of = if text.contains("://") {
+        let replica_endpoint = if text.contains("://") {
             text.to_owned()
         } else {
             let scheme = if is_secure(endpoint) { "https" } else { "http" };
@@ -168,17 +169,18 @@ impl Replica {
             let host = if is_bare_v6 { format!("[{text}]") } else { text.to_owned() };
             if has_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{default_port}") }
         };
-        let (host, _) =
-            probe::host_and_port(&endpoint_of).filter(|(host, _)| !host.is_empty()).ok_or_else(wrong)?;
-        // A certificate is seldom for an address.
+        let (host, _) = probe::host_and_port(&replica_endpoint)
+            .filter(|(host, _)| !host.is_empty())
+            .ok_or_else(invalid)?;
+        // Certificates are rarely issued for an address.
         let is_address = host.parse::<IpAddr>().is_ok();
-        let server_name = server_name(endpoint).filter(|_| is_address && is_secure(&endpoint_of));
-        Ok(Self { endpoint: endpoint_of, server_name })
+        let server_name = server_name(endpoint).filter(|_| is_address && is_secure(&replica_endpoint));
+        Ok(Self { endpoint: replica_endpoint, server_name })
     }
 }
 
 impl Context {
-    /// A failure in words, of somebody else than --endpoint.
+    /// Returns the error report of a failure of another endpoint than --endpoint.
     fn report_for(&self, failure: &Failure, endpoint: &str) -> ErrorReport {
         failure.report(&RequestContext { endpoint, ..self.globals.request_context() }, None, &self.request_id)
     }
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn replica_inherits_scheme_and_port_from_endpoint() {
-        let named = |text, endpoint| Replica::parse(text, endpoint).unwrap();
+        let parse = |text, endpoint| Replica::parse(text, endpoint).unwrap();
         for (text, endpoint, expected, server_name) in [
             ("10.0.0.7", "http://auth:50051", "http://10.0.0.7:50051", None),
             ("replica-1:7", "http://auth:50051", "http://replica-1:7", None),
@@ -203,7 +205,7 @@ mod tests {
         ] {
             let server_name = server_name.map(str::to_owned);
             let expected = Replica { endpoint: expected.to_owned(), server_name };
-            assert_eq!(named(text, endpoint), expected, "{text} {endpoint}");
+            assert_eq!(parse(text, endpoint), expected, "{text} {endpoint}");
         }
         for text in ["", "://", "host:port"] {
             assert!(Replica::parse(text, "http://auth:50051").is_err(), "{text}");

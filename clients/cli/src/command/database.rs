@@ -15,21 +15,21 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DatabaseCommand {
-    /// Say which database the replica that answers knows, and whether it believes what it reads
+    /// Show which database the answering replica knows, and whether it trusts what it reads
     ///
-    /// Ends with 1 while it does not.
+    /// Exits with 1 while the replica does not trust the database.
     Status,
 
-    /// Accept the database as it is, after a restore or a replacement
+    /// Accept the current database, after a restore or a replacement
     ///
-    /// Every replica believes it from then on. What this replica knows to be revoked, suspended or unbound, and the database may
-    /// lack, is held and listed.
+    /// All replicas trust it from then on. What this replica knows to be revoked, suspended or unbound, and
+    /// what the database may lack, is held and listed.
     Accept {
-        /// Why, for whoever asks later
+        /// Reason, for the audit log
         #[arg(long)]
         reason: String,
 
-        /// Also make what is held again: revoke, suspend and unbind it
+        /// Also write the held revocations to the database: revoke, suspend and unbind them
         #[arg(long)]
         reapply: bool,
     },
@@ -43,31 +43,32 @@ pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<E
     match command {
         DatabaseCommand::Status => {
             let state = admin.database_state().await.map_err(Failure::from_service(FIELD_NAMES))?;
-            let believed = state.doubt() == proto::DatabaseDoubt::Unspecified;
+            let is_trusted = state.doubt() == proto::DatabaseDoubt::Unspecified;
             context.output.show(&DatabaseView::new(state))?;
-            Ok(if believed { Exit::Done } else { Exit::Denied })
+            Ok(if is_trusted { Exit::Done } else { Exit::Denied })
         }
         DatabaseCommand::Accept { reason, reapply } => {
             let accepted =
                 admin.accept_database(&reason).await.map_err(Failure::from_service(FIELD_NAMES))?;
-            let mut made_again = 0;
+            let mut reapplied = 0;
             if reapply {
                 for held in &accepted.held {
                     if reapply_revocation(&client, &admin, held, &reason)
                         .await
                         .map_err(Failure::from_service(FIELD_NAMES))?
                     {
-                        made_again += 1;
+                        reapplied += 1;
                     }
                 }
             }
-            context.output.show(&AcceptedView::new(accepted, reapply.then_some(made_again)))?;
+            context.output.show(&AcceptedView::new(accepted, reapply.then_some(reapplied)))?;
             Ok(Exit::Done)
         }
     }
 }
 
-/// Whether there was something to end: what the database does not hold at all needs no end.
+/// Reapplies one held revocation. Returns false if the database does not contain its subject, so that there
+/// is nothing to revoke.
 async fn reapply_revocation(
     client: &tenant_auth_client::Client,
     admin: &AdminClient,
@@ -78,7 +79,7 @@ async fn reapply_revocation(
         Some(Subject::KeyId(id)) => admin.revoke_key(id, reason).await.map(drop),
         Some(Subject::SuspendedTenantId(id)) => admin.suspend_tenant(id, reason).await.map(drop),
         Some(Subject::SessionId(id)) => client.unbind_session(id, &held.tenant_id).await.map(drop),
-        // Of a newer service.
+        // A subject of a newer service.
         None => return Ok(false),
     };
     match done {

@@ -15,27 +15,27 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GraceCommand {
-    /// Show what is in force on this replica
+    /// Show the current grace of this replica
     Show,
 
-    /// Set another one on this replica, for a limited time
+    /// Set another grace on this replica for a limited time
     Set {
-        /// Up to which age memory may answer, such as 12h; at most 7d
+        /// Maximum age of cached answers, such as 12h; at most 7d
         #[arg(value_parser = time::parse_span, value_name = "TIME")]
         grace: Duration,
 
-        /// For how long it holds, such as 24h; at most 7d
+        /// How long this setting lasts, such as 24h; at most 7d
         #[arg(long, value_parser = time::parse_nonzero_span, value_name = "TIME")]
         expires_in: Duration,
 
-        /// Why, for whoever asks later
+        /// Reason, for the audit log
         #[arg(long)]
         reason: String,
     },
 
-    /// Take back what was set on this replica
+    /// Reset the grace of this replica to its configured value
     Reset {
-        /// Why, for whoever asks later
+        /// Reason, for the audit log
         #[arg(long)]
         reason: String,
     },
@@ -59,11 +59,11 @@ pub(super) async fn run(context: &Context, command: GraceCommand) -> Result<Exit
             (reply.grace, Some(reply.audited))
         }
     };
-    let grace = grace.ok_or_else(|| Failure::Unexpected("the reply holds no grace".to_owned()))?;
+    let grace = grace.ok_or_else(|| Failure::Unexpected("the response has no grace".to_owned()))?;
     context.output.show(&GraceView::new(&context.globals.endpoint, grace, audited))?;
     Ok(Exit::Done)
 }
 
 fn to_wire_duration(time: Duration) -> Result<prost_types::Duration, Failure> {
-    time.try_into().map_err(|_| Failure::usage("the time is too long"))
+    time.try_into().map_err(|_| Failure::usage("the duration is too long"))
 }

@@ -20,25 +20,25 @@ use crate::{
     view::{ImportView, RefusedRow},
 };
 
-/// What the service takes at once.
+/// Maximum keys of one request that the service accepts.
 const MAX_KEYS_PER_REQUEST: usize = 500;
-/// Nobody reads more; the first ones mostly explain the rest.
+/// More would not be read, and the first ones usually explain the rest.
 const MAX_SHOWN_PROBLEMS: usize = 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// The file, or - for standard input
+    /// File to import, or - for standard input
     file: PathBuf,
 
-    /// How it is written
+    /// Format of the file
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     format: Format,
 
-    /// The tenant of rows that name none
+    /// Tenant of rows without a tenant
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     tenant: String,
 
-    /// Check the file and send nothing
+    /// Check the file without sending anything
     #[arg(long)]
     dry_run: bool,
 }
@@ -53,7 +53,7 @@ pub(super) async fn run(context: &Context, command: Import) -> Result<Exit, Fail
         read_input(&command.file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
     let format = command.format.resolve(&command.file, &bytes);
     let rows =
-        import::parse(&bytes, format, &command.tenant).map_err(|problems| unusable(&name, &problems))?;
+        import::parse(&bytes, format, &command.tenant).map_err(|problems| file_failure(&name, &problems))?;
     let mut view = ImportView {
         file: name,
         dry_run: command.dry_run,
@@ -79,20 +79,20 @@ fn read_input(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-fn unusable(name: &str, problems: &[Problem]) -> Failure {
-    let wrong = |problem: &Problem| FieldProblem {
+fn file_failure(name: &str, problems: &[Problem]) -> Failure {
+    let field_problem = |problem: &Problem| FieldProblem {
         field: problem.location(name),
         description: problem.text().to_owned(),
     };
-    let left = match problems.len() {
+    let summary = match problems.len() {
         count if count > MAX_SHOWN_PROBLEMS => {
-            format!(" ({count} problems, of which the first {MAX_SHOWN_PROBLEMS} are told)")
+            format!(" ({count} problems; showing the first {MAX_SHOWN_PROBLEMS})")
         }
         _ => String::new(),
     };
     Failure::Usage {
-        sentence: format!("{name} cannot be imported as it is; nothing was sent{left}"),
-        violations: problems.iter().take(MAX_SHOWN_PROBLEMS).map(wrong).collect(),
+        sentence: format!("{name} is invalid; nothing was sent{summary}"),
+        violations: problems.iter().take(MAX_SHOWN_PROBLEMS).map(field_problem).collect(),
         hint: None,
     }
 }
@@ -103,17 +103,19 @@ async fn send(
     rows: &[Row],
     view: &mut ImportView,
 ) -> Result<(), Failure> {
-    // Draws nothing where standard error is no terminal.
+    // Draws nothing if standard error is not a terminal.
     let bar = ProgressBar::new(rows.len() as u64).with_style(progress_style());
     for page in rows.chunks(MAX_KEYS_PER_REQUEST) {
         let keys: Vec<_> = page.iter().map(|row| row.key.clone()).collect();
-        let sent = retry::with_retries(async || admin.import_keys(keys.clone()).await).await;
-        let outcomes = sent.map_err(|error| {
+        let response = retry::with_retries(async || admin.import_keys(keys.clone()).await).await;
+        let outcomes = response.map_err(|error| {
             bar.abandon();
             let done = view.imported + view.already_there + view.refused.len();
             if done > 0 {
-                output
-                    .note(&format!("{done} of {} rows were sent before; run it again to go on", rows.len()));
+                output.note(&format!(
+                    "{done} of {} rows were sent; run the import again to continue",
+                    rows.len()
+                ));
             }
             Failure::from_service(&[])(error)
         })?;
@@ -127,7 +129,7 @@ async fn send(
 }
 
 fn progress_style() -> ProgressStyle {
-    ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} rows, {eta} to go")
+    ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} rows, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
@@ -169,13 +171,10 @@ mod tests {
     #[test]
     fn problems_beyond_the_limit_are_counted() {
         let problems: Vec<_> = (1..=25).map(|line| Problem::new(line, "name", "is bad")).collect();
-        let Failure::Usage { sentence, violations, .. } = unusable("keys.csv", &problems) else {
-            panic!("a file's problem is the user's");
+        let Failure::Usage { sentence, violations, .. } = file_failure("keys.csv", &problems) else {
+            panic!("an invalid file is a usage error");
         };
-        assert!(
-            sentence.ends_with("nothing was sent (25 problems, of which the first 20 are told)"),
-            "{sentence}"
-        );
+        assert!(sentence.ends_with("nothing was sent (25 problems; showing the first 20)"), "{sentence}");
         assert_eq!(violations.len(), 20);
         assert_eq!((&*violations[0].field, &*violations[0].description), ("keys.csv:1: name", "is bad"));
     }

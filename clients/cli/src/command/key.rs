@@ -25,64 +25,65 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Issue a key; it is shown once
+    /// Issue a key; its plaintext is shown once
     Issue(Issue),
 
-    /// Take over keys that were issued elsewhere, by their SHA-256
+    /// Import keys that were issued elsewhere, by their SHA-256
     ///
-    /// The file is CSV with a header, or JSON Lines. Its columns or fields are tenant_id, sha256 (64 hex digits), name,
-    /// prefix_hint, scopes (separated by spaces or semicolons; in JSON also an array), created_at and expires_at (RFC
-    /// 3339). Only sha256 must be there and, without --tenant, tenant_id.
+    /// The file is CSV with a header, or JSON Lines. Its columns or fields are tenant_id, sha256 (64 hex
+    /// digits), name, prefix_hint, scopes (separated by spaces or semicolons; in JSON also an array),
+    /// created_at and expires_at (RFC 3339). Only sha256 is required and, without --tenant, tenant_id.
     ///
-    /// All rows are checked before any is sent. An import may be run again: what is there already is skipped.
+    /// All rows are checked before any is sent. An import can be repeated: existing keys are skipped.
     Import(Import),
 
-    /// Print the SHA-256 of a key, for a file to import
+    /// Print the SHA-256 of a key, for an import file
     Hash(KeySource),
 
-    /// Issue a key's successor and let the old key end; the successor is shown once
+    /// Issue a successor of a key and let the old key expire; the successor's plaintext is shown once
     Rotate(Rotate),
 
-    /// Withdraw a key for good
+    /// Revoke a key permanently
     Revoke {
-        /// The key's public id
+        /// Public id of the key
         key_id: String,
 
-        /// Why, for whoever asks later
+        /// Reason, for the audit log
         #[arg(long)]
         reason: String,
     },
 
-    /// Show everything about a key but the key itself, and what a validation of it would be answered now
+    /// Show a key without its plaintext, and the verdict that a validation would have now
     Get {
-        /// The key's public id
+        /// Public id of the key
         key_id: String,
     },
 
-    /// Ask replicas what each holds of a key in memory, and compare that with the database
+    /// Compare what each replica has cached about a key with the database
     ///
-    /// No replica loads anything for it. A replica that holds nothing reads the database when the key is presented. It ends with 0 when
-    /// every replica answers and none contradicts another or the database, with 1 when one does, and with 4 when one of them, or the
-    /// database, gives no answer.
+    /// No replica loads anything for it. A replica that has nothing cached reads the database when the key is
+    /// presented. Exits with 0 if every replica responds and none contradicts another or the database, with 1
+    /// if one contradicts, and with 4 if a replica or the database does not respond.
     Check(Check),
 
-    /// List keys: a tenant's, oldest first, or those that begin with a prefix
+    /// List the keys of a tenant, oldest first, or the keys with a prefix
     List(List),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// The tenant; with --prefix all tenants, unless given
+    /// Tenant; with --prefix, the default is all tenants
     #[arg(long, required_unless_present = "prefix", value_name = "ID")]
     tenant: Option<String>,
 
-    /// The first characters of the keys, 24 at most; never a whole key
+    /// First characters of the keys, at most 24; never a whole key
     ///
-    /// The service keeps a few characters of each key: a key is listed when these begin with the prefix, or the prefix with these.
+    /// The service stores a few characters of each key (its prefix hint). A key is listed if its hint starts
+    /// with the prefix, or the prefix starts with its hint.
     #[arg(long, value_parser = parse_prefix, value_name = "TEXT")]
     prefix: Option<String>,
 
-    /// Revoked and expired keys, too
+    /// Include revoked and expired keys
     #[arg(long)]
     include_inactive: bool,
 
@@ -92,15 +93,15 @@ pub(crate) struct List {
 
 #[derive(Debug, Args)]
 pub(crate) struct Issue {
-    /// The tenant that will own it
+    /// Tenant that owns the key
     #[arg(long, value_name = "ID")]
     tenant: String,
 
-    /// What people call it, up to 64 characters
+    /// Display name, at most 64 characters
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
 
-    /// What it may do, such as orders:read; repeat for more
+    /// Scope of the key, such as orders:read; may be repeated
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
 
@@ -108,15 +109,15 @@ pub(crate) struct Issue {
     expiry: Expiry,
 
     #[command(flatten)]
-    handing: KeyDisplay,
+    display: KeyDisplay,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
-    /// The old key's public id
+    /// Public id of the old key
     key_id: String,
 
-    /// How long the old key stays good; 24h unless given, 0s ends it at once
+    /// How long the old key stays valid; default 24h, 0s expires it at once
     #[arg(long, value_parser = time::parse_span, value_name = "TIME")]
     overlap: Option<Duration>,
 
@@ -124,13 +125,13 @@ pub(crate) struct Rotate {
     expiry: Expiry,
 
     #[command(flatten)]
-    handing: KeyDisplay,
+    display: KeyDisplay,
 }
 
-/// How a new key is handed out.
+/// How a new key is printed.
 #[derive(Clone, Copy, Debug, Args)]
 struct KeyDisplay {
-    /// Print the key and nothing else
+    /// Print only the key
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
 }
@@ -192,43 +193,43 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
     let issued = context.client()?.admin().issue_key(request).await;
     let issued = issued.map_err(Failure::from_service(ISSUE_FIELD_NAMES))?;
     let view = IssuedView::new(&issued);
-    print_new_key(context, command.handing, &issued.plaintext, &issued.key.key_id, &view)
+    print_new_key(context, command.display, &issued.plaintext, &issued.key.key_id, &view)
 }
 
 async fn rotate(context: &Context, command: Rotate) -> Result<(), Failure> {
     let overlap = command.overlap.map(prost_types::Duration::try_from).transpose();
     let request = proto::RotateKeyRequest {
         key_id: command.key_id,
-        overlap: overlap.map_err(|_| Failure::usage("--overlap is too long"))?,
+        overlap: overlap.map_err(|_| Failure::usage("--overlap: the duration is too long"))?,
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
     };
     let rotated = context.client()?.admin().rotate_key(request).await;
     let rotated = rotated.map_err(Failure::from_service(FIELD_NAMES))?;
     let view = RotatedView::new(&rotated);
-    print_new_key(context, command.handing, &rotated.plaintext, &rotated.key.key_id, &view)
+    print_new_key(context, command.display, &rotated.plaintext, &rotated.key.key_id, &view)
 }
 
-/// Shows a new key. Where it cannot be shown it is lost, so its id is told, to revoke it.
+/// Prints a new key. If that fails the key is lost, so the warning has its id, to revoke it.
 fn print_new_key(
     context: &Context,
-    handing: KeyDisplay,
+    display: KeyDisplay,
     plaintext: &PresentedKey,
     key_id: &str,
     view: &impl View,
 ) -> Result<(), Failure> {
-    let shown = if handing.quiet {
+    let outcome = if display.quiet {
         context.output.line_or_fail(plaintext.expose())
     } else {
         context.output.show_or_fail(view)
     };
-    match shown {
-        Ok(()) if handing.quiet => {}
-        Ok(()) => context
-            .output
-            .advise("warning: the key is stored nowhere and will not be shown again; keep it now"),
-        Err(_) => context.output.note(&format!("warning: nobody saw the new key; revoke {key_id}")),
+    match outcome {
+        Ok(()) if display.quiet => {}
+        Ok(()) => {
+            context.output.advise("warning: the key is not stored and will not be shown again; save it now")
+        }
+        Err(_) => context.output.note(&format!("warning: the new key could not be printed; revoke {key_id}")),
     }
-    shown
+    outcome
 }
 
 async fn list<V: Item>(
@@ -251,11 +252,11 @@ async fn list<V: Item>(
     listing::print_list(context.output, command.limit, FIELD_NAMES, page).await
 }
 
-/// A whole key must not leave this machine: what is on a command line is in enough places already.
+/// A whole key must not leave this machine: a command line is already visible in too many places.
 fn parse_prefix(text: &str) -> Result<String, &'static str> {
     match text.chars().count() {
         0 => Err("must not be empty"),
         1..=PrefixHint::MAX_CHARS => Ok(text.to_owned()),
-        _ => Err("must have at most 24 characters: the first few of the key are enough"),
+        _ => Err("must have at most 24 characters: the first characters of the key are enough"),
     }
 }

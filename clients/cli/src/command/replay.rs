@@ -21,28 +21,29 @@ use crate::{
     view::{LostRow, ReplayView},
 };
 
-/// A line of a file is no longer than this; a list of `audit list` is one document, read as a whole.
+/// Maximum size of a saved list, which is one document and is read as a whole. A line of an audit log copy is
+/// shorter.
 const MAX_LIST_BYTES: usize = 1 << 30;
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// The file that the service wrote (TENANT_AUTH_AUDIT_FILE), or what `tenantctl --json audit list` wrote; - for standard input
+    /// Audit log copy of the service (TENANT_AUTH_AUDIT_FILE), or the output of `tenantctl --json audit list`; - for standard input
     file: PathBuf,
 
-    /// Only what was done from then on: the moment of the backup, such as 2030-01-31T00:00:00Z, or a time ago such as 2h
+    /// Only changes since the time of the backup, such as 2030-01-31T00:00:00Z, or a duration before now, such as 2h
     #[arg(long, value_parser = When::parse, value_name = "WHEN")]
     since: When,
 
-    /// What the audit log is to say
+    /// Reason, for the audit log
     #[arg(long, default_value = "again, from the audit log", value_name = "TEXT")]
     reason: String,
 
-    /// Say what would be done, and do nothing
+    /// Show what would be done, without doing it
     #[arg(long)]
     dry_run: bool,
 }
 
-/// What is needed of an entry.
+/// The fields of an audit log entry that a replay needs.
 #[derive(Debug, Deserialize)]
 struct ReplayEntry {
     at: String,
@@ -57,7 +58,7 @@ struct List {
     events: Vec<ReplayEntry>,
 }
 
-/// What has to be true at the end, however often it was changed to and fro.
+/// The last state of each key and tenant in the log.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FinalStates {
     keys: BTreeMap<String, FinalState>,
@@ -78,13 +79,13 @@ impl FinalStates {
             "key.revoke" => drop(self.keys.insert(entry.target, FinalState::Revoked)),
             "tenant.suspend" => drop(self.tenants.insert(entry.target, FinalState::Suspended)),
             "tenant.resume" => drop(self.tenants.insert(entry.target, FinalState::Resumed)),
-            // Nothing but a digest of it was ever stored, and the log does not have that.
+            // The database stores only a digest of a key, and the log does not contain it.
             "key.issue" | "key.import" | "key.rotate" | "tenant.create" => self.lost.push(LostRow {
                 action: entry.action,
                 target: entry.target,
                 tenant_id: entry.tenant_id.filter(|id| !id.is_empty()),
             }),
-            // Of this replica, or this database: not of what a backup holds.
+            // Actions on the replica or on the database itself, which a backup does not contain.
             _ => {}
         }
     }
@@ -96,20 +97,20 @@ pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Fail
         false => command.file.display().to_string(),
     };
     let [since] = When::moments([Some(command.since)], async || context.now().await).await?;
-    let ends = open_input(&command.file)
+    let states = open_input(&command.file)
         .map_err(|error| format!("cannot read {name}: {error}"))
         .and_then(|reader| read_entries(reader, since).map_err(|problem| format!("{name}:{problem}")))
         .map_err(Failure::usage)?;
     let mut view = ReplayView::new(name, command.dry_run);
     let admin = if command.dry_run { None } else { Some(context.client()?.admin()) };
-    // Keys first: those of a tenant that is resumed are to be revoked before they are good again.
-    for (target, end) in ends.keys.into_iter().chain(ends.tenants) {
-        let done = match &admin {
-            Some(admin) => reapply(admin, &target, end, &command.reason).await,
+    // Keys first: the keys of a resumed tenant must be revoked before they are valid again.
+    for (target, state) in states.keys.into_iter().chain(states.tenants) {
+        let outcome = match &admin {
+            Some(admin) => reapply(admin, &target, state, &command.reason).await,
             None => Ok(()),
         };
-        match done {
-            Ok(()) => match end {
+        match outcome {
+            Ok(()) => match state {
                 FinalState::Revoked => view.revoked.push(target),
                 FinalState::Suspended => view.suspended.push(target),
                 FinalState::Resumed => view.resumed.push(target),
@@ -117,19 +118,19 @@ pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Fail
             Err(Error::NotFound { .. }) => view.absent.push(target),
             Err(error) => {
                 if !view.is_empty() {
-                    context.output.note("some of it was done before; run it again to go on");
+                    context.output.note("some changes were applied; run the replay again to continue");
                 }
                 return Err(Failure::from_service(&[])(error));
             }
         }
     }
-    view.lost = ends.lost;
+    view.lost = states.lost;
     context.output.show(&view)?;
     Ok(Exit::Done)
 }
 
-async fn reapply(admin: &AdminClient, target: &str, end: FinalState, reason: &str) -> Result<(), Error> {
-    match end {
+async fn reapply(admin: &AdminClient, target: &str, state: FinalState, reason: &str) -> Result<(), Error> {
+    match state {
         FinalState::Revoked => with_retries(async || admin.revoke_key(target, reason).await).await.map(drop),
         FinalState::Suspended => {
             with_retries(async || admin.suspend_tenant(target, reason).await).await.map(drop)
@@ -145,14 +146,16 @@ fn open_input(path: &Path) -> io::Result<Box<dyn BufRead>> {
     }
 }
 
-/// What the entries since a moment come to, in the order in which they were made. The problem begins with its line.
+/// Returns the final states of the entries since a time, in the order of the log. An error starts with its
+/// line number.
 fn read_entries(mut reader: impl BufRead, since: Option<Moment>) -> Result<FinalStates, String> {
-    let mut ends = FinalStates::default();
-    let mut note = |number: u64, entry: ReplayEntry| {
-        let at = time::parse_moment(&entry.at)
-            .map_err(|_| format!("{number}: {:?} is no moment such as 2030-01-31T00:00:00Z", entry.at))?;
+    let mut states = FinalStates::default();
+    let mut apply = |number: u64, entry: ReplayEntry| {
+        let at = time::parse_moment(&entry.at).map_err(|_| {
+            format!("{number}: invalid time {:?}: must be RFC 3339, such as 2030-01-31T00:00:00Z", entry.at)
+        })?;
         if since.is_none_or(|since| at >= since) {
-            ends.apply(entry);
+            states.apply(entry);
         }
         Ok::<_, String>(())
     };
@@ -169,22 +172,22 @@ fn read_entries(mut reader: impl BufRead, since: Option<Moment>) -> Result<Final
         }
         let is_list = number == 1 && !line.starts_with(br#"{"seq""#);
         match serde_json::from_slice::<ReplayEntry>(line) {
-            Ok(entry) => note(number, entry)?,
+            Ok(entry) => apply(number, entry)?,
             Err(_) if is_list => {
                 io::Read::read_to_end(&mut io::Read::take(&mut reader, MAX_LIST_BYTES as u64), &mut text)
                     .map_err(|error| format!("{number}: {error}"))?;
                 let list: List = serde_json::from_slice(&text).map_err(|error| {
-                    format!("{number}: neither an entry of the audit log nor a list of them: {error}")
+                    format!("{number}: neither an audit log entry nor a list of entries: {error}")
                 })?;
-                // The latest is the first.
+                // The list is latest first.
                 for entry in list.events.into_iter().rev() {
-                    note(number, entry)?;
+                    apply(number, entry)?;
                 }
             }
-            Err(error) => return Err(format!("{number}: no entry of the audit log: {error}")),
+            Err(error) => return Err(format!("{number}: invalid audit log entry: {error}")),
         }
     }
-    Ok(ends)
+    Ok(states)
 }
 
 #[cfg(test)]
@@ -239,9 +242,9 @@ mod tests {
     fn invalid_line_is_named() {
         let good = line("2030-01-01T00:00:01Z", "key.revoke", "k");
         for (text, problem) in [
-            (format!("{good}\n{{}}\n"), "2: no entry of the audit log"),
-            ("{}".to_owned(), "1: neither an entry of the audit log nor a list of them"),
-            (good.replace("2030-01-01T00:00:01Z", "soon"), "1: \"soon\" is no moment"),
+            (format!("{good}\n{{}}\n"), "2: invalid audit log entry"),
+            ("{}".to_owned(), "1: neither an audit log entry nor a list of entries"),
+            (good.replace("2030-01-01T00:00:01Z", "soon"), "1: invalid time \"soon\""),
         ] {
             let found = final_states(&text, "2030-01-01T00:00:00Z").unwrap_err();
             assert!(found.starts_with(problem), "{found}");

@@ -20,25 +20,25 @@ use crate::{
 pub(crate) enum SessionCommand {
     /// Bind a session to the tenant of a key
     ///
-    /// The key is read from standard input, or asked for without echo on a terminal.
+    /// The key is read from standard input, or from a prompt without echo on a terminal.
     Bind(Bind),
 
-    /// Ask whether a session is good
+    /// Validate a session
     Validate(Validate),
 
-    /// End a session
+    /// Unbind a session
     Unbind {
-        /// The session's id
+        /// Id of the session
         session_id: String,
 
-        /// The tenant it must belong to
+        /// Tenant that owns the session
         #[arg(long, value_name = "ID")]
         tenant: String,
     },
 
-    /// List a tenant's sessions, newest first
+    /// List the sessions of a tenant, newest first
     List {
-        /// The tenant
+        /// Tenant of the sessions
         #[arg(long, value_name = "ID")]
         tenant: String,
 
@@ -49,18 +49,18 @@ pub(crate) enum SessionCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bind {
-    /// The session's id, 1 to 128 visible ASCII characters
+    /// Id of the session: 1 to 128 visible ASCII characters
     session_id: String,
 
-    /// How long it lives, 1s to 30d
+    /// Lifetime of the session, 1s to 30d
     #[arg(long, value_parser = time::parse_nonzero_span, value_name = "TIME")]
     ttl: Duration,
 
-    /// Count that time from when it was last validated; it must be 60s at least
+    /// Count the lifetime from the last validation; it must be at least 60s
     #[arg(long)]
     sliding: bool,
 
-    /// Something to hand back at validation; repeat for more
+    /// Attribute that is returned with each validation; may be repeated
     #[arg(long = "attribute", value_parser = parse_attribute, value_name = "NAME=VALUE")]
     attributes: Vec<(String, String)>,
 
@@ -70,14 +70,14 @@ pub(crate) struct Bind {
 
 #[derive(Debug, Args)]
 pub(crate) struct Validate {
-    /// The session's id
+    /// Id of the session
     session_id: String,
 
-    /// A scope that the session's key must hold; repeat for more
+    /// Scope that the key of the session must hold; may be repeated
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
 
-    /// Present a key along with it, read from standard input or asked for without echo
+    /// Also present a key, read from standard input or from a prompt without echo
     #[arg(long)]
     with_key: bool,
 
@@ -135,8 +135,8 @@ async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
 
 async fn validate(context: &Context, command: Validate) -> Result<Exit, Failure> {
     let client = context.client()?;
-    let presents = command.with_key || command.source.has_key_file();
-    let key = presents.then(|| command.source.read()).transpose()?;
+    let presents_key = command.with_key || command.source.has_key_file();
+    let key = presents_key.then(|| command.source.read()).transpose()?;
     let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();
     let validation = client.validate_session(&command.session_id, key.as_ref(), &scopes).await;
     let validation = validation.map_err(Failure::from_service(FIELD_NAMES))?;
@@ -152,7 +152,7 @@ fn exit_for(verdict: Verdict) -> Exit {
 fn parse_attribute(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("must be a name and a value, such as client=desktop"),
+        _ => Err("must be NAME=VALUE, such as client=desktop"),
     }
 }
 

@@ -20,22 +20,22 @@ pub(crate) enum TenantCommand {
         #[arg(long)]
         name: String,
 
-        /// An opaque label that is handed out with every validation
+        /// Opaque label that is returned with every validation
         #[arg(long, default_value = "", hide_default_value = true)]
         plan: String,
 
-        /// An id of your own; with one, creating the same tenant twice is harmless
+        /// Id of the tenant; with an id, creating the same tenant twice is harmless
         #[arg(long, default_value = "", hide_default_value = true)]
         id: String,
     },
 
     /// Show a tenant
     Get {
-        /// The tenant's id
+        /// Id of the tenant
         id: String,
     },
 
-    /// List tenants by id
+    /// List tenants, ordered by id
     List {
         #[command(flatten)]
         limit: Limit,
@@ -43,17 +43,17 @@ pub(crate) enum TenantCommand {
 
     /// Suspend a tenant: its keys are denied until it is resumed
     Suspend {
-        /// The tenant's id
+        /// Id of the tenant
         id: String,
 
-        /// Why, for whoever asks later
+        /// Reason, for the audit log
         #[arg(long)]
         reason: String,
     },
 
-    /// Lift a suspension
+    /// Resume a suspended tenant
     Resume {
-        /// The tenant's id
+        /// Id of the tenant
         id: String,
     },
 }

@@ -17,33 +17,33 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UsageCommand {
-    /// Show what a tenant consumed
+    /// Show the usage of a tenant
     Show(Show),
 
-    /// Record what a tenant consumed, for scripts
+    /// Record usage of a tenant, for scripts
     ///
-    /// Repeating it with the same --id counts once.
+    /// An event that is repeated with the same --id is counted once.
     Record(Record),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The tenant's id
+    /// Id of the tenant
     tenant: String,
 
     /// Only this metric
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     metric: String,
 
-    /// From then on, such as 2030-01-31T00:00:00Z; unless given, two days of hours, 30 days, or a year of months
+    /// Start, such as 2030-01-31T00:00:00Z; default: 2 days before the end for hours, 30 days for days, a year for months
     #[arg(long, value_parser = time::parse_moment, value_name = "RFC3339")]
     from: Option<Moment>,
 
-    /// Until then; unless given, until now by the service's clock
+    /// End; default: now, by the service's clock
     #[arg(long, value_parser = time::parse_moment, value_name = "RFC3339")]
     to: Option<Moment>,
 
-    /// The width of a sum, in UTC
+    /// Width of a time bucket, in UTC
     #[arg(long, value_enum, default_value_t = Bucket::Day)]
     bucket: Bucket,
 
@@ -61,22 +61,22 @@ pub(crate) enum Bucket {
 
 #[derive(Debug, Args)]
 pub(crate) struct Record {
-    /// The tenant's id
+    /// Id of the tenant
     tenant: String,
 
-    /// What was consumed, a lower-case name such as api.calls
+    /// Metric: a lower-case name such as api.calls
     #[arg(long, value_name = "NAME")]
     metric: String,
 
-    /// How much
+    /// Quantity
     #[arg(long, value_name = "N")]
     quantity: i64,
 
-    /// When; unless given, now
+    /// Time of the event; default: now
     #[arg(long, value_parser = time::parse_moment, value_name = "RFC3339")]
     at: Option<Moment>,
 
-    /// Unique to this event, 1 to 128 characters
+    /// Unique id of this event, 1 to 128 characters
     #[arg(long)]
     id: String,
 }
@@ -147,7 +147,7 @@ async fn record(context: &Context, command: Record) -> Result<Exit, Failure> {
 }
 
 impl Bucket {
-    /// How much is shown unless asked otherwise.
+    /// Returns the default range to show.
     fn default_range(self) -> Duration {
         let days = match self {
             Self::Hour => 2,

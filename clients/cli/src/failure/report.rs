@@ -1,30 +1,30 @@
-//! A failure, for people and for programs.
+//! Error reports for users and for scripts.
 
 use serde::Serialize;
 use tenant_auth_client::{Error, Violation};
 
 use super::Failure;
 
-/// A failure in words. Its fields are those of the JSON document `{"error": …}`, which scripts build on.
+/// An error report. Its fields are those of the JSON document `{"error": …}`, on which scripts depend.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ErrorReport {
-    /// What kind it is: the name of a gRPC status, `UNREACHABLE`, `USAGE` or `UNEXPECTED`.
+    /// The kind of error: the name of a gRPC status, `UNREACHABLE`, `USAGE` or `UNEXPECTED`.
     pub(crate) code: String,
-    /// One sentence, without a full stop.
+    /// One sentence without a full stop.
     pub(crate) message: String,
-    /// Machine-readable, such as `NO_SUCH_TENANT`, where the service gives one.
+    /// A machine-readable reason, such as `NO_SUCH_TENANT`, if the service sent one.
     pub(crate) reason: Option<String>,
-    /// What is wrong where.
+    /// The invalid fields.
     pub(crate) violations: Vec<FieldProblem>,
     /// What to do.
     pub(crate) hint: Option<String>,
-    /// Names this run in the service's log; absent where nothing was asked.
+    /// The request id of this run in the log of the service; absent if no request was sent.
     pub(crate) request_id: Option<String>,
-    /// What the program ends with.
+    /// The exit code of the program.
     pub(crate) exit_code: u8,
 }
 
-/// A field, as the user knows it, and what is wrong with it.
+/// A field, by the name that the user knows, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct FieldProblem {
     pub(crate) field: String,
@@ -38,7 +38,7 @@ impl From<Violation> for FieldProblem {
 }
 
 impl ErrorReport {
-    /// What clap says about a command line.
+    /// Creates a report of clap's error about a command line.
     pub(crate) fn from_clap(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         let mut parts = text.trim_end().splitn(2, "\n\n");
@@ -49,7 +49,7 @@ impl ErrorReport {
     }
 }
 
-/// The name of what kind an error is.
+/// Returns the code of an error.
 pub(super) fn code(error: &Error) -> String {
     let name = match error {
         Error::Setup { .. } => "USAGE",
@@ -70,7 +70,7 @@ pub(super) fn code(error: &Error) -> String {
     name.to_owned()
 }
 
-/// `DataLoss` is `DATA_LOSS`.
+/// Converts `DataLoss` to `DATA_LOSS`.
 fn upper_snake(name: &str) -> String {
     let mut text = String::new();
     for c in name.chars() {
@@ -82,7 +82,7 @@ fn upper_snake(name: &str) -> String {
     text
 }
 
-/// The service's own word for it.
+/// Returns the reason that the service sent.
 pub(super) fn reason(error: &Error) -> Option<String> {
     match error {
         Error::Unavailable { reason, .. }

@@ -1,4 +1,4 @@
-//! Comma-separated values under a header.
+//! Parses comma-separated values with a header.
 
 use csv::{ByteRecord, Position, ReaderBuilder, Trim};
 
@@ -7,7 +7,7 @@ use super::row::{COLUMNS, Cells, Problem, Row, unknown_column};
 pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Problem>) {
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
-        // Rows of another length get a message of ours.
+        // Rows of another length get a message of this program.
         .flexible(true)
         .trim(Trim::All)
         .from_reader(bytes);
@@ -15,8 +15,8 @@ pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Proble
     let mut header: Option<Vec<&'static str>> = None;
     for record in reader.byte_records() {
         let Ok(record) = record else {
-            // Reading from memory, with rows of any length, leaves nothing to go wrong.
-            problems.push(Problem::for_row(1, "is no CSV"));
+            // This cannot fail: the input is in memory, and rows may have any length.
+            problems.push(Problem::for_row(1, "invalid CSV"));
             break;
         };
         let line = record.position().map_or(1, |start| line_number(bytes, start));
@@ -33,16 +33,16 @@ pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Proble
         }
     }
     if header.is_none() && problems.is_empty() {
-        problems.push(Problem::for_row(1, "is empty; a header with sha256 must be there"));
+        problems.push(Problem::for_row(1, "empty file: a header with sha256 is required"));
     }
     (rows, problems)
 }
 
-/// The line a record begins on. The reader's own count stops before the empty lines in front of it.
+/// Returns the line on which a record starts. The reader's own count does not include empty lines before it.
 fn line_number(bytes: &[u8], start: &Position) -> u64 {
     let start_byte = usize::try_from(start.byte()).unwrap_or(usize::MAX);
-    let ahead = bytes.get(start_byte..).unwrap_or_default().iter();
-    let skipped = ahead.take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    let following = bytes.get(start_byte..).unwrap_or_default().iter();
+    let skipped = following.take_while(|byte| matches!(byte, b'\r' | b'\n'));
     skipped.fold(start.line(), |line, byte| line + u64::from(*byte == b'\n'))
 }
 
@@ -53,14 +53,14 @@ fn read_header(record: &ByteRecord, line: u64) -> Result<Vec<&'static str>, Vec<
         let name = str::from_utf8(cell).unwrap_or_default();
         match COLUMNS.into_iter().find(|column| *column == name) {
             Some(column) if columns.contains(&column) => {
-                problems.push(Problem::new(line, column, "is there twice"));
+                problems.push(Problem::new(line, column, "duplicate column"));
             }
             Some(column) => columns.push(column),
             None => problems.push(Problem::for_row(line, unknown_column(name))),
         }
     }
     if problems.is_empty() && !columns.contains(&"sha256") {
-        problems.push(Problem::new(line, "sha256", "is not in the header"));
+        problems.push(Problem::new(line, "sha256", "missing from the header"));
     }
     if problems.is_empty() { Ok(columns) } else { Err(problems) }
 }
@@ -72,7 +72,7 @@ fn read_row(
     default_tenant: &str,
 ) -> Result<Row, Vec<Problem>> {
     if record.len() != columns.len() {
-        let text = format!("has {} cells under {} columns", record.len(), columns.len());
+        let text = format!("{} cells, but the header has {} columns", record.len(), columns.len());
         return Err(vec![Problem::for_row(line, text)]);
     }
     let mut cells = Cells::default();
@@ -82,7 +82,7 @@ fn read_row(
             Ok(text) => {
                 cells.set(column, text);
             }
-            Err(_) => problems.push(Problem::new(line, column, "is not UTF-8")),
+            Err(_) => problems.push(Problem::new(line, column, "not UTF-8")),
         }
     }
     if problems.is_empty() { cells.check(line, default_tenant) } else { Err(problems) }
@@ -110,21 +110,21 @@ mod tests {
 
     #[test]
     fn invalid_header_is_reported_first() {
-        assert_eq!(problems("name\nx\n"), ["1: sha256: is not in the header"]);
-        assert_eq!(problems("sha256,sha256\n"), ["1: sha256: is there twice"]);
+        assert_eq!(problems("name\nx\n"), ["1: sha256: missing from the header"]);
+        assert_eq!(problems("sha256,sha256\n"), ["1: sha256: duplicate column"]);
         assert!(problems("sha256,key\n")[0].contains("never imported in plaintext"));
-        assert_eq!(problems(""), ["1: is empty; a header with sha256 must be there"]);
+        assert_eq!(problems(""), ["1: empty file: a header with sha256 is required"]);
         assert_eq!(problems("sha256\n"), [""; 0]);
     }
 
     #[test]
     fn rows_of_wrong_length_are_rejected() {
-        assert_eq!(problems(&format!("sha256,name\n{SHA}\n")), ["2: has 1 cells under 2 columns"]);
+        assert_eq!(problems(&format!("sha256,name\n{SHA}\n")), ["2: 1 cells, but the header has 2 columns"]);
     }
 
     #[test]
     fn non_utf8_cells_are_rejected() {
         let (_, problems) = parse(b"sha256,name\n00,\xff\n", "t");
-        assert_eq!(problems[0].to_string(), "2: name: is not UTF-8");
+        assert_eq!(problems[0].to_string(), "2: name: not UTF-8");
     }
 }

@@ -1,4 +1,4 @@
-//! How a file is written.
+//! The format of an import file.
 
 use std::path::Path;
 
@@ -6,16 +6,16 @@ use clap::ValueEnum;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// By the file's name, or else by its beginning
+    /// Detected from the file name, or else from the content
     Auto,
-    /// Comma-separated values under a header
+    /// Comma-separated values with a header
     Csv,
     /// One JSON object per line
     Jsonl,
 }
 
 impl Format {
-    /// What `Auto` stands for with this file.
+    /// Resolves `Auto` for this file.
     pub(crate) fn resolve(self, path: &Path, bytes: &[u8]) -> Self {
         if self != Self::Auto {
             return self;
@@ -41,11 +41,11 @@ mod tests {
 
     #[test]
     fn file_extension_beats_content_detection() {
-        let of = |path: &str, bytes: &[u8]| Format::Auto.resolve(Path::new(path), bytes);
-        assert_eq!(of("keys.CSV", b"{"), Format::Csv);
-        assert_eq!(of("keys.ndjson", b""), Format::Jsonl);
-        assert_eq!(of("-", b"\n {\"sha256\""), Format::Jsonl);
-        assert_eq!(of("-", b"sha256,"), Format::Csv);
+        let resolve = |path: &str, bytes: &[u8]| Format::Auto.resolve(Path::new(path), bytes);
+        assert_eq!(resolve("keys.CSV", b"{"), Format::Csv);
+        assert_eq!(resolve("keys.ndjson", b""), Format::Jsonl);
+        assert_eq!(resolve("-", b"\n {\"sha256\""), Format::Jsonl);
+        assert_eq!(resolve("-", b"sha256,"), Format::Csv);
         assert_eq!(Format::Jsonl.resolve(Path::new("keys.csv"), b""), Format::Jsonl);
     }
 }

@@ -1,4 +1,4 @@
-//! Files of keys to take over.
+//! Fuzzing of import files.
 
 use tenant_auth_testkit::fuzz::Language;
 
@@ -20,7 +20,7 @@ const LANGUAGE: Language = Language {
 #[test]
 fn import_parses_or_names_wrong_lines_only() {
     LANGUAGE.check(|bytes| {
-        // The service that it is sent to counts lines as everybody does.
+        // Both \n and \r count as line ends, as the parsers count them.
         let lines = 1
             + bytes.iter().filter(|byte| **byte == b'\n').count() as u64
             + bytes.iter().filter(|byte| **byte == b'\r').count() as u64;

@@ -1,4 +1,4 @@
-//! One JSON object per line.
+//! Parses JSON Lines: one JSON object per line.
 
 use serde_json::{Map, Value};
 
@@ -20,11 +20,11 @@ pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Proble
 
 fn read_row(bytes: &[u8], line: u64, default_tenant: &str) -> Result<Row, Vec<Problem>> {
     let object: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| {
-        // The parser's own words may repeat a value.
+        // The message of the parser may repeat a value.
         let text = if error.is_data() {
             "must be a JSON object".to_owned()
         } else {
-            format!("is no JSON from character {} on", error.column())
+            format!("invalid JSON at character {}", error.column())
         };
         vec![Problem::for_row(line, text)]
     })?;
@@ -42,7 +42,7 @@ fn read_row(bytes: &[u8], line: u64, default_tenant: &str) -> Result<Row, Vec<Pr
             }
             ("scopes", Value::Array(scopes)) => match strings(scopes) {
                 Some(scopes) => cells.scopes = scopes,
-                None => problems.push(Problem::new(line, column, "must hold strings only")),
+                None => problems.push(Problem::new(line, column, "must contain only strings")),
             },
             ("scopes", _) => {
                 problems.push(Problem::new(line, column, "must be a string or an array of strings"));
@@ -79,9 +79,9 @@ mod tests {
     #[test]
     fn invalid_jsonl_rows_are_reported() {
         assert_eq!(problems("[1]"), ["1: must be a JSON object"]);
-        assert_eq!(problems("{\"sha256\":"), ["1: is no JSON from character 10 on"]);
+        assert_eq!(problems("{\"sha256\":"), ["1: invalid JSON at character 10"]);
         assert_eq!(problems("{\"sha256\":5}"), ["1: sha256: must be a string"]);
-        assert_eq!(problems("{\"scopes\":[5]}"), ["1: scopes: must hold strings only"]);
+        assert_eq!(problems("{\"scopes\":[5]}"), ["1: scopes: must contain only strings"]);
         assert_eq!(problems("{\"scopes\":5}"), ["1: scopes: must be a string or an array of strings"]);
         assert!(problems("{\"key\":\"x\"}")[0].contains("never imported in plaintext"));
     }

@@ -1,4 +1,4 @@
-//! One key to take over, and what can be wrong with it.
+//! One key to import, and its checks.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use tenant_auth_client::proto;
 use super::text::{InvalidText, KeyName, PrefixHint};
 use crate::time;
 
-/// What a row may hold.
+/// The columns of a row.
 pub(super) const COLUMNS: [&str; 7] =
     ["tenant_id", "sha256", "name", "prefix_hint", "scopes", "created_at", "expires_at"];
 
@@ -18,12 +18,12 @@ const MAX_SCOPE_LEN: usize = 64;
 /// A checked row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
-    /// Where it stands in the file, from 1.
+    /// The line in the file, from 1.
     pub(crate) line: u64,
     pub(crate) key: proto::ImportKey,
 }
 
-/// What is wrong where. Shows itself as `line: column: problem`.
+/// A problem of a row or a column. Displayed as `line: column: problem`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     line: u64,
@@ -36,7 +36,7 @@ impl Problem {
         Self { line, column, text: text.into() }
     }
 
-    /// With the row as a whole.
+    /// Creates a problem of the whole row.
     pub(super) fn for_row(line: u64, text: impl Into<String>) -> Self {
         Self::new(line, "", text)
     }
@@ -45,7 +45,7 @@ impl Problem {
         self.line
     }
 
-    /// Where in a file of this name: `keys.csv:7: sha256`.
+    /// Returns the location in a file of this name: `keys.csv:7: sha256`.
     pub(crate) fn location(&self, file: &str) -> String {
         let Self { line, column, .. } = self;
         if column.is_empty() { format!("{file}:{line}") } else { format!("{file}:{line}: {column}") }
@@ -66,7 +66,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A row as text; what is absent is empty.
+/// A row as text; missing values are empty.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cells<'a> {
     pub(super) tenant_id: &'a str,
@@ -79,7 +79,7 @@ pub(super) struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    /// Puts a text into its column; whether there is such a column.
+    /// Sets the text of a column. Returns whether the column exists.
     pub(super) fn set(&mut self, column: &str, text: &'a str) -> bool {
         match column {
             "tenant_id" => self.tenant_id = text,
@@ -94,24 +94,24 @@ impl<'a> Cells<'a> {
         true
     }
 
-    /// The row, or everything that is wrong with it.
+    /// Returns the row, or all its problems.
     pub(super) fn check(&self, line: u64, default_tenant: &str) -> Result<Row, Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut note = |column, text: Result<(), String>| {
+        let mut report = |column, text: Result<(), String>| {
             problems.extend(text.err().map(|text| Problem::new(line, column, text)));
         };
         let tenant_id = if self.tenant_id.is_empty() { default_tenant } else { self.tenant_id };
-        note("tenant_id", check_id(tenant_id));
+        report("tenant_id", check_id(tenant_id));
         let sha256 = hex::decode(self.sha256).ok().filter(|digest| digest.len() == 32);
-        note("sha256", sha256.as_ref().map(|_| ()).ok_or_else(|| hash_problem(self.sha256)));
-        let fit = |parsed: Result<(), InvalidText>| parsed.map_err(|error| error.to_string());
-        note("name", fit(KeyName::parse(self.name).map(drop)));
-        note("prefix_hint", fit(PrefixHint::parse(self.prefix_hint).map(drop)));
-        note("scopes", check_scopes(&self.scopes));
+        report("sha256", sha256.as_ref().map(|_| ()).ok_or_else(|| hash_problem(self.sha256)));
+        let checked = |parsed: Result<(), InvalidText>| parsed.map_err(|error| error.to_string());
+        report("name", checked(KeyName::parse(self.name).map(drop)));
+        report("prefix_hint", checked(PrefixHint::parse(self.prefix_hint).map(drop)));
+        report("scopes", check_scopes(&self.scopes));
         let mut moment = |column, text: &str| {
             let moment = (!text.is_empty()).then(|| time::parse_moment(text));
             let moment = moment.transpose().map_err(str::to_owned);
-            note(column, moment.as_ref().map(|_| ()).map_err(Clone::clone));
+            report(column, moment.as_ref().map(|_| ()).map_err(Clone::clone));
             moment.ok().flatten().map(prost_types::Timestamp::from)
         };
         let created_at = moment("created_at", self.created_at);
@@ -134,14 +134,14 @@ impl<'a> Cells<'a> {
     }
 }
 
-/// Why a column is not taken.
+/// Returns the problem of an unknown column.
 pub(super) fn unknown_column(name: &str) -> String {
     const PLAINTEXT: [&str; 6] = ["key", "api_key", "apikey", "plaintext", "secret", "token"];
     if PLAINTEXT.contains(&name.to_ascii_lowercase().as_str()) {
-        return "keys are never imported in plaintext; `tenantctl key hash` makes the sha256 of one"
+        return "keys are never imported in plaintext: compute the sha256 with `tenantctl key hash`"
             .to_owned();
     }
-    format!("has a column other than {}", COLUMNS.join(", "))
+    format!("unknown column: must be one of {}", COLUMNS.join(", "))
 }
 
 fn split_scopes(text: &str) -> Vec<&str> {
@@ -150,18 +150,18 @@ fn split_scopes(text: &str) -> Vec<&str> {
 }
 
 fn hash_problem(text: &str) -> String {
-    let what = if text.is_empty() { "is missing" } else { "must be 64 hex digits" };
-    format!("{what}; `tenantctl key hash` makes it of a key")
+    let problem = if text.is_empty() { "missing" } else { "must be 64 hex digits" };
+    format!("{problem}; compute it with `tenantctl key hash`")
 }
 
 fn check_id(id: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if id.is_empty() {
-        Err("is missing; name it here or with --tenant".to_owned())
+        Err("missing: set it here or with --tenant".to_owned())
     } else if id.len() > MAX_ID_LEN {
-        Err(format!("must have at most {MAX_ID_LEN} characters"))
+        Err(format!("invalid tenant id: must be 1 to {MAX_ID_LEN} characters of A-Z a-z 0-9 _ -"))
     } else if !id.bytes().all(allowed) {
-        Err("may hold only A-Z a-z 0-9 _ and -".to_owned())
+        Err(format!("invalid tenant id: must be 1 to {MAX_ID_LEN} characters of A-Z a-z 0-9 _ -"))
     } else {
         Ok(())
     }
@@ -170,15 +170,19 @@ fn check_id(id: &str) -> Result<(), String> {
 fn check_scopes(scopes: &[&str]) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b":._-/*".contains(&b);
     if scopes.len() > MAX_SCOPES {
-        return Err(format!("must be at most {MAX_SCOPES}"));
+        return Err(format!("must have at most {MAX_SCOPES} scopes"));
     }
     for (index, scope) in scopes.iter().enumerate() {
         let number = index + 1;
         if scope.is_empty() || scope.len() > MAX_SCOPE_LEN {
-            return Err(format!("no. {number} must have 1 to {MAX_SCOPE_LEN} characters"));
+            return Err(format!(
+                "scope {number}: must be 1 to {MAX_SCOPE_LEN} characters of a-z 0-9 : . _ - / *"
+            ));
         }
         if !scope.bytes().all(allowed) {
-            return Err(format!("no. {number} may hold only a-z 0-9 : . _ - / and *"));
+            return Err(format!(
+                "scope {number}: must be 1 to {MAX_SCOPE_LEN} characters of a-z 0-9 : . _ - / *"
+            ));
         }
     }
     Ok(())
@@ -207,11 +211,11 @@ mod tests {
             expires_at: "2030-01-01",
         };
         let expected = [
-            "7: tenant_id: may hold only A-Z a-z 0-9 _ and -",
-            "7: sha256: must be 64 hex digits; `tenantctl key hash` makes it of a key",
+            "7: tenant_id: invalid tenant id: must be 1 to 64 characters of A-Z a-z 0-9 _ -",
+            "7: sha256: must be 64 hex digits; compute it with `tenantctl key hash`",
             "7: name: must have at most 64 characters, and 256 bytes of UTF-8",
             "7: prefix_hint: must not have U+0009, a control character, as character 4: remove it",
-            "7: scopes: must be at most 32",
+            "7: scopes: must have at most 32 scopes",
             "7: created_at: must be RFC 3339, such as 2030-01-31T00:00:00Z",
             "7: expires_at: must be RFC 3339, such as 2030-01-31T00:00:00Z",
         ];
@@ -222,7 +226,7 @@ mod tests {
     fn only_hash_and_tenant_are_required() {
         let sha256 = "Ab".repeat(32);
         let cells = Cells { sha256: &sha256, ..Default::default() };
-        assert_eq!(problems(&cells), ["7: tenant_id: is missing; name it here or with --tenant"]);
+        assert_eq!(problems(&cells), ["7: tenant_id: missing: set it here or with --tenant"]);
         let row = cells.check(7, "acme").unwrap();
         assert_eq!((row.key.tenant_id.as_str(), row.key.sha256), ("acme", vec![0xab; 32]));
     }
@@ -230,13 +234,13 @@ mod tests {
     #[test]
     fn invalid_scope_is_numbered_not_shown() {
         let cells = Cells { scopes: split_scopes("a:read;Bad"), ..Default::default() };
-        let told = problems(&cells);
-        assert_eq!(told[2], "7: scopes: no. 2 may hold only a-z 0-9 : . _ - / and *");
+        let messages = problems(&cells);
+        assert_eq!(messages[2], "7: scopes: scope 2: must be 1 to 64 characters of a-z 0-9 : . _ - / *");
     }
 
     #[test]
     fn plaintext_columns_are_rejected() {
         assert!(unknown_column("API_KEY").contains("never imported in plaintext"));
-        assert!(unknown_column("colour").contains("other than tenant_id"));
+        assert!(unknown_column("colour").contains("one of tenant_id"));
     }
 }

@@ -1,7 +1,7 @@
-//! A list that is longer than memory should hold: a page is written when it is there.
+//! Renders a long list page by page, without holding all of it in memory.
 //!
-//! As JSON it is one document all the same, with the layout of every other: what was written is closed at its end. A list that breaks
-//! off is left open, so that nobody takes its beginning for the whole.
+//! With JSON, the output is one document with the same layout as any other. An interrupted list is left open,
+//! so that a reader cannot take the part for the whole.
 
 use std::marker::PhantomData;
 
@@ -9,19 +9,19 @@ use serde::Serialize;
 
 use super::table::Columns;
 
-/// One of many: its fields are an element of the list in the JSON document.
+/// An item of a list. Its fields are an element of the list in the JSON document.
 pub(crate) trait Item: Serialize {
-    /// What the list is called in the JSON document.
+    /// The name of the list in the JSON document.
     const LIST: &'static str;
 
-    /// What stands above the columns.
+    /// The header of the columns.
     const HEADER: &'static [&'static str];
 
-    /// The columns, for people.
+    /// Returns the columns as text.
     fn row(&self) -> Vec<String>;
 }
 
-/// Renders a list piece by piece: each is to be written before the next one is asked for.
+/// Renders a list in parts; each part must be written before the next one is requested.
 #[derive(Debug)]
 pub(crate) struct ListRenderer<V> {
     /// `None` for JSON.
@@ -36,7 +36,7 @@ impl<V: Item> ListRenderer<V> {
         Self { columns, has_started: false, item_type: PhantomData }
     }
 
-    /// A page; empty where it has nothing.
+    /// Renders a page; returns an empty text for an empty page.
     pub(crate) fn page(&mut self, items: &[V]) -> Result<String, serde_json::Error> {
         if items.is_empty() {
             return Ok(String::new());
@@ -53,14 +53,14 @@ impl<V: Item> ListRenderer<V> {
                 text += &self.opening();
                 self.has_started = true;
             }
-            // A text in JSON holds no line break: all that there are belong to the layout.
+            // JSON strings contain no line breaks: all line breaks belong to the layout.
             text += "\n    ";
             text += &serde_json::to_string_pretty(item)?.replace('\n', "\n    ");
         }
         Ok(text)
     }
 
-    /// What is left at the end, whether there is more or not.
+    /// Renders the end of the list; `more` says whether further items exist.
     pub(crate) fn end(mut self, more: bool) -> String {
         match &mut self.columns {
             Some(_) if self.has_started => String::new(),
@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    /// The document that is held in memory as a whole.
+    /// The same document, serialized at once.
     #[derive(Serialize)]
     struct WholeDocument<'a> {
         things: &'a [TestItem],

@@ -1,16 +1,16 @@
-//! Plain columns: no boxes, so that text can be cut, sorted and pasted.
+//! Plain columns without boxes, so that text can be cut, sorted and pasted.
 
 use comfy_table::{ColumnConstraint, Table, Width, presets};
 
 use super::printable;
 
-/// One thing: a label and a value per line. Empty values are left out.
+/// Renders one object: a label and a value per line. Empty values are omitted.
 pub(crate) fn details(rows: &[(&str, String)]) -> String {
     let filled = rows.iter().filter(|(_, value)| !value.is_empty());
     render(Table::new(), filled.map(|(label, value)| vec![(*label).to_owned(), value.clone()]))
 }
 
-/// Columns that go on from page to page: a page is as wide as the widest before it.
+/// Columns that continue from page to page: each page is at least as wide as the pages before it.
 #[derive(Debug)]
 pub(super) struct Columns {
     /// `None` once it was written.
@@ -23,7 +23,8 @@ impl Columns {
         Self { header: Some(header), widths: vec![0; header.len()] }
     }
 
-    /// The lines of a page, without a line's end at its end; those of the first one stand under a header. An empty value is a dash.
+    /// Renders the lines of a page without a final line end; the first page has a header. An empty value is a
+    /// dash.
     pub(super) fn lines(&mut self, rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let mut table = Table::new();
         if let Some(header) = self.header.take() {
@@ -31,18 +32,18 @@ impl Columns {
         }
         fill(&mut table, rows.into_iter().map(dash_if_empty));
         let widest = table.column_max_content_widths();
-        for (width, here) in self.widths.iter_mut().zip(widest) {
-            *width = here.max(*width);
+        for (width, page_width) in self.widths.iter_mut().zip(widest) {
+            *width = page_width.max(*width);
         }
         for (column, width) in table.column_iter_mut().zip(&self.widths) {
-            // With the two blanks that stand behind it.
+            // Includes the two blanks after the column.
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + 2)));
         }
         table.trim_fmt()
     }
 }
 
-/// Many things: a header and a line for each. An empty value is a dash.
+/// Renders several objects: a header, and a line for each. An empty value is a dash.
 pub(crate) fn render_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.set_header(header.iter().copied());

@@ -1,4 +1,4 @@
-//! The audit log.
+//! The view of the audit log.
 
 use serde::Serialize;
 use tenant_auth_client::proto;

@@ -1,4 +1,4 @@
-//! What replicas hold of a key, side by side.
+//! The view of `key check`: one key on every replica, side by side.
 
 use std::time::Duration;
 
@@ -18,29 +18,29 @@ pub(crate) struct CheckView {
     key_id: String,
     /// Whether no answer contradicts another.
     agree: bool,
-    /// Whether the database and every replica has answered.
+    /// Whether the database and every replica responded.
     complete: bool,
     database: DatabaseRow,
     replicas: Vec<ReplicaRow>,
 }
 
-/// What the database says of the key.
+/// The state of the key in the database.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct DatabaseRow {
-    /// Absent where it gave no answer. `UNKNOWN`: there is no such key.
+    /// Absent if the database did not respond. `UNKNOWN`: the key does not exist.
     verdict: Option<String>,
     revoked_at: Option<Moment>,
     expires_at: Option<Moment>,
     error: Option<String>,
 }
 
-/// What one replica says.
+/// The answer of one replica.
 #[derive(Debug, Serialize)]
 struct ReplicaRow {
     replica: String,
-    /// Whether it says the same as the database and the others; absent where it gave no answer.
+    /// Whether it agrees with the database and the other replicas; absent if it did not respond.
     agrees: Option<bool>,
-    /// What it would say of the key by what it holds, or by its deny list; absent where it would read the database.
+    /// The verdict by its cached record or its deny list; absent if it would read the database.
     verdict: Option<String>,
     held: Option<HeldRow>,
     heard_revision: Option<i64>,
@@ -53,7 +53,7 @@ struct ReplicaRow {
     error: Option<String>,
 }
 
-/// A record in memory.
+/// A cached record.
 #[derive(Debug, Serialize)]
 struct HeldRow {
     verdict: String,
@@ -77,13 +77,13 @@ impl DatabaseRow {
         }
     }
 
-    /// There is no such key.
+    /// Returns the row for a key that does not exist.
     pub(crate) fn unknown() -> Self {
         Self { verdict: Some(verdict_name(Verdict::Unknown)), ..Self::default() }
     }
 
-    pub(crate) fn unanswered(told: ErrorReport) -> Self {
-        Self { error: Some(told.message), ..Self::default() }
+    pub(crate) fn unanswered(report: ErrorReport) -> Self {
+        Self { error: Some(report.message), ..Self::default() }
     }
 
     fn is_unknown(&self) -> bool {
@@ -100,7 +100,7 @@ impl CheckView {
         let mut replicas: Vec<_> =
             answers.into_iter().map(|(replica, answer)| ReplicaRow::new(replica, answer)).collect();
         let complete = database.verdict.is_some() && replicas.iter().all(|row| row.error.is_none());
-        // Without the database nobody is right: those that hold the key are compared with the first of them.
+        // Without the database there is no reference: cached verdicts are compared with the first of them.
         let held = || replicas.iter().find_map(|row| row.verdict.clone());
         let expected = database.verdict.clone().or_else(held);
         for row in replicas.iter_mut().filter(|row| row.error.is_none()) {
@@ -118,27 +118,29 @@ impl CheckView {
         self.complete
     }
 
-    /// Whether there is no such key, neither in the database nor in any memory.
+    /// Returns whether the key exists neither in the database nor in any cache.
     pub(crate) fn is_key_unknown(&self) -> bool {
         self.database.is_unknown() && self.replicas.iter().all(|row| row.held.is_none())
     }
 
     fn summary(&self) -> String {
-        let silent = self.replicas.iter().filter(|row| row.error.is_some()).count();
-        let apart = self.replicas.iter().filter(|row| row.agrees == Some(false)).count();
-        let holding = self.replicas.iter().filter(|row| row.held.is_some()).count();
+        let unanswered = self.replicas.iter().filter(|row| row.error.is_some()).count();
+        let contradicting = self.replicas.iter().filter(|row| row.agrees == Some(false)).count();
+        let cached = self.replicas.iter().filter(|row| row.held.is_some()).count();
         let total = self.replicas.len();
-        let mut parts = vec![format!("{holding} of {total} replicas hold it")];
-        match (apart, &self.database.verdict) {
+        let mut parts = vec![format!("{cached} of {total} replicas have it cached")];
+        match (contradicting, &self.database.verdict) {
             (0, _) => parts.push("none contradicts".to_owned()),
-            (apart, Some(_)) => parts.push(format!("{apart} CONTRADICT the database")),
-            (apart, None) => parts.push(format!("{apart} CONTRADICT the first that holds it")),
+            (contradicting, Some(_)) => parts.push(format!("{contradicting} CONTRADICT the database")),
+            (contradicting, None) => {
+                parts.push(format!("{contradicting} CONTRADICT the first cached verdict"))
+            }
         }
-        if silent > 0 {
-            parts.push(format!("{silent} DID NOT ANSWER"));
+        if unanswered > 0 {
+            parts.push(format!("{unanswered} DID NOT RESPOND"));
         }
         if self.database.verdict.is_none() {
-            parts.push("the DATABASE DID NOT ANSWER".to_owned());
+            parts.push("the DATABASE DID NOT RESPOND".to_owned());
         }
         parts.join(", ")
     }
@@ -148,7 +150,7 @@ impl ReplicaRow {
     fn new(replica: String, answer: Result<proto::InspectKeyResponse, ErrorReport>) -> Self {
         let (answer, error) = match answer {
             Ok(answer) => (Some(answer), None),
-            Err(told) => (None, Some(told.message)),
+            Err(report) => (None, Some(report.message)),
         };
         let lookups = answer.as_ref().map(|answer| match answer.lookups() {
             LookupState::Healthy => "healthy",
@@ -159,14 +161,14 @@ impl ReplicaRow {
         let answer = answer.unwrap_or_default();
         let held = answer.held.map(HeldRow::new);
         let denied = answer.on_deny_list.then(|| verdict_name(Verdict::Revoked));
-        let heard = answer.heard.as_ref();
+        let change = answer.heard.as_ref();
         Self {
             replica,
             agrees: None,
             verdict: held.as_ref().map(|held| held.verdict.clone()).or(denied),
             held,
-            heard_revision: heard.map(|heard| heard.revision).filter(|revision| *revision != 0),
-            heard_revoked_at: to_moment(heard.and_then(|heard| heard.revoked_at)),
+            heard_revision: change.map(|change| change.revision).filter(|revision| *revision != 0),
+            heard_revoked_at: to_moment(change.and_then(|change| change.revoked_at)),
             on_deny_list: answer.on_deny_list,
             revision: error.is_none().then_some(answer.revision),
             feed_age_ms: answer.feed_age.map(|age| to_duration(Some(age)).as_millis()),
@@ -180,7 +182,7 @@ impl ReplicaRow {
         let age =
             |millis: u128| format_coarse(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)));
         let held = self.held.as_ref();
-        let nothing = || if self.error.is_some() { "no answer" } else { "not held" }.to_owned();
+        let nothing = || if self.error.is_some() { "no response" } else { "not cached" }.to_owned();
         vec![
             self.replica.clone(),
             match self.agrees {
@@ -227,8 +229,8 @@ impl HeldRow {
     }
 }
 
-fn to_duration(span: Option<prost_types::Duration>) -> Duration {
-    span.and_then(|span| span.try_into().ok()).unwrap_or_default()
+fn to_duration(duration: Option<prost_types::Duration>) -> Duration {
+    duration.and_then(|duration| duration.try_into().ok()).unwrap_or_default()
 }
 
 const HEADER: [&str; 11] = [
@@ -238,7 +240,7 @@ const HEADER: [&str; 11] = [
     "SOURCE",
     "AGE",
     "REVISION",
-    "HEARD",
+    "LAST CHANGE",
     "LOG READ TO",
     "LOG AGE",
     "LOOKUPS",
@@ -248,22 +250,22 @@ const HEADER: [&str; 11] = [
 impl View for CheckView {
     fn text(&self) -> String {
         let database = match (&self.database.verdict, self.database.revoked_at) {
-            (Some(_), _) if self.database.is_unknown() => "UNKNOWN: there is no such key".to_owned(),
+            (Some(_), _) if self.database.is_unknown() => "UNKNOWN: the key does not exist".to_owned(),
             (Some(verdict), Some(at)) => format!("{verdict}, revoked {at}"),
             (Some(verdict), None) => verdict.clone(),
-            (None, _) => format!("no answer: {}", to_text(self.database.error.as_ref())),
+            (None, _) => format!("no response: {}", to_text(self.database.error.as_ref())),
         };
-        let about = output::details(&[
+        let summary = output::details(&[
             ("key", self.key_id.clone()),
             ("database", database),
             ("replicas", self.summary()),
         ]);
-        format!("{about}\n\n{}", output::render_table(&HEADER, self.replicas.iter().map(ReplicaRow::row)))
+        format!("{summary}\n\n{}", output::render_table(&HEADER, self.replicas.iter().map(ReplicaRow::row)))
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::result_large_err, reason = "answers are held as they come, refusals among them")]
+#[expect(clippy::result_large_err, reason = "answers are kept with their errors")]
 mod tests {
     use super::*;
 
@@ -277,8 +279,8 @@ mod tests {
         Ok(proto::InspectKeyResponse::default())
     }
 
-    fn silent() -> ErrorReport {
-        crate::failure::Failure::Unexpected("nobody there".to_owned()).local_report()
+    fn unanswered() -> ErrorReport {
+        crate::failure::Failure::Unexpected("no response".to_owned()).local_report()
     }
 
     fn database(verdict: Verdict) -> DatabaseRow {
@@ -301,18 +303,18 @@ mod tests {
         let answers = vec![held(Verdict::Revoked), held(Verdict::Valid), nothing()];
         let expected = (false, true, vec![Some(true), Some(false), Some(true)]);
         assert_eq!(check(database(Verdict::Revoked), answers), expected);
-        // Alone with it, too.
+        // Also if only one replica is compared with the database.
         assert!(!check(database(Verdict::Revoked), vec![held(Verdict::Valid)]).0);
         assert!(!check(DatabaseRow::unknown(), vec![held(Verdict::Valid)]).0);
     }
 
     #[test]
     fn unanswered_replica_neither_agrees_nor_contradicts() {
-        let answers = vec![held(Verdict::Valid), Err(silent())];
+        let answers = vec![held(Verdict::Valid), Err(unanswered())];
         assert_eq!(check(database(Verdict::Valid), answers), (true, false, vec![Some(true), None]));
         let answers = vec![held(Verdict::Valid), nothing(), held(Verdict::Revoked)];
         let expected = (false, false, vec![Some(true), Some(true), Some(false)]);
-        assert_eq!(check(DatabaseRow::unanswered(silent()), answers), expected);
+        assert_eq!(check(DatabaseRow::unanswered(unanswered()), answers), expected);
     }
 
     #[test]

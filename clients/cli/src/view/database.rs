@@ -1,4 +1,4 @@
-//! What a replica thinks of its database.
+//! The view of a replica's database state.
 
 use std::time::Duration;
 
@@ -78,7 +78,9 @@ impl DatabaseView {
             DatabaseDoubt::Unspecified => None,
             DatabaseDoubt::AnotherDatabase => Some("it is another database"),
             DatabaseDoubt::Empty => Some("it has no schema"),
-            DatabaseDoubt::RolledBack => Some("it was rolled back: its change log lacks what was read"),
+            DatabaseDoubt::RolledBack => {
+                Some("it was rolled back: its change log lacks entries that were read")
+            }
         };
         Self {
             believed: doubt.is_none(),
@@ -96,21 +98,21 @@ impl DatabaseView {
 
 impl View for DatabaseView {
     fn text(&self) -> String {
-        let believed = match self.doubt {
+        let trusted = match self.doubt {
             None => "yes".to_owned(),
-            Some(why) => format!("no: {why}"),
+            Some(reason) => format!("no: {reason}"),
         };
-        let still =
+        let stalled =
             self.standstill_seconds.map(|seconds| format_coarse(Duration::from_secs(seconds.unsigned_abs())));
         let found = self.doubt.map(|_| self.found_revision.to_string());
         let details = output::details(&[
-            ("believed", believed),
+            ("trusted", trusted),
             ("since", to_text(self.doubted_since)),
             ("known", DatabaseIdentityView::text(self.known.as_ref())),
             ("read up to", self.revision.to_string()),
             ("found", DatabaseIdentityView::text(self.found.as_ref())),
-            ("which ends at", found.unwrap_or_default()),
-            ("copy stands still", to_text(still)),
+            ("found revision", found.unwrap_or_default()),
+            ("replica stalled", to_text(stalled)),
         ]);
         details + &HeldRevocationView::table(&self.held)
     }
@@ -136,20 +138,24 @@ impl View for AcceptedView {
     fn text(&self) -> String {
         let details = output::details(&[
             (
-                if self.accepted { "accepted" } else { "believed already" },
+                if self.accepted { "accepted" } else { "already trusted" },
                 DatabaseIdentityView::text(self.database.as_ref()),
             ),
             ("held", self.held.len().to_string()),
-            ("made again", to_text(self.made_again)),
+            ("reapplied", to_text(self.made_again)),
         ]);
         details + &HeldRevocationView::table(&self.held)
     }
 
     fn note(&self) -> Option<&'static str> {
         if !self.held.is_empty() && self.made_again.is_none() {
-            Some("these ends hold as long as this replica runs: --reapply makes them again in the database")
+            Some(
+                "these revocations are held only while this replica runs: use --reapply to write them to the database",
+            )
         } else if !self.accepted {
-            Some("this replica believes its database, so nothing was changed: ask one that does not")
+            Some(
+                "this replica already trusts its database, so nothing was changed: use the endpoint of one that does not",
+            )
         } else {
             None
         }

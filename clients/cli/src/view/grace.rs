@@ -1,4 +1,4 @@
-//! The grace of one replica.
+//! The view of the grace of one replica.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct GraceView {
     configured_seconds: u64,
     expires_at: Option<Moment>,
     reason: Option<String>,
-    /// Only after a change.
+    /// Present only after a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     audited: Option<bool>,
 }
@@ -41,15 +41,15 @@ impl GraceView {
 
 impl View for GraceView {
     fn text(&self) -> String {
-        let length = |seconds| format_coarse(Duration::from_secs(seconds));
+        let format = |seconds| format_coarse(Duration::from_secs(seconds));
         let audited = self.audited.map(|audited| match audited {
             true => "yes",
-            false => "not yet: in the service's log, and in the audit log when the database is back",
+            false => "not yet: only in the service's log; written to the audit log when the database is reachable again",
         });
         output::details(&[
             ("endpoint", self.endpoint.clone()),
-            ("grace", length(self.grace_seconds)),
-            ("configured", length(self.configured_seconds)),
+            ("grace", format(self.grace_seconds)),
+            ("configured", format(self.configured_seconds)),
             ("until", self.expires_at.map_or_else(String::new, |at| at.with_relative_time(Moment::now()))),
             ("reason", to_text(self.reason.as_ref())),
             ("audited", to_text(audited)),
@@ -57,6 +57,6 @@ impl View for GraceView {
     }
 
     fn note(&self) -> Option<&'static str> {
-        Some("this replica alone: others are named by --endpoint, one after the other")
+        Some("this replica only: use --endpoint for each of the others")
     }
 }

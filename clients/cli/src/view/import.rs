@@ -1,4 +1,4 @@
-//! What became of an import.
+//! The view of an import.
 
 use serde::Serialize;
 
@@ -25,10 +25,10 @@ impl View for ImportView {
     fn text(&self) -> String {
         if self.dry_run {
             let rows = if self.rows == 1 { "row is" } else { "rows are" };
-            return format!("{}: {} {rows} fine; nothing was sent", self.file, self.rows);
+            return format!("{}: {} {rows} valid; nothing was sent", self.file, self.rows);
         }
         let mut text = format!(
-            "{} imported, {} already there, {} refused",
+            "{} imported, {} already present, {} rejected",
             self.imported,
             self.already_there,
             self.refused.len()
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn rejected_rows_are_listed() {
-        let refused = RefusedRow {
+        let rejected = RefusedRow {
             line: 7,
             tenant_id: "acme".to_owned(),
             problem: "there is no tenant acme".to_owned(),
@@ -57,9 +57,9 @@ mod tests {
             rows: 3,
             imported: 1,
             already_there: 1,
-            refused: vec![refused],
+            refused: vec![rejected],
         };
-        let expected = "1 imported, 1 already there, 1 refused\nkeys.csv:7: there is no tenant acme";
+        let expected = "1 imported, 1 already present, 1 rejected\nkeys.csv:7: there is no tenant acme";
         assert_eq!(view.text(), expected);
     }
 }

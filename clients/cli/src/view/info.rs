@@ -1,4 +1,4 @@
-//! The service that answers.
+//! The view of the answering service.
 
 use serde::Serialize;
 use tenant_auth_client::{DatabaseKind, ServerInfo};
@@ -62,7 +62,7 @@ impl View for InfoView {
             ("revision", self.revision.to_string()),
             ("schema", self.schema_version.to_string()),
             ("uptime", self.uptime.clone()),
-            ("its clock", self.now.to_string()),
+            ("server time", self.now.to_string()),
         ])
     }
 }

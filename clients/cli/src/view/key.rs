@@ -1,4 +1,4 @@
-//! Keys.
+//! The views of keys.
 
 use serde::Serialize;
 use tenant_auth_client::{IssuedKey, PresentedKey, RotatedKey, proto};
@@ -43,11 +43,11 @@ impl KeyView {
         }
     }
 
-    /// By this machine's clock; the service judges by its own.
+    /// Returns the state by the clock of this machine; the service uses its own clock.
     fn state(&self, now: Moment) -> &'static str {
         if self.revoked_at.is_some() {
             "revoked"
-        } else if self.expires_at.is_some_and(|end| end <= now) {
+        } else if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
             "expired"
         } else if self.replaced_by_key_id.is_some() {
             "replaced"
@@ -58,16 +58,16 @@ impl KeyView {
 
     pub(super) fn rows(&self) -> Vec<(&'static str, String)> {
         let now = Moment::now();
-        let end = self.expires_at.map(|end| end.with_relative_time(now));
+        let expires_at = self.expires_at.map(|expires_at| expires_at.with_relative_time(now));
         vec![
             ("key", self.key_id.clone()),
             ("tenant", self.tenant_id.clone()),
             ("name", to_text(self.name.as_ref())),
-            ("begins with", to_text(self.prefix_hint.as_ref())),
+            ("prefix", to_text(self.prefix_hint.as_ref())),
             ("scopes", self.scopes.join(" ")),
             ("state", self.state(now).to_owned()),
             ("created", to_text(self.created_at)),
-            ("expires", end.unwrap_or_else(|| "never".to_owned())),
+            ("expires", expires_at.unwrap_or_else(|| "never".to_owned())),
             ("revoked", to_text(self.revoked_at)),
             ("reason", to_text(self.revoke_reason.as_ref())),
             ("last used", to_text(self.last_used_at)),
@@ -85,7 +85,7 @@ impl View for KeyView {
 impl Item for KeyView {
     const LIST: &'static str = "keys";
     const HEADER: &'static [&'static str] =
-        &["KEY", "NAME", "BEGINS WITH", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
+        &["KEY", "NAME", "PREFIX", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -100,7 +100,7 @@ impl Item for KeyView {
     }
 }
 
-/// A key among those of several tenants.
+/// A key in a list of several tenants.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub(crate) struct KeyWithTenantView(KeyView);
@@ -114,7 +114,7 @@ impl KeyWithTenantView {
 impl Item for KeyWithTenantView {
     const LIST: &'static str = KeyView::LIST;
     const HEADER: &'static [&'static str] =
-        &["KEY", "TENANT", "NAME", "BEGINS WITH", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
+        &["KEY", "TENANT", "NAME", "PREFIX", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
 
     fn row(&self) -> Vec<String> {
         let mut row = self.0.row();
@@ -123,7 +123,7 @@ impl Item for KeyWithTenantView {
     }
 }
 
-/// A new key: the only view that holds a plaintext, with [`RotatedView`].
+/// A new key: with [`RotatedView`], the only view that contains a plaintext.
 #[derive(Serialize)]
 pub(crate) struct IssuedView<'a> {
     key: KeyView,
@@ -145,7 +145,7 @@ impl View for IssuedView<'_> {
     }
 }
 
-/// A key's successor.
+/// The successor of a rotated key.
 #[derive(Serialize)]
 pub(crate) struct RotatedView<'a> {
     key: KeyView,
@@ -165,10 +165,11 @@ impl<'a> RotatedView<'a> {
 
 impl View for RotatedView<'_> {
     fn text(&self) -> String {
-        let end = self.replaced.expires_at.map(|end| end.with_relative_time(Moment::now()));
+        let old_expiry =
+            self.replaced.expires_at.map(|expires_at| expires_at.with_relative_time(Moment::now()));
         let mut rows = self.key.rows();
         rows.push(("replaces", self.replaced.key_id.clone()));
-        rows.push(("which ends", to_text(end)));
+        rows.push(("old key expires", to_text(old_expiry)));
         rows.push(("plaintext", self.plaintext.to_owned()));
         output::details(&rows)
     }
@@ -200,14 +201,14 @@ mod tests {
 
     #[test]
     fn out_of_range_expiry_is_not_shown_as_never() {
-        let ends = |seconds| proto::ApiKey {
+        let expiring_at = |seconds| proto::ApiKey {
             expires_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
             ..Default::default()
         };
         let moments = [0, i64::MAX, 253_402_300_799];
         let shown = ["1970-01-01T00:00:00Z", "@9223372036854775807", "9999-12-31T23:59:59Z"];
         for (seconds, shown) in moments.into_iter().zip(shown) {
-            assert_eq!(KeyView::new(ends(seconds)).row()[5], shown);
+            assert_eq!(KeyView::new(expiring_at(seconds)).row()[5], shown);
         }
     }
 }

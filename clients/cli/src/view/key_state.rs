@@ -1,4 +1,4 @@
-//! Everything about a key but the key itself.
+//! The view of a key without its plaintext.
 
 use serde::Serialize;
 use tenant_auth_client::proto::{self, Verdict};
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub(crate) struct KeyStateView {
     verdict: String,
-    /// Why a validation is denied; absent where it is not.
+    /// Why a validation is denied; absent if it is not.
     denied_because: Option<String>,
     on_deny_list: bool,
     decided_at: Option<Moment>,
@@ -20,7 +20,7 @@ pub(crate) struct KeyStateView {
     tenant: Option<TenantView>,
 }
 
-/// The name of a verdict, as everywhere else.
+/// Returns the name of a verdict, without its prefix.
 pub(super) fn verdict_name(verdict: Verdict) -> String {
     verdict.as_str_name().trim_start_matches("VERDICT_").to_owned()
 }
@@ -42,22 +42,22 @@ fn denial_reason(
     key: &KeyView,
     tenant: Option<&TenantView>,
 ) -> Option<String> {
-    let because = |reason: Option<&String>| reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let suffix = |reason: Option<&String>| reason.map_or_else(String::new, |reason| format!(": {reason}"));
     Some(match verdict {
         Verdict::Valid => return None,
         Verdict::Revoked if key.revoked_at.is_some() => {
-            format!("revoked at {}{}", to_text(key.revoked_at), because(key.revoke_reason.as_ref()))
+            format!("revoked at {}{}", to_text(key.revoked_at), suffix(key.revoke_reason.as_ref()))
         }
         Verdict::Expired => format!("expired at {}", to_text(key.expires_at)),
         Verdict::TenantSuspended if tenant.is_some_and(TenantView::is_suspended) => {
             let reason = tenant.and_then(|tenant| tenant.suspend_reason.as_ref());
-            format!("the tenant is suspended{}", because(reason))
+            format!("the tenant is suspended{}", suffix(reason))
         }
         _ if on_deny_list => {
-            "the deny list of the replica that answers names the key or its tenant".to_owned()
+            "the deny list of the answering replica contains the key or its tenant".to_owned()
         }
         Verdict::Unknown => "its tenant was deleted from the database".to_owned(),
-        verdict => format!("this version of tenantctl does not know {}", verdict_name(verdict)),
+        verdict => format!("unknown verdict {}: update tenantctl", verdict_name(verdict)),
     })
 }
 
@@ -69,7 +69,7 @@ impl View for KeyStateView {
             ("pepper", to_text(self.key.pepper_id.as_ref())),
             ("tenant name", tenant(|tenant| tenant.name.clone())),
             ("tenant status", tenant(|tenant| tenant.status.to_owned())),
-            ("deny list", if self.on_deny_list { "names it".to_owned() } else { String::new() }),
+            ("deny list", if self.on_deny_list { "contains it".to_owned() } else { String::new() }),
             ("verdict now", self.verdict.clone()),
             ("denied because", to_text(self.denied_because.as_ref())),
         ]);
@@ -77,7 +77,7 @@ impl View for KeyStateView {
     }
 
     fn note(&self) -> Option<&'static str> {
-        Some("read from the database; `tenantctl key check` says what each replica holds in memory")
+        Some("read from the database; `tenantctl key check` shows what each replica has cached")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was made again from an audit log.
+//! The view of a replayed audit log.
 
 use serde::Serialize;
 
@@ -8,13 +8,13 @@ use crate::output::View;
 pub(crate) struct ReplayView {
     file: String,
     dry_run: bool,
-    /// Ids, by what they are now.
+    /// Ids, by their state after the replay.
     pub(crate) revoked: Vec<String>,
     pub(crate) suspended: Vec<String>,
     pub(crate) resumed: Vec<String>,
-    /// Ids that the database does not hold.
+    /// Ids that the database does not contain.
     pub(crate) absent: Vec<String>,
-    /// What cannot be made again from a log.
+    /// Changes that a log cannot restore.
     pub(crate) lost: Vec<LostRow>,
 }
 
@@ -45,11 +45,11 @@ impl View for ReplayView {
             self.resumed.len()
         );
         for id in &self.absent {
-            text += &format!("\n{id}: not in this database: its end needs nothing");
+            text += &format!("\n{id}: not in this database: nothing to revoke");
         }
         for LostRow { action, target, .. } in &self.lost {
             text += &format!(
-                "\n{target}: {action}: a log cannot bring it back; look it up, and make it anew if it is not there"
+                "\n{target}: {action}: a log cannot restore it; check whether it exists, and create it again if not"
             );
         }
         text
@@ -74,8 +74,8 @@ mod tests {
         });
         assert_eq!(
             view.text(),
-            "revoked: 1, suspended: 0, resumed: 1\nkey_2: not in this database: its end needs nothing\n\
-             key_3: key.issue: a log cannot bring it back; look it up, and make it anew if it is not there"
+            "revoked: 1, suspended: 0, resumed: 1\nkey_2: not in this database: nothing to revoke\n\
+             key_3: key.issue: a log cannot restore it; check whether it exists, and create it again if not"
         );
     }
 }

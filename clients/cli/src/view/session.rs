@@ -1,4 +1,4 @@
-//! Sessions.
+//! The views of sessions.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ impl View for BindingView {
     }
 
     fn note(&self) -> Option<&'static str> {
-        self.already_bound.then_some("it was bound before; nothing was changed")
+        self.already_bound.then_some("the session was already bound; nothing was changed")
     }
 }
 

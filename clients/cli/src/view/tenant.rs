@@ -1,4 +1,4 @@
-//! Tenants.
+//! The view of a tenant.
 
 use serde::Serialize;
 use tenant_auth_client::proto::{self, TenantStatus};

@@ -1,4 +1,4 @@
-//! What a tenant consumed.
+//! The view of the usage of a tenant.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::{
     time::Moment,
 };
 
-/// The longest bar, in characters.
+/// The maximum width of a bar, in characters.
 const MAX_BAR_WIDTH: i64 = 40;
-/// From an eighth of a character to seven.
+/// One eighth to seven eighths of a character.
 const PARTIAL_BLOCKS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
 #[derive(Debug, Serialize)]
 pub(crate) struct UsageView {
     tenant_id: String,
     sums: Vec<SumView>,
-    /// For a person at a terminal.
+    /// Whether to draw bars, for a user at a terminal.
     #[serde(skip)]
     plot: bool,
 }
@@ -43,10 +43,11 @@ impl UsageView {
         Self { tenant_id, sums: sums.into_iter().map(sum).collect(), plot }
     }
 
-    /// The sums as comma-separated values under a header.
+    /// Returns the totals as comma-separated values with a header.
     pub(crate) fn csv(&self) -> Result<String, Failure> {
-        let failed =
-            |error: &dyn std::fmt::Display| Failure::Unexpected(format!("the result is no CSV: {error}"));
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::Unexpected(format!("cannot write the result as CSV: {error}"))
+        };
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(["tenant_id", "start", "metric", "quantity"]).map_err(|error| failed(&error))?;
         for sum in &self.sums {
@@ -62,7 +63,7 @@ impl UsageView {
 
 impl View for UsageView {
     fn text(&self) -> String {
-        // Each metric has a unit of its own.
+        // Each metric has its own unit, so bars are scaled per metric.
         let mut largest = BTreeMap::new();
         for sum in &self.sums {
             let largest = largest.entry(sum.metric.as_str()).or_insert(0);
@@ -81,13 +82,14 @@ impl View for UsageView {
     }
 }
 
-/// A bar of up to [`MAX_BAR_WIDTH`] characters, to the eighth. Whatever is not nothing shows.
+/// Returns a bar of at most [`MAX_BAR_WIDTH`] characters, in steps of an eighth. Any quantity above zero is
+/// visible.
 fn bar(quantity: i64, largest: i64) -> String {
     let eighths = i128::from(quantity) * i128::from(MAX_BAR_WIDTH) * 8 / i128::from(largest.max(1));
     let eighths = usize::try_from(eighths).unwrap_or_default().max(usize::from(quantity > 0));
     let mut bar = "█".repeat(eighths / 8);
     bar.extend((eighths % 8).checked_sub(1).and_then(|part| PARTIAL_BLOCKS.get(part)));
-    // An empty value would be a dash.
+    // An empty value would be shown as a dash.
     if bar.is_empty() { " ".to_owned() } else { bar }
 }
 
@@ -99,8 +101,8 @@ pub(crate) struct RecordedView {
 
 impl View for RecordedView {
     fn text(&self) -> String {
-        let how = if self.already_recorded { "was recorded already" } else { "is recorded" };
-        format!("{} {how}", self.id)
+        let outcome = if self.already_recorded { "was already recorded" } else { "is recorded" };
+        format!("{} {outcome}", self.id)
     }
 }
 

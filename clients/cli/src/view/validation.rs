@@ -1,4 +1,4 @@
-//! Decisions.
+//! The view of a validation.
 
 use serde::Serialize;
 use tenant_auth_client::{Source, Validation};
@@ -49,7 +49,7 @@ impl ValidationView {
         let text = match provenance.source {
             Source::NoLookup => "decided without a lookup".to_owned(),
             _ => format!(
-                "{source}, {} old, revision {}, good for another {}",
+                "{source}, {} old, revision {}, valid for another {}",
                 format_coarse(provenance.age),
                 provenance.revision,
                 format_coarse(provenance.cacheable_for)
@@ -79,7 +79,7 @@ impl ValidationView {
 impl ValidationView {
     pub(super) fn rows(&self) -> [(&'static str, String); 9] {
         let never = || if self.key_id.is_some() { "never".to_owned() } else { String::new() };
-        let end = self.expires_at.map(|end| end.with_relative_time(Moment::now()));
+        let expires_at = self.expires_at.map(|expires_at| expires_at.with_relative_time(Moment::now()));
         [
             ("verdict", self.verdict.clone()),
             ("tenant", to_text(self.tenant_id.as_ref())),
@@ -88,7 +88,7 @@ impl ValidationView {
             ("key", to_text(self.key_id.as_ref())),
             ("scopes", self.scopes.join(" ")),
             ("missing", self.missing_scopes.join(" ")),
-            ("expires", end.unwrap_or_else(never)),
+            ("expires", expires_at.unwrap_or_else(never)),
             ("answer", self.provenance.text.clone()),
         ]
     }

@@ -1,4 +1,4 @@
-//! A service that wants to know who calls, and one that encrypts.
+//! Services that authenticate callers, with and without TLS.
 
 use std::path::Path;
 
@@ -8,11 +8,12 @@ use tenant_auth_svc::{config::Settings, domain::access::TokenHash};
 
 use crate::harness::{CommandOutput, Service};
 
-/// What a service that knows its callers needs, and what they need.
+/// The files of a service with a callers file, and the credentials of its callers.
 pub(crate) struct CredentialFiles(TempDir);
 
 impl CredentialFiles {
-    /// `operator` and `meter` have tokens of their names; `operator` may show a certificate instead.
+    /// Creates token files named `operator` and `meter` for callers with these names; `operator` may use a
+    /// certificate instead.
     pub(crate) fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         let (operator, meter) = (TokenHash::of("operator"), TokenHash::of("meter"));
@@ -28,7 +29,7 @@ impl CredentialFiles {
         files
     }
 
-    /// Those, and a certificate each for the service and for `operator`.
+    /// Adds certificates for the service and for `operator`.
     pub(crate) fn with_certificates() -> Self {
         let files = Self::new();
         let key = KeyPair::generate().unwrap();
@@ -39,17 +40,17 @@ impl CredentialFiles {
         let issuer = Issuer::new(params, key);
         let loopback = SanType::IpAddress("127.0.0.1".parse().unwrap());
         let operator = SanType::DnsName("operator.internal".try_into().unwrap());
-        for (name, shown_name) in [("service", loopback), ("client", operator)] {
+        for (name, subject_name) in [("service", loopback), ("client", operator)] {
             let key = KeyPair::generate().unwrap();
             let mut params = CertificateParams::new(Vec::new()).unwrap();
-            params.subject_alt_names = vec![shown_name];
+            params.subject_alt_names = vec![subject_name];
             files.write(&format!("{name}.pem"), &params.signed_by(&key, &issuer).unwrap().pem());
             files.write(&format!("{name}.key"), &key.serialize_pem());
         }
         files
     }
 
-    /// Leaves only `meter` on the list.
+    /// Leaves only `meter` in the callers file.
     pub(crate) fn remove_operator(&self) {
         let meter = TokenHash::of("meter");
         let callers = format!("[[caller]]\nname = 'meter'\nroles = ['meter']\ntoken_sha256 = ['{meter}']\n");
@@ -91,18 +92,18 @@ fn token_file_identifies_the_caller() {
 
     let ran = list(&service, &[]);
     assert_eq!((ran.code, ran.stdout.as_str()), (5, ""));
-    assert!(ran.stderr.contains("it needs --token-file"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("use --token-file"), "{}", ran.stderr);
     let ran = with("stranger");
     assert_eq!(ran.code, 5);
     assert!(ran.stderr.contains("must list this token's hash"), "{}", ran.stderr);
     let ran = with("meter");
     assert_eq!(ran.code, 5);
-    assert!(ran.stderr.contains("admin") && ran.stderr.contains("callers file says"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("admin") && ran.stderr.contains("callers file sets"), "{}", ran.stderr);
 
     let ran = list(&service, &["--ca", &files.path("operator")]);
     assert_eq!(ran.code, 2);
     let ran = service.run(&["info", "--token-file", &files.path("meter"), "--json"], "");
-    assert_eq!(ran.code, 0, "every known caller may ask what runs: {}", ran.stderr);
+    assert_eq!(ran.code, 0, "every known caller may read the server info: {}", ran.stderr);
 }
 
 #[test]
@@ -113,16 +114,16 @@ fn tls_service_is_verified_and_certificate_identifies() {
     let (ca, token) = (path("ca.pem"), path("operator"));
     let (client, client_key, other_key) = (path("client.pem"), path("client.key"), path("service.key"));
 
-    for shown in [&["--token-file", &*token][..], &["--cert", &client, "--cert-key", &client_key]] {
-        let ran = list(&service, &[&["--ca", &*ca], shown].concat());
-        assert_eq!(ran.code, 0, "{shown:?}: {}", ran.stderr);
+    for credential in [&["--token-file", &*token][..], &["--cert", &client, "--cert-key", &client_key]] {
+        let ran = list(&service, &[&["--ca", &*ca], credential].concat());
+        assert_eq!(ran.code, 0, "{credential:?}: {}", ran.stderr);
     }
     let ran = list(&service, &["--ca", &ca]);
     assert_eq!(ran.code, 5, "{}", ran.stderr);
 
-    // Nobody else's roots will do.
-    let strange = CredentialFiles::with_certificates();
-    let ran = list(&service, &["--ca", &strange.path("ca.pem"), "--token-file", &token]);
+    // Other root certificates are rejected.
+    let other = CredentialFiles::with_certificates();
+    let ran = list(&service, &["--ca", &other.path("ca.pem"), "--token-file", &token]);
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("with a certificate for this name that --ca"), "{}", ran.stderr);
 
@@ -133,7 +134,7 @@ fn tls_service_is_verified_and_certificate_identifies() {
     let plain = format!("http://{}", service.endpoint.trim_start_matches("https://"));
     let ran = service.run(&["info", "--endpoint", &plain, "--ca", &ca], "");
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("--ca is for https:// endpoints"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--ca requires an https:// endpoint"), "{}", ran.stderr);
     let ran = service.run(&["info", "--endpoint", &plain, "--token-file", &token], "");
     assert_eq!(ran.code, 4);
 }

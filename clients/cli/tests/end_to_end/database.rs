@@ -1,4 +1,4 @@
-//! Which database a replica knows, and accepting it.
+//! The database state of a replica, and `database accept`.
 
 use crate::harness::Service;
 
@@ -11,12 +11,12 @@ fn database_state_is_shown_and_accepted() {
     assert_eq!(id.as_str().unwrap().len(), 32, "{shown}");
 
     let accepted = service.json(&["database", "accept", "--reason", "restored", "--reapply"]);
-    let told = (&accepted["database"]["database_id"], &accepted["accepted"]);
-    assert_eq!(told, (&id, &false.into()), "it is believed already");
+    let shown = (&accepted["database"]["database_id"], &accepted["accepted"]);
+    assert_eq!(shown, (&id, &false.into()), "the database is already trusted");
     assert_eq!((&accepted["held"], &accepted["made_again"]), (&serde_json::json!([]), &0.into()));
     let ran = service.run(&["database", "status"], "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stdout.contains("believed    yes") && ran.stdout.contains("epoch 1"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("trusted     yes") && ran.stdout.contains("epoch 1"), "{}", ran.stdout);
 
     let ran = service.run(&["database", "accept", "--reason", ""], "");
     assert_eq!(ran.code, 2, "{}", ran.stderr);

@@ -1,4 +1,4 @@
-//! Errors as scripts read them, and as those do who mixed two ports up.
+//! Errors as JSON, and errors of a wrong port or scheme.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     harness::{CommandOutput, Service},
 };
 
-/// The one error of a run that was asked for JSON.
+/// Returns the error of a run with `--json`.
 fn error(ran: &CommandOutput) -> Value {
     assert_eq!(ran.stdout, "");
     let document: Value = serde_json::from_str(&ran.stderr).map_err(|_| &ran.stderr).unwrap();
@@ -40,14 +40,14 @@ fn json_flag_applies_to_errors() {
     let fields: Vec<_> = invalid["violations"].as_array().unwrap().iter().map(|v| &v["field"]).collect();
     assert_eq!(fields, ["--id", "--name"]);
     assert!(invalid["violations"][1]["description"].as_str().unwrap().contains("must not be empty"));
-    assert_ne!(id(&invalid), request_id, "each run has its own");
+    assert_ne!(id(&invalid), request_id, "each run has its own request id");
 
-    // What clap refuses, and what this program does.
+    // Errors of clap, and errors of this program.
     for args in [&["tenant", "suspend", "acme"][..], &["info", "--timeout", "0s"], &["--nonsense"]] {
         let usage = run(args);
         assert_eq!((&usage["code"], &usage["exit_code"]), (&json!("USAGE"), &json!(2)), "{args:?}");
         assert!(!usage["message"].as_str().unwrap().starts_with("error"), "{usage}");
-        assert_eq!(usage["request_id"], Value::Null, "nothing was asked");
+        assert_eq!(usage["request_id"], Value::Null, "no request was sent");
     }
     let file = service.run(&["key", "import", "-", "--json"], "sha256\nno-hash\n");
     let file = error(&file);
@@ -56,8 +56,8 @@ fn json_flag_applies_to_errors() {
         (&json!("USAGE"), &json!("<stdin>:2: sha256"))
     );
 
-    let away = run(&["info", "--endpoint", "http://127.0.0.1:1"]);
-    assert_eq!((&away["code"], &away["exit_code"]), (&json!("UNREACHABLE"), &json!(4)));
+    let unreachable = run(&["info", "--endpoint", "http://127.0.0.1:1"]);
+    assert_eq!((&unreachable["code"], &unreachable["exit_code"]), (&json!("UNREACHABLE"), &json!(4)));
 }
 
 #[test]
@@ -78,25 +78,25 @@ fn wrong_port_error_names_the_fix() {
     let token = files.path("operator");
     let ran = encrypted.run(&["tenant", "list", "--endpoint", &http, "--token-file", &token], "");
     assert_eq!(ran.code, 4);
-    assert!(ran.stderr.contains("the port is encrypted (TLS), and http:// is not"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the port uses TLS, but the endpoint is http://"), "{}", ran.stderr);
     assert!(ran.stderr.contains(&format!("hint: use {}", encrypted.endpoint)), "{}", ran.stderr);
     let ca = files.path("ca.pem");
     let ran = plain.run(&["tenant", "list", "--endpoint", &https, "--ca", &ca], "");
     assert_eq!(ran.code, 4);
-    assert!(ran.stderr.contains("the port is not encrypted, and https:// is"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the port does not use TLS, but the endpoint is https://"), "{}", ran.stderr);
     assert!(ran.stderr.contains(&format!("hint: use {}", plain.endpoint)), "{}", ran.stderr);
-    // The right scheme, and a certificate of somebody else: not a matter of the scheme.
-    let strange = CredentialFiles::with_certificates();
-    let ran = list(&encrypted, &["--ca", &strange.path("ca.pem"), "--token-file", &token]);
+    // The scheme is right, but the certificate belongs to another CA.
+    let other = CredentialFiles::with_certificates();
+    let ran = list(&encrypted, &["--ca", &other.path("ca.pem"), "--token-file", &token]);
     assert!(ran.stderr.contains("with a certificate for this name"), "{}", ran.stderr);
-    // The other port of the service.
+    // The port for health and metrics.
     let ops = Service::start_with("http://", |settings| {
         settings.with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
     });
     let ran = ops.run(&["info", "--endpoint", &ops.ops_endpoint()], "");
     assert_eq!(ran.code, 4);
     assert!(
-        ran.stderr.contains("speaks HTTP/1") && ran.stderr.contains("TENANT_AUTH_LISTEN"),
+        ran.stderr.contains("uses HTTP/1") && ran.stderr.contains("TENANT_AUTH_LISTEN"),
         "{}",
         ran.stderr
     );
@@ -112,8 +112,8 @@ fn errors_name_the_variable_that_set_an_option() {
     for (variable, name) in [
         ("TENANTCTL_TOKEN_FILE", "TENANTCTL_TOKEN_FILE: cannot read /nowhere"),
         ("TENANTCTL_CA_FILE", "TENANTCTL_CA_FILE: cannot read /nowhere"),
-        ("TENANTCTL_CERT_FILE", "TENANTCTL_CERT_FILE needs --cert-key"),
-        ("TENANTCTL_CERT_KEY_FILE", "TENANTCTL_CERT_KEY_FILE needs --cert"),
+        ("TENANTCTL_CERT_FILE", "TENANTCTL_CERT_FILE requires --cert-key"),
+        ("TENANTCTL_CERT_KEY_FILE", "TENANTCTL_CERT_KEY_FILE requires --cert"),
     ] {
         let ran = run(&[(variable, "/nowhere")], &[]);
         assert_eq!(ran.code, 2, "{}", ran.stderr);
@@ -129,7 +129,7 @@ fn errors_name_the_variable_that_set_an_option() {
     let mut empty = empty.map(|variable| (variable, "")).to_vec();
     let ran = run(&empty, &["--token-file", &files.path("operator")]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    // Then the usual one is asked.
+    // Without the variable, the default endpoint is used.
     empty.push(("TENANTCTL_ENDPOINT", " "));
     let ran = run(&empty, &["--timeout", "1ms"]);
     assert!(ran.code == 4 && ran.stderr.contains("http://127.0.0.1:50051"), "{}", ran.stderr);

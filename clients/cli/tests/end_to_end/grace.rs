@@ -1,4 +1,4 @@
-//! The grace of one replica.
+//! Commands that show, set and reset the grace of one replica.
 
 use crate::harness::Service;
 
@@ -12,7 +12,7 @@ fn replica_grace_is_shown_set_and_reset() {
     assert_eq!((&set["audited"], &set["reason"]), (&true.into(), &"an outage".into()));
     let ran = service.run(&["grace", "show"], "");
     assert!(ran.stdout.contains("12h") && ran.stdout.contains("an outage"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("this replica alone"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("this replica only"), "{}", ran.stderr);
 
     let ran = service.run(&["grace", "set", "8d", "--expires-in", "1d", "--reason", "too long"], "");
     assert_eq!(ran.code, 2, "{}", ran.stderr);

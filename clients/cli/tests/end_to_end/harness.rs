@@ -1,4 +1,4 @@
-//! A service in this process, and the program beside it.
+//! A service in this process, and the binary as a child process.
 
 use std::{
     io::{Read as _, Write as _},
@@ -33,12 +33,12 @@ impl Service {
         Self::start_with("http://", |settings| settings)
     }
 
-    /// One whose clock shows another time than this machine's.
+    /// Starts a service whose clock differs from that of this machine.
     pub(crate) fn start_at(now: UnixMillis) -> Self {
         Self::start_with_clock("http://", |settings| settings, ManualClock::at(now))
     }
 
-    /// One with further settings, whose endpoint begins like this.
+    /// Starts a service with further settings; `scheme` is that of its endpoint.
     pub(crate) fn start_with(scheme: &str, set: impl FnOnce(Settings) -> Settings) -> Self {
         Self::start_with_clock(scheme, set, SystemClock::shared())
     }
@@ -64,44 +64,44 @@ impl Service {
         Self { runtime, running: Some(running), endpoint, _folder: folder }
     }
 
-    /// Asks it otherwise than by the program.
-    pub(crate) fn block_on<T>(&self, asking: impl Future<Output = T>) -> T {
-        self.runtime.block_on(asking)
+    /// Runs a future on the runtime of the service, to call it without the binary.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
     }
 
-    /// Where it tells how it is.
+    /// Returns the endpoint for health and metrics.
     pub(crate) fn ops_endpoint(&self) -> String {
         format!("http://{}", self.running.as_ref().unwrap().ops_address().unwrap())
     }
 
-    /// How many RPCs of a kind have ended. It needs the port for metrics.
+    /// Returns how many RPCs of a kind have finished. Requires the port for metrics.
     pub(crate) fn finished_rpcs(&self, rpc: &str) -> u64 {
         let address = self.running.as_ref().unwrap().ops_address().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ops\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let is_it = |line: &&str| {
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let is_counter = |line: &&str| {
             line.starts_with("grpc_server_handled_total{") && line.contains(&format!("grpc_method=\"{rpc}\""))
         };
-        answer
+        response
             .lines()
-            .filter(is_it)
+            .filter(is_counter)
             .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
             .sum()
     }
 
-    /// Has it read its files anew.
+    /// Makes the service reload its files.
     pub(crate) fn reload(&self) {
         self.running.as_ref().unwrap().reloader()();
     }
 
-    /// Has it read the change log once.
+    /// Makes the service poll the change log once.
     pub(crate) fn poll_feed(&self) {
         self.block_on(self.running.as_ref().unwrap().feed().poll()).unwrap();
     }
 
-    /// Begins what writes a lot, and reads nothing of it.
+    /// Starts a command with much output, without reading it.
     pub(crate) fn spawn(&self, args: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_tenantctl"))
             .args(args)
@@ -117,7 +117,7 @@ impl Service {
         self.run_command(&[], args, stdin)
     }
 
-    /// Runs it with further variables.
+    /// Runs a command with further environment variables.
     pub(crate) fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> CommandOutput {
         self.run_command(variables, args, "")
     }
@@ -132,7 +132,7 @@ impl Service {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A run that does not read its input may be over by now.
+        // The program may exit without reading its input.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         CommandOutput {
@@ -142,14 +142,14 @@ impl Service {
         }
     }
 
-    /// Runs what must succeed, and reads its JSON.
+    /// Runs a command that must succeed, and parses its JSON.
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         let ran = self.run(&[args, &["--json"]].concat(), "");
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
-    /// What `validate` says about a key.
+    /// Returns the exit code and the verdict of `validate`.
     pub(crate) fn verdict(&self, key: &str, args: &[&str]) -> (i32, String) {
         let ran = self.run(&[&["validate", "--json"], args].concat(), key);
         let json: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -160,7 +160,7 @@ impl Service {
         self.json(&["tenant", "create", "--name", "Acme", "--plan", "pro", "--id", id]);
     }
 
-    /// Issues a key that may read orders.
+    /// Issues a key with the scope orders:read.
     pub(crate) fn key(&self, tenant: &str) -> String {
         let ran = self.run(&["key", "issue", "--tenant", tenant, "--scope", "orders:read", "-q"], "");
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));

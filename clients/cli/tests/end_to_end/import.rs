@@ -1,11 +1,11 @@
-//! A file that is found fine is fine, and one that is not is not: the check before the sending and that of the service agree.
+//! The checks of `key import` agree with those of the service.
 
 use serde_json::{Value, json};
 use tenant_auth_client::{Client, Error, proto};
 
 use crate::harness::Service;
 
-/// A column and what may stand there; scopes are separated by blanks.
+/// Returns columns and values; scopes are separated by blanks.
 fn cells() -> Vec<(&'static str, String)> {
     let mut cells = Vec::new();
     let mut add = |column, values: &[&str]| {
@@ -39,13 +39,13 @@ fn cells() -> Vec<(&'static str, String)> {
     cells
 }
 
-/// The same for the service, past what this program checks.
+/// Returns the same value as a message for the service, without the checks of this program.
 fn message(column: &str, value: &str) -> proto::ImportKey {
     let mut key =
         proto::ImportKey { tenant_id: "acme".to_owned(), sha256: vec![7; 32], ..Default::default() };
-    // As the file's reader takes it.
+    // Trimmed, as the parser does.
     let value = value.trim();
-    // Those that are no moment at all are not asked about here.
+    // Invalid timestamps cannot be sent to the service.
     let moment = || {
         let seconds = match value {
             "1970-01-01T00:00:00Z" => 0,
@@ -82,10 +82,10 @@ fn dry_run_finds_the_same_problems_as_the_service() {
         let ran = service.run(&["key", "import", "-", "--dry-run", "--format", "jsonl"], &format!("{row}\n"));
         match outcome {
             Err(Error::Invalid { .. }) => {
-                assert_eq!(ran.code, 2, "{column} {value:?}: the service refuses it");
+                assert_eq!(ran.code, 2, "{column} {value:?}: the service rejects it");
                 assert!(ran.stderr.contains(&format!("<stdin>:1: {column}: ")), "{}", ran.stderr);
             }
-            Ok(_) => assert_eq!(ran.code, 0, "{column} {value:?}: the service takes it; {}", ran.stderr),
+            Ok(_) => assert_eq!(ran.code, 0, "{column} {value:?}: the service accepts it; {}", ran.stderr),
             Err(error) => panic!("{column} {value:?}: {error}"),
         }
     }

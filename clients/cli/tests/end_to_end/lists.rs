@@ -1,4 +1,4 @@
-//! Long lists: page by page, in whatever form, to whoever reads or stops reading.
+//! Long lists: page by page, in both forms, also if the reader stops.
 
 use std::io::Read as _;
 
@@ -9,7 +9,7 @@ use crate::{callers::CredentialFiles, harness::Service};
 
 /// Six pages of 500.
 const KEYS: usize = 3_000;
-/// One of these is longer than what a pipe holds, so that whoever writes it waits for a reader.
+/// A page with these scopes is larger than a pipe buffer, so the writer waits for the reader.
 const SCOPES: &str = "orders:read orders:write invoices:read invoices:write customers:read customers:write";
 
 fn with_metrics(settings: Settings) -> Settings {
@@ -41,7 +41,7 @@ fn list_page_is_written_before_the_next_request() {
         stdout.read_exact(&mut first).unwrap();
         assert!(
             service.finished_rpcs("ListKeys") - before <= 1,
-            "{form:?}: the first page waits for its reader"
+            "{form:?}: the second page is requested after the first is read"
         );
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();
@@ -51,17 +51,25 @@ fn list_page_is_written_before_the_next_request() {
         let whole = format!("{}{rest}", char::from(first[0]));
         if form.is_empty() {
             assert_eq!(whole.lines().count(), KEYS + 1);
-            // Columns stand under one another from the first page to the last.
-            let places: Vec<_> =
+            // Columns are aligned from the first page to the last.
+            let positions: Vec<_> =
                 whole.lines().map(|line| line.find("active").or(line.find("STATE"))).collect();
-            assert!(places.iter().all(|place| *place == places[1]), "{}", whole.lines().next().unwrap());
+            assert!(
+                positions.iter().all(|position| *position == positions[1]),
+                "{}",
+                whole.lines().next().unwrap()
+            );
         } else {
             let document: Value = serde_json::from_str(&whole).unwrap();
             assert_eq!(
                 (document["keys"].as_array().unwrap().len(), &document["more"]),
                 (KEYS, &false.into())
             );
-            assert_eq!(serde_json::to_string_pretty(&document).unwrap().len() + 1, whole.len(), "as ever");
+            assert_eq!(
+                serde_json::to_string_pretty(&document).unwrap().len() + 1,
+                whole.len(),
+                "the layout is the usual one"
+            );
         }
     }
 }
@@ -92,7 +100,7 @@ fn interrupted_json_list_fails_and_stays_open() {
     let mut child = service.spawn(&[&LIST_ALL_ARGS, &options[..], &["--json"]].concat());
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0]).unwrap();
-    // Between two pages the operator is taken off the list of callers.
+    // Between two pages the operator is removed from the callers file.
     files.remove_operator();
     service.reload();
     let mut rest = String::new();
@@ -101,6 +109,9 @@ fn interrupted_json_list_fails_and_stays_open() {
     assert_eq!(output.status.code(), Some(5));
     let error: Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(error["error"]["code"], "UNAUTHENTICATED");
-    assert_eq!(rest.matches("\"key_id\"").count(), 500, "what was there is written");
-    assert!(serde_json::from_str::<Value>(&format!("{{{rest}")).is_err(), "a part is no whole");
+    assert_eq!(rest.matches("\"key_id\"").count(), 500, "the first page is written");
+    assert!(
+        serde_json::from_str::<Value>(&format!("{{{rest}")).is_err(),
+        "an incomplete list is not valid JSON"
+    );
 }

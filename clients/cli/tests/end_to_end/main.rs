@@ -1,4 +1,4 @@
-//! The binary against a real service with an embedded database, both as a user has them.
+//! The binary against a real service with an embedded database.
 #![allow(clippy::unwrap_used)]
 
 mod callers;
@@ -22,10 +22,10 @@ use crate::harness::{Service, denied, valid};
 fn tenant_lifecycle_works() {
     let service = Service::start();
     service.tenant("acme");
-    // The same again is harmless; something else under the same id is not.
+    // Repeating it is harmless; another tenant with the same id is not.
     service.tenant("acme");
-    let taken = service.run(&["tenant", "create", "--name", "Other", "--id", "acme"], "");
-    assert_eq!(taken.code, 3, "{}", taken.stderr);
+    let conflict = service.run(&["tenant", "create", "--name", "Other", "--id", "acme"], "");
+    assert_eq!(conflict.code, 3, "{}", conflict.stderr);
 
     let key = service.key("acme");
     assert_eq!(service.verdict(&key, &[]), valid());
@@ -71,7 +71,7 @@ fn key_lifecycle_works() {
     let id = keys["keys"][0]["key_id"].as_str().unwrap();
     let rotated = service.run(&["key", "rotate", id, "--overlap", "1h", "--expires-in", "90d"], "");
     assert_eq!(rotated.code, 0, "{}", rotated.stderr);
-    assert!(rotated.stderr.starts_with("warning: the key is stored nowhere"), "{}", rotated.stderr);
+    assert!(rotated.stderr.starts_with("warning: the key is not stored"), "{}", rotated.stderr);
     let successor = rotated.stdout.lines().last().unwrap();
     let successor = successor.strip_prefix("plaintext").unwrap().trim();
     assert_eq!(service.verdict(successor, &["--scope", "orders:read"]), valid());
@@ -91,7 +91,7 @@ fn key_lifecycle_works() {
     assert_eq!((capped["keys"].as_array().unwrap().len(), &capped["more"]), (1, &true.into()));
 }
 
-/// The service takes times up to the end of the year 9999.
+/// The service accepts times up to the end of the year 9999.
 #[test]
 fn key_expiring_in_the_last_second_is_supported() {
     const LAST_MOMENT: &str = "9999-12-31T23:59:59Z";
@@ -107,7 +107,7 @@ fn key_expiring_in_the_last_second_is_supported() {
     );
     let file = format!("sha256,created_at,expires_at\n{:064x},{LAST_MOMENT},{LAST_MOMENT}\n", 1);
     let import = service.run(&["key", "import", "-", "--tenant", "acme"], &file);
-    assert_eq!((import.code, &*import.stdout), (0, "1 imported, 0 already there, 0 refused\n"));
+    assert_eq!((import.code, &*import.stdout), (0, "1 imported, 0 already present, 0 rejected\n"));
     let listed = service.json(&["key", "list", "--tenant", "acme", "--include-inactive"]);
     assert_eq!(listed["keys"].as_array().unwrap().len(), 4);
     for id in [id, rotated["key"]["key_id"].as_str().unwrap()] {
@@ -144,7 +144,7 @@ fn import_is_repeatable_and_names_rejected_rows() {
 
     let again: Value = serde_json::from_str(&import(&file).stdout).unwrap();
     assert_eq!((&again["imported"], &again["already_there"]), (&0.into(), &1_101.into()));
-    // More than a page.
+    // More than one page.
     let all = service.json(&["key", "list", "--tenant", "acme", "--all"]);
     assert_eq!((all["keys"].as_array().unwrap().len(), &all["more"]), (1_101, &false.into()));
 }
@@ -179,10 +179,10 @@ fn repeated_usage_record_counts_once() {
         assert_eq!(json["already_recorded"], already);
     }
     assert_eq!(record("r-2", "tokens", "5").code, 0);
-    assert_eq!(record("r-1", "api.calls", "8").code, 3, "the id is taken");
-    let refused = record("r-3", "Calls", "1");
-    assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains("the event has an invalid metric"), "{}", refused.stderr);
+    assert_eq!(record("r-1", "api.calls", "8").code, 3, "the id was used for another event");
+    let rejected = record("r-3", "Calls", "1");
+    assert_eq!(rejected.code, 2);
+    assert!(rejected.stderr.contains("the event has an invalid metric"), "{}", rejected.stderr);
 
     let shown = service.json(&["usage", "show", "acme"]);
     assert_eq!(
@@ -197,8 +197,8 @@ fn repeated_usage_record_counts_once() {
     assert!(csv.starts_with("tenant_id,start,metric,quantity\nacme,"), "{csv}");
     let nothing = service.json(&["usage", "show", "acme", "--to", "2020-01-01T00:00:00Z"]);
     assert_eq!(nothing["sums"].as_array().unwrap().len(), 0);
-    let nobody = service.run(&["usage", "show", "nobody"], "");
-    assert_eq!((nobody.code, nobody.stderr.as_str()), (3, "error: there is no tenant nobody\n"));
+    let missing = service.run(&["usage", "show", "nobody"], "");
+    assert_eq!((missing.code, missing.stderr.as_str()), (3, "error: there is no tenant nobody\n"));
     let backwards =
         ["usage", "show", "acme", "--from", "2020-01-02T00:00:00Z", "--to", "2020-01-01T00:00:00Z"];
     let ran = service.run(&backwards, "");
@@ -220,7 +220,7 @@ fn session_commands_work() {
     let service = Service::start();
     service.tenant("acme");
     service.tenant("other");
-    let (key, stranger) = (service.key("acme"), service.key("other"));
+    let (key, other_key) = (service.key("acme"), service.key("other"));
 
     let bind = |session: &str, key: &str| {
         let args = ["session", "bind", session, "--ttl", "1h", "--attribute", "client=desktop", "--json"];
@@ -232,7 +232,7 @@ fn session_commands_work() {
     assert_eq!(bound["session"]["attributes"]["client"], "desktop");
     let (code, bound) = bind("s-1", &key);
     assert_eq!((code, &bound["already_bound"]), (0, &true.into()));
-    let (code, bound) = bind("s-1", &stranger);
+    let (code, bound) = bind("s-1", &other_key);
     assert_eq!((code, &bound["verdict"]), (1, &"TENANT_MISMATCH".into()));
 
     let validate = |session: &str, args: &[&str], stdin: &str| {
@@ -243,7 +243,7 @@ fn session_commands_work() {
     assert_eq!(validate("s-1", &["--scope", "orders:read"], ""), valid());
     assert_eq!(validate("s-1", &["--scope", "orders:write"], ""), denied("INSUFFICIENT_SCOPE"));
     assert_eq!(validate("s-1", &["--with-key"], &key), valid());
-    assert_eq!(validate("s-1", &["--with-key"], &stranger), denied("TENANT_MISMATCH"));
+    assert_eq!(validate("s-1", &["--with-key"], &other_key), denied("TENANT_MISMATCH"));
     assert_eq!(validate("s-2", &[], ""), denied("UNBOUND"));
     let text = service.run(&["session", "validate", "s-1"], "").stdout;
     assert!(text.starts_with("session     s-1\nverdict     VALID\ntenant      acme\n"), "{text}");
@@ -272,7 +272,7 @@ fn session_violations_name_command_line_options() {
     assert!(ran.stderr.contains("\n  --ttl: "), "{}", ran.stderr);
 }
 
-/// In 2033, by the service's clock: this machine's must not be what a time from now on is counted from.
+/// The clock of the service shows 2033: relative times must use it, not the clock of this machine.
 #[test]
 fn relative_times_use_the_service_clock() {
     let service = Service::start_at(UnixMillis(2_000_000_000_000));
@@ -286,10 +286,10 @@ fn relative_times_use_the_service_clock() {
     let record = ["usage", "record", "acme", "--metric", "calls", "--quantity", "7", "--id", "r-1"];
     service.json(&record);
     let shown = service.json(&["usage", "show", "acme", "--bucket", "hour"]);
-    assert_eq!(shown["sums"].as_array().map(Vec::len), Some(1), "what was counted a moment ago: {shown}");
+    assert_eq!(shown["sums"].as_array().map(Vec::len), Some(1), "the usage that was just recorded: {shown}");
 }
 
-/// Neither it nor the client that it is made with takes a proxy from the environment.
+/// Neither the binary nor the Rust client uses a proxy from the environment.
 #[test]
 fn proxy_environment_is_ignored() {
     let service = Service::start();

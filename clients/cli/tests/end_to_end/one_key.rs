@@ -1,4 +1,4 @@
-//! What an operator asks about one key, of the database and of every replica.
+//! Commands about one key, against the database and every replica.
 
 use serde_json::{Value, json};
 use tenant_auth_svc::{
@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::harness::{Service, denied, valid};
 
-/// Two replicas of one database that read the change log when they are told to.
+/// Two replicas of one database that poll the change log only on request.
 struct Replicas {
     one: Service,
     two: Service,
@@ -39,7 +39,7 @@ impl Replicas {
         Self { one, two, _server: server, _runtime: runtime, _folder: folder }
     }
 
-    /// Checks a key, with more replicas than these.
+    /// Runs `key check` with both replicas and further ones.
     fn check(&self, key_id: &str, more: &[&str]) -> (i32, Value) {
         let address = |service: &Service| service.endpoint.trim_start_matches("http://").to_owned();
         let (one, two) = (address(&self.one), address(&self.two));
@@ -106,16 +106,19 @@ fn key_check_reports_unanswered_replicas() {
     let id = only_key(&replicas.one, "acme");
     let (code, check) = replicas.check(&id, &["127.0.0.1:1"]);
     assert_eq!((code, &check["agree"], &check["complete"]), (4, &json!(true), &json!(false)), "{check}");
-    let silent = &check["replicas"][2];
-    assert_eq!((&silent["replica"], &silent["agrees"]), (&json!("http://127.0.0.1:1"), &Value::Null));
-    assert!(silent["error"].as_str().unwrap().starts_with("cannot reach http://127.0.0.1:1"), "{silent}");
+    let unanswered = &check["replicas"][2];
+    assert_eq!((&unanswered["replica"], &unanswered["agrees"]), (&json!("http://127.0.0.1:1"), &Value::Null));
+    assert!(
+        unanswered["error"].as_str().unwrap().starts_with("cannot reach http://127.0.0.1:1"),
+        "{unanswered}"
+    );
 
-    let (code, nobody) = replicas.check("key_nobody", &[]);
-    assert_eq!((code, &nobody["database"]["verdict"]), (3, &json!("UNKNOWN")), "{nobody}");
+    let (code, missing) = replicas.check("key_nobody", &[]);
+    assert_eq!((code, &missing["database"]["verdict"]), (3, &json!("UNKNOWN")), "{missing}");
     let none = replicas.one.run(&["key", "check", "key_1", "--replica", "127.0.0.1:1"], "");
-    assert!(none.code == 4 && none.stdout.contains("DATABASE DID NOT ANSWER"), "{}", none.stdout);
-    let wrong = replicas.one.run(&["key", "check", "a b", "--all"], "");
-    assert!(wrong.code == 2 && wrong.stderr.contains("KEY_ID: may hold only"), "{}", wrong.stderr);
+    assert!(none.code == 4 && none.stdout.contains("DATABASE DID NOT RESPOND"), "{}", none.stdout);
+    let invalid = replicas.one.run(&["key", "check", "a b", "--all"], "");
+    assert!(invalid.code == 2 && invalid.stderr.contains("KEY_ID: may hold only"), "{}", invalid.stderr);
 }
 
 #[test]
@@ -167,11 +170,11 @@ fn keys_are_found_by_prefix_in_every_tenant() {
     assert_eq!(found(&["--prefix", "ta_", "--tenant", "other"]), ["other"]);
     let text = service.run(&["key", "list", "--prefix", &ours[..12]], "").stdout;
     assert!(text.starts_with("KEY ") && text.contains("TENANT") && text.contains(" acme "), "{text}");
-    // A whole key is on the command line by mistake: it goes no further.
+    // A whole key on the command line is a mistake: it is not sent.
     let whole = service.run(&["key", "list", "--prefix", ours.trim()], "");
     assert_eq!(whole.code, 2);
-    assert!(whole.stderr.contains("the first few of the key are enough"), "{}", whole.stderr);
-    assert_eq!(service.run(&["key", "list"], "").code, 2, "neither a tenant nor a prefix");
+    assert!(whole.stderr.contains("the first characters of the key are enough"), "{}", whole.stderr);
+    assert_eq!(service.run(&["key", "list"], "").code, 2, "a tenant or a prefix is required");
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn audit_list_is_filtered_by_every_option() {
     assert_eq!(actions(&["--target", &id]), ["key.revoke", "key.issue"]);
     assert_eq!(actions(&["--caller", "unauthenticated@127.0.0.1", "--limit", "1"]), ["key.revoke"]);
     assert_eq!(actions(&["--caller", "nobody"]).len(), 0);
-    // By the service's clock, which is in 2033.
+    // The clock of the service shows 2033.
     assert_eq!(actions(&["--since", "1h"]).len(), 3);
     assert_eq!(actions(&["--since", "2033-05-18T03:33:21Z"]).len(), 0);
     assert_eq!(actions(&["--since", "2h", "--until", "1h"]).len(), 0);

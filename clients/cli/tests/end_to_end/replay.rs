@@ -1,4 +1,4 @@
-//! A database is restored from a backup, and what it lacks is made again from the copy of its audit log.
+//! Replays the audit log copy after a database was restored from a backup.
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::harness::{Service, denied, valid};
 
-/// A replica that starts on the database as it is, and copies its audit log into the folder.
+/// Starts a replica on the current database, with an audit log copy in the folder.
 fn start(server: &HranaServer, folder: &Path) -> Service {
     let token = folder.join("token");
     fs::write(&token, "token\n").unwrap();
@@ -52,12 +52,12 @@ fn replay_restores_changes_from_file_or_saved_list() {
     for file in [path.join("audit.jsonl"), list] {
         runtime.block_on(server.restore(&backup)).unwrap();
         let service = start(&server, path);
-        assert_eq!(service.verdict(&leaked, &[]), valid(), "the backup is older than its end");
+        assert_eq!(service.verdict(&leaked, &[]), valid(), "the backup is older than the revocation");
         let replay = ["audit", "replay", file.to_str().unwrap(), "--since", &*moment];
         let dry = service.json(&[&replay[..], &["--dry-run"]].concat());
         assert_eq!(service.verdict(&leaked, &[]), valid(), "{dry}");
 
-        // Safe to repeat.
+        // Repeating it is harmless.
         for _ in 0..2 {
             let done = service.json(&replay);
             assert_eq!(done["revoked"], serde_json::json!([leaked_id]), "{done}");
@@ -75,7 +75,7 @@ fn replay_restores_changes_from_file_or_saved_list() {
         assert_eq!(service.verdict(&newer, &[]), denied("UNKNOWN"));
         let shown = service.run(&replay, "").stdout;
         assert!(shown.contains("revoked: 1, suspended: 1, resumed: 1\n"), "{shown}");
-        assert!(shown.contains("key.issue: a log cannot bring it back"), "{shown}");
+        assert!(shown.contains("key.issue: a log cannot restore it"), "{shown}");
     }
 }
 
@@ -88,8 +88,12 @@ fn invalid_audit_file_changes_nothing() {
     let missing = replay("2h");
     assert!(missing.code == 2 && missing.stderr.contains("cannot read"), "{}", missing.stderr);
     fs::write(&path, "a,b\n1,2\n").unwrap();
-    let wrong = replay("2h");
-    assert!(wrong.code == 2 && wrong.stderr.contains("file:1: neither an entry"), "{}", wrong.stderr);
+    let invalid = replay("2h");
+    assert!(
+        invalid.code == 2 && invalid.stderr.contains("file:1: neither an audit log entry"),
+        "{}",
+        invalid.stderr
+    );
     fs::write(&path, r#"{"seq":1,"at":"2030-01-01T00:00:00Z","action":"key.revoke","target":"key_nobody"}"#)
         .unwrap();
     let absent = replay("2029-01-01T00:00:00Z");

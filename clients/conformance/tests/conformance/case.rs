@@ -1,4 +1,4 @@
-//! Cases as they are written down.
+//! The file format of the cases.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,28 +10,28 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A story: what there is, what is done, and what has to come of it.
+/// A case: the initial state, the steps and the expected results.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     /// Unique among all cases.
     pub(crate) name: String,
-    /// How the client is set up.
+    /// The client's configuration.
     #[serde(default)]
     pub(crate) client: ClientSettings,
-    /// Variables of the service, beside those that every case has.
+    /// Variables of the service, in addition to the common ones.
     #[serde(default)]
     pub(crate) service: BTreeMap<String, String>,
-    /// Tenants that there are, by id.
+    /// Ids of the initial tenants.
     #[serde(default)]
     pub(crate) tenants: Vec<String>,
-    /// Keys that there are, by the name that the steps have for them.
+    /// The initial keys, by the name that the steps use.
     #[serde(default)]
     pub(crate) keys: BTreeMap<String, KeySpec>,
     pub(crate) steps: Vec<Step>,
 }
 
-/// How a client is set up.
+/// The configuration of a client.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ClientSettings {
@@ -52,11 +52,11 @@ pub(crate) struct KeySpec {
     pub(crate) tenant: String,
     #[serde(default)]
     pub(crate) scopes: Vec<String>,
-    /// Counted from when it is issued; without, it has no end.
+    /// Time from issue to expiry; `None` for a key without an expiry.
     pub(crate) expires_in_ms: Option<u64>,
 }
 
-/// What happens next.
+/// One step.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Step {
@@ -67,36 +67,36 @@ pub(crate) enum Step {
     },
 }
 
-/// A command to the client's runner, and what has to come of it.
+/// A command for the client's runner, and the expected result.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Call {
-    /// `$name` stands for the plaintext of a key, `$name.id` for its id, `{"$now": N}` for N ms from now,
-    /// `{"$times": [TEXT, N]}` for a text so many times over.
+    /// `$name` is replaced by the plaintext of a key, `$name.id` by its id, `{"$now": N}` by the time in N
+    /// ms, `{"$times": [TEXT, N]}` by the text repeated N times.
     pub(crate) call: Value,
-    /// What the answer must hold, at least: see [`crate::expect`].
+    /// The fields that the answer must have at least: see [`crate::expect`].
     pub(crate) answer: Value,
-    /// How many calls must have reached the service by then, by method; methods that are not named, none. `HealthWatch` and
-    /// `Check` count only where they are named. Without this, nothing is said about their number.
+    /// The number of calls that must have reached the service, by method; zero for methods that are not
+    /// named. `HealthWatch` and `Check` count only if they are named. If absent, the calls are not checked.
     pub(crate) rpcs: Option<BTreeMap<String, Value>>,
-    /// Whether to ask again until the answer is as expected.
+    /// Whether to repeat the command until the answer is as expected.
     #[serde(default)]
     pub(crate) until: bool,
 }
 
-/// Something that happens elsewhere.
+/// An action outside the client.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Action {
-    /// Withdraws a key, by its name.
+    /// Revokes a key, given by its name.
     Revoke(String),
-    /// Ends a session, past the client.
+    /// Unbinds a session without using the client.
     Unbind(SessionRef),
     Suspend(String),
     Resume(String),
     Database(DatabaseAction),
     Service(ServiceAction),
-    /// What the proxy does with calls of a method, in place of the service.
+    /// Sets the response of the proxy to calls of a method, instead of the service's.
     Network(Disturbance),
 }
 
@@ -113,11 +113,11 @@ pub(crate) enum DatabaseAction {
     /// Refuses connections.
     Stops,
     Starts,
-    /// Takes requests and answers none.
+    /// Accepts requests and does not respond.
     Hangs,
     /// Answers each request with 503.
     Refuses,
-    /// Answers again.
+    /// Responds again.
     Recovers,
 }
 
@@ -126,16 +126,16 @@ pub(crate) enum DatabaseAction {
 pub(crate) enum ServiceAction {
     /// Is killed; its address refuses connections.
     Stops,
-    /// Is started anew, at the same address.
+    /// Is started again on the same address.
     Starts,
 }
 
-/// What the proxy does with the next calls of a method.
+/// The response of the proxy to the next calls of a method.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Disturbance {
     pub(crate) method: String,
-    /// How many calls; without, all of them; none ends what was said about the method before.
+    /// Number of calls; all if absent; zero removes the previous setting of the method.
     pub(crate) times: Option<u64>,
     pub(crate) with: FakeAnswer,
 }
@@ -143,20 +143,20 @@ pub(crate) struct Disturbance {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FakeAnswer {
-    /// No answer, ever.
+    /// No response.
     Silence,
     /// This status.
     Status {
         /// The number of a gRPC code.
         code: i32,
-        /// When to call again.
+        /// The retry delay that the error suggests.
         retry_after_ms: Option<u64>,
     },
-    /// A `ValidateKeyResponse` with this verdict and nothing else.
+    /// A `ValidateKeyResponse` with only this verdict.
     Verdict(i32),
 }
 
-/// Reads all cases of a folder: each file holds a list.
+/// Reads all cases of a folder: each file contains a list.
 pub(crate) fn read_all(folder: &Path) -> anyhow::Result<Vec<Case>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {

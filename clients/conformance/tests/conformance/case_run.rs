@@ -1,4 +1,4 @@
-//! A case as it is played: a database, a service, the proxy in front of it, an operator, and a client.
+//! Runs a case: with a database, a service, a proxy in front of it, an operator and a client.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -21,13 +21,13 @@ use crate::{
     proxy::Proxy,
 };
 
-/// Between two looks at something that only a program in another process can tell.
+/// Interval for polling state that only another process has.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What every service here is told, beside what all are.
+/// Settings of every service here, in addition to the common ones.
 const SERVICE_SETTINGS: [(&str, &str); 2] = [
     ("TENANT_AUTH_DRAIN_DELAY", "0s"),
-    // Changes that are soon known are soon waited for.
+    // Changes are polled often, so that waiting for them is short.
     ("TENANT_AUTH_FEED_INTERVAL", "50ms"),
 ];
 
@@ -42,7 +42,7 @@ struct CaseRun<'a> {
     runner: Runner,
 }
 
-/// Plays a case with the client of a language. `out` is where runners are built.
+/// Runs a case with the client of a language. Runners are built in `out`.
 pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow::Result<()> {
     let database = HranaServer::builder().address(port::reserve_address()?).start().await?;
     let service = start_service(&database, case).await?;
@@ -52,23 +52,23 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
     let (runner, keys) =
         tokio::join!(Runner::start(language, out, &variables), create_tenants_and_keys(case, &mut operator));
     let (runner, (keys, revision)) = (runner?, keys?);
-    // News that come later would, rightly, cost calls.
+    // Changes that arrive later would cause calls, correctly.
     if let (true, true, Some(revision)) = (case.client.near_cache, case.client.watch, revision) {
-        let heard = json!({ "live": true, "revision": { "at_least": revision } });
-        call_until_expected(&runner, &json!({ "op": "watch_state" }), &heard, WAIT_TIMEOUT).await?;
+        let expected_watch = json!({ "live": true, "revision": { "at_least": revision } });
+        call_until_expected(&runner, &json!({ "op": "watch_state" }), &expected_watch, WAIT_TIMEOUT).await?;
     }
-    let mut world = CaseRun { case, database, service: Some(service), proxy, operator, keys, runner };
+    let mut case_run = CaseRun { case, database, service: Some(service), proxy, operator, keys, runner };
     for (number, step) in case.steps.iter().enumerate() {
         let done = match step {
-            Step::Call(call) => world.call(call).await,
-            Step::Do { deed } => world.perform(deed).await,
+            Step::Call(call) => case_run.call(call).await,
+            Step::Do { deed } => case_run.perform(deed).await,
         };
         done.with_context(|| format!("step {} of {}", number + 1, case.steps.len()))?;
     }
-    world.runner.close().await
+    case_run.runner.close().await
 }
 
-/// A service that is ready.
+/// Starts a service and waits until it is ready.
 async fn start_service(database: &HranaServer, case: &Case) -> anyhow::Result<Service> {
     let mut settings = SERVICE_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     BTreeMap::extend(&mut settings, case.service.clone());
@@ -77,7 +77,7 @@ async fn start_service(database: &HranaServer, case: &Case) -> anyhow::Result<Se
     Ok(service)
 }
 
-/// What the client's runner is told.
+/// Returns the variables of the client's runner.
 fn client_variables(client: &case::ClientSettings, proxy: &Proxy) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::from([("TENANT_AUTH_ENDPOINTS".to_owned(), proxy.address.to_string())]);
     for (on, name) in [(client.near_cache, "TENANT_AUTH_NEAR_CACHE"), (client.watch, "TENANT_AUTH_WATCH")] {
@@ -88,17 +88,17 @@ fn client_variables(client: &case::ClientSettings, proxy: &Proxy) -> BTreeMap<St
     variables
 }
 
-/// Makes what a case begins with: its keys, and the revision at which the service has read of all of it, from when on it
-/// remembers what it answers.
+/// Creates the initial state of a case. Returns its keys, and the revision at which the service has polled
+/// all of it, so that it can cache its answers from then on.
 async fn create_tenants_and_keys<'a>(
     case: &'a Case,
     operator: &mut AdminClient,
 ) -> anyhow::Result<(BTreeMap<&'a str, IssuedKey>, Option<i64>)> {
     operator.create_tenant("first").await?;
-    let mut news = operator.watch_invalidations().await?;
-    // What follows the beginning of a log is verified once more.
+    let mut invalidations = operator.watch_invalidations().await?;
+    // Entries loaded after the first change of a log are revalidated once, so a second change follows.
     operator.create_tenant("second").await?;
-    news.until_tenant_seen("second").await?;
+    invalidations.until_tenant_seen("second").await?;
     for tenant in &case.tenants {
         operator.create_tenant(tenant).await?;
     }
@@ -108,15 +108,15 @@ async fn create_tenants_and_keys<'a>(
         keys.insert(name.as_str(), operator.issue_key(name, &key.tenant, &key.scopes, ends).await?);
     }
     operator.create_tenant("last").await?;
-    Ok((keys, news.until_tenant_seen("last").await?))
+    Ok((keys, invalidations.until_tenant_seen("last").await?))
 }
 
-/// Asks, again and again for some time, until the answer is as expected.
+/// Repeats a command, up to a timeout, until the answer is as expected.
 async fn call_until_expected(
     runner: &Runner,
     command: &Value,
     expected: &Value,
-    patience: Duration,
+    limit: Duration,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut turns = interval(POLL_INTERVAL);
@@ -126,10 +126,7 @@ async fn call_until_expected(
         if expect::is_met(expected, &answer) {
             return Ok(());
         }
-        ensure!(
-            began.elapsed() < patience,
-            "asked {command}\nexpected {expected}\nand was answered {answer}"
-        );
+        ensure!(began.elapsed() < limit, "command {command}\nexpected {expected}\nactual {answer}");
     }
 }
 
@@ -137,12 +134,12 @@ impl CaseRun<'_> {
     async fn call(&mut self, call: &Call) -> anyhow::Result<()> {
         let command = self.fill_in(&call.call)?;
         let expected = self.fill_in(&call.answer)?;
-        let patience = if call.until { WAIT_TIMEOUT } else { Duration::ZERO };
+        let limit = if call.until { WAIT_TIMEOUT } else { Duration::ZERO };
         self.proxy.take_calls();
-        call_until_expected(&self.runner, &command, &expected, patience).await?;
+        call_until_expected(&self.runner, &command, &expected, limit).await?;
         match &call.rpcs {
             Some(rpcs) => expect::check_counts(rpcs, self.proxy.take_calls())
-                .map_err(|told| anyhow::anyhow!("asked {}\n{told}", call.call)),
+                .map_err(|difference| anyhow::anyhow!("command {}\n{difference}", call.call)),
             None => Ok(()),
         }
     }
@@ -184,13 +181,13 @@ impl CaseRun<'_> {
                 self.proxy.stop().await;
                 match self.service.take() {
                     Some(mut service) => service.kill().await,
-                    None => bail!("it has been stopped before"),
+                    None => bail!("the service is already stopped"),
                 }
             }
             case::ServiceAction::Starts => {
                 let service = start_service(&self.database, self.case).await?;
                 self.operator = AdminClient::connect(service.address)?;
-                // Making what is there already changes nothing; it succeeds once the service is ready.
+                // Creating an existing tenant changes nothing, and succeeds once the service is ready.
                 self.operator.create_tenant("first").await?;
                 self.proxy.restart(service.address)?;
                 self.service = Some(service);
@@ -203,7 +200,7 @@ impl CaseRun<'_> {
         self.keys.get(name).with_context(|| format!("the case has no key {name}"))
     }
 
-    /// Names of keys, moments and long texts, replaced by what they stand for.
+    /// Replaces the placeholders for keys, times and long texts by their values.
     fn fill_in(&self, value: &Value) -> anyhow::Result<Value> {
         match value {
             Value::String(text) => match text.strip_prefix('$') {
@@ -231,7 +228,7 @@ impl CaseRun<'_> {
     }
 }
 
-/// Unix time in milliseconds.
+/// Returns the Unix time in milliseconds.
 fn unix_millis_now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -1,14 +1,14 @@
-//! Whether what came is what had to come.
+//! Compares answers with expected values.
 //!
-//! An object must hold the fields that are expected of it, and may hold more; a list has exactly the expected items, in
-//! their order; everything else is equal. `{"one_of": [...]}`, `{"not": ...}`, `{"at_least": n}` and `{"at_most": n}` are
-//! conditions instead; null is also met by a field that is not there.
+//! An object must have the expected fields and may have more; a list must have exactly the expected items in
+//! order; other values must be equal. `{"one_of": [...]}`, `{"not": ...}`, `{"at_least": n}` and `{"at_most":
+//! n}` are conditions instead; an absent field also satisfies null.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// Whether it is.
+/// Returns whether an answer matches the expected value.
 pub(crate) fn is_met(expected: &Value, came: &Value) -> bool {
     match (expected, came) {
         (Value::Object(expected), came) => match check_condition(expected, came) {
@@ -41,12 +41,12 @@ fn check_condition(expected: &Map<String, Value>, came: &Value) -> Option<bool> 
     held
 }
 
-/// Whether so many calls had to be made; what is expected and what came, as text, if not.
+/// Compares the number of calls. If they differ, returns the expected and the actual calls as text.
 pub(crate) fn check_counts(
     expected: &BTreeMap<String, Value>,
     mut came: BTreeMap<String, u64>,
 ) -> Result<(), String> {
-    // What a client does for itself: it follows the changes, and asks for signs of life.
+    // A client makes these calls on its own: it subscribes to changes and checks health.
     for own in ["Watch", "Check"] {
         if !expected.contains_key(own) {
             came.remove(own);
@@ -56,7 +56,7 @@ pub(crate) fn check_counts(
     let differing =
         expected.iter().any(|(method, bound)| !is_met(bound, &json!(came.get(method).copied().unwrap_or(0))));
     if unexpected || differing {
-        return Err(format!("expected the calls {}, and there were {}", json!(expected), json!(came)));
+        return Err(format!("expected the calls {}, actual {}", json!(expected), json!(came)));
     }
     Ok(())
 }

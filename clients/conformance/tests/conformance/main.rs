@@ -1,8 +1,8 @@
-//! Every case against every client: `cargo test -p tenant-auth-conformance --test conformance -- FILTER`.
+//! Runs every case with every client: `cargo test -p tenant-auth-conformance --test conformance -- FILTER`.
 //!
-//! A case has a database, a service and a client of its own. The client is started as a program and reaches the service
-//! through a proxy that counts calls.
-#![allow(clippy::print_stderr, reason = "it reports to people")]
+//! Each case has its own database, service and client. The client is a separate program and reaches the
+//! service through a proxy that counts calls.
+#![allow(clippy::print_stderr, reason = "output for the terminal")]
 
 mod case;
 mod case_run;
@@ -17,9 +17,9 @@ use tenant_auth_conformance::{
     report::Outcome,
 };
 
-/// Where runners are built.
+/// The folder in which runners are built.
 const RUNNER_BUILD_FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
-/// Cases at once: they wait for processes more than they compute.
+/// Concurrent cases: they mostly wait for processes.
 const MAX_CONCURRENT_CASES: usize = 6;
 
 fn main() -> ExitCode {

@@ -1,4 +1,5 @@
-//! A proxy in front of the service: it counts calls, can answer in the service's place, and can go away and come back.
+//! A proxy in front of the service: it counts calls, can respond instead of the service, and can be stopped
+//! and restarted.
 
 mod disturb;
 
@@ -23,10 +24,10 @@ use tokio::{
 
 use crate::case::Disturbance;
 
-/// A proxy that listens.
+/// A running proxy.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    /// Where it listens, always.
+    /// The address that it listens on, which never changes.
     pub(crate) address: SocketAddr,
     shared: Arc<ProxyState>,
     accept_task: Option<JoinHandle<()>>,
@@ -36,7 +37,7 @@ pub(crate) struct Proxy {
 struct ProxyState {
     service: Mutex<SocketAddr>,
     disturbances: Disturbances,
-    /// Calls that have arrived since they were last asked for, by method.
+    /// Calls since the last query, by method.
     calls: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -57,19 +58,19 @@ impl Proxy {
     pub(crate) async fn stop(&mut self) {
         if let Some(accepting) = self.accept_task.take() {
             accepting.abort();
-            // Ends with the listener closed; that it was aborted is no news.
+            // Waits until the listener is closed. The error only says that the task was aborted.
             let _ = accepting.await;
         }
     }
 
-    /// Listens again where it did, in front of a service that may be elsewhere.
+    /// Listens again on the same address, in front of a service whose address may have changed.
     pub(crate) fn restart(&mut self, service: SocketAddr) -> io::Result<()> {
         *lock(&self.shared.service) = service;
         self.accept_task = Some(spawn_acceptor(listen(self.address)?, Arc::clone(&self.shared)));
         Ok(())
     }
 
-    /// The calls that have arrived since this was last asked.
+    /// Returns the calls since the last query.
     pub(crate) fn take_calls(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut *lock(&self.shared.calls))
     }
@@ -85,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // A port whose old connections linger in TIME_WAIT can be had at once.
+    // Allows binding a port whose old connections are still in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(1_024)
@@ -93,7 +94,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn spawn_acceptor(listener: TcpListener, shared: Arc<ProxyState>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        // They end with this task.
+        // The connections end with this task.
         let mut connections = JoinSet::new();
         loop {
             if let Ok((socket, _)) = listener.accept().await {
@@ -103,11 +104,11 @@ fn spawn_acceptor(listener: TcpListener, shared: Arc<ProxyState>) -> JoinHandle<
     })
 }
 
-/// A connection of the client has one of its own to the service, and ends with it.
+/// Serves a client's connection through a separate connection to the service, which ends with it.
 async fn serve_connection(shared: Arc<ProxyState>, client: TcpStream) {
     let address = *lock(&shared.service);
     let Ok(service) = TcpStream::connect(address).await else { return };
-    // Small messages are not to wait for each other. Without that it is only slower.
+    // Disables Nagle's algorithm for small messages. If that fails, the proxy is only slower.
     let _ = (client.set_nodelay(true), service.set_nodelay(true));
     let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(service)).await;
     let Ok((sender, onward)) = shaken else { return };
@@ -134,7 +135,7 @@ async fn forward(
     }
 }
 
-/// What a body without a failure of its own says of failures.
+/// Converts the error of a body that cannot fail.
 fn infallible_error(error: Infallible) -> hyper::Error {
     match error {}
 }

@@ -1,4 +1,4 @@
-//! Three replicas, their database, and those who call.
+//! Three replicas, their database and their callers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +23,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts everything; all replicas are ready, and there is a tenant.
+    /// Starts three replicas, waits until they are ready, and creates a tenant.
     pub(crate) async fn start() -> Self {
         let database = HranaServer::builder().start().await.unwrap();
         let replicas: Vec<_> =
@@ -39,17 +39,17 @@ impl Cluster {
         cluster
     }
 
-    /// A client of all replicas: it goes round them by itself.
+    /// Returns a client of all replicas, which distributes its calls among them.
     pub(crate) fn client_of_all_replicas(&self) -> Client {
         new_client(&self.replicas)
     }
 
-    /// A client of one of them.
+    /// Returns a client of one replica.
     pub(crate) fn client_of_replica(&self, number: usize) -> Client {
         new_client(&self.replicas[number..=number])
     }
 
-    /// So many good keys, and with them one that was withdrawn, one that lacks a scope, and one that is nobody's.
+    /// Creates `good` valid keys, a revoked key, a key that lacks a scope, and an unknown key.
     pub(crate) async fn prepare_keys(&self, good: usize) -> Vec<ExpectedAnswer> {
         let admin = self.client_of_replica(0).admin();
         let mut keys = Vec::new();
@@ -74,18 +74,18 @@ impl Cluster {
         keys
     }
 
-    /// What each replica counts.
+    /// Reads the metrics of each replica.
     pub(crate) async fn scrapes(&self) -> Vec<Scrape> {
         try_join_all(self.replicas.iter().map(Service::scrape)).await.unwrap()
     }
 
-    /// How many validations each replica has answered.
+    /// Returns how many validations each replica has answered.
     pub(crate) async fn validation_counts(&self) -> Vec<u64> {
         self.scrapes().await.iter().map(Scrape::validation_count).collect()
     }
 }
 
-/// A key that was never issued.
+/// Returns a key that was never issued.
 pub(crate) fn never_issued_key(number: usize) -> ExpectedAnswer {
     let key = PresentedKey::new(format!("a-key-that-is-nobodys-{number}"));
     ExpectedAnswer { key: Arc::new(key), scope: SCOPE, verdict: Verdict::Unknown }
@@ -95,7 +95,7 @@ fn new_client(replicas: &[Service]) -> Client {
     client_with(replicas, |builder| builder)
 }
 
-/// A client of some replicas, without a near-cache, set up further.
+/// Returns a client of some replicas without a near-cache, with further configuration.
 pub(crate) fn client_with(
     replicas: &[Service],
     settings: impl FnOnce(ClientBuilder) -> ClientBuilder,

@@ -1,6 +1,7 @@
-//! What a replica costs the database.
+//! Database requests per replica.
 //!
-//! Each replica tells the calls it made, by lane; the database tells the HTTP requests that came. The two must agree.
+//! Each replica reports its calls by lane; the database reports the HTTP requests that it received. The two
+//! must agree.
 
 use std::time::Instant;
 
@@ -14,24 +15,25 @@ use crate::{
     print,
 };
 
-/// Readings of the change log in an hour, at `TENANT_AUTH_FEED_INTERVAL` of 250 ms.
+/// Polls of the change log per hour with a `TENANT_AUTH_FEED_INTERVAL` of 250 ms.
 const FEED_POLLS_PER_HOUR: u64 = 14_400;
 const VALIDATIONS: usize = 1_000;
-/// The shortest time that a key is used without asking again: 5 s less a fifth.
+/// The shortest time for which an entry is fresh: 5 s minus a fifth of jitter.
 const MIN_FRESH_SECONDS: u64 = 4;
 
-/// Calls that validations make.
+/// Returns the number of lookup calls.
 fn lookup_calls(scrape: &Scrape) -> u64 {
     scrape.database_calls("known") + scrape.database_calls("unknown")
 }
 
-/// Waits until it has read the change log so many times.
+/// Waits until the replica has polled the change log this many times.
 async fn until_feed_polls(replica: &Service, readings: u64) {
-    let read = async || replica.scrape().await.is_ok_and(|told| told.database_calls("feed") >= readings);
-    replica.wait_until("it does not read the log", read).await.unwrap();
+    let read =
+        async || replica.scrape().await.is_ok_and(|scraped| scraped.database_calls("feed") >= readings);
+    replica.wait_until("the replica does not poll the change log", read).await.unwrap();
 }
 
-/// What one replica asks the database while this goes on.
+/// Returns the number of database calls of one replica while a future runs.
 async fn database_calls_during(cluster: &Cluster, number: usize, doing: impl Future<Output = ()>) -> u64 {
     let replica = &cluster.replicas[number];
     let before = lookup_calls(&replica.scrape().await.unwrap());
@@ -54,12 +56,12 @@ async fn replica_database_requests_stay_within_bounds() {
     let _turn = EXCLUSIVE.lock().await;
     let cluster = Cluster::start().await;
     let started: Vec<_> =
-        cluster.scrapes().await.iter().map(|told| told.database_calls("maintenance")).collect();
+        cluster.scrapes().await.iter().map(|scraped| scraped.database_calls("maintenance")).collect();
 
-    // Idle. The readings are the clock: how long they take is the machine's affair.
+    // Idle. Time is measured in polls, because their duration depends on the machine.
     let (before, requests_before) = (cluster.scrapes().await, cluster.database.counters().requests);
-    for (replica, told) in cluster.replicas.iter().zip(&before) {
-        until_feed_polls(replica, told.database_calls("feed") + IDLE_FEED_POLLS).await;
+    for (replica, scraped) in cluster.replicas.iter().zip(&before) {
+        until_feed_polls(replica, scraped.database_calls("feed") + IDLE_FEED_POLLS).await;
     }
     let (after, requests_after) = (cluster.scrapes().await, cluster.database.counters().requests);
     let mut made = 0;
@@ -67,25 +69,28 @@ async fn replica_database_requests_stay_within_bounds() {
     for (before, after) in before.iter().zip(&after) {
         let readings = after.database_calls("feed") - before.database_calls("feed");
         let calls = after.all_database_calls() - before.all_database_calls();
-        // A heartbeat a second, by whichever replica is first, is one for four readings.
-        assert!(calls - readings <= 4 + readings / 4, "idle, {calls} calls for {readings} readings");
+        // One heartbeat per second, written by whichever replica is first, is one per four polls.
+        assert!(calls - readings <= 4 + readings / 4, "idle: {calls} calls for {readings} polls");
         made += calls;
         hourly.push(calls * FEED_POLLS_PER_HOUR / readings);
     }
     let came = requests_after - requests_before;
-    assert!(came.abs_diff(made) <= 2 * REPLICAS as u64, "{made} calls were made, and {came} requests came");
+    assert!(
+        came.abs_diff(made) <= 2 * REPLICAS as u64,
+        "{made} calls were made, but {came} requests arrived"
+    );
 
-    // A hundred keys, new to the second replica; then in constant use; and new to the third one.
+    // A hundred keys: uncached on the second replica, then in constant use, and then uncached on the third.
     let keys = cluster.prepare_keys(KEYS).await;
     let began = Instant::now();
     let cold = database_calls_during(&cluster, 1, validate_in_turn(&cluster, 1, &keys, VALIDATIONS)).await;
-    let distinct = keys.len() as u64 - 1; // Two questions are about one key.
+    let distinct = keys.len() as u64 - 1; // Two of the requests are for the same key.
     let reloads = distinct * (began.elapsed().as_secs() / MIN_FRESH_SECONDS);
     assert!((distinct..=distinct + reloads).contains(&cold), "{cold} for {distinct} keys");
 
     let (readings_before, asked_before) = {
-        let told = cluster.replicas[1].scrape().await.unwrap();
-        (told.database_calls("feed"), told.validation_count())
+        let scraped = cluster.replicas[1].scrape().await.unwrap();
+        (scraped.database_calls("feed"), scraped.validation_count())
     };
     let began = Instant::now();
     let until = readings_before + 2 * IDLE_FEED_POLLS;
@@ -96,22 +101,22 @@ async fn replica_database_requests_stay_within_bounds() {
         }
     })
     .await;
-    let told = cluster.replicas[1].scrape().await.unwrap();
-    let (readings, asked) =
-        (told.database_calls("feed") - readings_before, told.validation_count() - asked_before);
+    let scraped = cluster.replicas[1].scrape().await.unwrap();
+    let (readings, validations) =
+        (scraped.database_calls("feed") - readings_before, scraped.validation_count() - asked_before);
     let most = distinct * (began.elapsed().as_secs() / MIN_FRESH_SECONDS + 2);
     assert!(used <= most, "{used} reloads of {distinct} keys, {most} at most");
 
-    // As many keys as validations: nothing can be remembered.
+    // As many keys as validations, so that nothing can be cached.
     let strange: Vec<_> = (1..=VALIDATIONS).map(never_issued_key).collect();
     let single =
         database_calls_during(&cluster, 2, validate_in_turn(&cluster, 2, &strange, VALIDATIONS)).await;
     assert_eq!(single, VALIDATIONS as u64);
     let others: Vec<_> = (1..=VALIDATIONS).map(|number| never_issued_key(VALIDATIONS + number)).collect();
-    let question = |known: &ExpectedAnswer| Question::new(PresentedKey::new(known.key.expose()));
-    let questions: Vec<_> = others.iter().map(question).collect();
+    let request = |known: &ExpectedAnswer| Question::new(PresentedKey::new(known.key.expose()));
+    let queries: Vec<_> = others.iter().map(request).collect();
     let batched = database_calls_during(&cluster, 2, async {
-        for batch in questions.chunks(100) {
+        for batch in queries.chunks(100) {
             let outcomes = cluster.client_of_replica(2).validate_batch(batch).await.unwrap();
             assert!(outcomes.iter().all(Result::is_ok));
         }
@@ -124,7 +129,7 @@ async fn replica_database_requests_stay_within_bounds() {
          a start, when the schema is new, by replica                    {started:?}\n\
          idle, an hour, by replica                                      {hourly:?}\n\
          1,000 validations, {distinct} keys new to the replica, in turn           {cold}\n\
-         the same keys in constant use, {readings} readings of the feed long      {used}, for {asked} validations\n\
+         the same keys in constant use, {readings} readings of the feed long      {used}, for {validations} validations\n\
          … an hour                                                      {}\n\
          1,000 validations, 1,000 keys new to the replica, in turn      {single}\n\
          … in batches of 100                                            {batched}\n",

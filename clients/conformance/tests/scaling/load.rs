@@ -1,4 +1,4 @@
-//! Callers that never pause, and what they were told.
+//! Callers that never pause, and the answers that they received.
 
 use std::{
     sync::{
@@ -12,7 +12,7 @@ use tenant_auth_client::{Client, Error, PresentedKey, Verdict};
 use tenant_auth_conformance::WAIT_TIMEOUT;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
-/// A question, and the only right answer.
+/// A request and its only correct answer.
 #[derive(Clone)]
 pub(crate) struct ExpectedAnswer {
     pub(crate) key: Arc<PresentedKey>,
@@ -20,13 +20,13 @@ pub(crate) struct ExpectedAnswer {
     pub(crate) verdict: Verdict,
 }
 
-/// Asks once.
+/// Sends one validation.
 pub(crate) async fn validate(client: &Client, known: &ExpectedAnswer) -> Result<bool, Error> {
     let validation = client.validate(&known.key, &[known.scope]).await?;
     Ok(validation.verdict == known.verdict)
 }
 
-/// What callers were told.
+/// The results of the callers.
 #[derive(Default)]
 pub(crate) struct CallResults {
     pub(crate) answered: u64,
@@ -54,7 +54,7 @@ impl CallResults {
     }
 }
 
-/// Callers at work.
+/// Running callers.
 pub(crate) struct Load {
     is_stopping: Arc<AtomicBool>,
     calls: watch::Sender<u64>,
@@ -62,7 +62,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Begins with so many tasks, each of which asks again as soon as it is answered.
+    /// Starts `tasks` tasks. Each sends the next request as soon as it has an answer.
     pub(crate) fn start(client: &Client, keys: &[ExpectedAnswer], tasks: usize) -> Self {
         let (over, calls) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(0));
         let mut running = JoinSet::new();
@@ -70,15 +70,15 @@ impl Load {
             let (client, keys) = (client.clone(), keys.to_vec());
             let (over, calls) = (Arc::clone(&over), calls.clone());
             running.spawn(async move {
-                let mut told = CallResults::default();
+                let mut results = CallResults::default();
                 for known in keys.iter().cycle().skip(number) {
                     if over.load(Ordering::Relaxed) {
                         break;
                     }
-                    told.validate(&client, known).await;
+                    results.validate(&client, known).await;
                     calls.send_modify(|calls| *calls += 1);
                 }
-                told
+                results
             });
         }
         Self { is_stopping: over, calls, tasks: running }
@@ -88,13 +88,16 @@ impl Load {
     pub(crate) async fn until_more_calls(&self, more: u64) {
         let mut calls = self.calls.subscribe();
         let wanted = *calls.borrow_and_update() + more;
-        timeout(WAIT_TIMEOUT, calls.wait_for(|calls| *calls >= wanted)).await.expect("calls end").unwrap();
+        timeout(WAIT_TIMEOUT, calls.wait_for(|calls| *calls >= wanted))
+            .await
+            .expect("the calls must end")
+            .unwrap();
     }
 
     pub(crate) async fn stop(self) -> CallResults {
         self.is_stopping.store(true, Ordering::Relaxed);
-        let mut told = CallResults::default();
-        self.tasks.join_all().await.into_iter().for_each(|more| told.merge(more));
-        told
+        let mut results = CallResults::default();
+        self.tasks.join_all().await.into_iter().for_each(|more| results.merge(more));
+        results
     }
 }

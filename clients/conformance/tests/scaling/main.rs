@@ -1,9 +1,9 @@
-//! Several replicas of the service on one remote database: how load is spread, what a rolling restart and a hung one do to callers, and
-//! what a replica costs the database.
+//! Several replicas of the service on one remote database: the distribution of load, the effect of a rolling
+//! restart and of a hung replica on callers, and the database cost of a replica.
 //!
-//! The replicas are the program itself, as processes; the database is the test server in this process, which counts
-//! requests; callers are the Rust client, without its near-cache, so that each call travels. The tables that it prints are
-//! where `deploy/SCALING.md` has its numbers from.
+//! The replicas are processes of the program itself; the database is the test server in this process, which
+//! counts requests; callers use the Rust client without its near-cache, so that each call reaches a replica.
+//! The printed tables are the source of the numbers in `deploy/SCALING.md`.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,17 +21,17 @@ use self::{
     load::{Load, validate},
 };
 
-/// One after the other: each of them takes the whole machine.
+/// The tests run one at a time, because each uses the whole machine.
 static EXCLUSIVE: Mutex<()> = Mutex::const_new(());
 
-/// Past the capture of passing tests: it is meant to be seen.
+/// Prints past the output capture of passing tests.
 fn print(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_is_spread_evenly_over_replicas() {
-    /// Programs that call, each with a client of its own, and what each of them asks.
+    /// Number of callers, each with its own client, and the number of calls of each.
     const CALLERS: usize = 9;
     const CALLS: usize = 400;
 
@@ -39,7 +39,7 @@ async fn load_is_spread_evenly_over_replicas() {
     let cluster = Cluster::start().await;
     let keys = cluster.prepare_keys(4).await;
     let before = cluster.validation_counts().await;
-    let asking = (0..CALLERS).map(|_| {
+    let callers = (0..CALLERS).map(|_| {
         let (client, keys) = (cluster.client_of_all_replicas(), &keys);
         async move {
             for turn in 0..CALLS {
@@ -47,7 +47,7 @@ async fn load_is_spread_evenly_over_replicas() {
             }
         }
     });
-    futures::future::join_all(asking).await;
+    futures::future::join_all(callers).await;
     let after = cluster.validation_counts().await;
 
     let shares: [u64; REPLICAS] = std::array::from_fn(|replica| after[replica] - before[replica]);
@@ -75,26 +75,26 @@ async fn rolling_restart_fails_no_call() {
         for number in 0..REPLICAS {
             let replica = &mut cluster.replicas[number];
             replica.stop().await.unwrap();
-            // Callers go on without it.
+            // Callers continue without it.
             load.until_more_calls(100).await;
             replica.restart().unwrap();
             replica.until_ready().await.unwrap();
-            // And come back to it.
+            // Callers use it again.
             replica.until_validations(50).await.unwrap();
             starts.push(replica.scrape().await.unwrap().database_calls("maintenance"));
         }
     }
-    let told = load.stop().await;
+    let results = load.stop().await;
     print(&format!(
         "\n{} restarts under load of {TASKS} tasks: {} calls answered, {} errors, {} wrong verdicts; the slowest call \
          took {:?}; a start is {starts:?} HTTP requests to the database\n",
         starts.len(),
-        told.answered,
-        told.errors.len(),
-        told.wrong.len(),
-        told.slowest
+        results.answered,
+        results.errors.len(),
+        results.wrong.len(),
+        results.slowest
     ));
-    assert!(told.errors.is_empty(), "{:#?}", &told.errors[..told.errors.len().min(10)]);
-    assert!(told.wrong.is_empty(), "{:#?}", &told.wrong[..told.wrong.len().min(10)]);
-    assert!(told.answered > 1_000, "{}", told.answered);
+    assert!(results.errors.is_empty(), "{:#?}", &results.errors[..results.errors.len().min(10)]);
+    assert!(results.wrong.is_empty(), "{:#?}", &results.wrong[..results.wrong.len().min(10)]);
+    assert!(results.answered > 1_000, "{}", results.answered);
 }

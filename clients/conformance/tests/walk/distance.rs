@@ -1,4 +1,4 @@
-//! Replicas far away.
+//! Distant replicas.
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
 };
 
 const CALLS: u64 = 150;
-/// Loads of which one has to go without a hedge.
+/// Number of loads, of which one must run without a hedge.
 const HEDGED_LOADS: usize = 5;
-/// What retries and hedges may add to the calls: a tenth, and ten at once.
+/// Maximum number of additional calls by retries and hedges: a tenth, and ten at once.
 const MAX_EXTRA_CALLS: u64 = CALLS / 10 + 10;
 
 pub(crate) async fn round_trip_of_80_ms(language: &'static Language) -> anyhow::Result<Outcome> {
@@ -27,7 +27,7 @@ pub(crate) async fn round_trip_of_150_ms(language: &'static Language) -> anyhow:
     run_with_round_trip(language, Duration::from_millis(150)).await
 }
 
-/// Calls that are the first that the client makes, in plaintext and encrypted.
+/// Measures the first calls of a client, in plaintext and encrypted.
 async fn run_with_round_trip(language: &'static Language, round_trip: Duration) -> anyhow::Result<Outcome> {
     let authority = Authority::new()?;
     let shown = authority.sign("127.0.0.1")?.settings();
@@ -47,8 +47,8 @@ async fn run_with_round_trip(language: &'static Language, round_trip: Duration) 
         let key = stage.key.as_str();
         async move {
             let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &variables).await?;
-            let told = run_load(&runner, key, CALLS).await?;
-            anyhow::Ok((runner, told))
+            let latencies = run_load(&runner, key, CALLS).await?;
+            anyhow::Ok((runner, latencies))
         }
     };
     let ((plain, in_plaintext), (encrypted, in_tls)) =
@@ -58,7 +58,8 @@ async fn run_with_round_trip(language: &'static Language, round_trip: Duration) 
     let at_first = sent().saturating_sub(CALLS);
     ensure!(at_first <= MAX_EXTRA_CALLS, "{CALLS} calls became {}", CALLS + at_first);
 
-    // Once there are connections, distance alone makes no call look slow. A machine that is busy may, now and then.
+    // Once connections exist, the round trip alone does not make a call look slow. A busy machine
+    // occasionally may.
     let mut sent_twice = u64::MAX;
     for _ in 0..HEDGED_LOADS {
         let before = sent();
@@ -68,10 +69,7 @@ async fn run_with_round_trip(language: &'static Language, round_trip: Duration) 
             break;
         }
     }
-    ensure!(
-        sent_twice == 0,
-        "of {CALLS} calls over connections that there are, {sent_twice} were sent twice"
-    );
+    ensure!(sent_twice == 0, "of {CALLS} calls over open connections, {sent_twice} were sent twice");
     plain.close().await?;
     encrypted.close().await?;
     Ok(Outcome::Passed(Some(format!(

@@ -1,4 +1,5 @@
-//! A network between a client and a replica: it takes time in each direction, and counts the calls that go through.
+//! A simulated network between a client and a replica: it delays each direction, and counts the calls that
+//! pass.
 
 use std::{
     net::SocketAddr,
@@ -19,30 +20,30 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// What a client says first on a connection.
+/// Length of the HTTP/2 client preface.
 const PREFACE_LENGTH: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
-/// In front of each frame of HTTP/2: three bytes of length, one of type, and five more.
+/// Length of an HTTP/2 frame header: three bytes of length, one of type, and five more.
 const FRAME_HEAD_LENGTH: usize = 9;
-/// In front of each message of gRPC. A message that is empty, as those that ask about health are, has no more than that.
+/// Length of a gRPC message header. An empty message, such as a health check request, consists only of that.
 const EMPTY_MESSAGE_LENGTH: usize = 5;
 const DATA_FRAME: u8 = 0;
 
-/// It is gone, with all its connections, when this goes.
+/// Dropping it closes all its connections.
 pub(crate) struct DelayedLink {
-    /// Where clients find it.
+    /// The address for clients.
     pub(crate) address: SocketAddr,
     calls: Arc<AtomicU64>,
     accept_task: JoinHandle<()>,
 }
 
 impl DelayedLink {
-    /// One to a replica, on which everything is under way for so long in each direction.
+    /// Starts a link to a replica with this delay in each direction.
     pub(crate) async fn to(replica: SocketAddr, delay: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(port::reserve_address()?).await?;
         let (address, calls) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
         let counted = Arc::clone(&calls);
         let accepting = tokio::spawn(async move {
-            // They end with this task.
+            // The connections end with this task.
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 connections.spawn(serve_connection(client, replica, delay, Arc::clone(&counted)));
@@ -51,7 +52,8 @@ impl DelayedLink {
         Ok(Self { address, calls, accept_task: accepting })
     }
 
-    /// How many calls, if nothing is encrypted, have gone to the replica. Questions about its health are not counted.
+    /// Returns how many calls have gone to the replica, if they are not encrypted. Health checks are not
+    /// counted.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -65,28 +67,28 @@ impl Drop for DelayedLink {
 
 async fn serve_connection(client: TcpStream, replica: SocketAddr, delay: Duration, calls: Arc<AtomicU64>) {
     let Ok(service) = TcpStream::connect(replica).await else { return };
-    // Small messages are not to wait for each other. Without that it is only slower.
+    // Disables Nagle's algorithm for small messages. If that fails, the link is only slower.
     let _ = (client.set_nodelay(true), service.set_nodelay(true));
     let ((from_client, to_client), (from_service, to_service)) = (client.into_split(), service.into_split());
     let mut frames = FrameCounter::new();
     let count = move |bytes: &[u8]| {
         calls.fetch_add(frames.count_messages(bytes), Ordering::Relaxed);
     };
-    // Each ends when its sender does, and passes that on.
+    // Each direction ends with its sender, and passes the end on.
     tokio::join!(
         forward_with_delay(from_client, to_service, delay, count),
         forward_with_delay(from_service, to_client, delay, |_: &[u8]| {})
     );
 }
 
-/// Carries everything in one direction, each piece for as long as the delay.
+/// Forwards everything in one direction, each part after the delay.
 async fn forward_with_delay(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     delay: Duration,
     mut look: impl FnMut(&[u8]),
 ) {
-    let (sender, mut under_way) = mpsc::unbounded_channel::<(Instant, Bytes)>();
+    let (sender, mut delayed) = mpsc::unbounded_channel::<(Instant, Bytes)>();
     let reading = async move {
         let mut buffer = BytesMut::new();
         while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
@@ -98,21 +100,21 @@ async fn forward_with_delay(
         }
     };
     let writing = async move {
-        while let Some((due, piece)) = under_way.recv().await {
+        while let Some((due, piece)) = delayed.recv().await {
             sleep_until(due).await;
             if to.write_all(&piece).await.is_err() {
                 return;
             }
         }
-        // A receiver that has gone needs no goodbye.
+        // A receiver that has disconnected needs no shutdown.
         let _ = to.shutdown().await;
     };
     tokio::join!(reading, writing);
 }
 
-/// Finds the frames in what a client sends.
+/// Finds the frames in the bytes that a client sends.
 struct FrameCounter {
-    /// Bytes that go by before the next head of a frame.
+    /// Remaining bytes before the next frame header.
     remaining_payload: usize,
     partial_head: Vec<u8>,
 }
@@ -122,7 +124,7 @@ impl FrameCounter {
         Self { remaining_payload: PREFACE_LENGTH, partial_head: Vec::new() }
     }
 
-    /// How many messages that are not empty begin in these bytes.
+    /// Returns how many non-empty messages start in these bytes.
     fn count_messages(&mut self, mut bytes: &[u8]) -> u64 {
         let mut messages = 0;
         loop {

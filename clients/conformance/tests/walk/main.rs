@@ -1,10 +1,11 @@
-//! What users of a client run, against several replicas of the real service: `cargo test -p tenant-auth-conformance --test
-//! walk -- FILTER`.
+//! Typical use of a client with several replicas of the real service: `cargo test -p tenant-auth-conformance
+//! --test walk -- FILTER`.
 //!
-//! A scene has a database, replicas and a client of its own. The client is started as a program, without its near-cache, so
-//! that each call travels, and with its own timeout of a second. Nothing is asserted about time; what was measured stands
-//! in the table that is printed. A scene that failed while the machine had no time is played again.
-#![allow(clippy::print_stderr, reason = "it reports to people")]
+//! Each scene has its own database, replicas and client. The client is a separate program without its
+//! near-cache, so that each call reaches a replica, and with its own timeout of one second. No scene asserts
+//! times; the measurements are in the printed table. A scene that failed while the machine was overloaded
+//! runs again.
+#![allow(clippy::print_stderr, reason = "output for the terminal")]
 
 mod distance;
 mod environment;
@@ -29,18 +30,18 @@ use tenant_auth_conformance::{
     report::Outcome,
 };
 
-/// Where runners are built.
+/// The folder in which runners are built.
 const RUNNER_BUILD_FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
-/// Scenes at once: they wait more than they compute, but their calls have a second and no more. Where a good part of that second
-/// is the way, or a client has to notice something within it, a scene has the machine to itself.
+/// Concurrent scenes: they mostly wait, but their calls have a timeout of one second. A scene runs alone if
+/// the round trip takes a good part of that second, or if a client has to detect something within it.
 const MAX_CONCURRENT_SCENES: usize = 4;
 
-/// How often a scene is played before it counts that it failed, on a machine that has no time for it.
+/// Maximum number of runs of a scene that fails on an overloaded machine.
 const MAX_ATTEMPTS: usize = 4;
 
 type Scene = fn(&'static Language) -> LocalBoxFuture<'static, anyhow::Result<Outcome>>;
 
-/// All of them, by their names.
+/// All scenes by name.
 const SCENES: [(&str, Scene); 17] = [
     ("walk: a replica is killed and replaced", |language| Box::pin(replicas::killed(language))),
     ("walk: a rolling restart of three replicas", |language| Box::pin(replicas::rolling_restart(language))),
@@ -50,18 +51,18 @@ const SCENES: [(&str, Scene); 17] = [
     ("walk: names that appear late and move", |language| Box::pin(names::changing_names(language))),
     ("walk: a name with addresses of both families", |language| Box::pin(names::both_families(language))),
     ("walk: an IPv6 address", |language| Box::pin(names::ipv6(language))),
-    ("walk: each address has a certificate of its own", |language| Box::pin(tls::own_certificates(language))),
+    ("walk: each address has its own certificate", |language| Box::pin(tls::own_certificates(language))),
     ("walk: mutual TLS under another name", |language| Box::pin(tls::mutual(language))),
     ("walk: a wrong authority is an error, not a wait", |language| Box::pin(tls::wrong_authority(language))),
     ("walk: a token that changes", |language| Box::pin(token::rotated(language))),
     ("walk: a token with a byte order mark and a newline", |language| Box::pin(token::trimmed(language))),
     ("walk: proxies of the environment are not used", |language| Box::pin(environment::proxies(language))),
-    ("walk: endpoints that are none are refused", |language| Box::pin(options::endpoints(language))),
-    ("walk: TLS files that are none are refused", |language| Box::pin(options::tls_files(language))),
-    ("walk: tokens that are none are refused", |language| Box::pin(options::tokens(language))),
+    ("walk: invalid endpoints are rejected", |language| Box::pin(options::endpoints(language))),
+    ("walk: invalid TLS files are rejected", |language| Box::pin(options::tls_files(language))),
+    ("walk: invalid tokens are rejected", |language| Box::pin(options::tokens(language))),
 ];
 
-/// Those that have the machine to themselves.
+/// Scenes that run alone.
 const EXCLUSIVE_SCENES: [&str; 3] =
     ["walk: one of two replicas hangs", "walk: round trips of 80 ms", "walk: round trips of 150 ms"];
 
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
     harness::run(trials, MAX_CONCURRENT_SCENES, Path::new(RUNNER_BUILD_FOLDER))
 }
 
-/// Plays it; once more, and again, where it failed while the machine had no time.
+/// Runs a scene, and repeats it if it failed while the machine was overloaded.
 async fn play_with_retries(scene: Scene, language: &'static Language) -> anyhow::Result<Outcome> {
     for _ in 1..MAX_ATTEMPTS {
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Where replicas are found: names, and addresses of the newer family.
+//! Resolution of replicas: DNS names and IPv6 addresses.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
@@ -18,8 +18,8 @@ use crate::{
     stage::{Scenery, Variables, validate, variables},
 };
 
-/// A name that does not exist when the client begins, another that comes later, and one whose address changes because its
-/// replica was replaced.
+/// A name that does not exist when the client starts, a name that appears later, and a name whose address
+/// changes because its replica was replaced.
 pub(crate) async fn changing_names(language: &'static Language) -> anyhow::Result<Outcome> {
     const FIRST: &str = "first.walk.test";
     const SECOND: &str = "second.walk.test";
@@ -36,7 +36,7 @@ pub(crate) async fn changing_names(language: &'static Language) -> anyhow::Resul
 
     let answer = validate(&runner, &key).await?;
     let undecided = is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]);
-    ensure!(undecided, "at no address at all, a key was answered {answer}");
+    ensure!(undecided, "without any address, the answer was {answer}");
     names.set(&[(FIRST, "127.0.0.2")])?;
     until_valid(&runner, &key).await.context("after the first name has appeared")?;
 
@@ -56,7 +56,7 @@ pub(crate) async fn changing_names(language: &'static Language) -> anyhow::Resul
     Ok(Outcome::OK)
 }
 
-/// Both addresses of a name are asked, in plaintext and encrypted.
+/// The client uses both addresses of a name, in plaintext and encrypted.
 pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result<Outcome> {
     const NAME: &str = "both.walk.test";
     if let Some(why) = missing_ipv6_reason() {
@@ -79,8 +79,8 @@ pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result
     let stage = Scenery::with_replicas_at(&at).await?;
     let mut trusting = variables(&format!("{NAME}:{encrypted}"));
     trusting.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
-    for told in [variables(&format!("{NAME}:{plain}")), trusting] {
-        let runner = names.runner(language, &told).await?;
+    for client_settings in [variables(&format!("{NAME}:{plain}")), trusting] {
+        let runner = names.runner(language, &client_settings).await?;
         run_load(&runner, &stage.key, 60).await?;
         runner.close().await?;
     }
@@ -88,7 +88,7 @@ pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result
     Ok(Outcome::OK)
 }
 
-/// An address in brackets, in plaintext and encrypted, in each way to write it.
+/// An IPv6 address in brackets, in plaintext and encrypted, in each notation.
 pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome> {
     if let Some(why) = missing_ipv6_reason() {
         return Ok(Outcome::Skipped(why));
@@ -107,11 +107,11 @@ pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome>
         format!("https://[::1]:{encrypted}"),
     ];
     for (number, endpoint) in endpoints.iter().enumerate() {
-        let mut told = variables(endpoint);
+        let mut client_settings = variables(endpoint);
         if number >= 3 {
-            told.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
+            client_settings.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
         }
-        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
         run_load(&runner, &stage.key, 10).await.with_context(|| endpoint.clone())?;
         runner.close().await?;
     }
@@ -119,14 +119,14 @@ pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome>
     Ok(Outcome::OK)
 }
 
-/// Why there is none here.
+/// Returns why IPv6 is not available on this machine.
 fn missing_ipv6_reason() -> Option<String> {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).err().map(|error| format!("no IPv6: {error}"))
 }
 
-/// Asks until there is an answer.
+/// Repeats a call until it is answered.
 async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
-    let asking = async {
+    let until_answered = async {
         let mut turns = interval(Duration::from_millis(50));
         loop {
             turns.tick().await;
@@ -134,8 +134,11 @@ async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
             if answer["verdict"] == "VALID" {
                 return Ok(());
             }
-            ensure!(is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]), "answered {answer}");
+            ensure!(
+                is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]),
+                "unexpected answer {answer}"
+            );
         }
     };
-    timeout(WAIT_TIMEOUT, asking).await.context("no answer")?
+    timeout(WAIT_TIMEOUT, until_answered).await.context("no answer")?
 }

@@ -1,4 +1,4 @@
-//! A client that finds names in a file of ours, whatever the machine knows.
+//! Runs a client that resolves names from a hosts file of the test, independent of the machine's resolver.
 
 use std::{fs, io, path::Path, process::Stdio};
 
@@ -12,8 +12,8 @@ use tokio::process::Command;
 
 use crate::{RUNNER_BUILD_FOLDER, stage::Variables};
 
-/// Puts files of ours in the place of the machine's, for one process and those that it starts. Names come from the file
-/// alone: no server is asked for those that are not in it.
+/// Mounts the test's files over the machine's, for one process and its children. Names are resolved from the
+/// file alone: no DNS server is asked.
 const NAMESPACE_SCRIPT: &str = r#"
 set -e
 folder=$1; shift
@@ -23,13 +23,13 @@ done
 exec "$@"
 "#;
 
-/// The names that there are.
+/// The names that exist.
 pub(crate) struct HostNames {
     folder: TempDir,
 }
 
 impl HostNames {
-    /// None yet. `Err` says why this machine cannot do that.
+    /// Creates an empty set of names. `Err` says why the machine does not support this.
     pub(crate) async fn new() -> anyhow::Result<Result<Self, String>> {
         let names = Self { folder: tempfile::tempdir()? };
         fs::write(names.folder.path().join("nsswitch.conf"), "hosts: files\n")?;
@@ -43,17 +43,17 @@ impl HostNames {
         })
     }
 
-    /// From now on, these are.
+    /// Replaces the names.
     pub(crate) fn set(&self, names: &[(&str, &str)]) -> io::Result<()> {
         let mut lines = String::from("127.0.0.1 localhost\n");
         for (name, address) in names {
             lines.push_str(&format!("{address} {name}\n"));
         }
-        // In place: what is mounted is the file, not its name.
+        // Written in place, because the file itself is mounted, not its path.
         fs::write(self.folder.path().join("hosts"), lines)
     }
 
-    /// A client that knows these names and no others.
+    /// Starts a client that resolves only these names.
     pub(crate) async fn runner(&self, language: &Language, variables: &Variables) -> anyhow::Result<Runner> {
         let runner = language.runner_command(Path::new(RUNNER_BUILD_FOLDER));
         let mut command = self.namespaced_command();
@@ -69,7 +69,7 @@ impl HostNames {
         }
         match Runner::try_start(command, variables).await? {
             StartOutcome::Ready(runner) => Ok(*runner),
-            StartOutcome::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
+            StartOutcome::Refused(error) => bail!("the client rejected its settings: {error}"),
         }
     }
 

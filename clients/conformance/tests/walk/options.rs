@@ -1,4 +1,4 @@
-//! Options that no client can work with.
+//! Invalid client options.
 
 use std::{fs, path::Path};
 
@@ -16,10 +16,10 @@ use crate::{
     stage::{Variables, variables},
 };
 
-/// Programs at once: they compute more than they wait.
+/// Concurrent programs: they compute more than they wait.
 const MAX_CONCURRENT_PROGRAMS: usize = 2;
 
-/// What a client is told, and of which value its refusal must speak.
+/// The client's settings, and the value that its error must name.
 struct InvalidOption {
     variables: Variables,
     named_value: String,
@@ -36,46 +36,46 @@ pub(crate) async fn endpoints(language: &'static Language) -> anyhow::Result<Out
         ("http://a:1,https://b:2", "b:2"),
         ("a b:1", "a b:1"),
     ];
-    let junk = values.map(|(endpoints, named)| InvalidOption {
+    let invalid = values.map(|(endpoints, named)| InvalidOption {
         variables: variables(endpoints),
         named_value: named.to_owned(),
     });
-    assert_all_refused(language, junk.into()).await
+    assert_all_refused(language, invalid.into()).await
 }
 
 pub(crate) async fn tls_files(language: &'static Language) -> anyhow::Result<Outcome> {
     let (authority, folder) = (Authority::new()?, tempfile::tempdir()?);
     let (first, second) = (authority.sign("first.internal")?, authority.sign("second.internal")?);
     let missing = folder.path().join("missing.pem").display().to_string();
-    let told = |endpoint: &str, files: &[(&str, &str)]| {
-        let mut told = variables(endpoint);
-        told.extend(
+    let settings = |endpoint: &str, files: &[(&str, &str)]| {
+        let mut settings = variables(endpoint);
+        settings.extend(
             files.iter().map(|(name, file)| (format!("TENANT_AUTH_TLS_{name}_FILE"), (*file).to_owned())),
         );
-        told
+        settings
     };
-    let junk = vec![
+    let invalid = vec![
         InvalidOption {
-            variables: told("a:1", &[("CA", "/etc/passwd")]),
+            variables: settings("a:1", &[("CA", "/etc/passwd")]),
             named_value: "/etc/passwd".to_owned(),
         },
-        InvalidOption { variables: told("a:1", &[("CA", &missing)]), named_value: missing.clone() },
-        // A certificate with another's key; and one without.
+        InvalidOption { variables: settings("a:1", &[("CA", &missing)]), named_value: missing.clone() },
+        // A certificate with another key, and a certificate without a key.
         InvalidOption {
-            variables: told("a:1", &[("CERT", &first.certificate), ("KEY", &second.key)]),
+            variables: settings("a:1", &[("CERT", &first.certificate), ("KEY", &second.key)]),
             named_value: "key".to_owned(),
         },
         InvalidOption {
-            variables: told("a:1", &[("CERT", &first.certificate)]),
+            variables: settings("a:1", &[("CERT", &first.certificate)]),
             named_value: "key".to_owned(),
         },
-        // What is asked to be encrypted is not sent in plaintext.
+        // A client configured for TLS must not fall back to plaintext.
         InvalidOption {
-            variables: told("http://a:1", &[("CA", &authority.ca())]),
+            variables: settings("http://a:1", &[("CA", &authority.ca())]),
             named_value: "http://a:1".to_owned(),
         },
     ];
-    assert_all_refused(language, junk).await
+    assert_all_refused(language, invalid).await
 }
 
 pub(crate) async fn tokens(language: &'static Language) -> anyhow::Result<Outcome> {
@@ -84,20 +84,20 @@ pub(crate) async fn tokens(language: &'static Language) -> anyhow::Result<Outcom
         let path = folder.path().join(name);
         fs::write(&path, text).map(|()| path.display().to_string())
     };
-    let told = |name: &str, value: String| {
-        let mut told = variables("a:1");
-        told.insert(name.to_owned(), value);
-        told
+    let settings = |name: &str, value: String| {
+        let mut settings = variables("a:1");
+        settings.insert(name.to_owned(), value);
+        settings
     };
     let of_file = |path: String| InvalidOption {
-        variables: told("TENANT_AUTH_TOKEN_FILE", path.clone()),
+        variables: settings("TENANT_AUTH_TOKEN_FILE", path.clone()),
         named_value: path,
     };
     let text = |value: &str| InvalidOption {
-        variables: told("TENANT_AUTH_TOKEN", value.to_owned()),
+        variables: settings("TENANT_AUTH_TOKEN", value.to_owned()),
         named_value: "token".to_owned(),
     };
-    let junk = vec![
+    let invalid = vec![
         text("two\nlines"),
         text("two words"),
         text("kéy"),
@@ -106,37 +106,37 @@ pub(crate) async fn tokens(language: &'static Language) -> anyhow::Result<Outcom
         of_file(file("long", &[b'x'; 4_097])?),
         of_file(folder.path().join("missing").display().to_string()),
     ];
-    assert_all_refused(language, junk).await
+    assert_all_refused(language, invalid).await
 }
 
 async fn assert_all_refused(
     language: &'static Language,
-    junk: Vec<InvalidOption>,
+    invalid: Vec<InvalidOption>,
 ) -> anyhow::Result<Outcome> {
-    stream::iter(junk.into_iter().map(|junk| assert_refused(language, junk)))
+    stream::iter(invalid.into_iter().map(|invalid| assert_refused(language, invalid)))
         .buffer_unordered(MAX_CONCURRENT_PROGRAMS)
         .try_collect::<()>()
         .await?;
     Ok(Outcome::OK)
 }
 
-/// It is refused when the client is made, by an error that says what was wrong and shows no token.
-async fn assert_refused(language: &Language, junk: InvalidOption) -> anyhow::Result<()> {
-    let told = format!("{:?}", junk.variables);
+/// Asserts that creating the client fails with an error that names the invalid value and shows no token.
+async fn assert_refused(language: &Language, invalid: InvalidOption) -> anyhow::Result<()> {
+    let settings = format!("{:?}", invalid.variables);
     let error = match Runner::try_start(
         language.runner_command(Path::new(RUNNER_BUILD_FOLDER)).into(),
-        &junk.variables,
+        &invalid.variables,
     )
     .await?
     {
         StartOutcome::Refused(error) => error,
         StartOutcome::Ready(runner) => {
             runner.close().await?;
-            bail!("it was content with {told}")
+            bail!("the client accepted {settings}")
         }
     };
-    let names = error.to_lowercase().contains(&junk.named_value.to_lowercase());
-    ensure!(names, "told {told}\nit said {error:?}, without naming {:?}", junk.named_value);
-    ensure!(!error.contains("two"), "told {told}\nit shows the token: {error:?}");
+    let names = error.to_lowercase().contains(&invalid.named_value.to_lowercase());
+    ensure!(names, "settings {settings}\nerror {error:?} does not name {:?}", invalid.named_value);
+    ensure!(!error.contains("two"), "settings {settings}\nerror shows the token: {error:?}");
     Ok(())
 }

@@ -1,17 +1,17 @@
-//! Certificates made on the spot, in files.
+//! Creates certificates in files.
 
 use std::{net::IpAddr, path::Path};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 
-/// Signs certificates, and keeps them in a folder of its own.
+/// A certificate authority that signs certificates and stores them in its own folder.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     folder: TempDir,
 }
 
-/// A certificate and its key, in files.
+/// The files of a certificate and its key.
 pub(crate) struct CertificatePair {
     pub(crate) certificate: String,
     pub(crate) key: String,
@@ -27,12 +27,12 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), folder })
     }
 
-    /// The file with its own certificate.
+    /// Returns the path of its own certificate.
     pub(crate) fn ca(&self) -> String {
         self.path("ca.pem")
     }
 
-    /// A certificate for a name or an address.
+    /// Signs a certificate for a name or an address.
     pub(crate) fn sign(&self, name: &str) -> anyhow::Result<CertificatePair> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -57,10 +57,10 @@ impl Authority {
 }
 
 impl CertificatePair {
-    /// What a replica is told that shows it.
+    /// Returns the settings of a replica that presents it.
     pub(crate) fn settings(&self) -> crate::stage::Variables {
-        let told =
+        let values =
             [("TENANT_AUTH_TLS_CERT_FILE", &self.certificate), ("TENANT_AUTH_TLS_KEY_FILE", &self.key)];
-        told.map(|(name, value)| (name.to_owned(), value.clone())).into()
+        values.map(|(name, value)| (name.to_owned(), value.clone())).into()
     }
 }

@@ -1,4 +1,4 @@
-//! Replicas that come, go and hang, under calls with the client's own timeout.
+//! Replicas that start, stop and hang, during calls with the client's own timeout.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::{
     stage::{Scenery, TENANT, endpoint_list, usage_total, variables},
 };
 
-/// A call that took longer than this waited for a replica that does not answer.
+/// A call that took longer than this waited for an unresponsive replica.
 const USUAL_CALL_MS: f64 = 200.0;
 
-/// One of two is killed without a word, and replaced. Validations may be sent again, so nobody sees it; usage that was
-/// recorded meanwhile is counted once.
+/// One of two replicas is killed and replaced. Validations may be retried, so no call fails; usage recorded
+/// meanwhile is counted once.
 pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcome> {
     const EVENTS: u64 = 1_200;
     let mut stage = Scenery::with_replicas(2).await?;
@@ -27,7 +27,7 @@ pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcom
     let replica = &mut stage.replicas[0];
     let replaced = async {
         replica.kill().await?;
-        // Callers go on without it.
+        // Callers continue without it.
         run_load(&runner, &key, 50).await?;
         let record = json!({
             "op": "record_many", "tenant_id": TENANT, "metric": "walk.events", "count": EVENTS
@@ -36,17 +36,17 @@ pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcom
         ensure!(recorded["accepted"] == EVENTS && recorded["rejected"] == 0, "recorded: {recorded}");
         replica.restart()?;
         replica.until_ready().await?;
-        // And come back to it.
+        // Callers use it again.
         replica.until_validations(20).await
     };
-    let (told, ()) = run_load_during(&runner, &key, replaced).await?;
+    let (measured, ()) = run_load_during(&runner, &key, replaced).await?;
     let counted = usage_total(&runner, "walk.events").await?;
     ensure!(counted == EVENTS, "{EVENTS} events were counted as {counted}");
     runner.close().await?;
-    Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
+    Ok(passed_with(format!("{} calls, {} ms at most", measured.latencies.len(), measured.slowest_ms())))
 }
 
-/// Three replicas are restarted one after the other, as a deployment does it.
+/// Three replicas are restarted one after the other, as a deployment does.
 pub(crate) async fn rolling_restart(language: &'static Language) -> anyhow::Result<Outcome> {
     let mut stage = Scenery::with_replicas(3).await?;
     let (runner, key) = (stage.runner(language).await?, stage.key.clone());
@@ -61,12 +61,12 @@ pub(crate) async fn rolling_restart(language: &'static Language) -> anyhow::Resu
         }
         Ok(())
     };
-    let (told, ()) = run_load_during(&runner, &key, restarted).await?;
+    let (measured, ()) = run_load_during(&runner, &key, restarted).await?;
     runner.close().await?;
-    Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
+    Ok(passed_with(format!("{} calls, {} ms at most", measured.latencies.len(), measured.slowest_ms())))
 }
 
-/// One of two stops in the middle of everything, its connections open. Later it goes on.
+/// One of two replicas is paused (SIGSTOP) with open connections, and resumed later.
 pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome> {
     const CALLS_BEFORE: u64 = 100;
     const CALLS: u64 = 400;
@@ -84,37 +84,37 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
     let calls = || links.iter().map(DelayedLink::calls).sum::<u64>();
     let (hung_at, before) = (calls() + CALLS_BEFORE, link.calls());
     let stopped = async {
-        wait_until(|| calls() >= hung_at, "calls do not go on").await?;
+        wait_until(|| calls() >= hung_at, "the calls do not continue").await?;
         replica.signal("STOP").await?;
         Ok(link.calls())
     };
-    let (told, then) = tokio::try_join!(run_load(&runner, &stage.key, CALLS), stopped)?;
-    ensure!(then > before, "it has not been asked before it was stopped");
+    let (measured, then) = tokio::try_join!(run_load(&runner, &stage.key, CALLS), stopped)?;
+    ensure!(then > before, "the replica received no call before it was stopped");
     let waited_for_it = link.calls() - then;
 
-    // By now it is left out: not one more call is given to it.
+    // By now it is excluded: no further call goes to it.
     let then = link.calls();
     run_load(&runner, &stage.key, CALLS / 2).await?;
     let more = link.calls() - then;
     ensure!(
         more == 0,
-        "{more} more calls were sent to a replica that had been silent for {} ms",
+        "{more} more calls were sent to a replica that had been unresponsive for {} ms",
         (CALLS - CALLS_BEFORE) * CALL_INTERVAL_MS
     );
-    // Usage is not lost to it either.
+    // No usage is lost either.
     let record = json!({"op": "record_many", "tenant_id": TENANT, "metric": "walk.hung", "count": 100});
     let recorded = runner.send_command(record).await?;
     ensure!(recorded["accepted"] == 100 && recorded["rejected"] == 0, "recorded: {recorded}");
 
     replica.signal("CONT").await?;
-    let used = wait_until(|| link.calls() > then, "it is not asked again");
+    let used = wait_until(|| link.calls() > then, "the replica is not used again");
     run_load_during(&runner, &stage.key, used).await?;
     runner.close().await?;
     let first = usize::try_from(CALLS_BEFORE)?;
     Ok(passed_with(format!(
         "noticed for {} ms, {} ms at most, {waited_for_it} calls",
-        told.degraded_for_ms(first, USUAL_CALL_MS),
-        told.slowest_ms()
+        measured.degraded_for_ms(first, USUAL_CALL_MS),
+        measured.slowest_ms()
     )))
 }
 
@@ -128,6 +128,6 @@ async fn wait_until(mut done: impl FnMut() -> bool, what: &str) -> anyhow::Resul
     timeout(WAIT_TIMEOUT, waiting).await.map_err(|_| anyhow::anyhow!("{what}"))
 }
 
-fn passed_with(told: String) -> Outcome {
-    Outcome::Passed(Some(told))
+fn passed_with(measured: String) -> Outcome {
+    Outcome::Passed(Some(measured))
 }

@@ -1,4 +1,4 @@
-//! What a scene plays on: a database, replicas, and a customer's key.
+//! The environment of a scene: a database, replicas and a customer key.
 
 use std::{
     collections::BTreeMap,
@@ -21,19 +21,19 @@ use crate::RUNNER_BUILD_FOLDER;
 pub(crate) const TENANT: &str = "acme";
 const SCOPE: &str = "orders:read";
 
-/// Variables of a process.
+/// Environment variables of a process.
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// All of it. Everything ends when this goes.
+/// The environment. Dropping it ends all processes.
 pub(crate) struct Scenery {
     pub(crate) replicas: Vec<Service>,
-    /// A good key of the tenant.
+    /// A valid key of the tenant.
     pub(crate) key: String,
     database: HranaServer,
 }
 
 impl Scenery {
-    /// So many replicas at addresses of 127.0.0.1, in plaintext.
+    /// Starts `replicas` replicas at addresses of 127.0.0.1, in plaintext.
     pub(crate) async fn with_replicas(replicas: usize) -> anyhow::Result<Self> {
         let at: Vec<_> = (0..replicas)
             .map(|_| Ok((port::reserve_address()?, Variables::new())))
@@ -41,10 +41,11 @@ impl Scenery {
         Self::with_replicas_at(&at).await
     }
 
-    /// Replicas at these addresses, with settings of their own.
+    /// Starts replicas at these addresses, each with its own settings.
     pub(crate) async fn with_replicas_at(replicas: &[(SocketAddr, Variables)]) -> anyhow::Result<Self> {
         let database = HranaServer::builder().start().await?;
-        // In plaintext, and gone when there is a key: the others may want to know who calls.
+        // A temporary replica in plaintext creates the key, because the others may require callers to
+        // authenticate.
         let operator = Service::start(&database.url(), &Variables::new())?;
         let start = |(address, settings): &(SocketAddr, Variables)| {
             Service::start_at(*address, &database.url(), settings)
@@ -57,7 +58,7 @@ impl Scenery {
         Ok(Self { replicas, key, database })
     }
 
-    /// One more, elsewhere; it is ready.
+    /// Starts another replica at an address, and waits until it is ready.
     pub(crate) async fn add_replica(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let replica = Service::start_at(address, &self.database.url(), &Variables::new())?;
         replica.until_ready().await?;
@@ -65,46 +66,46 @@ impl Scenery {
         Ok(())
     }
 
-    /// What a client without a near-cache is told about where they are.
+    /// Returns the variables of a client without a near-cache that uses these replicas.
     pub(crate) fn variables(&self) -> Variables {
         variables(&endpoint_list(self.replicas.iter().map(|replica| replica.address.to_string())))
     }
 
-    /// A client of all of them.
+    /// Starts a client of all replicas.
     pub(crate) async fn runner(&self, language: &Language) -> anyhow::Result<Runner> {
         Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &self.variables()).await
     }
 
-    /// Every replica has answered validations.
+    /// Waits until every replica has answered validations.
     pub(crate) async fn until_all_asked(&self) -> anyhow::Result<()> {
         try_join_all(self.replicas.iter().map(|replica| replica.until_validations(1))).await.map(drop)
     }
 }
 
-/// What a client is told that asks there, each time.
+/// Returns the variables of a client of these endpoints, without a near-cache.
 pub(crate) fn variables(endpoints: &str) -> Variables {
-    let told = [("TENANT_AUTH_ENDPOINTS", endpoints), ("TENANT_AUTH_NEAR_CACHE", "off")];
-    told.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    let values = [("TENANT_AUTH_ENDPOINTS", endpoints), ("TENANT_AUTH_NEAR_CACHE", "off")];
+    values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// Endpoints in one text.
+/// Joins endpoints to one text.
 pub(crate) fn endpoint_list(endpoints: impl IntoIterator<Item = String>) -> String {
     endpoints.into_iter().collect::<Vec<_>>().join(",")
 }
 
-/// The answer to a validation of the key, within the client's own timeout.
+/// Validates the key with the client's own timeout, and returns the answer.
 pub(crate) async fn validate(runner: &Runner, key: &str) -> anyhow::Result<Value> {
     runner.send_command(json!({"op": "validate_key", "key": key, "scopes": [SCOPE], "timeout_ms": 0})).await
 }
 
-/// A call that must be answered well.
+/// Validates the key, which must succeed.
 pub(crate) async fn assert_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
     let answer = validate(runner, key).await?;
-    ensure!(answer["verdict"] == "VALID", "a good key was answered {answer}");
+    ensure!(answer["verdict"] == "VALID", "a valid key was answered {answer}");
     Ok(())
 }
 
-/// How much of a metric is counted.
+/// Returns the counted usage of a metric.
 pub(crate) async fn usage_total(runner: &Runner, metric: &str) -> anyhow::Result<u64> {
     const QUERY_MARGIN: Duration = Duration::from_secs(2 * 60 * 60);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;

@@ -1,4 +1,5 @@
-//! Whether the machine had no time: then a call that took over a second says nothing about a client.
+//! Detects whether the machine was overloaded: then a call that took over a second says nothing about a
+//! client.
 
 use std::{
     fs,
@@ -7,17 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two looks at the clock.
+/// Interval between two checks of the clock.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
-/// A thread that wakes so much later than it wanted to had no processor, and others had none either.
+/// A thread that wakes this much later than scheduled got no processor, and neither did others.
 const MIN_STALL: Duration = Duration::from_millis(100);
 
-/// Processes that want to run, for each processor: then a call gets a fraction of one.
+/// Runnable processes per processor above which a call gets only a fraction of one.
 const MAX_LOAD_PER_CPU: f64 = 3.0;
 
 static STALLS: Mutex<Vec<(Instant, Duration)>> = Mutex::new(Vec::new());
 
-/// Looks from now on, until the program ends.
+/// Starts checking, until the program ends.
 pub(crate) fn start_watching() {
     thread::spawn(|| {
         loop {
@@ -31,16 +32,15 @@ pub(crate) fn start_watching() {
     });
 }
 
-/// Why calls may have waited for a processor since then: a stall, or more work than the machine has processors for.
-pub(crate) fn reason_since(moment: Instant) -> Option<String> {
+/// Returns why calls may have waited for a processor since a time: a stall, or a load beyond the machine's
+/// processors.
+pub(crate) fn reason_since(since: Instant) -> Option<String> {
     let stalls = STALLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let longest = stalls.iter().filter(|(at, late)| *at + *late >= moment).map(|(_, late)| *late).max();
-    longest
-        .map(|stall| format!("the machine stood still for {} ms", stall.as_millis()))
-        .or_else(overload_reason)
+    let longest = stalls.iter().filter(|(at, late)| *at + *late >= since).map(|(_, late)| *late).max();
+    longest.map(|stall| format!("the machine stalled for {} ms", stall.as_millis())).or_else(overload_reason)
 }
 
-/// By the average of the last minute; where the system tells none, it is not known to be.
+/// Uses the load average of the last minute. If the system does not report one, returns `None`.
 fn overload_reason() -> Option<String> {
     let load = fs::read_to_string("/proc/loadavg").ok()?;
     let load: f64 = load.split(' ').next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Encrypted replicas.
+//! Replicas with TLS.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,7 +17,7 @@ use crate::{
 
 const CA_FILE: &str = "TENANT_AUTH_TLS_CA_FILE";
 
-/// Three addresses in one list, two of them numbers. None has the certificate of another.
+/// Three addresses in one list, two of them IP addresses. Each has its own certificate.
 pub(crate) async fn own_certificates(language: &'static Language) -> anyhow::Result<Outcome> {
     let authority = Authority::new()?;
     let second = Ipv4Addr::new(127, 0, 0, 2);
@@ -32,9 +32,9 @@ pub(crate) async fn own_certificates(language: &'static Language) -> anyhow::Res
     let stage = Scenery::with_replicas_at(&at).await?;
     for before in ["", "https://"] {
         let list: Vec<_> = endpoints.iter().map(|endpoint| format!("{before}{endpoint}")).collect();
-        let mut told = variables(&list.join(","));
-        told.insert(CA_FILE.to_owned(), authority.ca());
-        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+        let mut client_settings = variables(&list.join(","));
+        client_settings.insert(CA_FILE.to_owned(), authority.ca());
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
         run_load(&runner, &stage.key, 60).await?;
         runner.close().await?;
     }
@@ -42,7 +42,7 @@ pub(crate) async fn own_certificates(language: &'static Language) -> anyhow::Res
     Ok(Outcome::OK)
 }
 
-/// Replicas that want to see a certificate, and have one for a name that is not their address.
+/// Replicas that require a client certificate and present a certificate for a name other than their address.
 pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcome> {
     const NAME: &str = "tenant-auth.internal";
     let authority = Authority::new()?;
@@ -58,19 +58,19 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
     .await?;
 
     let shown = authority.sign("api.internal")?;
-    let mut told = stage.variables();
-    told.insert(CA_FILE.to_owned(), authority.ca());
-    told.insert("TENANT_AUTH_TLS_SERVER_NAME".to_owned(), NAME.to_owned());
-    // Without a certificate the program is nobody.
-    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+    let mut client_settings = stage.variables();
+    client_settings.insert(CA_FILE.to_owned(), authority.ca());
+    client_settings.insert("TENANT_AUTH_TLS_SERVER_NAME".to_owned(), NAME.to_owned());
+    // Without a certificate the program is an unknown caller.
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
     let answer = validate(&runner, &stage.key).await?;
     let refused = is_failed_with(&answer, &["UNAUTHENTICATED"]);
     ensure!(refused, "a program without a certificate was answered {answer}");
     runner.close().await?;
 
-    told.insert("TENANT_AUTH_TLS_CERT_FILE".to_owned(), shown.certificate);
-    told.insert("TENANT_AUTH_TLS_KEY_FILE".to_owned(), shown.key);
-    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+    client_settings.insert("TENANT_AUTH_TLS_CERT_FILE".to_owned(), shown.certificate);
+    client_settings.insert("TENANT_AUTH_TLS_KEY_FILE".to_owned(), shown.key);
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
     assert_valid(&runner, &stage.key).await?;
     run_load(&runner, &stage.key, 60).await?;
     stage.until_all_asked().await?;
@@ -78,7 +78,7 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
     Ok(Outcome::OK)
 }
 
-/// A replica that the client has no reason to trust is as good as none; another one in the list serves.
+/// A replica that the client does not trust is unusable; another one in the list serves.
 pub(crate) async fn wrong_authority(language: &'static Language) -> anyhow::Result<Outcome> {
     let (right, wrong) = (Authority::new()?, Authority::new()?);
     let at = [
@@ -86,16 +86,16 @@ pub(crate) async fn wrong_authority(language: &'static Language) -> anyhow::Resu
         (port::reserve_address()?, wrong.sign("127.0.0.1")?.settings()),
     ];
     let stage = Scenery::with_replicas_at(&at).await?;
-    let mut told = variables(&at[1].0.to_string());
-    told.insert(CA_FILE.to_owned(), right.ca());
-    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+    let mut client_settings = variables(&at[1].0.to_string());
+    client_settings.insert(CA_FILE.to_owned(), right.ca());
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
     let answer = validate(&runner, &stage.key).await?;
     ensure!(is_failed_with(&answer, &["UNAVAILABLE"]), "a replica of another authority: {answer}");
     runner.close().await?;
 
-    let mut told = stage.variables();
-    told.insert(CA_FILE.to_owned(), right.ca());
-    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+    let mut client_settings = stage.variables();
+    client_settings.insert(CA_FILE.to_owned(), right.ca());
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
     for _ in 0..10 {
         assert_valid(&runner, &stage.key).await?;
     }

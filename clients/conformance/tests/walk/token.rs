@@ -1,4 +1,4 @@
-//! The token by which the service knows its caller.
+//! The token with which a client authenticates as a caller.
 
 use std::{fs, path::Path};
 
@@ -14,10 +14,10 @@ use crate::{
     stage::{Scenery, Variables, validate, variables},
 };
 
-/// In a line of the log about a call with the new token.
+/// Part of a log line about a call with the new token.
 const NEW_TOKEN_LOG_MARK: &str = "\"caller\":\"after\"";
 
-/// Replicas that know callers by their tokens, and the files with those.
+/// Replicas that authenticate callers by token, and the files with the tokens.
 struct Callers {
     folder: TempDir,
     stage: Scenery,
@@ -46,16 +46,16 @@ impl Callers {
     }
 
     async fn runner(&self, language: &Language) -> anyhow::Result<Runner> {
-        let mut told = self.stage.variables();
-        told.insert("TENANT_AUTH_TOKEN_FILE".to_owned(), self.token_file());
-        Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await
+        let mut client_settings = self.stage.variables();
+        client_settings.insert("TENANT_AUTH_TOKEN_FILE".to_owned(), self.token_file());
+        Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await
     }
 
-    /// From now on these are known, at every replica.
+    /// Sets the known callers of every replica.
     async fn set_known(&self, names: &[&str], language: &Language) -> anyhow::Result<()> {
         write_callers_file(self.folder.path(), names)?;
         try_join_all(self.stage.replicas.iter().map(|replica| replica.signal("HUP"))).await?;
-        // A replica has read them when it knows the one that is new, and no longer the one that is gone.
+        // A replica has reloaded the file once it accepts the new token and rejects the removed one.
         for replica in &self.stage.replicas {
             for name in ["before", "after"] {
                 self.until_known(replica, name, names.contains(&name), language).await?;
@@ -71,19 +71,19 @@ impl Callers {
         wanted: bool,
         language: &Language,
     ) -> anyhow::Result<()> {
-        let mut told = variables(&replica.address.to_string());
-        told.insert("TENANT_AUTH_TOKEN".to_owned(), name.to_owned());
-        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+        let mut client_settings = variables(&replica.address.to_string());
+        client_settings.insert("TENANT_AUTH_TOKEN".to_owned(), name.to_owned());
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
         let known = async || {
             let answer = validate(&runner, &self.stage.key).await;
             answer.is_ok_and(|answer| (answer["verdict"] == "VALID") == wanted)
         };
-        replica.wait_until("it does not read its callers", known).await?;
+        replica.wait_until("the replica does not reload its callers file", known).await?;
         runner.close().await
     }
 }
 
-/// Writes who is known: each has its name for a token.
+/// Writes the callers file: each caller is named after its token.
 fn write_callers_file(folder: &Path, names: &[&str]) -> std::io::Result<()> {
     let caller = |name: &&str| {
         format!(
@@ -94,7 +94,7 @@ fn write_callers_file(folder: &Path, names: &[&str]) -> std::io::Result<()> {
     fs::write(folder.join("callers.toml"), names.iter().map(caller).collect::<String>())
 }
 
-/// The new token is known, then used, and then the old one is withdrawn: nobody sees it.
+/// The new token is added, then used, and then the old one is removed. No call fails.
 pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outcome> {
     let callers = Callers::new(&["before"]).await?;
     fs::write(callers.token_file(), "before\n")?;
@@ -102,14 +102,14 @@ pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outco
     run_load(&runner, &callers.stage.key, 20).await?;
     let changed = async {
         callers.set_known(&["before", "after"], language).await?;
-        // Until here, only those who looked whether it is known have used it.
-        let asked: Vec<_> =
+        // Until here, only the checks for the new token have used it.
+        let calls_before: Vec<_> =
             callers.stage.replicas.iter().map(|replica| replica.log_line_count(NEW_TOKEN_LOG_MARK)).collect();
         fs::write(callers.token_file(), "after\n")?;
-        for (replica, asked) in callers.stage.replicas.iter().zip(asked) {
+        for (replica, calls_before) in callers.stage.replicas.iter().zip(calls_before) {
             replica
                 .wait_until("the new token is not used", async || {
-                    replica.log_line_count(NEW_TOKEN_LOG_MARK) > asked
+                    replica.log_line_count(NEW_TOKEN_LOG_MARK) > calls_before
                 })
                 .await?;
         }
@@ -121,26 +121,23 @@ pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outco
     Ok(Outcome::OK)
 }
 
-/// A file as editors of all systems leave it.
+/// A token file as editors of all systems write it.
 pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outcome> {
     let callers = Callers::new(&["before"]).await?;
     fs::write(callers.token_file(), "\u{feff}before \r\n\n")?;
     let runner = callers.runner(language).await?;
     run_load(&runner, &callers.stage.key, 20).await?;
-    // What is none leaves the last good one in use.
+    // An invalid token file leaves the last valid token in use.
     fs::write(callers.token_file(), "two\nlines\n")?;
     run_load(&runner, &callers.stage.key, 20).await?;
     runner.close().await?;
 
-    // A program with a token that nobody has is told so, and not that a key is bad.
-    let mut told = callers.stage.variables();
-    told.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
-    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+    // A program with an unknown token gets an authentication error, and not a verdict on the key.
+    let mut client_settings = callers.stage.variables();
+    client_settings.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &client_settings).await?;
     let answer = validate(&runner, &callers.stage.key).await?;
-    ensure!(
-        is_failed_with(&answer, &["UNAUTHENTICATED"]),
-        "a program that is not known was answered {answer}"
-    );
+    ensure!(is_failed_with(&answer, &["UNAUTHENTICATED"]), "an unknown caller was answered {answer}");
     runner.close().await?;
     Ok(Outcome::OK)
 }

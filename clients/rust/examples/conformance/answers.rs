@@ -1,4 +1,4 @@
-//! Verdicts and errors as the driver knows them.
+//! Verdicts and errors in the format of the conformance driver.
 
 use serde_json::{Value, json};
 use tenant_auth_client::{Code, Error, NotAdmitted, Principal, Source, Validation};
@@ -13,7 +13,7 @@ pub(crate) fn validation(validation: &Validation) -> Value {
     })
 }
 
-/// What `require` made of it.
+/// Returns the outcome of `require`.
 pub(crate) fn admission(outcome: Result<Principal, NotAdmitted>) -> Result<Value, Error> {
     match outcome {
         Ok(principal) => Ok(json!({
@@ -94,12 +94,12 @@ pub(crate) fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// A field that is a text; empty when it is not there.
+/// Returns a text field; empty if it is missing.
 pub(crate) fn text<'a>(command: &'a Value, name: &str) -> &'a str {
     command[name].as_str().unwrap_or_default()
 }
 
-/// A field that is a list of texts; empty when it is not there.
+/// Returns a field that is a list of texts; empty if it is missing.
 pub(crate) fn texts<'a>(command: &'a Value, name: &str) -> Vec<&'a str> {
     command[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }

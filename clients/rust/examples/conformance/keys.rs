@@ -20,39 +20,41 @@ pub(crate) async fn require(client: &Client, command: &Value) -> Result<Value, E
     answers::admission(client.require(&key, &texts(command, "scopes")).await)
 }
 
-/// One call each interval, however long the earlier ones take.
+/// Starts one call per interval, even if earlier ones are still in flight.
 pub(crate) async fn load(client: &Client, command: &Value) -> Result<Value, Error> {
     let number = |name: &str| command[name].as_u64();
-    let concurrency = number("concurrency").and_then(|most| usize::try_from(most).ok());
-    let allowed = Arc::new(Semaphore::new(
+    let concurrency = number("concurrency").and_then(|limit| usize::try_from(limit).ok());
+    let permits = Arc::new(Semaphore::new(
         concurrency.unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS),
     ));
     let interval = Duration::from_millis(number("interval_ms").unwrap_or_default());
-    let began = Instant::now();
+    let started_at = Instant::now();
     let mut tasks = Vec::new();
     for call in 0..number("calls").unwrap_or_default() {
-        tokio::time::sleep_until(began + interval.saturating_mul(u32::try_from(call).unwrap_or(u32::MAX)))
-            .await;
+        tokio::time::sleep_until(
+            started_at + interval.saturating_mul(u32::try_from(call).unwrap_or(u32::MAX)),
+        )
+        .await;
         let (client, key) = (client.clone(), PresentedKey::new(text(command, "key")));
         let scopes: Vec<_> = texts(command, "scopes").into_iter().map(str::to_owned).collect();
-        // A semaphore that nobody closes.
-        let allowed = Arc::clone(&allowed).acquire_owned().await.ok();
+        // The semaphore is never closed, so this does not fail.
+        let permit = Arc::clone(&permits).acquire_owned().await.ok();
         tasks.push(tokio::spawn(async move {
-            let began = Instant::now();
+            let started_at = Instant::now();
             let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
             let outcome = client.validate(&key, &scopes).await;
-            drop(allowed);
-            (outcome, began.elapsed())
+            drop(permit);
+            (outcome, started_at.elapsed())
         }));
     }
     let (mut ok, mut verdicts, mut errors) = (0, BTreeMap::new(), BTreeMap::new());
     let mut latency_ms = Vec::new();
     for outcome in join_all(tasks).await {
-        let Ok((outcome, took)) = outcome else {
+        let Ok((outcome, latency)) = outcome else {
             *errors.entry("CANCELLED").or_insert(0) += 1;
             continue;
         };
-        latency_ms.push(took.as_secs_f64() * 1_000.0);
+        latency_ms.push(latency.as_secs_f64() * 1_000.0);
         match outcome {
             Ok(validation) => {
                 ok += 1;
@@ -64,7 +66,7 @@ pub(crate) async fn load(client: &Client, command: &Value) -> Result<Value, Erro
     Ok(json!({"ok": ok, "verdicts": verdicts, "errors": errors, "latency_ms": latency_ms}))
 }
 
-/// All are started before any is awaited.
+/// All calls are started before any is awaited.
 pub(crate) async fn validate_concurrently(client: &Client, command: &Value) -> Result<Value, Error> {
     let tasks = (0..command["times"].as_u64().unwrap_or(1)).map(|_| {
         let (client, key) = (client.clone(), PresentedKey::new(text(command, "key")));

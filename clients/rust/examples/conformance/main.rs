@@ -1,10 +1,11 @@
-//! The client in the hands of a driver: one JSON command a line on standard input, one JSON answer a line on standard
-//! output, in any order, matched by `id`.
+//! A conformance runner: it reads one JSON command per line from standard input and writes one JSON answer
+//! per line to standard output, in any order, matched by `id`.
 //!
-//! It is set up from the environment: `TENANT_AUTH_ENDPOINTS` (with commas between them), `TENANT_AUTH_TLS_CA_FILE`,
-//! `TENANT_AUTH_TLS_CERT_FILE`, `TENANT_AUTH_TLS_KEY_FILE`, `TENANT_AUTH_TLS_SERVER_NAME`, `TENANT_AUTH_TOKEN_FILE`,
-//! `TENANT_AUTH_TOKEN`, `TENANT_AUTH_TIMEOUT_MS`; `TENANT_AUTH_NEAR_CACHE=off` and `TENANT_AUTH_WATCH=off` do what they
-//! say. When that cannot work, it says so instead of being ready, and exits with 2.
+//! It is configured by the environment: `TENANT_AUTH_ENDPOINTS` (separated by commas),
+//! `TENANT_AUTH_TLS_CA_FILE`, `TENANT_AUTH_TLS_CERT_FILE`, `TENANT_AUTH_TLS_KEY_FILE`,
+//! `TENANT_AUTH_TLS_SERVER_NAME`, `TENANT_AUTH_TOKEN_FILE`, `TENANT_AUTH_TOKEN`, `TENANT_AUTH_TIMEOUT_MS`;
+//! `TENANT_AUTH_NEAR_CACHE=off` disables the near-cache and `TENANT_AUTH_WATCH=off` the invalidation stream.
+//! If the configuration is invalid, it reports the error instead of `ready` and exits with 2.
 
 mod answers;
 mod keys;
@@ -44,7 +45,7 @@ async fn main() -> Result<ExitCode, Box<dyn StdError>> {
         let client = client.clone();
         tokio::spawn(async move {
             let answer = run_command(&client, &command).await.unwrap_or_else(|error| answers::error(&error));
-            // A driver that left is told nothing more.
+            // The driver may have exited.
             let _ = print_answer(&with_id(&command, answer));
         });
     }

@@ -1,4 +1,4 @@
-//! The client that the environment describes.
+//! Creates the client from the environment.
 
 use std::{env, error::Error as StdError, time::Duration};
 
@@ -36,7 +36,7 @@ fn tls() -> Result<Option<Tls>, Box<dyn StdError>> {
         (Some(certificate), Some(key)) => {
             tls = Some(tls.unwrap_or_default().identity_files(certificate, key));
         }
-        _ => return Err("TENANT_AUTH_TLS_CERT_FILE and TENANT_AUTH_TLS_KEY_FILE belong together".into()),
+        _ => return Err("TENANT_AUTH_TLS_CERT_FILE and TENANT_AUTH_TLS_KEY_FILE must be set together".into()),
     }
     if let Some(name) = variable("TENANT_AUTH_TLS_SERVER_NAME") {
         tls = Some(tls.unwrap_or_default().server_name(name));

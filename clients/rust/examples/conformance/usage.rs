@@ -17,7 +17,7 @@ use tenant_auth_client::{
 
 use crate::answers::{code, code_name, text};
 
-/// For what a recorder has left at its end.
+/// Maximum time to send the remaining events of a recorder.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn record(client: &Client, command: &Value) -> Result<Value, Error> {
@@ -37,24 +37,25 @@ pub(crate) async fn record(client: &Client, command: &Value) -> Result<Value, Er
     }))
 }
 
-/// Through a recorder, which is closed at the end. What it did not take, or could not send, was rejected.
+/// Records through a recorder, which is closed at the end. Events that it did not accept, or could not send,
+/// count as rejected.
 pub(crate) async fn record_many(client: &Client, command: &Value) -> Result<Value, Error> {
     let rejected = Arc::new(AtomicU64::new(0));
-    let refused = Arc::clone(&rejected);
+    let refused_count = Arc::clone(&rejected);
     let settings = RecorderSettings::new().on_refused(move |usage| {
-        refused.fetch_add(usage.events.len() as u64, Ordering::Relaxed);
+        refused_count.fetch_add(usage.events.len() as u64, Ordering::Relaxed);
     });
     let recorder = UsageRecorder::start(client.clone(), settings)?;
     let count = command["count"].as_u64().unwrap_or_default();
     for _ in 0..count {
-        let is_taken = loop {
+        let is_accepted = loop {
             match recorder.record(text(command, "tenant_id"), text(command, "metric"), 1) {
-                // What it took is sent first.
+                // Send the queued events first.
                 Err(NotRecorded::Full) if recorder.flush().await.is_ok() => {}
                 outcome => break outcome.is_ok(),
             }
         };
-        rejected.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
+        rejected.fetch_add(u64::from(!is_accepted), Ordering::Relaxed);
     }
     let unsent: usize = recorder.close(CLOSE_TIMEOUT).await.iter().map(|unsent| unsent.events.len()).sum();
     let rejected = rejected.load(Ordering::Relaxed) + unsent as u64;

@@ -1,4 +1,4 @@
-//! One attempt of a call: with one replica, or with two when the first is slow.
+//! One attempt of a call: on one replica, or on two if the first is slow.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -24,8 +24,9 @@ impl<M, S> Attempt<'_, M, S>
 where
     M: Clone,
 {
-    /// Sends the message along a route. When no answer has come after a while, the replica is asked for a sign of life,
-    /// and with a budget for `hedges` the message is sent to another one as well: the first answer wins.
+    /// Sends the message along a route. If there is no response after `hedge_after`, the connection is
+    /// pinged. With a budget for `hedges`, the message is also sent to another replica; the first response
+    /// wins.
     pub(super) async fn run<R, F>(&self, route: &Arc<Route>, hedges: Option<&RetryBudget>) -> Result<R, Error>
     where
         S: Fn(Transport, Request<M>) -> F,
@@ -33,7 +34,7 @@ where
     {
         let attempt = async {
             let mut first = pin!(self.send_on_route(Arc::clone(route)));
-            // Counted from when the message goes out: whoever waits for a connection gets one that is alive.
+            // Counted from when the request is sent: the wait for a connection does not count.
             let mut due = None;
             let other = loop {
                 let due_at = due.or_else(|| Some(route.sent_at()? + self.hedge_after));
@@ -65,7 +66,7 @@ where
                 Either::Left((outcome, _)) | Either::Right((outcome, _)) => outcome,
             }
         };
-        // The header alone would bound the reply's beginning only, not its body.
+        // The `grpc-timeout` header alone would limit only the response headers, not the body.
         timeout(self.timeout, attempt).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
 
@@ -75,7 +76,7 @@ where
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let mut request = Request::new(self.message.clone());
-        // The service is told the limit.
+        // Sends the limit to the service as `grpc-timeout`.
         request.set_timeout(self.timeout);
         Ok((self.send)(self.transport.routed(route), request).await?.into_inner())
     }

@@ -1,14 +1,14 @@
-//! How many calls may be tried again: few, or an outage would be met with many times the load.
+//! Limits how many calls are retried: without a limit, retries would multiply the load during an outage.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a call adds, in hundredths of a retry.
+/// What each call deposits, in hundredths of a retry.
 const CALL_CREDIT: u32 = 10;
 const RETRY_COST: u32 = 100;
-/// What can be saved up: a client that calls rarely may try again, too.
+/// Maximum balance: a client that calls rarely can still retry.
 const MAX_BALANCE: u32 = 10 * RETRY_COST;
 
-/// A token bucket: a tenth of the calls may be tried again.
+/// A token bucket: at most a tenth of the calls may be retried.
 #[derive(Debug)]
 pub(crate) struct RetryBudget(AtomicU32);
 
@@ -17,14 +17,14 @@ impl RetryBudget {
         Self(AtomicU32::new(MAX_BALANCE))
     }
 
-    /// Notes a call.
+    /// Adds the credit of one call.
     pub(crate) fn deposit(&self) {
         let add = |saved: u32| (saved < MAX_BALANCE).then(|| (saved + CALL_CREDIT).min(MAX_BALANCE));
-        // Full is fine.
+        // An error means that the bucket is full, which is fine.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Takes one retry, if there is one.
+    /// Withdraws one retry if the balance allows it.
     pub(crate) fn try_withdraw(&self) -> bool {
         let take = |saved: u32| saved.checked_sub(RETRY_COST);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()

@@ -1,17 +1,17 @@
-//! What a request shows.
+//! Reads the credential of a request.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::{PresentedKey, question::MAX_KEY_LEN};
 
-/// Whoever reads it later must not read another one than somebody before.
+/// A repeated session id is rejected, because another component might read another of its values.
 const SESSION_ID_HEADER: &str = "mcp-session-id";
 
 pub(super) enum Credential {
     None,
-    /// Several: which one counts is not for a parser to choose.
+    /// There are several credentials; a parser must not choose between them.
     Ambiguous,
-    /// Something that no key looks like.
+    /// The value cannot be a key.
     Malformed,
     Key(PresentedKey),
 }
@@ -27,7 +27,7 @@ impl Credential {
             return Self::None;
         };
         let key = if *name == AUTHORIZATION {
-            match text.iter().position(|byte| *byte == b' ').map(|place| text.split_at(place)) {
+            match text.iter().position(|byte| *byte == b' ').map(|index| text.split_at(index)) {
                 Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer") => key.trim_ascii(),
                 _ => return Self::None,
             }

@@ -1,4 +1,4 @@
-//! Says that keys are not decided about, and not once for each of a thousand requests a second.
+//! Logs undecided keys, with a rate limit.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -13,7 +13,7 @@ use crate::Error;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_REQUEST_ID_LEN: usize = 128;
 
-/// At most one line a second, with the number of requests that it stands for.
+/// A log of at most one line per second, with the number of requests that it stands for.
 #[derive(Debug, Default)]
 pub(super) struct UndecidedLog(Mutex<LogState>);
 
@@ -26,23 +26,23 @@ struct LogState {
 impl UndecidedLog {
     pub(super) fn log_undecided(&self, error: &Error, request_id: Option<&str>) {
         if let Some(requests) = self.take_due_count() {
-            tracing::warn!(%error, request_id, requests, "a key was not decided about");
+            tracing::warn!(%error, request_id, requests, "key could not be validated");
         }
     }
 
-    /// How many requests a line stands for, if one is due.
+    /// Returns the number of requests that a line stands for, if a line is due.
     fn take_due_count(&self) -> Option<u64> {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.unlogged_count += 1;
-        if since.last_logged_at.is_some_and(|line| line.elapsed() < LOG_INTERVAL) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.unlogged_count += 1;
+        if state.last_logged_at.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             return None;
         }
-        since.last_logged_at = Some(Instant::now());
-        Some(std::mem::take(&mut since.unlogged_count))
+        state.last_logged_at = Some(Instant::now());
+        Some(std::mem::take(&mut state.unlogged_count))
     }
 }
 
-/// What the request is known by, if it can be shown.
+/// Returns the request id, if it is safe to log.
 pub(super) fn loggable_request_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
     (id.len() <= MAX_REQUEST_ID_LEN).then(|| id.to_owned())

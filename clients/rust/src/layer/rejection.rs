@@ -1,4 +1,4 @@
-//! What a request that may not go on is answered.
+//! The response to a request that may not proceed.
 
 use std::time::Duration;
 
@@ -12,39 +12,39 @@ use tonic::{Code, Status, codegen::Bytes};
 
 use crate::{Denied, Verdict};
 
-/// Unless the service said when to come back.
+/// Used unless the service sent a time.
 const MIN_RETRY_AFTER_SECONDS: u64 = 1;
 
-/// Why a request may not go on.
+/// The reason why a request may not proceed.
 #[derive(Debug)]
 pub(super) enum Rejection {
-    /// It holds no key.
+    /// It has no key.
     NoCredentials,
-    /// It holds more than one thing that may be meant.
+    /// It has more than one credential or session id.
     Ambiguous,
-    /// What it holds is no key.
+    /// Its credential is not a key.
     Malformed,
-    /// Its key was decided about.
+    /// Its key was denied.
     Denied(Denied),
-    /// Nobody knows now.
+    /// The key cannot be validated now.
     Undecided {
-        /// When to ask again.
+        /// Time to wait before a retry.
         retry_after_seconds: Option<Duration>,
     },
 }
 
-/// What a refusal means, in whatever protocol.
+/// The meaning of a rejection, independent of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RejectionKind {
-    /// The request is none.
+    /// The request is invalid.
     Invalid,
-    /// Nobody knows who asks.
+    /// The caller is not authenticated.
     Unauthenticated,
-    /// It is known who asks, and they may not.
+    /// The caller is authenticated, but may not proceed.
     Forbidden,
-    /// They ask too much.
+    /// A limit of the tenant is reached.
     RateLimited,
-    /// Ask again later.
+    /// Retry later.
     Unavailable,
 }
 
@@ -59,7 +59,7 @@ impl Rejection {
                     RejectionKind::Unauthenticated
                 }
                 Verdict::QuotaExceeded | Verdict::RateLimited => RejectionKind::RateLimited,
-                // Those about sessions are none about a key: like what this version does not know.
+                // Verdicts about sessions do not occur for a key: treat them like an unknown verdict.
                 Verdict::Valid
                 | Verdict::TenantSuspended
                 | Verdict::InsufficientScope
@@ -110,9 +110,9 @@ impl Rejection {
         }
     }
 
-    /// The `www-authenticate` of RFC 6750, or when to come back.
-    fn extra_header(&self, meaning: RejectionKind) -> Option<(HeaderName, String)> {
-        match meaning {
+    /// Returns the `www-authenticate` header of RFC 6750, or `retry-after`.
+    fn extra_header(&self, kind: RejectionKind) -> Option<(HeaderName, String)> {
+        match kind {
             RejectionKind::Unauthenticated if matches!(self, Self::NoCredentials) => {
                 Some((WWW_AUTHENTICATE, "Bearer".to_owned()))
             }
@@ -130,10 +130,10 @@ impl Rejection {
         }
     }
 
-    /// As `application/problem+json` (RFC 9457).
+    /// Returns the rejection as `application/problem+json` (RFC 9457).
     pub(super) fn into_http(self) -> Response<Full<Bytes>> {
-        let meaning = self.kind();
-        let status = match meaning {
+        let kind = self.kind();
+        let status = match kind {
             RejectionKind::Invalid => StatusCode::BAD_REQUEST,
             RejectionKind::Unauthenticated => StatusCode::UNAUTHORIZED,
             RejectionKind::Forbidden => StatusCode::FORBIDDEN,
@@ -155,7 +155,7 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some((name, value)) = self.extra_header(meaning)
+        if let Some((name, value)) = self.extra_header(kind)
             && let Ok(value) = HeaderValue::from_str(&value)
         {
             headers.insert(name, value);

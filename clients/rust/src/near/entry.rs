@@ -1,42 +1,44 @@
-//! One answer in memory.
+//! One cached answer.
 
 use std::time::Duration;
 
 use super::{CacheLimits, liveness::Liveness};
 use crate::{Provenance, Source, Subject, Validation, Verdict, clock::Moment};
 
-/// What the service takes at most, and what one of them may look like: what breaks this is for the service to refuse.
+/// Limits of the service for scopes: how many, and how long. The service reports what is wrong with invalid
+/// scopes.
 const MAX_SCOPES: usize = 32;
 const MAX_SCOPE_LEN: usize = 64;
 
-/// The facts of a decision, for whatever scopes are asked for next.
+/// A cached decision, from which the decision for any required scopes is derived.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheEntry {
     verdict: Verdict,
     subject: Subject,
-    /// Before the request was sent: whatever happened later may be missing from the answer.
+    /// When the request was sent. Later changes may be missing from the answer.
     requested_at: Moment,
-    /// How old the answer was when it came.
+    /// Age of the answer when it arrived.
     age: Duration,
     revision: i64,
     expires_at: Moment,
-    /// How long it may be used while the stream tells of every change.
+    /// Expiry while the stream announces every change.
     watched_expires_at: Moment,
 }
 
 impl CacheEntry {
-    /// `None` when the service wants to be asked each time. Reads its scopes from the subject, so it must be an answer to
-    /// a question without any.
+    /// Returns `None` if the service does not allow caching. Scopes are read from the subject, so the answer
+    /// must be to a request without scopes.
     ///
-    /// The service has accounted for every end that it knows of: nothing is compared with a clock of this machine's.
+    /// The service has already shortened the lifetimes by every expiry that it knows, so no expiry is
+    /// compared with the clock of this machine.
     pub(crate) fn new(
         validation: &Validation,
-        asked_at: Moment,
-        followed_up: bool,
+        requested_at: Moment,
+        is_covered: bool,
         limits: &CacheLimits,
     ) -> Option<Self> {
         let provenance = validation.provenance;
-        let watched = if followed_up {
+        let watched = if is_covered {
             provenance.cacheable_while_watched.min(limits.watched_for)
         } else {
             Duration::ZERO
@@ -47,11 +49,11 @@ impl CacheEntry {
         Some(Self {
             verdict: validation.verdict,
             subject: validation.subject.clone(),
-            requested_at: asked_at,
+            requested_at,
             age: provenance.age,
             revision: provenance.revision,
-            expires_at: asked_at.after(provenance.cacheable_for),
-            watched_expires_at: asked_at.after(watched),
+            expires_at: requested_at.after(provenance.cacheable_for),
+            watched_expires_at: requested_at.after(watched),
         })
     }
 
@@ -63,13 +65,13 @@ impl CacheEntry {
         self.revision
     }
 
-    /// Whether it may be used now.
+    /// Returns whether the entry may be used now.
     #[inline]
     pub(crate) fn is_usable(&self, now: Moment, liveness: &Liveness) -> bool {
         now < self.expires_at || (now < self.watched_expires_at && liveness.covers(self.requested_at, now))
     }
 
-    /// The decision for these scopes. `None` when they are not as scopes must be.
+    /// Returns the decision for these scopes; `None` if a scope is invalid.
     #[inline]
     pub(crate) fn into_validation(self, required_scopes: &[&str], now: Moment) -> Option<Validation> {
         let holds_all = self.verdict == Verdict::Valid
@@ -87,12 +89,12 @@ impl CacheEntry {
             },
             subject: self.subject,
         };
-        // What most callers get, made where they want it.
+        // The common case, built in place without a copy.
         if holds_all { Some(validation) } else { apply_required_scopes(validation, required_scopes) }
     }
 }
 
-/// Decides about scopes here, by the scopes that the key holds. `None` when they are not as scopes must be.
+/// Applies required scopes to a decision without them; `None` if a scope is invalid.
 pub(crate) fn apply_required_scopes(
     mut validation: Validation,
     required_scopes: &[&str],
@@ -100,13 +102,13 @@ pub(crate) fn apply_required_scopes(
     let decides = matches!(validation.verdict, Verdict::Valid | Verdict::InsufficientScope);
     let held = |scope: &&&str| decides && validation.subject.holds(scope);
     let missing = required_scopes.iter().filter(|scope| !held(scope));
-    // A held scope is one; only those that are not held need a look, and most callers hold all.
+    // A held scope is valid. Only missing scopes are checked, and most callers hold all of them.
     if required_scopes.len() > MAX_SCOPES || !missing.clone().all(|scope| is_valid_scope(scope)) {
         return None;
     }
     if decides {
         let mut missing: Vec<_> = missing.map(|scope| (*scope).to_owned()).collect();
-        // As the service tells them.
+        // In the same order as the service.
         missing.sort_unstable();
         missing.dedup();
         validation.verdict = if missing.is_empty() { Verdict::Valid } else { Verdict::InsufficientScope };

@@ -1,13 +1,13 @@
-//! What was told about keys, tenants and sessions, against answers that are older.
+//! Rejects answers that are older than an invalidation.
 
 use std::collections::HashMap;
 
 use crate::Subject;
 
-/// Beyond this many, marks are given up for one revision that stands for all of them.
+/// Beyond this many, the marks are replaced by one revision (the floor).
 const MAX_MARKS: usize = 10_000;
 
-/// What a piece of news is about.
+/// The subject of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ChangeSubject {
     /// A key, by its public id.
@@ -16,7 +16,7 @@ pub(crate) enum ChangeSubject {
     Tenant(String),
     /// A session.
     Session(String),
-    /// What was found to be nobody's.
+    /// Everything cached as unknown or unbound.
     Negative,
 }
 
@@ -31,61 +31,63 @@ impl ChangeSubject {
     }
 }
 
-/// Keeps answers out that are older than the news, however late they arrive.
+/// Rejects answers that are older than an invalidation, regardless of when they arrive.
 ///
-/// Not only those under way when the news came: a replica that has not heard of a change yet may answer with the old
-/// state a moment after another replica told us of the change.
+/// These are not only answers to requests in flight: a replica that has not applied a change yet may return
+/// the old state shortly after another replica has announced the change.
 #[derive(Debug, Default)]
 pub(crate) struct Fence {
     epoch: u64,
     marks: HashMap<ChangeSubject, i64>,
-    /// An older answer may miss what was told before the stream began, or about what marks were given up for.
+    /// Answers below this revision may miss changes from before the stream started, or changes whose marks
+    /// were dropped.
     floor: i64,
 }
 
 impl Fence {
-    /// Changes whenever everything is forgotten: answers to what was asked before are not kept.
+    /// Returns the epoch. It changes when the cache is cleared: answers to earlier requests are not stored.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Notes news at a revision.
-    pub(crate) fn mark(&mut self, about: ChangeSubject, revision: i64) {
-        if self.marks.len() >= MAX_MARKS && !self.marks.contains_key(&about) {
+    /// Records a change at a revision.
+    pub(crate) fn mark(&mut self, subject: ChangeSubject, revision: i64) {
+        if self.marks.len() >= MAX_MARKS && !self.marks.contains_key(&subject) {
             self.floor = self.marks.values().copied().fold(self.floor, i64::max);
             self.marks.clear();
         }
-        let mark = self.marks.entry(about).or_insert(revision);
+        let mark = self.marks.entry(subject).or_insert(revision);
         *mark = revision.max(*mark);
     }
 
-    /// Notes that the stream begins at a revision: what was told before it was not heard.
+    /// Records that the stream starts at a revision: earlier changes were not received.
     pub(crate) fn start_stream(&mut self, revision: i64) {
         self.floor = self.floor.max(revision);
     }
 
-    /// Notes that the log begins anew at a revision, which may be lower than those before.
+    /// Records that the change log restarts at a revision, which may be lower than earlier ones.
     pub(crate) fn reset(&mut self, revision: i64) {
         self.epoch += 1;
         self.marks.clear();
         self.floor = revision;
     }
 
-    /// Notes a change of our own, whose revision nobody told us: whatever is under way may be older.
+    /// Records a change by this client, whose revision is unknown: answers in flight may be older.
     pub(crate) fn advance_epoch(&mut self) {
         self.epoch += 1;
     }
 
-    /// Whether an answer about somebody is older than what was told about them.
+    /// Returns whether an answer is older than a change of its subject.
     pub(crate) fn is_outdated(&self, subject: &Subject, revision: i64) -> bool {
-        let told = |about: ChangeSubject| self.marks.get(&about).is_some_and(|mark| revision < *mark);
-        told(ChangeSubject::Key(subject.key_id().to_owned()))
-            || told(ChangeSubject::Key(subject.presented_key_id().to_owned()))
-            || told(ChangeSubject::Tenant(subject.tenant_id().to_owned()))
-            || subject.session_id().is_some_and(|id| told(ChangeSubject::Session(id.to_owned())))
+        let is_before =
+            |changed: ChangeSubject| self.marks.get(&changed).is_some_and(|mark| revision < *mark);
+        is_before(ChangeSubject::Key(subject.key_id().to_owned()))
+            || is_before(ChangeSubject::Key(subject.presented_key_id().to_owned()))
+            || is_before(ChangeSubject::Tenant(subject.tenant_id().to_owned()))
+            || subject.session_id().is_some_and(|id| is_before(ChangeSubject::Session(id.to_owned())))
     }
 
-    /// Whether the stream tells of every change that an answer of this revision may be in want of.
+    /// Returns whether the stream announces every change that an answer of this revision may lack.
     pub(crate) fn is_covered_by_stream(&self, revision: i64) -> bool {
         revision >= self.floor
     }
@@ -108,16 +110,16 @@ mod tests {
 
     #[test]
     fn answer_older_than_a_change_is_rejected() {
-        for about in [
+        for changed in [
             ChangeSubject::Key("k".into()),
             ChangeSubject::Key("p".into()),
             ChangeSubject::Tenant("t".into()),
             ChangeSubject::Session("s".into()),
         ] {
-            assert!(about.matches(&subject()));
+            assert!(changed.matches(&subject()));
             let mut fence = Fence::default();
-            fence.mark(about.clone(), 5);
-            fence.mark(about, 3);
+            fence.mark(changed.clone(), 5);
+            fence.mark(changed, 3);
             assert!(fence.is_outdated(&subject(), 4));
             assert!(!fence.is_outdated(&subject(), 5));
         }

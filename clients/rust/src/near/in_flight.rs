@@ -1,4 +1,4 @@
-//! Questions under way: whoever asks the same waits for the same answer.
+//! Requests in flight: concurrent requests for the same key or session share one response.
 
 use std::{
     collections::HashMap,
@@ -16,51 +16,54 @@ use crate::{Error, Validation, call::invalid_reply};
 
 type Outcome = Result<Validation, Error>;
 
-/// An answer under way.
+/// A request in flight.
 pub(crate) struct InFlightRequest {
-    /// How much was told before the question was sent.
+    /// Number of invalidations before the request was sent.
     change_count: u64,
     outcome: Shared<BoxFuture<'static, Outcome>>,
 }
 
-/// One question for each key or session, whoever waits for it.
+/// At most one request per key or session, which all callers wait for.
 #[derive(Default)]
 pub(crate) struct InFlightRequests(Mutex<HashMap<Tag, InFlightRequest, TagHasher>>);
 
 impl InFlightRequests {
-    /// Joins the question under way, or sends it in a task of its own, which goes on when this caller gives up.
+    /// Joins the request in flight, or sends a new one in its own task, which continues if this caller is
+    /// cancelled.
     ///
-    /// `news` counts what was told so far: who asks after something was told does not join a question from before,
-    /// because its answer may be older. Gives the outcome to wait for, and whether the question is somebody else's.
+    /// `change_count` is the number of invalidations so far: a caller does not join a request that was sent
+    /// before the last invalidation, because its answer may be older. Returns the outcome to wait for, and
+    /// whether another caller sent the request.
     pub(crate) fn join<F>(
         &self,
         tag: Tag,
-        news: u64,
-        ask: impl FnOnce() -> F,
+        change_count: u64,
+        request: impl FnOnce() -> F,
     ) -> (Shared<BoxFuture<'static, Outcome>>, bool)
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way =
-            |flight: &&InFlightRequest| flight.change_count >= news && flight.outcome.peek().is_none();
-        if let Some(flight) = flights.get(&tag).filter(under_way) {
-            return (flight.outcome.clone(), true);
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_joinable = |in_flight: &&InFlightRequest| {
+            in_flight.change_count >= change_count && in_flight.outcome.peek().is_none()
+        };
+        if let Some(in_flight) = requests.get(&tag).filter(is_joinable) {
+            return (in_flight.outcome.clone(), true);
         }
-        let asking = tokio::spawn(ask());
-        let outcome = asking
-            .map(|outcome| outcome.unwrap_or_else(|_| Err(invalid_reply("the question was given up"))))
+        let task = tokio::spawn(request());
+        let outcome = task
+            .map(|outcome| outcome.unwrap_or_else(|_| Err(invalid_reply("the request was cancelled"))))
             .boxed()
             .shared();
-        flights.insert(tag, InFlightRequest { change_count: news, outcome: outcome.clone() });
+        requests.insert(tag, InFlightRequest { change_count, outcome: outcome.clone() });
         (outcome, false)
     }
 
-    /// Forgets a question that was answered, unless a younger one has taken its place.
-    pub(crate) fn finish(&self, tag: Tag, news: u64) {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if flights.get(&tag).is_some_and(|flight| flight.change_count == news) {
-            flights.remove(&tag);
+    /// Removes a finished request, unless a newer one has replaced it.
+    pub(crate) fn finish(&self, tag: Tag, change_count: u64) {
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.get(&tag).is_some_and(|in_flight| in_flight.change_count == change_count) {
+            requests.remove(&tag);
         }
     }
 }

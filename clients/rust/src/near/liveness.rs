@@ -1,4 +1,4 @@
-//! Whether the invalidation stream can be relied on.
+//! Liveness of the invalidation stream.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -7,11 +7,12 @@ use std::{
 
 use crate::clock::Moment;
 
-/// A stream that is silent for longer is dead: heartbeats come each second.
+/// Maximum time without an event. Heartbeats arrive every second, so a stream without one for longer counts
+/// as broken.
 pub(crate) const LIVENESS_TIMEOUT: Duration = Duration::from_secs(3);
 const NEVER: u64 = u64::MAX;
 
-/// Since when the stream has told everything, and until when. Read on every hit, so it takes no lock.
+/// The interval in which the stream has announced every change. Read on every cache hit, so it takes no lock.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     unbroken_since: AtomicU64,
@@ -28,37 +29,38 @@ impl Liveness {
         }
     }
 
-    /// Whether the stream has told everything that happened since a moment.
+    /// Returns whether the stream has announced every change since a moment.
     pub(crate) fn covers(&self, since: Moment, now: Moment) -> bool {
-        // In this order, which is the reverse of the writer's: who sees a new sign of life sees a new beginning, too.
-        let last_heard = self.last_heartbeat.load(Ordering::Acquire);
+        // In this order, the reverse of the writer's: a reader that sees a new heartbeat also sees the new
+        // start of the stream.
+        let last_heartbeat = self.last_heartbeat.load(Ordering::Acquire);
         let unbroken_since = self.unbroken_since.load(Ordering::Acquire);
-        unbroken_since < since.0 && now.since(Moment(last_heard)) <= LIVENESS_TIMEOUT
+        unbroken_since < since.0 && now.since(Moment(last_heartbeat)) <= LIVENESS_TIMEOUT
     }
 
-    /// Notes a sign of life. Says whether the stream begins anew with it.
+    /// Records a heartbeat. Returns whether the stream starts anew with it.
     pub(crate) fn record_heartbeat(&self, now: Moment, revision: i64) -> bool {
-        let begins = !self.is_unbroken(now);
-        if begins {
+        let is_restart = !self.is_unbroken(now);
+        if is_restart {
             self.unbroken_since.store(now.0, Ordering::Release);
         }
         self.revision.store(revision, Ordering::Release);
         self.last_heartbeat.store(now.0, Ordering::Release);
-        begins
+        is_restart
     }
 
-    /// What happened from now on until the next sign of life may never be told.
+    /// Marks the stream as broken: changes from now until the next heartbeat may never be announced.
     pub(crate) fn mark_broken(&self) {
         self.unbroken_since.store(NEVER, Ordering::Release);
     }
 
-    /// Whether the stream, which may have to be resumed, has left nothing out so far.
+    /// Returns whether the stream, which may have been resumed, has missed no change so far.
     pub(crate) fn is_unbroken(&self, now: Moment) -> bool {
-        let silence = now.since(Moment(self.last_heartbeat.load(Ordering::Acquire)));
-        self.unbroken_since.load(Ordering::Acquire) != NEVER && silence <= LIVENESS_TIMEOUT
+        let idle = now.since(Moment(self.last_heartbeat.load(Ordering::Acquire)));
+        self.unbroken_since.load(Ordering::Acquire) != NEVER && idle <= LIVENESS_TIMEOUT
     }
 
-    /// The last revision that was told; 0 before the first.
+    /// Returns the last revision that the stream has announced; 0 before the first event.
     pub(crate) fn revision(&self) -> i64 {
         self.revision.load(Ordering::Acquire)
     }
@@ -80,7 +82,7 @@ mod tests {
         assert!(!liveness.covers(at(5), at(8)));
         assert!(liveness.covers(at(6), at(8)));
         assert!(!liveness.covers(at(6), at(8).after(Duration::from_nanos(1))));
-        // A pause of three seconds is none; a longer one is a new beginning.
+        // A pause of 3 s does not break the stream; a longer one restarts it.
         assert!(!liveness.record_heartbeat(at(8), 8));
         assert!(liveness.covers(at(6), at(11)));
         assert!(liveness.record_heartbeat(at(12), 9));

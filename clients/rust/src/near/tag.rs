@@ -1,4 +1,4 @@
-//! By what a key or session is found in memory without being kept there.
+//! Keyed hashes that identify keys and sessions in the near-cache, so that it contains no plaintext.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -6,17 +6,18 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::Error;
 
-/// 128 bits that stand for one key or session, for this process alone.
+/// 128 bits that identify one key or session within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag(u64, u64);
 
-/// Makes tags with SipHash-1-3-128, a keyed hash, under two secrets drawn when the process starts.
+/// Computes tags with SipHash-1-3-128, a keyed hash, with random secrets drawn at start.
 ///
-/// Two texts with one tag would give one's holder what is known about the other. Whoever wants such a pair has to find it
-/// without the secrets and without ever seeing a tag, which never leaves this process. The best way known to make this
-/// hash collide inside works with a chance of 2^-167 (Dobraunig, Mendel and Schläffer, 2014): worse than guessing blindly,
-/// which hits one of ten thousand entries with 2^-114 a try. A keyed SHA-256 or BLAKE3 would say no more and take four
-/// times as long or longer, which is more than the rest of a hit.
+/// If two texts had the same tag, the holder of one would get the answer about the other. An attacker would
+/// have to find such a pair without the secrets and without seeing any tag, since tags never leave this
+/// process. The best known internal collision of this hash succeeds with a probability of 2^-167 (Dobraunig,
+/// Mendel and Schläffer, 2014), which is worse than a blind guess: a guess hits one of ten thousand entries
+/// with 2^-114 per attempt. A keyed SHA-256 or BLAKE3 would add no security here and take at least four times
+/// as long, which is more than the rest of a cache hit.
 #[derive(Clone, Copy)]
 pub(crate) struct Tagger {
     keys: SipHasher13,
@@ -26,8 +27,9 @@ pub(crate) struct Tagger {
 impl Tagger {
     pub(crate) fn new() -> Result<Self, Error> {
         let random = || {
-            getrandom::u64()
-                .map_err(|_| Error::Setup { message: "this machine has no randomness".to_owned() })
+            getrandom::u64().map_err(|_| Error::Setup {
+                message: "the random generator of this machine failed".to_owned(),
+            })
         };
         Ok(Self {
             keys: SipHasher13::new_with_keys(random()?, random()?),
@@ -42,7 +44,7 @@ impl Tagger {
 
     pub(crate) fn session(&self, session_id: &str, key: Option<&str>) -> Tag {
         let mut hasher = self.sessions;
-        // The length keeps "ab" with "c" apart from "a" with "bc".
+        // The length distinguishes ("ab", "c") from ("a", "bc").
         hasher.write_u64(session_id.len() as u64);
         hasher.write(session_id.as_bytes());
         hasher.write(key.unwrap_or_default().as_bytes());
@@ -57,7 +59,7 @@ impl Hash for Tag {
     }
 }
 
-/// Tags are random already: their first half is their hash.
+/// Tags are already random: the first half serves as the hash.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TagHasher(u64);
 
@@ -100,8 +102,8 @@ mod tests {
             tagger.session("ab", None),
             tagger.session("", Some("ab")),
         ];
-        for (place, tag) in tags.iter().enumerate() {
-            assert!(!tags[..place].contains(tag), "{place}");
+        for (index, tag) in tags.iter().enumerate() {
+            assert!(!tags[..index].contains(tag), "{index}");
         }
         assert_eq!(tagger.key("a"), tagger.key("a"));
     }

@@ -1,4 +1,4 @@
-//! Listens to the service's invalidations.
+//! The task that reads the invalidation stream of the service.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -18,24 +18,24 @@ use crate::{
     transport::{Route, Transport},
 };
 
-/// Before the first attempt to connect again; it doubles with each that fails.
+/// Delay before the first reconnect; it doubles with each failure.
 const INITIAL_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
-/// A service that does not serve the stream may be replaced by one that does.
+/// A service without the stream may be replaced by one that implements it.
 const UNIMPLEMENTED_RETRY_DELAY: Duration = Duration::from_secs(60);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A replica that says nothing for so long is asked for a sign of life: if it gives none, another one takes over before the
-/// stream counts as broken.
+/// A replica without events for this long is pinged. If it does not respond, another replica takes over
+/// before the stream counts as broken.
 const PING_DELAY: Duration = Duration::from_millis(1_500);
 
-/// The task that listens; it ends with the client.
+/// The task that reads the stream. It ends with the client.
 #[derive(Debug)]
 pub(crate) struct WatchTask(JoinHandle<()>);
 
 impl WatchTask {
     /// Must be called within a Tokio runtime.
-    pub(crate) fn spawn(near: Arc<AnswerCache>, transport: Transport) -> Self {
-        Self(tokio::spawn(run_watch(near, transport)))
+    pub(crate) fn spawn(cache: Arc<AnswerCache>, transport: Transport) -> Self {
+        Self(tokio::spawn(run_watch(cache, transport)))
     }
 }
 
@@ -53,22 +53,22 @@ impl Drop for WatchTask {
 
 /// How a stream ended.
 enum StreamEnd {
-    /// The service does not have it.
+    /// The service does not implement the stream.
     Unimplemented,
-    /// It broke before anything was heard.
+    /// The stream failed before the first event.
     NoEvents,
-    /// It broke later.
+    /// The stream failed later.
     Broken,
 }
 
-async fn run_watch(near: Arc<AnswerCache>, transport: Transport) {
+async fn run_watch(cache: Arc<AnswerCache>, transport: Transport) {
     let mut failures = 0;
     let mut last = None;
     loop {
         let route = Arc::new(Route::avoiding(last));
-        let end = read_stream(&near, &transport, &route).await;
+        let end = read_stream(&cache, &transport, &route).await;
         last = route.connection().map(|connection| connection.replica_id());
-        let wait = match end {
+        let delay = match end {
             StreamEnd::Unimplemented => UNIMPLEMENTED_RETRY_DELAY,
             StreamEnd::NoEvents => {
                 failures += 1;
@@ -79,15 +79,15 @@ async fn run_watch(near: Arc<AnswerCache>, transport: Transport) {
                 jittered_backoff(INITIAL_RECONNECT_DELAY, MAX_RECONNECT_DELAY, failures)
             }
         };
-        time::sleep(wait).await;
+        time::sleep(delay).await;
     }
 }
 
-async fn read_stream(near: &AnswerCache, transport: &Transport, route: &Arc<Route>) -> StreamEnd {
-    let resume_after_revision = near.liveness.revision();
+async fn read_stream(cache: &AnswerCache, transport: &Transport, route: &Arc<Route>) -> StreamEnd {
+    let resume_after_revision = cache.liveness.revision();
     if resume_after_revision == 0 {
-        // There is nothing to resume from: what happened since is not told.
-        near.liveness.mark_broken();
+        // There is no revision to resume from: changes since then are not announced.
+        cache.liveness.mark_broken();
     }
     let mut rpc = WatchServiceClient::new(transport.routed(Arc::clone(route)));
     let opening = rpc.watch(WatchRequest { resume_after_revision });
@@ -99,7 +99,7 @@ async fn read_stream(near: &AnswerCache, transport: &Transport, route: &Arc<Rout
     let mut end = StreamEnd::NoEvents;
     loop {
         match timeout_with_ping(LIVENESS_TIMEOUT, stream.message(), route).await {
-            Ok(Ok(Some(event))) => near.apply_event(event),
+            Ok(Ok(Some(event))) => cache.apply_event(event),
             Ok(Err(status)) if matches!(end, StreamEnd::NoEvents) => return classify_status(&status),
             Ok(Ok(None) | Err(_)) | Err(_) => return end,
         }
@@ -107,41 +107,42 @@ async fn read_stream(near: &AnswerCache, transport: &Transport, route: &Arc<Rout
     }
 }
 
-/// Waits at most `limit`. Meanwhile the replica is asked for a sign of life, when it says nothing for long.
+/// Waits for `limit` at most. If nothing arrives for [`PING_DELAY`], the replica is pinged meanwhile.
 async fn timeout_with_ping<T>(
     limit: Duration,
-    waiting: impl Future<Output = T>,
+    future: impl Future<Output = T>,
     route: &Route,
 ) -> Result<T, Elapsed> {
-    let mut waiting = pin!(waiting);
-    if let Ok(outcome) = time::timeout(PING_DELAY, waiting.as_mut()).await {
+    let mut future = pin!(future);
+    if let Ok(outcome) = time::timeout(PING_DELAY, future.as_mut()).await {
         return Ok(outcome);
     }
     if let Some(connection) = route.connection() {
         connection.ping();
     }
-    time::timeout(limit - PING_DELAY, waiting).await
+    time::timeout(limit - PING_DELAY, future).await
 }
 
 fn classify_status(status: &Status) -> StreamEnd {
     if status.code() == Code::Unimplemented {
-        tracing::debug!("the service has no invalidation stream; answers are used for as long as it allows");
+        tracing::debug!("invalidation stream not implemented by the service; answers are cached without it");
         return StreamEnd::Unimplemented;
     }
-    tracing::debug!(code = ?status.code(), "the invalidation stream could not be opened");
+    tracing::debug!(code = ?status.code(), "invalidation stream could not be opened");
     StreamEnd::NoEvents
 }
 
 impl AnswerCache {
-    /// Does what an event says. The sign of life comes last: nothing is relied on before it is done.
+    /// Applies an event. The heartbeat is recorded last: answers count as covered only after the event is
+    /// applied.
     pub(super) fn apply_event(&self, event: WatchResponse) {
         let revision = event.revision;
         match event.event {
-            Some(Event::Invalidation(news)) => match news.scope() {
-                InvalidationScope::Key => self.invalidate(ChangeSubject::Key(news.id), revision),
-                InvalidationScope::Tenant => self.invalidate(ChangeSubject::Tenant(news.id), revision),
-                InvalidationScope::Session => self.invalidate(ChangeSubject::Session(news.id), revision),
-                // Whatever a later version means by it, it concerns something in here.
+            Some(Event::Invalidation(change)) => match change.scope() {
+                InvalidationScope::Key => self.invalidate(ChangeSubject::Key(change.id), revision),
+                InvalidationScope::Tenant => self.invalidate(ChangeSubject::Tenant(change.id), revision),
+                InvalidationScope::Session => self.invalidate(ChangeSubject::Session(change.id), revision),
+                // A scope of a later version: it may concern any entry.
                 InvalidationScope::Unspecified => self.reset(revision),
             },
             Some(Event::StartOver(_)) => self.reset(revision),

@@ -1,4 +1,4 @@
-//! The task behind a recorder.
+//! The task that sends the events of a recorder.
 
 use std::{
     future::Future,
@@ -19,23 +19,23 @@ use tokio::{
 use super::UnsentUsage;
 use crate::{Error, RecordedUsage, call::jittered_backoff};
 
-/// What the service takes at once.
+/// Maximum events of one request that the service accepts.
 const MAX_EVENTS_PER_BATCH: usize = 500;
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(100);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long one that was dropped without being closed goes on.
+/// How long a recorder that was dropped without `close` keeps sending.
 const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a recorder tells its task.
+/// A message from a recorder to its task.
 #[derive(Debug)]
 pub(super) enum RecorderMessage {
     /// An event to send.
     Event(UsageEvent),
-    /// Send what is there and say when it was answered.
+    /// Send the collected events and report when the service has responded.
     Flush(oneshot::Sender<()>),
 }
 
-/// Collects events and sends them.
+/// Collects events and sends them in batches.
 pub(super) struct BatchSender<S> {
     pub(super) items: mpsc::Receiver<RecorderMessage>,
     pub(super) deadline: watch::Receiver<Option<Instant>>,
@@ -45,7 +45,8 @@ pub(super) struct BatchSender<S> {
     pub(super) pending: PendingEvents,
 }
 
-/// Events that were taken and are not settled yet. What is left when it goes is lost, and logged.
+/// Counter of accepted events that are not settled yet. If it is dropped above zero, those events are lost,
+/// and this is logged.
 pub(super) struct PendingEvents(Arc<AtomicUsize>);
 
 impl PendingEvents {
@@ -64,13 +65,13 @@ impl Drop for PendingEvents {
         if events > 0 {
             tracing::warn!(
                 events,
-                "a recorder ended with its runtime before its usage was sent; close it before"
+                "usage recorder stopped with its runtime, unsent usage is lost; call close() first"
             );
         }
     }
 }
 
-/// What was collected.
+/// The events of one batch.
 #[derive(Default)]
 struct Batch {
     events: Vec<UsageEvent>,
@@ -83,7 +84,7 @@ where
     S: Fn(String, Vec<UsageEvent>) -> F,
     F: Future<Output = Result<RecordedUsage, Error>>,
 {
-    /// Runs until the recorder is closed or dropped. Gives back what could not be sent.
+    /// Runs until the recorder is closed or dropped. Returns the events that could not be sent.
     pub(super) async fn run(mut self) -> Vec<UnsentUsage> {
         let mut unsent = Vec::new();
         loop {
@@ -92,30 +93,30 @@ where
                 unsent.extend(self.send_batch(batch.events).await);
             }
             if let Some(flushed) = batch.flush_ack {
-                // Whoever flushed may have left.
+                // The flushing caller may have been cancelled.
                 let _ = flushed.send(());
             }
             if batch.is_last {
                 if !unsent.is_empty() && self.deadline.has_changed().is_err() {
                     let events: usize = unsent.iter().map(|unsent| unsent.events.len()).sum();
-                    tracing::error!(events, "a recorder was dropped before its usage was sent");
+                    tracing::error!(events, "usage recorder dropped without close, unsent usage is lost");
                 }
                 return unsent;
             }
         }
     }
 
-    /// Waits for the first event, and then for more until there are enough or the time is up.
+    /// Waits for the first event, then for more until the batch is full or the batch delay has passed.
     async fn collect(&mut self) -> Batch {
         let mut batch = Batch::default();
         let mut due: Option<Instant> = None;
         loop {
             let item = tokio::select! {
-                // In this order, or a steady flow of events would never be sent.
+                // In this order, because a steady flow of events would otherwise never be sent.
                 biased;
                 () = sleep_until_some(due) => return batch,
                 _ = self.deadline.wait_for(Option::is_some), if !self.items.is_closed() => {
-                    // What is in the queue still comes out of it.
+                    // Events that are already in the queue are still received.
                     self.items.close();
                     continue;
                 }
@@ -141,9 +142,10 @@ where
         }
     }
 
-    /// Sends a batch until it is answered or the time is up. Gives back what is left in the latter case.
+    /// Sends a batch until the service has responded or the deadline has passed. In the latter case, returns
+    /// the rest.
     ///
-    /// A batch that as a whole is none is sent in halves, so that what is wrong with it is refused alone.
+    /// A batch that is rejected as a whole is split in halves, so that only the invalid event is refused.
     async fn send_batch(&mut self, events: Vec<UsageEvent>) -> Vec<UnsentUsage> {
         let mut left = vec![UnsentUsage::new(events)];
         let mut unsent = Vec::new();
@@ -171,7 +173,7 @@ where
         unsent
     }
 
-    /// The answer, or a failure that lasts; `None` when the time is up or the client is closed.
+    /// Returns the response or a permanent error; `None` if the deadline has passed or the client is closed.
     async fn send_until_answered(&mut self, batch: &mut UnsentUsage) -> Option<Result<RecordedUsage, Error>> {
         for tries in 1.. {
             let sending = (self.send)(batch.request_id.clone(), batch.events.clone());
@@ -186,8 +188,8 @@ where
                 Err(failure) => failure,
             };
             let is_closed = failure == Error::Closed;
-            let own = jittered_backoff(INITIAL_RETRY_DELAY, MAX_RETRY_DELAY, tries);
-            let wait = failure.retry_after().unwrap_or_default().saturating_add(own);
+            let backoff = jittered_backoff(INITIAL_RETRY_DELAY, MAX_RETRY_DELAY, tries);
+            let delay = failure.retry_after().unwrap_or_default().saturating_add(backoff);
             batch.error = Some(failure);
             if is_closed {
                 return None;
@@ -195,31 +197,32 @@ where
             tokio::select! {
                 biased;
                 () = close_timeout_elapsed(&mut self.deadline) => return None,
-                () = time::sleep(wait) => {}
+                () = time::sleep(delay) => {}
             }
         }
         None
     }
 
     fn report_rejected(&self, sent: UnsentUsage, rejected: Vec<(usize, Error)>) {
-        for (place, error) in rejected {
+        for (index, error) in rejected {
             self.notify_refused(UnsentUsage {
                 request_id: sent.request_id.clone(),
-                events: sent.events.get(place).cloned().into_iter().collect(),
+                events: sent.events.get(index).cloned().into_iter().collect(),
                 error: Some(error),
             });
         }
     }
 
-    /// What the user's function does must not end this task, and the events of others with it.
-    fn notify_refused(&self, refused: UnsentUsage) {
-        if catch_unwind(AssertUnwindSafe(|| (self.on_refused)(refused))).is_err() {
+    /// A panic in the user's callback must not end this task and lose the other events.
+    fn notify_refused(&self, rejected: UnsentUsage) {
+        if catch_unwind(AssertUnwindSafe(|| (self.on_refused)(rejected))).is_err() {
             tracing::error!("RecorderSettings::on_refused panicked");
         }
     }
 }
 
-/// Whether the service will never take it. Everything else may be set right: a token, a permission, a version.
+/// Returns whether the service will never accept it. Other errors can be fixed: a token, a permission, a
+/// version.
 fn is_permanent(error: &Error) -> bool {
     matches!(
         error,
@@ -237,11 +240,11 @@ async fn sleep_until_some(moment: Option<Instant>) {
     }
 }
 
-/// Waits until the recorder's patience is over.
+/// Waits until the close timeout of the recorder has elapsed.
 async fn close_timeout_elapsed(deadline: &mut watch::Receiver<Option<Instant>>) {
     let deadline = match deadline.wait_for(Option::is_some).await {
         Ok(deadline) => *deadline,
-        // Nobody is left to close it.
+        // The recorder was dropped without `close`.
         Err(_) => Some(Instant::now() + DROP_FLUSH_TIMEOUT),
     };
     sleep_until_some(deadline).await;

@@ -1,4 +1,4 @@
-//! What the service can count: anything else is refused where it is recorded, not when it is sent with others.
+//! Checks usage events when they are recorded, rather than when they are sent in a batch.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ const MAX_QUANTITY: i64 = 1_000_000_000_000;
 const MAX_UNIX_SECONDS: u64 = 253_402_300_799;
 
 /// # Errors
-/// The field that breaks the contract.
+/// The violation: the field that breaks the contract.
 pub(super) fn checked_event(
     tenant_id: &str,
     metric: &str,
@@ -25,7 +25,7 @@ pub(super) fn checked_event(
     let has_length = |text: &str| (1..=MAX_NAME_LEN).contains(&text.len());
     let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if !has_length(tenant_id) || !tenant_id.bytes().all(is_id) {
-        return violation("tenant_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
+        return violation("tenant_id", "must be 1 to 64 characters of A-Z a-z 0-9 _ -");
     }
     let is_metric =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.');
@@ -33,7 +33,7 @@ pub(super) fn checked_event(
         || !metric.bytes().all(is_metric)
         || !metric.starts_with(|c: char| c.is_ascii_lowercase())
     {
-        return violation("metric", "must be a lower-case letter and up to 63 of a-z 0-9 _ .");
+        return violation("metric", "must be 1 to 64 characters of a-z 0-9 _ . and start with a letter");
     }
     if !(0..=MAX_QUANTITY).contains(&quantity) {
         return violation("quantity", "must be 0 to 1,000,000,000,000");

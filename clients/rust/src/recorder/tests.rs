@@ -1,4 +1,4 @@
-//! Batches of usage, against a service in the hands of the test.
+//! Batches of usage, against a service controlled by the test.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -8,14 +8,14 @@ type Request = (String, Vec<UsageEvent>);
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What was sent, and what is answered next; OK if nothing is.
+/// The requests that were sent, and the next responses; the default response is OK.
 #[derive(Clone, Default)]
 struct Service {
     requests: Arc<Mutex<Vec<Request>>>,
     answers: Arc<Mutex<VecDeque<Result<RecordedUsage, Error>>>>,
-    is_away: Arc<Mutex<bool>>,
-    /// Requests with an event of this quantity break the contract as a whole.
-    refused: Arc<Mutex<Option<i64>>>,
+    is_down: Arc<Mutex<bool>>,
+    /// Requests with an event of this quantity are rejected as a whole.
+    rejected: Arc<Mutex<Option<i64>>>,
     counted: Arc<Mutex<usize>>,
 }
 
@@ -37,21 +37,21 @@ impl Service {
     }
 
     fn answer(&self, request: Request) -> Result<RecordedUsage, Error> {
-        let is_refused = |event: &UsageEvent| Some(event.quantity) == *self.refused.lock().unwrap();
-        let (is_refused, events) = (request.1.iter().any(is_refused), request.1.len());
+        let is_rejected = |event: &UsageEvent| Some(event.quantity) == *self.rejected.lock().unwrap();
+        let (is_rejected, events) = (request.1.iter().any(is_rejected), request.1.len());
         self.requests.lock().unwrap().push(request);
-        if is_refused {
+        if is_rejected {
             return Err(Error::Invalid { message: String::new(), violations: Vec::new() });
         }
         *self.counted.lock().unwrap() += events;
-        if *self.is_away.lock().unwrap() {
+        if *self.is_down.lock().unwrap() {
             return Err(unreachable_error());
         }
         self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Ok(recorded(Vec::new())))
     }
 
-    fn refuses(&self, quantity: i64) {
-        *self.refused.lock().unwrap() = Some(quantity);
+    fn reject_quantity(&self, quantity: i64) {
+        *self.rejected.lock().unwrap() = Some(quantity);
     }
 
     fn counted(&self) -> usize {
@@ -115,13 +115,13 @@ async fn batch_is_resent_unchanged_until_answered() {
 #[tokio::test(start_paused = true)]
 async fn full_recorder_reports_events_it_rejects() {
     let service = Service::default();
-    *service.is_away.lock().unwrap() = true;
+    *service.is_down.lock().unwrap() = true;
     let recorder = service.recorder(RecorderSettings::new().capacity(10));
     for _ in 0..10 {
         recorder.record("acme", "calls", 1).unwrap();
     }
     assert_eq!(recorder.record("acme", "calls", 1), Err(NotRecorded::Full));
-    *service.is_away.lock().unwrap() = false;
+    *service.is_down.lock().unwrap() = false;
     recorder.flush().await.unwrap();
     assert_eq!(service.sizes().last().copied().unwrap(), 10);
 }
@@ -137,7 +137,7 @@ async fn close_sends_pending_events_and_returns_unsent() {
     assert_eq!(recorder.flush().await, Err(NotRecorded::Closed));
 
     let service = Service::default();
-    *service.is_away.lock().unwrap() = true;
+    *service.is_down.lock().unwrap() = true;
     let recorder = service.recorder(RecorderSettings::new());
     for _ in 0..700 {
         recorder.record("acme", "calls", 1).unwrap();
@@ -145,7 +145,7 @@ async fn close_sends_pending_events_and_returns_unsent() {
     let unsent = recorder.close(10 * SECOND).await;
     let sizes: Vec<_> = unsent.iter().map(|unsent| unsent.events.len()).collect();
     assert_eq!(sizes, [500, 200]);
-    // The first was sent several times, always as what is given back; the second was not.
+    // The first batch was sent several times, always with the same request id; the second was never sent.
     let sent = service.requests();
     assert!(sent.len() > 1 && sent.iter().all(|(id, _)| *id == unsent[0].request_id));
     assert_eq!((&unsent[0].error, &unsent[1].error), (&Some(unreachable_error()), &None));
@@ -154,10 +154,10 @@ async fn close_sends_pending_events_and_returns_unsent() {
 #[tokio::test(start_paused = true)]
 async fn rejected_events_are_reported_and_others_continue() {
     let service = Service::default();
-    let refused: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
+    let rejected: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
     let settings = {
-        let refused = refused.clone();
-        RecorderSettings::new().on_refused(move |usage| refused.lock().unwrap().push(usage))
+        let rejected = rejected.clone();
+        RecorderSettings::new().on_refused(move |usage| rejected.lock().unwrap().push(usage))
     };
     let recorder = service.recorder(settings);
     let missing = Error::NotFound { message: String::new(), reason: None };
@@ -173,9 +173,9 @@ async fn rejected_events_are_reported_and_others_continue() {
     recorder.flush().await.unwrap();
 
     assert_eq!(service.sizes(), [2, 1, 1]);
-    let refused = refused.lock().unwrap();
-    let quantities: Vec<_> = refused.iter().map(|usage| usage.events[0].quantity).collect();
-    let errors = (&refused[0].error, &refused[1].error);
+    let rejected = rejected.lock().unwrap();
+    let quantities: Vec<_> = rejected.iter().map(|usage| usage.events[0].quantity).collect();
+    let errors = (&rejected[0].error, &rejected[1].error);
     assert_eq!((quantities, errors), (vec![2, 3], (&Some(missing), &Some(invalid))));
 }
 
@@ -194,7 +194,7 @@ async fn invalid_events_are_rejected_on_record() {
     let service = Service::default();
     let recorder = service.recorder(RecorderSettings::new());
     let Err(NotRecorded::Invalid(violation)) = recorder.record("acme", "Not A Metric", 1) else {
-        unreachable!("it was taken");
+        unreachable!("an invalid event was accepted");
     };
     assert_eq!(violation.field, "metric");
     assert_eq!(recorder.close(SECOND).await, []);
@@ -204,26 +204,26 @@ async fn invalid_events_are_rejected_on_record() {
 #[tokio::test(start_paused = true)]
 async fn rejected_batch_is_bisected_to_the_bad_event() {
     let service = Service::default();
-    service.refuses(7);
-    let refused: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
+    service.reject_quantity(7);
+    let rejected: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
     let settings = {
-        let refused = refused.clone();
-        RecorderSettings::new().on_refused(move |usage| refused.lock().unwrap().push(usage))
+        let rejected = rejected.clone();
+        RecorderSettings::new().on_refused(move |usage| rejected.lock().unwrap().push(usage))
     };
     let recorder = service.recorder(settings);
     for number in 0..500 {
         recorder.record("acme", "calls", number).unwrap();
     }
     assert_eq!(recorder.close(SECOND).await, []);
-    let refused: Vec<_> = refused.lock().unwrap().iter().flat_map(|usage| usage.events.clone()).collect();
-    assert_eq!(refused.iter().map(|event| event.quantity).collect::<Vec<_>>(), [7]);
+    let rejected: Vec<_> = rejected.lock().unwrap().iter().flat_map(|usage| usage.events.clone()).collect();
+    assert_eq!(rejected.iter().map(|event| event.quantity).collect::<Vec<_>>(), [7]);
     assert_eq!(service.counted(), 499);
 }
 
 #[tokio::test(start_paused = true)]
 async fn max_durations_and_callback_panics_are_tolerated() {
     let service = Service::default();
-    let settings = RecorderSettings::new().on_refused(|_| unreachable!("a defect"));
+    let settings = RecorderSettings::new().on_refused(|_| unreachable!("the callback panics"));
     let recorder = service.recorder(settings);
     let invalid = Error::Invalid { message: String::new(), violations: Vec::new() };
     service.will_answer(Err(invalid));

@@ -1,10 +1,10 @@
-//! Where the service is, as people write it.
+//! Parses endpoints.
 
 use std::{fmt, net::Ipv6Addr};
 
 use crate::{Error, options::setup_error};
 
-/// A host, by name or address, and a port.
+/// A host, as a name or an IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     /// Without the brackets of an IPv6 address.
@@ -12,7 +12,7 @@ pub(crate) struct Address {
     pub(crate) port: u16,
 }
 
-/// As in `host:port` and in `:authority`: an IPv6 address stands in brackets.
+/// Formats as `host:port`, as in `:authority`; an IPv6 address is in brackets.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -23,20 +23,20 @@ impl fmt::Display for Address {
     }
 }
 
-/// What an endpoint says about encryption.
+/// The encryption that an endpoint asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
-    /// Nothing.
+    /// Not specified.
     None,
     Plaintext,
     Tls,
 }
 
-/// Reads endpoints, each of which may be several with commas between them. Says whether they are spoken to over TLS:
-/// with `https://` or settings for it.
+/// Parses endpoints; each may contain several, separated by commas. Returns whether TLS is used: because of
+/// `https://`, or because there are TLS settings.
 ///
 /// # Errors
-/// [`Error::Setup`] when one is none, or they are not of one kind.
+/// [`Error::Setup`] if an endpoint is invalid, or plaintext and TLS are mixed.
 pub(crate) fn parse_endpoints(endpoints: &[String], has_tls: bool) -> Result<(Vec<Address>, bool), Error> {
     let mut addresses: Vec<Address> = Vec::new();
     let (mut plain, mut secure) = (None, None);
@@ -53,45 +53,46 @@ pub(crate) fn parse_endpoints(endpoints: &[String], has_tls: bool) -> Result<(Ve
     }
     match (plain, secure) {
         (Some(plain), Some(secure)) => Err(setup_error(format!(
-            "{plain:?} is plaintext and {secure:?} is TLS: give endpoints of one kind"
+            "endpoint {plain:?} is plaintext and {secure:?} is TLS: all endpoints must be of one kind"
         ))),
         (Some(plain), None) if has_tls => Err(setup_error(format!(
-            "{plain:?} is plaintext, and there are settings for TLS: write https://, or leave them out"
+            "endpoint {plain:?} is plaintext, but there are TLS settings: use https://, or remove the settings"
         ))),
         _ => Ok((addresses, has_tls || secure.is_some())),
     }
 }
 
 fn parse_endpoint(text: &str) -> Result<(Scheme, Address), Error> {
-    let unusable = |what: &str| setup_error(format!("the endpoint {text:?} {what}, such as 127.0.0.1:50051"));
+    let invalid =
+        |reason: &str| setup_error(format!("invalid endpoint {text:?}: {reason}, such as 127.0.0.1:50051"));
     let (scheme, rest) = match text.split_once("://") {
         None => (Scheme::None, text),
         Some(("http", rest)) => (Scheme::Plaintext, rest),
         Some(("https", rest)) => (Scheme::Tls, rest),
         Some(("dns", rest)) => match rest.strip_prefix('/') {
             Some(rest) => (Scheme::None, rest),
-            None => return Err(unusable("must be dns:/// and host:port, or host:port alone")),
+            None => return Err(invalid("must be dns:/// and host:port, or host:port alone")),
         },
-        Some(_) => return Err(unusable("must be host:port, or begin with http://, https:// or dns:///")),
+        Some(_) => return Err(invalid("must be host:port, or start with http://, https:// or dns:///")),
     };
     if rest.is_empty() {
-        return Err(unusable("is empty: it must be host:port"));
+        return Err(invalid("empty: must be host:port"));
     }
     if let Some(found) = rest.chars().find(|c| !c.is_ascii_graphic() || "/?#@%\\".contains(*c)) {
-        return Err(unusable(&format!("holds {found:?}: it must be host:port and nothing else")));
+        return Err(invalid(&format!("unexpected {found:?}: must be host:port and nothing else")));
     }
     let (host, port) = match rest.strip_prefix('[') {
         Some(rest) => {
             let (host, port) =
-                rest.split_once(']').ok_or_else(|| unusable("lacks a ]: it must be [address]:port"))?;
+                rest.split_once(']').ok_or_else(|| invalid("missing ]: must be [address]:port"))?;
             if host.parse::<Ipv6Addr>().is_err() {
-                return Err(unusable("holds no IPv6 address between its brackets: it must be host:port"));
+                return Err(invalid("no IPv6 address between the brackets: must be host:port"));
             }
             (host, port.strip_prefix(':'))
         }
         None => match rest.rsplit_once(':') {
             Some((host, _)) if host.contains(':') => {
-                return Err(unusable("is an IPv6 address without brackets: write [address]:port"));
+                return Err(invalid("IPv6 address without brackets: must be [address]:port"));
             }
             Some((host, port)) => (host, Some(port)),
             None => (rest, None),
@@ -99,11 +100,11 @@ fn parse_endpoint(text: &str) -> Result<(Scheme, Address), Error> {
     };
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if host.is_empty() || !(host.contains(':') || host.chars().all(is_name)) {
-        return Err(unusable("names no host: it must be host:port"));
+        return Err(invalid("no host: must be host:port"));
     }
     let port = port.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
     let port = port.and_then(|port| port.parse().ok()).filter(|port| *port > 0);
-    let port = port.ok_or_else(|| unusable("has no port from 1 to 65535: it must be host:port"))?;
+    let port = port.ok_or_else(|| invalid("no port from 1 to 65535: must be host:port"))?;
     Ok((scheme, Address { host: host.to_owned(), port }))
 }
 
@@ -133,7 +134,7 @@ mod tests {
         let (several, _) =
             parse_endpoints(&["a:1,b:2".to_owned(), "a:1".to_owned(), "c:3".to_owned()], false).unwrap();
         assert_eq!(several.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b:2", "c:3"]);
-        // Settings for TLS decide where the endpoint does not.
+        // TLS settings decide if the endpoint has no scheme.
         assert!(parse_endpoints(&["a:1".to_owned()], true).unwrap().1);
         assert!(parse_one("a:1,https://b:2").unwrap().1);
     }
@@ -175,7 +176,7 @@ mod tests {
             "ä:1",
             "HTTP://a:1",
         ] {
-            let Err(Error::Setup { message }) = parse_one(text) else { unreachable!("{text} was taken") };
+            let Err(Error::Setup { message }) = parse_one(text) else { unreachable!("{text} was accepted") };
             let named = text.split(',').any(|text| message.contains(&format!("{text:?}")));
             assert!(
                 named && message.contains("host:port") || message.contains("[address]:port"),

@@ -30,34 +30,35 @@ use super::{
 };
 use crate::Error;
 
-/// How long a connection may take to be made, the replica's first word on it included.
+/// Maximum time to connect, including the first bytes from the replica.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a replica that left a question unanswered may be silent.
+/// Maximum time without any byte from a replica that was pinged.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// A health check of the empty service: five bytes of frame, and no message.
+/// A health check of the whole service: five bytes of frame header, and an empty message.
 const HEALTH_CHECK_PATH: &str = "/grpc.health.v1.Health/Check";
 const EMPTY_GRPC_MESSAGE: &[u8] = &[0; 5];
 const NOT_SUSPECT: u64 = u64::MAX;
 
-/// A connection on which the replica has said something.
+/// A connection on which the replica has already sent data.
 pub(crate) struct Connection {
-    /// Of which replica.
+    /// The id of the replica.
     replica_id: u64,
     channel: Channel,
     activity: Arc<SocketActivity>,
     token: Arc<Option<CurrentToken>>,
     is_pinging: AtomicBool,
-    /// How much had come in when it was asked for a sign of life.
+    /// Number of bytes received when the ping was sent.
     suspected_at: AtomicU64,
 }
 
 impl Connection {
-    /// Connects, and waits for the first word: a kernel takes connections for a process that stands still.
+    /// Connects and waits for the first bytes: the kernel accepts connections even for a process that is
+    /// stopped.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], after 5 s at most.
+    /// [`Error::Unreachable`], after at most 5 s.
     pub(super) async fn connect(
-        place: u64,
+        replica_id: u64,
         target: &Target,
         address: SocketAddr,
         token: Arc<Option<CurrentToken>>,
@@ -65,39 +66,33 @@ impl Connection {
         let establishing = async {
             let socket = TcpStream::connect(address).await.map_err(|error| Error::from_transport(&error))?;
             socket.set_nodelay(true).map_err(|error| Error::from_transport(&error))?;
-            let life = Arc::new(SocketActivity::new());
-            let connector = SingleUseConnector(Some(TokioIo::new(Socket::new(socket, Arc::clone(&life)))));
+            let activity = Arc::new(SocketActivity::new());
+            let connector =
+                SingleUseConnector(Some(TokioIo::new(Socket::new(socket, Arc::clone(&activity)))));
             let channel = target.endpoint().connect_with_connector(connector).await;
             let channel = channel.map_err(|error| Error::from_transport(&error))?;
-            let (is_asked, suspected_at) = (AtomicBool::new(false), AtomicU64::new(NOT_SUSPECT));
-            let connection = Self {
-                replica_id: place,
-                channel,
-                activity: life,
-                token,
-                is_pinging: is_asked,
-                suspected_at,
-            };
-            // The beginning of TLS, or HTTP/2's own SETTINGS: what only a process that runs can say.
+            let (is_pinging, suspected_at) = (AtomicBool::new(false), AtomicU64::new(NOT_SUSPECT));
+            let connection = Self { replica_id, channel, activity, token, is_pinging, suspected_at };
+            // The start of TLS or the HTTP/2 SETTINGS, which only a running process can send.
             tokio::select! {
                 biased;
                 () = connection.activity.first_byte() => Ok(connection),
                 () = connection.activity.unusable() => {
-                    Err(Error::Unreachable { message: format!("{address} has closed the connection") })
+                    Err(Error::Unreachable { message: format!("{address} closed the connection") })
                 }
             }
         };
-        let late = || Error::Unreachable {
-            message: format!("{address} has not answered within {CONNECT_TIMEOUT:?}"),
+        let timed_out = || Error::Unreachable {
+            message: format!("{address} did not respond within {CONNECT_TIMEOUT:?}"),
         };
-        timeout(CONNECT_TIMEOUT, establishing).await.unwrap_or_else(|_| Err(late()))
+        timeout(CONNECT_TIMEOUT, establishing).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     pub(crate) fn replica_id(&self) -> u64 {
         self.replica_id
     }
 
-    /// Sends a request. After a failure of the connection itself it takes no others.
+    /// Sends a request. After a failure of the connection itself, the connection accepts no others.
     pub(super) async fn send(
         &self,
         request: Request<Body>,
@@ -114,17 +109,17 @@ impl Connection {
         outcome
     }
 
-    /// Waits until it is of no use any more.
+    /// Waits until the connection is unusable.
     pub(super) async fn closed(&self) {
         self.activity.unusable().await;
     }
 
-    /// Whether it owes a sign of life.
+    /// Returns whether a ping is unanswered.
     pub(super) fn is_suspect(&self) -> bool {
         self.suspected_at.load(Ordering::Acquire) == self.activity.received()
     }
 
-    /// Asks for a sign of life, unless that is under way; cuts the connection if nothing at all comes in.
+    /// Pings the replica, unless a ping is in flight. Aborts the connection if no byte arrives.
     pub(crate) fn ping(self: &Arc<Self>) {
         if self.is_pinging.swap(true, Ordering::AcqRel) {
             return;
@@ -135,7 +130,7 @@ impl Connection {
             connection.suspected_at.store(before, Ordering::Release);
             let is_silent = timeout(PING_TIMEOUT, connection.health_check()).await.is_err();
             if is_silent && connection.activity.received() == before {
-                tracing::warn!("a replica gave no sign of life; its connection is closed");
+                tracing::warn!("replica did not respond to a ping; closing its connection");
                 connection.activity.abort();
             }
             connection.suspected_at.store(NOT_SUSPECT, Ordering::Release);
@@ -143,7 +138,7 @@ impl Connection {
         });
     }
 
-    /// Any answer is a sign of life, also that there is no such method, or that this caller may not ask.
+    /// Any response counts, including UNIMPLEMENTED and PERMISSION_DENIED.
     async fn health_check(&self) -> Result<(), tonic::transport::Error> {
         let mut request = Request::new(Body::new(Full::from(EMPTY_GRPC_MESSAGE)));
         *request.method_mut() = http::Method::POST;
@@ -164,13 +159,13 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("place", &self.replica_id)
-            .field("life", &self.activity)
+            .field("replica_id", &self.replica_id)
+            .field("activity", &self.activity)
             .finish_non_exhaustive()
     }
 }
 
-/// Gives away the socket that there is, and no other: when and where to connect again is the replica's to decide.
+/// A connector that returns its one socket once: the replica task decides when and where to reconnect.
 struct SingleUseConnector(Option<TokioIo<Socket<TcpStream>>>);
 
 impl Service<Uri> for SingleUseConnector {

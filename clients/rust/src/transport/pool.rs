@@ -1,4 +1,4 @@
-//! The replicas behind the endpoints, one connection each.
+//! The replicas of the endpoints, with one connection each.
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::Error;
 
-/// All replicas that the endpoints stand for. Its connections are given up when it goes.
+/// All replicas of the endpoints. Dropping the pool closes their connections.
 #[derive(Debug)]
 pub(crate) struct Pool(Arc<PoolShared>);
 
@@ -34,36 +34,36 @@ struct PoolShared {
     token: Arc<Option<CurrentToken>>,
     resolver: Resolver,
     state: Mutex<PoolState>,
-    /// Those that can be used.
+    /// The usable connections.
     connected: Mutex<Arc<[Arc<Connection>]>>,
     next_index: AtomicUsize,
     next_replica_id: AtomicU64,
     is_started: AtomicBool,
-    /// Told to who waits for a connection.
+    /// Notifies the calls that wait for a connection.
     changes: watch::Sender<()>,
-    /// Told to who looks names up.
+    /// Notifies the tasks that resolve names.
     replica_lost: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct PoolState {
-    /// By target.
+    /// One entry per target.
     groups: Vec<EndpointReplicas>,
     lookups: Vec<AbortHandle>,
     is_closed: bool,
 }
 
-/// What one endpoint stands for.
+/// The replicas of one endpoint.
 #[derive(Default)]
 struct EndpointReplicas {
-    /// `None` before the first lookup is done.
+    /// `None` before the first lookup has finished.
     replicas: Option<Vec<Replica>>,
     failure: Option<String>,
 }
 
 impl std::fmt::Debug for PoolShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("targets", &self.targets).finish_non_exhaustive()
+        f.debug_struct("PoolShared").field("targets", &self.targets).finish_non_exhaustive()
     }
 }
 
@@ -80,7 +80,7 @@ impl Pool {
             resolver,
             state: Mutex::new(PoolState { groups, ..PoolState::default() }),
             connected: Mutex::new(Arc::new([])),
-            // Clients that start together do not all begin with the same replica.
+            // A random start, so that clients that start together do not all begin with the same replica.
             next_index: AtomicUsize::new(fastrand::usize(..)),
             next_replica_id: AtomicU64::new(0),
             is_started: AtomicBool::new(false),
@@ -89,13 +89,14 @@ impl Pool {
         }))
     }
 
-    /// The connection whose turn it is, preferably to another replica than `avoided`; waits for one while there is hope.
+    /// Returns the next connection in turn, preferably to another replica than `avoided`; waits while one may
+    /// become available.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] when all replicas are away.
+    /// [`Error::Unreachable`] if all replicas are disconnected.
     pub(crate) async fn next_connection(&self, avoided: Option<u64>) -> Result<Arc<Connection>, Error> {
         self.start();
-        let mut changed = self.0.changes.subscribe();
+        let mut changes = self.0.changes.subscribe();
         loop {
             let avoided = |connection: &Connection| Some(connection.replica_id()) == avoided;
             let chosen = self
@@ -106,53 +107,53 @@ impl Pool {
                 return Ok(connection);
             }
             self.0.check_reachable()?;
-            // The sender is in here.
-            let _ = changed.changed().await;
+            // The sender lives in `self`, so this cannot fail.
+            let _ = changes.changed().await;
         }
     }
 
-    /// A connection to another replica that is well, if there is one.
+    /// Returns a connection to another healthy replica, if there is one.
     pub(crate) fn alternative_to(&self, connection: &Connection) -> Option<Arc<Connection>> {
         self.pick(|other| other.replica_id() != connection.replica_id() && !other.is_suspect())
     }
 
-    /// Whether there is a replica that is connected.
+    /// Returns whether any replica is connected.
     pub(crate) fn is_connected(&self) -> bool {
         !self.0.connected().is_empty()
     }
 
-    fn pick(&self, is_fit: impl Fn(&Connection) -> bool) -> Option<Arc<Connection>> {
+    fn pick(&self, is_eligible: impl Fn(&Connection) -> bool) -> Option<Arc<Connection>> {
         let connected = self.0.connected();
-        let fit = || connected.iter().filter(|connection| is_fit(connection));
-        match fit().count() {
+        let eligible = || connected.iter().filter(|connection| is_eligible(connection));
+        match eligible().count() {
             0 => None,
-            // What is fit may be so no more in between.
-            count => fit().nth(self.0.next_index.fetch_add(1, Ordering::Relaxed) % count).cloned(),
+            // A connection may stop being eligible between `count` and `nth`.
+            count => eligible().nth(self.0.next_index.fetch_add(1, Ordering::Relaxed) % count).cloned(),
         }
     }
 
-    /// Begins to connect, when it is first used: that needs a runtime.
+    /// Starts to connect on first use, because that needs a runtime.
     fn start(&self) {
         if self.0.is_started.swap(true, Ordering::AcqRel) {
             return;
         }
-        for (number, target) in self.0.targets.iter().enumerate() {
+        for (target_index, target) in self.0.targets.iter().enumerate() {
             if let Some(address) = target.literal_address() {
-                self.0.apply_lookup(number, Ok(vec![address]));
+                self.0.apply_lookup(target_index, Ok(vec![address]));
                 continue;
             }
-            let found = {
+            let on_lookup = {
                 let shared = Arc::clone(&self.0);
-                move |outcome| shared.apply_lookup(number, outcome)
+                move |outcome| shared.apply_lookup(target_index, outcome)
             };
             let resolver = Arc::clone(&self.0.resolver);
-            let following = resolver::watch_name(
+            let watching = resolver::watch_name(
                 resolver,
                 target.address().clone(),
                 Arc::clone(&self.0.replica_lost),
-                found,
+                on_lookup,
             );
-            self.0.state().lookups.push(tokio::spawn(following).abort_handle());
+            self.0.state().lookups.push(tokio::spawn(watching).abort_handle());
         }
     }
 }
@@ -169,48 +170,48 @@ impl Drop for Pool {
 }
 
 impl PoolShared {
-    /// Takes over what a lookup has found. A resolver that fails says nothing about the replicas.
-    fn apply_lookup(self: &Arc<Self>, number: usize, outcome: io::Result<Vec<SocketAddr>>) {
+    /// Applies the outcome of a lookup. A failed lookup does not change the replicas.
+    fn apply_lookup(self: &Arc<Self>, target_index: usize, outcome: io::Result<Vec<SocketAddr>>) {
         let mut state = self.state();
         if state.is_closed {
             return;
         }
-        let Some(group) = state.groups.get_mut(number) else { return };
+        let Some(group) = state.groups.get_mut(target_index) else { return };
         let replicas = group.replicas.get_or_insert_default();
         match outcome {
             Ok(addresses) => {
                 replicas.retain(|replica| addresses.contains(&replica.address()));
                 for address in addresses {
                     if !replicas.iter().any(|replica| replica.address() == address) {
-                        replicas.push(self.spawn_replica(number, address));
+                        replicas.push(self.spawn_replica(target_index, address));
                     }
                 }
                 group.failure = None;
             }
             Err(error) => {
-                let name = self.targets[number].address();
-                tracing::debug!(%name, %error, "a name was not resolved");
-                group.failure = Some(format!("{name} was not resolved: {error}"));
+                let name = self.targets[target_index].address();
+                tracing::debug!(%name, %error, "endpoint name could not be resolved");
+                group.failure = Some(format!("cannot resolve {name}: {error}"));
             }
         }
         drop(state);
         self.update_connected();
     }
 
-    fn spawn_replica(self: &Arc<Self>, number: usize, address: SocketAddr) -> Replica {
-        let place = self.next_replica_id.fetch_add(1, Ordering::Relaxed);
-        // Its task must not keep this alive.
+    fn spawn_replica(self: &Arc<Self>, target_index: usize, address: SocketAddr) -> Replica {
+        let replica_id = self.next_replica_id.fetch_add(1, Ordering::Relaxed);
+        // A weak reference: the task must not keep the pool alive.
         let shared = Arc::downgrade(self);
-        let on_change = move |is_away| {
+        let on_change = move |is_lost| {
             if let Some(shared) = shared.upgrade() {
                 shared.update_connected();
-                if is_away {
+                if is_lost {
                     shared.replica_lost.notify_waiters();
                 }
             }
         };
-        let (target, token) = (Arc::clone(&self.targets[number]), Arc::clone(&self.token));
-        Replica::spawn(place, target, address, token, Box::new(on_change))
+        let (target, token) = (Arc::clone(&self.targets[target_index]), Arc::clone(&self.token));
+        Replica::spawn(replica_id, target, address, token, Box::new(on_change))
     }
 
     fn update_connected(&self) {
@@ -222,10 +223,10 @@ impl PoolShared {
         self.changes.send_replace(());
     }
 
-    /// Whether a replica may be connected soon.
+    /// Checks whether any replica may be connected soon.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] with what is wrong with one of them.
+    /// [`Error::Unreachable`] with the error of one of them.
     fn check_reachable(&self) -> Result<(), Error> {
         let state = self.state();
         let mut failure = None;
@@ -239,8 +240,8 @@ impl PoolShared {
             }
         }
         let unresolved = || state.groups.iter().find_map(|group| group.failure.clone());
-        let nowhere = || unresolved().unwrap_or_else(|| "no endpoint has an address".to_owned());
-        Err(failure.unwrap_or_else(|| Error::Unreachable { message: nowhere() }))
+        let reason = || unresolved().unwrap_or_else(|| "no endpoint has an address".to_owned());
+        Err(failure.unwrap_or_else(|| Error::Unreachable { message: reason() }))
     }
 
     fn connected(&self) -> Arc<[Arc<Connection>]> {

@@ -1,4 +1,4 @@
-//! One address, and the task that keeps a connection to it.
+//! One address and the task that keeps a connection to it.
 
 use std::{
     net::SocketAddr,
@@ -14,10 +14,10 @@ use tokio::{
 use super::{Connection, Target, token::CurrentToken};
 use crate::Error;
 
-/// Before an address that could not be reached is tried again.
+/// Delay before an unreachable address is tried again.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// A replica; nobody connects to it any more when this goes.
+/// A replica. Dropping it stops its connection task.
 #[derive(Debug)]
 pub(super) struct Replica {
     address: SocketAddr,
@@ -32,30 +32,32 @@ enum ConnectionPhase {
     Disconnected(Error),
 }
 
-/// What is to be done when something has changed; says whether it went away.
+/// Callback for a change of the connection; the argument is whether the connection was lost.
 pub(super) type OnChange = Box<dyn Fn(bool) + Send + Sync>;
 
 impl Replica {
-    /// Begins to connect. Must be called within a Tokio runtime.
+    /// Starts to connect. Must be called within a Tokio runtime.
     pub(super) fn spawn(
-        place: u64,
+        replica_id: u64,
         target: Arc<Target>,
         address: SocketAddr,
         token: Arc<Option<CurrentToken>>,
         on_change: OnChange,
     ) -> Self {
         let phase = Arc::new(Mutex::new(ConnectionPhase::Connecting));
-        let keeper = {
+        let task = {
             let phase = Arc::clone(&phase);
             tokio::spawn(async move {
                 let set = |next: ConnectionPhase| {
-                    let is_away = matches!(next, ConnectionPhase::Disconnected(_));
+                    let is_lost = matches!(next, ConnectionPhase::Disconnected(_));
                     *lock(&phase) = next;
-                    on_change(is_away);
+                    on_change(is_lost);
                 };
                 loop {
-                    let began = Instant::now();
-                    let lost = match Connection::connect(place, &target, address, Arc::clone(&token)).await {
+                    let started_at = Instant::now();
+                    let lost = match Connection::connect(replica_id, &target, address, Arc::clone(&token))
+                        .await
+                    {
                         Ok(connection) => {
                             let connection = Arc::new(connection);
                             set(ConnectionPhase::Connected(Arc::clone(&connection)));
@@ -64,15 +66,16 @@ impl Replica {
                         }
                         Err(error) => error,
                     };
-                    tracing::debug!(%address, error = %lost, "a replica is away");
+                    tracing::debug!(%address, error = %lost, "replica disconnected");
                     set(ConnectionPhase::Disconnected(lost));
-                    // One that takes connections and drops them is no better than one that refuses them.
-                    sleep((began + RECONNECT_DELAY).saturating_duration_since(Instant::now())).await;
+                    // The delay applies from the start: a replica that accepts connections and drops them is
+                    // no better than one that refuses them.
+                    sleep((started_at + RECONNECT_DELAY).saturating_duration_since(Instant::now())).await;
                     set(ConnectionPhase::Connecting);
                 }
             })
         };
-        Self { address, phase, task: keeper.abort_handle() }
+        Self { address, phase, task: task.abort_handle() }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -86,7 +89,7 @@ impl Replica {
         }
     }
 
-    /// Whether it may be connected soon; else why it is not.
+    /// Returns `Ok` if the replica may be connected soon, otherwise its last error.
     pub(super) fn check_reachable(&self) -> Result<(), Error> {
         match &*lock(&self.phase) {
             ConnectionPhase::Connecting | ConnectionPhase::Connected(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! A connection's socket, which tells whether anything comes in, and can be cut.
+//! A socket that counts received bytes and can be aborted.
 
 use std::{
     io,
@@ -16,7 +16,8 @@ use tokio::{
     sync::watch,
 };
 
-/// What is known of a connection from outside: HTTP/2 itself does not tell when the peer last said anything.
+/// Activity of a connection, observed at the socket: HTTP/2 itself does not report when the peer last sent
+/// data.
 #[derive(Debug)]
 pub(super) struct SocketActivity {
     received: AtomicU64,
@@ -37,44 +38,47 @@ impl SocketActivity {
         }
     }
 
-    /// Waits until anything has come in.
+    /// Waits until the first byte has arrived.
     pub(super) async fn first_byte(&self) {
-        // The sender is right here.
-        let _ = self.has_received.subscribe().wait_for(|is_heard| *is_heard).await;
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.has_received.subscribe().wait_for(|has_received| *has_received).await;
     }
 
-    /// How many bytes have come in.
+    /// Returns the number of received bytes.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Acquire)
     }
 
-    /// Ends the connection with all calls and streams on it.
+    /// Aborts the connection with all its calls and streams.
     pub(super) fn abort(&self) {
         self.is_aborted.store(true, Ordering::Release);
         self.mark_unusable();
         self.reader_waker.wake();
     }
 
-    /// Notes that it is of no use to further calls; those under way on it may go on.
+    /// Marks the connection as unusable for new calls; calls in flight may continue.
     pub(super) fn mark_unusable(&self) {
         self.is_unusable.send_replace(true);
     }
 
-    /// Waits until it is of no use any more.
+    /// Waits until the connection is unusable.
     pub(super) async fn unusable(&self) {
-        // The sender is right here.
-        let _ = self.is_unusable.subscribe().wait_for(|is_over| *is_over).await;
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.is_unusable.subscribe().wait_for(|is_unusable| *is_unusable).await;
     }
 
     fn check_aborted(&self) -> io::Result<()> {
         if self.is_aborted.load(Ordering::Acquire) {
-            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the replica gave no sign of life"));
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the replica did not respond to a ping",
+            ));
         }
         Ok(())
     }
 }
 
-/// A socket with its [`SocketActivity`], which ends with it.
+/// A socket with its [`SocketActivity`], which is marked unusable when the socket is dropped.
 #[derive(Debug)]
 pub(super) struct Socket<S> {
     inner: S,
@@ -82,8 +86,8 @@ pub(super) struct Socket<S> {
 }
 
 impl<S> Socket<S> {
-    pub(super) fn new(inner: S, life: Arc<SocketActivity>) -> Self {
-        Self { inner, activity: life }
+    pub(super) fn new(inner: S, activity: Arc<SocketActivity>) -> Self {
+        Self { inner, activity }
     }
 }
 
@@ -99,7 +103,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // In this order, or a cut between the two would wake nobody.
+        // In this order: otherwise an abort between the two would wake no task.
         self.activity.reader_waker.register(cx.waker());
         self.activity.check_aborted()?;
         let before = buffer.filled().len();
@@ -153,17 +157,17 @@ mod tests {
     #[tokio::test]
     async fn abort_ends_a_pending_read() {
         let (near, mut far) = tokio::io::duplex(64);
-        let life = Arc::new(SocketActivity::new());
-        let mut socket = Socket::new(near, Arc::clone(&life));
+        let activity = Arc::new(SocketActivity::new());
+        let mut socket = Socket::new(near, Arc::clone(&activity));
         far.write_all(b"abc").await.unwrap();
         let mut buffer = [0; 3];
         socket.read_exact(&mut buffer).await.unwrap();
-        assert_eq!(life.received(), 3);
-        life.first_byte().await;
+        assert_eq!(activity.received(), 3);
+        activity.first_byte().await;
         let reading = tokio::spawn(async move { socket.read_u8().await });
         tokio::task::yield_now().await;
-        life.abort();
+        activity.abort();
         assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        life.unusable().await;
+        activity.unusable().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Who calls: a token sent along with every request.
+//! The caller token, which authenticates the calling service with every request.
 
 use std::{
     error::Error as StdError,
@@ -14,15 +14,16 @@ use zeroize::Zeroizing;
 
 use crate::{Error, options::setup_error};
 
-/// How often a token's file is looked at, and its function called.
+/// How often the token file is checked, and the token function called.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_TOKEN_LEN: usize = 4_096;
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
-/// What proves to the service who calls; sent as `authorization: Bearer …`. Shows itself nowhere.
+/// A token that authenticates the calling service, sent as `authorization: Bearer …`. `Debug` redacts it.
 ///
-/// A token is 1 to 4,096 visible ASCII characters; blanks, line ends and a byte order mark around it are taken off.
+/// A token is 1 to 4,096 visible ASCII characters. Surrounding blanks, line ends and a byte order mark are
+/// removed.
 #[derive(Clone)]
 pub struct CallerToken(TokenSource);
 
@@ -34,26 +35,27 @@ enum TokenSource {
 }
 
 impl CallerToken {
-    /// A token that stays.
+    /// Creates a token that never changes.
     #[must_use]
     pub fn fixed(token: impl Into<String>) -> Self {
         Self(TokenSource::Fixed(Zeroizing::new(token.into())))
     }
 
-    /// A file that holds the token and nothing else, read at once. It is read again when it changes, at most once a
-    /// second, so that the token can be replaced without a restart; while it holds none, the last one stays in use, and
-    /// a warning is logged.
+    /// Creates a token that is read from a file, which contains only the token. The file is read at once, and
+    /// again when it changes, at most once a second, so that the token can be replaced without a restart.
+    /// While the file is invalid, the last token stays in use and a warning is logged.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(TokenSource::File(path.into()))
     }
 
-    /// A function that gives the token. It is called before a request, at most once a second, and must not wait. While it
-    /// fails, the last token stays in use, and a warning is logged; as long as there was none, requests fail with
+    /// Creates a token that is returned by a function. It is called before a request, at most once a second,
+    /// and must not block. While it fails, the last token stays in use and a warning is logged; before its
+    /// first token, requests fail with
     /// [`Error::NoCallerToken`].
     #[must_use]
-    pub fn function(give: impl Fn() -> Result<String, Failure> + Send + Sync + 'static) -> Self {
-        Self(TokenSource::Function(Arc::new(give)))
+    pub fn function(function: impl Fn() -> Result<String, Failure> + Send + Sync + 'static) -> Self {
+        Self(TokenSource::Function(Arc::new(function)))
     }
 }
 
@@ -67,7 +69,7 @@ impl fmt::Debug for CallerToken {
     }
 }
 
-/// The token that is in force.
+/// The current token.
 pub(crate) struct CurrentToken {
     source: TokenSource,
     cached: Mutex<CachedToken>,
@@ -81,7 +83,7 @@ struct CachedToken {
 
 impl CurrentToken {
     /// # Errors
-    /// [`Error::Setup`] when a fixed token or a file is wrong from the start.
+    /// [`Error::Setup`] if a fixed token or a token file is invalid.
     pub(crate) fn new(token: CallerToken) -> Result<Self, Error> {
         let read = match &token.0 {
             TokenSource::Fixed(token) => {
@@ -89,57 +91,52 @@ impl CurrentToken {
                 CachedToken { header: Some(header), modified_at: None, checked_at: None }
             }
             TokenSource::File(path) => {
-                let changed_at = modified_at(path);
+                let modified_at = modified_at(path);
                 let header = read_token_file(path).map_err(setup_error)?;
-                CachedToken {
-                    header: Some(header),
-                    modified_at: changed_at,
-                    checked_at: Some(Instant::now()),
-                }
+                CachedToken { header: Some(header), modified_at, checked_at: Some(Instant::now()) }
             }
             TokenSource::Function(_) => CachedToken { header: None, modified_at: None, checked_at: None },
         };
         Ok(Self { source: token.0, cached: Mutex::new(read) })
     }
 
-    /// The header to send.
+    /// Returns the `authorization` header to send.
     ///
     /// # Errors
-    /// [`Error::NoCallerToken`] when the function has not given one yet.
+    /// [`Error::NoCallerToken`] if the function has not returned a token yet.
     pub(crate) fn current_header(&self) -> Result<HeaderValue, Error> {
         let mut current = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = current.checked_at.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL);
-        let news =
-            match &self.source {
-                TokenSource::File(path) if is_due => {
-                    current.checked_at = Some(Instant::now());
-                    let changed_at = modified_at(path);
-                    (changed_at != current.modified_at).then(|| {
-                        let header = read_token_file(path)?;
-                        current.modified_at = changed_at;
-                        Ok(header)
-                    })
-                }
-                TokenSource::Function(give) if is_due || current.header.is_none() => {
-                    current.checked_at = Some(Instant::now());
-                    // What it failed with is not ours to show: it may hold the token.
-                    let token = give()
-                        .map(Zeroizing::new)
-                        .map_err(|_| "the function for the caller token failed".to_owned());
-                    Some(token.and_then(|token| {
-                        token_header(&token, "what the function for the caller token gave")
-                    }))
-                }
-                TokenSource::Fixed(_) | TokenSource::File(_) | TokenSource::Function(_) => None,
-            };
-        match (news, &current.header) {
+        let update = match &self.source {
+            TokenSource::File(path) if is_due => {
+                current.checked_at = Some(Instant::now());
+                let modified_at = modified_at(path);
+                (modified_at != current.modified_at).then(|| {
+                    let header = read_token_file(path)?;
+                    current.modified_at = modified_at;
+                    Ok(header)
+                })
+            }
+            TokenSource::Function(function) if is_due || current.header.is_none() => {
+                current.checked_at = Some(Instant::now());
+                // The error is not shown, because it may contain the token.
+                let token = function()
+                    .map(Zeroizing::new)
+                    .map_err(|_| "the function for the caller token failed".to_owned());
+                Some(token.and_then(|token| {
+                    token_header(&token, "the result of the function for the caller token")
+                }))
+            }
+            TokenSource::Fixed(_) | TokenSource::File(_) | TokenSource::Function(_) => None,
+        };
+        match (update, &current.header) {
             (None, Some(header)) => Ok(header.clone()),
             (Some(Ok(header)), _) => {
                 current.header = Some(header.clone());
                 Ok(header)
             }
             (Some(Err(error)), Some(header)) => {
-                tracing::warn!(error, "the caller token known before is still used");
+                tracing::warn!(error, "caller token could not be renewed; the previous token stays in use");
                 Ok(header.clone())
             }
             (Some(Err(message)), None) => Err(Error::NoCallerToken { message }),
@@ -153,24 +150,25 @@ fn modified_at(path: &Path) -> Option<SystemTime> {
 }
 
 fn read_token_file(path: &Path) -> Result<HeaderValue, String> {
-    let name = format!("the caller token's file {}", path.display());
+    let name = format!("caller token file {}", path.display());
     let bytes =
-        fs::read(path).map(Zeroizing::new).map_err(|error| format!("{name} cannot be read: {error}"))?;
+        fs::read(path).map(Zeroizing::new).map_err(|error| format!("{name}: cannot be read: {error}"))?;
     token_header(&String::from_utf8_lossy(&bytes), &name)
 }
 
 fn token_header(token: &str, name: &str) -> Result<HeaderValue, String> {
     let token = token.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     if token.is_empty() {
-        return Err(format!("{name} is empty"));
+        return Err(format!("{name}: empty: must be 1 to {MAX_TOKEN_LEN} visible ASCII characters"));
     }
     if token.len() > MAX_TOKEN_LEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
-            "{name} is no token: it must be 1 to {MAX_TOKEN_LEN} visible ASCII characters without blanks"
+            "{name}: invalid token: must be 1 to {MAX_TOKEN_LEN} visible ASCII characters without blanks"
         ));
     }
     let text = Zeroizing::new(format!("Bearer {token}"));
-    let mut header = HeaderValue::from_str(&text).map_err(|_| format!("{name} cannot be sent"))?;
+    let mut header =
+        HeaderValue::from_str(&text).map_err(|_| format!("{name}: invalid token: not valid in a header"))?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -227,7 +225,7 @@ mod tests {
         assert_eq!(token.current_header().unwrap(), "Bearer first");
         tokio::time::advance(CHECK_INTERVAL).await;
         assert_eq!(token.current_header().unwrap(), "Bearer second");
-        // Unusable ones do not replace it.
+        // Invalid contents do not replace the token.
         for (text, second) in [("", 3), ("two\nlines", 4)] {
             write(text, second);
             tokio::time::advance(CHECK_INTERVAL).await;
@@ -250,7 +248,7 @@ mod tests {
             matches!(error, Error::NoCallerToken { .. }) && !error.to_string().contains("canary"),
             "{error}"
         );
-        // Without one it is asked at once.
+        // Without a token, the function is called again at once.
         *next.lock().unwrap() = Ok("first\n".to_owned());
         assert_eq!(token.current_header().unwrap(), "Bearer first");
         for junk in [Err("gone".to_owned()), Ok("two\nlines".to_owned()), Ok(String::new())] {

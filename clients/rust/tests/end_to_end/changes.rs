@@ -1,4 +1,4 @@
-//! What a client changes itself, it does not answer from memory.
+//! Changes by a client invalidate its own near-cache.
 
 use tenant_auth_client::{
     BindSession, Client, Error, ImportedKey, NearCache, PresentedKey, Source, Verdict, proto,
@@ -9,7 +9,7 @@ use tenant_auth_proto::v1::{
 
 use super::{Service, WAIT_TIMEOUT};
 
-/// One that no invalidation reaches.
+/// Returns a client without the invalidation stream.
 fn unwatched_client(service: &Service) -> Client {
     let builder =
         Client::builder(service.endpoint()).near_cache(NearCache::new().unwatched()).timeout(WAIT_TIMEOUT);
@@ -62,15 +62,15 @@ async fn failed_or_cancelled_change_invalidates_too() {
     assert!(matches!(failed, Err(Error::Invalid { .. })), "{failed:?}");
     assert_ne!(source(&client, &key).await, Source::Near);
     let admin = client.admin();
-    let mut given_up = Box::pin(admin.revoke_key(&key_id, "test"));
-    assert!(futures::poll!(given_up.as_mut()).is_pending());
-    drop(given_up);
+    let mut cancelled = Box::pin(admin.revoke_key(&key_id, "test"));
+    assert!(futures::poll!(cancelled.as_mut()).is_pending());
+    drop(cancelled);
     assert_ne!(source(&client, &key).await, Source::Near);
-    // What is about others stays.
+    // Entries about other subjects stay.
     client.require(&key, &[]).await.ok();
-    let known = source(&client, &key).await;
+    let cached = source(&client, &key).await;
     client.admin().resume_tenant("acme-2").await.unwrap_err();
-    assert_eq!((known, source(&client, &key).await), (Source::Near, Source::Near));
+    assert_eq!((cached, source(&client, &key).await), (Source::Near, Source::Near));
 }
 
 #[tokio::test]

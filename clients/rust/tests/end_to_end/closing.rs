@@ -1,4 +1,4 @@
-//! A client that was closed.
+//! A closed client.
 
 use futures::TryStreamExt as _;
 use tenant_auth_client::{Client, Error, PresentedKey, Question, proto};
@@ -11,16 +11,16 @@ async fn closed_client_rejects_new_calls_only() {
     let service = Service::start().await;
     let (client, key) = (service.client.clone(), service.key().await);
     client.require(&key, &[]).await.unwrap();
-    // Under way: it was begun before, and is answered after.
-    let strange = PresentedKey::new("some-strange-key");
-    let mut under_way = Box::pin(client.validate(&strange, &[]));
-    assert!(futures::poll!(under_way.as_mut()).is_pending());
+    // In flight: the call starts before the close, and is answered after it.
+    let unknown = PresentedKey::new("some-strange-key");
+    let mut in_flight = Box::pin(client.validate(&unknown, &[]));
+    assert!(futures::poll!(in_flight.as_mut()).is_pending());
     client.close();
     client.clone().close();
-    assert!(!under_way.await.unwrap().is_valid());
+    assert!(!in_flight.await.unwrap().is_valid());
 
     let closed = Error::Closed;
-    // Not even what is known is told.
+    // Even cached answers are not returned.
     assert_eq!(client.validate(&key, &[]).await.unwrap_err(), closed);
     assert_eq!(client.validate_session("s", None, &[]).await.unwrap_err(), closed);
     let batch = [Question::new(PresentedKey::new("x"))];
@@ -33,7 +33,7 @@ async fn closed_client_rejects_new_calls_only() {
     let raw =
         InfoServiceClient::new(client.transport()).get_server_info(proto::GetServerInfoRequest {}).await;
     assert_eq!(Error::from(raw.unwrap_err()), closed);
-    // Another client of the same service is none the worse.
+    // Another client of the same service is not affected.
     let other = Client::builder(service.endpoint()).timeout(WAIT_TIMEOUT).connect_lazy().unwrap();
     other.require(&key, &[]).await.unwrap();
 }

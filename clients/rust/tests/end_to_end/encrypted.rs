@@ -1,4 +1,4 @@
-//! TLS: who is trusted, what is shown, and files that change.
+//! TLS: trust, client certificates, and files that change.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tenant_auth_svc::server::RunningService;
 
 use super::{Stopped, WAIT_TIMEOUT, until};
 
-/// Signs certificates, and keeps them in files.
+/// A certificate authority that writes its certificates to files.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     folder: TempDir,
@@ -35,7 +35,7 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    /// A certificate with these names and its key, in files called after `name`.
+    /// Creates a certificate with these names and its key, in files called after `name`.
     fn sign(&self, name: &str, names: Vec<SanType>) -> [PathBuf; 2] {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -48,7 +48,8 @@ impl Authority {
         files
     }
 
-    /// A service that shows such a certificate; with `callers` it knows those who show one of its own.
+    /// Starts a service with such a certificate. With `callers`, it also authenticates client certificates of
+    /// this authority.
     async fn serve(
         &self,
         address: SocketAddr,
@@ -87,26 +88,33 @@ async fn answers(endpoint: &str, tls: Tls) -> Result<(), Error> {
 async fn each_endpoint_is_verified_under_its_own_name() {
     let authority = Authority::new();
     let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
-    let (first, _one) =
+    let (first, _first_folder) =
         authority.serve((v4, 0).into(), vec![SanType::IpAddress(v4), dns("localhost")], None).await;
-    let (second, _two) = authority.serve((v6, 0).into(), vec![SanType::IpAddress(v6)], None).await;
+    let (second, _second_folder) = authority.serve((v6, 0).into(), vec![SanType::IpAddress(v6)], None).await;
     let tls = || Tls::new().root_file(authority.path("ca.pem"));
-    let (one, other) = (first.address(), second.address());
-    for endpoint in [one.to_string(), other.to_string(), format!("https://localhost:{}", one.port())] {
+    let (first_address, second_address) = (first.address(), second.address());
+    for endpoint in [
+        first_address.to_string(),
+        second_address.to_string(),
+        format!("https://localhost:{}", first_address.port()),
+    ] {
         assert_eq!(answers(&endpoint, tls()).await, Ok(()), "{endpoint}");
     }
-    // Both are good: as long as each is verified under its own, no call fails when the other one is gone.
-    let client =
-        Client::builder(format!("{one},{other}")).tls(tls()).timeout(WAIT_TIMEOUT).without_near_cache();
+    // Both endpoints are valid: if each is verified by its own name, no call fails after the first one stops.
+    let client = Client::builder(format!("{first_address},{second_address}"))
+        .tls(tls())
+        .timeout(WAIT_TIMEOUT)
+        .without_near_cache();
     let client = client.connect_lazy().unwrap();
     client.server_info().await.unwrap();
     first.stop().await;
     until(async || client.server_info().await.is_ok()).await;
-    // Under another name it is nobody.
-    let error = answers(&other.to_string(), tls().server_name("localhost")).await.unwrap_err();
+    // Under another name the certificate is rejected.
+    let error = answers(&second_address.to_string(), tls().server_name("localhost")).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
-    let stranger = Authority::new();
-    let error = answers(&other.to_string(), Tls::new().root_file(stranger.path("ca.pem"))).await.unwrap_err();
+    let other = Authority::new();
+    let error =
+        answers(&second_address.to_string(), Tls::new().root_file(other.path("ca.pem"))).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 }
 
@@ -118,11 +126,11 @@ async fn server_name_and_client_certificate_can_be_set() {
     let (running, _folder) = authority.serve(address, vec![dns("auth.internal")], Some(callers)).await;
     let [certificate, key] = authority.sign("api", vec![dns("api.internal")]);
     let (endpoint, ca) = (running.address().to_string(), fs::read(authority.path("ca.pem")).unwrap());
-    let named = || Tls::new().root(&ca).server_name("auth.internal");
-    assert_eq!(answers(&endpoint, named().identity_files(&certificate, &key)).await, Ok(()));
+    let tls = || Tls::new().root(&ca).server_name("auth.internal");
+    assert_eq!(answers(&endpoint, tls().identity_files(&certificate, &key)).await, Ok(()));
     let (certificate, key) = (fs::read(certificate).unwrap(), fs::read(key).unwrap());
-    assert_eq!(answers(&endpoint, named().identity(certificate, key)).await, Ok(()));
-    assert!(answers(&endpoint, named()).await.is_err());
+    assert_eq!(answers(&endpoint, tls().identity(certificate, key)).await, Ok(()));
+    assert!(answers(&endpoint, tls()).await.is_err());
 }
 
 #[tokio::test]
@@ -136,7 +144,7 @@ async fn tls_files_are_reread_for_new_connections() {
     let client = Client::builder(format!("localhost:{}", address.port())).tls(Tls::new().root_file(&trusted));
     let client = client.timeout(WAIT_TIMEOUT).without_near_cache().connect().await.unwrap();
     running.stop().await;
-    // In the middle of being replaced it holds nothing: what was read before stays in use.
+    // In the middle of a replacement the file is empty: the previous content stays in use.
     fs::write(&trusted, "").unwrap();
     let (running, _second) = old.serve(address, vec![dns("localhost")], None).await;
     until(async || client.server_info().await.is_ok()).await;

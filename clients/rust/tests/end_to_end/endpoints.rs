@@ -1,4 +1,4 @@
-//! Where the service is, as people write it.
+//! The forms of endpoints.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -33,25 +33,27 @@ async fn ipv6_endpoint_connects() {
 #[tokio::test]
 async fn unreachable_endpoint_fails_no_call() {
     let (first, second) = (Service::start().await, Service::start().await);
-    let [one, other] = [&first, &second].map(|service| service.running.address());
-    // Nobody is at home at the third.
-    let client =
-        Client::builder(format!("{one},dns:///{other}")).endpoint("127.0.0.1:1").timeout(WAIT_TIMEOUT);
+    let [first_address, second_address] = [&first, &second].map(|service| service.running.address());
+    // The third endpoint has no listener.
+    let client = Client::builder(format!("{first_address},dns:///{second_address}"))
+        .endpoint("127.0.0.1:1")
+        .timeout(WAIT_TIMEOUT);
     let client = client.without_near_cache().connect_lazy().unwrap();
-    let now = async || client.server_info().await.unwrap().uptime;
-    // Their ages tell them apart: one that is asked later is older unless it is another one.
-    let ages = [first.client.server_info().await.unwrap(), second.client.server_info().await.unwrap()];
-    let gap = ages[0].uptime.abs_diff(ages[1].uptime);
-    let mut last = now().await;
+    let uptime = async || client.server_info().await.unwrap().uptime;
+    // The uptimes identify the replicas: a later response has a greater uptime unless it comes from the other
+    // replica.
+    let uptimes = [first.client.server_info().await.unwrap(), second.client.server_info().await.unwrap()];
+    let gap = uptimes[0].uptime.abs_diff(uptimes[1].uptime);
+    let mut last = uptime().await;
     until(async || {
-        let age = now().await;
-        let is_another = age.abs_diff(last) > gap / 2;
-        last = age;
+        let current = uptime().await;
+        let is_another = current.abs_diff(last) > gap / 2;
+        last = current;
         is_another
     })
     .await;
     first.stop().await;
     for _ in 0..20 {
-        now().await;
+        uptime().await;
     }
 }

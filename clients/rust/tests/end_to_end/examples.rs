@@ -1,4 +1,4 @@
-//! The examples as people run them.
+//! Runs the examples as users do.
 
 use std::{env, process::Stdio, time::SystemTime};
 
@@ -15,7 +15,7 @@ use super::{Service, WAIT_TIMEOUT, usage};
 
 const HOUR: u64 = 3_600_000;
 
-/// An example under way; it ends with this.
+/// A running example; it is killed on drop.
 struct Example {
     child: Child,
     stdin: ChildStdin,
@@ -23,7 +23,7 @@ struct Example {
 }
 
 impl Example {
-    /// Starts what `cargo test` has built beside this test.
+    /// Starts the binary that `cargo test` has built beside this test.
     fn start(name: &str, environment: &[(&str, &str)]) -> Self {
         let test = env::current_exe().unwrap();
         let program = test.parent().unwrap().with_file_name("examples").join(name);
@@ -44,18 +44,18 @@ impl Example {
         timeout(WAIT_TIMEOUT, self.lines.next_line()).await.unwrap().unwrap().unwrap()
     }
 
-    async fn say(&mut self, line: &str) {
+    async fn send_line(&mut self, line: &str) {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    /// Ends its input and waits for it. Says whether it was content.
-    async fn ended(mut self) -> bool {
+    /// Closes its input and waits for it to exit. Returns whether it succeeded.
+    async fn exited_successfully(mut self) -> bool {
         drop(self.stdin);
         timeout(WAIT_TIMEOUT, self.child.wait()).await.unwrap().unwrap().success()
     }
 
-    async fn ask(&mut self, command: Value) -> Value {
-        self.say(&command.to_string()).await;
+    async fn run_command(&mut self, command: Value) -> Value {
+        self.send_line(&command.to_string()).await;
         serde_json::from_str(&self.line().await).unwrap()
     }
 }
@@ -88,7 +88,7 @@ async fn http_api_example_admits_and_rejects_keys() {
     assert!(get("/whoami", Some("some-strange-key")).await.starts_with("HTTP/1.1 401 "));
     assert!(get("/everything", key).await.starts_with("HTTP/1.1 403 "));
     service.running.stop().await;
-    // Nobody's fault but ours.
+    // The service is down: the error is not the customer's.
     let answer = get("/whoami", Some("another-strange-key")).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
 }
@@ -100,11 +100,11 @@ async fn worker_example_runs_jobs_of_valid_sessions() {
     let session = BindSession::new("s-1", WAIT_TIMEOUT);
     assert!(service.client.bind_session(session, &key).await.unwrap().verdict.is_valid());
     let mut example = Example::start("worker", &[("TENANT_AUTH_ENDPOINT", &service.endpoint())]);
-    example.say("s-1 3").await;
+    example.send_line("s-1 3").await;
     assert_eq!(example.line().await, "done: 3 units for acme");
-    example.say("s-2 4").await;
+    example.send_line("s-2 4").await;
     assert_eq!(example.line().await, "refused: s-2 is UNBOUND");
-    assert!(example.ended().await);
+    assert!(example.exited_successfully().await);
     assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
 }
 
@@ -117,35 +117,38 @@ async fn conformance_runner_answers_every_command() {
     assert_eq!(example.line().await, r#"{"ready":true}"#);
     let key = key.expose();
 
-    let answer =
-        example.ask(json!({"id": 1, "op": "validate_key", "key": key, "scopes": ["demo:read"]})).await;
+    let answer = example
+        .run_command(json!({"id": 1, "op": "validate_key", "key": key, "scopes": ["demo:read"]}))
+        .await;
     assert_eq!(
         (&answer["id"], &answer["verdict"], &answer["tenant_id"]),
         (&json!(1), &json!("VALID"), &json!("acme"))
     );
-    let again = example.ask(json!({"id": 2, "op": "validate_key", "key": key, "scopes": ["a"]})).await;
+    let again =
+        example.run_command(json!({"id": 2, "op": "validate_key", "key": key, "scopes": ["a"]})).await;
     assert_eq!((&again["verdict"], &again["source"]), (&json!("INSUFFICIENT_SCOPE"), &json!("NEAR")));
     assert_eq!(again["missing_scopes"], json!(["a"]));
-    let wrong = example.ask(json!({"id": 3, "op": "validate_key", "key": "", "scopes": []})).await;
-    assert_eq!((&wrong["error"], &wrong["fields"]), (&json!("INVALID_ARGUMENT"), &json!(["key"])));
+    let invalid = example.run_command(json!({"id": 3, "op": "validate_key", "key": "", "scopes": []})).await;
+    assert_eq!((&invalid["error"], &invalid["fields"]), (&json!("INVALID_ARGUMENT"), &json!(["key"])));
     let many =
         json!({"id": 4, "op": "validate_key_concurrently", "key": key, "times": 100, "timeout_ms": 5_000});
-    assert_eq!(example.ask(many).await["verdicts"], json!({"VALID": 100}));
-    let batch =
-        example.ask(json!({"id": 5, "op": "validate_keys", "keys": [key, "stranger"], "scopes": []})).await;
+    assert_eq!(example.run_command(many).await["verdicts"], json!({"VALID": 100}));
+    let batch = example
+        .run_command(json!({"id": 5, "op": "validate_keys", "keys": [key, "stranger"], "scopes": []}))
+        .await;
     assert_eq!(
         (&batch["items"][0]["verdict"], &batch["items"][1]["verdict"]),
         (&json!("VALID"), &json!("UNKNOWN"))
     );
 
     let bind = json!({"id": 6, "op": "bind_session", "session_id": "s", "key": key, "ttl_ms": 60_000, "attributes": {}});
-    let bound = example.ask(bind).await;
+    let bound = example.run_command(bind).await;
     assert_eq!((&bound["verdict"], &bound["already_bound"]), (&json!("VALID"), &json!(false)));
     let session =
-        example.ask(json!({"id": 7, "op": "validate_session", "session_id": "s", "key": key})).await;
+        example.run_command(json!({"id": 7, "op": "validate_session", "session_id": "s", "key": key})).await;
     assert_eq!(session["verdict"], "VALID");
     let unbind = json!({"id": 8, "op": "unbind_session", "session_id": "s", "tenant_id": "acme"});
-    assert_eq!(example.ask(unbind).await["was_bound"], true);
+    assert_eq!(example.run_command(unbind).await["was_bound"], true);
 
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
     let hour = at / HOUR * HOUR;
@@ -153,39 +156,42 @@ async fn conformance_runner_answers_every_command() {
         |tenant: &str| json!({"tenant_id": tenant, "metric": "calls", "quantity": 2, "occurred_at_ms": at});
     let events = [event("acme"), event("nobody"), event("acme")];
     let record = json!({"id": 13, "op": "record_usage", "request_id": "r", "events": events});
-    let recorded = example.ask(record).await;
+    let recorded = example.run_command(record).await;
     assert_eq!((&recorded["accepted"], &recorded["already_recorded"]), (&json!(2), &json!(false)));
     assert_eq!(recorded["rejected"], json!([{"index": 1, "error": "NOT_FOUND"}]));
     let query = json!({"id": 14, "op": "query_usage", "tenant_id": "acme", "metric": "calls", "start_ms": hour, "end_ms": hour + HOUR, "bucket": "HOUR"});
     let sums = json!([{"metric": "calls", "bucket_start_ms": hour, "quantity": 4}]);
-    assert_eq!(example.ask(query).await["sums"], sums);
+    assert_eq!(example.run_command(query).await["sums"], sums);
 
     let require =
         |id: u32, scopes: &[&str]| json!({"id": id, "op": "require_key", "key": key, "scopes": scopes});
-    let admitted = example.ask(require(15, &["demo:read"])).await;
+    let admitted = example.run_command(require(15, &["demo:read"])).await;
     assert_eq!(admitted["principal"]["tenant_id"], "acme");
-    let denied = example.ask(require(16, &["b", "a"])).await;
+    let denied = example.run_command(require(16, &["b", "a"])).await;
     assert_eq!(
         (&denied["denied"], &denied["missing_scopes"]),
         (&json!("INSUFFICIENT_SCOPE"), &json!(["a", "b"]))
     );
-    assert_eq!(example.ask(require(17, &["Not A Scope"])).await["error"], "INVALID_ARGUMENT");
+    assert_eq!(example.run_command(require(17, &["Not A Scope"])).await["error"], "INVALID_ARGUMENT");
     let load = json!({"id": 18, "op": "load", "key": key, "scopes": [], "calls": 20, "interval_ms": 1, "concurrency": 2, "timeout_ms": 5_000});
-    let told = example.ask(load).await;
+    let report = example.run_command(load).await;
     assert_eq!(
-        (&told["ok"], &told["verdicts"], &told["errors"]),
+        (&report["ok"], &report["verdicts"], &report["errors"]),
         (&json!(20), &json!({"VALID": 20}), &json!({}))
     );
-    assert_eq!(told["latency_ms"].as_array().unwrap().len(), 20);
+    assert_eq!(report["latency_ms"].as_array().unwrap().len(), 20);
     let many = |id: u32, tenant: &str| json!({"id": id, "op": "record_many", "tenant_id": tenant, "metric": "many", "count": 700});
-    assert_eq!(example.ask(many(19, "acme")).await["accepted"], 700);
-    assert_eq!(example.ask(many(20, "nobody")).await["rejected"], 700);
-    assert_eq!(example.ask(many(21, "not a tenant")).await["rejected"], 700);
+    assert_eq!(example.run_command(many(19, "acme")).await["accepted"], 700);
+    assert_eq!(example.run_command(many(20, "nobody")).await["rejected"], 700);
+    assert_eq!(example.run_command(many(21, "not a tenant")).await["rejected"], 700);
 
-    assert!(example.ask(json!({"id": 9, "op": "watch_state"})).await["live"].is_boolean());
-    assert!(example.ask(json!({"id": 10, "op": "server_info"})).await["version"].is_string());
-    assert_eq!(example.ask(json!({"id": 11, "op": "dance"})).await["error"], "UNSUPPORTED");
-    assert_eq!(example.ask(json!({"id": 12, "op": "close"})).await, json!({"id": 12, "closed": true}));
+    assert!(example.run_command(json!({"id": 9, "op": "watch_state"})).await["live"].is_boolean());
+    assert!(example.run_command(json!({"id": 10, "op": "server_info"})).await["version"].is_string());
+    assert_eq!(example.run_command(json!({"id": 11, "op": "dance"})).await["error"], "UNSUPPORTED");
+    assert_eq!(
+        example.run_command(json!({"id": 12, "op": "close"})).await,
+        json!({"id": 12, "closed": true})
+    );
 }
 
 #[tokio::test]
@@ -200,9 +206,9 @@ async fn conformance_runner_reports_setup_errors() {
     ] {
         let mut example =
             Example::start("conformance", &[("TENANT_AUTH_ENDPOINTS", "127.0.0.1:1"), (name, value)]);
-        let said: Value = serde_json::from_str(&example.line().await).unwrap();
-        assert_eq!(said["ready"], false);
-        assert!(said["error"].as_str().unwrap().contains(expected), "{said}");
+        let answer: Value = serde_json::from_str(&example.line().await).unwrap();
+        assert_eq!(answer["ready"], false);
+        assert!(answer["error"].as_str().unwrap().contains(expected), "{answer}");
         assert_eq!(timeout(WAIT_TIMEOUT, example.child.wait()).await.unwrap().unwrap().code(), Some(2));
     }
 }

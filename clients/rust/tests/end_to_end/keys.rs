@@ -1,4 +1,4 @@
-//! Keys, and their administration.
+//! Validation and administration of keys.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -38,7 +38,7 @@ async fn require_gives_a_principal_or_a_denial() {
     let principal = service.client.require(&key, &["orders:read"]).await.unwrap();
     assert_eq!(principal.tenant_id(), "acme");
     let Err(NotAdmitted::Denied(denied)) = service.client.require(&key, &["orders:write"]).await else {
-        unreachable!("it lacks a scope");
+        unreachable!("the key lacks a scope");
     };
     assert_eq!(
         (denied.verdict(), denied.missing_scopes()),
@@ -46,10 +46,10 @@ async fn require_gives_a_principal_or_a_denial() {
     );
     assert_eq!(denied.subject().key_id(), principal.key_id());
     assert_ne!(denied.provenance().source, Source::NoLookup);
-    // What was denied has no principal to mistake for one.
+    // A denial has no principal.
     assert_eq!(service.client.validate(&key, &["orders:write"]).await.unwrap().principal(), None);
-    let stranger = PresentedKey::new("some-strange-key");
-    let unknown = service.client.require(&stranger, &[]).await.unwrap_err();
+    let unknown_key = PresentedKey::new("some-strange-key");
+    let unknown = service.client.require(&unknown_key, &[]).await.unwrap_err();
     assert!(matches!(unknown, NotAdmitted::Denied(denied) if denied.verdict() == Verdict::Unknown));
     let undecided = service.client.require(&key, &["Not A Scope"]).await.unwrap_err();
     assert!(matches!(undecided, NotAdmitted::Undecided(Error::Invalid { .. })), "{undecided:?}");
@@ -74,14 +74,14 @@ async fn invalid_key_in_a_batch_fails_alone() {
     ];
     let outcomes = service.client.validate_batch(&questions).await.unwrap();
     assert_eq!(outcomes.len(), questions.len());
-    for (place, outcome) in outcomes.iter().enumerate() {
-        match place {
+    for (index, outcome) in outcomes.iter().enumerate() {
+        match index {
             0 | 4 => assert!(outcome.as_ref().unwrap().is_valid()),
             _ => assert!(matches!(outcome, Err(Error::Invalid { .. })), "{outcome:?}"),
         }
     }
-    let none_can_travel = service.client.validate_batch(&questions[5..6]).await.unwrap();
-    assert!(matches!(none_can_travel[..], [Err(Error::Invalid { .. })]), "{none_can_travel:?}");
+    let too_long = service.client.validate_batch(&questions[5..6]).await.unwrap();
+    assert!(matches!(too_long[..], [Err(Error::Invalid { .. })]), "{too_long:?}");
     let many: Vec<_> = (0..1_001).map(|_| question("x")).collect();
     let error = service.client.validate_batch(&many).await.unwrap_err();
     assert!(matches!(&error, Error::Invalid { message, .. } if message.contains("1001")), "{error:?}");
@@ -185,6 +185,6 @@ async fn admin_calls_report_their_outcomes() {
     let key_id = admin.list_keys(page).await.unwrap().keys[0].key_id.clone();
     admin.revoke_key(&key_id, "test").await.unwrap();
     let rotation = proto::RotateKeyRequest { key_id, ..Default::default() };
-    let refused = admin.rotate_key(rotation).await;
-    assert!(matches!(refused, Err(Error::FailedPrecondition { .. })), "{refused:?}");
+    let rejected = admin.rotate_key(rotation).await;
+    assert!(matches!(rejected, Err(Error::FailedPrecondition { .. })), "{rejected:?}");
 }

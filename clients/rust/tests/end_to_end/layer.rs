@@ -1,4 +1,4 @@
-//! The tower layer before services whose keys a real service decides about.
+//! The tower layer with a real tenant-auth service.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::Service;
 
-/// What came back: the tenant that the service behind the layer saw, if it was asked at all.
+/// The response, with the tenant that the service behind the layer saw, if it was called.
 struct Seen {
     response: Response<()>,
     body: Vec<u8>,

@@ -26,7 +26,7 @@ use tenant_auth_svc::{
     server::{self, RunningService, StartError},
 };
 
-/// As long as a busy machine may take: no test waits for it.
+/// Generous for a busy machine; no test waits for it.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running service and a client of it.
@@ -36,7 +36,7 @@ struct Service {
     folder: TempDir,
 }
 
-/// What is left of a service that stopped.
+/// A stopped service: its address and its database.
 struct Stopped {
     address: SocketAddr,
     folder: TempDir,
@@ -61,7 +61,7 @@ impl Service {
         self.client.admin()
     }
 
-    /// A key of the tenant `acme` that may read orders.
+    /// Creates the tenant `acme` and issues a key that may read orders.
     async fn key(&self) -> PresentedKey {
         let tenant = proto::CreateTenantRequest {
             tenant_id: "acme".to_owned(),
@@ -69,22 +69,22 @@ impl Service {
             plan: "pro".to_owned(),
         };
         let tenant = self.admin().create_tenant(tenant).await.unwrap();
-        let order = proto::IssueKeyRequest {
+        let request = proto::IssueKeyRequest {
             tenant_id: tenant.tenant_id,
             scopes: vec!["demo:read".to_owned(), "orders:read".to_owned()],
             ..Default::default()
         };
-        self.admin().issue_key(order).await.unwrap().plaintext
+        self.admin().issue_key(request).await.unwrap().plaintext
     }
 }
 
 impl Stopped {
-    /// One that was not started yet, at an address.
+    /// Returns a service at an address that was not started yet.
     fn new(address: SocketAddr) -> Self {
         Self { address, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// Starts it with the same database, and where it was.
+    /// Starts the service with the same database, at the same address.
     async fn start(self) -> Service {
         let (running, folder) = self.start_with(&[]).await;
         let endpoint = format!("http://{}", running.address());
@@ -92,7 +92,7 @@ impl Stopped {
         Service { client, running, folder }
     }
 
-    /// The same with more settings, and without a client.
+    /// Starts the service with more settings, and without a client.
     async fn start_with(self, more: &[(&'static str, &str)]) -> (RunningService, TempDir) {
         let database = format!("file:{}", self.folder.path().join("test.db").display());
         let settings = Settings::from_environment()
@@ -106,7 +106,7 @@ impl Stopped {
             settings.with_flag(name, Some((*value).to_owned()))
         };
         let settings = more.iter().fold(settings, add);
-        // In the same process the former one may hold the database for a moment longer, until its threads have ended.
+        // In the same process the previous service may hold the database lock until its threads have ended.
         let starting = async {
             loop {
                 let (config, _) = ServiceConfig::read(settings.clone()).unwrap();
@@ -114,7 +114,7 @@ impl Stopped {
                     Err(StartError::Open(OpenError::Lock(LockError::Held { .. }))) => {
                         tokio::task::yield_now().await
                     }
-                    // Connections of other tests have ports, too.
+                    // Connections of other tests may use the port.
                     Err(StartError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
                         tokio::task::yield_now().await
                     }

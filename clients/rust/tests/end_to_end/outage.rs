@@ -1,4 +1,4 @@
-//! A service that goes away and comes back.
+//! A service that stops and starts again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tenant_auth_client::{
 
 use super::{Service, WAIT_TIMEOUT, until, usage};
 
-/// Stands still, so that no answer ends on a slow machine.
+/// A clock that does not advance, so that no answer expires on a slow machine.
 #[derive(Debug)]
 struct FrozenClock;
 
@@ -24,14 +24,14 @@ async fn stopped_service_is_unreachable() {
     let info = service.client.server_info().await.unwrap();
     assert_eq!(info.database, DatabaseKind::Embedded);
     service.running.stop().await;
-    let gone = service.client.server_info().await.unwrap_err();
-    assert!(matches!(gone, Error::Unreachable { .. }), "{gone:?}");
+    let stopped = service.client.server_info().await.unwrap_err();
+    assert!(matches!(stopped, Error::Unreachable { .. }), "{stopped:?}");
 }
 
 #[tokio::test]
 async fn cached_answers_and_usage_survive_an_outage() {
     let service = Service::start().await;
-    let (key, stranger) = (service.key().await, PresentedKey::new("some-strange-key"));
+    let (key, unknown_key) = (service.key().await, PresentedKey::new("some-strange-key"));
     let client = Client::builder(service.endpoint()).clock(Arc::new(FrozenClock));
     let client = client.timeout(WAIT_TIMEOUT).connect_lazy().unwrap();
     let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new()).unwrap();
@@ -40,18 +40,19 @@ async fn cached_answers_and_usage_survive_an_outage() {
     recorder.flush().await.unwrap();
 
     let stopped = service.stop().await;
-    let known = client.validate(&key, &["orders:read"]).await.unwrap();
-    assert_eq!((known.verdict, known.provenance.source), (Verdict::Valid, Source::Near));
-    let unknown = client.validate(&stranger, &[]).await.unwrap_err();
+    let cached = client.validate(&key, &["orders:read"]).await.unwrap();
+    assert_eq!((cached.verdict, cached.provenance.source), (Verdict::Valid, Source::Near));
+    let unknown = client.validate(&unknown_key, &[]).await.unwrap_err();
     assert!(matches!(unknown, Error::Unreachable { .. }) && unknown.is_transient(), "{unknown:?}");
     recorder.record("acme", "calls", 2).unwrap();
 
     let service = stopped.start().await;
     recorder.flush().await.unwrap();
     assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
-    // The client finds the service by itself.
-    let back =
-        async || client.validate(&stranger, &[]).await.is_ok_and(|answer| answer.verdict == Verdict::Unknown);
-    until(back).await;
+    // The client reconnects to the service.
+    let is_back = async || {
+        client.validate(&unknown_key, &[]).await.is_ok_and(|answer| answer.verdict == Verdict::Unknown)
+    };
+    until(is_back).await;
     until(async || client.watch_state().is_some_and(|state| state.live)).await;
 }

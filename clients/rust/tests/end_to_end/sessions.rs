@@ -1,4 +1,4 @@
-//! Sessions.
+//! The lifecycle of sessions.
 
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ async fn session_lifecycle_works_end_to_end() {
     assert_eq!(validation.subject.attributes()["client"], "desktop");
     let denied = client.validate_session("s-0", None, &["orders:write"]).await.unwrap();
     assert_eq!(denied.missing_scopes, ["orders:write"]);
-    let stranger = PresentedKey::new("some-strange-key");
-    let refused = client.bind_session(session("s-9"), &stranger).await.unwrap();
-    assert_eq!((refused.verdict, refused.session), (Verdict::Unknown, None));
+    let unknown_key = PresentedKey::new("some-strange-key");
+    let denied_binding = client.bind_session(session("s-9"), &unknown_key).await.unwrap();
+    assert_eq!((denied_binding.verdict, denied_binding.session), (Verdict::Unknown, None));
 
-    // More than a page of the stream.
+    // More than one page of the stream.
     for number in 1..=501 {
         let bound = client.bind_session(session(&format!("s-{number}")), &key).await.unwrap();
         assert!(bound.verdict.is_valid());
@@ -43,6 +43,6 @@ async fn session_lifecycle_works_end_to_end() {
 
     assert!(client.unbind_session("s-0", "acme").await.unwrap());
     assert!(!client.unbind_session("s-0", "acme").await.unwrap());
-    let over = client.validate_session("s-0", None, &[]).await.unwrap();
-    assert_eq!((over.verdict, over.subject.tenant_id()), (Verdict::Unbound, ""));
+    let unbound = client.validate_session("s-0", None, &[]).await.unwrap();
+    assert_eq!((unbound.verdict, unbound.subject.tenant_id()), (Verdict::Unbound, ""));
 }

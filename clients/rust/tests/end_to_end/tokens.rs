@@ -1,4 +1,4 @@
-//! Who calls, by tokens.
+//! Callers that authenticate with tokens.
 
 use std::{
     fs,
@@ -33,7 +33,7 @@ async fn tokens_are_read_from_text_file_and_function() {
         token.into_iter().fold(builder, |builder, token| builder.caller_token(token)).connect_lazy().unwrap()
     };
     let is_ready = Arc::new(AtomicBool::new(false));
-    let gives = {
+    let token_function = {
         let is_ready = Arc::clone(&is_ready);
         move || {
             if is_ready.load(Ordering::Relaxed) { Ok(format!("{token}\n")) } else { Err("not yet".into()) }
@@ -44,10 +44,10 @@ async fn tokens_are_read_from_text_file_and_function() {
     {
         client(Some(known)).server_info().await.unwrap();
     }
-    let waits = client(Some(CallerToken::function(gives)));
-    assert!(matches!(waits.server_info().await, Err(Error::NoCallerToken { .. })));
+    let client_without_token = client(Some(CallerToken::function(token_function)));
+    assert!(matches!(client_without_token.server_info().await, Err(Error::NoCallerToken { .. })));
     is_ready.store(true, Ordering::Relaxed);
-    waits.server_info().await.unwrap();
+    client_without_token.server_info().await.unwrap();
     for unknown in [None, Some(CallerToken::fixed("tac_another"))] {
         let error = client(unknown).server_info().await.unwrap_err();
         assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");

@@ -1,4 +1,4 @@
-//! Usage.
+//! Recording and querying usage.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use tenant_auth_client::{Client, Error, RecorderSettings, UsageRecorder, proto};
 
 use super::{Service, WAIT_TIMEOUT};
 
-/// All that a tenant has consumed until soon.
+/// Returns the total usage of a tenant.
 pub(crate) async fn sum(client: &Client, tenant: &str) -> Result<i64, Error> {
     let query = proto::QueryUsageRequest {
         tenant_id: tenant.to_owned(),

@@ -1,4 +1,4 @@
-//! What one client changes and another has in memory.
+//! Changes by one client invalidate the near-cache of another.
 
 use tenant_auth_client::{BindSession, Client, Source, Verdict};
 
@@ -22,9 +22,9 @@ async fn revocation_applies_as_soon_as_it_is_streamed() {
     other.admin().revoke_key(first.subject.key_id(), "test").await.unwrap();
     let revoked = other.validate(&key, &[]).await.unwrap();
     assert_eq!(revoked.verdict, Verdict::Revoked);
-    let told = revoked.provenance.revision;
-    assert!(told > first.provenance.revision);
-    until(async || watching.watch_state().is_some_and(|state| state.revision >= told)).await;
+    let revoked_at_revision = revoked.provenance.revision;
+    assert!(revoked_at_revision > first.provenance.revision);
+    until(async || watching.watch_state().is_some_and(|state| state.revision >= revoked_at_revision)).await;
     assert_eq!(watching.validate(&key, &[]).await.unwrap().verdict, Verdict::Revoked);
     let session = watching.validate_session("s", None, &[]).await.unwrap();
     assert!(!session.is_valid(), "{session:?}");

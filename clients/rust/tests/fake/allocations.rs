@@ -1,4 +1,4 @@
-//! What a hit costs.
+//! The cost of a cache hit.
 
 use std::future::Future as _;
 
@@ -18,7 +18,7 @@ async fn cache_hit_allocates_nothing_and_does_not_block() {
         for _ in 0..1_000 {
             let hit = std::pin::pin!(pair.client.validate(&key, &["orders:read"]));
             let std::task::Poll::Ready(Ok(validation)) = hit.poll(&mut context) else {
-                unreachable!("a hit is ready at once");
+                unreachable!("a cache hit is ready at once");
             };
             assert!(validation.is_valid());
         }

@@ -1,4 +1,4 @@
-//! What is kept, and for how long.
+//! Caching of answers and their lifetimes.
 
 use tenant_auth_client::{Error, NearCache, PresentedKey, Source, Verdict, proto as v1};
 use tonic::Status;
@@ -30,11 +30,11 @@ async fn one_cached_answer_serves_all_scopes() {
     assert!(pair.validate("k", &["orders:read"]).await.is_valid());
     let denied = pair.validate("k", &["orders:read", "orders:write", "a", "orders:write"]).await;
     assert_eq!(denied.verdict, Verdict::InsufficientScope);
-    // Named as the service names them: each once, in order.
+    // In the order of the service: sorted, without duplicates.
     assert_eq!(denied.missing_scopes, ["a", "orders:write"]);
     assert!(pair.validate("k", &[]).await.is_valid());
     assert_eq!(pair.fake.asked(), 1);
-    // What is no scope is not "missing": the service says what is wrong with it.
+    // An invalid scope is not "missing": the service reports what is wrong with it.
     let error = pair.client.validate(&PresentedKey::new("k"), &["not a scope"]).await.unwrap_err();
     assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
 }
@@ -57,14 +57,14 @@ async fn lifetime_counts_from_before_the_request() {
     let pair = Pair::start().await;
     pair.fake.answer("k", valid("k"));
     pair.fake.hold(true);
-    let asking = {
+    let request = {
         let client = pair.client.clone();
         tokio::spawn(async move { client.validate(&PresentedKey::new("k"), &[]).await })
     };
     until(|| pair.fake.asked() == 1).await;
     pair.clock.advance(4 * SECOND);
     pair.fake.hold(false);
-    let _ = asking.await.unwrap().unwrap();
+    let _ = request.await.unwrap().unwrap();
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
     pair.clock.advance(SECOND);
     let _ = pair.validate("k", &[]).await;
@@ -86,7 +86,7 @@ async fn uncacheable_answers_are_not_cached() {
 async fn errors_are_not_cached() {
     let pair = Pair::start().await;
     pair.fake.answer("k", valid("k"));
-    pair.fake.fail(Status::internal("a defect"));
+    pair.fake.fail(Status::internal("internal error"));
     let error = pair.client.validate(&PresentedKey::new("k"), &[]).await.unwrap_err();
     assert!(matches!(error, Error::Other { .. }), "{error:?}");
     assert!(pair.validate("k", &[]).await.is_valid());
@@ -97,20 +97,20 @@ async fn concurrent_requests_share_one_call() {
     let pair = Pair::start().await;
     pair.fake.answer("k", valid("k"));
     pair.fake.hold(true);
-    let ask = |scopes: &'static [&'static str]| {
+    let request = |scopes: &'static [&'static str]| {
         let client = pair.client.clone();
         tokio::spawn(async move { client.validate(&PresentedKey::new("k"), scopes).await })
     };
-    let first = ask(&[]);
+    let first = request(&[]);
     until(|| pair.fake.asked() == 1).await;
     let others: Vec<_> =
-        (0..1_000).map(|n| ask(if n % 2 == 0 { &["orders:read"] } else { &["a"] })).collect();
+        (0..1_000).map(|n| request(if n % 2 == 0 { &["orders:read"] } else { &["a"] })).collect();
     tokio::task::yield_now().await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     pair.fake.hold(false);
-    for (number, asking) in others.into_iter().enumerate() {
-        assert_eq!(asking.await.unwrap().unwrap().is_valid(), number % 2 == 0);
+    for (number, request) in others.into_iter().enumerate() {
+        assert_eq!(request.await.unwrap().unwrap().is_valid(), number % 2 == 0);
     }
     assert_eq!(pair.fake.asked(), 1);
 }
@@ -118,18 +118,18 @@ async fn concurrent_requests_share_one_call() {
 #[tokio::test]
 async fn failure_is_shared_by_waiting_requests() {
     let pair = Pair::start().await;
-    pair.fake.fail(Status::internal("a defect"));
+    pair.fake.fail(Status::internal("internal error"));
     pair.fake.hold(true);
-    let ask = || {
+    let request = || {
         let client = pair.client.clone();
         tokio::spawn(async move { client.validate(&PresentedKey::new("k"), &[]).await })
     };
-    let askers = [ask(), ask(), ask()];
+    let requests = [request(), request(), request()];
     until(|| pair.fake.asked() == 1).await;
     tokio::task::yield_now().await;
     pair.fake.hold(false);
-    for asking in askers {
-        assert!(asking.await.unwrap().is_err());
+    for request in requests {
+        assert!(request.await.unwrap().is_err());
     }
     assert_eq!(pair.fake.asked(), 1);
 }
@@ -138,15 +138,15 @@ async fn failure_is_shared_by_waiting_requests() {
 async fn capacity_is_bounded_and_hot_keys_survive() {
     let pair = Pair::with(|builder| builder.near_cache(NearCache::new().entries(64))).await;
     pair.fake.answer("k", valid("k"));
-    for stranger in 0..2_000 {
+    for number in 0..2_000 {
         let _ = pair.validate("k", &[]).await;
-        let _ = pair.validate(&format!("stranger-{stranger}"), &[]).await;
+        let _ = pair.validate(&format!("unknown-{number}"), &[]).await;
     }
     let asked = pair.fake.asked();
     assert!((2_001..2_020).contains(&asked), "{asked}");
-    // Of the strangers, few are left.
-    for stranger in 0..2_000 {
-        let _ = pair.validate(&format!("stranger-{stranger}"), &[]).await;
+    // Few of the unknown keys are still cached.
+    for number in 0..2_000 {
+        let _ = pair.validate(&format!("unknown-{number}"), &[]).await;
     }
     assert!(pair.fake.asked() - asked >= 2_000 - 64, "{}", pair.fake.asked() - asked);
 }
@@ -168,7 +168,7 @@ async fn cache_debug_shows_no_key() {
     let pair = Pair::start().await;
     pair.fake.answer("ta_canary", valid("k"));
     let validation = pair.validate("ta_canary", &[]).await;
-    pair.fake.fail(Status::internal("a defect"));
+    pair.fake.fail(Status::internal("internal error"));
     pair.clock.advance(60 * SECOND);
     let error = pair.client.validate(&PresentedKey::new("ta_canary"), &[]).await.unwrap_err();
     let printed = format!("{:?} {validation:?} {error:?} {error}", pair.client);

@@ -1,4 +1,4 @@
-//! Several replicas, further tries, TLS, and who calls.
+//! Several replicas, retries, TLS, and caller tokens.
 
 use std::time::Duration;
 
@@ -39,12 +39,12 @@ fn client_of(endpoints: &[&FakeServer]) -> Client {
 async fn transient_failures_are_retried_and_answers_are_not() {
     let pair = Pair::with(|builder| builder.without_near_cache()).await;
     pair.fake.answer("k", valid("k"));
-    pair.fake.fail(Status::unavailable("the database is away"));
+    pair.fake.fail(Status::unavailable("the database is unreachable"));
     let soon = ErrorDetails::with_retry_info(Some(Duration::from_millis(1)));
     pair.fake.fail(Status::with_error_details(Code::ResourceExhausted, "busy", soon));
     assert!(ask(&pair.client).await.unwrap());
     assert_eq!(pair.fake.asked(), 3);
-    // A denial is an answer, and these are no better the second time.
+    // A denial is an answer, and these errors are permanent.
     assert!(!pair.validate("stranger", &[]).await.is_valid());
     assert_eq!(pair.fake.asked(), 4);
     for status in
@@ -60,7 +60,7 @@ async fn transient_failures_are_retried_and_answers_are_not() {
 async fn calls_rotate_over_all_endpoints() {
     let replicas = [replica().await, replica().await, replica().await];
     let client = client_of(&replicas.each_ref());
-    // All are connected once all were asked.
+    // All replicas are connected once each has received a request.
     until_async(async || {
         ask(&client).await.unwrap();
         replicas.iter().all(|replica| replica.asked() > 0)
@@ -71,7 +71,7 @@ async fn calls_rotate_over_all_endpoints() {
         assert!(ask(&client).await.unwrap());
     }
     let after = replicas.each_ref().map(FakeServer::asked);
-    assert_eq!([0, 1, 2].map(|place| after[place] - before[place]), [10, 10, 10]);
+    assert_eq!([0, 1, 2].map(|index| after[index] - before[index]), [10, 10, 10]);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn calls_rotate_over_all_addresses_of_a_name() {
     let replica = replica().await;
     let endpoint = format!("http://localhost:{}", replica.address().port());
     let client = Client::builder(endpoint).timeout(SECOND * 60).without_near_cache().connect().await.unwrap();
-    // Where a name stands for 127.0.0.1 and ::1, nobody listens at the latter.
+    // If the name also resolves to ::1, there is no listener at that address.
     for _ in 0..4 {
         assert!(ask(&client).await.unwrap());
     }

@@ -1,4 +1,4 @@
-//! Replicas that take their time, as long as the test wants.
+//! Hedging, with replicas that respond when the test allows it.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::{
     until, until_async,
 };
 
-/// So long that a replica that answers is not taken for one that does not, however busy the machine is.
+/// Long enough that a healthy replica is not hedged, even on a busy machine.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
 
-/// Two replicas, and a client that is connected to both of them and does not wait long.
+/// Two replicas and a client that is connected to both, with a short hedge delay.
 struct TwoReplicas {
     replicas: [FakeServer; 2],
     client: Client,
@@ -27,8 +27,8 @@ impl TwoReplicas {
         for replica in &replicas {
             replica.answer("k", valid("k"));
         }
-        let [one, other] = replicas.each_ref().map(FakeServer::endpoint);
-        let client = Client::builder(format!("{one},{other}")).timeout(SECOND * 60).without_near_cache();
+        let [first, second] = replicas.each_ref().map(FakeServer::endpoint);
+        let client = Client::builder(format!("{first},{second}")).timeout(SECOND * 60).without_near_cache();
         let client = client.hedge_after(HEDGE_AFTER).connect_lazy().unwrap();
         until_async(async || {
             ask(client.clone()).await.unwrap() && replicas.iter().all(|replica| replica.asked() > 0)
@@ -42,7 +42,7 @@ impl TwoReplicas {
         self.replicas.iter().for_each(|replica| replica.hold(held));
     }
 
-    /// How often both together were asked since the start.
+    /// Returns how many requests both replicas have received since the start.
     fn asked(&self) -> u32 {
         self.replicas.iter().map(FakeServer::asked).sum::<u32>() - self.asked
     }
@@ -57,7 +57,7 @@ async fn stalled_request_is_answered_by_another_replica() {
     let two = TwoReplicas::start().await;
     for held in &two.replicas {
         held.hold(true);
-        // In turn: one of them meets it.
+        // One of the two calls goes to the held replica.
         for _ in 0..2 {
             assert!(ask(two.client.clone()).await.unwrap());
         }
@@ -69,11 +69,11 @@ async fn stalled_request_is_answered_by_another_replica() {
 async fn request_is_hedged_to_two_replicas_at_most() {
     let two = TwoReplicas::start().await;
     two.hold(true);
-    let asking = tokio::spawn(ask(two.client.clone()));
+    let request = tokio::spawn(ask(two.client.clone()));
     until(|| two.asked() == 2).await;
     assert!(two.replicas.iter().all(|replica| replica.asked() > 0));
     two.hold(false);
-    assert!(asking.await.unwrap().unwrap());
+    assert!(request.await.unwrap().unwrap());
     assert_eq!(two.asked(), 2);
 }
 
@@ -81,12 +81,12 @@ async fn request_is_hedged_to_two_replicas_at_most() {
 async fn first_success_wins_over_a_failure() {
     let two = TwoReplicas::start().await;
     two.hold(true);
-    two.replicas[0].fail(Status::unavailable("the database is away"));
-    let asking = tokio::spawn(ask(two.client.clone()));
+    two.replicas[0].fail(Status::unavailable("the database is unreachable"));
+    let request = tokio::spawn(ask(two.client.clone()));
     until(|| two.asked() == 2).await;
     two.replicas[0].hold(false);
     two.replicas[1].hold(false);
-    assert!(asking.await.unwrap().unwrap());
+    assert!(request.await.unwrap().unwrap());
 }
 
 #[tokio::test]
@@ -94,13 +94,13 @@ async fn writes_are_not_hedged() {
     let two = TwoReplicas::start().await;
     two.hold(true);
     let client = two.client.clone();
-    let unbinding = tokio::spawn(async move { client.unbind_session("s", "acme").await });
+    let unbind = tokio::spawn(async move { client.unbind_session("s", "acme").await });
     until(|| two.asked() == 1).await;
-    // A question that is asked later is hedged meanwhile.
-    let asking = tokio::spawn(ask(two.client.clone()));
+    // A read-only request that is sent later is hedged meanwhile.
+    let request = tokio::spawn(ask(two.client.clone()));
     until(|| two.asked() == 3).await;
     two.hold(false);
-    assert!(!unbinding.await.unwrap().unwrap());
-    assert!(asking.await.unwrap().unwrap());
+    assert!(!unbind.await.unwrap().unwrap());
+    assert!(request.await.unwrap().unwrap());
     assert_eq!(two.asked(), 3);
 }

@@ -1,5 +1,5 @@
-//! The tower layer, before an HTTP and a gRPC service: what the service cannot be brought to say at will. The rest is
-//! tested against the service itself.
+//! The tower layer with a fake service, for verdicts and errors that the real service cannot be made to
+//! return. Other cases are tested with the real service.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::{Pair, server::valid};
 
-/// Sends a request through the layer to a service that answers with the tenant's id.
+/// Sends a request through the layer to a service that responds with the tenant id.
 async fn send(layer: &AuthenticateLayer, request: Request<()>) -> Response<AuthenticatedBody<Body>> {
     let inner = service_fn(async |request: Request<()>| {
         let principal: &Principal = request.extensions().get().unwrap();
@@ -74,10 +74,10 @@ async fn undecided_is_503_never_401() {
     let pair = pair().await;
     let layer = AuthenticateLayer::new(pair.client.clone());
     for status in [
-        Status::internal("a defect"),
+        Status::internal("internal error"),
         Status::deadline_exceeded("late"),
         Status::resource_exhausted("too much"),
-        Status::unauthenticated("who are you?"),
+        Status::unauthenticated("unknown caller"),
         Status::invalid_argument("something"),
     ] {
         let code = status.code();
@@ -102,6 +102,6 @@ async fn grpc_rejections_have_their_own_status() {
     assert_eq!(code("unknown").await, Some(Code::Unauthenticated));
     assert_eq!(code("VERDICT_TENANT_SUSPENDED").await, Some(Code::PermissionDenied));
     assert_eq!(code("VERDICT_QUOTA_EXCEEDED").await, Some(Code::ResourceExhausted));
-    pair.fake.fail(Status::internal("a defect"));
+    pair.fake.fail(Status::internal("internal error"));
     assert_eq!(code("another").await, Some(Code::Unavailable));
 }

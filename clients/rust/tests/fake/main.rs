@@ -1,4 +1,4 @@
-//! The client against a service whose every answer, delay and invalidation the test decides.
+//! The client against a fake service: the test controls every answer, delay and invalidation.
 #![allow(clippy::unwrap_used)]
 
 mod allocations;
@@ -21,10 +21,10 @@ use tenant_auth_client::{Client, ClientBuilder, Clock, PresentedKey, Validation}
 use self::server::FakeServer;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A silence that a live stream may have.
+/// A pause without heartbeats that does not break the stream.
 const TOLERATED_SILENCE: Duration = Duration::from_millis(2_900);
 
-/// A clock that stands still until it is moved.
+/// A clock that only advances when the test moves it.
 #[derive(Debug)]
 struct ManualClock {
     passed: Mutex<Duration>,
@@ -46,7 +46,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// A fake service and a client of it that share a clock.
+/// A fake service and a client of it, which use a manual clock.
 struct Pair {
     fake: FakeServer,
     client: Client,
@@ -60,29 +60,29 @@ impl Pair {
 
     async fn with(settings: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
         let (fake, clock) = (FakeServer::start().await, ManualClock::new());
-        // As long as a busy machine may take: no test waits for it.
+        // Generous for a busy machine; no test waits for it.
         let builder = Client::builder(fake.endpoint()).timeout(SECOND * 60).clock(clock.clone());
         let client = settings(builder).connect_lazy().unwrap();
         Self { fake, client, clock }
     }
 
-    /// A pair whose stream of invalidations has told of revision 1.
+    /// Returns a pair whose invalidation stream has announced revision 1.
     async fn watched() -> Self {
         let pair = Self::start().await;
         pair.fake.watched(1).await;
         pair.heartbeat(1).await;
-        // What is asked next is asked after the stream began.
+        // Later requests are sent after the stream started.
         pair.clock.advance(Duration::from_nanos(1));
         pair
     }
 
-    /// Sends a heartbeat and waits until the client has heard it.
+    /// Sends a heartbeat and waits until the client has received it.
     async fn heartbeat(&self, revision: i64) {
         self.fake.heartbeat(revision);
         self.wait_until_revision(revision).await;
     }
 
-    /// Waits until the client knows a revision.
+    /// Waits until the stream of the client has announced a revision.
     async fn wait_until_revision(&self, revision: i64) {
         until(|| self.client.watch_state().is_some_and(|state| state.live && state.revision == revision))
             .await;
@@ -93,7 +93,7 @@ impl Pair {
     }
 }
 
-/// Waits for a condition, for as long as a busy machine may take.
+/// Waits for a condition, with a timeout for a busy machine.
 async fn until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
@@ -103,7 +103,7 @@ async fn until(condition: impl Fn() -> bool) {
     tokio::time::timeout(SECOND * 60, waiting).await.unwrap();
 }
 
-/// The same for one that has to ask.
+/// As `until`, for an asynchronous condition.
 async fn until_async(mut condition: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !condition().await {

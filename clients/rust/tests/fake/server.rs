@@ -1,4 +1,4 @@
-//! The service in the hands of the test.
+//! A fake service that the test controls.
 
 mod serving;
 
@@ -29,11 +29,11 @@ use tonic::{
 
 use super::until;
 
-/// A running fake; it ends with this.
+/// A running fake service; it stops on drop.
 pub(crate) struct FakeServer {
     state: Arc<State>,
     address: SocketAddr,
-    /// Of its own, so that its connections end with it.
+    /// Its own runtime, so that its connections end with it.
     runtime: Option<Runtime>,
 }
 
@@ -41,18 +41,18 @@ pub(crate) struct FakeServer {
 struct State {
     keys: Mutex<HashMap<String, v1::ValidateKeyResponse>>,
     sessions: Mutex<HashMap<String, v1::ValidateSessionResponse>>,
-    /// Told instead of the next answers.
+    /// Returned instead of the next answers.
     failures: Mutex<VecDeque<Status>>,
-    /// Questions that arrived.
+    /// Number of requests that arrived.
     asked: AtomicU32,
     /// Whether answers are held back.
     held: AtomicBool,
-    /// The last request's `authorization`.
+    /// The `authorization` of the last request.
     authorization: Mutex<Option<String>>,
-    /// Told to those who resume.
+    /// Events that are replayed to a resumed stream.
     log: Mutex<Vec<v1::WatchResponse>>,
     watchers: Mutex<Vec<mpsc::UnboundedSender<Result<v1::WatchResponse, Status>>>>,
-    /// From where each stream was resumed.
+    /// The revisions from which streams were resumed.
     resumed: Mutex<Vec<i64>>,
     unserved: AtomicBool,
 }
@@ -93,19 +93,19 @@ impl FakeServer {
         self.address
     }
 
-    /// Ends it, connections included.
+    /// Stops the service and its connections.
     pub(crate) async fn kill(&mut self) {
         self.runtime.take().unwrap().shutdown_background();
-        // The server and each connection hold it.
+        // The server and each connection hold a reference.
         until(|| Arc::strong_count(&self.state) == 1).await;
     }
 
-    /// How many questions have arrived.
+    /// Returns how many requests have arrived.
     pub(crate) fn asked(&self) -> u32 {
         self.state.asked.load(Ordering::SeqCst)
     }
 
-    /// What is answered about a key from now on.
+    /// Sets the answer for a key.
     pub(crate) fn answer(&self, key: &str, answer: v1::ValidateKeyResponse) {
         self.state.keys.lock().unwrap().insert(key.to_owned(), answer);
     }
@@ -114,12 +114,12 @@ impl FakeServer {
         self.state.sessions.lock().unwrap().insert(id.to_owned(), answer);
     }
 
-    /// What is told instead of the next answer.
+    /// Queues an error that is returned instead of the next answer.
     pub(crate) fn fail(&self, status: Status) {
         self.state.failures.lock().unwrap().push_back(status);
     }
 
-    /// Holds answers back, as they are when the question arrives, or lets them go.
+    /// Holds answers back, as they are when the request arrives, or releases them.
     pub(crate) fn hold(&self, held: bool) {
         self.state.held.store(held, Ordering::SeqCst);
     }
@@ -128,12 +128,12 @@ impl FakeServer {
         self.state.authorization.lock().unwrap().clone()
     }
 
-    /// Does not serve the stream of invalidations.
+    /// Disables the invalidation stream.
     pub(crate) fn without_watch(&self) {
         self.state.unserved.store(true, Ordering::SeqCst);
     }
 
-    /// Waits for the stream to have been opened so many times.
+    /// Waits until the stream was opened `times` times.
     pub(crate) async fn watched(&self, times: usize) {
         until(|| self.resumed().len() >= times).await;
     }
@@ -152,8 +152,8 @@ impl FakeServer {
     }
 
     pub(crate) fn invalidate(&self, revision: i64, scope: v1::InvalidationScope, id: &str) {
-        let news = v1::Invalidation { scope: scope.into(), id: id.to_owned(), tenant_id: String::new() };
-        self.send_event(revision, Event::Invalidation(news));
+        let change = v1::Invalidation { scope: scope.into(), id: id.to_owned(), tenant_id: String::new() };
+        self.send_event(revision, Event::Invalidation(change));
     }
 
     pub(crate) fn start_over(&self, revision: i64) {
@@ -176,7 +176,8 @@ impl Drop for FakeServer {
     }
 }
 
-/// A live key of the tenant `acme` with the id `key_<key>`, as of revision 1, for five seconds, or a minute while watched.
+/// Returns a live key of the tenant `acme` with the id `key_<key>`, as of revision 1, cacheable for 5 s, or
+/// for 60 s while watched.
 pub(crate) fn valid(key: &str) -> v1::ValidateKeyResponse {
     v1::ValidateKeyResponse {
         verdict: v1::Verdict::Valid.into(),
@@ -190,15 +191,15 @@ pub(crate) fn valid(key: &str) -> v1::ValidateKeyResponse {
     }
 }
 
-/// A session of that tenant that was opened with `key_k`.
+/// Returns a session of that tenant that was opened with `key_k`.
 pub(crate) fn session() -> v1::ValidateSessionResponse {
-    let of_key = valid("k");
+    let key = valid("k");
     v1::ValidateSessionResponse {
-        verdict: of_key.verdict,
-        tenant_id: of_key.tenant_id,
-        key_id: of_key.key_id,
-        scopes: of_key.scopes,
-        provenance: of_key.provenance,
+        verdict: key.verdict,
+        tenant_id: key.tenant_id,
+        key_id: key.key_id,
+        scopes: key.scopes,
+        provenance: key.provenance,
         attributes: HashMap::from([("client".to_owned(), "desktop".to_owned())]),
         ..Default::default()
     }

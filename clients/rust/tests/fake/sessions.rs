@@ -1,4 +1,4 @@
-//! Sessions in memory.
+//! Caching of sessions.
 
 use tenant_auth_client::{PresentedKey, Source, Verdict, proto as v1};
 use v1::InvalidationScope::{Key, Session, Tenant};
@@ -20,13 +20,13 @@ async fn session_is_cached_with_its_attributes() {
     let pair = Pair::start().await;
     pair.fake.answer_session("s", session());
     pair.source("s", None).await;
-    let kept = pair.client.validate_session("s", None, &["orders:read"]).await.unwrap();
-    assert_eq!((kept.verdict, kept.provenance.source), (Verdict::Valid, Source::Near));
-    assert_eq!(kept.subject.session_id(), Some("s"));
-    assert_eq!(kept.subject.attributes()["client"], "desktop");
+    let cached = pair.client.validate_session("s", None, &["orders:read"]).await.unwrap();
+    assert_eq!((cached.verdict, cached.provenance.source), (Verdict::Valid, Source::Near));
+    assert_eq!(cached.subject.session_id(), Some("s"));
+    assert_eq!(cached.subject.attributes()["client"], "desktop");
     let denied = pair.client.validate_session("s", None, &["orders:write"]).await.unwrap();
     assert_eq!((denied.verdict, pair.fake.asked()), (Verdict::InsufficientScope, 1));
-    // With a key it is another question.
+    // With a key it is another cache entry.
     assert_eq!(pair.source("s", Some("k")).await, Source::Fresh);
     assert_eq!(pair.source("s", Some("k")).await, Source::Near);
     assert_eq!(pair.source("s", Some("l")).await, Source::Fresh);
@@ -60,7 +60,7 @@ async fn presented_key_changes_invalidate_sessions() {
     pair.fake.invalidate(4, Key, "key_second");
     pair.wait_until_revision(4).await;
     assert_eq!(pair.source("s", Some("second")).await, Source::Fresh);
-    // As of revision 1: what is older than the news is not kept.
+    // The answer is of revision 1: answers older than a change are not cached.
     assert_eq!(pair.source("s", Some("second")).await, Source::Fresh);
 }
 
@@ -83,6 +83,6 @@ async fn own_unbind_invalidates_the_session() {
     pair.fake.answer_session("s", session());
     pair.source("s", None).await;
     assert!(pair.client.unbind_session("s", "acme").await.unwrap());
-    let over = pair.client.validate_session("s", None, &[]).await.unwrap();
-    assert_eq!((over.verdict, over.provenance.source), (Verdict::Unbound, Source::Fresh));
+    let unbound = pair.client.validate_session("s", None, &[]).await.unwrap();
+    assert_eq!((unbound.verdict, unbound.provenance.source), (Verdict::Unbound, Source::Fresh));
 }

@@ -1,4 +1,4 @@
-//! Invalidations, and how long answers are used because of them.
+//! The invalidation stream, and how it extends the lifetime of answers.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn live_stream_extends_lifetime_until_silence() {
         pair.clock.advance(TOLERATED_SILENCE);
         pair.heartbeat(revision).await;
     }
-    // 52.2 s.
+    // After 52.2 s.
     let late = pair.validate("k", &[]).await;
     assert_eq!(
         (late.provenance.source, late.provenance.age),
@@ -56,7 +56,7 @@ async fn uncovered_answers_use_the_unwatched_lifetime() {
     pair.fake.watched(1).await;
     pair.heartbeat(3).await;
     pair.clock.advance(Duration::from_nanos(1));
-    // As of revision 1: what was told before the stream began may be missing from it.
+    // As of revision 1: changes from before the stream started may be missing from it.
     pair.fake.answer("old", valid("old"));
     let current = v1::ValidateKeyResponse { provenance: Some(provenance(3)), ..valid("current") };
     pair.fake.answer("current", current);
@@ -82,7 +82,7 @@ async fn change_invalidates_older_entries_only() {
         provenance: Some(provenance(revision)),
         ..valid(key)
     };
-    let told = [(5, Key, "key_a"), (6, Tenant, "other"), (7, Session, "key_b"), (8, Key, "key_d")];
+    let changes = [(5, Key, "key_a"), (6, Tenant, "other"), (7, Session, "key_b"), (8, Key, "key_d")];
     pair.fake.answer("a", of("acme", "a", 1));
     pair.fake.answer("b", of("acme", "b", 1));
     pair.fake.answer("c", of("other", "c", 1));
@@ -90,7 +90,7 @@ async fn change_invalidates_older_entries_only() {
     for key in ["a", "b", "c", "d"] {
         let _ = pair.validate(key, &[]).await;
     }
-    for (revision, scope, id) in told {
+    for (revision, scope, id) in changes {
         pair.fake.invalidate(revision, scope, id);
     }
     pair.wait_until_revision(8).await;
@@ -114,7 +114,7 @@ async fn revocation_invalidates_when_streamed() {
     pair.fake.invalidate(2, Key, "key_k");
     pair.wait_until_revision(2).await;
     assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);
-    // And a denial is kept like any other answer, whatever is asked for.
+    // A denial is cached like any other answer, for all scopes.
     assert_eq!(pair.validate("k", &["orders:read"]).await.provenance.source, Source::Near);
     assert_eq!(pair.fake.asked(), 2);
 }
@@ -144,7 +144,7 @@ async fn timely_resume_keeps_the_stream_unbroken() {
     pair.clock.advance(TOLERATED_SILENCE);
     pair.heartbeat(7).await;
     pair.fake.drop_streams();
-    // Told while nobody listened.
+    // Sent while no stream is open.
     pair.fake.invalidate(8, Key, "key_l");
     pair.fake.watched(2).await;
     assert_eq!(pair.fake.resumed(), [0, 7]);

@@ -23,7 +23,7 @@
 {{- define "tenant-auth.validateDatabase" -}}
 {{- with .Values.database -}}
 {{- if not .url -}}
-{{- fail "database.url must be set: libsql://… or https://… for Turso, http://… for a sqld nearby" -}}
+{{- fail "database.url must be set: libsql://… or https://… for Turso, http://… for sqld on a local network" -}}
 {{- end -}}
 {{- /* Checked here and not in the schema, whose message would repeat a possible secret. */ -}}
 {{- if not (regexMatch "^(libsql|https?)://[^@?]+([?]tls=0)?$" .url) -}}

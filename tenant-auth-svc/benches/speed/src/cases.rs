@@ -1,4 +1,4 @@
-//! What is measured.
+//! The benchmark cases.
 
 mod cross_check;
 mod latency;
@@ -25,20 +25,20 @@ use crate::{
     table::print_text,
 };
 
-/// How to measure.
+/// The settings of a run.
 #[derive(Debug)]
 pub struct Plan {
-    /// What.
+    /// The programs to measure.
     pub programs: Programs,
-    /// How often.
+    /// Number of rounds per case.
     pub rounds: usize,
-    /// How long each time.
+    /// Duration of a round.
     pub time: Duration,
-    /// Only cases whose name holds this.
+    /// Runs only cases whose name contains this text.
     pub only: Option<String>,
-    /// Where `h2load` is, to compare our own load with.
+    /// The path of `h2load`, for the comparison with our load generator.
     pub h2load: Option<PathBuf>,
-    /// Where to write samples of the service under load.
+    /// The file for samples of the service under load.
     pub samples: Option<PathBuf>,
 }
 
@@ -48,38 +48,38 @@ impl Plan {
     }
 }
 
-/// The core that a measured server has for itself; the load comes from the other one, where there is one.
+/// The core of the measured server. The load generator uses the other one, if there is one.
 const SERVER_CORE: usize = 0;
-/// The core of the load.
+/// The core of the load generator.
 const LOAD_CORE: usize = 1;
 const VALIDATE_KEY: &str = "/tenantauth.v1.ValidationService/ValidateKey";
 const BATCH_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 const STREAM_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
-/// Connections, as from a few replicas of a busy API.
+/// Number of connections, as from a few replicas of a busy API.
 const CONNECTION_COUNT: usize = 4;
-/// Requests at once on each connection.
+/// Concurrent requests on each connection.
 const STREAMS_PER_CONNECTION: usize = 16;
-/// Keys in memory, where it is about many.
+/// Number of cached keys in the cases with many keys.
 const MANY_KEYS: usize = 100_000;
 
-/// What stands in a table where a figure would be one about other processes.
+/// Printed in a table instead of a figure that other processes distorted.
 const TOO_BUSY: &str = "too busy";
 
-/// What stands there where too few rounds can be compared with those of the baseline.
+/// Printed if too few rounds can be compared with those of the baseline.
 const NO_FIGURE: &str = "–";
 
-/// Rows that have no figure, because the machine was too busy in most of their rounds.
+/// Rows without a figure, because the machine was too busy in most of their rounds.
 #[derive(Debug, Default)]
 pub struct MissingFigures(Vec<String>);
 
 impl MissingFigures {
-    /// How they are called.
+    /// Returns the names of these rows.
     #[must_use]
     pub fn rows(&self) -> &[String] {
         &self.0
     }
 
-    /// Says below a table which rounds of its rows were left out, and why.
+    /// Prints below a table which rounds of its rows were excluded, and why.
     fn report<'a>(&mut self, rows: impl IntoIterator<Item = (&'a str, &'a RoundCounts)>) {
         for (name, tally) in rows {
             if !tally.has_enough_rounds() {
@@ -87,7 +87,7 @@ impl MissingFigures {
             }
             if let (1.., Some(flaw)) = (tally.excluded, tally.flaw) {
                 print_text(&format!(
-                    "{name}: {} of {} rounds left out; of the last one, {flaw}",
+                    "{name}: {} of {} rounds excluded; the last one because {flaw}",
                     tally.excluded,
                     tally.excluded + tally.counted
                 ));
@@ -96,17 +96,17 @@ impl MissingFigures {
     }
 }
 
-/// Measures everything that is wanted, and prints a table for each case. Gives the rows that have no figure.
+/// Runs the selected cases and prints a table for each. Returns the rows without a figure.
 ///
 /// # Errors
-/// When a server does not start, or an answer is wrong.
+/// Fails if a server does not start, or a response is wrong.
 pub async fn run(plan: &Plan) -> anyhow::Result<MissingFigures> {
     let mut missing = MissingFigures::default();
     let cores = std::thread::available_parallelism()?.get();
     let load_core = LOAD_CORE.min(cores - 1);
     pin_to_core(load_core)?;
     print_text(&format!(
-        "{cores} cores; the server on core {SERVER_CORE}, the load on core {load_core}; {} rounds of {:?}; medians ± half the spread",
+        "{cores} cores; server on core {SERVER_CORE}, load generator on core {load_core}; {} rounds of {:?}; medians ± half the spread",
         plan.rounds, plan.time
     ));
     let mut peak = None;
@@ -151,14 +151,14 @@ fn pin_to_core(core: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What one round of a closed loop came to.
+/// The results of a closed loop.
 #[derive(Clone, Debug, Default)]
 struct Measurement {
-    /// Requests a second.
+    /// Requests per second.
     rate: Rounds,
-    /// Microseconds of the server's processor time for a request.
+    /// Server CPU time per request, in microseconds.
     cpu: Rounds,
-    /// Share of the core that the server used: below 1, the load was the bottleneck.
+    /// Share of the core that the server used: clearly below 1, the load generator was the bottleneck.
     busy: Rounds,
     /// Which rounds count.
     tally: RoundCounts,
@@ -178,7 +178,7 @@ impl Measurement {
         Ok(())
     }
 
-    /// A line of a table: of cells with figures, or of none that has one.
+    /// Returns a row of a table. If there are too few rounds, no cell has a figure.
     fn table_row(&self, name: &str, figures: Vec<String>) -> Vec<String> {
         table_row(name, &self.tally, figures)
     }
@@ -188,15 +188,15 @@ impl Measurement {
     }
 }
 
-/// What a round came to, and what the server had of its core meanwhile.
+/// The result of a round, and the server's share of its core during it.
 struct Round<T> {
     outcome: T,
-    /// The server's processor time.
+    /// The server's CPU time.
     cpu: Duration,
     shares: CpuShares,
 }
 
-/// Measures a round of a server on its core, and says why it does not count, if it does not.
+/// Measures a round of a server on its core. If the round does not count, returns why.
 fn measure_round<T>(
     process: &Process,
     wants: CoreRequirement,
@@ -205,7 +205,7 @@ fn measure_round<T>(
     measure_round_on(SERVER_CORE, process.id(), wants, load)
 }
 
-/// The same of any process on any core.
+/// The same for any process on any core.
 fn measure_round_on<T>(
     core: usize,
     process: u32,
@@ -219,7 +219,7 @@ fn measure_round_on<T>(
     Ok((Round { outcome, cpu: after.cpu_time_since(&before), shares }, find_flaw(&shares, wants)))
 }
 
-/// A line of a table: its name, its figures if there are any, and how many rounds they rest on.
+/// Returns a row of a table: its name, its figures if there are any, and the number of counted rounds.
 fn table_row(name: &str, tally: &RoundCounts, figures: Vec<String>) -> Vec<String> {
     let figures = figures
         .into_iter()
@@ -236,7 +236,7 @@ fn format_median(rounds: &Rounds, digits: usize) -> String {
     format!("{median:.digits$} ±{:.0} %", rounds.uncertainty() * 100.0)
 }
 
-/// The median of the rounds' ratios, and their spread.
+/// Returns the median of the rounds' ratios, and their spread.
 fn format_ratio(subject: &Rounds, baseline: &Rounds) -> String {
     let ratios = subject.ratios_to(baseline);
     let Some(median) = ratios.median().filter(|_| ratios.has_most_values()) else {
@@ -245,7 +245,7 @@ fn format_ratio(subject: &Rounds, baseline: &Rounds) -> String {
     format!("{median:.2}× ±{:.0} %", ratios.uncertainty() * 100.0)
 }
 
-/// What a handler that does nothing answers.
+/// Returns whether a message is the response of the empty handler.
 fn is_empty(message: &[u8]) -> bool {
     message.is_empty()
 }

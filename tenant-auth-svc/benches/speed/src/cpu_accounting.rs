@@ -1,8 +1,9 @@
-//! To whom a core belonged while something was measured on it, by the scheduler's own books.
+//! Measures which processes used a core during a measurement, from the scheduler's accounting.
 //!
-//! `schedstat` of a thread says for how long it ran and for how long it could have run and waited for the core, in nanoseconds.
-//! `/proc/stat` says what all processes used of the core and what the hypervisor took from it (steal), in ticks of 10 ms. A thread
-//! is charged for stolen time as if it had run, so neither is enough.
+//! `schedstat` of a thread has the time for which it ran, and the time for which it was runnable and waited
+//! for the core, in nanoseconds. `/proc/stat` has the time that all processes used of the core, and the time
+//! that the hypervisor took from it (steal), in ticks of 10 ms. A thread is charged for stolen time as if it
+//! had run, so neither source is sufficient.
 
 use std::{
     fs,
@@ -11,29 +12,30 @@ use std::{
 
 use anyhow::Context as _;
 
-/// Length of a tick of `/proc/stat`: Linux tells user space 100 a second, whatever it counts by itself (`USER_HZ`).
+/// Length of a tick of `/proc/stat`: Linux reports 100 per second to user space, whatever its internal
+/// frequency (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
-/// What the threads of a process have had so far.
+/// Accumulated scheduler times of the threads of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessTime {
-    /// For how long they ran, all together.
+    /// Running time, of all threads together.
     pub running: Duration,
-    /// For how long the one that ran longest could have run and waited for the core. The others wait for that one, too, which is nobody
-    /// else's doing.
+    /// The time for which the thread that ran longest was runnable and waited for the core. The other threads
+    /// also wait for this thread, which is not interference from other processes.
     pub waiting: Duration,
 }
 
-/// What a core has done so far.
+/// Accumulated times of a core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CoreTime {
-    /// For how long it worked for processes, and for the kernel.
+    /// Time spent on processes and in the kernel.
     pub busy: Duration,
-    /// For how long the hypervisor gave it to others.
+    /// Time that the hypervisor gave to other machines.
     pub stolen: Duration,
 }
 
-/// The books at a moment.
+/// One sample of the accounting.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuSample {
     at: Instant,
@@ -41,37 +43,37 @@ pub struct CpuSample {
     core: CoreTime,
 }
 
-/// Shares of a core in the time between two looks at the books, from 0 to 1.
+/// Shares of a core between two samples, from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CpuShares {
-    /// Used by the process that is measured.
+    /// Used by the measured process.
     pub used: f64,
     /// Used by other processes and by interrupts.
     pub others: f64,
-    /// In which the process could have run, and another one did.
+    /// The measured process was runnable while another process ran.
     pub waited: f64,
-    /// Given to others by the hypervisor.
+    /// Given to other machines by the hypervisor.
     pub stolen: f64,
 }
 
 impl CpuSample {
-    /// Looks at those of a process and of its core.
+    /// Samples the accounting of a process and of its core.
     ///
     /// # Errors
-    /// Where there is no `/proc` with `schedstat` and `stat`.
+    /// Fails without a `/proc` that has `schedstat` and `stat`.
     pub fn sample(process: u32, core: usize) -> anyhow::Result<Self> {
         let done = parse_core_time(&fs::read_to_string("/proc/stat")?, core)
             .with_context(|| format!("/proc/stat has no line of cpu{core}"))?;
         Ok(Self { at: Instant::now(), process: process_time(process)?, core: done })
     }
 
-    /// The processor time of the process since an earlier look.
+    /// Returns the CPU time of the process since an earlier sample.
     #[must_use]
     pub fn cpu_time_since(&self, earlier: &Self) -> Duration {
         self.process.running.saturating_sub(earlier.process.running)
     }
 
-    /// The shares since an earlier look.
+    /// Returns the shares since an earlier sample.
     #[must_use]
     pub fn shares_since(&self, earlier: &Self) -> CpuShares {
         let took = (self.at - earlier.at).as_secs_f64();
@@ -80,7 +82,7 @@ impl CpuSample {
         let busy = share(self.core.busy, earlier.core.busy);
         CpuShares {
             used,
-            // Never below nothing: the ticks are coarse, and stolen time is charged to the process as well.
+            // Clamped at zero: ticks are coarse, and stolen time is also charged to the process.
             others: (busy - used).max(0.0),
             waited: share(self.process.waiting, earlier.process.waiting),
             stolen: share(self.core.stolen, earlier.core.stolen),
@@ -88,17 +90,18 @@ impl CpuSample {
     }
 }
 
-/// What the threads of a process have had.
+/// Returns the accumulated scheduler times of a process.
 ///
 /// # Errors
-/// Where there is no `/proc` with `schedstat`.
+/// Fails without a `/proc` that has `schedstat`.
 pub fn process_time(process: u32) -> anyhow::Result<ProcessTime> {
     let mut threads = Vec::new();
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread may end in between.
+        // A thread may exit in between.
         let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-        threads
-            .push(parse_schedstat(&text).with_context(|| format!("schedstat says something else: {text}"))?);
+        threads.push(
+            parse_schedstat(&text).with_context(|| format!("unexpected contents of schedstat: {text}"))?,
+        );
     }
     Ok(sum_threads(&threads))
 }
@@ -115,7 +118,8 @@ fn parse_schedstat(schedstat: &str) -> Option<ProcessTime> {
     Some(ProcessTime { running: numbers.next()?.ok()?, waiting: numbers.next()?.ok()? })
 }
 
-/// "cpu0 user nice system idle iowait irq softirq steal guest guest_nice", in ticks; guests are in user and nice already.
+/// "cpu0 user nice system idle iowait irq softirq steal guest guest_nice", in ticks; user and nice already
+/// include the guest times.
 fn parse_core_time(stat: &str, core: usize) -> Option<CoreTime> {
     let name = format!("cpu{core}");
     let mut line = stat.lines().map(str::split_whitespace).find(|line| line.clone().next() == Some(&name))?;
@@ -129,7 +133,7 @@ fn parse_core_time(stat: &str, core: usize) -> Option<CoreTime> {
 mod tests {
     use super::*;
 
-    /// Of a machine with two cores.
+    /// From a machine with two cores.
     const STAT: &str = "cpu  149559 11921 31275 19081 826 0 486 2132 0 0\n\
         cpu0 75431 5719 14360 10962 153 7 40 982 0 0\n\
         cpu1 74127 6202 16915 8119 673 0 445 1149 0 0\n\
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn cpu_sample_can_be_read_on_this_machine() {
-        let books = CpuSample::sample(std::process::id(), 0).unwrap();
-        assert!(books.process.running > Duration::ZERO && books.core.busy > Duration::ZERO);
+        let own_sample = CpuSample::sample(std::process::id(), 0).unwrap();
+        assert!(own_sample.process.running > Duration::ZERO && own_sample.core.busy > Duration::ZERO);
     }
 }

@@ -1,18 +1,18 @@
-//! A remote database that counts what it is asked: the one that the tests use.
+//! A remote database that counts its requests: the test server of the tests.
 
 use tenant_auth_testkit::{Counters, HranaServer};
 use tokio::runtime::Runtime;
 
-/// A database on threads of its own: the load leaves the others no time.
+/// A database on its own threads, because the load generator never yields its thread.
 #[derive(Debug)]
 pub struct Database {
     server: HranaServer,
-    /// Where it is.
+    /// The URL of the database.
     pub url: String,
     _runtime: BackgroundRuntime,
 }
 
-/// A runtime that may end where nobody may wait for it.
+/// A runtime that may be dropped in an async context.
 #[derive(Debug)]
 struct BackgroundRuntime(Option<Runtime>);
 
@@ -25,22 +25,22 @@ impl Drop for BackgroundRuntime {
 }
 
 impl Database {
-    /// Starts one.
+    /// Starts a database.
     ///
     /// # Errors
-    /// When there are no threads, no port or no folder for it.
+    /// Fails if no thread, port or folder is available.
     pub fn start() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         runtime.spawn(async move {
-            // Nobody waits any more only if everything has ended.
-            let _ = tell.send(HranaServer::builder().start().await);
+            // Sending fails only if the receiver was dropped because the program exits.
+            let _ = sender.send(HranaServer::builder().start().await);
         });
-        let server = told.recv()??;
+        let server = receiver.recv()??;
         Ok(Self { url: server.url(), server, _runtime: BackgroundRuntime(Some(runtime)) })
     }
 
-    /// What it has been asked so far.
+    /// Returns the counters so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.server.counters()

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use tenant_auth_proto::v1::{self, validation_service_server::ValidationService};
 use tonic::{Request, Response, Status, Streaming, codegen::tokio_stream::Stream};
 
-/// Answers every `ValidateKey` with an empty message, and nothing else.
+/// Answers every `ValidateKey` with an empty message.
 #[derive(Clone, Copy, Debug)]
 pub struct EmptyService;
 

@@ -1,4 +1,5 @@
-//! The load generator: HTTP/2 by hand on one spinning thread, so that it costs far less than what it measures.
+//! The load generator: its own HTTP/2 code on one spinning thread, so that it costs far less than the
+//! measured server.
 
 mod connection;
 mod header_check;
@@ -19,65 +20,66 @@ use prost::Message;
 
 use self::connection::{Connection, Event};
 
-/// One answer in so many is looked into.
+/// The content of one response in this many is checked.
 const ANSWERS_PER_CHECK: u64 = 64;
-/// How long the last answers may take.
+/// Maximum time to wait for the last responses.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// What precedes a message: whether it is compressed, and its length.
+/// Length of the header of a message: the compression flag, and the message length.
 const FRAME_HEADER_BYTES: usize = 5;
 
-/// What to send, and over how many connections.
+/// The requests to send, and the connections for them.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Where to.
+    /// The address of the server.
     pub address: SocketAddr,
     /// `/package.Service/Method`.
     pub path: &'static str,
-    /// Framed messages; each request takes the next one.
+    /// Framed messages; each request uses the next one.
     pub bodies: Arc<[Bytes]>,
-    /// Connections.
+    /// Number of connections.
     pub connections: usize,
-    /// Requests at once on each of them; of an open loop, the most.
+    /// Concurrent requests on each connection; in an open loop, the maximum.
     pub streams: usize,
-    /// Says whether a message is the answer that it should be. One in 64 is shown to it; the status of every one is
-    /// looked at anyway.
+    /// Returns whether a message is the expected response. Checks one response in 64; the status of every
+    /// response is checked in any case.
     pub is_expected: fn(&[u8]) -> bool,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug)]
 pub struct LoadOutcome {
     /// Requests, or messages of a stream, that were answered with status OK.
     pub answers: u64,
-    /// How long it took.
+    /// Elapsed time.
     pub elapsed: Duration,
-    /// Latencies in nanoseconds. Of streams: none.
+    /// Latencies in nanoseconds; empty for streams.
     pub latencies: Histogram<u64>,
 }
 
-/// A message as gRPC frames it.
+/// Encodes a message as a gRPC frame.
 #[must_use]
 pub fn frame(message: &impl Message) -> Bytes {
     let encoded = message.encode_to_vec();
     let mut frame = BytesMut::with_capacity(encoded.len() + FRAME_HEADER_BYTES);
     frame.put_u8(0);
-    // No message of ours is that long.
+    // No message here is that long.
     frame.put_u32(u32::try_from(encoded.len()).unwrap_or(u32::MAX));
     frame.put_slice(&encoded);
     frame.freeze()
 }
 
 impl Load {
-    /// As fast as the server answers, for a time: each answer is followed by the next request.
+    /// Sends requests as fast as the server answers, for a time: each response is followed by the next
+    /// request.
     ///
     /// # Errors
-    /// When a connection breaks, or an answer is not as it should be.
+    /// Fails if a connection breaks, or a response is wrong.
     pub fn run_closed_loop(&self, time: Duration) -> anyhow::Result<LoadOutcome> {
         let begun = Instant::now();
         let mut lines = self.open_connections()?;
         let mut next = 0;
         while lines.iter().any(|line| !line.is_idle()) || begun.elapsed() < time {
-            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests were not answered in time");
             for line in &mut lines {
                 line.receive(self)?;
                 let now = Instant::now();
@@ -91,18 +93,19 @@ impl Load {
         collect_outcome(lines, begun)
     }
 
-    /// `rate` requests a second, whether or not the server keeps up. A latency counts from the moment at which the
-    /// request should have left, so that a stall is felt by every request that it delayed (no coordinated omission).
+    /// Sends `rate` requests per second, whether or not the server keeps up. A latency counts from the time
+    /// at which the request should have been sent, so that a stall counts for every request that it delayed
+    /// (no coordinated omission).
     ///
     /// # Errors
-    /// As for [`flat_out`](Self::flat_out).
+    /// As for [`run_closed_loop`](Self::run_closed_loop).
     pub fn run_open_loop(&self, rate: f64, time: Duration) -> anyhow::Result<LoadOutcome> {
         let mut lines = self.open_connections()?;
         let begun = Instant::now();
         let total = (rate * time.as_secs_f64()) as usize;
         let mut next = 0;
         while next < total || lines.iter().any(|line| !line.is_idle()) {
-            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests were not answered in time");
             let due = |number: usize| begun + Duration::from_secs_f64(number as f64 / rate);
             let now = Instant::now();
             while next < total && due(next) <= now {
@@ -120,10 +123,10 @@ impl Load {
         collect_outcome(lines, begun)
     }
 
-    /// Sends each message once, as many at a time as may be.
+    /// Sends each message once, with the maximum concurrency.
     ///
     /// # Errors
-    /// As for [`flat_out`](Self::flat_out).
+    /// As for [`run_closed_loop`](Self::run_closed_loop).
     pub fn run_once(&self) -> anyhow::Result<LoadOutcome> {
         let mut lines = self.open_connections()?;
         let begun = Instant::now();
@@ -134,7 +137,7 @@ impl Load {
             }
         }
         while lines.iter().any(|line| !line.is_idle()) {
-            ensure!(begun.elapsed() < ANSWER_TIMEOUT, "some requests are never answered");
+            ensure!(begun.elapsed() < ANSWER_TIMEOUT, "some requests were not answered in time");
             for line in &mut lines {
                 line.send(self)?;
                 line.receive(self)?;
@@ -153,12 +156,12 @@ impl Load {
     }
 }
 
-/// A connection, and what is asked on it.
+/// A connection and its requests.
 struct LoadConnection {
     connection: Connection,
-    /// What should have left, and when.
+    /// The requests that are due, and when they should have been sent.
     queued: VecDeque<(usize, Instant)>,
-    /// When what is under way should have left, by stream.
+    /// When the requests in flight should have been sent, by stream.
     in_flight: HashMap<u32, Instant>,
     answers_seen: u64,
     latencies: Histogram<u64>,
@@ -191,7 +194,7 @@ impl LoadConnection {
     }
 
     fn receive(&mut self, load: &Load) -> anyhow::Result<()> {
-        let Self { connection, in_flight: under_way, answers_seen: seen, latencies, .. } = self;
+        let Self { connection, in_flight: pending, answers_seen: seen, latencies, .. } = self;
         connection.poll(|event| match event {
             Event::Data(data) => {
                 *seen += 1;
@@ -201,20 +204,20 @@ impl LoadConnection {
                 Ok(())
             }
             Event::End(stream) => {
-                let due = under_way.remove(&stream).context("an answer that nobody waits for")?;
+                let due = pending.remove(&stream).context("a response to an unknown request")?;
                 Ok(latencies.record(u64::try_from(due.elapsed().as_nanos())?)?)
             }
         })
     }
 }
 
-/// Looks into an answer that came in one piece.
+/// Checks a response that arrived in one frame.
 fn check_answer(data: &[u8], expect: fn(&[u8]) -> bool) -> anyhow::Result<()> {
     let Some(([_, len @ ..], message)) = data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
         return Ok(());
     };
     let is_whole = u32::from_be_bytes(*len) as usize == message.len();
-    ensure!(!is_whole || expect(message), "an answer is wrong: {message:?}");
+    ensure!(!is_whole || expect(message), "wrong response: {message:?}");
     Ok(())
 }
 
@@ -228,6 +231,6 @@ fn collect_outcome(lines: Vec<LoadConnection>, begun: Instant) -> anyhow::Result
 }
 
 fn histogram() -> Histogram<u64> {
-    // Three digits from 1 ns up; it grows as needed.
+    // Three significant digits from 1 ns up; the histogram grows as needed.
     Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are allowed"))
 }

@@ -1,4 +1,4 @@
-//! `cargo run --release -p tenant-auth-bench`: builds what is measured, measures it, prints the tables.
+//! `cargo run --release -p tenant-auth-bench`: builds the programs, measures them, and prints the tables.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -17,22 +17,22 @@ struct Args {
     /// Seconds of each round
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Only cases whose name holds this: unary, cross-check, many, latency, misses, memory, maps,
+    /// Run only cases whose name contains this text: unary, cross-check, many, latency, misses, memory, maps,
     /// near, profile
     #[arg(long)]
     only: Option<String>,
-    /// Use programs that were built before, in this target folder, instead of building them
+    /// Use the programs in this target folder instead of building them
     #[arg(long, value_name = "DIR")]
     built: Option<PathBuf>,
-    /// Compare our own load with that of this program (of Debian's nghttp2-client)
+    /// Compare the load generator with this program (from Debian's nghttp2-client)
     #[arg(long, value_name = "PATH")]
     h2load: Option<PathBuf>,
-    /// Have `perf` sample the service under load into this file
+    /// Let `perf` write samples of the service under load to this file
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
 }
 
-/// What the program ends with when a row of a table has no figure.
+/// Exit code if a row of a table has no figure.
 const EXIT_TOO_BUSY: u8 = 3;
 
 fn main() -> ExitCode {
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         }
         Err(error) => (ExitCode::FAILURE, format!("error: {error:#}")),
     };
-    #[expect(clippy::print_stderr, reason = "the last words of a command")]
+    #[expect(clippy::print_stderr, reason = "the error of a command")]
     {
         eprintln!("{last_words}");
     }
@@ -59,7 +59,7 @@ fn run(args: Args) -> anyhow::Result<MissingFigures> {
         Some(folder) => Programs::in_folder(&folder),
         None => Programs::build()?,
     };
-    // The load comes from one thread, bound to one core.
+    // The load generator is one thread bound to one core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let plan = cases::Plan {
         programs,

@@ -1,4 +1,4 @@
-//! The servers that are measured: processes of their own, bound to a core.
+//! The measured servers: separate processes, each bound to a core.
 
 use std::{
     fs,
@@ -12,14 +12,14 @@ use anyhow::{Context as _, bail};
 
 use crate::cpu_accounting;
 
-/// How long a server may take until it listens.
+/// Maximum time until a server listens.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server. It ends with this value.
+/// A running server. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
 }
 
@@ -27,7 +27,7 @@ impl Process {
     /// Starts a program on one core, and waits until it listens.
     ///
     /// # Errors
-    /// When it cannot be started, or does not listen.
+    /// Fails if the program cannot be started, or does not listen.
     pub fn start(
         core: Option<usize>,
         program: &Path,
@@ -49,7 +49,7 @@ impl Process {
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = process.child.try_wait()? {
-                bail!("{} ended at once: {status}", program.display());
+                bail!("{} exited at once: {status}", program.display());
             }
             if begun.elapsed() > STARTUP_TIMEOUT {
                 bail!("{} does not listen", program.display());
@@ -59,13 +59,13 @@ impl Process {
         Ok(process)
     }
 
-    /// Its number.
+    /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Starts one that takes its address as its only argument: those that do nothing.
+    /// Starts a baseline server, whose only argument is its address.
     ///
     /// # Errors
     /// As for [`start`](Self::start).
@@ -75,18 +75,18 @@ impl Process {
         })
     }
 
-    /// What all its threads have used of the processors, by the scheduler's own books.
+    /// Returns the CPU time of all its threads, from the scheduler's accounting.
     ///
     /// # Errors
-    /// Where there is no `/proc` with `schedstat`.
+    /// Fails without a `/proc` that has `schedstat`.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
         Ok(cpu_accounting::process_time(self.child.id())?.running)
     }
 
-    /// Its resident memory, in bytes.
+    /// Returns its resident memory, in bytes.
     ///
     /// # Errors
-    /// Where there is no `/proc`.
+    /// Fails without a `/proc`.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -97,13 +97,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has nothing to lose; that it has ended already is fine.
+        // The process has no state to lose, and may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was just free.
 fn free_port() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

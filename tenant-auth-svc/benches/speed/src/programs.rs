@@ -1,4 +1,4 @@
-//! The programs that are measured, each built as it is meant to be.
+//! The measured programs, each built with its own profile.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,19 +7,19 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// tonic as it comes: the default release profile.
+    /// Stock tonic: the default release profile.
     pub stock: PathBuf,
     /// A handler that does nothing, on our transport and in our build.
     pub bare: PathBuf,
-    /// The service, as it ships.
+    /// The service as it ships.
     pub service: PathBuf,
 }
 
 impl Programs {
-    /// Those in a target folder.
+    /// Returns the programs in a target folder.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
         let program = |profile: &str, name: &str| folder.join(profile).join(name);
@@ -30,16 +30,18 @@ impl Programs {
         }
     }
 
-    /// Builds them: the stock server by the default release profile, the others by the one that ships.
+    /// Builds the programs: the stock server with the default release profile, the others with the one that
+    /// ships.
     ///
     /// # Errors
-    /// When cargo cannot be run, or fails.
+    /// Fails if cargo cannot be run, or fails.
     pub fn build() -> anyhow::Result<Self> {
         build(&["--release", "-p", "tenant-auth-bench", "--bin", "stock"])?;
         build(&["--profile", "dist", "-p", "tenant-auth-bench", "--bin", "bare"])?;
         build(&["--profile", "dist", "-p", "tenant-auth-svc"])?;
         let this = std::env::current_exe()?;
-        let folder = this.parent().and_then(Path::parent).context("this program is in no target folder")?;
+        let folder =
+            this.parent().and_then(Path::parent).context("this program is not in a target folder")?;
         Ok(Self::in_folder(folder))
     }
 }

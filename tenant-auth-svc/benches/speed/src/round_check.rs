@@ -1,39 +1,46 @@
-//! Whether a round may count: a figure that was measured while the core belonged to somebody else is one about somebody else.
+//! Decides whether a round counts: a figure measured while other processes used the core describes these
+//! processes.
 
 use crate::cpu_accounting::CpuShares;
 
-/// The most of a core that may be lost in a round of a closed loop. What is lost is missing from the rate in the same proportion.
-/// Rounds of a quiet machine differ by a few percent anyway, and kernel threads and the clock's interrupts take 1 to 2 %: with less
-/// than this, such a machine would fail; with more, the loss would be larger than the differences that are looked for.
+/// Maximum share of a core that may be lost in a round of a closed loop. The rate drops by the same share.
+/// Rounds of a quiet machine differ by a few percent anyway, and kernel threads and the clock's interrupts
+/// take 1 to 2 %: with a lower limit, such a machine would fail; with a higher one, the loss would exceed the
+/// differences to be measured.
 const MAX_LOST_SHARE: f64 = 0.05;
-/// The least of a core that the server has to use in a closed loop for the figure to be the server's, and not the load's. Of the rest,
-/// [`MAX_LOST_SHARE`] may be others'; a server that idles for 2 % more is one that waits for the load.
+/// Minimum share of a core that the server has to use in a closed loop, so that the server and not the load
+/// generator is the bottleneck. Of the rest, other processes may use [`MAX_LOST_SHARE`]; a server that is
+/// idle for 2 % more waits for the load generator.
 const MIN_USED_SHARE: f64 = 0.93;
-/// The most that may be lost while latencies are measured. A p99 is about one request in a hundred: losing a hundredth of the time
-/// makes it the scheduler's.
+/// Maximum share that may be lost while latencies are measured. A p99 concerns one request in a hundred: if a
+/// hundredth of the time is lost, it measures the scheduler.
 const MAX_LOST_SHARE_IN_LATENCY: f64 = 0.01;
-/// How often a round is measured anew, at most. What disturbs for as long as four rounds does so for the whole run.
+/// Maximum number of times that a round is repeated. A disturbance that lasts for four rounds usually lasts
+/// for the whole run.
 pub const MAX_REPEATS: usize = 3;
 
-/// What a round wants of the server's core.
+/// The share of the server's core that a round requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoreRequirement {
-    /// All of it: the server is asked as fast as it answers.
+    /// All of it: the load generator saturates the server.
     Saturated,
-    /// That nobody else has it: how fast somebody else's load generator asks is not for us to say.
+    /// No other process may use it. The share that the server uses is not checked, because another program
+    /// generates the load.
     Exclusive,
-    /// That it is free at the moment when it is wanted: latencies are measured.
+    /// The core must be free at once, because latencies are measured.
     Immediate,
 }
 
 /// Why a round does not count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Flaw {
-    /// The core was not the server's: this share of it was lost.
+    /// Other processes used this share of the core.
     CoreShared(f64),
-    /// It was, but the server used only this share: the load was the bottleneck, most likely because its own core was not its own.
+    /// The server used only this share: the load generator was the bottleneck, most likely because other
+    /// processes used its core.
     NotSaturated(f64),
-    /// The load did not have its own core at once, so that it measured its own delays: it waited for this share of the time.
+    /// The load generator did not get its core at once, so it measured its own delays: it waited for this
+    /// share of the time.
     LoadDelayed(f64),
 }
 
@@ -41,30 +48,35 @@ impl std::fmt::Display for Flaw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::CoreShared(share) => {
-                write!(f, "{:.0} % of the server's core went elsewhere", share * 100.0)
+                write!(f, "other processes used {:.0} % of the server's core", share * 100.0)
             }
             Self::NotSaturated(share) => {
-                write!(f, "the server used {:.0} % of its core: the load was too slow", share * 100.0)
+                write!(
+                    f,
+                    "the server used {:.0} % of its core: the load generator was too slow",
+                    share * 100.0
+                )
             }
             Self::LoadDelayed(share) => {
-                write!(f, "the load waited for its own core for {:.0} % of the time", share * 100.0)
+                write!(f, "the load generator waited for its own core for {:.0} % of the time", share * 100.0)
             }
         }
     }
 }
 
-/// The share of the core that was lost. Others on the core and waiting for them are the same time, seen from two sides: the larger one
-/// counts, since waiting misses what happens while the server sleeps, and the ticks of others are coarse.
+/// Returns the share of the core that was lost. The time used by others and the time waited for them measure
+/// the same from two sides. The larger one counts: waiting misses what runs while the server sleeps, and the
+/// ticks of other processes are coarse.
 #[must_use]
 pub fn lost_share(shares: &CpuShares) -> f64 {
     shares.waited.max(shares.others) + shares.stolen
 }
 
-/// Says why a round does not count, if it does not.
+/// Returns why a round does not count, if it does not.
 #[must_use]
 pub fn find_flaw(shares: &CpuShares, wants: CoreRequirement) -> Option<Flaw> {
     let lost = match wants {
-        // The server sleeps between requests, and what others do meanwhile costs it nothing.
+        // The server sleeps between requests, and other processes that run meanwhile do not slow it down.
         CoreRequirement::Immediate => shares.waited + shares.stolen,
         CoreRequirement::Saturated | CoreRequirement::Exclusive => lost_share(shares),
     };
@@ -78,31 +90,31 @@ pub fn find_flaw(shares: &CpuShares, wants: CoreRequirement) -> Option<Flaw> {
     }
 }
 
-/// The flaw of a round whose load itself was judged: what it lost is its own core.
+/// Returns the flaw of a round by the load generator's own core.
 #[must_use]
 pub fn find_load_flaw(shares: &CpuShares) -> Option<Flaw> {
     find_flaw(shares, CoreRequirement::Immediate).map(|_| Flaw::LoadDelayed(shares.waited + shares.stolen))
 }
 
-/// How the rounds of a row went.
+/// Counts the rounds of a row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoundCounts {
     /// Rounds that count.
     pub counted: usize,
-    /// Rounds that were left out, because all repeats had flaws.
+    /// Rounds that were excluded because all repeats had flaws.
     pub excluded: usize,
-    /// Times that a round was measured anew.
+    /// Repeats of rounds.
     pub repeated: usize,
-    /// The flaw of the last round that was left out.
+    /// The flaw of the last excluded round.
     pub flaw: Option<Flaw>,
 }
 
 impl RoundCounts {
-    /// Measures a round, and measures it anew while it has a flaw, up to [`MAX_REPEATS`] times. Gives what was measured, or `None` for a round
-    /// that is to be left out.
+    /// Measures a round, and repeats it while it has a flaw, up to [`MAX_REPEATS`] times. Returns the result,
+    /// or `None` for an excluded round.
     ///
     /// # Errors
-    /// Those of the measuring.
+    /// Returns the errors of the measurement.
     pub fn measure<T>(
         &mut self,
         mut measure: impl FnMut() -> anyhow::Result<(T, Option<Flaw>)>,
@@ -120,13 +132,14 @@ impl RoundCounts {
         Ok(None)
     }
 
-    /// Whether there are enough rounds for a figure: more than half. The median of fewer would depend on which were left out.
+    /// Returns whether more than half of the rounds count. The median of fewer would depend on which were
+    /// excluded.
     #[must_use]
     pub fn has_enough_rounds(&self) -> bool {
         self.counted > self.excluded
     }
 
-    /// For a cell of a table: how many rounds count.
+    /// Returns the number of counted rounds for a table cell.
     #[must_use]
     pub fn summary(&self) -> String {
         let all = self.counted + self.excluded;
@@ -146,7 +159,7 @@ mod tests {
         CpuShares { used, others, waited, stolen }
     }
 
-    /// By the tables of SPEED.md a server that has its core uses 96 to 99 % of it.
+    /// According to the tables of SPEED.md, a server with an exclusive core uses 96 to 99 % of it.
     #[test]
     fn round_on_an_exclusive_core_counts() {
         for quiet in [
@@ -161,8 +174,8 @@ mod tests {
 
     #[test]
     fn round_on_a_shared_core_is_flawed() {
-        // Recorded over 2 s each, on a machine with two cores and a load of 170: beside one loop of equal right; by a real-time policy,
-        // which leaves a twentieth to others; and by none.
+        // Recorded over 2 s each, on a machine with two cores and a load of 170: next to one loop with the
+        // same priority; with a real-time policy, which leaves a twentieth to others; and without one.
         let recorded = [
             (shares(0.477_7, 0.518_9, 0.490_4, 0.0), 0.518_9),
             (shares(0.948_9, 0.053_5, 0.050_1, 0.004_9), 0.058_4),
@@ -174,13 +187,10 @@ mod tests {
                 let Some(Flaw::CoreShared(lost)) = find_flaw(&shares, wants) else {
                     panic!("{shares:?} counts")
                 };
-                assert!(
-                    (lost - expected).abs() < 1e-9,
-                    "the larger of the two sides, and what was stolen: {lost}"
-                );
+                assert!((lost - expected).abs() < 1e-9, "the larger of the two, plus stolen time: {lost}");
             }
         }
-        // A thread is charged for what the hypervisor took.
+        // A thread is charged for the time that the hypervisor took.
         let stolen = shares(0.985, 0.0, 0.002, 0.08);
         assert!(matches!(find_flaw(&stolen, CoreRequirement::Saturated), Some(Flaw::CoreShared(_))));
     }
@@ -194,7 +204,7 @@ mod tests {
 
     #[test]
     fn latency_round_needs_the_core_immediately() {
-        // Recorded: it slept for nearly half of the time, and others had the core only then.
+        // Recorded: the server slept for almost half of the time, and other processes had the core only then.
         assert_eq!(find_flaw(&shares(0.564_5, 0.434, 0.000_02, 0.0), CoreRequirement::Immediate), None);
         assert!(find_flaw(&shares(0.47, 0.03, 0.02, 0.0), CoreRequirement::Immediate).is_some());
         assert!(find_flaw(&shares(0.47, 0.0, 0.0, 0.02), CoreRequirement::Immediate).is_some());
@@ -202,14 +212,14 @@ mod tests {
         assert_eq!(find_load_flaw(&shares(0.60, 0.4, 0.39, 0.0)), Some(Flaw::LoadDelayed(0.39)));
     }
 
-    /// Measures with these flaws, one after the other.
+    /// Measures with the given flaws, one after the other.
     fn measure_with_flaws(tally: &mut RoundCounts, flaws: &[Option<Flaw>]) -> Option<usize> {
         let mut flaws = flaws.iter().enumerate();
         let measured = tally.measure(|| {
-            let (attempt, flaw) = flaws.next().expect("it asks too often");
+            let (attempt, flaw) = flaws.next().expect("too many repeats");
             Ok((attempt, *flaw))
         });
-        assert!(flaws.next().is_none(), "it asks too seldom");
+        assert!(flaws.next().is_none(), "too few repeats");
         measured.unwrap()
     }
 
@@ -231,10 +241,10 @@ mod tests {
 
     #[test]
     fn flaw_message_names_the_cause() {
-        assert_eq!(Flaw::CoreShared(0.69).to_string(), "69 % of the server's core went elsewhere");
+        assert_eq!(Flaw::CoreShared(0.69).to_string(), "other processes used 69 % of the server's core");
         assert_eq!(
             Flaw::NotSaturated(0.821).to_string(),
-            "the server used 82 % of its core: the load was too slow"
+            "the server used 82 % of its core: the load generator was too slow"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A service with keys to ask about.
+//! A service with keys to validate.
 
 use std::{net::SocketAddr, path::Path, process::Command, sync::Arc};
 
@@ -16,27 +16,27 @@ use tonic_health::pb::{
 
 use crate::{load::frame, process::Process};
 
-/// How many keys one request imports.
+/// Number of keys that one request imports.
 const KEYS_PER_REQUEST: usize = 500;
 
-/// The name in gRPC health that says whether a service decides.
+/// The gRPC health name that reports whether a service decides keys.
 const HEALTH_SERVICE_NAME: &str = "tenantauth.v1.ValidationService";
 
-/// A service on an embedded database, with keys in memory.
+/// A service on an embedded database, with cached keys.
 #[derive(Debug)]
 pub struct Service {
     /// The process.
     pub process: Process,
-    /// The keys it knows.
+    /// The keys in its cache.
     pub keys: Vec<String>,
     _folder: TempDir,
 }
 
 impl Service {
-    /// Starts one on a core, and lets it see so many keys.
+    /// Starts a service on a core, and lets it cache `count` keys.
     ///
     /// # Errors
-    /// When it does not start, or does not honour one of the keys.
+    /// Fails if the service does not start, or does not accept one of the keys.
     pub async fn start(program: &Path, core: Option<usize>, count: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let url = format!("file:{}", folder.path().join("bench.db").display());
@@ -52,18 +52,15 @@ impl Service {
             for result in answer.into_inner().results {
                 use v1::batch_validate_keys_result::Result as Outcome;
                 let Some(Outcome::Response(decision)) = result.result else {
-                    anyhow::bail!("a key was not decided about")
+                    anyhow::bail!("a key was not decided")
                 };
-                anyhow::ensure!(
-                    decision.verdict() == v1::Verdict::Valid,
-                    "a key is not honoured: {decision:?}"
-                );
+                anyhow::ensure!(decision.verdict() == v1::Verdict::Valid, "a key is not valid: {decision:?}");
             }
         }
         Ok(Self { process, keys, _folder: folder })
     }
 
-    /// A request for each key, in an order that no cache of the processor can foresee.
+    /// Returns a request for each key, in an order that no CPU cache can predict.
     #[must_use]
     pub fn requests(&self) -> Arc<[Bytes]> {
         shuffled_indices(self.keys.len())
@@ -73,13 +70,13 @@ impl Service {
             .collect()
     }
 
-    /// A batch of the first so many keys.
+    /// Returns a batch request of the first `size` keys.
     #[must_use]
     pub fn batch_bodies(&self, size: usize) -> Arc<[Bytes]> {
         Arc::new([batch_request(self.keys.get(..size).unwrap_or(&self.keys))])
     }
 
-    /// A message of a stream for each key.
+    /// Returns a stream message for each key.
     #[must_use]
     pub fn messages(&self) -> Arc<[Bytes]> {
         let message = |(number, key): (usize, &String)| {
@@ -90,10 +87,10 @@ impl Service {
     }
 }
 
-/// Starts a service on a database, with memory that keeps what it has seen, and with more settings.
+/// Starts a service on a database, with a cache that retains its entries, and with additional settings.
 ///
 /// # Errors
-/// When it does not start.
+/// Fails if the service does not start.
 pub fn start_process(
     program: &Path,
     core: Option<usize>,
@@ -108,8 +105,8 @@ pub fn start_process(
             ("TENANT_AUTH_CREATE_SCHEMA", "true"),
             ("TENANT_AUTH_WORKERS", "1"),
             ("TENANT_AUTH_LOG", "warn"),
-            // What is measured is answers from memory; reloads of 100,000 keys would be another thing. No more is allowed:
-            // all rounds of a case have to be over four minutes after the keys were loaded.
+            // Cache hits are measured; reloads of 100,000 keys would be another benchmark. This is the
+            // maximum: all rounds of a case must end within four minutes after the keys were loaded.
             ("TENANT_AUTH_CACHE_FRESH", "5m"),
             ("TENANT_AUTH_CACHE_KEYS", "200000"),
         ]);
@@ -117,15 +114,15 @@ pub fn start_process(
     })
 }
 
-/// A channel to a service, once it is ready.
+/// Returns a channel to a service once it is ready.
 ///
 /// # Errors
-/// When it cannot be reached, or ends before it is ready.
+/// Fails if the service cannot be reached, or exits before it is ready.
 pub async fn connect_when_ready(process: &Process) -> anyhow::Result<Channel> {
     let channel = Channel::from_shared(format!("http://{}", process.address))?.connect().await?;
     let request = HealthCheckRequest { service: HEALTH_SERVICE_NAME.to_owned() };
-    let mut told = HealthClient::new(channel.clone()).watch(request).await?.into_inner();
-    while let Some(health) = told.message().await? {
+    let mut statuses = HealthClient::new(channel.clone()).watch(request).await?.into_inner();
+    while let Some(health) = statuses.message().await? {
         if health.status() == ServingStatus::Serving {
             return Ok(channel);
         }
@@ -133,10 +130,10 @@ pub async fn connect_when_ready(process: &Process) -> anyhow::Result<Channel> {
     anyhow::bail!("the service is not ready")
 }
 
-/// Makes a tenant and so many keys: one of our own, the others imported.
+/// Creates a tenant and `count` keys: one issued, the others imported.
 ///
 /// # Errors
-/// When the service refuses.
+/// Fails if the service rejects a request.
 pub async fn create_keys(channel: &Channel, count: usize) -> anyhow::Result<Vec<String>> {
     let mut admin = AdminServiceClient::new(channel.clone()).max_encoding_message_size(1 << 20);
     let tenant = v1::CreateTenantRequest {
@@ -160,13 +157,13 @@ pub async fn create_keys(channel: &Channel, count: usize) -> anyhow::Result<Vec<
     Ok(keys)
 }
 
-/// A framed batch.
+/// Returns a framed batch request.
 #[must_use]
 pub fn batch_request(keys: &[String]) -> Bytes {
     frame(&v1::BatchValidateKeysRequest { requests: keys.iter().map(|key| validate_request(key)).collect() })
 }
 
-/// A framed request for one key.
+/// Returns a framed request for one key.
 #[must_use]
 pub fn key_request(key: &str) -> Bytes {
     frame(&validate_request(key))
@@ -193,12 +190,12 @@ fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: vec!["orders:read".to_owned()] }
 }
 
-/// A key of somebody else's shape, as long as ours: 41 characters.
+/// Returns a key in a foreign format, as long as the service's own keys: 41 characters.
 fn imported_key(number: usize) -> String {
     format!("bench-{number:035}")
 }
 
-/// The numbers below `count` in an order without order, the same on every run (Fisher and Yates).
+/// Returns the numbers below `count` in a shuffled order, the same on every run (Fisher and Yates).
 #[must_use]
 pub fn shuffled_indices(count: usize) -> Vec<usize> {
     let mut order: Vec<_> = (0..count).collect();

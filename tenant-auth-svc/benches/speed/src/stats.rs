@@ -1,23 +1,23 @@
 //! Medians and spread.
 
-/// Values of several rounds, in their order; `None` of a round that was left out.
+/// Values of several rounds in order; `None` for an excluded round.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds(Vec<Option<f64>>);
 
 impl Rounds {
-    /// One more.
+    /// Adds a value.
     pub fn add(&mut self, value: Option<f64>) {
         self.0.push(value);
     }
 
-    /// The ratio to a baseline's value of the same round, of each round: what disturbs the machine for longer than a round
-    /// disturbs both alike. A round that either lacks has none.
+    /// Returns the ratio of each round to the baseline's value of the same round: a disturbance that lasts
+    /// longer than a round affects both alike. A round without one of the two values has no ratio.
     #[must_use]
     pub fn ratios_to(&self, baseline: &Self) -> Self {
         Self(self.0.iter().zip(&baseline.0).map(|(this, baseline)| Some((*this)? / (*baseline)?)).collect())
     }
 
-    /// Each of them so many times.
+    /// Multiplies each value by a factor.
     #[must_use]
     pub fn scaled_by(&self, factor: f64) -> Self {
         Self(self.0.iter().map(|value| value.map(|value| value * factor)).collect())
@@ -29,7 +29,7 @@ impl Rounds {
         sorted
     }
 
-    /// The middle one; of an even number, between the two in the middle. `None` without any.
+    /// Returns the median; `None` without any value.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
         let sorted = self.sorted();
@@ -37,13 +37,13 @@ impl Rounds {
         Some(f64::midpoint(*sorted.get(last / 2)?, *sorted.get(last.div_ceil(2))?))
     }
 
-    /// Whether most of the rounds have a value: else the median depends on which have none.
+    /// Returns whether most of the rounds have a value. Otherwise the median depends on which do not.
     #[must_use]
     pub fn has_most_values(&self) -> bool {
         2 * self.0.iter().flatten().count() > self.0.len()
     }
 
-    /// The lowest and the highest.
+    /// Returns the lowest and the highest value.
     #[must_use]
     pub fn spread(&self) -> (f64, f64) {
         let end = |value: Option<&f64>| value.copied().unwrap_or_default();
@@ -51,7 +51,7 @@ impl Rounds {
         (end(sorted.first()), end(sorted.last()))
     }
 
-    /// Half of the distance between the highest and the lowest, as a share of the median.
+    /// Returns half of the distance between the highest and the lowest value, as a share of the median.
     #[must_use]
     pub fn uncertainty(&self) -> f64 {
         let (low, high) = self.spread();

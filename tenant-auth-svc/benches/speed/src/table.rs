@@ -1,6 +1,6 @@
-//! Tables for people, as Markdown.
+//! Prints Markdown tables.
 
-/// Prints a table: a head and lines of as many cells.
+/// Prints a table: a header, and rows with the same number of cells.
 pub fn print(title: &str, head: &[&str], lines: &[Vec<String>]) {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count());
@@ -22,9 +22,9 @@ pub fn print(title: &str, head: &[&str], lines: &[Vec<String>]) {
     print_text(&text);
 }
 
-/// Says something to whoever waits.
+/// Prints a line.
 pub fn print_text(text: &str) {
     use std::io::Write as _;
-    // Whoever reads may have gone: no reason to fail.
+    // The reader may have closed the pipe, which is not a failure.
     let _ = writeln!(std::io::stdout(), "{text}");
 }

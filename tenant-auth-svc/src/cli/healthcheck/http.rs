@@ -1,4 +1,4 @@
-//! Asks `/readyz`, over plain HTTP.
+//! Queries `/readyz` over plain HTTP.
 
 use std::{
     error::Error,
@@ -14,30 +14,31 @@ use tokio::net::TcpStream;
 
 use super::HealthcheckError;
 
-/// The answer is a word.
+/// Maximum response size; the expected response is one word.
 const MAX_ANSWER_BYTES: usize = 1_024;
 
-/// Asks the service in the same container that listens there.
+/// Queries the service that listens on `listen` in the same container.
 pub(super) async fn check(listen: SocketAddr, timeout: Duration) -> Result<String, HealthcheckError> {
     if listen.port() == 0 {
-        let message = "TENANT_AUTH_OPS_LISTEN takes any free port, so nobody knows which one to ask";
+        let message =
+            "TENANT_AUTH_OPS_LISTEN has port 0 (any free port), so the port is unknown; set a fixed port";
         return Err(HealthcheckError::Usage(message.to_owned()));
     }
     let address = loopback_if_unspecified(listen);
-    let silent = |why: &dyn std::fmt::Display| {
-        HealthcheckError::Unhealthy(format!("http://{address}/readyz does not answer: {why}"))
+    let unresponsive = |error: &dyn std::fmt::Display| {
+        HealthcheckError::Unhealthy(format!("http://{address}/readyz does not respond: {error}"))
     };
     match tokio::time::timeout(timeout, get_readyz(address)).await {
-        Err(_) => Err(silent(&format_args!("nothing within {} ms", timeout.as_millis()))),
-        Ok(Err(error)) => Err(silent(&error)),
-        Ok(Ok((StatusCode::OK, answer))) => Ok(answer),
-        Ok(Ok((status, answer))) => {
-            Err(HealthcheckError::Unhealthy(format!("{answer} (HTTP {})", status.as_u16())))
+        Err(_) => Err(unresponsive(&format_args!("no response within {} ms", timeout.as_millis()))),
+        Ok(Err(error)) => Err(unresponsive(&error)),
+        Ok(Ok((StatusCode::OK, body))) => Ok(body),
+        Ok(Ok((status, body))) => {
+            Err(HealthcheckError::Unhealthy(format!("{body} (HTTP {})", status.as_u16())))
         }
     }
 }
 
-/// Who listens on all addresses is asked on loopback.
+/// A service that listens on all addresses is queried on loopback.
 fn loopback_if_unspecified(mut listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
         listen.set_ip(match listen.ip() {
@@ -64,13 +65,13 @@ mod tests {
 
     #[test]
     fn unspecified_address_is_asked_on_loopback() {
-        for (listen, asked) in [
+        for (listen, queried) in [
             ("0.0.0.0:1", "127.0.0.1:1"),
             ("[::]:1", "[::1]:1"),
             ("10.0.0.7:1", "10.0.0.7:1"),
             ("127.0.0.2:1", "127.0.0.2:1"),
         ] {
-            assert_eq!(loopback_if_unspecified(listen.parse().unwrap()), asked.parse().unwrap());
+            assert_eq!(loopback_if_unspecified(listen.parse().unwrap()), queried.parse().unwrap());
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Files of callers.
+//! Fuzzing of the callers file.
 
 use tenant_auth_testkit::fuzz::Language;
 
 use super::*;
 
-/// A token that somebody has put where its hash belongs, or anywhere else.
+/// A token that was put where its hash belongs, or anywhere else.
 const TOKEN: &str = "tac_0123456789abcdefghijklmnop";
 
 const LANGUAGE: Language = Language {
@@ -26,11 +26,11 @@ const LANGUAGE: Language = Language {
 fn callers_file_errors_never_show_a_token() {
     LANGUAGE.check(|bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        let Err(told) = parse_callers(text) else { return };
-        // A caller's name is no secret, and has to be told.
+        let Err(error) = parse_callers(text) else { return };
+        // A caller's name is not secret, and the message must contain it.
         let names = text.lines().any(|line| line.contains("name") && line.contains(TOKEN));
-        assert!(names || !told.contains(TOKEN), "{told}");
-        let names_somebody = ["line ", "caller"].iter().any(|word| told.contains(word));
-        assert!(names_somebody, "{told}");
+        assert!(names || !error.contains(TOKEN), "{error}");
+        let has_location = ["line ", "caller"].iter().any(|word| error.contains(word));
+        assert!(has_location, "{error}");
     });
 }

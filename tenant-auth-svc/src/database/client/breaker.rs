@@ -1,7 +1,8 @@
-//! Stops asking a database that does not answer, and looks now and then whether it does again.
+//! Circuit breaker: stops calling a database that does not respond, and probes periodically whether it does again.
 //!
-//! Calls that say something about each other share a circuit. Open, it fails calls at once, so that memory can answer in
-//! their place without a wait, and lets one call through every half to one second. The first one that succeeds closes it.
+//! Calls whose outcomes predict each other share a circuit. An open circuit rejects calls at once, so that the cache
+//! can answer instead without a wait, and admits one call as a probe every half to one second. The first success
+//! closes it.
 
 mod circuit;
 #[cfg(test)]
@@ -18,34 +19,34 @@ use crate::{
     },
 };
 
-/// An engine that is not asked while it does not answer.
+/// An engine that is not called while it does not respond.
 #[derive(Debug)]
 pub struct Breaker<E> {
     inner: E,
     clock: SharedClock,
     circuits: [CircuitState; Circuit::ALL.len()],
-    /// Whether the change feed's last reading failed.
+    /// Whether the last poll of the change feed failed.
     feed_failed: AtomicBool,
 }
 
 impl<E: Engine> Breaker<E> {
-    /// Stands in front of `inner`.
+    /// Creates a breaker in front of `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
         let circuits = Circuit::ALL.map(CircuitState::new);
         Self { inner, clock, circuits, feed_failed: AtomicBool::new(false) }
     }
 
-    /// The engine behind.
+    /// The inner engine.
     pub fn inner(&self) -> &E {
         &self.inner
     }
 
-    /// Whether the calls of a circuit fail at once.
+    /// Whether the calls of a circuit are rejected.
     pub fn is_open(&self, circuit: Circuit) -> bool {
         self.circuit(circuit).is_open()
     }
 
-    /// Whether a circuit is open, and its next call would be let through all the same.
+    /// Whether a circuit is open, and its next call is admitted as a probe.
     pub fn is_probe_due(&self, circuit: Circuit) -> bool {
         self.circuit(circuit).is_probe_due(self.clock.monotonic())
     }
@@ -55,10 +56,10 @@ impl<E: Engine> Breaker<E> {
         self.circuit(circuit).open_count()
     }
 
-    /// How many reads, or writes, failed at once, in all of their circuits.
+    /// How many reads, or writes, were rejected, over all of their circuits.
     pub fn refused_count(&self, operation: Operation) -> u64 {
-        let of_it = Circuit::ALL.into_iter().filter(|circuit| circuit.operation() == operation);
-        of_it.map(|circuit| self.circuit(circuit).refused_count()).sum()
+        let circuits = Circuit::ALL.into_iter().filter(|circuit| circuit.operation() == operation);
+        circuits.map(|circuit| self.circuit(circuit).refused_count()).sum()
     }
 
     fn circuit(&self, circuit: Circuit) -> &CircuitState {
@@ -79,15 +80,15 @@ impl<E: Engine> Breaker<E> {
         {
             return self.circuit(circuit).record_starved(self.clock.monotonic());
         }
-        let Some(works) = call.database_responds(failure) else { return };
-        let failure = failure.filter(|_| !works);
+        let Some(responds) = call.database_responds(failure) else { return };
+        let failure = failure.filter(|_| !responds);
         match Circuit::for_operation(call.lane, operation) {
             Some(circuit) => self.circuit(circuit).record(failure, self.clock.monotonic()),
             None => self.record_feed(failure.is_some()),
         }
     }
 
-    /// A feed that is heard again has found the database back: what reads may look for itself at once.
+    /// When the feed recovers, the database responds again: read circuits may probe at once.
     fn record_feed(&self, failed: bool) {
         if self.feed_failed.swap(failed, Ordering::Relaxed) && !failed {
             let reads =
@@ -110,7 +111,7 @@ impl<E: Engine> Engine for Breaker<E> {
             return transactions.iter().map(|_| Err(refused.clone())).collect();
         }
         let outcomes = self.inner.transactions(call, transactions).await;
-        // One that was done says that the next one may be, whatever has become of the others.
+        // One success shows that the next call may succeed, regardless of the other results.
         let failure = match outcomes.iter().any(Result::is_ok) {
             true => None,
             false => first_failure(&outcomes).map(|error| error.kind),

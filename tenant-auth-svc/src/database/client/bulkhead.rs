@@ -1,4 +1,4 @@
-//! Bounds the reads in flight, with a limit for each lane.
+//! Bulkhead: limits the number of concurrent reads, per lane.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -7,38 +7,38 @@ use crate::{
     domain::store::{Call, FailureKind, Lane, LaneShare, StoreError},
 };
 
-/// How many reads each lane may have in flight.
+/// Maximum number of concurrent reads per lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits([usize; Lane::ALL.len()]);
 
 impl LaneLimits {
-    /// The smallest total: one call for each lane.
+    /// The minimum total: one call per lane.
     pub const MIN_TOTAL: usize = Lane::ALL.len();
 
-    /// Shares a total of at least [`Self::MIN_TOTAL`] out by the lanes' policies. Each lane gets at least one call.
+    /// Divides a total of at least [`Self::MIN_TOTAL`] by the lanes' policies. Each lane gets at least one call.
     #[must_use]
     pub fn from_total(total: usize) -> Self {
         let mut limits = [1; Lane::ALL.len()];
-        let mut left = total.saturating_sub(Self::MIN_TOTAL);
-        // The smallest shares first: where a total is too small for every share, the larger ones lose.
+        let mut remaining = total.saturating_sub(Self::MIN_TOTAL);
+        // The smallest shares first: if the total is too small for every share, the larger ones are cut.
         let mut lanes = Lane::ALL.map(|lane| (lane, lane.policy().share));
         lanes.sort_by_key(|(_, share)| match share {
             LaneShare::OneIn(part) => std::cmp::Reverse(*part),
             LaneShare::Rest => std::cmp::Reverse(0),
         });
         for (lane, share) in lanes {
-            let more = match share {
-                LaneShare::OneIn(part) => (total / part).saturating_sub(1).min(left),
-                LaneShare::Rest => left,
+            let extra = match share {
+                LaneShare::OneIn(part) => (total / part).saturating_sub(1).min(remaining),
+                LaneShare::Rest => remaining,
             };
-            limits[lane.index()] += more;
-            left -= more;
+            limits[lane.index()] += extra;
+            remaining -= extra;
         }
         Self(limits)
     }
 }
 
-/// An engine with a bounded number of reads in flight. Who finds no room before the deadline is refused.
+/// An engine with a limited number of concurrent reads. A call that gets no permit before its deadline is rejected.
 #[derive(Debug)]
 pub struct Bulkhead<E> {
     inner: E,
@@ -47,50 +47,50 @@ pub struct Bulkhead<E> {
 }
 
 impl<E: Engine> Bulkhead<E> {
-    /// Bounds `inner`.
+    /// Limits `inner`.
     pub fn new(inner: E, limits: LaneLimits) -> Self {
-        let lanes = limits.0.map(Semaphore::new);
-        Self { inner, limits, permits: lanes }
+        let permits = limits.0.map(Semaphore::new);
+        Self { inner, limits, permits }
     }
 
-    /// The engine whose calls are bounded.
+    /// The inner engine.
     pub fn inner(&self) -> &E {
         &self.inner
     }
 
-    /// How many calls a lane may have in flight.
+    /// Maximum number of concurrent reads of a lane.
     pub fn limit(&self, lane: Lane) -> usize {
         self.limits.0[lane.index()]
     }
 
-    /// How many it has.
+    /// Current number of concurrent reads of a lane.
     pub fn in_flight(&self, lane: Lane) -> usize {
         self.limit(lane).saturating_sub(self.permits[lane.index()].available_permits())
     }
 
     async fn acquire(&self, call: Call) -> Result<SemaphorePermit<'_>, StoreError> {
-        let full = || {
+        let limit_reached = || {
             StoreError::new(
                 FailureKind::Overloaded,
-                format!("no room for another {} call", call.lane.as_str()),
+                format!("no permit for another {} call before its deadline", call.lane.as_str()),
             )
         };
-        let lane = &self.permits[call.lane.index()];
-        tokio::time::timeout_at(call.deadline.into(), lane.acquire())
+        let permits = &self.permits[call.lane.index()];
+        tokio::time::timeout_at(call.deadline.into(), permits.acquire())
             .await
-            .map_err(|_| full())?
-            .map_err(|_| full())
+            .map_err(|_| limit_reached())?
+            .map_err(|_| limit_reached())
     }
 }
 
 impl<E: Engine> Engine for Bulkhead<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let _room = self.acquire(call).await?;
+        let _permit = self.acquire(call).await?;
         self.inner.query(call, statement).await
     }
 
-    /// Writes need no room of a lane: they wait for their turn elsewhere, and one call is under way at a time. A lane whose
-    /// reads hang must not hold them up.
+    /// Writes need no permit of a lane: they are queued elsewhere, and one call is in flight at a time. A lane whose
+    /// reads hang must not delay them.
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         self.inner.transactions(call, transactions).await
     }

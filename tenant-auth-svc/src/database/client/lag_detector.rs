@@ -1,4 +1,4 @@
-//! Tells a database that was not answering from a process that was not there to hear it.
+//! Distinguishes a database that did not respond from a process that lacked the CPU to receive the response.
 
 mod probe;
 
@@ -13,13 +13,14 @@ use crate::{
     instruments::lag::SchedulerLag,
 };
 
-/// A call that ran out of time says nothing about the database if this process was late for this share of it. A call passes
-/// through several tasks, on its way and back, each of which is late by as much.
+/// A timeout says nothing about the database if this process lagged for this fraction of the call. A call passes
+/// through several tasks, in both directions, and each of them is late by the same amount.
 const MIN_LAG_DIVISOR: u32 = 3;
 
-/// An engine whose reads that ran out of time are looked into.
+/// An engine whose timed-out reads are checked for scheduler lag.
 ///
-/// Not its writes: one without an answer may be under way still, whoever is to blame, and the next one has to wait.
+/// Writes are not checked: one that timed out may still be in flight, whatever the cause, and the next one has to
+/// wait.
 #[derive(Debug)]
 pub struct LagDetector<E> {
     inner: E,
@@ -27,12 +28,12 @@ pub struct LagDetector<E> {
 }
 
 impl<E: Engine> LagDetector<E> {
-    /// Looks into the reads of `inner`.
+    /// Checks the reads of `inner`.
     pub fn new(inner: E, lag: Arc<SchedulerLag>) -> Self {
         Self { inner, lag }
     }
 
-    /// How late this process is.
+    /// The scheduler lag of this process.
     pub fn lag(&self) -> &Arc<SchedulerLag> {
         &self.lag
     }
@@ -41,15 +42,15 @@ impl<E: Engine> LagDetector<E> {
 impl<E: Engine> Engine for LagDetector<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         probe::watch_thread(&self.lag);
-        let began = Instant::now();
+        let started = Instant::now();
         let outcome = self.inner.query(call, statement).await;
         match outcome {
             Err(error) if error.kind == FailureKind::TimedOut => {
                 let ended = Instant::now();
-                // Its own timer may have gone off late.
+                // The timer of the call itself may have fired late.
                 self.lag.record(call.deadline, ended);
-                let (late, took) = (self.lag.lag_between(began, ended), ended - began);
-                Err(if is_starved(late, took) { starved_error(late, took) } else { error })
+                let (late, latency) = (self.lag.lag_between(started, ended), ended - started);
+                Err(if is_starved(late, latency) { starved_error(late, latency) } else { error })
             }
             outcome => outcome,
         }
@@ -61,13 +62,13 @@ impl<E: Engine> Engine for LagDetector<E> {
     }
 }
 
-fn is_starved(late: Duration, took: Duration) -> bool {
-    !late.is_zero() && late * MIN_LAG_DIVISOR >= took
+fn is_starved(late: Duration, latency: Duration) -> bool {
+    !late.is_zero() && late * MIN_LAG_DIVISOR >= latency
 }
 
-fn starved_error(late: Duration, took: Duration) -> StoreError {
-    let (late, took) = (late.as_millis(), took.as_millis());
-    let message = format!("no answer in {took} ms, for {late} ms of which this process had no CPU");
+fn starved_error(late: Duration, latency: Duration) -> StoreError {
+    let (late, latency) = (late.as_millis(), latency.as_millis());
+    let message = format!("no response in {latency} ms; this process had no CPU for {late} ms of it");
     StoreError::new(FailureKind::Starved, message)
 }
 
@@ -76,13 +77,13 @@ mod tests {
     use super::*;
     use crate::domain::store::Lane;
 
-    /// Runs out of time, and has this process late meanwhile.
+    /// Times out, and makes this process lag meanwhile if configured.
     struct TimingOutEngine(Arc<SchedulerLag>, bool);
 
     impl Engine for TimingOutEngine {
         async fn query(&self, _: Call, _: Statement) -> Result<Rows, StoreError> {
             if self.1 {
-                // All of its time, and more.
+                // A lag that covers the whole call.
                 self.0
                     .record(Instant::now() - Duration::from_secs(1), Instant::now() + Duration::from_secs(1));
             }
@@ -104,7 +105,7 @@ mod tests {
             let call = Call::within(Lane::Known, Duration::from_secs(1));
             assert_eq!(engine.query(call, Statement::new("SELECT 1")).await.unwrap_err().kind, kind);
             let written = engine.transaction(call, Vec::new()).await.unwrap_err();
-            assert_eq!(written.kind, FailureKind::TimedOut, "it may be under way still");
+            assert_eq!(written.kind, FailureKind::TimedOut, "the write may still be in flight");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Tells how the database hop fares: an event per failed call, how the last one went, how long each took, and a span
-//! where its request is traced.
+//! Observes the calls of the database client: logs failures, keeps the condition of reads and of writes, measures
+//! latencies, and adds a span to traced requests.
 
 use std::time::Instant;
 
@@ -22,12 +22,12 @@ use crate::{
 /// Success, and every kind of failure.
 const OUTCOMES_PER_LANE: usize = 1 + FailureKind::ALL.len();
 
-/// An engine whose failures are logged, and whose state can be watched.
+/// An engine whose failures are logged, and whose condition can be watched.
 #[derive(Debug)]
 pub struct Observing<E> {
     inner: E,
     clock: SharedClock,
-    /// Of reads and of writes: the one says nothing about the other.
+    /// Of reads and of writes, separately: neither says anything about the other.
     conditions: [watch::Sender<Option<Condition>>; Operation::ALL.len()],
     latencies: DurationHistograms,
     server: Option<ServerAddress>,
@@ -45,44 +45,44 @@ impl<E: Engine> Observing<E> {
 
     /// Observes `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
-        let took = DurationHistograms::new(Operation::ALL.len() * Lane::ALL.len() * OUTCOMES_PER_LANE);
+        let latencies = DurationHistograms::new(Operation::ALL.len() * Lane::ALL.len() * OUTCOMES_PER_LANE);
         let failures = Counts::new(Operation::ALL.len() * FailureKind::ALL.len());
         Self {
             inner,
             clock,
             conditions: Operation::ALL.map(|_| watch::Sender::new(None)),
-            latencies: took,
+            latencies,
             server: None,
             failures,
         }
     }
 
-    /// The engine that is observed.
+    /// The inner engine.
     pub fn inner(&self) -> &E {
         &self.inner
     }
 
-    /// How long calls of a lane took that failed in a way, or did not; `operation` is what was asked for.
+    /// Latency of the calls of a lane that failed with `failure`, or succeeded, by what was requested.
     pub fn latency(&self, operation: Operation, lane: Lane, failure: Option<FailureKind>) -> Distribution {
         self.latencies.read(latency_index(operation, lane, failure))
     }
 
-    /// How many reads, or writes, failed in a way.
+    /// How many reads, or writes, failed with a kind.
     pub fn failure_count(&self, operation: Operation, kind: FailureKind) -> u64 {
         self.failures.get(failure_index(operation, kind))
     }
 
-    /// How the database fared the last time it was asked to read, or to write; `None` before the first time.
+    /// The outcome of the last read, or write; `None` before the first one.
     pub fn condition(&self, operation: Operation) -> Option<Condition> {
         *self.conditions[operation as usize].borrow()
     }
 
-    /// The same, to be told when it changes.
+    /// Watches the condition of reads, or of writes.
     pub fn watch(&self, operation: Operation) -> watch::Receiver<Option<Condition>> {
         self.conditions[operation as usize].subscribe()
     }
 
-    /// Sees to what a call leaves behind; `failure` tells how it failed.
+    /// Runs a call and records its outcome; `failure` returns its error.
     async fn observe<T>(
         &self,
         call: Call,
@@ -107,28 +107,28 @@ impl<E: Engine> Observing<E> {
         if let Some(span) = span {
             annotate_span(span, call, name, self.server.as_ref(), kind);
         }
-        // A call that never left tells nothing, and a refusal by the schema is an answer.
-        if let Some(works) = call.database_responds(kind) {
-            self.record_condition(call, operation, kind.filter(|_| !works));
+        // A call that was never sent says nothing, and a schema error is a response.
+        if let Some(responds) = call.database_responds(kind) {
+            self.record_condition(call, operation, kind.filter(|_| !responds));
         }
         outcome
     }
 
     fn record_condition(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
-        let speaks_for_all = match (operation, call.lane) {
+        let is_representative = match (operation, call.lane) {
             (Operation::Write, _) | (Operation::Read, Lane::Known | Lane::Unknown | Lane::Feed) => true,
-            // A long listing that takes too long is no sign that lookups do.
+            // A timeout of a long listing is no sign that lookups time out.
             (Operation::Read, Lane::Sessions | Lane::Usage | Lane::Admin | Lane::Maintenance) => false,
         };
         self.conditions[operation as usize].send_if_modified(|last| {
-            let is_known_to_work = last.is_some_and(|last| last.is_healthy());
-            if !speaks_for_all && failure.is_some() && is_known_to_work {
+            let was_healthy = last.is_some_and(|last| last.is_healthy());
+            if !is_representative && failure.is_some() && was_healthy {
                 return false;
             }
             let next = Condition::after_call(*last, failure, Moment::now(&self.clock));
-            let goes_on = next.is_unchanged_since(*last);
+            let is_unchanged = next.is_unchanged_since(*last);
             *last = Some(next);
-            !goes_on
+            !is_unchanged
         });
     }
 }
@@ -163,7 +163,7 @@ fn failure_index(operation: Operation, kind: FailureKind) -> usize {
     operation as usize * FailureKind::ALL.len() + kind as usize
 }
 
-/// What is said is ours alone: neither a statement nor its arguments.
+/// Neither a statement nor its arguments.
 fn annotate_span(
     mut span: spans::ChildSpan,
     call: Call,
@@ -191,7 +191,7 @@ fn log_failure(call: Call, operation: &'static str, started: Instant, error: &St
     let (lane, kind) = (call.lane.as_str(), error.kind.as_str());
     let (kind_of, error) = (error.kind, error.message.as_str());
     match kind_of {
-        // The configuration is at fault, and nothing gets better by itself.
+        // The configuration or the database needs a fix; it does not recover by itself.
         FailureKind::Denied
         | FailureKind::Blocked
         | FailureKind::ReadOnly
@@ -201,7 +201,7 @@ fn log_failure(call: Call, operation: &'static str, started: Instant, error: &St
         | FailureKind::PepperMissing => {
             tracing::error!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }
-        // A repeated write finds its own first run; whoever sent it decides what that means.
+        // A repeated write conflicts with its own first run; the caller decides what that means.
         FailureKind::Conflict => {
             tracing::debug!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }

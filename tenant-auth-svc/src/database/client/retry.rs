@@ -1,4 +1,4 @@
-//! Tries once more, within the time and within a budget.
+//! Retries a failed call once, within its deadline and a retry budget.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -14,33 +14,33 @@ use crate::{
     instruments::counts::Counter,
 };
 
-/// Who waits for less than this, and less than an attempt takes, learns nothing about the database.
+/// A call that waits for less than this, and less than an attempt, says nothing about the database when it times out.
 const MIN_CONCLUSIVE_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
+/// Maximum delay before the second attempt; randomized from zero up, so that callers spread out.
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// One call earns a tenth of a retry, so retries add at most 10 % to the load of a failing database.
+/// One call deposits a tenth of a retry, so retries add at most 10 % to the load of a failing database.
 const TOKENS_PER_CALL: i64 = 1;
 const TOKENS_PER_RETRY: i64 = 10;
-/// Ten retries at once, for the rare failure of a quiet service.
+/// Up to ten retries in a row, for the rare failure of a quiet service.
 const MAX_RETRY_TOKENS: i64 = 100;
 
-/// An engine whose calls are repeated once when that may help.
+/// An engine whose calls are retried once if that may help.
 ///
-/// Writes too: every transaction given to an [`Engine`] is safe to repeat. But not one that got no answer in time: nobody
-/// knows whether it is still under way, and a second one beside it is what wedges a server.
+/// Writes are retried too: every transaction given to an [`Engine`] is safe to repeat. A write that timed out is not
+/// retried: it may still be in flight, and a second one next to it can wedge a server.
 #[derive(Debug)]
 pub struct Retrying<E> {
     inner: E,
     lookup_timeouts: LaneTimeouts,
     listing_timeouts: LaneTimeouts,
-    /// Of reads and of writes: a database that refuses the ones must not use up what the others may need.
+    /// Separate budgets of reads and of writes: failing calls of one kind must not use up the retries of the other.
     budgets: [AtomicI64; Operation::ALL.len()],
     retries: Counter,
 }
 
 impl<E: Engine> Retrying<E> {
-    /// Repeats calls of `inner`; `lookups` are the timeouts on the path of a validation. A database that is configured with a
-    /// longer one has as long for a listing.
+    /// Retries calls of `inner`; `lookups` are the timeouts of a validation's reads. If they are longer than those of
+    /// a listing, they apply to listings too.
     pub fn new(inner: E, lookups: LaneTimeouts) -> Self {
         let listings = LaneTimeouts::LISTING.max(lookups);
         let budgets = Operation::ALL.map(|_| AtomicI64::new(MAX_RETRY_TOKENS));
@@ -53,12 +53,12 @@ impl<E: Engine> Retrying<E> {
         }
     }
 
-    /// How many calls were tried once more.
+    /// How many calls were retried.
     pub fn retries(&self) -> u64 {
         self.retries.get()
     }
 
-    /// The engine whose calls are repeated.
+    /// The inner engine.
     pub fn inner(&self) -> &E {
         &self.inner
     }
@@ -70,12 +70,8 @@ impl<E: Engine> Retrying<E> {
             LaneAttempts::Single => return self.inner.query(call, statement).await,
         };
         let now = Instant::now();
-        let hurried = call.deadline < now + timeouts.attempt.min(MIN_CONCLUSIVE_WAIT);
-        let last = Call {
-            deadline: call.deadline.min(now + timeouts.total),
-            has_shortened_deadline: hurried,
-            ..call
-        };
+        let has_shortened_deadline = call.deadline < now + timeouts.attempt.min(MIN_CONCLUSIVE_WAIT);
+        let last = Call { deadline: call.deadline.min(now + timeouts.total), has_shortened_deadline, ..call };
         let first = Call { deadline: last.deadline.min(now + timeouts.attempt), ..last };
         self.deposit(Operation::Read);
         match self.inner.query(first, statement.clone()).await {
@@ -88,25 +84,26 @@ impl<E: Engine> Retrying<E> {
         }
     }
 
-    /// Each that failed is sent once more, after the others of its call have run.
+    /// Sends each failed transaction again, after the others of its call have run.
     async fn write(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         if call.lane.policy().attempts == LaneAttempts::Single {
             return self.inner.transactions(call, transactions).await;
         }
         self.deposit(Operation::Write);
         let mut outcomes = self.inner.transactions(call, transactions.clone()).await;
-        let may_pass = |error: &StoreError| error.kind.is_transient() && error.kind != FailureKind::TimedOut;
-        let again: Vec<usize> = (0..outcomes.len())
-            .filter(|index| matches!(outcomes.get(*index), Some(Err(error)) if may_pass(error)))
+        let is_retryable =
+            |error: &StoreError| error.kind.is_transient() && error.kind != FailureKind::TimedOut;
+        let failed: Vec<usize> = (0..outcomes.len())
+            .filter(|index| matches!(outcomes.get(*index), Some(Err(error)) if is_retryable(error)))
             .collect();
-        let unanswered = first_failure(&outcomes).is_some_and(|error| error.kind == FailureKind::TimedOut);
-        if again.is_empty() || unanswered || !self.try_withdraw(Operation::Write, call) {
+        let has_timed_out = first_failure(&outcomes).is_some_and(|error| error.kind == FailureKind::TimedOut);
+        if failed.is_empty() || has_timed_out || !self.try_withdraw(Operation::Write, call) {
             return outcomes;
         }
         tokio::time::sleep(retry_delay()).await;
         self.retries.increment();
-        let repeated = again.iter().filter_map(|index| transactions.get(*index).cloned()).collect();
-        for (index, outcome) in again.into_iter().zip(self.inner.transactions(call, repeated).await) {
+        let repeated = failed.iter().filter_map(|index| transactions.get(*index).cloned()).collect();
+        for (index, outcome) in failed.into_iter().zip(self.inner.transactions(call, repeated).await) {
             outcomes[index] = outcome;
         }
         outcomes
@@ -117,22 +114,22 @@ impl<E: Engine> Retrying<E> {
     }
 
     fn deposit(&self, operation: Operation) {
-        let more = |budget: i64| (budget < MAX_RETRY_TOKENS).then_some(budget + TOKENS_PER_CALL);
-        // Refused only when it is full already.
-        let _ = self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let deposit = |budget: i64| (budget < MAX_RETRY_TOKENS).then_some(budget + TOKENS_PER_CALL);
+        // Fails only when the budget is full.
+        let _ = self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, deposit);
     }
 
     fn try_withdraw(&self, operation: Operation, call: Call) -> bool {
-        let less = |budget: i64| (budget >= TOKENS_PER_RETRY).then(|| budget - TOKENS_PER_RETRY);
+        let withdrawal = |budget: i64| (budget >= TOKENS_PER_RETRY).then(|| budget - TOKENS_PER_RETRY);
         Instant::now() + MAX_RETRY_DELAY < call.deadline
-            && self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+            && self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, withdrawal).is_ok()
     }
 }
 
 fn retry_delay() -> Duration {
-    // Without randomness everybody waits the longest.
-    let chance = jitter::random_fraction(1.0);
-    MAX_RETRY_DELAY.mul_f64(chance)
+    // Randomized, because otherwise all callers would retry at the same time.
+    let fraction = jitter::random_fraction(1.0);
+    MAX_RETRY_DELAY.mul_f64(fraction)
 }
 
 impl<E: Engine> Engine for Retrying<E> {
@@ -152,7 +149,7 @@ mod tests {
     use super::*;
     use crate::domain::store::Lane;
 
-    /// Fails with one kind until it is told to be well.
+    /// Fails with one kind until it recovers.
     struct FailingEngine {
         kind: FailureKind,
         recovers_after: usize,
@@ -229,20 +226,20 @@ mod tests {
         }
         let before = engine.inner.calls.load(Ordering::SeqCst);
         assert!(query_lane(&engine, Lane::Known).await.is_err());
-        assert_eq!(engine.inner.calls.load(Ordering::SeqCst) - before, 2, "it was tried once more");
+        assert_eq!(engine.inner.calls.load(Ordering::SeqCst) - before, 2, "the read is retried");
     }
 
     #[test]
     fn longer_lookup_timeouts_extend_listing_timeouts() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         let timing = |attempt, total| LaneTimeouts { attempt, total };
-        let of = |validation| {
-            let well =
+        let listing_timeouts_for = |validation| {
+            let engine =
                 FailingEngine { kind: FailureKind::Internal, recovers_after: 0, calls: AtomicUsize::new(0) };
-            Retrying::new(well, validation).listing_timeouts
+            Retrying::new(engine, validation).listing_timeouts
         };
-        assert_eq!(of(timing(second / 3, second)), timing(second * 2, second * 5));
-        assert_eq!(of(timing(second * 3, minute)), timing(second * 3, minute));
+        assert_eq!(listing_timeouts_for(timing(second / 3, second)), timing(second * 2, second * 5));
+        assert_eq!(listing_timeouts_for(timing(second * 3, minute)), timing(second * 3, minute));
     }
 
     #[tokio::test(start_paused = true)]

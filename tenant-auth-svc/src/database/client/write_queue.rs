@@ -1,9 +1,10 @@
-//! One write at a time: what waits takes turns, lane by lane, and what waits together is sent together.
+//! Sends one write at a time: queued transactions are taken in turn, lane by lane, and those of a lane are sent
+//! together.
 //!
-//! A database has one writer. Several at once gain nothing (a sqld commits 520 changes a second from one caller, 500 from
-//! sixteen), and those that are given up half-way are what it cannot bear: their places in its queue for the write lock stay,
-//! and after some of them it takes no change any more until it is restarted. So one call is under way per replica, it is
-//! waited for even when its callers have left, and the next one begins when the fate of that one is known.
+//! A database has one writer. Concurrent writes gain nothing (sqld commits 520 changes per second from one caller,
+//! 500 from sixteen), and writes that are abandoned half-way harm it: their entries in its queue for the write lock
+//! remain, and after some of them it accepts no write until it is restarted. So each replica has one call in flight,
+//! waits for it even when its callers have disconnected, and starts the next one when its outcome is known.
 
 mod lane_queues;
 
@@ -21,19 +22,19 @@ use crate::{
     instruments::spans::TraceContext,
 };
 
-/// The most transactions of one lane in one call.
+/// Maximum number of transactions of one lane in one call.
 const MAX_TRANSACTIONS_PER_CALL: usize = 16;
 
-/// An engine whose writes take turns. Reads pass. Cheap to clone; clones share everything.
+/// An engine whose writes are queued. Reads pass through. Cheap to clone; clones share all state.
 #[derive(Debug)]
 pub struct WriteQueue<E>(Arc<WriteQueueShared<E>>);
 
 #[derive(Debug)]
 struct WriteQueueShared<E> {
     engine: E,
-    /// How long a write that was sent is waited for.
+    /// How long to wait for a write that was sent.
     timeout: Duration,
-    /// Where calls are sent from: a thread that serves connections may end before they do.
+    /// The runtime that sends calls: a thread that serves connections may end before they do.
     runtime: Option<Handle>,
     state: Mutex<WriteQueueState>,
 }
@@ -41,7 +42,7 @@ struct WriteQueueShared<E> {
 #[derive(Debug, Default)]
 struct WriteQueueState {
     lanes: LaneQueues,
-    /// Since when a call has been under way.
+    /// Since when a call has been in flight.
     in_flight_since: Option<Instant>,
 }
 
@@ -52,56 +53,51 @@ impl<E> Clone for WriteQueue<E> {
 }
 
 impl<E: Engine> WriteQueue<E> {
-    /// Lets writes to `engine` take turns; each call is waited for up to `timeout`, and upkeep for as long as it asks for:
-    /// a migration may take longer.
+    /// Queues writes to `engine`. Each call times out after `timeout`; maintenance calls have their own deadlines,
+    /// because a migration may take longer.
     pub fn new(engine: E, timeout: Duration) -> Self {
         let runtime = Handle::try_current().ok();
         Self(Arc::new(WriteQueueShared { engine, timeout, runtime, state: Mutex::default() }))
     }
 
-    /// The engine behind.
+    /// The inner engine.
     pub fn inner(&self) -> &E {
         &self.0.engine
     }
 
-    /// How many transactions of a lane wait for their turn.
+    /// How many transactions of a lane are queued.
     pub fn queued(&self, lane: Lane) -> usize {
         self.lock_state().lanes.queued(lane)
     }
 
-    /// For how long the call that is under way has been; `None` when none is.
+    /// How long the current call has been in flight; `None` without one.
     pub fn in_flight_for(&self) -> Option<Duration> {
         self.lock_state().in_flight_since.map(|since| since.elapsed())
     }
 
     fn lock_state(&self) -> MutexGuard<'_, WriteQueueState> {
-        // Every change to it is made of steps that leave it usable.
+        // Each modification leaves the value consistent, so a poisoned lock is usable.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for its turn and for its outcome.
+    /// Queues a transaction and waits for its result.
     async fn write(&self, call: Call, transaction: Transaction) -> TransactionResult {
-        let (answer, answered) = oneshot::channel();
+        let (reply, receiver) = oneshot::channel();
         {
             let mut queue = self.lock_state();
-            queue.lanes.push(QueuedWrite {
-                call,
-                transaction,
-                trace: TraceContext::current(),
-                reply: answer,
-            })?;
+            queue.lanes.push(QueuedWrite { call, transaction, trace: TraceContext::current(), reply })?;
             if queue.in_flight_since.is_none() {
                 queue.in_flight_since = Some(Instant::now());
                 let runtime = self.0.runtime.clone().unwrap_or_else(Handle::current);
                 runtime.spawn(WriteDriver(self.clone()).run());
             }
         }
-        // One that has not begun when its caller leaves never does.
-        match tokio::time::timeout_at(call.deadline.into(), answered).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(missing_outcome())),
+        // A transaction that is still queued when its caller disconnects is never sent.
+        match tokio::time::timeout_at(call.deadline.into(), receiver).await {
+            Ok(result) => result.unwrap_or_else(|_| Err(missing_outcome())),
             Err(_) => Err(StoreError::new(
                 FailureKind::TimedOut,
-                "the caller's deadline came before its change was answered; it may still be made",
+                "the deadline passed before the database answered the write; it may still take effect",
             )),
         }
     }
@@ -118,17 +114,17 @@ impl<E: Engine> Engine for WriteQueue<E> {
     }
 }
 
-/// Sends what waits, in a task of its own: a caller that leaves must not end it for whoever comes next.
+/// Sends queued transactions in a separate task: a caller that disconnects must not stop it for the others.
 struct WriteDriver<E: Engine>(WriteQueue<E>);
 
 impl<E: Engine> WriteDriver<E> {
     async fn run(self) {
-        while let Some((lane, together)) = self.take_next() {
-            self.send(lane, together).await;
+        while let Some((lane, batch)) = self.take_next() {
+            self.send(lane, batch).await;
         }
     }
 
-    /// What is sent next; `None` ends the task.
+    /// Takes the next batch; `None` ends the task.
     fn take_next(&self) -> Option<(Lane, Vec<QueuedWrite>)> {
         let mut queue = self.0.lock_state();
         let next = queue.lanes.pop_batch(MAX_TRANSACTIONS_PER_CALL);
@@ -136,36 +132,36 @@ impl<E: Engine> WriteDriver<E> {
         next
     }
 
-    async fn send(&self, lane: Lane, together: Vec<QueuedWrite>) {
+    async fn send(&self, lane: Lane, batch: Vec<QueuedWrite>) {
         let inner = &self.0.0;
         let mut deadline = Instant::now() + inner.timeout;
         if lane == Lane::Maintenance {
-            deadline = together.iter().map(|waiting| waiting.call.deadline).fold(deadline, Instant::max);
+            deadline = batch.iter().map(|write| write.call.deadline).fold(deadline, Instant::max);
         }
         let call = Call::until(lane, deadline);
-        // One call for many: its span is that of the first one that is traced.
-        let traced = together.iter().find(|waiting| waiting.trace.is_traced());
-        let within = traced.map(|waiting| waiting.trace.clone()).unwrap_or_default();
-        let (transactions, answers): (Vec<_>, Vec<_>) =
-            together.into_iter().map(|waiting| (waiting.transaction, waiting.reply)).unzip();
-        let outcomes = within.run(async move { inner.engine.transactions(call, transactions).await }).await;
+        // One call for several transactions: its span belongs to the first request that is traced.
+        let traced = batch.iter().find(|write| write.trace.is_traced());
+        let trace = traced.map(|write| write.trace.clone()).unwrap_or_default();
+        let (transactions, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|write| (write.transaction, write.reply)).unzip();
+        let outcomes = trace.run(async move { inner.engine.transactions(call, transactions).await }).await;
         let mut outcomes = outcomes.into_iter();
-        for answer in answers {
-            // Whoever asked may have gone.
-            let _ = answer.send(outcomes.next().unwrap_or_else(|| Err(missing_outcome())));
+        for reply in replies {
+            // The caller may have disconnected.
+            let _ = reply.send(outcomes.next().unwrap_or_else(|| Err(missing_outcome())));
         }
     }
 }
 
 impl<E: Engine> Drop for WriteDriver<E> {
-    /// However the task ends, the next write starts another one.
+    /// When the task ends for any reason, the next write starts another one.
     fn drop(&mut self) {
         self.0.lock_state().in_flight_since = None;
     }
 }
 
 fn missing_outcome() -> StoreError {
-    StoreError::new(FailureKind::Internal, "a transaction ended without an outcome")
+    StoreError::new(FailureKind::Internal, "a transaction ended without a result")
 }
 
 #[cfg(test)]

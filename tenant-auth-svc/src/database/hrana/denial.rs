@@ -1,21 +1,21 @@
-//! Whether the database refused what it was asked for.
+//! Whether the database denied a request.
 
 use crate::{
     database::engine::{Rows, TransactionResult},
     domain::store::{FailureKind, StoreError},
 };
 
-/// Tells how a whole request was refused: servers say so by a status, or by the error of each statement.
+/// How a whole request failed: servers report it by the HTTP status, or by the error of each statement.
 pub(super) trait Denial {
-    /// Whether all of it failed in ways for which this holds.
+    /// Whether all of it failed with kinds for which `holds` is true.
     fn is_failed_with(&self, holds: fn(FailureKind) -> bool) -> bool;
 
-    /// Whether it was refused for the token's sake: another one may be good enough.
+    /// Whether it was denied because of the token, so that another token may work.
     fn is_denied(&self) -> bool {
         self.is_failed_with(|kind| matches!(kind, FailureKind::Denied | FailureKind::ReadOnly))
     }
 
-    /// Whether it was refused for any reason, so that it does not show that the token is good enough.
+    /// Whether it was refused for any reason, so that it does not prove that the token works.
     fn is_refused(&self) -> bool {
         self.is_failed_with(|kind| {
             matches!(kind, FailureKind::Denied | FailureKind::ReadOnly | FailureKind::Blocked)
@@ -26,7 +26,7 @@ pub(super) trait Denial {
 impl<T: Denial> Denial for Result<T, StoreError> {
     fn is_failed_with(&self, holds: fn(FailureKind) -> bool) -> bool {
         match self {
-            Ok(answer) => answer.is_failed_with(holds),
+            Ok(value) => value.is_failed_with(holds),
             Err(error) => holds(error.kind),
         }
     }

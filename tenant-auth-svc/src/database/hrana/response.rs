@@ -1,4 +1,4 @@
-//! Reading answers, and trusting none of them.
+//! Parses responses; validates everything.
 
 use super::{
     MAX_ERROR_CHARS,
@@ -9,7 +9,7 @@ use crate::{
     domain::store::{FailureKind, StoreError},
 };
 
-/// The rows of a single statement, alone or as the first step of a batch.
+/// Parses the rows of a single statement, alone or as the first step of a batch.
 pub(super) fn parse_rows(body: &[u8]) -> Result<Rows, StoreError> {
     match parse_responses(body, 1)?.pop() {
         Some(Ok(StreamResponse::Execute { result })) => statement_rows(result),
@@ -19,8 +19,8 @@ pub(super) fn parse_rows(body: &[u8]) -> Result<Rows, StoreError> {
     }
 }
 
-/// What came of each transaction: the rows of each statement of one that was committed. `sizes`: how many statements each
-/// has.
+/// Parses the result of each transaction: the rows of each statement if it was committed. `sizes` is the number of
+/// statements of each.
 pub(super) fn parse_transactions(body: &[u8], sizes: &[usize]) -> Result<Vec<TransactionResult>, StoreError> {
     let responses = parse_responses(body, sizes.len())?;
     let outcomes = responses.into_iter().zip(sizes).map(|(response, statements)| match response? {
@@ -46,10 +46,10 @@ fn transaction_result(result: BatchResult<'_>, statements: usize) -> Transaction
     if step_results.len() != steps || step_errors.len() != steps {
         return Err(StoreError::new(
             FailureKind::InvalidResponse,
-            format!("asked for {steps} steps, got the results of {}", step_results.len()),
+            format!("expected the results of {steps} steps, got {}", step_results.len()),
         ));
     }
-    // The first error is the cause; a failed ROLLBACK after it says nothing new.
+    // The first error is the cause; a failed ROLLBACK after it adds nothing.
     if let Some(error) = step_errors.into_iter().flatten().next() {
         return Err(store_error(&error));
     }
@@ -63,27 +63,24 @@ fn transaction_result(result: BatchResult<'_>, statements: usize) -> Transaction
     }
 }
 
-/// The responses to as many requests of ours; the one to the close comes after them.
+/// Parses the responses to the given number of requests; the response to the close request comes after them.
 fn parse_responses(
     body: &[u8],
     requests: usize,
 ) -> Result<Vec<Result<StreamResponse<'_>, StoreError>>, StoreError> {
     let response: PipelineResponse<'_> = serde_json::from_slice(body).map_err(|error| {
-        // The position, not serde's quotation: rows may be in it.
+        // The position only: serde's message may quote rows.
         let (line, column) = (error.line(), error.column());
-        let what = format!(
-            "the answer ({} bytes) is not of the protocol, at line {line} column {column}",
-            body.len()
-        );
-        StoreError::new(FailureKind::InvalidResponse, what)
+        let message = format!("invalid response ({} bytes) at line {line} column {column}", body.len());
+        StoreError::new(FailureKind::InvalidResponse, message)
     })?;
     let (expected, got) = (requests + 1, response.results.len());
     if got != expected {
-        let what = format!("expected {expected} results, got {got}");
-        return Err(StoreError::new(FailureKind::InvalidResponse, what));
+        let message = format!("expected {expected} results, got {got}");
+        return Err(StoreError::new(FailureKind::InvalidResponse, message));
     }
-    let ours = response.results.into_iter().take(requests);
-    Ok(ours
+    let responses = response.results.into_iter().take(requests);
+    Ok(responses
         .map(|result| match result {
             StreamResult::Ok { response } => Ok(response),
             StreamResult::Error { error } => Err(store_error(&error)),
@@ -102,10 +99,10 @@ fn store_error(error: &SqlError) -> StoreError {
 }
 
 fn unexpected_response() -> StoreError {
-    StoreError::new(FailureKind::InvalidResponse, "the answer is to another question")
+    StoreError::new(FailureKind::InvalidResponse, "the response does not match the request")
 }
 
-/// The beginning of a body of unknown kind, fit for a log: one line, no control characters.
+/// The beginning of a body of unknown type, safe for a log: one line, no control characters.
 pub(super) fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body.get(..MAX_ERROR_CHARS).unwrap_or(body));
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -151,9 +148,9 @@ mod tests {
 
     #[test]
     fn malformed_response_is_an_error_and_never_empty_rows() {
-        let whole = execute(r#"[[{"type":"integer","value":"1"}]]"#);
+        let complete = execute(r#"[[{"type":"integer","value":"1"}]]"#);
         let mut bodies: Vec<Vec<u8>> =
-            (0..whole.len()).map(|length| whole.as_bytes()[..length].to_vec()).collect();
+            (0..complete.len()).map(|length| complete.as_bytes()[..length].to_vec()).collect();
         bodies.extend(
             [
                 "<html><body>Bad gateway</body></html>".to_owned(),
@@ -232,8 +229,8 @@ mod tests {
             &format!("{EMPTY_RESULT},{EMPTY_RESULT},{EMPTY_RESULT},null"),
             "null,null,null,null",
         ));
-        let refused = r#"{"type":"error","error":{"message":"locked","code":"SQLITE_BUSY"}}"#;
-        let body = pipeline(&format!("{committed},{refused},{committed}"));
+        let failed = r#"{"type":"error","error":{"message":"locked","code":"SQLITE_BUSY"}}"#;
+        let body = pipeline(&format!("{committed},{failed},{committed}"));
         let outcomes = parse_transactions(body.as_bytes(), &[1, 1, 1]).unwrap();
         let kinds: Vec<_> =
             outcomes.iter().map(|outcome| outcome.as_ref().err().map(|error| error.kind)).collect();
@@ -241,7 +238,7 @@ mod tests {
         assert_eq!(
             parse_transactions(body.as_bytes(), &[1, 1]).unwrap_err().kind,
             FailureKind::InvalidResponse,
-            "one too many"
+            "one result too many"
         );
     }
 

@@ -1,7 +1,7 @@
-//! The database token: read from a file, and read again when the file changes.
+//! The database token: read from a file, and reloaded when the file changes.
 //!
-//! A new token is tried, and the one before it stays until the new one has worked: for reads and for writes each, because a token
-//! may be good for the one and not for the other.
+//! A new token is tried first, and the previous one stays current until the new one has worked: for reads and for
+//! writes separately, because a token may be valid for one and not for the other.
 
 mod claims;
 #[cfg(test)]
@@ -23,15 +23,15 @@ use thiserror::Error;
 
 use crate::instruments::validity::Validity;
 
-/// How often the file's date is looked at, at most.
+/// Minimum interval between two checks of the file's date.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a token is tried again that was refused: it may not have been known yet to the server that was asked.
+/// How often a rejected token is tried again: the server may not have known it yet.
 const REFUSED_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What precedes a token in its header.
+/// Prefix of a token in its header.
 const BEARER_PREFIX: &str = "Bearer ";
 
-/// Why a token file cannot be used. Never holds the token.
+/// Why a token file is invalid. Never contains the token.
 #[derive(Debug, Error)]
 pub enum TokenError {
     /// The file cannot be read.
@@ -39,10 +39,10 @@ pub enum TokenError {
     Unreadable {
         /// The file.
         path: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The file holds nothing, or something that fits in no header.
+    /// The file is empty, or its content does not fit into a header.
     #[error("the token file {path} must hold one line of printable characters")]
     NoToken {
         /// The file.
@@ -50,7 +50,7 @@ pub enum TokenError {
     },
 }
 
-/// What a call wants of the database.
+/// What a call needs the token for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenUse {
     /// To read.
@@ -70,29 +70,29 @@ impl TokenUse {
 
 /// A token in a file.
 ///
-/// The file is watched by its date and size, so that a rotated secret comes into force without a restart. A file that
-/// cannot be used, or a token that the database refuses, leaves the token before it in force.
+/// The file is watched by its date and size, so that a rotated secret becomes current without a restart. If the file
+/// is invalid or the database rejects the new token, the previous token stays current.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
     state: Mutex<TokenState>,
     refused: AtomicBool,
-    // Beside the lock, which is held while a disk is read: whoever asks for it must not wait for that.
+    // Outside the lock, which is held during file reads: readers must not wait for a disk.
     validity: ArcSwap<TokenValidity>,
 }
 
-/// From when to when the tokens in force are valid, as far as they say when they expire.
+/// Validity of the current tokens, as far as they have an expiry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenValidity {
-    /// The one for reads.
+    /// Of the token for reads.
     pub reads: Option<Validity>,
-    /// The one for writes.
+    /// Of the token for writes.
     pub writes: Option<Validity>,
 }
 
 #[derive(Debug)]
 struct TokenState {
-    /// What was in the file when it could last be used.
+    /// The last valid content of the file.
     newest: HeaderValue,
     reads: CurrentToken,
     writes: CurrentToken,
@@ -101,24 +101,24 @@ struct TokenState {
     checked_at: Instant,
 }
 
-/// The token for one kind of access.
+/// The token for one use.
 #[derive(Debug)]
 struct CurrentToken {
     header: HeaderValue,
-    /// When the newest token was refused, if it was and is another one.
+    /// When the newest token was rejected, if it was and differs from this one.
     refused_at: Option<Instant>,
 }
 
 impl TokenFile {
-    /// Reads a token file. Space around the token is dropped: most files end with a line break.
+    /// Reads a token file. Whitespace around the token is dropped: most files end with a line break.
     ///
     /// # Errors
-    /// When it cannot be read or holds no token.
+    /// When the file cannot be read or contains no token.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
         let stamp = file_stamp(path);
         let newest = read_header(path)?;
-        let in_force = || CurrentToken { header: newest.clone(), refused_at: None };
-        let (reads, writes) = (in_force(), in_force());
+        let current = || CurrentToken { header: newest.clone(), refused_at: None };
+        let (reads, writes) = (current(), current());
         let state = TokenState {
             newest,
             reads,
@@ -131,39 +131,39 @@ impl TokenFile {
         Ok(Self { path: path.to_owned(), state: Mutex::new(state), refused: AtomicBool::default(), validity })
     }
 
-    /// Whether what is in the file now is not in force.
+    /// Whether the content of the file is not current because it is invalid or was rejected.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// From when to when the tokens in force are valid. A new one counts once it has worked.
+    /// Validity of the current tokens. A new token counts once it has worked.
     #[must_use]
     pub fn validity(&self) -> TokenValidity {
         **self.validity.load()
     }
 
-    /// Looks at the file now.
+    /// Checks the file now.
     pub fn reload(&self) {
         self.reload_if_changed(&mut self.lock_state());
     }
 
-    /// The header to ask with: of a new token, until it is known whether that is good.
+    /// Returns the header of the next call: that of a new token, until it is known whether it works.
     pub(super) fn header_for(&self, access: TokenUse) -> HeaderValue {
         let mut state = self.lock_state();
         if state.checked_at.elapsed() >= FILE_CHECK_INTERVAL {
             self.reload_if_changed(&mut state);
         }
-        let due = |in_force: &CurrentToken| {
-            in_force.refused_at.is_none_or(|at| at.elapsed() >= REFUSED_TOKEN_RETRY_INTERVAL)
+        let is_due = |current: &CurrentToken| {
+            current.refused_at.is_none_or(|at| at.elapsed() >= REFUSED_TOKEN_RETRY_INTERVAL)
         };
         match state.current_token(access) {
-            in_force if due(in_force) => state.newest.clone(),
-            in_force => in_force.header.clone(),
+            current if is_due(current) => state.newest.clone(),
+            current => current.header.clone(),
         }
     }
 
-    /// Notes that the database took a token.
+    /// Records that the database accepted a token.
     pub(super) fn record_accepted(&self, access: TokenUse, header: &HeaderValue) {
         let mut state = self.lock_state();
         if *header != state.newest || state.current_token(access).header == *header {
@@ -172,26 +172,26 @@ impl TokenFile {
         let newest = state.newest.clone();
         *state.current_token(access) = CurrentToken { header: newest, refused_at: None };
         self.validity.store(Arc::new(state.validity()));
-        tracing::info!(path = %self.path.display(), access = access.as_str(), "the new database token is in force");
+        tracing::info!(path = %self.path.display(), access = access.as_str(), "the new database token is current");
         self.update_refused(&mut state);
     }
 
-    /// Notes that the database refused a token. Gives another one that may be good.
+    /// Records that the database rejected a token. Returns another one that may work.
     pub(super) fn record_refused(&self, access: TokenUse, header: &HeaderValue) -> Option<HeaderValue> {
         let mut state = self.lock_state();
         let newest = state.newest.clone();
-        let in_force = state.current_token(access);
-        if *header == newest && in_force.header != newest {
-            let is_news = in_force.refused_at.replace(Instant::now()).is_none();
-            let other = in_force.header.clone();
-            if is_news {
+        let current = state.current_token(access);
+        if *header == newest && current.header != newest {
+            let is_first = current.refused_at.replace(Instant::now()).is_none();
+            let other = current.header.clone();
+            if is_first {
                 let (path, access) = (self.path.display(), access.as_str());
-                tracing::error!(%path, access, "the database refuses the new token, the old one stays in force");
+                tracing::error!(%path, access, "database token reload refused: the database rejects the new token; the previous one stays current");
             }
             self.update_refused(&mut state);
             return Some(other);
         }
-        // It may have been rotated since it was last read.
+        // The file may have been replaced since it was last read.
         let changed = self.reload_if_changed(&mut state);
         let tried =
             state.current_token(access).refused_at.is_some_and(|at| at.elapsed() < FILE_CHECK_INTERVAL);
@@ -205,18 +205,18 @@ impl TokenFile {
             return false;
         }
         state.file_stamp = stamp;
-        let read = read_header(&self.path);
-        state.is_unusable = read.is_err();
-        let changed = match read {
+        let result = read_header(&self.path);
+        state.is_unusable = result.is_err();
+        let changed = match result {
             Ok(header) if header == state.newest => false,
             Ok(header) => {
-                tracing::info!(path = %self.path.display(), "the database token was read anew, and is tried");
+                tracing::info!(path = %self.path.display(), "the database token was reloaded and is tried");
                 state.newest = header;
                 (state.reads.refused_at, state.writes.refused_at) = (None, None);
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "the new database token cannot be used, the old one stays in force");
+                tracing::error!(%error, "database token reload refused: the file is invalid; the previous token stays current");
                 false
             }
         };
@@ -225,23 +225,23 @@ impl TokenFile {
     }
 
     fn update_refused(&self, state: &mut TokenState) {
-        let refused = [&state.reads, &state.writes].iter().any(|in_force| in_force.refused_at.is_some());
+        let refused = [&state.reads, &state.writes].iter().any(|current| current.refused_at.is_some());
         self.refused.store(state.is_unusable || refused, Ordering::Relaxed);
     }
 
     fn lock_state(&self) -> MutexGuard<'_, TokenState> {
-        // Nothing in there can be left half-done.
+        // Each modification leaves the value consistent, so a poisoned lock is usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TokenState {
     fn validity(&self) -> TokenValidity {
-        let of = |in_force: &CurrentToken| {
-            let token = in_force.header.to_str().ok()?.strip_prefix(BEARER_PREFIX)?;
+        let validity_of = |current: &CurrentToken| {
+            let token = current.header.to_str().ok()?.strip_prefix(BEARER_PREFIX)?;
             claims::parse_validity(token)
         };
-        TokenValidity { reads: of(&self.reads), writes: of(&self.writes) }
+        TokenValidity { reads: validity_of(&self.reads), writes: validity_of(&self.writes) }
     }
 
     fn current_token(&mut self, access: TokenUse) -> &mut CurrentToken {

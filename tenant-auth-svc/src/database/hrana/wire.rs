@@ -1,7 +1,7 @@
-//! The messages of the protocol that we use.
+//! The messages of the protocol that the engine uses.
 //!
 //! Not the types of the official `libsql-hrana` crate: it brings a second, older prost and the whole protocol along,
-//! and reads an answer field by field into a tree of strings; this is the hundred lines that we need.
+//! and parses a response field by field into a tree of strings; these are the hundred lines that are needed.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::{
     domain::store::{FailureKind, StoreError},
 };
 
-/// The server sends no padding; padding is read all the same.
+/// The server sends no padding; padding is accepted anyway.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -33,8 +33,8 @@ pub(super) struct PipelineRequest {
 }
 
 impl PipelineRequest {
-    /// Requests on a stream of their own. Left open, the stream would hold one of the server's few permits until it
-    /// expires ten seconds later.
+    /// Requests on a new stream. Left open, the stream would hold one of the server's few permits until it expires
+    /// ten seconds later.
     pub(super) fn new(mut requests: Vec<StreamRequest>) -> Self {
         requests.push(StreamRequest::Close);
         Self { baton: None, requests }
@@ -86,7 +86,7 @@ impl Batch {
         self.steps.push(BatchStep { condition, stmt });
     }
 
-    /// Number of the step pushed last.
+    /// Index of the last step.
     pub(super) fn last_step(&self) -> usize {
         self.steps.len().saturating_sub(1)
     }
@@ -114,7 +114,7 @@ impl StepCondition {
     }
 }
 
-/// A value. Integers travel as text, because JSON's numbers lose digits beyond 2^53 in many languages.
+/// A value. Integers are encoded as text, because JSON numbers lose digits beyond 2^53 in many languages.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum WireValue<'a> {
@@ -154,18 +154,18 @@ impl TryFrom<WireValue<'_>> for engine::SqlValue {
         Ok(match value {
             WireValue::Null => Self::Null,
             WireValue::Integer { value } => {
-                Self::Integer(value.parse().map_err(|_| invalid("an integer is no integer"))?)
+                Self::Integer(value.parse().map_err(|_| invalid("an integer value is invalid"))?)
             }
             WireValue::Float { value } => Self::Real(value),
             WireValue::Text { value } => Self::Text(value.into()),
             WireValue::Blob { base64 } => Self::Blob(Bytes::from(
-                BASE64.decode(base64.as_bytes()).map_err(|_| invalid("a blob is no base64"))?,
+                BASE64.decode(base64.as_bytes()).map_err(|_| invalid("a blob is not valid base64"))?,
             )),
         })
     }
 }
 
-/// The answer to a [`PipelineRequest`]. Fields that newer servers add are skipped.
+/// The response to a [`PipelineRequest`]. Fields that newer servers add are skipped.
 #[derive(Debug, Deserialize)]
 pub(super) struct PipelineResponse<'a> {
     #[serde(borrow)]
@@ -212,7 +212,7 @@ pub(super) struct BatchResult<'a> {
     pub(super) step_errors: Vec<Option<SqlError>>,
 }
 
-/// An SQL error: the HTTP status is 200 all the same.
+/// An SQL error: the HTTP status is 200 nevertheless.
 #[derive(Debug, Deserialize)]
 pub(super) struct SqlError {
     pub(super) message: String,

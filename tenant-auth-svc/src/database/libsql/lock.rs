@@ -1,4 +1,4 @@
-//! One process per embedded database.
+//! Ensures that only one process uses an embedded database.
 
 use std::{
     ffi::OsString,
@@ -9,46 +9,46 @@ use std::{
 
 use thiserror::Error;
 
-/// Why the database cannot be had.
+/// Why the database could not be locked.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Another process has it.
+    /// Another process uses it.
     #[error(
-        "the embedded database {path} is in use by process {holder}. It belongs to one process at a time: stop that \
-         one, or choose another file, or run several against one remote database \
+        "the embedded database {path} is in use by process {holder}. Only one process at a time can use it: stop that process, \
+         use another file, or run several replicas with one remote database \
          (TENANT_AUTH_DATABASE_URL=libsql://…)"
     )]
     Held {
         /// The database file.
         path: String,
-        /// Who holds it: a process id, or that it is not known.
+        /// The holder: a process id, or a note that it is unknown.
         holder: String,
     },
-    /// The lock file cannot be made or read.
+    /// The lock file cannot be created or read.
     #[error("cannot lock the embedded database: {path}: {source}")]
     Io {
-        /// The file or folder concerned.
+        /// The file or folder.
         path: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// An exclusive claim on a database file, for as long as this value lives. The operating system ends it with the
-/// process, however that dies.
+/// An exclusive lock on a database file, for as long as this value lives. The operating system releases it when the
+/// process ends, for any reason.
 #[derive(Debug)]
 pub struct DatabaseLock {
     _file: File,
 }
 
 impl DatabaseLock {
-    /// Claims a database file at once, or not at all. Creates its folder.
+    /// Locks a database file without waiting. Creates its folder.
     ///
-    /// The claim is on `<file>.lock` beside it: SQLite has locks of its own on the database file, and closing another
-    /// handle of that would drop them.
+    /// The lock is on `<file>.lock` next to it: SQLite has its own locks on the database file, and closing another
+    /// handle of that file would release them.
     ///
     /// # Errors
-    /// [`LockError::Held`] names the process that has it.
+    /// [`LockError::Held`] names the process that holds the lock.
     pub fn acquire(database: &Path) -> Result<Self, LockError> {
         let path = lock_path(database)?;
         let io_error = |source| LockError::Io { path: path.display().to_string(), source };
@@ -69,7 +69,7 @@ impl DatabaseLock {
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Only for the message; the claim is decided.
+                // Only for the message: the lock is held by another process already.
                 let _ = file.read_to_string(&mut holder);
                 let holder = holder.trim();
                 Err(LockError::Held {
@@ -82,7 +82,7 @@ impl DatabaseLock {
     }
 }
 
-/// Where the lock of a database is, whichever way and through whatever links it is named.
+/// Returns the path of a database's lock file; the same for every path and link to the database.
 fn lock_path(database: &Path) -> Result<PathBuf, LockError> {
     let io_error = |source| LockError::Io { path: database.display().to_string(), source };
     let resolved = match fs::canonicalize(database) {
@@ -112,9 +112,9 @@ mod tests {
         let database = folder.path().join("deep/er/auth.db");
         let held = DatabaseLock::acquire(&database).unwrap();
 
-        let refused = DatabaseLock::acquire(&database).unwrap_err().to_string();
-        assert!(refused.contains(&format!("in use by process {}", std::process::id())), "{refused}");
-        assert!(refused.contains("TENANT_AUTH_DATABASE_URL"), "{refused}");
+        let error = DatabaseLock::acquire(&database).unwrap_err().to_string();
+        assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
+        assert!(error.contains("TENANT_AUTH_DATABASE_URL"), "{error}");
 
         drop(held);
         DatabaseLock::acquire(&database).unwrap();

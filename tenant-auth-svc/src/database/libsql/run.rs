@@ -1,4 +1,4 @@
-//! Running statements on one connection, on the calling thread.
+//! Runs statements on one connection, on the calling thread.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     domain::store::{FailureKind, StoreError},
 };
 
-/// How long to wait for a lock that a database shell holds on the file.
+/// Timeout of a lock that a database shell holds on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A connection with the settings that durability and speed need.
+/// Opens a connection with the settings for durability and speed.
 pub(super) fn connect(database: &libsql::Database) -> libsql::Result<libsql::Connection> {
     let connection = database.connect()?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -33,12 +33,12 @@ pub(super) fn query(connection: &libsql::Connection, statement: &Statement) -> R
         let args: Vec<libsql::Value> = statement.args.iter().map(to_libsql).collect();
         let mut rows = connection.query(&statement.sql, args).await?;
         let columns = rows.column_count();
-        let mut read = Vec::new();
+        let mut result = Vec::new();
         while let Some(row) = rows.next().await? {
             let values = (0..columns).map(|column| row.get_value(column).map(from_libsql));
-            read.push(Row(values.collect::<Result<_, _>>()?));
+            result.push(Row(values.collect::<Result<_, _>>()?));
         }
-        Ok(read)
+        Ok(result)
     })
     .map_err(|error: libsql::Error| store_error(&error))
 }
@@ -47,7 +47,7 @@ pub(super) fn transaction(
     connection: &libsql::Connection,
     statements: &[Statement],
 ) -> Result<Vec<Rows>, StoreError> {
-    // IMMEDIATE: a read that turns into a write half-way could fail as busy without any use in waiting.
+    // IMMEDIATE: upgrading a read to a write could fail as busy, and waiting would not help.
     query(connection, &Statement::new("BEGIN IMMEDIATE"))?;
     let outcome = statements
         .iter()
@@ -87,7 +87,7 @@ fn store_error(error: &libsql::Error) -> StoreError {
     }
 }
 
-/// The name of a result code, by its primary part. See <https://sqlite.org/rescode.html>.
+/// Name of a result code, by its primary part. See <https://sqlite.org/rescode.html>.
 fn code_name(code: i32) -> &'static str {
     match code & 0xff {
         5 => "SQLITE_BUSY",

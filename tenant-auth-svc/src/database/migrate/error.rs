@@ -1,23 +1,23 @@
-//! Why the schema cannot be used, and what to do about it.
+//! Why the schema is unusable, and what to do about it.
 
 use thiserror::Error;
 
 use super::KNOWN_VERSION;
 use crate::domain::store::{FailureKind, StoreError};
 
-/// Why the schema cannot be used.
+/// Why the schema is unusable.
 #[derive(Debug, Error)]
 pub enum SchemaError {
-    /// A newer build was here.
+    /// A newer build has migrated it.
     #[error(
         "the database has schema version {found}, this build knows {KNOWN_VERSION}: it was migrated by a newer \
-         tenant-auth; run that one, or a later one"
+         tenant-auth; run that version, or a later one"
     )]
     Newer {
         /// The database's version.
         found: i64,
     },
-    /// The database was never migrated this far.
+    /// The database has not been migrated to this version.
     #[error(
         "the database has schema version {found}, this build needs {KNOWN_VERSION}: run `tenant-auth-svc migrate`"
     )]
@@ -25,34 +25,31 @@ pub enum SchemaError {
         /// The database's version.
         found: i64,
     },
-    /// It was migrated, and what answers shows less of it: a copy that lags behind its primary.
+    /// The primary was migrated, but a read replica does not show the migration yet.
     #[error(
-        "the schema is at version {KNOWN_VERSION}, and the copy of the database that is read still shows version {found}: it lags behind its \
+        "the schema is at version {KNOWN_VERSION}, but the database's read replica still shows version {found}: it lags behind its \
          primary"
     )]
     CopyLagging {
-        /// The copy's version.
+        /// The read replica's version.
         found: i64,
     },
-    /// There is no schema at all.
+    /// There is no schema.
     #[error(
-        "the database has no schema: if it should be a new one, run `tenant-auth-svc migrate`, or set \
-         TENANT_AUTH_CREATE_SCHEMA=true for the first start; if it should not, TENANT_AUTH_DATABASE_URL names the wrong one, or \
-         it was emptied"
+        "the database has no schema: if it is new, run `tenant-auth-svc migrate`, or set TENANT_AUTH_CREATE_SCHEMA=true for the \
+         first start; if it is not, TENANT_AUTH_DATABASE_URL names the wrong database, or the database was emptied"
     )]
     Empty,
     /// A migration was edited after it was applied.
-    #[error(
-        "migration {version} was applied with another text: a migration must not be edited once released"
-    )]
+    #[error("migration {version} was applied with a different text: a released migration must not be edited")]
     Edited {
         /// Its number.
         version: i64,
     },
-    /// Keys are stored under a pepper that is not configured, and could not be found.
+    /// Live keys are stored under a pepper that is not configured, so they cannot be found.
     #[error(
-        "live keys are stored under the pepper {id}, which this replica lacks: {}; without it, wait until they have \
-         expired, or revoke them",
+        "live keys are stored under the pepper {id}, which this replica lacks: {}; without its secret, wait until they \
+         have expired, or revoke them",
         remedy(id, file.as_deref())
     )]
     UnknownPepper {
@@ -61,10 +58,10 @@ pub enum SchemaError {
         /// The pepper file, if one is configured.
         file: Option<String>,
     },
-    /// Another replica has another secret under the same id: each would call the other's keys unknown.
+    /// Another replica uses another secret under the same id: each would report the other's keys as unknown.
     #[error(
-        "the secret of the pepper {id} in {file} is not the one that was first used under this id: correct it, or give a new secret a \
-         new id"
+        "the secret of the pepper {id} in {file} differs from the one that was first used under this id: correct it, or use a \
+         new id for a new secret"
     )]
     PepperDiffers {
         /// The pepper's id.
@@ -72,13 +69,13 @@ pub enum SchemaError {
         /// The pepper file.
         file: String,
     },
-    /// The database gave no answer.
+    /// The database did not respond, or rejected the call.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl SchemaError {
-    /// The kind of it, in a word that can be shown anywhere.
+    /// The kind as a constant, which contains no data.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -93,12 +90,12 @@ impl SchemaError {
         }
     }
 
-    /// Whether waiting may help; otherwise somebody has to do something.
+    /// Whether waiting may help; otherwise an operator has to act.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.kind != FailureKind::Internal,
-            // Somebody may be about to make it, and a database that was emptied by mistake may come back.
+            // The schema may be created soon, and a database that was emptied by mistake may be restored.
             Self::Empty | Self::CopyLagging { .. } => true,
             Self::Newer { .. }
             | Self::Older { .. }
@@ -109,12 +106,12 @@ impl SchemaError {
     }
 }
 
-/// What to do about a pepper that is missing.
+/// What to do about a missing pepper.
 fn remedy(id: &str, file: Option<&str>) -> String {
     match file {
         Some(file) => format!("add the line `accept {id} <secret>` to {file} (TENANT_AUTH_PEPPER_FILE)"),
         None => format!(
-            "name a file with the lines `issue none` and `accept {id} <secret>` in TENANT_AUTH_PEPPER_FILE"
+            "set TENANT_AUTH_PEPPER_FILE to a file with the lines `issue none` and `accept {id} <secret>`"
         ),
     }
 }

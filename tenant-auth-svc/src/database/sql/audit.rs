@@ -19,9 +19,9 @@ use crate::{
     },
 };
 
-/// Writes an entry if the statement before it, in the same transaction, changed anything.
+/// Writes an entry if the previous statement of the same transaction changed anything.
 ///
-/// So a repeated change leaves one entry, and a change that did nothing leaves none.
+/// So a repeated write leaves one entry, and a write without effect leaves none.
 pub(super) fn audit_statement(
     change: &Change,
     action: AuditAction,
@@ -43,7 +43,7 @@ pub(super) fn audit_statement(
     .bind(detail)
 }
 
-/// Writes entries that stand for themselves. A repeated run finds those of the first.
+/// Writes entries without a data change. A repeated run finds those of the first.
 pub(super) async fn write<E: Engine>(
     engine: &E,
     call: Call,
@@ -92,7 +92,7 @@ pub(super) async fn list<E: Engine>(
         read_record: read_event,
         cursor_of: |event| AuditCursor { at: event.at, seq: event.seq },
     };
-    // Before the first entry that is of the end, or later.
+    // Before the first entry at `until` or later.
     let end = filter.until.map_or(AuditCursor::START, |until| AuditCursor { at: until, seq: i64::MIN });
     let after = page.after.filter(|after| filter.until.is_none_or(|until| after.at < until)).unwrap_or(end);
     events.read_page((engine, unreadable, call), page.size, after, statement).await
@@ -105,8 +105,8 @@ pub(super) async fn read<E: Engine>(
     after: Option<&AuditCheckpoint>,
     size: PageSize,
 ) -> Result<AuditBatch, StoreError> {
-    let is_there = match after {
-        Some(mark) => contains_entry(engine, call, mark).await?,
+    let is_in_log = match after {
+        Some(checkpoint) => contains_entry(engine, call, checkpoint).await?,
         None => true,
     };
     let sql = listing_sql(
@@ -121,57 +121,59 @@ pub(super) async fn read<E: Engine>(
         read_record: read_event,
         cursor_of: |event| event.seq,
     };
-    let begin = after.filter(|_| is_there).map_or(0, |mark| mark.seq);
+    let begin = after.filter(|_| is_in_log).map_or(0, |checkpoint| checkpoint.seq);
     let statement = |seq: &i64| Statement::new(sql.as_str()).bind(*seq).bind(lookahead_limit(size));
     let page = events.read_page((engine, unreadable, call), size, begin, statement).await?;
-    Ok(AuditBatch { events: page.items, from_beginning: !is_there, has_more: page.next.is_some() })
+    Ok(AuditBatch { events: page.items, from_beginning: !is_in_log, has_more: page.next.is_some() })
 }
 
-/// Whether the log holds that entry.
+/// Whether the log contains the checkpoint's entry.
 async fn contains_entry<E: Engine>(
     engine: &E,
     call: Call,
-    mark: &AuditCheckpoint,
+    checkpoint: &AuditCheckpoint,
 ) -> Result<bool, StoreError> {
     let statement = Statement::new(
         "SELECT count(*) FROM audit_log WHERE seq = ?1 AND at = ?2 AND target = ?3 AND request_id = ?4",
     )
-    .bind(mark.seq)
-    .bind(mark.at.0)
-    .bind(mark.target.as_str())
-    .bind(mark.request_id.as_str());
+    .bind(checkpoint.seq)
+    .bind(checkpoint.at.0)
+    .bind(checkpoint.target.as_str())
+    .bind(checkpoint.request_id.as_str());
     let rows = engine.query(call, statement).await?;
     let row = rows
         .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a count is not one row"))?;
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a count did not return one row"))?;
     Ok(row.integer(0)? == 1)
 }
 
-/// What a list is read from, and what is bound from `?4` on.
+/// Returns the FROM clause of a listing, and the terms that are bound from `?4` on.
 ///
-/// There is one index for each of target, tenant, caller and time, in the order of the list. Which one it is, is written down: what
-/// else narrows the list is looked at entry by entry. A target has few entries, and a tenant mostly fewer than a caller. Entries of the
-/// moment at which the page before ended are looked at again: there are as many as one import has keys.
+/// There is one index each by target, tenant, caller and time, in the order of the listing. The statement names the
+/// index explicitly; other conditions are checked entry by entry. A target has few entries, and a tenant usually has
+/// fewer than a caller. Entries at the time at which the previous page ended are checked again: there are at most as
+/// many as one import has keys.
 fn filter_sql(filter: &AuditFilter) -> (String, Vec<SqlValue>) {
     let text =
         |term: &Option<AuditTerm>| -> Option<SqlValue> { term.as_ref().map(|term| term.as_str().into()) };
-    let given = [
+    let conditions = [
         (text(&filter.target), "target =", "audit_log_by_target"),
         (filter.tenant.as_ref().map(|tenant| tenant.as_str().into()), "tenant_id =", "audit_log_by_tenant"),
         (text(&filter.caller), "caller =", "audit_log_by_caller"),
-        // Where the reading of any index ends.
+        // The end of the range on any index.
         (filter.since.map(|since| since.0.into()), "at >=", "audit_log_by_time"),
     ];
-    let given = given.into_iter().filter_map(|(term, is, index)| Some((term?, is, index)));
-    let (mut first, mut conditions, mut terms) = (None, String::new(), Vec::new());
-    for (term, is, index) in given {
+    let given =
+        conditions.into_iter().filter_map(|(term, comparison, index)| Some((term?, comparison, index)));
+    let (mut first, mut sql, mut terms) = (None, String::new(), Vec::new());
+    for (term, comparison, index) in given {
         first.get_or_insert(index);
-        conditions += &format!(" AND {is} ?{}", terms.len() + 4);
+        sql += &format!(" AND {comparison} ?{}", terms.len() + 4);
         terms.push(term);
     }
     let index = first.unwrap_or("audit_log_by_time");
     let from = format!(
-        "FROM audit_log INDEXED BY {index} WHERE (at, seq) < (?1, ?2){conditions} ORDER BY at DESC, seq DESC LIMIT ?3"
+        "FROM audit_log INDEXED BY {index} WHERE (at, seq) < (?1, ?2){sql} ORDER BY at DESC, seq DESC LIMIT ?3"
     );
     (from, terms)
 }

@@ -1,4 +1,4 @@
-//! The change log: one read of it, and shortening it at its beginning.
+//! The change log: reading it, and pruning its oldest entries.
 
 use super::Engine;
 use crate::{
@@ -16,9 +16,10 @@ use crate::{
     },
 };
 
-/// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
-/// it (if it is gone, the last one before it), and the log's first and last; for what has ended, its end; which database it is,
-/// its heartbeat and its clock. One row at least, so that an answer without rows is no answer.
+/// Everything after a position, and what shows that the log is still the one that the position was taken from: the
+/// entry at the position (if it is gone, the last one before it), and the log's first and last position; the expiry
+/// or revocation of each subject; the database's identity, heartbeat and clock. Returns at least one row, so that a
+/// response without rows is invalid.
 const READ_LOG: &str = "\
 SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
@@ -32,7 +33,7 @@ SELECT log.seq, log.kind, log.ref, log.tenant_id, \
 FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
 ON TRUE ORDER BY log.seq";
 
-/// A range of the log's primary key: as many rows are read as are deleted.
+/// A range of the log's primary key: it reads as many rows as it deletes.
 const PRUNE_LOG: &str = "\
 DELETE FROM changes WHERE seq <= min((SELECT max(seq) FROM changes) - ?1, (SELECT min(seq) FROM changes) + ?2 - 1)";
 
@@ -60,17 +61,20 @@ pub(super) async fn prune<E: Engine>(
     let more = Statement::new(HAS_MORE_TO_PRUNE).bind(keep);
     let results = engine.transaction(call, vec![prune, more]).await?;
     match results.last().map(Vec::as_slice) {
-        // NULL of an empty log.
+        // NULL for an empty log.
         Some([row]) => Ok(row.optional_integer(0)? == Some(1)),
-        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a question has not one answer")),
+        _ => Err(StoreError::new(
+            FailureKind::InvalidResponse,
+            "a check of the change log did not return one row",
+        )),
     }
 }
 
 fn parse_page(rows: &[Row]) -> Result<LogPage, StoreError> {
     let Some(first) = rows.first() else {
-        return Err(StoreError::new(FailureKind::InvalidResponse, "the change log gave no row at all"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "the change log returned no rows"));
     };
-    let mut reading = LogPage {
+    let mut page = LogPage {
         newest: first.integer(4)?,
         oldest: first.integer(5)?,
         anchor: first.optional_text(6)?.map(str::to_owned),
@@ -86,15 +90,15 @@ fn parse_page(rows: &[Row]) -> Result<LogPage, StoreError> {
     };
     for row in rows {
         let Some(seq) = row.optional_integer(0)? else { continue };
-        reading.entries.push((seq, row.text(7)?.to_owned()));
-        add_change(&mut reading, row, Revision(seq))?;
+        page.entries.push((seq, row.text(7)?.to_owned()));
+        add_change(&mut page, row, Revision(seq))?;
     }
-    Ok(reading)
+    Ok(page)
 }
 
-/// Of several changes of one subject the last one counts: its end, if it has one, is that of the moment of the read.
+/// Of several changes of one subject the last one counts; its revocation is read at the time of the poll.
 fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), StoreError> {
-    let news = |fate| ChangeEvent { kind: fate, revision: Some(revision) };
+    let event = |kind| ChangeEvent { kind, revision: Some(revision) };
     let (kind, id) = (row.text(1)?, row.text(2)?);
     let subject = match kind {
         "key" => {
@@ -102,7 +106,7 @@ fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), S
             let Ok(id) = KeyId::parse(id) else { return Ok(()) };
             page.per_subject
                 .keys
-                .insert(id.clone(), news(revoked_at.map_or(ChangeKind::Changed, ChangeKind::Revoked)));
+                .insert(id.clone(), event(revoked_at.map_or(ChangeKind::Changed, ChangeKind::Revoked)));
             Subject::Key(id)
         }
         "tenant" => {
@@ -110,7 +114,7 @@ fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), S
             let Ok(id) = TenantId::parse(id) else { return Ok(()) };
             page.per_subject.tenants.insert(
                 id.clone(),
-                news(if suspended { ChangeKind::Suspended } else { ChangeKind::Changed }),
+                event(if suspended { ChangeKind::Suspended } else { ChangeKind::Changed }),
             );
             Subject::Tenant(id)
         }
@@ -119,10 +123,10 @@ fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), S
             let Ok(id) = SessionId::parse(id) else { return Ok(()) };
             page.per_subject
                 .sessions
-                .insert(id.clone(), news(if bound { ChangeKind::Changed } else { ChangeKind::Unbound }));
+                .insert(id.clone(), event(if bound { ChangeKind::Changed } else { ChangeKind::Unbound }));
             Subject::Session(id)
         }
-        // Of a newer version: whatever it is about, no verdict here depends on it.
+        // Written by a newer version; no verdict of this version depends on it.
         _ => return Ok(()),
     };
     if let Ok(tenant) = TenantId::parse(row.text(3)?) {

@@ -1,4 +1,4 @@
-//! Which database it is, and its heartbeat.
+//! The identity of the database, and its heartbeat.
 
 use std::time::Duration;
 
@@ -13,34 +13,34 @@ use crate::{
     },
 };
 
-/// `<id> <epoch> <the one that it replaces>`, as one value of any statement.
+/// `<id> <epoch> <replaced id>`, as one value of any statement.
 pub const IDENTITY_SQL: &str = "(SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity)";
 
-/// The first statement of every transaction, as soon as a database is known: it fails in any other one, and in one that lacks
-/// what was read of the known one's log, so that nothing of the transaction happens there. Three rows are read for it.
+/// The first statement of every transaction once a database is known: it fails in any other database, and in one that
+/// lacks what was read of the known one's log, so that the transaction has no effect there. It reads three rows.
 #[must_use]
 pub fn guard_statement(trust: &Trust) -> Option<Statement> {
     let DatabaseIdentity { id, epoch, replaces } = trust.known.as_ref()?;
-    // What a log says at a position is unknown once that part of it was pruned.
+    // The anchor at a position is unknown once that part of the log was pruned.
     let guard = Statement::new(format!(
         "SELECT CASE WHEN found.identity = ?1 AND found.log_end >= ?2 AND coalesce(found.mark = ?3, TRUE) THEN 1 \
          ELSE json_extract('{{}}', '{WRONG_DATABASE_MARKER}' || coalesce(found.identity, '')) END \
          FROM (SELECT {IDENTITY_SQL} AS identity, (SELECT coalesce(max(seq), 0) FROM changes) AS log_end, \
                       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?2 ORDER BY seq DESC LIMIT 1) AS mark) AS found"
     ));
-    let mark = trust.anchor.as_deref().map_or(SqlValue::Null, SqlValue::from);
-    Some(guard.bind(format!("{id} {epoch} {replaces}")).bind(trust.position.0).bind(mark))
+    let anchor = trust.anchor.as_deref().map_or(SqlValue::Null, SqlValue::from);
+    Some(guard.bind(format!("{id} {epoch} {replaces}")).bind(trust.position.0).bind(anchor))
 }
 
-/// What the database is; nothing stands in for an answer.
+/// Reads the identity of the database.
 ///
 /// # Errors
-/// [`FailureKind::SchemaMissing`] when it has no identity; or when it gives no answer.
+/// [`FailureKind::SchemaMissing`] when it has no identity; or when it does not respond.
 pub async fn read<E: Engine>(engine: &E, call: Call) -> Result<DatabaseIdentity, StoreError> {
     let rows = engine.query(call, Statement::new(format!("SELECT {IDENTITY_SQL}"))).await?;
-    let row = rows
-        .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "an identity is not one row"))?;
+    let row = rows.first().ok_or_else(|| {
+        StoreError::new(FailureKind::InvalidResponse, "the identity query did not return one row")
+    })?;
     read_identity(row, 0)
 }
 
@@ -51,25 +51,20 @@ pub(super) async fn accept<E: Engine>(
     reason: &Reason,
     change: &Change,
 ) -> Result<DatabaseIdentity, StoreError> {
-    // Safe to repeat, and once for all replicas that know the same one.
+    // Safe to repeat, and takes effect once for all replicas that know the same database.
     let update = Statement::new(
         "UPDATE database_identity SET epoch = max(epoch, ?1) + 1, replaces = ?2 WHERE epoch <= ?1 OR replaces <> ?2",
     )
     .bind(known.epoch)
     .bind(known.id.as_str());
-    let instead_of = format!("instead of {known}: {}", reason.as_str());
-    let audit = audit_statement(
-        change,
-        AuditAction::DatabaseAccept,
-        known.id.as_str(),
-        SqlValue::from(""),
-        &instead_of,
-    );
+    let detail = format!("instead of {known}: {}", reason.as_str());
+    let audit =
+        audit_statement(change, AuditAction::DatabaseAccept, known.id.as_str(), SqlValue::from(""), &detail);
     let read = Statement::new(format!("SELECT {IDENTITY_SQL}"));
     let rows = last_rows(engine.transaction(call, vec![update, audit, read]).await?)?;
-    let row = rows
-        .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "an identity is not one row"))?;
+    let row = rows.first().ok_or_else(|| {
+        StoreError::new(FailureKind::InvalidResponse, "the identity query did not return one row")
+    })?;
     read_identity(row, 0)
 }
 
@@ -78,7 +73,8 @@ pub(super) async fn write_heartbeat<E: Engine>(
     call: Call,
     interval: Duration,
 ) -> Result<i64, StoreError> {
-    // Of several replicas that find it due, one changes it; and one that was given ahead of a clock that was set back is due.
+    // Of several replicas that find it due, one writes it. A heartbeat in the future, after the clock was set back,
+    // is due too.
     let update = Statement::new(concat!(
         "UPDATE heartbeat SET beat = beat + 1, at = ",
         now!(),
@@ -105,7 +101,7 @@ pub(super) async fn read_primary_heartbeat<E: Engine>(
     let row = rows
         .first()
         .ok_or_else(|| StoreError::new(FailureKind::SchemaMissing, "the database has no heartbeat"))?;
-    // One that is ahead of the clock, which was set back, is older than any.
+    // A heartbeat in the future, after the clock was set back, counts as infinitely old.
     let age = Duration::from_millis(u64::try_from(row.integer(1)?).unwrap_or(u64::MAX));
     Ok((row.integer(0)?, age))
 }

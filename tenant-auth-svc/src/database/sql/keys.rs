@@ -1,4 +1,4 @@
-//! Reading the public side of keys.
+//! Reads the public data of keys.
 
 use super::{
     Engine, RecordTable, UnreadableRecords, lookahead_limit,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The column behind those of a key, in what [`get`] reads.
+/// The column after those of a key, in the rows of [`get`].
 const DIGEST_COLUMN: usize = 12;
 
 const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
@@ -57,10 +57,10 @@ pub(super) async fn list<E: Engine>(
     keys.read_page((engine, unreadable, call), page.size, after, statement).await
 }
 
-/// Keys whose stored first characters begin with a prefix, or are the beginning of it.
+/// Finds keys whose stored first characters begin with a prefix, or are a beginning of it.
 ///
-/// Each shorter beginning is a search of its own, so that a page reads an index from where the one before ended, and no more than a
-/// page of each. Keys of other tenants that may begin with the same are read along.
+/// Each shorter beginning is a separate search, so that a page continues on the index where the previous one ended,
+/// and reads at most a page of each. Keys of other tenants that may begin with the same prefix are read too.
 pub(super) async fn find<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
@@ -73,32 +73,32 @@ pub(super) async fn find<E: Engine>(
     let shorter = || prefix.char_indices().skip(1).map(|(end, _)| &prefix[..end]);
     let statement = |after: &(String, String)| {
         let (after_hint, after_id) = (after.0.as_str(), after.1.as_str());
-        // From ?9 on: the shorter beginnings that are not behind the page before.
-        let ahead: Vec<_> = shorter().filter(|hint| *hint >= after_hint).collect();
-        let equal = (0..ahead.len()).map(|index| {
+        // From ?9 on: the shorter beginnings that are not before the position of the page.
+        let shorter_hints: Vec<_> = shorter().filter(|hint| *hint >= after_hint).collect();
+        let equal = (0..shorter_hints.len()).map(|index| {
             let hint = index + 9;
             prefix_branch_sql(
                 &format!("prefix_hint = ?{hint} AND id > CASE WHEN ?{hint} = ?1 THEN ?2 ELSE '' END"),
                 "id",
             )
         });
-        let begins =
+        let prefix_range =
             prefix_branch_sql("(prefix_hint, id) > (?3, ?4) AND prefix_hint < ?5", "prefix_hint, id");
         let from_begin = (prefix, "");
         let (begin_hint, begin_id) = from_begin.max((after_hint, after_id));
-        let branches: Vec<_> = equal.chain([begins]).collect();
+        let branches: Vec<_> = equal.chain([prefix_range]).collect();
         let from = format!("FROM ({}) ORDER BY prefix_hint, id LIMIT ?6", branches.join(" UNION ALL "));
         let statement = Statement::new(listing_sql(KEY_COLUMNS, &from, "prefix_hint, id"))
             .bind(after_hint)
             .bind(after_id)
             .bind(begin_hint)
             .bind(begin_id)
-            // After everything that begins with it.
+            // Greater than every hint that begins with the prefix.
             .bind(format!("{prefix}{}", char::MAX))
             .bind(lookahead_limit(page.size))
             .bind(live_at.map(|at| at.0))
             .bind(tenant.map(TenantId::as_str));
-        ahead.into_iter().fold(statement, Statement::bind)
+        shorter_hints.into_iter().fold(statement, Statement::bind)
     };
     let keys = ListingReader {
         table: RecordTable::ApiKeys,
@@ -112,7 +112,7 @@ pub(super) async fn find<E: Engine>(
 }
 
 fn prefix_branch_sql(keys: &str, order: &str) -> String {
-    // The first condition is that of the index.
+    // The first condition matches that of the partial index.
     format!(
         "SELECT * FROM (SELECT {KEY_COLUMNS} FROM api_keys INDEXED BY api_keys_by_prefix \
          WHERE prefix_hint <> '' AND {keys} \
@@ -128,10 +128,10 @@ pub(super) async fn get<E: Engine>(
     call: Call,
     id: &KeyId,
 ) -> Result<Option<StoredKey>, StoreError> {
-    let of = |table: &str, columns: &str| {
+    let qualified = |table: &str, columns: &str| {
         columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
     };
-    let (key, tenant) = (of("api_keys", KEY_COLUMNS), of("tenants", tenants::TENANT_COLUMNS));
+    let (key, tenant) = (qualified("api_keys", KEY_COLUMNS), qualified("tenants", tenants::TENANT_COLUMNS));
     let statement = Statement::new(format!(
         "SELECT {key}, api_keys.key_hash, {tenant} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1 \
          LEFT JOIN tenants ON tenants.id = api_keys.tenant_id"
@@ -148,9 +148,9 @@ fn read_stored_key(row: &Row) -> Result<StoredKey, StoreError> {
         }
         _ => return Err(unreadable_value("digest")),
     };
-    let of_tenant = Row(row.0.iter().skip(DIGEST_COLUMN + 1).cloned().collect());
+    let tenant_row = Row(row.0.iter().skip(DIGEST_COLUMN + 1).cloned().collect());
     let tenant =
-        of_tenant.optional_text(0)?.is_some().then(|| tenants::read_tenant(&of_tenant)).transpose()?;
+        tenant_row.optional_text(0)?.is_some().then(|| tenants::read_tenant(&tenant_row)).transpose()?;
     Ok(StoredKey { key: read_key(row)?, tenant, digest })
 }
 

@@ -1,4 +1,4 @@
-//! The one statement on the path of a validation.
+//! The only statement on the path of a validation.
 
 use std::sync::LazyLock;
 
@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// Gives exactly one row per digest, whether there is such a key or not, so that a cut-off answer cannot be taken
-/// for an absence. A key whose tenant was deleted counts as absent: there is nobody it could belong to.
+/// Returns exactly one row per digest, whether the key exists or not, so that a truncated response cannot be taken
+/// for a negative result. A key whose tenant was deleted counts as not found.
 ///
-/// Where there is none, the row tells of a pepper that this replica lacks, if live keys are stored under one: then it may be
-/// one of those. That is asked once per statement, and not at all where everything is found.
+/// For a digest without a key, the row names a pepper that this replica lacks, if live keys are stored under one: the
+/// key may be one of those. That is evaluated once per statement, and not at all if everything is found.
 static LOOKUP_SQL: LazyLock<String> = LazyLock::new(|| {
     let missing = missing_pepper_sql("?2");
     format!(
@@ -46,7 +46,7 @@ pub(super) const KEY_ID_COLUMN: usize = 1;
 pub(super) async fn run<E: Engine>(
     engine: &E,
     peppers: &Peppers,
-    (gap, unreadable): (&MissingPepper, &UnreadableRecords),
+    (missing_pepper_state, unreadable): (&MissingPepper, &UnreadableRecords),
     call: Call,
     hashes: &[KeyHash],
 ) -> Result<LookupResult<KeyRecord>, StoreError> {
@@ -55,12 +55,13 @@ pub(super) async fn run<E: Engine>(
     let found = decode(&rows, hashes.len() * per_key, per_key, unreadable)?;
     let missing = missing_pepper(&rows)?;
     if let Some(missing) = missing {
-        gap.update(missing, peppers);
+        missing_pepper_state.update(missing, peppers);
     }
     Ok(LookupResult { not_found_error: missing.flatten().map(pepper_missing_error), ..found })
 }
 
-/// The pepper that is in use and not known, if there is one; `None` where it was not asked for, since nothing was missed.
+/// Returns the pepper that is used but unknown, if any; the outer `None` if it was not evaluated, because everything
+/// was found.
 fn missing_pepper(rows: &[Row]) -> Result<Option<Option<&str>>, StoreError> {
     for row in rows {
         if row.optional_text(5)?.is_none() {
@@ -77,7 +78,7 @@ pub(super) fn lookup_statement(peppers: &Peppers, hashes: &[KeyHash]) -> Result<
     Ok(Statement::new(LOOKUP_SQL.as_str()).bind(to_json(&digests)?).bind(known_ids_json(peppers)?))
 }
 
-/// The one record of a [`lookup_statement`] about one key.
+/// Decodes the only record of a [`lookup_statement`] for one key.
 pub(super) fn single_record(
     rows: &[Row],
     peppers: &Peppers,
@@ -88,8 +89,8 @@ pub(super) fn single_record(
     Ok(found.transpose()?.flatten())
 }
 
-/// Whatever is wrong with the frame (how many rows, in which order, how wide) is wrong with the answer as a whole; what is
-/// wrong with a record is that record's own.
+/// An error in the frame (number, order or width of rows) invalidates the whole response; an error in a record
+/// affects only that record.
 fn decode(
     rows: &[Row],
     digests: usize,
@@ -99,14 +100,14 @@ fn decode(
     if rows.len() != digests {
         return Err(StoreError::new(
             FailureKind::InvalidResponse,
-            format!("asked for {digests} digests, got {} rows", rows.len()),
+            format!("expected rows for {digests} digests, got {}", rows.len()),
         ));
     }
     let mut records = Vec::with_capacity(digests / per_key);
     let mut revision = Revision::default();
     let first = rows
         .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "no digest was asked for"))?;
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "no digest was requested"))?;
     let database = read_identity(first, 11)?;
     for (index, candidates) in rows.chunks(per_key).enumerate() {
         let mut found = Ok(None);
@@ -146,7 +147,8 @@ pub(super) fn parse_status(stored: &str) -> Result<TenantStatus, StoreError> {
     TenantStatus::from_stored(stored).ok_or_else(|| unreadable_value("tenant status"))
 }
 
-/// A key that is revoked allows nothing, whatever it says: so one whose scopes cannot be read can be withdrawn, and seen to be.
+/// A revoked key allows nothing, whatever its scopes: so a key with unreadable scopes can be revoked, and be shown as
+/// revoked.
 pub(super) fn read_scopes(stored: &str, revoked_at: Option<UnixMillis>) -> Result<ScopeSet, StoreError> {
     match parse_scopes(stored) {
         None if revoked_at.is_some() => Ok(ScopeSet::EMPTY),
@@ -161,8 +163,9 @@ fn parse_scopes(stored: &str) -> Option<ScopeSet> {
 }
 
 pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value)
-        .map_err(|why| StoreError::new(FailureKind::Internal, format!("an argument is no JSON: {why}")))
+    serde_json::to_string(value).map_err(|error| {
+        StoreError::new(FailureKind::Internal, format!("cannot encode an argument as JSON: {error}"))
+    })
 }
 
 #[cfg(test)]
@@ -241,9 +244,9 @@ mod tests {
                 found_row(4, "[]"),
             ];
             let records = decode_rows(&rows, 5, 1).unwrap().records;
-            let refused = StoreError::from(records[1].clone().unwrap_err());
-            assert_eq!(refused.kind, FailureKind::InvalidResponse, "{scopes}");
-            assert!(scopes.is_empty() || !refused.message.contains(scopes), "what is stored is not shown");
+            let error = StoreError::from(records[1].clone().unwrap_err());
+            assert_eq!(error.kind, FailureKind::InvalidResponse, "{scopes}");
+            assert!(scopes.is_empty() || !error.message.contains(scopes), "the stored value is not shown");
             let others: Vec<_> = [0, 2, 3, 4].map(|at| records[at].clone().unwrap().is_some()).into();
             assert_eq!(others, [true, false, false, true], "{scopes}");
         }

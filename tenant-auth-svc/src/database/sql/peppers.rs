@@ -1,4 +1,4 @@
-//! Live keys under peppers that this replica lacks: it cannot find them, so it must not call any key unknown.
+//! Live keys under peppers that this replica lacks: it cannot find them, so it must not report any key as unknown.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::{
     },
 };
 
-/// The id of a pepper that is not among `listed` (a parameter: a JSON array of ids) and under which a key may still be valid: not revoked, not
-/// expired by the database's clock, of a tenant that is there. Hops through the index from one pepper to the next, and
-/// looks in it for one live key of each that is not listed. What has expired is never read.
+/// Returns the id of a pepper that is not in `listed` (a parameter: a JSON array of ids) and under which a live key
+/// is stored: not revoked, not expired by the database's clock, of an existing tenant. Skips through the index from
+/// one pepper to the next, and searches it for one live key of each unlisted pepper. Expired keys are never read.
 pub(super) fn missing_pepper_sql(listed: &str) -> String {
     format!(
         "(WITH RECURSIVE used (id) AS ( \
@@ -35,12 +35,12 @@ pub(super) fn missing_pepper_sql(listed: &str) -> String {
     )
 }
 
-/// The ids of the peppers that are known, as [`missing_pepper_sql`] takes them.
+/// The ids of the known peppers, as [`missing_pepper_sql`] takes them.
 pub(super) fn known_ids_json(peppers: &Peppers) -> Result<String, StoreError> {
     to_json(&peppers.ids().map(PepperId::as_str).collect::<Vec<_>>())
 }
 
-/// Asks for a pepper that is in use and not known.
+/// Finds a pepper that is used but unknown.
 pub(crate) async fn find_missing<E: Engine>(
     engine: &E,
     peppers: &Peppers,
@@ -51,12 +51,12 @@ pub(crate) async fn find_missing<E: Engine>(
     single_text(&engine.query(call, statement).await?)
 }
 
-/// The checks of the peppers that are known, as JSON.
+/// The checks of the known peppers, as JSON.
 fn checks_json(peppers: &Peppers) -> Result<String, StoreError> {
     to_json(&peppers.fingerprints().map(|(id, check)| (id.as_str(), hex::encode(check))).collect::<Vec<_>>())
 }
 
-/// The id of a pepper that was first used with another secret.
+/// Finds the id of a pepper that was first used with another secret.
 pub(crate) async fn find_differing<E: Engine>(
     engine: &E,
     peppers: &Peppers,
@@ -71,7 +71,8 @@ pub(crate) async fn find_differing<E: Engine>(
     single_text(&engine.query(call, statement).await?)
 }
 
-/// Notes the peppers that are used for the first time. Writes nothing, and needs no right to, where all are noted.
+/// Records the peppers that are used for the first time. Writes nothing, and needs no permission to write, if all are
+/// recorded.
 pub(crate) async fn record_checks<E: Engine>(
     engine: &E,
     peppers: &Peppers,
@@ -84,29 +85,29 @@ pub(crate) async fn record_checks<E: Engine>(
     )
     .bind(checks.as_str());
     if single_text(&engine.query(call, missing).await?)?.is_some() {
-        let note = Statement::new(
+        let insert = Statement::new(
             "INSERT INTO pepper_checks (pepper_id, value) \
              SELECT known.value ->> 0, unhex(known.value ->> 1) FROM json_each(?1) AS known WHERE TRUE \
              ON CONFLICT DO NOTHING",
         )
         .bind(checks);
-        engine.transaction(call, vec![note]).await?;
+        engine.transaction(call, vec![insert]).await?;
     }
     Ok(())
 }
 
-/// The one text of an answer.
+/// Returns the only text of a response.
 fn single_text(rows: &[Row]) -> Result<Option<String>, StoreError> {
     match rows {
         [row] => Ok(row.optional_text(0)?.map(str::to_owned)),
         rows => Err(StoreError::new(
             FailureKind::InvalidResponse,
-            format!("one answer expected, got {}", rows.len()),
+            format!("expected exactly one row, got {}", rows.len()),
         )),
     }
 }
 
-/// Nothing can be said about a key that was not found.
+/// The error of a lookup that found no key: the result is inconclusive.
 pub(super) fn pepper_missing_error(id: &str) -> StoreError {
     let message = format!("live keys are stored under the pepper {id}, which this replica lacks");
     StoreError::new(FailureKind::PepperMissing, message)
@@ -117,13 +118,13 @@ pub(super) fn pepper_missing_error(id: &str) -> StoreError {
 pub struct MissingPepper(ArcSwapOption<String>);
 
 impl MissingPepper {
-    /// Its id; `None` where no live key is stored under a pepper that is not known.
+    /// Its id; `None` if all live keys are stored under known peppers.
     #[must_use]
     pub fn id(&self) -> Option<Arc<String>> {
         self.0.load_full()
     }
 
-    /// Takes over what the database said. Says so in the log when it is new.
+    /// Updates the id from a response of the database, and logs a change.
     pub(super) fn update(&self, missing: Option<&str>, peppers: &Peppers) {
         if self.0.load().as_deref().map(String::as_str) == missing {
             return;
@@ -133,13 +134,13 @@ impl MissingPepper {
             (Some(id), before) if before.as_deref().map(String::as_str) != Some(id) => tracing::error!(
                 pepper = id,
                 file = peppers.file(),
-                "live keys are stored under a pepper that this replica lacks: until its file has it (`accept` and the \
+                "live keys are stored under a pepper that this replica lacks: until its file contains it (`accept` and the \
                  secret) and it was restarted, keys that are not found are answered UNAVAILABLE, and never UNKNOWN"
             ),
             (None, Some(id)) => {
                 tracing::info!(
                     pepper = &**id,
-                    "no live key is stored under the pepper any more that this replica lacks"
+                    "no live key is stored any more under the pepper that this replica lacks"
                 );
             }
             (Some(_) | None, _) => {}

@@ -1,4 +1,4 @@
-//! Whether the database answers a read, and takes a write: nothing but a write shows that.
+//! Probes of the database: whether it answers a read, and whether it accepts a write, which only a write can show.
 
 use super::{Engine, last_rows};
 use crate::{
@@ -6,22 +6,23 @@ use crate::{
     domain::store::{Call, FailureKind, StoreError},
 };
 
-/// Reads a number that stands in no table.
+/// Reads a constant, without a table.
 ///
 /// # Errors
-/// How the read failed.
+/// The failure of the read.
 pub async fn read<E: Engine>(engine: &E, call: Call) -> Result<(), StoreError> {
     engine.query(call, Statement::new("SELECT 1")).await.map(drop)
 }
 
-/// Raises the heartbeat and lowers it again, in one transaction: the row is as it was, and two written rows are billed.
+/// Increments the heartbeat and decrements it again, in one transaction: the row is unchanged, and two written rows
+/// are billed.
 ///
-/// It commits. One that is rolled back, and an UPDATE that matches no row or gives a row the values that it has, write no page: they
-/// need the permission and the lock, and succeed on a full disk. That it succeeds does not show that there is room for a large write,
-/// that a quota is far from its end, or that the token may write every table.
+/// The transaction commits. One that is rolled back, and an UPDATE that matches no row or writes the existing values,
+/// write no page: they need the permission and the lock, and succeed on a full disk. A success does not show that
+/// there is space for a large write, that a quota is far from exhausted, or that the token may write every table.
 ///
 /// # Errors
-/// How the write failed; [`FailureKind::SchemaMissing`] when there is no heartbeat to write.
+/// The failure of the write; [`FailureKind::SchemaMissing`] when there is no heartbeat to write.
 pub async fn write<E: Engine>(engine: &E, call: Call) -> Result<(), StoreError> {
     let statements = [
         "UPDATE heartbeat SET beat = beat + 1 WHERE only = 1",

@@ -1,4 +1,4 @@
-//! Which keys are in use.
+//! The recently used keys.
 
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ use crate::{
     },
 };
 
-/// The columns of a lookup, so that both are read by the same code; the digest takes the place of the position.
+/// The columns of a lookup, so that both are decoded by the same code; the digest replaces the position.
 ///
-/// One direction and a row value: each page is a range of the index by use, and as many rows are read as it has.
+/// One direction and a row value: each page is a range of the index by last use, and reads as many rows as it
+/// returns.
 const SELECT_RECENTLY_USED: &str = "\
 SELECT hex(keys.key_hash), keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
        keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
@@ -33,9 +34,10 @@ FROM (SELECT 1) LEFT JOIN ( \
 LEFT JOIN tenants ON tenants.id = keys.tenant_id \
 ORDER BY keys.last_used_at DESC, keys.id DESC";
 
-/// No trigger listens to this column, so the change log stays as it is.
+/// No trigger fires on this column, so the change log is unaffected.
 ///
-/// Counted back from the database's clock: what a replica that is ahead has written would be later than all uses to come.
+/// The time is computed from the database's clock: the time of a replica whose clock is ahead would be later than all
+/// following uses.
 const UPDATE_LAST_USED: &str = concat!(
     "UPDATE api_keys SET last_used_at = used.at \
      FROM (SELECT value ->> '$[0]' AS id, ",
@@ -59,25 +61,24 @@ pub(super) async fn list<E: Engine>(
     let rows = engine.query(call, statement).await?;
     let first = rows
         .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a page of keys gave no row at all"))?;
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a page of keys returned no rows"))?;
     let (database, revision) = (read_identity(first, 11)?, Revision(first.integer(10)?));
-    let mut in_use =
-        RecentlyUsedKeys { keys: Vec::with_capacity(rows.len()), next: None, revision, database };
+    let mut page = RecentlyUsedKeys { keys: Vec::with_capacity(rows.len()), next: None, revision, database };
     for row in &rows {
-        // The one row of an empty list.
+        // The only row of an empty list.
         let Some(id) = row.optional_text(KEY_ID_COLUMN)? else { continue };
-        // By what is stored: one that cannot be read must not end the list, nor begin it anew.
-        in_use.next = Some((UnixMillis(row.integer(9)?), id.to_owned()));
+        // By the stored values: an unreadable key must neither end the list nor restart it.
+        page.next = Some((UnixMillis(row.integer(9)?), id.to_owned()));
         let key = unreadable.check(RecordTable::ApiKeys, (row, KEY_ID_COLUMN), read_key_with_digest(row));
-        in_use.keys.extend(key.ok().flatten());
+        page.keys.extend(key.ok().flatten());
     }
     if rows.len() < limit {
-        in_use.next = None;
+        page.next = None;
     }
-    Ok(in_use)
+    Ok(page)
 }
 
-/// A key and its digest; `None` if its tenant was deleted.
+/// Reads a key and its digest; `None` if its tenant was deleted.
 fn read_key_with_digest(row: &Row) -> Result<Option<(StoredDigest, KeyRecord)>, StoreError> {
     let Some(record) = read_key_record(row)? else { return Ok(None) };
     let mut digest = [0; 32];

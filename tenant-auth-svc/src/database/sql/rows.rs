@@ -1,5 +1,5 @@
-//! Reads that cannot be mistaken: every one gives at least one row, so that an answer without rows is a broken answer
-//! and never "there is none".
+//! Unambiguous reads: each returns at least one row, so that a response without rows is invalid and never means "not
+//! found".
 
 use super::{Engine, RecordTable, Row, UnreadableRecords};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// The row of a read by id over `(SELECT 1) LEFT JOIN …`; `None` when it is all NULL.
+/// Returns the row of a read by id over `(SELECT 1) LEFT JOIN …`; `None` if all its values are NULL.
 ///
 /// # Errors
 /// [`FailureKind::InvalidResponse`] when there is not exactly one row.
@@ -24,40 +24,40 @@ pub(super) fn single_row(rows: &[Row]) -> Result<Option<&Row>, StoreError> {
     }
 }
 
-/// A listing that gives one row of NULLs when there is nothing to list.
+/// A listing that returns one row of NULLs when there is nothing to list.
 pub(super) fn listing_sql(columns: &str, from: &str, order: &str) -> String {
     format!("SELECT {columns} FROM (SELECT 1) LEFT JOIN (SELECT {columns} {from}) ON TRUE ORDER BY {order}")
 }
 
-/// The rows of a [`listing_sql`].
+/// Returns the rows of a [`listing_sql`].
 ///
 /// # Errors
-/// [`FailureKind::InvalidResponse`] when there is no row at all.
+/// [`FailureKind::InvalidResponse`] when there are no rows.
 pub(super) fn listing_rows(rows: &[Row]) -> Result<&[Row], StoreError> {
     match rows {
-        [] => Err(StoreError::new(FailureKind::InvalidResponse, "a listing gave no row at all")),
+        [] => Err(StoreError::new(FailureKind::InvalidResponse, "a listing returned no rows")),
         [row] if is_all_null(row) => Ok(&[]),
         _ => Ok(rows),
     }
 }
 
-/// How the rows of a listing are read.
+/// How to decode the rows of a listing.
 pub(super) struct ListingReader<Raw, Item, Cursor> {
-    /// Where they are from.
+    /// The table of the rows.
     pub(super) table: RecordTable,
-    /// The column of what a row is called in the log.
+    /// The column with the id of a row for the log.
     pub(super) id_column: usize,
-    /// Where a row stands in the order of the list, as stored.
+    /// Reads the position of a row in the order of the listing, as stored.
     pub(super) read_position: fn(&Row) -> Result<Raw, StoreError>,
-    /// The record.
+    /// Reads the record.
     pub(super) read_record: fn(&Row) -> Result<Item, StoreError>,
-    /// Where the page goes on after a record.
+    /// Returns the cursor after a record.
     pub(super) cursor_of: fn(&Item) -> Cursor,
 }
 
 impl<Raw, Item, Cursor> ListingReader<Raw, Item, Cursor> {
-    /// Reads a page from after a position. Records that cannot be read are left out; where a page would hold nothing else,
-    /// the next one is read at once.
+    /// Reads a page after a position. Unreadable records are skipped; if a page has no other records, the next one is
+    /// read at once.
     pub(super) async fn read_page<E: Engine>(
         self,
         (engine, unreadable, call): (&E, &UnreadableRecords, Call),
@@ -68,12 +68,12 @@ impl<Raw, Item, Cursor> ListingReader<Raw, Item, Cursor> {
         loop {
             let rows = engine.query(call, statement(&after)).await?;
             let rows = listing_rows(&rows)?;
-            let (here, beyond) = rows.split_at(rows.len().min(size.get()));
+            let (current, more) = rows.split_at(rows.len().min(size.get()));
             let read =
                 |row| unreadable.check(self.table, (row, self.id_column), (self.read_record)(row)).ok();
-            let items: Vec<_> = here.iter().filter_map(read).collect();
-            match (items.last(), here.last()) {
-                _ if beyond.is_empty() => return Ok(Page { items, next: None }),
+            let items: Vec<_> = current.iter().filter_map(read).collect();
+            match (items.last(), current.last()) {
+                _ if more.is_empty() => return Ok(Page { items, next: None }),
                 (Some(item), _) => return Ok(Page { next: Some((self.cursor_of)(item)), items }),
                 (None, Some(row)) => after = (self.read_position)(row)?,
                 (None, None) => return Ok(Page { items, next: None }),

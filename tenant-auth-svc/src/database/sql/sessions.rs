@@ -1,4 +1,4 @@
-//! Sessions: bound, looked up with their key and tenant, slid, ended, swept.
+//! Sessions: bind, look up with key and tenant, extend, unbind, sweep.
 
 /// Whether a row of `api_keys` may open sessions, and keep those that it opened.
 macro_rules! key_lives {
@@ -11,7 +11,7 @@ macro_rules! key_lives {
     };
 }
 
-/// Whether the key of a row of `session_bindings` does.
+/// Whether the key of a row of `session_bindings` may.
 macro_rules! opener_lives {
     () => {
         concat!(
@@ -50,15 +50,15 @@ use crate::{
     },
 };
 
-/// A session's own columns, from the first on.
+/// A session's own columns.
 const SESSION_COLUMNS: &str =
     "session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes";
 
 /// The column of its key's id.
 const KEY_ID_COLUMN: usize = 2;
 
-/// Gives exactly one row per id, whether there is such a session or not. One whose key or tenant was deleted, or
-/// whose key has gone to another tenant, counts as absent: there is nobody it could belong to.
+/// Returns exactly one row per id, whether the session exists or not. A session whose key or tenant was deleted, or
+/// whose key now belongs to another tenant, counts as not found.
 const LOOKUP_SQL: &str = "\
 SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
        bound.attributes, tenants.name, tenants.plan, tenants.status, keys.scopes, keys.expires_at, keys.revoked_at, \
@@ -69,8 +69,8 @@ LEFT JOIN api_keys AS keys ON keys.id = bound.key_id AND keys.tenant_id = bound.
 LEFT JOIN tenants ON tenants.id = bound.tenant_id \
 ORDER BY wanted.key";
 
-/// Binds, or leaves what is bound as it is. What is over, or whose key is, is bound anew, by its own tenant only. A key that
-/// has gone to another tenant is none of this one's.
+/// Binds a session, or keeps an existing binding. An expired session, or one whose key has expired or was revoked, is
+/// bound again, by its own tenant only. A key that now belongs to another tenant is not a key of this one.
 const BIND_SQL: &str = concat!(
     "INSERT INTO session_bindings \
        (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes, bind_id) \
@@ -91,7 +91,7 @@ const BIND_SQL: &str = concat!(
     ")"
 );
 
-/// The end moves on from the moment of use, and never back. What is gone stays gone.
+/// Extends the expiry from the time of use, never backwards. Deleted sessions stay deleted.
 const EXTEND_SQL: &str = concat!(
     "UPDATE session_bindings SET expires_at = used.at + session_bindings.ttl \
      FROM (SELECT value ->> '$[0]' AS id, ",
@@ -112,8 +112,8 @@ pub(super) async fn lookup<E: Engine>(
 
 /// Looks sessions up, also within a transaction.
 fn lookup_statement(ids: &[SessionId]) -> Result<Statement, StoreError> {
-    let wanted: Vec<_> = ids.iter().map(SessionId::as_str).collect();
-    Ok(Statement::new(LOOKUP_SQL).bind(to_json(&wanted)?))
+    let ids: Vec<_> = ids.iter().map(SessionId::as_str).collect();
+    Ok(Statement::new(LOOKUP_SQL).bind(to_json(&ids)?))
 }
 
 fn decode(
@@ -122,7 +122,7 @@ fn decode(
     unreadable: &UnreadableRecords,
 ) -> Result<LookupResult<SessionRecord>, StoreError> {
     let (Some(first), true) = (rows.first(), rows.len() == ids) else {
-        let message = format!("asked for {ids} sessions, got {} rows", rows.len());
+        let message = format!("expected rows for {ids} sessions, got {}", rows.len());
         return Err(StoreError::new(FailureKind::InvalidResponse, message));
     };
     let (revision, database) = (Revision::default(), read_identity(first, 16)?);
@@ -147,7 +147,7 @@ pub(super) async fn bind<E: Engine>(
     new: &NewSession,
 ) -> Result<Committed<(StoredBinding, Option<SessionRecord>)>, StoreError> {
     let attributes: BTreeMap<_, _> = new.attributes.iter().collect();
-    let make_room = sweep::free_expired_sessions(new);
+    let free_expired = sweep::free_expired_sessions(new);
     let bind = Statement::new(BIND_SQL)
         .bind(new.id.as_str())
         .bind(new.tenant_id.as_str())
@@ -161,22 +161,25 @@ pub(super) async fn bind<E: Engine>(
         "SELECT {SESSION_COLUMNS}, bind_id FROM (SELECT 1) LEFT JOIN session_bindings ON session_id = ?1"
     ))
     .bind(new.id.as_str());
-    let found = lookup_statement(std::slice::from_ref(&new.id))?;
+    let lookup = lookup_statement(std::slice::from_ref(&new.id))?;
     let Committed { outcome: mut results, revision } =
-        commit(engine, call, vec![make_room, bind, read, found]).await?;
-    let found = decode(&results.pop().unwrap_or_default(), 1, unreadable)?.records.pop();
-    // One that cannot be read is told when it is asked for.
-    let record = found.and_then(Result::ok).flatten();
+        commit(engine, call, vec![free_expired, bind, read, lookup]).await?;
+    let lookup = decode(&results.pop().unwrap_or_default(), 1, unreadable)?.records.pop();
+    // An unreadable record is reported when it is looked up.
+    let record = lookup.and_then(Result::ok).flatten();
     let rows = results.pop().unwrap_or_default();
     let Some(row) = single_row(&rows)? else {
         return Ok(Committed { outcome: (StoredBinding::TooMany, None), revision });
     };
-    let stored = read_session(row)?;
-    if stored.tenant_id != new.tenant_id {
+    let session = read_session(row)?;
+    if session.tenant_id != new.tenant_id {
         return Ok(Committed { outcome: (StoredBinding::HeldByAnotherTenant, None), revision });
     }
     let already = row.text(8)? != new.bind_id;
-    Ok(Committed { outcome: (StoredBinding::Bound { session: Box::new(stored), already }, record), revision })
+    Ok(Committed {
+        outcome: (StoredBinding::Bound { session: Box::new(session), already }, record),
+        revision,
+    })
 }
 
 pub(super) async fn unbind<E: Engine>(
@@ -185,7 +188,7 @@ pub(super) async fn unbind<E: Engine>(
     id: &SessionId,
     tenant: &TenantId,
 ) -> Result<Committed<bool>, StoreError> {
-    let was = Statement::new(concat!(
+    let exists = Statement::new(concat!(
         "SELECT EXISTS (SELECT 1 FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2 AND expires_at > ",
         now!(),
         ")"
@@ -195,9 +198,9 @@ pub(super) async fn unbind<E: Engine>(
     let delete = Statement::new("DELETE FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2")
         .bind(id.as_str())
         .bind(tenant.as_str());
-    let Committed { outcome: results, revision } = commit(engine, call, vec![was, delete]).await?;
-    let was = first_integer(results.first().map(Vec::as_slice))?;
-    Ok(Committed { outcome: was == 1, revision })
+    let Committed { outcome: results, revision } = commit(engine, call, vec![exists, delete]).await?;
+    let exists = first_integer(results.first().map(Vec::as_slice))?;
+    Ok(Committed { outcome: exists == 1, revision })
 }
 
 pub(super) async fn list<E: Engine>(
@@ -249,8 +252,10 @@ pub(super) async fn extend<E: Engine>(
 
 fn first_integer(rows: Option<&[Row]>) -> Result<i64, StoreError> {
     let row = rows.and_then(<[Row]>::first);
-    row.ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a transaction gave too few results"))?
-        .integer(0)
+    row.ok_or_else(|| {
+        StoreError::new(FailureKind::InvalidResponse, "a transaction returned too few results")
+    })?
+    .integer(0)
 }
 
 fn read_session_record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {

@@ -40,8 +40,9 @@ pub(super) async fn create<E: Engine>(
     .bind(change.at.0);
     let audit = audit_statement(change, AuditAction::TenantCreate, id.as_str(), id.as_str(), "");
     let results = engine.transaction(call, vec![insert, audit, select_tenant(id)]).await?;
-    single_tenant(&last_rows(results)?)?
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "the tenant just written is not there"))
+    single_tenant(&last_rows(results)?)?.ok_or_else(|| {
+        StoreError::new(FailureKind::InvalidResponse, "the tenant that was just written does not exist")
+    })
 }
 
 pub(super) async fn get<E: Engine>(

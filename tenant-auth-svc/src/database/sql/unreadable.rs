@@ -1,4 +1,4 @@
-//! Records that are there and cannot be read: each is its own failure, counted, and logged once in a while.
+//! Unreadable records: each fails alone, is counted, and is logged at most once per interval.
 
 use std::{
     collections::HashMap,
@@ -12,11 +12,11 @@ use crate::{
     instruments::counts::Counter,
 };
 
-/// How long nothing more is said about the same record.
+/// Minimum interval between two log lines for the same record.
 const LOG_INTERVAL: Duration = Duration::from_secs(3_600);
-/// The most records that are remembered as logged. With more, they are all forgotten, and logged once more.
+/// Maximum number of records remembered as logged. Beyond it all are dropped, and logged again.
 const MAX_LOGGED_RECORDS: usize = 1_000;
-/// The longest part of an id that is logged.
+/// Maximum length of a logged id.
 const MAX_LOGGED_ID_CHARS: usize = 80;
 
 /// The tables whose rows are read as records.
@@ -24,15 +24,15 @@ const MAX_LOGGED_ID_CHARS: usize = 80;
 pub enum RecordTable {
     /// Keys.
     ApiKeys,
-    /// Sessions. A row is named by the id of its key: that of the session may be a secret.
+    /// Sessions. A row is identified by the id of its key: the id of the session may be a secret.
     SessionBindings,
     /// Tenants.
     Tenants,
     /// The audit log.
     AuditLog,
-    /// What is kept under the ids of usage requests.
+    /// Stored outcomes of usage requests.
     UsageRequests,
-    /// Sums of usage.
+    /// Usage totals.
     UsageTotals,
 }
 
@@ -47,7 +47,7 @@ impl RecordTable {
         Self::UsageTotals,
     ];
 
-    /// As the schema, logs and metrics write it.
+    /// Name in the schema, logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl RecordTable {
     }
 }
 
-/// Counts and logs records that cannot be read.
+/// Counts and logs unreadable records.
 #[derive(Debug, Default)]
 pub struct UnreadableRecords {
     counts: [Counter; RecordTable::ALL.len()],
@@ -69,13 +69,13 @@ pub struct UnreadableRecords {
 }
 
 impl UnreadableRecords {
-    /// How often a record of a table could not be read.
+    /// Number of failed reads of a table's records.
     #[must_use]
     pub fn count(&self, table: RecordTable) -> u64 {
         self.counts.get(table as usize).map_or(0, Counter::get)
     }
 
-    /// Passes on what was read of a row, whose id is in a column; notes that it cannot be.
+    /// Passes on the result of decoding a row, whose id is in the given column; records a failure.
     pub(super) fn check<T>(
         &self,
         table: RecordTable,
@@ -90,13 +90,13 @@ impl UnreadableRecords {
             count.increment();
         }
         if self.is_log_due(table, id, now) {
-            tracing::error!(table = table.as_str(), id, why, "a record cannot be read: it is left out");
+            tracing::error!(table = table.as_str(), id, why, "a record cannot be read and is skipped");
         }
         UnreadableRecord(format!("a record of {} cannot be read: {why}", table.as_str()))
     }
 
     fn is_log_due(&self, table: RecordTable, id: &str, now: Instant) -> bool {
-        // Whole, whoever panicked.
+        // Each modification leaves the map consistent, so a poisoned lock is usable.
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let subject = (table, id.to_owned());
         if logged.get(&subject).is_some_and(|at| now.saturating_duration_since(*at) < LOG_INTERVAL) {
@@ -110,7 +110,7 @@ impl UnreadableRecords {
     }
 }
 
-/// An id as the log shows it.
+/// Formats an id for the log.
 fn loggable_id(row: &Row, column: usize) -> String {
     match row.0.get(column) {
         Some(SqlValue::Text(text)) => {
@@ -138,7 +138,7 @@ mod tests {
         for other in 0..MAX_LOGGED_RECORDS * 2 {
             unreadable.is_log_due(RecordTable::ApiKeys, &other.to_string(), start);
         }
-        assert!(unreadable.logged.lock().unwrap().len() <= MAX_LOGGED_RECORDS, "and memory is bounded");
+        assert!(unreadable.logged.lock().unwrap().len() <= MAX_LOGGED_RECORDS, "the map is bounded");
 
         let row = Row(vec![SqlValue::Null, "key\n1".into()]);
         for times in 1..=2 {

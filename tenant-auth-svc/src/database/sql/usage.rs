@@ -1,4 +1,4 @@
-//! What tenants consumed.
+//! Usage: recorded events, totals and their sweeps.
 
 mod compare;
 mod repair;
@@ -21,10 +21,12 @@ use crate::{
     },
 };
 
-/// Takes the ids that are new. When they were first seen is the database's to say: they are forgotten for all replicas alike.
+/// Inserts the request ids that are new. The database's clock says when they were first seen, so that all replicas
+/// expire them at the same time.
 ///
-/// The id as it is goes to the first who takes it. A caller that finds it with another one takes its own, with its name
-/// behind it. What nobody's name is on may be this caller's earlier attempt, if it says the same.
+/// The plain id belongs to the first caller that uses it. A caller that finds it with another caller's name uses its
+/// own id, which includes its name. A row without a caller may be this caller's earlier attempt, if the payload is
+/// the same.
 const INSERT_REQUESTS: &str = concat!(
     "INSERT INTO usage_requests \
         (request_id, caller, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
@@ -41,8 +43,8 @@ const INSERT_REQUESTS: &str = concat!(
      ON CONFLICT (request_id) DO NOTHING"
 );
 
-/// Counts for the ids that this very batch has taken, of which each claim has one: an earlier claim may have been judged by
-/// another clock. Nor for tenants that came since the batch ran first.
+/// Inserts events for the ids that this batch has inserted, of which each request has one: an earlier request may
+/// have been validated by another clock. Skips tenants that were created since the batch ran first.
 const INSERT_EVENTS: &str = "\
 INSERT INTO usage_events (tenant_id, hour, metric, request, quantity) \
 SELECT tenants.id, sums.value ->> '$[1]', sums.value ->> '$[2]', requests.seq, sums.value ->> '$[3]' \
@@ -54,7 +56,8 @@ JOIN tenants ON tenants.id = sums.value ->> '$[0]' \
 WHERE NOT EXISTS (SELECT 1 FROM json_each(requests.unknown_tenants) AS missing WHERE missing.value = tenants.id) \
 ON CONFLICT DO NOTHING";
 
-/// What is kept of each claim: one row each. What is under the id as it is belongs to those who have taken no own one.
+/// Reads the stored outcome of each request: one row each. The row of the plain id belongs to requests without an own
+/// one.
 const SELECT_OUTCOMES: &str = "\
 SELECT ids.key, hex(requests.payload_hash), requests.batch = ?2, requests.refused, requests.unknown_tenants \
 FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.seq = coalesce( \
@@ -62,10 +65,10 @@ FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.seq =
     (SELECT seq FROM usage_requests WHERE request_id = ids.value ->> 'id')) \
 ORDER BY ids.key";
 
-/// Tenant by tenant, a page of them, since the oldest events of one tenant lie together. CROSS JOIN keeps SQLite to that order:
-/// by its own estimate it reads all events, and looks each one's tenant up.
+/// Deletes events tenant by tenant, a page of tenants at a time, since the oldest events of one tenant are adjacent.
+/// CROSS JOIN forces this order: by its own estimate SQLite would read all events and look each one's tenant up.
 ///
-/// Requests are forgotten in the order in which they came, so those before the first that is left are.
+/// Requests are deleted in the order of their arrival, so those before the first remaining one are deleted.
 const SWEEP_EVENTS: &str = concat!(
     "DELETE FROM usage_events WHERE (tenant_id, hour, metric, request) IN ( \
         SELECT old.tenant_id, old.hour, old.metric, old.request \
@@ -75,11 +78,11 @@ const SWEEP_EVENTS: &str = concat!(
     " - ?1 WHERE old.request < (SELECT coalesce(min(seq), 9223372036854775807) FROM usage_requests) LIMIT ?2)"
 );
 
-/// Where the page of tenants ends, if there are more after it.
+/// The last tenant of the page, if there are more after it.
 const LAST_SWEPT_TENANT: &str = "\
 SELECT CASE WHEN count(*) = ?2 THEN max(id) END FROM (SELECT id FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2)";
 
-/// In the order in which they came, which needs no index by time.
+/// In the order of arrival, which needs no index by time.
 const SWEEP_REQUESTS: &str = concat!(
     "DELETE FROM usage_requests \
      WHERE seq IN (SELECT seq FROM usage_requests ORDER BY seq LIMIT ?2) AND first_seen_at < ",
@@ -87,11 +90,11 @@ const SWEEP_REQUESTS: &str = concat!(
     " - ?1"
 );
 
-/// Under what a claim may be written down.
+/// The ids under which a request may be stored.
 #[derive(Serialize)]
 struct RequestIds<'a> {
     id: &'a str,
-    /// With the caller's name behind it.
+    /// The id with the caller's name appended.
     own: Option<String>,
 }
 
@@ -116,65 +119,65 @@ async fn record<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
     call: Call,
-    claims: &[IdempotentWrite],
+    writes: &[IdempotentWrite],
 ) -> Result<Vec<Result<StoredOutcome, UnreadableRecord>>, StoreError> {
-    let heads: Vec<_> = claims.iter().map(request_args).collect();
-    let bodies: Vec<_> = claims.iter().filter(|claim| !claim.totals.is_empty()).map(event_args).collect();
-    let ids: Vec<_> = claims.iter().map(request_ids).collect();
+    let request_rows: Vec<_> = writes.iter().map(request_args).collect();
+    let event_rows: Vec<_> = writes.iter().filter(|write| !write.totals.is_empty()).map(event_args).collect();
+    let ids: Vec<_> = writes.iter().map(request_ids).collect();
     let batch = new_batch_id();
     let statement = |sql: &str, json: String| Statement::new(sql).bind(json).bind(batch);
     let steps = vec![
-        statement(INSERT_REQUESTS, to_json(&heads)?),
-        statement(INSERT_EVENTS, to_json(&bodies)?),
+        statement(INSERT_REQUESTS, to_json(&request_rows)?),
+        statement(INSERT_EVENTS, to_json(&event_rows)?),
         statement(SELECT_OUTCOMES, to_json(&ids)?),
     ];
     let rows = super::last_rows(engine.transaction(call, steps).await?)?;
-    if rows.len() != claims.len() {
-        return Err(StoreError::new(FailureKind::InvalidResponse, "a batch of usage gave too few outcomes"));
+    if rows.len() != writes.len() {
+        return Err(StoreError::new(FailureKind::InvalidResponse, "a usage batch returned too few outcomes"));
     }
-    let kept = |row| {
+    let outcome = |row| {
         if Row::optional_text(row, 1)?.is_none() {
             return Err(StoreError::new(
                 FailureKind::InvalidResponse,
-                "a request just recorded is not there",
+                "a request that was just recorded does not exist",
             ));
         }
-        // Named by its place in the batch: its id is the caller's.
+        // Identified by its index in the batch: its id belongs to the caller.
         Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), rows::read_outcome(row)))
     };
-    rows.iter().map(kept).collect()
+    rows.iter().map(outcome).collect()
 }
 
-/// Names a batch: whoever sends it again after a lost answer finds its own.
+/// Returns the id of a batch: a retry after a lost response finds its own rows.
 fn new_batch_id() -> i64 {
-    let (_, chance) = Uuid::now_v7().as_u64_pair();
-    i64::try_from(chance & (u64::MAX >> 1)).unwrap_or(i64::MAX)
+    let (_, random) = Uuid::now_v7().as_u64_pair();
+    i64::try_from(random & (u64::MAX >> 1)).unwrap_or(i64::MAX)
 }
 
-fn request_ids(claim: &IdempotentWrite) -> RequestIds<'_> {
-    let id = claim.id.as_str();
-    RequestIds { id, own: claim.caller.as_ref().map(|caller| format!("{id}\u{1f}{caller}")) }
+fn request_ids(write: &IdempotentWrite) -> RequestIds<'_> {
+    let id = write.id.as_str();
+    RequestIds { id, own: write.caller.as_ref().map(|caller| format!("{id}\u{1f}{caller}")) }
 }
 
-fn request_args(claim: &IdempotentWrite) -> RequestArgs<'_> {
-    let mut tenants: Vec<_> = claim.totals.iter().map(|counted| counted.tenant_id.as_str()).collect();
-    // They are sorted already.
+fn request_args(write: &IdempotentWrite) -> RequestArgs<'_> {
+    let mut tenants: Vec<_> = write.totals.iter().map(|total| total.tenant_id.as_str()).collect();
+    // The totals are sorted by tenant.
     tenants.dedup();
     RequestArgs {
-        ids: request_ids(claim),
-        caller: claim.caller.as_deref(),
-        payload: hex::encode(claim.payload.as_bytes()),
-        refused: claim.refused.iter().map(|(index, refusal)| (*index, refusal.as_str())).collect(),
+        ids: request_ids(write),
+        caller: write.caller.as_deref(),
+        payload: hex::encode(write.payload.as_bytes()),
+        refused: write.refused.iter().map(|(index, refusal)| (*index, refusal.as_str())).collect(),
         tenants,
     }
 }
 
-fn event_args(claim: &IdempotentWrite) -> EventArgs<'_> {
-    let counted = claim
+fn event_args(write: &IdempotentWrite) -> EventArgs<'_> {
+    let totals = write
         .totals
         .iter()
         .map(|sum| (sum.tenant_id.as_str(), sum.hour.start().0, sum.metric.as_str(), sum.quantity));
-    EventArgs { ids: request_ids(claim), counted: counted.collect() }
+    EventArgs { ids: request_ids(write), counted: totals.collect() }
 }
 
 async fn sweep_requests<E: Engine>(
@@ -204,7 +207,12 @@ async fn sweep_events<E: Engine>(
     let last = super::last_rows(results)?;
     let last_tenant = match last.as_slice() {
         [row] => row.optional_text(0)?.map(str::to_owned),
-        _ => return Err(StoreError::new(FailureKind::InvalidResponse, "a page of tenants has no end")),
+        _ => {
+            return Err(StoreError::new(
+                FailureKind::InvalidResponse,
+                "a page of tenants did not return one last row",
+            ));
+        }
     };
     Ok(SweptEvents { deleted: events, last_tenant })
 }
@@ -216,6 +224,6 @@ fn sql_limit(limit: usize) -> i64 {
 fn read_count(results: &[Vec<Row>], position: usize) -> Result<usize, StoreError> {
     match results.get(position).map(Vec::as_slice) {
         Some([row]) => Ok(usize::try_from(row.integer(0)?).unwrap_or_default()),
-        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a count is not one row")),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a count did not return one row")),
     }
 }

@@ -1,4 +1,4 @@
-//! Writing keys. Each change is one transaction that may be run twice with the same outcome.
+//! Writes of keys. Each is one transaction that may run twice with the same result.
 
 use serde::Serialize;
 
@@ -89,8 +89,8 @@ pub(super) async fn rotate<E: Engine>(
     .bind(pepper_id(&stored))
     .bind(change.at.0)
     .bind(rotation.expires_at.map(|at| at.0));
-    // Only with the successor in place, and never to a later end than the key had anyway.
-    let old_ends = Statement::new(concat!(
+    // Only if the successor exists, and never to a later expiry than the key had before.
+    let expire_old = Statement::new(concat!(
         "UPDATE api_keys SET replaced_by = ?2, expires_at = coalesce(min(expires_at, ",
         now!(),
         " + ?3), ",
@@ -105,7 +105,8 @@ pub(super) async fn rotate<E: Engine>(
     let audit =
         audit_statement(change, AuditAction::KeyRotate, rotation.old.as_str(), SqlValue::Null, &detail);
     let found = lookup::lookup_statement(peppers, std::slice::from_ref(&rotation.hash))?;
-    let steps = vec![successor, old_ends, audit, found, select_key(&rotation.id), select_key(&rotation.old)];
+    let steps =
+        vec![successor, expire_old, audit, found, select_key(&rotation.id), select_key(&rotation.old)];
 
     let Committed { outcome: mut results, revision } = commit(engine, call, steps).await?;
     let old = results.pop().map(|rows| single_key(&rows)).transpose()?.flatten();
@@ -140,12 +141,12 @@ pub(super) async fn revoke<E: Engine>(
     Ok(Committed { outcome: single_key(&last_rows(results)?)?, revision })
 }
 
-/// A key to take over, as the import statements read it.
+/// A key to import, as the import statements read it.
 #[derive(Serialize)]
 struct ImportRow<'a> {
     /// The digest to store.
     digest: String,
-    /// Every digest under which the key may be there already.
+    /// Every digest under which the key may be stored already.
     known_as: Vec<String>,
     id: &'a str,
     tenant_id: &'a str,
@@ -167,7 +168,8 @@ pub(super) async fn import<E: Engine>(
 ) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
     let rows: Vec<_> = keys.iter().map(|import| import_row(peppers, import, change)).collect();
     let rows: SqlValue = to_json(&rows)?.into();
-    // `imports.value`: a bare one would be that of `known`. A key that is there already may be stored under a pepper that this replica lacks, where it cannot be seen.
+    // `imports.value`: a bare `value` would be that of `known`. A key that exists already may be stored under a
+    // pepper that this replica lacks; then this replica cannot find it.
     let (missing, known) = (missing_pepper_sql("?2"), known_ids_json(peppers)?);
     let insert = Statement::new(format!(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
@@ -193,7 +195,7 @@ pub(super) async fn import<E: Engine>(
     .bind(change.actor.caller.as_str())
     .bind(AuditAction::KeyImport.as_str())
     .bind(change.actor.request_id.as_str());
-    // One row per key to import: the key that holds its hash now, if any, and its tenant.
+    // One row per key to import: the key that has its hash now, if any, and its tenant.
     let outcome = Statement::new(format!(
         "SELECT imports.key, \
                 (SELECT api_keys.id FROM json_each(imports.value -> 'known_as') AS known \
@@ -209,10 +211,10 @@ pub(super) async fn import<E: Engine>(
     let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, outcome]).await?;
     let holders = last_rows(results)?;
     if holders.len() != keys.len() {
-        return Err(StoreError::new(FailureKind::InvalidResponse, "an import gave too few outcomes"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "an import returned too few outcomes"));
     }
     let outcome = |(import, holder)| match import_outcome(import, holder) {
-        // Nobody can tell which of them are there already.
+        // It is unknown which of the keys exist already.
         Err(error) if error.kind == FailureKind::PepperMissing => Err(error),
         outcome => {
             let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome);

@@ -1,4 +1,4 @@
-//! Questions read where they lie, in the bytes of a request: nothing of them is copied.
+//! Parses requests in place: key and scopes borrow from the bytes of the request.
 
 use arrayvec::ArrayVec;
 use prost::encoding::{WireType, decode_key, decode_varint};
@@ -11,7 +11,7 @@ const REQUIRED_SCOPES_FIELD: u32 = 2;
 /// `requests` of BatchValidateKeysRequest.
 const REQUESTS_FIELD: u32 = 1;
 
-/// One question.
+/// One `ValidateKeyRequest`.
 #[derive(Debug)]
 pub(super) struct RequestView<'a> {
     pub(super) key: BorrowedKey<'a>,
@@ -19,7 +19,7 @@ pub(super) struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
-    /// Reads a `ValidateKeyRequest`. `None` if anything in it is wrong, or unknown here.
+    /// Parses a `ValidateKeyRequest`. `None` if a field is invalid or unknown to this parser.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
         let mut key = "";
         let mut scopes = ArrayVec::<_, { ScopeSet::MAX_SCOPES }>::new();
@@ -37,7 +37,7 @@ impl<'a> RequestView<'a> {
     }
 }
 
-/// Reads a `BatchValidateKeysRequest`.
+/// Parses a `BatchValidateKeysRequest`.
 pub(super) fn parse_batch(message: &[u8]) -> impl Iterator<Item = Option<RequestView<'_>>> {
     decode_fields(message).map(|field| {
         let (field, bytes) = field?;
@@ -45,7 +45,8 @@ pub(super) fn parse_batch(message: &[u8]) -> impl Iterator<Item = Option<Request
     })
 }
 
-/// The fields of a message that holds texts and messages only; `None` where it goes wrong, and for ever from there.
+/// Iterates over the fields of a message that holds only strings and messages. `None` at the first error, and
+/// from there on for ever.
 fn decode_fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u32, &[u8])>> {
     std::iter::from_fn(move || {
         (!rest.is_empty()).then(|| {
@@ -71,15 +72,15 @@ mod tests {
     use crate::{domain::key::KeyHash, grpc::convert::parse_key_query};
 
     pub(super) fn agrees_with_prost(message: &[u8]) -> bool {
-        let asked = RequestView::parse(message);
-        let read =
+        let view = RequestView::parse(message);
+        let query =
             v1::ValidateKeyRequest::decode(message).ok().and_then(|request| parse_key_query(request).ok());
-        match (asked, read) {
-            (Some(asked), Some(read)) => {
-                KeyHash::of(asked.key) == KeyHash::of(&read.key)
-                    && asked.required_scopes == read.required_scopes
+        match (view, query) {
+            (Some(view), Some(query)) => {
+                KeyHash::of(view.key) == KeyHash::of(&query.key)
+                    && view.required_scopes == query.required_scopes
             }
-            // What is not read here goes the ordinary way.
+            // The middleware stack handles what this parser rejects.
             (None, _) => true,
             (Some(_), None) => false,
         }

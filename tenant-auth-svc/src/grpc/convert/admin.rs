@@ -1,4 +1,4 @@
-//! Administration.
+//! Messages of `AdminService`.
 
 use std::{fmt::Display, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
     grpc::{error::ApiError, status},
 };
 
-/// The most keys in one import.
+/// The maximum number of keys in one import.
 const MAX_IMPORT_KEYS: usize = 500;
 
 type ParseResult<T> = Result<T, ApiError>;
@@ -55,7 +55,7 @@ pub(in crate::grpc) fn parse_key_id(key_id: &str) -> ParseResult<KeyId> {
     fields.check("key_id", KeyId::parse(key_id)).ok_or_else(|| fields.into_error())
 }
 
-/// A change that wants a reason: the parsed id of the target, and the reason.
+/// Parses a change that requires a reason: the parsed id of the target, and the reason.
 pub(in crate::grpc) fn parse_with_reason<Id>(id: ParseResult<Id>, reason: &str) -> ParseResult<(Id, Reason)> {
     let mut fields = FieldValidator::new();
     let reason = fields.check("reason", Reason::parse(reason));
@@ -173,7 +173,7 @@ fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<
 }
 
 pub(in crate::grpc) fn import_response(
-    places: EntryErrors,
+    errors: EntryErrors,
     outcomes: Vec<ImportOutcome>,
 ) -> v1::ImportKeysResponse {
     use v1::import_key_result::Result as Outcome;
@@ -186,7 +186,7 @@ pub(in crate::grpc) fn import_response(
         ImportOutcome::Unreadable(unreadable) => Err(AdminError::Store(unreadable.into())),
     };
     let outcomes = outcomes.into_iter().map(|found| outcome(found).map_err(ApiError::from));
-    let results = places.merge_outcomes(outcomes).map(|outcome| v1::ImportKeyResult {
+    let results = errors.merge_outcomes(outcomes).map(|outcome| v1::ImportKeyResult {
         result: Some(outcome.unwrap_or_else(|error| Outcome::Error(status::status_message(error)))),
     });
     v1::ImportKeysResponse { results: results.collect() }
@@ -194,9 +194,9 @@ pub(in crate::grpc) fn import_response(
 
 /// Which keys to list.
 pub(in crate::grpc) enum KeyListing {
-    /// Those of a tenant.
+    /// The keys of a tenant.
     OfTenant(TenantId, PageRequest<KeyId>),
-    /// Those that may begin with a prefix, of a tenant or of all.
+    /// The keys that may begin with a prefix, of one tenant or of all.
     ByPrefix((PrefixHint, Option<TenantId>), PageRequest<KeyPrefixCursor>),
 }
 
@@ -204,7 +204,8 @@ pub(in crate::grpc) fn parse_list_keys(request: &v1::ListKeysRequest) -> ParseRe
     let mut fields = FieldValidator::new();
     let tenant = match (&*request.tenant_id, &*request.prefix) {
         ("", "") => {
-            fields.add_violation("tenant_id", "must not be empty where prefix is: name a tenant or a prefix");
+            fields
+                .add_violation("tenant_id", "must not be empty if prefix is empty: set a tenant or a prefix");
             None
         }
         ("", _) => Some(None),

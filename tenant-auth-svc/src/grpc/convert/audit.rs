@@ -1,4 +1,4 @@
-//! The audit log.
+//! Messages of the audit log.
 
 use tenant_auth_proto::v1;
 

@@ -1,4 +1,4 @@
-//! What a replica thinks of its database.
+//! Messages of the database state: identity, trust and held revocations.
 
 use tenant_auth_proto::v1::{self, held_end::Subject as HeldSubject};
 
@@ -14,7 +14,7 @@ use crate::{
     grpc::error::ApiError,
 };
 
-/// The reason of a change that names nothing else.
+/// Parses a request whose only field is a reason.
 pub(in crate::grpc) fn parse_reason(text: &str) -> Result<Reason, ApiError> {
     let mut fields = FieldValidator::new();
     fields.check("reason", Reason::parse(text)).ok_or_else(|| fields.into_error())
@@ -24,8 +24,8 @@ pub(in crate::grpc) fn database_identity_message(identity: DatabaseIdentity) -> 
     v1::DatabaseIdentity { database_id: identity.id.into(), epoch: identity.epoch }
 }
 
-pub(in crate::grpc) fn held_revocation_message((change, fate): HeldRevocation) -> v1::HeldEnd {
-    let revoked_at = match fate {
+pub(in crate::grpc) fn held_revocation_message((change, kind): HeldRevocation) -> v1::HeldEnd {
+    let revoked_at = match kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
         ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
@@ -43,8 +43,8 @@ pub(in crate::grpc) fn held_revocation_message((change, fate): HeldRevocation) -
 }
 
 pub(in crate::grpc) fn database_state_message(state: DatabaseState) -> v1::GetDatabaseStateResponse {
-    let DatabaseState { trust, stalled_for: standstill, held } = state;
-    let doubt = match trust.distrust.map(|(doubt, _)| doubt) {
+    let DatabaseState { trust, stalled_for, held } = state;
+    let distrust = match trust.distrust.map(|(distrust, _)| distrust) {
         None => v1::DatabaseDoubt::Unspecified,
         Some(DistrustReason::Another) => v1::DatabaseDoubt::AnotherDatabase,
         Some(DistrustReason::Empty) => v1::DatabaseDoubt::Empty,
@@ -54,11 +54,11 @@ pub(in crate::grpc) fn database_state_message(state: DatabaseState) -> v1::GetDa
     v1::GetDatabaseStateResponse {
         known: trust.known.map(database_identity_message),
         revision: trust.position.0,
-        doubt: doubt.into(),
+        doubt: distrust.into(),
         doubted_since: trust.distrust.map(|(_, since)| timestamp(since.wall)),
         found: trust.found.and_then(|(found, _)| found).map(database_identity_message),
         found_revision,
-        standstill: standstill.map(duration),
+        standstill: stalled_for.map(duration),
         held: held.into_iter().map(held_revocation_message).collect(),
     }
 }

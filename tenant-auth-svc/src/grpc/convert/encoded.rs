@@ -1,7 +1,7 @@
-//! Decisions straight into bytes, without a message in between: what a hit in memory is answered with.
+//! Encodes decisions of the cache directly into bytes, without a message in between.
 //!
-//! The bytes are those that prost would write for [`decision_message`](super::validation::decision_message); a test
-//! compares them. What is saved is a copy of every text of the record, for each answer.
+//! The bytes equal those that prost writes for [`decision_message`](super::validation::decision_message); a
+//! test compares them. This saves a copy of every string of the record per response.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::domain::{
     verdict::{Decision, Provenance},
 };
 
-/// What precedes each message on the wire: whether it is compressed, and its length.
+/// The header of each message on the wire: one byte for the compression flag and four for the length.
 pub(crate) const FRAME_HEADER_LEN: usize = 5;
 
-// The fields of ValidateKeyResponse.
+// Field numbers of ValidateKeyResponse.
 const VERDICT: u8 = 1;
 const TENANT_ID: u8 = 2;
 const TENANT_NAME: u8 = 3;
@@ -29,51 +29,51 @@ const SCOPES: u8 = 6;
 const EXPIRES_AT: u8 = 7;
 const PROVENANCE: u8 = 8;
 const MISSING_SCOPES: u8 = 9;
-// Those of Provenance.
+// Field numbers of Provenance.
 const SOURCE: u8 = 1;
 const AGE: u8 = 2;
 const REVISION: u8 = 3;
 const CACHEABLE_FOR: u8 = 4;
 const CACHEABLE_WHILE_WATCHED: u8 = 5;
-// Those of Timestamp and of Duration.
+// Field numbers of Timestamp and of Duration.
 const SECONDS: u8 = 1;
 const NANOS: u8 = 2;
-// `results` of BatchValidateKeysResponse, and `response` of each.
+// `results` of BatchValidateKeysResponse, and `response` of each result.
 const RESULTS: u8 = 1;
 const RESPONSE: u8 = 1;
 
 thread_local! {
-    /// Where messages are written whose length has to come before them.
+    /// Buffers for messages whose length precedes them. One pair per thread.
     static ENCODE_BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-/// No draft keeps more memory than this for the next one.
+/// The maximum capacity in bytes that a buffer keeps for the next message.
 const MAX_RETAINED_BUFFER_BYTES: usize = 1 << 18;
 
-/// A decision as a whole frame.
+/// Encodes a decision as a complete frame.
 pub(crate) fn encode_decision_frame(decision: &Decision) -> Bytes {
     encode_frame(|frame, _| put_decision(decision, frame))
 }
 
-/// The decisions of a batch as a whole frame.
+/// Encodes the decisions of a batch as a complete frame.
 pub(crate) fn encode_batch_frame(decisions: &[Decision]) -> Bytes {
-    encode_frame(|frame, draft| {
+    encode_frame(|frame, buffer| {
         for decision in decisions {
-            draft.clear();
-            put_decision(decision, draft);
-            let len = 1 + varint_len(draft.len()) + draft.len();
+            buffer.clear();
+            put_decision(decision, buffer);
+            let len = 1 + varint_len(buffer.len()) + buffer.len();
             put_field_header(RESULTS, len, frame);
-            put_bytes(RESPONSE, draft, frame);
+            put_bytes(RESPONSE, buffer, frame);
         }
     })
 }
 
 fn encode_frame(put: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> Bytes {
-    ENCODE_BUFFERS.with_borrow_mut(|(frame, draft)| {
+    ENCODE_BUFFERS.with_borrow_mut(|(frame, buffer)| {
         frame.clear();
         frame.extend_from_slice(&[0; FRAME_HEADER_LEN]);
-        put(frame, draft);
-        // Answers are bounded far below four gigabytes.
+        put(frame, buffer);
+        // Responses are far shorter than 4 GiB.
         let len = u32::try_from(frame.len() - FRAME_HEADER_LEN).unwrap_or(u32::MAX).to_be_bytes();
         if let Some(head) = frame.get_mut(1..FRAME_HEADER_LEN) {
             head.copy_from_slice(&len);
@@ -93,8 +93,10 @@ fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
         put_text(PLAN, &key.plan, out);
         put_text(KEY_ID, key.key_id.as_str(), out);
         put_scopes(SCOPES, &key.scopes, out);
-        if let Some(end) = key.expires_at.map(timestamp) {
-            put_short_message(EXPIRES_AT, out, |out| put_seconds_and_nanos(end.seconds, end.nanos, out));
+        if let Some(expires_at) = key.expires_at.map(timestamp) {
+            put_short_message(EXPIRES_AT, out, |out| {
+                put_seconds_and_nanos(expires_at.seconds, expires_at.nanos, out)
+            });
         }
     }
     put_short_message(PROVENANCE, out, |out| put_provenance(decision.provenance, out));
@@ -109,9 +111,9 @@ fn put_provenance(provenance: Provenance, out: &mut Vec<u8>) {
     put_short_message(CACHEABLE_WHILE_WATCHED, out, |out| put_duration(provenance.reuse.watched, out));
 }
 
-fn put_duration(span: Duration, out: &mut Vec<u8>) {
-    let span = duration(span);
-    put_seconds_and_nanos(span.seconds, span.nanos, out);
+fn put_duration(value: Duration, out: &mut Vec<u8>) {
+    let value = duration(value);
+    put_seconds_and_nanos(value.seconds, value.nanos, out);
 }
 
 fn put_seconds_and_nanos(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
@@ -119,18 +121,18 @@ fn put_seconds_and_nanos(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
     put_number(NANOS, nanos.into(), out);
 }
 
-/// A message of less than 128 bytes, whose length is one byte: it is filled in afterwards.
+/// Writes a message of less than 128 bytes. Its length is one byte and is filled in afterwards.
 fn put_short_message(field: u8, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     put_field_header(field, 0, out);
     let begin = out.len();
     put(out);
     let len = u8::try_from(out.len() - begin).unwrap_or(u8::MAX);
-    if let Some(place) = out.get_mut(begin - 1) {
-        *place = len;
+    if let Some(length_byte) = out.get_mut(begin - 1) {
+        *length_byte = len;
     }
 }
 
-/// An empty text is left out, as always in proto3.
+/// Proto3 omits an empty string.
 fn put_text(field: u8, text: &str, out: &mut Vec<u8>) {
     if !text.is_empty() {
         put_bytes(field, text.as_bytes(), out);
@@ -154,7 +156,7 @@ fn put_field_header(field: u8, len: usize, out: &mut Vec<u8>) {
     put_varint(len as u64, out);
 }
 
-/// A zero is left out, too.
+/// Proto3 omits a zero.
 fn put_number(field: u8, number: i64, out: &mut Vec<u8>) {
     const VARINT: u8 = 0;
     if number != 0 {
@@ -164,7 +166,7 @@ fn put_number(field: u8, number: i64, out: &mut Vec<u8>) {
 }
 
 fn put_varint(mut number: u64, out: &mut Vec<u8>) {
-    // Seven bits a byte, the lowest ones first; all but the last byte are marked.
+    // Seven bits per byte, lowest first; all bytes but the last have the top bit set.
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -210,7 +212,7 @@ mod tests {
             name in "\\PC{0,40}",
             plan in "[a-z]{0,10}",
             scopes in scopes(),
-            end in proptest::option::of(0..UnixMillis::MAX.0),
+            expires_at in proptest::option::of(0..UnixMillis::MAX.0),
         ) -> KeyRecord {
             KeyRecord {
                 key_id: KeyId::generate(),
@@ -219,7 +221,7 @@ mod tests {
                 plan: plan.as_str().into(),
                 tenant_status: TenantStatus::Active,
                 scopes,
-                expires_at: end.map(UnixMillis),
+                expires_at: expires_at.map(UnixMillis),
                 revoked_at: None,
                 last_used_at: None,
             }

@@ -1,35 +1,35 @@
-//! The entries of a list, of which each stands for itself: one that breaks the contract harms no other.
+//! Entries of a list that succeed or fail independently.
 
 use crate::grpc::error::ApiError;
 
-/// Entries as they were read.
+/// The parsed entries.
 #[derive(Debug)]
 pub(crate) struct ParsedEntries<T> {
     valid: Vec<T>,
     errors: EntryErrors,
 }
 
-/// Where the others are, and what is wrong with each.
+/// The errors of the invalid entries, by index.
 #[derive(Debug)]
 pub(crate) struct EntryErrors(Vec<Option<ApiError>>);
 
 impl<T> FromIterator<Result<T, ApiError>> for ParsedEntries<T> {
     fn from_iter<I: IntoIterator<Item = Result<T, ApiError>>>(entries: I) -> Self {
-        let mut good = Vec::new();
-        let places = entries.into_iter().map(|entry| entry.map(|entry| good.push(entry)).err()).collect();
-        Self { valid: good, errors: EntryErrors(places) }
+        let mut valid = Vec::new();
+        let errors = entries.into_iter().map(|entry| entry.map(|entry| valid.push(entry)).err()).collect();
+        Self { valid, errors: EntryErrors(errors) }
     }
 }
 
 impl<T> ParsedEntries<T> {
-    /// Takes them apart: what to work on, and where to put what comes of it.
+    /// Splits into the valid entries and the errors, to which the outcomes are added later.
     pub(crate) fn into_parts(self) -> (Vec<T>, EntryErrors) {
         (self.valid, self.errors)
     }
 }
 
 impl EntryErrors {
-    /// An outcome for each entry, from those of the good ones.
+    /// Merges the outcomes of the valid entries with the errors, in the order of the entries.
     pub(crate) fn merge_outcomes<R>(
         self,
         outcomes: impl IntoIterator<Item = Result<R, ApiError>>,
@@ -47,8 +47,8 @@ mod tests {
     fn outcomes_keep_the_positions_of_entries() {
         let wrong = || Err(ApiError::Invalid(Vec::new()));
         let entries: ParsedEntries<_> = [wrong(), Ok(1), wrong(), Ok(2), wrong()].into_iter().collect();
-        let (good, places) = entries.into_parts();
-        let outcomes = places.merge_outcomes(good.into_iter().map(|number| Ok(number * 10)));
+        let (valid, errors) = entries.into_parts();
+        let outcomes = errors.merge_outcomes(valid.into_iter().map(|number| Ok(number * 10)));
         let shown: Vec<_> = outcomes.map(Result::ok).collect();
         assert_eq!(shown, [None, Some(10), None, Some(20), None]);
     }

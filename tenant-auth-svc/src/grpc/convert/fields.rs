@@ -1,4 +1,4 @@
-//! Collects what is wrong with a request, field by field.
+//! Collects the invalid fields of a request.
 
 use std::fmt::Display;
 
@@ -12,40 +12,40 @@ use crate::{
     grpc::error::{ApiError, Violation},
 };
 
-/// The fields of one request, and everything that is wrong with them.
+/// The invalid fields of one request.
 #[derive(Debug, Default)]
 pub(super) struct FieldValidator {
     violations: Vec<Violation>,
 }
 
 impl FieldValidator {
-    /// Of the message itself.
+    /// Creates a validator without violations.
     pub(super) fn new() -> Self {
         Self::default()
     }
 
-    /// A field's value, or a violation.
+    /// Returns a field's value, or adds a violation.
     pub(super) fn check<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
         parsed.map_err(|error| self.add_violation(field, error)).ok()
     }
 
-    /// Notes what is wrong with a field.
+    /// Adds a violation.
     pub(super) fn add_violation(&mut self, field: &str, description: impl Display) {
         let violation = Violation { field: field.to_owned(), description: description.to_string() };
         self.violations.push(violation);
     }
 
-    /// Everything that is wrong.
+    /// Returns all violations as an error.
     pub(super) fn into_error(self) -> ApiError {
         ApiError::Invalid(self.violations)
     }
 
-    /// Whether nothing is wrong so far.
+    /// Returns whether no field has been invalid so far.
     pub(super) fn is_valid(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// A list of scopes.
+    /// Parses a list of scopes.
     pub(super) fn parse_scopes(&mut self, field: &str, scopes: &[String]) -> Option<ScopeSet> {
         if scopes.len() > ScopeSet::MAX_SCOPES {
             self.add_violation(field, InvalidScope::TooMany);
@@ -65,7 +65,7 @@ impl FieldValidator {
         self.check(field, set)
     }
 
-    /// A page's size and token.
+    /// Parses the size and the token of a page.
     pub(super) fn parse_page<C>(
         &mut self,
         size: i32,
@@ -75,7 +75,7 @@ impl FieldValidator {
         self.parse_page_with_sizes((PageSize::DEFAULT, PageSize::MAX), size, token, cursor)
     }
 
-    /// The same for a list with a default and a largest size of its own.
+    /// Parses a page of a list with its own default and maximum size.
     pub(super) fn parse_page_with_sizes<C>(
         &mut self,
         sizes: (PageSize, PageSize),
@@ -90,7 +90,7 @@ impl FieldValidator {
             let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok();
             let cursor = text.and_then(|text| String::from_utf8(text).ok()).and_then(|t| cursor(&t));
             if cursor.is_none() {
-                self.add_violation("page_token", "is not from a page of this list");
+                self.add_violation("page_token", "is not a page token of this list");
             }
             cursor.map(Some)
         };
@@ -98,7 +98,7 @@ impl FieldValidator {
     }
 }
 
-/// Hides a cursor in a token: callers must not build on how it looks.
+/// Encodes a cursor, so that callers do not depend on its format.
 pub(super) fn page_token(cursor: Option<impl Display>) -> String {
     cursor.map_or_else(String::new, |cursor| BASE64_URL_SAFE_NO_PAD.encode(cursor.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The grace of one replica.
+//! Messages of the stale-if-error grace of one replica.
 
 use std::time::Duration;
 
@@ -39,16 +39,16 @@ pub(in crate::grpc) fn parse_reset_grace(request: &v1::ResetOutageGraceRequest) 
 }
 
 fn parse_duration_within(
-    given: Option<prost_types::Duration>,
-    least: Duration,
-    most: Duration,
+    duration: Option<prost_types::Duration>,
+    min: Duration,
+    max: Duration,
 ) -> Result<Duration, String> {
-    let given = given.ok_or("must be given")?;
-    let time = parse_duration(given).map_err(|error| error.to_string())?;
-    if (least..=most).contains(&time) {
+    let duration = duration.ok_or("must be set")?;
+    let time = parse_duration(duration).map_err(|error| error.to_string())?;
+    if (min..=max).contains(&time) {
         Ok(time)
     } else {
-        Err(format!("must be from {} s to {} s", least.as_secs(), most.as_secs()))
+        Err(format!("must be from {} s to {} s", min.as_secs(), max.as_secs()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What this replica holds of a key.
+//! Messages of the cached state of a key on this replica.
 
 use tenant_auth_proto::v1;
 
@@ -16,8 +16,8 @@ use crate::domain::{
 
 pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::InspectKeyResponse {
     let KeyInspection {
-        cached: held,
-        last_change: heard,
+        cached,
+        last_change,
         is_on_deny_list: on_deny_list,
         replica,
         now,
@@ -29,8 +29,8 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
         UpstreamHealth::Failing { .. } => v1::LookupState::BreakerOpen,
     };
     v1::InspectKeyResponse {
-        held: held.map(held_key_message),
-        heard: heard.map(last_change_message),
+        held: cached.map(held_key_message),
+        heard: last_change.map(last_change_message),
         on_deny_list,
         revision: replica.revision.0,
         feed_age: replica.feed_age.map(duration),
@@ -40,25 +40,25 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
     }
 }
 
-fn held_key_message((held, verdict): (InspectedRecord, Verdict)) -> v1::HeldKey {
-    let record = &held.record;
+fn held_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::HeldKey {
+    let record = &cached.record;
     v1::HeldKey {
         tenant_id: record.tenant_id.to_string(),
         verdict: proto_verdict(verdict).into(),
-        source: proto_source(held.source).into(),
-        age: Some(duration(held.age)),
-        revision: held.revision.0,
+        source: proto_source(cached.source).into(),
+        age: Some(duration(cached.age)),
+        revision: cached.revision.0,
         expires_at: record.expires_at.map(timestamp),
         revoked_at: record.revoked_at.map(timestamp),
-        tenant_suspended: held.is_tenant_suspended(),
-        read_ahead: held.hash.is_none(),
+        tenant_suspended: cached.is_tenant_suspended(),
+        read_ahead: cached.hash.is_none(),
     }
 }
 
-fn last_change_message(heard: ChangeEvent) -> v1::HeardChange {
-    let revoked_at = match heard.kind {
+fn last_change_message(last_change: ChangeEvent) -> v1::HeardChange {
+    let revoked_at = match last_change.kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
         ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
-    v1::HeardChange { revision: heard.revision.map_or(0, |revision| revision.0), revoked_at }
+    v1::HeardChange { revision: last_change.revision.map_or(0, |revision| revision.0), revoked_at }
 }

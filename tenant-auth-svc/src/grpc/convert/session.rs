@@ -1,4 +1,4 @@
-//! Sessions.
+//! Messages of sessions.
 
 use tenant_auth_proto::v1;
 
@@ -19,14 +19,14 @@ use crate::{
     grpc::error::ApiError,
 };
 
-/// By what a page of sessions goes on.
+/// The cursor of a page of sessions.
 type SessionCursor = (UnixMillis, SessionId);
 
 pub(in crate::grpc) fn parse_bind_session(
     request: v1::BindSessionRequest,
 ) -> Result<SessionToBind, ApiError> {
     let mut fields = FieldValidator::new();
-    // Into its self-wiping type before anything else can fail.
+    // The key is moved into its self-wiping type before any check can fail.
     let key = PresentedKey::new(request.key);
     if key.expose().is_empty() {
         fields.add_violation("key", "must not be empty");
@@ -36,7 +36,7 @@ pub(in crate::grpc) fn parse_bind_session(
         Ok(v1::SessionExpiry::Unspecified | v1::SessionExpiry::Fixed) => Some(SessionExpiry::Fixed),
         Ok(v1::SessionExpiry::Sliding) => Some(SessionExpiry::Sliding),
         Err(_) => {
-            fields.add_violation("expiry", "is none that this version knows");
+            fields.add_violation("expiry", format!("unknown value {}", request.expiry));
             None
         }
     };
@@ -123,15 +123,15 @@ pub(in crate::grpc) fn parse_session_query(
     }
 }
 
-/// A decision as it travels.
+/// Converts a decision about a session.
 pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1::ValidateSessionResponse {
-    let SessionDecision { verdict, session, expires_at: ends_at, missing_scopes, presented_key, provenance } =
+    let SessionDecision { verdict, session, expires_at, missing_scopes, presented_key, provenance } =
         decision;
     let mut message = v1::ValidateSessionResponse {
         verdict: proto_session_verdict(verdict).into(),
         provenance: Some(provenance_message(provenance)),
         missing_scopes: scope_names(&missing_scopes),
-        expires_at: ends_at.map(timestamp),
+        expires_at: expires_at.map(timestamp),
         presented_key_id: presented_key.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         ..v1::ValidateSessionResponse::default()
     };

@@ -1,4 +1,4 @@
-//! Moments and durations on the wire.
+//! Timestamps and durations on the wire.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::domain::clock::UnixMillis;
 
-/// Why a timestamp or duration was refused. The message completes the sentence "the value …".
+/// The reason why a timestamp or duration was refused. It completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(super) enum InvalidTime {
     #[error("must lie between the years 1970 and 9999")]
@@ -16,7 +16,7 @@ pub(super) enum InvalidTime {
     Negative,
 }
 
-/// Whole milliseconds; what is finer is dropped.
+/// Returns whole milliseconds; fractions of a millisecond are dropped.
 pub(super) fn parse_timestamp(timestamp: Timestamp) -> Result<UnixMillis, InvalidTime> {
     let millis = timestamp
         .seconds
@@ -27,8 +27,8 @@ pub(super) fn parse_timestamp(timestamp: Timestamp) -> Result<UnixMillis, Invali
     if fits { Ok(UnixMillis(millis)) } else { Err(InvalidTime::OutOfRange) }
 }
 
-/// A moment as it travels. The contract has none before 1970 or after the year 9999, whatever somebody wrote into the database: not
-/// every client could read it.
+/// Converts a timestamp. Values outside of the years 1970 to 9999, which a SQL shell may have written, are
+/// clamped: the contract has none, and not every client could read them.
 pub(in crate::grpc) fn timestamp(at: UnixMillis) -> Timestamp {
     let at = at.clamp(UnixMillis(0), UnixMillis::MAX);
     let nanos = at.0.rem_euclid(1_000) * 1_000_000;
@@ -39,9 +39,9 @@ pub(super) fn parse_duration(duration: prost_types::Duration) -> Result<Duration
     duration.try_into().map_err(|_| InvalidTime::Negative)
 }
 
-pub(super) fn duration(span: Duration) -> prost_types::Duration {
-    // Only beyond 292 billion years is there no such message.
-    prost_types::Duration::try_from(span).unwrap_or_default()
+pub(super) fn duration(value: Duration) -> prost_types::Duration {
+    // Fails only beyond 292 billion years.
+    prost_types::Duration::try_from(value).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -57,13 +57,13 @@ mod tests {
 
     #[test]
     fn out_of_range_timestamps_are_clamped() {
-        for (stored, told) in [
+        for (stored, sent) in [
             (i64::MIN, 0),
             (-1, 0),
             (UnixMillis::MAX.0 + 1, UnixMillis::MAX.0),
             (i64::MAX, UnixMillis::MAX.0),
         ] {
-            assert_eq!(timestamp(UnixMillis(stored)), timestamp(UnixMillis(told)));
+            assert_eq!(timestamp(UnixMillis(stored)), timestamp(UnixMillis(sent)));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Usage.
+//! Messages of usage.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub(in crate::grpc) fn parse_record_usage(
     }
 }
 
-/// An event that cannot be counted is no reason not to count the others.
+/// Parses an event. An invalid event does not affect the others of its request.
 fn parse_usage_event(event: &v1::UsageEvent) -> Result<UsageEvent, EventRefusal> {
     Ok(UsageEvent {
         tenant_id: TenantId::parse(&event.tenant_id).map_err(|_| EventRefusal::InvalidTenantId)?,
@@ -126,7 +126,7 @@ fn parse_usage_bucket(fields: &mut FieldValidator, bucket: i32) -> Option<TimeBu
         Ok(v1::UsageBucket::Unspecified | v1::UsageBucket::Day) => Some(TimeBucket::Day),
         Ok(v1::UsageBucket::Month) => Some(TimeBucket::Month),
         Err(_) => {
-            fields.add_violation("bucket", "must be one that this version knows");
+            fields.add_violation("bucket", format!("unknown value {bucket}"));
             None
         }
     }

@@ -1,4 +1,4 @@
-//! Validation.
+//! Messages of validation.
 
 use tenant_auth_proto::v1;
 
@@ -17,13 +17,13 @@ use crate::{
     grpc::error::ApiError,
 };
 
-/// The most keys in one batch.
+/// The maximum number of keys in one batch.
 pub(crate) const MAX_BATCH_KEYS: usize = 1_000;
 
-/// One question.
+/// Parses one request.
 ///
 /// # Errors
-/// When the key is empty or a scope is none.
+/// If the key is empty or a scope is invalid.
 pub(crate) fn parse_key_query(request: v1::ValidateKeyRequest) -> Result<KeyQuery, ApiError> {
     let mut fields = FieldValidator::new();
     let key = PresentedKey::new(request.key);
@@ -36,10 +36,11 @@ pub(crate) fn parse_key_query(request: v1::ValidateKeyRequest) -> Result<KeyQuer
     }
 }
 
-/// The entries of a batch, in order: a question each, or what is wrong with that one. It harms no other.
+/// Parses the entries of a batch, in order: a query or an error for each. An invalid entry does not affect
+/// the others.
 ///
 /// # Errors
-/// When there are none or too many.
+/// If there are no entries, or too many.
 pub(crate) fn parse_key_query_batch(
     request: v1::BatchValidateKeysRequest,
 ) -> Result<ParsedEntries<KeyQuery>, ApiError> {
@@ -52,7 +53,7 @@ pub(crate) fn parse_key_query_batch(
     Ok(request.requests.into_iter().map(parse_key_query).collect())
 }
 
-/// A decision as it travels.
+/// Converts a decision about a key.
 pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyResponse {
     let Decision { verdict, key, missing_scopes, provenance } = decision;
     let mut message = v1::ValidateKeyResponse {
@@ -133,10 +134,10 @@ mod tests {
             required_scopes: vec!["fine".to_owned(), scope.to_owned()],
         };
         let requests = vec![request("", "B!"), request("a-good-key", "a"), request("k", "B!")];
-        let (questions, places) =
+        let (queries, errors) =
             parse_key_query_batch(v1::BatchValidateKeysRequest { requests }).unwrap().into_parts();
-        let fields: Vec<_> = places
-            .merge_outcomes(questions.into_iter().map(|question| Ok(question.key.expose().to_owned())))
+        let fields: Vec<_> = errors
+            .merge_outcomes(queries.into_iter().map(|query| Ok(query.key.expose().to_owned())))
             .map(|entry| match entry {
                 Ok(key) => vec![key],
                 Err(ApiError::Invalid(violations)) => violations.into_iter().map(|v| v.field).collect(),
@@ -149,7 +150,7 @@ mod tests {
         );
     }
 
-    /// h2 sends a frame of 256 bytes and more in two parts, and flushes in between.
+    /// h2 sends frames of 256 bytes and more in two writes, with a flush in between.
     #[test]
     fn typical_response_stays_below_256_bytes() {
         let scopes = ["orders:read", "orders:write"].map(|name| Scope::parse(name).unwrap());

@@ -1,4 +1,4 @@
-//! Invalidations.
+//! Messages of `Watch`.
 
 use tenant_auth_proto::v1::{self, watch_response::Event};
 
@@ -11,7 +11,7 @@ use crate::{
     grpc::error::ApiError,
 };
 
-/// After which revision to begin; `None` for now.
+/// Parses the revision after which the stream starts; `None` for now.
 pub(in crate::grpc) fn parse_watch(request: &v1::WatchRequest) -> Result<Option<Revision>, ApiError> {
     match request.resume_after_revision {
         0 => Ok(None),
@@ -25,19 +25,19 @@ pub(in crate::grpc) fn parse_watch(request: &v1::WatchRequest) -> Result<Option<
 }
 
 pub(in crate::grpc) fn watch_messages(
-    told: WatchEvent,
+    event: WatchEvent,
 ) -> Box<dyn Iterator<Item = v1::WatchResponse> + Send> {
     let one = |revision: Revision, event| {
         Box::new(std::iter::once(v1::WatchResponse { revision: revision.0, event: Some(event) }))
     };
-    match told {
+    match event {
         WatchEvent::Heartbeat { revision, at } => {
             one(revision, Event::Heartbeat(v1::Heartbeat { sent_at: Some(timestamp(at)) }))
         }
         WatchEvent::StartOver { revision, reason } => {
             one(revision, Event::StartOver(v1::StartOver { reason: reason.to_owned() }))
         }
-        // One after the other, out of what all subscribers share.
+        // Created one by one from the changes that all subscribers share.
         WatchEvent::Changed(changes) => {
             let one = move |at| changes.get(at).map(invalidation_message);
             Box::new((0..).map_while(one))

@@ -1,79 +1,77 @@
-//! What can be wrong with a call before anybody has read what it asks.
+//! Errors of a call that are found before its message is parsed.
 
 use thiserror::Error;
 
-/// The most of what a caller has sent that is quoted to it, in characters.
+/// The maximum length of an excerpt of the caller's input, in characters.
 const MAX_EXCERPT_CHARS: usize = 64;
 
-/// Why a request is no gRPC call that can be read. The message says what is wrong and what to do.
+/// The reason why a request is not a readable gRPC call. The message states the error and the remedy.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum MalformedRequest {
-    /// Another method of HTTP.
-    #[error("gRPC calls are POST requests, and this one is {0}: call with a gRPC client")]
+    /// The HTTP method is not POST.
+    #[error("invalid HTTP method {0}: gRPC calls are POST requests; use a gRPC client")]
     Method(String),
-    /// Not gRPC, or not protobuf.
-    #[error("the content type must be application/grpc, and {0}: call with a gRPC client")]
+    /// The content type is not gRPC with protobuf, or missing.
+    #[error("the content type must be application/grpc, but {0}: use a gRPC client")]
     ContentType(String),
-    /// Compressed.
+    /// The messages are compressed.
     #[error("messages compressed with {0:?} are not supported: send them without compression")]
     Encoding(String),
-    /// The flag says compressed, and nothing says how.
+    /// A message has the compression flag, and the request has no `grpc-encoding`.
     #[error(
-        "a message is marked as compressed, and there is no grpc-encoding that says how: send it without compression"
+        "a message is marked as compressed, but the request has no grpc-encoding: send it without compression"
     )]
     CompressedWithoutEncoding,
-    /// A flag that does not exist.
-    #[error(
-        "a message begins with the flag {0}, where 0 must be: put the flag 0 and the length in 4 bytes before each message"
-    )]
+    /// The compression flag is neither 0 nor 1.
+    #[error("invalid compression flag {0}: put the flag 0 and the length in 4 bytes before each message")]
     InvalidFlag(u8),
-    /// Longer than it may be.
-    #[error("a message has {len} bytes and may have at most {limit}: send less at once")]
+    /// A message exceeds the size limit.
+    #[error("message too large: {len} bytes, at most {limit} are allowed; split the request")]
     TooLarge {
-        /// Its length, in bytes, as its head has it.
+        /// The length in the message header, in bytes.
         len: usize,
         /// The limit, in bytes.
         limit: usize,
     },
-    /// The body ended in the middle of a message.
-    #[error("the request ended after {have} of the {len} bytes of its message: send the whole of it")]
+    /// The body ended within a message.
+    #[error("truncated message: the request ended after {have} of {len} bytes; send the whole message")]
     Truncated {
-        /// How many bytes came.
+        /// The number of bytes received.
         have: usize,
-        /// How many its head announced.
+        /// The length in the message header, in bytes.
         len: usize,
     },
-    /// The body ended in the middle of the head of a message.
+    /// The body ended within the header of a message.
     #[error(
-        "the request ended after {have} of the 5 bytes before a message: put the flag 0 and the length in 4 bytes before it"
+        "truncated message header: the request ended after {have} of 5 bytes; put the flag 0 and the length in 4 bytes before each message"
     )]
     TruncatedHeader {
-        /// How many bytes came.
+        /// The number of bytes received.
         have: usize,
     },
-    /// There is none.
-    #[error("the request has no message: send one, even if it is empty (5 bytes of 0)")]
+    /// The body has no message.
+    #[error("the request has no message: send one; an empty message is 5 bytes of 0")]
     MissingMessage,
-    /// There are two where one is asked for.
+    /// A unary call has more than one message.
     #[error("the request has more than one message: send one")]
     ExtraMessage,
-    /// It is no protobuf of the type that the RPC takes.
-    #[error("the message cannot be read as the contract has it, so send what its .proto files describe: {0}")]
+    /// The message is not valid protobuf of the request type.
+    #[error("the message cannot be decoded as the request type of this RPC: {0}; see the .proto files")]
     UndecodableMessage(String),
-    /// The connection or the stream ended before the request did.
-    #[error("the request broke off before its end")]
+    /// The connection or the stream ended before the request was complete.
+    #[error("the request ended before it was complete")]
     Interrupted,
 }
 
 impl MalformedRequest {
-    /// The beginning of what a caller has sent, fit to be shown.
+    /// Returns the beginning of the caller's input, with control and invisible characters escaped.
     #[must_use]
     pub fn escaped_excerpt(bytes: &[u8]) -> String {
         let text = String::from_utf8_lossy(bytes);
-        let mut quoted: String = text.chars().take(MAX_EXCERPT_CHARS).flat_map(char::escape_debug).collect();
+        let mut excerpt: String = text.chars().take(MAX_EXCERPT_CHARS).flat_map(char::escape_debug).collect();
         if text.chars().nth(MAX_EXCERPT_CHARS).is_some() {
-            quoted.push('…');
+            excerpt.push('…');
         }
-        quoted
+        excerpt
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// How long a change may take when the caller sets no deadline.
+/// The time limit of a call whose caller sets no deadline.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `AdminService` over an [`Admin`].
@@ -42,7 +42,7 @@ pub struct AdminRpc<S, M, R, W> {
 }
 
 impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
-    /// Serves an operator's wishes.
+    /// Creates the service.
     pub fn new(
         admin: Arc<Admin<S, M>>,
         grace: Arc<OutageGrace<S>>,
@@ -114,8 +114,9 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         &self,
         request: Request<v1::SuspendTenantRequest>,
     ) -> Result<Response<v1::SuspendTenantResponse>, Status> {
-        let wish = request.get_ref();
-        let (id, reason) = parse_with_reason(parse_tenant_id(&wish.tenant_id), &wish.reason)?;
+        let request_message = request.get_ref();
+        let (id, reason) =
+            parse_with_reason(parse_tenant_id(&request_message.tenant_id), &request_message.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let tenant = self.admin.set_tenant_suspended(id, Some(reason), actor, deadline).await;
         let tenant = note_failure(&request.rpc_record(), tenant)?;
@@ -137,9 +138,9 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         &self,
         request: Request<v1::IssueKeyRequest>,
     ) -> Result<Response<v1::IssueKeyResponse>, Status> {
-        let order = parse_issue_key(request.get_ref())?;
+        let key_to_issue = parse_issue_key(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let issued = self.admin.issue_key(order, actor, deadline).await;
+        let issued = self.admin.issue_key(key_to_issue, actor, deadline).await;
         let IssuedKey { key, plaintext } = note_failure(&request.rpc_record(), issued)?;
         Ok(Response::new(v1::IssueKeyResponse {
             key: Some(api_key_message(key)),
@@ -151,10 +152,10 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         &self,
         request: Request<v1::ImportKeysRequest>,
     ) -> Result<Response<v1::ImportKeysResponse>, Status> {
-        let (keys, places) = parse_import_keys(request.get_ref())?.into_parts();
+        let (keys, errors) = parse_import_keys(request.get_ref())?.into_parts();
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let outcomes = self.admin.import_keys(keys, actor, deadline).await;
-        Ok(Response::new(import_response(places, note_failure(&request.rpc_record(), outcomes)?)))
+        Ok(Response::new(import_response(errors, note_failure(&request.rpc_record(), outcomes)?)))
     }
 
     async fn rotate_key(
@@ -176,8 +177,8 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         &self,
         request: Request<v1::RevokeKeyRequest>,
     ) -> Result<Response<v1::RevokeKeyResponse>, Status> {
-        let wish = request.get_ref();
-        let (id, reason) = parse_with_reason(parse_key_id(&wish.key_id), &wish.reason)?;
+        let request_message = request.get_ref();
+        let (id, reason) = parse_with_reason(parse_key_id(&request_message.key_id), &request_message.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let key =
             note_failure(&request.rpc_record(), self.admin.revoke_key(id, reason, actor, deadline).await)?;
@@ -265,7 +266,7 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
     }
 }
 
-/// Notes a database failure for the log line of its RPC.
+/// Records a database failure for the access log.
 fn note_failure<T>(record: &RpcRecord, outcome: Result<T, AdminError>) -> Result<T, ApiError> {
     if let Err(AdminError::Store(error)) = &outcome {
         record.set_failure(error.kind);

@@ -7,19 +7,19 @@ use tonic::{Request, Response, Status};
 
 use crate::domain::{clock::SharedClock, verdict::Revision};
 
-/// What the process says about itself.
+/// What the service reports about its process.
 pub struct ServerInfo {
     /// The build.
     pub build: crate::build::Build,
-    /// Whether it decides against a remote database.
+    /// Whether the database is remote.
     pub is_remote: bool,
-    /// The schema version that the build knows.
+    /// The schema version of the build.
     pub schema_version: i32,
-    /// By the monotonic clock.
+    /// The start of the process, by the monotonic clock.
     pub started_at: Duration,
     /// The process's clock.
     pub clock: SharedClock,
-    /// The highest change-log position seen so far.
+    /// Returns the highest change-log position seen so far.
     pub revision: Box<dyn Fn() -> Revision + Send + Sync>,
 }
 

@@ -1,4 +1,4 @@
-//! Looking into memory for an operator, so that nobody else waits for it.
+//! Inspects the cache for an operator, without delaying other requests.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,8 +12,8 @@ use crate::{
     grpc::error::ApiError,
 };
 
-/// A look into memory takes as long as memory is large: it runs beside the threads that answer requests, and one at a time, so that
-/// many who ask take no more than one core.
+/// An inspection walks over the whole cache, so its time grows with the size of the cache. It runs on a
+/// blocking thread, and only one runs at a time: many concurrent requests use no more than one core.
 #[derive(Debug)]
 pub(super) struct InspectionRunner {
     inspector: Arc<KeyInspector>,
@@ -25,21 +25,22 @@ impl InspectionRunner {
         Self { inspector: Arc::new(inspector), semaphore: Arc::new(Semaphore::new(1)) }
     }
 
-    /// What there is of a key.
+    /// Inspects a key.
     ///
     /// # Errors
-    /// [`ApiError::DeadlineReached`] when it is not its turn before the deadline; [`ApiError::Panicked`].
+    /// [`ApiError::DeadlineReached`] if the inspection cannot start before the deadline;
+    /// [`ApiError::Panicked`].
     pub(super) async fn run(&self, key: KeyId, deadline: Instant) -> Result<KeyInspection, ApiError> {
-        let turn = timeout_at(deadline.into(), Arc::clone(&self.semaphore).acquire_owned()).await;
-        // It is never closed: what is left is that its turn did not come.
-        let Ok(Ok(turn)) = turn else { return Err(ApiError::DeadlineReached) };
+        let permit = timeout_at(deadline.into(), Arc::clone(&self.semaphore).acquire_owned()).await;
+        // The semaphore is never closed: the only error is the timeout.
+        let Ok(Ok(permit)) = permit else { return Err(ApiError::DeadlineReached) };
         let inspector = Arc::clone(&self.inspector);
-        // The turn ends with the look, not with the caller that waits for it.
-        let look = spawn_blocking(move || {
+        // The permit is released when the inspection ends, not when its caller stops waiting.
+        let task = spawn_blocking(move || {
             let found = inspector.inspect(&key);
-            drop(turn);
+            drop(permit);
             found
         });
-        look.await.map_err(|_| ApiError::Panicked)
+        task.await.map_err(|_| ApiError::Panicked)
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// How long a change may take when the caller sets no deadline.
+/// The time limit of a call whose caller sets no deadline.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `SessionService` over [`Sessions`].
@@ -32,7 +32,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct SessionRpc<S, K, M>(Arc<Sessions<S, K, M>>);
 
 impl<S: Store, K: KeySource, M: SessionCache> SessionRpc<S, K, M> {
-    /// Serves what callers want of sessions.
+    /// Creates the service.
     pub fn new(sessions: Arc<Sessions<S, K, M>>) -> Self {
         Self(sessions)
     }
@@ -44,9 +44,9 @@ impl<S: Store, K: KeySource, M: SessionCache> SessionService for SessionRpc<S, K
         &self,
         request: Request<v1::BindSessionRequest>,
     ) -> Result<Response<v1::BindSessionResponse>, Status> {
-        let (ask, record) = (request.guess_source(SESSION_TIMEOUT)?, request.rpc_record());
-        let order = parse_bind_session(request.into_inner())?;
-        let bound = note_failure(&record, self.0.bind(order, ask).await)?;
+        let (context, record) = (request.guess_source(SESSION_TIMEOUT)?, request.rpc_record());
+        let session = parse_bind_session(request.into_inner())?;
+        let bound = note_failure(&record, self.0.bind(session, context).await)?;
         let (verdict, subject) = match &bound {
             BindOutcome::Bound { .. } => (SessionVerdict::VALID, DenialSubject::default()),
             BindOutcome::Denied(verdict, key) => (*verdict, DenialSubject::for_key(key.as_deref())),
@@ -76,7 +76,7 @@ impl<S: Store, K: KeySource, M: SessionCache> SessionService for SessionRpc<S, K
     }
 }
 
-/// Notes a failure of the database for the log line of its RPC.
+/// Records a database failure for the access log.
 fn note_failure<T>(record: &RpcRecord, outcome: Result<T, SessionError>) -> Result<T, ApiError> {
     if let Err(SessionError::Store(error)) = &outcome {
         record.set_failure(error.kind);

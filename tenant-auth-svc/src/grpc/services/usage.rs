@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-/// How long a call may take when the caller sets no deadline.
+/// The time limit of a call whose caller sets no deadline.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `UsageService` over a [`Meter`].
+/// `UsageService` over a [`UsageRecorder`].
 #[derive(Debug)]
 pub struct UsageRpc<R, S>(Arc<UsageRecorder<R, S>>);
 
 impl<R: UsageWriter, S: UsageStore> UsageRpc<R, S> {
-    /// Serves metering.
-    pub fn new(meter: Arc<UsageRecorder<R, S>>) -> Self {
-        Self(meter)
+    /// Creates the service.
+    pub fn new(recorder: Arc<UsageRecorder<R, S>>) -> Self {
+        Self(recorder)
     }
 }
 
@@ -35,8 +35,8 @@ impl<R: UsageWriter, S: UsageStore> UsageService for UsageRpc<R, S> {
         request: Request<v1::RecordUsageRequest>,
     ) -> Result<Response<v1::RecordUsageResponse>, Status> {
         let deadline = request.deadline(USAGE_TIMEOUT)?;
-        let order = parse_record_usage(request.caller_name(), request.get_ref())?;
-        let recorded = self.0.record(order, deadline).await;
+        let usage_request = parse_record_usage(request.caller_name(), request.get_ref())?;
+        let recorded = self.0.record(usage_request, deadline).await;
         Ok(Response::new(record_usage_response(note_failure(&request.rpc_record(), recorded)?)))
     }
 
@@ -51,7 +51,7 @@ impl<R: UsageWriter, S: UsageStore> UsageService for UsageRpc<R, S> {
     }
 }
 
-/// Notes a database failure for the log line of its RPC.
+/// Records a database failure for the access log.
 fn note_failure<T>(record: &RpcRecord, outcome: Result<T, UsageError>) -> Result<T, ApiError> {
     if let Err(UsageError::Store(error)) = &outcome {
         record.set_failure(error.kind);

@@ -37,9 +37,9 @@ pub struct ValidationRpc<S, K, M> {
 }
 
 impl<S: Store, K: KeySource, M: SessionCache> ValidationRpc<S, K, M> {
-    /// Serves decisions about keys and about sessions. Each may take `limit`, or less if its caller says so.
-    pub fn new(keys: Arc<Validator<K>>, sessions: Arc<Sessions<S, K, M>>, limit: Duration) -> Self {
-        Self { keys, sessions, timeout: limit }
+    /// Creates the service. Each decision may take `timeout`, or less if the caller's deadline is earlier.
+    pub fn new(keys: Arc<Validator<K>>, sessions: Arc<Sessions<S, K, M>>, timeout: Duration) -> Self {
+        Self { keys, sessions, timeout }
     }
 }
 
@@ -52,9 +52,9 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
         &self,
         request: Request<v1::ValidateKeyRequest>,
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
-        let (ask, record) = (request.guess_source(self.timeout)?, request.rpc_record());
-        let question = parse_key_query(request.into_inner())?;
-        let decision = note_decision(&record, self.keys.decide(&question, ask).await)?;
+        let (guess_source, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let query = parse_key_query(request.into_inner())?;
+        let decision = note_decision(&record, self.keys.decide(&query, guess_source).await)?;
         Ok(Response::new(decision_message(decision)))
     }
 
@@ -64,11 +64,11 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
     ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
         use batch_validate_keys_result::Result as Outcome;
 
-        let (ask, record) = (request.guess_source(self.timeout)?, request.rpc_record());
-        let (questions, places) = parse_key_query_batch(request.into_inner())?.into_parts();
-        let decisions = self.keys.decide_all(&questions, ask).await;
+        let (guess_source, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let (queries, errors) = parse_key_query_batch(request.into_inner())?.into_parts();
+        let decisions = self.keys.decide_all(&queries, guess_source).await;
         let decided = decisions.into_iter().map(|decision| note_decision(&record, decision));
-        let results = places.merge_outcomes(decided).map(|outcome| {
+        let results = errors.merge_outcomes(decided).map(|outcome| {
             let result = match outcome {
                 Ok(decision) => Outcome::Response(decision_message(decision)),
                 Err(error) => Outcome::Error(status_message(error)),
@@ -96,9 +96,9 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        let (ask, record) = (request.guess_source(self.timeout)?, request.rpc_record());
-        let question = parse_session_query(request.into_inner())?;
-        let decision = self.sessions.decide(question, ask).await;
+        let (guess_source, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let query = parse_session_query(request.into_inner())?;
+        let decision = self.sessions.decide(query, guess_source).await;
         let decision =
             decision.inspect_err(|error| record.add_undecided(error.kind)).map_err(ApiError::from)?;
         let subject = DenialSubject::for_key(decision.session.as_deref().map(|session| &session.key));
@@ -107,7 +107,7 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
     }
 }
 
-/// Notes an outcome for the log line of its RPC.
+/// Records a decision, or a failure, for the access log and the metrics.
 fn note_decision(record: &RpcRecord, outcome: Result<Decision, StoreError>) -> Result<Decision, ApiError> {
     match &outcome {
         Ok(decision) => {

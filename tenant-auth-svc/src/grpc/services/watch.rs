@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-/// `WatchService` over what can be subscribed to.
+/// `WatchService` over a source of watch events.
 #[derive(Debug)]
 pub struct WatchRpc<H>(H);
 
 impl<H: Watchable> WatchRpc<H> {
-    /// Passes on what `hub` tells.
+    /// Creates a service that sends the events of `hub`.
     pub fn new(hub: H) -> Self {
         Self(hub)
     }
@@ -32,11 +32,11 @@ impl<H: Watchable> WatchService for WatchRpc<H> {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let after = parse_watch(request.get_ref())?;
-        // It lives for days, and works only when there is something to tell.
+        // A subscription lives for days and is idle most of the time.
         request.release_permit();
-        let told = self.0.watch(after).await.map_err(ApiError::from)?;
-        let messages = told.flat_map(move |told| match told {
-            Ok(told) => stream::iter(watch_messages(told)).map(Ok).left_stream(),
+        let event = self.0.watch(after).await.map_err(ApiError::from)?;
+        let messages = event.flat_map(move |event| match event {
+            Ok(event) => stream::iter(watch_messages(event)).map(Ok).left_stream(),
             Err(error) => stream::iter([Err(ApiError::from(error).into())]).right_stream(),
         });
         Ok(Response::new(Box::pin(messages)))

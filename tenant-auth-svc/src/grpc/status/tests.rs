@@ -1,4 +1,4 @@
-//! Each error has the code and the details that the table promises.
+//! Each error has the code and the details of the table in `status`.
 
 use super::*;
 use crate::{
@@ -25,9 +25,9 @@ fn database_failure_has_a_reason_and_retry_delay() {
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!(info.domain, ERROR_DOMAIN);
-        let is_ours = kind == FailureKind::TooManyGuesses;
+        let is_guess_limit = kind == FailureKind::TooManyGuesses;
         assert!(
-            info.reason.starts_with(if is_ours { "TOO_MANY_GUESSES" } else { "DATABASE_" }),
+            info.reason.starts_with(if is_guess_limit { "TOO_MANY_GUESSES" } else { "DATABASE_" }),
             "{}",
             info.reason
         );
@@ -46,12 +46,12 @@ fn retry_delay_of_the_database_is_passed_on() {
 
 #[test]
 fn refused_request_has_reason_and_retry_delay() {
-    let none = Limiter::new(
+    let limiter = Limiter::new(
         "requests",
         LimiterBounds { process: 7, per_caller: 0, unknown_callers: 0, per_unknown_address: 0 },
     );
-    let full = none.try_acquire(&PermitHolder { name: "api".into(), is_known: true }, 1).unwrap_err();
-    let overloaded = status(full);
+    let reached = limiter.try_acquire(&PermitHolder { name: "api".into(), is_known: true }, 1).unwrap_err();
+    let overloaded = status(reached);
     assert_eq!(overloaded.code(), Code::ResourceExhausted);
     let details = overloaded.get_error_details();
     assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
@@ -60,7 +60,7 @@ fn refused_request_has_reason_and_retry_delay() {
 
     let expired = status(ApiError::DeadlinePassed);
     assert_eq!(expired.code(), Code::DeadlineExceeded);
-    assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
+    assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_EXPIRED");
 }
 
 #[test]

@@ -54,22 +54,22 @@ fn outage_status_is_rendered_completely() {
         render(&facts),
         "\
 process   ready since 2026-11-21T07:20:00Z, 320 s
-database  NOT BELIEVED (rolled_back) since 2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; the copy that is \
-read has stood still for 9 s
+database  NOT TRUSTED (rolled_back) since 2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; the read replica has \
+been stalled for 9 s
 reads     failing (timed_out) since 2026-11-21T07:20:08Z, 312 s; last tried 1 s ago
 writes    failing (blocked) since 2026-11-21T07:20:09Z, 311 s; last tried 4 s ago: the database is over a quota of its plan, or \
-suspended: ask its provider; one has been under way for 4 s; 3 waiting for their turn
-breaker   open for lookups, writes: one such call is sent now and then, to see whether it gets through
+suspended: ask its provider; one write has been in flight for 4 s; 3 queued
+breaker   open for lookups, writes: such calls are rejected, except for a periodic probe
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
-clock     7 s behind the database's: keys and sessions end at the wrong moment here
-cpu       late by 350 ms in the last minute: this replica is starved of CPU, and reads that run out of time say nothing \
+clock     7 s behind the database's: keys and sessions expire at the wrong time on this replica
+cpu       maximum scheduler lag 350 ms in the last minute: this replica is starved of CPU, and reads that time out say nothing \
 about the database
-grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
+grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median recently used key in 700 s; ended for the \
 oldest 5 s ago; keys beyond it: 3
-files     in force
-expiry    nothing that says when
-denied    nothing by file
+files     in effect
+expiry    no known expiry
+denied    no entries in the deny file
 peppers   none is missing
 "
     );
@@ -109,14 +109,14 @@ database  not read yet
 reads     not tried yet
 writes    not tried yet
 breaker   closed
-feed      not heard yet
+feed      not live yet
 memory    no answer in the last minute
 clock     not compared with the database's yet
-cpu       late by 4 ms at most in the last minute
+cpu       maximum scheduler lag 4 ms in the last minute
 grace     14400 s
-files     in force
-expiry    nothing that says when
-denied    nothing by file
+files     in effect
+expiry    no known expiry
+denied    no entries in the deny file
 peppers   none is missing
 "
     );
@@ -128,15 +128,15 @@ peppers   none is missing
         scheduler_lag: Duration::from_millis(4),
         ..facts
     };
-    let told = render(&healthy);
+    let rendered = render(&healthy);
     for line in [
         "process   unusable (schema_newer) since 2026-11-21T07:20:00Z, 0 ms; the log says what to do",
         "reads     works since 2026-11-21T07:20:00Z, 0 ms; last tried 0 ms ago",
-        "database  believed",
+        "database  trusted",
         "writes    not tried yet",
-        "feed      heard 120 ms ago",
+        "feed      live, last poll 120 ms ago",
         "clock     agrees with the database's",
     ] {
-        assert!(told.lines().any(|told| told == line), "{line}: {told}");
+        assert!(rendered.lines().any(|found| found == line), "{line}: {rendered}");
     }
 }

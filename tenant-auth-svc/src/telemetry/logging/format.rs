@@ -1,4 +1,4 @@
-//! How a line looks.
+//! The formats of a line.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,10 @@ use tracing_subscriber::fmt::{
 
 use super::line::LogLine;
 
-/// One JSON object, for a collector.
+/// Formats a line as one JSON object, for a collector.
 pub(super) fn json(line: &LogLine) -> String {
     let mut text = Vec::new();
-    // Nothing that a line consists of can fail to be written into memory.
+    // Serialization of these types into memory does not fail.
     let _ = write_object(line, &mut text);
     text.push(b'\n');
     String::from_utf8(text).unwrap_or_default()
@@ -34,11 +34,11 @@ fn write_object(line: &LogLine, into: &mut Vec<u8>) -> Result<(), serde_json::Er
     object.end()
 }
 
-/// For a person.
+/// Formats a line for a person.
 pub(super) fn text(line: &LogLine, colours: bool) -> String {
     let LogLine { level, target, message, fields } = line;
     let mut text = timestamp();
-    // Writing into a text does not fail.
+    // Writing into a `String` does not fail.
     let _ = if colours {
         write!(text, " \x1b[{}m{level:>5}\x1b[0m {target}: {message}", ansi_colour(*level))
     } else {
@@ -66,7 +66,7 @@ fn ansi_colour(level: Level) -> u8 {
 
 fn timestamp() -> String {
     let mut now = String::new();
-    // A clock that cannot be read leaves it empty.
+    // If the clock cannot be read, the time is empty.
     let _ = SystemTime.format_time(&mut Writer::new(&mut now));
     now
 }

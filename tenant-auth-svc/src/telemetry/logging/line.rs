@@ -1,4 +1,4 @@
-//! A line, before it is written in one format or another.
+//! A log line, independent of its format.
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -8,14 +8,14 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// The longest value, in bytes; a little more where its last character is escaped. The rest is left out and its length
-/// told: part of what is logged comes from callers, servers and libraries.
+/// The maximum length of a value, in bytes; slightly more if its last character is escaped. The rest is
+/// replaced by the length of the value: a part of the logged text comes from callers, servers and libraries.
 pub(super) const MAX_VALUE_BYTES: usize = 512;
 
-/// What every line has, in front of the fields of its event.
+/// The fields that every line has before the fields of its event.
 const RESERVED_FIELDS: [&str; 4] = ["timestamp", "level", "message", "target"];
 
-/// What is written about an event. No two fields have the same name, and none that of what every line has.
+/// The content of a line. Field names are unique, and differ from those that every line has.
 #[derive(Clone, Debug)]
 pub(super) struct LogLine {
     pub(super) level: Level,
@@ -25,7 +25,7 @@ pub(super) struct LogLine {
 }
 
 impl LogLine {
-    /// That of an event.
+    /// Creates the line of an event.
     pub(super) fn from_event(event: &Event<'_>) -> Self {
         let (level, target) = (*event.metadata().level(), event.metadata().target());
         let mut read = FieldVisitor { message: None, fields: Vec::new() };
@@ -34,7 +34,7 @@ impl LogLine {
     }
 }
 
-/// The fields of an event.
+/// Collects the fields of an event.
 struct FieldVisitor {
     message: Option<String>,
     fields: Vec<(Cow<'static, str>, Value)>,
@@ -43,7 +43,7 @@ struct FieldVisitor {
 impl FieldVisitor {
     fn push_text(&mut self, field: &Field, text: impl fmt::Display) {
         let text = truncate_value(text);
-        // The event's own words come before its fields.
+        // The message of the event precedes its fields.
         if field.name() == "message" && self.message.is_none() {
             self.message = Some(text);
         } else {
@@ -96,10 +96,10 @@ impl Visit for FieldVisitor {
     }
 }
 
-/// A text without what would garble a terminal or a line, and no longer than [`MAX_VALUE_BYTES`].
+/// Text without characters that corrupt a terminal or a line, of at most [`MAX_VALUE_BYTES`].
 fn truncate_value(text: impl fmt::Display) -> String {
     let mut bounded = BoundedText::default();
-    // What fails to show itself is shown as far as it went.
+    // If `Debug` or `Display` fails, the text written so far is used.
     let _ = fmt::Write::write_fmt(&mut bounded, format_args!("{text}"));
     let BoundedText { text: mut kept, total_bytes: len, is_truncated: is_cut } = bounded;
     if is_cut {
@@ -111,7 +111,7 @@ fn truncate_value(text: impl fmt::Display) -> String {
 #[derive(Default)]
 struct BoundedText {
     text: String,
-    /// Of the whole.
+    /// The length of the whole text.
     total_bytes: usize,
     is_truncated: bool,
 }
@@ -126,7 +126,7 @@ impl fmt::Write for BoundedText {
             }
             match c {
                 '"' | '\'' | '\\' => self.text.push(c),
-                // Controls, marks that turn the direction of writing, what is invisible.
+                // Control characters, direction marks and invisible characters.
                 _ => self.text.extend(c.escape_debug()),
             }
         }

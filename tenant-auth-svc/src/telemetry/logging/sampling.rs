@@ -1,8 +1,8 @@
-//! Of many lines of one kind, some are written, and how many were not.
+//! Limits the lines of one kind: some are written, and the number of the others.
 //!
-//! Anybody can be refused as often as it likes, and in an outage every request fails: a line for each would bury what
-//! matters, and fill the disk. Of one kind come the first few, then, as long as it goes on, one each interval and the
-//! number of those left out. No line is left out that is not counted.
+//! Callers can cause any number of refusals, and in an outage every request fails. A line for each would hide
+//! other lines and fill the disk. Of one kind, the first few lines are written, then one per interval with
+//! the number of suppressed lines, as long as they continue. Every suppressed line is counted.
 
 use std::{
     borrow::Cow,
@@ -18,9 +18,10 @@ use tracing::{Level, Metadata, callsite::Identifier};
 use super::line::LogLine;
 use crate::domain::{audit::AUDIT_LOG_TARGET, clock::SharedClock, verdict::DENIALS_LOG_TARGET};
 
-/// How long lines of a kind are counted before their number is told.
+/// The interval after which the number of suppressed lines of a kind is written.
 const SAMPLING_INTERVAL: Duration = Duration::from_secs(10);
-/// The fields that tell kinds of one event apart: words of ours, and ids of records in the database. None that a caller can make up.
+/// The fields whose values distinguish the kinds of one event: constants, and ids of records in the database.
+/// Callers can choose none of them freely.
 const KIND_FIELDS: [&str; 13] = [
     "rpc.method",
     "rpc.response.status_code",
@@ -38,10 +39,10 @@ const KIND_FIELDS: [&str; 13] = [
 ];
 /// The message of a line that stands for others.
 const SUPPRESSED_MESSAGE: &str = "similar log lines suppressed";
-/// The most kinds that are told apart. Beyond it, all further ones of an event are one kind.
+/// The maximum number of kinds. Beyond it, all new kinds of one event count as one.
 const MAX_KINDS: usize = 512;
 
-/// Which lines are written.
+/// Decides which lines are written.
 #[derive(Debug)]
 pub(super) struct LogSampler {
     burst: NonZeroU32,
@@ -49,33 +50,33 @@ pub(super) struct LogSampler {
     kinds: Mutex<HashMap<LineKind, LineKindState>>,
 }
 
-/// Lines that say the same about different requests.
+/// Identifies lines that differ only in their request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct LineKind {
     callsite: Identifier,
     fields: Vec<(Cow<'static, str>, String)>,
 }
 
-/// What was seen of a kind in the present interval.
+/// The state of a kind in the current interval.
 #[derive(Debug)]
 struct LineKindState {
     level: Level,
     target: &'static str,
     message: String,
     interval_start: Duration,
-    /// How many more may be written.
+    /// The number of lines that may still be written.
     remaining: u32,
     suppressed: u64,
 }
 
 impl LogSampler {
-    /// So many of a kind are written at first, in an interval.
+    /// Creates a sampler that writes this many lines of a kind at the start of an interval.
     pub(super) fn new(burst: NonZeroU32, clock: SharedClock) -> Self {
         Self { burst, clock, kinds: Mutex::default() }
     }
 
-    /// Whether lines of this event may be left out. Never what stands in for the audit log, nor what only those see who have
-    /// asked for every detail: but denials, which are `debug` and come as often as anybody likes.
+    /// Returns whether lines of this event may be suppressed. Lines that replace audit log entries never are,
+    /// and `debug` lines only if they are denials, which callers can cause at any rate.
     pub(super) fn is_sampled(event: &Metadata<'_>) -> bool {
         match event.target() {
             AUDIT_LOG_TARGET => false,
@@ -84,7 +85,7 @@ impl LogSampler {
         }
     }
 
-    /// The count that is due before a line of this event, and the line, if it is to be written.
+    /// Returns the summary that is due before a line of this event, and the line, if it is to be written.
     pub(super) fn sample(&self, event: &Metadata<'_>, line: LogLine) -> (Option<LogLine>, Option<LogLine>) {
         let mut kind = LineKind { callsite: event.callsite(), fields: Vec::new() };
         for (name, value) in &line.fields {
@@ -116,7 +117,7 @@ impl LogSampler {
         (due.flatten(), Some(line))
     }
 
-    /// The counts that are due, or all.
+    /// Returns the summaries that are due, or all.
     pub(super) fn take_due_counts(&self, all: bool) -> Vec<LogLine> {
         let now = self.clock.monotonic();
         let mut due = Vec::new();
@@ -133,7 +134,7 @@ impl LogSampler {
     }
 
     fn lock_kinds(&self) -> MutexGuard<'_, HashMap<LineKind, LineKindState>> {
-        // Every change is one step.
+        // A panic cannot leave the state inconsistent: every change is a single step.
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics, all of them each time.
+//! Exports all metrics periodically.
 
 use std::{
     sync::Arc,
@@ -29,16 +29,16 @@ use crate::{
     },
 };
 
-/// How often.
+/// The interval of exports.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Sends metrics.
+/// Exports metrics.
 pub(super) struct MetricsSender {
     client: MetricsServiceClient<CollectorChannel>,
     resource: ResourceAttributesWithSchema,
     snapshot_source: SnapshotSource,
     counts: Arc<OtlpCounts>,
-    /// From when on it was counted.
+    /// The start of all cumulative counts.
     started_at: SystemTime,
 }
 
@@ -59,7 +59,7 @@ impl MetricsSender {
         }
     }
 
-    /// Until told to end; then once more.
+    /// Runs until the stop signal, and then exports once more.
     pub(super) async fn run(mut self, mut ending: watch::Receiver<bool>) {
         let mut ticks = tokio::time::interval(EXPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -67,7 +67,7 @@ impl MetricsSender {
         while goes_on {
             tokio::select! {
                 _ = ticks.tick() => {}
-                // An error means that nobody is left to say it.
+                // An error means that the sender is dropped.
                 _ = ending.wait_for(|end| *end) => goes_on = false,
             }
             let snapshot = (self.snapshot_source)();
@@ -99,7 +99,7 @@ fn unix_nanos(time: SystemTime) -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// From when to when was counted.
+/// The start of the counts and the current time.
 struct ExportWindow {
     since: u64,
     now: u64,

@@ -1,4 +1,4 @@
-//! Spans, a batch at a time.
+//! Exports spans in batches.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{CollectorChannel, OtlpCounts};
 
-/// The most spans in one request.
+/// The maximum number of spans in one request.
 const MAX_SPANS_PER_BATCH: usize = 512;
-/// How long the first span waits for others.
+/// The time that the first span of a batch waits for further ones.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 
-/// Sends spans.
+/// Exports spans.
 pub(super) struct SpanSender {
     client: TraceServiceClient<CollectorChannel>,
     resource: ResourceAttributesWithSchema,
@@ -41,14 +41,14 @@ impl SpanSender {
         }
     }
 
-    /// Until told to end; then what has gathered is sent as well.
+    /// Runs until the stop signal, and then exports the queued spans.
     pub(super) async fn run(mut self, mut ending: watch::Receiver<bool>) {
         let mut goes_on = true;
         while goes_on {
             let mut batch = Vec::new();
             tokio::select! {
                 more = collect_batch(&mut self.ended_spans, &mut batch) => goes_on = more,
-                // An error means that nobody is left to say it.
+                // An error means that the sender is dropped.
                 _ = ending.wait_for(|end| *end) => goes_on = false,
             }
             if !goes_on {
@@ -83,20 +83,20 @@ impl SpanSender {
     }
 }
 
-/// Waits for a span, and a little for others. Whether there may be more. What was received is in `batch`, also when
-/// this is given up.
+/// Waits for a span, and for a short time for further ones. Returns whether more spans may come. If the
+/// future is dropped, the received spans are in `batch`.
 async fn collect_batch(ended: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>) -> bool {
     if ended.recv_many(batch, MAX_SPANS_PER_BATCH).await == 0 {
         return false;
     }
-    let company = async {
+    let further_spans = async {
         while batch.len() < MAX_SPANS_PER_BATCH {
             if ended.recv_many(batch, MAX_SPANS_PER_BATCH - batch.len()).await == 0 {
                 return;
             }
         }
     };
-    // It is enough, or it is time.
-    let _ = tokio::time::timeout(BATCH_DELAY, company).await;
+    // The batch is full, or the delay is over.
+    let _ = tokio::time::timeout(BATCH_DELAY, further_spans).await;
     true
 }

@@ -1,4 +1,4 @@
-//! Whether the peer has begun to speak.
+//! Detects whether the peer has sent the HTTP/2 preface.
 
 use std::{
     io,
@@ -13,11 +13,11 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What every HTTP/2 client says first is so many bytes long.
+/// The length of the HTTP/2 client preface, in bytes.
 pub(super) const PREFACE_LEN: usize = 24;
 
 pin_project! {
-    /// A stream that counts what was read, as long as that matters.
+    /// A stream that counts the bytes read, up to the length of the preface.
     pub(super) struct PrefaceCounter<Io> {
         #[pin]
         io: Io,
@@ -27,8 +27,8 @@ pin_project! {
 }
 
 impl<Io> PrefaceCounter<Io> {
-    pub(super) fn new(io: Io, read: Arc<AtomicUsize>) -> Self {
-        Self { io, shared_count: read, bytes_read: 0 }
+    pub(super) fn new(io: Io, shared_count: Arc<AtomicUsize>) -> Self {
+        Self { io, shared_count, bytes_read: 0 }
     }
 }
 

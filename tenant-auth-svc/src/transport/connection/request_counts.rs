@@ -1,4 +1,4 @@
-//! What becomes of the requests of one connection: whether their answers are read, and how many are given up.
+//! Counts the requests of one connection: unread responses, answered and cancelled requests.
 
 use std::{
     pin::Pin,
@@ -13,31 +13,25 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-/// The counts. Whoever adds to them and whoever reads them is on the thread of the connection.
+/// The counts. All accesses are on the thread of the connection.
 #[derive(Debug)]
 pub(super) struct RequestCounts {
-    /// Of all connections of this worker.
+    /// Unread responses of all connections of this worker.
     worker_unread: Arc<AtomicU64>,
-    /// Answers that the peer has been given a piece of, or could be, and has not made room for the next one.
+    /// Responses with data that the peer has not opened its flow-control window for.
     unread: AtomicU64,
-    /// How often one of them was read on.
+    /// The number of times that the peer has read on.
     read_count: AtomicU64,
-    /// Requests whose answer went out whole.
+    /// Requests with a complete response.
     answered: AtomicU64,
-    /// Requests that their caller gave up before that.
+    /// Requests that the peer cancelled before that.
     cancelled: AtomicU64,
 }
 
 impl RequestCounts {
-    pub(super) fn new(all_unread: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(worker_unread: Arc<AtomicU64>) -> Self {
         let zero = AtomicU64::default;
-        Self {
-            worker_unread: all_unread,
-            unread: zero(),
-            read_count: zero(),
-            answered: zero(),
-            cancelled: zero(),
-        }
+        Self { worker_unread, unread: zero(), read_count: zero(), answered: zero(), cancelled: zero() }
     }
 
     pub(super) fn worker_unread(&self) -> u64 {
@@ -60,7 +54,7 @@ impl RequestCounts {
         load(&self.cancelled)
     }
 
-    /// Follows a request to its end.
+    /// Counts a request until it ends.
     pub(super) fn track<F>(self: &Arc<Self>, answer: F) -> CountedFuture<F> {
         CountedFuture {
             answer,
@@ -81,7 +75,7 @@ fn increment(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One request, until it has ended, however it ends.
+/// One request, counted as answered or cancelled when it is dropped.
 #[derive(Debug)]
 struct RequestGuard {
     counts: Arc<RequestCounts>,
@@ -90,7 +84,7 @@ struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// It is the peer's turn: it has to make room for what comes next.
+    /// Marks the response as waiting for the peer's flow-control window.
     fn mark_unread(&self) {
         if !self.is_unread.swap(true, Ordering::Relaxed) {
             increment(&self.counts.unread);
@@ -98,7 +92,7 @@ impl RequestGuard {
         }
     }
 
-    /// It is ours.
+    /// Marks the response as read.
     fn mark_read(&self) {
         if self.is_unread.swap(false, Ordering::Relaxed) {
             self.counts.unread.fetch_sub(1, Ordering::Relaxed);
@@ -116,7 +110,7 @@ impl Drop for RequestGuard {
 }
 
 pin_project! {
-    /// The future of a request that is followed.
+    /// The future of a counted request.
     pub(super) struct CountedFuture<F> {
         #[pin]
         answer: F,
@@ -137,7 +131,7 @@ where
         let mut request = this.request.take();
         if let Some(request) = &mut request {
             match response.body().is_end_stream() {
-                // All of it is in its head, which needs no room.
+                // The whole response is in the headers, which need no flow-control window.
                 true => request.is_answered = true,
                 false => request.mark_unread(),
             }
@@ -147,7 +141,7 @@ where
 }
 
 pin_project! {
-    /// The body of an answer that is followed.
+    /// The body of a counted response.
     pub(super) struct CountedBody<B> {
         #[pin]
         body: B,
@@ -159,7 +153,7 @@ impl<B: Body> Body for CountedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    /// Asked for only when the peer has room for it.
+    /// hyper polls the body only when the peer has flow-control window for it.
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,5 +1,5 @@
-//! Ends a connection whose peer harms others: by reading nothing that it is given, or by giving up nearly everything that it
-//! asks for.
+//! Ends a connection whose peer harms others: it reads none of its responses, or it cancels nearly all of its
+//! requests.
 
 use std::{
     pin::Pin,
@@ -13,43 +13,43 @@ use tokio::time::{Instant, Sleep};
 use super::request_counts::RequestCounts;
 use crate::transport::limits::ConnectionLimits;
 
-/// Why a connection is ended.
+/// The reason why a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AbuseReason {
-    /// Nothing of what waits to be read was, for as long as may be.
+    /// The peer has read none of the waiting data for the maximum time.
     Stalled,
-    /// So many requests were given up, and so few were not ("rapid reset", CVE-2023-44487).
+    /// The peer cancelled many requests and let few be answered ("rapid reset", CVE-2023-44487).
     RapidReset,
 }
 
-/// Of how many requests that were given up there must be one that was answered: a proxy that ends a hundred calls because
-/// one client has left answers those of others meanwhile.
+/// The maximum number of cancelled requests per answered one. A proxy that cancels a hundred calls because
+/// one client disconnected also has answered calls of other clients.
 const MAX_CANCELLED_PER_ANSWERED: u64 = 100;
-/// Above so many answers that wait to be read on one worker, each costing a few kilobytes, peers get less time to read on.
+/// With more unread responses than this on one worker, each of a few kilobytes, peers get less time to read.
 const CROWDED_UNREAD_COUNT: u64 = 10_000;
-/// By how much less.
+/// The divisor of the unread timeout on a crowded worker.
 const CROWDED_TIMEOUT_DIVISOR: u32 = 10;
-/// In how much time so many are given up that it counts.
+/// The window in which cancelled requests are counted.
 const CANCELLATION_WINDOW: Duration = Duration::from_secs(10);
 
-/// Looks at the [`RequestCounts`] of a connection whenever something happens on it.
+/// Checks the [`RequestCounts`] of a connection on every event of the connection.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     counts: Arc<RequestCounts>,
     unread_timeout: Duration,
     max_cancelled: u64,
-    /// While something waits to be read: when to look whether anything was, and how much had been.
+    /// Set while a response is unread: the time of the next check, and the read count at the previous one.
     stall_timer: Option<(Pin<Box<Sleep>>, u64)>,
-    /// Where the requests that are counted begin.
+    /// The start of the current window.
     window_start: Instant,
     cancelled_at_start: u64,
     answered_at_start: u64,
 }
 
 impl Watchdog {
-    pub(super) fn new(vitals: Arc<RequestCounts>, limits: &ConnectionLimits) -> Self {
+    pub(super) fn new(counts: Arc<RequestCounts>, limits: &ConnectionLimits) -> Self {
         Self {
-            counts: vitals,
+            counts,
             unread_timeout: limits.unread_timeout,
             max_cancelled: limits.max_cancelled,
             stall_timer: None,
@@ -59,18 +59,18 @@ impl Watchdog {
         }
     }
 
-    /// Ready when the connection is to be ended.
+    /// Ready if the connection must be ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<AbuseReason> {
         if self.is_rapid_reset() {
             return Poll::Ready(AbuseReason::RapidReset);
         }
         while self.counts.unread() > 0 {
             let is_crowded = self.counts.worker_unread() > CROWDED_UNREAD_COUNT;
-            let patience =
+            let timeout =
                 if is_crowded { self.unread_timeout / CROWDED_TIMEOUT_DIVISOR } else { self.unread_timeout };
             let read = self.counts.read_count();
             let (timer, before) =
-                self.stall_timer.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), read));
+                self.stall_timer.get_or_insert_with(|| (Box::pin(tokio::time::sleep(timeout)), read));
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

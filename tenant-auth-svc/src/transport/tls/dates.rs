@@ -1,4 +1,4 @@
-//! When certificates expire.
+//! Expiry of certificates.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +7,23 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
 use crate::instruments::validity::Validity;
 
-/// A file with more certificates than this is a public trust store. Its members come and go, so the first one to expire says
-/// nothing about the service.
+/// A file with more certificates is a public trust store. Its certificates change often, so the first one to
+/// expire is not relevant for the service.
 const MAX_PRIVATE_ROOTS: usize = 16;
 
-/// Of several certificates, the one that expires first.
+/// The one of several certificates that expires first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstToExpire {
-    /// Its subject, as RFC 4514 writes it. Whoever made it chose the text.
+    /// The subject in the format of RFC 4514. Its text is chosen by the issuer of the certificate.
     pub subject: String,
-    /// From when to when it is valid.
+    /// The period of validity.
     pub validity: Validity,
-    /// From when on all of them are valid, in seconds since 1970.
+    /// The time since which all of the certificates are valid, in seconds since 1970.
     pub all_valid_from: i64,
 }
 
 impl FirstToExpire {
-    /// Whether all of the certificates are valid at a moment, in seconds since 1970.
+    /// Returns whether all of the certificates are valid at a time, in seconds since 1970.
     #[must_use]
     pub fn all_valid_at(&self, now: i64) -> bool {
         (self.all_valid_from..=self.validity.not_after).contains(&now)
@@ -33,7 +33,7 @@ impl FirstToExpire {
 /// Finds the certificate that expires first. `None` without certificates.
 ///
 /// # Errors
-/// When one is not X.509: its number, counted from 1, and what is wrong.
+/// If one is not X.509: its number, counted from 1, and the error.
 pub(super) fn first_to_expire(
     certificates: &[CertificateDer<'_>],
 ) -> Result<Option<FirstToExpire>, (usize, String)> {
@@ -54,16 +54,17 @@ pub(super) fn first_to_expire(
     Ok(first.map(|first| FirstToExpire { all_valid_from, ..first }))
 }
 
-/// Of the private roots that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, the one that expires first. `None` where they name none that
-/// can be read, or public trust stores only.
+/// Finds the private root in `SSL_CERT_FILE` and `SSL_CERT_DIR` that expires first. `None` if they name no
+/// readable file, or only public trust stores.
 ///
-/// It looks where the HTTP client of the database looks (rustls-native-certs), and refuses nothing: the client does.
+/// It reads the same files as the HTTP client of the database (rustls-native-certs). It reports no errors:
+/// the client does.
 #[must_use]
 pub fn first_private_root_to_expire(file: Option<&Path>, folders: &[PathBuf]) -> Option<FirstToExpire> {
     let of_folder = |folder: &PathBuf| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-        // Many files are a public store too, and are not worth reading.
+        // A directory with many files is a public trust store, too, and is not read.
         if files.len() > MAX_PRIVATE_ROOTS { Vec::new() } else { files }
     };
     let files = file.map(Path::to_owned).into_iter().chain(folders.iter().flat_map(of_folder));

@@ -1,4 +1,4 @@
-//! One key, one database, one memory, and what may happen between them.
+//! One key, one database, one cache, and the operations between them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,15 +30,15 @@ use crate::domain::{
 
 const DIGEST: [u8; 32] = [7; 32];
 
-/// What an answer says, as far as the scenarios care.
+/// An answer, reduced to what the scenarios check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CachedAnswer {
-    /// The key as it was before the change.
+    /// The key before the change.
     Old,
-    /// The key as it is after it.
+    /// The key after the change.
     New,
     Negative,
-    /// Memory has nothing to say.
+    /// The cache has no answer.
     NotCached,
 }
 
@@ -58,7 +58,7 @@ struct ModelState {
 struct ModelDatabase {
     revision: i64,
     row: Option<KeyRecord>,
-    /// What a copy that lags behind would answer.
+    /// The answer of a lagging read replica.
     previous: Option<(i64, Option<KeyRecord>)>,
 }
 
@@ -91,8 +91,8 @@ impl CacheModel {
     }
 
     pub(super) fn spawn(&self, act: impl FnOnce(&Self) + Send + 'static) -> Thread {
-        let world = self.clone();
-        thread::spawn(move || act(&world))
+        let model = self.clone();
+        thread::spawn(move || act(&model))
     }
 
     pub(super) fn was_announced(&self) -> bool {
@@ -123,7 +123,7 @@ impl CacheModel {
         let loaded_at = self.now();
         let ModelDatabase { revision, row, .. } = self.0.database.lock().unwrap().clone();
         let epoch = self.0.pool.epoch();
-        // As if the log's position were unknown: by it alone the fence would still hold.
+        // As if the position in the log were unknown: the position alone would let the fence accept the load.
         let revision = Revision(revision + 100);
         self.apply_load(LoadedRecord { record: row, revision, loaded_at, epoch, is_lagging: false });
     }
@@ -135,41 +135,42 @@ impl CacheModel {
             Some(before) if shuttle::rand::thread_rng().gen_bool(0.5) => before,
             _ => (database.revision, database.row),
         };
-        let settled = self.apply_load(LoadedRecord {
+        let applied = self.apply_load(LoadedRecord {
             record,
             revision: Revision(revision),
             loaded_at,
             epoch,
             is_lagging: false,
         });
-        answer_of(&settled.cached)
+        answer_of(&applied.cached)
     }
 
     pub(super) fn apply_load(&self, loaded: LoadedRecord<KeyRecord>) -> AppliedLoad<KeyRecord> {
         self.0.pool.apply_load(&key_hash(), loaded, 128, self.now())
     }
 
-    /// As a caller does: memory, or a load; again, if news have overtaken that.
+    /// Looks the key up as a caller does: from the cache, or with a load that is repeated if a change event
+    /// has superseded it.
     pub(super) fn lookup(&self) -> CachedAnswer {
-        let asked = self.0.pool.epoch();
+        let requested_at = self.0.pool.epoch();
         match self.get() {
             CachedAnswer::NotCached => {}
             answer => return answer,
         }
         loop {
-            let settled = self.load();
-            if settled.superseded_at.is_none_or(|overtaken| asked < overtaken) {
-                return answer_of(&settled.cached);
+            let applied = self.load();
+            if applied.superseded_at.is_none_or(|superseded_at_epoch| requested_at < superseded_at_epoch) {
+                return answer_of(&applied.cached);
             }
         }
     }
 
     pub(super) fn get(&self) -> CachedAnswer {
         match self.0.pool.get(&key_hash(), self.now(), || cache_policy::UpstreamHealth::Healthy) {
-            PoolLookup::Hit(knowledge) => answer_of(&knowledge),
-            PoolLookup::HitNeedsReload(knowledge) => {
+            PoolLookup::Hit(hit) => answer_of(&hit),
+            PoolLookup::HitNeedsReload(hit) => {
                 self.0.pool.release_reload(&key_hash());
-                answer_of(&knowledge)
+                answer_of(&hit)
             }
             PoolLookup::Miss => CachedAnswer::NotCached,
         }
@@ -189,7 +190,7 @@ impl CacheModel {
     pub(super) fn reload(&self) {
         let at_once = self.0.reloads.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.max_concurrent_reloads.fetch_max(at_once, Ordering::SeqCst);
-        // Every other one fails.
+        // Every second load fails.
         if shuttle::rand::thread_rng().gen_bool(0.5) {
             self.load();
         }
@@ -230,11 +231,11 @@ impl CacheModel {
 
     pub(super) fn suspend_and_announce(&self) {
         let revision = self.change_row(|row| row.tenant_status = TenantStatus::Suspended);
-        let news = ChangeEvent { kind: ChangeKind::Suspended, revision: Some(revision) };
-        self.announce(&PerSubject::for_tenant(&tenant_id(), news));
+        let event = ChangeEvent { kind: ChangeKind::Suspended, revision: Some(revision) };
+        self.announce(&PerSubject::for_tenant(&tenant_id(), event));
     }
 
-    /// The database is restored: the row is another one, and the log begins anew.
+    /// Restores another database: the row differs, and the log starts again.
     pub(super) fn restore_other_log(&self) {
         {
             let mut database = self.0.database.lock().unwrap();
@@ -279,14 +280,14 @@ impl CacheModel {
         Revision(database.revision)
     }
 
-    fn announce(&self, news: &PerSubject<ChangeEvent>) {
-        self.0.pool.apply(news);
+    fn announce(&self, event: &PerSubject<ChangeEvent>) {
+        self.0.pool.apply(event);
         self.0.is_announced.store(true, Ordering::SeqCst);
     }
 }
 
-fn key_change_event(fate: ChangeKind, revision: Option<Revision>) -> PerSubject<ChangeEvent> {
-    PerSubject::for_key(&KeyId::parse("key_1").unwrap(), ChangeEvent { kind: fate, revision })
+fn key_change_event(change_kind: ChangeKind, revision: Option<Revision>) -> PerSubject<ChangeEvent> {
+    PerSubject::for_key(&KeyId::parse("key_1").unwrap(), ChangeEvent { kind: change_kind, revision })
 }
 
 fn key_hash() -> KeyHash {
@@ -311,8 +312,8 @@ fn key_record() -> KeyRecord {
     }
 }
 
-fn answer_of(knowledge: &CachedRecord<KeyRecord>) -> CachedAnswer {
-    match knowledge.record.as_deref() {
+fn answer_of(hit: &CachedRecord<KeyRecord>) -> CachedAnswer {
+    match hit.record.as_deref() {
         None => CachedAnswer::Negative,
         Some(record) if *record == key_record() => CachedAnswer::Old,
         Some(_) => CachedAnswer::New,

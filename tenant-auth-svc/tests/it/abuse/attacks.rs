@@ -23,13 +23,13 @@ const LIST: &str = "/tenantauth.v1.AdminService/ListAuditEvents";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-/// One below what a connection may have at once.
+/// One less than the maximum number of concurrent streams on a connection.
 pub(super) const STREAMS_PER_CONNECTION: usize = 199;
-/// Nothing of an answer's body is let in.
+/// A window size that lets no byte of a response body through.
 pub(super) const CLOSED_WINDOW: u32 = 0;
 pub(super) const OPEN_WINDOW: u32 = 65_535;
 
-/// An attack.
+/// An attack: its name and how it runs.
 pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) limits: ProcessLimits,
@@ -49,12 +49,12 @@ const fn new_attack(
     Attack { name, limits: ProcessLimits { descriptors: None }, run_on: make }
 }
 
-/// All of them.
+/// All attacks.
 pub(super) const ALL: &[Attack] = &[
-    new_attack("health watched by a stranger, 20 x 199", |victim| {
+    new_attack("health watches of an unknown caller, 20 x 199", |victim| {
         Box::pin(flood_requests(victim, 20, OPEN_WINDOW, HEALTH_WATCH, None, HealthCheckRequest::default()))
     }),
-    new_attack("reflection streams of a stranger, 20 x 199", |victim| {
+    new_attack("reflection streams of an unknown caller, 20 x 199", |victim| {
         Box::pin(flood_requests(victim, 20, OPEN_WINDOW, REFLECTION, None, HealthCheckRequest::default()))
     }),
     new_attack("a stranger's checks, unread, 20 x 199", |victim| {
@@ -101,8 +101,8 @@ pub(super) const ALL: &[Attack] = &[
             streams.outcome()
         })
     }),
-    new_attack("keys that nobody knows, 20 x 199 x 10", |victim| Box::pin(guess_keys(victim))),
-    new_attack("paths of 15 KB that nobody knows, 20 x 100", |victim| {
+    new_attack("unknown keys, 20 x 199 x 10", |victim| Box::pin(guess_keys(victim))),
+    new_attack("unknown paths of 15 KB, 20 x 100", |victim| {
         Box::pin(async move {
             let path = format!("/{}", "x".repeat(15_000));
             let mut streams = OpenRequests::default();
@@ -112,15 +112,13 @@ pub(super) const ALL: &[Attack] = &[
         })
     }),
     new_attack("half of a long request, 60 x 1", |victim| Box::pin(send_unfinished_requests(victim))),
-    new_attack("a hundred calls given up at once, 100 times", |victim| {
+    new_attack("a hundred calls cancelled at once, 100 times", |victim| {
         Box::pin(cancel_requests(victim, 100, true))
     }),
-    new_attack("a hundred calls given up at once, 1,000 times", |victim| {
+    new_attack("a hundred calls cancelled at once, 1,000 times", |victim| {
         Box::pin(cancel_requests(victim, 1_000, false))
     }),
-    new_attack("idle connections to the port for health, 193", |victim| {
-        Box::pin(hold_idle_ops_connections(victim))
-    }),
+    new_attack("idle connections to the ops port, 193", |victim| Box::pin(hold_idle_ops_connections(victim))),
     Attack {
         name: "64 file descriptors, 120 connections",
         limits: FEW_DESCRIPTORS,
@@ -128,7 +126,7 @@ pub(super) const ALL: &[Attack] = &[
     },
 ];
 
-/// Requests that were sent, and what came of them.
+/// Requests that were sent, and their outcomes.
 #[derive(Default)]
 pub(super) struct OpenRequests {
     answered: usize,
@@ -138,7 +136,7 @@ pub(super) struct OpenRequests {
 }
 
 impl OpenRequests {
-    #[expect(clippy::too_many_arguments, reason = "each is a number of the table")]
+    #[expect(clippy::too_many_arguments, reason = "each argument is a column of the table")]
     pub(super) async fn open_requests(
         &mut self,
         victim: &Victim,
@@ -196,7 +194,7 @@ fn fill_audit_log(victim: &Victim) {
     victim.database.execute(fill).unwrap();
 }
 
-/// A different key each time, so that memory has nothing to say to them.
+/// Uses a different key each time, so that the cache cannot answer.
 async fn guess_keys(victim: &Victim) -> AttackOutcome {
     let mut streams = OpenRequests::default();
     for _ in 0..20 {
@@ -234,7 +232,8 @@ async fn reset_repeatedly(victim: &Victim) -> AttackOutcome {
     let change = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) \
                   INSERT INTO tenants (id, name, created_at, updated_at) SELECT 'many-' || i, 'x', 0, 0 FROM n";
     victim.database.execute(change).unwrap();
-    // Every change is told to one who reads, so the replica has read all of them.
+    // The server streams every change to a subscriber that reads, so when it has received them all, the
+    // replica has polled them all.
     let reader = RawPeer::connect(victim.address, OPEN_WINDOW * 1_000).await.unwrap();
     let request = v1::WatchRequest { resume_after_revision: before };
     let ResponseHead::Answered(mut body) =
@@ -253,23 +252,25 @@ async fn reset_repeatedly(victim: &Victim) -> AttackOutcome {
     streams.outcome()
 }
 
-/// Nearly all of the longest request there may be, and then nothing.
+/// Sends almost all of a request of the maximum length, and then stops.
 pub(super) async fn send_unfinished_requests(victim: &Victim) -> AttackOutcome {
     let one = || v1::ValidateKeyRequest { key: "x".repeat(800), ..Default::default() };
-    let whole = grpc_frame(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
+    let full_message =
+        grpc_frame(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
     let mut held: Vec<Box<dyn Any + Send>> = Vec::new();
     for _ in 0..60 {
         let Some(peer) = RawPeer::connect(victim.address, OPEN_WINDOW).await else { continue };
         if let Some(mut asked) = peer.open(BATCH, Some(GREEDY_TOKEN)).await {
-            let _ = asked.body.send_data(whole.slice(..whole.len() - 1), false);
+            let _ = asked.body.send_data(full_message.slice(..full_message.len() - 1), false);
             held.push(Box::new(asked));
         }
         held.push(Box::new(peer));
     }
-    AttackOutcome::new(format!("60 times {} KiB are taken or refused", whole.len() / 1_024), held)
+    AttackOutcome::new(format!("60 times {} KiB are accepted or rejected", full_message.len() / 1_024), held)
 }
 
-/// A proxy's client that leaves, again and again; with others whose calls are answered, or without.
+/// Acts like a proxy whose clients repeatedly cancel their requests. If `with_others` is set, other calls on
+/// the connection are answered meanwhile.
 async fn cancel_requests(victim: &Victim, times: usize, with_others: bool) -> AttackOutcome {
     let (mut answered, mut ended) = (0, 0);
     let mut peer = RawPeer::connect(victim.address, OPEN_WINDOW).await.unwrap();
@@ -300,7 +301,7 @@ async fn hold_idle_ops_connections(victim: &Victim) -> AttackOutcome {
         idle.write_all(b"GET /livez HT").await.unwrap();
         held.push(idle);
     }
-    AttackOutcome::new("the newest are open".to_owned(), held)
+    AttackOutcome::new("the newest connections are open".to_owned(), held)
 }
 
 async fn open_many_connections(victim: &Victim) -> AttackOutcome {
@@ -317,7 +318,8 @@ async fn open_many_connections(victim: &Victim) -> AttackOutcome {
             _ => closed += 1,
         }
     }
-    // Those that the good caller and the probe need for a moment. The server learns of their end a little later.
+    // Frees descriptors that the well-behaved caller and the probe need briefly. The server notices the
+    // closed connections a little later.
     held.truncate(held.len().saturating_sub(2));
     let and_the_good_one = held.len() + 1;
     victim.until_connections(|live| live <= and_the_good_one).await;

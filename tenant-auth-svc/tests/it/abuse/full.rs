@@ -1,4 +1,4 @@
-//! Everything that has a bound is full, at once.
+//! Fills everything that has a limit at the same time.
 
 use std::collections::HashMap;
 
@@ -19,12 +19,13 @@ use super::{
 };
 use crate::{harness::unknown_key, wire::with_token};
 
-/// The chart's limit, in bytes.
+/// The chart's memory limit, in bytes.
 const CHART_MEMORY_LIMIT: u64 = 512 * 1_024 * 1_024;
-/// Calls at once of what fills memory.
+/// Number of concurrent calls that fill the caches.
 const CONCURRENT_CALLS: usize = 16;
 
-/// Places in each pool of memory: few, or, with `TENANT_AUTH_TEST_LONG`, as many as there are by default, which takes minutes.
+/// Entries in each cache: few by default; with `TENANT_AUTH_TEST_LONG`, the default capacity, which takes
+/// minutes.
 fn cache_capacity() -> usize {
     if std::env::var_os("TENANT_AUTH_TEST_LONG").is_some() { 100_000 } else { 2_000 }
 }
@@ -33,7 +34,8 @@ fn key_plaintext(number: usize) -> String {
     format!("a-key-of-another-shape-{number:06}")
 }
 
-/// As many keys as there are places, of as many and as long scopes as a key may have.
+/// Imports as many keys as the cache has entries. Each key has the maximum number of scopes, each of the
+/// maximum length.
 async fn import_keys(victim: &Victim, count: usize) {
     let tenant = v1::CreateTenantRequest {
         tenant_id: "full".to_owned(),
@@ -67,8 +69,8 @@ async fn validate_keys(victim: &Victim, keys: impl Iterator<Item = String>, expe
             client.batch_validate_keys(with_token(GOOD_TOKEN, request)).await.unwrap().into_inner().results
         {
             match result.result.unwrap() {
-                v1::batch_validate_keys_result::Result::Response(told) => {
-                    assert_eq!(told.verdict(), expected)
+                v1::batch_validate_keys_result::Result::Response(response) => {
+                    assert_eq!(response.verdict(), expected)
                 }
                 v1::batch_validate_keys_result::Result::Error(error) => panic!("{error:?}"),
             }
@@ -79,7 +81,7 @@ async fn validate_keys(victim: &Victim, keys: impl Iterator<Item = String>, expe
     }
 }
 
-/// Sessions with attributes as long as they may be.
+/// Binds sessions whose attributes have the maximum length.
 async fn bind_sessions(victim: &Victim, count: usize) {
     let attributes: HashMap<_, _> = (0..16).map(|number| (format!("{number:02}"), "v".repeat(126))).collect();
     let bind = async |number: usize| {
@@ -93,7 +95,7 @@ async fn bind_sessions(victim: &Victim, count: usize) {
         let mut client = SessionServiceClient::new(victim.good_caller_channel());
         let mut bind = async || client.bind_session(with_token(GOOD_TOKEN, request.clone())).await;
         let bound = match bind().await {
-            // A connection has an end by its age, which a call may meet.
+            // A call may hit the moment at which its connection reaches its maximum age.
             Err(status) if status.code() != Code::ResourceExhausted => bind().await,
             bound => bound,
         };
@@ -104,24 +106,24 @@ async fn bind_sessions(victim: &Victim, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
-    let places = cache_capacity();
-    let number = places.to_string();
+    let capacity = cache_capacity();
+    let number = capacity.to_string();
     let settings = [
         ("TENANT_AUTH_CACHE_KEYS", number.as_str()),
         ("TENANT_AUTH_CACHE_SESSIONS", number.as_str()),
         ("TENANT_AUTH_CACHE_ABSENCES", number.as_str()),
         ("TENANT_AUTH_SESSIONS_PER_TENANT", "1000000"),
-        // The one bound that would keep the others from being reached.
+        // The only limit that would prevent the test from reaching the others.
         ("TENANT_AUTH_GUESSES_PER_CALLER", "1000000"),
         ("TENANT_AUTH_GUESSES", "1000000"),
     ];
     let victim = Victim::start_with(ProcessLimits::default(), &settings).await;
     let before = victim.resident_memory();
 
-    import_keys(&victim, places).await;
-    validate_keys(&victim, (0..places).map(key_plaintext), Verdict::Valid).await;
-    bind_sessions(&victim, places / 4).await;
-    validate_keys(&victim, (0..places).map(|_| unknown_key()), Verdict::Unknown).await;
+    import_keys(&victim, capacity).await;
+    validate_keys(&victim, (0..capacity).map(key_plaintext), Verdict::Valid).await;
+    bind_sessions(&victim, capacity / 4).await;
+    validate_keys(&victim, (0..capacity).map(|_| unknown_key()), Verdict::Unknown).await;
     let memory = victim.resident_memory();
     let one =
         |number: usize| v1::ValidateKeyRequest { key: key_plaintext(number % 1_000), ..Default::default() };
@@ -140,7 +142,7 @@ async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
     let all = victim.resident_memory();
     let mib = |bytes: u64| bytes as f64 / (1_024.0 * 1_024.0);
     println!(
-        "{places} places each: {:.0} MiB, memory full {:.0}, and all else {:.0}",
+        "{capacity} entries each: {:.0} MiB, caches full {:.0}, everything full {:.0}",
         mib(before),
         mib(memory),
         mib(all)

@@ -1,4 +1,4 @@
-//! A peer that speaks HTTP/2 as it likes.
+//! A peer that controls HTTP/2 directly.
 
 use std::net::SocketAddr;
 
@@ -26,22 +26,23 @@ impl Drop for RawPeer {
 /// A request that was sent.
 pub(super) struct SentRequest {
     pub(super) answer: ResponseFuture,
-    /// The rest of the request.
+    /// The send side of the request body.
     pub(super) body: SendStream<Bytes>,
 }
 
-/// What came of a request, as far as its head says.
+/// The outcome of a request, as far as its response headers show.
 pub(super) enum ResponseHead {
-    /// It was refused.
+    /// The server rejected the request.
     Refused,
-    /// It is answered; here is the rest.
+    /// The server answered; contains the response body.
     Answered(RecvStream),
-    /// Its connection or its stream ended.
+    /// The connection or the stream ended.
     Ended,
 }
 
 impl RawPeer {
-    /// Connects. It will have so many bytes of each answer before it reads on, which it never does.
+    /// Connects with a receive window of `window` bytes per response. The peer never reads, so the window
+    /// never grows.
     pub(super) async fn connect(address: SocketAddr, window: u32) -> Option<Self> {
         let io = TcpStream::connect(address).await.ok()?;
         let mut builder = Builder::new();
@@ -51,7 +52,7 @@ impl RawPeer {
         Some(Self { requests, connection })
     }
 
-    /// Begins a request that goes on.
+    /// Starts a request and leaves its body open.
     pub(super) async fn open(&self, path: &str, token: Option<&str>) -> Option<SentRequest> {
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
@@ -64,7 +65,7 @@ impl RawPeer {
         Some(SentRequest { answer, body })
     }
 
-    /// Sends a whole request.
+    /// Sends a complete request.
     pub(super) async fn send_request(
         &self,
         path: &str,
@@ -89,7 +90,7 @@ impl SentRequest {
     }
 }
 
-/// A message as gRPC sends it.
+/// Encodes a message as a gRPC frame.
 pub(super) fn grpc_frame(message: &impl Message) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);

@@ -1,4 +1,4 @@
-//! The service under attack, and the good caller beside the attacker.
+//! The service under attack, and the well-behaved caller next to the attacker.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -22,20 +22,20 @@ use crate::{
     wire::with_token,
 };
 
-/// The tokens of the good caller and of one that is known and behaves badly.
+/// The tokens of the well-behaved caller and of a known caller that misbehaves.
 pub(super) const GOOD_TOKEN: &str = "good";
 pub(super) const GREEDY_TOKEN: &str = "greedy";
-/// How long an answer may take, on a machine however busy.
+/// Maximum time to wait for a response, generous enough for a busy machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the process may have.
+/// The resource limits of the process.
 #[derive(Clone, Copy, Default)]
 pub(super) struct ProcessLimits {
-    /// File descriptors, `ulimit -n`; as many as there are without.
+    /// Maximum number of file descriptors (`ulimit -n`); `None` keeps the inherited limit.
     pub(super) descriptors: Option<u32>,
 }
 
-/// What the good caller has seen.
+/// The results that the well-behaved caller saw.
 #[derive(Default)]
 pub(super) struct CallerResults {
     pub(super) answers: usize,
@@ -51,13 +51,13 @@ impl CallerResults {
     ) {
         match outcome {
             Ok(answer) if is_right(&answer) => self.answers += 1,
-            Ok(_) => self.errors.push(format!("{what}: a wrong answer")),
+            Ok(_) => self.errors.push(format!("{what}: wrong response")),
             Err(error) => self.errors.push(format!("{what}: {error}")),
         }
     }
 }
 
-/// A service under attack. It ends with this.
+/// A service under attack. Dropping it ends the process.
 pub(super) struct Victim {
     process: Child,
     _folder: TempDir,
@@ -93,7 +93,8 @@ impl Victim {
             .env("TENANT_AUTH_CREATE_SCHEMA", "true")
             .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
             .env("TENANT_AUTH_CALLERS_FILE", &callers)
-            // The database is on this machine, which may be busy: its slowness is another test.
+            // The database runs on this machine, which may be busy. Slow databases are covered by another
+            // test.
             .env("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "10s")
             .env("TENANT_AUTH_DATABASE_TIMEOUT", "10s")
             .envs(settings.iter().copied())
@@ -120,7 +121,7 @@ impl Victim {
         victim
     }
 
-    /// The good caller's connection.
+    /// Opens the connection of the well-behaved caller.
     pub(super) fn good_caller_channel(&self) -> Channel {
         self.good_channel.clone()
     }
@@ -135,7 +136,7 @@ impl Victim {
         admin.issue_key(with_token(GOOD_TOKEN, key)).await.unwrap().into_inner().plaintext
     }
 
-    /// Waits until the service says that it has as many connections as wanted.
+    /// Waits until the service reports the wanted number of connections.
     pub(super) async fn until_connections(&self, wanted: impl Fn(usize) -> bool) {
         http_until(self.ops, "GET /metrics", |answer| {
             let live = answer.body.lines().filter(|line| line.starts_with("tenant_auth_connections{"));
@@ -144,7 +145,7 @@ impl Victim {
         .await;
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory, in bytes.
     pub(super) fn resident_memory(&self) -> u64 {
         let status = format!("/proc/{}/status", self.process.id().unwrap());
         let status = std::fs::read_to_string(status).unwrap();
@@ -152,8 +153,8 @@ impl Victim {
         resident.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1_024
     }
 
-    /// What a good caller and the probes beside it ask for all the time: keys that are known, a key that is not, a new
-    /// connection, health in both ways.
+    /// Runs one round of the requests of a well-behaved caller and of the probes next to it: known keys, an
+    /// unknown key, a new connection, and both kinds of health check.
     pub(super) async fn run_good_calls(&self, seen: &mut CallerResults) {
         let all = async {
             let fresh = Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await;
@@ -170,16 +171,19 @@ impl Victim {
                 let check = with_token(GOOD_TOKEN, HealthCheckRequest::default());
                 seen.record("health", HealthClient::new(channel.clone()).check(check).await, |_| true);
             }
-            // A probe has no token. It comes from another address, as that of a node does: strangers are told apart by it.
-            let elsewhere = Channel::from_shared(format!("http://{}", self.address)).unwrap();
-            let elsewhere = elsewhere.local_address(Some([127, 0, 0, 2].into())).connect_lazy();
-            let probe = HealthClient::new(elsewhere).check(HealthCheckRequest::default()).await;
+            // A probe has no token. It comes from another address, as a node's probe does: unknown callers
+            // are distinguished by address.
+            let probe_channel = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+            let probe_channel = probe_channel.local_address(Some([127, 0, 0, 2].into())).connect_lazy();
+            let probe = HealthClient::new(probe_channel).check(HealthCheckRequest::default()).await;
             seen.record("probe", probe, |_| true);
             for path in ["/livez", "/readyz", "/metrics"] {
                 let answer = http_request(self.ops, &format!("GET {path}")).await;
                 seen.record(path, answer, |answer| answer.status == 200);
             }
         };
-        tokio::time::timeout(WAIT_TIMEOUT, all).await.expect("a good caller waits for an answer for ever");
+        tokio::time::timeout(WAIT_TIMEOUT, all)
+            .await
+            .expect("the well-behaved caller must get its responses");
     }
 }

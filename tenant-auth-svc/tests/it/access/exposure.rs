@@ -1,4 +1,4 @@
-//! What may be served beyond loopback.
+//! Which settings the service accepts when it listens beyond loopback.
 
 use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
@@ -8,7 +8,7 @@ use tenant_auth_svc::{
 use super::CallersFile;
 use crate::{harness::TestDatabase, pki::Authority};
 
-/// Every problem with these settings, as a person reads them; empty for none.
+/// Returns every problem with these settings as readable text; empty if there is none.
 fn configuration_errors(settings: Settings) -> String {
     ServiceConfig::read(settings).err().map_or_else(String::new, |invalid| invalid.to_string())
 }
@@ -51,12 +51,12 @@ fn non_loopback_listener_requires_tls_and_callers_or_opt_out() {
         ] {
             let settings =
                 with_values(TestDatabase::embedded().settings(), &[("TENANT_AUTH_LISTEN", address)]);
-            let told = configuration_errors(with_values(settings, &values));
+            let errors = configuration_errors(with_values(settings, &values));
             match says {
-                "" => assert_eq!(told, "", "{address}: {values:?}"),
+                "" => assert_eq!(errors, "", "{address}: {values:?}"),
                 says => {
                     let whole =
-                        format!("TENANT_AUTH_LISTEN is {address}, beyond loopback, {says} if the network");
+                        format!("TENANT_AUTH_LISTEN: {address} is beyond loopback, {says} if the network");
                     assert!(told.contains(&whole), "{values:?}: {told}");
                 }
             }
@@ -84,12 +84,12 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
         (
             vec![cert, ("TENANT_AUTH_TLS_KEY_FILE", &*key), client_ca],
             "TENANT_AUTH_CALLERS_FILE",
-            "must be set: it says what the names in client certificates may do",
+            "must be set: it maps the names in client certificates to roles",
         ),
         (
             vec![cert, ("TENANT_AUTH_TLS_KEY_FILE", &*other_key)],
             "TENANT_AUTH_TLS_CERT_FILE",
-            "cannot be used with the key",
+            "does not work with the key",
         ),
         (
             vec![cert, ("TENANT_AUTH_TLS_KEY_FILE", nowhere)],
@@ -106,11 +106,15 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
             "TENANT_AUTH_TLS_CERT_FILE",
             "a certificate from",
         ),
-        (vec![("TENANT_AUTH_CALLERS_FILE", nowhere)], "TENANT_AUTH_CALLERS_FILE", "cannot be read"),
-        (vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)], "TENANT_AUTH_CALLERS_FILE", "no list of callers"),
+        (vec![("TENANT_AUTH_CALLERS_FILE", nowhere)], "TENANT_AUTH_CALLERS_FILE", "cannot read"),
+        (
+            vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)],
+            "TENANT_AUTH_CALLERS_FILE",
+            "invalid callers file",
+        ),
     ] {
         let told = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
-        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
+        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));
         assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {told}");
         assert_eq!(told.lines().count(), 2, "and nothing else: {told}");
     }

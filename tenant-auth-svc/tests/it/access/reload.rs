@@ -1,4 +1,4 @@
-//! A callers file that changes while the service runs.
+//! Changes of the callers file while the service runs.
 
 use std::{
     process::Stdio,
@@ -24,16 +24,16 @@ use crate::{
     wire::call_path,
 };
 
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn files_status_line(service: &TestService) -> String {
     let answer = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap();
-    assert_eq!(answer.status, 200, "it is ready whatever is in files");
+    assert_eq!(answer.status, 200, "readiness does not depend on the files");
     answer.body.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
 }
 
-/// A channel, and how often it has connected.
+/// Opens a channel, and returns it with a counter of its connections.
 async fn connection_counting_channel(service: &TestService) -> (Channel, Arc<AtomicUsize>) {
     let (address, connected) = (service.running.address(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&connected);
@@ -50,19 +50,19 @@ async fn caller_rotates_its_token_while_two_are_valid() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
     let service = file.service(&TestDatabase::embedded()).await;
     let reload = service.running.reloader();
-    let asked = async |token: &str| call_path(&service.channel, INFO, Some(&format!("Bearer {token}"))).await;
-    asked("old").await.unwrap();
-    assert_unauthenticated(asked("new").await);
+    let call = async |token: &str| call_path(&service.channel, INFO, Some(&format!("Bearer {token}"))).await;
+    call("old").await.unwrap();
+    assert_unauthenticated(call("new").await);
 
     file.write(&[("api", Role::Meter, &["new", "old"])]);
     reload();
-    asked("old").await.unwrap();
-    asked("new").await.unwrap();
+    call("old").await.unwrap();
+    call("new").await.unwrap();
 
     file.write(&[("api", Role::Meter, &["new"])]);
     reload();
-    assert_unauthenticated(asked("old").await);
-    asked("new").await.unwrap();
+    assert_unauthenticated(call("old").await);
+    call("new").await.unwrap();
 }
 
 #[tokio::test]
@@ -78,8 +78,8 @@ async fn removed_caller_is_refused_on_its_open_connection() {
     call_path(&channel, INFO, Some("Bearer m")).await.unwrap();
     let validate = "/tenantauth.v1.ValidationService/ValidateKey";
     let demoted = call_path(&channel, validate, Some("Bearer m")).await.unwrap_err();
-    assert_eq!(demoted.code(), tonic::Code::PermissionDenied, "with the roles that it has now");
-    assert_eq!(connected.load(Ordering::Relaxed), 1, "the connection goes on");
+    assert_eq!(demoted.code(), tonic::Code::PermissionDenied, "the current roles apply");
+    assert_eq!(connected.load(Ordering::Relaxed), 1, "the connection stays open");
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
     let service = file.service(&TestDatabase::embedded()).await;
     let reload = service.running.reloader();
-    assert_eq!(files_status_line(&service).await, "files     in force");
+    assert_eq!(files_status_line(&service).await, "files     in effect");
     for broken in [Some(""), Some("[[caller]]\nname = 'api'"), Some("\u{0}"), None] {
         match broken {
             Some(text) => std::fs::write(file.path(), text).unwrap(),
@@ -95,24 +95,27 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
         }
         reload();
         let told = files_status_line(&service).await;
-        assert_eq!(told, "files     the new callers cannot be used, the old ones stay; the log says why");
+        assert_eq!(
+            told,
+            "files     reload refused for callers; the previous content stays in effect; the log says why"
+        );
         call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
     }
     let machine = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose&format=json")
         .await
         .unwrap();
-    let told: serde_json::Value = serde_json::from_str(&machine.body).unwrap();
-    assert_eq!(told["files"]["callers_refused"], true);
-    assert_eq!(told["files"]["certificates_refused"], false);
+    let reported: serde_json::Value = serde_json::from_str(&machine.body).unwrap();
+    assert_eq!(reported["files"]["callers_refused"], true);
+    assert_eq!(reported["files"]["certificates_refused"], false);
 
     file.write(&[("api", Role::Meter, &["new"])]);
     reload();
-    assert_eq!(files_status_line(&service).await, "files     in force");
+    assert_eq!(files_status_line(&service).await, "files     in effect");
     call_path(&service.channel, INFO, Some("Bearer new")).await.unwrap();
     assert_unauthenticated(call_path(&service.channel, INFO, Some("Bearer old")).await);
 }
 
-/// A pipe that nobody writes to reads like a disk that hangs.
+/// A pipe without a writer blocks its reader, as a hung disk does.
 #[cfg(unix)]
 #[tokio::test]
 async fn hung_callers_file_blocks_no_other_reload() {
@@ -123,18 +126,21 @@ async fn hung_callers_file_blocks_no_other_reload() {
     assert!(made.success());
     let looking = tokio::task::spawn_blocking(service.running.reloader());
     let path = file.path();
-    // A pipe opens when both ends are there: somebody reads now, and waits.
+    // Opening a pipe blocks until both ends exist: once this returns, the service is blocked in its read.
     let pipe = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(path).unwrap());
     let pipe = tokio::time::timeout(WAIT_TIMEOUT, pipe).await.unwrap().unwrap();
     let told =
         tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service)).await.expect("it waits for no disk");
-    assert_eq!(told, "files     in force");
+    assert_eq!(told, "files     in effect");
     call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
 
     std::fs::remove_file(file.path()).unwrap();
     file.write(&[("api", Role::Meter, &["new"])]);
     drop(pipe);
-    tokio::time::timeout(WAIT_TIMEOUT, looking).await.expect("the disk is back").unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, looking)
+        .await
+        .expect("the reload must continue once the disk responds")
+        .unwrap();
     call_path(&service.channel, INFO, Some("Bearer new")).await.unwrap();
 }
 
@@ -159,10 +165,12 @@ async fn sighup_reloads_files_of_the_real_program() {
 
     file.write(&[("api", Role::Meter, &["new"])]);
     signal(&serve, "HUP");
-    let heard = async { while !log.next_line().await.unwrap().unwrap().contains("SIGHUP") {} };
-    tokio::time::timeout(WAIT_TIMEOUT, heard).await.expect("a hangup is heard, and ends nothing");
+    let logged = async { while !log.next_line().await.unwrap().unwrap().contains("SIGHUP") {} };
+    tokio::time::timeout(WAIT_TIMEOUT, logged)
+        .await
+        .expect("SIGHUP must trigger a reload and not end the process");
     let accepted = async { while call_path(&channel, INFO, Some("Bearer new")).await.is_err() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, accepted).await.expect("the new callers are in force");
+    tokio::time::timeout(WAIT_TIMEOUT, accepted).await.expect("the new callers must be in effect");
     assert_unauthenticated(call_path(&channel, INFO, Some("Bearer old")).await);
     signal(&serve, "TERM");
     assert!(tokio::time::timeout(WAIT_TIMEOUT, serve.wait()).await.unwrap().unwrap().success());

@@ -1,4 +1,4 @@
-//! What becomes of open streams when the callers file changes.
+//! Effects of a changed callers file on open streams.
 
 use std::time::Duration;
 
@@ -26,21 +26,21 @@ use crate::{
     wire::with_token,
 };
 
-/// How long what has to happen may take.
+/// Maximum time to wait for an expected event.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn next_message<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
-    tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("in time")
+    tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("a message must arrive in time")
 }
 
-/// The next thing on a stream has to be its end, for a reason.
+/// Asserts that the next item of a stream is its end, with the expected code.
 #[track_caller]
 fn assert_ended<T: std::fmt::Debug>(next: Result<Option<T>, Status>, code: Code, because: &str) {
-    let status = next.expect_err("nothing more is answered");
+    let status = next.expect_err("no further response is sent");
     assert_eq!((status.code(), &*error_reason(&status)), (code, because), "{status:?}");
 }
 
-/// An open `StreamValidateKeys`.
+/// An open `StreamValidateKeys` call.
 struct ValidationStream {
     requests: mpsc::Sender<v1::StreamValidateKeysRequest>,
     answers: Streaming<v1::StreamValidateKeysResponse>,
@@ -48,16 +48,16 @@ struct ValidationStream {
 
 impl ValidationStream {
     async fn open(service: &TestService, token: &str) -> Self {
-        let (questions, asked) = mpsc::channel(8);
+        let (sender, asked) = mpsc::channel(8);
         let request = with_token(token, ReceiverStream::new(asked));
         let mut client = ValidationServiceClient::new(service.channel.clone());
         let answers = client.stream_validate_keys(request).await.unwrap().into_inner();
-        Self { requests: questions, answers }
+        Self { requests: sender, answers }
     }
 
-    /// Asks about a key that cannot be one, which needs nobody else to be answered.
+    /// Sends a malformed key, which the service answers without the database.
     async fn send(&mut self) -> Result<Option<v1::StreamValidateKeysResponse>, Status> {
-        // Refused when the stream has ended, which the answer tells.
+        // Sending fails if the stream has ended; the response shows that.
         let _ = self.requests.send(stream_request(1, "!")).await;
         next_message(&mut self.answers).await
     }
@@ -76,12 +76,13 @@ async fn watch(service: &TestService, token: &str) -> Streaming<v1::WatchRespons
     watching
 }
 
-/// Skips what was on its way before the callers changed: once they have, nothing is added to it.
+/// Skips messages that were sent before the callers changed, and returns the status that ends the stream. No
+/// message follows the change.
 async fn until_end(watching: &mut Streaming<v1::WatchResponse>) -> Status {
     loop {
         match next_message(watching).await {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("it must say why"),
+            Ok(None) => panic!("the stream must end with a status"),
             Err(status) => return status,
         }
     }
@@ -111,7 +112,8 @@ async fn removed_caller_loses_its_streams_and_others_continue() {
     assert_eq!((ended.code(), &*error_reason(&ended)), (Code::Unauthenticated, "UNKNOWN_CALLER"));
     other.assert_answers().await;
     next_message(&mut other_watching).await.unwrap().unwrap();
-    // Anyone may watch the health, removed or not: it ends with the service, which waits for the other streams.
+    // The health watch is open to anyone, so a removed caller keeps it. It ends when the service stops, which
+    // waits for the other streams.
     drop((other, other_watching));
     service.running.stop().await;
     while next_message(&mut health).await.unwrap().is_some() {}
@@ -141,24 +143,24 @@ async fn pending_stream_request_of_removed_caller_is_not_answered() {
     let path = Some(file.path().display().to_string());
     let settings = settings_with_long_timeouts(&database).with_flag("TENANT_AUTH_CALLERS_FILE", path);
     let service = TestService::start_with(settings, SystemClock::shared()).await;
-    let mut asking = ValidationStream::open(&service, "a").await;
+    let mut stream = ValidationStream::open(&service, "a").await;
     database.server().faults().set(Fault::Hang);
-    asking.requests.send(stream_request(1, &unknown_key())).await.unwrap();
+    stream.requests.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next_message(&mut asking.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(next_message(&mut stream.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
 }
 
 #[tokio::test]
 async fn invalid_callers_file_ends_no_stream() {
     let file = CallersFile::new(&[("api", Role::Validator, &["a"])]);
     let service = file.service(&TestDatabase::embedded()).await;
-    let mut asking = ValidationStream::open(&service, "a").await;
+    let mut stream = ValidationStream::open(&service, "a").await;
     std::fs::write(file.path(), "[[caller]]").unwrap();
     service.running.reloader()();
-    asking.assert_answers().await;
+    stream.assert_answers().await;
 }
 
 #[test]
@@ -181,5 +183,5 @@ fn every_streaming_rpc_is_reauthorized_after_reload() {
     streams.sort_unstable();
     let mut listed = STREAMING_RPCS.to_vec();
     listed.sort_unstable();
-    assert_eq!(streams, listed, "what is served, and STREAMS in middleware/recheck.rs");
+    assert_eq!(streams, listed, "STREAMS in middleware/recheck.rs must match the served streams");
 }

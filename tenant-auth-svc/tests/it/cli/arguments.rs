@@ -1,4 +1,4 @@
-//! What is given on the command line and in the environment: taken as it is meant, and named as it was given.
+//! Settings from the command line and the environment: how they are applied, and how errors name them.
 
 use std::process::Stdio;
 
@@ -11,7 +11,7 @@ use crate::{
     pki::Authority,
 };
 
-/// A `serve_command` that needs nothing else, on a database of its own.
+/// A `serve` command with its own database, which needs no further settings.
 fn serve_command(folder: &tempfile::TempDir) -> tokio::process::Command {
     let mut serve = program();
     serve
@@ -25,7 +25,7 @@ fn serve_command(folder: &tempfile::TempDir) -> tokio::process::Command {
     serve
 }
 
-/// By the option where it came with one, by the variable where it came with that.
+/// An error names the option if the value came from one, and the variable if it came from that.
 #[tokio::test]
 async fn configuration_error_names_option_or_variable_given() {
     let given = [
@@ -33,8 +33,8 @@ async fn configuration_error_names_option_or_variable_given() {
         ("--database-url", "TENANT_AUTH_DATABASE_URL", "ftp://x", "must be libsql://"),
         ("--database-token-file", "TENANT_AUTH_DATABASE_TOKEN_FILE", "/nowhere/token", "/nowhere/token"),
         ("--key-prefix", "TENANT_AUTH_KEY_PREFIX", "Bad Prefix", "must be 1 to 18"),
-        ("--pepper-file", "TENANT_AUTH_PEPPER_FILE", "/nowhere/pepper", "cannot be read"),
-        ("--log", "TENANT_AUTH_LOG", "a=b=c", "is no log filter"),
+        ("--pepper-file", "TENANT_AUTH_PEPPER_FILE", "/nowhere/pepper", "cannot read"),
+        ("--log", "TENANT_AUTH_LOG", "a=b=c", "invalid log filter"),
         ("--log-format", "TENANT_AUTH_LOG_FORMAT", "xml", "must be text, json or auto"),
     ];
     for command in ["serve", "migrate", "check-config", "reconcile"] {
@@ -42,43 +42,46 @@ async fn configuration_error_names_option_or_variable_given() {
         options.arg(command);
         variables.arg(command);
         for (option, variable, value, _) in given {
-            // The option wins, and has the blame.
+            // The option takes precedence, so the error names it.
             options.args([option, value]).env(variable, "of the environment");
             variables.env(variable, value);
         }
         for (ran, by_option) in [(run(&mut options).await, true), (run(&mut variables).await, false)] {
-            let told = text(&ran.stderr);
-            assert_eq!(ran.status.code(), Some(2), "{command}: {told}");
+            let error_text = text(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(2), "{command}: {error_text}");
             for (option, variable, _, why) in given {
                 let name = if by_option { option } else { variable };
-                let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+                let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name}: ")));
                 assert!(line.is_some_and(|line| line.contains(why)), "{command} {name}: {told}");
             }
         }
     }
-    // What another value makes wrong is named so, too.
+    // The error for a conflict between values names them in the same way.
     let needs = run(program().args(["check-config", "--database-url", "https://db.example"])).await;
     let told = text(&needs.stderr);
-    assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE must be set: --database-url is https"), "{told}");
+    assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE: must be set: --database-url is https"), "{told}");
 }
 
 #[tokio::test]
 async fn dev_errors_name_dev_options() {
     for (args, code, expected) in [
-        (["--listen", "nowhere"], 2, "--listen must be an address and a port"),
+        (["--listen", "nowhere"], 2, "--listen: must be an address and a port"),
         (
             ["--listen", "0.0.0.0:0"],
             2,
-            "--listen 0.0.0.0:0 is beyond loopback: dev serves this machine alone",
+            "--listen 0.0.0.0:0: not a loopback address; dev serves only this machine",
         ),
-        (["--data-dir", "a?b"], 2, "--data-dir must name a file"),
+        (["--data-dir", "a?b"], 2, "--data-dir: must be file:PATH"),
         (["--data-dir", "/dev/null/x"], 1, "--data-dir /dev/null/x: cannot lock"),
     ] {
-        let elsewhere = tempfile::tempdir().unwrap();
-        let ran = run(program().arg("dev").args(args).current_dir(elsewhere.path())).await;
-        let told = text(&ran.stderr);
-        assert_eq!(ran.status.code(), Some(code), "{args:?}: {told}");
-        assert!(told.contains(expected) && !told.contains("TENANT_AUTH_"), "{args:?}: {told}");
+        let empty_folder = tempfile::tempdir().unwrap();
+        let ran = run(program().arg("dev").args(args).current_dir(empty_folder.path())).await;
+        let error_text = text(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{args:?}: {error_text}");
+        assert!(
+            error_text.contains(expected) && !error_text.contains("TENANT_AUTH_"),
+            "{args:?}: {error_text}"
+        );
     }
 }
 
@@ -112,7 +115,7 @@ async fn non_utf8_variable_is_refused() {
         .env("TENANT_AUTH_DRAIN_DELAY", garbled))
     .await;
     assert_eq!(ran.status.code(), Some(2));
-    assert!(text(&ran.stderr).contains("TENANT_AUTH_DRAIN_DELAY is no duration"), "{}", text(&ran.stderr));
+    assert!(text(&ran.stderr).contains("TENANT_AUTH_DRAIN_DELAY: invalid duration"), "{}", text(&ran.stderr));
 }
 
 #[tokio::test]
@@ -131,7 +134,7 @@ async fn localhost_works_for_listening_and_healthcheck() {
     let ready = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
     assert_eq!(text(&ready.stdout), "SERVING\n", "{}", text(&ready.stderr));
     let unknown = run(program().args(["serve", "--listen", "no-such-host.invalid:1"])).await;
-    assert!(text(&unknown.stderr).contains("--listen names no-such-host.invalid, which cannot be found"));
+    assert!(text(&unknown.stderr).contains("--listen: cannot resolve host \"no-such-host.invalid\""));
 }
 
 #[tokio::test]
@@ -144,7 +147,7 @@ async fn piped_output_has_no_colors() {
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut line = String::new();
         while !line.contains("serving") {
-            line = log.next_line().await.unwrap().expect("it says that it serves");
+            line = log.next_line().await.unwrap().expect("serve must log that it serves");
             assert!(!line.contains('\x1b'), "{line:?}");
         }
         child.kill().await.unwrap();
@@ -164,9 +167,9 @@ async fn healthcheck_reports_tls_mismatch() {
     let service = TestService::start_unready(encrypted(database.settings()), clock).await;
     let address = service.running.address();
     for (endpoint, code, expected) in [
-        (format!("http://{address}"), 1, "is encrypted, and gRPC is asked without TLS here"),
-        (format!("https://{address}"), 2, "gRPC is asked without TLS here"),
-        (address.to_string(), 2, "is no URL such as http://127.0.0.1:50051"),
+        (format!("http://{address}"), 1, "requires TLS, but this command queries gRPC only without TLS"),
+        (format!("https://{address}"), 2, "this command queries gRPC only without TLS"),
+        (address.to_string(), 2, ": invalid URL; use for example http://127.0.0.1:50051"),
     ] {
         let ran = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
         assert_eq!(ran.status.code(), Some(code), "{endpoint}: {}", text(&ran.stderr));

@@ -1,4 +1,4 @@
-//! `check-config --connect`: reads and writes have a line each.
+//! `check-config --connect`: prints one line for reads and one for writes.
 
 use std::process::Output;
 
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::{program, run, text};
 use crate::harness::TOKEN;
 
-/// A migrated database, and the program that is configured for it.
+/// A migrated database, and the program configured for it.
 struct Setup {
     database: HranaServer,
     folder: TempDir,
@@ -54,17 +54,17 @@ struct CheckConfigOutput(Output);
 
 impl CheckConfigOutput {
     fn line(&self, name: &str) -> String {
-        let told = text(&self.0.stdout);
-        let line = told.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("{name} of {told}")).trim_start().to_owned()
+        let printed = text(&self.0.stdout);
+        let line = printed.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} of {printed}")).trim_start().to_owned()
     }
 
-    /// How it ends, and what both lines begin with.
+    /// Asserts the exit code and how the two lines start.
     #[track_caller]
     fn assert_result(&self, code: i32, reads: &str, writes: &str) {
-        let (told_reads, told_writes) = (self.line("reads "), self.line("writes "));
-        assert!(told_reads.starts_with(reads), "{reads}: {told_reads}");
-        assert!(told_writes.starts_with(writes), "{writes}: {told_writes}");
+        let (reads_line, writes_line) = (self.line("reads "), self.line("writes "));
+        assert!(reads_line.starts_with(reads), "{reads}: {reads_line}");
+        assert!(writes_line.starts_with(writes), "{writes}: {writes_line}");
         assert_eq!(self.0.status.code(), Some(code), "{}", text(&self.0.stderr));
     }
 }
@@ -75,9 +75,9 @@ async fn check_config_connect_tests_read_and_write() {
     let checked = setup.run_check().await;
     checked.assert_result(0, "work: ", "work: ");
     let told = text(&checked.0.stdout);
-    assert!(told.ends_with("and the database takes reads and writes\n"), "{told}");
+    assert!(told.ends_with("and the database accepts reads and writes\n"), "{told}");
     let rows = setup.database.query("SELECT beat FROM heartbeat").unwrap();
-    assert_eq!(rows[0][0]["value"], "0", "nothing stays behind");
+    assert_eq!(rows[0][0]["value"], "0", "the probe leaves nothing behind");
 }
 
 #[tokio::test]
@@ -90,15 +90,15 @@ async fn check_config_names_cause_of_refused_writes() {
         (sql("SQLITE_READONLY", "attempt to write a readonly database"), "read_only", "may be read only"),
         (sql("SQLITE_FULL", "database or disk is full"), "disk_full", "make room on it"),
         (Fault::locked(), "busy", "holds the lock"),
-        // The server gives up on the call, or the program on its change: whichever comes first.
+        // Either the server times out the call or the program times out its write, whichever is first.
         (Fault::Hang, "timed_out", "answer"),
     ] {
         setup.database.faults().set_writes(fault);
         let checked = setup.run_check().await;
         checked.assert_result(1, "work: ", &format!("failing ({kind}): "));
-        let told = text(&checked.0.stderr);
+        let printed = text(&checked.0.stderr);
         assert!(
-            told.contains("takes no writes: ") && !told.contains("no reads") && told.contains(cause),
+            told.contains("database writes fail: ") && !told.contains("reads fail") && told.contains(cause),
             "{kind}: {told}"
         );
     }
@@ -115,7 +115,7 @@ async fn check_config_names_cause_of_refused_reads() {
         let checked = setup.run_check().await;
         checked.assert_result(1, &format!("failing ({kind}): "), "work: ");
         let told = text(&checked.0.stderr);
-        assert!(told.contains("takes no reads: ") && !told.contains("no writes"), "{told}");
+        assert!(told.contains("database reads fail: ") && !told.contains("writes fail"), "{told}");
     }
     setup.database.faults().clear();
     setup.write_token("wrong");
@@ -126,19 +126,19 @@ async fn check_config_names_cause_of_refused_reads() {
         "failing (denied): the token is refused",
     );
     let told = text(&checked.0.stderr);
-    assert!(told.contains("takes no reads: ") && told.contains("takes no writes: "), "{told}");
+    assert!(told.contains("database reads fail: ") && told.contains("database writes fail: "), "{told}");
 }
 
 #[tokio::test]
 async fn check_config_skips_write_test_without_schema() {
     let setup = Setup::start().await;
     let checked = setup.run_check().await;
-    checked.assert_result(1, "work, and the database cannot be used (schema_missing): ", "not tried: ");
+    checked.assert_result(1, "work, but the database is unusable (schema_missing): ", "not tried: ");
     assert!(text(&checked.0.stderr).contains("run `tenant-auth-svc migrate`"), "{}", text(&checked.0.stderr));
-    // A refusal is found all the same.
+    // The check still reports a refused write.
     setup.database.faults().set_writes(Fault::blocked());
     let checked = setup.run_check().await;
-    checked.assert_result(1, "work, and the database cannot be used", "failing (blocked): ");
+    checked.assert_result(1, "work, but the database is unusable", "failing (blocked): ");
     let told = text(&checked.0.stderr);
-    assert!(told.contains("takes no writes: ") && !told.contains("no reads"), "{told}");
+    assert!(told.contains("database writes fail: ") && !told.contains("reads fail"), "{told}");
 }

@@ -1,4 +1,4 @@
-//! Things to store.
+//! Records to store.
 
 use tenant_auth_svc::domain::{
     clock::UnixMillis,

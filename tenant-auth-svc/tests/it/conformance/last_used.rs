@@ -1,4 +1,4 @@
-//! Which keys are in use.
+//! Recently used keys.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
         store.insert_key(call(Lane::Admin), key, &change()).await.unwrap();
     }
     let ago = Duration::from_secs;
-    // The last one is never used, the third one is withdrawn, the first one is used last.
+    // The last key is never used, the third is revoked, and the first was used last.
     let uses = [(keys[0].id.clone(), ago(10)), (keys[1].id.clone(), ago(20)), (keys[2].id.clone(), ago(30))];
     let before = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
     for _ in 0..2 {
         store.record_last_used(call(Lane::Maintenance), &uses).await.unwrap();
     }
-    // What is known to be later stays.
+    // A later stored time is kept.
     let used = async || {
         let found = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
         found.records[0].clone().unwrap().unwrap().last_used_at.unwrap()
@@ -35,7 +35,7 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
     let reason = Reason::parse("gone").unwrap();
     let after = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
     assert_eq!(used().await, at);
-    assert_eq!(after.revision, before.revision, "a use is no news");
+    assert_eq!(after.revision, before.revision, "a use is not a change");
     store.revoke_key(call(Lane::Admin), &keys[2].id, &reason, &change()).await.unwrap();
 
     let mine = |id| keys.iter().position(|key| key.id == id);
@@ -51,7 +51,7 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
         assert_eq!(*digest, peppers.stored_hash(&keys[position].hash).digest);
         assert_eq!((&key.tenant_id, &key.scopes), (&tenant.id, &keys[position].scopes));
     }
-    // From one to the next, and to the end.
+    // Reads page by page to the end.
     let after_first = Some((at, keys[0].id.to_string()));
     let next = store.recently_used_keys(call(Lane::Maintenance), after_first, 500).await.unwrap();
     let next = next.keys.into_iter().find_map(|(_, key)| mine(key.key_id));

@@ -1,4 +1,4 @@
-//! What is asked about one key: the key itself, by its first characters, and what was done to it.
+//! Queries about one key: the key itself, lookup by its first characters, and its audit entries.
 
 use tenant_auth_svc::domain::{
     audit::{AuditFilter, AuditTerm},
@@ -29,7 +29,7 @@ async fn check_by_id(store: &impl Store) {
     let read = async || store.get_key(admin(), &key.id).await.unwrap().unwrap();
     let StoredKey { key: read_key, tenant: read_tenant, .. } = read().await;
     assert_eq!((read_key, read_tenant), (stored.0, Some(tenant)));
-    // What it comes to is what a lookup comes to.
+    // The record equals the result of a lookup.
     let found = store.lookup_keys(call(Lane::Known), &[key.hash]).await.unwrap();
     assert_eq!(read().await.record(), found.records[0].clone().unwrap());
 
@@ -44,7 +44,7 @@ async fn check_by_id(store: &impl Store) {
 
 async fn check_by_prefix(store: &impl Store) {
     let (one, two) = (new_tenant(), new_tenant());
-    // Nobody else's keys begin like this, on a shared database too.
+    // No other key starts with this hint, even on a shared database.
     let mark: String = one.id.as_str().chars().rev().take(6).collect();
     let hint = |rest: &str| PrefixHint::parse(&format!("{mark}{rest}")).unwrap();
     let mut ids = Vec::new();
@@ -79,7 +79,7 @@ async fn check_by_prefix(store: &impl Store) {
     };
     for size in [1, 3, 500] {
         assert_eq!(found("", None, size).await, ids);
-        // Those that begin with it, and those of which less is known.
+        // Keys whose hint starts with the text, and keys for which only a shorter hint is stored.
         assert_eq!(found("_a", None, size).await, expected(&["", "_a", "_ab"]));
         assert_eq!(found("_abc", None, size).await, expected(&["", "_a", "_ab"]));
         assert_eq!(found("_x", None, size).await, expected(&[""]));
@@ -89,7 +89,7 @@ async fn check_by_prefix(store: &impl Store) {
     let (_, gone) = &expected(&["_b"])[0];
     store.revoke_key(call(Lane::Admin), gone, &Reason::parse("x").unwrap(), &change()).await.unwrap();
     let live = store.find_keys(call(Lane::Admin), (&hint("_b"), None), &all, Some(NOW)).await.unwrap();
-    assert_eq!((live.items.len(), live.next), (3, None), "two of which less is known, and one that is live");
+    assert_eq!((live.items.len(), live.next), (3, None), "two keys with shorter hints, and one live key");
     let position = KeyPrefixCursor { prefix_hint: "sk live ".to_owned(), id: gone.clone() };
     assert_eq!(KeyPrefixCursor::parse(&position.to_string()), Some(position));
 }
@@ -108,7 +108,7 @@ async fn check_audit_entries(store: &impl Store) {
         store.insert_key(call(Lane::Admin), key, &by("bob", at)).await.unwrap();
     }
     let reason = Reason::parse("leaked").unwrap();
-    // By a replica whose clock is behind: it is listed by its moment.
+    // Revoked by a replica whose clock is behind: the entry is listed by its timestamp.
     store.revoke_key(call(Lane::Admin), &keys[0].id, &reason, &by("alice", 1)).await.unwrap();
 
     let term = |text: &str| AuditTerm::parse(text).ok();
@@ -140,10 +140,10 @@ async fn check_audit_entries(store: &impl Store) {
                 }
             }
             let listed: Vec<_> = listed.iter().map(|(action, target)| (&**action, &**target)).collect();
-            assert_eq!(listed, expected, "{filter:?}, {size} at once");
+            assert_eq!(listed, expected, "{filter:?}, {size} per page");
         }
     }
-    // Without a word about whose it is: the time alone.
+    // Without a subject, the filter uses the time range only.
     let recent = AuditFilter { since: at(1), until: at(3), ..AuditFilter::default() };
     let page = PageRequest { size: PageSize::MAX, after: None };
     let recent = store.list_audit(call(Lane::Admin), &recent, &page).await.unwrap();

@@ -1,4 +1,4 @@
-//! Peppers come and go; keys stay findable.
+//! Adding and removing peppers keeps keys findable.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::harness::{call, change};
 
-/// Keys stored before, during and after a change of peppers are found as long as their pepper is configured.
+/// Keys stored before, during and after a pepper change are found as long as their pepper is configured.
 pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {
     let store = |text: Option<&str>| {
         let peppers = text.map_or_else(Peppers::default, |text| Peppers::parse(text).unwrap());
@@ -41,15 +41,15 @@ pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {
     };
     assert_eq!(found(&store(Some(PEPPERS))).await, [true, true, true]);
     assert_eq!(found(&store(Some(new))).await, [true, false, true]);
-    // A start without a pepper that is in use is refused: its keys would all be reported as unknown.
+    // A start without a pepper that is in use is rejected: it would report that pepper's keys as unknown.
     let both = Peppers::parse(PEPPERS).unwrap();
     migrate::verify_peppers(engine, &both).await.unwrap();
     let refused = migrate::verify_peppers(engine, &Peppers::parse(new).unwrap()).await.unwrap_err();
     assert!(refused.to_string().contains("pepper old"), "{refused}");
-    // What is not found may be there, and what may be there is not brought in a second time.
+    // A key that is not found may exist under the missing pepper, so it is not imported a second time.
     let lookup = store(Some(new)).lookup_keys(call(Lane::Unknown), &hashes).await.unwrap();
-    let doubt = lookup.not_found_error.unwrap();
-    assert_eq!(doubt.kind, FailureKind::PepperMissing);
+    let error = lookup.not_found_error.unwrap();
+    assert_eq!(error.kind, FailureKind::PepperMissing);
     let mut import = to_import(new_key(&tenant.id, &[], None));
     import.key.hash = hashes[1];
     let imports = [import];

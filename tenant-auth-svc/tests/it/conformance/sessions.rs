@@ -1,4 +1,4 @@
-//! Sessions: bound once, moved never, ended, slid, swept.
+//! Sessions: bound once, never moved, terminated, extended, deleted after expiry.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -30,7 +30,7 @@ fn new_session(key: &NewKey, expiry: SessionExpiry) -> NewSession {
     }
 }
 
-/// One that is over as soon as it is bound.
+/// A session that has expired as soon as it is bound.
 fn already_expired_session(key: &NewKey) -> NewSession {
     NewSession { ttl: Ttl::from_stored(Duration::ZERO), ..new_session(key, SessionExpiry::Fixed) }
 }
@@ -50,10 +50,10 @@ async fn bind(store: &impl Store, new: &NewSession) -> StoredBinding {
     store.bind_session(call(Lane::Sessions), new).await.unwrap().outcome.0
 }
 
-/// Binds what must be bound by it; whether it was before.
+/// Binds a session, which must succeed. Returns it, and whether it was bound already.
 async fn bind_expecting_success(store: &impl Store, new: &NewSession) -> (Session, bool) {
     let StoredBinding::Bound { session, already } = bind(store, new).await else {
-        panic!("it must be bound")
+        panic!("the session must be bound")
     };
     assert_eq!((&session.id, &session.tenant_id), (&new.id, &new.tenant_id));
     assert_eq!(session.expires_at, session.created_at.plus(session.ttl.get()));
@@ -89,13 +89,13 @@ async fn check_binding(store: &impl Store) {
     assert_eq!(before.records, [Ok(None)]);
     let (session, already) = bind_expecting_success(store, &new).await;
     assert!(!already);
-    // Again, as after a lost answer: it knows its own work.
+    // A repeat, as after a lost response, recognizes its own binding.
     assert_eq!(bind_expecting_success(store, &new).await, (session.clone(), false));
-    let other_wishes = NewSession { attributes: Attributes::default(), ..clone_session(&new) };
+    let changed_request = NewSession { attributes: Attributes::default(), ..clone_session(&new) };
     assert_eq!(
-        bind_expecting_success(store, &other_wishes).await,
+        bind_expecting_success(store, &changed_request).await,
         (session.clone(), true),
-        "it stays as it is"
+        "the binding is unchanged"
     );
 
     let of_foreign = |new: &NewSession| NewSession {
@@ -109,21 +109,24 @@ async fn check_binding(store: &impl Store) {
     assert_eq!(
         bind(store, &of_foreign(&over)).await,
         StoredBinding::HeldByAnotherTenant,
-        "not even when it is over"
+        "not even after its expiry"
     );
-    assert!(!bind_expecting_success(store, &clone_session(&over)).await.1, "its own tenant binds it anew");
+    assert!(
+        !bind_expecting_success(store, &clone_session(&over)).await.1,
+        "its own tenant may bind it again"
+    );
 
-    let nobody = SessionId::parse(&format!("{}x", id.as_str())).unwrap();
-    let wanted = [nobody.clone(), id.clone(), id.clone()];
+    let unknown_id = SessionId::parse(&format!("{}x", id.as_str())).unwrap();
+    let wanted = [unknown_id.clone(), id.clone(), id.clone()];
     let found = store.lookup_sessions(call(Lane::Unknown), &wanted).await.unwrap();
-    assert!(found.revision > before.revision, "a binding must show in the change log");
+    assert!(found.revision > before.revision, "a binding must appear in the change log");
     let record = found.records[1].clone().unwrap().unwrap();
     assert_eq!(found.records, [Ok(None), Ok(Some(record.clone())), Ok(Some(record.clone()))]);
     assert_eq!((&record.session, record.unbound), (&session, false));
     assert_eq!((&record.key.key_id, &record.key.scopes), (&key.id, &key.scopes));
     assert_eq!(record.key.tenant_status, TenantStatus::Active);
 
-    // Its key and its tenant speak through it.
+    // A session reflects the state of its key and its tenant.
     let reason = Reason::parse("test").unwrap();
     store.revoke_key(call(Lane::Admin), &key.id, &reason, &change()).await.unwrap();
     store
@@ -135,7 +138,7 @@ async fn check_binding(store: &impl Store) {
     assert_eq!(record.key.revoked_at, Some(NOW));
     assert_eq!(record.key.tenant_status, TenantStatus::Suspended);
 
-    // Its tenant may bind it anew with another key, now that the first one is gone.
+    // Its tenant may bind the session again with another key, because the first key is gone.
     let second = new_key(&tenant, &[], None);
     store.insert_key(call(Lane::Admin), &second, &change()).await.unwrap();
     let taken_over = NewSession { key_id: second.id.clone(), ..clone_session(&new) };
@@ -155,20 +158,23 @@ async fn check_session_limits(store: &impl Store) {
     for new in [&over, &second] {
         assert!(!bind_expecting_success(store, new).await.1);
     }
-    // What is over makes room.
+    // An expired session frees its slot.
     assert!(!bind_expecting_success(store, &third).await.1);
     assert_eq!(bind(store, &fourth).await, StoredBinding::TooMany);
-    assert!(bind_expecting_success(store, &clone_session(&second)).await.1, "what is bound needs no room");
+    assert!(
+        bind_expecting_success(store, &clone_session(&second)).await.1,
+        "a bound session needs no free slot"
+    );
     assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([second.id.clone(), third.id.clone()]));
     assert!(store.unbind_session(call(Lane::Sessions), &second.id, &tenant).await.unwrap().outcome);
     assert!(!bind_expecting_success(store, &fourth).await.1);
 
-    // So does what a key leaves behind that is over, whenever the sessions themselves would be.
+    // Orphaned sessions of an ended key free their slots too, regardless of the sessions' own expiry.
     let spare = new_key(&tenant, &[], None);
     store.insert_key(call(Lane::Admin), &spare, &change()).await.unwrap();
     let reason = Reason::parse("leaked").unwrap();
     store.revoke_key(call(Lane::Admin), &key.id, &reason, &change()).await.unwrap();
-    assert_eq!(live_sessions(store, &tenant).await, BTreeSet::new(), "nor is it listed");
+    assert_eq!(live_sessions(store, &tenant).await, BTreeSet::new(), "the session is not listed");
     let anew: Vec<_> =
         (0..3).map(|_| NewSession { max_sessions: 2, ..new_session(&spare, SessionExpiry::Fixed) }).collect();
     for new in &anew[..2] {
@@ -178,10 +184,10 @@ async fn check_session_limits(store: &impl Store) {
     let kept = BTreeSet::from([anew[0].id.clone(), anew[1].id.clone()]);
     assert_eq!(live_sessions(store, &tenant).await, kept);
     sweep_all_ended(store).await;
-    assert_eq!(live_sessions(store, &tenant).await, kept, "those of live keys stay");
+    assert_eq!(live_sessions(store, &tenant).await, kept, "sessions of live keys are kept");
 }
 
-/// Sweeps by openers, page by page; how many sessions went.
+/// Deletes orphaned sessions page by page. Returns how many were deleted.
 async fn sweep_all_ended(store: &impl Store) -> u64 {
     let (mut swept, mut after) = (0, None);
     loop {
@@ -189,7 +195,7 @@ async fn sweep_all_ended(store: &impl Store) -> u64 {
         let page = page.await.unwrap();
         swept += page.deleted;
         match page.last_opener {
-            // The same openers may have more.
+            // The same keys may have more sessions.
             _ if page.deleted >= 2 => {}
             Some(last) => after = Some(last),
             None => return swept,
@@ -210,8 +216,8 @@ async fn check_endings(store: &impl Store) {
     let unbind = |id: SessionId, tenant: TenantId| async move {
         store.unbind_session(call(Lane::Sessions), &id, &tenant).await.unwrap().outcome
     };
-    let stranger = TenantId::generate();
-    assert!(!unbind(gone.id.clone(), stranger).await, "of another tenant");
+    let other_tenant = TenantId::generate();
+    assert!(!unbind(gone.id.clone(), other_tenant).await, "the session belongs to another tenant");
     assert!(unbind(gone.id.clone(), tenant.clone()).await);
     assert!(!unbind(gone.id.clone(), tenant.clone()).await);
 
@@ -227,16 +233,17 @@ async fn check_endings(store: &impl Store) {
     let earlier = [(sliding.id.clone(), Duration::from_secs(30))];
     store.extend_sessions(call(Lane::Maintenance), &earlier).await.unwrap();
     let after = lookup(vec![fixed.id.clone(), sliding.id.clone(), gone.id.clone()]).await;
-    assert_eq!(after.revision, before.revision, "a later end is no news");
+    assert_eq!(after.revision, before.revision, "an extended expiry is not a change");
     let slid: Vec<_> =
         after.records.into_iter().map(|found| Some(found.unwrap()?.session.expires_at)).collect();
-    assert_eq!(slid, [Some(ends[0]), Some(now), None], "it never moves back");
+    assert_eq!(slid, [Some(ends[0]), Some(now), None], "the expiry never moves back");
 
     assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([fixed.id.clone(), sliding.id.clone()]));
-    // On a shared database others may be due too; and it is swept when it has been over for a millisecond.
+    // On a shared database, sessions of other tests may be due too. A session is deleted one millisecond
+    // after its expiry.
     while lookup(vec![over.id.clone()]).await.records != [Ok(None)] {
         store.sweep_expired_sessions(call(Lane::Maintenance), Duration::ZERO, 2).await.unwrap();
     }
     let left = lookup(vec![fixed.id.clone(), sliding.id.clone()]).await.records;
-    assert!(left.iter().all(|record| *record != Ok(None)), "what is not over stays");
+    assert!(left.iter().all(|record| *record != Ok(None)), "live sessions are kept");
 }

@@ -1,4 +1,4 @@
-//! Usage, written down and summed.
+//! Storing usage and computing totals.
 
 use std::time::Duration;
 
@@ -56,19 +56,19 @@ async fn record_usage(store: &impl UsageStore, claims: &[IdempotentWrite]) -> Ve
 
 pub(super) async fn check_usage(store: &(impl Store + UsageStore)) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().id;
-    let nobody = TenantId::generate();
+    let unknown_tenant = TenantId::generate();
     let (first, second) =
-        (new_usage_write(&[&tenant, &nobody], 5), new_usage_write(&[&tenant], 1_000_000_000_000));
+        (new_usage_write(&[&tenant, &unknown_tenant], 5), new_usage_write(&[&tenant], 1_000_000_000_000));
     let kept = record_usage(store, &[first.clone(), second.clone()]).await;
     assert_eq!(kept.len(), 2);
     assert_eq!((kept[0].payload, &kept[0].refused), (first.payload, &first.refused));
-    assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&nobody));
+    assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&unknown_tenant));
     assert_eq!((kept[1].payload, kept[1].unknown_tenants.len()), (second.payload, 0));
     assert!(!kept[0].already_recorded && !kept[1].already_recorded);
     assert_eq!(usage_sum(store, &tenant).await, Some(1_000_000_000_005));
-    assert_eq!(usage_sum(store, &nobody).await, None);
+    assert_eq!(usage_sum(store, &unknown_tenant).await, None);
 
-    // Again, with something new, and judged otherwise.
+    // The first request again with different outcomes, next to a new request.
     let mut other = first.clone();
     other.refused.clear();
     other.totals[0].hour = Hour::floor(NOW).next();
@@ -83,7 +83,7 @@ pub(super) async fn check_usage(store: &(impl Store + UsageStore)) {
     let kept = Duration::from_secs(400 * 86_400);
     let compared = store.compare_usage(call(Lane::Maintenance), &tenant, hours, kept, 10).await.unwrap();
     assert_eq!(compared.differences, []);
-    // What is named and right is left as it is.
+    // A total that is listed but correct is left unchanged.
     let right = TotalDifference {
         tenant_id: tenant.clone(),
         hour: Hour::floor(NOW),
@@ -95,7 +95,7 @@ pub(super) async fn check_usage(store: &(impl Store + UsageStore)) {
     let repaired = store.repair_usage(call(Lane::Maintenance), &[right], kept, &change()).await.unwrap();
     assert_eq!(repaired, []);
     assert_eq!(usage_sum(store, &tenant).await, Some(1_000_000_000_005));
-    // Nothing is as old as that, whoever else writes here.
+    // No event is this old, even on a shared database.
     let age = Duration::from_secs(1_000 * 365 * 86_400);
     assert_eq!(store.sweep_requests(call(Lane::Maintenance), age, 1_000).await.unwrap(), 0);
     assert_eq!(store.sweep_events(call(Lane::Maintenance), age, None, 1_000).await.unwrap().deleted, 0);

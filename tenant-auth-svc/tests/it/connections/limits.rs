@@ -1,4 +1,4 @@
-//! What one connection may ask for: who asks for more harms itself alone.
+//! Limits of one connection: a connection that exceeds them harms only itself.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::frames::{ENHANCE_YOUR_CALM, PeerEnding, REFUSED_STREAM, RawConnection};
 
-/// Sooner than anything else ends a connection here, and late enough for a busy machine to say something.
+/// Shorter than any other limit here, and long enough for a busy machine to respond.
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn request_over_stream_limit_is_refused_and_others_continue() {
     let host = StubServer::start(unlimited_durations()).await;
     let mut polite = host.client().await;
     polite.send(IMMEDIATE_PATH).await.unwrap();
-    assert_eq!(polite.requests.current_max_send_streams(), 200, "it is told");
+    assert_eq!(polite.requests.current_max_send_streams(), 200, "the server announces its limit");
 
     let mut frames = RawConnection::connect(host.address).await;
     for number in 0..201 {
@@ -28,7 +28,7 @@ async fn request_over_stream_limit_is_refused_and_others_continue() {
     }
     frames.send().await;
     assert_eq!(frames.next_ending().await, PeerEnding::Reset(401, REFUSED_STREAM));
-    // One that goes makes room for one.
+    // A stream that ends frees its slot.
     frames.reset(1);
     frames.open(403, HELD_PATH, false);
     frames.open(405, HELD_PATH, false);
@@ -54,7 +54,7 @@ async fn rapid_reset_closes_connection() {
     assert_eq!(polite.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK);
 }
 
-/// As a proxy does for many callers, whenever a client of it leaves.
+/// A proxy with many callers sends such bursts when one of its clients disconnects.
 #[tokio::test]
 async fn bursts_of_cancelled_requests_keep_connection_open() {
     let host = StubServer::start(unlimited_durations()).await;
@@ -69,7 +69,7 @@ async fn bursts_of_cancelled_requests_keep_connection_open() {
             assert_eq!(client.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK);
         }
     }
-    // And in one write each, before any of them was looked at.
+    // The same in one write each, so that the server reads the resets before it handles any request.
     let mut frames = RawConnection::connect(host.address).await;
     let mut streams = (0..).map(|number| 2 * number + 1);
     for _ in 0..20 {
@@ -78,7 +78,7 @@ async fn bursts_of_cancelled_requests_keep_connection_open() {
             frames.reset(stream);
         }
         let asks = streams.next().unwrap();
-        // Its body never comes, so that it has an answer and is reset at most.
+        // Its body never arrives, so the stream is answered and at most reset.
         frames.open(asks, IMMEDIATE_PATH, true);
         frames.send().await;
         frames.until_response_head(asks).await;
@@ -92,7 +92,7 @@ async fn peer_cancelling_nearly_all_requests_is_closed() {
     let mut polite = host.client().await;
     polite.send(IMMEDIATE_PATH).await.unwrap();
     let mut client = host.client().await;
-    // Fewer at a time than any other bound knows.
+    // Fewer at a time than any other limit allows.
     for _ in 0..100 {
         let mut given_up = Vec::new();
         for _ in 0..50 {
@@ -114,7 +114,7 @@ async fn peer_reading_nothing_is_closed_but_not_for_one_response() {
         StubServer::start(ConnectionLimits { unread_timeout: SHORT_LIMIT, ..unlimited_durations() }).await;
     let mut polite = host.client().await;
     polite.send(IMMEDIATE_PATH).await.unwrap();
-    // One whose windows are open asks for more than it looks at, and goes on.
+    // A client with open windows may leave one response unread as long as it reads others.
     let unread = polite.start_request(post(LONG_ANSWER_PATH)).await.unwrap();
     let mut stalled = RawConnection::connect_with_closed_windows(host.address).await;
     for number in 0..100 {
@@ -128,7 +128,8 @@ async fn peer_reading_nothing_is_closed_but_not_for_one_response() {
     assert_eq!(unread.await.unwrap().status(), StatusCode::OK);
 }
 
-/// Each stream promises an empty body, and breaks the promise: we reset it, which is work that the peer does not pay.
+/// Each stream announces an empty body and then sends data. The server must reset it, which is work that
+/// costs the peer nothing.
 #[tokio::test]
 async fn peer_forcing_stream_resets_is_closed() {
     let host = StubServer::start(ConnectionLimits { max_caused_resets: 16, ..unlimited_durations() }).await;
@@ -166,13 +167,13 @@ async fn oversized_request_head_is_refused_and_others_continue() {
     assert_eq!(fits.status(), StatusCode::OK);
     let held = client.start_request(post(HELD_PATH)).await.unwrap();
     let refused = client.start_request(padded(17 * 1_024)).await.unwrap().await;
-    let status = refused.expect("an answer").status();
+    let status = refused.expect("there must be a response").status();
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-    assert_eq!(client.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "on the same connection, too");
+    assert_eq!(client.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "the connection is still usable");
     host.release();
     assert_eq!(held.await.unwrap().status(), StatusCode::OK);
 
-    // So much of it that nobody can mean it ends the connection.
+    // Headers of a size that no client can intend end the connection.
     let absurd = async { client.start_request(padded(4 * 1_024 * 1_024)).await?.await };
     absurd.await.unwrap_err();
     assert_eq!(polite.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK);
@@ -193,7 +194,7 @@ async fn silent_peer_is_closed() {
     assert_eq!(
         polite.send(IMMEDIATE_PATH).await.unwrap(),
         StatusCode::OK,
-        "it has spoken, and may be silent"
+        "after its preface a connection may be idle"
     );
 }
 
@@ -211,7 +212,7 @@ async fn peer_ignoring_pings_is_closed() {
     deaf.open(1, HELD_PATH, false);
     deaf.send().await;
     while deaf.next_ending().await != PeerEnding::Closed {}
-    assert_eq!(polite.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "it answers them");
+    assert_eq!(polite.send(IMMEDIATE_PATH).await.unwrap(), StatusCode::OK, "the client answers pings");
     wait_until(|| host.connection_count() == 1).await;
 }
 

@@ -1,4 +1,4 @@
-//! How connections end: by age, by the server's end, and what becomes of requests that are under way.
+//! How connections end: by age and at shutdown, and what happens to requests in flight.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,31 +26,33 @@ use crate::{
     pki::{Authority, connect},
 };
 
-/// Sooner than anything else ends a connection here, and late enough for a busy machine to begin a request.
+/// Shorter than any other limit here, and long enough for a busy machine to start a request.
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
 async fn until_drained(host: &mut StubServer) {
     tokio::time::timeout(WAIT_TIMEOUT, host.server.wait_until_drained())
         .await
-        .expect("the last one has ended");
+        .expect("the last connection must end");
     assert_eq!(host.connection_count(), 0);
 }
 
-/// Asks until the connection takes nothing more.
+/// Sends requests until the connection accepts no more.
 async fn until_refused(client: &mut Client) {
-    let asking = async { while client.send(IMMEDIATE_PATH).await.is_ok() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, asking).await.expect("it takes nothing more");
+    let requests = async { while client.send(IMMEDIATE_PATH).await.is_ok() {} };
+    tokio::time::timeout(WAIT_TIMEOUT, requests)
+        .await
+        .expect("the connection must accept no further request");
 }
 
 #[tokio::test]
 async fn aged_connection_drains_and_closes() {
     let host = StubServer::start(ConnectionLimits { max_age: SHORT_LIMIT, ..unlimited_durations() }).await;
     let mut client = host.client().await;
-    let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
+    let in_flight = client.start_request(post(HELD_PATH)).await.unwrap();
     until_refused(&mut client).await;
-    assert_eq!(host.connection_count(), 1, "a request is under way on it");
+    assert_eq!(host.connection_count(), 1, "a request is in flight on it");
     host.release();
-    assert_eq!(under_way.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(in_flight.await.unwrap().status(), StatusCode::OK);
     client.until_closed().await;
     wait_until(|| host.connection_count() == 0).await;
     host.client().await.send(IMMEDIATE_PATH).await.unwrap();
@@ -65,8 +67,8 @@ async fn request_outliving_connection_grace_is_cut_off() {
     })
     .await;
     let mut client = host.client().await;
-    let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
-    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("it is cut off").unwrap_err();
+    let in_flight = client.start_request(post(HELD_PATH)).await.unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, in_flight).await.expect("the request must be aborted").unwrap_err();
     wait_until(|| host.connection_count() == 0).await;
 }
 
@@ -78,26 +80,26 @@ async fn drain_finishes_requests_and_accepts_no_new_ones() {
     let mut by_hand = RawConnection::connect(host.address).await;
     by_hand.send().await;
     wait_until(|| host.connection_count() == 3).await;
-    let under_way = busy.start_request(post(HELD_PATH)).await.unwrap();
-    // Answers come in any order: this one says that the one before it has arrived.
+    let in_flight = busy.start_request(post(HELD_PATH)).await.unwrap();
+    // Responses may arrive in any order. This one shows that the previous request has reached the server.
     busy.send(IMMEDIATE_PATH).await.unwrap();
 
     host.server.drain();
     host.server.drain();
-    assert_eq!(by_hand.next_ending().await, PeerEnding::GoAway(NO_ERROR), "in order");
+    assert_eq!(by_hand.next_ending().await, PeerEnding::GoAway(NO_ERROR), "GOAWAY without an error");
     drop(by_hand);
     idle.until_closed().await;
     let ends = async { while TcpStream::connect(host.address).await.is_ok() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("nobody listens");
+    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     until_refused(&mut busy).await;
     wait_until(|| host.connection_count() == 1).await;
     assert!(
         futures::FutureExt::now_or_never(host.server.wait_until_drained()).is_none(),
-        "a request is under way"
+        "a request is in flight"
     );
 
     host.release();
-    assert_eq!(under_way.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(in_flight.await.unwrap().status(), StatusCode::OK);
     busy.until_closed().await;
     until_drained(&mut host).await;
 }
@@ -111,33 +113,36 @@ async fn stopping_service_answers_pending_requests() {
     database.server().faults().set(Fault::Hang);
     let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new() };
     let mut client = service.validation();
-    let under_way = tokio::spawn(async move { client.validate_key(request).await });
+    let in_flight = tokio::spawn(async move { client.validate_key(request).await });
     database.server().wait_for(|counters| counters.open_requests == 1).await;
 
     let TestService { running, channel: _open } = service;
     let address = running.address();
     let stopping = tokio::spawn(running.stop());
     let ends = async { while TcpStream::connect(address).await.is_ok() {} };
-    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("nobody listens");
+    tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("the listener must be closed");
     database.server().faults().clear();
-    let answer = under_way.await.unwrap().unwrap().into_inner();
+    let answer = in_flight.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.verdict(), v1::Verdict::Valid);
-    tokio::time::timeout(WAIT_TIMEOUT, stopping).await.expect("that was the last one").unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, stopping)
+        .await
+        .expect("the server must stop after the last request")
+        .unwrap();
 }
 
 #[tokio::test]
 async fn dropped_server_closes_all_connections() {
     let host = StubServer::start(unlimited_durations()).await;
     let mut client = host.client().await;
-    let under_way = client.start_request(post(HELD_PATH)).await.unwrap();
+    let in_flight = client.start_request(post(HELD_PATH)).await.unwrap();
     client.send(IMMEDIATE_PATH).await.unwrap();
     let StubServer { server, release, .. } = host;
     drop(server);
-    tokio::time::timeout(WAIT_TIMEOUT, under_way).await.expect("it is cut off").unwrap_err();
+    tokio::time::timeout(WAIT_TIMEOUT, in_flight).await.expect("the request must be aborted").unwrap_err();
     drop(release);
 }
 
-/// An encrypted one.
+/// Starts a server with TLS.
 async fn start_encrypted(authority: &Authority, limits: ConnectionLimits) -> StubServer {
     let files = authority.server_certificate().write();
     let (certificate, key) = (files.certificate().into(), files.key().into());
@@ -155,7 +160,7 @@ async fn stalled_tls_handshake_times_out() {
     )
     .await;
     until_stream_closed(TcpStream::connect(host.address).await.unwrap()).await;
-    // One that ends is nothing said yet.
+    // A completed TLS handshake is not yet an HTTP/2 preface, so the same timeout applies.
     until_stream_closed(connect(host.address, &authority.connector(None)).await.unwrap()).await;
     wait_until(|| host.connection_count() == 0).await;
 }

@@ -1,4 +1,4 @@
-//! Ends that were known before a database was rolled back hold against it.
+//! Revocations known before a database was rolled back are held against it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tonic::Code;
 use super::{accept_database, cached_keys, database_state, poll_until_noticed};
 use crate::{freshness::Replicas, harness::outcome};
 
-/// Revokes a key, and has the database rolled back to before that, and accepted.
+/// Revokes a key, rolls the database back to before that, and accepts it.
 async fn revoke_then_roll_back(replicas: &Replicas, key_id: &str) {
     let backup = replicas.database.server().backup().unwrap();
     replicas.first.revoke_key(key_id).await;
@@ -35,9 +35,9 @@ async fn revocations_survive_accepted_rollback() {
 
     let accepted = accept_database(&replicas.second).await;
     let held: Vec<_> = accepted.held.iter().map(|held| held.subject.clone().unwrap()).collect();
-    assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "what is to be made again");
+    assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "the revocations to repeat");
     assert!(accepted.held[0].revoked_at.is_some());
-    // The other one sees it by itself, with its next reading.
+    // The other replica learns it from its next poll.
     replicas.first.poll_feed().await;
     for service in [&replicas.first, &replicas.second] {
         assert_eq!(database_state(service).await.doubt(), DatabaseDoubt::Unspecified);
@@ -45,19 +45,19 @@ async fn revocations_survive_accepted_rollback() {
         assert_eq!(
             outcome(&service.validate(&lost).await),
             "VERDICT_UNKNOWN",
-            "what the backup lacks is gone"
+            "keys missing from the backup no longer exist"
         );
         for _ in 0..3 {
             assert_eq!(
                 outcome(&service.validate(&revoked).await),
                 "VERDICT_REVOKED",
-                "held against the database"
+                "the revocation is held against the database"
             );
             replicas.clock.advance(Duration::from_secs(100));
         }
         assert_eq!(database_state(service).await.held.len(), 1);
     }
-    // Made again, it is the database's again.
+    // Once repeated, the revocation is in the database again.
     replicas.first.revoke_key(&revoked_id).await;
     replicas.first.poll_feed().await;
     replicas.poll_second().await;
@@ -70,7 +70,7 @@ async fn revocations_survive_accepted_rollback() {
     assert!(events.iter().any(|event| event.action == "database.accept"), "{events:?}");
 }
 
-/// Whoever makes a held end again, as it is asked to, may meet a database that takes no changes yet.
+/// Repeating a held revocation, as requested, may fail because the database accepts no writes yet.
 #[tokio::test]
 async fn held_revocation_survives_failed_attempt_to_repeat_it() {
     let replicas = Replicas::start().await;
@@ -83,8 +83,8 @@ async fn held_revocation_survives_failed_attempt_to_repeat_it() {
     assert_eq!(outcome(&replicas.second.validate(&revoked).await), "VERDICT_REVOKED");
 }
 
-/// A key that was replaced, and then revoked, is again one that was replaced only: nobody can rotate it, and who tries to has
-/// changed nothing.
+/// A key that was rotated and then revoked is only rotated after the rollback. It cannot be rotated again,
+/// and a rejected attempt changes nothing.
 #[tokio::test]
 async fn held_revocation_survives_refused_rotation() {
     let replicas = Replicas::start().await;
@@ -98,7 +98,7 @@ async fn held_revocation_survives_refused_rotation() {
     assert_eq!(outcome(&replicas.second.validate(&revoked).await), "VERDICT_REVOKED");
 }
 
-/// What both databases have in common when the first one is accepted may be missing from the second one.
+/// A position that both databases shared when the first one was accepted may be missing from the second one.
 #[tokio::test]
 async fn revocations_survive_second_earlier_rollback() {
     let replicas = Replicas::start().await;

@@ -1,12 +1,12 @@
-//! The statements as they were: what today's are compared with.
+//! Former versions of the statements, for comparison with today's.
 
-/// SQLite takes the events for the outer loop, and looks the tenant of each one up.
+/// SQLite uses the events for the outer loop and looks up the tenant of each event.
 pub(super) const SWEEP_EVENTS: &str = "\
 DELETE FROM usage_events WHERE (tenant_id, hour, metric, request) IN ( \
     SELECT old.tenant_id, old.hour, old.metric, old.request \
     FROM tenants JOIN usage_events AS old ON old.tenant_id = tenants.id AND old.hour < ?1 LIMIT ?2)";
 
-/// Two directions and an OR: all keys in use are read for every page, and sorted.
+/// Two sort directions and an OR: SQLite reads and sorts all recently used keys for every page.
 pub(super) const READ_AHEAD: &str = "\
 SELECT hex(keys.key_hash), keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
        keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes) \
@@ -18,5 +18,5 @@ FROM (SELECT 1) LEFT JOIN ( \
 LEFT JOIN tenants ON tenants.id = keys.tenant_id \
 ORDER BY keys.last_used_at DESC, keys.id";
 
-/// All at once, however many there are.
+/// Deletes all rows at once, however many there are.
 pub(super) const PRUNE: &str = "DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?1";

@@ -1,11 +1,12 @@
-//! What is asked about one key goes by an index, in the order of the list: no table is read from end to end, and none is sorted.
+//! Queries about one key use an index in the order of the list: no table is scanned in full, and none is
+//! sorted.
 
 use tenant_auth_proto::v1;
 
 use super::query_plan;
 use crate::harness::{TestDatabase, TestService};
 
-/// The steps of the only statement that holds all of these parts.
+/// Returns the plan of the only statement that contains all of these parts.
 fn plan_steps(database: &TestDatabase, parts: &[&str]) -> Vec<(bool, String)> {
     let mut found = database.server().statements_with(parts[0]);
     found.retain(|statement| parts.iter().all(|part| statement.contains(part)));
@@ -20,7 +21,8 @@ fn assert_uses_index(steps: &[(bool, String)], table: &str, expected: &[&str]) {
         searches.iter().filter_map(|(_, step)| step.split_once(" INDEX ")).map(|(_, by)| by).collect();
     assert_eq!(by, expected, "{steps:#?}");
     assert!(!steps.iter().any(|(_, step)| step.starts_with(&format!("SCAN {table}"))), "{steps:#?}");
-    // What a search has given is cut to a page before it is sorted: between the two is the step that reads the page.
+    // The result of a search is cut to a page before it is sorted: the step that reads the page is between
+    // the two.
     let sorted_at_once = steps.windows(2).any(|pair| {
         pair[0].1.starts_with(&format!("SEARCH {table} ")) && pair[1].1.starts_with("USE TEMP B-TREE")
     });
@@ -81,7 +83,7 @@ async fn key_prefix_search_uses_an_index() {
     let begins = "api_keys_by_prefix ((prefix_hint,id)>(?,?) AND prefix_hint<?)";
     let shorter = "api_keys_by_prefix (prefix_hint=? AND id>?)";
     let steps = plan_steps(&database, &["FROM api_keys INDEXED BY api_keys_by_prefix"]);
-    // The three that are shorter, and those that begin with it.
+    // Three searches for shorter hints, and one for hints that start with the text.
     assert_uses_index(&steps, "api_keys", &[shorter, shorter, shorter, begins]);
 }
 

@@ -1,4 +1,4 @@
-//! Rows read, counted by a real server of its own.
+//! Counts the rows that statements read, on a real server started for the test.
 
 use std::{
     net::TcpListener,
@@ -15,11 +15,11 @@ use super::{
 };
 use crate::harness::{TestDatabase, TestService};
 
-/// How many rows go into one statement of the seed.
+/// Number of rows per statement when seeding.
 const ROWS_PER_STATEMENT: i64 = 50_000;
 const DAY: i64 = 86_400_000;
 
-/// A server that ends with this value.
+/// A running server. Dropping it ends the process.
 struct Sqld {
     child: Child,
     url: String,
@@ -29,17 +29,17 @@ struct Sqld {
 
 impl Drop for Sqld {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Sqld {
-    /// The one whose program the environment names, if any.
+    /// Starts the program that the environment names, if any.
     async fn start() -> Option<Self> {
         let program = PathBuf::from(std::env::var_os("TENANT_AUTH_TEST_SQLD")?);
-        // Another test may have come first.
+        // Another test may have installed the provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let folder = tempfile::tempdir().unwrap();
@@ -54,11 +54,11 @@ impl Sqld {
         let sqld = Self { child, url, http: reqwest::Client::new(), _folder: folder };
         let health = format!("{}/health", sqld.url);
         let listening = async { while sqld.http.get(&health).send().await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(30), listening).await.expect("it must come up");
+        tokio::time::timeout(Duration::from_secs(30), listening).await.expect("the server must start");
         Some(sqld)
     }
 
-    /// Runs statements in one stream; the results.
+    /// Runs statements in one stream and returns their results.
     async fn run(&self, statements: &[(&str, Json)]) -> Vec<Json> {
         let execute =
             |(sql, args): &(&str, Json)| json!({ "type": "execute", "stmt": { "sql": sql, "args": args } });
@@ -75,7 +75,7 @@ impl Sqld {
         results.map(result).collect()
     }
 
-    /// How many rows a statement reads, and writes, without changing anything.
+    /// Returns how many rows a statement reads and writes, and rolls it back.
     async fn rows_read_and_written(&self, sql: &str, args: Json) -> (i64, i64) {
         let nothing = json!([]);
         let results =
@@ -83,7 +83,7 @@ impl Sqld {
         (results[1]["rows_read"].as_i64().unwrap(), results[1]["rows_written"].as_i64().unwrap())
     }
 
-    /// Inserts rows by number, from 1 on.
+    /// Inserts rows with numbers from 1.
     async fn seed(&self, insert: &str, rows: i64) {
         for first in (1..=rows).step_by(usize::try_from(ROWS_PER_STATEMENT).unwrap()) {
             let last = rows.min(first + ROWS_PER_STATEMENT - 1);
@@ -108,7 +108,7 @@ async fn rows_read_do_not_grow_with_table_size() {
     let Some(sqld) = Sqld::start().await else { return };
     let is_long = std::env::var_os("TENANT_AUTH_TEST_LONG").is_some();
     let (keys, events) = if is_long { (1_000_000, 2_000_000) } else { (20_000, 40_000) };
-    // Its schema is what the service makes of it.
+    // The service creates the schema.
     drop(TestService::start(&TestDatabase::Real(sqld.url.clone(), None)).await);
     let now = i64::try_from(
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
@@ -126,7 +126,7 @@ async fn rows_read_do_not_grow_with_table_size() {
         keys,
     )
     .await;
-    // Two thousand are older than the retention, those of the last two tenants.
+    // Two thousand rows are older than the retention: those of the last two tenants.
     let hour = now / 3_600_000 * 3_600_000;
     sqld.seed(
         &format!(
@@ -148,7 +148,7 @@ async fn rows_read_do_not_grow_with_table_size() {
     )
     .await;
 
-    // Ten of each key, of which none is over.
+    // Ten sessions per key, none of which has expired.
     sqld.seed(
         "INSERT INTO session_bindings (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, bind_id) \
          SELECT 's' || n, 'ten_' || ((n / 10 + 1) % 100 + 1), 'key_' || (n / 10 + 1), 1, 9e15, 1, 0, 'x' FROM series",
@@ -191,7 +191,7 @@ async fn rows_read_do_not_grow_with_table_size() {
         (&today[2], json!([integer_value(log_kept), integer_value(1_000)])),
     )
     .await;
-    // Events go when their requests have gone.
+    // Events are deleted once their requests are deleted.
     sqld.run(&[("DELETE FROM usage_requests WHERE seq <= 2000", json!([]))]).await;
     compare(
         "a page of sweeping usage events",

@@ -1,4 +1,4 @@
-//! Sessions whose key or tenant is over: they neither count nor stay.
+//! Orphaned sessions, whose key or tenant has ended: they do not count against the limit, and are deleted.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tonic::Code;
 use super::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source};
 use crate::harness::{NOW, TestService};
 
-/// Two sessions are as many as a tenant may have here.
+/// Starts replicas with a limit of two sessions per tenant.
 async fn replicas_with_session_limit() -> SessionReplicas {
     SessionReplicas::start_with(|settings: Settings| {
         settings.with_flag("TENANT_AUTH_SESSIONS_PER_TENANT", Some("2".to_owned()))
@@ -17,7 +17,7 @@ async fn replicas_with_session_limit() -> SessionReplicas {
     .await
 }
 
-/// Binds for a day what must be bound.
+/// Binds a session for a day, which must succeed.
 async fn bind_for_a_day(service: &TestService, id: &str, key: &str) {
     let bound = bind_session(service, id, key, 86_400, SessionExpiry::Fixed).await.unwrap();
     assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false), "{id}");
@@ -29,8 +29,8 @@ async fn listed_sessions(replicas: &SessionReplicas) -> Vec<String> {
     page.sessions.into_iter().map(|session| session.session_id).collect()
 }
 
-/// What a session ends with, by whatever hand.
-const KEY_ENDINGS: [&str; 5] = ["revoked", "expired", "moved", "deleted", "expired by hand"];
+/// The ways in which the key of a session can end, including by SQL.
+const KEY_ENDINGS: [&str; 5] = ["revoked", "expired", "moved", "deleted", "expired with SQL"];
 
 /// Ends the key that opened the sessions.
 async fn end_key(replicas: &SessionReplicas, way: &str) {
@@ -69,7 +69,7 @@ async fn sessions_of_ended_key_do_not_count_toward_tenant_limit() {
         }
         let refused =
             bind_session(&replicas.first, "three", &second, 60, SessionExpiry::Fixed).await.unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: they count while their key lives");
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: sessions of a live key count");
         assert_eq!(listed_sessions(&replicas).await.len(), 2);
 
         end_key(&replicas, way).await;
@@ -79,7 +79,7 @@ async fn sessions_of_ended_key_do_not_count_toward_tenant_limit() {
         }
         let refused =
             bind_session(&replicas.first, "five", &second, 60, SessionExpiry::Fixed).await.unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: and no more than that");
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{way}: no more sessions than the limit");
     }
 }
 
@@ -97,11 +97,11 @@ async fn sessions_of_ended_key_are_swept() {
         }
         assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 0, "{way}");
         end_key(&replicas, way).await;
-        // Whose key is nowhere, or another tenant's, has nothing to say for itself in the meantime.
-        let is_nobodys = matches!(way, "moved" | "deleted");
-        assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), u64::from(is_nobodys), "{way}");
+        // If the key no longer exists or belongs to another tenant, the session is unbound in the meantime.
+        let is_unbound = matches!(way, "moved" | "deleted");
+        assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), u64::from(is_unbound), "{way}");
         replicas.clock.advance(Duration::from_secs(10 * 60 + 1));
-        assert_eq!(replicas.second.running.sweep_sessions().await.unwrap(), u64::from(!is_nobodys), "{way}");
+        assert_eq!(replicas.second.running.sweep_sessions().await.unwrap(), u64::from(!is_unbound), "{way}");
         for replica in [&replicas.first, &replicas.second] {
             replica.poll_feed().await;
             assert_eq!(
@@ -120,7 +120,7 @@ async fn sessions_of_ended_key_are_swept() {
     }
 }
 
-/// A suspension that is taken back soon has not cost a tenant its sessions.
+/// A suspension that is lifted soon does not cost a tenant its sessions.
 #[tokio::test]
 async fn suspension_ends_sessions_for_good_after_ten_minutes() {
     let replicas = SessionReplicas::start().await;
@@ -137,7 +137,8 @@ async fn suspension_ends_sessions_for_good_after_ten_minutes() {
     }
 }
 
-/// Openers are looked at page by page, each sweep a page further, and from the beginning again.
+/// Each sweep examines one page of opening keys, continues where the last one ended, and starts again at the
+/// beginning.
 #[tokio::test]
 async fn session_sweep_pages_through_opening_keys() {
     let replicas = SessionReplicas::start().await;
@@ -158,15 +159,15 @@ async fn session_sweep_pages_through_opening_keys() {
     assert_eq!(server.execute(&format!("{few} {keys}, '{tenant}', 1 FROM series")), Ok(250));
     assert_eq!(bind("'live' || n", "'alive-' || n", &format!("{few} {insert}")), 250);
     let many = format!("{series} {insert}");
-    // Two of each, and more of them than go at once.
+    // Two sessions per key, and more sessions than one batch deletes.
     assert_eq!(bind("'a' || n", "'gone-' || n", &many), 1_200);
     assert_eq!(bind("'b' || n", "'gone-' || n", &many), 1_200);
     for swept in [0, 0, 2_400, 0] {
         assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), swept);
     }
     let rows = server.query("SELECT count(*) FROM session_bindings").unwrap();
-    assert_eq!(rows[0][0]["value"], "250", "those of live keys stay");
-    // What comes before the position is found when it starts over.
+    assert_eq!(rows[0][0]["value"], "250", "sessions of live keys are kept");
+    // A session before the current position is found when the sweep starts again.
     assert_eq!(bind("'late'", "'aged'", insert), 1);
     let mut swept = 0;
     for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! What ends a session, and how soon everybody knows.
+//! What ends a session, and how soon all replicas know.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use tonic::Code;
 use super::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source};
 use crate::harness::NOW;
 
-/// Part of the statement that looks sessions up.
+/// A part of the statement that looks sessions up.
 const SESSION_LOOKUP: &str = "AS wanted";
 
-/// Whatever ends it on one replica, the other knows after one read of the feed, in an outage too.
+/// If one replica ends a session, the other knows after one poll of the feed, and in an outage, too.
 #[tokio::test]
 async fn session_ended_on_one_replica_ends_on_all() {
     for (what, verdict) in [
         ("unbound", Verdict::Unbound),
         ("its key revoked", Verdict::Revoked),
         ("its tenant suspended", Verdict::TenantSuspended),
-        ("deleted by another hand", Verdict::Unbound),
+        ("deleted with SQL", Verdict::Unbound),
     ] {
         let replicas = SessionReplicas::start().await;
         replicas.bind_on_first("session-1").await;
@@ -68,9 +68,9 @@ async fn session_ended_on_one_replica_ends_on_all() {
         assert_eq!(replicas.validate_on_second("session-1").await.0, verdict, "{what}: there");
         let other = replicas.validate_on_second("session-2").await;
         if verdict == Verdict::Unbound {
-            assert_eq!(other, (Verdict::Valid, Source::Fresh), "{what}: others are left alone");
+            assert_eq!(other, (Verdict::Valid, Source::Fresh), "{what}: other sessions are not affected");
         } else {
-            assert_eq!(other.0, verdict, "{what}: all of them");
+            assert_eq!(other.0, verdict, "{what}: all sessions of the tenant end");
         }
     }
 }
@@ -90,7 +90,7 @@ async fn session_ends_at_earlier_of_own_and_key_expiry() {
     assert_eq!(answer.expires_at.unwrap().seconds, NOW.0 / 1_000 + 30);
     assert_eq!(replicas.validate_on_second("by-its-time").await.0, Verdict::Valid);
 
-    // Known before an outage, it ends in it as ever.
+    // A session whose end was known before an outage has ended during it, too.
     replicas.database.server().faults().set(Fault::ResetBeforeExecute);
     replicas.clock.advance(Duration::from_secs(30));
     assert_eq!(replicas.validate_on_second("by-its-key").await, (Verdict::Expired, Source::Stale));
@@ -102,7 +102,7 @@ async fn session_ends_at_earlier_of_own_and_key_expiry() {
     replicas.clock.advance(Duration::from_secs(1));
     let again =
         bind_session(&replicas.first, "by-its-time", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
-    assert!(!again.already_bound, "what is over is bound anew");
+    assert!(!again.already_bound, "an expired session is bound again");
     replicas.poll_second().await;
     assert_eq!(replicas.validate_on_second("by-its-time").await.0, Verdict::Valid);
 }
@@ -123,9 +123,9 @@ async fn sliding_session_lives_while_used_on_any_replica() {
     assert_eq!(
         replicas.validate_on_second("sliding").await.0,
         Verdict::Valid,
-        "the other one reads how far it moved"
+        "the other replica reads the extended expiry"
     );
-    // The other one has it in memory with an end that moves on elsewhere.
+    // The other replica has cached an expiry that is extended elsewhere.
     for _ in 0..4 {
         replicas.clock.advance(Duration::from_secs(20));
         validate_session(&replicas.first, "sliding", "", &[]).await.unwrap();
@@ -134,10 +134,11 @@ async fn sliding_session_lives_while_used_on_any_replica() {
     assert_eq!(
         replicas.validate_on_second("sliding").await,
         (Verdict::Valid, Source::Database),
-        "asked, not assumed"
+        "read, not assumed"
     );
 
-    // Through an outage it lives where it is used, and where nobody can tell, nobody denies it.
+    // During an outage the session is valid on the replica that uses it. A replica that cannot decide does
+    // not deny it.
     replicas.database.server().faults().set(Fault::ResetBeforeExecute);
     for _ in 0..10 {
         replicas.clock.advance(Duration::from_secs(20));
@@ -166,12 +167,12 @@ async fn sliding_session_lives_while_used_on_any_replica() {
 
 #[tokio::test]
 async fn load_overlapping_unbind_does_not_restore_session() {
-    let patient = |settings: Settings| {
+    let long_timeouts = |settings: Settings| {
         settings
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()))
     };
-    let replicas = SessionReplicas::start_with(patient).await;
+    let replicas = SessionReplicas::start_with(long_timeouts).await;
     replicas.bind_on_first("session-1").await;
     let server = replicas.database.server();
     let statements = server.counters().statements;
@@ -185,14 +186,19 @@ async fn load_overlapping_unbind_does_not_restore_session() {
         server.faults().clear();
     };
     let (loaded, ()) = tokio::join!(loading, meanwhile);
-    assert_eq!(verdict_and_source(loaded).0, Verdict::Unbound, "what is known wins over what was read");
+    assert_eq!(
+        verdict_and_source(loaded).0,
+        Verdict::Unbound,
+        "the known end takes precedence over the row read"
+    );
     assert_eq!(
         verdict_and_source(validate_session(&replicas.first, "session-1", "", &[]).await).0,
         Verdict::Unbound
     );
 }
 
-/// What a key opened is its tenant's. A key that goes to another tenant takes nothing along, and leaves nothing behind.
+/// Sessions belong to the tenant of their key at the time of binding. A key that moves to another tenant
+/// takes no session along and leaves no valid one behind.
 #[tokio::test]
 async fn session_is_unbound_when_its_key_moves_to_other_tenant() {
     let replicas = SessionReplicas::start().await;
@@ -210,7 +216,7 @@ async fn session_is_unbound_when_its_key_moves_to_other_tenant() {
             Verdict::Unbound
         );
     }
-    // Its tenant may bind it anew, as any whose key is gone.
+    // Its tenant may bind it again, as any session whose key is gone.
     let anew = bind_session(&replicas.first, "session-1", &second, 60, SessionExpiry::Fixed).await.unwrap();
     assert_eq!((anew.verdict(), anew.already_bound), (Verdict::Valid, false));
     assert_eq!(anew.session.unwrap().key_id, second_id);

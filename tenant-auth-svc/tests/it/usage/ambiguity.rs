@@ -1,4 +1,4 @@
-//! Lost answers, callers that leave, replicas that race: counted once.
+//! Lost responses, cancelled callers and racing replicas: each request is counted once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ async fn lost_commit_response_is_hidden_from_usage_caller() {
         let events = vec![usage_event(&tenant, "calls", 1, None), usage_event("nobody", "calls", 1, None)];
         let response = record_usage(&service, &format!("r-{number}"), events).await.unwrap();
         assert_eq!((response.accepted, response.rejected.len()), (1, 1), "{fault:?}");
-        assert!(!response.already_recorded, "{fault:?}: it was this very call");
+        assert!(!response.already_recorded, "{fault:?}: this call recorded the usage");
     }
     assert_eq!(usage_total(&service, &tenant, "calls").await, 4);
 }
@@ -47,7 +47,7 @@ async fn failed_commit_fails_requests_and_retry_counts_once() {
     .enumerate()
     {
         let id = format!("r-{number}");
-        // Both attempts.
+        // Both attempts fail.
         database.server().faults().set_where(USAGE_WRITE, 2, fault.clone());
         let failed =
             record_usage(&service, &id, vec![usage_event(&tenant, "calls", 1, None)]).await.unwrap_err();
@@ -87,7 +87,7 @@ async fn usage_deadline_ends_the_callers_wait() {
         Request::new(v1::RecordUsageRequest { request_id: "r".to_owned(), events: events.clone() });
     request.set_timeout(Duration::from_millis(100));
     let ended = usage_client(&service).record_usage(request).await.unwrap_err();
-    // Ours, or the transport's own.
+    // From the service or from the transport.
     let codes = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
     assert!(codes.contains(&ended.code()), "{ended:?}");
     database.server().faults().clear();
@@ -102,7 +102,7 @@ async fn racing_replicas_count_usage_request_once() {
         [Arc::new(TestService::start(&database).await), Arc::new(TestService::start(&database).await)];
     let tenant = replicas[0].create_tenant("Acme").await;
     for round in 0..20 {
-        // Twice on each.
+        // Twice on each replica.
         let tasks: Vec<_> = (0..4)
             .map(|task| {
                 let (service, tenant) = (Arc::clone(&replicas[task % 2]), tenant.clone());

@@ -1,4 +1,4 @@
-//! Many requests, one transaction; and nobody suffers for somebody else's.
+//! Many requests in one transaction; a faulty request does not affect the others.
 
 use std::{
     sync::Arc,
@@ -40,7 +40,11 @@ async fn one_transaction_commits_all_waiting_usage() {
         assert_eq!(task.await.unwrap().unwrap().accepted, 1);
     }
     let after = server.counters();
-    assert_eq!(server.requests_with(USAGE_WRITE), 2, "the one under way, and one for a hundred");
+    assert_eq!(
+        server.requests_with(USAGE_WRITE),
+        2,
+        "the transaction in flight, and one for a hundred requests"
+    );
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
     assert_eq!(after.open_streams, 0);
     assert_eq!(usage_total(&service, &tenant, "calls").await, 101);
@@ -53,7 +57,7 @@ async fn thousand_usage_events_write_few_rows() {
     let tenant = service.create_tenant("Acme").await;
     let server = database.server();
     let before = server.requests_with(USAGE_WRITE);
-    // One moment, so that all is of one hour.
+    // One timestamp, so that all events are in one hour.
     let now = Some(SystemClock::shared().now());
     for half in ["a", "b"] {
         let events =
@@ -151,7 +155,7 @@ async fn hanging_usage_writes_do_not_delay_validation() {
         .collect();
     until_waiting(&service, 100).await;
     let before = database.server().counters();
-    // In the process itself, so that even a busy machine is done before the recordings are given up.
+    // Called within the process, so that a busy machine is done before the recordings time out.
     let (validator, deadline) = (service.running.validator(), Instant::now() + Duration::from_secs(30));
     for _ in 0..50 {
         let key = PresentedKey::new(unknown_key());
@@ -159,10 +163,10 @@ async fn hanging_usage_writes_do_not_delay_validation() {
         assert_eq!(decision.unwrap().verdict, Verdict::Unknown);
     }
     let after = database.server().counters();
-    assert!(after.requests - before.requests >= 50, "each was asked about");
+    assert!(after.requests - before.requests >= 50, "each key is looked up");
     assert!(
         after.max_open_requests <= 3,
-        "usage has one transaction under way, not {}",
+        "usage has one transaction in flight, not {}",
         after.max_open_requests
     );
     database.server().faults().clear();
@@ -177,8 +181,8 @@ async fn shutdown_commits_waiting_usage() {
     let service = TestService::start(&database).await;
     let tenant = service.create_tenant("Acme").await;
     database.server().faults().set_where(USAGE_WRITE, 1, Fault::Hang);
-    // Both callers have left by the time it is told to stop.
-    for (id, waiting) in [("under way", 1), ("waiting", 2)] {
+    // Both callers have cancelled before the shutdown starts.
+    for (id, waiting) in [("in-flight", 1), ("waiting", 2)] {
         record_and_cancel(&service, id, usage_event(&tenant, "calls", 1, None), waiting).await;
     }
     let stop = service.running.stop();

@@ -1,4 +1,5 @@
-//! Whose an id is: two services that choose the same one do not meet, whichever builds run side by side.
+//! Ownership of usage request ids: two services that choose the same id do not collide, whichever builds run
+//! side by side.
 
 mod older_build;
 
@@ -16,7 +17,7 @@ use crate::{
     wire::with_token,
 };
 
-/// A replica that knows its callers by name.
+/// Starts a replica with named callers.
 async fn service_with_callers(database: &TestDatabase) -> (TestService, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("callers.toml");
@@ -43,21 +44,21 @@ async fn record_usage_as(
     Ok(client.record_usage(with_token(caller, request)).await?.into_inner())
 }
 
-/// Whether it was counted by an earlier call.
+/// Records a request; returns whether an earlier call had recorded it.
 async fn was_already_recorded(service: &TestService, caller: &str, id: &str, event: v1::UsageEvent) -> bool {
     let response = record_usage_as(service, caller, id, event).await.unwrap();
     assert_eq!(response.accepted, 1);
     response.already_recorded
 }
 
-/// A tenant of a database that every replica here shares.
+/// Creates a tenant in the database that all replicas of the test share.
 async fn create_shared_tenant(service: &TestService) -> String {
     let request = v1::CreateTenantRequest { name: "Acme".to_owned(), ..Default::default() };
     let created = service.admin().create_tenant(with_token("ops", request)).await.unwrap();
     created.into_inner().tenant.unwrap().tenant_id
 }
 
-/// Everything that was ever counted of it.
+/// Returns the total of everything counted for the tenant.
 fn counted_total(database: &TestDatabase, tenant: &str) -> i64 {
     let sql = format!("SELECT coalesce(sum(quantity), 0) FROM usage_totals WHERE tenant_id = '{tenant}'");
     database.server().query(&sql).unwrap()[0][0]["value"].as_str().unwrap().parse().unwrap()
@@ -97,7 +98,7 @@ async fn concurrent_callers_with_same_id_are_counted_separately() {
     let (service, _file) = service_with_callers(&database).await;
     let service = Arc::new(service);
     let tenant = create_shared_tenant(&service).await;
-    // While another one is under way.
+    // While another request is in flight.
     let before = database.server().counters();
     database.server().faults().set_where(super::USAGE_WRITE, 1, Fault::Hang);
     let (first, other) = (Arc::clone(&service), usage_event(&tenant, "other", 0, None));
@@ -120,7 +121,7 @@ async fn concurrent_callers_with_same_id_are_counted_separately() {
     assert_eq!((repeated, counted_total(&database, &tenant)), (2, 2));
 }
 
-/// A build of before knows no callers: it takes the id as it is for everybody's.
+/// The previous build has no callers: it uses the plain id for every caller.
 #[tokio::test]
 async fn usage_retry_on_older_build_is_counted_once() {
     let database = TestDatabase::test_server().await;
@@ -128,31 +129,32 @@ async fn usage_retry_on_older_build_is_counted_once() {
     let tenant = create_shared_tenant(&service).await;
     let calls = |quantity| usage_event(&tenant, "calls", quantity, None);
 
-    // From the old build to the new one.
+    // First on the old build, then on the new one.
     assert!(!older_build::record_as_older_build(&database, &tenant, "crossing-1", 1).await.unwrap());
     for caller in ["api", "api"] {
         assert!(
             was_already_recorded(&service, caller, "crossing-1", calls(1)).await,
-            "whoever it was, it is counted"
+            "the usage is counted for any caller"
         );
     }
     assert_eq!(counted_total(&database, &tenant), 1);
-    // What says something else is no retry.
+    // A request with other content is not a retry.
     assert!(!was_already_recorded(&service, "mcp", "crossing-1", calls(10)).await);
     assert!(was_already_recorded(&service, "mcp", "crossing-1", calls(10)).await);
     assert_eq!(counted_total(&database, &tenant), 11);
 
-    // From the new build to the old one.
+    // First on the new build, then on the old one.
     assert!(!was_already_recorded(&service, "api", "crossing-2", calls(100)).await);
     assert!(older_build::record_as_older_build(&database, &tenant, "crossing-2", 100).await.unwrap());
     assert_eq!(counted_total(&database, &tenant), 111);
-    // To which two callers are one, as ever: the second is refused or taken for the first, and not counted twice.
+    // On the old build both callers share the id, as before: the second request is rejected or treated as the
+    // first, and not counted twice.
     assert!(!was_already_recorded(&service, "mcp", "crossing-2", calls(1_000)).await);
     assert!(older_build::record_as_older_build(&database, &tenant, "crossing-2", 1_000).await.is_err());
     assert_eq!(counted_total(&database, &tenant), 1_111);
 }
 
-/// The same where a replica is given a callers file, or loses it, between the two attempts.
+/// The same if a replica gains or loses its callers file between the two attempts.
 #[tokio::test]
 async fn usage_retry_under_other_caller_config_is_counted_once() {
     let database = TestDatabase::test_server().await;
@@ -165,12 +167,12 @@ async fn usage_retry_under_other_caller_config_is_counted_once() {
     assert!(!was_already_recorded(&named, "api", "crossing-2", calls(10)).await);
     assert!(was_already_recorded(&nameless, "", "crossing-2", calls(10)).await);
     assert_eq!(counted_total(&database, &tenant), 11);
-    // Without names there is one space of ids for all.
+    // Without caller names there is one id space for all.
     let refused = record_usage_as(&nameless, "", "crossing-2", calls(7)).await.unwrap_err();
     assert_eq!(error_reason(&refused), "REQUEST_ID_REUSED");
 }
 
-/// What stands under a caller's own id is found when the id as it is has become free again.
+/// A request stored under a caller's own id is found after the plain id has become free again.
 #[tokio::test]
 async fn caller_scoped_id_is_found_after_plain_id_is_pruned() {
     let database = TestDatabase::test_server().await;

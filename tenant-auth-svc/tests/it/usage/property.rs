@@ -1,4 +1,5 @@
-//! However requests are cut, repeated, mixed and cut off: sums are the sums of the distinct accepted events.
+//! However requests are split, repeated, mixed and interrupted, totals are the sums of the distinct accepted
+//! events.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +15,7 @@ const METRICS: [&str; 3] = ["calls", "tokens", "Not.A.Metric"];
 /// Metric and quantity of each event of one request.
 type RequestEvents = Vec<(usize, i64)>;
 
-/// Requests; and which of them are sent together in each round, with what goes wrong.
+/// Generates requests, and the rounds in which they are sent: the requests of each round and its fault.
 fn usage_plans() -> impl Strategy<Value = (Vec<RequestEvents>, Vec<(Vec<usize>, u8)>)> {
     let requests = vec(vec((0..METRICS.len(), -5..1_000_i64), 1..8), 1..8);
     requests.prop_flat_map(|requests| {
@@ -50,7 +51,7 @@ async fn run_plan(
         }
         let tasks: Vec<_> = together.into_iter().map(send).collect();
         for task in tasks {
-            // Whoever was not answered asks again below.
+            // Requests without a response are repeated below.
             if let Ok((index, response)) = task.await.unwrap() {
                 let outcome = (response.accepted, response.rejected);
                 let before = acknowledged.insert(index, outcome.clone());

@@ -1,4 +1,4 @@
-//! Totals that differ from their events are set right, without losing what is counted meanwhile.
+//! Repair of totals that differ from their events, without losing concurrent usage.
 
 use std::{sync::Arc, time::Duration};
 
@@ -86,7 +86,7 @@ async fn repair_corrects_totals_and_audits_before_and_after() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start_with(database.settings(), SystemClock::shared()).await;
     let (tenant, other) = (service.create_tenant("Acme").await, service.create_tenant("Other").await);
-    // One moment, so that all is of one hour.
+    // One timestamp, so that all events are in one hour.
     let at = Some(SystemClock::shared().now());
     for number in 0..5 {
         let events = vec![
@@ -104,7 +104,7 @@ async fn repair_corrects_totals_and_audits_before_and_after() {
     damage();
     let dry: CommandResult = run_reconcile(&database, &["--dry-run"]).await;
     assert!(dry.code == 1 && dry.stderr.contains("--repair"), "{}", dry.stderr);
-    assert_eq!(usage_total(&service, &tenant, "calls").await, 15, "only told");
+    assert_eq!(usage_total(&service, &tenant, "calls").await, 15, "a dry run changes nothing");
     let both = run_reconcile(&database, &["--dry-run", "--repair"]).await;
     assert_eq!(both.code, 2, "{}", both.stderr);
 
@@ -113,7 +113,7 @@ async fn repair_corrects_totals_and_audits_before_and_after() {
     assert!(one.stdout.starts_with(&format!("{tenant} calls 20")), "{}", one.stdout);
     assert!(one.stdout.contains(": the total was 15 and is 10 now\n"), "{}", one.stdout);
     assert!(one.stdout.contains("1 differed, 1 were repaired"), "{}", one.stdout);
-    assert_eq!(usage_total(&service, &other, "tokens").await, 0, "not of this tenant");
+    assert_eq!(usage_total(&service, &other, "tokens").await, 0, "the other tenant is not repaired");
     let all = run_reconcile(&database, &["--repair"]).await;
     assert!(all.code == 0 && all.stdout.contains(": the total was 0 and is 35 now\n"), "{}", all.stdout);
     assert_eq!(usage_total(&service, &tenant, "calls").await, 10);
@@ -145,7 +145,7 @@ async fn usage_recorded_during_repair_is_kept() {
     server.execute("UPDATE usage_totals SET quantity = quantity * 10").unwrap();
     let found = differences(&database, &tenant, EVENT_RETENTION).await;
     assert_eq!(found.iter().map(|one| (one.total, one.events)).collect::<Vec<_>>(), [(30, 3), (40, 4)]);
-    // Now one of them is counted further, and the other one is set right by somebody else.
+    // Meanwhile one total receives more usage, and another process repairs the other one.
     record_usage(&service, "r-2", vec![usage_event(&tenant, "calls", 5, at)]).await.unwrap();
     server.execute("UPDATE usage_totals SET quantity = 4 WHERE metric = 'tokens'").unwrap();
     let repaired = repair_totals(&database, &found, EVENT_RETENTION, "repair-1").await;
@@ -164,7 +164,7 @@ async fn repeated_repair_is_not_applied_twice() {
     let server = database.server();
     server.execute("UPDATE usage_totals SET quantity = 30").unwrap();
     let found = differences(&database, &tenant, EVENT_RETENTION).await;
-    // The answer to the commit is lost; the client sends the transaction once more.
+    // The response to the commit is lost, so the client sends the transaction again.
     server.faults().set_where("INSERT INTO usage_totals", 1, Fault::ResetAfterCommit);
     let first = repair_totals(&database, &found, EVENT_RETENTION, "repair-1").await;
     assert_eq!(first.iter().map(|one| (one.before, one.after)).collect::<Vec<_>>(), [(30, 3)]);
@@ -172,7 +172,7 @@ async fn repeated_repair_is_not_applied_twice() {
     assert_eq!(
         repair_totals(&database, &found, EVENT_RETENTION, "repair-1").await,
         first,
-        "told again, not done again"
+        "reported again, not repaired again"
     );
     assert_eq!(usage_total(&service, &tenant, "calls").await, 8);
     assert_eq!(repair_audit_events(&service).await.len(), 1);
@@ -194,7 +194,7 @@ async fn repair_does_not_lower_totals_of_pruned_events() {
     for kept in [EVENT_RETENTION, longer] {
         assert_eq!(differences(&database, &tenant, kept).await, [], "{kept:?}");
     }
-    // As if it had been read before the sweep: the database itself refuses.
+    // As if the difference had been read before the sweep: the database itself rejects the repair.
     let stale = TotalDifference {
         tenant_id: TenantId::parse(&tenant).unwrap(),
         hour: Hour::floor(NOW),
@@ -207,7 +207,7 @@ async fn repair_does_not_lower_totals_of_pruned_events() {
         assert_eq!(repair_totals(&database, std::slice::from_ref(&stale), kept, "repair-1").await, []);
     }
     assert_eq!(usage_total(&service, &tenant, "calls").await, 7);
-    // Of the time for which events are kept, a wrong total is found and repaired.
+    // Within the retention of events, a wrong total is found and repaired.
     let hour = Hour::floor(NOW.plus(Duration::from_secs(30 * 86_400) + Duration::from_secs(2 * 3_600)));
     record_usage(&service, "later", vec![usage_event(&tenant, "calls", 2, Some(hour.start()))])
         .await
@@ -219,7 +219,7 @@ async fn repair_does_not_lower_totals_of_pruned_events() {
     let found = differences(&database, &tenant, longer).await;
     assert_eq!(found.iter().map(|one| (one.hour, one.events)).collect::<Vec<_>>(), [(hour, 2)]);
     let ran = run_reconcile(&database, &["--from", "2026-01-01T00:00:00Z", "--repair"]).await;
-    assert!(ran.code == 2 && ran.stderr.contains("--from lies before 20"), "{}", ran.stderr);
+    assert!(ran.code == 2 && ran.stderr.contains("--from is before 20"), "{}", ran.stderr);
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn total_comparison_pages_without_gaps() {
     let first = database.server().requests_with("AS found ON TRUE");
     let ran = run_reconcile(&database, &["--repair"]).await;
     assert!(ran.code == 0 && ran.stdout.contains("7 were repaired"), "{} {}", ran.stdout, ran.stderr);
-    assert!(database.server().requests_with("AS found ON TRUE") - first <= 8, "empty days are passed over");
+    assert!(database.server().requests_with("AS found ON TRUE") - first <= 8, "empty days are skipped");
 }
 
 #[tokio::test]
@@ -260,9 +260,9 @@ async fn differing_totals_are_exported_as_metric() {
     before.assert_value("tenant_auth_usage_reconcile_interval_seconds", 0.0);
     database.server().execute("UPDATE usage_totals SET quantity = 30").unwrap();
     service.running.reconcile_usage().await.unwrap();
-    let told = Scrape::collect(&service).await;
-    told.assert_value("tenant_auth_usage_totals_mismatched", 1.0);
-    assert!(told.value("tenant_auth_usage_last_reconciled_timestamp_seconds") > 1.7e9);
+    let scraped = Scrape::collect(&service).await;
+    scraped.assert_value("tenant_auth_usage_totals_mismatched", 1.0);
+    assert!(scraped.value("tenant_auth_usage_last_reconciled_timestamp_seconds") > 1.7e9);
     assert_eq!(run_reconcile(&database, &["--repair"]).await.code, 0);
     service.running.reconcile_usage().await.unwrap();
     Scrape::collect(&service).await.assert_value("tenant_auth_usage_totals_mismatched", 0.0);

@@ -1,4 +1,4 @@
-//! Retention, and the proof that totals are the sums of their events.
+//! Retention of events, and the check that totals are the sums of their events.
 
 use std::{process::Command, time::Duration};
 
@@ -13,7 +13,7 @@ async fn usage_retention_deletes_events_and_keeps_totals() {
     let clock = ManualClock::at(NOW);
     let service = TestService::start_at(&database, &clock).await;
     let tenant = service.create_tenant("Acme").await;
-    // More than goes in one batch.
+    // More than one batch deletes.
     let server = database.server();
     for number in 0..3 {
         let events = (0..500).map(|n| usage_event(&tenant, &format!("m{n}"), 1, None)).collect();
@@ -31,14 +31,15 @@ async fn usage_retention_deletes_events_and_keeps_totals() {
         [count("usage_requests"), count("usage_events"), count("usage_totals")]
     };
     service.running.sweep_usage().await.unwrap();
-    assert_eq!(left(), ["4", "1501", "501"], "everything is younger than 35 days");
+    assert_eq!(left(), ["4", "1501", "501"], "all rows are younger than 35 days");
 
     clock.advance(Duration::from_secs(2 * 86_400));
-    let asked = || ["requests", "events"].map(|of| server.requests_with(&format!("DELETE FROM usage_{of}")));
-    let before = asked();
+    let deletions =
+        || ["requests", "events"].map(|of| server.requests_with(&format!("DELETE FROM usage_{of}")));
+    let before = deletions();
     service.running.sweep_usage().await.unwrap();
     assert_eq!(left(), ["1", "1", "501"]);
-    let after = asked();
+    let after = deletions();
     assert_eq!([after[0] - before[0], after[1] - before[1]], [1, 2], "in batches of a thousand");
     assert_eq!(usage_total(&service, &tenant, "m0").await, 4);
 }
@@ -49,7 +50,7 @@ pub(super) struct CommandResult {
     pub(super) stderr: String,
 }
 
-/// Runs `run_reconcile` as an operator does.
+/// Runs `reconcile` as an operator does.
 pub(super) async fn run_reconcile(database: &TestDatabase, args: &[&str]) -> CommandResult {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
     command
@@ -71,7 +72,7 @@ async fn reconcile_reports_every_total_differing_from_its_sum() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start_with(database.settings(), SystemClock::shared()).await;
     let (tenant, other) = (service.create_tenant("Acme").await, service.create_tenant("Other").await);
-    // One moment, so that all is of one hour.
+    // One timestamp, so that all events are in one hour.
     let at = Some(SystemClock::shared().now());
     for number in 0..5 {
         let events = vec![usage_event(&tenant, "calls", 2, at), usage_event(&other, "tokens", 7, at)];
@@ -79,7 +80,7 @@ async fn reconcile_reports_every_total_differing_from_its_sum() {
     }
     let good = run_reconcile(&database, &[]).await;
     assert_eq!((good.code, good.stderr.as_str()), (0, ""), "{}", good.stdout);
-    assert_eq!(good.stdout, "totals of 2 tenants compared: all are the sums of their events\n");
+    assert_eq!(good.stdout, "totals of 2 tenants compared: each equals the sum of its events\n");
 
     let server = database.server();
     server.execute("UPDATE usage_totals SET quantity = quantity + 1 WHERE metric = 'calls'").unwrap();
@@ -87,7 +88,7 @@ async fn reconcile_reports_every_total_differing_from_its_sum() {
     let bad = run_reconcile(&database, &[]).await;
     assert_eq!(bad.code, 1);
     assert!(bad.stdout.contains(&format!("{tenant} calls 20")), "{}", bad.stdout);
-    assert!(bad.stdout.contains(": the total is 0, its events add up to 35\n"), "{}", bad.stdout);
+    assert!(bad.stdout.contains(": the total is 0, the sum of its events is 35\n"), "{}", bad.stdout);
     assert!(bad.stderr.contains("2 differ"), "{}", bad.stderr);
     let one = run_reconcile(&database, &["--tenant", &tenant]).await;
     assert!(one.code == 1 && one.stdout.lines().count() == 1, "{}", one.stdout);

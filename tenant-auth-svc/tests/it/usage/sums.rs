@@ -1,4 +1,4 @@
-//! Asking for sums.
+//! Queries of usage sums.
 
 use prost_types::Timestamp;
 use tenant_auth_proto::v1;
@@ -13,17 +13,17 @@ use crate::harness::{TestDatabase, TestService};
 const START_OF_DAY: i64 = 1_790_899_200;
 
 fn usage_query(tenant: &str, start: i64, end: i64, bucket: v1::UsageBucket) -> v1::QueryUsageRequest {
-    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let timestamp = |seconds| Some(Timestamp { seconds, nanos: 0 });
     v1::QueryUsageRequest {
         tenant_id: tenant.to_owned(),
-        start_time: moment(start),
-        end_time: moment(end),
+        start_time: timestamp(start),
+        end_time: timestamp(end),
         bucket: bucket.into(),
         ..Default::default()
     }
 }
 
-/// Every sum of all pages: seconds, metric, quantity.
+/// Returns every sum of all pages: seconds, metric, quantity.
 async fn all_sums(service: &TestService, mut request: v1::QueryUsageRequest) -> Vec<(i64, String, i64)> {
     let mut sums = Vec::new();
     loop {
@@ -92,14 +92,14 @@ async fn usage_is_summed_by_utc_hour_day_and_month() {
             ..usage_query(&tenant, from, to, v1::UsageBucket::Day)
         };
         assert_eq!(all_sums(&service, only_a).await, [row(START_OF_DAY, "a", 4)]);
-        // Hours that a range touches count whole; those at its end do not.
+        // An hour that the range starts in counts in full; the hour at its end does not count.
         let part = usage_query(&tenant, START_OF_DAY + 1, START_OF_DAY + hour, v1::UsageBucket::Hour);
         assert_eq!(all_sums(&service, part).await, [row(START_OF_DAY, "a", 4), row(START_OF_DAY, "b", 3)]);
         let nothing = usage_query(&tenant, START_OF_DAY + 7_200, START_OF_DAY + 7_201, v1::UsageBucket::Hour);
         assert_eq!(all_sums(&service, nothing).await, []);
 
-        let nobody = usage_query("nobody-at-all", from, to, v1::UsageBucket::Day);
-        let missing = usage_client(&service).query_usage(nobody).await.unwrap_err();
+        let unknown = usage_query("nobody-at-all", from, to, v1::UsageBucket::Day);
+        let missing = usage_client(&service).query_usage(unknown).await.unwrap_err();
         assert_eq!((missing.code(), &*error_reason(&missing)), (Code::NotFound, "NO_SUCH_TENANT"));
     }
 }

@@ -1,26 +1,27 @@
-//! What a replica knew to have ended before the database was rolled back to before that.
+//! Revocations that a replica knew before the database was rolled back past them.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{Oracle, ReplicaKnowledge};
 use crate::history::EventOrder;
 
-/// An end that a replica holds against the database.
+/// A revocation that a replica holds against the database.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldByReplica {
-    /// What it is about, as the oracle names it: by digest or tenant.
+    /// The subject as the oracle names it: digest or tenant.
     pub(super) subject: String,
     pub(super) since: EventOrder,
-    /// Whether nobody has changed what it is about since: from then on the database is right about it.
+    /// Whether the subject was not changed since; after a change, the database's state applies.
     pub(super) is_sure: bool,
 }
 
-/// What every replica knew to have ended when something happened to the database, by id.
+/// The revocations that every replica knew at a disaster, by id.
 #[derive(Debug)]
 pub(crate) struct KnownRevocations(Vec<HashMap<String, HeldByReplica>>);
 
 impl Oracle {
-    /// What every replica knows to have ended, as the database is now: for sure what it has heard of since an event.
+    /// Returns the revocations that every replica knows in the current database. Those that it has learned
+    /// since the event `since` are certain.
     pub(crate) fn known_revocations(&self, since: EventOrder) -> KnownRevocations {
         KnownRevocations(self.views.iter().map(|view| self.revocations_known_to(view, since)).collect())
     }
@@ -30,7 +31,7 @@ impl Oracle {
         view: &ReplicaKnowledge,
         since: EventOrder,
     ) -> HashMap<String, HeldByReplica> {
-        let heard = |ended: EventOrder| {
+        let was_polled = |ended: EventOrder| {
             let first = view.first_polled.unwrap_or(EventOrder::MAX);
             ended > since.max(first) && ended < view.polled_up_to && view.was_reported(ended)
         };
@@ -39,16 +40,16 @@ impl Oracle {
         for (digest, history) in &self.keys {
             let Some(key) = history.last().as_ref().filter(|key| key.revoked) else { continue };
             let was_good = history.at(since).as_ref().is_some_and(|then| !then.revoked && then.id == key.id);
-            ends.insert(key.id.clone(), held(digest, was_good && heard(history.since())));
+            ends.insert(key.id.clone(), held(digest, was_good && was_polled(history.since())));
         }
         for (tenant, history) in self.tenants.iter().filter(|(_, history)| *history.last()) {
             let was_good = !*history.at(since);
-            ends.insert(tenant.clone(), held(tenant, was_good && heard(history.since())));
+            ends.insert(tenant.clone(), held(tenant, was_good && was_polled(history.since())));
         }
         ends
     }
 
-    /// The database was accepted as it is: from this event on, what was known to have ended is held against it.
+    /// Records that the database was accepted: from this event on, known revocations are held against it.
     pub(crate) fn hold_revocations(&mut self, order: EventOrder, known: KnownRevocations) {
         for (view, ends) in self.views.iter_mut().zip(known.0) {
             for (id, end) in ends {
@@ -62,7 +63,7 @@ impl Oracle {
         }
     }
 
-    /// The ids of what a replica surely holds to have ended.
+    /// Returns the ids of the revocations that a replica certainly holds.
     pub(crate) fn certainly_held_revocations(&self, replica: usize) -> HashSet<&str> {
         let held = self.views[replica].held_revocations.iter().filter(|(_, held)| held.is_sure);
         held.map(|(subject, _)| &**subject).collect()

@@ -1,4 +1,4 @@
-//! Which answers are allowed.
+//! The rules for allowed answers.
 
 use std::time::Duration;
 
@@ -10,19 +10,21 @@ use tenant_auth_svc::domain::{
 use super::{GRACE, ObservedAnswer, Oracle, ReadsState, ReplicaKnowledge, SimulatedTime};
 use crate::history::{EventOrder, KeyRow};
 
-/// `TENANT_AUTH_CACHE_FRESH`, its default, with the longest spread.
+/// The default of `TENANT_AUTH_CACHE_FRESH`, plus the maximum jitter.
 const FRESH_TIME: Duration = Duration::from_secs(6);
-/// `TENANT_AUTH_CACHE_REFRESH`, its default.
+/// The default of `TENANT_AUTH_CACHE_REFRESH`.
 const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(60);
-/// `TENANT_AUTH_CACHE_ABSENT`, its default.
+/// The default of `TENANT_AUTH_CACHE_ABSENT`.
 const NEGATIVE_TIME: Duration = Duration::from_secs(5);
-/// For how long a feed that was heard vouches for what is in memory.
+/// How long after a poll of a live feed cached entries count as confirmed.
 const FEED_LIVENESS: Duration = Duration::from_secs(1);
-/// What was read from a copy that was not yet known to stand still counts as read then, and not as of when it stopped.
+/// Reads from a read replica whose stall was not yet detected count from the time of the read, not from the
+/// start of the stall.
 pub(crate) const MAX_UNNOTICED_STALL: Duration = Duration::from_secs(7);
 
 impl Oracle {
-    /// What a replica has to say once all is well and heard of; more than one where it may hold more than the database.
+    /// Returns the verdicts that a replica may give once the database works and all changes were polled.
+    /// There is more than one if it holds revocations against the database.
     pub(crate) fn expected_verdicts(
         &self,
         replica: usize,
@@ -39,7 +41,7 @@ impl Oracle {
         }
     }
 
-    /// Judges an answer to a question asked just now; the message says why it is not allowed.
+    /// Checks an answer to a request sent just now. The error says why the answer is not allowed.
     pub(crate) fn check_answer(
         &mut self,
         replica: usize,
@@ -51,51 +53,55 @@ impl Oracle {
         let order = self.next_order();
         let view = &self.views[replica];
         let reachable = self.is_reachable(replica);
-        // What it has changed itself, the copy from which it reads may not show yet.
+        // The read replica may not show the replica's own changes yet.
         let shown = self.visible_up_to(replica);
         let lags = shown.is_some_and(|(shown, _)| view.last_own_change > shown);
-        let told = match answer {
+        let answer_seen = match answer {
             Err(FailureKind::Lagging) if lags => return Ok(()),
             Err(kind) if reachable => {
-                return Err(format!("no answer ({kind:?}) from a database that is well"));
+                return Err(format!("no answer ({kind:?}) although the database is healthy"));
             }
             Err(kind) if !lags && self.has_cached(replica, digest, now) => {
-                return Err(format!("no answer ({kind:?}) about a key that it knows"));
+                return Err(format!("no answer ({kind:?}) for a cached key"));
             }
             Err(_) => return Ok(()),
-            Ok(told) => told,
+            Ok(answer_seen) => answer_seen,
         };
-        let vouched = view.polled_at.is_some_and(|at| now.monotonic <= at + FEED_LIVENESS);
-        // An end that is known is told whatever the rest of a record comes from.
-        let is_end = matches!(told.verdict, Verdict::Revoked | Verdict::TenantSuspended);
-        let believes = is_end || (self.reads != ReadsState::OtherDatabase && !view.copy_is_stalled);
-        let honest = match told.source {
-            Source::Database => told.answer_age < FRESH_TIME && believes,
-            Source::Fresh => told.answer_age < FRESH_TIME,
-            Source::Refreshing => told.answer_age < STALE_WHILE_REVALIDATE && vouched,
-            Source::Stale => told.answer_age < GRACE && (!reachable || lags),
-            Source::Negative => told.answer_age < NEGATIVE_TIME && told.verdict == Verdict::Unknown,
+        let confirmed = view.polled_at.is_some_and(|at| now.monotonic <= at + FEED_LIVENESS);
+        // A known revocation is reported whatever the source of the rest of the record.
+        let is_end = matches!(answer_seen.verdict, Verdict::Revoked | Verdict::TenantSuspended);
+        let is_trusted = is_end || (self.reads != ReadsState::OtherDatabase && !view.copy_is_stalled);
+        let honest = match answer_seen.source {
+            Source::Database => answer_seen.answer_age < FRESH_TIME && is_trusted,
+            Source::Fresh => answer_seen.answer_age < FRESH_TIME,
+            Source::Refreshing => answer_seen.answer_age < STALE_WHILE_REVALIDATE && confirmed,
+            Source::Stale => answer_seen.answer_age < GRACE && (!reachable || lags),
+            Source::Negative => {
+                answer_seen.answer_age < NEGATIVE_TIME && answer_seen.verdict == Verdict::Unknown
+            }
             Source::None => false,
         };
         if !honest {
             return Err("the answer's source and age are not possible".to_owned());
         }
-        if view.copy_is_stalled && !self.is_old_enough(replica, digest, now, told) {
-            return Err("the answer is older than it says: the copy has stood still for longer".to_owned());
+        if view.copy_is_stalled && !self.is_old_enough(replica, digest, now, answer_seen) {
+            return Err(
+                "the answer is older than reported: the read replica has been stalled for longer".to_owned()
+            );
         }
-        let allowed = match told.verdict {
-            Verdict::Unknown => self.may_be_unknown(replica, digest, now, told.answer_age),
-            _ => self.may_be_verdict(replica, digest, reads, now, told),
+        let allowed = match answer_seen.verdict {
+            Verdict::Unknown => self.may_be_unknown(replica, digest, now, answer_seen.answer_age),
+            _ => self.may_be_verdict(replica, digest, reads, now, answer_seen),
         };
         if !allowed {
-            return Err("nothing that this replica may still believe gives this verdict".to_owned());
+            return Err("no state that this replica may still assume gives this verdict".to_owned());
         }
-        if told.source == Source::Database {
+        if answer_seen.source == Source::Database {
             let view = &mut self.views[replica];
             view.has_read_since_outage |= view.has_polled_since_outage;
         }
-        if told.source == Source::Database
-            && told.verdict != Verdict::Unknown
+        if answer_seen.source == Source::Database
+            && answer_seen.verdict != Verdict::Unknown
             && !self.views[replica].log_broken
         {
             let order = shown.map_or(order, |(shown, _)| shown);
@@ -104,17 +110,25 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether an answer of a copy that stands still says how old it is. Of what has changed since, the replica may know more.
-    fn is_old_enough(&self, replica: usize, digest: &str, now: SimulatedTime, told: ObservedAnswer) -> bool {
+    /// Returns whether an answer from a stalled read replica reports its age. The replica may know more about
+    /// later changes.
+    fn is_old_enough(
+        &self,
+        replica: usize,
+        digest: &str,
+        now: SimulatedTime,
+        answer_seen: ObservedAnswer,
+    ) -> bool {
         let Some((shown, stopped)) = self.visible_up_to(replica) else { return true };
         let is_newer = |subject: &str| self.touched.get(subject).is_some_and(|at| *at > shown);
         let may_be_newer = is_newer(digest) || self.key(digest).is_none_or(|key| is_newer(&key.tenant));
-        told.source != Source::Stale
+        answer_seen.source != Source::Stale
             || may_be_newer
-            || told.answer_age + MAX_UNNOTICED_STALL >= now.monotonic - stopped
+            || answer_seen.answer_age + MAX_UNNOTICED_STALL >= now.monotonic - stopped
     }
 
-    /// Tells of an event that ended a state whether a replica has seen that before what it believes was read.
+    /// Returns a predicate that says, for an event that ended a state, whether the replica saw the event
+    /// before it read the record that it assumes.
     fn was_seen_before(
         &self,
         replica: usize,
@@ -127,32 +141,36 @@ impl Oracle {
     fn may_be_unknown(&self, replica: usize, digest: &str, now: SimulatedTime, age: Duration) -> bool {
         let Some(history) = self.keys.get(digest) else { return true };
         let view = &self.views[replica];
-        // A key that came and went between two readings may stay an absence for its few seconds: either is a denial.
-        let withdrawn = history.last().as_ref().is_some_and(|key| key.revoked);
-        let heard =
-            if withdrawn { view.started } else { view.polled_up_to.max(view.acknowledged_change_of(digest)) };
+        // A key that was created and revoked between two polls may keep its negative entry for a few seconds.
+        // Both answers are denials.
+        let is_revoked = history.last().as_ref().is_some_and(|key| key.revoked);
+        let reported_up_to = if is_revoked {
+            view.started
+        } else {
+            view.polled_up_to.max(view.acknowledged_change_of(digest))
+        };
         let imported = view.imported.get(digest).copied().unwrap_or_default();
-        let told = |order| order <= heard.max(imported);
-        history.believable(told, self.was_seen_before(replica, now, age)).any(Option::is_none)
+        let answer_seen = |order| order <= reported_up_to.max(imported);
+        history.believable(answer_seen, self.was_seen_before(replica, now, age)).any(Option::is_none)
     }
 
-    /// Whether a verdict other than UNKNOWN follows from a state of the key, and one of its tenant, that the replica may
-    /// have read and not heard to be over.
+    /// Returns whether a verdict other than UNKNOWN follows from a state of the key and one of its tenant
+    /// that the replica may have read and does not know to have ended.
     fn may_be_verdict(
         &self,
         replica: usize,
         digest: &str,
         reads: bool,
         now: SimulatedTime,
-        told: ObservedAnswer,
+        answer_seen: ObservedAnswer,
     ) -> bool {
         let Some(history) = self.keys.get(digest) else { return false };
         let view = &self.views[replica];
         let reachable = self.is_reachable(replica);
-        let admits = told.verdict == Verdict::Valid;
-        // What is known to have ended may hide that more has changed, for as long as nobody can ask.
+        let admits = answer_seen.verdict == Verdict::Valid;
+        // A known revocation may hide further changes as long as the database cannot be read.
         let any_denial = !admits && (!reachable || view.log_broken);
-        let was_told = |subject: &str| {
+        let reported_by = |subject: &str| {
             let own = view.own_change_of(subject);
             move |order| match reachable {
                 _ if any_denial => order <= view.started,
@@ -160,18 +178,18 @@ impl Oracle {
                 false => order <= own || view.was_reported(order),
             }
         };
-        let age = if any_denial { GRACE } else { told.answer_age };
+        let age = if any_denial { GRACE } else { answer_seen.answer_age };
         let before = || self.was_seen_before(replica, now, age);
-        history.believable(was_told(digest), before()).flatten().any(|key| {
+        history.believable(reported_by(digest), before()).flatten().any(|key| {
             let tenant = &self.tenants[&key.tenant];
-            let mut believable = tenant.believable(was_told(&key.tenant), before());
+            let mut believable = tenant.believable(reported_by(&key.tenant), before());
             believable.any(|suspended| {
-                self.possible_verdicts(view, key, *suspended, reads, now).contains(&told.verdict)
+                self.possible_verdicts(view, key, *suspended, reads, now).contains(&answer_seen.verdict)
             })
         })
     }
 
-    /// What a state of a key and its tenant gives, with what a replica holds against the database.
+    /// Returns the verdicts of one state of a key and its tenant, including revocations that a replica holds.
     fn possible_verdicts(
         &self,
         view: &ReplicaKnowledge,
@@ -194,7 +212,8 @@ impl Oracle {
         .collect()
     }
 
-    /// Whether a replica has read a key within the grace, and heard nothing since that could have made it forget.
+    /// Returns whether a replica has loaded a key within the grace, and applied no change since that could
+    /// have evicted it.
     fn has_cached(&self, replica: usize, digest: &str, now: SimulatedTime) -> bool {
         let view = &self.views[replica];
         let Some((read, at)) = view.read.get(digest) else { return false };

@@ -1,4 +1,4 @@
-//! What statements take for now.
+//! The current time as statements see it.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 type NowFn = Box<dyn Fn() -> i64 + Send + Sync>;
 
-/// The database's clock: the engine's own, until a test sets another.
+/// The database's clock: the engine's own until a test sets another.
 #[derive(Default)]
 pub(crate) struct Clock(Mutex<Option<NowFn>>);
 
@@ -22,13 +22,13 @@ impl Clock {
         *self.lock() = Some(Box::new(now));
     }
 
-    /// The moment, in unix milliseconds; `None` where the engine's own counts.
+    /// Returns the current time, in Unix milliseconds; `None` if the engine's clock applies.
     pub(crate) fn now(&self) -> Option<i64> {
         self.lock().as_ref().map(|now| now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<NowFn>> {
-        // Whole, whoever panicked.
+        // The value is consistent even if a thread panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

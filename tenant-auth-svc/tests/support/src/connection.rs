@@ -1,4 +1,4 @@
-//! One TCP connection: HTTP on it, and its violent or peaceful end.
+//! One TCP connection: HTTP on it, and how it ends, in order or by a reset.
 
 use std::{
     convert::Infallible,
@@ -36,7 +36,7 @@ pub(crate) async fn serve(
         counters.connections += 1;
         counters.open_connections += 1;
     });
-    // A second handle on the socket: what makes a close a reset is set on it just before.
+    // A second handle on the socket, to set the option that turns the close into a reset just before it.
     let handle = socket2::SockRef::from(&socket).try_clone();
     let reset = Arc::new(Notify::new());
     let service = {
@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     let mut http = Box::pin(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
     let violent = loop {
         tokio::select! {
-            // Errors are the other side's going away.
+            // An error means that the peer has disconnected.
             _ = http.as_mut() => break false,
             () = reset.notified() => break true,
             changed = end.changed() => match changed.map(|()| *end.borrow_and_update()) {
@@ -60,7 +60,7 @@ pub(crate) async fn serve(
         }
     };
     if violent && let Ok(handle) = &handle {
-        // Without it the other side would see an orderly end.
+        // Without this option the peer would see an orderly close.
         let _ = handle.set_linger(Some(Duration::ZERO));
     }
     drop(http);
@@ -113,7 +113,7 @@ async fn handle_pipeline(
     let (fault, mut change) = shared.faults.next_fault(&String::from_utf8_lossy(&body));
     match &fault {
         Some(Fault::Hang) => change.wait().await,
-        // The one fault that is made of time. Tests that run on paused time pass it at once.
+        // The only fault that consists of time. With tokio's paused clock it elapses at once.
         Some(Fault::Latency(latency)) => {
             let _ = tokio::time::timeout(*latency, std::future::pending::<()>()).await;
         }
@@ -127,7 +127,7 @@ async fn handle_pipeline(
         }
         _ => {}
     }
-    // A copy passes on to its primary what may change something, as a whole, as sqld's do.
+    // A read replica forwards requests that may write to its primary as a whole, as sqld's does.
     let primary = shared.primary.as_ref().filter(|_| pipeline::may_change(&body));
     if primary.is_some() {
         shared.partition.wait().await;
@@ -160,13 +160,13 @@ async fn handle_pipeline(
     }
 }
 
-/// Ends the connection instead of answering.
+/// Ends the connection instead of sending a response.
 async fn reset_connection(reset: &Arc<Notify>) -> Response<ResponseBody> {
     reset.notify_one();
     std::future::pending().await
 }
 
-/// Says that the client has gone when the request ends; nobody asks any more if it was answered.
+/// Reports the client as disconnected when dropped. After a response this has no effect.
 struct ClientGuard(Client);
 
 impl Drop for ClientGuard {
@@ -189,14 +189,14 @@ fn full_response(status: u16, content_type: &'static str, body: impl Into<Bytes>
 
 fn build_response(status: u16, content_type: &'static str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
-    // Codes come from this crate's own tables.
+    // The status codes come from constants of this crate.
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     response
 }
 
-/// A body that is sent whole, or cut off by a reset after its first part.
+/// A body that is sent in full, or interrupted by a reset after its first part.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     first_part: Option<Bytes>,
@@ -230,7 +230,7 @@ impl Body for ResponseBody {
             return Poll::Ready(Some(Ok(Frame::data(part))));
         }
         match &self.reset_after {
-            // The rest never comes: the connection is reset under it.
+            // The rest is never sent: the connection is reset.
             Some(reset) => {
                 reset.notify_one();
                 Poll::Pending

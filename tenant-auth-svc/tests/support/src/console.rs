@@ -1,14 +1,17 @@
-//! Switches of the program that concern its data, its tokens and single statements; the others are in [`crate::control`].
+//! Commands of the program that concern its data, its tokens and single statements; the others are in
+//! [`crate::control`].
 //!
-//! `fault-where COUNT NAME TEXT` (the next COUNT requests whose SQL holds TEXT), `token TOKEN`, `cut-off on|off` and `catch-up` of a
-//! copy, `backup`, `restore`, `wipe`, `execute SQL` and `query SQL` (past the protocol and every fault).
+//! `fault-where COUNT NAME TEXT` (the next COUNT requests whose SQL contains TEXT), `token TOKEN`, `cut-off
+//! on|off` and `catch-up` for a read replica, `backup`, `restore`, `wipe`, `execute SQL` and `query SQL`
+//! (directly, bypassing the protocol and every fault).
 
 use serde_json::{Value as Json, json};
 use tenant_auth_testkit::{Backup, HranaServer};
 
 use crate::control;
 
-/// A server, and perhaps a copy of it; then the copy is the one that clients read, and that faults concern.
+/// A server and optionally a read replica of it. If there is a read replica, clients read from it and faults
+/// apply to it.
 pub(crate) struct Console {
     pub(crate) primary: HranaServer,
     pub(crate) copy: Option<HranaServer>,
@@ -16,13 +19,13 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Does what a line says, and gives what was found: `true` where there is nothing to find.
+    /// Runs the command of a line and returns its result: `true` if it has none.
     ///
     /// # Errors
-    /// What is wrong with the line, or what the engine says.
+    /// Returns what is wrong with the line, or the engine's message.
     pub(crate) async fn run_command(&mut self, line: &str) -> Result<Json, String> {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let said = |error: std::io::Error| error.to_string();
+        let message = |error: std::io::Error| error.to_string();
         match command {
             "fault-where" => self.fault_where(rest)?,
             "token" => self.primary.set_token(rest),
@@ -31,12 +34,12 @@ impl Console {
             "backup" => self.backup = Some(self.primary.backup()?),
             "restore" => {
                 let backup = self.backup.as_ref().ok_or("there is no backup yet")?;
-                self.primary.restore(backup).await.map_err(said)?;
+                self.primary.restore(backup).await.map_err(message)?;
             }
-            "wipe" => self.primary.wipe().await.map_err(said)?,
+            "wipe" => self.primary.wipe().await.map_err(message)?,
             "execute" => return Ok(json!(self.primary.execute(rest)?)),
             "query" => return Ok(Json::Array(self.primary.query(rest)?)),
-            // A copy has no lock for writing, and goes away with its primary.
+            // A read replica has no write lock, and stops with its primary.
             "hold-writes" => control::run_command(&mut self.primary, line).await?,
             _ => control::run_command(self.copy.as_mut().unwrap_or(&mut self.primary), line).await?,
         }
@@ -70,9 +73,12 @@ mod tests {
         for line in ["execute CREATE TABLE t (x)", "execute INSERT INTO t VALUES (1)", "backup", "wipe"] {
             console.run_command(line).await.expect(line);
         }
-        assert!(console.run_command("query SELECT x FROM t").await.is_err(), "it was wiped");
+        assert!(console.run_command("query SELECT x FROM t").await.is_err(), "the table no longer exists");
         console.run_command("restore").await.expect("restored");
-        assert_eq!(rows(console.run_command("query SELECT x FROM t").await.expect("the row")), Some(1));
+        assert_eq!(
+            rows(console.run_command("query SELECT x FROM t").await.expect("the row must exist")),
+            Some(1)
+        );
         console.run_command("fault-where 3 blocked FROM t").await.expect("a fault");
         assert!(console.run_command("fault-where x blocked FROM t").await.is_err());
         assert!(console.run_command("clear").await.is_ok());

@@ -1,7 +1,8 @@
-//! Switches of the program, by lines on its standard input.
+//! Commands of the program, read as lines from its standard input.
 //!
-//! `fault all|reads|writes NAME [MILLISECONDS]`, `clear`, `stop`, `start`, `hold-writes on|off`, `clock SECONDS`. Each line
-//! is answered by one on the standard output, once it is in force: `ok`, or `error: ` and what is wrong.
+//! `fault all|reads|writes NAME [MILLISECONDS]`, `clear`, `stop`, `start`, `hold-writes on|off`, `clock
+//! SECONDS`. Each line is answered on the standard output once it has taken effect: `ok`, or `error: ` and
+//! the reason.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,10 +11,10 @@ use tenant_auth_testkit::{Fault, HranaServer};
 const FAULT_NAMES: &str =
     "latency, hang, reset, unauthorized, forbidden, throttled, unavailable, html, blocked, locked";
 
-/// Does what a line says.
+/// Runs the command of a line.
 ///
 /// # Errors
-/// What is wrong with the line, and what it may say.
+/// Returns what is wrong with the line, and the valid commands.
 pub(crate) async fn run_command(server: &mut HranaServer, line: &str) -> Result<(), String> {
     let words: Vec<_> = line.split_whitespace().collect();
     match words[..] {
@@ -40,8 +41,8 @@ pub(crate) async fn run_command(server: &mut HranaServer, line: &str) -> Result<
             Ok(())
         }
         ["clock", seconds] => {
-            let ahead: i64 = parse_number(seconds)?;
-            server.set_clock(move || unix_millis() + ahead * 1_000);
+            let offset: i64 = parse_number(seconds)?;
+            server.set_clock(move || unix_millis() + offset * 1_000);
             Ok(())
         }
         _ => Err(format!(
@@ -71,7 +72,7 @@ pub(crate) fn parse_fault(name: &str) -> Result<Fault, String> {
         "html" => Fault::html_ok(),
         "blocked" => Fault::blocked(),
         "locked" => Fault::locked(),
-        "latency" => return Err("latency needs milliseconds after it".to_owned()),
+        "latency" => return Err("latency needs a number of milliseconds".to_owned()),
         _ => return Err(format!("unknown fault {name:?}: one of {FAULT_NAMES}")),
     })
 }

@@ -1,33 +1,33 @@
-//! What the server has done so far.
+//! Counters of the server's work.
 
 use tokio::sync::watch;
 
-/// A snapshot. Everything but `open_*` only rises.
+/// A snapshot of the counters. Every counter except `open_*` only increases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// TCP connections accepted.
     pub connections: u64,
-    /// Those still open.
+    /// TCP connections that are still open.
     pub open_connections: u64,
-    /// Pipeline requests whose body has arrived, whatever became of them.
+    /// Pipeline requests whose body has arrived, with any outcome.
     pub requests: u64,
-    /// Pipeline requests being worked on now.
+    /// Pipeline requests in progress.
     pub open_requests: u64,
-    /// The most that were worked on at once.
+    /// Maximum number of concurrent pipeline requests.
     pub max_open_requests: u64,
-    /// Statements run, those of batches included.
+    /// Statements executed, including those of batches.
     pub statements: u64,
     /// Streams left open by a pipeline without a close.
     pub open_streams: u64,
-    /// Transactions that wait for the lock for writing, those of clients that have gone included.
+    /// Transactions that wait for the write lock, including those of disconnected clients.
     pub waiting_writers: u64,
-    /// The most that waited at once.
+    /// Maximum number of transactions that waited at once.
     pub max_waiting_writers: u64,
-    /// Requests refused for their token.
+    /// Requests rejected because of their token.
     pub unauthorized: u64,
 }
 
-/// The counters in the making.
+/// The shared counters that the server updates.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedCounters(watch::Sender<Counters>);
 
@@ -44,7 +44,7 @@ impl SharedCounters {
         *self.0.borrow()
     }
 
-    /// Waits, without polling, until the counters look as wanted.
+    /// Waits, without polling, until the counters satisfy the condition.
     pub(crate) async fn wait_for(&self, wanted: impl FnMut(&Counters) -> bool) -> Counters {
         let mut receiver = self.0.subscribe();
         // The sender lives as long as `self`.

@@ -1,4 +1,4 @@
-//! What can happen to a server's data as a whole.
+//! Operations on a server's data as a whole.
 
 use std::{
     io,
@@ -11,16 +11,16 @@ use tokio::sync::watch;
 
 use crate::{server::HranaServer, streams::connect};
 
-/// A database as it was at a moment.
+/// A database at one point in time.
 #[derive(Debug)]
 pub struct Backup(PathBuf);
 
-/// Whether a copy is cut off from its primary.
+/// Whether a read replica is partitioned from its primary.
 #[derive(Debug, Default)]
 pub(crate) struct Partition(watch::Sender<bool>);
 
 impl Partition {
-    /// Waits until it is not.
+    /// Waits until the partition ends.
     pub(crate) async fn wait(&self) {
         // The sender lives as long as the server.
         let _ = self.0.subscribe().wait_for(|cut| !cut).await;
@@ -28,7 +28,8 @@ impl Partition {
 }
 
 impl HranaServer {
-    /// Cuts a [copy](crate::Builder::copy_of) off from its primary, or connects them again: what it would pass on hangs.
+    /// Partitions a [read replica](crate::Builder::copy_of) from its primary, or reconnects them. Requests
+    /// that it would forward hang meanwhile.
     pub fn set_partitioned(&self, cut: bool) {
         self.shared.partition.0.send_replace(cut);
     }
@@ -36,17 +37,17 @@ impl HranaServer {
     /// Takes a backup.
     ///
     /// # Errors
-    /// What the engine says.
+    /// Returns the engine's message.
     pub fn backup(&self) -> Result<Backup, String> {
         let path = self.new_data_file();
         vacuum_into(&self.shared.streams.database(), &path)?;
         Ok(Backup(path))
     }
 
-    /// Goes on with the data of a backup, as after a restore: what was changed since is gone.
+    /// Replaces the data with a backup, as a restore does; changes since the backup are lost.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// Fails if the disk has no space for it.
     pub async fn restore(&self, backup: &Backup) -> io::Result<()> {
         let path = self.new_data_file();
         std::fs::copy(&backup.0, &path)?;
@@ -54,19 +55,19 @@ impl HranaServer {
         Ok(())
     }
 
-    /// Goes on with nothing, as after the wrong command.
+    /// Deletes all data, as a mistaken command would.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// Fails if the disk has no space for a new database.
     pub async fn wipe(&self) -> io::Result<()> {
         self.shared.streams.replace(open_database(&self.new_data_file()).await?);
         Ok(())
     }
 
-    /// Reads what its primary holds now, where this is a [copy](crate::Builder::copy_of).
+    /// Copies the primary's current data, if this is a [read replica](crate::Builder::copy_of).
     ///
     /// # Errors
-    /// What the engine says.
+    /// Returns the engine's message.
     pub async fn catch_up(&self) -> Result<(), String> {
         let Some(primary) = &self.shared.primary else { return Ok(()) };
         let path = self.new_data_file();

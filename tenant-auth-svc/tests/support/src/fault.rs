@@ -1,4 +1,4 @@
-//! Misbehaviour by switch.
+//! Fault injection.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,37 +7,38 @@ use std::{
 
 use tokio::sync::watch;
 
-/// What goes wrong with a pipeline request.
+/// A fault of a pipeline request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The answer comes this much later.
+    /// The response is delayed by this time.
     Latency(Duration),
-    /// No answer comes until the plan changes; then the request is answered as if nothing had been.
+    /// There is no response until the plan changes; then the request is handled normally.
     Hang,
-    /// The statements ran; their answer comes only when the plan changes. What it says may be out of date by then.
+    /// The statements are executed; the response is sent only when the plan changes. It may be out of date by
+    /// then.
     HangAfterExecute,
-    /// The connection is reset before anything ran.
+    /// The connection is reset before anything is executed.
     ResetBeforeExecute,
-    /// The statements ran; the connection is reset in the middle of the answer's body.
+    /// The statements are executed; the connection is reset in the middle of the response body.
     ResetMidBody,
-    /// The statements ran and committed; the connection is reset without an answer.
+    /// The statements are executed and committed; the connection is reset without a response.
     ResetAfterCommit,
-    /// An HTTP status with a body, and nothing runs.
+    /// An HTTP status with a body; nothing is executed.
     Status {
         /// The status code.
         code: u16,
-        /// The body's type.
+        /// The body's content type.
         content_type: &'static str,
         /// The body.
         body: Vec<u8>,
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
-    /// The answer is cut in half: well-formed HTTP, broken JSON.
+    /// The response is cut in half: valid HTTP, invalid JSON.
     TruncatedJson,
-    /// A well-formed answer in which every statement gave no rows.
+    /// A well-formed response in which every statement returned no rows.
     MissingRows,
-    /// Every statement fails with this SQL error; the status is 200.
+    /// Every statement fails with this SQL error; the HTTP status is 200.
     Sql {
         /// The code, such as `SQLITE_BUSY`.
         code: &'static str,
@@ -51,25 +52,25 @@ impl Fault {
         Self::Status { code, content_type, body: body.into(), retry_after: None }
     }
 
-    /// As to a wrong or missing token.
+    /// The response to a wrong or missing token.
     #[must_use]
     pub fn unauthorized() -> Self {
         Self::status(401, "application/json", r#"{"error":"Unauthorized: `The JWT is invalid`"}"#)
     }
 
-    /// As to a token that may not.
+    /// The response to a token without permission.
     #[must_use]
     pub fn forbidden() -> Self {
         Self::status(403, "application/json", r#"{"error":"Forbidden"}"#)
     }
 
-    /// As to a database that is not there.
+    /// The response for a database that does not exist.
     #[must_use]
     pub fn namespace_not_found() -> Self {
         Self::status(404, "application/json", r#"{"error":"Namespace `gone` doesn't exist"}"#)
     }
 
-    /// As from a rate limit.
+    /// The response of a rate limit.
     #[must_use]
     pub fn too_many_requests(retry_after: u64) -> Self {
         Self::Status {
@@ -80,59 +81,59 @@ impl Fault {
         }
     }
 
-    /// As from an edge without an origin.
+    /// The response of an edge proxy without an origin.
     #[must_use]
     pub fn service_unavailable() -> Self {
         Self::status(503, "text/html", "<html><body><h1>503 Service Unavailable</h1></body></html>")
     }
 
-    /// A web page with a status of success, as from a captive portal.
+    /// A web page with a success status, as from a captive portal.
     #[must_use]
     pub fn html_ok() -> Self {
         Self::status(200, "text/html", "<!doctype html><title>Welcome</title><p>Please log in.")
     }
 
-    /// An error whose body is no text at all.
+    /// An error whose body is not text.
     #[must_use]
     pub fn binary_error() -> Self {
         Self::status(500, "application/octet-stream", vec![0xff, 0xfe, 0x00, 0x80, 0x1b, 0x5b])
     }
 
-    /// As from a database that was suspended.
+    /// The response of a suspended database.
     #[must_use]
     pub fn blocked() -> Self {
         Self::Sql { code: "BLOCKED", message: "Operation was blocked: the database is suspended" }
     }
 
-    /// As from a database that somebody else has locked.
+    /// The response of a database that another client has locked.
     #[must_use]
     pub fn locked() -> Self {
         Self::Sql { code: "SQLITE_BUSY", message: "SQLite error: database is locked" }
     }
 }
 
-/// What goes wrong from now on. Clones share it.
+/// The faults that apply from now on. Clones share the plan.
 #[derive(Clone, Debug)]
 pub struct FaultPlan {
     state: Arc<Mutex<FaultState>>,
-    /// Raised by every change: what hangs goes on.
+    /// Incremented by every change of the plan, which releases hanging requests.
     generation: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct FaultState {
     fault: Option<Fault>,
-    /// How many requests it still applies to; `None` for all.
+    /// Number of requests that it still applies to; `None` for all.
     remaining: Option<u64>,
     scope: FaultScope,
 }
 
-/// Which requests a fault applies to.
+/// The requests that a fault applies to.
 #[derive(Clone, Debug, Default)]
 enum FaultScope {
     #[default]
     All,
-    /// Those whose SQL holds this text.
+    /// Requests whose SQL contains this text.
     Containing(String),
     Reads,
     Writes,
@@ -140,8 +141,9 @@ enum FaultScope {
 
 impl FaultScope {
     fn includes(&self, body: &str) -> bool {
-        // What the service changes is a transaction; by hand, a lone statement may change something too. A batch without a
-        // transaction reads: its primary is asked by one, with a change that never happens.
+        // The service writes only in transactions; a lone statement may also write, in tests that bypass the
+        // service. A batch without a transaction reads; a read on the primary is one with a write that never
+        // runs.
         let is_batch = || body.contains(r#""type":"batch""#);
         let changes = |verb: &str| body.contains(&format!(r#""sql":"{verb} "#));
         let lone_change = || !is_batch() && ["INSERT", "UPDATE", "DELETE"].into_iter().any(changes);
@@ -160,17 +162,17 @@ impl FaultPlan {
         Self { state: Arc::default(), generation: watch::Sender::new(0) }
     }
 
-    /// Every request meets this, until the plan changes.
+    /// Applies a fault to every request until the plan changes.
     pub fn set(&self, fault: Fault) {
         self.change(FaultState { fault: Some(fault), ..FaultState::default() });
     }
 
-    /// The next `count` requests meet this, the ones after them nothing.
+    /// Applies a fault to the next `count` requests; later requests are handled normally.
     pub fn set_for(&self, count: u64, fault: Fault) {
         self.change(FaultState { fault: Some(fault), remaining: Some(count), scope: FaultScope::All });
     }
 
-    /// The next `count` requests whose SQL holds `text` meet this.
+    /// Applies a fault to the next `count` requests whose SQL contains `text`.
     pub fn set_where(&self, text: &str, count: u64, fault: Fault) {
         self.change(FaultState {
             fault: Some(fault),
@@ -179,17 +181,17 @@ impl FaultPlan {
         });
     }
 
-    /// Every request that changes something meets this, and no other.
+    /// Applies a fault to every request that writes, and to no other.
     pub fn set_writes(&self, fault: Fault) {
         self.change(FaultState { fault: Some(fault), remaining: None, scope: FaultScope::Writes });
     }
 
-    /// Every request that only reads meets this.
+    /// Applies a fault to every request that only reads.
     pub fn set_reads(&self, fault: Fault) {
         self.change(FaultState { fault: Some(fault), remaining: None, scope: FaultScope::Reads });
     }
 
-    /// Everything is well again.
+    /// Removes all faults.
     pub fn clear(&self) {
         self.change(FaultState::default());
     }
@@ -197,11 +199,12 @@ impl FaultPlan {
     fn change(&self, state: FaultState) {
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *current = state;
-        // Under the lock: whoever met the plan before is told, and nobody who meets the new one.
+        // Sent under the lock: requests that got the previous plan are notified, and requests that get the
+        // new one are not.
         self.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// What the request with this body meets, and what tells when the plan changes after that.
+    /// Returns the fault for the request with this body, and a signal for the next change of the plan.
     pub(crate) fn next_fault(&self, body: &str) -> (Option<Fault>, PlanChange) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let change = PlanChange(self.generation.subscribe());
@@ -219,11 +222,11 @@ impl FaultPlan {
     }
 }
 
-/// Tells when the plan changes.
+/// Signals the next change of the plan.
 pub(crate) struct PlanChange(watch::Receiver<u64>);
 
 impl PlanChange {
-    /// Waits until it has.
+    /// Waits for the change.
     pub(crate) async fn wait(&mut self) {
         // The sender lives as long as the server.
         let _ = self.0.changed().await;

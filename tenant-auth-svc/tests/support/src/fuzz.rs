@@ -1,18 +1,18 @@
-//! Inputs for whatever reads what others have written: good ones, and good ones that were changed a little.
+//! Fuzz inputs for parsers of foreign data: valid inputs, and valid inputs with small changes.
 //!
-//! Bytes drawn at random fail at the first of them. So an input is one that is right, with a few edits, some of which put a
-//! word of the language in; what fails is made smaller by leaving edits out.
+//! Random bytes fail at the first of them. An input is therefore a valid one with a few edits, some of which
+//! insert a word of the language. A failing input is reduced by leaving edits out.
 
 use std::panic::RefUnwindSafe;
 
 use bolero::TypeGenerator;
 
-/// How many inputs each target is given. It is far more for a night: see [`input_count`].
+/// Number of inputs per target. A nightly run uses far more: see [`input_count`].
 const DEFAULT_INPUTS: usize = 2_000;
-/// The longest input.
+/// Maximum length of an input.
 const MAX_INPUT_BYTES: usize = 16 * 1024;
 
-/// One change. Places are counted from the beginning, round and round.
+/// One edit. Positions count from the beginning and wrap around.
 #[derive(Clone, Debug, TypeGenerator)]
 enum Edit {
     Set { at: u16, byte: u8 },
@@ -25,7 +25,7 @@ enum Edit {
     Append { seed: u8, from: u16 },
 }
 
-/// Which of the good inputs, and what is changed in it.
+/// Selects a valid input and the edits to apply.
 #[derive(Clone, Debug, TypeGenerator)]
 struct Recipe {
     seed: u8,
@@ -33,21 +33,22 @@ struct Recipe {
     edits: Vec<Edit>,
 }
 
-/// What is known of the language that a target reads.
+/// Describes the language that a target parses.
 #[derive(Clone, Copy, Debug)]
 pub struct Language {
-    /// Inputs that are right, and those that once were found to be read wrongly. At least one.
+    /// Valid inputs, and inputs that were once parsed wrongly. At least one.
     pub seeds: &'static [&'static [u8]],
-    /// Its words.
+    /// The words of the language.
     pub words: &'static [&'static [u8]],
 }
 
 impl Language {
-    /// Gives a target all good inputs as they are, and then as many that were changed as [`input_count`] says.
+    /// Passes all seeds unchanged to a target, and then the number of edited inputs that [`input_count`]
+    /// returns.
     ///
     /// # Panics
-    /// When the target does. The smallest recipe that makes it do so is shown, and `BOLERO_RANDOM_SEED`, with which it comes
-    /// first.
+    /// Panics if the target does. Prints the smallest recipe that causes the panic, and the
+    /// `BOLERO_RANDOM_SEED` that reproduces it first.
     pub fn check(self, target: impl Fn(&[u8]) + RefUnwindSafe) {
         for seed in self.seeds {
             target(seed);
@@ -59,7 +60,8 @@ impl Language {
     }
 }
 
-/// How many inputs each target is given: `TENANT_AUTH_TEST_FUZZ_INPUTS`, or two thousand where it is no number.
+/// Returns the number of inputs per target: `TENANT_AUTH_TEST_FUZZ_INPUTS`, or two thousand if that is not a
+/// number.
 #[must_use]
 pub fn input_count() -> usize {
     let given = std::env::var("TENANT_AUTH_TEST_FUZZ_INPUTS").ok();
@@ -80,24 +82,24 @@ impl Recipe {
 impl Edit {
     fn apply(&self, bytes: &mut Vec<u8>, language: Language) {
         let len = bytes.len();
-        let place = |at: u16| usize::from(at) % (len + 1);
-        let piece = |from: u16, count: u8| place(from)..(place(from) + usize::from(count)).min(len);
+        let position = |at: u16| usize::from(at) % (len + 1);
+        let piece = |from: u16, count: u8| position(from)..(position(from) + usize::from(count)).min(len);
         match *self {
-            Self::Set { at, byte } => bytes.iter_mut().skip(place(at)).take(1).for_each(|it| *it = byte),
+            Self::Set { at, byte } => bytes.iter_mut().skip(position(at)).take(1).for_each(|it| *it = byte),
             Self::Flip { at, bit } => {
-                bytes.iter_mut().skip(place(at)).take(1).for_each(|it| *it ^= 1 << (bit % 8));
+                bytes.iter_mut().skip(position(at)).take(1).for_each(|it| *it ^= 1 << (bit % 8));
             }
-            Self::Insert { at, byte } => bytes.insert(place(at), byte),
+            Self::Insert { at, byte } => bytes.insert(position(at), byte),
             Self::Word { at, word } => {
-                let place = place(at);
-                bytes.splice(place..place, pick(language.words, word).iter().copied());
+                let position = position(at);
+                bytes.splice(position..position, pick(language.words, word).iter().copied());
             }
             Self::Remove { at, len } => drop(bytes.drain(piece(at, len))),
             Self::Repeat { from, len, to } => {
-                let (copy, place) = (bytes[piece(from, len)].to_vec(), place(to));
-                bytes.splice(place..place, copy);
+                let (copy, position) = (bytes[piece(from, len)].to_vec(), position(to));
+                bytes.splice(position..position, copy);
             }
-            Self::Cut { at } => bytes.truncate(place(at)),
+            Self::Cut { at } => bytes.truncate(position(at)),
             Self::Append { seed, from } => {
                 let other = pick(language.seeds, seed);
                 bytes.extend_from_slice(&other[usize::from(from) % (other.len() + 1)..]);

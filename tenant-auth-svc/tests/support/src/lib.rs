@@ -1,9 +1,9 @@
 //! A small Hrana server over the real libSQL engine, for tests.
 //!
-//! It speaks SQL over HTTP as sqld 0.24 does (status codes, bodies, error codes, and the rewriting of each statement
-//! by the same SQL parser), and it misbehaves on demand: see [`Fault`]. What it has done can be counted: see
-//! [`Counters`]. It can be a copy of another one that lags, be restored from a backup, and be wiped. It is a stand-in for tests
-//! only: no namespaces, no rate limits.
+//! It implements SQL over HTTP as sqld 0.24 does (status codes, bodies, error codes, and the rewriting of
+//! each statement by the same SQL parser), and injects faults: see [`Fault`]. Its work is counted: see
+//! [`Counters`]. It can be a lagging read replica of another server, be restored from a backup, and be wiped.
+//! It is for tests only: it has no namespaces and no rate limits.
 
 mod clock;
 mod connection;

@@ -1,6 +1,7 @@
-//! `hrana-test-server`: the test server as a program, to try a remote database by hand, and to record outages of one.
+//! `hrana-test-server`: the test server as a program, for manual tests of a remote database, and to record
+//! outages of one.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "output for the terminal")]
 
 mod console;
 mod control;
@@ -67,7 +68,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text} is no address"))
 }
 
-/// Obeys what is typed or piped in, for as long as the program runs: the end of the input is not the end of the server.
+/// Runs the commands from the standard input. The end of the input does not stop the server.
 async fn run_commands(console: &mut Console) -> Result<(), String> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {

@@ -1,4 +1,4 @@
-//! One pipeline request: a stream, the requests on it in order, the results.
+//! One pipeline request: a stream, its requests in order, and their results.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::{
     write_lock::{Client, WriteGuard},
 };
 
-/// What a pipeline request is answered with.
+/// The response to a pipeline request.
 #[derive(Debug)]
 pub(crate) struct PipelineAnswer {
     pub(crate) status: u16,
@@ -26,13 +26,13 @@ impl PipelineAnswer {
         Self { status, content_type: "application/json", body: body.to_string().into_bytes() }
     }
 
-    /// A breach of the protocol.
+    /// Returns a protocol error.
     fn protocol_error(message: impl Into<String>) -> Self {
         Self { status: 400, content_type: "text/plain", body: message.into().into_bytes() }
     }
 }
 
-/// Whether any statement of a pipeline changes something, or takes the lock for it, whether or not it comes to run.
+/// Returns whether any statement of a pipeline writes or takes the write lock, whether or not it is executed.
 pub(crate) fn may_change(body: &[u8]) -> bool {
     let Ok(request) = serde_json::from_slice::<Json>(body) else { return false };
     let requests = request.get("requests").and_then(Json::as_array).cloned().unwrap_or_default();
@@ -50,7 +50,7 @@ pub(crate) fn may_change(body: &[u8]) -> bool {
     )
 }
 
-/// Runs a pipeline, on the calling thread.
+/// Runs a pipeline on the calling thread.
 pub(crate) fn run(
     shared: &ServerState,
     body: &[u8],
@@ -97,7 +97,7 @@ pub(crate) fn run(
     };
     let mut results = Vec::with_capacity(requests.len());
     for request in requests {
-        // After an SQL error the rest runs all the same; a breach of the protocol ends everything.
+        // After an SQL error the remaining requests still run; a protocol error ends the pipeline.
         match stream.handle(request) {
             Ok(response) => results.push(json!({ "type": "ok", "response": response })),
             Err(RequestError::Sql(error)) => {
@@ -128,7 +128,7 @@ struct Stream<'a> {
     may_write: bool,
     fault: Option<&'a Fault>,
     client: &'a Client,
-    /// The lock for writing, from the begin of a transaction to its end.
+    /// The write lock, from the start of a transaction to its end.
     write_guard: Option<WriteGuard>,
 }
 
@@ -194,7 +194,7 @@ impl Stream<'_> {
         }
         let want_rows = statement.get("want_rows").and_then(Json::as_bool).unwrap_or(true)
             && self.fault != Some(&Fault::MissingRows);
-        // A lone change waits in the same line.
+        // A lone write waits in the same queue.
         if (prepared.takes_write_lock || prepared.is_write) && self.write_guard.is_none() {
             let restarted = || SqlError::new("SQLITE_INTERRUPT", "SQLite error: interrupted");
             self.write_guard = Some(self.shared.write_lock.acquire(self.client).ok_or_else(restarted)?);
@@ -204,14 +204,15 @@ impl Stream<'_> {
         if connection.is_autocommit() {
             self.write_guard = None;
         }
-        // When it is done: who has waited for it may rely on that it has read what was there.
+        // Counted after execution: a test that waits for the counter relies on the statement having read its
+        // data.
         count();
         Ok(result?)
     }
 
     fn execute_batch(&mut self, batch: &Json) -> Result<Json, RequestError> {
         let steps = batch.get("steps").and_then(Json::as_array).ok_or_else(|| missing_field("steps"))?;
-        // The whole batch is parsed before any of it runs.
+        // The whole batch is parsed before any of it is executed.
         for step in steps {
             let sql = step.pointer("/stmt/sql").and_then(Json::as_str);
             sql::prepare(sql.ok_or_else(|| missing_field("sql"))?, None)?;
@@ -240,7 +241,8 @@ impl Stream<'_> {
     }
 }
 
-/// Whether a step's condition holds. `is_autocommit` belongs to version 3 of the protocol: refused, as on `/v2`.
+/// Returns whether a step's condition holds. `is_autocommit` belongs to version 3 of the protocol and is
+/// rejected, as on `/v2`.
 fn condition_holds(condition: &Json, results: &[Json], errors: &[Json]) -> Result<bool, RequestError> {
     let step = || {
         let step = condition.get("step").and_then(Json::as_u64);

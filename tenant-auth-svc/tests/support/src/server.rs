@@ -1,4 +1,4 @@
-//! The server: its address, its data, its switches.
+//! The server: its address, its data and its settings.
 
 use std::{
     io,
@@ -30,7 +30,7 @@ use crate::{
     write_lock::WriteLock,
 };
 
-/// What every connection shares.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) streams: Streams,
@@ -38,25 +38,25 @@ pub(crate) struct ServerState {
     pub(crate) faults: FaultPlan,
     pub(crate) tokens: AccessTokens,
     pub(crate) write_lock: Arc<WriteLock>,
-    /// Whose copy this is: changes are made there.
+    /// The primary, if this is a read replica; writes are executed there.
     pub(crate) primary: Option<Arc<ServerState>>,
     pub(crate) partition: Partition,
     pub(crate) clock: Clock,
     pub(crate) statement_log: StatementLog,
 }
 
-/// How the connections end.
+/// How connections end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionEnd {
-    /// Not by us.
+    /// The server does not end them.
     Never,
-    /// In an orderly way, once no request is under way.
+    /// By an orderly close once no request is in progress.
     WhenIdle,
-    /// By a reset, now.
+    /// By an immediate reset.
     Reset,
 }
 
-/// Who may do what.
+/// The accepted tokens.
 #[derive(Debug, Default)]
 pub(crate) struct AccessTokens {
     full: Mutex<Option<String>>,
@@ -64,7 +64,7 @@ pub(crate) struct AccessTokens {
 }
 
 impl AccessTokens {
-    /// Whether the sender may write; the body of a refusal otherwise.
+    /// Returns whether the sender may write; the error is the body of the rejection.
     pub(crate) fn authorize(&self, headers: &HeaderMap) -> Result<bool, &'static str> {
         let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(full) = full.as_deref() else { return Ok(true) };
@@ -80,7 +80,7 @@ impl AccessTokens {
     }
 }
 
-/// A server to be.
+/// Configures a server.
 #[derive(Debug, Default)]
 pub struct Builder {
     token: Option<String>,
@@ -91,46 +91,46 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Reads from a copy of another server's data, as it is now and whenever it [catches up](HranaServer::catch_up); passes
-    /// changes on to that one.
+    /// Makes it a read replica of another server: it reads a copy of that server's data, taken now and
+    /// whenever it [catches up](HranaServer::catch_up), and forwards writes.
     #[must_use]
     pub fn copy_of(mut self, primary: &HranaServer) -> Self {
         self.primary = Some(Arc::clone(&primary.shared));
         self
     }
 
-    /// Asks for this bearer token.
+    /// Requires this bearer token.
     #[must_use]
     pub fn token(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
         self
     }
 
-    /// Accepts this one too, for reading.
+    /// Also accepts this token, for reads only.
     #[must_use]
     pub fn read_only_token(mut self, token: &str) -> Self {
         self.read_only_token = Some(token.to_owned());
         self
     }
 
-    /// Keeps its data in this file, instead of in a folder that goes with the server.
+    /// Stores the data in this file, instead of in a folder that is deleted with the server.
     #[must_use]
     pub fn database(mut self, path: PathBuf) -> Self {
         self.database = Some(path);
         self
     }
 
-    /// Listens here, instead of on a free port of loopback.
+    /// Listens on this address, instead of on a free loopback port.
     #[must_use]
     pub fn address(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
         self
     }
 
-    /// Starts it.
+    /// Starts the server.
     ///
     /// # Errors
-    /// When there is no address, no folder or no database to be had.
+    /// Fails if the address cannot be bound, or the folder or the database cannot be created.
     pub async fn start(self) -> io::Result<HranaServer> {
         let folder = TempDir::new()?;
         let path = self.database.unwrap_or_else(|| folder.path().join("data.db"));
@@ -166,66 +166,68 @@ impl Builder {
     }
 }
 
-/// A running server. It ends with this value.
+/// A running server. Dropping it stops the server.
 #[derive(Debug)]
 pub struct HranaServer {
     pub(crate) shared: Arc<ServerState>,
     address: SocketAddr,
     connection_end: watch::Sender<ConnectionEnd>,
     accept_task: Option<JoinHandle<()>>,
-    /// How many files were made so far.
+    /// Number of files created so far.
     pub(crate) file_count: AtomicUsize,
     pub(crate) folder: TempDir,
 }
 
 impl HranaServer {
-    /// A server to be.
+    /// Returns a builder.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Where it is.
+    /// Returns the server's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What goes wrong.
+    /// Returns the fault plan.
     #[must_use]
     pub fn faults(&self) -> &FaultPlan {
         &self.shared.faults
     }
 
-    /// What it has done so far.
+    /// Returns the counters so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.counters.snapshot()
     }
 
-    /// Waits, without polling, until the counters look as wanted.
+    /// Waits, without polling, until the counters satisfy the condition.
     pub async fn wait_for(&self, wanted: impl FnMut(&Counters) -> bool) -> Counters {
         self.shared.counters.wait_for(wanted).await
     }
 
-    /// Whether no transaction begins any more: a client left while it waited for the lock for writing.
+    /// Returns whether no transaction can start any more, because a client disconnected while it waited for
+    /// the write lock.
     #[must_use]
     pub fn is_wedged(&self) -> bool {
         self.shared.write_lock.is_wedged()
     }
 
-    /// Has whoever holds the lock for writing keep it, as during a long checkpoint; or lets it go on.
+    /// Makes the current and the next holder of the write lock keep it, as during a long checkpoint, or ends
+    /// that.
     pub fn hold_writes(&self, hold: bool) {
         self.shared.write_lock.freeze(hold);
     }
 
-    /// What statements take for now from now on, in unix milliseconds. What the schema's triggers write goes by the engine's
-    /// clock all the same.
+    /// Sets the clock of all statements, in Unix milliseconds. Triggers of the schema still use the engine's
+    /// clock.
     pub fn set_clock(&self, now: impl Fn() -> i64 + Send + Sync + 'static) {
         self.shared.clock.set(now);
     }
 
-    /// How many requests held a statement in whose text this is, whatever became of them.
+    /// Returns how many requests contained a statement with this text, with any outcome.
     #[must_use]
     pub fn requests_with(&self, part: &str) -> u64 {
         self.shared
@@ -233,42 +235,42 @@ impl HranaServer {
             .count_requests(|statements| statements.iter().any(|statement| statement.contains(part)))
     }
 
-    /// How many requests held no statement in whose text one of these is.
+    /// Returns how many requests contained no statement with any of these texts.
     #[must_use]
     pub fn requests_without(&self, parts: &[&str]) -> u64 {
         let has = |statement: &String| parts.iter().any(|part| statement.contains(part));
         self.shared.statement_log.count_requests(|statements| !statements.iter().any(has))
     }
 
-    /// The statements that arrived and in whose text this is.
+    /// Returns the statements received that contain this text.
     #[must_use]
     pub fn statements_with(&self, part: &str) -> Vec<String> {
         self.shared.statement_log.texts_containing(part).into_iter().collect()
     }
 
-    /// Asks for another token from now on.
+    /// Requires another token from now on.
     pub fn set_token(&self, token: &str) {
         let mut full = self.shared.tokens.full.lock().unwrap_or_else(PoisonError::into_inner);
         *full = Some(token.to_owned());
     }
 
-    /// Lets time pass for the streams that are left open.
+    /// Advances the clock of open streams.
     pub fn advance(&self, by: Duration) {
         self.shared.streams.advance(by);
     }
 
-    /// Ends every connection without a request under way, in the orderly way of an idle timeout.
+    /// Closes every connection without a request in progress, as an idle timeout does.
     pub async fn close_idle_connections(&self) {
         self.connection_end.send_replace(ConnectionEnd::WhenIdle);
         self.wait_for(|counters| counters.open_connections <= counters.open_requests).await;
         self.connection_end.send_replace(ConnectionEnd::Never);
     }
 
-    /// Resets every connection and refuses new ones. The data stays.
+    /// Resets every connection and refuses new ones. The data is kept.
     pub async fn stop(&mut self) {
         if let Some(accepting) = self.accept_task.take() {
             accepting.abort();
-            // Ends with the listener closed; that it was aborted is no news.
+            // Waits until the listener is closed. The error only says that the task was aborted.
             let _ = accepting.await;
         }
         self.connection_end.send_replace(ConnectionEnd::Reset);
@@ -277,10 +279,10 @@ impl HranaServer {
         self.shared.streams.clear();
     }
 
-    /// Listens again where it did.
+    /// Listens again on the same address.
     ///
     /// # Errors
-    /// When somebody else has taken the port.
+    /// Fails if another process has taken the port.
     pub fn start_again(&mut self) -> io::Result<()> {
         self.connection_end.send_replace(ConnectionEnd::Never);
         let listener = listen(self.address)?;
@@ -288,19 +290,19 @@ impl HranaServer {
         Ok(())
     }
 
-    /// Runs a statement by another hand, past the protocol and every switch, as a person at the database's shell.
+    /// Runs a statement directly, bypassing the protocol and every fault, as a SQL shell does.
     ///
     /// # Errors
-    /// What the engine says.
+    /// Returns the engine's message.
     pub fn execute(&self, sql: &str) -> Result<u64, String> {
         let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
         block_on(connection.execute(sql, ())).map_err(|error| error.to_string())
     }
 
-    /// Reads by another hand: the rows as the protocol writes them.
+    /// Runs a query directly, and returns the rows in the protocol's encoding.
     ///
     /// # Errors
-    /// What the engine says.
+    /// Returns the engine's message.
     pub fn query(&self, sql: &str) -> Result<Vec<Json>, String> {
         let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
         let statement = sql::prepare(sql, self.shared.clock.now()).map_err(|error| error.message)?;
@@ -322,7 +324,7 @@ impl Drop for HranaServer {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // A port whose old connections linger in TIME_WAIT can be had at once.
+    // Allows binding a port whose old connections are still in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(1_024)
@@ -334,7 +336,8 @@ fn accept(
     end: watch::Sender<ConnectionEnd>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        // An error concerns the one connection, or the descriptors of the whole test: either way there is a next.
+        // An error concerns one connection, or the file descriptors of the whole test. Either way, accepting
+        // continues.
         loop {
             if let Ok((socket, _)) = listener.accept().await {
                 tokio::spawn(connection::serve(Arc::clone(&shared), socket, end.subscribe()));

@@ -1,4 +1,4 @@
-//! Statements as sqld treats them: parsed, sorted, written out anew, and only then run.
+//! Statements as sqld handles them: parsed, classified, rewritten, and only then executed.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use fallible_iterator::FallibleIterator as _;
@@ -10,7 +10,7 @@ use libsql_sqlite3_parser::{
 };
 use serde_json::{Value as Json, json};
 
-/// An SQL error as it travels.
+/// An SQL error in its wire format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SqlError {
     pub(crate) code: String,
@@ -27,19 +27,19 @@ impl SqlError {
     }
 }
 
-/// A statement that may be run.
+/// A statement that may be executed.
 #[derive(Debug)]
 pub(crate) struct PreparedStatement {
     sql: String,
     pub(crate) is_write: bool,
-    /// Whether it takes the lock for writing, to keep it until the transaction ends.
+    /// Whether it takes the write lock and keeps it until the transaction ends.
     pub(crate) takes_write_lock: bool,
 }
 
-/// Parses one statement. The text that is run is the parser's own, as on the real server: SQL that this parser does
-/// not give back faithfully would work on SQLite and fail there.
+/// Parses one statement. As on the real server, the executed text is the parser's output: SQL that this
+/// parser does not reproduce faithfully would work on SQLite and fail there.
 ///
-/// With a moment, in unix milliseconds, it is what the statement takes for now.
+/// `now`, in Unix milliseconds, replaces the statement's current time.
 pub(crate) fn prepare(sql: &str, now: Option<i64>) -> Result<PreparedStatement, SqlError> {
     let parse_error = |message: String| {
         SqlError::new("SQL_PARSE_ERROR", format!("SQL string could not be parsed: {message}"))
@@ -56,24 +56,24 @@ pub(crate) fn prepare(sql: &str, now: Option<i64>) -> Result<PreparedStatement, 
         return Err(parse_error(format!("unsupported statement: {sql}")));
     };
     let locks = matches!(command, Cmd::Stmt(Stmt::Begin(Some(TransactionType::Immediate), _)));
-    // The real server, too, leaves a lone CREATE TABLE as it was written.
+    // The real server also leaves a lone CREATE TABLE as written.
     let sql = match command {
         Cmd::Stmt(Stmt::CreateTable { .. }) => sql.to_owned(),
-        // What it creates goes by the engine's own clock.
+        // Triggers and views use the engine's own clock.
         other @ Cmd::Stmt(Stmt::CreateTrigger { .. } | Stmt::CreateView { .. }) => other.to_string(),
         other => with_clock(other.to_string(), now),
     };
     Ok(PreparedStatement { sql, is_write: writes, takes_write_lock: locks })
 }
 
-/// The statement with a moment in the place of the engine's clock.
+/// Replaces the engine's clock in a statement with a given time.
 fn with_clock(sql: String, now: Option<i64>) -> String {
     let Some(now) = now else { return sql };
     let (seconds, millis) = (now.div_euclid(1_000), now.rem_euclid(1_000));
     sql.replace("'now'", &format!("{seconds}.{millis:03}, 'unixepoch'"))
 }
 
-/// Whether a statement may be run at all, and if so whether it writes.
+/// Returns whether a statement writes; `None` if it may not be executed at all.
 fn classify(command: &Cmd) -> Option<bool> {
     match command {
         Cmd::Stmt(statement) => match statement {
@@ -90,14 +90,15 @@ fn classify(command: &Cmd) -> Option<bool> {
             | Stmt::DropIndex { .. }
             | Stmt::DropTrigger { .. }
             | Stmt::DropView { .. } => Some(true),
-            // PRAGMA, ATTACH, VACUUM, savepoints: some are allowed there; a service should need none of them.
+            // PRAGMA, ATTACH, VACUUM and savepoints: sqld allows some of them, but the service should need
+            // none.
             _ => None,
         },
         Cmd::Explain(_) | Cmd::ExplainQueryPlan(_) => Some(false),
     }
 }
 
-/// Runs a statement; gives a result as it travels.
+/// Runs a statement and returns its result in the wire format.
 pub(crate) fn run(
     connection: &Connection,
     statement: &PreparedStatement,
@@ -125,7 +126,7 @@ pub(crate) fn run(
             "affected_row_count": affected,
             "last_insert_rowid": connection.last_insert_rowid().to_string(),
             "replication_index": "1",
-            // The engine counts, and the binding to it does not tell: a number that means nothing.
+            // The engine counts rows, but its binding does not expose the count: a placeholder.
             "rows_read": 1,
             "rows_written": affected,
             "query_duration_ms": 0.1,
@@ -133,7 +134,7 @@ pub(crate) fn run(
     })
 }
 
-/// An error while preparing: the real server's SQLite binding tells these apart from those while running.
+/// An error while preparing: the real server's SQLite binding distinguishes it from errors during execution.
 fn input_error(error: libsql::Error) -> SqlError {
     match error {
         libsql::Error::SqliteFailure(1, message) => {
@@ -162,7 +163,7 @@ fn run_error(error: libsql::Error) -> SqlError {
     }
 }
 
-/// A value from the engine. Integers travel as text.
+/// Encodes a value of the engine. Integers are encoded as text.
 fn encode_value(value: Value) -> Json {
     match value {
         Value::Null => json!({ "type": "null" }),
@@ -175,7 +176,7 @@ fn encode_value(value: Value) -> Json {
     }
 }
 
-/// A value from a request; `None` breaks the protocol.
+/// Decodes a value of a request; `None` is a protocol error.
 pub(crate) fn decode_value(value: &Json) -> Option<Value> {
     let text = |name: &str| value.get(name).and_then(Json::as_str);
     Some(match value.get("type")?.as_str()? {

@@ -1,4 +1,4 @@
-//! Which statements arrived, and how often.
+//! The statements received, and how often.
 
 use std::{
     borrow::Cow,
@@ -8,11 +8,12 @@ use std::{
 
 use serde::Deserialize;
 
-/// How many requests there were, by the texts of their statements. There are few of those, however long the server runs.
+/// Counts requests by the texts of their statements. The number of distinct texts stays small, however long
+/// the server runs.
 #[derive(Debug, Default)]
 pub(crate) struct StatementLog(Mutex<HashMap<Vec<String>, u64>>);
 
-/// A pipeline, as far as its statements go.
+/// The statements of a pipeline.
 #[derive(Deserialize)]
 struct Pipeline<'a> {
     #[serde(borrow, default)]
@@ -40,7 +41,7 @@ struct Sql<'a> {
 }
 
 impl StatementLog {
-    /// Notes the statements of a request; what is no pipeline has none.
+    /// Records the statements of a request. A body that is not a pipeline has none.
     pub(crate) fn record(&self, body: &[u8]) {
         let Ok(pipeline) = serde_json::from_slice::<Pipeline<'_>>(body) else { return };
         let texts = pipeline
@@ -55,12 +56,12 @@ impl StatementLog {
         *self.lock().entry(texts).or_default() += 1;
     }
 
-    /// How many requests there were whose statements are as wanted.
+    /// Returns how many requests had statements that satisfy the condition.
     pub(crate) fn count_requests(&self, wanted: impl Fn(&[String]) -> bool) -> u64 {
         self.lock().iter().filter(|(texts, _)| wanted(texts)).map(|(_, count)| count).sum()
     }
 
-    /// The statements whose text holds `part`.
+    /// Returns the statements whose text contains `part`.
     pub(crate) fn texts_containing(&self, part: &str) -> BTreeSet<String> {
         self.lock().keys().flatten().filter(|text| text.contains(part)).cloned().collect()
     }

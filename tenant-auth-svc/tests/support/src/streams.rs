@@ -1,4 +1,5 @@
-//! Streams that a pipeline left open: each a database connection that waits for its baton.
+//! Streams that a pipeline left open: each is a database connection that is parked until its baton is
+//! presented.
 
 use std::{
     collections::HashMap,
@@ -10,21 +11,21 @@ use libsql::{Connection, Database};
 
 use crate::counters::SharedCounters;
 
-/// After this long without a request a stream expires.
+/// A stream expires after this time without a request.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most streams at once.
+/// Maximum number of open streams.
 const MAX_STREAMS: usize = 128;
 
-/// Why there is no stream for a request.
+/// Why a request gets no stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum StreamError {
-    /// It waited too long.
+    /// The stream was idle for too long.
     Expired,
-    /// There never was one, or it is in use, or was closed.
+    /// The stream never existed, is in use, or was closed.
     BadBaton,
-    /// Too many are open.
+    /// Too many streams are open.
     Full,
-    /// The engine gives no connection.
+    /// The engine could not open a connection.
     Engine(String),
 }
 
@@ -48,7 +49,7 @@ impl Streams {
         Self { database: Mutex::new(database), state: Mutex::default(), counters: tally }
     }
 
-    /// The database that new streams are opened on.
+    /// Returns the database that new streams are opened on.
     pub(crate) fn database(&self) -> Arc<Database> {
         Arc::clone(&self.database.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -62,7 +63,7 @@ impl Streams {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stream of a baton, or a new one.
+    /// Returns the stream of a baton, or a new one.
     pub(crate) fn open(&self, baton: Option<&str>) -> Result<Connection, StreamError> {
         let mut state = self.state();
         let Some(baton) = baton else {
@@ -80,7 +81,7 @@ impl Streams {
         Ok(connection)
     }
 
-    /// Keeps a stream for its next request; gives the baton.
+    /// Parks a stream for its next request, and returns the baton.
     pub(crate) fn park(&self, connection: Connection) -> String {
         let mut state = self.state();
         state.next_baton += 1;
@@ -91,7 +92,7 @@ impl Streams {
         baton
     }
 
-    /// Lets time pass. What expires is rolled back by the engine when its connection closes.
+    /// Advances the clock. The engine rolls back an expired stream's transaction when its connection closes.
     pub(crate) fn advance(&self, by: Duration) {
         let mut state = self.state();
         state.now += by;
@@ -109,7 +110,7 @@ impl Streams {
         }
     }
 
-    /// Forgets every stream, as a restart does.
+    /// Drops every stream, as a restart does.
     pub(crate) fn clear(&self) {
         let mut state = self.state();
         let open = state.parked.len() as u64;
@@ -118,7 +119,7 @@ impl Streams {
     }
 }
 
-/// A connection that waits for locks as long as the real server's do.
+/// Opens a connection with the lock timeout of the real server.
 pub(crate) fn connect(database: &Database) -> libsql::Result<Connection> {
     let connection = database.connect()?;
     connection.busy_timeout(Duration::from_secs(5))?;

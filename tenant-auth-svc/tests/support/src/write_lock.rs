@@ -1,8 +1,8 @@
-//! The lock for writing, as a sqld 0.24 keeps it: a line of connections, served in order.
+//! The write lock as sqld 0.24 implements it: a queue of connections, served in order.
 //!
-//! It has the real one's flaw, too. A connection whose client goes away keeps its place in the line. When its turn comes, the
-//! lock is handed to it, and nobody is there to give it back: from then on no transaction begins until the server is
-//! restarted, while every read works and `/health` says that all is well.
+//! It reproduces that server's defect, too. A connection whose client disconnects keeps its position in the
+//! queue. When its turn comes, the lock is granted to it and is never released: from then on no transaction
+//! starts until the server is restarted, while every read works and `/health` reports no problem.
 
 use std::{
     collections::VecDeque,
@@ -14,16 +14,16 @@ use std::{
 
 use crate::counters::SharedCounters;
 
-/// Whether the client of a request is still there.
+/// Tracks whether the client of a request is still connected.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     is_disconnected: Arc<AtomicBool>,
-    /// How often the server had been restarted when the request came: a later server knows nothing of it.
+    /// Number of restarts before the request arrived: the request is unknown to a later server.
     restarts: u64,
 }
 
 impl Client {
-    /// It has gone.
+    /// Marks the client as disconnected.
     pub(crate) fn disconnect(&self) {
         self.is_disconnected.store(true, Ordering::SeqCst);
     }
@@ -33,7 +33,7 @@ impl Client {
     }
 }
 
-/// The lock.
+/// The write lock.
 #[derive(Debug)]
 pub(crate) struct WriteLock {
     state: Mutex<LockState>,
@@ -46,16 +46,16 @@ struct LockState {
     queue: VecDeque<u64>,
     next_ticket: u64,
     is_held: bool,
-    /// Whoever holds it keeps it until this is taken back.
+    /// While set, the holder of the lock keeps it.
     is_frozen: bool,
     is_wedged: bool,
-    /// Raised by a restart: who came before it gets an error.
+    /// Incremented by a restart: requests from before it fail.
     restarts: u64,
-    /// The server is gone for good: nobody gets it any more, or waits for anything.
+    /// Set when the server is dropped: the lock is no longer granted, and waiting ends.
     is_closed: bool,
 }
 
-/// Whoever has it may write. It is given back when this is dropped.
+/// The right to write. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct WriteGuard(Arc<WriteLock>);
 
@@ -75,28 +75,28 @@ impl WriteLock {
         Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters: tally })
     }
 
-    /// Somebody whose request has just come.
+    /// Returns the client of a request that has just arrived.
     pub(crate) fn client(&self) -> Client {
         Client { is_disconnected: Arc::default(), restarts: self.state().restarts }
     }
 
-    /// Waits in the line; `None` when the server was restarted meanwhile, or is gone.
+    /// Waits in the queue; `None` if the server was restarted meanwhile, or was dropped.
     pub(crate) fn acquire(self: &Arc<Self>, client: &Client) -> Option<WriteGuard> {
         let mut state = self.state();
         if Self::is_cancelled(&state, client) {
             return None;
         }
-        let place = state.next_ticket;
+        let ticket = state.next_ticket;
         state.next_ticket += 1;
-        // Who need not wait has the lock before anybody could notice that it has left.
+        // A client that need not wait has the lock before its disconnection could be noticed.
         let waits = state.is_held || !state.queue.is_empty();
-        state.queue.push_back(place);
+        state.queue.push_back(ticket);
         self.update_counters(&state);
         loop {
             if Self::is_cancelled(&state, client) {
                 return None;
             }
-            let is_next = state.queue.front() == Some(&place);
+            let is_next = state.queue.front() == Some(&ticket);
             if is_next && !state.is_held && !state.is_wedged {
                 state.queue.pop_front();
                 self.update_counters(&state);
@@ -104,14 +104,14 @@ impl WriteLock {
                     state.is_held = true;
                     return Some(WriteGuard(Arc::clone(self)));
                 }
-                // Handed to nobody.
+                // The lock was granted to a disconnected client.
                 state.is_wedged = true;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Whoever holds it, or takes it, keeps it for now, as during a long checkpoint.
+    /// Makes the current and the next holder keep the lock, as during a long checkpoint.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.state().is_frozen = frozen;
         self.changed.notify_all();
@@ -121,7 +121,7 @@ impl WriteLock {
         self.state().is_wedged
     }
 
-    /// As after a restart: nobody waits, nobody has it.
+    /// Simulates a restart: no client waits, and none holds the lock.
     pub(crate) fn restart(&self) {
         let mut state = self.state();
         let restarts = state.restarts + 1;
@@ -136,7 +136,7 @@ impl WriteLock {
         self.changed.notify_all();
     }
 
-    /// For good: a thread that waited here, or came to wait, would keep the test's runtime from ending.
+    /// Closes the lock for good: a waiting thread would keep the test's runtime from shutting down.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();
@@ -169,9 +169,9 @@ mod tests {
     fn client_from_before_a_restart_never_gets_the_lock() {
         let lock = WriteLock::new(SharedCounters::new());
         let (early, holder) = (lock.client(), lock.client());
-        let held = lock.acquire(&holder).expect("nobody has it");
+        let held = lock.acquire(&holder).expect("the lock is free");
         lock.restart();
-        assert!(lock.acquire(&early).is_none(), "its request ended with the server that it came to");
+        assert!(lock.acquire(&early).is_none(), "requests from before a restart get no lock");
         drop(held);
         assert!(lock.acquire(&lock.client()).is_some());
     }
@@ -180,7 +180,7 @@ mod tests {
     fn closed_write_lock_never_blocks() {
         let lock = WriteLock::new(SharedCounters::new());
         let holder = lock.client();
-        let held = lock.acquire(&holder).expect("nobody has it");
+        let held = lock.acquire(&holder).expect("the lock is free");
         lock.freeze(true);
         lock.close();
         drop(held);

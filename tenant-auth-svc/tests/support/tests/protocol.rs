@@ -1,4 +1,4 @@
-//! The test server against its own promises: the protocol, the real server's refusals, the faults, the counters.
+//! Tests of the test server: the protocol, the real server's rejections, the faults and the counters.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ struct Client(reqwest::Client);
 
 impl Client {
     fn new() -> Self {
-        // reqwest wants a choice even where no TLS is spoken.
+        // reqwest requires a TLS provider even without TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self(reqwest::Client::new())
     }
@@ -32,7 +32,7 @@ impl Client {
         Ok((status, answer.text().await?))
     }
 
-    /// The results of requests on one stream.
+    /// Runs requests on one stream and returns their results.
     async fn pipeline(&self, server: &HranaServer, baton: Json, requests: Json) -> Json {
         let body = json!({ "baton": baton, "requests": requests }).to_string();
         let (status, text) = self.send(server, "secret", body).await.unwrap();
@@ -178,7 +178,7 @@ async fn faults_apply_until_cleared() {
         server.faults().set_for(1, fault.clone());
         assert!(client.send(&server, "secret", body.clone()).await.is_err(), "{fault:?}");
     }
-    assert_eq!(rows(&server), "2", "two of the three ran");
+    assert_eq!(rows(&server), "2", "two of the three statements ran");
     for (fault, status) in
         [(Fault::too_many_requests(7), 429), (Fault::binary_error(), 500), (Fault::html_ok(), 200)]
     {
@@ -187,7 +187,7 @@ async fn faults_apply_until_cleared() {
         assert!(client.send(&server, "secret", other).await.unwrap().1.contains("results"));
         assert_eq!(client.send(&server, "secret", body.clone()).await.unwrap().0, status);
     }
-    assert_eq!(rows(&server), "2", "and none of these");
+    assert_eq!(rows(&server), "2", "none of these ran");
 
     server.faults().set(Fault::Hang);
     let release = async {
@@ -195,7 +195,7 @@ async fn faults_apply_until_cleared() {
         server.faults().clear();
     };
     let (answer, ()) = tokio::join!(client.send(&server, "secret", body.clone()), release);
-    assert_eq!(answer.unwrap().0, 200, "released, it answers as if nothing had been");
+    assert_eq!(answer.unwrap().0, 200, "after release the request is answered normally");
 
     server.stop().await;
     assert!(client.send(&server, "secret", body.clone()).await.is_err());
@@ -204,7 +204,7 @@ async fn faults_apply_until_cleared() {
     assert_eq!(rows(&server), "4", "the data outlives a restart");
 }
 
-/// What sqld 0.24 does when several writers wait and some of them are given up.
+/// Reproduces sqld 0.24 when several writers wait and some of them disconnect.
 #[tokio::test]
 async fn departed_writer_wedges_the_server_until_restart() {
     let (mut server, client) = (server().await, Client::new());
@@ -217,17 +217,20 @@ async fn departed_writer_wedges_the_server_until_restart() {
         tokio::time::timeout(Duration::from_millis(100), client.send(&server, "secret", body.clone())),
         tokio::time::timeout(Duration::from_millis(100), client.send(&server, "secret", body.clone())),
     );
-    assert!(waits.is_err() && leaves.is_err(), "one holds the lock, one waits for it, and both leave");
+    assert!(
+        waits.is_err() && leaves.is_err(),
+        "one client holds the lock, one waits for it, and both disconnect"
+    );
     server.wait_for(|counters| counters.open_requests == 0).await;
     server.hold_writes(false);
     let next = client.send(&server, "secret", body.clone());
     assert!(
         tokio::time::timeout(Duration::from_millis(300), next).await.is_err(),
-        "it has the lock for nobody"
+        "the lock was granted to a disconnected client"
     );
     assert!(server.is_wedged());
     let read = json!({ "requests": [execute("SELECT count(*) FROM t"), close()] }).to_string();
-    assert_eq!(client.send(&server, "secret", read).await.unwrap().0, 200, "reads go on");
+    assert_eq!(client.send(&server, "secret", read).await.unwrap().0, 200, "reads continue to work");
 
     server.stop().await;
     server.start_again().unwrap();

@@ -1,4 +1,4 @@
-//! Answers in the service's place.
+//! Responses instead of the service's.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
@@ -17,23 +17,23 @@ use crate::case::{Disturbance, FakeAnswer};
 
 pub(super) type Body = BoxBody<Bytes, hyper::Error>;
 
-/// What is done with a call in the service's place.
+/// The response to a call instead of the service's.
 pub(super) enum Replacement {
     Silence,
     Response(Response<Body>),
 }
 
-/// What goes wrong, by method.
+/// The active disturbances, by method.
 #[derive(Debug, Default)]
 pub(super) struct Disturbances(Mutex<BTreeMap<String, Disturbance>>);
 
 impl Disturbances {
-    /// From now on, in place of what was said about the method before.
+    /// Sets a disturbance, which replaces the previous one of the method.
     pub(super) fn add(&self, disturbance: Disturbance) {
         lock(&self.0).insert(disturbance.method.clone(), disturbance);
     }
 
-    /// What a call of the method meets.
+    /// Returns the response to a call of the method.
     pub(super) fn replacement_for(&self, method: &str) -> Option<Replacement> {
         let mut all = lock(&self.0);
         let disturbance = all.get_mut(method)?;
@@ -59,7 +59,7 @@ impl Disturbances {
     }
 }
 
-/// A whole answer, as the protocol frames it.
+/// Returns a complete response in gRPC framing.
 fn verdict_response(verdict: i32) -> Response<Body> {
     let message = ValidateKeyResponse { verdict, ..Default::default() }.encode_to_vec();
     let mut framed = BytesMut::new();

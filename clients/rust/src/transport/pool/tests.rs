@@ -1,4 +1,4 @@
-//! Names that stand for nothing at first, and for something else later.
+//! Names that do not resolve at first, and resolve to other addresses later.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use tonic::body::Body;
 
 use super::{super::Address, *};
 
-/// A replica that answers everything with nothing, and says at which `:authority` it was asked.
+/// Starts a replica that returns empty responses and records the `:authority` of each request.
 async fn replica(authorities: Arc<Mutex<Vec<String>>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -32,7 +32,7 @@ async fn replica(authorities: Arc<Mutex<Vec<String>>>) -> SocketAddr {
     address
 }
 
-/// A pool whose lookups end when the test says so.
+/// Returns a pool whose lookups finish when the test applies their outcome.
 fn pool(hosts: &[&str]) -> Pool {
     let target = |host: &&str| {
         Target::new(Address { host: (*host).to_owned(), port: 50051 }, "tests/1.0", None).unwrap()
@@ -48,9 +48,10 @@ fn not_found_error() -> io::Error {
 #[tokio::test]
 async fn new_names_are_used_as_soon_as_they_resolve() {
     let authorities: Arc<Mutex<Vec<String>>> = Arc::default();
-    let (one, other) = (replica(Arc::clone(&authorities)).await, replica(Arc::clone(&authorities)).await);
+    let (first_address, second_address) =
+        (replica(Arc::clone(&authorities)).await, replica(Arc::clone(&authorities)).await);
     let pool = pool(&["late", "later"]);
-    // Who asks before anything is known waits for it.
+    // A caller that asks before any lookup has finished waits for it.
     let mut waiting = Box::pin(pool.next_connection(None));
     assert!(futures::poll!(waiting.as_mut()).is_pending());
     for number in [0, 1] {
@@ -60,10 +61,10 @@ async fn new_names_are_used_as_soon_as_they_resolve() {
     assert!(error.to_string().contains("no such name"), "{error}");
     assert!(!pool.is_connected());
 
-    pool.0.apply_lookup(1, Ok(vec![other]));
+    pool.0.apply_lookup(1, Ok(vec![second_address]));
     let second = pool.next_connection(None).await.unwrap();
     assert!(pool.alternative_to(&second).is_none());
-    pool.0.apply_lookup(0, Ok(vec![one]));
+    pool.0.apply_lookup(0, Ok(vec![first_address]));
     let first = loop {
         match pool.alternative_to(&second) {
             Some(first) => break first,
@@ -71,24 +72,24 @@ async fn new_names_are_used_as_soon_as_they_resolve() {
         }
     };
     assert_ne!(first.replica_id(), second.replica_id());
-    // Each is asked under the name it was found by.
+    // Each replica is addressed by the name that resolved to it.
     for connection in [&first, &second] {
         connection.ping();
     }
     while authorities.lock().unwrap().len() < 2 {
         tokio::task::yield_now().await;
     }
-    let mut asked = authorities.lock().unwrap().clone();
-    asked.sort_unstable();
-    assert_eq!(asked, ["late:50051", "later:50051"]);
+    let mut requested = authorities.lock().unwrap().clone();
+    requested.sort_unstable();
+    assert_eq!(requested, ["late:50051", "later:50051"]);
 
-    // A resolver that fails says nothing about the replicas; one that names others does.
+    // A failed lookup does not change the replicas; one with other addresses does.
     pool.0.apply_lookup(0, Err(not_found_error()));
-    // Until it has given the sign of life that it was asked for.
+    // Waits until the replica has answered the ping.
     while pool.alternative_to(&second).is_none() {
         tokio::task::yield_now().await;
     }
-    pool.0.apply_lookup(1, Ok(vec![one]));
+    pool.0.apply_lookup(1, Ok(vec![first_address]));
     while pool.0.connected().iter().any(|connection| connection.replica_id() == second.replica_id()) {
         tokio::task::yield_now().await;
     }
@@ -97,6 +98,6 @@ async fn new_names_are_used_as_soon_as_they_resolve() {
 #[tokio::test]
 async fn refused_connection_without_alternative_fails_at_once() {
     let pool = pool(&["127.0.0.1"]);
-    let refused = pool.next_connection(None).await.unwrap_err();
-    assert!(matches!(refused, Error::Unreachable { .. }), "{refused:?}");
+    let error = pool.next_connection(None).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 }

@@ -1,4 +1,4 @@
-//! What it answers.
+//! The RPCs of the fake service.
 
 use std::{pin::Pin, sync::atomic::Ordering};
 
@@ -19,7 +19,7 @@ type Events = UnboundedReceiverStream<Result<v1::WatchResponse, Status>>;
 type Answers = Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, Status>> + Send>>;
 
 impl State {
-    /// Notes a question; its answer is what it was at that time, however long it is held back.
+    /// Counts a request. Its answer is the one at arrival, even if it is held back.
     async fn asked<T, R>(&self, request: &Request<T>, answer: R) -> Result<Response<R>, Status> {
         let authorization = request.metadata().get("authorization");
         *self.authorization.lock().unwrap() = authorization.map(|value| value.to_str().unwrap().to_owned());
@@ -36,12 +36,12 @@ impl ValidationService for State {
         &self,
         request: Request<v1::ValidateKeyRequest>,
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
-        let question = request.get_ref();
-        if question.required_scopes.iter().any(|scope| scope.contains(' ')) {
+        let message = request.get_ref();
+        if message.required_scopes.iter().any(|scope| scope.contains(' ')) {
             return Err(Status::invalid_argument("required_scopes[0]"));
         }
-        let known = self.keys.lock().unwrap().get(&question.key).cloned();
-        // No news can name what nobody knows.
+        let known = self.keys.lock().unwrap().get(&message.key).cloned();
+        // An unknown key has no id, so no invalidation can name it.
         let unknown = v1::ValidateKeyResponse {
             verdict: v1::Verdict::Unknown.into(),
             provenance: Some(v1::Provenance { cacheable_while_watched: None, ..provenance(1) }),

@@ -1,5 +1,5 @@
-//! A handler that does nothing, in our own build and on our own transport: what is left is what the decision costs, and
-//! what every request passes through.
+//! A handler that does nothing, in the service's build and on its transport. The difference to the service is
+//! the cost of the decision and of the middleware that every request passes.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! What anybody gets from tonic without a thought: `#[tokio::main]`, `Server::builder()`, the system's allocator, the
-//! default release profile, and a handler that does nothing.
+//! tonic with its defaults: `#[tokio::main]`, `Server::builder()`, the system's allocator, the default
+//! release profile, and a handler that does nothing.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! The same with a load generator of somebody else's: if ours were what is measured, the two would disagree.
+//! The same measurement with an independent load generator: if ours were the bottleneck, the two would
+//! disagree.
 
 use std::{io::Write as _, path::Path, process::Command};
 
@@ -46,11 +47,11 @@ pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut MissingFigures
                 load.run_closed_loop(plan.time)?;
                 continue;
             }
-            // Both of a round, or neither: they are compared.
+            // A round counts for both or for neither, because they are compared.
             let both = tally.measure(|| {
                 let (of_ours, flaw) =
                     measure_round(process, CoreRequirement::Saturated, || load.run_closed_loop(plan.time))?;
-                // It uses up its own core first, so the server is never full.
+                // h2load saturates its own core first, so the server is never saturated.
                 let (of_theirs, other) = measure_round(process, CoreRequirement::Exclusive, || {
                     run_h2load(plan, h2load, file.path(), process)
                 })?;
@@ -84,12 +85,12 @@ pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut MissingFigures
         "core used",
         "rounds",
     ];
-    table::print("The same by two load generators", &head, &lines);
+    table::print("The same with two load generators", &head, &lines);
     missing.report(subjects.iter().zip(&rates).map(|((name, ..), (_, tally))| (*name, tally)));
     Ok(())
 }
 
-/// Requests a second by h2load, and how many seconds it sent them, its warm-up included.
+/// Returns h2load's requests per second, and the seconds for which it sent requests, including its warm-up.
 fn run_h2load(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> anyhow::Result<(f64, f64)> {
     const WARM_UP: f64 = 1.0;
     let seconds = plan.time.as_secs_f64().max(1.0);
@@ -108,6 +109,6 @@ fn run_h2load(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> any
     // "finished in 3.00s, 123456.78 req/s, 12.34MB/s"
     let rate = text.lines().find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1));
     let rate = rate.and_then(|rate| rate.strip_suffix(" req/s"));
-    let rate = rate.with_context(|| format!("h2load said something else: {text}"))?.parse()?;
+    let rate = rate.with_context(|| format!("unexpected output of h2load: {text}"))?.parse()?;
     Ok((rate, seconds.round() + WARM_UP))
 }

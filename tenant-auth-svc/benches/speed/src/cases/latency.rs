@@ -15,11 +15,11 @@ use crate::{
     table,
 };
 
-/// As many as a server of ours allows on one connection.
+/// Maximum number of streams that the service allows on one connection.
 const MAX_STREAMS: usize = 200;
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// Measures at half of `peak`, or of what is found to be the peak.
+/// Measures at half of `peak`. Without it, determines the peak first.
 pub(super) async fn run(
     plan: &Plan,
     peak: Option<f64>,

@@ -1,4 +1,4 @@
-//! Many keys a request, and many on a stream.
+//! Many keys per request, and many keys on a stream.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{load::Load, service::Service, table};
 
 const BATCH_SIZES: [usize; 3] = [8, 64, 256];
-/// Messages under way on each stream.
+/// Messages in flight on each stream.
 const MESSAGES_IN_FLIGHT: usize = 64;
 const KEY_COUNT: usize = 1_000;
 
@@ -23,7 +23,7 @@ struct Subject {
     path: &'static str,
     bodies: Arc<[Bytes]>,
     expect: fn(&[u8]) -> bool,
-    /// Keys of one answer.
+    /// Keys per response.
     keys: usize,
     measured: Measurement,
 }
@@ -39,7 +39,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
         let name = format!("BatchValidateKeys of {size}");
         subject(&name, BATCH_VALIDATE_KEYS, service.batch_bodies(size), is_valid_batch, size)
     }));
-    let name = format!("StreamValidateKeys, {MESSAGES_IN_FLIGHT} under way");
+    let name = format!("StreamValidateKeys, {MESSAGES_IN_FLIGHT} in flight");
     subjects.push(subject(&name, STREAM_VALIDATE_KEYS, service.messages(), is_answer, 1));
     for round in 0..=plan.rounds {
         for Subject { path, bodies, expect, measured, .. } in &mut subjects {
@@ -61,7 +61,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
             }
         }
     }
-    // By key, so that they can be compared.
+    // Per key, so that they can be compared.
     for Subject { keys, measured, .. } in &mut subjects {
         measured.rate = measured.rate.scaled_by(*keys as f64);
         measured.cpu = measured.cpu.scaled_by(1.0 / *keys as f64);
@@ -80,7 +80,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
     let lines: Vec<_> = subjects.iter().map(line).collect();
     let head =
         ["request", "keys/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU", "rounds"];
-    table::print("Many keys a request, all in memory", &head, &lines);
+    table::print("Many keys per request, all cached", &head, &lines);
     missing.report(subjects.iter().map(|subject| (subject.name.as_str(), &subject.measured.tally)));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The two maps that could hold what is found: one lookup, of one key and of many at random.
+//! The two candidate maps for found records: one lookup, of one key and of random keys among many.
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -15,14 +15,14 @@ use crate::{
 
 type Key = [u8; 32];
 
-/// Lookups of one round.
+/// Lookups per round.
 const LOOKUPS_PER_ROUND: usize = 1_000_000;
 
 /// Measures on the core of this process.
 pub(super) fn run(plan: &Plan, core: usize, missing: &mut MissingFigures) -> anyhow::Result<()> {
     let key = |number: usize| -> Key {
         let mut key = [0; 32];
-        // As spread as the digests that stand there in the service.
+        // As evenly distributed as the digests that the service uses as map keys.
         let (first, _) = key.split_at_mut(8);
         first.copy_from_slice(&(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
         key
@@ -67,7 +67,7 @@ pub(super) fn run(plan: &Plan, core: usize, missing: &mut MissingFigures) -> any
         })
         .collect();
     table::print(
-        "One lookup, on one thread, by nanoseconds",
+        "One lookup on one thread, in nanoseconds",
         &["keys", "moka", "quick_cache", "moka/quick_cache", "rounds"],
         &lines,
     );
@@ -75,7 +75,7 @@ pub(super) fn run(plan: &Plan, core: usize, missing: &mut MissingFigures) -> any
     Ok(())
 }
 
-/// Nanoseconds a lookup.
+/// Returns nanoseconds per lookup.
 fn nanos_per_lookup(keys: &[Key], look_up: impl Fn(&Key)) -> f64 {
     let begun = Instant::now();
     for key in keys.iter().cycle().take(LOOKUPS_PER_ROUND) {

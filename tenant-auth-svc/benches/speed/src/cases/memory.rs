@@ -1,4 +1,4 @@
-//! Memory: of an idle service, and of each key; on a remote database, as in production.
+//! Memory of an idle service and per key, on a remote database as in production.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,11 +12,12 @@ use crate::{
     table,
 };
 
-/// How long the idle service is watched.
+/// How long the idle service is measured.
 const IDLE_DURATION: Duration = Duration::from_secs(10);
-/// How long it takes until the uses of all keys are written down: a minute until it begins, and the writing.
+/// Time until the last-used times of all keys are written: up to a minute until the job starts, and the write
+/// itself.
 const WRITE_BACK_DELAY: Duration = Duration::from_secs(75);
-/// Keys of one request.
+/// Keys per request.
 const KEYS_PER_REQUEST: usize = 100;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
@@ -26,7 +27,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     drop(writer);
     let service = start_process(&plan.programs.service, Some(SERVER_CORE), &database.url, &[])?;
     connect_when_ready(&service).await?;
-    // What starting took is none of its idleness.
+    // The cost of startup does not count as idle time.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = service.resident_bytes()?;
     let before = service.cpu_time()?;
@@ -46,16 +47,16 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     let full = service.resident_bytes()?;
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let each = full.saturating_sub(idle) / MANY_KEYS as u64;
-    // Texts as short as those of the case are in place.
+    // Texts as short as those of this case are stored inline.
     let record = size_of::<KeyRecord>() as u64;
     table::print(
-        "Memory, by what the kernel counts as resident",
+        "Resident memory",
         &["what", "value"],
         &[
             vec!["idle".to_owned(), mib(idle)],
             vec!["idle, share of a core".to_owned(), format!("{:.2} %", busy * 100.0)],
             vec![format!("just after {MANY_KEYS} keys were loaded"), mib(at_first)],
-            vec!["… and after their uses were written down".to_owned(), mib(full)],
+            vec!["… and after their last-used times were written".to_owned(), mib(full)],
             vec!["for each key".to_owned(), format!("{each} B")],
             vec!["… of which its record".to_owned(), format!("{record} B")],
             vec!["… beyond its record".to_owned(), format!("{} B", each.saturating_sub(record))],

@@ -1,4 +1,4 @@
-//! What a miss costs the database: requests and connections, counted by a database that counts.
+//! Database cost of a cache miss: requests and connections, as counted by the test server.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     table,
 };
 
-/// Keys of each case.
+/// Keys per case.
 const KEYS_PER_CASE: usize = 1_000;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     let writer = start_process(&plan.programs.service, Some(SERVER_CORE), &database.url, &[])?;
     let keys = create_keys(&connect_when_ready(&writer).await?, 3 * KEYS_PER_CASE).await?;
     drop(writer);
-    // One that has seen none of them, and asks for nothing else meanwhile.
+    // A service that has cached none of the keys, and sends no other requests meanwhile.
     let alone = [("TENANT_AUTH_FEED_INTERVAL", "off")];
     let cold = start_process(&plan.programs.service, Some(SERVER_CORE), &database.url, &alone)?;
     connect_when_ready(&cold).await?;
@@ -54,11 +54,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
             (connections - before.connections).to_string(),
         ]);
     }
-    let head = ["misses", "requests per key", "statements per key", "new connections in all"];
-    table::print(
-        &format!("Misses: {KEYS_PER_CASE} keys of which nothing is in memory, each case"),
-        &head,
-        &lines,
-    );
+    let head = ["misses", "requests per key", "statements per key", "new connections in total"];
+    table::print(&format!("Misses: {KEYS_PER_CASE} uncached keys per case"), &head, &lines);
     Ok(())
 }

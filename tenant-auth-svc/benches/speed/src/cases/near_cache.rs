@@ -1,4 +1,4 @@
-//! The near-cache of the Rust client: measured by its own benchmark, in the build that ships.
+//! The near-cache of the Rust client, measured by its own benchmark with the release profile that ships.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use anyhow::ensure;
 use crate::table::print_text;
 
 pub(super) fn run() -> anyhow::Result<()> {
-    print_text("\nThe near-cache of the Rust client: one lookup in memory\n");
+    print_text("\nThe near-cache of the Rust client: one cached lookup\n");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["bench", "--quiet", "-p", "tenant-auth-client", "--bench", "near_cache", "--profile", "dist"])

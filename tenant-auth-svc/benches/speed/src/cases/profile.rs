@@ -1,4 +1,4 @@
-//! Where the time of a hit goes: samples of the service under load, taken by the kernel's profiler.
+//! Profile of a cache hit: samples of the service under load, taken by `perf`.
 
 use std::{
     path::Path,

@@ -1,4 +1,4 @@
-//! One key a request: against tonic as it comes, and against a handler that does nothing on our transport.
+//! One key per request, compared with stock tonic and with an empty handler on our transport.
 
 use super::{
     CONNECTION_COUNT, Measurement, MissingFigures, Plan, SERVER_CORE, STREAMS_PER_CONNECTION, VALIDATE_KEY,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{load::Load, process::Process, service::Service, table};
 
-/// Measures, and gives the highest rate of the service with one key, if the machine let it be measured.
+/// Measures, and returns the highest rate of the service with one key, if it could be measured.
 pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Result<Option<f64>> {
     let core = Some(SERVER_CORE);
     let stock = Process::start_empty(core, &plan.programs.stock)?;
@@ -31,7 +31,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
                 streams: STREAMS_PER_CONNECTION,
                 is_expected: *expect,
             };
-            // The first round only warms up.
+            // The first round is a warm-up.
             if round == 0 {
                 load.run_closed_loop(plan.time)?;
             } else {
@@ -58,7 +58,7 @@ pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Re
         .collect();
     table::print(
         &format!(
-            "One key a request, {CONNECTION_COUNT} connections of {STREAMS_PER_CONNECTION} requests at once"
+            "One key per request, {CONNECTION_COUNT} connections with {STREAMS_PER_CONNECTION} concurrent requests each"
         ),
         &[
             "server",

@@ -1,4 +1,4 @@
-//! One connection, by hand: no tasks, no wakers, no copies but those of the socket.
+//! One HTTP/2 connection without tasks or wakers, and without copies besides those of the socket.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -10,11 +10,11 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{header_check::HeaderChecker, wire};
 
-/// How long a server may take to say its first words.
+/// Maximum time to wait for the server's settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of what the peer sends, it is told in steps of this what may follow.
+/// A WINDOW_UPDATE is sent after this many received bytes.
 const WINDOW_UPDATE_THRESHOLD: u32 = 1 << 24;
-/// As much as it may send at once, of one stream and of all.
+/// Receive window, of one stream and of the connection.
 const RECEIVE_WINDOW: u32 = 1 << 30;
 
 /// A connection to a server.
@@ -22,35 +22,35 @@ pub(super) struct Connection {
     socket: TcpStream,
     output: Vec<u8>,
     input: Vec<u8>,
-    /// What the server lets us send: on the connection, and on each new stream.
+    /// The send windows that the server allows: of the connection, and of a new stream.
     window: i64,
     initial_window: i64,
-    /// … and on the stream that stays open, if one does.
+    /// The stream that stays open, if there is one, and its send window.
     open_stream: Option<(u32, i64)>,
-    /// Of `RECEIVE_WINDOW`, what the server has used up.
+    /// Bytes of `RECEIVE_WINDOW` that the server has used.
     received: u32,
     next_stream: u32,
-    /// The head of every request but the first one.
+    /// The header block of every request but the first.
     header_block: Vec<u8>,
     first_header_block: Option<Vec<u8>>,
     header_checker: HeaderChecker,
 }
 
-/// What has come.
+/// A received event.
 pub(super) enum Event<'a> {
-    /// A piece of an answer.
+    /// A part of a response body.
     Data(&'a [u8]),
-    /// The end of an answer that went well.
+    /// The end of a successful response.
     End(u32),
 }
 
 impl Connection {
-    /// Connects, and waits for the server's first words.
+    /// Connects, and waits for the server's settings.
     ///
     /// # Errors
-    /// When nobody listens, or what listens does not speak HTTP/2.
+    /// Fails if no server listens, or it does not speak HTTP/2.
     pub(super) fn open(address: SocketAddr, path: &str) -> anyhow::Result<Self> {
-        let socket = TcpStream::connect(address).with_context(|| format!("nobody listens on {address}"))?;
+        let socket = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let (first_head, head) = header_blocks(&address.to_string(), path);
@@ -83,7 +83,7 @@ impl Connection {
         Ok(this)
     }
 
-    /// Asks, if the server lets us at this moment: the stream of the answer.
+    /// Sends a request, if the send windows allow it now. Returns its stream.
     pub(super) fn send_request(&mut self, body: &[u8]) -> Option<u32> {
         let len = body.len() as i64;
         if self.window < len || self.initial_window < len {
@@ -99,13 +99,13 @@ impl Connection {
         Some(stream)
     }
 
-    /// Begins a request that stays open.
+    /// Starts a request that stays open.
     pub(super) fn open_stream(&mut self) {
         let stream = self.start_stream();
         self.open_stream = Some((stream, self.initial_window));
     }
 
-    /// Sends on the request that stays open, if the server lets us at this moment.
+    /// Sends a message on the open request, if the send windows allow it now.
     pub(super) fn send_message(&mut self, body: &[u8]) -> bool {
         let len = body.len() as i64;
         let Some((stream, window)) = self.open_stream.as_mut().filter(|(_, window)| *window >= len) else {
@@ -122,7 +122,7 @@ impl Connection {
         true
     }
 
-    /// Ends the request that stayed open.
+    /// Ends the open request.
     pub(super) fn finish_stream(&mut self) {
         if let Some((stream, _)) = self.open_stream.take() {
             wire::put_frame(&mut self.output, wire::DATA, wire::END_STREAM, stream, &[]);
@@ -138,7 +138,7 @@ impl Connection {
         stream
     }
 
-    /// Writes what waits, as far as the socket takes it.
+    /// Writes the buffered bytes, as far as the socket accepts them.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
         let mut written = 0;
         while let Some(rest) = self.output.get(written..).filter(|rest| !rest.is_empty()) {
@@ -152,10 +152,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes in what has come, without waiting.
+    /// Processes the received frames, without blocking.
     ///
     /// # Errors
-    /// When the connection breaks, or an answer did not go well.
+    /// Fails if the connection breaks, or a response is not successful.
     pub(super) fn poll(&mut self, mut on: impl FnMut(Event<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let held = self.input.len();
         self.input.resize(held + (1 << 16), 0);
@@ -202,7 +202,7 @@ impl Connection {
                         0,
                         &self.received.to_be_bytes(),
                     );
-                    // The stream that stays open is the only one on which that much can come.
+                    // Only the stream that stays open can receive that many bytes.
                     if let Some((stream, _)) = self.open_stream {
                         wire::put_frame(
                             &mut self.output,
@@ -215,10 +215,10 @@ impl Connection {
                     self.received = 0;
                 }
                 on(Event::Data(payload))?;
-                ensure!(!head.has(wire::END_STREAM), "an answer ended without a status");
+                ensure!(!head.has(wire::END_STREAM), "a response ended without a status");
             }
             wire::HEADERS => {
-                ensure!(head.has(wire::END_HEADERS), "a header block in pieces");
+                ensure!(head.has(wire::END_HEADERS), "a header block split over several frames");
                 let ends = head.has(wire::END_STREAM);
                 self.header_checker.check(payload, ends)?;
                 if ends {
@@ -243,31 +243,31 @@ impl Connection {
                 match &mut self.open_stream {
                     Some((stream, window)) if *stream == head.stream => *window += more,
                     _ if head.stream == 0 => self.window += more,
-                    // Of a request that was sent whole.
+                    // A stream whose request was sent completely.
                     _ => {}
                 }
             }
             wire::RST_STREAM => bail!("a request was reset: error {}", wire::read_u32(payload, 0)?),
-            wire::GOAWAY => bail!("the server wants no more requests: error {}", wire::read_u32(payload, 4)?),
-            wire::CONTINUATION => bail!("a header block in pieces"),
+            wire::GOAWAY => bail!("the server sent GOAWAY: error {}", wire::read_u32(payload, 4)?),
+            wire::CONTINUATION => bail!("a header block split over several frames"),
             _ => {}
         }
         Ok(())
     }
 }
 
-/// The head of a connection's first request, which fills the server's table (RFC 7541), and that of all others, which
-/// names what is there: as the clients of gRPC do it.
+/// Returns the header block of a connection's first request, which fills the server's table (RFC 7541), and
+/// the block of all others, which refers to the table. gRPC clients do the same.
 fn header_blocks(authority: &str, path: &str) -> (Vec<u8>, Vec<u8>) {
     const POST: u8 = 0x83;
     const HTTP: u8 = 0x86;
     let text = |block: &mut Vec<u8>, text: &str| {
-        // Shorter than 127 bytes, all of them.
+        // All of them are shorter than 127 bytes.
         block.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
         block.extend(text.bytes());
     };
     let mut first = vec![POST, HTTP];
-    // Literals that are to be kept; the names of the first three stand in the fixed table, at 4, 1 and 31.
+    // Literals with indexing; the names of the first three are in the static table, at 4, 1 and 31.
     for (name, value) in [(4, path), (1, authority), (31, "application/grpc")] {
         first.push(0x40 | name);
         text(&mut first, value);
@@ -275,7 +275,7 @@ fn header_blocks(authority: &str, path: &str) -> (Vec<u8>, Vec<u8>) {
     first.push(0x40);
     text(&mut first, "te");
     text(&mut first, "trailers");
-    // The newest one is number 62.
+    // The newest entry has number 62.
     let later = vec![POST, HTTP, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
     (first, later)
 }

@@ -1,14 +1,15 @@
-//! The heads and trailers of answers: each has to say that all is well.
+//! Checks that the headers and trailers of every response report success.
 
 use std::collections::HashMap;
 
 use anyhow::{Context as _, ensure};
 use loona_hpack::Decoder;
 
-/// Looks at every head and every trailer of one connection.
+/// Checks all headers and trailers of one connection.
 ///
-/// Nearly all are, byte for byte, what was there before: names and values that both sides keep in a table (RFC 7541). Such
-/// a block leaves the table as it was, so it means the same when it comes again, and is not decoded twice.
+/// Almost all blocks repeat earlier ones byte for byte: they refer to names and values in the table of both
+/// sides (RFC 7541). Such a block does not change the table, so a repeated block has the same meaning and is
+/// not decoded again.
 pub(super) struct HeaderChecker {
     decoder: Decoder<'static>,
     head: Vec<u8>,
@@ -22,17 +23,17 @@ impl Default for HeaderChecker {
 }
 
 impl HeaderChecker {
-    /// One block of an answer.
+    /// Checks one header block.
     ///
     /// # Errors
-    /// When it is not the head of an answer, or the trailers of one that went well.
+    /// Fails if it is neither the headers of a response nor the trailers of a successful one.
     pub(super) fn check(&mut self, block: &[u8], ends: bool) -> anyhow::Result<()> {
         let known = if ends { &self.trailers } else { &self.head };
         if known == block {
             return Ok(());
         }
         if !block.iter().all(is_indexed_field) {
-            // The table changes: what was named by a number may have another one afterwards.
+            // The table changes, so a number may refer to another field afterwards.
             self.head.clear();
             self.trailers.clear();
         }
@@ -40,10 +41,14 @@ impl HeaderChecker {
         let fields: HashMap<_, _> = fields.into_iter().collect();
         let is = |name: &[u8], value: &[u8]| fields.get(name).is_some_and(|it| it == value);
         if ends {
-            ensure!(is(b"grpc-status", b"0"), "an answer is not OK: {}", shown(&fields));
-            ensure!(!fields.contains_key(&b":status"[..]), "an answer without a message: {}", shown(&fields));
+            ensure!(is(b"grpc-status", b"0"), "a response is not OK: {}", shown(&fields));
+            ensure!(
+                !fields.contains_key(&b":status"[..]),
+                "a response without a message: {}",
+                shown(&fields)
+            );
         } else {
-            ensure!(is(b":status", b"200"), "an answer of another kind: {}", shown(&fields));
+            ensure!(is(b":status", b"200"), "a response with another HTTP status: {}", shown(&fields));
         }
         if block.iter().all(is_indexed_field) {
             let known = if ends { &mut self.trailers } else { &mut self.head };
@@ -54,7 +59,7 @@ impl HeaderChecker {
     }
 }
 
-/// A field that is one byte long: a number in the table.
+/// Returns whether a byte is a complete indexed field.
 fn is_indexed_field(byte: &u8) -> bool {
     *byte > 0x80 && *byte < 0xff
 }
@@ -72,7 +77,7 @@ mod tests {
 
     const OK: u8 = 0x88;
 
-    /// A field that the table is to keep.
+    /// Encodes a literal field with indexing.
     fn indexed_literal(name: &str, value: &str) -> Vec<u8> {
         let mut field = vec![0x40];
         for text in [name, value] {
@@ -93,13 +98,16 @@ mod tests {
             answers.check(&[OK, 0x80 | 63], false).unwrap();
             answers.check(&[0x80 | 62], true).unwrap();
         }
-        assert!(answers.head == [OK, 0x80 | 63] && answers.trailers == [0x80 | 62], "they are known by now");
-        // From here on, number 62 is another field.
+        assert!(
+            answers.head == [OK, 0x80 | 63] && answers.trailers == [0x80 | 62],
+            "the blocks are known by now"
+        );
+        // From here on, number 62 refers to another field.
         let failed = answers.check(&indexed_literal("grpc-status", "14"), true);
         assert!(failed.unwrap_err().to_string().contains("grpc-status=14"));
         assert!(answers.check(&[0x80 | 62], true).is_err());
         answers.check(&[0x80 | 63], true).unwrap();
-        assert!(answers.check(&[OK, 0x80 | 63], true).is_err(), "an answer without a message");
+        assert!(answers.check(&[OK, 0x80 | 63], true).is_err(), "a response without a message");
         assert!(answers.check(&[0x80 | 14], false).is_err(), "500");
     }
 }

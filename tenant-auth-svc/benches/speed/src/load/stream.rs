@@ -1,4 +1,4 @@
-//! Messages on streams that stay open.
+//! Messages on long-lived streams.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,11 @@ use super::{
 };
 
 impl Load {
-    /// One stream on each connection, with [`streams`](Self::streams) messages under way on each, for a time.
+    /// Opens one stream on each connection, and keeps [`streams`](Self::streams) messages in flight on each,
+    /// for a time.
     ///
     /// # Errors
-    /// When a connection breaks, or an answer is not as it should be.
+    /// Fails if a connection breaks, or a response is wrong.
     pub fn run_streaming(&self, time: Duration) -> anyhow::Result<LoadOutcome> {
         ensure!(self.connections > 0 && !self.bodies.is_empty(), "nothing to send");
         let begun = Instant::now();
@@ -33,7 +34,7 @@ impl Load {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut next = 0;
         while flows.iter().any(|flow| !flow.has_ended) {
-            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some messages are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some messages were not answered in time");
             for flow in &mut flows {
                 flow.receive(self)?;
                 if begun.elapsed() < time {
@@ -61,7 +62,7 @@ struct StreamConnection {
 
 impl StreamConnection {
     fn send(&mut self, load: &Load, next: &mut usize) -> anyhow::Result<()> {
-        // As an application that writes what it has: as many messages as there are go together.
+        // All available messages are written together, as by an application with pending messages.
         let mut together = Vec::new();
         let mut count = 0;
         while self.sent + count < self.messages.complete + load.streams as u64 {
@@ -87,7 +88,7 @@ impl StreamConnection {
     }
 }
 
-/// Finds the messages in what comes in pieces.
+/// Reassembles messages from the received parts.
 #[derive(Default)]
 struct MessageReader {
     buffer: Vec<u8>,
@@ -99,12 +100,12 @@ impl MessageReader {
         self.buffer.extend_from_slice(data);
         let mut rest = &self.buffer[..];
         while let Some(([_, len @ ..], after)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() {
-            let len = usize::try_from(u32::from_be_bytes(*len)).context("a message of any length")?;
+            let len = usize::try_from(u32::from_be_bytes(*len)).context("the message length must fit")?;
             let Some((message, after)) = after.split_at_checked(len) else { break };
             self.complete += 1;
             ensure!(
                 !self.complete.is_multiple_of(ANSWERS_PER_CHECK) || expect(message),
-                "an answer is wrong: {message:?}"
+                "wrong response: {message:?}"
             );
             rest = after;
         }

@@ -1,14 +1,14 @@
-//! HTTP/2 frames, as far as a load needs them (RFC 9113, section 4 and 6).
+//! HTTP/2 frames, as far as the load generator needs them (RFC 9113, sections 4 and 6).
 
 use anyhow::{Context as _, ensure};
 
-/// What a client says first.
+/// The client connection preface.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Length, type, flags, stream.
 pub(super) const FRAME_HEADER_BYTES: usize = 9;
-/// The longest payload that every peer takes.
+/// Maximum payload that every peer must accept.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 16_384;
-/// What may be sent before the peer has allowed more, on a stream as on a connection.
+/// Initial send window, of a stream and of a connection.
 pub(super) const DEFAULT_WINDOW: i64 = 65_535;
 
 pub(super) const DATA: u8 = 0;
@@ -29,7 +29,7 @@ const PRIORITY: u8 = 32;
 pub(super) const ENABLE_PUSH: u16 = 2;
 pub(super) const INITIAL_WINDOW: u16 = 4;
 
-/// The head of a frame.
+/// A frame header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameHeader {
     pub(super) len: usize,
@@ -49,7 +49,7 @@ impl FrameHeader {
         self.flags & flag != 0
     }
 
-    /// No server that is measured pads its frames or gives them priorities.
+    /// Returns whether a frame has neither padding nor priority. None of the measured servers sends others.
     pub(super) fn is_plain(&self) -> bool {
         !(matches!(self.kind, DATA | HEADERS) && self.has(PADDED)
             || self.kind == HEADERS && self.has(PRIORITY))
@@ -58,7 +58,7 @@ impl FrameHeader {
 
 /// Appends a frame.
 pub(super) fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    // Payloads are cut to fit beforehand.
+    // Payloads are split beforehand.
     let [_, len @ ..] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     out.extend(len);
     out.extend([kind, flags]);
@@ -66,15 +66,15 @@ pub(super) fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, pay
     out.extend(payload);
 }
 
-/// Four bytes of a payload as a number.
+/// Reads four bytes of a payload as a number.
 pub(super) fn read_u32(payload: &[u8], at: usize) -> anyhow::Result<u32> {
     let bytes = payload.get(at..).and_then(|rest| rest.first_chunk()).context("a frame is too short")?;
     Ok(u32::from_be_bytes(*bytes))
 }
 
-/// The settings in a payload.
+/// Parses the settings in a payload.
 pub(super) fn parse_settings(payload: &[u8]) -> anyhow::Result<impl Iterator<Item = (u16, u32)>> {
     let (settings, rest) = payload.as_chunks::<6>();
-    ensure!(rest.is_empty(), "settings of a length that cannot be");
+    ensure!(rest.is_empty(), "a SETTINGS frame of invalid length");
     Ok(settings.iter().map(|[a, b, value @ ..]| (u16::from_be_bytes([*a, *b]), u32::from_be_bytes(*value))))
 }

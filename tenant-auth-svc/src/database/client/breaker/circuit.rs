@@ -1,4 +1,4 @@
-//! One circuit: the calls that say something about each other, and whether they are let through.
+//! One circuit: a group of calls whose outcomes predict each other, and whether they are admitted.
 
 use std::{
     collections::VecDeque,
@@ -17,32 +17,32 @@ use crate::{
     instruments::counts::{Counter, Counts},
 };
 
-/// Over how much time calls are counted.
+/// The period over which calls are counted.
 const SAMPLE_WINDOW: Duration = Duration::from_secs(5);
-/// With fewer calls than this in the window, nothing can be concluded.
+/// With fewer calls than this in the window, the circuit does not open.
 const MIN_SAMPLES: usize = 20;
-/// The shortest wait between two probes; the longest is twice that. Drawn at random, so that replicas spread out.
+/// Minimum delay between two probes; the maximum is twice that. Randomized, so that replicas spread out.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// The same after a write that got no answer: its server may still be at it, and gives up a transaction of its own after 5 s
-/// (sqld 0.24, `TXN_TIMEOUT`).
+/// The same after a write that timed out: its server may still be working on it, and aborts its own transaction after
+/// 5 s (sqld 0.24, `TXN_TIMEOUT`).
 const MIN_PROBE_INTERVAL_AFTER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether the calls of one circuit are let through.
+/// Whether the calls of one circuit are admitted.
 #[derive(Debug)]
 pub(super) struct CircuitState {
     circuit: Circuit,
     open: AtomicBool,
-    /// When the next call is let through, in milliseconds of the monotonic clock; only while open.
+    /// When the next probe is admitted, in milliseconds of the monotonic clock; only while open.
     next_probe: AtomicU64,
     window: Mutex<SampleWindow>,
     opened: Counter,
-    /// Calls not let through, in the one slot. Open, it may be asked at the rate of the traffic.
+    /// Rejected calls, in the only slot. An open circuit may be called at the rate of the traffic.
     refused: Counts,
 }
 
 #[derive(Debug, Default)]
 struct SampleWindow {
-    /// When each call of the window ended, and whether the database failed it.
+    /// When each call of the window ended, and whether it failed.
     samples: VecDeque<(Duration, bool)>,
     failures: usize,
 }
@@ -71,12 +71,12 @@ impl CircuitState {
         self.refused.get(0)
     }
 
-    /// Whether a call would be let through as a probe.
+    /// Whether a call would be admitted as a probe.
     pub(super) fn is_probe_due(&self, now: Duration) -> bool {
         self.is_open() && millis(now) >= self.next_probe.load(Ordering::Relaxed)
     }
 
-    /// Lets the next call through, if the circuit is open.
+    /// Admits the next call, if the circuit is open.
     pub(super) fn probe_now(&self) {
         self.next_probe.store(0, Ordering::Relaxed);
     }
@@ -87,7 +87,7 @@ impl CircuitState {
         }
         let due = self.next_probe.load(Ordering::Relaxed);
         let next = millis(now + probe_delay(MIN_PROBE_INTERVAL));
-        // Of several that come at once, one is the probe.
+        // Of several concurrent calls, one is the probe.
         let is_probe = millis(now) >= due
             && self.next_probe.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if is_probe {
@@ -95,47 +95,51 @@ impl CircuitState {
         }
         self.refused.add(0, 1);
         let message = match self.circuit {
-            Circuit::Writes => "the database has not taken any change lately",
-            _ => "the database has not answered lately",
+            Circuit::Writes => "circuit open: the database has not accepted writes recently",
+            _ => "circuit open: the database has not responded recently",
         };
         let mut error = StoreError::new(FailureKind::CircuitOpen, message);
         error.retry_after = Some(MIN_PROBE_INTERVAL * 2);
         Err(error)
     }
 
-    /// Takes in that a call of this circuit was answered (`None`), or how it failed.
+    /// Records that a call of this circuit was answered (`None`), or how it failed.
     pub(super) fn record(&self, failure: Option<FailureKind>, now: Duration) {
         let mut window = self.window();
-        // One that got no answer was waited for longer than the window: nothing else has to be seen.
-        let went_unanswered = self.circuit == Circuit::Writes && failure == Some(FailureKind::TimedOut);
-        let probe = if went_unanswered { MIN_PROBE_INTERVAL_AFTER_TIMEOUT } else { MIN_PROBE_INTERVAL };
+        // A write that timed out was waited for longer than the window: no further sample is needed.
+        let timed_out_write = self.circuit == Circuit::Writes && failure == Some(FailureKind::TimedOut);
+        let probe_interval =
+            if timed_out_write { MIN_PROBE_INTERVAL_AFTER_TIMEOUT } else { MIN_PROBE_INTERVAL };
         if self.is_open() {
             if failure.is_none() {
                 *window = SampleWindow::default();
                 self.open.store(false, Ordering::Relaxed);
-                tracing::info!(circuit = self.circuit.as_str(), "the database answers these calls again");
-            } else if went_unanswered {
-                self.next_probe.store(millis(now + probe_delay(probe)), Ordering::Relaxed);
+                tracing::info!(
+                    circuit = self.circuit.as_str(),
+                    "circuit closed: the database responds to these calls again"
+                );
+            } else if timed_out_write {
+                self.next_probe.store(millis(now + probe_delay(probe_interval)), Ordering::Relaxed);
             }
             return;
         }
         window.push(now, failure.is_some());
-        // Never on a success, though it may complete the number: the database has just answered.
-        if failure.is_some() && (went_unanswered || window.is_failing()) {
-            self.next_probe.store(millis(now + probe_delay(probe)), Ordering::Relaxed);
+        // Never on a success, even if it completes the minimum number: the database has just responded.
+        if failure.is_some() && (timed_out_write || window.is_failing()) {
+            self.next_probe.store(millis(now + probe_delay(probe_interval)), Ordering::Relaxed);
             self.open.store(true, Ordering::Relaxed);
             self.opened.increment();
             tracing::error!(
                 circuit = self.circuit.as_str(),
                 calls = window.samples.len(),
                 failures = window.failures,
-                "the database refuses or does not answer these calls: one is sent now and then until it does"
+                "circuit opened: the database rejects or does not answer these calls; they are rejected, except for periodic probes"
             );
         }
     }
 
-    /// Takes in that a call got no answer in time, and that this process was late itself. While others of the window were
-    /// answered, it says nothing.
+    /// Records that a call timed out while this process was lagging. While other calls of the window succeeded, it
+    /// says nothing about the database.
     pub(super) fn record_starved(&self, now: Duration) {
         if !self.window().has_success(now) {
             self.record(Some(FailureKind::Starved), now);
@@ -143,7 +147,7 @@ impl CircuitState {
     }
 
     fn window(&self) -> MutexGuard<'_, SampleWindow> {
-        // Every change is made of steps that leave it usable.
+        // Each modification leaves the value consistent, so a poisoned lock is usable.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,10 +178,10 @@ impl SampleWindow {
     }
 }
 
-fn probe_delay(probe: Duration) -> Duration {
-    // Without randomness everybody waits the longest.
-    let chance = jitter::random_fraction(1.0);
-    probe.mul_f64(1.0 + chance)
+fn probe_delay(interval: Duration) -> Duration {
+    // Randomized, because otherwise all replicas would probe at the same time.
+    let fraction = jitter::random_fraction(1.0);
+    interval.mul_f64(1.0 + fraction)
 }
 
 fn millis(time: Duration) -> u64 {

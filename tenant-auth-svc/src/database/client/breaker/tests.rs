@@ -6,7 +6,7 @@ use std::{
 use super::*;
 use crate::domain::clock::{ManualClock, UnixMillis};
 
-/// Answers, or fails with a kind, and counts.
+/// Succeeds, or fails with a kind, and counts calls.
 #[derive(Default)]
 struct FailingDatabase {
     failure: Mutex<Option<FailureKind>>,
@@ -81,12 +81,12 @@ async fn breaker_opens_at_half_failures_and_closes_on_probe() {
     for _ in 0..1_000 {
         assert!(!setup.read_known().await);
     }
-    assert_eq!(setup.call_count(), 20, "nothing got through");
+    assert_eq!(setup.call_count(), 20, "all calls are rejected");
     assert_eq!(
         (setup.breaker.open_count(Circuit::Lookups), setup.breaker.refused_count(Operation::Read)),
         (1, 1_000)
     );
-    // An hour of outage under load: one or two probes a second.
+    // An hour of outage under load: one or two probes per second.
     for _ in 0..36_000 {
         setup.clock.advance(Duration::from_millis(100));
         setup.read_known().await;
@@ -113,10 +113,11 @@ async fn few_or_expired_failures_keep_breaker_closed() {
     assert!(!setup.breaker.is_open(Circuit::Lookups));
     setup.clock.advance(Duration::from_secs(6));
     setup.read_known().await;
-    assert!(!setup.breaker.is_open(Circuit::Lookups), "the nineteen are forgotten");
+    assert!(!setup.breaker.is_open(Circuit::Lookups), "the nineteen failures have expired");
 }
 
-/// Nineteen calls failed, and then the database is repaired: the answer that shows it must not be the twentieth.
+/// Nineteen calls failed, and then the database recovers: the success that shows it must not complete the minimum
+/// number and open the circuit.
 #[tokio::test]
 async fn success_never_opens_breaker() {
     let setup = BreakerSetup::new();
@@ -128,7 +129,7 @@ async fn success_never_opens_breaker() {
     assert!(setup.read_known().await && !setup.breaker.is_open(Circuit::Lookups));
     setup.set_failure(Some(FailureKind::Unreachable));
     setup.read_known().await;
-    assert!(setup.breaker.is_open(Circuit::Lookups), "they still count");
+    assert!(setup.breaker.is_open(Circuit::Lookups), "earlier failures still count");
 }
 
 #[tokio::test]
@@ -146,7 +147,7 @@ async fn hurried_timeouts_are_not_counted() {
 #[tokio::test]
 async fn starved_reads_open_breaker_only_without_successes() {
     let setup = BreakerSetup::new();
-    // One of a hundred gets through: the process is starved, and the database answers.
+    // One of a hundred calls succeeds: the process is starved, and the database responds.
     for call in 0..1_000 {
         setup.set_failure((call % 100 != 0).then_some(FailureKind::Starved));
         setup.clock.advance(Duration::from_millis(10));
@@ -158,7 +159,7 @@ async fn starved_reads_open_breaker_only_without_successes() {
     for _ in 0..20 {
         setup.read_known().await;
     }
-    assert!(setup.breaker.is_open(Circuit::Lookups), "nothing was heard for longer than the window");
+    assert!(setup.breaker.is_open(Circuit::Lookups), "no success for longer than the window");
 }
 
 #[tokio::test]
@@ -179,7 +180,7 @@ async fn read_and_write_circuits_are_independent() {
         setup.write().await;
     }
     assert_eq!(setup.open_circuits(), [Circuit::Writes]);
-    assert_eq!(setup.call_count(), 20, "and no more writes get through");
+    assert_eq!(setup.call_count(), 20, "further writes are rejected");
     setup.set_failure(None);
     assert!(setup.read(Lane::Known).await && setup.read(Lane::Feed).await && !setup.write().await);
 
@@ -218,12 +219,16 @@ async fn feed_bypasses_breaker_and_its_recovery_makes_probe_due() {
     for _ in 0..100 {
         setup.read(Lane::Feed).await;
     }
-    assert_eq!(setup.call_count(), 120, "every reading of the feed was tried");
+    assert_eq!(setup.call_count(), 120, "every poll of the feed is sent");
     assert!(!setup.breaker.is_probe_due(Circuit::Lookups));
 
     setup.set_failure(None);
     assert!(setup.read(Lane::Feed).await);
-    assert_eq!(setup.open_circuits(), [Circuit::Lookups], "it says that reads may work, not that these do");
+    assert_eq!(
+        setup.open_circuits(),
+        [Circuit::Lookups],
+        "the feed's success makes a probe due and does not close the circuit"
+    );
     assert!(setup.breaker.is_probe_due(Circuit::Lookups));
     assert!(setup.read_known().await && setup.open_circuits().is_empty());
 }
@@ -236,7 +241,7 @@ async fn one_write_timeout_opens_breaker_for_five_seconds() {
     assert_eq!(setup.open_circuits(), [Circuit::Writes]);
     setup.set_failure(None);
     setup.clock.advance(Duration::from_millis(4_999));
-    assert!(!setup.write().await, "the first one may still be under way");
+    assert!(!setup.write().await, "the first write may still be in flight");
     setup.clock.advance(Duration::from_millis(5_001));
     assert!(setup.write().await && setup.open_circuits().is_empty());
 }

@@ -1,4 +1,4 @@
-//! What wants to be on time on each thread, and is not where the thread gets no CPU.
+//! A periodic task on each thread, which is late when the thread gets no CPU.
 
 use std::{
     cell::RefCell,
@@ -10,32 +10,32 @@ use tokio::task::JoinHandle;
 
 use crate::instruments::lag::{SchedulerLag, WatchedThread};
 
-/// How often each thread is to be on time.
+/// Interval of the periodic task.
 const PROBE_INTERVAL: Duration = Duration::from_millis(25);
 
 thread_local! {
-    /// The probes of this thread, and for whom.
+    /// The tasks of this thread, each with its scheduler lag.
     static PROBES: RefCell<Vec<(Weak<SchedulerLag>, JoinHandle<()>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Measures this thread from now on, for as long as its runtime lives and if anybody wants to know. Once it is measured, this costs
-/// next to nothing.
+/// Starts to measure the current thread, for as long as its runtime lives and the lag is measured. On a thread that
+/// is measured already, this costs next to nothing.
 pub(super) fn watch_thread(lag: &Arc<SchedulerLag>) {
     if !lag.is_measuring() {
         return;
     }
     PROBES.with_borrow_mut(|probes| {
-        let is_there = |(of, probe): &(Weak<SchedulerLag>, JoinHandle<()>)| {
-            !probe.is_finished() && std::ptr::eq(of.as_ptr(), Arc::as_ptr(lag))
+        let is_measured = |(owner, probe): &(Weak<SchedulerLag>, JoinHandle<()>)| {
+            !probe.is_finished() && std::ptr::eq(owner.as_ptr(), Arc::as_ptr(lag))
         };
-        if !probes.iter().any(is_there) {
+        if !probes.iter().any(is_measured) {
             probes.retain(|(_, probe)| !probe.is_finished());
             probes.push((Arc::downgrade(lag), tokio::spawn(probe(lag.register_thread()))));
         }
     });
 }
 
-/// Is on time again and again, or not.
+/// Sets the next wakeup, sleeps, and records when it happened.
 async fn probe(thread: WatchedThread) {
     loop {
         let due = Instant::now() + PROBE_INTERVAL;
@@ -51,7 +51,7 @@ async fn probe(thread: WatchedThread) {
 mod tests {
     use super::*;
 
-    /// Its thread is held up until what it should have done is long due.
+    /// The thread is blocked until long after the wakeup was due.
     #[tokio::test]
     async fn blocked_thread_is_measured_as_lag() {
         let lag = Arc::new(SchedulerLag::default());
@@ -59,14 +59,14 @@ mod tests {
         for _ in 0..2 {
             watch_thread(&lag);
         }
-        assert_eq!(PROBES.with_borrow(Vec::len), 1, "one is enough");
-        // It runs up to its wait.
+        assert_eq!(PROBES.with_borrow(Vec::len), 1, "one task per thread");
+        // Runs the task up to its sleep.
         tokio::task::yield_now().await;
-        let held_up = Instant::now();
-        while held_up.elapsed() < PROBE_INTERVAL * 3 {
+        let blocked_at = Instant::now();
+        while blocked_at.elapsed() < PROBE_INTERVAL * 3 {
             std::hint::spin_loop();
         }
-        let seen = lag.lag_between(held_up, Instant::now());
-        assert!(seen >= PROBE_INTERVAL, "{seen:?}");
+        let measured = lag.lag_between(blocked_at, Instant::now());
+        assert!(measured >= PROBE_INTERVAL, "{measured:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What waits to be written, and whose turn is next.
+//! The queued writes of each lane.
 
 use std::collections::VecDeque;
 
@@ -10,67 +10,67 @@ use crate::{
     instruments::spans::TraceContext,
 };
 
-/// A transaction that waits for its turn.
+/// A queued transaction.
 #[derive(Debug)]
 pub(super) struct QueuedWrite {
     pub(super) call: Call,
     pub(super) transaction: Transaction,
-    /// On whose behalf.
+    /// The trace of its request.
     pub(super) trace: TraceContext,
     pub(super) reply: oneshot::Sender<TransactionResult>,
 }
 
-/// A bounded queue for each lane, and whose turn is next.
+/// A bounded queue per lane, served in turn.
 #[derive(Debug, Default)]
 pub(super) struct LaneQueues {
     queues: [VecDeque<QueuedWrite>; Lane::ALL.len()],
-    /// The place in [`Lane::ALL`] of the lane whose turn is next.
+    /// Index in [`Lane::ALL`] of the lane that is served next.
     next_lane: usize,
 }
 
 impl LaneQueues {
-    /// Queues a transaction, or refuses it: as many wait as may.
-    pub(super) fn push(&mut self, waiting: QueuedWrite) -> Result<(), StoreError> {
-        let lane = waiting.call.lane;
+    /// Queues a transaction, or rejects it if the lane's queue is full.
+    pub(super) fn push(&mut self, write: QueuedWrite) -> Result<(), StoreError> {
+        let lane = write.call.lane;
         let capacity = lane.policy().queued_writes;
         let queue = &mut self.queues[lane.index()];
         if queue.len() >= capacity {
-            // Of those that have gone nobody has taken note yet.
-            queue.retain(|waiting| !waiting.reply.is_closed());
+            // Transactions of disconnected callers are still in the queue: remove them.
+            queue.retain(|write| !write.reply.is_closed());
         }
         if queue.len() >= capacity {
-            let message = format!("too many {} changes wait for their turn", lane.as_str());
+            let message = format!("too many queued {} writes", lane.as_str());
             return Err(StoreError::new(FailureKind::Overloaded, message));
         }
-        queue.push_back(waiting);
+        queue.push_back(write);
         Ok(())
     }
 
-    /// Takes up to `sql_limit` transactions of the lane whose turn it is. Those that nobody waits for any longer are dropped: they
-    /// have not begun.
-    pub(super) fn pop_batch(&mut self, most: usize) -> Option<(Lane, Vec<QueuedWrite>)> {
+    /// Takes up to `max_transactions` transactions of the lane that is next. Those of disconnected callers are
+    /// dropped: they were not sent.
+    pub(super) fn pop_batch(&mut self, max_transactions: usize) -> Option<(Lane, Vec<QueuedWrite>)> {
         for step in 0..Lane::ALL.len() {
-            let place = (self.next_lane + step) % Lane::ALL.len();
-            let (Some(queue), Some(lane)) = (self.queues.get_mut(place), Lane::ALL.get(place)) else {
+            let index = (self.next_lane + step) % Lane::ALL.len();
+            let (Some(queue), Some(lane)) = (self.queues.get_mut(index), Lane::ALL.get(index)) else {
                 continue;
             };
-            let mut together = Vec::new();
-            while together.len() < most
-                && let Some(waiting) = queue.pop_front()
+            let mut batch = Vec::new();
+            while batch.len() < max_transactions
+                && let Some(write) = queue.pop_front()
             {
-                if !waiting.reply.is_closed() {
-                    together.push(waiting);
+                if !write.reply.is_closed() {
+                    batch.push(write);
                 }
             }
-            if !together.is_empty() {
-                self.next_lane = (place + 1) % Lane::ALL.len();
-                return Some((*lane, together));
+            if !batch.is_empty() {
+                self.next_lane = (index + 1) % Lane::ALL.len();
+                return Some((*lane, batch));
             }
         }
         None
     }
 
     pub(super) fn queued(&self, lane: Lane) -> usize {
-        self.queues[lane.index()].iter().filter(|waiting| !waiting.reply.is_closed()).count()
+        self.queues[lane.index()].iter().filter(|write| !write.reply.is_closed()).count()
     }
 }

@@ -4,7 +4,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// Does a transaction when it is let, and notes what came together.
+/// Runs a transaction when the gate permits it, and records which ones came together.
 #[derive(Debug)]
 struct GatedDatabase {
     gate: Semaphore,
@@ -19,8 +19,8 @@ impl Engine for GatedDatabase {
     }
 
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
-        let at_once = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        self.max_in_flight.fetch_max(at_once, Ordering::SeqCst);
+        let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_in_flight.fetch_max(in_flight, Ordering::SeqCst);
         let names = transactions.iter().map(|statements| statements[0].sql.to_string());
         self.calls.lock().unwrap().push((call.lane, names.collect()));
         self.gate.acquire().await.unwrap().forget();
@@ -39,15 +39,15 @@ fn queue() -> WriteQueue<GatedDatabase> {
     WriteQueue::new(database, Duration::from_secs(10))
 }
 
-/// Begins a write and lets it come as far as it can.
+/// Starts a write and runs it as far as it can.
 async fn start_write(
     queue: &WriteQueue<GatedDatabase>,
     lane: Lane,
     name: &str,
-    patience: u64,
+    timeout_seconds: u64,
 ) -> tokio::task::JoinHandle<TransactionResult> {
     let (queue, statement) = (queue.clone(), Statement::new(name));
-    let call = Call::within(lane, Duration::from_secs(patience));
+    let call = Call::within(lane, Duration::from_secs(timeout_seconds));
     let task = tokio::spawn(async move { queue.transaction(call, vec![statement]).await });
     settle().await;
     task
@@ -93,7 +93,7 @@ async fn one_call_is_in_flight_and_lanes_take_turns() {
     assert_eq!(queue.in_flight_for(), None);
 }
 
-/// Callers that leave, which is what several writers at once do to each other under load.
+/// Callers that disconnect, which is what concurrent writers cause under load.
 #[tokio::test(start_paused = true)]
 async fn sent_write_is_awaited_and_abandoned_write_is_never_sent() {
     let queue = queue();
@@ -102,9 +102,9 @@ async fn sent_write_is_awaited_and_abandoned_write_is_never_sent() {
     for task in [sent, waits] {
         assert_eq!(task.await.unwrap().unwrap_err().kind, FailureKind::TimedOut);
     }
-    assert!(queue.in_flight_for().is_some(), "its fate is not known yet");
+    assert!(queue.in_flight_for().is_some(), "its outcome is not known yet");
     let next = start_write(&queue, Lane::Admin, "next", 60).await;
-    assert_eq!(calls(&queue).len(), 1, "nothing else begins before it is");
+    assert_eq!(calls(&queue).len(), 1, "no other call starts before that");
     queue.inner().gate.add_permits(2);
     assert!(next.await.unwrap().is_ok());
     let names: Vec<_> = calls(&queue).into_iter().flat_map(|(_, names)| names).collect();
@@ -114,7 +114,7 @@ async fn sent_write_is_awaited_and_abandoned_write_is_never_sent() {
 #[tokio::test(start_paused = true)]
 async fn full_lane_refuses_writes_until_callers_leave() {
     let queue = queue();
-    let mut tasks = vec![start_write(&queue, Lane::Usage, "under way", 600).await];
+    let mut tasks = vec![start_write(&queue, Lane::Usage, "in flight", 600).await];
     for _ in 0..64 {
         tasks.push(start_write(&queue, Lane::Usage, "waits", 60).await);
     }

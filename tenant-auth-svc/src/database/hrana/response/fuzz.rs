@@ -1,4 +1,4 @@
-//! Answers of a database, or of whatever answers in its place.
+//! Fuzzing of responses, from a database or from another server.
 
 use serde::de::IgnoredAny;
 use serde_json::Value as Json;
@@ -11,7 +11,7 @@ const LANGUAGE: Language = Language {
         br#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"a"}],"rows":[[{"type":"null"},{"type":"integer","value":"-9223372036854775808"},{"type":"float","value":1.5},{"type":"text","value":"a\"b\u00e9"},{"type":"blob","base64":"AQI="}],[{"type":"integer","value":"7"}]],"affected_row_count":0,"last_insert_rowid":null,"replication_index":"7"}}},{"type":"ok","response":{"type":"close"}}]}"#,
         br#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"batch","result":{"step_results":[{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null},{"cols":[],"rows":[[{"type":"text","value":"x"}]],"affected_row_count":1,"last_insert_rowid":"3"},{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null},null],"step_errors":[null,null,null,null]}}},{"type":"ok","response":{"type":"close"}}]}"#,
         br#"{"results":[{"type":"error","error":{"message":"SQLite error: database is locked","code":"SQLITE_BUSY"}},{"type":"ok","response":{"type":"close"}}]}"#,
-        // Half of a character, in a text that nobody reads.
+        // Half of a surrogate pair, in a field that is ignored.
         br#"{"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"\ud800"}],"rows":[[{"type":"null"}]]}}},{"type":"ok","response":{"type":"close"}}]}"#,
         b"<html><body>Bad gateway</body></html>",
     ],
@@ -21,15 +21,15 @@ const LANGUAGE: Language = Language {
     ],
 };
 
-/// An answer that was read, as any JSON reader reads it; `None` where only a text that nobody reads keeps it from doing so: what
-/// is left out is held to the grammar, and not to what its characters are.
+/// Parses an accepted body as any JSON reader does; `None` if only an ignored string prevents that: serde checks the
+/// grammar of ignored values, not their characters.
 fn parse_json(body: &[u8]) -> Option<Json> {
     let json = serde_json::from_slice(body).ok();
-    assert!(json.is_some() || serde_json::from_slice::<IgnoredAny>(body).is_ok(), "what was read is JSON");
+    assert!(json.is_some() || serde_json::from_slice::<IgnoredAny>(body).is_ok(), "an accepted body is JSON");
     json
 }
 
-/// The member of an answer, as any JSON reader finds it.
+/// Returns a member of a response as any JSON reader finds it.
 fn find_member<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
     json.pointer(path).filter(|value| !value.is_null())
 }
@@ -38,13 +38,17 @@ fn find_member<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
 fn parsed_rows_match_the_response() {
     LANGUAGE.check(|body| {
         let Ok(rows) = parse_rows(body) else { return };
-        // Members that are there twice are read differently by different readers; serde refuses them where it matters.
+        // Duplicate members are read differently by different readers; serde rejects them where it matters.
         let Some(json) = parse_json(body) else { return };
-        assert_eq!(json["results"].as_array().map(Vec::len), Some(2), "ours, and the end of the stream");
+        assert_eq!(
+            json["results"].as_array().map(Vec::len),
+            Some(2),
+            "one result, and that of the close request"
+        );
         let first = ["/results/0/response/result/rows", "/results/0/response/result/step_results/0/rows"];
-        let told =
-            first.iter().find_map(|path| find_member(&json, path)?.as_array()).expect("there are rows");
-        assert_eq!(rows.iter().map(|row| row.0.len()).collect::<Vec<_>>(), widths(told));
+        let expected =
+            first.iter().find_map(|path| find_member(&json, path)?.as_array()).expect("rows exist");
+        assert_eq!(rows.iter().map(|row| row.0.len()).collect::<Vec<_>>(), widths(expected));
     });
 }
 
@@ -56,7 +60,7 @@ fn widths(rows: &[Json]) -> Vec<usize> {
 fn parsed_transaction_is_committed_or_an_error() {
     LANGUAGE.check(|body| {
         let Ok(outcomes) = parse_transactions(body, &[1]) else { return };
-        let [outcome] = &outcomes[..] else { panic!("one was asked for") };
+        let [outcome] = &outcomes[..] else { panic!("one result was requested") };
         let Ok(results) = outcome else { return };
         assert_eq!(results.len(), 1);
         let Some(json) = parse_json(body) else { return };

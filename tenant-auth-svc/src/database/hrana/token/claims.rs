@@ -1,14 +1,15 @@
-//! When a token expires, by its own words.
+//! The expiry of a token, by its own claims.
 //!
-//! Nothing is verified here: the database does that. A token that is no JWT, or says nothing of its end, is as good as any other.
+//! Nothing is verified here: the database does that. A token that is not a JWT, or has no expiry, is as valid as any
+//! other.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use crate::instruments::validity::{Validity, unix_seconds};
 
-/// From when to when a token is valid, if it is a JWT that says when it expires (RFC 7519, `exp`). One in milliseconds is no time in
-/// seconds before the year 10000, and says nothing.
+/// Returns the validity of a token, if it is a JWT with an expiry (RFC 7519, `exp`). A value in milliseconds is not a
+/// plausible time in seconds before the year 10000, and is ignored.
 pub(super) fn parse_validity(token: &str) -> Option<Validity> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -19,7 +20,7 @@ pub(super) fn parse_validity(token: &str) -> Option<Validity> {
     let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_f64).and_then(unix_seconds);
     let not_after = claim("exp")?;
-    // A start after the end is none: a lifetime is counted from it.
+    // A start after the expiry is ignored: the lifetime is computed from it.
     let not_before = claim("iat").or_else(|| claim("nbf")).filter(|start| *start <= not_after);
     Some(Validity { not_before, not_after })
 }
@@ -54,7 +55,7 @@ mod tests {
         assert_eq!(
             validity_of(r#"{"exp":1790000000,"iat":1790000001}"#),
             expiring_at(1_790_000_000),
-            "a start after the end"
+            "a start after the expiry"
         );
         let padded = "e30.eyJleHAiOjE3OTAwMDAwMDB9==.";
         assert_eq!(parse_validity(padded), expiring_at(1_790_000_000));
@@ -90,7 +91,7 @@ mod tests {
         ] {
             assert_eq!(parse_validity(&token), None, "{token}");
         }
-        assert_eq!(validity_of(&"[".repeat(100_000)), None, "deep");
+        assert_eq!(validity_of(&"[".repeat(100_000)), None, "deep nesting");
     }
 
     const CLAIMS: Language = Language {

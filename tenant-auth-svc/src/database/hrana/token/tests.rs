@@ -17,7 +17,7 @@ impl TokenFixture {
         Self { path, token, _folder: folder }
     }
 
-    /// Writes the file, and has it looked at.
+    /// Writes the file, and has it checked.
     fn write(&self, text: &str) {
         fs::write(&self.path, text).unwrap();
         self.token.reload();
@@ -34,65 +34,72 @@ fn header_value(text: &'static str) -> HeaderValue {
 
 #[test]
 fn trailing_newline_is_trimmed_from_token() {
-    let given = TokenFixture::new("abc\n");
-    assert_eq!(given.token.header_for(Read), "Bearer abc");
-    assert!(!format!("{:?}", given.token).contains("abc"));
+    let fixture = TokenFixture::new("abc\n");
+    assert_eq!(fixture.token.header_for(Read), "Bearer abc");
+    assert!(!format!("{:?}", fixture.token).contains("abc"));
 }
 
 #[test]
 fn unusable_token_file_keeps_current_token() {
-    let given = TokenFixture::new("old");
+    let fixture = TokenFixture::new("old");
     for bad in ["", "two words, no token"] {
-        given.write(bad);
-        assert_eq!((given.token.header_for(Read), given.is_refused()), (header_value("Bearer old"), true));
+        fixture.write(bad);
+        assert_eq!(
+            (fixture.token.header_for(Read), fixture.is_refused()),
+            (header_value("Bearer old"), true)
+        );
     }
-    fs::remove_file(&given.path).unwrap();
-    assert_eq!(given.token.record_refused(Read, &header_value("Bearer old")), None);
-    assert_eq!((given.token.header_for(Write), given.is_refused()), (header_value("Bearer old"), true));
-    given.write("old");
-    assert!(!given.is_refused());
+    fs::remove_file(&fixture.path).unwrap();
+    assert_eq!(fixture.token.record_refused(Read, &header_value("Bearer old")), None);
+    assert_eq!((fixture.token.header_for(Write), fixture.is_refused()), (header_value("Bearer old"), true));
+    fixture.write("old");
+    assert!(!fixture.is_refused());
 }
 
 #[test]
 fn new_token_becomes_current_after_first_success() {
-    let given = TokenFixture::new("old");
-    given.write("newer");
-    assert_eq!(given.token.header_for(Read), "Bearer newer", "it is tried");
-    given.token.record_accepted(Read, &header_value("Bearer newer"));
+    let fixture = TokenFixture::new("old");
+    fixture.write("newer");
+    assert_eq!(fixture.token.header_for(Read), "Bearer newer", "the new token is tried");
+    fixture.token.record_accepted(Read, &header_value("Bearer newer"));
     assert_eq!(
-        given.token.record_refused(Read, &header_value("Bearer newer")),
+        fixture.token.record_refused(Read, &header_value("Bearer newer")),
         None,
-        "there is no other one for reads"
+        "there is no other token for reads"
     );
-    assert_eq!(given.token.record_refused(Write, &header_value("Bearer newer")).unwrap(), "Bearer old");
-    assert_eq!((given.token.header_for(Write), given.is_refused()), (header_value("Bearer old"), true));
+    assert_eq!(fixture.token.record_refused(Write, &header_value("Bearer newer")).unwrap(), "Bearer old");
+    assert_eq!((fixture.token.header_for(Write), fixture.is_refused()), (header_value("Bearer old"), true));
 }
 
 #[test]
 fn refused_token_keeps_old_one_for_that_use() {
-    let given = TokenFixture::new("old");
-    given.write("reader");
-    given.token.record_accepted(Read, &given.token.header_for(Read));
-    let other = given.token.record_refused(Write, &given.token.header_for(Write)).unwrap();
-    assert_eq!((other, given.is_refused()), (header_value("Bearer old"), true));
-    assert_eq!(given.token.header_for(Write), "Bearer old", "it is not tried with every call");
-    assert_eq!(given.token.header_for(Read), "Bearer reader");
-    // The old one ends, and the new one has been tried a moment ago.
-    assert_eq!(given.token.record_refused(Write, &header_value("Bearer old")), None);
-    given.write("good");
-    assert!(!given.is_refused(), "a newer one is not refused yet");
+    let fixture = TokenFixture::new("old");
+    fixture.write("reader");
+    fixture.token.record_accepted(Read, &fixture.token.header_for(Read));
+    let other = fixture.token.record_refused(Write, &fixture.token.header_for(Write)).unwrap();
+    assert_eq!((other, fixture.is_refused()), (header_value("Bearer old"), true));
+    assert_eq!(
+        fixture.token.header_for(Write),
+        "Bearer old",
+        "the rejected token is not tried with every call"
+    );
+    assert_eq!(fixture.token.header_for(Read), "Bearer reader");
+    // The old token expires, and the new one was tried just before.
+    assert_eq!(fixture.token.record_refused(Write, &header_value("Bearer old")), None);
+    fixture.write("good");
+    assert!(!fixture.is_refused(), "a newer token is not refused yet");
     for access in [Read, Write] {
-        assert_eq!(given.token.header_for(access), "Bearer good");
-        given.token.record_accepted(access, &header_value("Bearer good"));
+        assert_eq!(fixture.token.header_for(access), "Bearer good");
+        fixture.token.record_accepted(access, &header_value("Bearer good"));
     }
-    assert!(!given.is_refused());
+    assert!(!fixture.is_refused());
 }
 
 #[test]
 fn replaced_token_is_read_when_old_one_is_refused() {
-    let given = TokenFixture::new("old");
-    fs::write(&given.path, "newer").unwrap();
-    assert_eq!(given.token.record_refused(Write, &header_value("Bearer old")).unwrap(), "Bearer newer");
+    let fixture = TokenFixture::new("old");
+    fs::write(&fixture.path, "newer").unwrap();
+    assert_eq!(fixture.token.record_refused(Write, &header_value("Bearer old")).unwrap(), "Bearer newer");
 }
 
 #[test]
@@ -112,23 +119,23 @@ fn jwt(exp: i64) -> String {
 
 #[test]
 fn validity_is_that_of_the_current_token() {
-    let expiry = |given: &TokenFixture| {
-        let TokenValidity { reads, writes } = given.token.validity();
+    let expiry = |fixture: &TokenFixture| {
+        let TokenValidity { reads, writes } = fixture.token.validity();
         [reads, writes].map(|validity| validity.map(|validity| validity.not_after))
     };
-    let given = TokenFixture::new(&jwt(1_790_000_000));
-    assert_eq!(expiry(&given), [Some(1_790_000_000); 2]);
-    given.write(&jwt(1_800_000_000));
-    assert_eq!(expiry(&given), [Some(1_790_000_000); 2], "a new one has to work first");
-    given.token.record_accepted(Read, &given.token.header_for(Read));
-    assert_eq!(expiry(&given), [Some(1_800_000_000), Some(1_790_000_000)]);
-    given.token.record_refused(Write, &given.token.header_for(Write));
-    assert_eq!(expiry(&given), [Some(1_800_000_000), Some(1_790_000_000)], "refused for writes");
-    given.write("");
-    assert_eq!(expiry(&given), [Some(1_800_000_000), Some(1_790_000_000)], "an unusable file");
-    given.write("opaque");
+    let fixture = TokenFixture::new(&jwt(1_790_000_000));
+    assert_eq!(expiry(&fixture), [Some(1_790_000_000); 2]);
+    fixture.write(&jwt(1_800_000_000));
+    assert_eq!(expiry(&fixture), [Some(1_790_000_000); 2], "a new token must work first");
+    fixture.token.record_accepted(Read, &fixture.token.header_for(Read));
+    assert_eq!(expiry(&fixture), [Some(1_800_000_000), Some(1_790_000_000)]);
+    fixture.token.record_refused(Write, &fixture.token.header_for(Write));
+    assert_eq!(expiry(&fixture), [Some(1_800_000_000), Some(1_790_000_000)], "refused for writes");
+    fixture.write("");
+    assert_eq!(expiry(&fixture), [Some(1_800_000_000), Some(1_790_000_000)], "an unusable file");
+    fixture.write("opaque");
     for access in [Read, Write] {
-        given.token.record_accepted(access, &given.token.header_for(access));
+        fixture.token.record_accepted(access, &fixture.token.header_for(access));
     }
-    assert_eq!(expiry(&given), [None; 2], "no JWT");
+    assert_eq!(expiry(&fixture), [None; 2], "no JWT");
 }

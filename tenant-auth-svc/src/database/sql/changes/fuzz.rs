@@ -1,4 +1,4 @@
-//! Change logs as they are stored, by any hand.
+//! Fuzzing of change logs, as any writer may store them.
 
 use serde_json::Value as Json;
 use tenant_auth_testkit::fuzz::Language;
@@ -6,7 +6,8 @@ use tenant_auth_testkit::fuzz::Language;
 use super::*;
 use crate::database::engine::SqlValue;
 
-/// Rows as JSON: the entry, the ends of the log, the mark, its name, what has ended, the identity, the heartbeat, the clock.
+/// Rows as JSON: the entry, the first and last position of the log, the anchor, the anchor of the entry, revocations,
+/// the identity, the heartbeat, the clock.
 const LANGUAGE: Language = Language {
     seeds: &[
         br#"[[7,"key","key_1","ten_1",9,1,"key key_1 5","key key_1 8",1790000000000,null,null,"00ff 1 ","3",4,5],[8,"tenant","ten_1","ten_1",9,1,null,"tenant ten_1 8",null,1,null,"00ff 1 ",3,4,5],[9,"session","s-1","ten_1",9,1,null,"session s-1 9",null,null,0,"00ff 1 ",3,4,5]]"#,
@@ -35,19 +36,19 @@ fn log_page_covers_exactly_the_logged_rows() {
     LANGUAGE.check(|bytes| {
         let Some(rows) = parse_rows(bytes) else { return };
         match parse_page(&rows) {
-            Ok(reading) => {
+            Ok(page) => {
                 let numbers: Vec<_> =
                     rows.iter().filter_map(|row| row.optional_integer(0).unwrap()).collect();
-                assert_eq!(reading.entries.iter().map(|(number, _)| *number).collect::<Vec<_>>(), numbers);
-                assert_eq!(reading.last().map(|(number, _)| *number), numbers.last().copied());
-                for change in &reading.invalidations {
+                assert_eq!(page.entries.iter().map(|(number, _)| *number).collect::<Vec<_>>(), numbers);
+                assert_eq!(page.last().map(|(number, _)| *number), numbers.last().copied());
+                for change in &page.invalidations {
                     assert!(numbers.contains(&change.revision.0));
-                    let is_told = match &change.subject {
-                        Subject::Key(id) => reading.per_subject.keys.contains_key(id),
-                        Subject::Tenant(id) => reading.per_subject.tenants.contains_key(id),
-                        Subject::Session(id) => reading.per_subject.sessions.contains_key(id),
+                    let is_reported = match &change.subject {
+                        Subject::Key(id) => page.per_subject.keys.contains_key(id),
+                        Subject::Tenant(id) => page.per_subject.tenants.contains_key(id),
+                        Subject::Session(id) => page.per_subject.sessions.contains_key(id),
                     };
-                    assert!(is_told, "who watches is told nothing that memory is not");
+                    assert!(is_reported, "every invalidation of watchers is applied to the cache too");
                 }
             }
             Err(error) => {

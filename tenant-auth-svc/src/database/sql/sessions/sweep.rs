@@ -1,4 +1,5 @@
-//! Sessions that are over: by their own end, or with the key that opened them. They neither count nor stay.
+//! Expired and orphaned sessions: those past their own expiry, and those whose key has expired or was revoked. They
+//! do not count against the limit, and are deleted.
 
 use std::time::Duration;
 
@@ -14,15 +15,16 @@ use crate::{
     },
 };
 
-/// How many sessions one binding deletes to make room, unless the tenant has more than that too many.
+/// How many sessions one binding deletes to free slots, unless the tenant exceeds its limit by more.
 const FREED_SESSIONS_PER_BIND: i64 = 100;
-/// How many it deletes at most, however many are too many: after the cap was lowered, the rest is the sweep's.
+/// Maximum number of sessions that one binding deletes: after the limit was lowered, the rest is left to the sweep.
 const MAX_FREED_SESSIONS_PER_BIND: i64 = 5_000;
 
-/// Makes room before a binding that would be one too many, and only then: otherwise one row of `session_counts` is read.
+/// Frees slots before a binding that would exceed the limit, and only then: otherwise it reads one row of
+/// `session_counts`.
 ///
-/// It goes from opener to opener by the index, so that a tenant full of sessions that live costs one look-up for each of its
-/// keys, and not one for each session.
+/// It goes from opener to opener by the index, so that a tenant full of live sessions costs one lookup for each of
+/// its keys, and not one for each session.
 const FREE_EXPIRED_SESSIONS: &str = concat!(
     "DELETE FROM session_bindings WHERE session_id IN ( \
         WITH RECURSIVE openers (key_id) AS ( \
@@ -42,7 +44,7 @@ const FREE_EXPIRED_SESSIONS: &str = concat!(
         LIMIT min(?4, max(?3, coalesce((SELECT sessions - ?2 + 1 FROM session_counts WHERE tenant_id = ?1), 0))))"
 );
 
-/// Those whose own time is over.
+/// Sessions past their own expiry.
 const SWEEP_EXPIRED: &str = concat!(
     "DELETE FROM session_bindings WHERE session_id IN \
      (SELECT session_id FROM session_bindings WHERE expires_at < ",
@@ -50,8 +52,8 @@ const SWEEP_EXPIRED: &str = concat!(
     " - ?1 ORDER BY expires_at LIMIT ?2)"
 );
 
-/// A page of openers: the keys that opened sessions, each by a look-up or two in the index, however many sessions are its. Not by
-/// a row value from the step before: of that, SQLite takes only the first column to the index.
+/// A page of openers: the keys that opened sessions, each found by one or two index lookups, regardless of the number
+/// of its sessions. Not by a row value from the previous step: SQLite would use only its first column with the index.
 macro_rules! openers {
     () => {
         "WITH RECURSIVE openers (tenant_id, key_id, position) AS ( \
@@ -69,11 +71,11 @@ macro_rules! openers {
     };
 }
 
-/// Where the page ends, if there may be more after it.
+/// The last opener of the page, if there may be more after it.
 const LAST_OPENER: &str = concat!(openers!(), "SELECT tenant_id, key_id FROM openers WHERE position = ?3");
 
-/// Those whose opener is none any more: revoked, expired or of a suspended tenant for a while; or deleted, or another
-/// tenant's, which nobody can date.
+/// Orphaned sessions: their opener was revoked, has expired or belongs to a suspended tenant for a while; or it was
+/// deleted or moved to another tenant, for which no time is recorded.
 const SWEEP_ORPHANED: &str = concat!(
     "DELETE FROM session_bindings WHERE session_id IN ( ",
     openers!(),
@@ -119,17 +121,22 @@ pub(in crate::database::sql) async fn sweep_orphaned<E: Engine>(
     let (tenant, key) = after.map_or(("", ""), |(tenant, key)| (tenant, key));
     let page = |sql| Statement::new(sql).bind(tenant).bind(key).bind(sql_limit(limit));
     let delete = page(SWEEP_ORPHANED).bind(millis(over_for)).bind(sql_limit(limit));
-    // The end first: deleting takes openers away.
+    // The last opener first, because deleting removes openers.
     let steps = vec![page(LAST_OPENER), delete, Statement::new("SELECT changes()")];
     let mut results = engine.transaction(call, steps).await?;
     let sessions = deleted_count(results.pop().as_deref())?;
     results.pop();
-    let last = match last_rows(results)?.as_slice() {
+    let last_opener = match last_rows(results)?.as_slice() {
         [] => None,
         [row] => Some((row.text(0)?.to_owned(), row.text(1)?.to_owned())),
-        _ => return Err(StoreError::new(FailureKind::InvalidResponse, "a page of openers has several ends")),
+        _ => {
+            return Err(StoreError::new(
+                FailureKind::InvalidResponse,
+                "a page of openers returned several last rows",
+            ));
+        }
     };
-    Ok(SweptSessions { deleted: sessions, last_opener: last })
+    Ok(SweptSessions { deleted: sessions, last_opener })
 }
 
 fn deleted_count(rows: Option<&[Row]>) -> Result<u64, StoreError> {

@@ -1,4 +1,4 @@
-//! Comparing totals with the sums of their events.
+//! Compares totals with the sums of their events.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::{
     },
 };
 
-/// How many hours one page spans, in milliseconds.
+/// Time span of one page, in milliseconds.
 const PAGE_SPAN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
-/// The first moment whose hours have all of their events: by the retention `?`, and by the oldest request that is left, since
-/// events are deleted only after their requests. An empty table of requests proves nothing about what was there.
+/// The first time whose hours have all of their events: by the retention `?`, and by the oldest remaining request,
+/// since events are deleted only after their requests. An empty table of requests proves nothing about earlier ones.
 macro_rules! complete {
     ($retention:literal) => {
         concat!(
@@ -37,7 +37,7 @@ macro_rules! complete {
 }
 pub(super) use complete;
 
-/// One statement, so that no event is committed between the reading of the two tables.
+/// One statement, so that no event is committed between reading the two tables.
 const COMPARE: &str = concat!(
     "WITH bound (start) AS (SELECT max(?2, ",
     complete!("?6"),
@@ -82,14 +82,14 @@ pub(super) async fn run<E: Engine>(
         .bind(PAGE_SPAN_MILLIS);
     let rows = engine.query(call, statement).await?;
     let Some(first) = rows.first() else {
-        return Err(StoreError::new(FailureKind::InvalidResponse, "a comparison gave no row at all"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "a comparison returned no rows"));
     };
     let Some(start) = first.optional_integer(0)? else {
         return Ok(ComparisonPage { differences: Vec::new(), next: None });
     };
     let mut differences = Vec::with_capacity(rows.len());
     for row in &rows {
-        // The one row of a page without differences.
+        // The only row of a page without differences.
         if row.optional_integer(1)?.is_some() {
             differences.push(read_difference(tenant, row)?);
         }
@@ -114,7 +114,10 @@ pub(super) async fn first_complete_hour<E: Engine>(
     let rows = engine.query(call, Statement::new(FIRST_COMPLETE_HOUR).bind(millis(retention))).await?;
     match rows.as_slice() {
         [row] => Ok(Hour::ceil(UnixMillis(row.integer(0)?))),
-        _ => Err(StoreError::new(FailureKind::InvalidResponse, "the bound of a comparison is not one row")),
+        _ => Err(StoreError::new(
+            FailureKind::InvalidResponse,
+            "the first complete hour query did not return one row",
+        )),
     }
 }
 
@@ -122,7 +125,7 @@ fn read_difference(tenant: &TenantId, row: &Row) -> Result<TotalDifference, Stor
     let start = UnixMillis(row.integer(1)?);
     let hour = Hour::floor(start);
     if hour.start() != start {
-        // Written by hand, and found by no query that asks for its hour.
+        // Written with SQL, and found by no query for its hour.
         return Err(unreadable_value("hour"));
     }
     Ok(TotalDifference {

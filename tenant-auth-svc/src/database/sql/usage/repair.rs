@@ -1,4 +1,4 @@
-//! Setting totals to the sums of their events.
+//! Sets totals to the sums of their events.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Those of the named totals that differ at this moment and may be repaired: `?1` the tenant, `?2` pairs of hour and metric,
-/// `?3` the retention. The transaction holds the lock for writing, so that nothing is committed while it runs.
+/// Those of the given totals that differ now and may be repaired: `?1` is the tenant, `?2` pairs of hour and metric,
+/// `?3` the retention. The transaction holds the write lock, so that nothing is committed while it runs.
 macro_rules! differing {
     () => {
         concat!(
@@ -35,7 +35,7 @@ macro_rules! differing {
     };
 }
 
-/// First: the next statement ends the difference.
+/// First, because the next statement removes the difference.
 const INSERT_AUDIT: &str = concat!(
     "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
      SELECT ?4, ?5, ?6, ?1, ?1, ?7, json_object('metric', metric, 'hour', hour, 'before', total, 'after', events) FROM ",
@@ -48,7 +48,7 @@ const UPSERT_TOTALS: &str = concat!(
     " WHERE TRUE ON CONFLICT (tenant_id, hour, metric) DO UPDATE SET quantity = excluded.quantity"
 );
 
-/// What was repaired, by this run or by one before it whose answer was lost.
+/// What was repaired, by this run or by an earlier one whose response was lost.
 const SELECT_REPAIRED: &str = "\
 SELECT detail ->> '$.hour', detail ->> '$.metric', detail ->> '$.before', detail ->> '$.after' \
 FROM audit_log WHERE target = ?1 AND action = ?2 AND request_id = ?3 ORDER BY seq";
@@ -65,12 +65,13 @@ pub(super) async fn run<E: Engine>(
     if differences.iter().any(|difference| difference.tenant_id != first.tenant_id) {
         return Err(StoreError::new(FailureKind::Internal, "totals of several tenants in one repair"));
     }
-    let named: Vec<_> = differences
+    let totals: Vec<_> = differences
         .iter()
         .map(|difference| (difference.hour.start().0, difference.metric.as_str()))
         .collect();
-    let named = to_json(&named)?;
-    let statement = |sql: &str| Statement::new(sql).bind(tenant).bind(named.as_str()).bind(millis(retention));
+    let totals = to_json(&totals)?;
+    let statement =
+        |sql: &str| Statement::new(sql).bind(tenant).bind(totals.as_str()).bind(millis(retention));
     let action = AuditAction::UsageRepair.as_str();
     let request_id = change.actor.request_id.as_str();
     let steps = vec![

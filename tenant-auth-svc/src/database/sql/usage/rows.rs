@@ -1,4 +1,4 @@
-//! Reading what is kept under a request's id.
+//! Decodes the stored outcome of a request.
 
 use crate::{
     database::{engine::Row, sql::unreadable_value},

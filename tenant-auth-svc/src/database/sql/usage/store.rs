@@ -1,4 +1,4 @@
-//! The statements about usage, as a store.
+//! The usage statements as a store.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ impl<E: Engine> UsageStore for SqlStore<E> {
     async fn record_usage(
         &self,
         call: Call,
-        claims: &[IdempotentWrite],
+        writes: &[IdempotentWrite],
     ) -> Result<Vec<Result<StoredOutcome, UnreadableRecord>>, StoreError> {
-        super::record(&self.engine, &self.unreadable_records, call, claims).await
+        super::record(&self.engine, &self.unreadable_records, call, writes).await
     }
 
     async fn sum_usage(

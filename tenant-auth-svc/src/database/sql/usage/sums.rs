@@ -1,4 +1,4 @@
-//! Reading totals.
+//! Reads totals.
 
 use crate::{
     database::{
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Where the bucket of an hour starts.
+/// Start of the bucket of an hour.
 fn bucket_start_sql(bucket: TimeBucket) -> &'static str {
     match bucket {
         TimeBucket::Hour => "hour",
@@ -41,7 +41,7 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
         bucket_start_sql(query.bucket)
     ))
     .bind(query.tenant_id.as_str())
-    // What lies before the page need not be summed again.
+    // Hours before the page need not be summed again.
     .bind(query.start.start().max(after_start).0)
     .bind(query.end.start().0)
     .bind(query.metric.as_ref().map(UsageMetric::as_str))
@@ -50,7 +50,7 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
     .bind(lookahead_limit(query.page.size));
     let rows = engine.query(call, statement).await?;
     let Some(first) = rows.first() else {
-        return Err(StoreError::new(FailureKind::InvalidResponse, "a listing gave no row at all"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "a listing returned no rows"));
     };
     if first.optional_text(0)?.is_none() {
         return Ok(None);
@@ -58,9 +58,9 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
     let mut sums = Vec::with_capacity(rows.len());
     let more = rows.len() > query.page.size.get();
     for row in rows.iter().take(query.page.size.get()) {
-        // The one row of an empty list.
+        // The only row of an empty list.
         let Some(start) = row.optional_integer(1)? else { break };
-        // The service has counted nothing under a metric that it cannot read: no bill misses what is left out.
+        // The service records nothing under an invalid metric: skipping it changes no bill.
         let read = unreadable.check(RecordTable::UsageTotals, (row, 0), read_sum(row, UnixMillis(start)));
         sums.extend(read.ok());
     }
@@ -77,7 +77,7 @@ fn read_sum(row: &Row, start: UnixMillis) -> Result<UsageSum, StoreError> {
 }
 
 fn unreadable_page() -> StoreError {
-    StoreError::new(FailureKind::InvalidResponse, "no sum of a whole page can be read")
+    StoreError::new(FailureKind::InvalidResponse, "all sums of a page are unreadable")
 }
 
 pub(super) fn parse_metric(text: &str) -> Result<UsageMetric, StoreError> {

@@ -1,4 +1,4 @@
-//! Requests, read here and by prost.
+//! Fuzz tests: this parser and prost agree on every request that this parser accepts.
 
 use prost::Message as _;
 use tenant_auth_proto::v1;
@@ -10,7 +10,7 @@ use crate::{
     grpc::convert::{MAX_BATCH_KEYS, parse_key_query_batch},
 };
 
-/// A key, and scopes; and two of them, with what no version knows.
+/// Seeds: a key with scopes, a batch of two keys, and fields that no version has.
 const LANGUAGE: Language = Language {
     seeds: &[
         b"\x0a\x0bta_some_key\x12\x0borders:read\x12\x0corders:write",
@@ -43,18 +43,18 @@ fn fuzzed_query_equals_that_of_prost() {
 #[test]
 fn fuzzed_batch_equals_that_of_prost() {
     LANGUAGE.check(|message| {
-        let Some(asked) = parse_batch(message).collect::<Option<Vec<_>>>() else { return };
-        // How many there may be is seen to by whoever reads them.
-        if !(1..=MAX_BATCH_KEYS).contains(&asked.len()) {
+        let Some(views) = parse_batch(message).collect::<Option<Vec<_>>>() else { return };
+        // The caller of `parse_batch` checks the number of entries.
+        if !(1..=MAX_BATCH_KEYS).contains(&views.len()) {
             return;
         }
         let request = v1::BatchValidateKeysRequest::decode(message).unwrap();
-        let Ok(questions) = parse_key_query_batch(request) else { panic!("{message:02x?}") };
-        let (questions, _) = questions.into_parts();
-        assert_eq!(asked.len(), questions.len());
-        for (asked, question) in asked.iter().zip(&questions) {
-            assert_eq!(KeyHash::of(asked.key), KeyHash::of(&question.key));
-            assert_eq!(asked.required_scopes, question.required_scopes);
+        let Ok(queries) = parse_key_query_batch(request) else { panic!("{message:02x?}") };
+        let (queries, _) = queries.into_parts();
+        assert_eq!(views.len(), queries.len());
+        for (view, query) in views.iter().zip(&queries) {
+            assert_eq!(KeyHash::of(view.key), KeyHash::of(&query.key));
+            assert_eq!(view.required_scopes, query.required_scopes);
         }
     });
 }

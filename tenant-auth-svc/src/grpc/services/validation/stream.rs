@@ -1,4 +1,4 @@
-//! The messages of one `StreamValidateKeys`.
+//! The messages of one `StreamValidateKeys` call.
 
 use std::{
     pin::Pin,
@@ -28,14 +28,14 @@ use crate::{
     },
 };
 
-/// How many requests of one stream are worked on at once; beyond that the stream is not read.
+/// The maximum number of concurrent requests of one stream. At the limit, the stream is not read.
 const MAX_CONCURRENT_REQUESTS: usize = 256;
 
-/// What all messages of one stream share.
+/// The state that all messages of one stream share.
 ///
-/// The stream itself has no place among what is in work: it may live for days, and idle ones would keep everybody else
-/// out. Each message takes a place instead, for as long as it is being decided. One that finds none is refused by
-/// itself, and the stream lives on.
+/// The stream itself holds no request permit: it may live for days, and idle streams would block other
+/// callers. Each message holds a permit while it is being decided. A message that gets no permit is refused,
+/// and the stream continues.
 #[derive(Debug)]
 pub(super) struct StreamContext<S> {
     pub(super) validator: Arc<Validator<S>>,
@@ -58,25 +58,29 @@ impl<S> Clone for StreamContext<S> {
 }
 
 impl<S: KeySource> StreamContext<S> {
-    /// Decides at once, if that takes no waiting. As for a plain request, such an answer needs no place: it is in work for a
-    /// microsecond.
-    fn decide_from_cache(&self, question: &KeyQuery) -> Option<Decision> {
-        let decision = self.validator.decide_from_cache(&question.key, &question.required_scopes)?;
+    /// Decides at once, if no wait is needed. As for a unary request, such a decision needs no permit: it
+    /// takes about a microsecond.
+    fn decide_from_cache(&self, query: &KeyQuery) -> Option<Decision> {
+        let decision = self.validator.decide_from_cache(&query.key, &query.required_scopes)?;
         let subject = DenialSubject::for_key(decision.key.as_deref());
         self.record.add_decision(decision.verdict, decision.provenance.source, subject);
         Some(decision)
     }
 
-    async fn decide(self, question: KeyQuery) -> Result<Decision, ApiError> {
-        let place =
-            self.permit.as_ref().map(|place| place.try_acquire_another()).transpose().map_err(ApiError::from);
-        let begun = place.and_then(|place| {
+    async fn decide(self, query: KeyQuery) -> Result<Decision, ApiError> {
+        let permit = self
+            .permit
+            .as_ref()
+            .map(|permit| permit.try_acquire_another())
+            .transpose()
+            .map_err(ApiError::from);
+        let admitted = permit.and_then(|permit| {
             let deadline = self.budget.deadline()?;
-            Ok((place, deadline))
+            Ok((permit, deadline))
         });
-        let (_place, deadline) = begun.inspect_err(|_| self.record.add_not_tried())?;
-        let ask = LoadContext { origin: self.guess_origin, deadline };
-        note_decision(&self.record, self.validator.decide(&question, ask).await)
+        let (_permit, deadline) = admitted.inspect_err(|_| self.record.add_not_tried())?;
+        let context = LoadContext { origin: self.guess_origin, deadline };
+        note_decision(&self.record, self.validator.decide(&query, context).await)
     }
 }
 
@@ -91,9 +95,11 @@ fn response_message(
     v1::StreamValidateKeysResponse { correlation_id, result: Some(result) }
 }
 
-/// The answers of one stream: those from memory as their questions come, the others when they are ready.
+/// The responses of one stream. Responses from the cache are sent at once, the others when they are ready, in
+/// any order.
 ///
-/// The caller's reading drives the whole: while it does not read, nothing more than [`MAX_CONCURRENT_REQUESTS`] is taken in.
+/// The stream advances only while the caller reads. If the caller does not read, at most
+/// [`MAX_CONCURRENT_REQUESTS`] requests are accepted.
 pub(super) struct ResponseStream<S, Asked> {
     context: StreamContext<S>,
     requests: Asked,
@@ -102,26 +108,26 @@ pub(super) struct ResponseStream<S, Asked> {
 }
 
 impl<S, Asked> ResponseStream<S, Asked> {
-    pub(super) fn new(messages: StreamContext<S>, asked: Asked) -> Self {
-        Self { context: messages, requests: asked, pending: FuturesUnordered::new(), has_ended: false }
+    pub(super) fn new(context: StreamContext<S>, requests: Asked) -> Self {
+        Self { context, requests, pending: FuturesUnordered::new(), has_ended: false }
     }
 }
 
 impl<S: KeySource, Asked> ResponseStream<S, Asked> {
-    /// Answers, or has the answer come later.
+    /// Returns the response, or starts a request whose response follows later.
     fn start_request(
         &mut self,
         item: v1::StreamValidateKeysRequest,
     ) -> Option<v1::StreamValidateKeysResponse> {
         let id = item.correlation_id;
-        let question = match parse_key_query(item.request.unwrap_or_default()) {
-            Ok(question) => question,
+        let query = match parse_key_query(item.request.unwrap_or_default()) {
+            Ok(query) => query,
             Err(error) => return Some(response_message(id, Err(error))),
         };
-        if let Some(decision) = self.context.decide_from_cache(&question) {
+        if let Some(decision) = self.context.decide_from_cache(&query) {
             return Some(response_message(id, Ok(decision)));
         }
-        let decision = self.context.clone().decide(question);
+        let decision = self.context.clone().decide(query);
         self.pending.push(Box::pin(async move { response_message(id, decide_in_task(decision).await) }));
         None
     }
@@ -137,17 +143,17 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Poll::Ready(Some(answer)) = this.pending.poll_next_unpin(cx) {
-                return Poll::Ready(Some(Ok(answer)));
+            if let Poll::Ready(Some(response)) = this.pending.poll_next_unpin(cx) {
+                return Poll::Ready(Some(Ok(response)));
             }
             if this.has_ended || this.pending.len() >= MAX_CONCURRENT_REQUESTS {
-                // All of them may be over by now.
+                // All pending requests may have ended by now.
                 return if this.pending.is_empty() { Poll::Ready(None) } else { Poll::Pending };
             }
             match ready!(this.requests.poll_next_unpin(cx)) {
                 Some(Ok(item)) => {
-                    if let Some(answer) = this.start_request(item) {
-                        return Poll::Ready(Some(Ok(answer)));
+                    if let Some(response) = this.start_request(item) {
+                        return Poll::Ready(Some(Ok(response)));
                     }
                 }
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),
@@ -157,8 +163,8 @@ where
     }
 }
 
-/// Waits for a decision. What is not there at once goes on in a task: what is on a stream only moves while the caller
-/// reads, and one that stopped reading would keep its places for as long as it likes.
+/// Waits for a decision. A decision that is not ready at once continues in a task: the stream itself is
+/// polled only while the caller reads, and a caller that stops reading would hold its permits indefinitely.
 async fn decide_in_task(
     decision: impl Future<Output = Result<Decision, ApiError>> + Send + 'static,
 ) -> Result<Decision, ApiError> {
@@ -166,7 +172,7 @@ async fn decide_in_task(
     if let Poll::Ready(decision) = futures::poll!(&mut decision) {
         return decision;
     }
-    // Ends its task with itself, when the caller has gone.
+    // Aborts its task when it is dropped, if the caller disconnects.
     let mut task = JoinSet::new();
     task.spawn(decision);
     match task.join_next().await {

@@ -1,4 +1,4 @@
-//! A replica of the build before: it knows no callers.
+//! Imitates a replica of the previous build, which has no callers.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -36,10 +36,11 @@ SELECT ids.key, hex(requests.payload_hash), requests.batch = ?2, requests.refuse
 FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.request_id = ids.value \
 ORDER BY ids.key";
 
-/// Names each of its transactions.
+/// The number that identifies the next transaction.
 static NEXT_BATCH: AtomicI64 = AtomicI64::new(1);
 
-/// Records one event as that build does; whether an earlier call had recorded it. An error: the id was used for other events.
+/// Records one event as the previous build does. Returns whether an earlier call had recorded it. An error
+/// means that the id was used for other events.
 pub(super) async fn record_as_older_build(
     database: &TestDatabase,
     tenant: &str,
