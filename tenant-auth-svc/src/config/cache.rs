@@ -3,14 +3,14 @@
 //! | variable | unit | default |
 //! |---|---|---|
 //! | `TENANT_AUTH_CACHE_KEYS` | places for keys in memory: half as many again as there are keys in use; a record of more than 1 KiB takes several | `100000` |
-//! | `TENANT_AUTH_CACHE_ABSENCES` | unknown keys in memory | `100000` |
+//! | `TENANT_AUTH_CACHE_NEGATIVE_ENTRIES` | unknown keys in memory | `100000` |
 //! | `TENANT_AUTH_CACHE_FRESH` | duration, ±20 % per key | `5s` |
-//! | `TENANT_AUTH_CACHE_REFRESH` | duration: served while a reload runs, if the change feed is heard | `60s` |
+//! | `TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE` | duration: served while a reload runs, if the change feed is heard | `60s` |
 //! | `TENANT_AUTH_CACHE_GRACE` | duration: served while the database does not answer; `0s` for never | `4h` |
-//! | `TENANT_AUTH_CACHE_ABSENT` | duration | `5s` |
+//! | `TENANT_AUTH_CACHE_NEGATIVE_TTL` | duration | `5s` |
 //! | `TENANT_AUTH_CACHE_REUSE_WATCHED` | duration: how long callers reuse an answer while they follow the changes | `60s` |
-//! | `TENANT_AUTH_GUESSES_PER_CALLER` | a second, ten seconds' worth at once: keys and sessions that nobody has seen and that are not there | `500` |
-//! | `TENANT_AUTH_GUESSES` | the same, of all callers together | `2000` |
+//! | `TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER` | a second, ten seconds' worth at once: keys and sessions that nobody has seen and that are not there | `500` |
+//! | `TENANT_AUTH_UNKNOWN_LOOKUPS` | the same, of all callers together | `2000` |
 //! | `TENANT_AUTH_FEED_INTERVAL` | duration between two reads of the change log, ±10 %; `off` for none | `250ms` |
 
 use std::time::Duration;
@@ -29,9 +29,9 @@ use crate::{
 pub struct CacheSettings {
     /// What to remember, and how long.
     pub records: CacheConfig,
-    /// `TENANT_AUTH_GUESSES_PER_CALLER` and `TENANT_AUTH_GUESSES`: how many keys and sessions a second may be asked for, by one
+    /// `TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER` and `TENANT_AUTH_UNKNOWN_LOOKUPS`: how many keys and sessions a second may be asked for, by one
     /// caller and by all, that nobody has seen and that turn out not to be there; ten times as many at once. A wrong key in
-    /// use is one in five seconds (`TENANT_AUTH_CACHE_ABSENT`), so the default of 500 is that of 2,500 customers with wrong
+    /// use is one in five seconds (`TENANT_AUTH_CACHE_NEGATIVE_TTL`), so the default of 500 is that of 2,500 customers with wrong
     /// keys behind one caller; it costs eight statements a second. Default `500` and `2000`.
     pub guess_limits: GuessLimits,
     /// `TENANT_AUTH_FEED_INTERVAL`: the time between two reads of the change log; `None` for no reads.
@@ -41,20 +41,20 @@ pub struct CacheSettings {
 pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
     let entries = || parse_number(1..=100_000_000);
     let max_records = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", entries());
-    let max_negative_entries = reader.value("TENANT_AUTH_CACHE_ABSENCES", "100000", entries());
+    let max_negative_entries = reader.value("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", "100000", entries());
     let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", parse_lifetime);
     let stale_while_revalidate =
-        reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| parse_at_most(text, 3_600));
+        reader.value("TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE", "60s", |text| parse_at_most(text, 3_600));
     let grace =
         reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| parse_at_most(text, MAX_GRACE.as_secs()));
-    let negative_ttl = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", parse_lifetime);
+    let negative_ttl = reader.value("TENANT_AUTH_CACHE_NEGATIVE_TTL", "5s", parse_lifetime);
     // The bound on what an unnoticed gap in the stream can cost.
     let reuse_watched =
         reader.value("TENANT_AUTH_CACHE_REUSE_WATCHED", "60s", |text| parse_at_most(text, 600));
     let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", parse_feed_interval);
     let rate = || parse_number(1..=1_000_000);
-    let per_caller = reader.value("TENANT_AUTH_GUESSES_PER_CALLER", "500", rate());
-    let total = reader.value("TENANT_AUTH_GUESSES", "2000", rate());
+    let per_caller = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER", "500", rate());
+    let total = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS", "2000", rate());
     let whole = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
     let guesses = GuessLimits { per_caller: whole(per_caller?), total: whole(total?) };
     let policy = CachePolicy {

@@ -164,12 +164,12 @@ async fn serve_refuses_invalid_configuration_and_names_each_value() {
         ("TENANT_AUTH_DRAIN_DELAY", "must be at most 300s"),
         ("TENANT_AUTH_LOG_FORMAT", "must be text, json or auto"),
     ] {
-        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));
-        assert!(line.is_some_and(|line| line.contains(problem)), "{variable}: {told}");
+        let line = error_text.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));
+        assert!(line.is_some_and(|line| line.contains(problem)), "{variable}: {error_text}");
     }
     let unknown = "unknown variable TENANT_AUTH_DATABSE_TIMEOUT; did you mean TENANT_AUTH_DATABASE_TIMEOUT?";
-    assert!(told.contains(unknown), "{told}");
-    assert!(!told.contains("TENANT_AUTH_PORT") && !told.contains("SERVICE_HOST"), "{told}");
+    assert!(error_text.contains(unknown), "{error_text}");
+    assert!(!error_text.contains("TENANT_AUTH_PORT") && !error_text.contains("SERVICE_HOST"), "{error_text}");
 }
 
 #[tokio::test]

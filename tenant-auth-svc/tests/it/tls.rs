@@ -128,7 +128,7 @@ async fn unusable_certificates_keep_old_ones_in_use() {
         assert_eq!(encrypted.presented_certificate().await, before);
         let reported = encrypted.files_status_line().await;
         assert_eq!(
-            told,
+            reported,
             "files     reload refused for certificates; the previous content stays in effect; the log says why"
         );
     }

@@ -57,7 +57,7 @@ fn non_loopback_listener_requires_tls_and_callers_or_opt_out() {
                 says => {
                     let whole =
                         format!("TENANT_AUTH_LISTEN: {address} is beyond loopback, {says} if the network");
-                    assert!(told.contains(&whole), "{values:?}: {told}");
+                    assert!(errors.contains(&whole), "{values:?}: {errors}");
                 }
             }
         }

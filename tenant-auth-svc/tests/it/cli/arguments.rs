@@ -51,8 +51,9 @@ async fn configuration_error_names_option_or_variable_given() {
             assert_eq!(ran.status.code(), Some(2), "{command}: {error_text}");
             for (option, variable, _, why) in given {
                 let name = if by_option { option } else { variable };
-                let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name}: ")));
-                assert!(line.is_some_and(|line| line.contains(why)), "{command} {name}: {told}");
+                let line =
+                    error_text.lines().find(|line| line.trim_start().starts_with(&format!("{name}: ")));
+                assert!(line.is_some_and(|line| line.contains(why)), "{command} {name}: {error_text}");
             }
         }
     }

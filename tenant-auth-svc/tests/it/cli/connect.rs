@@ -98,8 +98,10 @@ async fn check_config_names_cause_of_refused_writes() {
         checked.assert_result(1, "work: ", &format!("failing ({kind}): "));
         let printed = text(&checked.0.stderr);
         assert!(
-            told.contains("database writes fail: ") && !told.contains("reads fail") && told.contains(cause),
-            "{kind}: {told}"
+            printed.contains("database writes fail: ")
+                && !printed.contains("reads fail")
+                && printed.contains(cause),
+            "{kind}: {printed}"
         );
     }
     setup.database.faults().clear();
