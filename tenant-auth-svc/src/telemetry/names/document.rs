@@ -8,19 +8,22 @@ use crate::instruments::durations::BUCKET_BOUNDS;
 pub fn render_markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
-         Made of the table in `src/telemetry/names.rs` by `UPDATE_DOCS=1 cargo test -p tenant-auth-svc --lib telemetry::names`; \
+         Generated from `src/telemetry/names.rs` by `UPDATE_DOCS=1 cargo test -p tenant-auth-svc --lib telemetry::names`; \
          do not edit.\n\n\
-         `GET /metrics` of the port for operators (`TENANT_AUTH_OPS_LISTEN`) tells them in the Prometheus text format; with \
-         `TENANT_AUTH_OTLP_ENDPOINT` the same numbers are sent by OTLP each 30 s. No label names a tenant, a key, a session \
+         `GET /metrics` of the port for operators (`TENANT_AUTH_OPS_LISTEN`) returns them in the Prometheus text format; with \
+         `TENANT_AUTH_OTLP_ENDPOINT` the same values are sent by OTLP every 30 s. No label identifies a tenant, a key, a session \
          or a caller.\n\n\
-         A counter or histogram with labels appears with its first count, so that an idle server exports few series. Alerts \
-         need zero from the start of these: `grpc_server_handled_total` for the RPCs of the daily traffic (ValidationService, \
-         SessionService, RecordUsage) with the codes Unavailable, DeadlineExceeded, ResourceExhausted and Internal, and for \
-         every other RPC of this service from its first call on; `tenant_auth_verdicts_total` for valid and unknown; \
-         `tenant_auth_undecided_total`; `tenant_auth_database_failures_total` for the kinds that an alert names; \
-         `tenant_auth_cache_evictions_total` for records; `tenant_auth_database_breaker_opened_total`; \
-         `tenant_auth_tls_handshakes_failed_total`; `tenant_auth_unreadable_records_total`; `tenant_auth_otlp_spans_total` for \
-         dropped and failed.\n\n\
+         A counter or histogram with labels appears with its first count, so that an idle server exports few series. These are \
+         exported from the start, because alerts need the zero:\n\n\
+         - `grpc_server_handled_total` with the codes Unavailable, DeadlineExceeded, ResourceExhausted and Internal, for the RPCs of \
+         daily traffic (ValidationService, SessionService, RecordUsage); for the other RPCs of this service, from their first call\n\
+         - `tenant_auth_verdicts_total` for valid and unknown, and all of `tenant_auth_undecided_total`\n\
+         - `tenant_auth_database_failures_total` for denied, blocked, read_only, disk_full, throttled, invalid_response, \
+         schema_missing and internal\n\
+         - `tenant_auth_cache_evictions_total` for records\n\
+         - `tenant_auth_database_breaker_opened_total`, `tenant_auth_tls_handshakes_failed_total`, \
+         `tenant_auth_unreadable_records_total`\n\
+         - `tenant_auth_otlp_spans_total` for dropped and failed\n\n\
          | name | kind | unit | labels | |\n|---|---|---|---|---|\n",
     );
     for metric in ALL {
@@ -39,9 +42,9 @@ pub fn render_markdown() -> String {
     text.push_str(
         "\n## OTLP\n\n\
          Names and attributes follow the OpenTelemetry semantic conventions 1.45.0. Two histograms have the names of the \
-         conventions. All others keep the name above without `_total` and without the suffix of the unit (`_seconds`, \
-         `_bytes`), which are in the type and the unit there: Prometheus adds both to what it receives by OTLP, so that the \
-         series are the same. Plain numbers have no unit.\n\n\
+         conventions. All others keep the name above without `_total` and without the unit (`_seconds`, `_bytes`), which OTLP \
+         has as type and unit: Prometheus adds both suffixes to metrics that it receives by OTLP, so that its series have the \
+         names above. Plain numbers have no unit.\n\n\
          | name | in place of | unit | attributes | |\n|---|---|---|---|---|\n",
     );
     for (metric, replaced) in OTLP_ONLY {
