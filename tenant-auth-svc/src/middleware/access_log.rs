@@ -20,16 +20,16 @@ use crate::{
     telemetry::logging::RPC_TARGET,
 };
 
-/// What tells unknown paths apart, for a person. Paths are made up by callers, and may be as long as a request's head.
+/// An excerpt of the path of an RPC that does not exist. Callers invent paths, which may be as long as the request headers.
 fn unknown_path_excerpt(path: &str) -> Option<String> {
     (rpc_name(path) == UNKNOWN_RPC).then(|| MalformedRequest::escaped_excerpt(path.as_bytes()))
 }
 
-/// The line of one RPC.
+/// The log line of one RPC.
 #[derive(Debug)]
 pub struct AccessLogLine {
     rpc: &'static str,
-    /// The beginning of a path that leads to no RPC.
+    /// The beginning of the path, if the RPC does not exist.
     path: Option<String>,
     request_id: Option<RequestId>,
     caller: Option<CallerLabel>,
@@ -38,14 +38,14 @@ pub struct AccessLogLine {
     started: Instant,
 }
 
-/// The level has to be a constant where an event is written.
+/// `tracing` needs a constant level at each event.
 macro_rules! event {
     ($level:ident, $line:ident, $code:expr) => {{
         let verdict = $line.record.verdict();
         let decisions = $line.record.decisions();
         tracing::$level!(
             target: RPC_TARGET,
-            // The first name cannot have a dot.
+            // The macro accepts no dot in the first name.
             request_id = $line.request_id.as_ref().map(|id| &*id.0),
             rpc.method = $line.rpc,
             rpc.method_original = $line.path,
@@ -53,7 +53,7 @@ macro_rules! event {
             trace_id = $line.trace_id.map(|TraceId { trace, .. }| tracing::field::display(trace)),
             span_id = $line.trace_id.and_then(|TraceId { span, .. }| span).map(tracing::field::display),
             rpc.response.status_code = code::canonical_name($code.unwrap_or(Code::Cancelled)),
-            // Given up before its trailers: the caller did not wait for the end.
+            // Dropped before its trailers: the caller disconnected.
             client_cancelled = $code.is_none().then_some(true),
             verdict = verdict.map(|(verdict, _)| verdict.as_str()),
             source = verdict.map(|(_, source)| source.as_str()),
@@ -67,7 +67,7 @@ macro_rules! event {
 }
 
 impl AccessLogLine {
-    /// That of a request whose caller is known.
+    /// Creates the line of a request; the caller must be identified already.
     pub(super) fn from_request<In>(request: &Request<In>) -> Self {
         let extensions = request.extensions();
         let rpc = rpc_name(request.uri().path());
@@ -99,9 +99,9 @@ impl RpcObserver for AccessLogLine {
     fn on_end(&mut self, code: Option<Code>) {
         let line = self;
         match code {
-            // What probes and tools ask all the time, and what reflection answers in the course of things.
+            // Probes, and lookups of reflection that find nothing.
             Some(Code::Ok | Code::NotFound) if line.rpc.starts_with("grpc.") => event!(debug, line, code),
-            // Thousands a second, denials among them: metrics count them, and a filter shows them when they are wanted.
+            // Thousands per second, including denials: metrics count them, and a filter can enable their lines.
             Some(Code::Ok) if is_routine(line.rpc) => event!(debug, line, code),
             Some(Code::Internal | Code::Unknown | Code::DataLoss) => event!(error, line, code),
             Some(

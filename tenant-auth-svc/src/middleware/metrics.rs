@@ -29,41 +29,41 @@ use crate::{
     },
 };
 
-/// What is asked for and is no RPC of ours, as OpenTelemetry spells it.
+/// The name of RPCs that do not exist, as defined by OpenTelemetry.
 pub(super) const UNKNOWN_RPC: &str = "_OTHER";
 
-/// What an RPC is called in metrics.
+/// The labels of an RPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RpcLabels {
-    /// The whole name, as `tenantauth.v1.InfoService/GetServerInfo`.
+    /// The full name, such as `tenantauth.v1.InfoService/GetServerInfo`.
     pub name: &'static str,
     /// Unary or a stream.
     pub rpc_type: RpcType,
-    /// As `tenantauth.v1.InfoService`.
+    /// Such as `tenantauth.v1.InfoService`.
     pub service: &'static str,
-    /// As `GetServerInfo`.
+    /// Such as `GetServerInfo`.
     pub method: &'static str,
 }
 
 impl RpcLabels {
-    /// Of all that there is not.
+    /// The labels of all RPCs that do not exist.
     const UNKNOWN: Self =
         Self { name: UNKNOWN_RPC, rpc_type: RpcType::Unknown, service: "unknown", method: "unknown" };
 
-    /// Whether the RPC belongs to the daily traffic, of which a log line for each would bury everything else.
+    /// Whether the RPC belongs to daily traffic.
     pub(crate) fn is_routine(&self) -> bool {
         is_routine(self.name)
     }
 }
 
-/// Whether an RPC belongs to the daily traffic.
+/// Whether an RPC belongs to daily traffic: a log line for each would hide everything else.
 pub(super) fn is_routine(rpc: &str) -> bool {
     ["ValidationService/", "SessionService/", "UsageService/RecordUsage"]
         .iter()
         .any(|routine| rpc.strip_prefix("tenantauth.v1.").is_some_and(|rpc| rpc.starts_with(routine)))
 }
 
-/// All RPCs in the order of the access rules; at the end, the one for all that there is not.
+/// All RPCs in the order of the access rules, then the entry for RPCs that do not exist.
 static RPCS: LazyLock<Vec<RpcLabels>> = LazyLock::new(|| {
     let described = described_rpcs();
     let labels = |path: &'static str| {
@@ -76,12 +76,12 @@ static RPCS: LazyLock<Vec<RpcLabels>> = LazyLock::new(|| {
     access::access_rules().map(|(path, _)| labels(path)).chain([RpcLabels::UNKNOWN]).collect()
 });
 
-// Of one RPC: started, messages received, messages sent.
+// The counts of one RPC: started, messages received, messages sent.
 const RECEIVED_OFFSET: usize = 1;
 const SENT_OFFSET: usize = 2;
 const SLOTS_PER_RPC: usize = 3;
 
-/// Where the slots of an RPC begin. What was decided comes before all of them.
+/// The first slot of an RPC. The slots of decisions come before those of RPCs.
 fn first_slot(rpc: usize) -> usize {
     TallyKind::COUNT + rpc * SLOTS_PER_RPC
 }
@@ -90,21 +90,20 @@ fn first_slot(rpc: usize) -> usize {
 #[derive(Debug)]
 pub struct RpcMetrics {
     counts: Counts,
-    /// How long the RPCs took that ended with each code. Most RPCs never end with most codes, so that each is made for its
-    /// first one.
+    /// The latency of each RPC by code. Most RPCs never end with most codes, so each histogram is created on first use.
     latencies: Box<[OnceLock<DurationHistograms>]>,
 }
 
-/// The numbers of one RPC.
+/// The values of one RPC.
 #[derive(Clone, Debug)]
 pub struct RpcCounters {
-    /// What it is called.
+    /// The labels.
     pub labels: RpcLabels,
-    /// How many have begun.
+    /// RPCs that have started.
     pub started: u64,
-    /// How many have begun and not ended.
+    /// RPCs that have started and not ended.
     pub in_flight: u64,
-    /// How long those took that ended with each code; codes that did not come are not in it.
+    /// Latency by code, without codes that have not occurred.
     pub latency_by_code: Vec<(Code, Distribution)>,
     /// Messages received.
     pub received: u64,
@@ -113,13 +112,13 @@ pub struct RpcCounters {
 }
 
 impl RpcCounters {
-    /// How many have ended with a code.
+    /// The number of RPCs that have ended with a code.
     #[must_use]
     pub fn ended(&self, code: Code) -> u64 {
         self.latency_by_code.iter().filter(|(ended, _)| *ended == code).map(|(_, took)| took.count()).sum()
     }
 
-    /// How long all of them took.
+    /// The latency of all codes together.
     #[must_use]
     pub fn latency(&self) -> Distribution {
         let mut all = Distribution::default();
@@ -138,7 +137,7 @@ impl Default for RpcMetrics {
 }
 
 impl RpcMetrics {
-    /// The numbers of every RPC there is, and of all that there is not.
+    /// The values of every RPC, and of those that do not exist.
     pub fn counters(&self) -> impl Iterator<Item = RpcCounters> {
         RPCS.iter().enumerate().map(|(rpc, labels)| {
             let first = first_slot(rpc);
@@ -148,7 +147,7 @@ impl RpcMetrics {
             };
             let latency_by_code: Vec<_> = all_codes().filter_map(latency).collect();
             let ended = latency_by_code.iter().map(|(_, took)| took.count()).sum();
-            // After the ended ones, so that there are never fewer.
+            // Read after the ended ones, so that it is never lower.
             let started = self.counts.get(first);
             RpcCounters {
                 labels: *labels,
@@ -161,7 +160,7 @@ impl RpcMetrics {
         })
     }
 
-    /// Counts an RPC that was answered from memory at once: one message came, and one goes.
+    /// Counts an RPC that the fast path answered: one message received, one sent.
     pub fn count_cache_hit(&self, path: &str, decisions: &[(Verdict, Source)], started: Instant) {
         let rpc = rpc_index(path);
         let (slots, shard) = (first_slot(rpc), self.counts.thread_shard());
@@ -175,7 +174,7 @@ impl RpcMetrics {
         self.record_end(rpc, Code::Ok, started);
     }
 
-    /// How many keys and sessions came to this.
+    /// The number of keys and sessions with this outcome.
     #[must_use]
     pub fn decision_count(&self, what: TallyKind) -> u64 {
         self.counts.get(what.index())
@@ -192,14 +191,14 @@ fn latency_index(rpc: usize, code: Code) -> usize {
     rpc * CODE_COUNT + code as usize
 }
 
-/// The name of the RPC at a path: one of ours, or that of all that are not.
+/// The full name of the RPC at a path, or [`UNKNOWN_RPC`].
 pub(super) fn rpc_name(path: &str) -> &'static str {
     RPCS.get(rpc_index(path)).map_or(UNKNOWN_RPC, |rpc| rpc.name)
 }
 
-/// The number of the RPC at a path. A caller can make up paths, and no names of metrics with them.
+/// The index of the RPC at a path. Callers can invent paths, but cannot create label values with them.
 fn rpc_index(path: &str) -> usize {
-    // The most frequent ones come first, and most differ in length already.
+    // The most frequent RPCs come first, and most paths differ in length.
     let place = access::access_rules().position(|(rpc, _)| rpc == path);
     place.unwrap_or(RPCS.len() - 1)
 }
@@ -215,7 +214,7 @@ pub struct RpcCounting {
 }
 
 impl RpcCounting {
-    /// Counts one that begins.
+    /// Counts the start of an RPC.
     pub(super) fn start<In>(metrics: &Arc<RpcMetrics>, request: &Request<In>) -> Self {
         let rpc = rpc_index(request.uri().path());
         metrics.counts.add(first_slot(rpc), 1);
@@ -224,7 +223,7 @@ impl RpcCounting {
         Self { metrics, rpc, sent, record, started: Instant::now() }
     }
 
-    /// Takes over what the request has counted for itself.
+    /// Adds what the request has counted since the last call.
     fn take_counts(&self) {
         let Some(record) = &self.record else { return };
         let shard = self.metrics.counts.thread_shard();
@@ -253,9 +252,9 @@ impl RpcObserver for RpcCounting {
         self.take_counts();
         let is = |what: fn(&RpcRecord) -> bool| self.record.as_ref().is_some_and(what);
         let code = match code.unwrap_or(Code::Cancelled) {
-            // What the caller did wrong must not look like a service that has too much to do.
+            // A caller's mistake must not look like overload.
             Code::ResourceExhausted if is(RpcRecord::has_oversized_message) => Code::InvalidArgument,
-            // Nor must a crowd of those whom nobody knows: with more places they would be refused all the same.
+            // Nor must many unknown callers: with more permits they would be refused all the same.
             Code::ResourceExhausted if is(RpcRecord::is_from_unknown_caller) => Code::Unauthenticated,
             code => code,
         };
@@ -274,7 +273,7 @@ mod tests {
     use super::*;
     use crate::middleware::observability::RpcObserverLayer;
 
-    /// How many ended with `code`, when one that is refused as too many ends as that of `record`.
+    /// The number of RPCs counted with `code` after one with `record` was refused with RESOURCE_EXHAUSTED.
     async fn count_refused_as(record: RpcRecord, code: Code) -> u64 {
         let rpcs = Arc::new(RpcMetrics::default());
         let refuses = tower::service_fn(|_: Request<()>| async {

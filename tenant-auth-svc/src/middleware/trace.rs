@@ -29,25 +29,25 @@ use crate::{
     telemetry::traces::RequestTracer,
 };
 
-/// Names the trace that a request belongs to, in the log too.
+/// The trace of a request, for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceId {
     /// The trace.
     pub trace: opentelemetry::trace::TraceId,
-    /// The request's own span, if it has one here.
+    /// The span of the request, if it is traced here.
     pub span: Option<opentelemetry::trace::SpanId>,
 }
 
-/// What chance has decided about a request whose caller says nothing about traces.
+/// The sampling decision about a request without a `traceparent`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SamplingDecision(pub(crate) bool);
 
-/// Traces RPCs, if there is anything to trace with.
+/// Traces RPCs if a tracer is configured.
 #[derive(Clone, Debug)]
 pub struct TraceLayer(Option<RequestTracer>);
 
 impl TraceLayer {
-    /// Traces with this.
+    /// Creates a layer that uses `tracing`.
     #[must_use]
     pub fn new(tracing: Option<RequestTracer>) -> Self {
         Self(tracing)
@@ -102,7 +102,7 @@ fn start_span<In>(tracing: &RequestTracer, request: &mut Request<In>) -> Option<
     Some(RpcSpan { trace_context: within, record: request.extensions().get::<RpcRecord>().cloned() })
 }
 
-/// The span of an RPC under way.
+/// The span of an RPC in progress.
 #[derive(Debug)]
 pub struct RpcSpan {
     trace_context: TraceContext,

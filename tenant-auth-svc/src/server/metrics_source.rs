@@ -32,12 +32,12 @@ use crate::{
     usage_batcher::{EventOutcome, UsageBatcher, UsageTable},
 };
 
-/// Where the metrics are exported.
+/// The names under which metrics are exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MetricsFormat {
     /// The names of Prometheus.
     Prometheus,
-    /// The names of OpenTelemetry, where it has any.
+    /// The names of OpenTelemetry, where it defines any.
     Otlp,
 }
 
@@ -126,7 +126,7 @@ impl MetricsSources {
         );
         let refused = GuessLimitScope::ALL.map(|limit| (limit.as_str(), self.guesses.refused(limit)));
         push_nonzero(told, &names::UNKNOWN_LOOKUPS_REFUSED, refused);
-        // Records from the start: an alert compares how they grow.
+        // Records from the start: an alert needs the zero.
         let evicted = pools.iter().flat_map(|(pool, _, (records, negative), ..)| {
             let negative = (*negative > 0).then_some((labels([pool, "negative"]), *negative));
             iter::once((labels([pool, "record"]), *records)).chain(negative)
@@ -229,7 +229,7 @@ impl MetricsSources {
 
     fn add_otlp_metrics(&self, told: &mut MetricsSnapshot) {
         let spans = &self.otlp.spans;
-        // What was lost from the start: an alert compares how it grows.
+        // Lost spans from the start: an alert needs the zero.
         let exported = Some(("exported", spans.exported.get())).filter(|(_, count)| *count > 0);
         let lost = [("dropped", spans.dropped.get()), ("failed", spans.failed.get())];
         told.push_by_label(
@@ -273,7 +273,7 @@ fn expiry_dates(
     some.filter_map(move |expiry| Some((expiry.kind.as_str(), millis_to_seconds(date(expiry)?.0))))
 }
 
-/// Tells counts under any labels.
+/// Adds counts with any labels.
 fn push_counts(
     told: &mut MetricsSnapshot,
     metric: &'static MetricDefinition,
@@ -283,7 +283,7 @@ fn push_counts(
     told.push_samples(metric, counts);
 }
 
-/// Tells a count for each value of the only label that has been counted at all.
+/// Adds the counts of a metric with one label, without those that are 0.
 fn push_nonzero(
     told: &mut MetricsSnapshot,
     metric: &'static MetricDefinition,

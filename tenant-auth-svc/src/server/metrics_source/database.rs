@@ -1,4 +1,4 @@
-//! How calls to the database go.
+//! Metrics of the database.
 
 use std::iter;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Failures of the database that are told from the start: those that an alert compares by name.
+/// Failures that are reported from the start, even at 0: those that an alert names.
 const ALERTED_FAILURES: [FailureKind; 8] = [
     FailureKind::Denied,
     FailureKind::Blocked,

@@ -1,4 +1,4 @@
-//! What RPCs came to, and what they decided.
+//! Metrics of RPCs and of decisions.
 
 use tonic::Code;
 
@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// Codes that are told before they are counted, for the RPCs of the daily traffic from the start, for others of ours from their
-/// first call on: the alerts on error ratios compare how they grow, and what is not there does not grow.
+/// Codes that are reported even at 0, because the alerts on error ratios need the series before its first increase: for the RPCs
+/// of daily traffic from the start, for the other RPCs of this service from their first call.
 const ALERTED_CODES: [Code; 4] =
     [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Internal];
-/// Verdicts that are told from the start: an alert compares the second with all, and misses them when they are not there.
+/// Verdicts that are reported even at 0, because an alert compares the ratio of the second.
 const ALERTED_VERDICTS: [SessionVerdict; 2] = [SessionVerdict::VALID, SessionVerdict::Key(Verdict::Unknown)];
 impl MetricsSources {
     pub(super) fn add_request_metrics(&self, told: &mut MetricsSnapshot, format: MetricsFormat) {
@@ -93,7 +93,7 @@ impl MetricsSources {
         }
         told.push_by_label(&names::VERDICTS, verdicts);
         push_nonzero(told, &names::ANSWERS, sources);
-        // All from the start: the alerts on error ratios compare how they grow.
+        // All, even at 0: the alerts on error ratios need them.
         told.push_by_label(&names::UNDECIDED, reasons);
     }
 }
