@@ -1,5 +1,5 @@
-//! The composition root: the only module that knows every concrete type, and the order in which the parts
-//! start.
+//! The composition root: the only module that names every concrete type and fixes the order of the middleware
+//! layers.
 //!
 //! `foundation` builds the database client and the caches, `use_cases` the use cases and RPC services,
 //! `middleware_stack` the middleware layers, `background` the background tasks. `lifecycle` holds the running

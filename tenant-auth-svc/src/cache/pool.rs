@@ -189,8 +189,7 @@ where
             .then(|| self.cached_record(&entry, now, Source::Stale))
     }
 
-    /// Releases the claim on a reload that has ended. After a failed or superseded load, the old entry is
-    /// still cached, and the next caller claims a new reload.
+    /// Releases the claim on a reload. If it inserted nothing, the next caller claims another one.
     pub(super) fn release_reload(&self, id: &I) {
         if let Some(entry) = self.records.get(id) {
             entry.release_reload();
