@@ -58,7 +58,7 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         # A memory limit that is too small.
         ("minimal", "settings: {TENANT_AUTH_CACHE_KEYS: 2000000}", "Set resources.limits.memory to 2364Mi or more"),
         ("minimal", "settings: {TENANT_AUTH_CACHE_SESSIONS: '1000000'}", "Set resources.limits.memory to"),
-        ("minimal", "settings: {TENANT_AUTH_CACHE_ABSENCES: 1000000}", "Set resources.limits.memory to"),
+        ("minimal", "settings: {TENANT_AUTH_CACHE_NEGATIVE_ENTRIES: 1000000}", "Set resources.limits.memory to"),
         ("minimal", "settings: {TENANT_AUTH_USAGE_QUEUE: 1000000}", "Set resources.limits.memory to"),
         ("minimal", "resources: {limits: {memory: 500Mi}}", 'resources.limits.memory is "500Mi", which is 500 MiB'),
         ("minimal", "resources: {limits: {memory: 512}}", 'resources.limits.memory is "512", which is 0 MiB'),

@@ -239,7 +239,7 @@ impl Drop for GuessPermit {
 /// Returns the error for a lookup that exceeds the limit.
 #[must_use]
 pub fn too_many_guesses_error() -> StoreError {
-    let message = "too many lookups of unknown keys or sessions; see TENANT_AUTH_GUESSES_PER_CALLER and TENANT_AUTH_GUESSES";
+    let message = "too many lookups of unknown keys or sessions; see TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER and TENANT_AUTH_UNKNOWN_LOOKUPS";
     let mut error = StoreError::new(FailureKind::TooManyGuesses, message);
     error.retry_after = Some(RETRY_AFTER);
     error

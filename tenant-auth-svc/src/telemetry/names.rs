@@ -100,7 +100,7 @@ metrics! {
     CACHE_MISSES = Counter "tenant_auth_cache_misses_total" "1" ["pool"]
         "Look-ups that memory could not answer, so that the database was asked and waited for.";
     GUESSES_REFUSED = Counter "tenant_auth_guesses_refused_total" "1" ["bound"]
-        "Keys and sessions that nobody has seen and that were not looked up, because as many as may be were asked for that are not there: by the caller (TENANT_AUTH_GUESSES_PER_CALLER), or by all in this process (TENANT_AUTH_GUESSES).";
+        "Keys and sessions that nobody has seen and that were not looked up, because as many as may be were asked for that are not there: by the caller (TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER), or by all in this process (TENANT_AUTH_UNKNOWN_LOOKUPS).";
     CACHE_EVICTIONS = Counter "tenant_auth_cache_evictions_total" "1" ["pool", "kind"]
         "Entries that had to go for want of room.";
     CACHE_LOADS = Gauge "tenant_auth_cache_loads_in_flight" "1" ["pool"]

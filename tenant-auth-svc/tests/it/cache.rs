@@ -298,7 +298,7 @@ async fn unknown_keys_do_not_evict_known_keys() {
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_CACHE_KEYS", Some("100".to_owned()))
-        .with_flag("TENANT_AUTH_CACHE_ABSENCES", Some("100".to_owned()));
+        .with_flag("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", Some("100".to_owned()));
     let clock = ManualClock::at(NOW);
     let service = TestService::start_with(settings, clock as SharedClock).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;

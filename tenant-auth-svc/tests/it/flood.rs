@@ -43,7 +43,7 @@ async fn service(database: &TestDatabase, clock: &Arc<ManualClock>) -> TestServi
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_CACHE_KEYS", Some("1000".to_owned()))
-        .with_flag("TENANT_AUTH_CACHE_ABSENCES", Some("200".to_owned()))
+        .with_flag("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", Some("200".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()));
     TestService::start_with(settings, Arc::clone(clock) as SharedClock).await
@@ -118,8 +118,8 @@ async fn unknown_key_flood_does_not_starve_reloads() {
 async fn service_with_guess_limit(database: &TestDatabase, clock: &Arc<ManualClock>) -> TestService {
     let settings = database
         .settings()
-        .with_flag("TENANT_AUTH_GUESSES_PER_CALLER", Some("10".to_owned()))
-        .with_flag("TENANT_AUTH_GUESSES", Some("15".to_owned()))
+        .with_flag("TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER", Some("10".to_owned()))
+        .with_flag("TENANT_AUTH_UNKNOWN_LOOKUPS", Some("15".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()));
     TestService::start_with(settings, Arc::clone(clock) as SharedClock).await

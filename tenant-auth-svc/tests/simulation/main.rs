@@ -126,7 +126,7 @@ fn oracle_detects_each_seeded_flaw() {
         (SeededFlaw::IgnoresFeed, "may still assume"),
         (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_GRACE", "4h"), "source and age"),
         (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_FRESH", "60s"), "source and age"),
-        (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_ABSENT", "60s"), "source and age"),
+        (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_NEGATIVE_TTL", "60s"), "source and age"),
         (
             SeededFlaw::OtherSetting("TENANT_AUTH_HEARTBEAT_INTERVAL", "off"),
             "the read replica has been stalled",

@@ -28,11 +28,11 @@ responses, recent writes) is bounded too, and fits 288 MiB. The defaults fit 512
 {{- $settings := .Values.settings -}}
 {{- $keys := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_KEYS" "default" 100000) | int64 -}}
 {{- $sessions := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_SESSIONS" "default" 100000) | int64 -}}
-{{- $absences := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_ABSENCES" "default" 100000) | int64 -}}
+{{- $absences := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_NEGATIVE_ENTRIES" "default" 100000) | int64 -}}
 {{- $events := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_USAGE_QUEUE" "default" 20000) | int64 -}}
 {{- $needed := add (div (add (mul $keys 1024) (mul $sessions 1024) (mul $absences 256) (mul (max 0 (sub $events 20000)) 512)) 1048576) 289 -}}
 {{- if lt (int64 $mebibytes) $needed -}}
-{{- fail (printf "resources.limits.memory is %q, which is %s MiB, but the service may need %dMi: with a cache capacity of %d for keys (TENANT_AUTH_CACHE_KEYS), %d for sessions (TENANT_AUTH_CACHE_SESSIONS) and %d for unknown keys (TENANT_AUTH_CACHE_ABSENCES), and a queue of %d usage events (TENANT_AUTH_USAGE_QUEUE). Set resources.limits.memory to %dMi or more, or lower these settings" (toString $limit) $mebibytes $needed $keys $sessions $absences $events $needed) -}}
+{{- fail (printf "resources.limits.memory is %q, which is %s MiB, but the service may need %dMi: with a cache capacity of %d for keys (TENANT_AUTH_CACHE_KEYS), %d for sessions (TENANT_AUTH_CACHE_SESSIONS) and %d for unknown keys (TENANT_AUTH_CACHE_NEGATIVE_ENTRIES), and a queue of %d usage events (TENANT_AUTH_USAGE_QUEUE). Set resources.limits.memory to %dMi or more, or lower these settings" (toString $limit) $mebibytes $needed $keys $sessions $absences $events $needed) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

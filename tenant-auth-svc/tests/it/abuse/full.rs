@@ -111,11 +111,11 @@ async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
     let settings = [
         ("TENANT_AUTH_CACHE_KEYS", number.as_str()),
         ("TENANT_AUTH_CACHE_SESSIONS", number.as_str()),
-        ("TENANT_AUTH_CACHE_ABSENCES", number.as_str()),
+        ("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", number.as_str()),
         ("TENANT_AUTH_SESSIONS_PER_TENANT", "1000000"),
         // The only limit that would prevent the test from reaching the others.
-        ("TENANT_AUTH_GUESSES_PER_CALLER", "1000000"),
-        ("TENANT_AUTH_GUESSES", "1000000"),
+        ("TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER", "1000000"),
+        ("TENANT_AUTH_UNKNOWN_LOOKUPS", "1000000"),
     ];
     let victim = Victim::start_with(ProcessLimits::default(), &settings).await;
     let before = victim.resident_memory();

@@ -12,9 +12,9 @@ use crate::history::{EventOrder, KeyRow};
 
 /// The default of `TENANT_AUTH_CACHE_FRESH`, plus the maximum jitter.
 const FRESH_TIME: Duration = Duration::from_secs(6);
-/// The default of `TENANT_AUTH_CACHE_REFRESH`.
+/// The default of `TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE`.
 const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(60);
-/// The default of `TENANT_AUTH_CACHE_ABSENT`.
+/// The default of `TENANT_AUTH_CACHE_NEGATIVE_TTL`.
 const NEGATIVE_TIME: Duration = Duration::from_secs(5);
 /// How long after a poll of a live feed cached entries count as confirmed.
 const FEED_LIVENESS: Duration = Duration::from_secs(1);
