@@ -26,6 +26,9 @@ COUNTED = {
         "FailedPrecondition Aborted OutOfRange Unimplemented Internal Unavailable DataLoss Unauthenticated".split()
     ),
     "grpc_type": {"unary", "server_stream", "bidi_stream", "unknown"},
+    "verdict": set(
+        "valid unknown malformed expired revoked tenant_suspended insufficient_scope unbound session_expired tenant_mismatch".split()
+    ),
     "source": {"database", "fresh", "refreshing", "stale", "negative", "none"},
     "outcome": {"ok"},
 }

@@ -187,7 +187,8 @@ impl<L: Lookup> CacheInner<L> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads up to [`MAX_IDS_PER_LOOKUP`] records, and caches those that no newer change supersedes.
+    /// Reads up to [`MAX_IDS_PER_LOOKUP`](crate::domain::store::MAX_IDS_PER_LOOKUP) records, and caches those
+    /// that no newer change supersedes.
     async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> LoadOutcomes<L::Record> {
         let (load_epoch, asked_at) = (self.pool.epoch(), self.clock.monotonic());
         // A result older than the position known before the read comes from a lagging replica and is not

@@ -1,7 +1,9 @@
-//! The composition root: the only place that names every concrete type, and where the order of the layers is written down.
+//! The composition root: the only module that names every concrete type and fixes the order of the middleware
+//! layers.
 //!
-//! `foundation` is the database and the caches, `use_cases` the use cases and RPC services, `middleware_stack` the layers,
-//! `background` what runs beside requests, `lifecycle` the running service and its end.
+//! `foundation` builds the database client and the caches, `use_cases` the use cases and RPC services,
+//! `middleware_stack` the middleware layers, `background` the background tasks. `lifecycle` holds the running
+//! service and its shutdown.
 
 mod background;
 mod coverage;
@@ -67,27 +69,27 @@ use crate::{
     usage_batcher::UsageBatcher,
 };
 
-/// The database as the use cases see it.
+/// The store that the use cases read and write.
 pub type ServiceStore = SqlStore<DatabaseClient>;
-/// The cache of keys.
+/// The key cache.
 pub type KeyRecordCache = RecordCache<KeyLookup<ServiceStore>>;
-/// The cache of sessions.
+/// The session cache.
 pub type SessionRecordCache = RecordCache<SessionLookup<ServiceStore>>;
-/// The caches that every change is applied to.
+/// The caches that the change feed applies every change to.
 pub type AllCaches = (KeyRecordCache, SessionRecordCache);
-/// Records and sums usage.
+/// The usage recorder, with batched writes.
 pub type ServiceUsageRecorder = UsageRecorder<UsageBatcher, ServiceStore>;
-/// A store that writes to a database even if it is not trusted: an operator accepts a database through it.
+/// A store that also writes to an untrusted database: an operator uses it to accept one.
 pub type RecoveryStore = SqlStore<WriteQueue<RetryingEngine>>;
 /// The change feed of this replica.
 pub type ChangeFeed = FeedPoller<ServiceStore, AllCaches>;
 
-/// Starts the service. It listens at once. It is ready when it has reached the database and found its schema right, which can
-/// be long after: until then its health is NOT_SERVING, and it tries to answer requests all the same.
+/// Starts the service. It listens at once. It is ready when it has reached the database and its schema is
+/// valid, which can take long. Until then its health is NOT_SERVING, but it already handles requests.
 ///
 /// # Errors
 /// [`StartError::Build`]; [`StartError::Listen`]; [`StartError::OpsListen`]; [`StartError::Collector`];
-/// [`StartError::Audit`]; those of [`build_database_client`].
+/// [`StartError::Audit`]; the errors of [`build_database_client`].
 pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningService, StartError> {
     if config.release.require_canonical {
         build::THIS.require_canonical()?;
@@ -98,7 +100,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     let database_files = (config.database.location.token(), config.database.private_roots.clone());
     let lookup_timeout = config.database.timeouts.total;
     let client = build_database_client(config.database, &clock)?;
-    // After the database: the second process on one embedded database learns that first.
+    // After the database client: a second process on one embedded database then fails with the error about
+    // the database, not about the port.
     let ops = bind_ops(config.ops.listen).await?;
     let otlp_counts = Arc::new(OtlpCounts::default());
     let otlp = build_otlp(config.telemetry.otlp.as_ref(), &otlp_counts)?;
@@ -234,7 +237,7 @@ fn start_audit_copy(base: &Foundation, file: Option<PathBuf>) -> Result<Option<A
     copy.transpose().map_err(StartError::Audit)
 }
 
-/// Serves health and metrics over HTTP for as long as what is returned exists.
+/// Serves health and metrics over HTTP until the returned sender is dropped.
 fn serve_ops(
     listener: Option<ops::OpsListener>,
     status: StatusSources,
@@ -246,7 +249,7 @@ fn serve_ops(
         let metrics = Arc::new(move || prometheus::render(&metrics.snapshot(MetricsFormat::Prometheus)));
         let state = ops::OpsState { status_check: status.into_status_check(), metrics };
         tokio::spawn(listener.serve(state, max_connections, async move {
-            // Nothing is ever sent: the channel closes when its sender is dropped.
+            // Nothing is ever sent. The channel closes when its sender is dropped.
             let _: Result<Infallible, _> = dropped.await;
         }));
     }

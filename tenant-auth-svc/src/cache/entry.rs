@@ -1,4 +1,4 @@
-//! What is remembered of one id.
+//! One entry of the cache.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,20 +13,23 @@ use crate::domain::{
     verdict::{Provenance, Revision, Source},
 };
 
-/// A record, or its absence, as of one read.
+/// The result of one read: a record, or none (a negative entry).
 #[derive(Debug)]
 pub(super) struct CacheEntry<R> {
+    /// The record; `None` in a negative entry.
     pub(super) record: Option<Arc<R>>,
-    /// By the monotonic clock, from before the read.
+    /// The monotonic time before the read.
     pub(super) loaded_at: Duration,
-    /// This entry's own fresh time.
+    /// The fresh time of this entry, jitter included.
     pub(super) fresh: Duration,
-    /// The epoch under which the load began.
+    /// The epoch at which the load started.
     pub(super) epoch: Epoch,
+    /// The position of the change log at which the record was read.
     pub(super) revision: Revision,
-    /// Whether more has been heard since than the record says: it is then only a stopgap.
+    /// Whether a change was applied that the record does not fully reflect: it then serves only as a
+    /// fallback.
     pub(super) is_outdated: bool,
-    /// Whether somebody sees to its reload already.
+    /// Whether a reload is claimed.
     is_reloading: AtomicBool,
 }
 
@@ -36,31 +39,35 @@ impl<R> CacheEntry<R> {
         revision: Revision,
         loaded_at: Duration,
         fresh: Duration,
-        began: Epoch,
+        epoch: Epoch,
     ) -> Self {
-        let reloading = AtomicBool::new(false);
         Self {
             record: record.map(Arc::new),
             loaded_at,
             fresh,
-            epoch: began,
+            epoch,
             revision,
             is_outdated: false,
-            is_reloading: reloading,
+            is_reloading: AtomicBool::new(false),
         }
     }
 
-    /// The same read with another record, after which more was heard.
+    /// Returns an entry of the same read with a record that an applied change has altered.
     pub(super) fn outdated_by(&self, record: R) -> Self {
-        let reloading = AtomicBool::new(false);
-        Self { record: Some(Arc::new(record)), is_outdated: true, is_reloading: reloading, ..*self }
+        Self {
+            record: Some(Arc::new(record)),
+            is_outdated: true,
+            is_reloading: AtomicBool::new(false),
+            ..*self
+        }
     }
 
+    /// Returns the time since the read.
     pub(super) fn age(&self, now: Duration) -> Duration {
         now.saturating_sub(self.loaded_at)
     }
 
-    /// The entry as an answer from this source. Nobody may reuse what is outdated.
+    /// Returns the entry as an answer from this source. A caller may not reuse an outdated entry.
     pub(super) fn cached_record(
         &self,
         now: Duration,
@@ -77,11 +84,12 @@ impl<R> CacheEntry<R> {
         CachedRecord { record: self.record.clone(), provenance }
     }
 
-    /// Whether the caller is the one to see to the reload.
+    /// Claims the reload. Returns `false` if another caller has claimed it.
     pub(super) fn claim_reload(&self) -> bool {
         !self.is_reloading.swap(true, Ordering::Relaxed)
     }
 
+    /// Releases the claim on the reload.
     pub(super) fn release_reload(&self) {
         self.is_reloading.store(false, Ordering::Relaxed);
     }

@@ -1,9 +1,9 @@
 //! Statistics of the cache.
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
-use super::RecordCache;
-use crate::cache::lookup::Lookup;
+use super::{RecordCache, pool::Pool};
+use crate::{cache::lookup::Lookup, domain::change::CacheableRecord};
 
 /// Number of entries and loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,5 +53,30 @@ impl<L: Lookup> RecordCache<L> {
     /// Returns how many records and how many negative entries were evicted because the cache was full.
     pub fn evicted(&self) -> (u64, u64) {
         self.0.pool.evicted()
+    }
+}
+
+impl<I, R> Pool<I, R>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    R: CacheableRecord<Id = I>,
+{
+    /// Returns the monotonic time before the read of each record, without preloaded records that no caller
+    /// has requested yet.
+    fn load_times(&self) -> Vec<Duration> {
+        self.records.iter().map(|(_, entry)| entry.loaded_at).collect()
+    }
+
+    /// Returns the number of records and of negative entries.
+    fn size(&self) -> (u64, u64) {
+        // Expired entries do not count: moka removes them now.
+        self.preloaded.run_pending_tasks();
+        self.negative.run_pending_tasks();
+        (self.records.len() as u64 + self.preloaded.entry_count(), self.negative.entry_count())
+    }
+
+    /// Returns how many records and how many negative entries were evicted because the cache was full.
+    fn evicted(&self) -> (u64, u64) {
+        self.evictions.counts()
     }
 }

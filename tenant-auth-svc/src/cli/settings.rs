@@ -8,28 +8,28 @@ use crate::config::{InvalidConfig, ServiceConfig, Setting, Settings};
 /// `check-config` lists them.
 #[derive(Args, Debug, Default)]
 pub(super) struct SettingsArgs {
-    /// Address and port for gRPC [TENANT_AUTH_LISTEN]
+    /// Address and port for gRPC [env: TENANT_AUTH_LISTEN]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// Database URL: libsql://…, https://…, http://… or file:PATH [TENANT_AUTH_DATABASE_URL]
+    /// Database URL: libsql://…, https://…, http://… or file:PATH [env: TENANT_AUTH_DATABASE_URL]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// File with the database token [TENANT_AUTH_DATABASE_TOKEN_FILE]
+    /// File with the database token [env: TENANT_AUTH_DATABASE_TOKEN_FILE]
     #[arg(long, value_name = "PATH")]
     database_token_file: Option<String>,
-    /// Prefix of issued keys [TENANT_AUTH_KEY_PREFIX]
+    /// Prefix of issued keys [env: TENANT_AUTH_KEY_PREFIX]
     #[arg(long, value_name = "PREFIX")]
     key_prefix: Option<String>,
-    /// File with one or two peppers: `issue <id> <secret>`, `accept <id> <secret>` [TENANT_AUTH_PEPPER_FILE]
+    /// File with one or two peppers: `issue <id> <secret>`, `accept <id> <secret>` [env: TENANT_AUTH_PEPPER_FILE]
     #[arg(long, value_name = "PATH")]
     pepper_file: Option<String>,
-    /// Which events to log [TENANT_AUTH_LOG]
+    /// Which events to log [env: TENANT_AUTH_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Log format: text, json or auto [TENANT_AUTH_LOG_FORMAT]
+    /// Log format: text, json or auto [env: TENANT_AUTH_LOG_FORMAT]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Refuse to start unless built from a clean commit of main [TENANT_AUTH_REQUIRE_CANONICAL_BUILD]
+    /// Refuse to start unless built from a clean commit of main [env: TENANT_AUTH_REQUIRE_CANONICAL_BUILD]
     #[arg(long)]
     require_canonical_build: bool,
 }

@@ -1,17 +1,17 @@
-//! What to remember, and how long.
+//! The size of the caches, and how long entries are served.
 //!
 //! | variable | unit | default |
 //! |---|---|---|
-//! | `TENANT_AUTH_CACHE_KEYS` | places for keys in memory: half as many again as there are keys in use; a record of more than 1 KiB takes several | `100000` |
-//! | `TENANT_AUTH_CACHE_NEGATIVE_ENTRIES` | unknown keys in memory | `100000` |
-//! | `TENANT_AUTH_CACHE_FRESH` | duration, ±20 % per key | `5s` |
-//! | `TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE` | duration: served while a reload runs, if the change feed is heard | `60s` |
-//! | `TENANT_AUTH_CACHE_GRACE` | duration: served while the database does not answer; `0s` for never | `4h` |
-//! | `TENANT_AUTH_CACHE_NEGATIVE_TTL` | duration | `5s` |
-//! | `TENANT_AUTH_CACHE_REUSE_WATCHED` | duration: how long callers reuse an answer while they follow the changes | `60s` |
-//! | `TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER` | a second, ten seconds' worth at once: keys and sessions that nobody has seen and that are not there | `500` |
-//! | `TENANT_AUTH_UNKNOWN_LOOKUPS` | the same, of all callers together | `2000` |
-//! | `TENANT_AUTH_FEED_INTERVAL` | duration between two reads of the change log, ±10 %; `off` for none | `250ms` |
+//! | `TENANT_AUTH_CACHE_KEYS` | cache size for keys, in weight units: set it to 1.5 times the number of keys in use; a record of more than 1 KiB takes several units | `100000` |
+//! | `TENANT_AUTH_CACHE_NEGATIVE_ENTRIES` | maximum number of negative entries (unknown keys) | `100000` |
+//! | `TENANT_AUTH_CACHE_FRESH` | duration: served without a read; ±20 % per key | `5s` |
+//! | `TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE` | duration: served while a reload runs, if the change feed is live | `60s` |
+//! | `TENANT_AUTH_CACHE_GRACE` | duration: served while the database fails; `0s`: never | `4h` |
+//! | `TENANT_AUTH_CACHE_NEGATIVE_TTL` | duration: time to live of a negative entry | `5s` |
+//! | `TENANT_AUTH_CACHE_REUSE_WATCHED` | duration: how long callers may reuse an answer while they follow the change stream | `60s` |
+//! | `TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER` | lookups of unknown keys and sessions that find nothing, per second and caller; the burst is ten times the rate | `500` |
+//! | `TENANT_AUTH_UNKNOWN_LOOKUPS` | the same, for all callers together | `2000` |
+//! | `TENANT_AUTH_FEED_INTERVAL` | duration between two reads of the change log, ±10 %; `off`: no reads | `250ms` |
 
 use std::time::Duration;
 
@@ -24,39 +24,40 @@ use crate::{
     domain::{cache_policy::CachePolicy, grace::MAX_GRACE, guess_limiter::GuessLimits},
 };
 
-/// What to remember, and how to learn what has changed.
+/// The settings of the caches, of the guess limiter and of the change feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheSettings {
-    /// What to remember, and how long.
+    /// The size of the caches, and how long entries are served.
     pub records: CacheConfig,
-    /// `TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER` and `TENANT_AUTH_UNKNOWN_LOOKUPS`: how many keys and sessions a second may be asked for, by one
-    /// caller and by all, that nobody has seen and that turn out not to be there; ten times as many at once. A wrong key in
-    /// use is one in five seconds (`TENANT_AUTH_CACHE_NEGATIVE_TTL`), so the default of 500 is that of 2,500 customers with wrong
-    /// keys behind one caller; it costs eight statements a second. Default `500` and `2000`.
+    /// `TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER` and `TENANT_AUTH_UNKNOWN_LOOKUPS`: how many lookups of
+    /// unknown keys and sessions per second may find nothing, for one caller and for all callers. The burst
+    /// is ten times the rate. A wrong key that is in use costs one such lookup in five seconds
+    /// (`TENANT_AUTH_CACHE_NEGATIVE_TTL`). So the default of 500 allows 2,500 customers with wrong keys
+    /// behind one caller; that costs eight statements per second. Defaults: `500` and `2000`.
     pub guess_limits: GuessLimits,
-    /// `TENANT_AUTH_FEED_INTERVAL`: the time between two reads of the change log; `None` for no reads.
+    /// `TENANT_AUTH_FEED_INTERVAL`: the time between two reads of the change log; `None`: no reads.
     pub feed_interval: Option<Duration>,
 }
 
 pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
-    let entries = || parse_number(1..=100_000_000);
-    let max_records = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", entries());
-    let max_negative_entries = reader.value("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", "100000", entries());
+    let parse_size = || parse_number(1..=100_000_000);
+    let max_records = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", parse_size());
+    let max_negative_entries = reader.value("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", "100000", parse_size());
     let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", parse_lifetime);
     let stale_while_revalidate =
         reader.value("TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE", "60s", |text| parse_at_most(text, 3_600));
     let grace =
         reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| parse_at_most(text, MAX_GRACE.as_secs()));
     let negative_ttl = reader.value("TENANT_AUTH_CACHE_NEGATIVE_TTL", "5s", parse_lifetime);
-    // The bound on what an unnoticed gap in the stream can cost.
+    // This limits how long a caller can serve an outdated answer after an undetected gap in the stream.
     let reuse_watched =
         reader.value("TENANT_AUTH_CACHE_REUSE_WATCHED", "60s", |text| parse_at_most(text, 600));
     let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", parse_feed_interval);
-    let rate = || parse_number(1..=1_000_000);
-    let per_caller = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER", "500", rate());
-    let total = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS", "2000", rate());
-    let whole = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
-    let guesses = GuessLimits { per_caller: whole(per_caller?), total: whole(total?) };
+    let parse_rate = || parse_number(1..=1_000_000);
+    let per_caller = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER", "500", parse_rate());
+    let total = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS", "2000", parse_rate());
+    let limit = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
+    let guess_limits = GuessLimits { per_caller: limit(per_caller?), total: limit(total?) };
     let policy = CachePolicy {
         fresh: fresh?,
         stale_while_revalidate: stale_while_revalidate?,
@@ -66,15 +67,15 @@ pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
     };
     let records =
         CacheConfig { max_records: max_records?, max_negative_entries: max_negative_entries?, policy };
-    Some(CacheSettings { records, guess_limits: guesses, feed_interval: feed_interval? })
+    Some(CacheSettings { records, guess_limits, feed_interval: feed_interval? })
 }
 
-fn parse_at_most(text: &str, most: u64) -> Result<Duration, String> {
+fn parse_at_most(text: &str, max_seconds: u64) -> Result<Duration, String> {
     let time = parse_duration(text)?;
-    if time <= Duration::from_secs(most) {
+    if time <= Duration::from_secs(max_seconds) {
         Ok(time)
     } else {
-        Err(format!("must be at most {most}s, not {text:?}"))
+        Err(format!("must be at most {max_seconds}s, not {text:?}"))
     }
 }
 
@@ -83,7 +84,7 @@ fn parse_feed_interval(text: &str) -> Result<Option<Duration>, String> {
         return Ok(None);
     }
     let time = parse_duration(text)?;
-    // Above that, a single lost read would make the feed count as silent.
+    // With a longer interval, one failed read would make the feed count as silent.
     if (Duration::from_millis(10)..=Duration::from_millis(500)).contains(&time) {
         Ok(Some(time))
     } else {
@@ -96,6 +97,8 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
     if (Duration::from_millis(100)..=Duration::from_secs(300)).contains(&time) {
         Ok(time)
     } else {
-        Err(format!("must be from 100ms to 5m, not {text:?}: it bounds how long a revoked key lives"))
+        Err(format!(
+            "must be from 100ms to 5m, not {text:?}: it limits how long a revoked key can stay valid"
+        ))
     }
 }

@@ -21,15 +21,17 @@ mod recently_used;
 mod rows;
 mod sessions;
 mod tenants;
+mod transaction;
 mod unreadable;
 mod usage;
+mod values;
 mod write;
 
 use std::{sync::Arc, time::Duration};
 
 use self::peppers::MissingPepper;
 pub use self::unreadable::{RecordTable, UnreadableRecords};
-use super::engine::{Engine, Row, Rows, SqlValue, Statement};
+use super::engine::{Engine, Row, SqlValue};
 use crate::domain::{
     audit::{AuditBatch, AuditCheckpoint, AuditCursor, AuditEntry, AuditEvent, AuditFilter, AuditStore},
     change_log::{ChangeLog, LogPage},
@@ -42,13 +44,9 @@ use crate::domain::{
     },
     page::{Page, PageRequest, PageSize},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
-    store::{
-        Call, Change, Committed, FailureKind, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store,
-        StoreError,
-    },
+    store::{Call, Change, Committed, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::{PrefixHint, Reason},
-    verdict::Revision,
 };
 
 /// A store that runs SQL. Cheap to clone if the engine is.
@@ -318,50 +316,4 @@ impl<E: Engine> AuditStore for SqlStore<E> {
     ) -> Result<AuditBatch, StoreError> {
         audit::read(&self.engine, &self.unreadable_records, call, after, size).await
     }
-}
-
-/// One more row than the page, to detect whether there is a next page.
-fn lookahead_limit(size: PageSize) -> i64 {
-    i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
-}
-
-/// A stored value that is invalid. The value stays out of the message: it may be confidential.
-fn unreadable_value(what: &str) -> StoreError {
-    StoreError::new(FailureKind::InvalidResponse, format!("invalid {what}"))
-}
-
-/// A duration in milliseconds, as statements take it.
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Runs a write as one transaction; returns the rows of each statement, and the last position of the change log after
-/// it.
-async fn commit<E: Engine>(
-    engine: &E,
-    call: Call,
-    mut statements: Vec<Statement>,
-) -> Result<Committed<Vec<Rows>>, StoreError> {
-    statements.push(Statement::new("SELECT coalesce(max(seq), 0) FROM changes"));
-    let mut outcome = engine.transaction(call, statements).await?;
-    let last_row = outcome.pop().and_then(|rows| rows.into_iter().next());
-    let revision = last_row
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "the change log returned no position"))?
-        .integer(0)?;
-    Ok(Committed { outcome, revision: Revision(revision) })
-}
-
-/// Reads the identity of the database.
-fn read_identity(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
-    let missing = || StoreError::new(FailureKind::SchemaMissing, "the database has no identity");
-    let text = row.optional_text(column)?.ok_or_else(missing)?;
-    DatabaseIdentity::parse(text).ok_or_else(|| unreadable_value("identity"))
-}
-
-/// Returns the rows of the last statement of a transaction.
-fn last_rows(results: Vec<Vec<Row>>) -> Result<Vec<Row>, StoreError> {
-    results
-        .into_iter()
-        .next_back()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a transaction returned no results"))
 }

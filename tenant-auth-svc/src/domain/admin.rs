@@ -130,7 +130,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
     /// Issues a key.
     ///
     /// # Errors
-    /// [`AdminError::NoSuchTenant`]; [`AdminError::ExpiryNotInFuture`]; [`AdminError::NoRandomness`];
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::ExpiryNotInFuture`]; [`AdminError::EntropyUnavailable`];
     /// [`AdminError::Store`], after which the key may exist although its plaintext is lost.
     pub async fn issue_key(
         &self,
@@ -181,7 +181,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
     ///
     /// # Errors
     /// [`AdminError::NoSuchKey`]; [`AdminError::NotRotatable`]; [`AdminError::OverlapTooLong`];
-    /// [`AdminError::ExpiryNotInFuture`]; [`AdminError::NoRandomness`]; [`AdminError::Store`].
+    /// [`AdminError::ExpiryNotInFuture`]; [`AdminError::EntropyUnavailable`]; [`AdminError::Store`].
     pub async fn rotate_key(
         &self,
         old: KeyId,

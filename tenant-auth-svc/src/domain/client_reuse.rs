@@ -1,54 +1,58 @@
-//! For how long a caller may reuse an answer: decided here, once, and obeyed by every client.
+//! How long a caller may reuse an answer. The server decides this here, and every client follows it.
 //!
-//! Both times count from before the caller asked. What the service knows to end by itself (a key, the key presented along
-//! with a session, the session) has ended both already, so that no caller compares an expiry with a clock of its own.
+//! Both times count from before the caller sent its request. They never exceed a known expiry (of the key, of
+//! the key presented with a session, of the session), so that no caller compares an expiry with its own
+//! clock.
 
 use std::time::Duration;
 
-/// For how long a caller may reuse an answer without asking again.
+/// How long a caller may reuse an answer without another request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientReuse {
-    /// By itself.
+    /// Without the stream of invalidations.
     pub unwatched: Duration,
     /// While the caller follows the stream of invalidations without a gap; never below `unwatched`.
     pub watched: Duration,
 }
 
 impl ClientReuse {
-    /// Not at all.
+    /// The answer may not be reused.
     pub const NONE: Self = Self { unwatched: Duration::ZERO, watched: Duration::ZERO };
 
-    /// Of an answer that names what could change it: `watched` while invalidations are heard.
+    /// Returns the times of an answer that carries the ids that an invalidation can name. `watched` applies
+    /// while the caller follows the stream of invalidations; it is raised to `unwatched` if it is shorter.
     #[must_use]
     pub fn watchable(unwatched: Duration, watched: Duration) -> Self {
         Self { unwatched, watched: watched.max(unwatched) }
     }
 
-    /// Of an answer that carries no id that an invalidation could name, such as "unknown".
+    /// Returns the times of an answer without an id that an invalidation can name, such as "unknown".
     #[must_use]
     pub fn unwatchable(unwatched: Duration) -> Self {
         Self { unwatched, watched: unwatched }
     }
 
-    /// The same, no longer to be announced: whatever named what could change it is not told to the caller.
+    /// Returns the times of the same answer if the caller does not receive its ids, so that it cannot match
+    /// invalidations.
     #[must_use]
     pub fn without_subject_ids(self) -> Self {
         Self::unwatchable(self.unwatched)
     }
 
-    /// Of an answer that rests on two.
+    /// Returns the times of an answer that depends on both: the minimum of each time.
     #[must_use]
     pub fn weaker(self, other: Self) -> Self {
         Self { unwatched: self.unwatched.min(other.unwatched), watched: self.watched.min(other.watched) }
     }
 
-    /// Neither beyond `left`.
+    /// Limits both times to `left`.
     #[must_use]
     pub fn at_most(self, left: Duration) -> Self {
         self.weaker(Self { unwatched: left, watched: left })
     }
 
-    /// Watched no longer than `left`: who answers from its own memory is not seen by the service.
+    /// Limits the watched time to `left`, but not below the unwatched time. The server does not see answers
+    /// that a caller serves from its own cache.
     #[must_use]
     pub fn watched_at_most(self, left: Duration) -> Self {
         Self::watchable(self.unwatched, self.watched.min(left))

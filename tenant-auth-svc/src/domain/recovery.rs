@@ -59,7 +59,7 @@ pub enum RecoveryError {
     #[error(
         "this replica knows no database yet, so there is nothing to accept: it trusts the first one that it reads"
     )]
-    NoneKnown,
+    NotKnown,
     /// The database call failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,7 +88,7 @@ impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
     /// already, so a repeated call changes nothing.
     ///
     /// # Errors
-    /// [`RecoveryError::NoneKnown`]; [`RecoveryError::Store`], after which the database may have been
+    /// [`RecoveryError::NotKnown`]; [`RecoveryError::Store`], after which the database may have been
     /// accepted.
     pub async fn accept(
         &self,
@@ -97,7 +97,7 @@ impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
         deadline: Instant,
     ) -> Result<AcceptedDatabase, RecoveryError> {
         let state = self.watch.state();
-        let known = state.trust.known.ok_or(RecoveryError::NoneKnown)?;
+        let known = state.trust.known.ok_or(RecoveryError::NotKnown)?;
         if state.trust.distrust.is_none() {
             return Ok(AcceptedDatabase { database: known, held: state.held, by_this_call: false });
         }

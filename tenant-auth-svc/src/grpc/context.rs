@@ -42,9 +42,9 @@ impl Deadline {
     /// Checks that the caller still waits.
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] if the deadline has passed.
+    /// [`ApiError::DeadlineExpired`] if the deadline has passed.
     pub fn ensure_not_passed(self) -> Result<(), ApiError> {
-        if self.0 > Instant::now() { Ok(()) } else { Err(ApiError::DeadlinePassed) }
+        if self.0 > Instant::now() { Ok(()) } else { Err(ApiError::DeadlineExpired) }
     }
 }
 
@@ -60,7 +60,7 @@ impl Budget {
     /// earlier.
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] if the caller's deadline has passed.
+    /// [`ApiError::DeadlineExpired`] if the caller's deadline has passed.
     pub(super) fn deadline(self) -> Result<Instant, ApiError> {
         let own = Instant::now() + self.limit;
         let Some(caller) = self.caller_deadline else { return Ok(own) };
@@ -215,7 +215,7 @@ pub(super) trait RequestContext {
     /// Returns the caller's deadline or the end of `limit`, whichever is earlier.
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] if the caller's deadline has passed.
+    /// [`ApiError::DeadlineExpired`] if the caller's deadline has passed.
     fn deadline(&self, limit: Duration) -> Result<Instant, ApiError> {
         self.budget(limit).deadline()
     }
@@ -226,7 +226,7 @@ pub(super) trait RequestContext {
     /// Returns the origin of the request and its [`deadline`](Self::deadline).
     ///
     /// # Errors
-    /// [`ApiError::DeadlinePassed`] if the caller's deadline has passed.
+    /// [`ApiError::DeadlineExpired`] if the caller's deadline has passed.
     fn guess_source(&self, limit: Duration) -> Result<LoadContext, ApiError> {
         Ok(LoadContext { origin: self.guess_origin(), deadline: self.deadline(limit)? })
     }

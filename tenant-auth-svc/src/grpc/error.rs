@@ -45,10 +45,10 @@ pub enum ApiError {
     #[error(
         "the deadline expired before the work started: no database call was made and nothing was changed"
     )]
-    DeadlinePassed,
+    DeadlineExpired,
     /// The work had started and did not finish in time.
     #[error("the request timed out: a requested change may or may not have been made")]
-    DeadlineReached,
+    RequestTimedOut,
     /// The caller is unknown.
     #[error("unknown caller: send a known token (authorization: Bearer ...) or client certificate")]
     UnknownCaller,
@@ -62,7 +62,7 @@ pub enum ApiError {
     },
     /// The RPC does not exist, or has no access rule.
     #[error("unknown RPC, or an RPC without an access rule")]
-    NoSuchRpc,
+    UnknownRpc,
     /// A handler panicked: a defect of the service.
     #[error("internal error")]
     Panicked,

@@ -48,7 +48,7 @@ pub struct Limiter(Arc<LimiterState>);
 struct LimiterState {
     resource: &'static str,
     bounds: LimiterBounds,
-    lock_held: Mutex<HeldPermits>,
+    held: Mutex<HeldPermits>,
     /// The sum of the permits held, readable without the lock.
     taken: AtomicUsize,
     /// The number of refusals, in one slot. Sharded, because during a flood all threads refuse.
@@ -106,7 +106,7 @@ impl Limiter {
     #[must_use]
     pub fn new(resource: &'static str, bounds: LimiterBounds) -> Self {
         let (held, taken) = (Mutex::default(), AtomicUsize::new(0));
-        Self(Arc::new(LimiterState { resource, bounds, lock_held: held, taken, refused: Counts::new(1) }))
+        Self(Arc::new(LimiterState { resource, bounds, held, taken, refused: Counts::new(1) }))
     }
 
     /// Returns the limit for all known callers together.
@@ -139,7 +139,7 @@ impl Limiter {
 
     fn reserve(&self, holder: &PermitHolder, amount: usize) -> Result<(), LimitReached> {
         let LimiterBounds { process, per_caller, unknown_callers, per_unknown_address } = self.0.bounds;
-        let mut held = self.held();
+        let mut held = self.lock_held();
         let own = held.by_holder.get(holder).copied().unwrap_or_default();
         let (all, of_all, bound, of_one) = match holder.is_known {
             true => (held.known_callers, process, ReachedBound::Process, per_caller),
@@ -166,7 +166,7 @@ impl Limiter {
     }
 
     fn release(&self, holder: &PermitHolder, amount: usize) {
-        let mut held = self.held();
+        let mut held = self.lock_held();
         *held.total_mut(holder) -= amount;
         // Holders without permits are removed: otherwise requests from many addresses would fill the memory.
         if let Some(own) = held.by_holder.get_mut(holder) {
@@ -178,9 +178,9 @@ impl Limiter {
         self.0.taken.fetch_sub(amount, Ordering::Relaxed);
     }
 
-    fn held(&self) -> MutexGuard<'_, HeldPermits> {
+    fn lock_held(&self) -> MutexGuard<'_, HeldPermits> {
         // A panic cannot leave the counts inconsistent: every step leaves them usable.
-        self.0.lock_held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(limiter.taken(), 60);
         drop(permit);
         assert_eq!(limiter.taken(), 0);
-        assert!(limiter.held().by_holder.is_empty(), "no holder is kept without permits");
+        assert!(limiter.lock_held().by_holder.is_empty(), "no holder is kept without permits");
     }
 
     #[test]

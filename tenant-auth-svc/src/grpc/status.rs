@@ -75,7 +75,7 @@ impl From<ApiError> for Status {
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => store_status(&error),
             ApiError::Session(SessionError::Store(error))
             | ApiError::Recovery(RecoveryError::Store(error)) => store_status(&error),
-            ApiError::Recovery(RecoveryError::NoneKnown) => {
+            ApiError::Recovery(RecoveryError::NotKnown) => {
                 status_with_reason(Code::FailedPrecondition, "DATABASE_NOT_KNOWN", error.to_string())
             }
             ApiError::Usage(error) => usage_status(&error),
@@ -93,7 +93,7 @@ impl From<ApiError> for Status {
                 details.set_retry_info(Some(OVERLOAD_RETRY_DELAY));
                 Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
             }
-            ApiError::DeadlinePassed => {
+            ApiError::DeadlineExpired => {
                 status_with_reason(Code::DeadlineExceeded, "DEADLINE_EXPIRED", error.to_string())
             }
             ApiError::UnknownCaller => {
@@ -102,8 +102,8 @@ impl From<ApiError> for Status {
             ApiError::RoleMissing { .. } => {
                 status_with_reason(Code::PermissionDenied, "ROLE_MISSING", error.to_string())
             }
-            ApiError::NoSuchRpc => status_with_reason(Code::Unimplemented, "UNKNOWN_RPC", error.to_string()),
-            ApiError::DeadlineReached => {
+            ApiError::UnknownRpc => status_with_reason(Code::Unimplemented, "UNKNOWN_RPC", error.to_string()),
+            ApiError::RequestTimedOut => {
                 status_with_reason(Code::DeadlineExceeded, "REQUEST_TIMED_OUT", error.to_string())
             }
             ApiError::Panicked => status_with_reason(
@@ -164,7 +164,7 @@ fn admin_status(error: &AdminError) -> Status {
             return violation_status("expires_at", "must be in the future");
         }
         AdminError::OverlapTooLong => return violation_status("overlap", "must be at most 90 days"),
-        AdminError::NoRandomness(_) => (Code::Internal, "ENTROPY_UNAVAILABLE"),
+        AdminError::EntropyUnavailable(_) => (Code::Internal, "ENTROPY_UNAVAILABLE"),
         AdminError::Store(error) => return store_status(error),
     };
     status_with_reason(code, reason, error.to_string())

@@ -68,7 +68,7 @@ pub(crate) fn check_access(identity: &Identity, path: &str) -> Result<(), ApiErr
         (Access::Roles(roles), Some(caller)) => {
             Err(ApiError::RoleMissing { caller: caller.name.to_string(), needs: roles.to_string() })
         }
-        (Access::Nobody, Some(_)) => Err(ApiError::NoSuchRpc),
+        (Access::Denied, Some(_)) => Err(ApiError::UnknownRpc),
         (_, None) => Err(ApiError::UnknownCaller),
     }
 }
@@ -92,7 +92,7 @@ mod tests {
                 let expected = match access {
                     Access::Anyone | Access::AnyCaller => true,
                     Access::Roles(roles) => roles.iter().any(|allowed| allowed == role),
-                    Access::Nobody => false,
+                    Access::Denied => false,
                 };
                 assert_eq!(check_access(&known(&[role]), path).is_ok(), expected, "{path} as {role:?}");
                 allowed_somewhere += usize::from(expected);

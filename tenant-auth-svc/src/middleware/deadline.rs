@@ -105,7 +105,7 @@ where
         }
         let cutoff = *this.cutoff;
         let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(cutoff.into())));
-        timer.as_mut().poll(cx).map(|()| Ok(Status::from(ApiError::DeadlineReached).into_http()))
+        timer.as_mut().poll(cx).map(|()| Ok(Status::from(ApiError::RequestTimedOut).into_http()))
     }
 }
 

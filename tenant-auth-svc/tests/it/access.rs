@@ -100,7 +100,7 @@ fn every_rpc_has_exactly_one_access_rule() {
     assert_eq!(each_once.len(), ruled.len(), "one rule per RPC");
     assert_eq!(each_once, rpc_paths(), "the rules in domain/access/policy.rs must match the served RPCs");
     assert!(
-        access_rules().all(|(_, access)| access != Access::Nobody),
+        access_rules().all(|(_, access)| access != Access::Denied),
         "an RPC that no caller may call needs no rule"
     );
 }
@@ -158,7 +158,7 @@ fn access_policy_matches_decided_table() {
         Access::Anyone => "+".to_owned(),
         Access::AnyCaller => "*".to_owned(),
         Access::Roles(roles) => roles.iter().map(letter).collect(),
-        Access::Nobody => String::new(),
+        Access::Denied => String::new(),
     };
     let ruled: BTreeMap<_, _> = access_rules()
         .map(|(path, access)| (path.trim_start_matches("/tenantauth.v1.").to_owned(), who(access)))
@@ -183,7 +183,7 @@ async fn each_role_may_call_only_its_rpcs() {
             let may = match access {
                 Access::Anyone | Access::AnyCaller => true,
                 Access::Roles(roles) => roles.iter().any(|one| one == role),
-                Access::Nobody => false,
+                Access::Denied => false,
             };
             let answer = call_path(&service.channel, path, Some(&format!("Bearer {}", token_of(role)))).await;
             let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
@@ -211,7 +211,7 @@ async fn each_role_may_call_only_its_rpcs() {
             Access::Anyone => {
                 assert!(anonymous.is_ok() || error_reason(&anonymous.unwrap_err()).is_empty(), "{path}")
             }
-            Access::AnyCaller | Access::Roles(_) | Access::Nobody => assert_unauthenticated(anonymous),
+            Access::AnyCaller | Access::Roles(_) | Access::Denied => assert_unauthenticated(anonymous),
         }
     }
     assert!(allowed > 50 && refused > 50, "{allowed} and {refused}");

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, RecordTable, UnreadableRecords, lookahead_limit,
+    Engine, RecordTable, UnreadableRecords,
     rows::{ListingReader, listing_sql},
+    values::lookahead_limit,
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Engine, audit::audit_statement, last_rows, millis, read_identity};
+use super::{
+    Engine,
+    audit::audit_statement,
+    transaction::last_rows,
+    values::{millis, read_identity},
+};
 use crate::{
     database::engine::{SqlValue, Statement, WRONG_DATABASE_MARKER},
     domain::{

@@ -1,10 +1,11 @@
 //! Reads the public data of keys.
 
 use super::{
-    Engine, RecordTable, UnreadableRecords, lookahead_limit,
+    Engine, RecordTable, UnreadableRecords,
     lookup::read_scopes,
     rows::{ListingReader, listing_sql, single_row},
-    tenants, unreadable_value,
+    tenants,
+    values::{lookahead_limit, unreadable_value},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::{
     Engine, RecordTable, Row, UnreadableRecords,
     peppers::{MissingPepper, known_ids_json, missing_pepper_sql, pepper_missing_error},
-    read_identity, unreadable_value,
+    values::{read_identity, unreadable_value},
 };
 use crate::{
     database::engine::Statement,

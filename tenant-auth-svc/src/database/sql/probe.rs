@@ -1,6 +1,6 @@
 //! Probes of the database: whether it answers a read, and whether it accepts a write, which only a write can show.
 
-use super::{Engine, last_rows};
+use super::{Engine, transaction::last_rows};
 use crate::{
     database::engine::Statement,
     domain::store::{Call, FailureKind, StoreError},

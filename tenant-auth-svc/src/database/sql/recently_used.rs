@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Engine, RecordTable, UnreadableRecords,
     lookup::{KEY_ID_COLUMN, read_key_record, to_json},
-    millis, read_identity, unreadable_value,
+    values::{millis, read_identity, unreadable_value},
 };
 use crate::{
     database::engine::{Row, Statement},

@@ -29,11 +29,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 pub(super) use self::sweep::{sweep_expired, sweep_orphaned};
 use super::{
-    Engine, RecordTable, UnreadableRecords, commit, lookahead_limit,
+    Engine, RecordTable, UnreadableRecords,
     lookup::{parse_status, read_scopes, to_json},
-    millis, read_identity,
     rows::{ListingReader, listing_sql, single_row},
-    unreadable_value,
+    transaction::commit,
+    values::{lookahead_limit, millis, read_identity, unreadable_value},
 };
 use crate::{
     database::engine::{Row, Statement},

@@ -3,10 +3,10 @@
 use super::{
     Engine, RecordTable, Row, UnreadableRecords,
     audit::audit_statement,
-    commit, last_rows, lookahead_limit,
     lookup::parse_status,
     rows::{ListingReader, listing_sql, single_row},
-    unreadable_value,
+    transaction::{commit, last_rows},
+    values::{lookahead_limit, unreadable_value},
 };
 use crate::{
     database::engine::Statement,

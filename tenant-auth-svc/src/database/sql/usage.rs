@@ -12,7 +12,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::sums::sum;
-use super::{Engine, RecordTable, UnreadableRecords, lookup::to_json, millis};
+use super::{
+    Engine, RecordTable, UnreadableRecords, lookup::to_json, transaction::last_rows, values::millis,
+};
 use crate::{
     database::engine::{Row, Statement},
     domain::{
@@ -131,7 +133,7 @@ async fn record<E: Engine>(
         statement(INSERT_EVENTS, to_json(&event_rows)?),
         statement(SELECT_OUTCOMES, to_json(&ids)?),
     ];
-    let rows = super::last_rows(engine.transaction(call, steps).await?)?;
+    let rows = last_rows(engine.transaction(call, steps).await?)?;
     if rows.len() != writes.len() {
         return Err(StoreError::new(FailureKind::InvalidResponse, "a usage batch returned too few outcomes"));
     }
@@ -204,7 +206,7 @@ async fn sweep_events<E: Engine>(
     let steps = vec![delete, Statement::new("SELECT changes()"), tenants];
     let results = engine.transaction(call, steps).await?;
     let events = read_count(&results, 1)?;
-    let last = super::last_rows(results)?;
+    let last = last_rows(results)?;
     let last_tenant = match last.as_slice() {
         [row] => row.optional_text(0)?.map(str::to_owned),
         _ => {

@@ -5,12 +5,11 @@ use serde::Serialize;
 use super::{
     Engine, RecordTable, UnreadableRecords,
     audit::audit_statement,
-    commit,
     keys::{select_key, single_key},
-    last_rows,
     lookup::{self, to_json},
-    millis,
     peppers::{known_ids_json, missing_pepper_sql, pepper_missing_error},
+    transaction::{commit, last_rows},
+    values::{millis, unreadable_value},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},
@@ -249,8 +248,8 @@ fn import_outcome(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, S
         }
         return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
     };
-    let id = KeyId::parse(id).map_err(|_| super::unreadable_value("key id"))?;
-    let tenant = TenantId::parse(tenant).map_err(|_| super::unreadable_value("tenant id"))?;
+    let id = KeyId::parse(id).map_err(|_| unreadable_value("key id"))?;
+    let tenant = TenantId::parse(tenant).map_err(|_| unreadable_value("tenant id"))?;
     Ok(if id == import.key.id {
         ImportOutcome::Imported(id)
     } else if tenant == import.key.tenant_id {

@@ -12,7 +12,7 @@ pub enum Access {
     /// Callers with one of these roles.
     Roles(Roles),
     /// No caller: the RPC has no rule.
-    Nobody,
+    Denied,
 }
 
 const fn any_of(roles: &[Role]) -> Access {
@@ -65,7 +65,7 @@ const ACCESS_RULES: &[(&str, Access)] = &[
 /// Returns the rule for the RPC with a path such as `/tenantauth.v1.InfoService/GetServerInfo`.
 #[must_use]
 pub fn access(path: &str) -> Access {
-    ACCESS_RULES.iter().find(|(rpc, _)| *rpc == path).map_or(Access::Nobody, |(_, access)| *access)
+    ACCESS_RULES.iter().find(|(rpc, _)| *rpc == path).map_or(Access::Denied, |(_, access)| *access)
 }
 
 /// Returns all rules: the path of the RPC, and who may call it.

@@ -39,7 +39,7 @@ pub enum AdminError {
     OverlapTooLong,
     /// No random bytes are available, so no key can be generated.
     #[error(transparent)]
-    NoRandomness(#[from] RandomnessUnavailable),
+    EntropyUnavailable(#[from] RandomnessUnavailable),
     /// The database call failed. The change may have been made all the same; repeating the request is safe.
     #[error(transparent)]
     Store(#[from] StoreError),

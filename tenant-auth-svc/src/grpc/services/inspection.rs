@@ -28,12 +28,12 @@ impl InspectionRunner {
     /// Inspects a key.
     ///
     /// # Errors
-    /// [`ApiError::DeadlineReached`] if the inspection cannot start before the deadline;
+    /// [`ApiError::RequestTimedOut`] if the inspection cannot start before the deadline;
     /// [`ApiError::Panicked`].
     pub(super) async fn run(&self, key: KeyId, deadline: Instant) -> Result<KeyInspection, ApiError> {
         let permit = timeout_at(deadline.into(), Arc::clone(&self.semaphore).acquire_owned()).await;
         // The semaphore is never closed: the only error is the timeout.
-        let Ok(Ok(permit)) = permit else { return Err(ApiError::DeadlineReached) };
+        let Ok(Ok(permit)) = permit else { return Err(ApiError::RequestTimedOut) };
         let inspector = Arc::clone(&self.inspector);
         // The permit is released when the inspection ends, not when its caller stops waiting.
         let task = spawn_blocking(move || {

@@ -58,7 +58,7 @@ fn refused_request_has_reason_and_retry_delay() {
     assert_eq!(details.error_info().unwrap().domain, ERROR_DOMAIN);
     assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(200)));
 
-    let expired = status(ApiError::DeadlinePassed);
+    let expired = status(ApiError::DeadlineExpired);
     assert_eq!(expired.code(), Code::DeadlineExceeded);
     assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_EXPIRED");
 }

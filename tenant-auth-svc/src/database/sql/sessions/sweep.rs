@@ -7,7 +7,7 @@ use super::first_integer;
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{last_rows, millis},
+        sql::{transaction::last_rows, values::millis},
     },
     domain::{
         session::{NewSession, SessionOpener, SweptSessions},

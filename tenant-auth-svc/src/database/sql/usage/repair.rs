@@ -6,7 +6,7 @@ use super::{compare::complete, sums::parse_metric};
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{last_rows, lookup::to_json, millis},
+        sql::{lookup::to_json, transaction::last_rows, values::millis},
     },
     domain::{
         audit::AuditAction,

@@ -1,7 +1,7 @@
 //! Decodes the stored outcome of a request.
 
 use crate::{
-    database::{engine::Row, sql::unreadable_value},
+    database::{engine::Row, sql::values::unreadable_value},
     domain::{
         id::TenantId,
         store::StoreError,

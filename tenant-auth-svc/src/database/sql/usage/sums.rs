@@ -3,7 +3,10 @@
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{RecordTable, UnreadableRecords, lookahead_limit, unreadable_value},
+        sql::{
+            RecordTable, UnreadableRecords,
+            values::{lookahead_limit, unreadable_value},
+        },
     },
     domain::{
         clock::UnixMillis,
