@@ -11,7 +11,9 @@ FILE = Path(__file__).with_name("dashboard.json")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 # Every query selects by the dashboard variables. No metric has a label that names a tenant, and no query may use one.
 HERE = 'job="$job", instance=~"$instance"'
-USERS = 'rpc=~"tenantauth[.]v1[.](Validation|Session|Usage|Admin)Service/.+"'
+USERS = 'grpc_service=~"tenantauth[.]v1[.](Validation|Session|Usage|Admin)Service"'
+RPC = "grpc_service, grpc_method"
+RPC_LEGEND = "{{grpc_service}}/{{grpc_method}}"
 WIDTH = 24
 HEIGHT = 8
 
@@ -159,32 +161,41 @@ def users(board):
     )
     board.graph(
         "Failed requests",
-        "By status. CANCELLED: the caller stopped waiting.",
-        (rate("tenant_auth_requests_total", 'code!="OK", ' + USERS, "code"), "{{code}}"),
+        "By status. Canceled: the caller stopped waiting.",
+        (rate("grpc_server_handled_total", 'grpc_code!="OK", ' + USERS, "grpc_code"), "{{grpc_code}}"),
         unit="reqps",
         stack=True,
     )
     board.graph(
         "Load shedding",
         "Requests, and messages of streams, rejected because all permits were in use, or their caller had reached its share; and the share of permits in use.",
-        (rate("tenant_auth_requests_shed_total", by="instance, pool"), "{{instance}} {{pool}} rejected per second"),
-        (f"{gauge('tenant_auth_request_places_taken')} / {gauge('tenant_auth_request_places')}", "{{instance}} {{pool}} in use (1 = all)"),
+        (rate("tenant_auth_requests_shed_total", by="instance, limiter"), "{{instance}} {{limiter}} rejected per second"),
+        (f"{gauge('tenant_auth_request_permits_in_use')} / {gauge('tenant_auth_request_permits')}", "{{instance}} {{limiter}} in use (1 = all)"),
     )
     board.graph(
         "Requests by RPC",
         "Completed requests.",
-        (rate("tenant_auth_requests_total", 'rpc=~"$rpc"', "rpc"), "{{rpc}}"),
+        (rate("grpc_server_handled_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND),
         unit="reqps",
+        width=12,
+    )
+    board.graph(
+        "Messages by RPC",
+        "Messages received and sent; more than one a call are those of streams. And calls started, beside those completed above.",
+        (rate("grpc_server_started_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND + " started"),
+        (rate("grpc_server_msg_received_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND + " received"),
+        (rate("grpc_server_msg_sent_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND + " sent"),
+        unit="ops",
         width=12,
     )
     board.graph(
         "Errors by RPC",
         "The ratio of failed requests of an RPC.",
         (
-            rate("tenant_auth_requests_total", 'rpc=~"$rpc", code=~"UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|INTERNAL|UNKNOWN|DATA_LOSS"', "rpc")
+            rate("grpc_server_handled_total", 'grpc_method=~"$rpc", grpc_code=~"Unavailable|DeadlineExceeded|ResourceExhausted|Internal|Unknown|DataLoss"', RPC)
             + " / "
-            + rate("tenant_auth_requests_total", 'rpc=~"$rpc"', "rpc"),
-            "{{rpc}}",
+            + rate("grpc_server_handled_total", 'grpc_method=~"$rpc"', RPC),
+            RPC_LEGEND,
         ),
         unit="percentunit",
         width=12,
@@ -192,21 +203,21 @@ def users(board):
     board.graph(
         "Latency by RPC",
         "99th percentile. Streams are left out: their duration is their whole lifetime.",
-        (quantile(0.99, "tenant_auth_request_duration_seconds", 'rpc=~"$rpc", rpc!~".+/(StreamValidateKeys|Watch|ServerReflectionInfo)"', "rpc"), "{{rpc}}"),
+        (quantile(0.99, "grpc_server_handling_seconds", 'grpc_method=~"$rpc", grpc_type="unary"', RPC), RPC_LEGEND),
         unit="s",
         width=12,
     )
     board.graph(
         "Latency of ValidateKey",
         "From the request headers to the end of the response.",
-        *[(quantile(share, "tenant_auth_request_duration_seconds", 'rpc="tenantauth.v1.ValidationService/ValidateKey"'), f"{share * 100:g} %") for share in (0.5, 0.9, 0.99, 0.999)],
+        *[(quantile(share, "grpc_server_handling_seconds", 'grpc_service="tenantauth.v1.ValidationService", grpc_method="ValidateKey"'), f"{share * 100:g} %") for share in (0.5, 0.9, 0.99, 0.999)],
         unit="s",
         width=6,
     )
     board.graph(
         "In flight",
         "RPCs that have started and not ended; streams stay open for long.",
-        (f"sum by (rpc) ({gauge('tenant_auth_requests_in_flight')}) > 0", "{{rpc}}"),
+        (f"sum by ({RPC}) ({gauge('tenant_auth_rpcs_in_flight')}) > 0", RPC_LEGEND),
         width=6,
     )
 
@@ -228,20 +239,20 @@ def answers(board):
     board.graph(
         "Oldest answer against the grace",
         "Over the last minute. At the grace, cached keys become UNAVAILABLE; four fifths of it page.",
-        (gauge("tenant_auth_cache_oldest_answer_seconds"), "{{instance}}"),
+        (gauge("tenant_auth_cache_oldest_answer_age_seconds"), "{{instance}}"),
         (f"max({gauge('tenant_auth_cache_grace_seconds')})", "grace"),
         unit="s",
     )
     board.graph(
         "Time until the grace ends",
         "For the oldest and the median key in use; the whole grace while the database answers reads, negative after its end.",
-        (gauge("tenant_auth_cache_grace_ends_seconds"), "{{instance}} {{of}}"),
+        (gauge("tenant_auth_cache_grace_remaining_seconds"), "{{instance}} {{of}}"),
         unit="s",
     )
     board.graph("Beyond the grace", "Cached keys that are too old to be used while the database cannot be read.", (gauge("tenant_auth_cache_beyond_grace_records"), "{{instance}}"))
-    board.graph("Cache misses", "Lookups that waited for the database, and loads in flight.", (rate("tenant_auth_cache_misses_total", by="pool"), "{{pool}} misses per second"), (f"sum by (pool) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{pool}} being loaded"))
-    board.graph("Cache in use", "Entries, relative to the capacity.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{pool}} {{kind}}"), unit="percentunit", width=12, most=1)
-    board.graph("Cache evictions", "Entries evicted because the cache was full.", (rate("tenant_auth_cache_evictions_total", by="pool, kind"), "{{pool}} {{kind}}"), unit="ops", width=12)
+    board.graph("Cache misses", "Lookups that waited for the database, and loads in flight.", (rate("tenant_auth_cache_misses_total", by="cache"), "{{cache}} misses per second"), (f"sum by (cache) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{cache}} being loaded"))
+    board.graph("Cache in use", "Entries, relative to the capacity.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{cache}} {{kind}}"), unit="percentunit", width=12, most=1)
+    board.graph("Cache evictions", "Entries evicted because the cache was full.", (rate("tenant_auth_cache_evictions_total", by="cache, kind"), "{{cache}} {{kind}}"), unit="ops", width=12)
 
 
 def database(board):
@@ -249,7 +260,7 @@ def database(board):
     board.graph("Reads work, and the database is trusted", "Reads 1: the database answered the last conclusive read, which says nothing about writes. Trusted 0: it is not the database that the replica knows, and the cache answers.", (gauge("tenant_auth_database_up", 'operation="read"'), "{{instance}} reads"), (gauge("tenant_auth_database_trusted"), "{{instance}} trusted"), most=1, width=6)
     board.graph("Open circuits", "1: only probes of these calls are sent. lookups: keys and sessions; writes: every write; the others: listings.", (f"{gauge('tenant_auth_database_breaker_open')} > 0", "{{instance}} {{circuit}}"), most=1, width=6)
     board.graph("Circuits opened", "Number of openings within five minutes.", (f"increase({gauge('tenant_auth_database_breaker_opened_total')}[5m]) > 0", "{{instance}} {{circuit}}"), width=6)
-    board.graph("Stalled read replica", "Duration of the stall while the primary advances. From 3 s on it counts as an outage; 5 s page.", (gauge("tenant_auth_database_standstill_seconds"), "{{instance}}"), unit="s", limit=5, width=6)
+    board.graph("Stalled read replica", "Duration of the stall while the primary advances. From 3 s on it counts as an outage; 5 s page.", (gauge("tenant_auth_database_copy_stalled_seconds"), "{{instance}}"), unit="s", limit=5, width=6)
     board.graph("Failures", "Each attempt counts, reads and writes separately. blocked: a quota; read_only, disk_full: writes only; denied: the token; circuit_open: not sent.", (rate("tenant_auth_database_failures_total", by="operation, kind") + " > 0", "{{operation}} {{kind}}"), (rate("tenant_auth_database_retries_total"), "second attempts"), unit="ops", width=6)
     board.graph("Calls", "By lane.", (rate("tenant_auth_database_call_duration_seconds_count", by="lane"), "{{lane}}"), unit="ops", stack=True, width=6)
     board.graph("Latency of calls", "99th percentile of successful calls. Timeouts: 300 ms for an attempt, 800 ms for a read of a validation, 10 s for a write.", (quantile(0.99, "tenant_auth_database_call_duration_seconds", 'outcome="ok"', "lane"), "{{lane}}"), unit="s", width=6)
@@ -257,16 +268,16 @@ def database(board):
     board.row("Database: writes and records")
     board.graph("Writes work, or are stalled", "Writes 1: the last write succeeded, which says nothing about reads; 0: it failed; no line: none was tried. Stalled 1: it got no response, and its outcome is unknown.", (gauge("tenant_auth_database_up", 'operation="write"'), "{{instance}} writes"), (gauge("tenant_auth_database_writes_stalled"), "{{instance}} stalled"), most=1, width=6)
     board.graph("Queued writes", "One call is in flight at a time, and carries up to sixteen queued writes.", (f"sum by (instance, lane) ({gauge('tenant_auth_database_writes_waiting')}) > 0", "{{instance}} {{lane}}"), width=6)
-    board.graph("Write in flight", "Its duration so far. After 10 s (TENANT_AUTH_DATABASE_WRITE_TIMEOUT) it times out, and the next one is sent 5 to 10 s later.", (gauge("tenant_auth_database_write_under_way_seconds"), "{{instance}}"), unit="s", limit=10, width=6)
-    board.graph("Time since the last call", "Age of the results above. A replica that has written nothing for an hour does not know whether writes work.", (f"time() - {gauge('tenant_auth_database_last_tried_timestamp_seconds')}", "{{instance}} {{operation}}"), unit="s", width=6)
-    board.graph("Unreadable records, held revocations", "Reads of unreadable records within an hour; and revocations, suspensions and unbound sessions that the replica holds although the database may lack them.", (f"sum by (table) (increase({gauge('tenant_auth_unreadable_records_total')}[1h]))", "{{table}} unreadable"), (gauge("tenant_auth_held_ends"), "{{instance}} held"), width=6)
+    board.graph("Write in flight", "Its duration so far. After 10 s (TENANT_AUTH_DATABASE_WRITE_TIMEOUT) it times out, and the next one is sent 5 to 10 s later.", (gauge("tenant_auth_database_write_in_progress_seconds"), "{{instance}}"), unit="s", limit=10, width=6)
+    board.graph("Time since the last call", "Age of the results above. A replica that has written nothing for an hour does not know whether writes work.", (f"time() - {gauge('tenant_auth_database_last_attempt_timestamp_seconds')}", "{{instance}} {{operation}}"), unit="s", width=6)
+    board.graph("Unreadable records, held revocations", "Reads of unreadable records within an hour; and revocations, suspensions and unbound sessions that the replica holds although the database may lack them.", (f"sum by (table) (increase({gauge('tenant_auth_unreadable_records_total')}[1h]))", "{{table}} unreadable"), (gauge("tenant_auth_held_revocations"), "{{instance}} held"), width=6)
 
 
 def feed(board):
     board.row("Change feed")
     board.graph("Lag", "Time since the log was last read to its end. Over a second, the cache does not rely on the feed.", (gauge("tenant_auth_feed_lag_seconds"), "{{instance}}"), (f"count({gauge('tenant_auth_feed_enabled')} == 0)", "replicas with the feed off"), unit="s", limit=1)
-    board.graph("Changes read", "And change-log discontinuities (restore, prune, or another database) within an hour.", (rate("tenant_auth_feed_events_total", by="instance"), "{{instance}} per second"), (f"sum(increase({gauge('tenant_auth_feed_start_overs_total')}[1h]))", "started over"))
-    board.graph("Watch", "Subscribed callers, and those dropped within five minutes because they fell behind.", (gauge("tenant_auth_watch_subscribers"), "{{instance}} subscribed"), (f"sum(increase({gauge('tenant_auth_watch_cut_off_total')}[5m]))", "dropped"))
+    board.graph("Changes read", "And change-log discontinuities (restore, prune, or another database) within an hour.", (rate("tenant_auth_feed_events_total", by="instance"), "{{instance}} per second"), (f"sum(increase({gauge('tenant_auth_feed_discontinuities_total')}[1h]))", "started over"))
+    board.graph("Watch", "Subscribed callers, and those dropped within five minutes because they fell behind.", (gauge("tenant_auth_watch_subscribers"), "{{instance}} subscribed"), (f"sum(increase({gauge('tenant_auth_watch_subscribers_dropped_total')}[5m]))", "dropped"))
 
 
 def usage(board):
@@ -275,26 +286,26 @@ def usage(board):
     board.graph("Events", "By outcome.", (rate("tenant_auth_usage_events_total", by="outcome"), "{{outcome}}"), unit="ops", stack=True, width=6)
     board.graph("Latency of commits", "Including the retry.", *[(quantile(share, "tenant_auth_usage_flush_duration_seconds"), f"{share * 100:g} %") for share in (0.5, 0.9, 0.99)], unit="s", width=6)
     board.graph("Rows written", "Database providers charge for these.", (rate("tenant_auth_usage_rows_written_total", by="table"), "{{table}}"), unit="wps", stack=True, width=6)
-    board.graph("Differing totals", "Totals that differed from the sums of their events in the last comparison; only where the service compares (TENANT_AUTH_USAGE_RECONCILE_INTERVAL).", (gauge("tenant_auth_usage_totals_differing"), "{{instance}}"), limit=1, width=12)
-    board.graph("Time since totals were compared", "For replicas that compare. Twice the interval and an hour is a ticket.", (f"(time() - {gauge('tenant_auth_usage_reconciled_timestamp_seconds')}) and {gauge('tenant_auth_usage_reconciled_timestamp_seconds')} > 0", "{{instance}}"), (f"max({gauge('tenant_auth_usage_reconcile_interval_seconds')})", "interval"), unit="s", width=12)
+    board.graph("Differing totals", "Totals that differed from the sums of their events in the last comparison; only where the service compares (TENANT_AUTH_USAGE_RECONCILE_INTERVAL).", (gauge("tenant_auth_usage_totals_mismatched"), "{{instance}}"), limit=1, width=12)
+    board.graph("Time since totals were compared", "For replicas that compare. Twice the interval and an hour is a ticket.", (f"(time() - {gauge('tenant_auth_usage_last_reconciled_timestamp_seconds')}) and {gauge('tenant_auth_usage_last_reconciled_timestamp_seconds')} > 0", "{{instance}}"), (f"max({gauge('tenant_auth_usage_reconcile_interval_seconds')})", "interval"), unit="s", width=12)
 
 
 def audit(board):
     complete = gauge("tenant_auth_audit_copy_complete_timestamp_seconds")
     board.row("Audit log copy")
     board.graph("Time since it was complete", "For replicas that write one (TENANT_AUTH_AUDIT_FILE). A quarter of an hour is a ticket.", (f"(time() - {complete}) and {complete} > 0", "{{instance}}"), unit="s", limit=900, width=12)
-    board.graph("Entries and failures", "Copied entries, and failed attempts to copy.", (rate("tenant_auth_audit_copied_total", by="instance"), "{{instance}} entries"), (rate("tenant_auth_audit_copy_failures_total", by="instance"), "{{instance}} failures"), unit="ops", width=12)
+    board.graph("Entries and failures", "Copied entries, and failed attempts to copy.", (rate("tenant_auth_audit_entries_copied_total", by="instance"), "{{instance}} entries"), (rate("tenant_auth_audit_copy_failures_total", by="instance"), "{{instance}} failures"), unit="ops", width=12)
 
 
 def process(board):
     board.row("Processes")
-    board.graph("CPU", "In cores.", (rate("tenant_auth_process_cpu_seconds_total", by="instance"), "{{instance}}"), width=6)
-    board.graph("Memory", "Resident memory.", (gauge("tenant_auth_process_resident_memory_bytes"), "{{instance}}"), unit="bytes", width=6)
-    board.graph("Files and threads", "Open file descriptors, relative to the limit; threads.", (f"{gauge('tenant_auth_process_open_fds')} / {gauge('tenant_auth_process_max_fds')}", "{{instance}} files (1 = all)"), (gauge("tenant_auth_process_threads"), "{{instance}} threads"), width=6)
+    board.graph("CPU", "In cores.", (rate("process_cpu_seconds_total", by="instance"), "{{instance}}"), width=6)
+    board.graph("Memory", "Resident memory.", (gauge("process_resident_memory_bytes"), "{{instance}}"), unit="bytes", width=6)
+    board.graph("Files and threads", "Open file descriptors, relative to the limit; threads.", (f"{gauge('process_open_fds')} / {gauge('process_max_fds')}", "{{instance}} files (1 = all)"), (gauge("process_threads"), "{{instance}} threads"), width=6)
     board.graph("Scheduler lag", "Maximum delay of a thread of this process in the last minute: it is starved of CPU.", (gauge("tenant_auth_scheduler_lag_seconds"), "{{instance}}"), unit="s", width=6)
-    board.graph("Rejected guesses", "Lookups of unknown keys and sessions beyond the guess limit of a caller or of all.", (rate("tenant_auth_guesses_refused_total", by="instance"), "{{instance}}"), unit="reqps", width=6)
-    board.graph("Suppressed log lines", "Of many lines of one kind only some are written.", (rate("tenant_auth_log_lines_left_out_total", by="instance"), "{{instance}}"), unit="ops", width=6)
-    board.graph("Uptime", "A drop is a restart.", (gauge("tenant_auth_uptime_seconds"), "{{instance}}"), unit="s", width=6)
+    board.graph("Rejected guesses", "Lookups of unknown keys and sessions beyond the guess limit of a caller or of all.", (rate("tenant_auth_unknown_lookups_refused_total", by="instance"), "{{instance}}"), unit="reqps", width=6)
+    board.graph("Suppressed log lines", "Of many lines of one kind only some are written.", (rate("tenant_auth_log_lines_suppressed_total", by="instance"), "{{instance}}"), unit="ops", width=6)
+    board.graph("Uptime", "A drop is a restart.", (f"time() - {gauge('process_start_time_seconds')}", "{{instance}}"), unit="s", width=6)
     board.graph("Connections by worker", "Each worker thread serves its own connections: they should be even.", (gauge("tenant_auth_connections"), "{{instance}} worker {{worker}}"), (f"min({gauge('tenant_auth_connections_limit')})", "limit of a replica"))
     board.graph("Connections opened, refused, ended", "Opened; closed at once because of the limit; ended because the peer did not read, or cancelled all its requests.", (rate("tenant_auth_connections_opened_total", by="instance"), "{{instance}} opened"), (rate("tenant_auth_connections_refused_total", by="instance"), "{{instance}} refused"), (rate("tenant_auth_connections_ended_total", by="instance, reason"), "{{instance}} {{reason}}"), unit="cps")
     board.graph("Failed TLS handshakes", "By reason.", (rate("tenant_auth_tls_handshakes_failed_total", by="instance, reason"), "{{instance}} {{reason}}"), unit="cps")
@@ -305,8 +316,8 @@ def process(board):
 def builds(board):
     board.row("Builds, files and clocks")
     board.table("Builds", "The build of each replica. All should be the same clean commit of main.", gauge("tenant_auth_build_info"), width=12)
-    board.graph("Started", "Starts within half an hour.", (f"changes({gauge('tenant_auth_process_start_time_seconds')}[30m])", "{{instance}}"), width=6)
-    board.graph("Reload refused", "1 while the new file is refused and the previous content stays in effect.", (gauge("tenant_auth_reload_refused"), "{{instance}} {{file}}"), most=1, width=6)
+    board.graph("Started", "Starts within half an hour.", (f"changes({gauge('process_start_time_seconds')}[30m])", "{{instance}}"), width=6)
+    board.graph("Reload refused", "1 while the new file is refused and the previous content stays in effect.", (gauge("tenant_auth_reload_failed"), "{{instance}} {{file}}"), most=1, width=6)
     board.graph(
         "Certificates and tokens expire in",
         "Less than 21 days and a quarter of the lifetime is a ticket, three days and a tenth a page. Tokens without an expiry have no line.",
@@ -316,7 +327,7 @@ def builds(board):
         least=None,
         width=12,
     )
-    board.graph("Denied by file", "Entries of the deny list; expected only in an emergency.", (gauge("tenant_auth_denied_entries"), "{{instance}} {{kind}}"), width=6)
+    board.graph("Denied by file", "Entries of the deny list; expected only in an emergency.", (gauge("tenant_auth_deny_list_entries"), "{{instance}} {{kind}}"), width=6)
     board.graph("Pepper missing", "1 while keys are stored under a pepper that the replica does not have: keys that it does not find are UNAVAILABLE.", (gauge("tenant_auth_pepper_missing"), "{{instance}}"), most=1, width=6)
     board.graph("Clock offset", "This machine's clock minus the database's. If one replica is affected, its machine's clock is wrong; if all are, the database's. Beyond 5 s it is a ticket, beyond 60 s a page.", (gauge("tenant_auth_clock_offset_seconds"), "{{instance}}"), unit="s", least=None, width=6)
 
@@ -356,7 +367,7 @@ def dashboard():
                 source,
                 variable("job", "Job", "label_values(tenant_auth_build_info, job)", **ours),
                 variable("instance", "Replica", 'label_values(tenant_auth_build_info{job="$job"}, instance)', **everything),
-                variable("rpc", "RPC", 'label_values(tenant_auth_requests_total{job="$job", rpc=~"tenantauth.+"}, rpc)', **everything),
+                variable("rpc", "RPC", 'label_values(grpc_server_handled_total{job="$job", grpc_service=~"tenantauth.+"}, grpc_method)', **everything),
             ]
         },
         "time": {"from": "now-3h", "to": "now"},

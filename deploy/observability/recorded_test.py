@@ -24,7 +24,7 @@ RULES = (HERE / "alerts.yaml").read_text()
 SEVERITY = dict(re.findall(r"- alert: (\w+)\n.*?severity: (\w+)", RULES, re.S))
 # The recording that is repeated before and after a situation, from this minute on, for alerts that look back hours or days.
 PAST, PAST_MINUTE = "quiet_hour", 20
-LOOK_BACK = {"tenant_auth_requests_total", "tenant_auth_undecided_total", "tenant_auth_verdicts_total"}
+LOOK_BACK = {"grpc_server_handled_total", "tenant_auth_undecided_total", "tenant_auth_verdicts_total"}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 //! The gRPC interface: converts requests, calls the domain, and converts the results.
 
+pub mod code;
 pub mod context;
 pub(crate) mod convert;
 pub mod denials;
@@ -7,6 +8,7 @@ mod error;
 pub mod framing;
 pub mod limiters;
 pub mod permits;
+pub mod rpc_type;
 mod services;
 pub mod status;
 pub mod tally;

@@ -36,7 +36,7 @@ use self::{
     background::{BackgroundTasks, DatabaseSettings},
     coverage::CoverageProbe,
     foundation::{Caches, Foundation},
-    metrics_source::MetricsSources,
+    metrics_source::{MetricsFormat, MetricsSources},
     middleware_stack::Instrumentation,
     reload::FileReloader,
     status_source::StatusSources,
@@ -185,7 +185,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     });
     let otlp_exporter = otlp.map(|otlp| {
         let sources = Arc::clone(&metrics_sources);
-        otlp.start(Box::new(move || sources.snapshot()))
+        otlp.start(Box::new(move || sources.snapshot(MetricsFormat::Otlp)))
     });
     let ops_address = ops.as_ref().map(ops::OpsListener::address);
     let ops_guard = serve_ops(ops, status_sources, metrics_sources, max_ops_connections);
@@ -246,7 +246,7 @@ fn serve_ops(
 ) -> oneshot::Sender<Infallible> {
     let (guard, dropped) = oneshot::channel();
     if let Some(listener) = listener {
-        let metrics = Arc::new(move || prometheus::render(&metrics.snapshot()));
+        let metrics = Arc::new(move || prometheus::render(&metrics.snapshot(MetricsFormat::Prometheus)));
         let state = ops::OpsState { status_check: status.into_status_check(), metrics };
         tokio::spawn(listener.serve(state, max_connections, async move {
             // Nothing is ever sent. The channel closes when its sender is dropped.

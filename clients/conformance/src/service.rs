@@ -194,7 +194,7 @@ impl Scrape {
     /// Returns how many `ValidateKey` calls have ended.
     #[must_use]
     pub fn validation_count(&self) -> u64 {
-        self.sum("tenant_auth_requests_total{", "ValidateKey\"")
+        self.sum("grpc_server_handled_total{", "grpc_method=\"ValidateKey\"")
     }
 
     /// Returns how many database calls of one lane have ended.

@@ -40,9 +40,9 @@ def history():
     import time
 
     now = int(time.time())
-    lines = ["# TYPE tenant_auth_requests counter"]
-    labels = 'job="tenant-auth",namespace="handshakes_failing",rpc="tenantauth.v1.ValidationService/ValidateKey",code="OK"'
-    lines += [f"tenant_auth_requests_total{{{labels}}} {number * 100} {now - 4200 + number * 30}" for number in range(40)]
+    lines = ["# TYPE grpc_server_handled counter"]
+    labels = 'job="tenant-auth",namespace="handshakes_failing",grpc_service="tenantauth.v1.ValidationService",grpc_method="ValidateKey",grpc_code="OK"'
+    lines += [f"grpc_server_handled_total{{{labels}}} {number * 100} {now - 4200 + number * 30}" for number in range(40)]
     return "\n".join([*lines, "# EOF", ""])
 
 

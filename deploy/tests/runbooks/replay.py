@@ -1,7 +1,7 @@
 """Metrics and logs of states that a test cannot cause, or would have to wait too long for.
 
 A service with a defect: none is known, because a panic that can be provoked from outside gets fixed. The metrics are those of a
-running service, plus one RPC that ended with INTERNAL. The log lines use the messages of the service's source, which the test
+running service, plus one RPC that ended with Internal. The log lines use the messages of the service's source, which the test
 checks there.
 
 A service that has compared its usage totals: it does that at a random time within the first hour. The totals in its database are
@@ -20,7 +20,7 @@ from states import state
 from world import HOSTS, NET
 
 SOURCE = ROOT / "tenant-auth-svc/src"
-SERIES = 'tenant_auth_requests_total{rpc="tenantauth.v1.AdminService/ListKeys",code="INTERNAL"}'
+SERIES = 'grpc_server_handled_total{grpc_type="unary",grpc_service="tenantauth.v1.AdminService",grpc_method="ListKeys",grpc_code="Internal"}'
 
 
 def words_of_the_source():
@@ -37,7 +37,7 @@ def defect(world):
     log = replica.log.read_text().splitlines()[-1]
     stamp = log.split('"')[3]
     lines = [f'{{"timestamp":"{stamp}","level":"ERROR","message":"{words}"}}\n' for words in words_of_the_source()]
-    rpc = '"message":"rpc","rpc":"tenantauth.v1.AdminService/ListKeys","code":"Internal"'
+    rpc = '"message":"rpc handled","rpc.method":"tenantauth.v1.AdminService/ListKeys","rpc.response.status_code":"INTERNAL"'
     with replica.log.open("a") as log:
         log.writelines([*lines, f'{{"timestamp":"{stamp}","level":"ERROR",{rpc}}}\n'])
     errors = itertools.count(1)
@@ -49,7 +49,7 @@ def totals_differ(world):
     """Usage totals were compared, and one of them is not the sum of its events."""
     usage_wrong(world)
     now = time.time()
-    found = {"tenant_auth_usage_totals_differing": 1, "tenant_auth_usage_reconciled_timestamp_seconds": now}
+    found = {"tenant_auth_usage_totals_mismatched": 1, "tenant_auth_usage_last_reconciled_timestamp_seconds": now}
     for name in found:
         assert world.replicas[0].metric(name) == 0, f"{name} is not a metric of the service"
     world.targets.append(serve(world, world.replicas[0], lambda: found))

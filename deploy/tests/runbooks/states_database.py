@@ -31,7 +31,7 @@ def unreachable(world):
     world.validating(stranger)
     world.validating(lambda: secret)
     replica.says("reads failing (unreachable)", "breaker open for lookups")
-    replica.tells("tenant_auth_cache_grace_ends_seconds", lambda value: value > 0)
+    replica.tells("tenant_auth_cache_grace_remaining_seconds", lambda value: value > 0)
 
 
 @state

@@ -99,7 +99,7 @@ def impatient(world):
         call.cancel()
 
     world.keep(leave)
-    replica.tells("tenant_auth_requests_total", lambda count: count > 10, code="CANCELLED")
+    replica.tells("grpc_server_handled_total", lambda count: count > 10, grpc_code="Canceled")
 
 
 def connect(world, replica, count):
@@ -157,7 +157,7 @@ def reload_refused(world):
     known(world)
     world.write("callers.toml", "[[caller]\nname = broken\n")
     replica.process.send_signal(signal.SIGHUP)
-    replica.tells("tenant_auth_reload_refused", lambda value: value == 1, file="callers")
+    replica.tells("tenant_auth_reload_failed", lambda value: value == 1, file="callers")
     replica.logged("reload refused")
 
 
@@ -204,5 +204,5 @@ def errors(world):
     world.databases[0].do("stop")
     world.validating(stranger)
     usage(world)
-    replica.tells("tenant_auth_requests_total", lambda count: count > 10, code="UNAVAILABLE")
-    replica.logged("Unavailable")
+    replica.tells("grpc_server_handled_total", lambda count: count > 10, grpc_code="Unavailable")
+    replica.logged("UNAVAILABLE")

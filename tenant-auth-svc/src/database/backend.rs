@@ -1,6 +1,7 @@
 //! The engine that the configuration selects.
 
 use super::{
+    client::observer::ServerAddress,
     engine::{Engine, Rows, Statement, Transaction, TransactionResult},
     hrana::RemoteEngine,
     libsql::EmbeddedEngine,
@@ -17,6 +18,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// Returns the server's address, if the database is remote.
+    #[must_use]
+    pub fn server_address(&self) -> Option<ServerAddress> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Remote(engine) => engine.server_address(),
+        }
+    }
+
     /// Whether several replicas can share the database.
     #[must_use]
     pub fn is_remote(&self) -> bool {

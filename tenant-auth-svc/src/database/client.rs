@@ -63,8 +63,10 @@ impl DatabaseClient {
     /// Creates a client of `backend`.
     #[must_use]
     pub fn new(backend: Backend, config: ClientConfig, clock: &SharedClock) -> Self {
+        let server = backend.server_address();
         let lag_detector = LagDetector::new(backend, Arc::default());
-        let observing = Observing::new(Bulkhead::new(lag_detector, config.lane_limits), clock.clone());
+        let observing = Observing::new(Bulkhead::new(lag_detector, config.lane_limits), clock.clone())
+            .with_server(server);
         let retrying = Retrying::new(Breaker::new(observing, clock.clone()), config.lookup_timeouts);
         let write_queue = WriteQueue::new(retrying, config.write_timeout);
         Self { write_queue, known_database: Arc::new(KnownDatabase::new(clock.clone())) }

@@ -30,7 +30,10 @@ use self::{
     token::TokenUse,
     wire::{Batch, PipelineRequest, StepCondition, Stmt, StreamRequest},
 };
-use super::engine::{Engine, Rows, Statement, Transaction, TransactionResult, require_rows};
+use super::{
+    client::observer::ServerAddress,
+    engine::{Engine, Rows, Statement, Transaction, TransactionResult, require_rows},
+};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// Maximum response size; a page of 500 keys is well below 1 MiB.
@@ -67,6 +70,13 @@ pub struct RemoteEngine {
 }
 
 impl RemoteEngine {
+    /// Returns the server's address.
+    #[must_use]
+    pub fn server_address(&self) -> Option<ServerAddress> {
+        let host = self.pipeline_url.host_str()?.to_owned();
+        Some(ServerAddress { host, port: self.pipeline_url.port_or_known_default() })
+    }
+
     /// Creates the client; does not connect yet.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -78,6 +78,8 @@ struct RpcRecordState {
     failure: OnceLock<FailureKind>,
     decided_count: AtomicU64,
     undecided_count: AtomicU64,
+    /// Messages of the caller's that the metrics have not counted.
+    received_messages: AtomicU32,
     tally: Tally,
     /// Missing if the log filter does not select denial lines.
     denial_log: OnceLock<DenialLog>,
@@ -143,6 +145,22 @@ impl RpcRecord {
         }
         self.0.tally.count_not_tried();
         self.0.undecided_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts messages that have arrived from the caller.
+    pub fn add_received_messages(&self, count: u32) {
+        if count > 0 {
+            self.0.received_messages.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the number of messages that have arrived since the last call.
+    #[must_use]
+    pub fn take_received_messages(&self) -> u32 {
+        match self.0.received_messages.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.0.received_messages.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// Records that a message of the caller exceeds its size limit.

@@ -51,7 +51,7 @@ impl DenialLog {
             verdict = verdict.as_str(),
             key_id = subject.key_id.map(KeyId::as_str),
             tenant_id = subject.tenant_id.map(TenantId::as_str),
-            rpc = self.rpc,
+            rpc.method = self.rpc,
             caller = self.caller.as_ref().map(|caller| &*caller.0),
             request_id = self.request_id.as_ref().map(|id| &*id.0),
             "denied"
@@ -63,7 +63,7 @@ impl DenialLog {
         tracing::debug!(
             target: DENIALS_LOG_TARGET,
             reason,
-            rpc = self.rpc,
+            rpc.method = self.rpc,
             caller = self.caller.as_ref().map(|caller| &*caller.0),
             request_id = self.request_id.as_ref().map(|id| &*id.0),
             "not decided"

@@ -67,6 +67,8 @@ pub struct Framing {
     has_started: bool,
     /// The current message, if it is checked.
     message: Vec<u8>,
+    /// Messages that have arrived whole since they were last taken.
+    complete: u32,
 }
 
 impl Framing {
@@ -81,7 +83,13 @@ impl Framing {
             message_len: 0,
             has_started: false,
             message: Vec::new(),
+            complete: 0,
         }
+    }
+
+    /// Takes the number of messages completed since the last call.
+    pub fn take_complete(&mut self) -> u32 {
+        std::mem::take(&mut self.complete)
     }
 
     /// Checks the next bytes.
@@ -111,6 +119,7 @@ impl Framing {
             if self.header_filled == MESSAGE_HEADER_LEN && self.message_remaining == 0 {
                 self.header_filled = 0;
                 self.check_message()?;
+                self.complete = self.complete.saturating_add(1);
             }
         }
         Ok(())
@@ -163,6 +172,42 @@ impl Framing {
     }
 }
 
+/// Counts the messages of a response as their bytes leave.
+#[derive(Debug, Default)]
+pub struct MessageCounter {
+    header: [u8; MESSAGE_HEADER_LEN],
+    header_filled: usize,
+    message_remaining: usize,
+}
+
+impl MessageCounter {
+    /// How many messages end in what leaves now.
+    pub fn feed(&mut self, mut data: &[u8]) -> u64 {
+        let mut complete = 0;
+        while !data.is_empty() {
+            if self.header_filled < MESSAGE_HEADER_LEN {
+                let (head, rest) = data.split_at(data.len().min(MESSAGE_HEADER_LEN - self.header_filled));
+                self.header[self.header_filled..self.header_filled + head.len()].copy_from_slice(head);
+                self.header_filled += head.len();
+                data = rest;
+                if self.header_filled < MESSAGE_HEADER_LEN {
+                    break;
+                }
+                let [_, len @ ..] = self.header;
+                self.message_remaining = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
+            }
+            let piece = data.len().min(self.message_remaining);
+            self.message_remaining -= piece;
+            data = &data[piece..];
+            if self.message_remaining == 0 {
+                complete += 1;
+                self.header_filled = 0;
+            }
+        }
+        complete
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +227,22 @@ mod tests {
             assert_eq!(check_with_chunks_of(piece), result, "{body:?} in chunks of {piece}");
         }
         result
+    }
+
+    #[test]
+    fn messages_are_counted_in_any_chunks() {
+        let body = b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01d\0\0\0\0\x02e";
+        for piece in 1..=body.len() {
+            let mut counter = MessageCounter::default();
+            let mut framing = Framing::new(FramingRules::for_path(STREAM_PATH));
+            let (mut sent, mut received) = (0, 0);
+            for chunk in body.chunks(piece) {
+                sent += counter.feed(chunk);
+                framing.feed(chunk).unwrap();
+                received += framing.take_complete();
+            }
+            assert_eq!((sent, received), (3, 3), "in pieces of {piece}: the fourth has not ended");
+        }
     }
 
     #[test]

@@ -32,6 +32,14 @@ impl Distribution {
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
+
+    /// Adds what another has seen.
+    pub fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket += more;
+        }
+        self.sum += other.sum;
+    }
 }
 
 /// Records a duration in the histogram whose slots begin at `first`.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, Value,
     context::FutureExt as _,
     trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
@@ -63,7 +63,7 @@ pub struct ChildSpan(Span);
 
 impl ChildSpan {
     /// Sets an attribute. Never a secret, and nothing that an end user sent.
-    pub fn set_attribute(&mut self, name: &'static str, value: &'static str) {
+    pub fn set_attribute(&mut self, name: &'static str, value: impl Into<Value>) {
         self.0.set_attribute(KeyValue::new(name, value));
     }
 

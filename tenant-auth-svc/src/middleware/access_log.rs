@@ -7,36 +7,29 @@ use http::Request;
 use tonic::Code;
 
 use super::{
-    metrics::{UNKNOWN_RPC, rpc_name},
+    metrics::{UNKNOWN_RPC, is_routine, rpc_name},
     rpc_observer::RpcObserver,
     trace::TraceId,
 };
 use crate::{
     grpc::{
-        MalformedRequest,
+        MalformedRequest, code,
         context::{CallerLabel, RequestId, RpcRecord},
         denials::{self, DenialLog},
     },
     telemetry::logging::RPC_TARGET,
 };
 
-/// What tells unknown paths apart, for a person. Paths are made up by callers, and may be as long as a request's head.
+/// An excerpt of the path of an RPC that does not exist. Callers invent paths, which may be as long as the request headers.
 fn unknown_path_excerpt(path: &str) -> Option<String> {
     (rpc_name(path) == UNKNOWN_RPC).then(|| MalformedRequest::escaped_excerpt(path.as_bytes()))
 }
 
-/// Whether an RPC belongs to the daily traffic, of which a line for each would bury everything else.
-fn is_routine(rpc: &str) -> bool {
-    ["ValidationService/", "SessionService/", "UsageService/RecordUsage"]
-        .iter()
-        .any(|routine| rpc.strip_prefix("tenantauth.v1.").is_some_and(|rpc| rpc.starts_with(routine)))
-}
-
-/// The line of one RPC.
+/// The log line of one RPC.
 #[derive(Debug)]
 pub struct AccessLogLine {
     rpc: &'static str,
-    /// The beginning of a path that leads to no RPC.
+    /// The beginning of the path, if the RPC does not exist.
     path: Option<String>,
     request_id: Option<RequestId>,
     caller: Option<CallerLabel>,
@@ -45,32 +38,36 @@ pub struct AccessLogLine {
     started: Instant,
 }
 
-/// The level has to be a constant where an event is written.
+/// `tracing` needs a constant level at each event.
 macro_rules! event {
     ($level:ident, $line:ident, $code:expr) => {{
         let verdict = $line.record.verdict();
         let decisions = $line.record.decisions();
         tracing::$level!(
             target: RPC_TARGET,
-            rpc = $line.rpc,
-            path = $line.path,
+            // The macro accepts no dot in the first name.
             request_id = $line.request_id.as_ref().map(|id| &*id.0),
+            rpc.method = $line.rpc,
+            rpc.method_original = $line.path,
             caller = $line.caller.as_ref().map(|caller| &*caller.0),
-            trace_id = $line.trace_id.map(|TraceId(id)| tracing::field::display(id)),
-            code = $code,
+            trace_id = $line.trace_id.map(|TraceId { trace, .. }| tracing::field::display(trace)),
+            span_id = $line.trace_id.and_then(|TraceId { span, .. }| span).map(tracing::field::display),
+            rpc.response.status_code = code::canonical_name($code.unwrap_or(Code::Cancelled)),
+            // Dropped before its trailers: the caller disconnected.
+            client_cancelled = $code.is_none().then_some(true),
             verdict = verdict.map(|(verdict, _)| verdict.as_str()),
             source = verdict.map(|(_, source)| source.as_str()),
             decided = (decisions > 1).then_some(decisions),
             undecided = Some($line.record.undecided()).filter(|undecided| *undecided > 0),
             database = $line.record.failure().map(|kind| kind.as_str()),
             duration_us = u64::try_from($line.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            "rpc"
+            "rpc handled"
         )
     }};
 }
 
 impl AccessLogLine {
-    /// That of a request whose caller is known.
+    /// Creates the line of a request; the caller must be identified already.
     pub(super) fn from_request<In>(request: &Request<In>) -> Self {
         let extensions = request.extensions();
         let rpc = rpc_name(request.uri().path());
@@ -97,26 +94,24 @@ impl RpcObserver for AccessLogLine {
 
     fn enter(&self) {}
 
-    fn on_message(&mut self) {}
+    fn on_data(&mut self, _: &[u8]) {}
 
     fn on_end(&mut self, code: Option<Code>) {
         let line = self;
-        // Given up before its trailers: the caller did not wait for the end.
-        let name = code.map_or("Cancelled(by caller)".to_owned(), |code| format!("{code:?}"));
         match code {
-            // What probes and tools ask all the time, and what reflection answers in the course of things.
-            Some(Code::Ok | Code::NotFound) if line.rpc.starts_with("grpc.") => event!(debug, line, name),
-            // Thousands a second, denials among them: metrics count them, and a filter shows them when they are wanted.
-            Some(Code::Ok) if is_routine(line.rpc) => event!(debug, line, name),
-            Some(Code::Internal | Code::Unknown | Code::DataLoss) => event!(error, line, name),
+            // Probes, and lookups of reflection that find nothing.
+            Some(Code::Ok | Code::NotFound) if line.rpc.starts_with("grpc.") => event!(debug, line, code),
+            // Thousands per second, including denials: metrics count them, and a filter can enable their lines.
+            Some(Code::Ok) if is_routine(line.rpc) => event!(debug, line, code),
+            Some(Code::Internal | Code::Unknown | Code::DataLoss) => event!(error, line, code),
             Some(
                 Code::Unavailable
                 | Code::ResourceExhausted
                 | Code::DeadlineExceeded
                 | Code::Unauthenticated
                 | Code::PermissionDenied,
-            ) => event!(warn, line, name),
-            _ => event!(info, line, name),
+            ) => event!(warn, line, code),
+            _ => event!(info, line, code),
         }
     }
 }

@@ -194,6 +194,9 @@ where
         let checked = match ready!(this.body.poll_frame(cx)) {
             Some(Ok(frame)) => {
                 let checked = frame.data_ref().map_or(Ok(()), |data| this.framing.feed(data));
+                if let Some(record) = &this.end.record {
+                    record.add_received_messages(this.framing.take_complete());
+                }
                 checked.map(|()| Some(frame))
             }
             Some(Err(error)) => return Poll::Ready(Some(Err(this.end.interrupt(error.into())))),

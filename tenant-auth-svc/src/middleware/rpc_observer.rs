@@ -14,18 +14,18 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Code;
 
-/// Who follows.
+/// Observes one RPC.
 pub trait RpcObserver {
-    /// What is held while the RPC is worked on.
+    /// A guard that is held while the RPC is polled.
     type Held;
 
-    /// The RPC is worked on, on this thread, for as long as the answer lives.
+    /// Called before each poll; the guard is dropped after it.
     fn enter(&self) -> Self::Held;
 
-    /// A piece of its answer leaves.
-    fn on_message(&mut self);
+    /// Response data is sent: a message, a part of one, or several.
+    fn on_data(&mut self, data: &[u8]);
 
-    /// It is over; `None`: its caller did not wait for the end. It comes once.
+    /// The RPC has ended; `None` if the caller disconnected. Called once.
     fn on_end(&mut self, code: Option<Code>);
 }
 
@@ -36,9 +36,9 @@ impl<A: RpcObserver, B: RpcObserver> RpcObserver for (A, B) {
         (self.0.enter(), self.1.enter())
     }
 
-    fn on_message(&mut self) {
-        self.0.on_message();
-        self.1.on_message();
+    fn on_data(&mut self, data: &[u8]) {
+        self.0.on_data(data);
+        self.1.on_data(data);
     }
 
     fn on_end(&mut self, code: Option<Code>) {
@@ -47,7 +47,7 @@ impl<A: RpcObserver, B: RpcObserver> RpcObserver for (A, B) {
     }
 }
 
-/// Tells its follower of the end, at the latest when it goes itself.
+/// Reports the end to the observer, at the latest when dropped.
 struct EndGuard<T: RpcObserver>(Option<T>);
 
 impl<T: RpcObserver> EndGuard<T> {
@@ -55,7 +55,7 @@ impl<T: RpcObserver> EndGuard<T> {
         self.0.as_ref().map(T::enter)
     }
 
-    /// Whether anybody follows, still.
+    /// Whether the end is still to be reported.
     fn is_active(&self) -> bool {
         self.0.is_some()
     }
@@ -74,7 +74,7 @@ impl<T: RpcObserver> Drop for EndGuard<T> {
 }
 
 pin_project! {
-    /// An RPC that is followed.
+    /// An observed RPC.
     pub struct ObservedFuture<F, T: RpcObserver> {
         #[pin]
         answer: F,
@@ -83,7 +83,7 @@ pin_project! {
 }
 
 impl<F, T: RpcObserver> ObservedFuture<F, T> {
-    /// `None`: nobody follows this one.
+    /// `None` if the RPC is not observed.
     pub(super) fn new(answer: F, follower: Option<T>) -> Self {
         Self { answer, guard: EndGuard(follower) }
     }
@@ -107,7 +107,7 @@ where
             if let Some(code) = grpc_status_code(response.headers()) {
                 tail.finish(Some(code));
             } else if response.body().is_end_stream() {
-                // No gRPC: what was refused as a request of another kind.
+                // Not gRPC: a request of another kind that was refused.
                 tail.finish(Some(Code::Unknown));
             }
         }
@@ -116,7 +116,7 @@ where
 }
 
 pin_project! {
-    /// The body of its answer.
+    /// The body of an observed response.
     pub struct ObservedBody<B, T: RpcObserver> {
         #[pin]
         body: B,
@@ -124,7 +124,11 @@ pin_project! {
     }
 }
 
-impl<B: Body, T: RpcObserver> Body for ObservedBody<B, T> {
+impl<B, T> Body for ObservedBody<B, T>
+where
+    B: Body<Data: AsRef<[u8]>>,
+    T: RpcObserver,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -145,8 +149,8 @@ impl<B: Body, T: RpcObserver> Body for ObservedBody<B, T> {
                     this.guard.finish(Some(grpc_status_code(trailers).unwrap_or(Code::Unknown)))
                 }
                 None => {
-                    if let Some(follower) = &mut this.guard.0 {
-                        follower.on_message();
+                    if let (Some(follower), Some(data)) = (&mut this.guard.0, frame.data_ref()) {
+                        follower.on_data(data.as_ref());
                     }
                 }
             },
@@ -187,7 +191,7 @@ mod tests {
 
         fn enter(&self) {}
 
-        fn on_message(&mut self) {
+        fn on_data(&mut self, _: &[u8]) {
             self.0.borrow_mut().push("piece".to_owned());
         }
 
@@ -222,7 +226,7 @@ mod tests {
         Frame::trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), code.parse().unwrap())]))
     }
 
-    /// What is heard of an answer of these frames, of which so many are read.
+    /// The events of a response with these frames, `read` of which are read.
     fn observed_events(head: Option<&str>, frames: Vec<Frame<&'static [u8]>>, read: usize) -> Vec<String> {
         let heard = RecordingObserver::default();
         let mut response = Response::new(FrameBody(frames.into()));

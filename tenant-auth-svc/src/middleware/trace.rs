@@ -21,25 +21,33 @@ use super::{
     rpc_observer::{ObservedBody, ObservedFuture, RpcObserver},
 };
 use crate::{
-    grpc::context::{RequestId, RpcRecord},
+    grpc::{
+        code,
+        context::{RequestId, RpcRecord},
+    },
     instruments::spans::TraceContext,
     telemetry::traces::RequestTracer,
 };
 
-/// Names the trace that a request belongs to, in the log too.
+/// The trace of a request, for the log.
 #[derive(Clone, Copy, Debug)]
-pub struct TraceId(pub opentelemetry::trace::TraceId);
+pub struct TraceId {
+    /// The trace.
+    pub trace: opentelemetry::trace::TraceId,
+    /// The span of the request, if it is traced here.
+    pub span: Option<opentelemetry::trace::SpanId>,
+}
 
-/// What chance has decided about a request whose caller says nothing about traces.
+/// The sampling decision about a request without a `traceparent`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SamplingDecision(pub(crate) bool);
 
-/// Traces RPCs, if there is anything to trace with.
+/// Traces RPCs if a tracer is configured.
 #[derive(Clone, Debug)]
 pub struct TraceLayer(Option<RequestTracer>);
 
 impl TraceLayer {
-    /// Traces with this.
+    /// Creates a layer that uses `tracing`.
     #[must_use]
     pub fn new(tracing: Option<RequestTracer>) -> Self {
         Self(tracing)
@@ -84,7 +92,8 @@ fn start_span<In>(tracing: &RequestTracer, request: &mut Request<In>) -> Option<
     let chance = request.extensions().get::<SamplingDecision>().map(|chance| chance.0);
     let (id, within) = tracing.start_trace(request.headers(), chance, || rpc_name(request.uri().path()));
     if let Some(id) = id {
-        request.extensions_mut().insert(TraceId(id));
+        let span = within.as_ref().map(|within| within.context().span().span_context().span_id());
+        request.extensions_mut().insert(TraceId { trace: id, span });
     }
     let within = within?;
     if let Some(RequestId(id)) = request.extensions().get::<RequestId>() {
@@ -93,7 +102,7 @@ fn start_span<In>(tracing: &RequestTracer, request: &mut Request<In>) -> Option<
     Some(RpcSpan { trace_context: within, record: request.extensions().get::<RpcRecord>().cloned() })
 }
 
-/// The span of an RPC under way.
+/// The span of an RPC in progress.
 #[derive(Debug)]
 pub struct RpcSpan {
     trace_context: TraceContext,
@@ -107,7 +116,7 @@ impl RpcObserver for RpcSpan {
         self.trace_context.context().clone().attach()
     }
 
-    fn on_message(&mut self) {}
+    fn on_data(&mut self, _: &[u8]) {}
 
     fn on_end(&mut self, code: Option<Code>) {
         let span = self.trace_context.context().span();
@@ -122,33 +131,11 @@ impl RpcObserver for RpcSpan {
             }
         }
         let code = code.unwrap_or(Code::Cancelled);
-        span.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)));
-        if is_server_error(code) {
+        say("rpc.response.status_code", code::canonical_name(code));
+        if code::is_server_error(code) {
+            say("error.type", code::canonical_name(code));
             span.set_status(Status::Error { description: Cow::Borrowed(code.description()) });
         }
         span.end();
-    }
-}
-
-/// Whether an end is the service's fault rather than the caller's, by the conventions for spans of servers.
-fn is_server_error(code: Code) -> bool {
-    match code {
-        Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => true,
-        Code::Ok
-        | Code::Cancelled
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unauthenticated => false,
     }
 }

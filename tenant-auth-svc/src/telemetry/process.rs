@@ -46,7 +46,7 @@ impl ProcessStats {
     /// Returns no values: this system has no `/proc`.
     #[cfg(not(target_os = "linux"))]
     #[must_use]
-    pub fn look() -> Self {
+    pub fn read() -> Self {
         Self::default()
     }
 }

@@ -80,11 +80,7 @@ impl RequestTracer {
             return (said.map(|said| said.trace_id()), None);
         }
         let name = name();
-        let mut attributes = vec![KeyValue::new("rpc.system", "grpc")];
-        if let Some((service, method)) = name.split_once('/') {
-            attributes.push(KeyValue::new("rpc.service", service));
-            attributes.push(KeyValue::new("rpc.method", method));
-        }
+        let attributes = [KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", name)];
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes(attributes);
         let span = self.tracer.build_with_context(builder, &parent);
         let within = TraceContext::new(&parent, span, self.tracer.clone());

@@ -174,10 +174,16 @@ async fn fast_path_hits_are_counted_in_rpc_metrics() {
     connection.send(BATCH_PATH, &v1::BatchValidateKeysRequest { requests }.encode_to_vec(), &[]).await;
     let metrics = http_request(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
     let is = |sample: &str| assert!(metrics.lines().any(|line| line == sample), "{sample}:\n{metrics}");
-    let rpc = |name: &str| format!("rpc=\"tenantauth.v1.ValidationService/{name}\"");
-    is(&format!("tenant_auth_requests_total{{{},code=\"OK\"}} 5", rpc("ValidateKey")));
-    is(&format!("tenant_auth_requests_total{{{},code=\"OK\"}} 1", rpc("BatchValidateKeys")));
-    is(&format!("tenant_auth_request_duration_seconds_count{{{}}} 5", rpc("ValidateKey")));
+    let rpc = |name: &str| {
+        let service = "tenantauth.v1.ValidationService";
+        format!("grpc_type=\"unary\",grpc_service=\"{service}\",grpc_method=\"{name}\"")
+    };
+    is(&format!("grpc_server_handled_total{{{},grpc_code=\"OK\"}} 5", rpc("ValidateKey")));
+    is(&format!("grpc_server_handled_total{{{},grpc_code=\"OK\"}} 1", rpc("BatchValidateKeys")));
+    is(&format!("grpc_server_handling_seconds_count{{{}}} 5", rpc("ValidateKey")));
+    for messages in ["started", "msg_received", "msg_sent"] {
+        is(&format!("grpc_server_{messages}_total{{{}}} 5", rpc("ValidateKey")));
+    }
     is("tenant_auth_verdicts_total{verdict=\"valid\"} 9");
     is("tenant_auth_verdicts_total{verdict=\"insufficient_scope\"} 1");
     is("tenant_auth_answers_total{source=\"fresh\"} 9");

@@ -101,7 +101,7 @@ async fn long_audit_log_is_copied_in_pages_skipping_unreadable_rows() {
     let copied = file_entries(&path);
     assert_eq!(copied.len(), 1_200);
     assert_eq!((&*copied[0].1, &*copied[6].1, &*copied[1_199].1), ("k1", "k8", "k1201"));
-    Scrape::collect(&service).await.assert_value("tenant_auth_audit_copied_total", 1_200.0);
+    Scrape::collect(&service).await.assert_value("tenant_auth_audit_entries_copied_total", 1_200.0);
 }
 
 #[tokio::test]

@@ -294,7 +294,7 @@ async fn wrong_database_token_is_reported_by_name_without_value() {
     .await;
     assert_eq!(output.status.code(), Some(1));
     let error_text = text(&output.stderr);
-    assert!(error_text.contains("the database is denied: HTTP 401"), "{error_text}");
+    assert!(error_text.contains("database failure (denied): HTTP 401"), "{error_text}");
     assert!(!error_text.contains("not-the-token"), "{error_text}");
 }
 

@@ -143,8 +143,8 @@ async fn stalled_copy_is_detected_as_outage() {
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
         line.parse::<f64>().unwrap()
     };
-    let stall = async || metric("tenant_auth_database_standstill_seconds").await;
-    let grace_ends = async || metric("tenant_auth_cache_grace_ends_seconds{of=\"oldest\"}").await;
+    let stall = async || metric("tenant_auth_database_copy_stalled_seconds").await;
+    let grace_ends = async || metric("tenant_auth_cache_grace_remaining_seconds{of=\"oldest\"}").await;
     assert_eq!(stall().await, 0.0, "the read replica is not stalled");
     assert_eq!(grace_ends().await, 14_400.0, "no key depends on the grace");
 

@@ -114,7 +114,7 @@ async fn denial_log_names_key_tenant_and_request() {
             "{line}"
         );
         assert_eq!(line["tenant_id"], tenant.as_str(), "{line}");
-        assert!(line["rpc"].as_str().unwrap().starts_with("tenantauth.v1."), "{line}");
+        assert!(line["rpc.method"].as_str().unwrap().starts_with("tenantauth.v1."), "{line}");
         assert!(!line["caller"].as_str().unwrap().is_empty(), "{line}");
     }
     let unknown = denials_logged.iter().find(|line| line["request_id"] == "unknown").unwrap();
@@ -143,7 +143,7 @@ async fn flood_of_denials_is_sampled_and_counted_in_log() {
     let lines = program.stop().await;
     let denials_logged = denial_lines(&lines);
     let of_it: Vec<_> = denials_logged.iter().filter(|line| line["key_id"] == id.as_str()).collect();
-    let count: u64 = of_it.iter().map(|line| line["left_out"].as_u64().unwrap_or(1)).sum();
+    let count: u64 = of_it.iter().map(|line| line["suppressed_lines"].as_u64().unwrap_or(1)).sum();
     assert_eq!(count, 2_000);
     assert!(of_it.len() < 30, "{} lines", of_it.len());
     assert!(

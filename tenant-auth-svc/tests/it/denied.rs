@@ -106,8 +106,8 @@ async fn deny_list_applies_on_every_path_once_loaded() {
         "denied    2 entries in the deny file, denied regardless of the database"
     );
     let scrape = Scrape::collect(&denying.service).await;
-    scrape.assert_value("tenant_auth_denied_entries{kind=\"keys\"}", 1.0);
-    scrape.assert_value("tenant_auth_denied_entries{kind=\"hashes\"}", 1.0);
+    scrape.assert_value("tenant_auth_deny_list_entries{kind=\"keys\"}", 1.0);
+    scrape.assert_value("tenant_auth_deny_list_entries{kind=\"hashes\"}", 1.0);
 
     denying.write_deny_list(&format!("tenant:{}\n", denying.tenant));
     for key in [&by_id, &by_hash, &other] {
@@ -190,7 +190,7 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
     );
     Scrape::collect(&denying.service)
         .await
-        .assert_value("tenant_auth_reload_refused{file=\"deny_list\"}", 1.0);
+        .assert_value("tenant_auth_reload_failed{file=\"deny_list\"}", 1.0);
     std::fs::remove_file(denying.path()).unwrap();
     denying.service.running.reloader()();
     assert_eq!(

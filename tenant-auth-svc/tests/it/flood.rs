@@ -183,8 +183,8 @@ async fn guess_limit_applies_per_caller() {
     clock.advance(Duration::from_secs(1));
     assert_eq!(count_answered_guesses(&service, "one", 300).await, 10);
     let scrape = Scrape::collect(&service).await;
-    assert!(scrape.value(r#"tenant_auth_guesses_refused_total{bound="caller"}"#) >= 990.0);
-    scrape.assert_value(r#"tenant_auth_guesses_refused_total{bound="process"}"#, 250.0);
+    assert!(scrape.value(r#"tenant_auth_unknown_lookups_refused_total{limit="caller"}"#) >= 990.0);
+    scrape.assert_value(r#"tenant_auth_unknown_lookups_refused_total{limit="process"}"#, 250.0);
 }
 
 /// After a start every key is new, and none of them counts as a guess.

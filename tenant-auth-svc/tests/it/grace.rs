@@ -64,7 +64,7 @@ impl OutageSetup {
     async fn seconds_left(&self, of: &str) -> f64 {
         Scrape::collect(&self.service)
             .await
-            .value(&format!("tenant_auth_cache_grace_ends_seconds{{of=\"{of}\"}}"))
+            .value(&format!("tenant_auth_cache_grace_remaining_seconds{{of=\"{of}\"}}"))
     }
 }
 

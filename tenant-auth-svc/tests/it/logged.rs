@@ -81,7 +81,7 @@ impl RunningProgram {
 fn logged_rpc_count(lines: &[String], of: impl Fn(&Value) -> bool) -> u64 {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let of_rpcs = lines.filter(|line| line["target"] == "tenant_auth::rpc" && of(line));
-    of_rpcs.map(|line| line["left_out"].as_u64().unwrap_or(1)).sum()
+    of_rpcs.map(|line| line["suppressed_lines"].as_u64().unwrap_or(1)).sum()
 }
 
 #[tokio::test]
@@ -115,14 +115,20 @@ async fn flood_of_refusals_is_sampled_and_counted_in_log() {
     connection.abort();
     let lines = program.stop().await;
     assert_eq!(
-        logged_rpc_count(&lines, |line| line["code"] == "Unimplemented" && line["rpc"] == "other"),
+        logged_rpc_count(&lines, |line| line["rpc.response.status_code"] == "UNIMPLEMENTED"
+            && line["rpc.method"] == "_OTHER"),
         2_000
     );
-    assert_eq!(logged_rpc_count(&lines, |line| line["code"] == "InvalidArgument"), 4_000);
+    assert_eq!(
+        logged_rpc_count(&lines, |line| line["rpc.response.status_code"] == "INVALID_ARGUMENT"),
+        4_000
+    );
     let written: usize = lines.iter().map(String::len).sum();
     assert!(lines.len() < 100 && written < 32 * 1024, "{} lines, {written} bytes", lines.len());
-    let unknown =
-        lines.iter().find(|line| line.contains(r#""path":"/xxx"#)).expect("the beginning of the path");
+    let unknown = lines
+        .iter()
+        .find(|line| line.contains(r#""rpc.method_original":"/xxx"#))
+        .expect("the beginning of the path");
     assert!(unknown.len() < 600 && unknown.contains("xxx…"), "{unknown}");
 }
 
@@ -142,7 +148,7 @@ async fn outage_failures_are_sampled_and_counted_in_log() {
         })
         .await;
     let lines = program.stop().await;
-    let failed = |line: &Value| line["rpc"] == "tenantauth.v1.ValidationService/ValidateKey";
+    let failed = |line: &Value| line["rpc.method"] == "tenantauth.v1.ValidationService/ValidateKey";
     assert_eq!(logged_rpc_count(&lines, failed), 5_000);
     assert!(lines.len() < 300, "{} lines", lines.len());
     let open = lines.iter().filter(|line| line.contains(r#""circuit":"lookups""#)).count();

@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     captured::TestLog,
     harness::{TestDatabase, TestService, http_until},
-    scrape::Scrape,
+    scrape::{Scrape, handled_series},
     wire::rpc_paths,
 };
 
@@ -217,10 +217,9 @@ async fn malformed_calls_do_not_count_as_service_errors() {
     let scrape = Scrape::collect(&service).await;
     for path in &all {
         for code in
-            ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "DATA_LOSS"]
+            ["Unavailable", "DeadlineExceeded", "ResourceExhausted", "Internal", "Unknown", "DataLoss"]
         {
-            let series = format!(r#"tenant_auth_requests_total{{rpc="{}",code="{code}"}}"#, &path[1..]);
-            scrape.assert_value(&series, 0.0);
+            scrape.assert_value(&handled_series(&path[1..], code), 0.0);
         }
     }
     let lines = log.lines(all.len() * 7, |line| line.contains(mark)).await;
@@ -243,15 +242,11 @@ async fn interrupted_request_is_recorded_as_cancelled() {
         body.send_reset(reason);
         assert!(answer.await.is_err());
     }
-    let ended = |code| {
-        format!(
-            r#"tenant_auth_requests_total{{rpc="tenantauth.v1.ValidationService/ValidateKey",code="{code}"}}"#
-        )
-    };
-    let cancelled = format!("{} 3", ended("CANCELLED"));
+    let ended = |code| handled_series("tenantauth.v1.ValidationService/ValidateKey", code);
+    let cancelled = format!("{} 3", ended("Canceled"));
     let metrics = service.running.ops_address().unwrap();
     http_until(metrics, "GET /metrics", |answer| answer.body.contains(&cancelled)).await;
-    Scrape::collect(&service).await.assert_value(&ended("INTERNAL"), 0.0);
+    Scrape::collect(&service).await.assert_value(&ended("Internal"), 0.0);
     connection.abort();
     let fine = service.validation().validate_key(v1::ValidateKeyRequest::default()).await.unwrap_err();
     assert_eq!(fine.code(), Code::InvalidArgument);

@@ -75,12 +75,12 @@ impl ReportedStatus {
         let operation = name.trim_end_matches('s');
         let number = |metric: &str| self.metrics.value(&format!("{metric}{{operation=\"{operation}\"}}"));
         assert_eq!(number("tenant_auth_database_up"), up, "{}", self.metrics.text);
-        assert!(number("tenant_auth_database_last_tried_timestamp_seconds") > 0.0);
+        assert!(number("tenant_auth_database_last_attempt_timestamp_seconds") > 0.0);
     }
 
     fn failures(&self, operation: &str, kind: &str) -> f64 {
         let name = "tenant_auth_database_failures_total";
-        self.metrics.value(&format!("{name}{{operation=\"{operation}\",kind=\"{kind}\"}}"))
+        self.metrics.count(&format!("{name}{{operation=\"{operation}\",kind=\"{kind}\"}}"))
     }
 }
 
@@ -149,7 +149,7 @@ async fn writes_are_reported_untested_before_first_write() {
     assert_eq!(reported.line("writes"), "writes    not tried yet");
     assert_eq!(reported.json["writes"]["state"], "not_tried");
     assert_eq!(reported.health, [Serving, Unknown]);
-    for metric in ["tenant_auth_database_up", "tenant_auth_database_last_tried_timestamp_seconds"] {
+    for metric in ["tenant_auth_database_up", "tenant_auth_database_last_attempt_timestamp_seconds"] {
         let series = format!("{metric}{{operation=\"write\"}}");
         assert!(!reported.metrics.text.contains(&series), "{}", reported.metrics.text);
     }

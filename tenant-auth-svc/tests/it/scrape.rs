@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tenant_auth_svc::grpc::rpc_type::described_rpcs;
+
 use crate::harness::{TestService, http_request};
 
 /// The result of one scrape: each value by its name with labels, and the text.
@@ -30,7 +32,36 @@ impl Scrape {
         assert_eq!(found.unwrap_or(0.0), expected, "{name} ({found:?}):\n{}", self.text);
     }
 
+    /// A count. What is not told has not been counted.
+    pub(crate) fn count(&self, name: &str) -> f64 {
+        self.numbers.get(name).copied().unwrap_or(0.0)
+    }
+
+    /// How many series there are.
+    pub(crate) fn series(&self) -> usize {
+        self.numbers.len()
+    }
+
     pub(crate) fn value(&self, name: &str) -> f64 {
         self.numbers.get(name).copied().unwrap_or_else(|| panic!("{name}:\n{}", self.text))
     }
+}
+
+/// The labels of an RPC, by its whole name: `grpc_type="…",grpc_service="…",grpc_method="…"`. One that does not exist is unknown.
+pub(crate) fn rpc_labels(rpc: &str) -> String {
+    let known = described_rpcs().into_iter().find(|(path, _)| path.trim_start_matches('/') == rpc);
+    let rpc_type = known.map_or("unknown", |(_, rpc_type)| rpc_type.as_str());
+    let (service, method) = rpc.split_once('/').unwrap_or(("unknown", "unknown"));
+    format!(r#"grpc_type="{rpc_type}",grpc_service="{service}",grpc_method="{method}""#)
+}
+
+/// The series of RPCs that ended with a code, in Go's spelling.
+pub(crate) fn handled_series(rpc: &str, code: &str) -> String {
+    format!(r#"grpc_server_handled_total{{{},grpc_code="{code}"}}"#, rpc_labels(rpc))
+}
+
+/// The series of RPCs under way.
+pub(crate) fn in_flight_series(rpc: &str) -> String {
+    let (service, method) = rpc.split_once('/').unwrap_or(("unknown", "unknown"));
+    format!(r#"tenant_auth_rpcs_in_flight{{grpc_service="{service}",grpc_method="{method}"}}"#)
 }

@@ -127,7 +127,10 @@ async fn request_limit_refuses_validations_but_not_operators() {
     let lines = log
         .lines(1, |line| line.contains("one-too-many") && line.contains(r#""target":"tenant_auth::rpc""#))
         .await;
-    assert!(lines.len() == 1 && lines[0].contains(r#""code":"ResourceExhausted""#), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].contains(r#""rpc.response.status_code":"RESOURCE_EXHAUSTED""#),
+        "{lines:?}"
+    );
     let mut sessions = SessionServiceClient::new(service.channel.clone());
     assert_overloaded(&sessions.bind_session(v1::BindSessionRequest::default()).await.unwrap_err());
 

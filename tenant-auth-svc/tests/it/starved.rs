@@ -62,7 +62,7 @@ async fn starved_process_does_not_open_breaker() {
     .await;
     let scrape = Scrape::collect(&service).await;
     scrape.assert_value(BREAKER_OPENED_SERIES, 0.0);
-    let starved = scrape.value(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#);
+    let starved = scrape.count(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#);
     assert!(starved >= f64::from(u32::try_from(TIMED_OUT_CALLS).unwrap()), "{starved}");
     assert!(scrape.value("tenant_auth_scheduler_lag_seconds") >= 0.1);
     let verbose =

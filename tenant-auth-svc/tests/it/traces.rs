@@ -1,7 +1,7 @@
 //! OTLP export: spans of sampled requests, metrics, and a collector that does not respond.
 
 use opentelemetry_proto::tonic::{
-    metrics::v1::{metric::Data, number_data_point::Value},
+    metrics::v1::{HistogramDataPoint, metric::Data, number_data_point::Value},
     trace::v1::{Span, status::StatusCode},
 };
 use tenant_auth_proto::v1;
@@ -57,17 +57,21 @@ async fn trace_continues_to_database_call() {
     let rpc = find("tenantauth.v1.ValidationService/ValidateKey");
     assert_eq!(hex::encode(&rpc.parent_span_id), PARENT_SPAN);
     let says = |span: &Span, name: &str| attribute_text(&span.attributes, name).unwrap();
-    assert_eq!(says(rpc, "rpc.method"), "ValidateKey");
-    assert_eq!(says(rpc, "rpc.grpc.status_code"), "0");
+    assert_eq!(says(rpc, "rpc.method"), "tenantauth.v1.ValidationService/ValidateKey");
+    assert_eq!(says(rpc, "rpc.response.status_code"), "OK");
     assert_eq!(says(rpc, "tenant_auth.verdict"), "valid");
     assert_eq!(says(rpc, "tenant_auth.source"), "database");
-    let call = find("database query");
+    assert_eq!(says(rpc, "rpc.system.name"), "grpc");
+    let call = find("query");
     assert_eq!(call.parent_span_id, rpc.span_id);
-    assert_eq!((&*says(call, "tenant_auth.lane"), &*says(call, "tenant_auth.outcome")), ("unknown", "ok"));
+    assert_eq!((&*says(call, "tenant_auth.lane"), &*says(call, "db.operation.name")), ("unknown", "query"));
+    assert_eq!((&*says(call, "db.system.name"), &*says(call, "server.address")), ("sqlite", "127.0.0.1"));
+    assert_eq!(attribute_text(&call.attributes, "error.type"), None, "it did not fail");
     assert_eq!(got.spans.len(), 2, "the other requests are not sampled: {:?}", got.spans);
     let lines = captured.lines(1, |line| line.contains(trace) && line.contains("tenant_auth::rpc")).await;
     let line = lines.first().expect("the trace is in the access log");
     assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")) && line.contains("ValidateKey"), "{line}");
+    assert!(line.contains(&format!("\"span_id\":\"{}\"", hex::encode(&rpc.span_id))), "{line}");
 
     // First from the cache, then failing.
     let (memory, failed) = ("0af7651916cd43dd8448eb211c803102", "0af7651916cd43dd8448eb211c803103");
@@ -81,6 +85,8 @@ async fn trace_continues_to_database_call() {
     assert_eq!(spans.len(), 2);
     for span in spans {
         assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error, "{span:?}");
+        let failure = if span.name == "query" { "denied" } else { "UNAVAILABLE" };
+        assert_eq!(attribute_text(&span.attributes, "error.type").as_deref(), Some(failure), "{span:?}");
     }
 }
 
@@ -100,24 +106,46 @@ async fn untraced_requests_are_sampled_and_spans_flushed_at_shutdown() {
     let admin = got.spans.iter().find(|span| span.name.ends_with("/IssueKey")).unwrap();
     assert!(admin.parent_span_id.is_empty());
     let below = |span: &&Span| span.parent_span_id == admin.span_id;
-    assert!(got.spans.iter().any(|span| below(&span) && span.name == "database transaction"));
+    assert!(got.spans.iter().any(|span| below(&span) && span.name == "transaction"));
 
     let metric = |name: &str| got.metrics.iter().find(|metric| metric.name == name).unwrap();
-    let Some(Data::Sum(sum)) = &metric(names::VERDICTS.name).data else { panic!("a counter is a sum") };
+    let Some(Data::Sum(sum)) = &metric("tenant_auth_verdicts").data else { panic!("a counter is a sum") };
     let valid = sum
         .data_points
         .iter()
         .find(|point| attribute_text(&point.attributes, "verdict").as_deref() == Some("valid"));
     assert_eq!(valid.unwrap().value, Some(Value::AsDouble(6.0)));
     assert!(sum.is_monotonic);
-    let Some(Data::Histogram(times)) = &metric(names::REQUEST_DURATION.name).data else {
+    for (name, labels) in [
+        ("rpc.server.call.duration", [("rpc.system.name", "grpc"), ("rpc.response.status_code", "OK")]),
+        (
+            "db.client.operation.duration",
+            [("db.system.name", "sqlite"), ("db.operation.name", "transaction")],
+        ),
+    ] {
+        assert_eq!(metric(name).unit, "s");
+        let Some(Data::Histogram(times)) = &metric(name).data else { panic!("the type must match") };
+        let has = |point: &&HistogramDataPoint| {
+            let says = |(label, value): &(&str, &str)| {
+                attribute_text(&point.attributes, label).as_deref() == Some(value)
+            };
+            labels.iter().all(says) && attribute_text(&point.attributes, "error.type").is_none()
+        };
+        assert!(times.data_points.iter().any(|point| has(&point)), "{times:?}");
+    }
+    for name in ["grpc_server_handling", "tenant_auth_database_call_duration"] {
+        assert!(got.metrics.iter().all(|metric| metric.name != name), "{name} has another name here");
+    }
+    let Some(Data::Histogram(times)) = &metric("rpc.server.call.duration").data else {
         panic!("the type must match")
     };
     for point in &times.data_points {
         assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
     }
-    let Some(Data::Gauge(_)) = &metric(names::UPTIME.name).data else { panic!("the type must match") };
+    let Some(Data::Gauge(_)) = &metric(names::PROCESS_START.otlp_name()).data else {
+        panic!("the type must match")
+    };
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ impl Service {
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         let is_counter = |line: &&str| {
-            line.starts_with("tenant_auth_requests_total{") && line.contains(&format!("/{rpc}\""))
+            line.starts_with("grpc_server_handled_total{") && line.contains(&format!("grpc_method=\"{rpc}\""))
         };
         response
             .lines()

@@ -30,20 +30,29 @@ pub struct Observing<E> {
     /// Of reads and of writes, separately: neither says anything about the other.
     conditions: [watch::Sender<Option<Condition>>; Operation::ALL.len()],
     latencies: DurationHistograms,
+    server: Option<ServerAddress>,
     /// Of reads and of writes, by kind.
     failures: Counts,
 }
 
 impl<E: Engine> Observing<E> {
+    /// Names the server of the database in spans.
+    #[must_use]
+    pub fn with_server(mut self, server: Option<ServerAddress>) -> Self {
+        self.server = server;
+        self
+    }
+
     /// Observes `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
-        let latencies = DurationHistograms::new(Lane::ALL.len() * OUTCOMES_PER_LANE);
+        let latencies = DurationHistograms::new(Operation::ALL.len() * Lane::ALL.len() * OUTCOMES_PER_LANE);
         let failures = Counts::new(Operation::ALL.len() * FailureKind::ALL.len());
         Self {
             inner,
             clock,
             conditions: Operation::ALL.map(|_| watch::Sender::new(None)),
             latencies,
+            server: None,
             failures,
         }
     }
@@ -53,9 +62,9 @@ impl<E: Engine> Observing<E> {
         &self.inner
     }
 
-    /// Latency of the calls of a lane that failed with `failure`, or succeeded.
-    pub fn latency(&self, lane: Lane, failure: Option<FailureKind>) -> Distribution {
-        self.latencies.read(latency_index(lane, failure))
+    /// Latency of the calls of a lane that failed with `failure`, or succeeded, by what was requested.
+    pub fn latency(&self, operation: Operation, lane: Lane, failure: Option<FailureKind>) -> Distribution {
+        self.latencies.read(latency_index(operation, lane, failure))
     }
 
     /// How many reads, or writes, failed with a kind.
@@ -82,10 +91,7 @@ impl<E: Engine> Observing<E> {
         failure: impl Fn(&T) -> Option<&StoreError>,
     ) -> T {
         let started = Instant::now();
-        let name = match operation {
-            Operation::Read => QUERY_SPAN,
-            Operation::Write => TRANSACTION_SPAN,
-        };
+        let (asked, name) = (operation, operation_name(operation));
         let span = spans::start_child_span(name);
         let outcome = run.await;
         let error = failure(&outcome);
@@ -94,12 +100,12 @@ impl<E: Engine> Observing<E> {
         }
         let kind = error.map(|error| error.kind);
         let operation = kind.map_or(operation, |kind| kind.affected_operation(operation));
-        self.latencies.record(latency_index(call.lane, kind), started.elapsed());
+        self.latencies.record(latency_index(asked, call.lane, kind), started.elapsed());
         if let Some(kind) = kind {
             self.failures.add(failure_index(operation, kind), 1);
         }
         if let Some(span) = span {
-            annotate_span(span, call, kind);
+            annotate_span(span, call, name, self.server.as_ref(), kind);
         }
         // A call that was never sent says nothing, and a schema error is a response.
         if let Some(responds) = call.database_responds(kind) {
@@ -127,23 +133,55 @@ impl<E: Engine> Observing<E> {
     }
 }
 
-const QUERY_SPAN: &str = "database query";
-const TRANSACTION_SPAN: &str = "database transaction";
+/// As OpenTelemetry names what kind of database it is.
+pub const DATABASE_SYSTEM: &str = "sqlite";
 
-fn latency_index(lane: Lane, failure: Option<FailureKind>) -> usize {
-    lane as usize * OUTCOMES_PER_LANE + failure.map_or(0, |kind| 1 + kind as usize)
+/// Where a remote database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// Its host.
+    pub host: String,
+    /// Its port, if that is known.
+    pub port: Option<u16>,
+}
+
+/// What a call is named in spans, logs and metrics.
+#[must_use]
+pub fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read => "query",
+        Operation::Write => "transaction",
+    }
+}
+
+fn latency_index(operation: Operation, lane: Lane, failure: Option<FailureKind>) -> usize {
+    let lane = operation as usize * Lane::ALL.len() + lane as usize;
+    lane * OUTCOMES_PER_LANE + failure.map_or(0, |kind| 1 + kind as usize)
 }
 
 fn failure_index(operation: Operation, kind: FailureKind) -> usize {
     operation as usize * FailureKind::ALL.len() + kind as usize
 }
 
-/// Only static attributes: neither a statement nor its arguments.
-fn annotate_span(mut span: spans::ChildSpan, call: Call, failure: Option<FailureKind>) {
-    span.set_attribute("db.system.name", "sqlite");
+/// Neither a statement nor its arguments.
+fn annotate_span(
+    mut span: spans::ChildSpan,
+    call: Call,
+    operation: &'static str,
+    server: Option<&ServerAddress>,
+    failure: Option<FailureKind>,
+) {
+    span.set_attribute("db.system.name", DATABASE_SYSTEM);
+    span.set_attribute("db.operation.name", operation);
+    if let Some(server) = server {
+        span.set_attribute("server.address", server.host.clone());
+        if let Some(port) = server.port {
+            span.set_attribute("server.port", i64::from(port));
+        }
+    }
     span.set_attribute("tenant_auth.lane", call.lane.as_str());
-    span.set_attribute("tenant_auth.outcome", failure.map_or("ok", FailureKind::as_str));
     if let Some(kind) = failure {
+        span.set_attribute("error.type", kind.as_str());
         span.set_error(kind.as_str());
     }
 }

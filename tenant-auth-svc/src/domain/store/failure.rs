@@ -187,7 +187,7 @@ impl FailureKind {
 
 /// A failed database call. The state of the requested key, tenant or other object is unknown.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the database is {}: {message}", kind.as_str())]
+#[error("database failure ({}): {message}", kind.as_str())]
 pub struct StoreError {
     /// The kind of failure.
     pub kind: FailureKind,

@@ -23,8 +23,8 @@ const SAMPLING_INTERVAL: Duration = Duration::from_secs(10);
 /// The fields whose values distinguish the kinds of one event: constants, and ids of records in the database.
 /// Callers can choose none of them freely.
 const KIND_FIELDS: [&str; 13] = [
-    "rpc",
-    "code",
+    "rpc.method",
+    "rpc.response.status_code",
     "database",
     "lane",
     "operation",
@@ -37,6 +37,8 @@ const KIND_FIELDS: [&str; 13] = [
     "verdict",
     "key_id",
 ];
+/// The message of a line that stands for others.
+const SUPPRESSED_MESSAGE: &str = "similar log lines suppressed";
 /// The maximum number of kinds. Beyond it, all new kinds of one event count as one.
 const MAX_KINDS: usize = 512;
 
@@ -146,9 +148,9 @@ impl LineKindState {
         burst: NonZeroU32,
     ) -> Option<LogLine> {
         let took = now.saturating_sub(self.interval_start).as_secs();
-        let left_out = std::mem::take(&mut self.suppressed);
+        let suppressed = std::mem::take(&mut self.suppressed);
         self.interval_start = now;
-        if left_out == 0 {
+        if suppressed == 0 {
             self.remaining = burst.get();
             return None;
         }
@@ -156,8 +158,12 @@ impl LineKindState {
         self.remaining = 1;
         let mut fields: Vec<_> =
             of.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
-        fields.push((Cow::Borrowed("left_out"), Value::from(left_out)));
-        let message = format!("{}: … and {left_out} more in {took} s", self.message);
+        fields.extend([
+            (Cow::Borrowed("suppressed_message"), Value::from(&*self.message)),
+            (Cow::Borrowed("suppressed_lines"), Value::from(suppressed)),
+            (Cow::Borrowed("interval_s"), Value::from(took)),
+        ]);
+        let message = SUPPRESSED_MESSAGE.to_owned();
         Some(LogLine { level: self.level, target: self.target, message, fields })
     }
 }

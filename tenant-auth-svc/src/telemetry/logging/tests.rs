@@ -55,15 +55,15 @@ fn capture_log(format: LogFormat, run: impl FnOnce(&ManualClock, &Log)) -> Captu
 
 fn log_refusals(times: usize, code: &str) {
     for number in 0..times {
-        tracing::warn!(target: RPC_TARGET, rpc = "a.B/C", code, request_id = number, "rpc");
+        tracing::warn!(target: RPC_TARGET, request_id = number, rpc.method = "a.B/C", rpc.response.status_code = code, "rpc handled");
     }
 }
 
 fn count(lines: &[Value], code: &str) -> (usize, u64) {
-    let of_it: Vec<_> = lines.iter().filter(|line| line["code"] == code).collect();
-    let left_out: u64 = of_it.iter().filter_map(|line| line["left_out"].as_u64()).sum();
-    let written = of_it.iter().filter(|line| line.get("left_out").is_none()).count();
-    (of_it.len(), left_out + u64::try_from(written).unwrap())
+    let of_it: Vec<_> = lines.iter().filter(|line| line["rpc.response.status_code"] == code).collect();
+    let suppressed: u64 = of_it.iter().filter_map(|line| line["suppressed_lines"].as_u64()).sum();
+    let written = of_it.iter().filter(|line| line.get("suppressed_lines").is_none()).count();
+    (of_it.len(), suppressed + u64::try_from(written).unwrap())
 }
 
 #[test]
@@ -126,11 +126,17 @@ fn flood_is_sampled_and_the_rest_is_counted() {
     let lines = memory.lines();
     assert_eq!(count(&lines, "Unauthenticated"), (5 + 1 + 1 + 1 + 1 + 5 + 1, 2_708), "{}", memory.text());
     assert_eq!(count(&lines, "Internal"), (3, 3), "other kinds have lines of their own");
-    assert!(memory.text().contains("rpc: … and 1995 more in 10 s"), "{}", memory.text());
-    assert!(memory.text().contains("rpc: … and 699 more in 11 s"), "{}", memory.text());
-    let summary = lines.iter().find(|line| line["left_out"] == 1_995).unwrap();
+    for (suppressed, seconds) in [(1_995, 10), (699, 11)] {
+        let told = lines.iter().find(|line| line["suppressed_lines"] == suppressed).unwrap();
+        assert_eq!(told["message"], "similar log lines suppressed");
+        assert_eq!(
+            (&told["suppressed_message"], &told["interval_s"]),
+            (&Value::from("rpc handled"), &Value::from(seconds))
+        );
+    }
+    let summary = lines.iter().find(|line| line["suppressed_lines"] == 1_995).unwrap();
     assert_eq!(
-        (&summary["level"], &summary["target"], &summary["rpc"]),
+        (&summary["level"], &summary["target"], &summary["rpc.method"]),
         (&Value::from("WARN"), &Value::from(RPC_TARGET), &Value::from("a.B/C"))
     );
 }
@@ -145,9 +151,9 @@ fn line_kinds_are_bounded_and_no_line_is_uncounted() {
     });
     let lines = memory.lines();
     assert!(lines.len() < 600, "{}", lines.len());
-    let left_out: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
-    let written = lines.iter().filter(|line| line.get("left_out").is_none()).count();
-    assert_eq!(left_out + u64::try_from(written).unwrap(), 5_000);
+    let suppressed: u64 = lines.iter().filter_map(|line| line["suppressed_lines"].as_u64()).sum();
+    let written = lines.iter().filter(|line| line.get("suppressed_lines").is_none()).count();
+    assert_eq!(suppressed + u64::try_from(written).unwrap(), 5_000);
 }
 
 #[test]

@@ -127,9 +127,9 @@ impl ExportWindow {
             }),
         };
         Metric {
-            name: of.name.to_owned(),
+            name: of.otlp_name().to_owned(),
             description: of.help.to_owned(),
-            unit: of.unit.to_owned(),
+            unit: of.otlp_unit().to_owned(),
             data: Some(data),
             ..Metric::default()
         }
@@ -167,7 +167,9 @@ impl ExportWindow {
 fn attributes(of: &names::MetricDefinition, sample: &Sample) -> Vec<KeyValue> {
     let text = |value: &str| AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) };
     let labels = of.labels.iter().zip(&sample.labels);
+    // An attribute that says nothing is absent.
     labels
+        .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| KeyValue {
             key: (*name).to_owned(),
             value: Some(text(value)),

@@ -256,16 +256,16 @@ async fn differing_totals_are_exported_as_metric() {
     let tenant = service.create_tenant("Acme").await;
     record_usage(&service, "r-1", vec![usage_event(&tenant, "calls", 3, None)]).await.unwrap();
     let before = Scrape::collect(&service).await;
-    before.assert_value("tenant_auth_usage_reconciled_timestamp_seconds", 0.0);
+    before.assert_value("tenant_auth_usage_last_reconciled_timestamp_seconds", 0.0);
     before.assert_value("tenant_auth_usage_reconcile_interval_seconds", 0.0);
     database.server().execute("UPDATE usage_totals SET quantity = 30").unwrap();
     service.running.reconcile_usage().await.unwrap();
     let scraped = Scrape::collect(&service).await;
-    scraped.assert_value("tenant_auth_usage_totals_differing", 1.0);
-    assert!(scraped.value("tenant_auth_usage_reconciled_timestamp_seconds") > 1.7e9);
+    scraped.assert_value("tenant_auth_usage_totals_mismatched", 1.0);
+    assert!(scraped.value("tenant_auth_usage_last_reconciled_timestamp_seconds") > 1.7e9);
     assert_eq!(run_reconcile(&database, &["--repair"]).await.code, 0);
     service.running.reconcile_usage().await.unwrap();
-    Scrape::collect(&service).await.assert_value("tenant_auth_usage_totals_differing", 0.0);
+    Scrape::collect(&service).await.assert_value("tenant_auth_usage_totals_mismatched", 0.0);
 }
 
 #[tokio::test]

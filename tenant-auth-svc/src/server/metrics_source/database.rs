@@ -1,0 +1,108 @@
+//! Metrics of the database.
+
+use std::iter;
+
+use super::{MetricsFormat, bool_to_f64, count_to_f64, labels, millis_to_seconds, push_counts, usize_to_f64};
+use crate::{
+    database::client::{DatabaseClient, observer},
+    domain::store::{Circuit, FailureKind, Lane, Operation},
+    instruments::durations::Distribution,
+    ops::status::ServiceStatus,
+    telemetry::{
+        names,
+        snapshot::{MetricsSnapshot, SampleValue},
+    },
+};
+
+/// Failures that are reported from the start, even at 0: those that an alert names.
+const ALERTED_FAILURES: [FailureKind; 8] = [
+    FailureKind::Denied,
+    FailureKind::Blocked,
+    FailureKind::ReadOnly,
+    FailureKind::DiskFull,
+    FailureKind::Throttled,
+    FailureKind::InvalidResponse,
+    FailureKind::SchemaMissing,
+    FailureKind::Internal,
+];
+
+pub(super) fn add_database_metrics(
+    told: &mut MetricsSnapshot,
+    hop: &DatabaseClient,
+    facts: &ServiceStatus,
+    format: MetricsFormat,
+) {
+    let (breaker, observed, bounded) = (hop.breaker(), hop.observer(), hop.bulkhead());
+    let writes = facts.writes;
+    let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
+    let tried = tried.into_iter().filter_map(|(operation, condition)| Some((operation.as_str(), condition?)));
+    let up = tried.clone().map(|(operation, condition)| (operation, bool_to_f64(condition.is_healthy())));
+    told.push_by_label(&names::DATABASE_UP, up);
+    let last =
+        tried.map(|(operation, condition)| (operation, millis_to_seconds(condition.last_call_at.wall.0)));
+    told.push_by_label(&names::DATABASE_LAST_ATTEMPT, last);
+    let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
+    told.push(&names::DATABASE_WRITES_STALLED, bool_to_f64(stalled));
+    let waiting = Lane::WRITING.map(|lane| (lane.as_str(), usize_to_f64(hop.write_queue().queued(lane))));
+    told.push_by_label(&names::DATABASE_WRITES_WAITING, waiting);
+    let oldest = writes.under_way_for.unwrap_or_default();
+    told.push(&names::DATABASE_WRITE_IN_PROGRESS, oldest.as_secs_f64());
+    told.push(&names::DATABASE_TRUSTED, bool_to_f64(facts.distrust.is_none()));
+    told.push(&names::DATABASE_COPY_STALLED, facts.standstill.unwrap_or_default().as_secs_f64());
+    told.push(&names::SCHEDULER_LAG, facts.scheduler_lag.as_secs_f64());
+    told.push_optional(&names::CLOCK_OFFSET, facts.clock_offset.map(millis_to_seconds));
+    add_call_durations(told, hop, format);
+    let failures = Operation::ALL.into_iter().flat_map(|operation| {
+        FailureKind::ALL.into_iter().filter_map(move |kind| {
+            let refused = if kind == FailureKind::CircuitOpen { breaker.refused_count(operation) } else { 0 };
+            let count = observed.failure_count(operation, kind) + refused;
+            let labels = labels([operation.as_str(), kind.as_str()]);
+            (count > 0 || ALERTED_FAILURES.contains(&kind)).then_some((labels, count))
+        })
+    });
+    push_counts(told, &names::DATABASE_FAILURES, failures);
+    told.push(&names::DATABASE_RETRIES, count_to_f64(hop.retry_layer().retries()));
+    told.push_by_label(
+        &names::DATABASE_CALLS,
+        Lane::ALL.map(|lane| (lane.as_str(), usize_to_f64(bounded.in_flight(lane)))),
+    );
+    let limits = Lane::ALL.map(|lane| (lane.as_str(), usize_to_f64(bounded.limit(lane))));
+    told.push_by_label(&names::DATABASE_CALLS_LIMIT, limits);
+    let open = Circuit::ALL.into_iter().zip(facts.open_circuits);
+    told.push_by_label(
+        &names::BREAKER_OPEN,
+        open.map(|(circuit, open)| (circuit.as_str(), bool_to_f64(open))),
+    );
+    let opened = Circuit::ALL.map(|circuit| (circuit.as_str(), count_to_f64(breaker.open_count(circuit))));
+    told.push_by_label(&names::BREAKER_OPENED, opened);
+}
+
+fn add_call_durations(told: &mut MetricsSnapshot, hop: &DatabaseClient, format: MetricsFormat) {
+    let observed = hop.observer();
+    let mut times = Vec::new();
+    for lane in Lane::ALL {
+        for failure in iter::once(None).chain(FailureKind::ALL.map(Some)) {
+            let error = failure.map(FailureKind::as_str);
+            let mut in_lane = Distribution::default();
+            for operation in Operation::ALL {
+                let took = observed.latency(operation, lane, failure);
+                in_lane.add(&took);
+                if format == MetricsFormat::Otlp && took.count() > 0 {
+                    let name = observer::operation_name(operation);
+                    let labels =
+                        labels([observer::DATABASE_SYSTEM, name, lane.as_str(), error.unwrap_or_default()]);
+                    times.push((labels, SampleValue::Histogram(took)));
+                }
+            }
+            if format == MetricsFormat::Prometheus && in_lane.count() > 0 {
+                let labels = labels([lane.as_str(), error.unwrap_or("ok")]);
+                times.push((labels, SampleValue::Histogram(in_lane)));
+            }
+        }
+    }
+    let metric = match format {
+        MetricsFormat::Prometheus => &names::DATABASE_CALL_DURATION,
+        MetricsFormat::Otlp => &names::DB_CLIENT_OPERATION_DURATION,
+    };
+    told.push_samples(metric, times);
+}
