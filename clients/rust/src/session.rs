@@ -109,7 +109,7 @@ impl BindSession {
         self
     }
 
-    fn to_message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
+    fn into_message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
         let too_long =
             |_| Error::Setup { message: "ttl: the lifetime of the session is too long".to_owned() };
         let expiry = match self.expiry {
@@ -164,7 +164,7 @@ impl Client {
         if key.is_over_max_len() {
             return Ok(Binding { verdict: Verdict::Malformed, session: None, already_bound: false });
         }
-        let message = session.to_message(key)?;
+        let message = session.into_message(key)?;
         let _changing = self.invalidate_session_on_drop(&message.session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).bind_session(request).await;

@@ -158,9 +158,7 @@ fn check_id(id: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if id.is_empty() {
         Err("missing: set it here or with --tenant".to_owned())
-    } else if id.len() > MAX_ID_LEN {
-        Err(format!("invalid tenant id: must be 1 to {MAX_ID_LEN} characters of A-Z a-z 0-9 _ -"))
-    } else if !id.bytes().all(allowed) {
+    } else if id.len() > MAX_ID_LEN || !id.bytes().all(allowed) {
         Err(format!("invalid tenant id: must be 1 to {MAX_ID_LEN} characters of A-Z a-z 0-9 _ -"))
     } else {
         Ok(())
