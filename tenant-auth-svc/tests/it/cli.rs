@@ -224,10 +224,10 @@ async fn every_command_works_on_remote_database() {
     assert!(serve.wait().await.unwrap().success());
     let gone = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
     assert_eq!(gone.status.code(), Some(1));
-    assert!(text(&gone.stderr).contains("does not answer"), "{}", text(&gone.stderr));
+    assert!(text(&gone.stderr).contains("does not respond"), "{}", text(&gone.stderr));
     let gone = run(&mut ask_ops).await;
     assert_eq!(gone.status.code(), Some(1));
-    assert!(text(&gone.stderr).contains("/readyz does not answer"), "{}", text(&gone.stderr));
+    assert!(text(&gone.stderr).contains("/readyz does not respond"), "{}", text(&gone.stderr));
     for unusable in ["nowhere", "127.0.0.1:0"] {
         let refused = run(program().arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", unusable)).await;
         assert_eq!(refused.status.code(), Some(2), "{unusable}");

@@ -191,7 +191,7 @@ async fn keys() {
         tenant_id: "a b".to_owned(),
         page_token: "eA".to_owned(),
         target: "x".repeat(129),
-        caller: "caller".to_owned(),
+        caller: "a caller".to_owned(),
         since: timestamp(2),
         until: timestamp(2),
         page_size: 0,

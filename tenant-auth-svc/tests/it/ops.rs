@@ -175,7 +175,7 @@ async fn silent_feed_is_reported_and_keeps_readiness() {
     let clock = ManualClock::at(NOW);
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
     let service = TestService::start_with(settings, shared_clock(&clock)).await;
-    let feed_is_live = |answer: &HttpAnswer| answer.body.contains("\nfeed      heard 0 ms ago\n");
+    let feed_is_live = |answer: &HttpAnswer| answer.body.contains("\nfeed      live, last poll 0 ms ago\n");
     http_until(ops_address(&service), "GET /readyz?verbose", feed_is_live).await;
 
     database.server().faults().set(Fault::service_unavailable());
@@ -191,7 +191,7 @@ async fn silent_feed_is_reported_and_keeps_readiness() {
     // The breaker may be open by now, and then waits for its timeout.
     let heard_again = |answer: &HttpAnswer| {
         clock.advance(Duration::from_millis(100));
-        answer.body.contains("\nfeed      heard ")
+        answer.body.contains("\nfeed      live, ")
     };
     http_until(ops_address(&service), "GET /readyz?verbose", heard_again).await;
 }

@@ -91,7 +91,7 @@ async fn check_config_names_cause_of_refused_writes() {
         (sql("SQLITE_FULL", "database or disk is full"), "disk_full", "make room on it"),
         (Fault::locked(), "busy", "holds the lock"),
         // Either the server times out the call or the program times out its write, whichever is first.
-        (Fault::Hang, "timed_out", "answer"),
+        (Fault::Hang, "timed_out", "deadline"),
     ] {
         setup.database.faults().set_writes(fault);
         let checked = setup.run_check().await;
