@@ -53,6 +53,9 @@ macro_rules! event {
             trace_id = $line.trace_id.map(|TraceId { trace, .. }| tracing::field::display(trace)),
             span_id = $line.trace_id.and_then(|TraceId { span, .. }| span).map(tracing::field::display),
             rpc.response.status_code = code::canonical_name($code.unwrap_or(Code::Cancelled)),
+            // The names of older conventions, which dashboards still use.
+            rpc.service = $line.rpc.split_once('/').map(|(service, _)| service),
+            rpc.grpc.status_code = $code.unwrap_or(Code::Cancelled) as i32,
             // Dropped before its trailers: the caller disconnected.
             client_cancelled = $code.is_none().then_some(true),
             verdict = verdict.map(|(verdict, _)| verdict.as_str()),

@@ -53,7 +53,15 @@ async fn planted_key_appears_in_no_log_or_error() {
     drop(frames);
     let log = captured.text();
     assert!(log.contains(r#""target":"h2::"#), "frames must be logged");
-    for field in ["request_id", "caller", "source", "duration_us", "rpc.method", "rpc.response.status_code"] {
+    for field in [
+        "request_id",
+        "caller",
+        "source",
+        "duration_us",
+        "rpc.method",
+        "rpc.service",
+        "rpc.response.status_code",
+    ] {
         assert!(line.contains(&format!("\"{field}\":")), "{line}");
     }
     for secret in keys.iter().map(String::as_str).chain([TOKEN]) {
