@@ -177,7 +177,7 @@ async fn watch_reports_log_discontinuity_and_replica_shutdown() {
     }
     loop {
         if let Some(Event::StartOver(start_over)) = next_message(&mut stream).await.event {
-            assert!(start_over.reason.contains("does not reach back"), "{start_over:?}");
+            assert!(start_over.reason.contains("was pruned past"), "{start_over:?}");
             break;
         }
     }

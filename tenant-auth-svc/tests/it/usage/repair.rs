@@ -111,11 +111,11 @@ async fn repair_corrects_totals_and_audits_before_and_after() {
     let one = run_reconcile(&database, &["--repair", "--tenant", &tenant]).await;
     assert_eq!((one.code, one.stderr.as_str()), (0, ""), "{}", one.stdout);
     assert!(one.stdout.starts_with(&format!("{tenant} calls 20")), "{}", one.stdout);
-    assert!(one.stdout.contains(": the total was 15 and is 10 now\n"), "{}", one.stdout);
+    assert!(one.stdout.contains(": the total was 15 and is now 10\n"), "{}", one.stdout);
     assert!(one.stdout.contains("1 differed, 1 were repaired"), "{}", one.stdout);
     assert_eq!(usage_total(&service, &other, "tokens").await, 0, "the other tenant is not repaired");
     let all = run_reconcile(&database, &["--repair"]).await;
-    assert!(all.code == 0 && all.stdout.contains(": the total was 0 and is 35 now\n"), "{}", all.stdout);
+    assert!(all.code == 0 && all.stdout.contains(": the total was 0 and is now 35\n"), "{}", all.stdout);
     assert_eq!(usage_total(&service, &tenant, "calls").await, 10);
     assert_eq!(usage_total(&service, &other, "tokens").await, 35);
     assert_eq!(run_reconcile(&database, &[]).await.code, 0);
