@@ -11,7 +11,7 @@ def pair(world, **variables):
     """Two healthy replicas."""
     first = world.ready(**variables)
     second = world.replica(**variables)
-    second.says("process ready", "feed heard")
+    second.says("process ready", "feed live")
     return first, second
 
 
@@ -45,7 +45,7 @@ def stale_replica(world):
     well = world.replica(database)
     stale = world.replica(database, url=tunnel.url)
     for replica in (well, stale):
-        replica.says("process ready", "feed heard")
+        replica.says("process ready", "feed live")
     key_id, secret = world.issue()
     for replica in (well, stale):
         world.learn(secret, replica)

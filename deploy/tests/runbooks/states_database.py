@@ -48,7 +48,7 @@ def hung(world):
 @state
 def grace_ending(world):
     """Unreachable as above, with a grace that is almost over."""
-    replica = world.ready(CACHE_GRACE="30s", CACHE_FRESH="1s", CACHE_REFRESH="2s")
+    replica = world.ready(CACHE_GRACE="30s", CACHE_FRESH="1s", CACHE_STALE_WHILE_REVALIDATE="2s")
     _, secret = known(world)
     world.databases[0].do("stop")
     world.validating(lambda: secret)
@@ -117,7 +117,7 @@ def restored(world):
     """Rolled back to a backup, on two replicas."""
     first = world.ready()
     second = world.replica()
-    second.says("process ready", "feed heard")
+    second.says("process ready", "feed live")
     _, secret = known(world)
     world.databases[0].do("backup")
     read = {replica: replica.metric("tenant_auth_feed_events_total") for replica in (first, second)}
@@ -141,7 +141,7 @@ def copy_frozen(world):
     replica = world.replica(database)
     # Changes at the primary show in the copy when it catches up.
     world.keep(lambda: database.do("catch-up") if not world.words.get("frozen") else None, 0.1)
-    replica.says("process ready", "reads works", "feed heard")
+    replica.says("process ready", "reads works", "feed live")
     _, secret = known(world)
     world.words["frozen"] = "yes"
     replica.says("stalled for")
@@ -219,7 +219,7 @@ def emptied(world):
     replica.end(signal.SIGTERM)
     world.databases[0].do("wipe")
     replica.start()
-    replica.says("process ready", "reads works", "feed heard")
+    replica.says("process ready", "reads works", "feed live")
     world.validating(lambda: secret)
     world.validating(stranger)
     replica.tells("tenant_auth_verdicts_total", lambda count: count > 20, verdict="unknown")
@@ -238,8 +238,9 @@ def unreadable(world):
 def clock_ahead(world, seconds):
     replica = world.ready()
     world.databases[0].do(f"clock {-seconds}")
-    expired = world.issue("--expires-in", "1h")[1]
+    expired = world.issue("--expires-in", "1s")[1]
     world.validating(lambda: expired)
+    replica.tells("tenant_auth_verdicts_total", lambda count: count > 0, verdict="expired")
     replica.says(f"{seconds} s ahead of the database's")
 
 

@@ -15,7 +15,7 @@ from world import validation_pb2
 def healthy(world):
     """Two healthy replicas, with a caller."""
     replica = world.ready()
-    world.replica().says("process ready", "feed heard")
+    world.replica().says("process ready", "feed live")
     _, secret = known(world)
     world.validating(lambda: secret)
     replica.tells("tenant_auth_verdicts_total", lambda count: count > 3, verdict="valid")
@@ -59,7 +59,7 @@ def mixed_builds(world):
     # Copied by another process: while this process has a file open for writing, a child forked by another thread
     # inherits it, and the file is busy.
     succeeded(run("install", "-m", "755", bytes_of_it, other))
-    world.replica(program=other).says("process ready", "feed heard")
+    world.replica(program=other).says("process ready", "feed live")
     replica.says("process ready")
     checkout(world)
 
@@ -167,9 +167,9 @@ def pepper_missing(world):
     world.write("one", "issue p1 " + "s" * 40 + "\n")
     world.write("other", "issue p0 " + "o" * 40 + "\n")
     lacking = world.replica(PEPPER_FILE=world.folder / "other")
-    lacking.says("process ready", "feed heard")
+    lacking.says("process ready", "feed live")
     having = world.replica(PEPPER_FILE=world.folder / "one")
-    having.says("process ready", "feed heard")
+    having.says("process ready", "feed live")
     world.replicas.reverse()
     world.issue()
     world.replicas.reverse()

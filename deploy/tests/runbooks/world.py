@@ -94,7 +94,7 @@ class World:
     def ready(self, **variables):
         """A database and one healthy replica."""
         replica = self.replica(**variables)
-        replica.says("process ready", "reads works", "feed heard")
+        replica.says("process ready", "reads works", "feed live")
         return replica
 
     # --- Callers
