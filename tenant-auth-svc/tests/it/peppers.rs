@@ -187,7 +187,9 @@ async fn start_with_changed_pepper_secret_is_refused() {
         let reported = refused.to_string();
         let path = folder.path().join("peppers").display().to_string();
         assert!(
-            reported.contains("differs from the one") && reported.contains(&path) && !reported.contains(&other),
+            reported.contains("differs from the one")
+                && reported.contains(&path)
+                && !reported.contains(&other),
             "{reported}"
         );
     }
