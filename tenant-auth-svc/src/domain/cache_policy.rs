@@ -177,14 +177,14 @@ mod tests {
         let (fresh, stale) = (CacheDecision::Serve(Source::Fresh), CacheDecision::Serve(Source::Stale));
         let refreshing = CacheDecision::ServeAndReload(Source::Refreshing);
         let reload = CacheDecision::Reload;
-        for (ages, heard, silent, failing) in [
+        for (ages, healthy, silent, failing) in [
             ([0, 4], fresh, fresh, fresh),
             ([5, 59], refreshing, reload, stale),
             ([60, 14_399], reload, reload, stale),
             ([14_400, 1_000_000], reload, reload, reload),
         ] {
             for age in ages {
-                assert_eq!(at(age, false, Healthy), heard, "{age} s, heard");
+                assert_eq!(at(age, false, Healthy), healthy, "{age} s, heard");
                 assert_eq!(at(age, false, FeedSilent), silent, "{age} s, silent");
                 assert_eq!(at(age, false, FAILING), failing, "{age} s, failing");
                 let probing =

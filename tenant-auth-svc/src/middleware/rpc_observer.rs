@@ -228,18 +228,18 @@ mod tests {
 
     /// The events of a response with these frames, `read` of which are read.
     fn observed_events(head: Option<&str>, frames: Vec<Frame<&'static [u8]>>, read: usize) -> Vec<String> {
-        let heard = RecordingObserver::default();
+        let recording = RecordingObserver::default();
         let mut response = Response::new(FrameBody(frames.into()));
         if let Some(code) = head {
             response.headers_mut().insert("grpc-status", code.parse().unwrap());
         }
-        let followed = ObservedFuture::new(future::ready(Ok::<_, ()>(response)), Some(heard.clone()));
+        let followed = ObservedFuture::new(future::ready(Ok::<_, ()>(response)), Some(recording.clone()));
         let mut body = followed.now_or_never().unwrap().unwrap_or_else(|()| panic!("it answers")).into_body();
         for _ in 0..read {
             let _ = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).now_or_never();
         }
         drop(body);
-        heard.0.take()
+        recording.0.take()
     }
 
     #[test]

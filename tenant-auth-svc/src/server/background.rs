@@ -1,6 +1,6 @@
 //! What runs in the background, from the start of the service to its end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 use tonic_health::server::HealthReporter;
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct DatabaseSettings {
     migrate: bool,
     create_schema: bool,
-    heartbeat_interval: Option<std::time::Duration>,
+    heartbeat_interval: Option<Duration>,
 }
 
 impl From<&DatabaseConfig> for DatabaseSettings {

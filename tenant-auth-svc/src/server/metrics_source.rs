@@ -64,45 +64,45 @@ impl MetricsSources {
     /// Returns the current values of all metrics.
     pub(super) fn snapshot(&self, format: MetricsFormat) -> MetricsSnapshot {
         let facts = self.status_sources.status();
-        let mut told = MetricsSnapshot::default();
-        self.add_request_metrics(&mut told, format);
-        self.add_connection_metrics(&mut told);
-        self.add_decision_metrics(&mut told);
-        self.add_cache_metrics(&mut told, &facts);
-        self.add_feed_metrics(&mut told, &facts);
-        database::add_database_metrics(&mut told, &self.status_sources.database_client, &facts, format);
+        let mut snapshot = MetricsSnapshot::default();
+        self.add_request_metrics(&mut snapshot, format);
+        self.add_connection_metrics(&mut snapshot);
+        self.add_decision_metrics(&mut snapshot);
+        self.add_cache_metrics(&mut snapshot, &facts);
+        self.add_feed_metrics(&mut snapshot, &facts);
+        database::add_database_metrics(&mut snapshot, &self.status_sources.database_client, &facts, format);
         let tables = RecordTable::ALL
             .map(|table| (table.as_str(), count_to_f64(self.unreadable_records.count(table))));
-        told.push_by_label(&names::UNREADABLE_RECORDS, tables);
-        self.add_usage_metrics(&mut told);
-        self.add_audit_copy_metrics(&mut told);
-        self.add_process_metrics(&mut told, &facts);
-        told.push(&names::LOG_LINES_SUPPRESSED, count_to_f64(logging::suppressed_lines()));
-        self.add_otlp_metrics(&mut told);
-        told
+        snapshot.push_by_label(&names::UNREADABLE_RECORDS, tables);
+        self.add_usage_metrics(&mut snapshot);
+        self.add_audit_copy_metrics(&mut snapshot);
+        self.add_process_metrics(&mut snapshot, &facts);
+        snapshot.push(&names::LOG_LINES_SUPPRESSED, count_to_f64(logging::suppressed_lines()));
+        self.add_otlp_metrics(&mut snapshot);
+        snapshot
     }
 
-    fn add_connection_metrics(&self, told: &mut MetricsSnapshot) {
+    fn add_connection_metrics(&self, snapshot: &mut MetricsSnapshot) {
         let counts = self.connections.counts();
         let live = self.connections.open_per_worker().enumerate();
-        told.push_by_label(
+        snapshot.push_by_label(
             &names::CONNECTIONS,
             live.map(|(worker, live)| (worker.to_string(), usize_to_f64(live))),
         );
-        told.push(&names::CONNECTIONS_LIMIT, usize_to_f64(self.connections.limit()));
-        told.push(&names::CONNECTIONS_OPENED, count_to_f64(counts.opened.get()));
-        told.push(&names::CONNECTIONS_REFUSED, count_to_f64(counts.refused.get()));
+        snapshot.push(&names::CONNECTIONS_LIMIT, usize_to_f64(self.connections.limit()));
+        snapshot.push(&names::CONNECTIONS_OPENED, count_to_f64(counts.opened.get()));
+        snapshot.push(&names::CONNECTIONS_REFUSED, count_to_f64(counts.refused.get()));
         let ended = [("stalled", counts.stalled.get()), ("abused", counts.abused.get())];
-        push_nonzero(told, &names::CONNECTIONS_ENDED, ended);
+        push_nonzero(snapshot, &names::CONNECTIONS_ENDED, ended);
         let failed =
             [("error", counts.handshakes_failed.get()), ("timeout", counts.handshakes_timed_out.get())];
-        told.push_by_label(
+        snapshot.push_by_label(
             &names::TLS_HANDSHAKES_FAILED,
             failed.map(|(reason, count)| (reason, count_to_f64(count))),
         );
     }
 
-    fn add_cache_metrics(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
+    fn add_cache_metrics(&self, snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
         let ((keys, key_room), (sessions, session_room)) = (&self.key_cache, &self.session_cache);
         let pools = [
             ("keys", keys.size(), keys.evicted(), keys.misses(), key_room),
@@ -114,30 +114,30 @@ impl MetricsSources {
         };
         let entries =
             pools.iter().flat_map(|(pool, size, ..)| kinds(pool, (size.records, size.negative_entries)));
-        told.push_samples(&names::CACHE_ENTRIES, entries);
+        snapshot.push_samples(&names::CACHE_ENTRIES, entries);
         let room = pools
             .iter()
             .flat_map(|(pool, .., room)| kinds(pool, (room.max_records, room.max_negative_entries)));
-        told.push_samples(&names::CACHE_CAPACITY, room);
+        snapshot.push_samples(&names::CACHE_CAPACITY, room);
         push_nonzero(
-            told,
+            snapshot,
             &names::CACHE_MISSES,
             pools.iter().map(|(pool, _, _, misses, _)| (*pool, *misses)),
         );
         let refused = GuessLimitScope::ALL.map(|limit| (limit.as_str(), self.guesses.refused(limit)));
-        push_nonzero(told, &names::UNKNOWN_LOOKUPS_REFUSED, refused);
+        push_nonzero(snapshot, &names::UNKNOWN_LOOKUPS_REFUSED, refused);
         // Records from the start: an alert needs the zero.
         let evicted = pools.iter().flat_map(|(pool, _, (records, negative), ..)| {
             let negative = (*negative > 0).then_some((labels([pool, "negative"]), *negative));
             iter::once((labels([pool, "record"]), *records)).chain(negative)
         });
-        push_counts(told, &names::CACHE_EVICTIONS, evicted);
-        told.push_by_label(
+        push_counts(snapshot, &names::CACHE_EVICTIONS, evicted);
+        snapshot.push_by_label(
             &names::CACHE_LOADS,
             pools.iter().map(|(pool, now, ..)| (*pool, usize_to_f64(now.loads))),
         );
-        told.push(&names::CACHE_OLDEST_ANSWER_AGE, facts.oldest_answer.unwrap_or_default().as_secs_f64());
-        told.push(&names::CACHE_GRACE, facts.grace.in_force.as_secs_f64());
+        snapshot.push(&names::CACHE_OLDEST_ANSWER_AGE, facts.oldest_answer.unwrap_or_default().as_secs_f64());
+        snapshot.push(&names::CACHE_GRACE, facts.grace.in_force.as_secs_f64());
         let coverage = facts.grace.coverage;
         let whole = || facts.grace.in_force.as_secs_f64();
         let left = |left: Option<TimeLeft>| left.map_or_else(whole, TimeLeft::signed_seconds);
@@ -145,94 +145,94 @@ impl MetricsSources {
             ("oldest", left(coverage.and_then(|coverage| coverage.oldest_key))),
             ("median", left(coverage.and_then(|coverage| coverage.median_key))),
         ];
-        told.push_by_label(&names::CACHE_GRACE_REMAINING, ends);
-        told.push(
+        snapshot.push_by_label(&names::CACHE_GRACE_REMAINING, ends);
+        snapshot.push(
             &names::CACHE_RECORDS_BEYOND_GRACE,
             count_to_f64(coverage.map_or(0, |coverage| coverage.keys_beyond)),
         );
     }
 
-    fn add_feed_metrics(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
+    fn add_feed_metrics(&self, snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
         let lag = match facts.feed {
             FeedStatus::Off => None,
             FeedStatus::NotYetLive => Some(self.uptime(facts)),
             FeedStatus::Live(ago) => Some(ago),
             FeedStatus::SilentSince(at) => Some(facts.now.since(at)),
         };
-        told.push(&names::FEED_ENABLED, bool_to_f64(lag.is_some()));
-        told.push_optional(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
-        told.push(&names::FEED_EVENTS, count_to_f64(self.feed.events()));
-        told.push(&names::FEED_DISCONTINUITIES, count_to_f64(self.feed.discontinuities()));
-        told.push(&names::HELD_REVOCATIONS, usize_to_f64(self.feed.held_revocations().len()));
-        told.push(&names::WATCH_SUBSCRIBERS, usize_to_f64(self.feed.hub().subscriber_count()));
-        told.push(&names::WATCH_SUBSCRIBERS_DROPPED, count_to_f64(self.feed.hub().dropped_subscribers()));
+        snapshot.push(&names::FEED_ENABLED, bool_to_f64(lag.is_some()));
+        snapshot.push_optional(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
+        snapshot.push(&names::FEED_EVENTS, count_to_f64(self.feed.events()));
+        snapshot.push(&names::FEED_DISCONTINUITIES, count_to_f64(self.feed.discontinuities()));
+        snapshot.push(&names::HELD_REVOCATIONS, usize_to_f64(self.feed.held_revocations().len()));
+        snapshot.push(&names::WATCH_SUBSCRIBERS, usize_to_f64(self.feed.hub().subscriber_count()));
+        snapshot.push(&names::WATCH_SUBSCRIBERS_DROPPED, count_to_f64(self.feed.hub().dropped_subscribers()));
     }
 
-    fn add_usage_metrics(&self, told: &mut MetricsSnapshot) {
+    fn add_usage_metrics(&self, snapshot: &mut MetricsSnapshot) {
         let counts = self.usage_batcher.counts();
-        told.push(&names::USAGE_QUEUE, usize_to_f64(self.usage_batcher.queued_events()));
-        told.push(&names::USAGE_QUEUE_CAPACITY, usize_to_f64(self.usage_batcher.capacity()));
+        snapshot.push(&names::USAGE_QUEUE, usize_to_f64(self.usage_batcher.queued_events()));
+        snapshot.push(&names::USAGE_QUEUE_CAPACITY, usize_to_f64(self.usage_batcher.capacity()));
         let events = EventOutcome::ALL.map(|outcome| (outcome.as_str(), counts.events(outcome)));
-        push_nonzero(told, &names::USAGE_EVENTS, events);
+        push_nonzero(snapshot, &names::USAGE_EVENTS, events);
         let rows = UsageTable::ALL.map(|table| (table.as_str(), counts.rows(table)));
-        push_nonzero(told, &names::USAGE_ROWS, rows);
-        told.push_samples(
+        push_nonzero(snapshot, &names::USAGE_ROWS, rows);
+        snapshot.push_samples(
             &names::USAGE_FLUSH_DURATION,
             [(Vec::new(), SampleValue::Histogram(counts.transaction_latency()))],
         );
         let (reconciled, interval) = &self.reconcile_result;
-        told.push(&names::USAGE_RECONCILE_INTERVAL, interval.unwrap_or_default().as_secs_f64());
-        told.push(&names::USAGE_TOTALS_MISMATCHED, count_to_f64(reconciled.differing_totals()));
-        told.push(&names::USAGE_LAST_RECONCILED_AT, unix_seconds(reconciled.finished_at()));
+        snapshot.push(&names::USAGE_RECONCILE_INTERVAL, interval.unwrap_or_default().as_secs_f64());
+        snapshot.push(&names::USAGE_TOTALS_MISMATCHED, count_to_f64(reconciled.differing_totals()));
+        snapshot.push(&names::USAGE_LAST_RECONCILED_AT, unix_seconds(reconciled.finished_at()));
     }
 
     /// All series exist even if nothing is copied, so that a sum over replicas needs no special case.
-    fn add_audit_copy_metrics(&self, told: &mut MetricsSnapshot) {
+    fn add_audit_copy_metrics(&self, snapshot: &mut MetricsSnapshot) {
         let of = |count: fn(&AuditCopyCounts) -> u64| self.audit_copy.as_deref().map_or(0, count);
-        told.push(&names::AUDIT_ENTRIES_COPIED, count_to_f64(of(AuditCopyCounts::entries)));
-        told.push(&names::AUDIT_COPY_FAILURES, count_to_f64(of(AuditCopyCounts::failures)));
+        snapshot.push(&names::AUDIT_ENTRIES_COPIED, count_to_f64(of(AuditCopyCounts::entries)));
+        snapshot.push(&names::AUDIT_COPY_FAILURES, count_to_f64(of(AuditCopyCounts::failures)));
         let complete_at = self.audit_copy.as_ref().map(|counts| counts.complete_at());
-        told.push(&names::AUDIT_COPY_COMPLETE_AT, unix_seconds(complete_at.unwrap_or(UnixMillis(0))));
+        snapshot.push(&names::AUDIT_COPY_COMPLETE_AT, unix_seconds(complete_at.unwrap_or(UnixMillis(0))));
     }
 
-    fn add_process_metrics(&self, told: &mut MetricsSnapshot, facts: &ServiceStatus) {
-        told.push(&names::READY, bool_to_f64(facts.phase.is_ready()));
+    fn add_process_metrics(&self, snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
+        snapshot.push(&names::READY, bool_to_f64(facts.phase.is_ready()));
         let refused = [
             ("callers", facts.files.callers_refused),
             ("certificates", facts.files.certificates_refused),
             ("deny_list", facts.files.deny_list_refused),
             ("database_token", facts.files.database_token_refused),
         ];
-        told.push_by_label(
+        snapshot.push_by_label(
             &names::RELOAD_FAILED,
             refused.map(|(file, refused)| (file, bool_to_f64(refused))),
         );
-        add_expiry_metrics(told, facts);
+        add_expiry_metrics(snapshot, facts);
         let denied = self.status_sources.denied.counts();
         let denied = [("keys", denied.keys), ("tenants", denied.tenants), ("hashes", denied.hashes)];
-        told.push_by_label(
+        snapshot.push_by_label(
             &names::DENY_LIST_ENTRIES,
             denied.map(|(kind, count)| (kind, usize_to_f64(count))),
         );
-        told.push(&names::PEPPER_MISSING, bool_to_f64(facts.pepper_missing.is_some()));
+        snapshot.push(&names::PEPPER_MISSING, bool_to_f64(facts.pepper_missing.is_some()));
         let dirty = if build::THIS.dirty { "true" } else { "false" };
         let build = labels([build::THIS.version, build::THIS.commit, build::THIS.branch, dirty]);
-        told.push_samples(&names::BUILD_INFO, [(build, SampleValue::Number(1.0))]);
-        told.push(&names::PROCESS_START, unix_seconds(self.started_at.wall));
+        snapshot.push_samples(&names::BUILD_INFO, [(build, SampleValue::Number(1.0))]);
+        snapshot.push(&names::PROCESS_START, unix_seconds(self.started_at.wall));
         let process = ProcessStats::read();
-        told.push_optional(&names::PROCESS_CPU, process.cpu_seconds);
-        told.push_optional(&names::PROCESS_MEMORY, process.resident_bytes);
-        told.push_optional(&names::PROCESS_FDS, process.open_fds);
-        told.push_optional(&names::PROCESS_MAX_FDS, process.max_fds);
-        told.push_optional(&names::PROCESS_THREADS, process.threads);
+        snapshot.push_optional(&names::PROCESS_CPU, process.cpu_seconds);
+        snapshot.push_optional(&names::PROCESS_MEMORY, process.resident_bytes);
+        snapshot.push_optional(&names::PROCESS_FDS, process.open_fds);
+        snapshot.push_optional(&names::PROCESS_MAX_FDS, process.max_fds);
+        snapshot.push_optional(&names::PROCESS_THREADS, process.threads);
     }
 
-    fn add_otlp_metrics(&self, told: &mut MetricsSnapshot) {
+    fn add_otlp_metrics(&self, snapshot: &mut MetricsSnapshot) {
         let spans = &self.otlp.spans;
         // Lost spans from the start: an alert needs the zero.
         let exported = Some(("exported", spans.exported.get())).filter(|(_, count)| *count > 0);
         let lost = [("dropped", spans.dropped.get()), ("failed", spans.failed.get())];
-        told.push_by_label(
+        snapshot.push_by_label(
             &names::OTLP_SPANS,
             exported.into_iter().chain(lost).map(|(outcome, count)| (outcome, count_to_f64(count))),
         );
@@ -242,7 +242,7 @@ impl MetricsSources {
         };
         let exports = signal("traces", &self.otlp.traces).into_iter();
         let exports = exports.chain(signal("metrics", &self.otlp.metrics));
-        push_counts(told, &names::OTLP_EXPORTS, exports.filter(|(_, count)| *count > 0));
+        push_counts(snapshot, &names::OTLP_EXPORTS, exports.filter(|(_, count)| *count > 0));
     }
 
     fn uptime(&self, facts: &ServiceStatus) -> Duration {
@@ -250,17 +250,17 @@ impl MetricsSources {
     }
 }
 
-fn add_expiry_metrics(told: &mut MetricsSnapshot, facts: &ServiceStatus) {
-    told.push_by_label(
+fn add_expiry_metrics(snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
+    snapshot.push_by_label(
         &names::CERTIFICATE_EXPIRY,
         expiry_dates(facts, false, |expiry| Some(expiry.not_after)),
     );
-    told.push_by_label(
+    snapshot.push_by_label(
         &names::CERTIFICATE_NOT_BEFORE,
         expiry_dates(facts, false, |expiry| expiry.not_before),
     );
-    told.push_by_label(&names::TOKEN_EXPIRY, expiry_dates(facts, true, |expiry| Some(expiry.not_after)));
-    told.push_by_label(&names::TOKEN_ISSUED, expiry_dates(facts, true, |expiry| expiry.not_before));
+    snapshot.push_by_label(&names::TOKEN_EXPIRY, expiry_dates(facts, true, |expiry| Some(expiry.not_after)));
+    snapshot.push_by_label(&names::TOKEN_ISSUED, expiry_dates(facts, true, |expiry| expiry.not_before));
 }
 
 /// Dates of certificates or of tokens, in seconds since 1970.
@@ -275,22 +275,22 @@ fn expiry_dates(
 
 /// Adds counts with any labels.
 fn push_counts(
-    told: &mut MetricsSnapshot,
+    snapshot: &mut MetricsSnapshot,
     metric: &'static MetricDefinition,
     counts: impl IntoIterator<Item = (Vec<LabelValue>, u64)>,
 ) {
     let counts = counts.into_iter().map(|(labels, count)| (labels, SampleValue::Number(count_to_f64(count))));
-    told.push_samples(metric, counts);
+    snapshot.push_samples(metric, counts);
 }
 
 /// Adds the counts of a metric with one label, without those that are 0.
 fn push_nonzero(
-    told: &mut MetricsSnapshot,
+    snapshot: &mut MetricsSnapshot,
     metric: &'static MetricDefinition,
     counts: impl IntoIterator<Item = (&'static str, u64)>,
 ) {
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
-    push_counts(told, metric, counts.map(|(label, count)| (labels([label]), count)));
+    push_counts(snapshot, metric, counts.map(|(label, count)| (labels([label]), count)));
 }
 
 fn labels<const N: usize>(labels: [&'static str; N]) -> Vec<LabelValue> {

@@ -183,9 +183,9 @@ async fn invalid_deny_list_keeps_old_list_and_is_reported() {
     denying.write_deny_list(&id);
     denying.write_deny_list("ta_somebody-put-a-key-here");
     assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
-    let told = denying.status_line("files").await;
+    let reported = denying.status_line("files").await;
     assert_eq!(
-        told,
+        reported,
         "files     reload refused for deny list; the previous content stays in effect; the log says why"
     );
     Scrape::collect(&denying.service)

@@ -204,8 +204,8 @@ async fn refused_database_token_does_not_replace_working_one() {
             assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
             service.admin().create_tenant(create()).await.unwrap();
         }
-        let told = line().await;
-        assert!(told.contains("reload refused for database token"), "{bad}: {told}");
+        let reported = line().await;
+        assert!(reported.contains("reload refused for database token"), "{bad}: {reported}");
     }
     assert!(database.server().counters().unauthorized <= 4, "the token is not tried with every call");
     std::fs::write(database.token_file(), "good").unwrap();

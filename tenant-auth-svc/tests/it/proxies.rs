@@ -181,9 +181,12 @@ async fn token_is_never_sent_to_remote_proxy_without_tls() {
     let setup = ProxySetup::start().await;
     let mut check = setup.configured_command("check-config");
     check.env("TENANT_AUTH_DATABASE_PROXY", "http://10.0.0.1:3128");
-    let (code, told) = run(&mut check).await;
-    assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("TENANT_AUTH_DATABASE_PROXY: this proxy would see the database token"), "{told}");
+    let (code, reported) = run(&mut check).await;
+    assert_eq!(code, Some(2), "{reported}");
+    assert!(
+        reported.contains("TENANT_AUTH_DATABASE_PROXY: this proxy would see the database token"),
+        "{reported}"
+    );
     check.env("TENANT_AUTH_DATABASE_URL", "https://db.example");
     assert_eq!(run(&mut check).await, (Some(0), String::new()));
 }

@@ -32,7 +32,7 @@ impl Scrape {
         assert_eq!(found.unwrap_or(0.0), expected, "{name} ({found:?}):\n{}", self.text);
     }
 
-    /// A count. What is not told has not been counted.
+    /// A count. A missing one has not been counted.
     pub(crate) fn count(&self, name: &str) -> f64 {
         self.numbers.get(name).copied().unwrap_or(0.0)
     }

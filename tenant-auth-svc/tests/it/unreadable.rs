@@ -106,10 +106,10 @@ async fn key_become_unreadable_is_not_served_stale() {
         } else {
             clock.advance(Duration::from_secs(30));
         }
-        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {is_known}");
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "known: {is_known}");
         // Nor in an outage, in which only cached records are available.
         database.server().faults().set(Fault::ResetBeforeExecute);
-        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {is_known}");
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "known: {is_known}");
         database.server().faults().clear();
 
         set_scopes(&database, &id, r#"["orders:read"]"#);

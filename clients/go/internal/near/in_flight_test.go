@@ -130,17 +130,26 @@ func TestTimedOutCallerGetsTheLastAttemptError(t *testing.T) {
 	})
 }
 
+// pendingRequest starts a request that has no answer until the returned function is called, which waits for its end.
+func pendingRequest(t *testing.T, cache *near.Cache[string], question near.Request, answer near.Answer[string]) func() {
+	release := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, _ = cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) {
+			<-release
+			return answer, nil
+		})
+	})
+	synctest.Wait()
+	return func() {
+		close(release)
+		all.Wait()
+	}
+}
+
 func TestCallerDoesNotJoinRequestFromBeforeAChange(t *testing.T) {
 	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
-		release := make(chan struct{})
-		var all sync.WaitGroup
-		all.Go(func() {
-			_, _ = cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) {
-				<-release
-				return lasting(6), nil
-			})
-		})
-		synctest.Wait()
+		release := pendingRequest(t, cache, question, lasting(6))
 		cache.Invalidate(near.Subject{Kind: near.Key, ID: "key"}, 7)
 		after := lasting(7)
 		after.Value = "after"
@@ -148,8 +157,7 @@ func TestCallerDoesNotJoinRequestFromBeforeAChange(t *testing.T) {
 		if err != nil || result.Value != "after" {
 			t.Errorf("%+v, %v", result, err)
 		}
-		close(release)
-		all.Wait()
+		release()
 		if known, _ := cache.Get(question.Digest); known.Value != "after" {
 			t.Errorf("%q is cached", known.Value)
 		}
@@ -158,22 +166,13 @@ func TestCallerDoesNotJoinRequestFromBeforeAChange(t *testing.T) {
 
 func TestSlowAnswerDoesNotReplaceNewerOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
-		release := make(chan struct{})
-		var all sync.WaitGroup
-		all.Go(func() {
-			_, _ = cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) {
-				<-release
-				return lasting(1), nil
-			})
-		})
-		synctest.Wait()
+		release := pendingRequest(t, cache, question, lasting(1))
 		time.Sleep(time.Millisecond)
 		cache.Invalidate(near.Subject{Kind: near.Key, ID: "elsewhere"}, 1)
 		after := lasting(1)
 		after.Value = "after"
 		_, _ = cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) { return after, nil })
-		close(release)
-		all.Wait()
+		release()
 		synctest.Wait()
 		if known, _ := cache.Get(question.Digest); known.Value != "after" {
 			t.Errorf("%q is cached", known.Value)

@@ -27,7 +27,7 @@ const ALERTED_FAILURES: [FailureKind; 8] = [
 ];
 
 pub(super) fn add_database_metrics(
-    told: &mut MetricsSnapshot,
+    snapshot: &mut MetricsSnapshot,
     hop: &DatabaseClient,
     facts: &ServiceStatus,
     format: MetricsFormat,
@@ -37,21 +37,21 @@ pub(super) fn add_database_metrics(
     let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
     let tried = tried.into_iter().filter_map(|(operation, condition)| Some((operation.as_str(), condition?)));
     let up = tried.clone().map(|(operation, condition)| (operation, bool_to_f64(condition.is_healthy())));
-    told.push_by_label(&names::DATABASE_UP, up);
+    snapshot.push_by_label(&names::DATABASE_UP, up);
     let last =
         tried.map(|(operation, condition)| (operation, millis_to_seconds(condition.last_call_at.wall.0)));
-    told.push_by_label(&names::DATABASE_LAST_ATTEMPT, last);
+    snapshot.push_by_label(&names::DATABASE_LAST_ATTEMPT, last);
     let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
-    told.push(&names::DATABASE_WRITES_STALLED, bool_to_f64(stalled));
+    snapshot.push(&names::DATABASE_WRITES_STALLED, bool_to_f64(stalled));
     let waiting = Lane::WRITING.map(|lane| (lane.as_str(), usize_to_f64(hop.write_queue().queued(lane))));
-    told.push_by_label(&names::DATABASE_WRITES_WAITING, waiting);
+    snapshot.push_by_label(&names::DATABASE_WRITES_WAITING, waiting);
     let oldest = writes.under_way_for.unwrap_or_default();
-    told.push(&names::DATABASE_WRITE_IN_PROGRESS, oldest.as_secs_f64());
-    told.push(&names::DATABASE_TRUSTED, bool_to_f64(facts.distrust.is_none()));
-    told.push(&names::DATABASE_COPY_STALLED, facts.standstill.unwrap_or_default().as_secs_f64());
-    told.push(&names::SCHEDULER_LAG, facts.scheduler_lag.as_secs_f64());
-    told.push_optional(&names::CLOCK_OFFSET, facts.clock_offset.map(millis_to_seconds));
-    add_call_durations(told, hop, format);
+    snapshot.push(&names::DATABASE_WRITE_IN_PROGRESS, oldest.as_secs_f64());
+    snapshot.push(&names::DATABASE_TRUSTED, bool_to_f64(facts.distrust.is_none()));
+    snapshot.push(&names::DATABASE_COPY_STALLED, facts.standstill.unwrap_or_default().as_secs_f64());
+    snapshot.push(&names::SCHEDULER_LAG, facts.scheduler_lag.as_secs_f64());
+    snapshot.push_optional(&names::CLOCK_OFFSET, facts.clock_offset.map(millis_to_seconds));
+    add_call_durations(snapshot, hop, format);
     let failures = Operation::ALL.into_iter().flat_map(|operation| {
         FailureKind::ALL.into_iter().filter_map(move |kind| {
             let refused = if kind == FailureKind::CircuitOpen { breaker.refused_count(operation) } else { 0 };
@@ -60,24 +60,24 @@ pub(super) fn add_database_metrics(
             (count > 0 || ALERTED_FAILURES.contains(&kind)).then_some((labels, count))
         })
     });
-    push_counts(told, &names::DATABASE_FAILURES, failures);
-    told.push(&names::DATABASE_RETRIES, count_to_f64(hop.retry_layer().retries()));
-    told.push_by_label(
+    push_counts(snapshot, &names::DATABASE_FAILURES, failures);
+    snapshot.push(&names::DATABASE_RETRIES, count_to_f64(hop.retry_layer().retries()));
+    snapshot.push_by_label(
         &names::DATABASE_CALLS,
         Lane::ALL.map(|lane| (lane.as_str(), usize_to_f64(bounded.in_flight(lane)))),
     );
     let limits = Lane::ALL.map(|lane| (lane.as_str(), usize_to_f64(bounded.limit(lane))));
-    told.push_by_label(&names::DATABASE_CALLS_LIMIT, limits);
+    snapshot.push_by_label(&names::DATABASE_CALLS_LIMIT, limits);
     let open = Circuit::ALL.into_iter().zip(facts.open_circuits);
-    told.push_by_label(
+    snapshot.push_by_label(
         &names::BREAKER_OPEN,
         open.map(|(circuit, open)| (circuit.as_str(), bool_to_f64(open))),
     );
     let opened = Circuit::ALL.map(|circuit| (circuit.as_str(), count_to_f64(breaker.open_count(circuit))));
-    told.push_by_label(&names::BREAKER_OPENED, opened);
+    snapshot.push_by_label(&names::BREAKER_OPENED, opened);
 }
 
-fn add_call_durations(told: &mut MetricsSnapshot, hop: &DatabaseClient, format: MetricsFormat) {
+fn add_call_durations(snapshot: &mut MetricsSnapshot, hop: &DatabaseClient, format: MetricsFormat) {
     let observed = hop.observer();
     let mut times = Vec::new();
     for lane in Lane::ALL {
@@ -104,5 +104,5 @@ fn add_call_durations(told: &mut MetricsSnapshot, hop: &DatabaseClient, format: 
         MetricsFormat::Prometheus => &names::DATABASE_CALL_DURATION,
         MetricsFormat::Otlp => &names::DB_CLIENT_OPERATION_DURATION,
     };
-    told.push_samples(metric, times);
+    snapshot.push_samples(metric, times);
 }

@@ -24,13 +24,13 @@ const ALERTED_CODES: [Code; 4] =
 /// Verdicts that are reported even at 0, because an alert compares the ratio of the second.
 const ALERTED_VERDICTS: [SessionVerdict; 2] = [SessionVerdict::VALID, SessionVerdict::Key(Verdict::Unknown)];
 impl MetricsSources {
-    pub(super) fn add_request_metrics(&self, told: &mut MetricsSnapshot, format: MetricsFormat) {
+    pub(super) fn add_request_metrics(&self, snapshot: &mut MetricsSnapshot, format: MetricsFormat) {
         let rpcs: Vec<_> = self.rpc_metrics.counters().collect();
         let called = || rpcs.iter().filter(|rpc| rpc.started > 0);
         let counts = |of: fn(&RpcCounters) -> u64| {
             called().map(move |rpc| (rpc_labels(rpc.labels), of(rpc))).filter(|(_, count)| *count > 0)
         };
-        push_counts(told, &names::RPCS_STARTED, counts(|rpc| rpc.started));
+        push_counts(snapshot, &names::RPCS_STARTED, counts(|rpc| rpc.started));
         let ended = rpcs.iter().flat_map(|rpc| {
             let is_alerted =
                 rpc.labels.is_routine() || rpc.started > 0 && rpc.labels.name.starts_with("tenantauth.");
@@ -41,16 +41,16 @@ impl MetricsSources {
                 (ended > 0 || is_alerted && ALERTED_CODES.contains(&code)).then_some((labels, ended))
             })
         });
-        push_counts(told, &names::RPCS_HANDLED, ended);
+        push_counts(snapshot, &names::RPCS_HANDLED, ended);
         match format {
-            MetricsFormat::Prometheus => told.push_samples(
+            MetricsFormat::Prometheus => snapshot.push_samples(
                 &names::RPC_HANDLING,
                 called()
                     .map(|rpc| (rpc_labels(rpc.labels), rpc.latency()))
                     .filter(|(_, took)| took.count() > 0)
                     .map(|(labels, took)| (labels, SampleValue::Histogram(took))),
             ),
-            MetricsFormat::Otlp => told.push_samples(
+            MetricsFormat::Otlp => snapshot.push_samples(
                 &names::RPC_SERVER_CALL_DURATION,
                 called().flat_map(|rpc| {
                     rpc.latency_by_code.iter().map(|(code, took)| {
@@ -62,21 +62,25 @@ impl MetricsSources {
                 }),
             ),
         }
-        push_counts(told, &names::RPC_MESSAGES_RECEIVED, counts(|rpc| rpc.received));
-        push_counts(told, &names::RPC_MESSAGES_SENT, counts(|rpc| rpc.sent));
+        push_counts(snapshot, &names::RPC_MESSAGES_RECEIVED, counts(|rpc| rpc.received));
+        push_counts(snapshot, &names::RPC_MESSAGES_SENT, counts(|rpc| rpc.sent));
         let in_flight = called().map(|rpc| {
             let labels = labels([rpc.labels.service, rpc.labels.method]);
             (labels, SampleValue::Number(count_to_f64(rpc.in_flight)))
         });
-        told.push_samples(&names::RPCS_IN_FLIGHT, in_flight);
+        snapshot.push_samples(&names::RPCS_IN_FLIGHT, in_flight);
         let pools = self.limiters.named();
         let numbers = |of: fn(&Limiter) -> f64| pools.map(|(pool, places)| (pool, of(places)));
-        push_nonzero(told, &names::REQUESTS_SHED, pools.map(|(limiter, places)| (limiter, places.refused())));
-        told.push_by_label(&names::PERMITS, numbers(|places| usize_to_f64(places.limit())));
-        told.push_by_label(&names::PERMITS_IN_USE, numbers(|places| usize_to_f64(places.taken())));
+        push_nonzero(
+            snapshot,
+            &names::REQUESTS_SHED,
+            pools.map(|(limiter, places)| (limiter, places.refused())),
+        );
+        snapshot.push_by_label(&names::PERMITS, numbers(|places| usize_to_f64(places.limit())));
+        snapshot.push_by_label(&names::PERMITS_IN_USE, numbers(|places| usize_to_f64(places.taken())));
     }
 
-    pub(super) fn add_decision_metrics(&self, told: &mut MetricsSnapshot) {
+    pub(super) fn add_decision_metrics(&self, snapshot: &mut MetricsSnapshot) {
         let count = |what| self.rpc_metrics.decision_count(what);
         let (mut verdicts, mut sources, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         for what in TallyKind::all() {
@@ -91,10 +95,10 @@ impl MetricsSources {
                 TallyKind::NotTried => reasons.push(("not_tried", count_to_f64(count))),
             }
         }
-        told.push_by_label(&names::VERDICTS, verdicts);
-        push_nonzero(told, &names::ANSWERS, sources);
+        snapshot.push_by_label(&names::VERDICTS, verdicts);
+        push_nonzero(snapshot, &names::ANSWERS, sources);
         // All, even at 0: the alerts on error ratios need them.
-        told.push_by_label(&names::UNDECIDED, reasons);
+        snapshot.push_by_label(&names::UNDECIDED, reasons);
     }
 }
 

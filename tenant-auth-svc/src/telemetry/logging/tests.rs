@@ -127,10 +127,10 @@ fn flood_is_sampled_and_the_rest_is_counted() {
     assert_eq!(count(&lines, "Unauthenticated"), (5 + 1 + 1 + 1 + 1 + 5 + 1, 2_708), "{}", memory.text());
     assert_eq!(count(&lines, "Internal"), (3, 3), "other kinds have lines of their own");
     for (suppressed, seconds) in [(1_995, 10), (699, 11)] {
-        let told = lines.iter().find(|line| line["suppressed_lines"] == suppressed).unwrap();
-        assert_eq!(told["message"], "similar log lines suppressed");
+        let summary = lines.iter().find(|line| line["suppressed_lines"] == suppressed).unwrap();
+        assert_eq!(summary["message"], "similar log lines suppressed");
         assert_eq!(
-            (&told["suppressed_message"], &told["interval_s"]),
+            (&summary["suppressed_message"], &summary["interval_s"]),
             (&Value::from("rpc handled"), &Value::from(seconds))
         );
     }

@@ -113,9 +113,9 @@ fn incomplete_pair_of_settings_is_refused_by_name() {
             "invalid callers file",
         ),
     ] {
-        let told = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
-        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));
-        assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {told}");
-        assert_eq!(told.lines().count(), 2, "and nothing else: {told}");
+        let reported = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
+        let line = reported.lines().find(|line| line.trim_start().starts_with(&format!("{variable}: ")));
+        assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {reported}");
+        assert_eq!(reported.lines().count(), 2, "and nothing else: {reported}");
     }
 }

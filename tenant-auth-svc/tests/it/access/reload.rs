@@ -94,9 +94,9 @@ async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
             None => std::fs::remove_file(file.path()).unwrap(),
         }
         reload();
-        let told = files_status_line(&service).await;
+        let reported = files_status_line(&service).await;
         assert_eq!(
-            told,
+            reported,
             "files     reload refused for callers; the previous content stays in effect; the log says why"
         );
         call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
@@ -129,9 +129,9 @@ async fn hung_callers_file_blocks_no_other_reload() {
     // Opening a pipe blocks until both ends exist: once this returns, the service is blocked in its read.
     let pipe = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(path).unwrap());
     let pipe = tokio::time::timeout(WAIT_TIMEOUT, pipe).await.unwrap().unwrap();
-    let told =
+    let reported =
         tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service)).await.expect("it waits for no disk");
-    assert_eq!(told, "files     in effect");
+    assert_eq!(reported, "files     in effect");
     call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
 
     std::fs::remove_file(file.path()).unwrap();

@@ -59,8 +59,11 @@ async fn configuration_error_names_option_or_variable_given() {
     }
     // The error for a conflict between values names them in the same way.
     let needs = run(program().args(["check-config", "--database-url", "https://db.example"])).await;
-    let told = text(&needs.stderr);
-    assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE: must be set: --database-url is https"), "{told}");
+    let reported = text(&needs.stderr);
+    assert!(
+        reported.contains("TENANT_AUTH_DATABASE_TOKEN_FILE: must be set: --database-url is https"),
+        "{reported}"
+    );
 }
 
 #[tokio::test]

@@ -74,8 +74,8 @@ async fn check_config_connect_tests_read_and_write() {
     let setup = Setup::start_migrated().await;
     let checked = setup.run_check().await;
     checked.assert_result(0, "work: ", "work: ");
-    let told = text(&checked.0.stdout);
-    assert!(told.ends_with("and the database accepts reads and writes\n"), "{told}");
+    let reported = text(&checked.0.stdout);
+    assert!(reported.ends_with("and the database accepts reads and writes\n"), "{reported}");
     let rows = setup.database.query("SELECT beat FROM heartbeat").unwrap();
     assert_eq!(rows[0][0]["value"], "0", "the probe leaves nothing behind");
 }
@@ -116,8 +116,11 @@ async fn check_config_names_cause_of_refused_reads() {
         setup.database.faults().set_reads(fault);
         let checked = setup.run_check().await;
         checked.assert_result(1, &format!("failing ({kind}): "), "work: ");
-        let told = text(&checked.0.stderr);
-        assert!(told.contains("database reads fail: ") && !told.contains("writes fail"), "{told}");
+        let reported = text(&checked.0.stderr);
+        assert!(
+            reported.contains("database reads fail: ") && !reported.contains("writes fail"),
+            "{reported}"
+        );
     }
     setup.database.faults().clear();
     setup.write_token("wrong");
@@ -127,8 +130,11 @@ async fn check_config_names_cause_of_refused_reads() {
         "failing (denied): the token is refused",
         "failing (denied): the token is refused",
     );
-    let told = text(&checked.0.stderr);
-    assert!(told.contains("database reads fail: ") && told.contains("database writes fail: "), "{told}");
+    let reported = text(&checked.0.stderr);
+    assert!(
+        reported.contains("database reads fail: ") && reported.contains("database writes fail: "),
+        "{reported}"
+    );
 }
 
 #[tokio::test]
@@ -141,6 +147,6 @@ async fn check_config_skips_write_test_without_schema() {
     setup.database.faults().set_writes(Fault::blocked());
     let checked = setup.run_check().await;
     checked.assert_result(1, "work, but the database is unusable", "failing (blocked): ");
-    let told = text(&checked.0.stderr);
-    assert!(told.contains("database writes fail: ") && !told.contains("reads fail"), "{told}");
+    let reported = text(&checked.0.stderr);
+    assert!(reported.contains("database writes fail: ") && !reported.contains("reads fail"), "{reported}");
 }
