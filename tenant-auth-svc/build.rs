@@ -1,10 +1,11 @@
-//! Stamps the commit, the branch, whether tracked files were modified, and the time into the binary.
+//! Stamps the commit, the branch, whether tracked files were modified, and the time into the binary, and lists the
+//! migrations.
 //!
 //! In a checkout, git is the source. `STAMP_COMMIT`, `STAMP_BRANCH` and `STAMP_DIRTY` replace it outside a checkout,
 //! as in a container with the sources only, or where git does not know the branch, as on a build server that checks
 //! out a commit. `SOURCE_DATE_EPOCH` replaces the time, so that the same sources produce the same binary.
 
-use std::{env, path::Path, process::Command, time::SystemTime};
+use std::{env, fmt::Write as _, fs, path::Path, process::Command, time::SystemTime};
 
 fn main() {
     // The stamp depends on the checkout: a commit, a switch of branches, a staged file. (Without any such line cargo
@@ -37,6 +38,28 @@ fn main() {
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_BRANCH={branch}");
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_DIRTY={dirty}");
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_TIME={time}");
+    list_migrations();
+}
+
+/// Writes the list of `migrations/NNNN_name.sql`, by number, as an expression for `src/database/migrate.rs`.
+fn list_migrations() {
+    let folder = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("migrations");
+    let entries = fs::read_dir(&folder).expect("migrations/ is a folder");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
+    files.sort();
+    let mut list = "&[\n".to_owned();
+    for (index, path) in files.iter().enumerate() {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let (number, name) = stem.split_once('_').unwrap_or_default();
+        let version = index + 1;
+        assert_eq!(number, format!("{version:04}"), "{}: migrations are numbered without gaps", path.display());
+        let name = name.replace('_', " ");
+        writeln!(list, "Migration {{ version: {version}, name: {name:?}, sql: include_str!({path:?}) }},")
+            .expect("a string takes any text");
+    }
+    list += "]";
+    let out = env::var_os("OUT_DIR").expect("cargo sets it");
+    fs::write(Path::new(&out).join("migrations.rs"), list).expect("the build folder can be written");
 }
 
 /// Output of git, or `None` without git or a checkout: a source archive has neither, and still builds.

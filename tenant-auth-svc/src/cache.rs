@@ -276,8 +276,8 @@ impl<L: Lookup> Invalidate for RecordCache<L> {
         self.0.pool.require_revalidation();
     }
 
-    fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
-        self.0.pool.hold_revocations(revocations);
+    fn retain_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
+        self.0.pool.retain_revocations(revocations);
     }
 }
 

@@ -83,59 +83,59 @@ func (TenantStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Why a replica distrusts its database.
-type DatabaseDoubt int32
+type DatabaseDistrustReason int32
 
 const (
 	// The replica trusts its database.
-	DatabaseDoubt_DATABASE_DOUBT_UNSPECIFIED DatabaseDoubt = 0
+	DatabaseDistrustReason_DATABASE_DISTRUST_REASON_UNSPECIFIED DatabaseDistrustReason = 0
 	// The database is not the one that the replica knows.
-	DatabaseDoubt_DATABASE_DOUBT_ANOTHER_DATABASE DatabaseDoubt = 1
+	DatabaseDistrustReason_DATABASE_DISTRUST_REASON_ANOTHER_DATABASE DatabaseDistrustReason = 1
 	// The database has no schema.
-	DatabaseDoubt_DATABASE_DOUBT_EMPTY DatabaseDoubt = 2
+	DatabaseDistrustReason_DATABASE_DISTRUST_REASON_EMPTY DatabaseDistrustReason = 2
 	// The database lacks changes that it contained before: it was restored from a backup.
-	DatabaseDoubt_DATABASE_DOUBT_ROLLED_BACK DatabaseDoubt = 3
+	DatabaseDistrustReason_DATABASE_DISTRUST_REASON_ROLLED_BACK DatabaseDistrustReason = 3
 )
 
-// Enum value maps for DatabaseDoubt.
+// Enum value maps for DatabaseDistrustReason.
 var (
-	DatabaseDoubt_name = map[int32]string{
-		0: "DATABASE_DOUBT_UNSPECIFIED",
-		1: "DATABASE_DOUBT_ANOTHER_DATABASE",
-		2: "DATABASE_DOUBT_EMPTY",
-		3: "DATABASE_DOUBT_ROLLED_BACK",
+	DatabaseDistrustReason_name = map[int32]string{
+		0: "DATABASE_DISTRUST_REASON_UNSPECIFIED",
+		1: "DATABASE_DISTRUST_REASON_ANOTHER_DATABASE",
+		2: "DATABASE_DISTRUST_REASON_EMPTY",
+		3: "DATABASE_DISTRUST_REASON_ROLLED_BACK",
 	}
-	DatabaseDoubt_value = map[string]int32{
-		"DATABASE_DOUBT_UNSPECIFIED":      0,
-		"DATABASE_DOUBT_ANOTHER_DATABASE": 1,
-		"DATABASE_DOUBT_EMPTY":            2,
-		"DATABASE_DOUBT_ROLLED_BACK":      3,
+	DatabaseDistrustReason_value = map[string]int32{
+		"DATABASE_DISTRUST_REASON_UNSPECIFIED":      0,
+		"DATABASE_DISTRUST_REASON_ANOTHER_DATABASE": 1,
+		"DATABASE_DISTRUST_REASON_EMPTY":            2,
+		"DATABASE_DISTRUST_REASON_ROLLED_BACK":      3,
 	}
 )
 
-func (x DatabaseDoubt) Enum() *DatabaseDoubt {
-	p := new(DatabaseDoubt)
+func (x DatabaseDistrustReason) Enum() *DatabaseDistrustReason {
+	p := new(DatabaseDistrustReason)
 	*p = x
 	return p
 }
 
-func (x DatabaseDoubt) String() string {
+func (x DatabaseDistrustReason) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (DatabaseDoubt) Descriptor() protoreflect.EnumDescriptor {
+func (DatabaseDistrustReason) Descriptor() protoreflect.EnumDescriptor {
 	return file_tenantauth_v1_admin_proto_enumTypes[1].Descriptor()
 }
 
-func (DatabaseDoubt) Type() protoreflect.EnumType {
+func (DatabaseDistrustReason) Type() protoreflect.EnumType {
 	return &file_tenantauth_v1_admin_proto_enumTypes[1]
 }
 
-func (x DatabaseDoubt) Number() protoreflect.EnumNumber {
+func (x DatabaseDistrustReason) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use DatabaseDoubt.Descriptor instead.
-func (DatabaseDoubt) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use DatabaseDistrustReason.Descriptor instead.
+func (DatabaseDistrustReason) EnumDescriptor() ([]byte, []int) {
 	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{1}
 }
 
@@ -2432,16 +2432,16 @@ func (x *DatabaseIdentity) GetEpoch() int64 {
 }
 
 // A revocation, suspension or unbinding that a replica holds and that the database may lack.
-type HeldEnd struct {
+type RetainedRevocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The subject. Exactly one field is set.
 	//
 	// Types that are valid to be assigned to Subject:
 	//
-	//	*HeldEnd_KeyId
-	//	*HeldEnd_SuspendedTenantId
-	//	*HeldEnd_SessionId
-	Subject isHeldEnd_Subject `protobuf_oneof:"subject"`
+	//	*RetainedRevocation_KeyId
+	//	*RetainedRevocation_SuspendedTenantId
+	//	*RetainedRevocation_SessionId
+	Subject isRetainedRevocation_Subject `protobuf_oneof:"subject"`
 	// Id of the tenant that owns the subject.
 	TenantId string `protobuf:"bytes,4,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// Time at which the key was revoked. Absent for tenants and sessions.
@@ -2452,30 +2452,30 @@ type HeldEnd struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HeldEnd) Reset() {
-	*x = HeldEnd{}
+func (x *RetainedRevocation) Reset() {
+	*x = RetainedRevocation{}
 	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HeldEnd) String() string {
+func (x *RetainedRevocation) String() string {
 	return redacted(x)
 }
 
 // Format prints the message without keys, for any verb.
-func (x *HeldEnd) Format(f formatState, _ rune) {
+func (x *RetainedRevocation) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
 // MarshalJSON returns the message without keys.
-func (x *HeldEnd) MarshalJSON() ([]byte, error) {
+func (x *RetainedRevocation) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
 
-func (*HeldEnd) ProtoMessage() {}
+func (*RetainedRevocation) ProtoMessage() {}
 
-func (x *HeldEnd) ProtoReflect() protoreflect.Message {
+func (x *RetainedRevocation) ProtoReflect() protoreflect.Message {
 	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2487,90 +2487,90 @@ func (x *HeldEnd) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HeldEnd.ProtoReflect.Descriptor instead.
-func (*HeldEnd) Descriptor() ([]byte, []int) {
+// Deprecated: Use RetainedRevocation.ProtoReflect.Descriptor instead.
+func (*RetainedRevocation) Descriptor() ([]byte, []int) {
 	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
-func (x *HeldEnd) GetSubject() isHeldEnd_Subject {
+func (x *RetainedRevocation) GetSubject() isRetainedRevocation_Subject {
 	if x != nil {
 		return x.Subject
 	}
 	return nil
 }
 
-func (x *HeldEnd) GetKeyId() string {
+func (x *RetainedRevocation) GetKeyId() string {
 	if x != nil {
-		if x, ok := x.Subject.(*HeldEnd_KeyId); ok {
+		if x, ok := x.Subject.(*RetainedRevocation_KeyId); ok {
 			return x.KeyId
 		}
 	}
 	return ""
 }
 
-func (x *HeldEnd) GetSuspendedTenantId() string {
+func (x *RetainedRevocation) GetSuspendedTenantId() string {
 	if x != nil {
-		if x, ok := x.Subject.(*HeldEnd_SuspendedTenantId); ok {
+		if x, ok := x.Subject.(*RetainedRevocation_SuspendedTenantId); ok {
 			return x.SuspendedTenantId
 		}
 	}
 	return ""
 }
 
-func (x *HeldEnd) GetSessionId() string {
+func (x *RetainedRevocation) GetSessionId() string {
 	if x != nil {
-		if x, ok := x.Subject.(*HeldEnd_SessionId); ok {
+		if x, ok := x.Subject.(*RetainedRevocation_SessionId); ok {
 			return x.SessionId
 		}
 	}
 	return ""
 }
 
-func (x *HeldEnd) GetTenantId() string {
+func (x *RetainedRevocation) GetTenantId() string {
 	if x != nil {
 		return x.TenantId
 	}
 	return ""
 }
 
-func (x *HeldEnd) GetRevokedAt() *timestamppb.Timestamp {
+func (x *RetainedRevocation) GetRevokedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RevokedAt
 	}
 	return nil
 }
 
-func (x *HeldEnd) GetRevision() int64 {
+func (x *RetainedRevocation) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
 	}
 	return 0
 }
 
-type isHeldEnd_Subject interface {
-	isHeldEnd_Subject()
+type isRetainedRevocation_Subject interface {
+	isRetainedRevocation_Subject()
 }
 
-type HeldEnd_KeyId struct {
+type RetainedRevocation_KeyId struct {
 	// A key that was revoked.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3,oneof"`
 }
 
-type HeldEnd_SuspendedTenantId struct {
+type RetainedRevocation_SuspendedTenantId struct {
 	// A tenant that was suspended. tenant_id holds the same id.
 	SuspendedTenantId string `protobuf:"bytes,2,opt,name=suspended_tenant_id,json=suspendedTenantId,proto3,oneof"`
 }
 
-type HeldEnd_SessionId struct {
+type RetainedRevocation_SessionId struct {
 	// A session that was unbound.
 	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3,oneof"`
 }
 
-func (*HeldEnd_KeyId) isHeldEnd_Subject() {}
+func (*RetainedRevocation_KeyId) isRetainedRevocation_Subject() {}
 
-func (*HeldEnd_SuspendedTenantId) isHeldEnd_Subject() {}
+func (*RetainedRevocation_SuspendedTenantId) isRetainedRevocation_Subject() {}
 
-func (*HeldEnd_SessionId) isHeldEnd_Subject() {}
+func (*RetainedRevocation_SessionId) isRetainedRevocation_Subject() {}
 
 // Requests the database state of a replica.
 type GetDatabaseStateRequest struct {
@@ -2626,21 +2626,21 @@ type GetDatabaseStateResponse struct {
 	Known *DatabaseIdentity `protobuf:"bytes,1,opt,name=known,proto3" json:"known,omitempty"`
 	// The change-log revision of that database up to which the replica has read.
 	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Why the replica distrusts its database. DATABASE_DOUBT_UNSPECIFIED if it trusts the database.
-	Doubt DatabaseDoubt `protobuf:"varint,3,opt,name=doubt,proto3,enum=tenantauth.v1.DatabaseDoubt" json:"doubt,omitempty"`
+	// Why the replica distrusts its database. DATABASE_DISTRUST_REASON_UNSPECIFIED if it trusts the database.
+	DistrustReason DatabaseDistrustReason `protobuf:"varint,3,opt,name=distrust_reason,json=distrustReason,proto3,enum=tenantauth.v1.DatabaseDistrustReason" json:"distrust_reason,omitempty"`
 	// Time since when the replica distrusts its database.
-	DoubtedSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=doubted_since,json=doubtedSince,proto3" json:"doubted_since,omitempty"`
+	DistrustedSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=distrusted_since,json=distrustedSince,proto3" json:"distrusted_since,omitempty"`
 	// The database that the replica found instead of the known one. Absent if that database has no identity.
 	Found *DatabaseIdentity `protobuf:"bytes,5,opt,name=found,proto3" json:"found,omitempty"`
 	// The last change-log revision of the found database.
 	FoundRevision int64 `protobuf:"varint,6,opt,name=found_revision,json=foundRevision,proto3" json:"found_revision,omitempty"`
 	// How long the read replica of the database has been stalled. Absent if it is not stalled.
-	Standstill *durationpb.Duration `protobuf:"bytes,7,opt,name=standstill,proto3" json:"standstill,omitempty"`
+	ReadReplicaStalledFor *durationpb.Duration `protobuf:"bytes,7,opt,name=read_replica_stalled_for,json=readReplicaStalledFor,proto3" json:"read_replica_stalled_for,omitempty"`
 	// Revocations that the replica holds and that the database may lack, in the order of their arrival. Reapply them to the
 	// database: the replica then removes them from this list.
-	Held          []*HeldEnd `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RetainedRevocations []*RetainedRevocation `protobuf:"bytes,8,rep,name=retained_revocations,json=retainedRevocations,proto3" json:"retained_revocations,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *GetDatabaseStateResponse) Reset() {
@@ -2697,16 +2697,16 @@ func (x *GetDatabaseStateResponse) GetRevision() int64 {
 	return 0
 }
 
-func (x *GetDatabaseStateResponse) GetDoubt() DatabaseDoubt {
+func (x *GetDatabaseStateResponse) GetDistrustReason() DatabaseDistrustReason {
 	if x != nil {
-		return x.Doubt
+		return x.DistrustReason
 	}
-	return DatabaseDoubt_DATABASE_DOUBT_UNSPECIFIED
+	return DatabaseDistrustReason_DATABASE_DISTRUST_REASON_UNSPECIFIED
 }
 
-func (x *GetDatabaseStateResponse) GetDoubtedSince() *timestamppb.Timestamp {
+func (x *GetDatabaseStateResponse) GetDistrustedSince() *timestamppb.Timestamp {
 	if x != nil {
-		return x.DoubtedSince
+		return x.DistrustedSince
 	}
 	return nil
 }
@@ -2725,16 +2725,16 @@ func (x *GetDatabaseStateResponse) GetFoundRevision() int64 {
 	return 0
 }
 
-func (x *GetDatabaseStateResponse) GetStandstill() *durationpb.Duration {
+func (x *GetDatabaseStateResponse) GetReadReplicaStalledFor() *durationpb.Duration {
 	if x != nil {
-		return x.Standstill
+		return x.ReadReplicaStalledFor
 	}
 	return nil
 }
 
-func (x *GetDatabaseStateResponse) GetHeld() []*HeldEnd {
+func (x *GetDatabaseStateResponse) GetRetainedRevocations() []*RetainedRevocation {
 	if x != nil {
-		return x.Held
+		return x.RetainedRevocations
 	}
 	return nil
 }
@@ -2801,7 +2801,7 @@ type AcceptDatabaseResponse struct {
 	// The identity of the database now.
 	Database *DatabaseIdentity `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
 	// Revocations that the replica that responds holds and that the database may lack.
-	Held []*HeldEnd `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	RetainedRevocations []*RetainedRevocation `protobuf:"bytes,2,rep,name=retained_revocations,json=retainedRevocations,proto3" json:"retained_revocations,omitempty"`
 	// Whether this call accepted the database. False if the replica that responds already trusts its database: call a replica
 	// that does not.
 	Accepted      bool `protobuf:"varint,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
@@ -2856,9 +2856,9 @@ func (x *AcceptDatabaseResponse) GetDatabase() *DatabaseIdentity {
 	return nil
 }
 
-func (x *AcceptDatabaseResponse) GetHeld() []*HeldEnd {
+func (x *AcceptDatabaseResponse) GetRetainedRevocations() []*RetainedRevocation {
 	if x != nil {
-		return x.Held
+		return x.RetainedRevocations
 	}
 	return nil
 }
@@ -3466,8 +3466,8 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x10DatabaseIdentity\x12\x1f\n" +
 	"\vdatabase_id\x18\x01 \x01(\tR\n" +
 	"databaseId\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\xf4\x01\n" +
-	"\aHeldEnd\x12\x17\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\xff\x01\n" +
+	"\x12RetainedRevocation\x12\x17\n" +
 	"\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x120\n" +
 	"\x13suspended_tenant_id\x18\x02 \x01(\tH\x00R\x11suspendedTenantId\x12\x1f\n" +
 	"\n" +
@@ -3477,23 +3477,21 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"revoked_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1a\n" +
 	"\brevision\x18\x06 \x01(\x03R\brevisionB\t\n" +
 	"\asubject\"\x19\n" +
-	"\x17GetDatabaseStateRequest\"\xa7\x03\n" +
+	"\x17GetDatabaseStateRequest\"\x8c\x04\n" +
 	"\x18GetDatabaseStateResponse\x125\n" +
 	"\x05known\x18\x01 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\x05known\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\x122\n" +
-	"\x05doubt\x18\x03 \x01(\x0e2\x1c.tenantauth.v1.DatabaseDoubtR\x05doubt\x12?\n" +
-	"\rdoubted_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fdoubtedSince\x125\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12N\n" +
+	"\x0fdistrust_reason\x18\x03 \x01(\x0e2%.tenantauth.v1.DatabaseDistrustReasonR\x0edistrustReason\x12E\n" +
+	"\x10distrusted_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0fdistrustedSince\x125\n" +
 	"\x05found\x18\x05 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\x05found\x12%\n" +
-	"\x0efound_revision\x18\x06 \x01(\x03R\rfoundRevision\x129\n" +
-	"\n" +
-	"standstill\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"standstill\x12*\n" +
-	"\x04held\x18\b \x03(\v2\x16.tenantauth.v1.HeldEndR\x04held\"/\n" +
+	"\x0efound_revision\x18\x06 \x01(\x03R\rfoundRevision\x12R\n" +
+	"\x18read_replica_stalled_for\x18\a \x01(\v2\x19.google.protobuf.DurationR\x15readReplicaStalledFor\x12T\n" +
+	"\x14retained_revocations\x18\b \x03(\v2!.tenantauth.v1.RetainedRevocationR\x13retainedRevocations\"/\n" +
 	"\x15AcceptDatabaseRequest\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x9d\x01\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xc7\x01\n" +
 	"\x16AcceptDatabaseResponse\x12;\n" +
-	"\bdatabase\x18\x01 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\bdatabase\x12*\n" +
-	"\x04held\x18\x02 \x03(\v2\x16.tenantauth.v1.HeldEndR\x04held\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\bdatabase\x12T\n" +
+	"\x14retained_revocations\x18\x02 \x03(\v2!.tenantauth.v1.RetainedRevocationR\x13retainedRevocations\x12\x1a\n" +
 	"\baccepted\x18\x03 \x01(\bR\baccepted\"\xcc\x01\n" +
 	"\vOutageGrace\x12/\n" +
 	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x129\n" +
@@ -3522,12 +3520,12 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\fTenantStatus\x12\x1d\n" +
 	"\x19TENANT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TENANT_STATUS_ACTIVE\x10\x01\x12\x1b\n" +
-	"\x17TENANT_STATUS_SUSPENDED\x10\x02*\x8e\x01\n" +
-	"\rDatabaseDoubt\x12\x1e\n" +
-	"\x1aDATABASE_DOUBT_UNSPECIFIED\x10\x00\x12#\n" +
-	"\x1fDATABASE_DOUBT_ANOTHER_DATABASE\x10\x01\x12\x18\n" +
-	"\x14DATABASE_DOUBT_EMPTY\x10\x02\x12\x1e\n" +
-	"\x1aDATABASE_DOUBT_ROLLED_BACK\x10\x032\xb2\f\n" +
+	"\x17TENANT_STATUS_SUSPENDED\x10\x02*\xbf\x01\n" +
+	"\x16DatabaseDistrustReason\x12(\n" +
+	"$DATABASE_DISTRUST_REASON_UNSPECIFIED\x10\x00\x12-\n" +
+	")DATABASE_DISTRUST_REASON_ANOTHER_DATABASE\x10\x01\x12\"\n" +
+	"\x1eDATABASE_DISTRUST_REASON_EMPTY\x10\x02\x12(\n" +
+	"$DATABASE_DISTRUST_REASON_ROLLED_BACK\x10\x032\xb2\f\n" +
 	"\fAdminService\x12W\n" +
 	"\fCreateTenant\x12\".tenantauth.v1.CreateTenantRequest\x1a#.tenantauth.v1.CreateTenantResponse\x12N\n" +
 	"\tGetTenant\x12\x1f.tenantauth.v1.GetTenantRequest\x1a .tenantauth.v1.GetTenantResponse\x12T\n" +
@@ -3566,7 +3564,7 @@ var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(TenantStatus)(0),                // 0: tenantauth.v1.TenantStatus
-	(DatabaseDoubt)(0),               // 1: tenantauth.v1.DatabaseDoubt
+	(DatabaseDistrustReason)(0),      // 1: tenantauth.v1.DatabaseDistrustReason
 	(*Tenant)(nil),                   // 2: tenantauth.v1.Tenant
 	(*ApiKey)(nil),                   // 3: tenantauth.v1.ApiKey
 	(*CreateTenantRequest)(nil),      // 4: tenantauth.v1.CreateTenantRequest
@@ -3597,7 +3595,7 @@ var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(*ListAuditEventsResponse)(nil),  // 29: tenantauth.v1.ListAuditEventsResponse
 	(*AuditEvent)(nil),               // 30: tenantauth.v1.AuditEvent
 	(*DatabaseIdentity)(nil),         // 31: tenantauth.v1.DatabaseIdentity
-	(*HeldEnd)(nil),                  // 32: tenantauth.v1.HeldEnd
+	(*RetainedRevocation)(nil),       // 32: tenantauth.v1.RetainedRevocation
 	(*GetDatabaseStateRequest)(nil),  // 33: tenantauth.v1.GetDatabaseStateRequest
 	(*GetDatabaseStateResponse)(nil), // 34: tenantauth.v1.GetDatabaseStateResponse
 	(*AcceptDatabaseRequest)(nil),    // 35: tenantauth.v1.AcceptDatabaseRequest
@@ -3650,15 +3648,15 @@ var file_tenantauth_v1_admin_proto_depIdxs = []int32{
 	44, // 30: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
 	30, // 31: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
 	44, // 32: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	44, // 33: tenantauth.v1.HeldEnd.revoked_at:type_name -> google.protobuf.Timestamp
+	44, // 33: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
 	31, // 34: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
-	1,  // 35: tenantauth.v1.GetDatabaseStateResponse.doubt:type_name -> tenantauth.v1.DatabaseDoubt
-	44, // 36: tenantauth.v1.GetDatabaseStateResponse.doubted_since:type_name -> google.protobuf.Timestamp
+	1,  // 35: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
+	44, // 36: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
 	31, // 37: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
-	46, // 38: tenantauth.v1.GetDatabaseStateResponse.standstill:type_name -> google.protobuf.Duration
-	32, // 39: tenantauth.v1.GetDatabaseStateResponse.held:type_name -> tenantauth.v1.HeldEnd
+	46, // 38: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
+	32, // 39: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
 	31, // 40: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
-	32, // 41: tenantauth.v1.AcceptDatabaseResponse.held:type_name -> tenantauth.v1.HeldEnd
+	32, // 41: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
 	46, // 42: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
 	46, // 43: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
 	44, // 44: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
@@ -3723,9 +3721,9 @@ func file_tenantauth_v1_admin_proto_init() {
 		(*ImportKeyResult_Error)(nil),
 	}
 	file_tenantauth_v1_admin_proto_msgTypes[30].OneofWrappers = []any{
-		(*HeldEnd_KeyId)(nil),
-		(*HeldEnd_SuspendedTenantId)(nil),
-		(*HeldEnd_SessionId)(nil),
+		(*RetainedRevocation_KeyId)(nil),
+		(*RetainedRevocation_SuspendedTenantId)(nil),
+		(*RetainedRevocation_SessionId)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

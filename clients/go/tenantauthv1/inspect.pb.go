@@ -147,10 +147,10 @@ type InspectKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cached record of the key. Absent if the key is not cached; the replica then reads the database when the key is
 	// presented.
-	Held *HeldKey `protobuf:"bytes,1,opt,name=held,proto3" json:"held,omitempty"`
+	Cached *CachedKey `protobuf:"bytes,1,opt,name=cached,proto3" json:"cached,omitempty"`
 	// The last change of the key that the replica has applied and still remembers. Absent if it remembers none. The replica
 	// distrusts a database read that lacks this change.
-	Heard *HeardChange `protobuf:"bytes,2,opt,name=heard,proto3" json:"heard,omitempty"`
+	LastChange *AppliedChange `protobuf:"bytes,2,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"`
 	// Whether the key is on the replica's deny list. For a cached key, the verdict also takes the tenant into account.
 	OnDenyList bool `protobuf:"varint,3,opt,name=on_deny_list,json=onDenyList,proto3" json:"on_deny_list,omitempty"`
 	// The change-log revision up to which the replica has read. 0 before its first read.
@@ -208,16 +208,16 @@ func (*InspectKeyResponse) Descriptor() ([]byte, []int) {
 	return file_tenantauth_v1_inspect_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *InspectKeyResponse) GetHeld() *HeldKey {
+func (x *InspectKeyResponse) GetCached() *CachedKey {
 	if x != nil {
-		return x.Held
+		return x.Cached
 	}
 	return nil
 }
 
-func (x *InspectKeyResponse) GetHeard() *HeardChange {
+func (x *InspectKeyResponse) GetLastChange() *AppliedChange {
 	if x != nil {
-		return x.Heard
+		return x.LastChange
 	}
 	return nil
 }
@@ -265,7 +265,7 @@ func (x *InspectKeyResponse) GetRecords() int64 {
 }
 
 // A cached record of a key.
-type HeldKey struct {
+type CachedKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the tenant that owns the key.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
@@ -285,35 +285,35 @@ type HeldKey struct {
 	// Whether the tenant is suspended, according to the record.
 	TenantSuspended bool `protobuf:"varint,8,opt,name=tenant_suspended,json=tenantSuspended,proto3" json:"tenant_suspended,omitempty"`
 	// Whether the record was preloaded at startup and has not been requested since.
-	ReadAhead     bool `protobuf:"varint,9,opt,name=read_ahead,json=readAhead,proto3" json:"read_ahead,omitempty"`
+	Preloaded     bool `protobuf:"varint,9,opt,name=preloaded,proto3" json:"preloaded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HeldKey) Reset() {
-	*x = HeldKey{}
+func (x *CachedKey) Reset() {
+	*x = CachedKey{}
 	mi := &file_tenantauth_v1_inspect_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HeldKey) String() string {
+func (x *CachedKey) String() string {
 	return redacted(x)
 }
 
 // Format prints the message without keys, for any verb.
-func (x *HeldKey) Format(f formatState, _ rune) {
+func (x *CachedKey) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
 // MarshalJSON returns the message without keys.
-func (x *HeldKey) MarshalJSON() ([]byte, error) {
+func (x *CachedKey) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
 
-func (*HeldKey) ProtoMessage() {}
+func (*CachedKey) ProtoMessage() {}
 
-func (x *HeldKey) ProtoReflect() protoreflect.Message {
+func (x *CachedKey) ProtoReflect() protoreflect.Message {
 	mi := &file_tenantauth_v1_inspect_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -325,76 +325,76 @@ func (x *HeldKey) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HeldKey.ProtoReflect.Descriptor instead.
-func (*HeldKey) Descriptor() ([]byte, []int) {
+// Deprecated: Use CachedKey.ProtoReflect.Descriptor instead.
+func (*CachedKey) Descriptor() ([]byte, []int) {
 	return file_tenantauth_v1_inspect_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *HeldKey) GetTenantId() string {
+func (x *CachedKey) GetTenantId() string {
 	if x != nil {
 		return x.TenantId
 	}
 	return ""
 }
 
-func (x *HeldKey) GetVerdict() Verdict {
+func (x *CachedKey) GetVerdict() Verdict {
 	if x != nil {
 		return x.Verdict
 	}
 	return Verdict_VERDICT_UNSPECIFIED
 }
 
-func (x *HeldKey) GetSource() Source {
+func (x *CachedKey) GetSource() Source {
 	if x != nil {
 		return x.Source
 	}
 	return Source_SOURCE_UNSPECIFIED
 }
 
-func (x *HeldKey) GetAge() *durationpb.Duration {
+func (x *CachedKey) GetAge() *durationpb.Duration {
 	if x != nil {
 		return x.Age
 	}
 	return nil
 }
 
-func (x *HeldKey) GetRevision() int64 {
+func (x *CachedKey) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
 	}
 	return 0
 }
 
-func (x *HeldKey) GetExpiresAt() *timestamppb.Timestamp {
+func (x *CachedKey) GetExpiresAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpiresAt
 	}
 	return nil
 }
 
-func (x *HeldKey) GetRevokedAt() *timestamppb.Timestamp {
+func (x *CachedKey) GetRevokedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RevokedAt
 	}
 	return nil
 }
 
-func (x *HeldKey) GetTenantSuspended() bool {
+func (x *CachedKey) GetTenantSuspended() bool {
 	if x != nil {
 		return x.TenantSuspended
 	}
 	return false
 }
 
-func (x *HeldKey) GetReadAhead() bool {
+func (x *CachedKey) GetPreloaded() bool {
 	if x != nil {
-		return x.ReadAhead
+		return x.Preloaded
 	}
 	return false
 }
 
 // A change that a replica has applied.
-type HeardChange struct {
+type AppliedChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The change-log revision of the change. 0 if unknown: this replica attempted the change and got no response, or it
 	// holds the change although the database may lack it.
@@ -405,30 +405,30 @@ type HeardChange struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HeardChange) Reset() {
-	*x = HeardChange{}
+func (x *AppliedChange) Reset() {
+	*x = AppliedChange{}
 	mi := &file_tenantauth_v1_inspect_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HeardChange) String() string {
+func (x *AppliedChange) String() string {
 	return redacted(x)
 }
 
 // Format prints the message without keys, for any verb.
-func (x *HeardChange) Format(f formatState, _ rune) {
+func (x *AppliedChange) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
 // MarshalJSON returns the message without keys.
-func (x *HeardChange) MarshalJSON() ([]byte, error) {
+func (x *AppliedChange) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
 
-func (*HeardChange) ProtoMessage() {}
+func (*AppliedChange) ProtoMessage() {}
 
-func (x *HeardChange) ProtoReflect() protoreflect.Message {
+func (x *AppliedChange) ProtoReflect() protoreflect.Message {
 	mi := &file_tenantauth_v1_inspect_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -440,19 +440,19 @@ func (x *HeardChange) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HeardChange.ProtoReflect.Descriptor instead.
-func (*HeardChange) Descriptor() ([]byte, []int) {
+// Deprecated: Use AppliedChange.ProtoReflect.Descriptor instead.
+func (*AppliedChange) Descriptor() ([]byte, []int) {
 	return file_tenantauth_v1_inspect_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *HeardChange) GetRevision() int64 {
+func (x *AppliedChange) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
 	}
 	return 0
 }
 
-func (x *HeardChange) GetRevokedAt() *timestamppb.Timestamp {
+func (x *AppliedChange) GetRevokedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RevokedAt
 	}
@@ -465,18 +465,19 @@ const file_tenantauth_v1_inspect_proto_rawDesc = "" +
 	"\n" +
 	"\x1btenantauth/v1/inspect.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/verdict.proto\"*\n" +
 	"\x11InspectKeyRequest\x12\x15\n" +
-	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"\xe4\x02\n" +
-	"\x12InspectKeyResponse\x12*\n" +
-	"\x04held\x18\x01 \x01(\v2\x16.tenantauth.v1.HeldKeyR\x04held\x120\n" +
-	"\x05heard\x18\x02 \x01(\v2\x1a.tenantauth.v1.HeardChangeR\x05heard\x12 \n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"\xf7\x02\n" +
+	"\x12InspectKeyResponse\x120\n" +
+	"\x06cached\x18\x01 \x01(\v2\x18.tenantauth.v1.CachedKeyR\x06cached\x12=\n" +
+	"\vlast_change\x18\x02 \x01(\v2\x1c.tenantauth.v1.AppliedChangeR\n" +
+	"lastChange\x12 \n" +
 	"\fon_deny_list\x18\x03 \x01(\bR\n" +
 	"onDenyList\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x124\n" +
 	"\bfeed_age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\afeedAge\x124\n" +
 	"\alookups\x18\x06 \x01(\x0e2\x1a.tenantauth.v1.LookupStateR\alookups\x12,\n" +
 	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x18\n" +
-	"\arecords\x18\b \x01(\x03R\arecords\"\x90\x03\n" +
-	"\aHeldKey\x12\x1b\n" +
+	"\arecords\x18\b \x01(\x03R\arecords\"\x91\x03\n" +
+	"\tCachedKey\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x120\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x12-\n" +
 	"\x06source\x18\x03 \x01(\x0e2\x15.tenantauth.v1.SourceR\x06source\x12+\n" +
@@ -486,10 +487,9 @@ const file_tenantauth_v1_inspect_proto_rawDesc = "" +
 	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n" +
 	"\n" +
 	"revoked_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12)\n" +
-	"\x10tenant_suspended\x18\b \x01(\bR\x0ftenantSuspended\x12\x1d\n" +
-	"\n" +
-	"read_ahead\x18\t \x01(\bR\treadAhead\"d\n" +
-	"\vHeardChange\x12\x1a\n" +
+	"\x10tenant_suspended\x18\b \x01(\bR\x0ftenantSuspended\x12\x1c\n" +
+	"\tpreloaded\x18\t \x01(\bR\tpreloaded\"f\n" +
+	"\rAppliedChange\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x129\n" +
 	"\n" +
 	"revoked_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt*\x82\x01\n" +
@@ -517,25 +517,25 @@ var file_tenantauth_v1_inspect_proto_goTypes = []any{
 	(LookupState)(0),              // 0: tenantauth.v1.LookupState
 	(*InspectKeyRequest)(nil),     // 1: tenantauth.v1.InspectKeyRequest
 	(*InspectKeyResponse)(nil),    // 2: tenantauth.v1.InspectKeyResponse
-	(*HeldKey)(nil),               // 3: tenantauth.v1.HeldKey
-	(*HeardChange)(nil),           // 4: tenantauth.v1.HeardChange
+	(*CachedKey)(nil),             // 3: tenantauth.v1.CachedKey
+	(*AppliedChange)(nil),         // 4: tenantauth.v1.AppliedChange
 	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 	(Verdict)(0),                  // 7: tenantauth.v1.Verdict
 	(Source)(0),                   // 8: tenantauth.v1.Source
 }
 var file_tenantauth_v1_inspect_proto_depIdxs = []int32{
-	3,  // 0: tenantauth.v1.InspectKeyResponse.held:type_name -> tenantauth.v1.HeldKey
-	4,  // 1: tenantauth.v1.InspectKeyResponse.heard:type_name -> tenantauth.v1.HeardChange
+	3,  // 0: tenantauth.v1.InspectKeyResponse.cached:type_name -> tenantauth.v1.CachedKey
+	4,  // 1: tenantauth.v1.InspectKeyResponse.last_change:type_name -> tenantauth.v1.AppliedChange
 	5,  // 2: tenantauth.v1.InspectKeyResponse.feed_age:type_name -> google.protobuf.Duration
 	0,  // 3: tenantauth.v1.InspectKeyResponse.lookups:type_name -> tenantauth.v1.LookupState
 	6,  // 4: tenantauth.v1.InspectKeyResponse.now:type_name -> google.protobuf.Timestamp
-	7,  // 5: tenantauth.v1.HeldKey.verdict:type_name -> tenantauth.v1.Verdict
-	8,  // 6: tenantauth.v1.HeldKey.source:type_name -> tenantauth.v1.Source
-	5,  // 7: tenantauth.v1.HeldKey.age:type_name -> google.protobuf.Duration
-	6,  // 8: tenantauth.v1.HeldKey.expires_at:type_name -> google.protobuf.Timestamp
-	6,  // 9: tenantauth.v1.HeldKey.revoked_at:type_name -> google.protobuf.Timestamp
-	6,  // 10: tenantauth.v1.HeardChange.revoked_at:type_name -> google.protobuf.Timestamp
+	7,  // 5: tenantauth.v1.CachedKey.verdict:type_name -> tenantauth.v1.Verdict
+	8,  // 6: tenantauth.v1.CachedKey.source:type_name -> tenantauth.v1.Source
+	5,  // 7: tenantauth.v1.CachedKey.age:type_name -> google.protobuf.Duration
+	6,  // 8: tenantauth.v1.CachedKey.expires_at:type_name -> google.protobuf.Timestamp
+	6,  // 9: tenantauth.v1.CachedKey.revoked_at:type_name -> google.protobuf.Timestamp
+	6,  // 10: tenantauth.v1.AppliedChange.revoked_at:type_name -> google.protobuf.Timestamp
 	11, // [11:11] is the sub-list for method output_type
 	11, // [11:11] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name

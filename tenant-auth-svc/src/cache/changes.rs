@@ -79,8 +79,8 @@ where
     }
 
     /// Applies revocations even if the database does not show them.
-    pub(super) fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
-        let _guard = self.fence.hold_revocations(revocations);
+    pub(super) fn retain_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
+        let _guard = self.fence.retain_revocations(revocations);
         for (id, entry) in self.records.iter() {
             self.apply_to_entry(&id, &entry, revocations);
         }

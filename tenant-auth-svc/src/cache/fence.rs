@@ -42,8 +42,8 @@ pub(super) struct ChangeMarks {
     floor: Epoch,
     /// The last change of a subject without a cached record.
     last_creation: Option<ChangeMark>,
-    /// Held revocations: known ones that the database may not show.
-    held: PerSubject<ChangeKind>,
+    /// Retained revocations: known ones that the database may not show.
+    retained: PerSubject<ChangeKind>,
 }
 
 /// The latest change of a subject, and the epoch under which it was applied.
@@ -104,8 +104,8 @@ impl Fence {
     pub(super) fn last_change(&self, key: &KeyId) -> Option<ChangeEvent> {
         let marks = self.lock_for_insert();
         let mark = marks.recent.keys.get(key).or_else(|| marks.older.keys.get(key));
-        let held = || marks.held.keys.get(key).map(|kind| ChangeEvent { kind: *kind, revision: None });
-        mark.map(|mark| mark.event).or_else(held)
+        let retained = || marks.retained.keys.get(key).map(|kind| ChangeEvent { kind: *kind, revision: None });
+        mark.map(|mark| mark.event).or_else(retained)
     }
 
     /// Records changes. The caller must remove the entries that they contradict before it drops the guard.
@@ -142,20 +142,20 @@ impl Fence {
     pub(super) fn require_revalidation(&self) {
         let (mut marks, epoch) = self.advance_epoch();
         // The positions of the marks may be those of another log.
-        let held = std::mem::take(&mut marks.held);
-        *marks = ChangeMarks { floor: epoch, held, ..ChangeMarks::default() };
+        let retained = std::mem::take(&mut marks.retained);
+        *marks = ChangeMarks { floor: epoch, retained, ..ChangeMarks::default() };
         self.revalidate_below.store(epoch, Ordering::Release);
     }
 
     /// Makes revocations apply to everything that is read without them.
-    pub(super) fn hold_revocations(
+    pub(super) fn retain_revocations(
         &self,
         revocations: &PerSubject<ChangeEvent>,
     ) -> RwLockWriteGuard<'_, ChangeMarks> {
         let (mut marks, _) = self.advance_epoch();
-        extend_held(&mut marks.held.keys, &revocations.keys);
-        extend_held(&mut marks.held.tenants, &revocations.tenants);
-        extend_held(&mut marks.held.sessions, &revocations.sessions);
+        extend_retained(&mut marks.retained.keys, &revocations.keys);
+        extend_retained(&mut marks.retained.tenants, &revocations.tenants);
+        extend_retained(&mut marks.retained.sessions, &revocations.sessions);
         marks
     }
 
@@ -179,22 +179,22 @@ fn record_marks<I: Clone + Eq + Hash>(
     }
 }
 
-fn extend_held<I: Clone + Eq + Hash>(
-    held: &mut HashMap<I, ChangeKind>,
+fn extend_retained<I: Clone + Eq + Hash>(
+    retained: &mut HashMap<I, ChangeKind>,
     revocations: &HashMap<I, ChangeEvent>,
 ) {
-    held.extend(revocations.iter().map(|(id, change)| (id.clone(), change.kind)));
+    retained.extend(revocations.iter().map(|(id, change)| (id.clone(), change.kind)));
 }
 
 impl ChangeMarks {
-    /// Releases held revocations of subjects that the database reports as changed: its records of them are
+    /// Releases retained revocations of subjects that the database reports as changed: its records of them are
     /// right again. A change without a revision may not have been committed, and releases nothing.
     fn release_held(&mut self, changes: &PerSubject<ChangeEvent>) {
         let is_reported =
             |change: Option<&ChangeEvent>| change.is_some_and(|change| change.revision.is_some());
-        self.held.keys.retain(|id, _| !is_reported(changes.keys.get(id)));
-        self.held.tenants.retain(|id, _| !is_reported(changes.tenants.get(id)));
-        self.held.sessions.retain(|id, _| !is_reported(changes.sessions.get(id)));
+        self.retained.keys.retain(|id, _| !is_reported(changes.keys.get(id)));
+        self.retained.tenants.retain(|id, _| !is_reported(changes.tenants.get(id)));
+        self.retained.sessions.retain(|id, _| !is_reported(changes.sessions.get(id)));
     }
 
     /// Evaluates a record that was read at `revision` by a load that started under epoch `load_epoch`.
@@ -224,7 +224,7 @@ impl ChangeMarks {
                 ChangeKind::Changed => is_lagging = true,
             }
         }
-        revocations.extend(record.dependency_values(&self.held).filter(|kind| !record.reflects(**kind)));
+        revocations.extend(record.dependency_values(&self.retained).filter(|kind| !record.reflects(**kind)));
         match superseded_at {
             // A revocation applies no matter what else has changed.
             _ if !revocations.is_empty() => FenceVerdict::Revoked(revocations),

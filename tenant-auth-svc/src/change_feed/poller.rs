@@ -28,7 +28,7 @@ use crate::{
         clock::SharedClock,
         identity::{DatabaseIdentity, DistrustReason},
         known_database::{KnownDatabase, lagging_error, untrusted_error},
-        recovery::{DatabaseState, DatabaseWatch, HeldRevocation},
+        recovery::{DatabaseState, DatabaseWatch, RetainedRevocation},
         store::{Call, FailureKind, Lane, StoreError},
         verdict::Revision,
     },
@@ -56,7 +56,7 @@ pub struct FeedPoller<L, M> {
     position: Mutex<FeedPosition>,
     recent_revocations: StdMutex<RecentRevocations>,
     /// Revocations that the database may lack and that are enforced nevertheless.
-    held_revocations: StdMutex<Vec<HeldRevocation>>,
+    retained_revocations: StdMutex<Vec<RetainedRevocation>>,
     events: Counter,
     discontinuities: Counter,
 }
@@ -84,7 +84,7 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
             read_timeout: timeout.min(MAX_READ_TIMEOUT),
             position: Mutex::default(),
             recent_revocations: StdMutex::default(),
-            held_revocations: StdMutex::default(),
+            retained_revocations: StdMutex::default(),
             events: Counter::default(),
             discontinuities: Counter::default(),
         }
@@ -107,8 +107,8 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
 
     /// Returns the revocations that are enforced although the database may lack them, because it was rolled
     /// back and accepted as it is. An operator has to reapply them.
-    pub fn held_revocations(&self) -> Vec<HeldRevocation> {
-        self.held_revocations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn retained_revocations(&self) -> Vec<RetainedRevocation> {
+        self.retained_revocations.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads all new entries, and then reports the feed as live.
@@ -190,14 +190,14 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
     fn accept_database(&self, position: &mut FeedPosition, page: &LogPage) {
         let mut revocations = self.recent_revocations.lock().unwrap_or_else(PoisonError::into_inner);
         let last_common = Revision(position.last_common_seq());
-        let held = revocations.after(last_common);
+        let retained = revocations.after(last_common);
         revocations.truncate_after(last_common);
-        self.cache.hold_revocations(&revocations::per_subject(&held));
+        self.cache.retain_revocations(&revocations::per_subject(&retained));
         tracing::warn!(
-            held = held.len(),
+            retained = retained.len(),
             "database accepted as it is; revocations that it may lack stay enforced"
         );
-        self.held_revocations.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
+        self.retained_revocations.lock().unwrap_or_else(PoisonError::into_inner).extend(retained);
         self.handle_discontinuity(position.seq, page, "the database was accepted as it is");
         position.restart(page);
     }
@@ -232,13 +232,13 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .record(&page.invalidations, &page.per_subject);
-            let is_reported = |(held, _): &HeldRevocation| {
-                page.invalidations.iter().any(|change| change.subject == held.subject)
+            let is_reported = |(retained, _): &RetainedRevocation| {
+                page.invalidations.iter().any(|change| change.subject == retained.subject)
             };
-            self.held_revocations
+            self.retained_revocations
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .retain(|held| !is_reported(held));
+                .retain(|retained| !is_reported(retained));
         }
         position.advance(&page);
         self.known.confirm(database, Revision(position.seq), position.anchor());
@@ -257,7 +257,7 @@ impl<L: ChangeLog, M: Invalidate> DatabaseWatch for Arc<FeedPoller<L, M>> {
         DatabaseState {
             trust: self.known.trust(),
             stalled_for: self.known.stalled_for(self.clock.monotonic()),
-            held: self.held_revocations(),
+            retained: self.retained_revocations(),
         }
     }
 

@@ -30,33 +30,8 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "initial", sql: include_str!("../../migrations/0001_initial.sql") },
-    Migration { version: 2, name: "keys in use", sql: include_str!("../../migrations/0002_keys_in_use.sql") },
-    Migration { version: 3, name: "sessions", sql: include_str!("../../migrations/0003_sessions.sql") },
-    Migration { version: 4, name: "usage", sql: include_str!("../../migrations/0004_usage.sql") },
-    Migration {
-        version: 5,
-        name: "identity and heartbeat",
-        sql: include_str!("../../migrations/0005_identity_and_heartbeat.sql"),
-    },
-    Migration { version: 6, name: "peppers", sql: include_str!("../../migrations/0006_peppers.sql") },
-    Migration {
-        version: 7,
-        name: "sessions by key",
-        sql: include_str!("../../migrations/0007_sessions_by_key.sql"),
-    },
-    Migration {
-        version: 8,
-        name: "usage by caller",
-        sql: include_str!("../../migrations/0008_usage_by_caller.sql"),
-    },
-    Migration {
-        version: 9,
-        name: "questions about one key",
-        sql: include_str!("../../migrations/0009_questions_about_one_key.sql"),
-    },
-];
+/// The files in `migrations/`, in order. The build script lists them.
+const MIGRATIONS: &[Migration] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 /// The schema version of this build.
 pub const KNOWN_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -122,7 +122,7 @@ pub trait Invalidate: Send + Sync + 'static {
 
     /// Enforces known revocations that the database may lack from now on because it was restored from an
     /// older backup. They apply until the database reports a change of the same subject.
-    fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>);
+    fn retain_revocations(&self, revocations: &PerSubject<ChangeEvent>);
 }
 
 /// A cache that has negative entries.
@@ -155,9 +155,9 @@ impl<A: Invalidate, B: Invalidate> Invalidate for (A, B) {
         self.1.require_revalidation();
     }
 
-    fn hold_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
-        self.0.hold_revocations(revocations);
-        self.1.hold_revocations(revocations);
+    fn retain_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
+        self.0.retain_revocations(revocations);
+        self.1.retain_revocations(revocations);
     }
 }
 

@@ -89,7 +89,7 @@ impl KnownDatabase {
             trust.anchor = anchor.map(Into::into);
             if let Some((reason, since)) = previous_distrust {
                 let for_s = Moment::now(&self.clock).since(since).as_secs();
-                tracing::warn!(%identity, doubt = reason.as_str(), for_s, "database trusted again");
+                tracing::warn!(%identity, reason = reason.as_str(), for_s, "database trusted again");
             } else if is_new {
                 tracing::info!(%identity, "database identity recorded as known");
             }
@@ -105,7 +105,7 @@ impl KnownDatabase {
             let before = trust.distrust.map(|(reason, _)| reason);
             if before != Some(reason) {
                 tracing::error!(
-                    doubt = reason.as_str(),
+                    reason = reason.as_str(),
                     known = %known,
                     position = trust.position.0,
                     found = found.as_ref().map(tracing::field::display),

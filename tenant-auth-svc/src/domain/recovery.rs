@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A known revocation that the database may lack.
-pub type HeldRevocation = (Invalidation, ChangeKind);
+pub type RetainedRevocation = (Invalidation, ChangeKind);
 
 /// The state of this replica's database.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct DatabaseState {
     /// For how long the read replica has been stalled; `None` while it is not.
     pub stalled_for: Option<Duration>,
     /// Revocations that are enforced although the database may lack them.
-    pub held: Vec<HeldRevocation>,
+    pub retained: Vec<RetainedRevocation>,
 }
 
 /// The result of accepting a database.
@@ -37,7 +37,7 @@ pub struct AcceptedDatabase {
     /// The identity after the acceptance.
     pub database: DatabaseIdentity,
     /// Revocations that this replica enforces although the database may lack them.
-    pub held: Vec<HeldRevocation>,
+    pub retained: Vec<RetainedRevocation>,
     /// Whether this call accepted the database. It is false if the database was trusted already.
     pub by_this_call: bool,
 }
@@ -99,13 +99,13 @@ impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
         let state = self.watch.state();
         let known = state.trust.known.ok_or(RecoveryError::NotKnown)?;
         if state.trust.distrust.is_none() {
-            return Ok(AcceptedDatabase { database: known, held: state.held, by_this_call: false });
+            return Ok(AcceptedDatabase { database: known, retained: state.retained, by_this_call: false });
         }
         let change = Change { actor, at: self.clock.now() };
         let database =
             self.store.accept_database(Call::until(Lane::Admin, deadline), &known, reason, &change).await?;
         // The other replicas see it at their next poll. This one polls at once.
         self.watch.poll_now().await?;
-        Ok(AcceptedDatabase { database, held: self.watch.state().held, by_this_call: true })
+        Ok(AcceptedDatabase { database, retained: self.watch.state().retained, by_this_call: true })
     }
 }

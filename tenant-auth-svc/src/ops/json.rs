@@ -20,9 +20,9 @@ pub(super) fn render(status: &ServiceStatus) -> String {
     };
     let (distrusted_since, _) = time_and_age(status, status.distrust.map(|(_, since)| since));
     let database = json!({
-        "doubt": status.distrust.map(|(reason, _)| reason.as_str()),
-        "doubted_since": distrusted_since,
-        "standstill_ms": status.standstill.map(millis),
+        "distrust_reason": status.distrust.map(|(reason, _)| reason.as_str()),
+        "distrusted_since": distrusted_since,
+        "read_replica_stalled_ms": status.read_replica_stalled_for.map(millis),
     });
     let mut writes = condition(status, status.writes.condition);
     writes["waiting"] = status.writes.waiting.into();
@@ -35,11 +35,11 @@ pub(super) fn render(status: &ServiceStatus) -> String {
     let breaker = if open.is_empty() { "closed" } else { "open" };
     let (feed, ago) = match status.feed {
         FeedStatus::Off => ("off", None),
-        FeedStatus::NotYetLive => ("not_heard", None),
-        FeedStatus::Live(ago) => ("heard", Some(ago)),
+        FeedStatus::NotYetLive => ("not_yet_live", None),
+        FeedStatus::Live(ago) => ("live", Some(ago)),
         FeedStatus::SilentSince(at) => ("silent", Some(status.now.since(at))),
     };
-    let (last_heard, ago_ms) = time_and_age(status, ago.map(|ago| status.now.before(ago)));
+    let (last_poll, ago_ms) = time_and_age(status, ago.map(|ago| status.now.before(ago)));
     let mut text = json!({
         "ready": status.phase.is_ready(),
         "now": format_rfc3339(status.now.wall),
@@ -48,7 +48,7 @@ pub(super) fn render(status: &ServiceStatus) -> String {
         "reads": condition(status, status.reads),
         "writes": writes,
         "breaker": { "state": breaker, "open": open },
-        "feed": { "state": feed, "last_heard": last_heard, "ago_ms": ago_ms },
+        "feed": { "state": feed, "last_poll": last_poll, "ago_ms": ago_ms },
         "cpu": { "late_ms": millis(status.scheduler_lag), "starved": status.scheduler_lag >= MAX_SCHEDULER_LAG },
         "clock": { "offset_ms": status.clock_offset },
         "files": {
@@ -61,7 +61,7 @@ pub(super) fn render(status: &ServiceStatus) -> String {
         "grace": grace(status.grace),
         "denied": { "entries": status.denied_entries },
         "peppers": { "missing": status.pepper_missing },
-        "memory": { "oldest_answer_ms": status.oldest_answer.map(millis) },
+        "cache": { "oldest_answer_ms": status.oldest_answer.map(millis) },
     })
     .to_string();
     text.push('\n');
@@ -160,7 +160,7 @@ mod tests {
                 last_call_at: at(319),
             }),
             distrust: Some((DistrustReason::RolledBack, at(11))),
-            standstill: Some(Duration::from_secs(9)),
+            read_replica_stalled_for: Some(Duration::from_secs(9)),
             clock_offset: Some(-3),
             scheduler_lag: Duration::from_millis(350),
             writes: WriteStatus {
@@ -195,7 +195,7 @@ mod tests {
             "now": "2026-11-21T07:25:20Z",
             "process": { "state": "stopping", "reason": null, "since": "2026-11-21T07:25:19Z", "for_ms": 1_000 },
             "database": {
-                "doubt": "rolled_back", "doubted_since": "2026-11-21T07:20:11Z", "standstill_ms": 9_000,
+                "distrust_reason": "rolled_back", "distrusted_since": "2026-11-21T07:20:11Z", "read_replica_stalled_ms": 9_000,
             },
             "reads": {
                 "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
@@ -207,7 +207,7 @@ mod tests {
                 "waiting": 3, "under_way_ms": 40,
             },
             "breaker": { "state": "open", "open": ["lookups", "writes"] },
-            "feed": { "state": "silent", "last_heard": "2026-11-21T07:20:07Z", "ago_ms": 313_000 },
+            "feed": { "state": "silent", "last_poll": "2026-11-21T07:20:07Z", "ago_ms": 313_000 },
             "clock": { "offset_ms": -3 },
             "cpu": { "late_ms": 350, "starved": true },
             "files": {
@@ -228,7 +228,7 @@ mod tests {
             },
             "denied": { "entries": 0 },
             "peppers": { "missing": null },
-            "memory": { "oldest_answer_ms": 313_900 },
+            "cache": { "oldest_answer_ms": 313_900 },
         });
         assert_eq!(read(&facts), expected);
     }
@@ -241,7 +241,7 @@ mod tests {
             phase_since: at(0),
             reads: None,
             distrust: None,
-            standstill: None,
+            read_replica_stalled_for: None,
             clock_offset: None,
             scheduler_lag: Duration::from_millis(4),
             writes: WriteStatus::default(),
@@ -261,7 +261,7 @@ mod tests {
         };
         let rendered = read(&facts);
         assert_eq!(rendered["process"]["reason"], "schema_newer");
-        let nothing = json!({ "doubt": null, "doubted_since": null, "standstill_ms": null });
+        let nothing = json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null });
         assert_eq!(rendered["database"], nothing);
         let mut not_tried = json!({
             "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,
@@ -270,14 +270,14 @@ mod tests {
         not_tried["waiting"] = 0.into();
         not_tried["under_way_ms"] = Value::Null;
         assert_eq!(rendered["writes"], not_tried);
-        assert_eq!(rendered["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
-        assert_eq!(rendered["memory"]["oldest_answer_ms"], Value::Null);
+        assert_eq!(rendered["feed"], json!({ "state": "off", "last_poll": null, "ago_ms": null }));
+        assert_eq!(rendered["cache"]["oldest_answer_ms"], Value::Null);
         assert_eq!(rendered["grace"]["median_key_ends_ms"], Value::Null);
         let live = ServiceStatus { feed: FeedStatus::Live(Duration::ZERO), ..facts.clone() };
-        assert_eq!(read(&live)["feed"]["state"], "heard");
+        assert_eq!(read(&live)["feed"]["state"], "live");
         assert_eq!(
             read(&ServiceStatus { feed: FeedStatus::NotYetLive, ..facts })["feed"]["state"],
-            "not_heard"
+            "not_yet_live"
         );
     }
 }

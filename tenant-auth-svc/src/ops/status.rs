@@ -25,7 +25,7 @@ pub struct ServiceStatus {
     /// Why the database is not trusted, and since when; `None` if it is trusted.
     pub distrust: Option<(DistrustReason, Moment)>,
     /// For how long the read replica of the database has been stalled; `None` if it is not.
-    pub standstill: Option<Duration>,
+    pub read_replica_stalled_for: Option<Duration>,
     /// This replica's clock minus the database's clock, in milliseconds; `None` before the first comparison.
     pub clock_offset: Option<i64>,
     /// Maximum scheduler lag of a thread of this process within the last minute.

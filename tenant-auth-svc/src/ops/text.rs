@@ -27,7 +27,7 @@ pub(super) fn render(status: &ServiceStatus) -> String {
         ("writes", writes(status)),
         ("breaker", breaker(status)),
         ("feed", feed(status)),
-        ("memory", cache(status)),
+        ("cache", cache(status)),
         ("clock", clock(status)),
         ("cpu", cpu(status)),
         ("grace", grace(status)),
@@ -84,7 +84,7 @@ fn database(status: &ServiceStatus) -> String {
         )
     });
     let stalled = status
-        .standstill
+        .read_replica_stalled_for
         .map(|time| format!("the read replica has been stalled for {}", format_duration(time)));
     let problems: Vec<_> = distrust.into_iter().chain(stalled).collect();
     match (problems.is_empty(), status.reads) {

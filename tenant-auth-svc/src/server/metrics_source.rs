@@ -163,7 +163,7 @@ impl MetricsSources {
         snapshot.push_optional(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
         snapshot.push(&names::FEED_EVENTS, count_to_f64(self.feed.events()));
         snapshot.push(&names::FEED_DISCONTINUITIES, count_to_f64(self.feed.discontinuities()));
-        snapshot.push(&names::HELD_REVOCATIONS, usize_to_f64(self.feed.held_revocations().len()));
+        snapshot.push(&names::RETAINED_REVOCATIONS, usize_to_f64(self.feed.retained_revocations().len()));
         snapshot.push(&names::WATCH_SUBSCRIBERS, usize_to_f64(self.feed.hub().subscriber_count()));
         snapshot.push(&names::WATCH_SUBSCRIBERS_DROPPED, count_to_f64(self.feed.hub().dropped_subscribers()));
     }

@@ -76,7 +76,7 @@ impl StatusSources {
             phase_since: since,
             reads,
             distrust,
-            standstill: stalled_for,
+            read_replica_stalled_for: stalled_for,
             clock_offset: self.feed_liveness.as_ref().and_then(|liveness| liveness.clock_offset()),
             scheduler_lag: self.database_client.lag().max_recent_lag(Instant::now()),
             writes: WriteStatus {

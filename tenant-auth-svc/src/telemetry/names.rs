@@ -128,7 +128,7 @@ metrics! {
         "Changes read from the change log.";
     FEED_DISCONTINUITIES = Counter "tenant_auth_feed_discontinuities_total" "1" []
         "Change-log discontinuities (restore, prune, or another database), after which the whole cache is revalidated. The first read is none.";
-    HELD_REVOCATIONS = Gauge "tenant_auth_held_revocations" "1" []
+    RETAINED_REVOCATIONS = Gauge "tenant_auth_retained_revocations" "1" []
         "Revocations, suspensions and unbound sessions that the replica holds although the database may lack them, because a database that was rolled back was accepted.";
     WATCH_SUBSCRIBERS = Gauge "tenant_auth_watch_subscribers" "1" []
         "Callers subscribed to Watch.";

@@ -1,10 +1,10 @@
 //! A database that is not the known one: emptied, replaced or rolled back.
 
-mod held_revocations;
+mod retained_revocations;
 
 use std::time::Duration;
 
-use tenant_auth_proto::v1::{self, DatabaseDoubt, Source, Verdict, usage_service_client::UsageServiceClient};
+use tenant_auth_proto::v1::{self, DatabaseDistrustReason, Source, Verdict, usage_service_client::UsageServiceClient};
 use tenant_auth_svc::domain::clock::SharedClock;
 use tenant_auth_testkit::{Backup, Fault};
 use tonic::{Code, Status};
@@ -122,12 +122,12 @@ async fn migrate(replicas: &Replicas) {
 
 #[tokio::test]
 async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
-    for (disaster, doubt) in [
-        (Disaster::Wiped, DatabaseDoubt::Empty),
-        (Disaster::WipedWithNewSchema, DatabaseDoubt::AnotherDatabase),
-        (Disaster::Replaced, DatabaseDoubt::AnotherDatabase),
-        (Disaster::RolledBack, DatabaseDoubt::RolledBack),
-        (Disaster::RolledBackAndContinued, DatabaseDoubt::RolledBack),
+    for (disaster, reason) in [
+        (Disaster::Wiped, DatabaseDistrustReason::Empty),
+        (Disaster::WipedWithNewSchema, DatabaseDistrustReason::AnotherDatabase),
+        (Disaster::Replaced, DatabaseDistrustReason::AnotherDatabase),
+        (Disaster::RolledBack, DatabaseDistrustReason::RolledBack),
+        (Disaster::RolledBackAndContinued, DatabaseDistrustReason::RolledBack),
     ] {
         let mut replicas = Replicas::start().await;
         let backup = replicas.database.server().backup().unwrap();
@@ -142,9 +142,9 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
         let before = tenants();
         let create = v1::CreateTenantRequest { name: "Lost".to_owned(), ..Default::default() };
         let created = replicas.first.admin().create_tenant(create).await;
-        assert_eq!(created.unwrap_err().code(), Code::Unavailable, "{doubt:?}");
+        assert_eq!(created.unwrap_err().code(), Code::Unavailable, "{reason:?}");
         let recorded = record_usage(&replicas.second, &replicas.tenant).await;
-        assert_eq!(recorded.unwrap_err().code(), Code::Unavailable, "{doubt:?}");
+        assert_eq!(recorded.unwrap_err().code(), Code::Unavailable, "{reason:?}");
         assert_eq!(tenants(), before);
 
         // Cached entries stay, and no key becomes unknown. (Only a database that was rolled back and has then
@@ -152,15 +152,15 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
         let shows = !matches!(disaster, Disaster::RolledBackAndContinued);
         replicas.clock.advance(Duration::from_secs(7));
         for service in [&replicas.first, &replicas.second].into_iter().filter(|_| shows) {
-            assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable", "{doubt:?}");
-            assert_eq!(outcome(&service.validate(&good).await), "VERDICT_VALID", "{doubt:?}");
-            assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED", "{doubt:?}");
+            assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable", "{reason:?}");
+            assert_eq!(outcome(&service.validate(&good).await), "VERDICT_VALID", "{reason:?}");
+            assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED", "{reason:?}");
         }
         poll_until_noticed(&replicas).await;
         for service in [&replicas.first, &replicas.second] {
             for _ in 0..2 {
                 let unknown = service.validate(&unknown_key()).await;
-                assert_eq!(outcome(&unknown), "Unavailable", "{doubt:?}");
+                assert_eq!(outcome(&unknown), "Unavailable", "{reason:?}");
                 let reason = unknown.unwrap_err().get_error_details().error_info().unwrap().reason.clone();
                 assert!(
                     ["DATABASE_UNTRUSTED", "DATABASE_SCHEMA_MISSING"].contains(&reason.as_str()),
@@ -174,7 +174,7 @@ async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
                 assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
                 replicas.clock.advance(Duration::from_secs(600));
             }
-            assert_eq!(database_state(service).await.doubt(), doubt);
+            assert_eq!(database_state(service).await.distrust_reason(), reason);
             assert_eq!(database_health(service).await, ServingStatus::NotServing);
             let ops = service.running.ops_address().unwrap();
             let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
@@ -232,7 +232,7 @@ async fn foreign_database_is_distrusted_despite_more_acceptances() {
     let more_acceptances = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
     replicas.database.server().execute(more_acceptances).unwrap();
     poll_until_noticed(&replicas).await;
-    assert_eq!(database_state(&replicas.second).await.doubt(), DatabaseDoubt::AnotherDatabase);
+    assert_eq!(database_state(&replicas.second).await.distrust_reason(), DatabaseDistrustReason::AnotherDatabase);
     assert_eq!(accept_database(&replicas.second).await.database.unwrap().epoch, 8);
     replicas.first.poll_feed().await;
     assert_eq!(
@@ -251,7 +251,7 @@ async fn returning_known_database_is_trusted_without_acceptance() {
     poll_until_noticed(&replicas).await;
     replicas.database.server().restore(&all).await.unwrap();
     replicas.poll_second().await;
-    assert_eq!(database_state(&replicas.second).await.doubt(), DatabaseDoubt::Unspecified);
+    assert_eq!(database_state(&replicas.second).await.distrust_reason(), DatabaseDistrustReason::Unspecified);
     replicas.clock.advance(Duration::from_secs(7));
     assert_eq!(replicas.validate_on_second(&good).await, (Verdict::Valid, Source::Database));
     assert_eq!(outcome(&replicas.second.validate(&unknown_key()).await), "VERDICT_UNKNOWN");

@@ -27,7 +27,7 @@ async fn inspect_key(service: &TestService, key_id: &str) -> v1::InspectKeyRespo
 
 /// Returns what a replica has cached: verdict, source, and the position that the entry reflects.
 async fn held_answer(service: &TestService, key_id: &str) -> Option<(Verdict, Source, i64)> {
-    inspect_key(service, key_id).await.held.map(|held| (held.verdict(), held.source(), held.revision))
+    inspect_key(service, key_id).await.cached.map(|held| (cached.verdict(), cached.source(), cached.revision))
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn get_key_shows_deny_list_entry() {
         let answered = service.validate(&key).await.unwrap().verdict();
         let state = get_key(&service, &id).await;
         let inspected = inspect_key(&service, &id).await;
-        let of_memory = inspected.held.as_ref().unwrap().verdict();
+        let of_memory = inspected.cached.as_ref().unwrap().verdict();
         assert_eq!((answered, state.verdict(), of_memory), (verdict, verdict, verdict), "{line}");
         assert!(state.on_deny_list, "{line}");
         assert_eq!(
@@ -106,14 +106,14 @@ async fn inspect_key_shows_missed_revocation() {
     assert_eq!(held_answer(&replicas.first, &id).await.unwrap().0, Verdict::Revoked);
     assert_eq!(held_answer(&replicas.second, &id).await, Some((Verdict::Valid, Source::Fresh, before)));
     let silent = inspect_key(&replicas.second, &id).await;
-    assert_eq!(silent.heard.unwrap().revoked_at, None, "the replica knows the key, but not its revocation");
+    assert_eq!(silent.last_change.unwrap().revoked_at, None, "the replica knows the key, but not its revocation");
     replicas.poll_second().await;
     let inspected_key = inspect_key(&replicas.second, &id).await;
-    assert_eq!(inspected_key.held.as_ref().unwrap().verdict(), Verdict::Revoked);
-    assert!(inspected_key.held.unwrap().revoked_at.is_some());
-    let heard = inspected_key.heard.unwrap();
+    assert_eq!(inspected_key.cached.as_ref().unwrap().verdict(), Verdict::Revoked);
+    assert!(inspected_key.cached.unwrap().revoked_at.is_some());
+    let last_change = inspected_key.last_change.unwrap();
     assert!(
-        heard.revoked_at.is_some() && heard.revision > before && heard.revision <= inspected_key.revision
+        last_change.revoked_at.is_some() && last_change.revision > before && last_change.revision <= inspected_key.revision
     );
     assert!(inspected_key.revision > silent.revision);
 }
@@ -130,10 +130,10 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
     for _ in 0..3 {
         let inspected = inspect_key(&replicas.second, &id).await;
         assert_eq!(inspected.lookups(), LookupState::Healthy);
-        let held = inspected.held.unwrap();
-        assert_eq!((held.verdict(), held.source()), (Verdict::Valid, Source::Refreshing));
-        assert_eq!(held.age.unwrap().seconds, 7);
-        assert_eq!(held_for_unknown_key(&replicas.second).await, None);
+        let cached = inspected.cached.unwrap();
+        assert_eq!((cached.verdict(), cached.source()), (Verdict::Valid, Source::Refreshing));
+        assert_eq!(cached.age.unwrap().seconds, 7);
+        assert_eq!(cached_for_unknown_key(&replicas.second).await, None);
     }
     assert_eq!(replicas.database.caller_requests(), requests_before);
     // The next request that uses the key claims the reload.
@@ -147,8 +147,8 @@ async fn inspect_key_reads_no_database_and_changes_nothing() {
     assert_eq!(replicas.database.caller_requests(), requests_before + 1);
 }
 
-async fn held_for_unknown_key(service: &TestService) -> Option<v1::HeldKey> {
-    inspect_key(service, "key_nobody").await.held
+async fn cached_for_unknown_key(service: &TestService) -> Option<v1::CachedKey> {
+    inspect_key(service, "key_nobody").await.cached
 }
 
 #[tokio::test]
@@ -164,8 +164,8 @@ async fn inspect_key_works_in_outage() {
     replicas.clock.advance(Duration::from_secs(3_600));
     let inspected = inspect_key(&replicas.second, &id).await;
     assert_eq!(inspected.lookups(), LookupState::BreakerOpen);
-    let held = inspected.held.unwrap();
-    assert_eq!((held.verdict(), held.source()), (Verdict::Valid, Source::Stale));
+    let cached = inspected.cached.unwrap();
+    assert_eq!((cached.verdict(), cached.source()), (Verdict::Valid, Source::Stale));
     let get = v1::GetKeyRequest { key_id: id };
     assert_eq!(replicas.second.admin().get_key(get).await.unwrap_err().code(), Code::Unavailable);
 }
@@ -181,8 +181,8 @@ async fn inspect_key_shows_preloaded_key() {
     let used = format!("UPDATE api_keys SET last_used_at = {}", NOW.0);
     database.server().execute(&used).unwrap();
     let second = TestService::start_at(&database, &clock).await;
-    let held = inspect_key(&second, &id).await.held.unwrap();
-    assert_eq!((held.verdict(), held.read_ahead), (Verdict::Valid, true));
+    let cached = inspect_key(&second, &id).await.cached.unwrap();
+    assert_eq!((cached.verdict(), cached.preloaded), (Verdict::Valid, true));
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ async fn readiness_survives_outage_and_reports_cause() {
     assert_eq!(report_text["reads"], expected);
     assert_eq!(
         report_text["database"],
-        json!({ "doubt": null, "doubted_since": null, "standstill_ms": null })
+        json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null })
     );
     assert_eq!(report_text["breaker"]["state"], "open");
     assert_eq!(report_text["feed"]["state"], "off");
@@ -184,16 +184,16 @@ async fn silent_feed_is_reported_and_keeps_readiness() {
     assert_eq!(status, 200);
     assert_line(&verbose, "feed      silent since 2026-09-21T14:13:20Z, 313 s");
     let feed = readiness_json(&service).await["feed"].clone();
-    let expected = json!({ "state": "silent", "last_heard": "2026-09-21T14:13:20Z", "ago_ms": 313_000 });
+    let expected = json!({ "state": "silent", "last_poll": "2026-09-21T14:13:20Z", "ago_ms": 313_000 });
     assert_eq!(feed, expected);
 
     database.server().faults().clear();
     // The breaker may be open by now, and then waits for its timeout.
-    let heard_again = |answer: &HttpAnswer| {
+    let live_again = |answer: &HttpAnswer| {
         clock.advance(Duration::from_millis(100));
         answer.body.contains("\nfeed      live, ")
     };
-    http_until(ops_address(&service), "GET /readyz?verbose", heard_again).await;
+    http_until(ops_address(&service), "GET /readyz?verbose", live_again).await;
 }
 
 #[tokio::test]

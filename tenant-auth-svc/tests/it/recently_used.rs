@@ -143,14 +143,14 @@ async fn preload_is_paged_and_delays_nothing() {
                   generate_series WHERE value < 1201) ";
     database.server().execute(&format!("{series}{many}")).unwrap();
 
-    let read_ahead = || database.server().requests_with(READ_AHEAD);
-    let before = read_ahead();
+    let preloaded = || database.server().requests_with(READ_AHEAD);
+    let before = preloaded();
     let second = TestService::start(&database).await;
     assert_eq!(second.running.key_cache().size().records, 1_201);
-    let of_the_start = read_ahead() - before;
+    let of_the_start = preloaded() - before;
     assert_eq!(of_the_start, 3, "by pages of 500");
     let third = TestService::start(&database).await;
-    assert_eq!(read_ahead() - before, 2 * of_the_start, "a start costs what a start costs");
+    assert_eq!(preloaded() - before, 2 * of_the_start, "a start costs what a start costs");
     drop(third);
 
     // Two failures: one call and its retry. Then preloading continues.

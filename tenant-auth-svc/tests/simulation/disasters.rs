@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient, held_end::Subject};
+use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient, retained_revocation::Subject};
 use tenant_auth_svc::domain::store::FailureKind;
 use tenant_auth_testkit::Backup;
 
@@ -143,23 +143,23 @@ impl SimulatedCluster {
         }
         let replica = random.below(REPLICAS);
         let order = self.oracle.next_order();
-        let held = self.accept_database(replica).await?;
+        let retained = self.accept_database(replica).await?;
         self.backups.clear();
         self.ledger.forget_rolled_back(&self.server);
         self.oracle.break_log();
         let seen = self.oracle.next_order();
         self.record_database(seen);
-        self.oracle.hold_revocations(order, before.known);
-        for id in self.oracle.certainly_held_revocations(replica) {
-            if !held.iter().any(|held| held == id) {
+        self.oracle.retain_revocations(order, before.known);
+        for id in self.oracle.certainly_retained_revocations(replica) {
+            if !retained.iter().any(|retained| retained == id) {
                 return Err(format!("replica {replica} knew the revocation of {id} and does not hold it"));
             }
         }
         self.count("a database is accepted");
-        if !self.oracle.certainly_held_revocations(replica).is_empty() {
-            self.count("revocations are held");
+        if !self.oracle.certainly_retained_revocations(replica).is_empty() {
+            self.count("revocations are retained");
         }
-        Ok(format!("the database is accepted through replica {replica}, which holds {held:?}"))
+        Ok(format!("the database is accepted through replica {replica}, which retains {retained:?}"))
     }
 
     /// Accepts the current database. Returns the ids of the revocations that the replica holds.
@@ -173,7 +173,7 @@ impl SimulatedCluster {
             self.catch_up_copy().await;
             match answer {
                 Ok(accepted) => {
-                    let subjects = accepted.into_inner().held.into_iter().filter_map(|held| held.subject);
+                    let subjects = accepted.into_inner().retained_revocations.into_iter().filter_map(|retained| retained.subject);
                     let ids = subjects.map(|subject| match subject {
                         Subject::KeyId(id) | Subject::SuspendedTenantId(id) | Subject::SessionId(id) => id,
                     });

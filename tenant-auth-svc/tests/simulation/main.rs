@@ -112,7 +112,7 @@ fn simulated_answers_are_all_allowed_by_oracle() {
             "the database is RolledBackAndContinued",
             "the known database is restored",
             "a database is accepted",
-            "revocations are held",
+            "revocations are retained",
         ] {
             assert!(answers.contains_key(what), "never: {what}");
         }

@@ -1,14 +1,14 @@
 //! Records every state and what each replica has polled, and decides which answers that allows.
 
-mod held_revocations;
+mod retained_revocations;
 mod verdict_rules;
 
 use std::{collections::HashMap, time::Duration};
 
 use tenant_auth_svc::domain::verdict::{Source, Verdict};
 
-use self::held_revocations::HeldByReplica;
-pub(crate) use self::held_revocations::KnownRevocations;
+use self::retained_revocations::RetainedByReplica;
+pub(crate) use self::retained_revocations::KnownRevocations;
 use super::history::{EventOrder, History, KeyRow};
 
 /// `TENANT_AUTH_CACHE_GRACE`: shorter than the default, so that it ends within the simulation.
@@ -64,7 +64,7 @@ struct ReplicaKnowledge {
     /// When it last loaded each key from the database.
     read: HashMap<String, (EventOrder, Duration)>,
     /// Revocations that it knew before the database was rolled back past them, by id.
-    held_revocations: HashMap<String, HeldByReplica>,
+    retained_revocations: HashMap<String, RetainedByReplica>,
 }
 
 impl ReplicaKnowledge {
@@ -210,10 +210,10 @@ impl Oracle {
             view.last_revalidation = order;
         }
         view.first_polled.get_or_insert(order);
-        for held in view.held_revocations.values_mut() {
+        for retained in view.retained_revocations.values_mut() {
             // The database has reported a later change, so its state applies from then on.
-            if touched.get(&held.subject).is_some_and(|at| *at > held.since && *at < order) {
-                held.is_sure = false;
+            if touched.get(&retained.subject).is_some_and(|at| *at > retained.since && *at < order) {
+                retained.is_sure = false;
             }
         }
         (view.polled_up_to, view.polled_at) = (order, Some(now.monotonic));
@@ -248,8 +248,8 @@ impl Oracle {
                 view.acknowledged_changes.insert(subject.to_owned(), order);
             }
             let about_it =
-                view.held_revocations.values_mut().filter(|held| acknowledged && held.subject == subject);
-            about_it.for_each(|held| held.is_sure = false);
+                view.retained_revocations.values_mut().filter(|retained| acknowledged && retained.subject == subject);
+            about_it.for_each(|retained| retained.is_sure = false);
         }
     }
 

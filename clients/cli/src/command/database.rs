@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use tenant_auth_client::{
     AdminClient, Error,
-    proto::{self, held_end::Subject},
+    proto::{self, retained_revocation::Subject},
 };
 
 use super::Context;
@@ -23,13 +23,13 @@ pub(crate) enum DatabaseCommand {
     /// Accept the current database, after a restore or a replacement
     ///
     /// All replicas trust it from then on. What this replica knows to be revoked, suspended or unbound, and
-    /// what the database may lack, is held and listed.
+    /// what the database may lack, is retained and listed.
     Accept {
         /// Reason, for the audit log
         #[arg(long)]
         reason: String,
 
-        /// Also write the held revocations to the database: revoke, suspend and unbind them
+        /// Also write the retained revocations to the database: revoke, suspend and unbind them
         #[arg(long)]
         reapply: bool,
     },
@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<E
     match command {
         DatabaseCommand::Status => {
             let state = admin.database_state().await.map_err(Failure::from_service(FIELD_NAMES))?;
-            let is_trusted = state.doubt() == proto::DatabaseDoubt::Unspecified;
+            let is_trusted = state.distrust_reason() == proto::DatabaseDistrustReason::Unspecified;
             context.output.show(&DatabaseView::new(state))?;
             Ok(if is_trusted { Exit::Done } else { Exit::Denied })
         }
@@ -52,8 +52,8 @@ pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<E
                 admin.accept_database(&reason).await.map_err(Failure::from_service(FIELD_NAMES))?;
             let mut reapplied = 0;
             if reapply {
-                for held in &accepted.held {
-                    if reapply_revocation(&client, &admin, held, &reason)
+                for retained in &accepted.retained_revocations {
+                    if reapply_revocation(&client, &admin, retained, &reason)
                         .await
                         .map_err(Failure::from_service(FIELD_NAMES))?
                     {
@@ -67,18 +67,18 @@ pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<E
     }
 }
 
-/// Reapplies one held revocation. Returns false if the database does not contain its subject, so that there
+/// Reapplies one retained revocation. Returns false if the database does not contain its subject, so that there
 /// is nothing to revoke.
 async fn reapply_revocation(
     client: &tenant_auth_client::Client,
     admin: &AdminClient,
-    held: &proto::HeldEnd,
+    retained: &proto::RetainedRevocation,
     reason: &str,
 ) -> Result<bool, Error> {
-    let done = match &held.subject {
+    let done = match &retained.subject {
         Some(Subject::KeyId(id)) => admin.revoke_key(id, reason).await.map(drop),
         Some(Subject::SuspendedTenantId(id)) => admin.suspend_tenant(id, reason).await.map(drop),
-        Some(Subject::SessionId(id)) => client.unbind_session(id, &held.tenant_id).await.map(drop),
+        Some(Subject::SessionId(id)) => client.unbind_session(id, &retained.tenant_id).await.map(drop),
         // A subject of a newer service.
         None => return Ok(false),
     };

@@ -59,7 +59,7 @@ pub(super) async fn run(context: &Context, command: Import) -> Result<Exit, Fail
         dry_run: command.dry_run,
         rows: rows.len(),
         imported: 0,
-        already_there: 0,
+        existing: 0,
         refused: Vec::new(),
     };
     if !command.dry_run {
@@ -110,7 +110,7 @@ async fn send(
         let response = retry::with_retries(async || admin.import_keys(keys.clone()).await).await;
         let outcomes = response.map_err(|error| {
             bar.abandon();
-            let done = view.imported + view.already_there + view.refused.len();
+            let done = view.imported + view.existing + view.refused.len();
             if done > 0 {
                 output.note(&format!(
                     "{done} of {} rows were sent; run the import again to continue",
@@ -136,7 +136,7 @@ fn progress_style() -> ProgressStyle {
 fn count_outcome(row: &Row, outcome: Result<ImportedKey, Error>, view: &mut ImportView) {
     match outcome {
         Ok(ImportedKey::New { .. }) => view.imported += 1,
-        Ok(ImportedKey::Existing { .. }) => view.already_there += 1,
+        Ok(ImportedKey::Existing { .. }) => view.existing += 1,
         Err(error) => view.refused.push(RefusedRow {
             line: row.line,
             tenant_id: row.key.tenant_id.clone(),

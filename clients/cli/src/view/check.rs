@@ -42,9 +42,9 @@ struct ReplicaRow {
     agrees: Option<bool>,
     /// The verdict by its cached record or its deny list; absent if it would read the database.
     verdict: Option<String>,
-    held: Option<HeldRow>,
-    heard_revision: Option<i64>,
-    heard_revoked_at: Option<Moment>,
+    cached: Option<CachedRow>,
+    last_change_revision: Option<i64>,
+    last_change_revoked_at: Option<Moment>,
     on_deny_list: bool,
     revision: Option<i64>,
     feed_age_ms: Option<u128>,
@@ -55,7 +55,7 @@ struct ReplicaRow {
 
 /// A cached record.
 #[derive(Debug, Serialize)]
-struct HeldRow {
+struct CachedRow {
     verdict: String,
     source: &'static str,
     age_ms: u128,
@@ -63,7 +63,7 @@ struct HeldRow {
     expires_at: Option<Moment>,
     revoked_at: Option<Moment>,
     tenant_suspended: bool,
-    read_ahead: bool,
+    preloaded: bool,
 }
 
 impl DatabaseRow {
@@ -101,8 +101,8 @@ impl CheckView {
             answers.into_iter().map(|(replica, answer)| ReplicaRow::new(replica, answer)).collect();
         let complete = database.verdict.is_some() && replicas.iter().all(|row| row.error.is_none());
         // Without the database there is no reference: cached verdicts are compared with the first of them.
-        let held = || replicas.iter().find_map(|row| row.verdict.clone());
-        let expected = database.verdict.clone().or_else(held);
+        let cached = || replicas.iter().find_map(|row| row.verdict.clone());
+        let expected = database.verdict.clone().or_else(cached);
         for row in replicas.iter_mut().filter(|row| row.error.is_none()) {
             row.agrees = Some(row.verdict.is_none() || row.verdict == expected);
         }
@@ -120,13 +120,13 @@ impl CheckView {
 
     /// Returns whether the key exists neither in the database nor in any cache.
     pub(crate) fn is_key_unknown(&self) -> bool {
-        self.database.is_unknown() && self.replicas.iter().all(|row| row.held.is_none())
+        self.database.is_unknown() && self.replicas.iter().all(|row| row.cached.is_none())
     }
 
     fn summary(&self) -> String {
         let unanswered = self.replicas.iter().filter(|row| row.error.is_some()).count();
         let contradicting = self.replicas.iter().filter(|row| row.agrees == Some(false)).count();
-        let cached = self.replicas.iter().filter(|row| row.held.is_some()).count();
+        let cached = self.replicas.iter().filter(|row| row.cached.is_some()).count();
         let total = self.replicas.len();
         let mut parts = vec![format!("{cached} of {total} replicas have it cached")];
         match (contradicting, &self.database.verdict) {
@@ -159,16 +159,16 @@ impl ReplicaRow {
             LookupState::Unspecified => "unknown",
         });
         let answer = answer.unwrap_or_default();
-        let held = answer.held.map(HeldRow::new);
+        let cached = answer.cached.map(CachedRow::new);
         let denied = answer.on_deny_list.then(|| verdict_name(Verdict::Revoked));
-        let change = answer.heard.as_ref();
+        let change = answer.last_change.as_ref();
         Self {
             replica,
             agrees: None,
-            verdict: held.as_ref().map(|held| held.verdict.clone()).or(denied),
-            held,
-            heard_revision: change.map(|change| change.revision).filter(|revision| *revision != 0),
-            heard_revoked_at: to_moment(change.and_then(|change| change.revoked_at)),
+            verdict: cached.as_ref().map(|cached| cached.verdict.clone()).or(denied),
+            cached,
+            last_change_revision: change.map(|change| change.revision).filter(|revision| *revision != 0),
+            last_change_revoked_at: to_moment(change.and_then(|change| change.revoked_at)),
             on_deny_list: answer.on_deny_list,
             revision: error.is_none().then_some(answer.revision),
             feed_age_ms: answer.feed_age.map(|age| to_duration(Some(age)).as_millis()),
@@ -181,7 +181,7 @@ impl ReplicaRow {
     fn row(&self) -> Vec<String> {
         let age =
             |millis: u128| format_coarse(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)));
-        let held = self.held.as_ref();
+        let cached = self.cached.as_ref();
         let nothing = || if self.error.is_some() { "no response" } else { "not cached" }.to_owned();
         vec![
             self.replica.clone(),
@@ -191,10 +191,10 @@ impl ReplicaRow {
                 None => "?".to_owned(),
             },
             self.verdict.clone().unwrap_or_else(nothing),
-            held.map_or_else(String::new, |held| held.source.to_owned()),
-            held.map_or_else(String::new, |held| age(held.age_ms)),
-            to_text(held.map(|held| held.revision)),
-            match (self.heard_revoked_at, self.heard_revision) {
+            cached.map_or_else(String::new, |cached| cached.source.to_owned()),
+            cached.map_or_else(String::new, |cached| age(cached.age_ms)),
+            to_text(cached.map(|cached| cached.revision)),
+            match (self.last_change_revoked_at, self.last_change_revision) {
                 (Some(at), _) => format!("revoked {at}"),
                 (None, Some(revision)) => format!("changed at {revision}"),
                 (None, None) => String::new(),
@@ -207,9 +207,9 @@ impl ReplicaRow {
     }
 }
 
-impl HeldRow {
-    fn new(held: proto::HeldKey) -> Self {
-        let source = match held.source() {
+impl CachedRow {
+    fn new(cached: proto::CachedKey) -> Self {
+        let source = match cached.source() {
             Source::Fresh => "fresh",
             Source::Refreshing => "refreshing",
             Source::Stale => "stale",
@@ -217,14 +217,14 @@ impl HeldRow {
             Source::Negative | Source::Unspecified => "unknown",
         };
         Self {
-            verdict: verdict_name(held.verdict()),
+            verdict: verdict_name(cached.verdict()),
             source,
-            age_ms: to_duration(held.age).as_millis(),
-            revision: held.revision,
-            expires_at: to_moment(held.expires_at),
-            revoked_at: to_moment(held.revoked_at),
-            tenant_suspended: held.tenant_suspended,
-            read_ahead: held.read_ahead,
+            age_ms: to_duration(cached.age).as_millis(),
+            revision: cached.revision,
+            expires_at: to_moment(cached.expires_at),
+            revoked_at: to_moment(cached.revoked_at),
+            tenant_suspended: cached.tenant_suspended,
+            preloaded: cached.preloaded,
         }
     }
 }
@@ -269,10 +269,10 @@ impl View for CheckView {
 mod tests {
     use super::*;
 
-    fn held(verdict: Verdict) -> Result<proto::InspectKeyResponse, ErrorReport> {
-        let mut held = proto::HeldKey::default();
-        held.set_verdict(verdict);
-        Ok(proto::InspectKeyResponse { held: Some(held), ..Default::default() })
+    fn cached(verdict: Verdict) -> Result<proto::InspectKeyResponse, ErrorReport> {
+        let mut cached = proto::CachedKey::default();
+        cached.set_verdict(verdict);
+        Ok(proto::InspectKeyResponse { cached: Some(cached), ..Default::default() })
     }
 
     fn nothing() -> Result<proto::InspectKeyResponse, ErrorReport> {
@@ -300,19 +300,19 @@ mod tests {
 
     #[test]
     fn contradicting_replica_is_marked() {
-        let answers = vec![held(Verdict::Revoked), held(Verdict::Valid), nothing()];
+        let answers = vec![cached(Verdict::Revoked), cached(Verdict::Valid), nothing()];
         let expected = (false, true, vec![Some(true), Some(false), Some(true)]);
         assert_eq!(check(database(Verdict::Revoked), answers), expected);
         // Also if only one replica is compared with the database.
-        assert!(!check(database(Verdict::Revoked), vec![held(Verdict::Valid)]).0);
-        assert!(!check(DatabaseRow::unknown(), vec![held(Verdict::Valid)]).0);
+        assert!(!check(database(Verdict::Revoked), vec![cached(Verdict::Valid)]).0);
+        assert!(!check(DatabaseRow::unknown(), vec![cached(Verdict::Valid)]).0);
     }
 
     #[test]
     fn unanswered_replica_neither_agrees_nor_contradicts() {
-        let answers = vec![held(Verdict::Valid), Err(unanswered())];
+        let answers = vec![cached(Verdict::Valid), Err(unanswered())];
         assert_eq!(check(database(Verdict::Valid), answers), (true, false, vec![Some(true), None]));
-        let answers = vec![held(Verdict::Valid), nothing(), held(Verdict::Revoked)];
+        let answers = vec![cached(Verdict::Valid), nothing(), cached(Verdict::Revoked)];
         let expected = (false, false, vec![Some(true), Some(true), Some(false)]);
         assert_eq!(check(DatabaseRow::unanswered(unanswered()), answers), expected);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tenant_auth_client::proto::{self, DatabaseDoubt, held_end::Subject};
+use tenant_auth_client::proto::{self, DatabaseDistrustReason, retained_revocation::Subject};
 
 use super::{to_moment, to_text};
 use crate::{
@@ -30,91 +30,91 @@ impl DatabaseIdentityView {
 }
 
 #[derive(Debug, Serialize)]
-struct HeldRevocationView {
+struct RetainedRevocationView {
     kind: &'static str,
     id: String,
     tenant_id: String,
     revoked_at: Option<Moment>,
 }
 
-impl HeldRevocationView {
-    fn new(held: proto::HeldEnd) -> Self {
-        let (kind, id) = match held.subject {
+impl RetainedRevocationView {
+    fn new(retained: proto::RetainedRevocation) -> Self {
+        let (kind, id) = match retained.subject {
             Some(Subject::KeyId(id)) => ("revoked key", id),
             Some(Subject::SuspendedTenantId(id)) => ("suspended tenant", id),
             Some(Subject::SessionId(id)) => ("unbound session", id),
             None => ("unknown", String::new()),
         };
-        Self { kind, id, tenant_id: held.tenant_id, revoked_at: to_moment(held.revoked_at) }
+        Self { kind, id, tenant_id: retained.tenant_id, revoked_at: to_moment(retained.revoked_at) }
     }
 
-    fn table(held: &[Self]) -> String {
-        if held.is_empty() {
+    fn table(retained: &[Self]) -> String {
+        if retained.is_empty() {
             return String::new();
         }
-        let row = |held: &Self| {
-            vec![held.kind.to_owned(), held.id.clone(), held.tenant_id.clone(), to_text(held.revoked_at)]
+        let row = |retained: &Self| {
+            vec![retained.kind.to_owned(), retained.id.clone(), retained.tenant_id.clone(), to_text(retained.revoked_at)]
         };
-        format!("\n\n{}", output::render_table(&["HELD", "ID", "TENANT", "REVOKED"], held.iter().map(row)))
+        format!("\n\n{}", output::render_table(&["RETAINED", "ID", "TENANT", "REVOKED"], retained.iter().map(row)))
     }
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct DatabaseView {
-    believed: bool,
-    doubt: Option<&'static str>,
-    doubted_since: Option<Moment>,
+    trusted: bool,
+    distrust_reason: Option<&'static str>,
+    distrusted_since: Option<Moment>,
     known: Option<DatabaseIdentityView>,
     revision: i64,
     found: Option<DatabaseIdentityView>,
     found_revision: i64,
-    standstill_seconds: Option<i64>,
-    held: Vec<HeldRevocationView>,
+    read_replica_stalled_seconds: Option<i64>,
+    retained_revocations: Vec<RetainedRevocationView>,
 }
 
 impl DatabaseView {
     pub(crate) fn new(state: proto::GetDatabaseStateResponse) -> Self {
-        let doubt = match state.doubt() {
-            DatabaseDoubt::Unspecified => None,
-            DatabaseDoubt::AnotherDatabase => Some("it is another database"),
-            DatabaseDoubt::Empty => Some("it has no schema"),
-            DatabaseDoubt::RolledBack => {
+        let distrust_reason = match state.distrust_reason() {
+            DatabaseDistrustReason::Unspecified => None,
+            DatabaseDistrustReason::AnotherDatabase => Some("it is another database"),
+            DatabaseDistrustReason::Empty => Some("it has no schema"),
+            DatabaseDistrustReason::RolledBack => {
                 Some("it was rolled back: its change log lacks entries that were read")
             }
         };
         Self {
-            believed: doubt.is_none(),
-            doubt,
-            doubted_since: to_moment(state.doubted_since),
+            trusted: distrust_reason.is_none(),
+            distrust_reason,
+            distrusted_since: to_moment(state.distrusted_since),
             known: state.known.map(DatabaseIdentityView::new),
             revision: state.revision,
             found: state.found.map(DatabaseIdentityView::new),
             found_revision: state.found_revision,
-            standstill_seconds: state.standstill.map(|standstill| standstill.seconds),
-            held: state.held.into_iter().map(HeldRevocationView::new).collect(),
+            read_replica_stalled_seconds: state.read_replica_stalled_for.map(|stalled| stalled.seconds),
+            retained_revocations: state.retained_revocations.into_iter().map(RetainedRevocationView::new).collect(),
         }
     }
 }
 
 impl View for DatabaseView {
     fn text(&self) -> String {
-        let trusted = match self.doubt {
+        let trusted = match self.distrust_reason {
             None => "yes".to_owned(),
             Some(reason) => format!("no: {reason}"),
         };
         let stalled =
-            self.standstill_seconds.map(|seconds| format_coarse(Duration::from_secs(seconds.unsigned_abs())));
-        let found = self.doubt.map(|_| self.found_revision.to_string());
+            self.read_replica_stalled_seconds.map(|seconds| format_coarse(Duration::from_secs(seconds.unsigned_abs())));
+        let found = self.distrust_reason.map(|_| self.found_revision.to_string());
         let details = output::details(&[
             ("trusted", trusted),
-            ("since", to_text(self.doubted_since)),
+            ("since", to_text(self.distrusted_since)),
             ("known", DatabaseIdentityView::text(self.known.as_ref())),
             ("read up to", self.revision.to_string()),
             ("found", DatabaseIdentityView::text(self.found.as_ref())),
             ("found revision", found.unwrap_or_default()),
             ("replica stalled", to_text(stalled)),
         ]);
-        details + &HeldRevocationView::table(&self.held)
+        details + &RetainedRevocationView::table(&self.retained_revocations)
     }
 }
 
@@ -122,15 +122,15 @@ impl View for DatabaseView {
 pub(crate) struct AcceptedView {
     accepted: bool,
     database: Option<DatabaseIdentityView>,
-    held: Vec<HeldRevocationView>,
-    made_again: Option<usize>,
+    retained_revocations: Vec<RetainedRevocationView>,
+    reapplied: Option<usize>,
 }
 
 impl AcceptedView {
-    pub(crate) fn new(accepted: proto::AcceptDatabaseResponse, made_again: Option<usize>) -> Self {
-        let held = accepted.held.into_iter().map(HeldRevocationView::new).collect();
+    pub(crate) fn new(accepted: proto::AcceptDatabaseResponse, reapplied: Option<usize>) -> Self {
+        let retained_revocations = accepted.retained_revocations.into_iter().map(RetainedRevocationView::new).collect();
         let (database, accepted) = (accepted.database.map(DatabaseIdentityView::new), accepted.accepted);
-        Self { accepted, database, held, made_again }
+        Self { accepted, database, retained_revocations, reapplied }
     }
 }
 
@@ -141,16 +141,16 @@ impl View for AcceptedView {
                 if self.accepted { "accepted" } else { "already trusted" },
                 DatabaseIdentityView::text(self.database.as_ref()),
             ),
-            ("held", self.held.len().to_string()),
-            ("reapplied", to_text(self.made_again)),
+            ("retained", self.retained_revocations.len().to_string()),
+            ("reapplied", to_text(self.reapplied)),
         ]);
-        details + &HeldRevocationView::table(&self.held)
+        details + &RetainedRevocationView::table(&self.retained_revocations)
     }
 
     fn note(&self) -> Option<&'static str> {
-        if !self.held.is_empty() && self.made_again.is_none() {
+        if !self.retained_revocations.is_empty() && self.reapplied.is_none() {
             Some(
-                "these revocations are held only while this replica runs: use --reapply to write them to the database",
+                "these revocations are retained only while this replica runs: use --reapply to write them to the database",
             )
         } else if !self.accepted {
             Some(

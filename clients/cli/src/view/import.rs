@@ -10,7 +10,7 @@ pub(crate) struct ImportView {
     pub(crate) dry_run: bool,
     pub(crate) rows: usize,
     pub(crate) imported: usize,
-    pub(crate) already_there: usize,
+    pub(crate) existing: usize,
     pub(crate) refused: Vec<RefusedRow>,
 }
 
@@ -30,7 +30,7 @@ impl View for ImportView {
         let mut text = format!(
             "{} imported, {} already present, {} rejected",
             self.imported,
-            self.already_there,
+            self.existing,
             self.refused.len()
         );
         for row in &self.refused {
@@ -56,7 +56,7 @@ mod tests {
             dry_run: false,
             rows: 3,
             imported: 1,
-            already_there: 1,
+            existing: 1,
             refused: vec![rejected],
         };
         let expected = "1 imported, 1 already present, 1 rejected\nkeys.csv:7: there is no tenant acme";

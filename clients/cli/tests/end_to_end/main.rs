@@ -135,7 +135,7 @@ fn import_is_repeatable_and_names_rejected_rows() {
     let first = import(&file);
     assert_eq!(first.code, 1, "{}", first.stderr);
     let json: Value = serde_json::from_str(&first.stdout).unwrap();
-    assert_eq!((&json["imported"], &json["already_there"]), (&1_101.into(), &0.into()));
+    assert_eq!((&json["imported"], &json["existing"]), (&1_101.into(), &0.into()));
     assert_eq!(
         (&json["refused"][0]["line"], &json["refused"][0]["tenant_id"]),
         (&1_103.into(), &"nobody".into())
@@ -143,7 +143,7 @@ fn import_is_repeatable_and_names_rejected_rows() {
     assert_eq!(service.verdict(customers_key, &["--scope", "orders:read"]), valid());
 
     let again: Value = serde_json::from_str(&import(&file).stdout).unwrap();
-    assert_eq!((&again["imported"], &again["already_there"]), (&0.into(), &1_101.into()));
+    assert_eq!((&again["imported"], &again["existing"]), (&0.into(), &1_101.into()));
     // More than one page.
     let all = service.json(&["key", "list", "--tenant", "acme", "--all"]);
     assert_eq!((all["keys"].as_array().unwrap().len(), &all["more"]), (1_101, &false.into()));

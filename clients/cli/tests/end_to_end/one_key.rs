@@ -73,7 +73,7 @@ fn key_check_finds_a_missed_revocation() {
     let (code, check) = replicas.check(&id, &[]);
     assert_eq!((code, &check["agree"], &check["complete"]), (0, &json!(true), &json!(true)), "{check}");
     assert_eq!(
-        (&check["database"]["verdict"], &check["replicas"][1]["held"]),
+        (&check["database"]["verdict"], &check["replicas"][1]["cached"]),
         (&json!("VALID"), &Value::Null)
     );
     assert_eq!(two.verdict(&key, &[]), valid());
@@ -84,7 +84,7 @@ fn key_check_finds_a_missed_revocation() {
     assert_eq!(check["database"]["verdict"], "REVOKED");
     let stale = &check["replicas"][1];
     assert_eq!(
-        (&stale["agrees"], &stale["verdict"], &stale["held"]["source"]),
+        (&stale["agrees"], &stale["verdict"], &stale["cached"]["source"]),
         (&json!(false), &json!("VALID"), &json!("fresh"))
     );
     let text = replicas.text(&id);
@@ -94,7 +94,7 @@ fn key_check_finds_a_missed_revocation() {
     let (code, check) = replicas.check(&id, &[]);
     assert_eq!((code, &check["agree"]), (0, &json!(true)), "{check}");
     assert_eq!(check["replicas"][1]["verdict"], "REVOKED");
-    assert!(check["replicas"][1]["heard_revoked_at"].is_string(), "{check}");
+    assert!(check["replicas"][1]["last_change_revoked_at"].is_string(), "{check}");
     assert_eq!(two.verdict(&key, &[]), denied("REVOKED"));
 }
 

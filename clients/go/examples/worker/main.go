@@ -24,11 +24,11 @@ import (
 
 func main() {
 	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "endpoints of tenant-auth: host:port,host:port")
-	patience := flag.Duration("patience", 30*time.Second, "how long to wait for tenant-auth during an outage, per job, and for sending usage at the end")
+	waitTimeout := flag.Duration("wait-timeout", 30*time.Second, "how long to wait for tenant-auth during an outage, per job, and for sending usage at the end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *endpoints, *patience, os.Stdin, os.Stdout); err != nil {
+	if err := run(ctx, *endpoints, *waitTimeout, os.Stdin, os.Stdout); err != nil {
 		slog.Error("worker failed", "error", err)
 		os.Exit(1)
 	}

@@ -1,13 +1,13 @@
-//! Messages of the database state: identity, trust and held revocations.
+//! Messages of the database state: identity, trust and retained revocations.
 
-use tenant_auth_proto::v1::{self, held_end::Subject as HeldSubject};
+use tenant_auth_proto::v1::{self, retained_revocation::Subject};
 
 use super::{fields::FieldValidator, time::duration, timestamp};
 use crate::{
     domain::{
         change::ChangeKind,
         identity::{DatabaseIdentity, DistrustReason},
-        recovery::{DatabaseState, HeldRevocation},
+        recovery::{DatabaseState, RetainedRevocation},
         text::Reason,
         watch::Subject,
     },
@@ -24,17 +24,17 @@ pub(in crate::grpc) fn database_identity_message(identity: DatabaseIdentity) -> 
     v1::DatabaseIdentity { database_id: identity.id.into(), epoch: identity.epoch }
 }
 
-pub(in crate::grpc) fn held_revocation_message((change, kind): HeldRevocation) -> v1::HeldEnd {
+pub(in crate::grpc) fn retained_revocation_message((change, kind): RetainedRevocation) -> v1::RetainedRevocation {
     let revoked_at = match kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
         ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
     let subject = match change.subject {
-        Subject::Key(id) => HeldSubject::KeyId(id.to_string()),
-        Subject::Tenant(id) => HeldSubject::SuspendedTenantId(id.to_string()),
-        Subject::Session(id) => HeldSubject::SessionId(id.as_str().to_owned()),
+        Subject::Key(id) => Subject::KeyId(id.to_string()),
+        Subject::Tenant(id) => Subject::SuspendedTenantId(id.to_string()),
+        Subject::Session(id) => Subject::SessionId(id.as_str().to_owned()),
     };
-    v1::HeldEnd {
+    v1::RetainedRevocation {
         subject: Some(subject),
         tenant_id: change.tenant.to_string(),
         revoked_at,
@@ -43,22 +43,22 @@ pub(in crate::grpc) fn held_revocation_message((change, kind): HeldRevocation) -
 }
 
 pub(in crate::grpc) fn database_state_message(state: DatabaseState) -> v1::GetDatabaseStateResponse {
-    let DatabaseState { trust, stalled_for, held } = state;
+    let DatabaseState { trust, stalled_for, retained } = state;
     let distrust = match trust.distrust.map(|(distrust, _)| distrust) {
-        None => v1::DatabaseDoubt::Unspecified,
-        Some(DistrustReason::Another) => v1::DatabaseDoubt::AnotherDatabase,
-        Some(DistrustReason::Empty) => v1::DatabaseDoubt::Empty,
-        Some(DistrustReason::RolledBack) => v1::DatabaseDoubt::RolledBack,
+        None => v1::DatabaseDistrustReason::Unspecified,
+        Some(DistrustReason::Another) => v1::DatabaseDistrustReason::AnotherDatabase,
+        Some(DistrustReason::Empty) => v1::DatabaseDistrustReason::Empty,
+        Some(DistrustReason::RolledBack) => v1::DatabaseDistrustReason::RolledBack,
     };
     let found_revision = trust.found.as_ref().map_or(0, |(_, log_end)| log_end.0);
     v1::GetDatabaseStateResponse {
         known: trust.known.map(database_identity_message),
         revision: trust.position.0,
-        doubt: distrust.into(),
-        doubted_since: trust.distrust.map(|(_, since)| timestamp(since.wall)),
+        distrust_reason: distrust.into(),
+        distrusted_since: trust.distrust.map(|(_, since)| timestamp(since.wall)),
         found: trust.found.and_then(|(found, _)| found).map(database_identity_message),
         found_revision,
-        standstill: stalled_for.map(duration),
-        held: held.into_iter().map(held_revocation_message).collect(),
+        read_replica_stalled_for: stalled_for.map(duration),
+        retained_revocations: retained.into_iter().map(retained_revocation_message).collect(),
     }
 }

@@ -29,8 +29,8 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
         UpstreamHealth::Failing { .. } => v1::LookupState::BreakerOpen,
     };
     v1::InspectKeyResponse {
-        held: cached.map(held_key_message),
-        heard: last_change.map(last_change_message),
+        cached: cached.map(cached_key_message),
+        last_change: last_change.map(last_change_message),
         on_deny_list,
         revision: replica.revision.0,
         feed_age: replica.feed_age.map(duration),
@@ -40,9 +40,9 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
     }
 }
 
-fn held_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::HeldKey {
+fn cached_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::CachedKey {
     let record = &cached.record;
-    v1::HeldKey {
+    v1::CachedKey {
         tenant_id: record.tenant_id.to_string(),
         verdict: proto_verdict(verdict).into(),
         source: proto_source(cached.source).into(),
@@ -51,14 +51,14 @@ fn held_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::HeldKe
         expires_at: record.expires_at.map(timestamp),
         revoked_at: record.revoked_at.map(timestamp),
         tenant_suspended: cached.is_tenant_suspended(),
-        read_ahead: cached.hash.is_none(),
+        preloaded: cached.hash.is_none(),
     }
 }
 
-fn last_change_message(last_change: ChangeEvent) -> v1::HeardChange {
+fn last_change_message(last_change: ChangeEvent) -> v1::AppliedChange {
     let revoked_at = match last_change.kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
         ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
-    v1::HeardChange { revision: last_change.revision.map_or(0, |revision| revision.0), revoked_at }
+    v1::AppliedChange { revision: last_change.revision.map_or(0, |revision| revision.0), revoked_at }
 }

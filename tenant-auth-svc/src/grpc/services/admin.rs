@@ -18,7 +18,7 @@ use crate::{
         context::{RequestContext as _, RpcRecord},
         convert::{
             KeyListing, api_key_message, audit_response, database_identity_message, database_state_message,
-            get_key_response, grace_message, held_revocation_message, import_response, inspection_message,
+            get_key_response, grace_message, retained_revocation_message, import_response, inspection_message,
             list_keys_response, list_tenants_response, parse_create_tenant, parse_import_keys,
             parse_issue_key, parse_key_id, parse_list_audit_events, parse_list_keys, parse_list_tenants,
             parse_reason, parse_reset_grace, parse_rotate_key, parse_set_grace, parse_tenant_id,
@@ -75,7 +75,7 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         let accepted = accepted.map_err(ApiError::from)?;
         Ok(Response::new(v1::AcceptDatabaseResponse {
             database: Some(database_identity_message(accepted.database)),
-            held: accepted.held.into_iter().map(held_revocation_message).collect(),
+            retained_revocations: accepted.retained.into_iter().map(retained_revocation_message).collect(),
             accepted: accepted.by_this_call,
         }))
     }

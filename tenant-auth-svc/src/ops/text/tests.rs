@@ -20,7 +20,7 @@ fn outage_status_is_rendered_completely() {
         phase_since: at(0),
         reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last_call_at: at(319) }),
         distrust: Some((DistrustReason::RolledBack, at(11))),
-        standstill: Some(Duration::from_secs(9)),
+        read_replica_stalled_for: Some(Duration::from_secs(9)),
         clock_offset: Some(-7_000),
         scheduler_lag: Duration::from_millis(350),
         writes: WriteStatus {
@@ -83,7 +83,7 @@ fn unknown_values_are_rendered_as_unknown() {
         phase_since: at(0),
         reads: None,
         distrust: None,
-        standstill: None,
+        read_replica_stalled_for: None,
         clock_offset: None,
         scheduler_lag: Duration::from_millis(4),
         writes: WriteStatus::default(),

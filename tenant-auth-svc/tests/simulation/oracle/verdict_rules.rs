@@ -198,9 +198,9 @@ impl Oracle {
         reads: bool,
         now: SimulatedTime,
     ) -> Vec<Verdict> {
-        let either = |subject: &str, shows: bool| match view.held_revocations.get(subject) {
+        let either = |subject: &str, shows: bool| match view.retained_revocations.get(subject) {
             None => vec![shows],
-            Some(held) if held.is_sure => vec![true],
+            Some(retained) if retained.is_sure => vec![true],
             Some(_) => vec![shows, true],
         };
         let suspended = either(&key.tenant, suspended);

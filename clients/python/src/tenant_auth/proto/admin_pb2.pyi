@@ -51,33 +51,33 @@ TENANT_STATUS_SUSPENDED: TenantStatus.ValueType  # 2
 """The verdict on the keys of the tenant is VERDICT_TENANT_SUSPENDED."""
 Global___TenantStatus: _TypeAlias = TenantStatus  # noqa: Y015
 
-class _DatabaseDoubt:
+class _DatabaseDistrustReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _DatabaseDoubtEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatabaseDoubt.ValueType], _builtins.type):
+class _DatabaseDistrustReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatabaseDistrustReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    DATABASE_DOUBT_UNSPECIFIED: _DatabaseDoubt.ValueType  # 0
+    DATABASE_DISTRUST_REASON_UNSPECIFIED: _DatabaseDistrustReason.ValueType  # 0
     """The replica trusts its database."""
-    DATABASE_DOUBT_ANOTHER_DATABASE: _DatabaseDoubt.ValueType  # 1
+    DATABASE_DISTRUST_REASON_ANOTHER_DATABASE: _DatabaseDistrustReason.ValueType  # 1
     """The database is not the one that the replica knows."""
-    DATABASE_DOUBT_EMPTY: _DatabaseDoubt.ValueType  # 2
+    DATABASE_DISTRUST_REASON_EMPTY: _DatabaseDistrustReason.ValueType  # 2
     """The database has no schema."""
-    DATABASE_DOUBT_ROLLED_BACK: _DatabaseDoubt.ValueType  # 3
+    DATABASE_DISTRUST_REASON_ROLLED_BACK: _DatabaseDistrustReason.ValueType  # 3
     """The database lacks changes that it contained before: it was restored from a backup."""
 
-class DatabaseDoubt(_DatabaseDoubt, metaclass=_DatabaseDoubtEnumTypeWrapper):
+class DatabaseDistrustReason(_DatabaseDistrustReason, metaclass=_DatabaseDistrustReasonEnumTypeWrapper):
     """Why a replica distrusts its database."""
 
-DATABASE_DOUBT_UNSPECIFIED: DatabaseDoubt.ValueType  # 0
+DATABASE_DISTRUST_REASON_UNSPECIFIED: DatabaseDistrustReason.ValueType  # 0
 """The replica trusts its database."""
-DATABASE_DOUBT_ANOTHER_DATABASE: DatabaseDoubt.ValueType  # 1
+DATABASE_DISTRUST_REASON_ANOTHER_DATABASE: DatabaseDistrustReason.ValueType  # 1
 """The database is not the one that the replica knows."""
-DATABASE_DOUBT_EMPTY: DatabaseDoubt.ValueType  # 2
+DATABASE_DISTRUST_REASON_EMPTY: DatabaseDistrustReason.ValueType  # 2
 """The database has no schema."""
-DATABASE_DOUBT_ROLLED_BACK: DatabaseDoubt.ValueType  # 3
+DATABASE_DISTRUST_REASON_ROLLED_BACK: DatabaseDistrustReason.ValueType  # 3
 """The database lacks changes that it contained before: it was restored from a backup."""
-Global___DatabaseDoubt: _TypeAlias = DatabaseDoubt  # noqa: Y015
+Global___DatabaseDistrustReason: _TypeAlias = DatabaseDistrustReason  # noqa: Y015
 
 @_typing.final
 class Tenant(_message.Message):
@@ -1072,7 +1072,7 @@ class DatabaseIdentity(_message.Message):
 Global___DatabaseIdentity: _TypeAlias = DatabaseIdentity  # noqa: Y015
 
 @_typing.final
-class HeldEnd(_message.Message):
+class RetainedRevocation(_message.Message):
     """A revocation, suspension or unbinding that a replica holds and that the database may lack."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1115,7 +1115,7 @@ class HeldEnd(_message.Message):
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
 
-Global___HeldEnd: _TypeAlias = HeldEnd  # noqa: Y015
+Global___RetainedRevocation: _TypeAlias = RetainedRevocation  # noqa: Y015
 
 @_typing.final
 class GetDatabaseStateRequest(_message.Message):
@@ -1142,16 +1142,16 @@ class GetDatabaseStateResponse(_message.Message):
 
     KNOWN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
-    DOUBT_FIELD_NUMBER: _builtins.int
-    DOUBTED_SINCE_FIELD_NUMBER: _builtins.int
+    DISTRUST_REASON_FIELD_NUMBER: _builtins.int
+    DISTRUSTED_SINCE_FIELD_NUMBER: _builtins.int
     FOUND_FIELD_NUMBER: _builtins.int
     FOUND_REVISION_FIELD_NUMBER: _builtins.int
-    STANDSTILL_FIELD_NUMBER: _builtins.int
-    HELD_FIELD_NUMBER: _builtins.int
+    READ_REPLICA_STALLED_FOR_FIELD_NUMBER: _builtins.int
+    RETAINED_REVOCATIONS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The change-log revision of that database up to which the replica has read."""
-    doubt: Global___DatabaseDoubt.ValueType
-    """Why the replica distrusts its database. DATABASE_DOUBT_UNSPECIFIED if it trusts the database."""
+    distrust_reason: Global___DatabaseDistrustReason.ValueType
+    """Why the replica distrusts its database. DATABASE_DISTRUST_REASON_UNSPECIFIED if it trusts the database."""
     found_revision: _builtins.int
     """The last change-log revision of the found database."""
     @_builtins.property
@@ -1159,7 +1159,7 @@ class GetDatabaseStateResponse(_message.Message):
         """The database that the replica knows. Absent before its first read."""
 
     @_builtins.property
-    def doubted_since(self) -> _timestamp_pb2.Timestamp:
+    def distrusted_since(self) -> _timestamp_pb2.Timestamp:
         """Time since when the replica distrusts its database."""
 
     @_builtins.property
@@ -1167,11 +1167,11 @@ class GetDatabaseStateResponse(_message.Message):
         """The database that the replica found instead of the known one. Absent if that database has no identity."""
 
     @_builtins.property
-    def standstill(self) -> _duration_pb2.Duration:
+    def read_replica_stalled_for(self) -> _duration_pb2.Duration:
         """How long the read replica of the database has been stalled. Absent if it is not stalled."""
 
     @_builtins.property
-    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldEnd]:
+    def retained_revocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetainedRevocation]:
         """Revocations that the replica holds and that the database may lack, in the order of their arrival. Reapply them to the
         database: the replica then removes them from this list.
         """
@@ -1181,16 +1181,16 @@ class GetDatabaseStateResponse(_message.Message):
         *,
         known: Global___DatabaseIdentity | None = ...,
         revision: _builtins.int = ...,
-        doubt: Global___DatabaseDoubt.ValueType = ...,
-        doubted_since: _timestamp_pb2.Timestamp | None = ...,
+        distrust_reason: Global___DatabaseDistrustReason.ValueType = ...,
+        distrusted_since: _timestamp_pb2.Timestamp | None = ...,
         found: Global___DatabaseIdentity | None = ...,
         found_revision: _builtins.int = ...,
-        standstill: _duration_pb2.Duration | None = ...,
-        held: _abc.Iterable[Global___HeldEnd] | None = ...,
+        read_replica_stalled_for: _duration_pb2.Duration | None = ...,
+        retained_revocations: _abc.Iterable[Global___RetainedRevocation] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["doubted_since", b"doubted_since", "found", b"found", "known", b"known", "standstill", b"standstill"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["distrusted_since", b"distrusted_since", "found", b"found", "known", b"known", "read_replica_stalled_for", b"read_replica_stalled_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubt", b"doubt", "doubted_since", b"doubted_since", "found", b"found", "found_revision", b"found_revision", "held", b"held", "known", b"known", "revision", b"revision", "standstill", b"standstill"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distrust_reason", b"distrust_reason", "distrusted_since", b"distrusted_since", "found", b"found", "found_revision", b"found_revision", "known", b"known", "read_replica_stalled_for", b"read_replica_stalled_for", "retained_revocations", b"retained_revocations", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1225,7 +1225,7 @@ class AcceptDatabaseResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATABASE_FIELD_NUMBER: _builtins.int
-    HELD_FIELD_NUMBER: _builtins.int
+    RETAINED_REVOCATIONS_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.bool
     """Whether this call accepted the database. False if the replica that responds already trusts its database: call a replica
@@ -1236,19 +1236,19 @@ class AcceptDatabaseResponse(_message.Message):
         """The identity of the database now."""
 
     @_builtins.property
-    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldEnd]:
+    def retained_revocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetainedRevocation]:
         """Revocations that the replica that responds holds and that the database may lack."""
 
     def __init__(
         self,
         *,
         database: Global___DatabaseIdentity | None = ...,
-        held: _abc.Iterable[Global___HeldEnd] | None = ...,
+        retained_revocations: _abc.Iterable[Global___RetainedRevocation] | None = ...,
         accepted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["database", b"database"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "database", b"database", "held", b"held"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "database", b"database", "retained_revocations", b"retained_revocations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,8 +87,8 @@ class InspectKeyResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    HELD_FIELD_NUMBER: _builtins.int
-    HEARD_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    LAST_CHANGE_FIELD_NUMBER: _builtins.int
     ON_DENY_LIST_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     FEED_AGE_FIELD_NUMBER: _builtins.int
@@ -104,13 +104,13 @@ class InspectKeyResponse(_message.Message):
     records: _builtins.int
     """Number of cached records that were scanned."""
     @_builtins.property
-    def held(self) -> Global___HeldKey:
+    def cached(self) -> Global___CachedKey:
         """The cached record of the key. Absent if the key is not cached; the replica then reads the database when the key is
         presented.
         """
 
     @_builtins.property
-    def heard(self) -> Global___HeardChange:
+    def last_change(self) -> Global___AppliedChange:
         """The last change of the key that the replica has applied and still remembers. Absent if it remembers none. The replica
         distrusts a database read that lacks this change.
         """
@@ -128,8 +128,8 @@ class InspectKeyResponse(_message.Message):
     def __init__(
         self,
         *,
-        held: Global___HeldKey | None = ...,
-        heard: Global___HeardChange | None = ...,
+        cached: Global___CachedKey | None = ...,
+        last_change: Global___AppliedChange | None = ...,
         on_deny_list: _builtins.bool = ...,
         revision: _builtins.int = ...,
         feed_age: _duration_pb2.Duration | None = ...,
@@ -137,16 +137,16 @@ class InspectKeyResponse(_message.Message):
         now: _timestamp_pb2.Timestamp | None = ...,
         records: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["feed_age", b"feed_age", "heard", b"heard", "held", b"held", "now", b"now"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "feed_age", b"feed_age", "last_change", b"last_change", "now", b"now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feed_age", b"feed_age", "heard", b"heard", "held", b"held", "lookups", b"lookups", "now", b"now", "on_deny_list", b"on_deny_list", "records", b"records", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "feed_age", b"feed_age", "last_change", b"last_change", "lookups", b"lookups", "now", b"now", "on_deny_list", b"on_deny_list", "records", b"records", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InspectKeyResponse: _TypeAlias = InspectKeyResponse  # noqa: Y015
 
 @_typing.final
-class HeldKey(_message.Message):
+class CachedKey(_message.Message):
     """A cached record of a key."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -159,7 +159,7 @@ class HeldKey(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     REVOKED_AT_FIELD_NUMBER: _builtins.int
     TENANT_SUSPENDED_FIELD_NUMBER: _builtins.int
-    READ_AHEAD_FIELD_NUMBER: _builtins.int
+    PRELOADED_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant that owns the key."""
     verdict: _verdict_pb2.Verdict.ValueType
@@ -172,7 +172,7 @@ class HeldKey(_message.Message):
     """The change-log revision that the record reflects."""
     tenant_suspended: _builtins.bool
     """Whether the tenant is suspended, according to the record."""
-    read_ahead: _builtins.bool
+    preloaded: _builtins.bool
     """Whether the record was preloaded at startup and has not been requested since."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
@@ -197,18 +197,18 @@ class HeldKey(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
         tenant_suspended: _builtins.bool = ...,
-        read_ahead: _builtins.bool = ...,
+        preloaded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "expires_at", b"expires_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "expires_at", b"expires_at", "read_ahead", b"read_ahead", "revision", b"revision", "revoked_at", b"revoked_at", "source", b"source", "tenant_id", b"tenant_id", "tenant_suspended", b"tenant_suspended", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "expires_at", b"expires_at", "preloaded", b"preloaded", "revision", b"revision", "revoked_at", b"revoked_at", "source", b"source", "tenant_id", b"tenant_id", "tenant_suspended", b"tenant_suspended", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HeldKey: _TypeAlias = HeldKey  # noqa: Y015
+Global___CachedKey: _TypeAlias = CachedKey  # noqa: Y015
 
 @_typing.final
-class HeardChange(_message.Message):
+class AppliedChange(_message.Message):
     """A change that a replica has applied."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -235,4 +235,4 @@ class HeardChange(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HeardChange: _TypeAlias = HeardChange  # noqa: Y015
+Global___AppliedChange: _TypeAlias = AppliedChange  # noqa: Y015

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/inspect.proto.
  */
 export const file_tenantauth_v1_inspect: GenFile = /*@__PURE__*/
-  fileDesc("Cht0ZW5hbnRhdXRoL3YxL2luc3BlY3QucHJvdG8SDXRlbmFudGF1dGgudjEiIwoRSW5zcGVjdEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIqECChJJbnNwZWN0S2V5UmVzcG9uc2USJAoEaGVsZBgBIAEoCzIWLnRlbmFudGF1dGgudjEuSGVsZEtleRIpCgVoZWFyZBgCIAEoCzIaLnRlbmFudGF1dGgudjEuSGVhcmRDaGFuZ2USFAoMb25fZGVueV9saXN0GAMgASgIEhAKCHJldmlzaW9uGAQgASgDEisKCGZlZWRfYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKB2xvb2t1cHMYBiABKA4yGi50ZW5hbnRhdXRoLnYxLkxvb2t1cFN0YXRlEicKA25vdxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVjb3JkcxgIIAEoAyK0AgoHSGVsZEtleRIRCgl0ZW5hbnRfaWQYASABKAkSJwoHdmVyZGljdBgCIAEoDjIWLnRlbmFudGF1dGgudjEuVmVyZGljdBIlCgZzb3VyY2UYAyABKA4yFS50ZW5hbnRhdXRoLnYxLlNvdXJjZRImCgNhZ2UYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIcmV2aXNpb24YBSABKAMSLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQdGVuYW50X3N1c3BlbmRlZBgIIAEoCBISCgpyZWFkX2FoZWFkGAkgASgIIk8KC0hlYXJkQ2hhbmdlEhAKCHJldmlzaW9uGAEgASgDEi4KCnJldm9rZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKoIBCgtMb29rdXBTdGF0ZRIcChhMT09LVVBfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRMT09LVVBfU1RBVEVfSEVBTFRIWRABEhwKGExPT0tVUF9TVEFURV9GRUVEX1NJTEVOVBACEh0KGUxPT0tVUF9TVEFURV9CUkVBS0VSX09QRU4QA2IGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tenantauth_v1_verdict]);
+  fileDesc("Cht0ZW5hbnRhdXRoL3YxL2luc3BlY3QucHJvdG8SDXRlbmFudGF1dGgudjEiIwoRSW5zcGVjdEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIq0CChJJbnNwZWN0S2V5UmVzcG9uc2USKAoGY2FjaGVkGAEgASgLMhgudGVuYW50YXV0aC52MS5DYWNoZWRLZXkSMQoLbGFzdF9jaGFuZ2UYAiABKAsyHC50ZW5hbnRhdXRoLnYxLkFwcGxpZWRDaGFuZ2USFAoMb25fZGVueV9saXN0GAMgASgIEhAKCHJldmlzaW9uGAQgASgDEisKCGZlZWRfYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKB2xvb2t1cHMYBiABKA4yGi50ZW5hbnRhdXRoLnYxLkxvb2t1cFN0YXRlEicKA25vdxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVjb3JkcxgIIAEoAyK1AgoJQ2FjaGVkS2V5EhEKCXRlbmFudF9pZBgBIAEoCRInCgd2ZXJkaWN0GAIgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0EiUKBnNvdXJjZRgDIAEoDjIVLnRlbmFudGF1dGgudjEuU291cmNlEiYKA2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghyZXZpc2lvbhgFIAEoAxIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChB0ZW5hbnRfc3VzcGVuZGVkGAggASgIEhEKCXByZWxvYWRlZBgJIAEoCCJRCg1BcHBsaWVkQ2hhbmdlEhAKCHJldmlzaW9uGAEgASgDEi4KCnJldm9rZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKoIBCgtMb29rdXBTdGF0ZRIcChhMT09LVVBfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRMT09LVVBfU1RBVEVfSEVBTFRIWRABEhwKGExPT0tVUF9TVEFURV9GRUVEX1NJTEVOVBACEh0KGUxPT0tVUF9TVEFURV9CUkVBS0VSX09QRU4QA2IGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tenantauth_v1_verdict]);
 
 /**
  * Selects a key to inspect.
@@ -51,17 +51,17 @@ export type InspectKeyResponse = Message<"tenantauth.v1.InspectKeyResponse"> & {
    * The cached record of the key. Absent if the key is not cached; the replica then reads the database when the key is
    * presented.
    *
-   * @generated from field: tenantauth.v1.HeldKey held = 1;
+   * @generated from field: tenantauth.v1.CachedKey cached = 1;
    */
-  held?: HeldKey | undefined;
+  cached?: CachedKey | undefined;
 
   /**
    * The last change of the key that the replica has applied and still remembers. Absent if it remembers none. The replica
    * distrusts a database read that lacks this change.
    *
-   * @generated from field: tenantauth.v1.HeardChange heard = 2;
+   * @generated from field: tenantauth.v1.AppliedChange last_change = 2;
    */
-  heard?: HeardChange | undefined;
+  lastChange?: AppliedChange | undefined;
 
   /**
    * Whether the key is on the replica's deny list. For a cached key, the verdict also takes the tenant into account.
@@ -117,9 +117,9 @@ export const InspectKeyResponseSchema: GenMessage<InspectKeyResponse> = /*@__PUR
 /**
  * A cached record of a key.
  *
- * @generated from message tenantauth.v1.HeldKey
+ * @generated from message tenantauth.v1.CachedKey
  */
-export type HeldKey = Message<"tenantauth.v1.HeldKey"> & {
+export type CachedKey = Message<"tenantauth.v1.CachedKey"> & {
   /**
    * Id of the tenant that owns the key.
    *
@@ -180,24 +180,24 @@ export type HeldKey = Message<"tenantauth.v1.HeldKey"> & {
   /**
    * Whether the record was preloaded at startup and has not been requested since.
    *
-   * @generated from field: bool read_ahead = 9;
+   * @generated from field: bool preloaded = 9;
    */
-  readAhead: boolean;
+  preloaded: boolean;
 };
 
 /**
- * Describes the message tenantauth.v1.HeldKey.
- * Use `create(HeldKeySchema)` to create a new message.
+ * Describes the message tenantauth.v1.CachedKey.
+ * Use `create(CachedKeySchema)` to create a new message.
  */
-export const HeldKeySchema: GenMessage<HeldKey> = /*@__PURE__*/
+export const CachedKeySchema: GenMessage<CachedKey> = /*@__PURE__*/
   messageDesc(file_tenantauth_v1_inspect, 2);
 
 /**
  * A change that a replica has applied.
  *
- * @generated from message tenantauth.v1.HeardChange
+ * @generated from message tenantauth.v1.AppliedChange
  */
-export type HeardChange = Message<"tenantauth.v1.HeardChange"> & {
+export type AppliedChange = Message<"tenantauth.v1.AppliedChange"> & {
   /**
    * The change-log revision of the change. 0 if unknown: this replica attempted the change and got no response, or it
    * holds the change although the database may lack it.
@@ -215,10 +215,10 @@ export type HeardChange = Message<"tenantauth.v1.HeardChange"> & {
 };
 
 /**
- * Describes the message tenantauth.v1.HeardChange.
- * Use `create(HeardChangeSchema)` to create a new message.
+ * Describes the message tenantauth.v1.AppliedChange.
+ * Use `create(AppliedChangeSchema)` to create a new message.
  */
-export const HeardChangeSchema: GenMessage<HeardChange> = /*@__PURE__*/
+export const AppliedChangeSchema: GenMessage<AppliedChange> = /*@__PURE__*/
   messageDesc(file_tenantauth_v1_inspect, 3);
 
 /**

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenant_auth_proto::v1::{self, DatabaseDoubt, Verdict, held_end::Subject};
+use tenant_auth_proto::v1::{self, DatabaseDistrustReason, Verdict, retained_revocation::Subject};
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 
@@ -34,13 +34,13 @@ async fn revocations_survive_accepted_rollback() {
     poll_until_noticed(&replicas).await;
 
     let accepted = accept_database(&replicas.second).await;
-    let held: Vec<_> = accepted.held.iter().map(|held| held.subject.clone().unwrap()).collect();
+    let retained: Vec<_> = accepted.retained_revocations.iter().map(|held| held.subject.clone().unwrap()).collect();
     assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "the revocations to repeat");
-    assert!(accepted.held[0].revoked_at.is_some());
+    assert!(accepted.retained_revocations[0].revoked_at.is_some());
     // The other replica learns it from its next poll.
     replicas.first.poll_feed().await;
     for service in [&replicas.first, &replicas.second] {
-        assert_eq!(database_state(service).await.doubt(), DatabaseDoubt::Unspecified);
+        assert_eq!(database_state(service).await.distrust_reason(), DatabaseDistrustReason::Unspecified);
         assert_eq!(outcome(&service.validate(&good).await), "VERDICT_VALID");
         assert_eq!(
             outcome(&service.validate(&lost).await),
@@ -55,14 +55,14 @@ async fn revocations_survive_accepted_rollback() {
             );
             replicas.clock.advance(Duration::from_secs(100));
         }
-        assert_eq!(database_state(service).await.held.len(), 1);
+        assert_eq!(database_state(service).await.retained_revocations.len(), 1);
     }
     // Once repeated, the revocation is in the database again.
     replicas.first.revoke_key(&revoked_id).await;
     replicas.first.poll_feed().await;
     replicas.poll_second().await;
     for service in [&replicas.first, &replicas.second] {
-        assert!(database_state(service).await.held.is_empty());
+        assert!(database_state(service).await.retained_revocations.is_empty());
         assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
     }
     let audit = v1::ListAuditEventsRequest::default();
@@ -70,9 +70,9 @@ async fn revocations_survive_accepted_rollback() {
     assert!(events.iter().any(|event| event.action == "database.accept"), "{events:?}");
 }
 
-/// Repeating a held revocation, as requested, may fail because the database accepts no writes yet.
+/// Repeating a retained revocation, as requested, may fail because the database accepts no writes yet.
 #[tokio::test]
-async fn held_revocation_survives_failed_attempt_to_repeat_it() {
+async fn retained_revocation_survives_failed_attempt_to_repeat_it() {
     let replicas = Replicas::start().await;
     let [_, (revoked, revoked_id)] = cached_keys(&replicas).await;
     revoke_then_roll_back(&replicas, &revoked_id).await;
@@ -86,7 +86,7 @@ async fn held_revocation_survives_failed_attempt_to_repeat_it() {
 /// A key that was rotated and then revoked is only rotated after the rollback. It cannot be rotated again,
 /// and a rejected attempt changes nothing.
 #[tokio::test]
-async fn held_revocation_survives_refused_rotation() {
+async fn retained_revocation_survives_refused_rotation() {
     let replicas = Replicas::start().await;
     let [_, (revoked, revoked_id)] = cached_keys(&replicas).await;
     let rotate = v1::RotateKeyRequest { key_id: revoked_id.clone(), ..Default::default() };
