@@ -52,7 +52,12 @@ fn list_migrations() {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let (number, name) = stem.split_once('_').unwrap_or_default();
         let version = index + 1;
-        assert_eq!(number, format!("{version:04}"), "{}: migrations are numbered without gaps", path.display());
+        assert_eq!(
+            number,
+            format!("{version:04}"),
+            "{}: migrations are numbered without gaps",
+            path.display()
+        );
         let name = name.replace('_', " ");
         writeln!(list, "Migration {{ version: {version}, name: {name:?}, sql: include_str!({path:?}) }},")
             .expect("a string takes any text");

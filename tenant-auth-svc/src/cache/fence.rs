@@ -104,7 +104,8 @@ impl Fence {
     pub(super) fn last_change(&self, key: &KeyId) -> Option<ChangeEvent> {
         let marks = self.lock_for_insert();
         let mark = marks.recent.keys.get(key).or_else(|| marks.older.keys.get(key));
-        let retained = || marks.retained.keys.get(key).map(|kind| ChangeEvent { kind: *kind, revision: None });
+        let retained =
+            || marks.retained.keys.get(key).map(|kind| ChangeEvent { kind: *kind, revision: None });
         mark.map(|mark| mark.event).or_else(retained)
     }
 

@@ -22,7 +22,9 @@ pub(super) use self::{
         tenant_message,
     },
     audit::{audit_response, parse_list_audit_events},
-    database::{database_identity_message, database_state_message, retained_revocation_message, parse_reason},
+    database::{
+        database_identity_message, database_state_message, parse_reason, retained_revocation_message,
+    },
     grace::{grace_message, parse_reset_grace, parse_set_grace},
     inspect::inspection_message,
     session::{

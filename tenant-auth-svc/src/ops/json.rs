@@ -261,7 +261,8 @@ mod tests {
         };
         let rendered = read(&facts);
         assert_eq!(rendered["process"]["reason"], "schema_newer");
-        let nothing = json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null });
+        let nothing =
+            json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null });
         assert_eq!(rendered["database"], nothing);
         let mut not_tried = json!({
             "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,

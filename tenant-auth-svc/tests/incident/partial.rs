@@ -153,5 +153,8 @@ async fn roll_back_database(cluster: &mut Cluster, old: &Backup, counts: &mut An
     let mut admin = AdminServiceClient::new(channel);
     let request = AcceptDatabaseRequest { reason: "restored".to_owned() };
     let accepted = admin.accept_database(request).await.unwrap().into_inner();
-    assert!(accepted.retained_revocations.len() >= KEYS / KEY_GROUP_SIZE, "later revocations are retained and must be repeated");
+    assert!(
+        accepted.retained_revocations.len() >= KEYS / KEY_GROUP_SIZE,
+        "later revocations are retained and must be repeated"
+    );
 }

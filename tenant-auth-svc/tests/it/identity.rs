@@ -4,7 +4,9 @@ mod retained_revocations;
 
 use std::time::Duration;
 
-use tenant_auth_proto::v1::{self, DatabaseDistrustReason, Source, Verdict, usage_service_client::UsageServiceClient};
+use tenant_auth_proto::v1::{
+    self, DatabaseDistrustReason, Source, Verdict, usage_service_client::UsageServiceClient,
+};
 use tenant_auth_svc::domain::clock::SharedClock;
 use tenant_auth_testkit::{Backup, Fault};
 use tonic::{Code, Status};
@@ -232,7 +234,10 @@ async fn foreign_database_is_distrusted_despite_more_acceptances() {
     let more_acceptances = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
     replicas.database.server().execute(more_acceptances).unwrap();
     poll_until_noticed(&replicas).await;
-    assert_eq!(database_state(&replicas.second).await.distrust_reason(), DatabaseDistrustReason::AnotherDatabase);
+    assert_eq!(
+        database_state(&replicas.second).await.distrust_reason(),
+        DatabaseDistrustReason::AnotherDatabase
+    );
     assert_eq!(accept_database(&replicas.second).await.database.unwrap().epoch, 8);
     replicas.first.poll_feed().await;
     assert_eq!(

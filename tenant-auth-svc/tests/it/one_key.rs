@@ -27,7 +27,10 @@ async fn inspect_key(service: &TestService, key_id: &str) -> v1::InspectKeyRespo
 
 /// Returns what a replica has cached: verdict, source, and the position that the entry reflects.
 async fn held_answer(service: &TestService, key_id: &str) -> Option<(Verdict, Source, i64)> {
-    inspect_key(service, key_id).await.cached.map(|held| (cached.verdict(), cached.source(), cached.revision))
+    inspect_key(service, key_id)
+        .await
+        .cached
+        .map(|cached| (cached.verdict(), cached.source(), cached.revision))
 }
 
 #[tokio::test]
@@ -106,14 +109,20 @@ async fn inspect_key_shows_missed_revocation() {
     assert_eq!(held_answer(&replicas.first, &id).await.unwrap().0, Verdict::Revoked);
     assert_eq!(held_answer(&replicas.second, &id).await, Some((Verdict::Valid, Source::Fresh, before)));
     let silent = inspect_key(&replicas.second, &id).await;
-    assert_eq!(silent.last_change.unwrap().revoked_at, None, "the replica knows the key, but not its revocation");
+    assert_eq!(
+        silent.last_change.unwrap().revoked_at,
+        None,
+        "the replica knows the key, but not its revocation"
+    );
     replicas.poll_second().await;
     let inspected_key = inspect_key(&replicas.second, &id).await;
     assert_eq!(inspected_key.cached.as_ref().unwrap().verdict(), Verdict::Revoked);
     assert!(inspected_key.cached.unwrap().revoked_at.is_some());
     let last_change = inspected_key.last_change.unwrap();
     assert!(
-        last_change.revoked_at.is_some() && last_change.revision > before && last_change.revision <= inspected_key.revision
+        last_change.revoked_at.is_some()
+            && last_change.revision > before
+            && last_change.revision <= inspected_key.revision
     );
     assert!(inspected_key.revision > silent.revision);
 }

@@ -173,7 +173,11 @@ impl SimulatedCluster {
             self.catch_up_copy().await;
             match answer {
                 Ok(accepted) => {
-                    let subjects = accepted.into_inner().retained_revocations.into_iter().filter_map(|retained| retained.subject);
+                    let subjects = accepted
+                        .into_inner()
+                        .retained_revocations
+                        .into_iter()
+                        .filter_map(|retained| retained.subject);
                     let ids = subjects.map(|subject| match subject {
                         Subject::KeyId(id) | Subject::SuspendedTenantId(id) | Subject::SessionId(id) => id,
                     });

@@ -7,8 +7,8 @@ use std::{collections::HashMap, time::Duration};
 
 use tenant_auth_svc::domain::verdict::{Source, Verdict};
 
-use self::retained_revocations::RetainedByReplica;
 pub(crate) use self::retained_revocations::KnownRevocations;
+use self::retained_revocations::RetainedByReplica;
 use super::history::{EventOrder, History, KeyRow};
 
 /// `TENANT_AUTH_CACHE_GRACE`: shorter than the default, so that it ends within the simulation.
@@ -247,8 +247,10 @@ impl Oracle {
             if acknowledged {
                 view.acknowledged_changes.insert(subject.to_owned(), order);
             }
-            let about_it =
-                view.retained_revocations.values_mut().filter(|retained| acknowledged && retained.subject == subject);
+            let about_it = view
+                .retained_revocations
+                .values_mut()
+                .filter(|retained| acknowledged && retained.subject == subject);
             about_it.for_each(|retained| retained.is_sure = false);
         }
     }

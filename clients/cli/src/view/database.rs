@@ -53,9 +53,17 @@ impl RetainedRevocationView {
             return String::new();
         }
         let row = |retained: &Self| {
-            vec![retained.kind.to_owned(), retained.id.clone(), retained.tenant_id.clone(), to_text(retained.revoked_at)]
+            vec![
+                retained.kind.to_owned(),
+                retained.id.clone(),
+                retained.tenant_id.clone(),
+                to_text(retained.revoked_at),
+            ]
         };
-        format!("\n\n{}", output::render_table(&["RETAINED", "ID", "TENANT", "REVOKED"], retained.iter().map(row)))
+        format!(
+            "\n\n{}",
+            output::render_table(&["RETAINED", "ID", "TENANT", "REVOKED"], retained.iter().map(row))
+        )
     }
 }
 
@@ -91,7 +99,11 @@ impl DatabaseView {
             found: state.found.map(DatabaseIdentityView::new),
             found_revision: state.found_revision,
             read_replica_stalled_seconds: state.read_replica_stalled_for.map(|stalled| stalled.seconds),
-            retained_revocations: state.retained_revocations.into_iter().map(RetainedRevocationView::new).collect(),
+            retained_revocations: state
+                .retained_revocations
+                .into_iter()
+                .map(RetainedRevocationView::new)
+                .collect(),
         }
     }
 }
@@ -102,8 +114,9 @@ impl View for DatabaseView {
             None => "yes".to_owned(),
             Some(reason) => format!("no: {reason}"),
         };
-        let stalled =
-            self.read_replica_stalled_seconds.map(|seconds| format_coarse(Duration::from_secs(seconds.unsigned_abs())));
+        let stalled = self
+            .read_replica_stalled_seconds
+            .map(|seconds| format_coarse(Duration::from_secs(seconds.unsigned_abs())));
         let found = self.distrust_reason.map(|_| self.found_revision.to_string());
         let details = output::details(&[
             ("trusted", trusted),
@@ -128,7 +141,8 @@ pub(crate) struct AcceptedView {
 
 impl AcceptedView {
     pub(crate) fn new(accepted: proto::AcceptDatabaseResponse, reapplied: Option<usize>) -> Self {
-        let retained_revocations = accepted.retained_revocations.into_iter().map(RetainedRevocationView::new).collect();
+        let retained_revocations =
+            accepted.retained_revocations.into_iter().map(RetainedRevocationView::new).collect();
         let (database, accepted) = (accepted.database.map(DatabaseIdentityView::new), accepted.accepted);
         Self { accepted, database, retained_revocations, reapplied }
     }

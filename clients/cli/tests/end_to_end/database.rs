@@ -13,7 +13,10 @@ fn database_state_is_shown_and_accepted() {
     let accepted = service.json(&["database", "accept", "--reason", "restored", "--reapply"]);
     let shown = (&accepted["database"]["database_id"], &accepted["accepted"]);
     assert_eq!(shown, (&id, &false.into()), "the database is already trusted");
-    assert_eq!((&accepted["retained_revocations"], &accepted["reapplied"]), (&serde_json::json!([]), &0.into()));
+    assert_eq!(
+        (&accepted["retained_revocations"], &accepted["reapplied"]),
+        (&serde_json::json!([]), &0.into())
+    );
     let ran = service.run(&["database", "status"], "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("trusted     yes") && ran.stdout.contains("epoch 1"), "{}", ran.stdout);

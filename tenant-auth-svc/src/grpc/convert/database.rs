@@ -1,6 +1,6 @@
 //! Messages of the database state: identity, trust and retained revocations.
 
-use tenant_auth_proto::v1::{self, retained_revocation::Subject};
+use tenant_auth_proto::v1::{self, retained_revocation::Subject as RetainedSubject};
 
 use super::{fields::FieldValidator, time::duration, timestamp};
 use crate::{
@@ -24,15 +24,17 @@ pub(in crate::grpc) fn database_identity_message(identity: DatabaseIdentity) -> 
     v1::DatabaseIdentity { database_id: identity.id.into(), epoch: identity.epoch }
 }
 
-pub(in crate::grpc) fn retained_revocation_message((change, kind): RetainedRevocation) -> v1::RetainedRevocation {
+pub(in crate::grpc) fn retained_revocation_message(
+    (change, kind): RetainedRevocation,
+) -> v1::RetainedRevocation {
     let revoked_at = match kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
         ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
     let subject = match change.subject {
-        Subject::Key(id) => Subject::KeyId(id.to_string()),
-        Subject::Tenant(id) => Subject::SuspendedTenantId(id.to_string()),
-        Subject::Session(id) => Subject::SessionId(id.as_str().to_owned()),
+        Subject::Key(id) => RetainedSubject::KeyId(id.to_string()),
+        Subject::Tenant(id) => RetainedSubject::SuspendedTenantId(id.to_string()),
+        Subject::Session(id) => RetainedSubject::SessionId(id.as_str().to_owned()),
     };
     v1::RetainedRevocation {
         subject: Some(subject),

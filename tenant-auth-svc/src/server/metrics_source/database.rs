@@ -48,7 +48,10 @@ pub(super) fn add_database_metrics(
     let oldest = writes.under_way_for.unwrap_or_default();
     snapshot.push(&names::DATABASE_WRITE_IN_PROGRESS, oldest.as_secs_f64());
     snapshot.push(&names::DATABASE_TRUSTED, bool_to_f64(facts.distrust.is_none()));
-    snapshot.push(&names::DATABASE_COPY_STALLED, facts.read_replica_stalled_for.unwrap_or_default().as_secs_f64());
+    snapshot.push(
+        &names::DATABASE_COPY_STALLED,
+        facts.read_replica_stalled_for.unwrap_or_default().as_secs_f64(),
+    );
     snapshot.push(&names::SCHEDULER_LAG, facts.scheduler_lag.as_secs_f64());
     snapshot.push_optional(&names::CLOCK_OFFSET, facts.clock_offset.map(millis_to_seconds));
     add_call_durations(snapshot, hop, format);

@@ -34,8 +34,9 @@ async fn revocations_survive_accepted_rollback() {
     poll_until_noticed(&replicas).await;
 
     let accepted = accept_database(&replicas.second).await;
-    let retained: Vec<_> = accepted.retained_revocations.iter().map(|held| held.subject.clone().unwrap()).collect();
-    assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "the revocations to repeat");
+    let retained: Vec<_> =
+        accepted.retained_revocations.iter().map(|retained| retained.subject.clone().unwrap()).collect();
+    assert_eq!(retained, [Subject::KeyId(revoked_id.clone())], "the revocations to repeat");
     assert!(accepted.retained_revocations[0].revoked_at.is_some());
     // The other replica learns it from its next poll.
     replicas.first.poll_feed().await;

@@ -35,7 +35,8 @@ impl Oracle {
             let first = view.first_polled.unwrap_or(EventOrder::MAX);
             ended > since.max(first) && ended < view.polled_up_to && view.was_reported(ended)
         };
-        let retained = |subject: &str, is_sure| RetainedByReplica { subject: subject.to_owned(), since: 0, is_sure };
+        let retained =
+            |subject: &str, is_sure| RetainedByReplica { subject: subject.to_owned(), since: 0, is_sure };
         let mut ends = HashMap::new();
         for (digest, history) in &self.keys {
             let Some(key) = history.last().as_ref().filter(|key| key.revoked) else { continue };
@@ -65,7 +66,8 @@ impl Oracle {
 
     /// Returns the ids of the revocations that a replica certainly holds.
     pub(crate) fn certainly_retained_revocations(&self, replica: usize) -> HashSet<&str> {
-        let retained = self.views[replica].retained_revocations.iter().filter(|(_, retained)| retained.is_sure);
+        let retained =
+            self.views[replica].retained_revocations.iter().filter(|(_, retained)| retained.is_sure);
         retained.map(|(subject, _)| &**subject).collect()
     }
 }
