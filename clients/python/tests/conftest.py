@@ -13,6 +13,7 @@ import pytest_asyncio
 from fake import PATIENCE, Fake
 from tenant_auth import AsyncClient, Client, Options
 from tenant_auth import NearCache as Limits
+from tenant_auth._async_engine import AsyncEngine
 from tenant_auth._near_cache import NearCache
 from tenant_auth.testing import ManualClock
 
@@ -38,6 +39,12 @@ class Threaded:
             return await run(self._executor, list, result) if isinstance(result, Iterator) else result
 
         return call
+
+
+def engine_of(client: Any) -> Any:
+    """Returns the engine in the event loop of either client."""
+    engine = getattr(client, "client", client)._engine
+    return engine if isinstance(engine, AsyncEngine) else engine._inner
 
 
 async def collect(items: Any) -> list[Any]:

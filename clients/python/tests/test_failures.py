@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from conftest import Connect, collect, until
+from conftest import Connect, collect, engine_of, until
 from fake import Fake
 from replies import Failure, answer
 from tenant_auth import (
@@ -206,8 +206,7 @@ os.wait()
 
 
 def is_closed(client: Any) -> bool:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return bool(inner._engine._closed)
+    return bool(engine_of(client)._closed)
 
 
 async def administer(stub: Any, request: Any) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 import pytest
 
-from conftest import Connect, until
+from conftest import Connect, engine_of, until
 from fake import Fake
 from replies import Failure, answer, session_answer
 from tenant_auth import DeadlineExceededError, NearCache, Source, UnavailableError, Verdict
-from tenant_auth._watching import NOT_SERVED_DELAY, ReconnectDelays
+from tenant_auth._watch import UNIMPLEMENTED_DELAY, ReconnectDelays
 from tenant_auth.proto import watch_pb2
 from tenant_auth.testing import ManualClock
 
@@ -157,7 +157,7 @@ async def test_near_cache_without_stream_uses_cacheable_for(
     fake.keys["k"] = answer(cacheable_for=5)
     clock = ManualClock()
     client = connect(clock=clock)
-    await until(lambda: NOT_SERVED_DELAY in clock.pauses)
+    await until(lambda: UNIMPLEMENTED_DELAY in clock.pauses)
     await client.validate_key("k")
     clock.advance(4.9)
     assert (await client.validate_key("k")).provenance.source is Source.NEAR
@@ -268,5 +268,4 @@ async def test_error_is_shared_but_not_cached(connect: Connect, fake: Fake) -> N
 
 
 def in_flight(client: Any) -> int:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return int(inner._engine._in_flight_count)
+    return int(engine_of(client)._in_flight_count)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Connect, until
+from conftest import Connect, engine_of, until
 from fake import Fake
 from replies import answer
 from tenant_auth import DeadlineExceededError, Retry, UsageEvent
@@ -68,5 +68,4 @@ async def test_nothing_is_hedged_without_a_budget(
 
 
 def replicas_of(client: Any) -> list[Any]:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return list(inner._engine._pool._replicas.values())
+    return list(engine_of(client)._pool._replicas.values())

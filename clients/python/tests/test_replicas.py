@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from conftest import Connect, until
+from conftest import Connect, engine_of, until
 from distance import Distance
 from service import Fleet, Replica, fleet_in
 from tenant_auth import Retry, UnavailableError, UsageEvent, _resolver
@@ -33,8 +33,7 @@ async def pair(fleet: Fleet) -> AsyncIterator[tuple[Replica, Replica]]:
 
 
 def pool_of(client: Any) -> Any:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return inner._engine._pool
+    return engine_of(client)._pool
 
 
 def connected(client: Any) -> int:
@@ -198,8 +197,7 @@ async def test_watch_stream_moves_off_a_hung_replica(connect: Connect, fleet: Fl
 
 
 def watch_of(client: Any) -> Any:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return inner._engine._watch
+    return engine_of(client)._watch
 
 
 async def test_unreachable_service_fails_immediately_with_the_reason(connect: Connect, fleet: Fleet) -> None:

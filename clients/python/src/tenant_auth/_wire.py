@@ -120,15 +120,6 @@ def invalid(*violations: Violation) -> InvalidRequestError:
     return InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)
 
 
-def key_cache_key(key: str) -> tuple[str, ...]:
-    """Returns the cache key for an answer about a key."""
-    return ("key", check_text(key, "key"))
-
-
-def session_cache_key(session_id: str, key: str | None) -> tuple[str, ...]:
-    return ("session", check_text(session_id, "session_id"), check_text(key or "", "key"))
-
-
 def key_request(key: str, scopes: Sequence[str]) -> validation_pb2.ValidateKeyRequest:
     return validation_pb2.ValidateKeyRequest(key=check_text(key, "key"), required_scopes=check_scopes(scopes))
 
