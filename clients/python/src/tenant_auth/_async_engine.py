@@ -83,9 +83,9 @@ class AsyncEngine:
         digest = near.digest(*call.cache_key)
 
         async def load(timeout: float) -> Validation:
-            ticket = near.ticket()
+            snapshot = near.snapshot()
             answer = await self._validate(call, (), timeout)
-            near.put(digest, ticket, answer, call.session_id)
+            near.put(digest, snapshot, answer, call.session_id)
             return answer
 
         answer = near.get(digest)
@@ -115,8 +115,8 @@ class AsyncEngine:
         replica = await self.open().pick(self.core.timeout(timeout))
         call: Any = None
         try:
-            made = getattr(replica.channel, kind)(method.path, method.serialize, method.parse)
-            call = made(request, timeout=timeout, metadata=(*self.core.metadata(), *metadata))
+            method_of_channel = getattr(replica.channel, kind)(method.path, method.serialize, method.parse)
+            call = method_of_channel(request, timeout=timeout, metadata=(*self.core.metadata(), *metadata))
             async for message in call:
                 replica.record_activity()
                 yield message

@@ -50,7 +50,7 @@ def send(unsent: Sequence[UnsentUsage], core: Core, end: float) -> list[UnsentUs
 
 
 async def send_each(unsent: Sequence[UnsentUsage], core: Core, end: float) -> list[UnsentUsage]:
-    left: list[UnsentUsage] = []
+    failed: list[UnsentUsage] = []
     engine = AsyncEngine(Core(core.endpoints, replace(core.options, near_cache=None)))
     try:
         for batch in unsent:
@@ -60,10 +60,10 @@ async def send_each(unsent: Sequence[UnsentUsage], core: Core, end: float) -> li
                 reply, request_id = await engine.call(_methods.RECORD_USAGE, request, timeout)
                 _wire.receipt(reply, batch.events, request_id)
             except TenantAuthError as error:
-                left.append(replace(batch, error=error))
+                failed.append(replace(batch, error=error))
     finally:
         await engine.close()
-    return left
+    return failed
 
 
 def warn_unsent(unsent: Sequence[UnsentUsage]) -> None:
@@ -75,9 +75,9 @@ def warn_unsent(unsent: Sequence[UnsentUsage]) -> None:
 @atexit.register
 def finish_all() -> None:
     with lock:
-        left = [finish for pid, finish in recorders.values() if pid == os.getpid()]
+        pending = [finish for pid, finish in recorders.values() if pid == os.getpid()]
         recorders.clear()
-    for finish in left:
+    for finish in pending:
         try:
             warn_unsent(finish())
         except Exception:

@@ -108,4 +108,4 @@ class ReconnectDelays:
         if code in ("UNIMPLEMENTED", "FAILED_PRECONDITION"):
             return UNIMPLEMENTED_DELAY
         self._failures += 1
-        return backoff(self._failures - 1, self._jitter(), longest=MAX_DELAY)
+        return backoff(self._failures - 1, self._jitter(), maximum=MAX_DELAY)

@@ -66,10 +66,10 @@ class UsageRecorder:
         """Waits until all events queued so far are recorded, rejected or set aside. Raises `DeadlineExceededError`
         after `timeout`.
         """
-        upto = self._buffer.added
-        self._flush_target = upto
+        target = self._buffer.added
+        self._flush_target = target
         self._wake.set()
-        if not self._progress.wait_for(lambda: self._buffer.completed >= upto, timeout):
+        if not self._progress.wait_for(lambda: self._buffer.completed >= target, timeout):
             raise _status.deadline_exceeded()
 
     def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
@@ -90,8 +90,8 @@ class UsageRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        left = self.close()
-        _at_exit.warn_unsent(left)
+        unsent = self.close()
+        _at_exit.warn_unsent(unsent)
 
     def _finish(self) -> list[UnsentUsage]:
         """Sends the remaining events at exit, when the client may be closed and its event loop gone."""
@@ -123,8 +123,8 @@ class UsageRecorder:
             # An internal error, or one of the user's token function: the events are kept for `close`.
             failure = TenantAuthError(f"{type(error).__name__} while sending")
         if failure is not None and self._buffer.failed(batch, failure):
-            pause = backoff(batch.failures - 1, self._core.options.jitter(), longest=self._options.longest_pause)
-            self._retry_now.wait(pause + (failure.retry_after or 0.0))
+            delay = backoff(batch.failures - 1, self._core.options.jitter(), maximum=self._options.max_backoff)
+            self._retry_now.wait(delay + (failure.retry_after or 0.0))
             # `close` asks for one attempt without a delay.
             self._retry_now.clear()
             return
