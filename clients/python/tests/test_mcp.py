@@ -18,6 +18,7 @@ import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.provider import TokenVerifier
+from starlette.applications import Starlette
 
 import mcp_server
 from conftest import until
@@ -213,7 +214,7 @@ async def test_verifier_implements_the_sdk_and_hides_the_key(fake: Fake) -> None
 @pytest.mark.parametrize("ttl", [0, 59.9, float("nan"), 86_401, "1", None])
 def test_too_short_ttl_is_rejected(ttl: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="ttl is "):
-        SessionBindingMiddleware(TenantTokenVerifier, client=AsyncClient("127.0.0.1:1"), ttl=ttl)  # type: ignore[arg-type]
+        SessionBindingMiddleware(Starlette(), client=AsyncClient("127.0.0.1:1"), ttl=ttl)
 
 
 def test_current_principal_requires_a_request() -> None:

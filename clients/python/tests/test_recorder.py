@@ -27,7 +27,9 @@ from tenant_auth import (
     TenantAuthError,
     UsageBucket,
     UsageEvent,
+    UsageReceipt,
 )
+from tenant_auth._usage_buffer import UsageBuffer
 from tenant_auth.testing import ManualClock
 
 Rejections = list[tuple[UsageEvent, TenantAuthError]]
@@ -187,6 +189,20 @@ async def test_closed_client_loses_no_events(connect: Connect, fake: Fake) -> No
     await client.close()
     unsent = await recorder.close()
     assert [one.events[0].quantity for one in unsent] == [1]
+
+
+@pytest.mark.parametrize("error", [None, ClosedError("closed"), InvalidRequestError("invalid")])
+def test_result_after_unsent_is_ignored(error: TenantAuthError | None) -> None:
+    buffer = UsageBuffer(ManualClock(), RecorderOptions(), None)
+    buffer.add(UsageEvent("acme", "a", 1))
+    batch = buffer.next_batch(force=True)
+    assert batch is not None
+    assert [one.request_id for one in buffer.unsent()] == [batch.request_id]
+    if error is None:
+        buffer.recorded(batch, UsageReceipt(1, (), False))
+    else:
+        buffer.failed(batch, error)
+    assert buffer.unsent() == []
 
 
 class Text(str):

@@ -118,15 +118,16 @@ class UsageBuffer:
                 # No event was recorded, and the error names none: each half is sent with a new request id.
                 half = len(batch.events) // 2
                 with self._lock:
-                    self._remove(batch)
-                    self._in_flight.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
+                    if self._remove(batch):
+                        self._in_flight.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
                 return False
             invalid = {0}
         if invalid:
             # No event was recorded, so the remaining ones may be sent with a new request id.
             rest = tuple(event for index, event in enumerate(batch.events) if index not in invalid)
             with self._lock:
-                self._remove(batch)
+                if not self._remove(batch):
+                    return False
                 self.completed += len(invalid)
                 if rest:
                     self._in_flight.appendleft(Batch(rest))
@@ -156,14 +157,17 @@ class UsageBuffer:
             self.completed = self.added
             return [UnsentUsage(batch.request_id, batch.events, batch.error) for batch in batches]
 
-    def _remove(self, batch: Batch) -> None:
-        """Removes a batch in flight, unless `unsent` has already removed it."""
-        if self._in_flight and self._in_flight[0] is batch:
-            self._in_flight.popleft()
+    def _remove(self, batch: Batch) -> bool:
+        """Removes a batch in flight. Returns `False` if `unsent` has already removed it."""
+        if not self._in_flight or self._in_flight[0] is not batch:
+            return False
+        self._in_flight.popleft()
+        return True
 
     def _complete(self, batch: Batch, *, set_aside: bool = False) -> None:
         with self._lock:
-            self._remove(batch)
+            if not self._remove(batch):
+                return
             self.completed += len(batch.events)
             if set_aside:
                 self._set_aside.append(batch)
