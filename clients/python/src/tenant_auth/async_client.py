@@ -41,7 +41,8 @@ class AsyncClient:
         self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> Principal:
         """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
-        return (await self.validate_key(key, scopes, timeout=timeout)).principal
+        validation = await self.validate_key(key, scopes, timeout=timeout)
+        return validation.principal
 
     async def require_session(
         self,
@@ -52,7 +53,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
-        return (await self.validate_session(session_id, key, scopes, timeout=timeout)).principal
+        validation = await self.validate_session(session_id, key, scopes, timeout=timeout)
+        return validation.principal
 
     async def validate_key(
         self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None

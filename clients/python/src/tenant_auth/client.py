@@ -40,7 +40,8 @@ class Client:
 
     def require_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Principal:
         """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
-        return (self.validate_key(key, scopes, timeout=timeout)).principal
+        validation = self.validate_key(key, scopes, timeout=timeout)
+        return validation.principal
 
     def require_session(
         self,
@@ -51,7 +52,8 @@ class Client:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
-        return (self.validate_session(session_id, key, scopes, timeout=timeout)).principal
+        validation = self.validate_session(session_id, key, scopes, timeout=timeout)
+        return validation.principal
 
     def validate_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Validation:
         """Validates a key, given without the `Bearer ` prefix. It must hold all scopes; without scopes, it must be
