@@ -43,7 +43,7 @@ async def test_require_returns_principal_or_raises_denial(connect: Connect, serv
     assert caught.value.provenance.revision > 0
     assert not isinstance(caught.value, TenantAuthError), "a denial is not an error"
     with pytest.raises(DeniedError, match="UNKNOWN"):
-        await client.require_key("unknown")
+        await client.require_key("unknown-key")
     session_id = uuid.uuid4().hex
     with pytest.raises(DeniedError, match="UNBOUND"):
         await client.require_session(session_id, service.key)
