@@ -41,7 +41,7 @@ def work(client: Client, lines: Iterable[str]) -> list[UnsentUsage]:
 def resend(client: Client, spool: Path) -> None:
     if not spool.exists():
         return
-    left = []
+    unsent = []
     for line in spool.read_text().splitlines():
         batch = json.loads(line)
         events = [UsageEvent(**e | {"occurred_at": datetime.fromisoformat(e["occurred_at"])}) for e in batch["events"]]
@@ -49,8 +49,8 @@ def resend(client: Client, spool: Path) -> None:
             client.record_usage(events, batch["request_id"])
         except TenantAuthError as error:
             print(f"usage kept in {spool}: {error}")
-            left.append(line + "\n")
-    spool.write_text("".join(left))
+            unsent.append(line + "\n")
+    spool.write_text("".join(unsent))
 
 
 def save(unsent: list[UnsentUsage], spool: Path) -> None:

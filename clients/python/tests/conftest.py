@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from fake import PATIENCE, Fake
+from fake import EVENT_TIMEOUT, Fake
 from tenant_auth import AsyncClient, Client, Options
 from tenant_auth import NearCache as Limits
+from tenant_auth._async_engine import AsyncEngine
 from tenant_auth._near_cache import NearCache
 from tenant_auth.testing import ManualClock
 
@@ -40,15 +41,27 @@ class Threaded:
         return call
 
 
+def engine_of(client: Any) -> Any:
+    """Returns the engine in the event loop of either client."""
+    engine = getattr(client, "client", client)._engine
+    return engine if isinstance(engine, AsyncEngine) else engine._inner
+
+
 async def collect(items: Any) -> list[Any]:
     """Iterates over an async iterator, or over items that a thread has collected."""
     return [item async for item in items] if isinstance(items, AsyncIterator) else list(await items)
 
 
-async def until(happened: Callable[[], bool]) -> None:
+async def call_stub(stub: Any, request: Any, **options: Any) -> Any:
+    """Awaits or returns the result of a stub of either client."""
+    response = stub(request, **options)
+    return await response if isinstance(response, Awaitable) else response
+
+
+async def until(condition: Callable[[], bool]) -> None:
     """Polls for a condition in this process that has no notification."""
-    async with asyncio.timeout(PATIENCE):
-        while not happened():
+    async with asyncio.timeout(EVENT_TIMEOUT):
+        while not condition():
             await asyncio.sleep(0.002)
 
 

@@ -27,7 +27,7 @@ from tenant_auth.proto import (
     watch_pb2_grpc,
 )
 
-PATIENCE = 20.0
+EVENT_TIMEOUT = 20.0
 """Maximum time that a test waits for an expected event. Tests do not normally take this long."""
 
 
@@ -57,17 +57,17 @@ class Fake(
         self.sessions: dict[str, Any] = {}
         self.bound: dict[str, session_pb2.Session] = {}
         self.usage: dict[str, list[usage_pb2.UsageEvent]] = {}
-        self.refused_metrics: set[str] = set()
-        self.poisonous: set[str] = set()
-        """Metrics for which the whole request is rejected without naming the event."""
+        self.rejected_metrics: set[str] = set()
+        self.unnamed_invalid_metrics: set[str] = set()
+        """Metrics for which the whole request is rejected, without the index of the event."""
         self.failures: deque[Failure] = deque()
-        self.failing: Failure | None = None
+        self.permanent_failure: Failure | None = None
         self.pages: list[Any] = []
-        self.shortens_batches = False
-        self.open = threading.Event()
-        self.open.set()
-        self.watched = True
-        self.unwatched = grpc.StatusCode.UNIMPLEMENTED
+        self.drops_one_result = False
+        self.responding = threading.Event()
+        self.responding.set()
+        self.watch_enabled = True
+        self.watch_error = grpc.StatusCode.UNIMPLEMENTED
         self.streams: list[Stream] = []
         self.version = "1.2.3"
         # Each stream and each held-back response occupies a thread.
@@ -90,15 +90,15 @@ class Fake(
         self._server.start()
 
     def stop(self) -> None:
-        self.open.set()
+        self.responding.set()
         for stream in tuple(self.streams):
             stream.events.put(None)
         self._server.stop(grace=None).wait()
 
-    def until(self, happened: Callable[[], bool]) -> None:
+    def until(self, condition: Callable[[], bool]) -> None:
         """Waits for an effect of calls."""
         with self._changed:
-            assert self._changed.wait_for(happened, PATIENCE), "the expected event did not happen"
+            assert self._changed.wait_for(condition, EVENT_TIMEOUT), "the expected event did not happen"
 
     def check_health(self, _request: bytes, _context: Any) -> bytes:
         """Responds even while other responses are held back."""
@@ -121,7 +121,7 @@ class Fake(
         self.emit(revision=revision, invalidation=watch_pb2.Invalidation(scope=number, id=name, tenant_id="acme"))
 
     def start_over(self, revision: int) -> None:
-        self.emit(revision=revision, start_over=watch_pb2.StartOver(reason="the test says so"))
+        self.emit(revision=revision, start_over=watch_pb2.StartOver(reason="requested by the test"))
 
     def break_streams(self) -> None:
         for stream in tuple(self.streams):
@@ -129,37 +129,37 @@ class Fake(
 
     # RPCs
 
-    def _take(self, name: str, request: Any, context: Any) -> None:
+    def _receive(self, name: str, request: Any, context: Any) -> None:
         with self._changed:
             self.calls[name] += 1
             self.requests.append(request)
             self.metadata.append(dict(context.invocation_metadata()))
-            failure = self.failures.popleft() if self.failures else self.failing
+            failure = self.failures.popleft() if self.failures else self.permanent_failure
             self._changed.notify_all()
         context.send_initial_metadata((("x-request-id", f"fake-{name}"),))
-        self.open.wait(PATIENCE)
+        self.responding.wait(EVENT_TIMEOUT)
         if failure is not None:
             abort(context, failure)
 
     def ValidateKey(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("ValidateKey", request, context)
+        self._receive("ValidateKey", request, context)
         made = self.keys.get(request.key, answer(2))
         return made(request) if callable(made) else made
 
     def BatchValidateKeys(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("BatchValidateKeys", request, context)
+        self._receive("BatchValidateKeys", request, context)
         results = []
         for one in request.requests:
             made = self.keys.get(one.key, answer(2))
             field = "error" if isinstance(made, status_pb2.Status) else "response"
             results.append(validation_pb2.BatchValidateKeysResult(**{field: made}))
-        return validation_pb2.BatchValidateKeysResponse(results=results[self.shortens_batches :])
+        return validation_pb2.BatchValidateKeysResponse(results=results[self.drops_one_result :])
 
     def StreamValidateKeys(self, request: Any, context: Any) -> Any:  # noqa: N802
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "not by the fake")
 
     def ValidateSession(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("ValidateSession", request, context)
+        self._receive("ValidateSession", request, context)
         if request.session_id in self.bound:
             bound = self.bound[request.session_id]
             return session_answer(tenant_id=bound.tenant_id, key_id=bound.key_id, attributes=dict(bound.attributes))
@@ -167,7 +167,7 @@ class Fake(
         return made(request) if callable(made) else made
 
     def BindSession(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("BindSession", request, context)
+        self._receive("BindSession", request, context)
         about = self.keys.get(request.key, answer(2))
         if about.verdict != 1:
             return session_pb2.BindSessionResponse(verdict=about.verdict)
@@ -187,44 +187,44 @@ class Fake(
         return session_pb2.BindSessionResponse(verdict=about.verdict, session=made)
 
     def UnbindSession(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("UnbindSession", request, context)
+        self._receive("UnbindSession", request, context)
         return session_pb2.UnbindSessionResponse(was_bound=self.bound.pop(request.session_id, None) is not None)
 
     def ListSessions(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("ListSessions", request, context)
+        self._receive("ListSessions", request, context)
         return self._page(request.page_token, session_pb2.ListSessionsResponse, "sessions")
 
     def RecordUsage(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("RecordUsage", request, context)
-        if any(event.metric in self.poisonous for event in request.events):
+        self._receive("RecordUsage", request, context)
+        if any(event.metric in self.unnamed_invalid_metrics for event in request.events):
             abort(context, Failure(grpc.StatusCode.INVALID_ARGUMENT))
         known = request.request_id in self.usage
         rejected = [
             usage_pb2.RejectedUsageEvent(index=index, error=status_pb2.Status(code=5, message="no such tenant"))
             for index, event in enumerate(request.events)
-            if event.metric in self.refused_metrics
+            if event.metric in self.rejected_metrics
         ]
-        counted = [event for event in request.events if event.metric not in self.refused_metrics]
+        counted = [event for event in request.events if event.metric not in self.rejected_metrics]
         with self._changed:
             self.usage.setdefault(request.request_id, counted)
             self._changed.notify_all()
         return usage_pb2.RecordUsageResponse(accepted=len(counted), rejected=rejected, already_recorded=known)
 
     def QueryUsage(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("QueryUsage", request, context)
+        self._receive("QueryUsage", request, context)
         return self._page(request.page_token, usage_pb2.QueryUsageResponse, "sums")
 
     def GetServerInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._take("GetServerInfo", request, context)
+        self._receive("GetServerInfo", request, context)
         kind = info_pb2.DATABASE_KIND_EMBEDDED
         return info_pb2.GetServerInfoResponse(version=self.version, database_kind=kind, revision=7)
 
     def Watch(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
-        if not self.watched:
+        if not self.watch_enabled:
             with self._changed:
                 self.calls["Watch"] += 1
                 self._changed.notify_all()
-            context.abort(self.unwatched, "not served")
+            context.abort(self.watch_error, "not implemented")
         stream = Stream(request.resume_after_revision)
         if not context.add_callback(lambda: stream.events.put(None)):
             # The stream has already ended. Without this check, the wait below would never end, and the process waits
@@ -247,8 +247,8 @@ class Fake(
 
     def _page(self, token: str, make: Any, field: str) -> Any:
         index = int(token or 0)
-        following = str(index + 1) if index + 1 < len(self.pages) else ""
-        return make(**{field: self.pages[index] if self.pages else []}, next_page_token=following)
+        next_token = str(index + 1) if index + 1 < len(self.pages) else ""
+        return make(**{field: self.pages[index] if self.pages else []}, next_page_token=next_token)
 
 
 def abort(context: Any, failure: Failure) -> None:

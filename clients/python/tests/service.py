@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from fake import PATIENCE
+from fake import EVENT_TIMEOUT
 
 BINARY = os.environ.get("TENANT_AUTH_SVC_BIN")
-ANNOUNCED = re.compile(r"^\s+(endpoint|tenant|key)\s+(\S+)")
+STARTUP_LINE = re.compile(r"^\s+(endpoint|tenant|key)\s+(\S+)")
 
 
 CALLER = """
@@ -52,14 +52,14 @@ def dev(folder: Path) -> Iterator[Service]:
     ):
         try:
             assert process.stdout is not None
-            facts: dict[str, str] = {}
+            printed: dict[str, str] = {}
             for line in process.stdout:
-                if match := ANNOUNCED.match(line):
-                    facts[match[1]] = match[2]
-                if len(facts) == 3:
+                if match := STARTUP_LINE.match(line):
+                    printed[match[1]] = match[2]
+                if len(printed) == 3:
                     break
-            assert len(facts) == 3, (folder / "log").read_text()
-            yield Service(facts["endpoint"], facts["tenant"], facts["key"])
+            assert len(printed) == 3, (folder / "log").read_text()
+            yield Service(printed["endpoint"], printed["tenant"], printed["key"])
         finally:
             process.kill()
 
@@ -86,7 +86,7 @@ class Replica:
     def hang(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
@@ -95,13 +95,13 @@ class Replica:
         self.process.wait()
 
     def kill(self) -> None:
-        self.go_on()
+        self.resume()
         self.process.kill()
         self.process.wait()
 
     def _until(self, beginning: str) -> dict[str, Any]:
         """Returns the first log entry whose message starts with this text."""
-        for _ in range(int(PATIENCE / 0.02)):
+        for _ in range(int(EVENT_TIMEOUT / 0.02)):
             for line in self._log.read_text().splitlines():
                 with contextlib.suppress(ValueError):
                     entry = json.loads(line)

@@ -47,7 +47,7 @@ async def revoke(client: AsyncClient, key_id: str) -> None:
     await client.raw.admin.RevokeKey(admin_pb2.RevokeKeyRequest(key_id=key_id, reason="test"))
 
 
-async def another_tenant(client: AsyncClient, name: str) -> str:
+async def create_tenant(client: AsyncClient, name: str) -> str:
     request = admin_pb2.CreateTenantRequest(tenant_id=name, name=name, plan="free")
     await client.raw.admin.CreateTenant(request)
     return name
@@ -80,7 +80,7 @@ async def test_each_kind_of_key_has_its_status(
     client: AsyncClient, fleet: Fleet, make: Any, header: str, scheme: str
 ) -> None:
     revoked_id, revoked = await issue(client, fleet.tenant, "demo:read")
-    _, weak = await issue(client, fleet.tenant)
+    _, without_scope = await issue(client, fleet.tenant)
     transport = httpx2.ASGITransport(make(client, header))
     async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:
 
@@ -95,10 +95,10 @@ async def test_each_kind_of_key_has_its_status(
         assert await get(scheme + fleet.key) == (200, fleet.tenant)
         assert await get(scheme + fleet.key, scheme + fleet.key) == (400, "AMBIGUOUS_REQUEST")
         assert await get() == (401, "NO_CREDENTIALS")
-        assert await get(scheme + weak) == (403, "INSUFFICIENT_SCOPE")
-        for junk in ("x" * 40_000, "a b", "~" * 17_000, fleet.key[:-1] + "é"):
-            status, _ = await get(scheme + junk)
-            assert status == 401, junk[:9]
+        assert await get(scheme + without_scope) == (403, "INSUFFICIENT_SCOPE")
+        for invalid in ("x" * 40_000, "a b", "~" * 17_000, fleet.key[:-1] + "é"):
+            status, _ = await get(scheme + invalid)
+            assert status == 401, invalid[:9]
 
 
 @pytest_asyncio.fixture
@@ -130,7 +130,7 @@ async def test_session_belongs_to_tenant_and_ends_with_its_key(
     assert (await post(server, PING, bearer(opener), session)).status_code == 200
     assert (await post(server, PING, bearer(fleet.key), session)).status_code == 200, "another key of the tenant"
 
-    foreign = await another_tenant(client, "foreign")
+    foreign = await create_tenant(client, "foreign")
     _, other = await issue(client, foreign)
     foreign_session = await post(server, PING, bearer(other), session)
     assert (foreign_session.status_code, foreign_session.json()["code"]) == (404, "TENANT_MISMATCH")
@@ -159,8 +159,8 @@ async def test_unbound_session_is_not_found(server: Server, client: AsyncClient,
     assert (await post(server, PING, bearer(fleet.key), session)).status_code == 200
     assert await client.unbind_session(session[1], fleet.tenant)
     assert (await post(server, PING, bearer(fleet.key), session)).status_code == 404
-    twice = await post(server, PING, bearer(fleet.key), bearer(fleet.key), session)
-    assert (twice.status_code, twice.json()["code"]) == (400, "AMBIGUOUS_REQUEST")
+    repeated = await post(server, PING, bearer(fleet.key), bearer(fleet.key), session)
+    assert (repeated.status_code, repeated.json()["code"]) == (400, "AMBIGUOUS_REQUEST")
 
 
 async def test_ambiguous_request_opens_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
@@ -190,7 +190,7 @@ async def test_invalid_key_without_session_is_rejected(server: Server, client: A
         ([], "NO_CREDENTIALS"),
         ([("authorization", "Basic eDp5")], "NO_CREDENTIALS"),
         ([bearer(revoked)], "REVOKED"),
-        ([bearer("nobody-knows-this-key")], "UNKNOWN"),
+        ([bearer("unknown-key")], "UNKNOWN"),
         ([bearer("x" * 600)], "MALFORMED"),
     ):
         response = await post(server, INITIALIZE, *headers)
@@ -200,10 +200,10 @@ async def test_invalid_key_without_session_is_rejected(server: Server, client: A
         assert response.headers["cache-control"] == "no-store"
         challenge = response.headers["www-authenticate"]
         assert challenge.startswith("Bearer")
-        assert "resource_metadata=" in challenge, "the SDK's own: it says where a token is to be had"
+        assert "resource_metadata=" in challenge, "the SDK's challenge names the authorization server"
 
 
-@pytest.mark.parametrize("junk", ["x" * 200, "a b", "", "~" * 129, "é"])
-async def test_malformed_session_id_is_not_an_outage(server: Server, fleet: Fleet, junk: str) -> None:
-    response = await post(server, PING, bearer(fleet.key), ("mcp-session-id", junk))
+@pytest.mark.parametrize("invalid", ["x" * 200, "a b", "", "~" * 129, "é"])
+async def test_malformed_session_id_is_not_an_outage(server: Server, fleet: Fleet, invalid: str) -> None:
+    response = await post(server, PING, bearer(fleet.key), ("mcp-session-id", invalid))
     assert (response.status_code, response.headers["cache-control"]) == (404, "no-store")

@@ -8,12 +8,12 @@ import json
 import pickle
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from conftest import Connect
+from conftest import Connect, call_stub
 from service import Service, dev
 from tenant_auth import DeniedError, InvalidRequestError, NearCache, TenantAuthError, Validation, Verdict
 from tenant_auth.proto import admin_pb2, session_pb2, validation_pb2
@@ -28,15 +28,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-async def do(stub: Stub, request: Any) -> Any:
-    """Awaits or returns the result of a stub of either client."""
-    reply = stub(request)
-    return await reply if isinstance(reply, Awaitable) else reply
-
-
 async def issue(client: Any, service: Service, *scopes: str) -> Any:
     request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test", scopes=scopes)
-    return await do(client.raw.admin.IssueKey, request)
+    return await call_stub(client.raw.admin.IssueKey, request)
 
 
 async def test_require_returns_principal_or_raises_denial(connect: Connect, service: Service) -> None:
@@ -49,7 +43,7 @@ async def test_require_returns_principal_or_raises_denial(connect: Connect, serv
     assert caught.value.provenance.revision > 0
     assert not isinstance(caught.value, TenantAuthError), "a denial is not an error"
     with pytest.raises(DeniedError, match="UNKNOWN"):
-        await client.require_key("of-nobody")
+        await client.require_key("unknown-key")
     session_id = uuid.uuid4().hex
     with pytest.raises(DeniedError, match="UNBOUND"):
         await client.require_session(session_id, service.key)
@@ -77,7 +71,7 @@ async def test_each_batch_item_has_its_own_outcome(connect: Connect, service: Se
     assert [type(outcome) for outcome in outcomes] == [InvalidRequestError] * 200 + [Validation]
 
 
-OWN: dict[str, Any] = {
+OWN_CHANGES: dict[str, Any] = {
     "revoke": lambda issued: ("RevokeKey", admin_pb2.RevokeKeyRequest(key_id=issued.key.key_id, reason="test")),
     "rotate": lambda issued: ("RotateKey", admin_pb2.RotateKeyRequest(key_id=issued.key.key_id)),
     "suspend": lambda issued: (
@@ -88,64 +82,64 @@ OWN: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("change", OWN)
+@pytest.mark.parametrize("change", OWN_CHANGES)
 async def test_own_changes_invalidate_the_near_cache(connect: Connect, service: Service, change: str) -> None:
-    # The clock stands still and there is no watch stream: only the change itself can invalidate the cache.
+    # The clock does not advance and there is no watch stream: only the change itself can invalidate the cache.
     client = connect(service.endpoint, clock=ManualClock(), near_cache=NearCache(watch=False))
     issued = await issue(client, service)
     session_id = uuid.uuid4().hex
     await client.bind_session(session_id, issued.plaintext, 60)
     assert (await client.validate_key(issued.plaintext)).is_valid
     assert (await client.validate_session(session_id, issued.plaintext)).is_valid
-    stub, request = OWN[change](issued)
-    await do(getattr(client.raw.admin, stub), request)
+    stub, request = OWN_CHANGES[change](issued)
+    await call_stub(getattr(client.raw.admin, stub), request)
     after = await client.validate_key(issued.plaintext)
     assert after.provenance.source.name != "NEAR"
     assert (await client.validate_session(session_id, issued.plaintext)).provenance.source.name != "NEAR"
     if change == "suspend":
         assert after.verdict is Verdict.TENANT_SUSPENDED
-        await do(client.raw.admin.ResumeTenant, admin_pb2.ResumeTenantRequest(tenant_id=service.tenant))
+        await call_stub(client.raw.admin.ResumeTenant, admin_pb2.ResumeTenantRequest(tenant_id=service.tenant))
         assert (await client.validate_key(issued.plaintext)).is_valid
     elif change == "revoke":
         assert after.verdict is Verdict.REVOKED
 
 
-async def test_unbind_by_stub_or_failed_unbind_invalidates_the_near_cache(connect: Connect, service: Service) -> None:
+async def test_stub_and_failed_unbind_invalidate_the_near_cache(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint, clock=ManualClock(), near_cache=NearCache(watch=False))
     session_id = uuid.uuid4().hex
     await client.bind_session(session_id, service.key, 60)
     for _ in range(2):
         assert (await client.validate_session(session_id)).is_valid
     with pytest.raises(TenantAuthError):
-        await client.unbind_session(session_id, "no tenant of that name")
+        await client.unbind_session(session_id, "no such tenant")
     assert (await client.validate_session(session_id)).provenance.source.name != "NEAR"
     request = session_pb2.UnbindSessionRequest(session_id=session_id, tenant_id=service.tenant)
-    assert (await do(client.raw.session.UnbindSession, request)).was_bound
+    assert (await call_stub(client.raw.session.UnbindSession, request)).was_bound
     assert (await client.validate_session(session_id)).verdict is Verdict.UNBOUND
 
 
 async def test_stubs_raise_client_errors(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     with pytest.raises(TenantAuthError) as caught:
-        await do(client.raw.admin.GetTenant, admin_pb2.GetTenantRequest(tenant_id="nobody"))
+        await call_stub(client.raw.admin.GetTenant, admin_pb2.GetTenantRequest(tenant_id="nobody"))
     assert caught.value.code == "NOT_FOUND"
     assert caught.value.request_id
 
 
-async def test_stub_streams(connect: Connect, service: Service) -> None:
+async def test_stub_stream_returns_an_answer_per_request(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
-    asked = [
+    messages = [
         validation_pb2.StreamValidateKeysRequest(
             correlation_id=number, request=validation_pb2.ValidateKeyRequest(key=service.key)
         )
         for number in (1, 2)
     ]
     if hasattr(client, "client"):
-        answers = await client.run(lambda: list(client.raw.validation.StreamValidateKeys(iter(asked))))
+        answers = await client.run(lambda: list(client.raw.validation.StreamValidateKeys(iter(messages))))
     else:
 
         async def requests() -> Any:
-            for one in asked:
+            for one in messages:
                 yield one
 
         answers = [answer async for answer in client.raw.validation.StreamValidateKeys(requests())]
@@ -155,10 +149,10 @@ async def test_stub_streams(connect: Connect, service: Service) -> None:
 async def test_messages_never_show_keys(connect: Connect, service: Service) -> None:
     client = connect(service.endpoint)
     issued = await issue(client, service)
-    rotated = await do(client.raw.admin.RotateKey, admin_pb2.RotateKeyRequest(key_id=issued.key.key_id))
+    rotated = await call_stub(client.raw.admin.RotateKey, admin_pb2.RotateKeyRequest(key_id=issued.key.key_id))
     key = "ta_canary_0123456789abcdef"
     one = validation_pb2.ValidateKeyRequest(key=key)
-    shown: list[object] = [
+    printed: list[object] = [
         one,
         validation_pb2.BatchValidateKeysRequest(requests=[one]),
         validation_pb2.StreamValidateKeysRequest(request=one),
@@ -168,13 +162,15 @@ async def test_messages_never_show_keys(connect: Connect, service: Service) -> N
         rotated,
     ]
     secrets = (key, issued.plaintext, rotated.plaintext)
-    for message in shown:
+    for message in printed:
         text = f"{message} {message!r} {[message]!r}"
         assert "[redacted]" in text
         assert not [secret for secret in secrets if secret in text], type(message)
     assert issued.key.key_id in repr(issued)
     with pytest.raises(TenantAuthError) as caught:
-        await do(client.raw.session.BindSession, session_pb2.BindSessionRequest(session_id="a b", key=issued.plaintext))
+        await call_stub(
+            client.raw.session.BindSession, session_pb2.BindSessionRequest(session_id="a b", key=issued.plaintext)
+        )
     assert issued.plaintext not in "".join(traceback.format_exception(caught.value))
 
 

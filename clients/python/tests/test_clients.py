@@ -33,7 +33,7 @@ from tenant_auth.proto import session_pb2, usage_pb2
 KEY = "ta_canary_0123456789abcdef"
 
 
-async def test_valid_key_and_its_owner(connect: Connect, fake: Fake) -> None:
+async def test_valid_key_has_its_principal(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer(expires_at=Timestamp(seconds=2_000_000_000, nanos=5_000_000))
     validation = await connect().validate_key(KEY, ["orders:read"])
     assert validation.is_valid
@@ -57,7 +57,7 @@ async def test_denial_is_a_result_and_is_not_retried(connect: Connect, fake: Fak
     assert (str(copied), copied.validation) == ("denied: REVOKED", validation)
 
 
-async def test_missing_scopes_with_and_without_the_near_cache(connect: Connect, fake: Fake) -> None:
+async def test_missing_scopes_are_named_with_and_without_a_cache(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer(scopes=["a", "b"])
     validation = await connect().validate_key(KEY, ["z", "a", "c", "z"])
     assert validation.verdict is Verdict.INSUFFICIENT_SCOPE
@@ -71,7 +71,7 @@ async def test_missing_scopes_with_and_without_the_near_cache(connect: Connect, 
 async def test_batch_keeps_order_and_each_key_its_outcome(connect: Connect, fake: Fake) -> None:
     fake.keys |= {"a": answer(), "b": status_pb2.Status(code=14, message=f"not {KEY}"), KEY: answer(4)}
     client = connect()
-    outcomes = await client.validate_keys(["a", "b", Question(KEY, "xyz"), "nobody"], ["y"])
+    outcomes = await client.validate_keys(["a", "b", Question(KEY, "xyz"), "unknown"], ["y"])
     assert isinstance(outcomes[1], UnavailableError)
     assert [o.verdict for o in outcomes if isinstance(o, Validation)] == [
         Verdict.VALID,
@@ -82,12 +82,12 @@ async def test_batch_keeps_order_and_each_key_its_outcome(connect: Connect, fake
 
 
 async def test_batch_response_with_too_few_results_is_an_error(connect: Connect, fake: Fake) -> None:
-    fake.shortens_batches = True
+    fake.drops_one_result = True
     with pytest.raises(TenantAuthError, match="1 results for 2 keys"):
         await connect().validate_keys(["a", "b"])
 
 
-async def test_session_lifecycle(connect: Connect, fake: Fake) -> None:
+async def test_session_is_bound_listed_and_unbound(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer()
     client = connect()
     binding = await client.bind_session("s1", KEY, 90.5, expiry=SessionExpiry.SLIDING, attributes={"a": "b"})
@@ -126,25 +126,25 @@ async def test_session_of_another_tenant_is_a_mismatch(connect: Connect, fake: F
 
 async def test_usage_is_recorded_and_queried(connect: Connect, fake: Fake) -> None:
     client = connect()
-    fake.refused_metrics = {"bad"}
-    moment = datetime(2026, 11, 21, 7, 2, 11, 250_000, tzinfo=UTC)
-    events = [UsageEvent("acme", "bad", 1), UsageEvent("acme", "api.calls", 3, moment)]
+    fake.rejected_metrics = {"bad"}
+    time = datetime(2026, 11, 21, 7, 2, 11, 250_000, tzinfo=UTC)
+    events = [UsageEvent("acme", "bad", 1), UsageEvent("acme", "api.calls", 3, time)]
     receipt = await client.record_usage(events, "r1")
     assert (receipt.accepted, receipt.already_recorded) == (1, False)
     assert (receipt.rejected[0].index, receipt.rejected[0].event) == (0, events[0])
     assert receipt.rejected[0].error.code == "NOT_FOUND"
-    assert fake.usage["r1"][0].occurred_at.ToMilliseconds() == moment.timestamp() * 1e3
+    assert fake.usage["r1"][0].occurred_at.ToMilliseconds() == time.timestamp() * 1e3
     assert (await client.record_usage(events, "r1")).already_recorded
 
     start = Timestamp(seconds=1_763_683_200)
     fake.pages = [[usage_pb2.UsageSum(metric="a", bucket_start=start, quantity=5)], [usage_pb2.UsageSum(metric="b")]]
-    sums = await collect(client.query_usage("acme", moment, moment, bucket=UsageBucket.HOUR))
+    sums = await collect(client.query_usage("acme", time, time, bucket=UsageBucket.HOUR))
     assert [(s.metric, s.quantity) for s in sums] == [("a", 5), ("b", 0)]
     assert sums[0].bucket_start == datetime.fromtimestamp(1_763_683_200, UTC)
     assert fake.requests[-1].bucket == usage_pb2.USAGE_BUCKET_HOUR
 
 
-async def test_server_info(connect: Connect) -> None:
+async def test_server_info_describes_the_replica(connect: Connect) -> None:
     info = await connect().server_info()
     assert (info.version, info.database, info.revision) == ("1.2.3", "EMBEDDED", 7)
 

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
-from authority import Authority
+from certificates import CertificateAuthority
 from fake import Fake
 from replies import Failure, answer
 from service import Fleet, callers, fleet_in
@@ -47,7 +47,7 @@ class Runner:
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
 
-    def ask(self, **command: Any) -> dict[str, Any]:
+    def call(self, **command: Any) -> dict[str, Any]:
         self.send(id=7, **command)
         answer = self.read()
         assert answer.pop("id") == 7
@@ -74,62 +74,64 @@ def runner(fake: Fake) -> Iterator[Runner]:
         yield runner
 
 
-def test_key_commands(runner: Runner, fake: Fake) -> None:
+def test_key_commands_return_verdicts(runner: Runner, fake: Fake) -> None:
     fake.keys |= {"k": answer(scopes=["a"]), "b": status_pb2.Status(code=14)}
-    asked = runner.ask(op="validate_key", key="k", scopes=["b"], timeout_ms=5_000)
+    result = runner.call(op="validate_key", key="k", scopes=["b"], timeout_ms=5_000)
     known = {"tenant_id": "acme", "key_id": "key_1"}
-    assert asked == {"verdict": "INSUFFICIENT_SCOPE", **known, "missing_scopes": ["b"], "source": "DATABASE"}
-    assert runner.ask(op="validate_key", key="k")["source"] == "NEAR"
-    items = runner.ask(op="validate_keys", keys=["k", "b"], scopes=[])["items"]
+    assert result == {"verdict": "INSUFFICIENT_SCOPE", **known, "missing_scopes": ["b"], "source": "DATABASE"}
+    assert runner.call(op="validate_key", key="k")["source"] == "NEAR"
+    items = runner.call(op="validate_keys", keys=["k", "b"], scopes=[])["items"]
     assert [items[0]["verdict"], items[1]["error"]] == ["VALID", "UNAVAILABLE"]
-    assert runner.ask(op="validate_key_concurrently", key="new", times=1_000, timeout_ms=20_000) == {
+    assert runner.call(op="validate_key_concurrently", key="new", times=1_000, timeout_ms=20_000) == {
         "verdicts": {"UNKNOWN": 1_000},
         "errors": {},
     }
     assert fake.calls["ValidateKey"] == 2
 
 
-def test_error_answers(runner: Runner, fake: Fake) -> None:
-    fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, reason="WRONG", violations=[("key", "is odd")])
+def test_error_answers_have_code_reason_and_fields(runner: Runner, fake: Fake) -> None:
+    fake.permanent_failure = Failure(
+        grpc.StatusCode.INVALID_ARGUMENT, reason="WRONG", violations=[("key", "is invalid")]
+    )
     failed = {"error": "INVALID_ARGUMENT", "reason": "WRONG", "fields": ["key"]}
-    assert runner.ask(op="validate_key", key="k") == failed
-    assert runner.ask(op="server_info") == failed
-    assert runner.ask(op="sing") == {"error": "UNSUPPORTED"}
-    assert runner.ask(op="validate_key")["error"] == "BAD_COMMAND"
+    assert runner.call(op="validate_key", key="k") == failed
+    assert runner.call(op="server_info") == failed
+    assert runner.call(op="unknown_operation") == {"error": "UNSUPPORTED"}
+    assert runner.call(op="validate_key")["error"] == "BAD_COMMAND"
 
 
-def test_session_commands(runner: Runner, fake: Fake) -> None:
+def test_session_commands_return_bindings(runner: Runner, fake: Fake) -> None:
     fake.keys["k"] = answer()
     bind = {"op": "bind_session", "session_id": "s", "key": "k", "ttl_ms": 60_000, "attributes": {"a": "b"}}
     bound = {"verdict": "VALID", "tenant_id": "acme", "key_id": "key_1"}
-    assert runner.ask(**bind) == bound | {"already_bound": False}
-    assert runner.ask(**bind) == bound | {"already_bound": True}
-    assert runner.ask(op="validate_session", session_id="s", key="k")["attributes"] == {"a": "b"}
-    assert runner.ask(op="unbind_session", session_id="s", tenant_id="acme") == {"was_bound": True}
-    assert runner.ask(op="validate_session", session_id="s")["verdict"] == "UNBOUND"
+    assert runner.call(**bind) == bound | {"already_bound": False}
+    assert runner.call(**bind) == bound | {"already_bound": True}
+    assert runner.call(op="validate_session", session_id="s", key="k")["attributes"] == {"a": "b"}
+    assert runner.call(op="unbind_session", session_id="s", tenant_id="acme") == {"was_bound": True}
+    assert runner.call(op="validate_session", session_id="s")["verdict"] == "UNBOUND"
 
 
-def test_usage_commands(runner: Runner, fake: Fake) -> None:
-    fake.refused_metrics = {"bad"}
+def test_usage_commands_return_receipts_and_sums(runner: Runner, fake: Fake) -> None:
+    fake.rejected_metrics = {"bad"}
     events = [{"tenant_id": "acme", "metric": metric, "quantity": 1} for metric in ("bad", "good")]
-    assert runner.ask(op="record_usage", request_id="r", events=events) == {
+    assert runner.call(op="record_usage", request_id="r", events=events) == {
         "accepted": 1,
         "rejected": [{"index": 0, "error": "NOT_FOUND"}],
         "already_recorded": False,
     }
     fake.pages = [[usage_pb2.UsageSum(metric="good", bucket_start=Timestamp(seconds=3_600), quantity=4)]]
     query = {"op": "query_usage", "tenant_id": "acme", "metric": "good", "start_ms": 0, "end_ms": 9, "bucket": "HOUR"}
-    assert runner.ask(**query) == {"sums": [{"metric": "good", "bucket_start_ms": 3_600_000, "quantity": 4}]}
+    assert runner.call(**query) == {"sums": [{"metric": "good", "bucket_start_ms": 3_600_000, "quantity": 4}]}
 
 
 def test_answers_may_be_out_of_order_and_close_ends_the_program(runner: Runner, fake: Fake) -> None:
     fake.keys["k"] = answer()
-    fake.open.clear()
+    fake.responding.clear()
     runner.send(id="slow", op="validate_key", key="k", timeout_ms=60_000)
     fake.until(lambda: fake.calls["ValidateKey"] == 1)
-    state = runner.ask(op="watch_state")
+    state = runner.call(op="watch_state")
     assert state == {"live": False, "revision": 0}
-    fake.open.set()
+    fake.responding.set()
     assert runner.read()["id"] == "slow"
     runner.send(op="close")
     assert runner.read() == {"closed": True}
@@ -144,22 +146,24 @@ def test_answers_may_be_out_of_order_and_close_ends_the_program(runner: Runner, 
         ("X", ["DATABASE", "NEAR"], 1),
     ],
 )
-def test_environment_switches(fake: Fake, variable: str, sources: list[str], watch_enabled: int) -> None:
+def test_environment_turns_near_cache_and_watch_off(
+    fake: Fake, variable: str, sources: list[str], watch_enabled: int
+) -> None:
     fake.keys["k"] = answer()
     with running(fake.endpoint, **{variable: "off"}) as runner:
-        assert [runner.ask(op="validate_key", key="k")["source"] for _ in range(2)] == sources
+        assert [runner.call(op="validate_key", key="k")["source"] for _ in range(2)] == sources
         fake.until(lambda: fake.calls["Watch"] == watch_enabled)
 
 
-def test_require_key_command(runner: Runner, fake: Fake) -> None:
+def test_require_key_command_returns_principal_or_denial(runner: Runner, fake: Fake) -> None:
     fake.keys |= {"k": answer(scopes=["a"]), "old": answer(5)}
     principal = {"tenant_id": "acme", "key_id": "key_1"}
-    assert runner.ask(op="require_key", key="k", scopes=["a"]) == {"principal": principal}
+    assert runner.call(op="require_key", key="k", scopes=["a"]) == {"principal": principal}
     denied = {"denied": "INSUFFICIENT_SCOPE", "missing_scopes": ["b"]}
-    assert runner.ask(op="require_key", key="k", scopes=["b"], timeout_ms=0) == denied
-    assert runner.ask(op="require_key", key="old") == {"denied": "REVOKED", "missing_scopes": []}
-    fake.failing = Failure(grpc.StatusCode.UNAUTHENTICATED)
-    assert runner.ask(op="require_key", key="new")["error"] == "UNAUTHENTICATED"
+    assert runner.call(op="require_key", key="k", scopes=["b"], timeout_ms=0) == denied
+    assert runner.call(op="require_key", key="old") == {"denied": "REVOKED", "missing_scopes": []}
+    fake.permanent_failure = Failure(grpc.StatusCode.UNAUTHENTICATED)
+    assert runner.call(op="require_key", key="new")["error"] == "UNAUTHENTICATED"
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +172,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-def test_load_and_usage_with_all_environment_variables(fleet: Fleet, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+def test_program_uses_all_environment_variables(fleet: Fleet, tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
     cert, key = authority.issue("server", ("tenant-auth.test",))
     token = tmp_path / "token"
     token.write_text("a-token\n")
@@ -186,14 +190,14 @@ def test_load_and_usage_with_all_environment_variables(fleet: Fleet, tmp_path: P
         "TENANT_AUTH_TIMEOUT_MS": "5000",
         "TENANT_AUTH_NEAR_CACHE": "off",
     }
-    for way in ({"TENANT_AUTH_TOKEN_FILE": str(token)}, {"TENANT_AUTH_TOKEN": "a-token"}):
-        with running(endpoints, **client, **way) as runner:
-            load = runner.ask(op="load", key=fleet.key, scopes=["demo:read"], calls=20, interval_ms=1, concurrency=5)
+    for token_variable in ({"TENANT_AUTH_TOKEN_FILE": str(token)}, {"TENANT_AUTH_TOKEN": "a-token"}):
+        with running(endpoints, **client, **token_variable) as runner:
+            load = runner.call(op="load", key=fleet.key, scopes=["demo:read"], calls=20, interval_ms=1, concurrency=5)
             assert (load["ok"], load["verdicts"], load["errors"]) == (20, {"VALID": 20}, {})
             assert len(load["latency_ms"]) == 20
-            recorded = runner.ask(op="record_many", tenant_id=fleet.tenant, metric="m", count=700)
+            recorded = runner.call(op="record_many", tenant_id=fleet.tenant, metric="m", count=700)
             assert recorded == {"accepted": 700, "rejected": 0}
-            bound = runner.ask(op="validate_session", session_id="s", key=fleet.key)
+            bound = runner.call(op="validate_session", session_id="s", key=fleet.key)
             assert (bound["verdict"], bound["presented_key_id"]) == ("UNBOUND", "")
 
 
@@ -212,8 +216,8 @@ def test_invalid_configuration_is_reported_and_ends_the_program(
     endpoint: str, environment: dict[str, str], message: str
 ) -> None:
     runner = Runner(endpoint, **environment)
-    said = runner.read()
-    assert said["ready"] is False
-    assert message in said["error"]
+    answer = runner.read()
+    assert answer["ready"] is False
+    assert message in answer["error"]
     assert runner.process.wait() == 2
     runner.stop()

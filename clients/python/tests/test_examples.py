@@ -22,8 +22,8 @@ KEY = "ta_canary_0123456789abcdef"
 
 async def test_http_api_identifies_its_tenants(fake: Fake) -> None:
     fake.keys[KEY] = answer(scopes=["demo:read"])
-    fake.keys["poor"] = answer(scopes=[])
-    await check_api(AsyncClient(fake.endpoint), KEY, "poor")
+    fake.keys["without_scope"] = answer(scopes=[])
+    await check_api(AsyncClient(fake.endpoint), KEY, "without_scope")
 
 
 async def test_http_api_admits_the_demo_tenant(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ async def test_http_api_admits_the_demo_tenant(tmp_path: Path) -> None:
         await check_api(AsyncClient(service.endpoint), service.key, None)
 
 
-async def check_api(client: AsyncClient, key: str, poor: str | None) -> None:
+async def check_api(client: AsyncClient, key: str, without_scope: str | None) -> None:
     app = http_api.make_app(client)
     async with (
         app.router.lifespan_context(app),
@@ -43,9 +43,9 @@ async def check_api(client: AsyncClient, key: str, poor: str | None) -> None:
 
         assert await status("/me", key) == 200
         assert await status("/orders", key) == 200
-        assert await status("/me", "unknown-key-of-nobody") == 401
-        if poor is not None:
-            assert await status("/orders", poor) == 403
+        assert await status("/me", "unknown-key") == 401
+        if without_scope is not None:
+            assert await status("/orders", without_scope) == 403
 
 
 async def test_http_api_describes_its_security_scheme(fake: Fake) -> None:
@@ -73,11 +73,11 @@ async def test_worker_loses_nothing_in_an_outage(fake: Fake, tmp_path: Path) -> 
     def run_in_an_outage() -> None:
         with Client(fake.endpoint) as client:
             client.validate_key(KEY)
-            fake.failing = Failure(grpc.StatusCode.UNIMPLEMENTED)
+            fake.permanent_failure = Failure(grpc.StatusCode.UNIMPLEMENTED)
             worker.save(worker.work(client, [json.dumps({"key": KEY, "pages": 3})]), spool)
 
     await asyncio.to_thread(run_in_an_outage)
-    fake.failing = None
+    fake.permanent_failure = None
     sent = fake.requests[-1]
     with Client(fake.endpoint) as client:
         worker.resend(client, spool)

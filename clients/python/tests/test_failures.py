@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from conftest import Connect, collect, until
+from conftest import Connect, call_stub, collect, engine_of, until
 from fake import Fake
 from replies import Failure, answer
 from tenant_auth import (
@@ -46,7 +46,7 @@ async def test_unknown_verdict_is_a_denial(connect: Connect, fake: Fake, number:
 
 @pytest.mark.parametrize("scopes", [["x"] * 33, [""], ["UPPER"], ["a" * 65]])
 async def test_invalid_scopes_are_left_to_the_service(connect: Connect, fake: Fake, scopes: list[str]) -> None:
-    fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("required_scopes[0]", "is wrong")])
+    fake.permanent_failure = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("required_scopes[0]", "is wrong")])
     with pytest.raises(InvalidRequestError) as caught:
         await connect().validate_key(KEY, scopes)
     assert caught.value.violations == (Violation("required_scopes[0]", "is wrong"),)
@@ -54,15 +54,15 @@ async def test_invalid_scopes_are_left_to_the_service(connect: Connect, fake: Fa
 
 
 async def test_error_has_all_details_of_the_service(connect: Connect, fake: Fake) -> None:
-    fake.failing = Failure(
-        grpc.StatusCode.UNAVAILABLE, "the database is away", reason="DATABASE_TIMED_OUT", retry_after=1.5
+    fake.permanent_failure = Failure(
+        grpc.StatusCode.UNAVAILABLE, "the database does not respond", reason="DATABASE_TIMED_OUT", retry_after=1.5
     )
     with pytest.raises(UnavailableError) as caught:
         await connect().validate_key(KEY)
     error = caught.value
     assert error.kind is ErrorKind.UNAVAILABLE
     assert error.is_transient
-    assert (error.code, error.message) == ("UNAVAILABLE", "the database is away")
+    assert (error.code, error.message) == ("UNAVAILABLE", "the database does not respond")
     assert (error.reason, error.retry_after) == ("DATABASE_TIMED_OUT", 1.5)
     assert error.request_id == "fake-ValidateKey"
     assert "request fake-ValidateKey" in str(error)
@@ -73,7 +73,7 @@ async def test_error_has_all_details_of_the_service(connect: Connect, fake: Fake
     [
         (grpc.StatusCode.UNAUTHENTICATED, ErrorKind.UNAUTHENTICATED),
         (grpc.StatusCode.PERMISSION_DENIED, ErrorKind.PERMISSION_DENIED),
-        (grpc.StatusCode.UNIMPLEMENTED, ErrorKind.NOT_SERVED),
+        (grpc.StatusCode.UNIMPLEMENTED, ErrorKind.UNIMPLEMENTED),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, ErrorKind.OVERLOADED),
         (grpc.StatusCode.NOT_FOUND, ErrorKind.OTHER),
         (grpc.StatusCode.INTERNAL, ErrorKind.OTHER),
@@ -82,7 +82,7 @@ async def test_error_has_all_details_of_the_service(connect: Connect, fake: Fake
 async def test_status_code_determines_error_kind(
     connect: Connect, fake: Fake, code: grpc.StatusCode, kind: ErrorKind
 ) -> None:
-    fake.failing = Failure(code)
+    fake.permanent_failure = Failure(code)
     with pytest.raises(TenantAuthError) as caught:
         await connect().validate_key(KEY)
     assert (caught.value.kind, caught.value.code) == (kind, code.name)
@@ -94,7 +94,7 @@ async def test_transient_failure_is_retried(connect: Connect, fake: Fake) -> Non
     fake.failures.extend([Failure(grpc.StatusCode.UNAVAILABLE)] * 2)
     clock = ManualClock(auto=True)
     assert (await connect(clock=clock, jitter=lambda: 0.5).validate_key(KEY)).is_valid
-    assert [pause for pause in clock.pauses if pause in (0.025, 0.05)] == [0.025, 0.05]
+    assert [delay for delay in clock.sleeps if delay in (0.025, 0.05)] == [0.025, 0.05]
     assert fake.calls["ValidateKey"] == 3
     assert len({metadata["x-request-id"] for metadata in fake.metadata}) == 1
 
@@ -105,7 +105,7 @@ async def test_retry_after_is_respected_within_the_deadline(connect: Connect, fa
     client = connect(clock=clock, jitter=lambda: 0.0, near_cache=None)
     fake.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.2))
     assert (await client.validate_key(KEY)).is_valid
-    assert clock.pauses == [pytest.approx(0.2)]
+    assert clock.sleeps == [pytest.approx(0.2)]
     fake.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=2))
     with pytest.raises(OverloadedError):
         await client.validate_key(KEY)
@@ -113,7 +113,7 @@ async def test_retry_after_is_respected_within_the_deadline(connect: Connect, fa
 
 
 async def test_outage_does_not_multiply_the_load(connect: Connect, fake: Fake) -> None:
-    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+    fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
     client = connect(clock=ManualClock(auto=True), near_cache=None, timeout=100.0)
     for _ in range(40):
         with pytest.raises(UnavailableError):
@@ -122,7 +122,7 @@ async def test_outage_does_not_multiply_the_load(connect: Connect, fake: Fake) -
 
 
 async def test_retries_can_be_turned_off(connect: Connect, fake: Fake) -> None:
-    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+    fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
     with pytest.raises(UnavailableError):
         await connect(retry=None).validate_key(KEY)
     assert fake.calls["ValidateKey"] == 1
@@ -130,7 +130,7 @@ async def test_retries_can_be_turned_off(connect: Connect, fake: Fake) -> None:
 
 @pytest.mark.parametrize("near", [True, False])
 async def test_call_ends_at_its_deadline(connect: Connect, fake: Fake, near: bool) -> None:
-    fake.open.clear()
+    fake.responding.clear()
     client = connect(timeout=60.0) if near else connect(timeout=60.0, near_cache=None)
     with pytest.raises(DeadlineExceededError):
         await client.validate_key(KEY, timeout=0.05)
@@ -145,7 +145,7 @@ async def test_unreachable_service_is_unavailable(connect: Connect, fake: Fake) 
 async def test_close_waits_for_calls_and_rejects_new_ones(connect: Connect, fake: Fake) -> None:
     client = connect()
     fake.keys[KEY] = answer()
-    fake.open.clear()
+    fake.responding.clear()
     waiting = asyncio.ensure_future(client.validate_key(KEY, timeout=60.0))
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
     closing = [asyncio.ensure_future(client.close()) for _ in range(2)]
@@ -160,11 +160,11 @@ async def test_close_waits_for_calls_and_rejects_new_ones(connect: Connect, fake
         client.record_usage([], "r"),
         client.server_info(),
         collect(client.list_sessions("acme")),
-        administer(client.raw.info.GetServerInfo, info_pb2.GetServerInfoRequest()),
+        call_stub(client.raw.info.GetServerInfo, info_pb2.GetServerInfoRequest()),
     ):
         with pytest.raises(ClosedError):
             await call
-    fake.open.set()
+    fake.responding.set()
     assert (await waiting).is_valid
     await asyncio.gather(*closing)
     await client.close()
@@ -206,13 +206,7 @@ os.wait()
 
 
 def is_closed(client: Any) -> bool:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return bool(inner._engine._closed)
-
-
-async def administer(stub: Any, request: Any) -> Any:
-    reply = stub(request)
-    return await reply if hasattr(reply, "__await__") else reply
+    return bool(engine_of(client)._closed)
 
 
 async def test_errors_reprs_and_logs_contain_no_key(
@@ -221,9 +215,9 @@ async def test_errors_reprs_and_logs_contain_no_key(
     caplog.set_level(logging.DEBUG)
     client = connect(token="caller-secret-token")
     fake.keys["ok" + KEY] = answer()
-    shown = [repr(await client.validate_key("ok" + KEY)), repr(Question(KEY)), repr(client._core.options)]
-    fake.failing = Failure(
-        grpc.StatusCode.INVALID_ARGUMENT, f"what is {KEY}?", reason=KEY, violations=[("key", f"{KEY} is odd")]
+    texts = [repr(await client.validate_key("ok" + KEY)), repr(Question(KEY)), repr(client._core.options)]
+    fake.permanent_failure = Failure(
+        grpc.StatusCode.INVALID_ARGUMENT, f"unknown key {KEY}", reason=KEY, violations=[("key", f"{KEY} is invalid")]
     )
     for call in (
         client.validate_key(KEY),
@@ -234,19 +228,19 @@ async def test_errors_reprs_and_logs_contain_no_key(
         with pytest.raises(TenantAuthError) as caught:
             await call
         error = caught.value
-        shown += ["".join(traceback.format_exception(error)), repr(error), repr(vars(error))]
-        assert "what is [redacted]?" in str(error)
+        texts += ["".join(traceback.format_exception(error)), repr(error), repr(vars(error))]
+        assert "unknown key [redacted]" in str(error)
         assert error.__context__ is None
-    assert KEY not in "".join(shown) + caplog.text
-    assert "caller-secret-token" not in "".join(shown) + caplog.text
+    assert KEY not in "".join(texts) + caplog.text
+    assert "caller-secret-token" not in "".join(texts) + caplog.text
 
 
 async def test_invalid_unicode_key_is_rejected_without_showing_it(connect: Connect, fake: Fake) -> None:
-    client, odd = connect(), KEY + "\udcff"
+    client, invalid = connect(), KEY + "\udcff"
     for call, field in (
-        (client.validate_key(odd), "key"),
-        (client.validate_session("s", odd), "key"),
-        (client.bind_session("s", odd, 1), "key"),
+        (client.validate_key(invalid), "key"),
+        (client.validate_session("s", invalid), "key"),
+        (client.bind_session("s", invalid, 1), "key"),
     ):
         with pytest.raises(InvalidRequestError) as caught:
             await call
@@ -255,16 +249,16 @@ async def test_invalid_unicode_key_is_rejected_without_showing_it(connect: Conne
     assert not fake.requests
 
 
-@pytest.mark.parametrize("odd", [KEY + "\udcff", KEY * 1_000])
-async def test_invalid_unicode_key_in_a_batch_is_an_error_outcome(connect: Connect, fake: Fake, odd: str) -> None:
+@pytest.mark.parametrize("invalid", [KEY + "\udcff", KEY * 1_000])
+async def test_invalid_unicode_key_in_a_batch_is_an_error_outcome(connect: Connect, fake: Fake, invalid: str) -> None:
     fake.keys["a"] = answer()
-    first, second, third = await connect().validate_keys(["a", odd, "a"])
+    first, second, third = await connect().validate_keys(["a", invalid, "a"])
     assert isinstance(second, InvalidRequestError)
     assert [violation.field for violation in second.violations] == ["requests[1].key"]
     assert first.is_valid
     assert third.is_valid
     assert KEY not in repr(second)
-    (alone,) = await connect().validate_keys([odd])
+    (alone,) = await connect().validate_keys([invalid])
     assert isinstance(alone, InvalidRequestError)
 
 

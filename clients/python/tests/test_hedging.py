@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Connect, until
+from conftest import Connect, engine_of, until
 from fake import Fake
 from replies import answer
 from tenant_auth import DeadlineExceededError, Retry, UsageEvent
@@ -31,7 +31,7 @@ async def slow_pair(connect: Connect, fake: Fake, other: Fake, **options: Any) -
         before = other.calls["GetServerInfo"]
         await client.server_info()
         if other.calls["GetServerInfo"] > before:
-            fake.open.clear()
+            fake.responding.clear()
             return client
 
 
@@ -52,13 +52,13 @@ async def test_write_is_never_hedged(connect: Connect, fake: Fake, other: Fake) 
     await asyncio.to_thread(fake.until, lambda: fake.calls["RecordUsage"] == 1)
     # At this time a read would have been hedged.
     await asyncio.to_thread(fake.until, lambda: fake.calls["Check"] == 1)
-    fake.open.set()
+    fake.responding.set()
     assert (await recording).accepted == 1
     assert other.calls["RecordUsage"] == 0
 
 
 @pytest.mark.parametrize("retry", [Retry(burst=0, budget=0.0), None])
-async def test_nothing_is_hedged_without_a_budget(
+async def test_read_is_not_hedged_without_a_budget(
     connect: Connect, fake: Fake, other: Fake, retry: Retry | None
 ) -> None:
     client = await slow_pair(connect, fake, other, hedge_after=0.02, retry=retry)
@@ -68,5 +68,4 @@ async def test_nothing_is_hedged_without_a_budget(
 
 
 def replicas_of(client: Any) -> list[Any]:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return list(inner._engine._pool._replicas.values())
+    return list(engine_of(client)._pool._replicas.values())

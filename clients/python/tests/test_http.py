@@ -15,9 +15,9 @@ from fake import Fake
 from replies import Failure, answer
 from tenant_auth import AsyncClient, Client, Options, Principal, UnavailableError
 from tenant_auth._http import KeySource, UndecidedLog
-from tenant_auth.asgi import AnswerErrors, TenantAuthMiddleware
+from tenant_auth.asgi import ErrorResponseMiddleware, TenantAuthMiddleware
 from tenant_auth.fastapi import RequireTenant
-from tenant_auth.mcp import BindSessions, TenantTokenVerifier
+from tenant_auth.mcp import SessionBindingMiddleware, TenantTokenVerifier
 
 KEY = "ta_canary_0123456789abcdef"
 Call = Any
@@ -126,7 +126,7 @@ async def test_each_denial_has_its_status(
 
 
 @pytest.mark.parametrize(
-    ("failure", "wait"),
+    ("failure", "retry_after"),
     [
         (Failure(grpc.StatusCode.UNAVAILABLE), "1"),
         (Failure(grpc.StatusCode.UNAVAILABLE, retry_after=2.1), "3"),
@@ -139,29 +139,29 @@ async def test_each_denial_has_its_status(
         (Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("required_scopes[0]", "is wrong")]), "1"),
     ],
 )
-async def test_service_failure_is_503(call: Call, fake: Fake, failure: Failure, wait: str) -> None:
-    fake.failing = failure
+async def test_service_failure_is_503(call: Call, fake: Fake, failure: Failure, retry_after: str) -> None:
+    fake.permanent_failure = failure
     response, code = await call()
     assert (response.status_code, code) == (503, "UNDECIDED")
-    assert response.headers["retry-after"] == wait
+    assert response.headers["retry-after"] == retry_after
     assert KEY not in response.text
 
 
 async def test_unsendable_key_is_malformed(call: Call, fake: Fake) -> None:
-    fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("key", "is odd")])
+    fake.permanent_failure = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("key", "is invalid")])
     response, code = await call()
     assert (response.status_code, code) == (401, "MALFORMED")
 
 
 async def test_errors_raised_by_handlers_are_converted(client: AsyncClient, fake: Fake) -> None:
     app = FastAPI()
-    app.add_middleware(AnswerErrors)
+    app.add_middleware(ErrorResponseMiddleware)
 
     @app.get("/")
     async def root() -> None:
         await client.server_info()
 
-    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+    fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
         response = await http.get("/")
     assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
@@ -170,7 +170,7 @@ async def test_errors_raised_by_handlers_are_converted(client: AsyncClient, fake
 @pytest.mark.parametrize(("verdict", "code"), [(5, 1008), (None, 1013)])
 def test_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, code: int) -> None:
     if verdict is None:
-        fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+        fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
     else:
         fake.keys[KEY] = answer(verdict)
     app = FastAPI()
@@ -238,7 +238,7 @@ def test_adapters_require_an_async_client(client: Any) -> None:
         lambda: TenantAuthMiddleware(FastAPI(), client=client),
         lambda: RequireTenant(client),
         lambda: TenantTokenVerifier(client),
-        lambda: BindSessions(FastAPI(), client=client),
+        lambda: SessionBindingMiddleware(FastAPI(), client=client),
     ):
         with pytest.raises(TypeError, match="give AsyncClient"):
             make()
@@ -252,28 +252,28 @@ async def test_exempt_text_is_one_path(client: AsyncClient) -> None:
 
 
 async def test_preflight_is_admitted_by_default(client: AsyncClient) -> None:
-    seen: list[Any] = []
+    states: list[Any] = []
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
-        seen.append(scope.get("state"))
+        states.append(scope.get("state"))
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    asked = {"origin": "https://app", "access-control-request-method": "GET"}
-    for passes in (True, False):
-        transport = httpx.ASGITransport(TenantAuthMiddleware(app, client=client, preflight=passes))
+    preflight = {"origin": "https://app", "access-control-request-method": "GET"}
+    for admitted in (True, False):
+        transport = httpx.ASGITransport(TenantAuthMiddleware(app, client=client, preflight=admitted))
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
-            assert (await http.options("/", headers=asked)).status_code == (204 if passes else 401)
+            assert (await http.options("/", headers=preflight)).status_code == (204 if admitted else 401)
             assert (await http.options("/")).status_code == 401, "this is not a preflight request"
-            double = [*asked.items(), ("authorization", "Bearer a"), ("authorization", "Bearer b")]
-            assert (await http.options("/", headers=double)).status_code == 400
-    assert seen == [None]
+            repeated = [*preflight.items(), ("authorization", "Bearer a"), ("authorization", "Bearer b")]
+            assert (await http.options("/", headers=repeated)).status_code == 400
+    assert states == [None]
 
 
 def test_undecided_requests_are_logged_once_per_second(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     log = UndecidedLog(lambda: now[0])
     for now[0] in (0.0, 0.5, 0.9, 1.0, 1.5):
-        log.note(UnavailableError("no", code="UNAVAILABLE", reason="DATABASE_TIMED_OUT", request_id="r1"))
+        log.record(UnavailableError("no", code="UNAVAILABLE", reason="DATABASE_TIMED_OUT", request_id="r1"))
     assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == [1, 3]
     assert "DATABASE_TIMED_OUT, request r1" in caplog.text

@@ -18,14 +18,15 @@ import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.provider import TokenVerifier
+from starlette.applications import Starlette
 
 import mcp_server
 from conftest import until
-from fake import PATIENCE, Fake
+from fake import EVENT_TIMEOUT, Fake
 from replies import Failure, answer, session_answer
 from service import dev
 from tenant_auth import AsyncClient, Options, UsageBucket
-from tenant_auth.mcp import BindSessions, TenantTokenVerifier, current_principal, session_of
+from tenant_auth.mcp import SessionBindingMiddleware, TenantTokenVerifier, current_principal, session_id_in
 
 KEY = "ta_canary_0123456789abcdef"
 INITIALIZE = {
@@ -99,7 +100,7 @@ async def test_example_works_with_the_real_service(tmp_path: Path) -> None:
                 result = await caller.call_tool("count_words", {"text": "three small words"})
                 assert result.structured_content == {"result": 3}
             # The client ended its session. The server passes this on after it has responded.
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(EVENT_TIMEOUT):
                 while await sessions():
                     await asyncio.sleep(0.002)
             assert await server.recorder.close() == []
@@ -140,7 +141,7 @@ async def test_each_verdict_has_its_mcp_status(server: Server, fake: Fake, verdi
 
 
 async def test_mcp_service_failure_is_503(server: Server, fake: Fake) -> None:
-    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE, retry_after=4)
+    fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE, retry_after=4)
     response = await server.post(INITIALIZE)
     assert (response.status_code, response.headers["retry-after"]) == (503, "4")
     assert not fake.bound
@@ -155,28 +156,28 @@ async def test_unbindable_session_is_not_opened(server: Server, fake: Fake) -> N
 
 def answer_then_fail(fake: Fake) -> Any:
     def respond(_request: Any) -> Any:
-        fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+        fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
         return answer()
 
     return respond
 
 
 async def test_unbindable_session_is_ended_in_the_sdk(fake: Fake) -> None:
-    seen: list[tuple[str, str | None]] = []
+    requests: list[tuple[str, str | None]] = []
 
     async def sdk(scope: Any, _receive: Any, send: Any) -> None:
-        seen.append((scope["method"], session_of(scope)))
+        requests.append((scope["method"], session_id_in(scope)))
         headers = [(b"mcp-session-id", b"s1")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     async with AsyncClient(fake.endpoint, Options(near_cache=None, retry=None)) as client:
-        transport = httpx2.ASGITransport(BindSessions(sdk, client=client))
-        fake.failing = Failure(grpc.StatusCode.UNIMPLEMENTED)
+        transport = httpx2.ASGITransport(SessionBindingMiddleware(sdk, client=client))
+        fake.permanent_failure = Failure(grpc.StatusCode.UNIMPLEMENTED)
         async with httpx2.AsyncClient(transport=transport, base_url="http://mcp") as http:
             response = await http.post("/mcp", headers=HEADERS)
     assert response.status_code == 503
-    assert seen == [("POST", None), ("DELETE", "s1")]
+    assert requests == [("POST", None), ("DELETE", "s1")]
 
 
 async def test_ended_or_foreign_session_is_not_found(server: Server, fake: Fake) -> None:
@@ -213,7 +214,7 @@ async def test_verifier_implements_the_sdk_and_hides_the_key(fake: Fake) -> None
 @pytest.mark.parametrize("ttl", [0, 59.9, float("nan"), 86_401, "1", None])
 def test_too_short_ttl_is_rejected(ttl: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="ttl is "):
-        BindSessions(TenantTokenVerifier, client=AsyncClient("127.0.0.1:1"), ttl=ttl)  # type: ignore[arg-type]
+        SessionBindingMiddleware(Starlette(), client=AsyncClient("127.0.0.1:1"), ttl=ttl)
 
 
 def test_current_principal_requires_a_request() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from near import keep, session, validation
+from near_cache_helpers import put, session, validation
 from tenant_auth import NearCache as Limits
 from tenant_auth import Provenance, Source, Verdict
 from tenant_auth._near_cache import NearCache, SubjectKind
@@ -15,9 +15,9 @@ from tenant_auth.testing import ManualClock
 
 
 def test_lifetime_counts_from_before_the_request(near: NearCache, clock: ManualClock) -> None:
-    ticket = near.ticket()
+    snapshot = near.snapshot()
     clock.advance(2)
-    digest = keep(near, ticket=ticket)
+    digest = put(near, snapshot=snapshot)
     clock.advance(2.75)
     answer = near.get(digest)
     assert answer is not None
@@ -28,13 +28,13 @@ def test_lifetime_counts_from_before_the_request(near: NearCache, clock: ManualC
 
 
 def test_uncacheable_answer_is_not_cached(near: NearCache) -> None:
-    assert near.get(keep(near, reuse=0.0, watched=0.0)) is None
+    assert near.get(put(near, cacheable_for=0.0, watched=0.0)) is None
     assert len(near) == 0
 
 
 def test_expiry_is_not_compared_with_the_client_clock(near: NearCache, clock: ManualClock) -> None:
     # The lifetime already accounts for the expiry. The clock of this machine may be wrong.
-    digest = keep(near, expires_at=datetime.fromtimestamp(clock.time() - 9, UTC))
+    digest = put(near, expires_at=datetime.fromtimestamp(clock.time() - 9, UTC))
     clock.advance(4.9)
     assert near.get(digest) is not None
     clock.advance(0.1)
@@ -42,8 +42,8 @@ def test_expiry_is_not_compared_with_the_client_clock(near: NearCache, clock: Ma
 
 
 def test_older_answer_does_not_replace_newer_one(near: NearCache) -> None:
-    digest = keep(near, revision=11, plan="new")
-    keep(near, revision=10, plan="old")
+    digest = put(near, revision=11, plan="new")
+    put(near, revision=10, plan="old")
     answer = near.get(digest)
     assert answer is not None
     assert answer.plan == "new"
@@ -51,42 +51,42 @@ def test_older_answer_does_not_replace_newer_one(near: NearCache) -> None:
 
 def test_own_session_change_applies_immediately(near: NearCache) -> None:
     digest = near.digest("session", "s1", "")
-    ticket = near.ticket()
-    near.put(digest, ticket, validation(), "s1")
+    snapshot = near.snapshot()
+    near.put(digest, snapshot, validation(), "s1")
     near.invalidate_local([(SubjectKind.SESSION, "s1")])
     assert near.get(digest) is None
-    near.put(digest, ticket, validation(), "s1")
+    near.put(digest, snapshot, validation(), "s1")
     assert near.get(digest) is None, "the request was in flight"
-    near.put(digest, near.ticket(), validation(), "s1")
+    near.put(digest, near.snapshot(), validation(), "s1")
     assert near.get(digest) is not None
 
 
 @pytest.mark.parametrize(
-    ("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
+    ("kind", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
 )
-def test_own_change_invalidates_cache_and_requests_in_flight(near: NearCache, about: SubjectKind, name: str) -> None:
-    digest, ticket = near.digest("session", "s1", "k"), near.ticket()
+def test_own_change_invalidates_cache_and_requests_in_flight(near: NearCache, kind: SubjectKind, name: str) -> None:
+    digest, snapshot = near.digest("session", "s1", "k"), near.snapshot()
     answer = session(presented_key_id="key_2")
-    near.put(digest, ticket, answer, "s1")
-    near.invalidate_local([(about, name)])
+    near.put(digest, snapshot, answer, "s1")
+    near.invalidate_local([(kind, name)])
     assert near.get(digest) is None
-    near.put(digest, ticket, answer, "s1")
+    near.put(digest, snapshot, answer, "s1")
     assert near.get(digest) is None
 
 
 def test_own_change_removes_negative_entries(near: NearCache) -> None:
-    ticket = near.ticket()
-    digest = keep(near, verdict=Verdict.UNKNOWN)
+    snapshot = near.snapshot()
+    digest = put(near, verdict=Verdict.UNKNOWN)
     near.invalidate_local([(SubjectKind.TENANT, "acme")])
     assert near.get(digest) is None
-    assert near.get(keep(near, ticket=ticket, verdict=Verdict.UNKNOWN)) is None, "the request was in flight"
+    assert near.get(put(near, snapshot=snapshot, verdict=Verdict.UNKNOWN)) is None, "the request was in flight"
 
 
 def test_least_recently_used_is_evicted_first(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=3), clock)
-    first, second, third = (keep(near, name) for name in "abc")
+    first, second, third = (put(near, name) for name in "abc")
     assert near.get(first) is not None
-    keep(near, "d")
+    put(near, "d")
     assert near.get(second) is None
     assert None not in (near.get(first), near.get(third))
     assert len(near) == 3
@@ -94,17 +94,17 @@ def test_least_recently_used_is_evicted_first(clock: ManualClock) -> None:
 
 def test_unknown_keys_do_not_evict_other_entries(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=100), clock)
-    known = [keep(near, f"known {number}") for number in range(90)]
+    known = [put(near, f"known {number}") for number in range(90)]
     for number in range(1_000):
-        keep(near, f"unknown {number}", verdict=Verdict.UNKNOWN)
+        put(near, f"unknown {number}", verdict=Verdict.UNKNOWN)
     assert all(near.get(digest) is not None for digest in known)
     assert len(near) == 100
 
 
-def test_cache_of_one_entry(clock: ManualClock) -> None:
+def test_cache_of_one_entry_stores_a_positive_answer(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=1), clock)
-    keep(near, "a", verdict=Verdict.UNKNOWN)
-    digest = keep(near, "b")
+    put(near, "a", verdict=Verdict.UNKNOWN)
+    digest = put(near, "b")
     assert near.get(digest) is not None
     assert len(near) == 1
 
@@ -112,20 +112,20 @@ def test_cache_of_one_entry(clock: ManualClock) -> None:
 def test_cache_stores_no_plaintext(near: NearCache) -> None:
     canary = "ta_canary" + "x" * 20
     digest = near.digest("session", canary, canary)
-    near.put(digest, near.ticket(), validation(), canary)
+    near.put(digest, near.snapshot(), validation(), canary)
     near.invalidate(SubjectKind.SESSION, canary + "other", 1)
-    seen: set[int] = set()
+    visited: set[int] = set()
     texts: list[str] = []
-    todo: list[object] = [near]
-    while todo:
-        thing = todo.pop()
-        if id(thing) in seen or isinstance(thing, type) or hasattr(thing, "__code__"):
+    remaining: list[object] = [near]
+    while remaining:
+        item = remaining.pop()
+        if id(item) in visited or isinstance(item, type) or hasattr(item, "__code__"):
             continue
-        seen.add(id(thing))
-        if isinstance(thing, str | bytes):
-            texts.append(str(thing))
-        todo.extend(referent for referent in gc.get_referents(thing) if type(referent).__name__ != "module")
-    assert "acme" in texts, "the search must find what is there"
+        visited.add(id(item))
+        if isinstance(item, str | bytes):
+            texts.append(str(item))
+        remaining.extend(referent for referent in gc.get_referents(item) if type(referent).__name__ != "module")
+    assert "acme" in texts, "the search must find stored text"
     assert not [text for text in texts if "canary" in text]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from near import keep, live, session, validation, watch_for
+from near_cache_helpers import put, send_heartbeats, session, start_stream, validation
 from tenant_auth import NearCache as Limits
 from tenant_auth import Verdict
 from tenant_auth._near_cache import NearCache, SubjectKind
@@ -13,62 +13,62 @@ from tenant_auth.testing import ManualClock
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_watched_lifetime_applies_while_watched(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
-    live(near)
-    digest = keep(near, verdict=verdict, watched=90.0)
-    watch_for(near, clock, 89)
+    start_stream(near)
+    digest = put(near, verdict=verdict, watched=90.0)
+    send_heartbeats(near, clock, 89)
     answer = near.get(digest)
     assert answer is not None
     provenance = answer.provenance
-    assert (provenance.cacheable_for, provenance.cacheable_while_watched) == (0, 0), (
-        "who hears nothing must not keep it"
-    )
-    watch_for(near, clock, 1)
+    assert (provenance.cacheable_for, provenance.cacheable_while_watched) == (0, 0), "callers receive no invalidations"
+    send_heartbeats(near, clock, 1)
     assert near.get(digest) is None
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_answer_without_watched_lifetime(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
-    live(near)
-    digest = keep(near, verdict=verdict, watched=0.0)
-    watch_for(near, clock, 4)
+def test_answer_without_watched_lifetime_uses_cacheable_for(
+    near: NearCache, clock: ManualClock, verdict: Verdict
+) -> None:
+    start_stream(near)
+    digest = put(near, verdict=verdict, watched=0.0)
+    send_heartbeats(near, clock, 4)
     assert near.get(digest) is not None
-    watch_for(near, clock, 1)
+    send_heartbeats(near, clock, 1)
     assert near.get(digest) is None
 
 
-def test_answer_cacheable_only_while_watched(near: NearCache, clock: ManualClock) -> None:
-    assert near.get(keep(near, reuse=0.0, watched=9.0)) is None
-    live(near)
-    digest = keep(near, reuse=0.0, watched=9.0)
-    watch_for(near, clock, 8)
+def test_answer_may_be_cacheable_only_while_watched(near: NearCache, clock: ManualClock) -> None:
+    assert near.get(put(near, cacheable_for=0.0, watched=9.0)) is None
+    start_stream(near)
+    digest = put(near, cacheable_for=0.0, watched=9.0)
+    send_heartbeats(near, clock, 8)
     assert near.get(digest) is not None
 
 
 def test_watched_for_limits_the_lifetime(clock: ManualClock) -> None:
     near = NearCache(Limits(watched_for=20.0), clock)
-    live(near)
-    digest = keep(near)
-    watch_for(near, clock, 19)
+    start_stream(near)
+    digest = put(near)
+    send_heartbeats(near, clock, 19)
     assert near.get(digest) is not None
-    watch_for(near, clock, 1)
+    send_heartbeats(near, clock, 1)
     assert near.get(digest) is None
 
 
 @pytest.mark.parametrize(
-    ("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
+    ("kind", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
 )
-def test_every_subject_invalidates_a_session(near: NearCache, about: SubjectKind, name: str) -> None:
-    live(near)
+def test_every_subject_invalidates_a_session(near: NearCache, kind: SubjectKind, name: str) -> None:
+    start_stream(near)
     digest = near.digest("session", "s1", "the second key")
-    near.put(digest, near.ticket(), session(presented_key_id="key_2"), "s1")
-    near.invalidate(about, name, 11)
+    near.put(digest, near.snapshot(), session(presented_key_id="key_2"), "s1")
+    near.invalidate(kind, name, 11)
     assert near.get(digest) is None
 
 
-def test_silence_ends_the_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
-    live(near)
-    digest = keep(near)
-    watch_for(near, clock, 6)
+def test_liveness_timeout_ends_the_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
+    start_stream(near)
+    digest = put(near)
+    send_heartbeats(near, clock, 6)
     clock.advance(3)
     assert near.get(digest) is not None
     clock.advance(0.001)
@@ -76,30 +76,30 @@ def test_silence_ends_the_watched_lifetime(near: NearCache, clock: ManualClock) 
 
 
 def test_request_before_the_stream_has_no_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
-    ticket = near.ticket()
+    snapshot = near.snapshot()
     clock.advance(1)
-    live(near)
-    digest = keep(near, ticket=ticket)
-    watch_for(near, clock, 3)
+    start_stream(near)
+    digest = put(near, snapshot=snapshot)
+    send_heartbeats(near, clock, 3)
     assert near.get(digest) is not None
-    watch_for(near, clock, 1)
+    send_heartbeats(near, clock, 1)
     assert near.get(digest) is None
 
 
 def test_answer_older_than_the_stream_has_no_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
     # A replica may have cached the answer before the stream started; the stream does not send changes from before.
-    live(near, revision=10)
-    digest = keep(near, revision=9)
-    watch_for(near, clock, 4)
+    start_stream(near, revision=10)
+    digest = put(near, revision=9)
+    send_heartbeats(near, clock, 4)
     assert near.get(digest) is not None
-    watch_for(near, clock, 1)
+    send_heartbeats(near, clock, 1)
     assert near.get(digest) is None
 
 
 def test_stream_resumed_in_time_is_continuous(near: NearCache, clock: ManualClock) -> None:
-    live(near)
-    digest = keep(near)
-    watch_for(near, clock, 6)
+    start_stream(near)
+    digest = put(near)
+    send_heartbeats(near, clock, 6)
     near.watch_closed()
     clock.advance(2.9)
     assert near.watch_opening() == 10
@@ -108,32 +108,32 @@ def test_stream_resumed_in_time_is_continuous(near: NearCache, clock: ManualCloc
 
 
 def test_stream_resumed_late_starts_a_new_period(near: NearCache, clock: ManualClock) -> None:
-    live(near)
-    old = keep(near, "old")
+    start_stream(near)
+    old = put(near, "old")
     near.watch_closed()
     clock.advance(3.1)
     near.watch_opening()
     near.heartbeat(10)
-    new = keep(near, "new")
-    watch_for(near, clock, 6)
+    new = put(near, "new")
+    send_heartbeats(near, clock, 6)
     assert near.get(old) is None
     assert near.get(new) is not None
 
 
 def test_start_over_clears_the_cache(near: NearCache) -> None:
-    live(near)
-    ticket = near.ticket()
-    digest = keep(near)
+    start_stream(near)
+    snapshot = near.snapshot()
+    digest = put(near)
     near.start_over(3)
     assert len(near) == 0
-    assert near.watch_state().revision == 3, "a database restored from a backup counts from where it was"
-    assert near.get(keep(near, ticket=ticket)) is None, "the request was in flight"
+    assert near.watch_state().revision == 3, "a database restored from a backup continues at an earlier revision"
+    assert near.get(put(near, snapshot=snapshot)) is None, "the request was in flight"
     assert near.get(digest) is None
-    assert near.get(keep(near, revision=3)) is not None
+    assert near.get(put(near, revision=3)) is not None
 
 
 @pytest.mark.parametrize(
-    ("about", "name", "dropped"),
+    ("kind", "name", "dropped"),
     [
         (SubjectKind.KEY, "key_1", True),
         (SubjectKind.KEY, "key_2", False),
@@ -142,52 +142,52 @@ def test_start_over_clears_the_cache(near: NearCache) -> None:
         (SubjectKind.SESSION, "key_1", False),
     ],
 )
-def test_invalidation_removes_its_subject(near: NearCache, about: SubjectKind, name: str, dropped: bool) -> None:
-    live(near)
-    digest = keep(near, revision=10)
-    near.invalidate(about, name, 11)
+def test_invalidation_removes_its_subject(near: NearCache, kind: SubjectKind, name: str, dropped: bool) -> None:
+    start_stream(near)
+    digest = put(near, revision=10)
+    near.invalidate(kind, name, 11)
     assert (near.get(digest) is None) is dropped
 
 
 def test_invalidation_removes_session_for_any_key(near: NearCache) -> None:
-    live(near)
+    start_stream(near)
     digests = [near.digest("session", "s1", key) for key in ("", "a", "b")]
     for digest in digests:
-        near.put(digest, near.ticket(), validation(), "s1")
+        near.put(digest, near.snapshot(), validation(), "s1")
     near.invalidate(SubjectKind.SESSION, "s1", 11)
     assert [near.get(digest) for digest in digests] == [None] * 3
 
 
 def test_answer_that_reflects_the_change_stays(near: NearCache) -> None:
-    live(near)
-    digest = keep(near, revision=11)
+    start_stream(near)
+    digest = put(near, revision=11)
     near.invalidate(SubjectKind.KEY, "key_1", 11)
     assert near.get(digest) is not None
 
 
-@pytest.mark.parametrize(("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.TENANT, "acme")])
-def test_outdated_answer_in_flight_is_not_cached(near: NearCache, about: SubjectKind, name: str) -> None:
-    live(near)
-    ticket = near.ticket()
-    near.invalidate(about, name, 11)
-    assert near.get(keep(near, ticket=ticket, revision=10)) is None
-    assert near.get(keep(near, ticket=ticket, revision=11)) is not None
+@pytest.mark.parametrize(("kind", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.TENANT, "acme")])
+def test_outdated_answer_in_flight_is_not_cached(near: NearCache, kind: SubjectKind, name: str) -> None:
+    start_stream(near)
+    snapshot = near.snapshot()
+    near.invalidate(kind, name, 11)
+    assert near.get(put(near, snapshot=snapshot, revision=10)) is None
+    assert near.get(put(near, snapshot=snapshot, revision=11)) is not None
 
 
 def test_answer_of_lagging_replica_is_not_cached(near: NearCache) -> None:
-    live(near)
+    start_stream(near)
     near.invalidate(SubjectKind.KEY, "key_1", 11)
-    assert near.get(keep(near, revision=10)) is None
+    assert near.get(put(near, revision=10)) is None
 
 
 def test_evicted_change_mark_ends_the_watched_lifetime(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=1), clock)
-    live(near)
+    start_stream(near)
     near.invalidate(SubjectKind.KEY, "key_1", 11)
     for number in range(1_000):
         near.invalidate(SubjectKind.KEY, f"other_{number}", 12 + number)
-    digest = keep(near, revision=10)
-    watch_for(near, clock, 5, revision=1_011)
+    digest = put(near, revision=10)
+    send_heartbeats(near, clock, 5, revision=1_011)
     assert near.get(digest) is None
 
 

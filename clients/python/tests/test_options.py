@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from authority import Authority
+from certificates import CertificateAuthority
 from tenant_auth import (
     AsyncClient,
     Client,
@@ -24,7 +24,7 @@ from tenant_auth import (
     TokenFile,
     UsageEvent,
 )
-from tenant_auth._channel import Address, Target, environment_proxy, is_near
+from tenant_auth._channel import Address, Target, environment_proxy, is_local
 from tenant_auth._endpoints import Endpoint, parse
 from tenant_auth._tls import system_roots
 
@@ -44,7 +44,7 @@ from tenant_auth._tls import system_roots
         (("a:1", "a:1"), ["a:1"]),
     ],
 )
-def test_endpoints_and_their_authorities(given: Any, authorities: list[str]) -> None:
+def test_endpoint_forms_have_their_authorities(given: Any, authorities: list[str]) -> None:
     assert [endpoint.authority for endpoint in parse(given)[0]] == authorities
 
 
@@ -108,15 +108,15 @@ DURATIONS = [0, -1, math.nan, math.inf, -math.inf, 86_401, 1e12, 10**400, "1", N
         (lambda v: NearCache(watch=v), "near_cache.watch", ["no", 0, None]),
         (lambda v: NearCache(watched_for=v), "near_cache.watched_for", [v for v in DURATIONS if v is not None]),
         (lambda v: Retry(max_attempts=v), "retry.max_attempts", [0, -1, 101, 1.0, None]),
-        (lambda v: Retry(base=v), "retry.base", DURATIONS),
-        (lambda v: Retry(longest=v), "retry.longest", DURATIONS),
+        (lambda v: Retry(initial_backoff=v), "retry.initial_backoff", DURATIONS),
+        (lambda v: Retry(max_backoff=v), "retry.max_backoff", DURATIONS),
         (lambda v: Retry(budget=v), "retry.budget", [-0.1, 1.1, math.nan, "1", True]),
         (lambda v: Retry(burst=v), "retry.burst", [-1, 1.5, math.inf, 10_000_001]),
         (lambda v: RecorderOptions(batch_size=v), "batch_size", [0, 501, 1.0, None]),
-        (lambda v: RecorderOptions(linger=v), "linger", DURATIONS),
+        (lambda v: RecorderOptions(batch_delay=v), "batch_delay", DURATIONS),
         (lambda v: RecorderOptions(max_events=v), "max_events", [499, 10_000_001, math.nan]),
         (lambda v: RecorderOptions(timeout=v), "timeout", DURATIONS),
-        (lambda v: RecorderOptions(longest_pause=v), "longest_pause", DURATIONS),
+        (lambda v: RecorderOptions(max_backoff=v), "max_backoff", DURATIONS),
         (lambda v: Tls(server_name=v), "tls.server_name", ["", "a b", "a\n", "a:1", "https://a", 5]),
         (lambda v: Tls(ca=v), "tls.ca", ["", "-----BEGIN CERTIFICATE-----", "a\0", 5, {}]),
         (lambda v: Tls(cert=v), "tls.cert", ["cert.pem"]),
@@ -177,18 +177,18 @@ def test_invalid_token_is_rejected_and_not_shown(tmp_path: Path, token: str) -> 
 
 def test_unreadable_token_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
-    for name in ("nowhere", ".", "binary"):
+    for name in ("missing", ".", "binary"):
         with pytest.raises(ValueError, match=r"cannot be read|not text in UTF-8"):
             Client("127.0.0.1:1", Options(token=TokenFile(tmp_path / name)))
 
 
 def test_invalid_tls_files_are_rejected(tmp_path: Path) -> None:
-    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    authority, other = CertificateAuthority(tmp_path), CertificateAuthority(tmp_path, "other")
     cert, key = authority.issue("client")
     _, foreign = other.issue("foreign")
     (tmp_path / "text").write_text("root:x:0:0")
     for tls, message in (
-        (Tls(ca=tmp_path / "nowhere"), "tls.ca: .*nowhere cannot be read"),
+        (Tls(ca=tmp_path / "missing"), "tls.ca: .*missing cannot be read"),
         (Tls(ca=tmp_path / "text"), "tls.ca contains no PEM certificate .*text.: "),
         (Tls(ca=b"/etc/ca.pem"), "tls.ca contains no PEM certificate"),
         (Tls(ca=key), "tls.ca contains no PEM certificate"),
@@ -204,7 +204,7 @@ def test_invalid_tls_files_are_rejected(tmp_path: Path) -> None:
     assert "PRIVATE" not in repr(Options(tls=Tls(cert=cert.read_bytes(), key=key.read_bytes())))
 
 
-def test_keepalive_and_connect_timeouts() -> None:
+def test_channel_has_keepalive_and_connect_timeouts() -> None:
     target = Target("127.0.0.1:1", Options())
     settings = dict(target.settings(Address.of(target.endpoints[0], "127.0.0.1")))
     assert settings["grpc.keepalive_time_ms"] == 20_000
@@ -218,7 +218,7 @@ def test_system_roots_are_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "near"),
+    ("endpoint", "local"),
     [
         (Endpoint("127.0.0.1", 1, 4), True),
         (Endpoint("::1", 1, 6), True),
@@ -230,16 +230,16 @@ def test_system_roots_are_found() -> None:
         (Endpoint("tenant-auth.example.com", 1, None), False),
     ],
 )
-def test_loopback_and_cluster_names_bypass_the_proxy(endpoint: Endpoint, near: bool) -> None:
-    assert is_near(endpoint) is near
+def test_loopback_and_cluster_names_bypass_the_proxy(endpoint: Endpoint, local: bool) -> None:
+    assert is_local(endpoint) is local
 
 
 def test_environment_selects_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://secure:1")
     monkeypatch.setenv("http_proxy", "http://plain:1")
     monkeypatch.setenv("no_proxy", "direct.example.com")
-    far, direct = Endpoint("far.example.com", 1, None), Endpoint("direct.example.com", 1, None)
-    assert environment_proxy(far, secure=True) == "http://secure:1"
-    assert environment_proxy(far, secure=False) == "http://plain:1"
+    remote, direct = Endpoint("remote.example.com", 1, None), Endpoint("direct.example.com", 1, None)
+    assert environment_proxy(remote, secure=True) == "http://secure:1"
+    assert environment_proxy(remote, secure=False) == "http://plain:1"
     assert environment_proxy(direct, secure=True) is None
-    assert Target("far.example.com:1", Options()).proxy(far) is None, "not used by default"
+    assert Target("remote.example.com:1", Options()).proxy(remote) is None, "not used by default"

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from conftest import Connect, collect, until
-from fake import PATIENCE
+from conftest import Connect, call_stub, collect, until
+from fake import EVENT_TIMEOUT
 from service import Service, dev
 from tenant_auth import (
     InvalidRequestError,
@@ -23,12 +23,6 @@ from tenant_auth import (
 )
 from tenant_auth.proto import admin_pb2
 from tenant_auth.testing import ManualClock
-
-
-async def administer(method: object, request: object) -> object:
-    """Awaits or returns the result of a stub of either client."""
-    reply = method(request, timeout=10.0)  # type: ignore[operator]
-    return await reply if hasattr(reply, "__await__") else reply
 
 
 @pytest.fixture
@@ -56,17 +50,17 @@ async def test_key_is_validated_and_cached(service: Service, connect: Connect) -
 
 
 async def test_scopes_are_evaluated_like_the_service(service: Service, connect: Connect) -> None:
-    near, far = connect(service.endpoint), connect(service.endpoint, near_cache=None)
+    cached, uncached = connect(service.endpoint), connect(service.endpoint, near_cache=None)
     for scopes in ([], ["demo:read"], ["z", "demo:read", "a", "z"], ["*"], ["demo:*"]):
-        here, there = [await client.validate_key(service.key, scopes, timeout=10.0) for client in (near, far)]
-        assert (here.verdict, here.missing_scopes) == (there.verdict, there.missing_scopes)
+        first, second = [await client.validate_key(service.key, scopes, timeout=10.0) for client in (cached, uncached)]
+        assert (first.verdict, first.missing_scopes) == (second.verdict, second.missing_scopes)
 
 
-async def test_denials_of_the_real_service(service: Service, connect: Connect) -> None:
+async def test_real_service_denies_malformed_and_unknown_keys(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint)
     changed = service.key[:-1] + ("a" if service.key[-1] != "a" else "b")
     assert (await client.validate_key(changed, timeout=10.0)).verdict is Verdict.MALFORMED
-    assert (await client.validate_key("an-old-key-of-nobody", timeout=10.0)).verdict is Verdict.UNKNOWN
+    assert (await client.validate_key("an-unknown-key", timeout=10.0)).verdict is Verdict.UNKNOWN
 
 
 async def test_invalid_fields_are_named(service: Service, connect: Connect) -> None:
@@ -83,7 +77,7 @@ async def test_invalid_fields_are_named(service: Service, connect: Connect) -> N
     assert [violation.field for violation in caught.value.violations] == ["requests"]
 
 
-async def test_batch_with_the_real_service(service: Service, connect: Connect) -> None:
+async def test_batch_keeps_order_with_the_real_service(service: Service, connect: Connect) -> None:
     outcomes = await connect(service.endpoint).validate_keys([service.key, "x" * 40, service.key], timeout=10.0)
     verdicts = [outcome.verdict for outcome in outcomes if isinstance(outcome, Validation)]
     assert verdicts == [Verdict.VALID, Verdict.UNKNOWN, Verdict.VALID]
@@ -92,19 +86,23 @@ async def test_batch_with_the_real_service(service: Service, connect: Connect) -
 async def test_stubs_issue_and_revoke_a_key(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint, near_cache=None)
     request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test", scopes=["demo:read"])
-    issued: admin_pb2.IssueKeyResponse = await administer(client.raw.admin.IssueKey, request)  # type: ignore[assignment]
+    issued: admin_pb2.IssueKeyResponse = await call_stub(client.raw.admin.IssueKey, request, timeout=10.0)
     assert (await client.validate_key(issued.plaintext, timeout=10.0)).key_id == issued.key.key_id
-    await administer(client.raw.admin.RevokeKey, admin_pb2.RevokeKeyRequest(key_id=issued.key.key_id, reason="test"))
+    await call_stub(
+        client.raw.admin.RevokeKey, admin_pb2.RevokeKeyRequest(key_id=issued.key.key_id, reason="test"), timeout=10.0
+    )
     assert (await client.validate_key(issued.plaintext, timeout=10.0)).verdict is Verdict.REVOKED
 
 
-async def test_server_info_of_the_real_service(service: Service, connect: Connect) -> None:
+async def test_real_service_describes_itself(service: Service, connect: Connect) -> None:
     info = await connect(service.endpoint).server_info(timeout=10.0)
     assert info.version
     assert info.database == "EMBEDDED"
 
 
-async def test_session_lifecycle_with_the_real_service(service: Service, connect: Connect, session_id: str) -> None:
+async def test_real_service_binds_lists_and_unbinds_a_session(
+    service: Service, connect: Connect, session_id: str
+) -> None:
     client = connect(service.endpoint)
     for already in (False, True):
         binding = await client.bind_session(session_id, service.key, 60, attributes={"client": "cli"}, timeout=10.0)
@@ -123,7 +121,7 @@ async def test_usage_is_counted_once(service: Service, connect: Connect, session
     metric = f"calls.{session_id}"
     events = [
         UsageEvent(service.tenant, metric, 3),
-        UsageEvent("nobody", metric, 1),
+        UsageEvent("unknown", metric, 1),
         UsageEvent(service.tenant, "No!", -1),
     ]
     for already in (False, True):
@@ -136,20 +134,22 @@ async def test_usage_is_counted_once(service: Service, connect: Connect, session
 
 
 async def test_revocation_invalidates_the_near_cache(service: Service, connect: Connect) -> None:
-    # The clock stands still, so only the stream can.
+    # The clock does not advance, so only the stream can invalidate the cache.
     client = connect(service.endpoint, clock=ManualClock())
     await until(lambda: client.watch_state.live)
     request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test")
-    issued: admin_pb2.IssueKeyResponse = await administer(client.raw.admin.IssueKey, request)  # type: ignore[assignment]
+    issued: admin_pb2.IssueKeyResponse = await call_stub(client.raw.admin.IssueKey, request, timeout=10.0)
     assert (await client.validate_key(issued.plaintext, timeout=10.0)).is_valid
-    await administer(client.raw.admin.RevokeKey, admin_pb2.RevokeKeyRequest(key_id=issued.key.key_id, reason="test"))
-    async with asyncio.timeout(PATIENCE):
+    await call_stub(
+        client.raw.admin.RevokeKey, admin_pb2.RevokeKeyRequest(key_id=issued.key.key_id, reason="test"), timeout=10.0
+    )
+    async with asyncio.timeout(EVENT_TIMEOUT):
         while (await client.validate_key(issued.plaintext, timeout=10.0)).verdict is not Verdict.REVOKED:
             await asyncio.sleep(0.002)
 
 
 async def test_stopped_service_is_unavailable(tmp_path_factory: pytest.TempPathFactory, connect: Connect) -> None:
-    with dev(tmp_path_factory.mktemp("gone")) as service:
+    with dev(tmp_path_factory.mktemp("stopped")) as service:
         client = connect(service.endpoint, near_cache=None)
         assert (await client.validate_key(service.key, timeout=10.0)).is_valid
     with pytest.raises(TenantAuthError) as caught:

@@ -27,7 +27,9 @@ from tenant_auth import (
     TenantAuthError,
     UsageBucket,
     UsageEvent,
+    UsageReceipt,
 )
+from tenant_auth._usage_buffer import UsageBuffer
 from tenant_auth.testing import ManualClock
 
 Rejections = list[tuple[UsageEvent, TenantAuthError]]
@@ -72,7 +74,7 @@ async def test_events_are_batched_for_up_to_one_second(connect: Connect, fake: F
     clock = ManualClock()
     recorder = Recorder(connect(clock=clock, near_cache=None))
     recorder.record("acme", "a", 1)
-    await until(lambda: 1.0 in clock.pauses)
+    await until(lambda: 1.0 in clock.sleeps)
     recorder.record("acme", "a", 2)
     assert not fake.usage
     clock.advance(1)
@@ -106,7 +108,7 @@ async def test_failed_batch_is_resent_unchanged(connect: Connect, fake: Fake) ->
 
 
 async def test_full_queue_raises_and_close_returns_unsent(connect: Connect, fake: Fake) -> None:
-    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE, retry_after=3600)
+    fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE, retry_after=3600)
     recorder = Recorder(connect(clock=ManualClock(), near_cache=None), batch_size=2, max_events=5)
     for quantity in range(5):
         recorder.record("acme", "a", quantity)
@@ -126,7 +128,7 @@ async def test_full_queue_raises_and_close_returns_unsent(connect: Connect, fake
 
 
 async def test_rejected_events_are_reported(connect: Connect, fake: Fake) -> None:
-    fake.refused_metrics = {"bad"}
+    fake.rejected_metrics = {"bad"}
     recorder = Recorder(connect(clock=ManualClock(), near_cache=None))
     recorder.record("acme", "bad", 1)
     recorder.record("acme", "good", 2)
@@ -137,7 +139,7 @@ async def test_rejected_events_are_reported(connect: Connect, fake: Fake) -> Non
 
 
 async def test_invalid_event_does_not_affect_others(connect: Connect, fake: Fake) -> None:
-    fake.failures.append(Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("events[1].metric", "is odd")]))
+    fake.failures.append(Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("events[1].metric", "is invalid")]))
     recorder = Recorder(connect(clock=ManualClock(), near_cache=None))
     for quantity in range(3):
         recorder.record("acme", "a", quantity)
@@ -149,7 +151,7 @@ async def test_invalid_event_does_not_affect_others(connect: Connect, fake: Fake
 
 
 async def test_permanently_failed_batch_is_set_aside(connect: Connect, fake: Fake) -> None:
-    fake.failing = Failure(grpc.StatusCode.UNIMPLEMENTED)
+    fake.permanent_failure = Failure(grpc.StatusCode.UNIMPLEMENTED)
     recorder = Recorder(connect(clock=ManualClock(), near_cache=None), batch_size=1, max_events=2)
     recorder.record("acme", "a", 1)
     recorder.record("acme", "a", 2)
@@ -187,6 +189,20 @@ async def test_closed_client_loses_no_events(connect: Connect, fake: Fake) -> No
     await client.close()
     unsent = await recorder.close()
     assert [one.events[0].quantity for one in unsent] == [1]
+
+
+@pytest.mark.parametrize("error", [None, ClosedError("closed"), InvalidRequestError("invalid")])
+def test_result_after_unsent_is_ignored(error: TenantAuthError | None) -> None:
+    buffer = UsageBuffer(ManualClock(), RecorderOptions(), None)
+    buffer.add(UsageEvent("acme", "a", 1))
+    batch = buffer.next_batch(force=True)
+    assert batch is not None
+    assert [one.request_id for one in buffer.unsent()] == [batch.request_id]
+    if error is None:
+        buffer.recorded(batch, UsageReceipt(1, (), False))
+    else:
+        buffer.failed(batch, error)
+    assert buffer.unsent() == []
 
 
 class Text(str):
@@ -244,7 +260,7 @@ async def test_unencodable_event_is_rejected_by_record_usage(connect: Connect, f
 
 
 async def test_unnamed_invalid_event_is_isolated(connect: Connect, fake: Fake) -> None:
-    fake.poisonous = {"bad"}
+    fake.unnamed_invalid_metrics = {"bad"}
     recorder = Recorder(connect(clock=ManualClock(), near_cache=None))
     for metric in ("a", "b", "bad", "c", "d"):
         recorder.record("acme", metric, 1)
@@ -283,14 +299,14 @@ def record(recorder):
         recorder.record({tenant!r}, {metric!r}, 1)
 async def main():
     client = AsyncClient({endpoint!r})
-    record(client.usage_recorder(RecorderOptions(linger=3600)))
+    record(client.usage_recorder(RecorderOptions(batch_delay=3600)))
     if {left!r} != "open":
         await client.close()
 if {kind!r} == "AsyncClient":
     asyncio.run(main())
 else:
     client = Client({endpoint!r})
-    record(client.usage_recorder(RecorderOptions(linger=3600)))
+    record(client.usage_recorder(RecorderOptions(batch_delay=3600)))
     if {left!r} != "open":
         client.close()
 """

@@ -1,4 +1,4 @@
-"""Both clients with several real replicas: resolution, distance, hung and replaced replicas."""
+"""Both clients with several real replicas: resolution, latency, hung and replaced replicas."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from conftest import Connect, until
-from distance import Distance
+from conftest import Connect, engine_of, until
+from latency_proxy import LatencyProxy
 from service import Fleet, Replica, fleet_in
 from tenant_auth import Retry, UnavailableError, UsageEvent, _resolver
 
 LONG_TIMEOUT = 4.0
-"""Timeout for busy machines. A quarter of it is far longer than any round trip here."""
+"""Timeout for busy machines. A quarter of it is much longer than any round trip here."""
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,7 @@ async def pair(fleet: Fleet) -> AsyncIterator[tuple[Replica, Replica]]:
 
 
 def pool_of(client: Any) -> Any:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return inner._engine._pool
+    return engine_of(client)._pool
 
 
 def connected(client: Any) -> int:
@@ -58,11 +57,11 @@ async def test_endpoints_are_used_in_turn(connect: Connect, fleet: Fleet, pair: 
     client = connect(given, near_cache=None)
     await until(lambda: connected(client) == 2)
     # Only one of the two replicas has this session.
-    assert (await client.bind_session("here", fleet.key, 60, timeout=10.0)).is_valid
-    verdicts = [(await client.validate_session("here", timeout=10.0)).is_valid for _ in range(10)]
+    assert (await client.bind_session("session", fleet.key, 60, timeout=10.0)).is_valid
+    verdicts = [(await client.validate_session("session", timeout=10.0)).is_valid for _ in range(10)]
     assert verdicts.count(True) == 5
-    await client.unbind_session("here", fleet.tenant)
-    await client.unbind_session("here", fleet.tenant)
+    await client.unbind_session("session", fleet.tenant)
+    await client.unbind_session("session", fleet.tenant)
 
 
 async def test_ipv6_authority_has_brackets(connect: Connect, fleet: Fleet) -> None:
@@ -79,12 +78,12 @@ async def test_name_that_appears_late_is_used(
 
     async def lookup(host: str, _port: int) -> list[str]:
         if host not in known:
-            raise OSError("there is no such name")
+            raise OSError("no such name")
         return known[host]
 
     monkeypatch.setattr(_resolver, "lookup", lookup)
     client = connect([f"first.test:{pair[0].port}", f"second.test:{pair[1].port}"], near_cache=None)
-    with pytest.raises(UnavailableError, match=r"first\.test cannot be looked up: there is no such name"):
+    with pytest.raises(UnavailableError, match=r"first\.test cannot be looked up: no such name"):
         await client.require_key(fleet.key)
     known["first.test"] = ["127.0.0.1"]
     await until(lambda: connected(client) == 1)
@@ -94,7 +93,7 @@ async def test_name_that_appears_late_is_used(
     await client.require_key(fleet.key)
 
 
-async def test_name_that_moves_is_followed(
+async def test_changed_address_of_a_name_is_used(
     connect: Connect, fleet: Fleet, pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses = ["127.0.0.1"]
@@ -104,7 +103,7 @@ async def test_name_that_moves_is_followed(
 
     monkeypatch.setattr(_resolver, "lookup", lookup)
     other = fleet.start(f"127.0.0.2:{pair[0].port}")
-    client = connect(f"moving.test:{pair[0].port}", near_cache=None)
+    client = connect(f"changing.test:{pair[0].port}", near_cache=None)
     await client.require_key(fleet.key, timeout=10.0)
     addresses[:] = ["127.0.0.2"]
     pair[0].kill()
@@ -114,24 +113,24 @@ async def test_name_that_moves_is_followed(
 
 # The last round trip takes longer than the delay before a refused address is retried.
 @pytest.mark.parametrize("round_trip", [0.08, 0.15, 0.9])
-async def test_distance_causes_neither_failures_nor_hedges(
+async def test_latency_causes_neither_failures_nor_hedges(
     connect: Connect, fleet: Fleet, pair: Any, round_trip: float
 ) -> None:
-    far = [Distance(replica.port, round_trip) for replica in pair]
-    client = connect([one.endpoint for one in far], near_cache=None, timeout=10.0)
+    proxies = [LatencyProxy(replica.port, round_trip) for replica in pair]
+    client = connect([proxy.endpoint for proxy in proxies], near_cache=None, timeout=10.0)
     for _ in range(4):
         await client.require_key(fleet.key)
     assert tokens_of(client) == 10
-    for one in far:
-        one.close()
+    for proxy in proxies:
+        proxy.close()
 
 
 @pytest.mark.parametrize("round_trip", [0.0, 0.08, 0.15])
 async def test_hung_replica_fails_no_call_and_is_skipped(
     connect: Connect, fleet: Fleet, pair: Any, round_trip: float
 ) -> None:
-    far = [Distance(replica.port, round_trip) for replica in pair]
-    client = connect([one.endpoint for one in far], near_cache=None, timeout=LONG_TIMEOUT)
+    proxies = [LatencyProxy(replica.port, round_trip) for replica in pair]
+    client = connect([proxy.endpoint for proxy in proxies], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     await client.require_key(fleet.key)
     pair[1].hang()
@@ -142,10 +141,10 @@ async def test_hung_replica_fails_no_call_and_is_skipped(
     for _ in range(5):
         await client.require_key(fleet.key)
     assert tokens_of(client) >= before, "the hung replica must get no more calls"
-    pair[1].go_on()
+    pair[1].resume()
     await until(lambda: connected(client) == 2)
-    for one in far:
-        one.close()
+    for proxy in proxies:
+        proxy.close()
 
 
 async def test_usage_moves_off_a_hung_replica_and_counts_once(connect: Connect, fleet: Fleet, pair: Any) -> None:
@@ -157,29 +156,29 @@ async def test_usage_moves_off_a_hung_replica_and_counts_once(connect: Connect, 
     assert [receipt.accepted for receipt in receipts] == [1, 1]
 
 
-@pytest.mark.parametrize("way", ["kill", "terminate"])
-async def test_rolling_restart_fails_no_call(connect: Connect, fleet: Fleet, pair: Any, way: str) -> None:
+@pytest.mark.parametrize("stop_method", ["kill", "terminate"])
+async def test_rolling_restart_fails_no_call(connect: Connect, fleet: Fleet, pair: Any, stop_method: str) -> None:
     client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     stop = asyncio.Event()
 
-    async def ask() -> int:
+    async def call_repeatedly() -> int:
         calls = 0
         while not stop.is_set():
             await client.require_key(fleet.key)
             calls += 1
         return calls
 
-    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    callers = [asyncio.create_task(call_repeatedly()) for _ in range(4)]
     replaced = []
     for replica in pair:
         await client.require_key(fleet.key)
-        await asyncio.to_thread(getattr(replica, way))
+        await asyncio.to_thread(getattr(replica, stop_method))
         await until(lambda: connected(client) == 1)
         replaced.append(await asyncio.to_thread(fleet.start, replica.endpoint))
         await until(lambda: connected(client) == 2)
     stop.set()
-    assert all(calls > 0 for calls in await asyncio.gather(*asking))
+    assert all(calls > 0 for calls in await asyncio.gather(*callers))
     for replica in replaced:
         replica.kill()
 
@@ -198,8 +197,7 @@ async def test_watch_stream_moves_off_a_hung_replica(connect: Connect, fleet: Fl
 
 
 def watch_of(client: Any) -> Any:
-    inner = client.client._inner if hasattr(client, "client") else client
-    return inner._engine._watch
+    return engine_of(client)._watch
 
 
 async def test_unreachable_service_fails_immediately_with_the_reason(connect: Connect, fleet: Fleet) -> None:

@@ -79,4 +79,4 @@ def test_attempt_gets_the_remaining_time() -> None:
 
 
 def test_backoff_is_bounded() -> None:
-    assert [backoff(failures, 1.0, longest=3.0) for failures in (0, 1, 5, 10_000)] == [0.1, 0.2, 3.0, 3.0]
+    assert [backoff(failures, 1.0, maximum=3.0) for failures in (0, 1, 5, 10_000)] == [0.1, 0.2, 3.0, 3.0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authority import Authority
+from certificates import CertificateAuthority
 from conftest import Connect, until
 from service import Fleet, Replica, callers, fleet_in
 from tenant_auth import Tls, TokenFile, UnauthenticatedError, UnavailableError
@@ -24,18 +24,18 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def authority(tmp_path: Path) -> CertificateAuthority:
+    return CertificateAuthority(tmp_path)
 
 
-def secured(fleet: Fleet, authority: Authority, listen: str, names: tuple[str, ...], **more: str) -> Replica:
+def secured(fleet: Fleet, authority: CertificateAuthority, listen: str, names: tuple[str, ...], **more: str) -> Replica:
     cert, key = authority.issue(f"server-{listen.replace(':', '-')}", names)
     return fleet.start(listen, TENANT_AUTH_TLS_CERT_FILE=str(cert), TENANT_AUTH_TLS_KEY_FILE=str(key), **more)
 
 
 @pytest.mark.parametrize("bytes_", [False, True])
 async def test_each_address_is_verified_by_its_name(
-    connect: Connect, fleet: Fleet, authority: Authority, bytes_: bool
+    connect: Connect, fleet: Fleet, authority: CertificateAuthority, bytes_: bool
 ) -> None:
     replicas = [
         secured(fleet, authority, f"{address}:0", (address.strip("[]"),))
@@ -51,7 +51,9 @@ async def test_each_address_is_verified_by_its_name(
         replica.kill()
 
 
-async def test_host_name_and_server_name_are_verified(connect: Connect, fleet: Fleet, authority: Authority) -> None:
+async def test_host_name_and_server_name_are_verified(
+    connect: Connect, fleet: Fleet, authority: CertificateAuthority
+) -> None:
     replica = secured(fleet, authority, "127.0.0.1:0", ("tenant-auth.test",))
     named = Tls(ca=authority.file, server_name="tenant-auth.test")
     assert (await connect(replica.endpoint, tls=named).require_key(fleet.key, timeout=10.0)).tenant_id == fleet.tenant
@@ -66,10 +68,10 @@ async def test_host_name_and_server_name_are_verified(connect: Connect, fleet: F
 
 
 async def test_client_certificate_identifies_caller_and_is_reloaded(
-    connect: Connect, fleet: Fleet, authority: Authority, tmp_path: Path
+    connect: Connect, fleet: Fleet, authority: CertificateAuthority, tmp_path: Path
 ) -> None:
     (tmp_path / "second").mkdir()
-    second = Authority(tmp_path / "second")
+    second = CertificateAuthority(tmp_path / "second")
     both = tmp_path / "both.pem"
     both.write_bytes(authority.file.read_bytes() + second.file.read_bytes())
     more = {"TENANT_AUTH_TLS_CLIENT_CA_FILE": str(both), "TENANT_AUTH_CALLERS_FILE": callers(tmp_path)}
@@ -98,14 +100,14 @@ async def test_token_is_reloaded_and_last_valid_one_stays(
     file.write_text("\ufefffirst \r\n\n")
     by_file = connect(replica.endpoint, token=TokenFile(file), near_cache=None)
     await by_file.require_key(fleet.key, timeout=10.0)
-    for junk in ("", "two words", "x" * 5_000, "secret\nsecret"):
-        file.write_text(junk)
+    for invalid in ("", "two words", "x" * 5_000, "secret\nsecret"):
+        file.write_text(invalid)
         await by_file.require_key(fleet.key, timeout=10.0)
     file.unlink()
     await by_file.require_key(fleet.key, timeout=10.0)
     file.write_text("second")
     await by_file.require_key(fleet.key, timeout=10.0)
-    file.write_text("of-nobody")
+    file.write_text("unknown")
     with pytest.raises(UnauthenticatedError):
         await by_file.require_key(fleet.key, timeout=10.0)
 
@@ -125,12 +127,12 @@ async def test_token_is_reloaded_and_last_valid_one_stays(
     replica.kill()
 
 
-@pytest.mark.parametrize("junk", [None, "", "two words", KeyError("secret")])
-async def test_missing_caller_token_is_unauthenticated(connect: Connect, fleet: Fleet, junk: object) -> None:
+@pytest.mark.parametrize("invalid", [None, "", "two words", KeyError("secret")])
+async def test_missing_caller_token_is_unauthenticated(connect: Connect, fleet: Fleet, invalid: object) -> None:
     def function() -> str:
-        if isinstance(junk, Exception):
-            raise junk
-        return junk  # type: ignore[return-value]
+        if isinstance(invalid, Exception):
+            raise invalid
+        return invalid  # type: ignore[return-value]
 
     client = connect("127.0.0.1:1", token=function)
     with pytest.raises(UnauthenticatedError, match="no caller token") as caught:
@@ -186,8 +188,8 @@ async def test_environment_proxy_is_used_if_enabled(connect: Connect, monkeypatc
     proxy = Proxy()
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.setenv("no_proxy", "direct.example.com")
-    client = connect("far.example.com:50051", near_cache=None, use_environment_proxy=True, retry=None)
+    client = connect("remote.example.com:50051", near_cache=None, use_environment_proxy=True, retry=None)
     with pytest.raises(UnavailableError):
         await client.require_key("k", timeout=10.0)
     proxy.close()
-    assert proxy.lines[0] == b"CONNECT far.example.com:50051 HTTP/1.1\r\n"
+    assert proxy.lines[0] == b"CONNECT remote.example.com:50051 HTTP/1.1\r\n"

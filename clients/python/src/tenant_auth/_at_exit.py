@@ -8,21 +8,20 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from . import _methods, _wire
+from ._async_engine import AsyncEngine
+from ._core import Core
 from .errors import TenantAuthError
-from .usage import UnsentUsage, UsageEvent, UsageReceipt
+from .usage import UnsentUsage
 
 log = logging.getLogger("tenant_auth")
 
 EXIT_TIMEOUT = 3.0
 """Maximum time that an exit waits for sending the remaining events, in seconds."""
 
-Send = Callable[[Sequence[UsageEvent], str, float], Awaitable[UsageReceipt]]
-ClientFactory = Callable[[], AbstractAsyncContextManager[Send]]
-"""Opens another client of the same kind, for when the first one is closed or its event loop is gone."""
 Finish = Callable[[], Sequence[UnsentUsage]]
 
 lock = threading.Lock()
@@ -43,23 +42,28 @@ def unregister(recorder: object) -> None:
         recorders.pop(id(recorder), None)
 
 
-def send(unsent: Sequence[UnsentUsage], reopened: ClientFactory) -> list[UnsentUsage]:
-    """Sends the remaining events through another client. A batch that may have arrived keeps its request id, so it
-    counts once.
+def send(unsent: Sequence[UnsentUsage], core: Core, end: float) -> list[UnsentUsage]:
+    """Sends the remaining events on new connections, until the time `end`. A batch that may have arrived keeps its
+    request id, so it counts once.
     """
-    return asyncio.run(send_each(unsent, reopened)) if unsent else []
+    return asyncio.run(send_each(unsent, core, end)) if unsent else []
 
 
-async def send_each(unsent: Sequence[UnsentUsage], reopened: ClientFactory) -> list[UnsentUsage]:
-    left: list[UnsentUsage] = []
-    end = time.monotonic() + EXIT_TIMEOUT
-    async with reopened() as client:
+async def send_each(unsent: Sequence[UnsentUsage], core: Core, end: float) -> list[UnsentUsage]:
+    failed: list[UnsentUsage] = []
+    engine = AsyncEngine(Core(core.endpoints, replace(core.options, near_cache=None)))
+    try:
         for batch in unsent:
+            timeout = max(0.1, end - time.monotonic())
             try:
-                await client(batch.events, batch.request_id, max(0.1, end - time.monotonic()))
+                request = _wire.usage_request(batch.events, batch.request_id)
+                reply, request_id = await engine.call(_methods.RECORD_USAGE, request, timeout)
+                _wire.receipt(reply, batch.events, request_id)
             except TenantAuthError as error:
-                left.append(replace(batch, error=error))
-    return left
+                failed.append(replace(batch, error=error))
+    finally:
+        await engine.close()
+    return failed
 
 
 def warn_unsent(unsent: Sequence[UnsentUsage]) -> None:
@@ -71,9 +75,9 @@ def warn_unsent(unsent: Sequence[UnsentUsage]) -> None:
 @atexit.register
 def finish_all() -> None:
     with lock:
-        left = [finish for pid, finish in recorders.values() if pid == os.getpid()]
+        pending = [finish for pid, finish in recorders.values() if pid == os.getpid()]
         recorders.clear()
-    for finish in left:
+    for finish in pending:
         try:
             warn_unsent(finish())
         except Exception:

@@ -59,20 +59,20 @@ class Calls:
     ) -> tuple[Any, str]:
         """Returns the response and the request id."""
         attempts = self._core.attempts(timeout)
-        slow = self._core.options.hedge_after or attempts.timeout * HEDGE_SHARE
+        slow_after = self._core.options.hedge_after or attempts.timeout * HEDGE_SHARE
         while True:
             limit = attempts.next_timeout()
             error: TenantAuthError
-            moved = False
+            failover = False
             try:
                 sent = (*self._core.metadata(attempts.request_id), *metadata)
-                return await self._attempt(method, request, limit, sent, attempts, slow), attempts.request_id
+                return await self._attempt(method, request, limit, sent, attempts, slow_after), attempts.request_id
             except grpc.RpcError as status:
                 error = _status.from_rpc(status, attempts.request_id, secrets)
             except ConnectionLost:
-                # This client closed the connection, so the service is not overloaded: moving to another replica costs
-                # no budget.
-                moved = True
+                # This client closed the connection, so the service is not overloaded: another replica may be tried
+                # without using the budget.
+                failover = True
                 error = unresponsive(attempts.request_id)
             except TenantAuthError as failure:
                 error = failure
@@ -80,34 +80,34 @@ class Calls:
             # secrets.
             if not method.is_repeatable:
                 raise error
-            pause = attempts.delay_after(error, moved=moved)
-            if pause is None:
+            delay = attempts.delay_after(error, failover=failover)
+            if delay is None:
                 raise error
-            if pause > 0:
-                await self._core.clock.sleep(pause)
+            if delay > 0:
+                await self._core.clock.sleep(delay)
 
     async def _attempt(
-        self, method: Method, request: Any, limit: float, metadata: Metadata, attempts: Attempts, slow: float
+        self, method: Method, request: Any, limit: float, metadata: Metadata, attempts: Attempts, slow_after: float
     ) -> Any:
         """Makes one attempt. A read without a response is also sent to another replica."""
         loop = asyncio.get_running_loop()
         end = loop.time() + limit
         replica = await self._pool.pick(limit)
 
-        def ask(replica: Replica) -> asyncio.Task[Any]:
-            left = max(0.001, end - loop.time())
-            return asyncio.create_task(replica.unary(method, request, left, metadata, slow))
+        def start(replica: Replica) -> asyncio.Task[Any]:
+            remaining = max(0.001, end - loop.time())
+            return asyncio.create_task(replica.unary(method, request, remaining, metadata, slow_after))
 
-        first = ask(replica)
+        first = start(replica)
         running = {first}
         try:
             if method.is_read:
-                done, _ = await asyncio.wait(running, timeout=slow)
+                done, _ = await asyncio.wait(running, timeout=slow_after)
                 if not done:
                     replica.check_liveness()
                     other = self._pool.alternative_to(replica)
                     if other is not None and attempts.hedge():
-                        running.add(ask(other))
+                        running.add(start(other))
             return await first_result(running, first)
         finally:
             for task in running:
@@ -139,6 +139,6 @@ def unresponsive(request_id: str) -> UnavailableError:
     return UnavailableError(
         "the replica did not respond and its connection was closed; the call may or may not have been processed",
         code="UNAVAILABLE",
-        reason="REPLICA_SILENT",
+        reason="REPLICA_UNRESPONSIVE",
         request_id=request_id,
     )

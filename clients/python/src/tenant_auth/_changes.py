@@ -15,8 +15,8 @@ def invalidate(near: NearCache, request: Any) -> None:
     """Invalidates the subjects of a write that was made, or may have been made."""
     if request.DESCRIPTOR.name in WITHOUT_EFFECT:
         return
-    named = [(about, getattr(request, field, "")) for field, about in SUBJECTS.items()]
+    named = [(kind, getattr(request, field, "")) for field, kind in SUBJECTS.items()]
     # The session is the narrowest subject: its tenant would invalidate all other sessions too.
-    if any(about is SubjectKind.SESSION and name for about, name in named):
-        named = [(about, name) for about, name in named if about is SubjectKind.SESSION]
-    near.invalidate_local([(about, name) for about, name in named if name])
+    if any(kind is SubjectKind.SESSION and name for kind, name in named):
+        named = [(kind, name) for kind, name in named if kind is SubjectKind.SESSION]
+    near.invalidate_local([(kind, name) for kind, name in named if name])

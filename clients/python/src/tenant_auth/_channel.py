@@ -59,7 +59,7 @@ class Target:
 
     def proxy(self, endpoint: Endpoint) -> str | None:
         """Returns the proxy of the environment for this endpoint, if it is enabled."""
-        if not self._options.use_environment_proxy or is_near(endpoint):
+        if not self._options.use_environment_proxy or is_local(endpoint):
             return None
         return environment_proxy(endpoint, secure=self._tls is not None)
 
@@ -106,7 +106,7 @@ class Target:
         return settings
 
 
-def is_near(endpoint: Endpoint) -> bool:
+def is_local(endpoint: Endpoint) -> bool:
     """Reports whether an endpoint is loopback or has a cluster-local name. A proxy cannot reach these."""
     if endpoint.version is not None:
         return ipaddress.ip_address(endpoint.host).is_loopback

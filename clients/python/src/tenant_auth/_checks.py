@@ -18,8 +18,8 @@ def duration(name: str, value: object, *, zero: bool = False) -> float:
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number of seconds, such as 0.5")
     # Only comparisons are used: an int may be too large for a float, and NaN is in no range.
     if not 0 <= value <= MAX_DURATION or (value == 0 and not zero):
-        least = "from 0" if zero else "more than 0"
-        raise ValueError(f"{name} is {value!r}: give {least} to {MAX_DURATION:.0f} seconds")
+        minimum = "from 0" if zero else "more than 0"
+        raise ValueError(f"{name} is {value!r}: give {minimum} to {MAX_DURATION:.0f} seconds")
     return float(value)
 
 
@@ -27,12 +27,12 @@ def optional_duration(name: str, value: object) -> float | None:
     return None if value is None else duration(name, value)
 
 
-def count(name: str, value: object, least: int, most: int) -> int:
+def count(name: str, value: object, minimum: int, maximum: int) -> int:
     """A whole number between two limits."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a whole number from {least} to {most}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} is {value}: give a whole number from {least} to {most}")
+        raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a whole number from {minimum} to {maximum}")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{name} is {value}: give a whole number from {minimum} to {maximum}")
     return value
 
 

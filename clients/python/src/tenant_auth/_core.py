@@ -52,12 +52,12 @@ class Core:
 
 def apply_event(near: NearCache, event: watch_pb2.WatchResponse) -> None:
     """Applies one event of the watch stream."""
-    kind = event.WhichOneof("event")
-    about = SUBJECT_KINDS.get(event.invalidation.scope) if kind == "invalidation" else None
-    if kind == "heartbeat":
+    event_kind = event.WhichOneof("event")
+    kind = SUBJECT_KINDS.get(event.invalidation.scope) if event_kind == "invalidation" else None
+    if event_kind == "heartbeat":
         near.heartbeat(event.revision)
-    elif about is not None and event.invalidation.id:
-        near.invalidate(about, event.invalidation.id, event.revision)
+    elif kind is not None and event.invalidation.id:
+        near.invalidate(kind, event.invalidation.id, event.revision)
     else:
         # START_OVER, or an event that this version does not know: anything may have changed.
         near.start_over(event.revision)

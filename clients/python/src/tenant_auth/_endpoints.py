@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-Refuse = Callable[[str], ValueError]
+InvalidEndpoint = Callable[[str], ValueError]
 
 EXAMPLES = "such as 127.0.0.1:50051, tenant-auth:50051, [::1]:50051 or https://tenant-auth.example.com:443"
 
@@ -51,63 +51,63 @@ def parse(endpoints: str | Sequence[str]) -> tuple[tuple[Endpoint, ...], str | N
 def parse_one(text: str) -> tuple[str | None, Endpoint]:
     """Returns the scheme, if there is one, and the endpoint."""
 
-    def refuse(why: str) -> ValueError:
-        return ValueError(f"endpoint {text!r} {why}: give host:port, {EXAMPLES}")
+    def invalid(reason: str) -> ValueError:
+        return ValueError(f"endpoint {text!r} {reason}: give host:port, {EXAMPLES}")
 
     if not text or any(character.isspace() or not character.isprintable() for character in text):
-        raise refuse("is empty or contains whitespace")
+        raise invalid("is empty or contains whitespace")
     scheme, rest = None, text
     if "://" in text:
         scheme, _, rest = text.partition("://")
         if scheme == "dns":
             if not rest.startswith("/"):
-                raise refuse("specifies a DNS server; only dns:///host:port is supported")
+                raise invalid("specifies a DNS server; only dns:///host:port is supported")
             scheme, rest = None, rest[1:]
         elif scheme in ("http", "https"):
             rest = rest.removesuffix("/")
         else:
-            raise refuse(f"has the unknown scheme {scheme}://")
+            raise invalid(f"has the unknown scheme {scheme}://")
     if "@" in rest:
         # The text is not shown because it may contain a password.
         raise ValueError("endpoint … has a user: give host:port, and the caller token in the option `token`")
     if any(character in rest for character in "/?#"):
-        raise refuse("has a path")
+        raise invalid("has a path")
     host, colon, port = rest.rpartition(":")
     if rest.startswith("["):
         inner, bracket, after = rest[1:].partition("]")
         if not bracket or not after.startswith(":"):
-            raise refuse("has no port")
-        return scheme, Endpoint(inner, port_of(after[1:], refuse), literal(inner, 6, refuse))
+            raise invalid("has no port")
+        return scheme, Endpoint(inner, port_of(after[1:], invalid), literal(inner, 6, invalid))
     if rest.count(":") > 1:
-        raise refuse("is an IPv6 address without brackets")
+        raise invalid("is an IPv6 address without brackets")
     if not colon or not port:
-        raise refuse("has no port")
+        raise invalid("has no port")
     if not host:
-        raise refuse("has no host")
-    return scheme, Endpoint(host, port_of(port, refuse), version_of(host, refuse))
+        raise invalid("has no host")
+    return scheme, Endpoint(host, port_of(port, invalid), version_of(host, invalid))
 
 
-def port_of(text: str, refuse: Refuse) -> int:
+def port_of(text: str, invalid: InvalidEndpoint) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     if not 1 <= number <= 65_535:
-        raise refuse("has no port from 1 to 65535")
+        raise invalid("has no port from 1 to 65535")
     return number
 
 
-def literal(host: str, wanted: int, refuse: Refuse) -> int:
+def literal(host: str, version: int, invalid: InvalidEndpoint) -> int:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        raise refuse(f"contains no valid IPv{wanted} address") from None
-    if address.version != wanted:
-        raise refuse(f"contains no valid IPv{wanted} address")
-    return wanted
+        raise invalid(f"contains no valid IPv{version} address") from None
+    if address.version != version:
+        raise invalid(f"contains no valid IPv{version} address")
+    return version
 
 
-def version_of(host: str, refuse: Refuse) -> int | None:
+def version_of(host: str, invalid: InvalidEndpoint) -> int | None:
     if set(host) <= set("0123456789."):
-        return literal(host, 4, refuse)
+        return literal(host, 4, invalid)
     labels = host.removesuffix(".").split(".")
     if len(host) > 253 or not all(LABEL.fullmatch(label) for label in labels):
-        raise refuse("has an invalid host name")
+        raise invalid("has an invalid host name")
     return None

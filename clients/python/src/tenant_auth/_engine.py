@@ -1,183 +1,63 @@
-"""What both clients consist of: connections, calls and the near cache, on one event loop."""
+"""The part of `Client` below its methods.
+
+Not generated from `_async_engine`: threads would need another implementation of gRPC calls, hedging, name lookups and
+the watch stream, all of which can be cancelled only in an event loop. It runs an `AsyncEngine` instead.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-import grpc
-import grpc.aio
-
-from . import _changes, _status
-from ._async_in_flight import InFlightCalls
-from ._async_watch import AsyncWatch
-from ._calls import Calls, Method
+from ._async_engine import AsyncEngine
+from ._calls import Method
 from ._core import Core, Metadata
-from ._pool import Pool
-from ._scopes import apply_required_scopes, are_valid_scopes
-from .errors import TenantAuthError
+from ._loop_thread import LoopThread
+from ._methods import CacheableCall
 from .results import Validation
 
+T = TypeVar("T")
 V = TypeVar("V", bound=Validation)
-Question = tuple[str, ...]
 
 
 class Engine:
-    """Connects on first use."""
+    """Runs an `AsyncEngine` on the shared event loop, which starts on first use. Has the same methods, for threads."""
 
     def __init__(self, core: Core) -> None:
-        self.core = core
-        self._in_flight = InFlightCalls(core.clock, core.options.timeout)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool: Pool | None = None
-        self._calls: Calls | None = None
-        self._watch: AsyncWatch | None = None
-        self._in_flight_count = 0
-        self._idle = asyncio.Event()
-        self._closed = False
+        self._inner = AsyncEngine(core)
+        self._loop = LoopThread()
 
-    def open(self) -> Pool:
-        """Connects, and starts the watch stream. Rejects another event loop than the first one."""
-        if self._closed:
-            raise _status.closed_error()
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif loop is not self._loop:
-            raise TenantAuthError(
-                "an AsyncClient belongs to the event loop on which it was first used, but was used on another one: "
-                "create one client per event loop, or one Client for all threads",
-                code="FAILED_PRECONDITION",
-            )
-        if self._pool is None:
-            self._pool = Pool(self.core.target)
-            self._calls = Calls(self.core, self._pool)
-            if self.core.near_cache is not None and self.core.watch_enabled:
-                self._watch = AsyncWatch(self.core, self.core.near_cache, self._pool)
-        return self._pool
+    def open(self) -> None:
+        async def open_inner() -> None:
+            self._inner.open()
 
-    def cached(self, question: Question, scopes: Sequence[str]) -> Validation | None:
-        """Returns the cached answer, or `None` if the service must be called. May be called from any thread."""
-        near = self.core.near_cache
-        if (
-            near is None
-            or self._closed
-            or not are_valid_scopes(scopes)
-            or (self._watch is not None and near.watch_stalled())
-        ):
-            return None
-        answer = near.get(near.digest(*question))
-        return None if answer is None else apply_required_scopes(answer, scopes)
+        self._loop.run(open_inner())
 
-    async def decide(
-        self,
-        question: Question,
-        session_id: str | None,
-        ask: Callable[[Sequence[str], float | None], Awaitable[V]],
-        scopes: Sequence[str],
-        timeout: float | None,
-    ) -> V:
-        """Returns the answer of the near cache, of an identical call in flight, or of the service."""
-        self.open()
-        near = self.core.near_cache
-        if near is None or not are_valid_scopes(scopes):
-            with self._in_flight_guard():
-                return await ask(scopes, timeout)
-        if self._watch is not None:
-            self._watch.check()
-        digest = near.digest(*question)
+    def decide(self, call: CacheableCall[V], scopes: Sequence[str], timeout: float | None) -> V:
+        # A cached answer does not need the other thread.
+        known = self._inner.cached(call, scopes)
+        return known if known is not None else self._loop.run(self._inner.decide(call, scopes, timeout))
 
-        async def load(timeout: float) -> Validation:
-            ticket = near.ticket()
-            answer = await ask((), timeout)
-            near.put(digest, ticket, answer, session_id)
-            return answer
-
-        answer = near.get(digest)
-        if answer is None:
-            limit = self.core.timeout(timeout)
-            with self._in_flight_guard():
-                answer = await self._in_flight.join((digest, near.epoch), load, limit)
-        # The digest includes the kind of request, so the answer has the type of that kind.
-        return apply_required_scopes(cast(V, answer), scopes)
-
-    async def call(
+    def call(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
     ) -> tuple[Any, str]:
-        """Makes a unary call. Returns the response and the request id."""
-        self.open()
-        with self._in_flight_guard():
-            try:
-                return await self.send(method, request, timeout, metadata, secrets)
-            finally:
-                if self.core.near_cache is not None and not method.is_read:
-                    _changes.invalidate(self.core.near_cache, request)
+        return self._loop.run(self._inner.call(method, request, timeout, metadata, secrets))
 
-    async def send(
-        self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
-    ) -> tuple[Any, str]:
-        """Like `call`, for use within `decide`, which counts the waiting callers instead of the call."""
-        if self._calls is None:
-            raise _status.closed_error()
-        return await self._calls.make(method, request, timeout, metadata, secrets)
-
-    async def stream(
+    def stream(
         self, kind: str, method: Method, request: Any, timeout: float | None, metadata: Metadata
-    ) -> AsyncIterator[Any]:
-        """Makes a streaming call of the generated stubs, on a connection of its choice."""
-        replica = await self.open().pick(self.core.timeout(timeout))
-        call: Any = None
-        try:
-            made = getattr(replica.channel, kind)(method.path, method.serialize, method.parse)
-            call = made(request, timeout=timeout, metadata=(*self.core.metadata(), *metadata))
-            async for message in call:
-                replica.record_activity()
-                yield message
-            return
-        except grpc.RpcError as status:
-            error = _status.from_rpc(status, "")
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            error = _status.closed_error() if self._closed else _status.connection_lost()
-        finally:
-            if call is not None:
-                call.cancel()
-        raise error
+    ) -> Iterator[Any]:
+        requests = request if isinstance(request, AsyncIterable) or kind == "unary_stream" else one_by_one(request)
+        return self._loop.each(self._inner.stream(kind, method, requests, timeout, metadata))
 
-    async def close(self) -> None:
-        """Rejects new calls, waits for calls in flight, and then closes the watch stream and the connections."""
-        # Calls made in the same tick have not started yet but must complete too.
-        await asyncio.sleep(0)
-        self._closed = True
-        if self._watch is not None:
-            await self._watch.close()
-        while self._in_flight_count:
-            self._idle.clear()
-            await self._idle.wait()
-        await self._in_flight.close()
-        if self._pool is not None:
-            await self._pool.close()
-
-    def _in_flight_guard(self) -> InFlightGuard:
-        return InFlightGuard(self)
-
-    def adjust_in_flight(self, change: int) -> None:
-        self._in_flight_count += change
-        if self._in_flight_count == 0:
-            self._idle.set()
+    def close(self) -> None:
+        self._loop.close(self._inner.close)
 
 
-class InFlightGuard:
-    """Counts a call in flight, for which `close` waits."""
+async def one_by_one(requests: Iterable[T]) -> AsyncIterator[T]:
+    """Converts requests that are produced in a thread to a stream in an event loop."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __enter__(self) -> None:
-        self._engine.adjust_in_flight(1)
-
-    def __exit__(self, *_exception: object) -> None:
-        self._engine.adjust_in_flight(-1)
+    iterator = iter(requests)
+    end = object()
+    while (request := await asyncio.to_thread(next, iterator, end)) is not end:
+        yield request  # type: ignore[misc]

@@ -51,7 +51,7 @@ class Rejection:
     """A machine-readable code, such as `REVOKED`."""
     detail: str
     """A sentence for humans."""
-    more_headers: dict[str, str] = field(default_factory=dict)
+    extra_headers: dict[str, str] = field(default_factory=dict)
     missing_scopes: tuple[str, ...] = ()
 
     @property
@@ -71,7 +71,7 @@ class Rejection:
     @property
     def headers(self) -> dict[str, str]:
         """All headers except the content length."""
-        return {"Content-Type": "application/problem+json", "Cache-Control": "no-store"} | self.more_headers
+        return {"Content-Type": "application/problem+json", "Cache-Control": "no-store"} | self.extra_headers
 
 
 NO_CREDENTIALS = Rejection(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "The request has no key.", {CHALLENGE: "Bearer"})
@@ -97,9 +97,9 @@ class KeySource:
 
     def key(self, headers: Headers) -> str | Rejection | None:
         """Returns the key, a rejection if the request is ambiguous, or `None` if there is no key."""
-        shown = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-        names = [name for name, _ in shown]
-        found = [(name, value) for name, value in shown if name in self.names]
+        decoded = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        names = [name for name, _ in decoded]
+        found = [(name, value) for name, value in decoded if name in self.names]
         if len(found) > 1 or any(names.count(name) > 1 for name in SINGLE_HEADERS):
             return AMBIGUOUS
         if not found:
@@ -123,16 +123,16 @@ def denial(validation: Validation) -> Rejection:
     """Returns the rejection for a verdict that is not valid."""
     verdict = validation.verdict
     status, detail = DENIALS.get(verdict, (HTTPStatus.FORBIDDEN, "The key does not permit this request."))
-    more = {}
+    extra = {}
     if status is HTTPStatus.UNAUTHORIZED:
-        more[CHALLENGE] = INVALID_TOKEN
+        extra[CHALLENGE] = INVALID_TOKEN
     elif status is HTTPStatus.TOO_MANY_REQUESTS:
-        more["Retry-After"] = "1"
+        extra["Retry-After"] = "1"
     elif verdict is Verdict.INSUFFICIENT_SCOPE:
         scopes = " ".join(validation.missing_scopes)
-        more[CHALLENGE] = f'Bearer error="insufficient_scope", scope="{scopes}"'
+        extra[CHALLENGE] = f'Bearer error="insufficient_scope", scope="{scopes}"'
     missing = validation.missing_scopes if verdict is Verdict.INSUFFICIENT_SCOPE else ()
-    return Rejection(status, verdict.name, detail, more, missing)
+    return Rejection(status, verdict.name, detail, extra, missing)
 
 
 def no_session(verdict: Verdict = Verdict.UNBOUND) -> Rejection:
@@ -150,7 +150,7 @@ def rejection_of(error: TenantAuthError | DeniedError) -> Rejection:
         return denial(Validation(verdict=Verdict.MALFORMED))
     if error.kind is ErrorKind.INVALID and fields == {"session_id"}:
         return no_session()
-    UNDECIDED_LOG.note(error)
+    UNDECIDED_LOG.record(error)
     wait = max(1, math.ceil(error.retry_after or 1))
     detail = "The key could not be checked now."
     return Rejection(HTTPStatus.SERVICE_UNAVAILABLE, "UNDECIDED", detail, {"Retry-After": str(wait)})
@@ -165,7 +165,7 @@ class UndecidedLog:
         self._next = -math.inf
         self._count = 0
 
-    def note(self, error: TenantAuthError) -> None:
+    def record(self, error: TenantAuthError) -> None:
         with self._lock:
             self._count += 1
             now = self._clock()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+from . import _wire
 from ._calls import Method
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2
+from .results import SessionValidation, Validation
+
+V = TypeVar("V", bound=Validation)
 
 
 def method(service: str, name: str, module: Any) -> Method:
@@ -22,3 +28,39 @@ LIST_SESSIONS = method("SessionService", "ListSessions", session_pb2)
 RECORD_USAGE = method("UsageService", "RecordUsage", usage_pb2)
 QUERY_USAGE = method("UsageService", "QueryUsage", usage_pb2)
 GET_SERVER_INFO = method("InfoService", "GetServerInfo", info_pb2)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheableCall(Generic[V]):
+    """A validation that the near cache may answer."""
+
+    method: Method
+    cache_key: tuple[str, ...]
+    session_id: str | None
+    """The session that the answer is about, if any."""
+    secrets: tuple[str, ...]
+    request: Callable[[Sequence[str]], Any]
+    """Returns the message for these required scopes."""
+    parse: Callable[[Any], V]
+
+
+def validate_key(key: str) -> CacheableCall[Validation]:
+    return CacheableCall(
+        VALIDATE_KEY,
+        cache_key=("key", _wire.check_text(key, "key")),
+        session_id=None,
+        secrets=(key,),
+        request=lambda scopes: _wire.key_request(key, scopes),
+        parse=_wire.validation,
+    )
+
+
+def validate_session(session_id: str, key: str | None) -> CacheableCall[SessionValidation]:
+    return CacheableCall(
+        VALIDATE_SESSION,
+        cache_key=("session", _wire.check_text(session_id, "session_id"), _wire.check_text(key or "", "key")),
+        session_id=session_id,
+        secrets=(key or "",),
+        request=lambda scopes: _wire.session_request(session_id, key, scopes),
+        parse=_wire.session_validation,
+    )

@@ -28,7 +28,7 @@ class SubjectKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Snapshot:
     """State of the near cache just before a request is sent."""
 
     sent_at: float
@@ -70,9 +70,9 @@ class NearCache:
         """Changes with every invalidation. A request after a change must not share an answer from before it."""
         return self._epoch
 
-    def ticket(self) -> Ticket:
+    def snapshot(self) -> Snapshot:
         with self._lock:
-            return Ticket(self._clock.monotonic(), self._epoch)
+            return Snapshot(self._clock.monotonic(), self._epoch)
 
     def get(self, digest: Digest) -> Validation | None:
         """Returns an answer that may be used now."""
@@ -97,20 +97,20 @@ class NearCache:
         )
         return replace(entry.answer, provenance=near)
 
-    def put(self, digest: Digest, ticket: Ticket, answer: Validation, session_id: str | None = None) -> None:
+    def put(self, digest: Digest, snapshot: Snapshot, answer: Validation, session_id: str | None = None) -> None:
         """Stores an answer, unless it is not cacheable or a newer change is known."""
         provenance = answer.provenance
         if provenance.cacheable_for <= 0 and provenance.cacheable_while_watched <= 0:
             return
         subjects = self._subjects(answer, session_id)
-        entry = Entry(answer, ticket.sent_at, subjects)
+        entry = Entry(answer, snapshot.sent_at, subjects)
         now = self._clock.monotonic()
         with self._lock:
-            if ticket.epoch < self._oldest_epoch:
+            if snapshot.epoch < self._oldest_epoch:
                 return
-            if not answer.key_id and not answer.tenant_id and ticket.epoch < self._negative_epoch:
+            if not answer.key_id and not answer.tenant_id and snapshot.epoch < self._negative_epoch:
                 return
-            if self._marks.is_superseded(subjects, revision=provenance.revision, epoch=ticket.epoch):
+            if self._marks.is_superseded(subjects, revision=provenance.revision, epoch=snapshot.epoch):
                 return
             old = self._entries.get(digest)
             newer = old is not None and old.answer.provenance.revision > provenance.revision
@@ -122,17 +122,17 @@ class NearCache:
         with self._lock:
             self._stream.record_event(revision, self._clock.monotonic())
 
-    def invalidate(self, about: SubjectKind, name: str, revision: int) -> None:
+    def invalidate(self, kind: SubjectKind, name: str, revision: int) -> None:
         """Applies an invalidation."""
         with self._lock:
             self._stream.record_event(revision, self._clock.monotonic())
             self._epoch += 1
-            subject = self._subject(about, name)
+            subject = self._subject(kind, name)
             self._entries.remove_subject(subject, below=revision)
-            forgotten = self._marks.record(subject, revision=revision)
+            evicted = self._marks.record(subject, revision=revision)
             # Without its mark, an old answer about this subject would look current. Answers this old get no watched
             # lifetime.
-            self._stream.min_revision = max(self._stream.min_revision, forgotten)
+            self._stream.min_revision = max(self._stream.min_revision, evicted)
 
     def start_over(self, revision: int) -> None:
         """Clears the cache, including requests in flight, because it is unknown what has changed."""
@@ -153,11 +153,11 @@ class NearCache:
             if not named:
                 self._oldest_epoch = self._epoch
                 self._entries.clear()
-            for about, name in named:
-                subject = self._subject(about, name)
+            for kind, name in named:
+                subject = self._subject(kind, name)
                 self._entries.remove_subject(subject)
-                forgotten = self._marks.record(subject, epoch=self._epoch)
-                self._stream.min_revision = max(self._stream.min_revision, forgotten)
+                evicted = self._marks.record(subject, epoch=self._epoch)
+                self._stream.min_revision = max(self._stream.min_revision, evicted)
             # Negative entries have no ids, and what they describe may exist now.
             self._entries.clear_negative()
             self._negative_epoch = self._epoch
@@ -183,12 +183,12 @@ class NearCache:
     def _remaining(self, entry: Entry, now: float) -> float:
         """Returns the remaining lifetime of an entry in seconds."""
         provenance = entry.answer.provenance
-        left = provenance.cacheable_for
+        remaining = provenance.cacheable_for
         if self._stream.covers(entry.sent_at, provenance.revision, now):
-            longest = self._options.watched_for
+            limit = self._options.watched_for
             watched = provenance.cacheable_while_watched
-            left = max(left, watched if longest is None else min(watched, longest))
-        return entry.sent_at + left - now
+            remaining = max(remaining, watched if limit is None else min(watched, limit))
+        return entry.sent_at + remaining - now
 
     def _subjects(self, answer: Validation, session_id: str | None) -> tuple[Subject, ...]:
         named = [
@@ -198,8 +198,8 @@ class NearCache:
         ]
         if isinstance(answer, SessionValidation):
             named.append((SubjectKind.KEY, answer.presented_key_id))
-        return tuple(self._subject(about, name) for about, name in named if name)
+        return tuple(self._subject(kind, name) for kind, name in named if name)
 
-    def _subject(self, about: SubjectKind, name: str) -> Subject:
+    def _subject(self, kind: SubjectKind, name: str) -> Subject:
         # A session id is stored as a digest, like a key, because it grants access together with a key.
-        return (about, self.digest(name) if about is SubjectKind.SESSION else name)
+        return (kind, self.digest(name) if kind is SubjectKind.SESSION else name)

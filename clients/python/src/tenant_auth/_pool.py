@@ -34,8 +34,9 @@ class Pool:
             elif endpoint.version is not None:
                 self._add([Address.of(endpoint, endpoint.host)])
             else:
-                found, has_unconnected = partial(self._apply_lookup, endpoint), partial(self._has_unconnected, endpoint)
-                self._lookups.append(Lookups(endpoint, found, has_unconnected))
+                on_lookup = partial(self._apply_lookup, endpoint)
+                has_unconnected = partial(self._has_unconnected, endpoint)
+                self._lookups.append(Lookups(endpoint, on_lookup, has_unconnected))
 
     async def pick(self, timeout: float) -> Replica:
         """Returns the next connected replica. Waits for one while the first connections or lookups are in progress."""
@@ -97,11 +98,11 @@ class Pool:
     def _apply_lookup(self, endpoint: Endpoint, ips: list[str]) -> None:
         if ips:
             addresses = [Address.of(endpoint, ip) for ip in ips]
-            gone = [a for a in self._replicas if a.endpoint == endpoint and a not in addresses]
-            for address in gone:
-                leaving = asyncio.create_task(self._replicas.pop(address).close(REMOVED_ADDRESS_GRACE))
-                self._closing_tasks.add(leaving)
-                leaving.add_done_callback(self._closing_tasks.discard)
+            removed = [a for a in self._replicas if a.endpoint == endpoint and a not in addresses]
+            for address in removed:
+                closing = asyncio.create_task(self._replicas.pop(address).close(REMOVED_ADDRESS_GRACE))
+                self._closing_tasks.add(closing)
+                closing.add_done_callback(self._closing_tasks.discard)
             self._add(address for address in addresses if address not in self._replicas)
         self._notify()
 

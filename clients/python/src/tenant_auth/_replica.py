@@ -61,15 +61,15 @@ class Replica:
     def channel(self) -> grpc.aio.Channel:
         return self._channel
 
-    async def unary(self, method: Any, request: Any, timeout: float, metadata: Any, slow: float) -> Any:
-        """Makes one attempt. If there is no response after `slow` seconds, starts a liveness check."""
+    async def unary(self, method: Any, request: Any, timeout: float, metadata: Any, slow_after: float) -> Any:
+        """Makes one attempt. If there is no response after `slow_after` seconds, starts a liveness check."""
         channel = self._channel
-        made = self._methods.get(method.path)
-        if made is None:
-            made = self._methods[method.path] = channel.unary_unary(method.path, method.serialize, method.parse)
-        timer = asyncio.get_running_loop().call_later(slow, self.check_liveness)
+        call = self._methods.get(method.path)
+        if call is None:
+            call = self._methods[method.path] = channel.unary_unary(method.path, method.serialize, method.parse)
+        timer = asyncio.get_running_loop().call_later(slow_after, self.check_liveness)
         try:
-            reply = await made(request, timeout=timeout, metadata=metadata)
+            reply = await call(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             if has_server_metadata(error):
                 self.record_activity()

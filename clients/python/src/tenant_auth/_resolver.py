@@ -31,12 +31,12 @@ class Lookups:
     """Keeps the addresses of one name up to date."""
 
     def __init__(
-        self, endpoint: Endpoint, found: Callable[[list[str]], None], has_unconnected: Callable[[], bool]
+        self, endpoint: Endpoint, on_lookup: Callable[[list[str]], None], has_unconnected: Callable[[], bool]
     ) -> None:
         self.endpoint = endpoint
         self.failure: str | None = None
         """Why there are no addresses yet; `None` during the first lookup, and when there are some."""
-        self._found = found
+        self._on_lookup = on_lookup
         self._has_unconnected = has_unconnected
         self._lookup_requested = asyncio.Event()
         self._task = asyncio.create_task(self._run())
@@ -60,7 +60,7 @@ class Lookups:
             else:
                 self.failure = None if addresses else f"{self.endpoint.host} has no addresses"
             failures = 0 if addresses else failures + 1
-            self._found(addresses)
+            self._on_lookup(addresses)
             await asyncio.sleep(lookup_delay(failures))
             if not failures:
                 # While one of the addresses cannot be connected to, the name may have a new one.

@@ -15,13 +15,13 @@ class RetryBudget:
 
     def __init__(self, retry: Retry) -> None:
         self._lock = threading.Lock()
-        self._share = retry.budget
+        self._deposit = retry.budget
         self._max_tokens = float(retry.burst)
         self._tokens = self._max_tokens
 
     def deposit(self) -> None:
         with self._lock:
-            self._tokens = min(self._max_tokens, self._tokens + self._share)
+            self._tokens = min(self._max_tokens, self._tokens + self._deposit)
 
     def try_withdraw(self) -> bool:
         with self._lock:
@@ -50,34 +50,34 @@ class Attempts:
 
     def next_timeout(self) -> float:
         """Returns the timeout of the next attempt."""
-        left = self._deadline - self._clock.monotonic()
-        if left <= 0:
+        remaining = self._deadline - self._clock.monotonic()
+        if remaining <= 0:
             raise _status.deadline_exceeded(self.request_id)
         self._made += 1
-        return left
+        return remaining
 
     def hedge(self) -> bool:
         """Reports whether the current attempt may be hedged. A hedge counts as a retry."""
         return self._budget is not None and self._budget.try_withdraw()
 
-    def delay_after(self, error: TenantAuthError, *, moved: bool = False) -> float | None:
+    def delay_after(self, error: TenantAuthError, *, failover: bool = False) -> float | None:
         """Returns the delay before the next attempt, or `None` if the error is final.
 
-        `moved`: this client itself ended the attempt to make it on another replica, immediately and independently of
+        `failover`: this client itself ended the attempt to make it on another replica, immediately and independently of
         the budget.
         """
         retry, budget = self._retry, self._budget
         if retry is None or budget is None or self._made >= retry.max_attempts or not is_retryable(error):
             return None
-        if moved:
+        if failover:
             return 0.0
-        pause = self._jitter() * min(retry.longest, retry.base * 2 ** (self._made - 1))
+        delay = self._jitter() * min(retry.max_backoff, retry.initial_backoff * 2 ** (self._made - 1))
         # The delay that the service asks for is the minimum. The added jitter keeps callers from retrying at the same
         # time.
-        pause += error.retry_after or 0.0
-        if self._clock.monotonic() + pause >= self._deadline:
+        delay += error.retry_after or 0.0
+        if self._clock.monotonic() + delay >= self._deadline:
             return None
-        return pause if budget.try_withdraw() else None
+        return delay if budget.try_withdraw() else None
 
 
 def is_retryable(error: TenantAuthError) -> bool:
@@ -87,6 +87,6 @@ def is_retryable(error: TenantAuthError) -> bool:
     return error.kind is ErrorKind.UNAVAILABLE
 
 
-def backoff(failures: int, jitter: float, *, base: float = 0.1, longest: float = 5.0) -> float:
+def backoff(failures: int, jitter: float, *, base: float = 0.1, maximum: float = 5.0) -> float:
     """Returns a random delay that grows with each consecutive failure."""
-    return float(jitter * min(longest, base * 2 ** min(failures, 16)))
+    return float(jitter * min(maximum, base * 2 ** min(failures, 16)))

@@ -21,7 +21,7 @@ KINDS: dict[str, type[TenantAuthError]] = {
     "INVALID_ARGUMENT": errors.InvalidRequestError,
     "UNAUTHENTICATED": errors.UnauthenticatedError,
     "PERMISSION_DENIED": errors.PermissionDeniedError,
-    "UNIMPLEMENTED": errors.NotServedError,
+    "UNIMPLEMENTED": errors.UnimplementedError,
 }
 CODES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 # Shorter texts are not secrets, and redacting them would damage every message.

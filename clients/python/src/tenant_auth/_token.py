@@ -61,11 +61,11 @@ class FunctionReader:
             return self._last_valid(str(error))
         return self._valid
 
-    def _last_valid(self, why: str) -> str:
+    def _last_valid(self, reason: str) -> str:
         if self._valid is None:
-            message = f"no caller token: {why}"
+            message = f"no caller token: {reason}"
             raise UnauthenticatedError(message, code="UNAUTHENTICATED", reason="NO_CALLER_TOKEN")
-        log.warning("caller token not renewed, the last valid one stays in use: %s", why)
+        log.warning("caller token not renewed, the last valid one stays in use: %s", reason)
         return self._valid
 
 
@@ -91,8 +91,8 @@ class FileReader:
                     self._token = self._load()
             except (OSError, ValueError) as error:
                 if isinstance(error, ValueError) or self._version != UNREADABLE_VERSION:
-                    why = error.strerror if isinstance(error, OSError) else error
-                    log.warning("caller token file not reloaded, the last valid token stays in use: %s", why)
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    log.warning("caller token file not reloaded, the last valid token stays in use: %s", reason)
                 if isinstance(error, OSError):
                     self._version = UNREADABLE_VERSION
             return self._token

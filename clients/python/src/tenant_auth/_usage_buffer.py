@@ -29,21 +29,21 @@ class RecorderOptions:
 
     batch_size: int = 500
     """Maximum number of events per call; the contract allows 500."""
-    linger: float = 1.0
-    """Maximum time that an event waits for others."""
+    batch_delay: float = 1.0
+    """Maximum time that an event waits for a full batch."""
     max_events: int = 10_000
     """Maximum number of events that are queued, in flight or set aside; beyond it, `record` raises `QueueFullError`."""
     timeout: float = 5.0
     """Timeout of one call."""
-    longest_pause: float = 10.0
+    max_backoff: float = 10.0
     """Maximum delay between attempts while the service is unavailable."""
 
     def __post_init__(self) -> None:
         _checks.count("batch_size", self.batch_size, 1, 500)
-        _checks.duration("linger", self.linger)
+        _checks.duration("batch_delay", self.batch_delay)
         _checks.count("max_events", self.max_events, self.batch_size, _checks.MAX_ENTRIES)
         _checks.duration("timeout", self.timeout)
-        _checks.duration("longest_pause", self.longest_pause)
+        _checks.duration("max_backoff", self.max_backoff)
 
 
 @dataclass(slots=True)
@@ -79,9 +79,9 @@ class UsageBuffer:
         with self._lock:
             if self._closed:
                 raise _status.closed_error("usage recorder")
-            held = self.added - self.completed + sum(len(batch.events) for batch in self._set_aside)
-            if held >= self._options.max_events:
-                raise QueueFullError(f"usage queue full: {held} events")
+            pending = self.added - self.completed + sum(len(batch.events) for batch in self._set_aside)
+            if pending >= self._options.max_events:
+                raise QueueFullError(f"usage queue full: {pending} events")
             self.added += 1
             self._queue.append((event, self._clock.monotonic()))
             return len(self._queue) == 1 or len(self._queue) >= self._options.batch_size
@@ -118,15 +118,16 @@ class UsageBuffer:
                 # No event was recorded, and the error names none: each half is sent with a new request id.
                 half = len(batch.events) // 2
                 with self._lock:
-                    self._in_flight.popleft()
-                    self._in_flight.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
+                    if self._remove(batch):
+                        self._in_flight.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
                 return False
             invalid = {0}
         if invalid:
             # No event was recorded, so the remaining ones may be sent with a new request id.
             rest = tuple(event for index, event in enumerate(batch.events) if index not in invalid)
             with self._lock:
-                self._in_flight.popleft()
+                if not self._remove(batch):
+                    return False
                 self.completed += len(invalid)
                 if rest:
                     self._in_flight.appendleft(Batch(rest))
@@ -147,18 +148,26 @@ class UsageBuffer:
         """Removes and returns the events that are set aside, in flight or queued."""
         with self._lock:
             batches = [*self._set_aside, *self._in_flight]
-            waiting = tuple(event for event, _ in self._queue)
+            queued = tuple(event for event, _ in self._queue)
             size = self._options.batch_size
-            batches += [Batch(waiting[start : start + size]) for start in range(0, len(waiting), size)]
+            batches += [Batch(queued[start : start + size]) for start in range(0, len(queued), size)]
             self._set_aside.clear()
             self._in_flight.clear()
             self._queue.clear()
             self.completed = self.added
             return [UnsentUsage(batch.request_id, batch.events, batch.error) for batch in batches]
 
+    def _remove(self, batch: Batch) -> bool:
+        """Removes a batch in flight. Returns `False` if `unsent` has already removed it."""
+        if not self._in_flight or self._in_flight[0] is not batch:
+            return False
+        self._in_flight.popleft()
+        return True
+
     def _complete(self, batch: Batch, *, set_aside: bool = False) -> None:
         with self._lock:
-            self._in_flight.popleft()
+            if not self._remove(batch):
+                return
             self.completed += len(batch.events)
             if set_aside:
                 self._set_aside.append(batch)
@@ -171,7 +180,7 @@ class UsageBuffer:
             log.exception("on_rejected callback failed")
 
     def _time_until_due(self) -> float:
-        return self._queue[0][1] + self._options.linger - self._clock.monotonic()
+        return self._queue[0][1] + self._options.batch_delay - self._clock.monotonic()
 
 
 def event_of(tenant_id: str, metric: str, quantity: int, at: datetime | None, clock: Clock) -> UsageEvent:

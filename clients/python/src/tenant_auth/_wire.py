@@ -101,32 +101,23 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
     )
 
 
-def check_text(text: str, field: str, longest: int = MAX_TEXT_LENGTH) -> str:
+def check_text(text: str, field: str, max_length: int = MAX_TEXT_LENGTH) -> str:
     """Rejects a text that no message can contain. The library's own error would show the text, which may be a key."""
     if not isinstance(text, str):
         raise TypeError(f"{field} is {type(text).__name__}: give text")
-    wrong = None
+    violation = None
     if any("\ud800" <= character <= "\udfff" for character in text):
-        wrong = "must be valid Unicode text"
-    elif len(text) > longest:
-        wrong = f"must have at most {longest} characters"
-    if wrong is not None:
-        raise invalid(Violation(field, wrong))
+        violation = "must be valid Unicode text"
+    elif len(text) > max_length:
+        violation = f"must have at most {max_length} characters"
+    if violation is not None:
+        raise invalid(Violation(field, violation))
     return text
 
 
 def invalid(*violations: Violation) -> InvalidRequestError:
     message = "; ".join(str(violation) for violation in violations)
     return InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)
-
-
-def key_cache_key(key: str) -> tuple[str, ...]:
-    """Returns the cache key for an answer about a key."""
-    return ("key", check_text(key, "key"))
-
-
-def session_cache_key(session_id: str, key: str | None) -> tuple[str, ...]:
-    return ("session", check_text(session_id, "session_id"), check_text(key or "", "key"))
 
 
 def key_request(key: str, scopes: Sequence[str]) -> validation_pb2.ValidateKeyRequest:

@@ -70,7 +70,7 @@ class TenantAuthMiddleware:
         await self._app(scope, receive, send)
 
 
-class AnswerErrors:
+class ErrorResponseMiddleware:
     """Converts denials and errors of this package that handlers raise to responses, such as 503 for an undecided
     request.
     """
@@ -81,13 +81,13 @@ class AnswerErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def note(message: Message) -> None:
+        async def send_and_mark(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, receive, send_and_mark)
         except (TenantAuthError, DeniedError) as error:
             if started or scope["type"] not in ("http", "websocket"):
                 raise
@@ -106,14 +106,14 @@ async def admit(client: AsyncClient, key: str | Rejection | None, scopes: Iterab
         return rejection_of(error)
 
 
-async def send_rejection(refusal: Rejection, scope: Scope, send: Send) -> None:
+async def send_rejection(rejection: Rejection, scope: Scope, send: Send) -> None:
     """Sends the rejection."""
     if scope["type"] == "websocket":
-        later = refusal.status is HTTPStatus.SERVICE_UNAVAILABLE
+        later = rejection.status is HTTPStatus.SERVICE_UNAVAILABLE
         await send({"type": "websocket.close", "code": CLOSE_LATER if later else CLOSE_DENIED})
         return
-    body = refusal.body
-    headers = refusal.headers | {"Content-Length": str(len(body))}
+    body = rejection.body
+    headers = rejection.headers | {"Content-Length": str(len(body))}
     encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": int(refusal.status), "headers": encoded})
+    await send({"type": "http.response.start", "status": int(rejection.status), "headers": encoded})
     await send({"type": "http.response.body", "body": body})

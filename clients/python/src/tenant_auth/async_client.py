@@ -1,19 +1,16 @@
-"""The client for asyncio."""
+"""The client: `AsyncClient` for asyncio, and `Client` for threads, which is generated from it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from . import _methods, _wire
-from ._at_exit import Send
+from ._async_engine import AsyncEngine
 from ._checks import texts
 from ._core import Core, Metadata
-from ._engine import Engine
 from ._usage_buffer import OnRejected, RecorderOptions
 from .async_recorder import AsyncUsageRecorder
 from .options import Options
@@ -25,23 +22,27 @@ from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 
 
 class AsyncClient:
-    """A tenant-auth client for one event loop. Create one per process and close it at the end.
+    """A tenant-auth client. Create one per process and close it at the end.
 
     `endpoints` is `host:port`, `dns:///host:port`, a URL with `http://` or `https://`, or several of them, as a list or
     separated by commas. The client connects when it is entered or first used. Every method has a `timeout` in seconds
     for this call, and raises a `TenantAuthError` if there is no result. A denial is a result.
+
+    An `AsyncClient` belongs to the event loop on which it was first used. A `Client` may be used from any thread. It
+    runs an event loop in a background thread, so do not use it before a fork and then after it in the child.
     """
 
     def __init__(self, endpoints: str | Sequence[str], options: Options | None = None) -> None:
         self._core = Core(endpoints, options)
-        self._engine = Engine(self._core)
-        self._raw: AsyncRaw | None = None
+        self._engine = AsyncEngine(self._core)
+        self._raw = AsyncRaw(self._raw_call, self._engine.stream)
 
     async def require_key(
         self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> Principal:
         """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
-        return (await self.validate_key(key, scopes, timeout=timeout)).principal
+        validation = await self.validate_key(key, scopes, timeout=timeout)
+        return validation.principal
 
     async def require_session(
         self,
@@ -52,7 +53,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
-        return (await self.validate_session(session_id, key, scopes, timeout=timeout)).principal
+        validation = await self.validate_session(session_id, key, scopes, timeout=timeout)
+        return validation.principal
 
     async def validate_key(
         self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None
@@ -60,13 +62,7 @@ class AsyncClient:
         """Validates a key, given without the `Bearer ` prefix. It must hold all scopes; without scopes, it must be
         active.
         """
-
-        async def ask(required: Sequence[str], timeout: float | None) -> Validation:
-            request = _wire.key_request(key, required)
-            reply, _ = await self._engine.send(_methods.VALIDATE_KEY, request, timeout, secrets=(key,))
-            return _wire.validation(reply)
-
-        return await self._engine.decide(_wire.key_cache_key(key), None, ask, texts("scopes", scopes), timeout)
+        return await self._engine.decide(_methods.validate_key(key), texts("scopes", scopes), timeout)
 
     async def validate_session(
         self,
@@ -77,14 +73,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> SessionValidation:
         """Validates a session. A key presented with it must belong to the tenant of the session."""
-
-        async def ask(required: Sequence[str], timeout: float | None) -> SessionValidation:
-            request = _wire.session_request(session_id, key, required)
-            reply, _ = await self._engine.send(_methods.VALIDATE_SESSION, request, timeout, secrets=(key or "",))
-            return _wire.session_validation(reply)
-
-        question = _wire.session_cache_key(session_id, key)
-        return await self._engine.decide(question, session_id, ask, texts("scopes", scopes), timeout)
+        call = _methods.validate_session(session_id, key)
+        return await self._engine.decide(call, texts("scopes", scopes), timeout)
 
     async def validate_keys(
         self, keys: Sequence[str | Question], scopes: str | Iterable[str] = (), *, timeout: float | None = None
@@ -183,11 +173,7 @@ class AsyncClient:
         self, options: RecorderOptions | None = None, on_rejected: OnRejected | None = None
     ) -> AsyncUsageRecorder:
         """Starts a recorder that sends usage events in the background. Close it before the client."""
-
-        async def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
-            return await self.record_usage(events, request_id, timeout=timeout)
-
-        return AsyncUsageRecorder(send, self._core, options, on_rejected, self._new_client)
+        return AsyncUsageRecorder(self.record_usage, self._core, options, on_rejected)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the replica that responds."""
@@ -204,8 +190,6 @@ class AsyncClient:
     @property
     def raw(self) -> AsyncRaw:
         """The generated stubs; see `tenant_auth.raw`."""
-        if self._raw is None:
-            self._raw = AsyncRaw(self._raw_call, self._engine.stream)
         return self._raw
 
     async def close(self) -> None:
@@ -220,12 +204,6 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    @asynccontextmanager
-    async def _new_client(self) -> AsyncIterator[Send]:
-        alike = replace(self._core.options, near_cache=None)
-        async with AsyncClient(self._core.endpoints, alike) as client:
-            yield lambda events, request_id, timeout: client.record_usage(events, request_id, timeout=timeout)
 
     async def _raw_call(self, method: Any, request: Any, timeout: float | None, metadata: Metadata) -> Any:
         reply, _ = await self._engine.call(method, request, timeout, tuple(metadata or ()), _wire.secrets_in(request))

@@ -1,18 +1,20 @@
-"""The client for threads."""
+# Generated from async_client.py by tools/generate_sync.py. Do not edit.
+"""The client: `AsyncClient` for asyncio, and `Client` for threads, which is generated from it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self
 
-from . import _wire
+from . import _methods, _wire
 from ._checks import texts
-from ._loop_thread import LoopThread
+from ._core import Core, Metadata
+from ._engine import Engine
 from ._usage_buffer import OnRejected, RecorderOptions
-from .async_client import AsyncClient
 from .options import Options
+from .proto import info_pb2, session_pb2, usage_pb2
 from .raw import Raw
 from .recorder import UsageRecorder
 from .results import Outcome, Principal, Question, ServerInfo, SessionValidation, Validation, WatchState
@@ -21,21 +23,25 @@ from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 
 
 class Client:
-    """A tenant-auth client for any thread. Create one per process and close it at the end.
+    """A tenant-auth client. Create one per process and close it at the end.
 
-    It runs an `AsyncClient` on an event loop in a background thread, which starts on first use. Therefore do not use it
-    before a fork and then after it in the child.
+    `endpoints` is `host:port`, `dns:///host:port`, a URL with `http://` or `https://`, or several of them, as a list or
+    separated by commas. The client connects when it is entered or first used. Every method has a `timeout` in seconds
+    for this call, and raises a `TenantAuthError` if there is no result. A denial is a result.
+
+    An `AsyncClient` belongs to the event loop on which it was first used. A `Client` may be used from any thread. It
+    runs an event loop in a background thread, so do not use it before a fork and then after it in the child.
     """
 
     def __init__(self, endpoints: str | Sequence[str], options: Options | None = None) -> None:
-        self._inner = AsyncClient(endpoints, options)
-        self._core = self._inner._core
-        self._loop = LoopThread()
-        self._raw = Raw(self._inner._raw_call, self._inner._engine.stream, self._loop.run, self._loop.each)
+        self._core = Core(endpoints, options)
+        self._engine = Engine(self._core)
+        self._raw = Raw(self._raw_call, self._engine.stream)
 
     def require_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Principal:
         """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
-        return self.validate_key(key, scopes, timeout=timeout).principal
+        validation = self.validate_key(key, scopes, timeout=timeout)
+        return validation.principal
 
     def require_session(
         self,
@@ -46,16 +52,14 @@ class Client:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
-        return self.validate_session(session_id, key, scopes, timeout=timeout).principal
+        validation = self.validate_session(session_id, key, scopes, timeout=timeout)
+        return validation.principal
 
     def validate_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Validation:
         """Validates a key, given without the `Bearer ` prefix. It must hold all scopes; without scopes, it must be
         active.
         """
-        required = texts("scopes", scopes)
-        # A cached answer does not need the other thread.
-        known = self._inner._engine.cached(_wire.key_cache_key(key), required)
-        return known if known is not None else self._loop.run(self._inner.validate_key(key, required, timeout=timeout))
+        return self._engine.decide(_methods.validate_key(key), texts("scopes", scopes), timeout)
 
     def validate_session(
         self,
@@ -66,11 +70,8 @@ class Client:
         timeout: float | None = None,
     ) -> SessionValidation:
         """Validates a session. A key presented with it must belong to the tenant of the session."""
-        required = texts("scopes", scopes)
-        known = self._inner._engine.cached(_wire.session_cache_key(session_id, key), required)
-        if known is not None:
-            return cast(SessionValidation, known)
-        return self._loop.run(self._inner.validate_session(session_id, key, required, timeout=timeout))
+        call = _methods.validate_session(session_id, key)
+        return self._engine.decide(call, texts("scopes", scopes), timeout)
 
     def validate_keys(
         self, keys: Sequence[str | Question], scopes: str | Iterable[str] = (), *, timeout: float | None = None
@@ -79,7 +80,12 @@ class Client:
 
         `scopes` apply to the keys given as text. Does not use the near cache.
         """
-        return self._loop.run(self._inner.validate_keys(keys, scopes, timeout=timeout))
+        batch = _wire.Batch(keys, texts("scopes", scopes))
+        if not batch.request.requests and keys:
+            return batch.outcomes(None, "")
+        secrets = batch.secrets
+        reply, request_id = self._engine.call(_methods.BATCH_VALIDATE_KEYS, batch.request, timeout, (), secrets)
+        return batch.outcomes(reply, request_id)
 
     def bind_session(
         self,
@@ -92,22 +98,43 @@ class Client:
         timeout: float | None = None,
     ) -> Binding:
         """Binds a session to the tenant of a key for `ttl` seconds. Idempotent."""
-        bind = self._inner.bind_session
-        return self._loop.run(bind(session_id, key, ttl, expiry=expiry, attributes=attributes, timeout=timeout))
+        request = session_pb2.BindSessionRequest(
+            session_id=_wire.check_text(session_id, "session_id"),
+            key=_wire.check_text(key, "key"),
+            ttl=_wire.duration("ttl", ttl),
+            expiry=session_pb2.SessionExpiry.ValueType(expiry),
+            attributes=attributes,
+        )
+        reply, _ = self._engine.call(_methods.BIND_SESSION, request, timeout, secrets=(key,))
+        return _wire.binding(reply)
 
     def unbind_session(self, session_id: str, tenant_id: str, *, timeout: float | None = None) -> bool:
         """Ends a session. Returns whether it was bound before this call. Idempotent."""
-        return self._loop.run(self._inner.unbind_session(session_id, tenant_id, timeout=timeout))
+        request = session_pb2.UnbindSessionRequest(
+            session_id=_wire.check_text(session_id, "session_id"), tenant_id=_wire.check_text(tenant_id, "tenant_id")
+        )
+        reply, _ = self._engine.call(_methods.UNBIND_SESSION, request, timeout)
+        return bool(reply.was_bound)
 
     def list_sessions(self, tenant_id: str, *, page_size: int = 0, timeout: float | None = None) -> Iterator[Session]:
         """Iterates over a tenant's sessions, newest first, page by page. `timeout` applies to each page."""
-        return self._loop.each(self._inner.list_sessions(tenant_id, page_size=page_size, timeout=timeout))
+        tenant_id = _wire.check_text(tenant_id, "tenant_id")
+        request = session_pb2.ListSessionsRequest(tenant_id=tenant_id, page_size=page_size)
+        while True:
+            page, _ = self._engine.call(_methods.LIST_SESSIONS, request, timeout)
+            for message in page.sessions:
+                yield _wire.session(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     def record_usage(
         self, events: Sequence[UsageEvent], request_id: str, *, timeout: float | None = None
     ) -> UsageReceipt:
         """Records 1 to 500 events. After a failure, repeat the call with the same id and events: they count once."""
-        return self._loop.run(self._inner.record_usage(events, request_id, timeout=timeout))
+        request = _wire.usage_request(events, request_id)
+        reply, rpc_id = self._engine.call(_methods.RECORD_USAGE, request, timeout)
+        return _wire.receipt(reply, events, rpc_id)
 
     def query_usage(
         self,
@@ -121,29 +148,39 @@ class Client:
         timeout: float | None = None,
     ) -> Iterator[UsageSum]:
         """Iterates over a tenant's usage from `start` to before `end`, by time and metric. An empty `metric`: all."""
-        query = self._inner.query_usage
-        return self._loop.each(
-            query(tenant_id, start, end, metric=metric, bucket=bucket, page_size=page_size, timeout=timeout)
+        request = usage_pb2.QueryUsageRequest(
+            tenant_id=_wire.check_text(tenant_id, "tenant_id"),
+            metric=_wire.check_text(metric, "metric"),
+            start_time=_wire.timestamp(start, "start"),
+            end_time=_wire.timestamp(end, "end"),
+            bucket=usage_pb2.UsageBucket.ValueType(bucket),
+            page_size=page_size,
         )
+        while True:
+            page, _ = self._engine.call(_methods.QUERY_USAGE, request, timeout)
+            for message in page.sums:
+                yield _wire.usage_sum(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     def usage_recorder(
         self, options: RecorderOptions | None = None, on_rejected: OnRejected | None = None
     ) -> UsageRecorder:
         """Starts a recorder that sends usage events in the background. Close it before the client."""
-
-        def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
-            return self.record_usage(events, request_id, timeout=timeout)
-
-        return UsageRecorder(send, self._core, options, on_rejected, self._inner._new_client)
+        return UsageRecorder(self.record_usage, self._core, options, on_rejected)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the replica that responds."""
-        return self._loop.run(self._inner.server_info(timeout=timeout))
+        reply, _ = self._engine.call(_methods.GET_SERVER_INFO, info_pb2.GetServerInfoRequest(), timeout)
+        return _wire.server_info(reply)
 
     @property
     def watch_state(self) -> WatchState:
         """State of the watch stream."""
-        return self._inner.watch_state
+        return (
+            WatchState(live=False, revision=0) if self._core.near_cache is None else self._core.near_cache.watch_state()
+        )
 
     @property
     def raw(self) -> Raw:
@@ -152,13 +189,17 @@ class Client:
 
     def close(self) -> None:
         """Rejects new calls and waits until calls in flight have completed or timed out. Idempotent."""
-        self._loop.close(self._inner.close)
+        self._engine.close()
 
     def __enter__(self) -> Self:
-        self._loop.run(self._inner.__aenter__())
+        self._engine.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _raw_call(self, method: Any, request: Any, timeout: float | None, metadata: Metadata) -> Any:
+        reply, _ = self._engine.call(method, request, timeout, tuple(metadata or ()), _wire.secrets_in(request))
+        return reply

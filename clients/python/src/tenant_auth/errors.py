@@ -23,7 +23,7 @@ class ErrorKind(StrEnum):
     """The service does not know this caller: check the caller token."""
     PERMISSION_DENIED = "permission_denied"
     """This caller lacks the required role."""
-    NOT_SERVED = "not_served"
+    UNIMPLEMENTED = "unimplemented"
     """The service does not implement this RPC."""
     OTHER = "other"
     """Any other error; see `code`."""
@@ -75,7 +75,7 @@ class TenantAuthError(Exception):
         """Reports whether a later retry may succeed."""
         return self.kind in (ErrorKind.UNAVAILABLE, ErrorKind.OVERLOADED, ErrorKind.DEADLINE_EXCEEDED)
 
-    def again(self) -> Self:
+    def copy(self) -> Self:
         """Returns a copy for another caller, because a raised exception collects the traceback of its raiser."""
         return type(self)(
             self.message,
@@ -134,10 +134,10 @@ class PermissionDeniedError(TenantAuthError):
     kind = ErrorKind.PERMISSION_DENIED
 
 
-class NotServedError(TenantAuthError):
+class UnimplementedError(TenantAuthError):
     """The service does not implement this RPC."""
 
-    kind = ErrorKind.NOT_SERVED
+    kind = ErrorKind.UNIMPLEMENTED
 
 
 class QueueFullError(Exception):

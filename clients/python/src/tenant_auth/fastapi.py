@@ -15,12 +15,12 @@ from .async_client import AsyncClient
 from .results import Principal
 
 
-class RefusedError(HTTPException):
+class RejectedError(HTTPException):
     """The exception that makes FastAPI respond with a rejection."""
 
-    def __init__(self, refusal: Rejection) -> None:
-        super().__init__(refusal.status, refusal.detail, refusal.more_headers)
-        self.refusal = refusal
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.status, rejection.detail, rejection.extra_headers)
+        self.rejection = rejection
 
 
 class RequireTenant(SecurityBase):
@@ -37,8 +37,8 @@ class RequireTenant(SecurityBase):
         self._source = KeySource(header)
         # The OpenAPI description of the security scheme.
         bearer = header.lower() == AUTHORIZATION
-        place = {"in": APIKeyIn.header, "name": header}
-        self.model = HTTPBearer(description="A key of a tenant.") if bearer else APIKey.model_validate(place)
+        location = {"in": APIKeyIn.header, "name": header}
+        self.model = HTTPBearer(description="A key of a tenant.") if bearer else APIKey.model_validate(location)
         self.scheme_name = "HTTPBearer" if bearer else "APIKeyHeader"
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
@@ -47,11 +47,11 @@ class RequireTenant(SecurityBase):
             # Only an exception handler can set the response body. This finds the handlers of the app at run time.
             handlers = connection.scope.get("starlette.exception_handlers")
             if handlers is not None:
-                handlers[0].setdefault(RefusedError, respond)
-            raise RefusedError(outcome)
+                handlers[0].setdefault(RejectedError, respond)
+            raise RejectedError(outcome)
         return outcome
 
 
-async def respond(_request: Request, error: RefusedError) -> Response:
-    refusal = error.refusal
-    return Response(refusal.body, int(refusal.status), refusal.headers)
+async def respond(_request: Request, error: RejectedError) -> Response:
+    rejection = error.rejection
+    return Response(rejection.body, int(rejection.status), rejection.headers)

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from . import _checks, _http
 from ._http import KeySource, Rejection, rejection_of
-from .asgi import AnswerErrors, App, Message, Receive, Scope, Send, send_rejection
+from .asgi import App, ErrorResponseMiddleware, Message, Receive, Scope, Send, send_rejection
 from .async_client import AsyncClient
 from .errors import TenantAuthError
 from .results import DeniedError, Principal, SessionValidation, Validation
@@ -32,7 +32,7 @@ KEY = KeySource("Authorization")
 CONTINUING_STATUSES = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 
-NOT_FOR_THIS = Rejection(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not intended for this server.")
+WRONG_RESOURCE = Rejection(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not intended for this server.")
 
 
 class TenantAccessToken(AccessToken):
@@ -81,7 +81,7 @@ def current_principal() -> Principal:
     return token.principal
 
 
-class RefuseAmbiguous:
+class RejectAmbiguousCredentialsMiddleware:
     """Responds with 400 to repeated headers that carry a key or a session id, before other code reads one of them."""
 
     def __init__(self, app: App) -> None:
@@ -96,7 +96,7 @@ class RefuseAmbiguous:
         await self._app(scope, receive, send)
 
 
-class AnswerUnauthorized:
+class UnauthorizedResponseMiddleware:
     """Gives the SDK's 401 responses the body of all rejections. The SDK's challenge is kept: it names the authorization
     server.
     """
@@ -108,34 +108,34 @@ class AnswerUnauthorized:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         challenge: str | None = None
 
-        async def pass_on(message: Message) -> None:
+        async def send_unless_unauthorized(message: Message) -> None:
             nonlocal challenge
             if message["type"] == "http.response.start" and message["status"] == HTTPStatus.UNAUTHORIZED:
                 challenge = challenge_of(message)
             if challenge is None:
                 await send(message)
 
-        await self._app(scope, receive, pass_on)
+        await self._app(scope, receive, send_unless_unauthorized)
         if challenge is None:
             return
         key = KEY.key(scope["headers"])
-        refusal = await self._why(key) if isinstance(key, str) else _http.NO_CREDENTIALS
-        if refusal.status is HTTPStatus.UNAUTHORIZED:
-            refusal = replace(refusal, more_headers={_http.CHALLENGE: challenge})
-        await send_rejection(refusal, scope, send)
+        rejection = await self._rejection_of_key(key) if isinstance(key, str) else _http.NO_CREDENTIALS
+        if rejection.status is HTTPStatus.UNAUTHORIZED:
+            rejection = replace(rejection, extra_headers={_http.CHALLENGE: challenge})
+        await send_rejection(rejection, scope, send)
 
-    async def _why(self, key: str) -> Rejection:
+    async def _rejection_of_key(self, key: str) -> Rejection:
         validation = await self._client.validate_key(key)
         # A valid key that the SDK rejected is for another resource.
-        return NOT_FOR_THIS if validation.is_valid else _http.denial(validation)
+        return WRONG_RESOURCE if validation.is_valid else _http.denial(validation)
 
 
-class BindSessions:
+class SessionBindingMiddleware:
     """Binds each MCP session to the tenant whose key opened it, and checks the binding for each request.
 
     The presented key is validated first, then the session: every valid key of the session's tenant may continue it.
     Protocol versions without sessions pass through, because their requests carry only the key. Requires
-    `RefuseAmbiguous` around it.
+    `RejectAmbiguousCredentialsMiddleware` around it.
     """
 
     def __init__(self, app: App, *, client: AsyncClient, ttl: float = 3600.0) -> None:
@@ -153,13 +153,13 @@ class BindSessions:
             # Not an HTTP request, or without a key: the SDK responds.
             await self._app(scope, receive, send)
             return
-        session_id = session_of(scope)
+        session_id = session_id_in(scope)
         if session_id is None:
-            untouched = dict(scope)
-            opening = Opening(self._client, key, self._ttl, scope, send)
+            original_scope = dict(scope)
+            opening = SessionOpeningResponse(self._client, key, self._ttl, scope, send)
             await self._app(scope, receive, opening)
-            if opening.refused is not None:
-                await self._discard(untouched, opening.refused)
+            if opening.unbound_session_id is not None:
+                await self._end_session(original_scope, opening.unbound_session_id)
             return
         await self._client.require_key(key)
         session = await self._session(session_id, key)
@@ -181,13 +181,13 @@ class BindSessions:
             raise DeniedError(session)
         return _http.no_session(session.verdict)
 
-    async def _discard(self, scope: Scope, session_id: str) -> None:
-        """Ends a session that the client was not told about. Otherwise the SDK would reach its session limit in a long
-        outage.
+    async def _end_session(self, scope: Scope, session_id: str) -> None:
+        """Ends a session whose id was not sent to the client. Otherwise the SDK would reach its session limit in a
+        long outage.
         """
         headers = [*scope["headers"], (SESSION_HEADER, session_id.encode("latin-1"))]
         try:
-            await self._app({**scope, "method": "DELETE", "headers": headers}, empty, ignore)
+            await self._app({**scope, "method": "DELETE", "headers": headers}, receive_empty_body, discard_message)
         except (TenantAuthError, DeniedError):
             # The key is no longer valid. The session ends when it has been idle for long enough.
             log.warning("rejected session stays open until it is idle")
@@ -200,7 +200,7 @@ class BindSessions:
             log.warning("session not unbound, it stays bound until it expires: %s", error)
 
 
-class Opening:
+class SessionOpeningResponse:
     """Sends the response to a request without a session. If the response opens a session, binds it before the client
     gets its id.
     """
@@ -211,21 +211,21 @@ class Opening:
         self._ttl = ttl
         self._scope = scope
         self._send = send
-        self.refused: str | None = None
+        self.unbound_session_id: str | None = None
         """The session that was opened but could not be bound."""
 
     async def __call__(self, message: Message) -> None:
-        if self.refused is not None:
+        if self.unbound_session_id is not None:
             return
         # If the SDK rejects a request, it ends the session that the response names. Bound, it would remain for its ttl.
         opens = message["type"] == "http.response.start" and message["status"] < HTTPStatus.BAD_REQUEST
-        session_id = session_of(message) if opens else None
-        refusal = None if session_id is None else await self._bind(session_id)
-        if refusal is None:
+        session_id = session_id_in(message) if opens else None
+        rejection = None if session_id is None else await self._bind(session_id)
+        if rejection is None:
             await self._send(message)
         else:
-            self.refused = session_id
-            await send_rejection(refusal, self._scope, self._send)
+            self.unbound_session_id = session_id
+            await send_rejection(rejection, self._scope, self._send)
 
     async def _bind(self, session_id: str) -> Rejection | None:
         try:
@@ -235,11 +235,11 @@ class Opening:
         return None if binding.is_valid else _http.denial(Validation(verdict=binding.verdict))
 
 
-async def empty() -> Message:
+async def receive_empty_body() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def ignore(_message: Message) -> None:
+async def discard_message(_message: Message) -> None:
     pass
 
 
@@ -253,7 +253,7 @@ def challenge_of(message: Message) -> str:
     return str(next(found, b"Bearer").decode("latin-1"))
 
 
-def session_of(scope_or_message: Scope | Message) -> str | None:
+def session_id_in(scope_or_message: Scope | Message) -> str | None:
     for name, value in scope_or_message.get("headers", ()):
         if name.lower() == SESSION_HEADER:
             return str(value.decode("latin-1"))
@@ -266,9 +266,9 @@ def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: 
     `ttl`: lifetime of a session after its last use, from 60 seconds to a day.
     """
     if _checks.flag("sessions", sessions):
-        app.add_middleware(BindSessions, client=client, ttl=ttl)
-    app.add_middleware(AnswerUnauthorized, client=client)
+        app.add_middleware(SessionBindingMiddleware, client=client, ttl=ttl)
+    app.add_middleware(UnauthorizedResponseMiddleware, client=client)
     # Middleware added last is outermost.
-    app.add_middleware(AnswerErrors)
-    app.add_middleware(RefuseAmbiguous)
+    app.add_middleware(ErrorResponseMiddleware)
+    app.add_middleware(RejectAmbiguousCredentialsMiddleware)
     return app

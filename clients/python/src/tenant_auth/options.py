@@ -76,9 +76,10 @@ class Retry:
     """Options of retries. Transient failures are retried within the deadline of the call."""
 
     max_attempts: int = 4
-    base: float = 0.05
+    initial_backoff: float = 0.05
     """Limit of the first random delay. The limit doubles with each further attempt."""
-    longest: float = 1.0
+    max_backoff: float = 1.0
+    """Limit of every random delay."""
     budget: float = 0.1
     """Maximum number of retries and hedges per call, on average, so that an outage does not multiply the load."""
     burst: int = 10
@@ -86,8 +87,8 @@ class Retry:
 
     def __post_init__(self) -> None:
         _checks.count("retry.max_attempts", self.max_attempts, 1, 100)
-        _checks.duration("retry.base", self.base)
-        _checks.duration("retry.longest", self.longest)
+        _checks.duration("retry.initial_backoff", self.initial_backoff)
+        _checks.duration("retry.max_backoff", self.max_backoff)
         _checks.fraction("retry.budget", self.budget)
         _checks.count("retry.burst", self.burst, 0, _checks.MAX_ENTRIES)
 

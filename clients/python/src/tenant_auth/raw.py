@@ -7,9 +7,8 @@ are not. After a write, the near cache drops the answers about its subjects. Res
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from ._calls import Method
 from .proto.admin_pb2_grpc import AdminServiceStub
@@ -19,15 +18,11 @@ from .proto.usage_pb2_grpc import UsageServiceStub
 from .proto.validation_pb2_grpc import ValidationServiceStub
 from .proto.watch_pb2_grpc import WatchServiceStub
 
-T = TypeVar("T")
-Unary = Callable[[Method, Any, float | None, Any], Awaitable[Any]]
-Stream = Callable[[str, Method, Any, float | None, Any], AsyncIterator[Any]]
 
+class Stubs:
+    """The stubs of all services. `unary` and `stream` make the calls."""
 
-class AsyncRaw:
-    """The stubs of an `AsyncClient`: await unary calls, iterate over streams with `async for`."""
-
-    def __init__(self, unary: Unary, stream: Stream) -> None:
+    def __init__(self, unary: Callable[..., Any], stream: Callable[..., Any]) -> None:
         channel: Any = Channel(unary, stream)
         self.admin = AdminServiceStub(channel)
         self.info = InfoServiceStub(channel)
@@ -37,26 +32,12 @@ class AsyncRaw:
         self.watch = WatchServiceStub(channel)
 
 
-class Raw:
+class AsyncRaw(Stubs):
+    """The stubs of an `AsyncClient`: await unary calls, iterate over streams with `async for`."""
+
+
+class Raw(Stubs):
     """The stubs of a `Client`: unary calls return the response, streams are iterated over."""
-
-    def __init__(
-        self, unary: Unary, stream: Stream, run: Callable[[Awaitable[Any]], Any], each: Callable[[Any], Iterator[Any]]
-    ) -> None:
-        def call(method: Method, request: Any, timeout: float | None, metadata: Any) -> Any:
-            return run(unary(method, request, timeout, metadata))
-
-        def iterate(kind: str, method: Method, request: Any, timeout: float | None, metadata: Any) -> Iterator[Any]:
-            requests = request if isinstance(request, AsyncIterable) or kind == "unary_stream" else one_by_one(request)
-            return each(stream(kind, method, requests, timeout, metadata))
-
-        channel: Any = Channel(call, iterate)
-        self.admin = AdminServiceStub(channel)
-        self.info = InfoServiceStub(channel)
-        self.session = SessionServiceStub(channel)
-        self.usage = UsageServiceStub(channel)
-        self.validation = ValidationServiceStub(channel)
-        self.watch = WatchServiceStub(channel)
 
 
 class Channel:
@@ -91,12 +72,3 @@ class Channel:
             return self._stream(kind, method, request, timeout, metadata)
 
         return call
-
-
-async def one_by_one(requests: Iterable[T]) -> AsyncIterator[T]:
-    """Converts requests that are produced in a thread to a stream in an event loop."""
-
-    iterator = iter(requests)
-    end = object()
-    while (request := await asyncio.to_thread(next, iterator, end)) is not end:
-        yield request  # type: ignore[misc]

@@ -29,17 +29,17 @@ class InFlightCalls:
         """
         deadline = self._clock.monotonic() + timeout
         while True:
-            left = deadline - self._clock.monotonic()
-            if left <= 0:
+            remaining = deadline - self._clock.monotonic()
+            if remaining <= 0:
                 raise _status.deadline_exceeded()
             call = self._in_flight.get(request)
             joined = call is not None
             if call is None:
-                call = asyncio.create_task(self._run_load(load, max(left, self._min_timeout)))
+                call = asyncio.create_task(self._run_load(load, max(remaining, self._min_timeout)))
                 self._in_flight[request] = call
                 call.add_done_callback(lambda done: self._remove(request, done))
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(remaining):
                     outcome = await asyncio.shield(call)
             except TimeoutError:
                 outcome = _status.deadline_exceeded()
@@ -54,7 +54,7 @@ class InFlightCalls:
             if joined and isinstance(outcome, DeadlineExceededError):
                 # The call started before this caller joined, and this caller has time left.
                 continue
-            raise outcome.again()
+            raise outcome.copy()
 
     async def close(self) -> None:
         calls = tuple(self._in_flight.values())

@@ -14,13 +14,13 @@ from cryptography.x509.oid import NameOID
 NAMES = ("tenant-auth.test", "localhost", "127.0.0.1", "127.0.0.2", "::1")
 
 
-class Authority:
+class CertificateAuthority:
     """Issues certificates in a folder."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's own authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._sign(self._name, self._key, (), authority=True))
 
@@ -52,11 +52,11 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         )
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([general(name) for name in names]), False)
+            builder = builder.add_extension(x509.SubjectAlternativeName([general_name(name) for name in names]), False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def general(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

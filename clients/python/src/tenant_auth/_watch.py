@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from . import _watching
 from ._core import Core, apply_event
 from ._near_cache import NearCache
 from ._pool import Pool
 from ._replica import Replica
-from ._watching import ReconnectDelays
+from ._retry import backoff
 from .errors import TenantAuthError
 from .proto import watch_pb2
 
+log = logging.getLogger("tenant_auth")
+
 WATCH = "/tenantauth.v1.WatchService/Watch"
+UNIMPLEMENTED_DELAY = 60.0
+"""Delay if the service does not offer the stream. It may be replaced by a version that does."""
+# Not longer than the liveness timeout, after which the near cache no longer relies on the stream.
+MAX_DELAY = 3.0
 
 
-class AsyncWatch:
+class Watch:
     """Applies the events of the watch stream to a near cache until it is closed."""
 
     def __init__(self, core: Core, near: NearCache, pool: Pool) -> None:
@@ -64,7 +71,7 @@ class AsyncWatch:
                 apply_event(self._near, event)
             return "OK"
         except grpc.RpcError as error:
-            return _watching.code(error)
+            return str(error.code().name)
         except TenantAuthError as error:
             return error.code
         except asyncio.CancelledError:
@@ -77,9 +84,28 @@ class AsyncWatch:
         except grpc.aio.UsageError:
             return "CANCELLED"
         except Exception:
-            _watching.log.exception("watch stream failed")
+            log.exception("watch stream failed")
             return "UNKNOWN"
         finally:
             if self._call is not None:
                 self._call.cancel()
                 self._call = None
+
+
+class ReconnectDelays:
+    """The delay before the next connection."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """Records that an event has arrived."""
+        self._failures = 0
+
+    def after(self, code: str) -> float:
+        """Returns the delay after a connection that ended with this status code."""
+        if code in ("UNIMPLEMENTED", "FAILED_PRECONDITION"):
+            return UNIMPLEMENTED_DELAY
+        self._failures += 1
+        return backoff(self._failures - 1, self._jitter(), maximum=MAX_DELAY)

@@ -1,0 +1,57 @@
+"""Generates the client for threads from the one for asyncio, with unasync and ruff.
+
+The folder to write to may be given as an argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import unasync
+
+HERE = Path(__file__).resolve().parent.parent
+PACKAGE = HERE / "src" / "tenant_auth"
+GENERATED = {"async_client.py": "client.py", "async_recorder.py": "recorder.py"}
+"""The generated modules by their sources."""
+NAMES = {
+    "AsyncClient": "Client",
+    "AsyncEngine": "Engine",
+    "AsyncProgress": "Progress",
+    "AsyncRaw": "Raw",
+    "AsyncSend": "Send",
+    "AsyncUsageRecorder": "UsageRecorder",
+    "AsyncWorker": "Worker",
+    "_async_engine": "_engine",
+    "_async_worker": "_worker",
+    "async_recorder": "recorder",
+}
+"""Besides the names of the standard library, which unasync knows. Docstrings and comments do not change."""
+HEADER = "# Generated from {source} by tools/generate_sync.py. Do not edit.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE)
+    folder: Path = parser.parse_args().folder
+    with tempfile.TemporaryDirectory() as made:
+        rule = unasync.Rule(f"{PACKAGE}/", f"{made}/", NAMES)
+        for source, target in GENERATED.items():
+            unasync.unasync_files([str(PACKAGE / source)], [rule])
+            text = HEADER.format(source=source) + Path(made, source).read_text()
+            (folder / target).write_text(formatted(text, PACKAGE / target))
+
+
+def formatted(text: str, path: Path) -> str:
+    """Formats a module as this package is formatted, because its names have other lengths and another order."""
+    for command in (["check", "--select", "I", "--fix", "--quiet"], ["format", "--quiet"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"]
+        text = subprocess.run(ruff, cwd=HERE, input=text, check=True, capture_output=True, text=True).stdout
+    return text
+
+
+if __name__ == "__main__":
+    main()
