@@ -52,8 +52,8 @@ class Run:
 
 
 RUNS = [
-    Run("itself", '!~"TenantAuthErrorBudgetBurn.*|TenantAuthUnknownLeap"', 15, 15, 60, groups=("tenant-auth-users", "tenant-auth-database", "tenant-auth-replicas")),
-    Run("hours", '=~"TenantAuthErrorBudgetBurn[16]h|TenantAuthUnknownLeap"', 60, 60, 60, before=7, after=2, slack=120),
+    Run("itself", '!~"TenantAuthErrorBudgetBurn.*|TenantAuthUnknownKeysSurge"', 15, 15, 60, groups=("tenant-auth-users", "tenant-auth-database", "tenant-auth-replicas")),
+    Run("hours", '=~"TenantAuthErrorBudgetBurn[16]h|TenantAuthUnknownKeysSurge"', 60, 60, 60, before=7, after=2, slack=120),
     Run("days", '=~"TenantAuthErrorBudgetBurn3d"', 600, 600, 600, before=72, after=9, slack=1800),
 ]
 

@@ -26,7 +26,7 @@ SERIES = 'grpc_server_handled_total{grpc_type="unary",grpc_service="tenantauth.v
 def words_of_the_source():
     """The log lines of a caught panic, and of the panic hook."""
     for place, words in {"middleware/catch_panic.rs": "request handler panicked, answered INTERNAL", "cli.rs": "a thread panicked"}.items():
-        assert words in (SOURCE / place).read_text(), f"{place} logs something else than {words!r}: see the page of TenantAuthDefects"
+        assert words in (SOURCE / place).read_text(), f"{place} logs something else than {words!r}: see the page of TenantAuthInternalErrors"
         yield words
 
 
