@@ -47,7 +47,7 @@ extraVolumeMounts: [{name: scratch, mountPath: /tmp}]
 
 
 @pytest.mark.parametrize("case", ["minimal", "nlb", "mesh"])
-def test_each_of_them_bears_everything_else_on_top(chart, rendered, case, tmp_path):
+def test_every_case_accepts_all_other_values(chart, rendered, case, tmp_path):
     names_are_found(rendered[case].policy())
     more = render(chart, case, ON_TOP, "--api-versions", "security.openshift.io/v1")
     environment = {name: value for name, value in more.environment().items() if name.startswith("TENANT_AUTH_")}
@@ -71,7 +71,7 @@ def test_each_of_them_bears_everything_else_on_top(chart, rendered, case, tmp_pa
             kubernetes_validate.validate(each, "1.37", strict=True)
 
 
-def test_minimal(chart, rendered):
+def test_minimal_policy_allows_callers_and_database(chart, rendered):
     spec = rendered["minimal"].policy()
     assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
     assert lets(spec, "from", 50051, NEIGHBOUR)
@@ -88,7 +88,7 @@ def test_minimal(chart, rendered):
     assert not {"ipFamilyPolicy", "ipFamilies", "loadBalancerClass", "externalTrafficPolicy"} & service.keys()
 
 
-def test_nlb(rendered):
+def test_nlb_probes_readiness_and_reaches_the_pods(rendered):
     nlb = rendered["nlb"]
     service = nlb.named("Service", "auth-tenant-auth")
     spec = service["spec"]
@@ -115,7 +115,7 @@ def test_nlb(rendered):
     assert nlb.environment()["TENANT_AUTH_LISTEN"] == "[::]:50051"
 
 
-def test_mesh(rendered):
+def test_mesh_policy_allows_sidecars_and_control_plane(rendered):
     mesh = rendered["mesh"]
     spec = mesh.policy()
     # The database and the collector, which are named, and the sidecar's control plane.
@@ -152,7 +152,7 @@ def test_mesh(rendered):
     assert mesh.named("Service", "auth-identity")["spec"]["ports"][0]["appProtocol"] == "kubernetes.io/h2c"
 
 
-def test_ambient_and_linkerd_have_ports_of_their_own(chart):
+def test_ambient_and_linkerd_use_their_own_ports(chart):
     ambient = policy(chart, "mesh", "networkPolicy: {mesh: {kind: istio-ambient}}")
     assert lets(ambient, "to", 15008, pod("data")) and lets(ambient, "from", 15008, pod("api"))
     for probe in ["169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"]:
@@ -182,18 +182,18 @@ def test_ambient_and_linkerd_have_ports_of_their_own(chart):
         ("libsql://sqld:8081?tls=0", 8081),
     ],
 )
-def test_the_way_to_the_database_is_that_of_its_url(chart, url, port):
+def test_database_egress_follows_the_url(chart, url, port):
     spec = policy(chart, "minimal", f"database: {{url: '{url}'}}")
     assert {each for each in [80, 443, 8080, 8081, 8443] if lets(spec, "to", each, OUTSIDE)} == {port}
 
 
 @pytest.mark.parametrize(("endpoint", "port"), [("http://c:4317", 4317), ("http://c", 80), ("https://c.example", 443)])
-def test_the_way_to_the_collector_is_that_of_its_endpoint(chart, endpoint, port):
+def test_collector_egress_follows_the_endpoint(chart, endpoint, port):
     spec = policy(chart, "minimal", f"otlpEndpoint: '{endpoint}'\ndatabase: {{url: 'http://sqld:8080', tokenSecret: {{name: ''}}}}")
     assert {each for each in [80, 443, 4317] if lets(spec, "to", each, STRANGER)} == {port}
 
 
-def test_what_is_told_wins(chart, rendered):
+def test_explicit_policy_values_override_the_defaults(chart, rendered):
     spec = rendered["everything-on"].policy()
     assert lets(spec, "from", 50051, pod("api")) and not lets(spec, "from", 50051, STRANGER)
     assert lets(spec, "from", 50052, PROMETHEUS) and not lets(spec, "from", 50052, STRANGER)
@@ -216,7 +216,7 @@ def test_what_is_told_wins(chart, rendered):
         "grpcRoute: {enabled: true, parentRefs: [{name: public}]}",
     ],
 )
-def test_whoever_is_let_in_from_outside_gets_through(chart, more):
+def test_external_exposure_opens_the_policy(chart, more):
     spec = policy(chart, "minimal", more)
     for peer in [STRANGER, OUTSIDE]:
         assert lets(spec, "from", 50051, peer) and lets(spec, "from", 50052, peer)
@@ -224,7 +224,7 @@ def test_whoever_is_let_in_from_outside_gets_through(chart, more):
     assert lets(narrowed, "from", 50051, "10.1.2.3") and not lets(narrowed, "from", 50051, OUTSIDE)
 
 
-def test_routes_lead_to_the_service(rendered):
+def test_routes_target_the_service(rendered):
     port = rendered["everything-on"].named("Service", "auth-tenant-auth")["spec"]["ports"][0]
     route = rendered["everything-on"].one("GRPCRoute")
     assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
@@ -244,7 +244,7 @@ def test_routes_lead_to_the_service(rendered):
     assert path["backend"]["service"] == {"name": "auth-tenant-auth", "port": {"name": port["name"]}}
 
 
-def test_the_address_that_the_chart_sets_takes_both_families(rendered):
+def test_listen_address_accepts_ipv4_and_ipv6(rendered):
     """Tested with a running service; a machine without IPv6 cannot test it."""
     if not _listens_on_ipv6():
         pytest.skip("SKIPPED: this machine has no IPv6")

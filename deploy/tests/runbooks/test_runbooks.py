@@ -25,7 +25,7 @@ def test_every_page_has_a_state():
 
 # Pages of one state are tested one after the other: the state ends after the last one.
 @pytest.mark.parametrize(("page", "situation"), sorted(ALERTS.items(), key=lambda one: one[::-1]))
-def test_commands_find_what_the_page_says(page, situation, worlds):
+def test_page_commands_print_what_the_page_expects(page, situation, worlds):
     seen = list(blocks(RUNBOOKS / f"{page}.md"))
     assert any(block.section == "What to look at first" for block in seen), f"{page} has no block under 'What to look at first'"
     problems = []
@@ -61,7 +61,7 @@ def test_names_in_running_text_exist(page):
 
 
 @pytest.mark.parametrize("page", [*RUNBOOKS.glob("*.md"), DEPLOY / "AT_NIGHT.md", DEPLOY / "RESTORING.md"], ids=lambda page: page.stem)
-def test_commands_in_running_text_are_known(page):
+def test_commands_in_running_text_exist(page):
     """Commands and flags in running text exist; their required arguments may be left out there."""
     for span in inline(page):
         words = re.sub(r"^echo KEY \| ", "", " ".join(span.split())).split(" --reason ")[0].replace('"', "").split()

@@ -21,7 +21,7 @@ def test_every_situation_has_a_state():
 
 
 @pytest.mark.parametrize(("section", "situation"), SITUATIONS.items())
-def test_situation_is_solved_by_the_page(section, situation, worlds):
+def test_page_solves_its_situation(section, situation, worlds):
     with worlds.at(situation) as world:
         for block in blocks(PAGE):
             if block.section == section:
@@ -29,7 +29,7 @@ def test_situation_is_solved_by_the_page(section, situation, worlds):
 
 
 @pytest.mark.parametrize("situation", ["to_restore"])
-def test_restore_goes_by_its_page(situation, worlds):
+def test_restore_page_restores_the_database(situation, worlds):
     with worlds.at(situation) as world:
         restored = False
         for block in blocks(DEPLOY / "RESTORING.md"):
