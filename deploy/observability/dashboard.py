@@ -68,7 +68,7 @@ def dashboard():
                     "rpc",
                     "RPC",
                     'label_values(grpc_server_handled_total{job="$job", grpc_service=~"tenantauth.+"}, grpc_method)',
-                    **all_values
+                    **all_values,
                 ),
             ]
         },

@@ -14,7 +14,8 @@ def decisions(board):
     )
     board.graph(
         "Ratio of UNKNOWN",
-        "By replica, of all decisions. A surge to a fifth pages: an emptied database causes it, and so do made-up keys.",
+        "By replica, of all decisions. A surge to a fifth pages: an emptied database causes it, and so do made-up"
+        " keys.",
         (
             rate("tenant_auth_verdicts_total", 'verdict="unknown"', "instance")
             + " / "
