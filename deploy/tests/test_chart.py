@@ -1,12 +1,13 @@
-"""The Helm chart: rendered by Helm with different values, checked against Kubernetes' schemas and by individual tests."""
+"""The Helm chart, rendered by Helm with different values and checked against the schemas of Kubernetes."""
 
 import shutil
 
 import kubernetes_validate
 import pytest
 import yaml
+
 from chart import ALERTS, CASES, KUBERNETES, OPERATORS, render, template, values
-from deployment import ENDING, TOOLS, check_config, known_variables, run, succeeded
+from deployment import SHUTDOWN_SECONDS, TOOLS, check_config, known_variables, run, succeeded
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -56,7 +57,7 @@ def test_probes_do_not_depend_on_the_database(rendered, case):
 @pytest.mark.parametrize(("case", "delay"), [("minimal", 5), ("nlb", 30), ("everything-on", 15), ("everything-off", 0)])
 def test_grace_period_is_longer_than_the_drain(rendered, case, delay):
     assert rendered[case].environment()["TENANT_AUTH_DRAIN_DELAY"] == f"{delay}s"
-    assert rendered[case].pod()["terminationGracePeriodSeconds"] > delay + ENDING
+    assert rendered[case].pod()["terminationGracePeriodSeconds"] > delay + SHUTDOWN_SECONDS
     assert "lifecycle" not in rendered[case].container(), "the drain delay replaces a preStop hook"
 
 
@@ -119,7 +120,9 @@ def test_secrets_are_mounted_and_not_created(rendered, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_service_accepts_every_rendered_variable(rendered, case, tmp_path):
-    environment = {name: value for name, value in rendered[case].environment().items() if name.startswith("TENANT_AUTH_")}
+    environment = {
+        name: value for name, value in rendered[case].environment().items() if name.startswith("TENANT_AUTH_")
+    }
     assert environment.keys() <= known_variables()
     shown = succeeded(check_config(environment, folder=tmp_path))
     drain = environment["TENANT_AUTH_DRAIN_DELAY"]
@@ -138,7 +141,7 @@ def test_rules_missing_from_the_chart_are_reported(chart, tmp_path):
 
 def test_rules_and_dashboard_are_rendered_unchanged(rendered):
     assert rendered["everything-on"].one("PrometheusRule")["spec"] == yaml.safe_load(ALERTS)
-    assert rendered["everything-on"].one("ConfigMap")["data"] == {"tenant-auth.json": '{\n  "title": "made-up"\n}'}
+    assert rendered["everything-on"].one("ConfigMap")["data"] == {"tenant-auth.json": '{\n  "title": "test"\n}'}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -173,7 +176,9 @@ def test_autoscaler_alone_sets_the_replica_count(rendered):
     assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert [metric["resource"]["name"] for metric in scaler["metrics"]] == ["cpu"]
     assert "replicas" not in deployment["spec"], "an upgrade would override the autoscaler"
-    assert rendered["autoscaling"].container()["resources"]["requests"]["cpu"], "utilisation is relative to the CPU request"
+    assert rendered["autoscaling"].container()["resources"]["requests"]["cpu"], (
+        "utilisation is relative to the CPU request"
+    )
     assert rendered["minimal"].one("Deployment")["spec"]["replicas"] == 3
 
 
@@ -204,9 +209,9 @@ def test_notes_warn_about_missing_protection(chart, tmp_path):
     manifest = f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: notes}}, data: {{notes: {notes}}}}}\n"
     (quoting / "templates" / "notes.yaml").write_text(manifest)
 
-    def told(case):
+    def rendered_notes(case):
         return render(quoting, case).one("ConfigMap")["data"]["notes"]
 
-    assert told("everything-off").count("WARNING") == 3
-    assert "WARNING" not in told("minimal")
-    assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in told("minimal")
+    assert rendered_notes("everything-off").count("WARNING") == 3
+    assert "WARNING" not in rendered_notes("minimal")
+    assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in rendered_notes("minimal")

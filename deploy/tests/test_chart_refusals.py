@@ -1,6 +1,7 @@
 """The chart rejects values that cannot work, before anything is rolled out, and names the remedy."""
 
 import pytest
+
 from chart import template
 
 IMAGE = "image: {repository: example/tenant-auth}\n"
@@ -42,7 +43,11 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", "extraVolumes: [{name: tls, emptyDir: {}}]", "extraVolumes: tls is the name of a volume"),
         # Labels by which alert rules, runbooks, Services and policies select the pods.
         ("minimal", "podLabels: {app.kubernetes.io/name: x}", "podLabels must not set app.kubernetes.io/name"),
-        ("minimal", "reconcile: {podLabels: {app.kubernetes.io/name: tenant-auth}}", "reconcile.podLabels must not set"),
+        (
+            "minimal",
+            "reconcile: {podLabels: {app.kubernetes.io/name: tenant-auth}}",
+            "reconcile.podLabels must not set",
+        ),
         ("minimal", "serviceMonitor: {labels: {app.kubernetes.io/name: x}}", "serviceMonitor.labels must not set"),
         ("minimal", "serviceMonitor: {interval: 1m}", "/serviceMonitor/interval"),
         ("minimal", "fullnameOverride: '1e3'", "cannot be the name of a Service"),

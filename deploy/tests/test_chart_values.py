@@ -7,11 +7,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import kubernetes_validate
 import pytest
 import yaml
+
 from chart import CASES, render
 from deployment import DEPLOY, PROGRAMS, check_config, run, succeeded
 
 
-def judged(environment, folder):
+def checked_config(environment, folder):
     ours = {name: value for name, value in environment.items() if name.startswith("TENANT_AUTH_")}
     return succeeded(check_config(ours, folder=folder))
 
@@ -39,7 +40,7 @@ def test_settings_reach_the_service_unchanged(chart, tmp_path):
     assert environment["TENANT_AUTH_TRACE_SAMPLE"] == "0.00001"
     assert environment["TENANT_AUTH_CALLER_SHARE"] == "50"
     assert environment["TENANT_AUTH_FEED_INTERVAL"] == environment["TENANT_AUTH_HEARTBEAT_INTERVAL"] == "off"
-    shown = judged(environment, tmp_path)
+    shown = checked_config(environment, tmp_path)
     for name in settings:
         assert any(line.startswith(f"{name} ") and line.endswith("(environment)") for line in shown.splitlines()), name
 
@@ -129,14 +130,16 @@ def test_private_ca_verifies_the_database(chart, tmp_path, kind):
     for pod in [rendered.pod(), rendered.job()["spec"]]:
         (volume,) = [each for each in pod["volumes"] if each["name"] == "database-ca"]
         assert volume[kind]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
-        assert {"name": "database-ca", "mountPath": "/run/tenant-auth/database-ca", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+        mount = {"name": "database-ca", "mountPath": "/run/tenant-auth/database-ca", "readOnly": True}
+        assert mount in pod["containers"][0]["volumeMounts"]
     # In the kubelet's layout.
     mounted = tmp_path / "database-ca"
     (mounted / "..2026").mkdir(parents=True)
     succeeded(
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-            "-subj", "/CN=private", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
-            "-keyout", tmp_path / "key", "-out", mounted / "..2026" / "ca.crt")
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "1", "-subj", "/CN=private", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", tmp_path / "key",
+            "-out", mounted / "..2026" / "ca.crt")
     )  # fmt: skip
     (mounted / "..data").symlink_to("..2026")
     (mounted / "ca.crt").symlink_to("..data/ca.crt")
@@ -145,13 +148,13 @@ def test_private_ca_verifies_the_database(chart, tmp_path, kind):
 
     class Database(BaseHTTPRequestHandler):
         def do_POST(self):
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_error(401)
 
         def log_message(self, *_):
             pass
 
-    asked = []
+    requests = []
     server = HTTPServer(("127.0.0.1", 0), Database)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(mounted / "ca.crt", tmp_path / "key")
@@ -164,9 +167,9 @@ def test_private_ca_verifies_the_database(chart, tmp_path, kind):
     }
     try:
         assert run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment).returncode == 1
-        assert not asked, "the certificate's CA is not trusted"
+        assert not requests, "the certificate's CA is not trusted"
         result = run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment | {"SSL_CERT_DIR": folders})
-        assert asked and "HTTP 401" in result.stderr, result.stderr
+        assert requests and "HTTP 401" in result.stderr, result.stderr
     finally:
         server.shutdown()
         server.server_close()
@@ -177,7 +180,8 @@ def test_openshift_assigns_the_user(chart, rendered, case):
     ids = {"runAsUser", "runAsGroup", "fsGroup"}
     there = ["--api-versions", "security.openshift.io/v1"]
     found = render(chart, case, "", *there)
-    for pod in [found.pod()] + [each["spec"]["jobTemplate"]["spec"]["template"]["spec"] for each in found.all("CronJob")]:
+    jobs = [each["spec"]["jobTemplate"]["spec"]["template"] for each in found.all("CronJob")]
+    for pod in [found.pod(), *(job["spec"] for job in jobs)]:
         assert not ids & pod["securityContext"].keys()
         assert pod["securityContext"]["runAsNonRoot"] is True
     forced = render(chart, case, "openshift: 'no'", *there)
@@ -189,7 +193,7 @@ def test_default_listen_address_is_dual_stack(chart, tmp_path):
     environment = render(chart, "minimal").environment()
     assert environment["TENANT_AUTH_LISTEN"] == "[::]:50051"
     assert environment["TENANT_AUTH_OPS_LISTEN"] == "[::]:50052"
-    assert "[::]:50051" in judged(environment, tmp_path)
+    assert "[::]:50051" in checked_config(environment, tmp_path)
     old = render(chart, "minimal", "listenAddress: 0.0.0.0").environment()
     assert old["TENANT_AUTH_LISTEN"] == "0.0.0.0:50051"
 
@@ -205,9 +209,11 @@ def test_reconcile_job_uses_the_database_of_the_replicas(rendered, tmp_path):
         for name in replica:
             if name.startswith(("TENANT_AUTH_DATABASE_", "TENANT_AUTH_USAGE_")) or name == "SSL_CERT_DIR":
                 assert name in environment, name
-        judged(environment, tmp_path)
+        checked_config(environment, tmp_path)
         for service in rendered[case].all("Service"):
-            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), "no Service selects the Job"
+            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), (
+                "no Service selects the Job"
+            )
         spec = rendered[case].one("CronJob")["spec"]
         assert (spec["concurrencyPolicy"], spec["jobTemplate"]["spec"]["backoffLimit"]) == ("Forbid", 0)
     assert rendered["everything-on"].job()["spec"]["containers"][0]["args"] == ["reconcile", "--tenant", "ten_1"]

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 import yaml
-from deployment import DEPLOY, ENDING, PROGRAMS, ROOT, TOOLS, check_config, known_variables, run, succeeded
+
+from deployment import DEPLOY, PROGRAMS, ROOT, SHUTDOWN_SECONDS, TOOLS, check_config, known_variables, run, succeeded
 
 COMPOSE = DEPLOY / "compose"
 REPLICAS = ["tenant-auth-1", "tenant-auth-2"]
@@ -19,7 +20,7 @@ def load(**environment):
 
 @pytest.fixture(scope="module")
 def stack():
-    return json.loads(succeeded(load(SQLD_IMAGE="sqld:made-up")))["services"]
+    return json.loads(succeeded(load(SQLD_IMAGE="sqld:test")))["services"]
 
 
 def binds(service):
@@ -29,7 +30,7 @@ def binds(service):
 def test_stack_has_all_services(stack):
     others = ["alertmanager", "grafana", "prometheus", "seed", "sqld"]
     assert sorted(stack) == sorted(REPLICAS + others)
-    assert stack["sqld"]["image"] == "sqld:made-up"
+    assert stack["sqld"]["image"] == "sqld:test"
 
 
 def test_missing_sqld_image_is_reported():
@@ -58,7 +59,7 @@ def test_replica_is_stateless_and_has_time_to_drain(stack, name):
     assert stack[name]["read_only"] is True
     assert stack[name]["cap_drop"] == ["ALL"]
     assert not stack[name].get("volumes")
-    assert stack[name]["stop_grace_period"] == "30s" and 30 > 5 + ENDING
+    assert stack[name]["stop_grace_period"] == "30s" and 30 > 5 + SHUTDOWN_SECONDS
 
 
 def test_ports_are_published_on_loopback_only(stack):

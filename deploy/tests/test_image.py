@@ -80,7 +80,8 @@ def test_build_stamp_reaches_build_and_labels():
 def admitted():
     """The files of the commit that .dockerignore admits to the context."""
     patterns = [
-        line for line in (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
+        line
+        for line in (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
         if line and not line.startswith("#")
     ]
 

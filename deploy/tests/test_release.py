@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+
 from deployment import PROGRAMS, ROOT, TOOLS, run, succeeded
 
 WORKFLOWS = ROOT / ".github" / "workflows"

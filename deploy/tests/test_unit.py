@@ -8,7 +8,8 @@ import socket
 import subprocess
 
 import pytest
-from deployment import DEPLOY, ENDING, PROGRAMS, check_config, known_variables, run, succeeded
+
+from deployment import DEPLOY, PROGRAMS, SHUTDOWN_SECONDS, check_config, known_variables, run, succeeded
 
 UNIT = DEPLOY / "systemd" / "tenant-auth.service"
 TOKEN = "/etc/tenant-auth/database-token"
@@ -109,18 +110,18 @@ def test_process_notifies_systemd_of_start_reload_and_stop(settings, tmp_path):
         manager.bind(environment["NOTIFY_SOCKET"])
         manager.settimeout(30)
 
-        def told():
-            return manager.recv(4096).decode().splitlines()
+        def next_message():
+            return manager.recv(4096).decode().splitlines()[0]
 
         with subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL) as serve:
             try:
-                assert told()[0] == "READY=1", "the service starts without the database"
+                assert next_message() == "READY=1", "the service starts without the database"
                 (reload,) = settings["ExecReload"]
                 succeeded(run(*shlex.split(reload.replace("$MAINPID", str(serve.pid)))))
-                assert told()[0] == "RELOADING=1"
-                assert told()[0] == "READY=1"
+                assert next_message() == "RELOADING=1"
+                assert next_message() == "READY=1"
                 serve.terminate()
-                assert told()[0] == "STOPPING=1"
+                assert next_message() == "STOPPING=1"
                 assert serve.wait(30) == 0
             finally:
                 serve.kill()
@@ -128,7 +129,7 @@ def test_process_notifies_systemd_of_start_reload_and_stop(settings, tmp_path):
 
 def test_unit_allows_draining_and_restarts_the_service(settings):
     (time,) = settings["TimeoutStopSec"]
-    assert int(time.removesuffix("s")) > 5 + ENDING
+    assert int(time.removesuffix("s")) > 5 + SHUTDOWN_SECONDS
     assert settings["KillSignal"] == ["SIGTERM"]
     assert settings["Restart"] == ["always"]
     # The exit code for an invalid configuration.

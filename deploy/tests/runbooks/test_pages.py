@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from blocks import run_block, unmet
+from block_runner import mismatch, run_block
 from pages import blocks, occurs
 
 PAGE = """\
@@ -40,12 +40,12 @@ Expect a failure: `gone`.
 
 
 class Shell:
-    """A world that uses this machine's shell."""
+    """A testbed that uses this machine's shell."""
 
-    name = "made up"
+    name = "test"
 
-    def shell(self, command, assignments=(), patience=60):
-        return subprocess.run(["bash", "-uc", command], capture_output=True, text=True, timeout=patience, check=False)
+    def shell(self, command, assignments=(), timeout=60):
+        return subprocess.run(["bash", "-uc", command], capture_output=True, text=True, timeout=timeout, check=False)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_block_with_expected_output_passes(page):
     ],
 )
 def test_block_with_other_output_fails(page, command, expected, monkeypatch):
-    monkeypatch.setattr("blocks.TRIES", 1)
+    monkeypatch.setattr("block_runner.TRIES", 1)
     (block,) = page(f"## First\n\n```sh\n{command}\n```\n\n{expected}\n")
     with pytest.raises(AssertionError):
         run_block(block, Shell())
@@ -90,8 +90,8 @@ def test_block_with_other_output_fails(page, command, expected, monkeypatch):
 
 def test_sample_values_are_compared(page):
     query = page()[1]
-    assert unmet(query, 'up{job="tenant-auth"} 1') is None
-    assert unmet(query, 'up{job="tenant-auth"} 0')
+    assert mismatch(query, 'up{job="tenant-auth"} 1') is None
+    assert mismatch(query, 'up{job="tenant-auth"} 0')
 
 
 def test_span_ignores_blank_runs_and_stays_in_a_line():
