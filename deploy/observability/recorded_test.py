@@ -218,8 +218,8 @@ def replay(promtool, recording, baseline, run, firings):
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     differences = []
     pattern = r"time: (\w+),\s+exp: ?(.*?)\n\s+got: ?(.*?)(?=\n\s+expr: |\Z)"
-    for time, wanted, got in re.findall(pattern, result.stdout + result.stderr, re.S):
-        differences.append((in_seconds(time) - begins, alerts(wanted), alerts(got)))
+    for time, expected_alerts, got in re.findall(pattern, result.stdout + result.stderr, re.S):
+        differences.append((in_seconds(time) - begins, alerts(expected_alerts), alerts(got)))
     if (result.returncode == 0) == bool(differences):
         raise SystemExit(f"promtool, {recording.situation}: {result.stdout}{result.stderr}")
     return differences
@@ -275,9 +275,9 @@ def problems(promtool, recording, baseline, rows):
     firings = expected(recording, rows)
     found = []
     for run in RUNS:
-        for moment, wanted, got in replay(promtool, recording, baseline, run, firings):
-            wrong = [f"fires and should not: {name}" for name in sorted(got - wanted)]
-            wrong += [f"should fire and does not: {name}" for name in sorted(wanted - got)]
+        for moment, expected_alerts, got in replay(promtool, recording, baseline, run, firings):
+            wrong = [f"fires and should not: {name}" for name in sorted(got - expected_alerts)]
+            wrong += [f"should fire and does not: {name}" for name in sorted(expected_alerts - got)]
             found += [f"{recording.situation} at {moment / 60:.0f}m ({run.name}): {one}" for one in wrong]
     return found
 

@@ -36,8 +36,8 @@ def _matches(rule, peer):
         return False
     # Without a namespaceSelector: the policy's own namespace.
     if "namespaceSelector" in rule:
-        wanted = rule["namespaceSelector"].get("matchLabels", {})
-        if not wanted.items() <= {"kubernetes.io/metadata.name": peer["namespace"]}.items():
+        selector = rule["namespaceSelector"].get("matchLabels", {})
+        if not selector.items() <= {"kubernetes.io/metadata.name": peer["namespace"]}.items():
             return False
     elif peer["namespace"] != "prod":
         return False

@@ -163,9 +163,9 @@ def test_headless_service_has_both_ports_and_is_scraped(rendered):
     assert headless["spec"]["clusterIP"] == "None"
     assert [port["name"] for port in headless["spec"]["ports"]] == ["grpc", "ops"]
     monitor = rendered["everything-on"].one("ServiceMonitor")["spec"]
-    wanted = monitor["selector"]["matchLabels"].items()
-    met = [name for name, each in services.items() if wanted <= each["metadata"]["labels"].items()]
-    assert met == ["auth-tenant-auth-headless"], "each replica is scraped once"
+    selector = monitor["selector"]["matchLabels"].items()
+    matching = [name for name, each in services.items() if selector <= each["metadata"]["labels"].items()]
+    assert matching == ["auth-tenant-auth-headless"], "each replica is scraped once"
     assert monitor["endpoints"] == [{"port": "ops", "path": "/metrics", "interval": "15s"}]
     assert monitor["namespaceSelector"] == {"matchNames": ["prod"]}
 

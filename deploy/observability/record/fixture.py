@@ -20,14 +20,14 @@ import series  # noqa: E402
 RECORDED = HERE.parent / "recorded"
 BUILD = {"version": "1.0.0", "commit": "0" * 40, "branch": "main", "dirty": "false"}
 OPERATORS = {
-    "=": lambda actual, wanted: actual == wanted,
-    "!=": lambda actual, wanted: actual != wanted,
-    "=~": lambda actual, wanted: re.fullmatch(wanted, actual) is not None,
-    "!~": lambda actual, wanted: re.fullmatch(wanted, actual) is None,
+    "=": lambda actual, expected: actual == expected,
+    "!=": lambda actual, expected: actual != expected,
+    "=~": lambda actual, expected: re.fullmatch(expected, actual) is not None,
+    "!~": lambda actual, expected: re.fullmatch(expected, actual) is None,
 }
 
 
-def wanted():
+def selected_series():
     """Metric to the sets of matchers with which rules select it."""
     selected = {"up": [[]]}
     for where, expression in lint.expressions():
@@ -64,7 +64,7 @@ def write(folder):
     for scrape in scrapes:
         replicas[scrape["scrape"]] = replicas.get(scrape["scrape"], 0) + 1
     count = sum(each == replicas[0] for each in replicas.values())
-    selected, found = wanted(), {}
+    selected, found = selected_series(), {}
     for scrape in scrapes:
         index, instance = scrape["scrape"], scrape["instance"]
         if index >= count:

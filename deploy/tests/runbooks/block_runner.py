@@ -47,10 +47,10 @@ def is_comparison(span):
 
 
 def compares(span, output):
-    sign, wanted = span.split()
+    sign, expected = span.split()
     values = [float(line.rsplit(" ", 1)[1]) for line in output.splitlines() if re.search(r"\} \S+$", line)]
     operator = {"=": float.__eq__, ">": float.__gt__, "<": float.__lt__}[sign]
-    return any(operator(value, float(wanted)) for value in values)
+    return any(operator(value, float(expected)) for value in values)
 
 
 def shell(block, testbed):
@@ -65,8 +65,8 @@ def shell(block, testbed):
         output = result.stdout + (result.stderr if block.fails else "")
         outputs.append(output)
         if (result.returncode != 0) != block.fails:
-            wanted = "should have failed" if block.fails else f"exited with {result.returncode}"
-            return f"{wanted}: {command}\n{result.stderr}", "".join(outputs)
+            expected = "should have failed" if block.fails else f"exited with {result.returncode}"
+            return f"{expected}: {command}\n{result.stderr}", "".join(outputs)
         if not output.strip():
             return f"printed nothing: {command}\n{result.stderr}", "".join(outputs)
     return None, "".join(outputs)

@@ -56,13 +56,13 @@ STARTED_FIRST = {"pepper_missing"}
 class Testbeds:
     """The states of the selected tests: each is set up once, in the tests' order, and ends after its last test."""
 
-    def __init__(self, folder, monitoring, wanted):
+    def __init__(self, folder, monitoring, state_names):
         self.monitoring, self.running, self.lock = monitoring, {}, threading.Lock()
-        self.remaining_tests, self.releases = collections.Counter(wanted), []
+        self.remaining_tests, self.releases = collections.Counter(state_names), []
         # Every running state costs the machine CPU, even without requests.
         self.state_permits = threading.Semaphore(int(os.environ.get("RUNBOOK_STATES_AT_ONCE", "8")))
         self.setup_pool, self.release_pool = ThreadPoolExecutor(max_workers=5), ThreadPoolExecutor(max_workers=4)
-        order = sorted(dict.fromkeys(wanted), key=lambda name: name not in STARTED_FIRST)
+        order = sorted(dict.fromkeys(state_names), key=lambda name: name not in STARTED_FIRST)
         self.futures = {name: self.setup_pool.submit(self.set_up, name, folder) for name in order}
 
     def set_up(self, name, folder):
@@ -119,8 +119,8 @@ class Testbeds:
 @pytest.fixture(scope="session")
 def testbeds(request, tmp_path_factory, monitoring):
     specs = [getattr(item, "callspec", None) for item in request.session.items]
-    wanted = [spec.params["state"] for spec in specs if spec and "state" in spec.params]
-    testbeds = Testbeds(tmp_path_factory.mktemp("states"), monitoring, wanted)
+    state_names = [spec.params["state"] for spec in specs if spec and "state" in spec.params]
+    testbeds = Testbeds(tmp_path_factory.mktemp("states"), monitoring, state_names)
     try:
         yield testbeds
     finally:
