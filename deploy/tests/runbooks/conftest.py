@@ -15,6 +15,7 @@ import states_service  # noqa: F401
 import states_synthetic  # noqa: F401
 import yaml
 from monitoring import Monitoring
+from services import TESTS_ENDED
 from states import STATES
 from testbed import LOOPBACK_NET, Testbed
 
@@ -100,6 +101,7 @@ class Testbeds:
 
     def end(self):
         """Ends the remaining states, also when the tests were aborted."""
+        TESTS_ENDED.set()
         for future in self.futures.values():
             future.cancel()
         used = [name for name, count in self.remaining_tests.items() if count]

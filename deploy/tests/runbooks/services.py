@@ -14,6 +14,8 @@ from deployment import PROGRAMS
 
 # Seconds for a start, a stop or an expected change. A machine that builds at the same time is slow.
 TIMEOUT = 60
+# Set when the tests end, or are terminated: then no thread waits any longer.
+TESTS_ENDED = threading.Event()
 
 
 def wait_until(condition, poll, timeout=TIMEOUT):
@@ -27,7 +29,8 @@ def wait_until(condition, poll, timeout=TIMEOUT):
         else:
             if seen:
                 return seen
-        time.sleep(0.1)
+        if TESTS_ENDED.wait(0.1):
+            raise AssertionError(f"the tests ended before: {condition}")
     raise AssertionError(f"not within {timeout} s: {condition}; last seen: {seen!r}")
 
 
