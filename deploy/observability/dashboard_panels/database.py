@@ -105,11 +105,11 @@ def database(board):
         width=6,
     )
     board.graph(
-        "Unreadable records, held revocations",
+        "Unreadable records, retained revocations",
         "Reads of unreadable records within an hour; and revocations, suspensions and unbound sessions that the replica"
         " holds although the database may lack them.",
         (f"sum by (table) (increase({gauge('tenant_auth_unreadable_records_total')}[1h]))", "{{table}} unreadable"),
-        (gauge("tenant_auth_held_revocations"), "{{instance}} held"),
+        (gauge("tenant_auth_retained_revocations"), "{{instance}} retained"),
         width=6,
     )
 
