@@ -1,7 +1,7 @@
-"""Checks that rules, tests, dashboard, pages and the service's metrics are consistent. Standard library only; see `check`.
+"""Checks that rules, tests, dashboard, runbooks and the service's metrics are consistent; called by `check`.
 
-    python3 lint.py --promtool PATH            checks that need no service
-    python3 lint.py --promtool PATH SCRAPE     also with the /metrics of a running service: a file, or an http:// address
+python3 lint.py --promtool PATH            checks that need no service
+python3 lint.py --promtool PATH SCRAPE     also with the /metrics of a running service: a file, or an http:// address
 """
 
 import argparse
@@ -18,56 +18,65 @@ import recorded_lint
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # Labels that Prometheus adds to every series, and the Prometheus operator to those of a cluster.
-ADDED = {"cluster", "namespace", "job", "instance", "le"}
+TARGET_LABELS = {"cluster", "namespace", "job", "instance", "le"}
 # Values that appear with their first count; every other value in the rules has to be in a scrape.
-COUNTED = {
+LATE_VALUES = {
     "grpc_code": set(
-        "OK Canceled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists PermissionDenied ResourceExhausted "
-        "FailedPrecondition Aborted OutOfRange Unimplemented Internal Unavailable DataLoss Unauthenticated".split()
+        "OK Canceled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists PermissionDenied ResourceExhausted"
+        " FailedPrecondition Aborted OutOfRange Unimplemented Internal Unavailable DataLoss Unauthenticated".split()
     ),
     "grpc_type": {"unary", "server_stream", "bidi_stream", "unknown"},
     "verdict": set(
-        "valid unknown malformed expired revoked tenant_suspended insufficient_scope unbound session_expired tenant_mismatch".split()
+        "valid unknown malformed expired revoked tenant_suspended insufficient_scope unbound session_expired"
+        " tenant_mismatch".split()
     ),
     "source": {"database", "fresh", "refreshing", "stale", "negative", "none"},
     "outcome": {"ok"},
 }
 # Labels whose values depend on the build.
-OPEN = {("tenant_auth_build_info", "branch"), ("tenant_auth_build_info", "dirty"), ("tenant_auth_build_info", "commit")}
+BUILD_LABELS = {
+    ("tenant_auth_build_info", "branch"),
+    ("tenant_auth_build_info", "dirty"),
+    ("tenant_auth_build_info", "commit"),
+}
 # Metrics that a service without TLS and with an embedded database does not report, and the values of their label.
 CERTIFICATES, TOKENS = {"certificate": {"server", "client_ca", "database_ca"}}, {"token": {"reads", "writes"}}
-SOMETIMES = {
+OPTIONAL_METRICS = {
     "tenant_auth_certificate_expiry_timestamp_seconds": CERTIFICATES,
     "tenant_auth_certificate_not_before_timestamp_seconds": CERTIFICATES,
     "tenant_auth_token_expiry_timestamp_seconds": TOKENS,
     "tenant_auth_token_issued_timestamp_seconds": TOKENS,
 }
 # Labels with names like these would identify tenants, keys or callers, and have unbounded values.
-PERSONAL = re.compile(r"tenant(_id|_name)?|key(_id)?|session(_id)?|caller")
+UNBOUNDED_LABELS = re.compile(r"tenant(_id|_name)?|key(_id)?|session(_id)?|caller")
 
 problems = []
 
 
-def hold(condition, problem):
+def expect(condition, problem):
     if not condition:
         problems.append(problem)
 
 
 def metrics():
     """Name to labels, from METRICS.md, which a test of the service compares with its source."""
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| \w* \| ([^|]*) \|", (ROOT / "tenant-auth-svc/METRICS.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \| \w* \| ([^|]*) \|", (ROOT / "tenant-auth-svc/METRICS.md").read_text(), re.M
+    )
     known = {}
     for name, kind, labels in rows:
         parts = [name + part for part in ("_bucket", "_sum", "_count")] if kind == "histogram" else [name]
         known |= {part: set(re.findall(r"\w+", labels)) for part in parts}
-    hold(len(known) > 40, "METRICS.md: no table of metrics")
+    expect(len(known) > 40, "METRICS.md: no table of metrics")
     return known
 
 
 @functools.cache
-def appearing():
+def late_metrics():
     """Metrics that appear with their first count: counters and histograms with labels."""
-    rows = re.findall(r"^\| `(\w+)` \| (counter|histogram) \| \w* \| `", (ROOT / "tenant-auth-svc/METRICS.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (counter|histogram) \| \w* \| `", (ROOT / "tenant-auth-svc/METRICS.md").read_text(), re.M
+    )
     return {name + part for name, _ in rows for part in ("", "_bucket", "_sum", "_count")}
 
 
@@ -89,7 +98,11 @@ def pages():
 
 def selectors(expression):
     """Each metric in PromQL, with its matchers: label, operator, value. Recorded series have a colon before them."""
-    for name, inside in re.findall(r"(?<![:\w])((?:tenant_auth|grpc_server|process)_\w+)\s*(?:\{(.*?)\})?", re.sub(r'"series", "\w+"', "", expression), re.S):
+    for name, inside in re.findall(
+        r"(?<![:\w])((?:tenant_auth|grpc_server|process)_\w+)\s*(?:\{(.*?)\})?",
+        re.sub(r'"series", "\w+"', "", expression),
+        re.S,
+    ):
         yield name, re.findall(r'(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"', inside)
 
 
@@ -98,58 +111,72 @@ def check_names(known):
     used, dashboard = set(), (HERE / "dashboard.json").read_text()
     for where, expression in expressions():
         for name in re.findall(r"job:tenant_auth\w+:\w+", expression):
-            hold(name in recorded, f"{where}: nothing records {name}")
+            expect(name in recorded, f"{where}: nothing records {name}")
         for name, matchers in selectors(expression):
             used.add(name)
-            hold(name in known, f"{where}: there is no metric {name}")
+            expect(name in known, f"{where}: there is no metric {name}")
             for label, _, _ in matchers:
-                hold(label in known.get(name, set()) | ADDED, f"{where}: {name} has no label {label}")
+                expect(label in known.get(name, set()) | TARGET_LABELS, f"{where}: {name} has no label {label}")
         for by in re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expression):
             for label in re.findall(r"\w+", by):
-                fits = label in ADDED | {"sli"} or any(label in known.get(name, ()) for name, _ in selectors(expression))
-                hold(fits, f"{where}: no metric in the expression has a label {label}")
-                hold(not PERSONAL.fullmatch(label), f"{where}: {label} has unbounded values")
+                fits = label in TARGET_LABELS | {"sli"} or any(
+                    label in known.get(name, ()) for name, _ in selectors(expression)
+                )
+                expect(fits, f"{where}: no metric in the expression has a label {label}")
+                expect(not UNBOUNDED_LABELS.fullmatch(label), f"{where}: {label} has unbounded values")
     for name in known:
-        whole = re.sub(r"_(bucket|sum|count)$", "", name)
-        hold(whole in used or any(part.startswith(whole) for part in used), f"{whole}: used by no rule, panel or page")
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        expect(base in used or any(part.startswith(base) for part in used), f"{base}: used by no rule, panel or page")
     for label in re.findall(r"\{\{(\w+)\}\}", dashboard):
-        fits = label in ADDED | {"sli"} or any(label in labels for labels in known.values())
-        hold(fits and not PERSONAL.fullmatch(label), f"dashboard.json: no metric has a label {label}")
+        fits = label in TARGET_LABELS | {"sli"} or any(label in labels for labels in known.values())
+        expect(fits and not UNBOUNDED_LABELS.fullmatch(label), f"dashboard.json: no metric has a label {label}")
 
 
 def check_alerts():
     text = (HERE / "alerts.yaml").read_text()
     alerts = dict(re.findall(r"^      - alert: (\w+)\n(.*?)(?=^      (?:- |#)|^  [-#]|\Z)", text, re.M | re.S))
-    hold(len(alerts) > 20, "alerts.yaml: no alerts")
-    hold(len(alerts) == text.count("- alert:"), "alerts.yaml: a name twice, or an alert in another form")
+    expect(len(alerts) > 20, "alerts.yaml: no alerts")
+    expect(len(alerts) == text.count("- alert:"), "alerts.yaml: a name twice, or an alert in another form")
     for name, body in alerts.items():
-        hold(re.search(r"^          severity: (page|ticket)$", body, re.M), f"{name}: no severity page or ticket")
-        hold("summary: " in body and "description: " in body, f"{name}: no summary or description")
-        hold(f"runbook_url: deploy/observability/runbooks/{name}.md\n" in body, f"{name}: runbook_url is not that of its page")
+        expect(re.search(r"^          severity: (page|ticket)$", body, re.M), f"{name}: no severity page or ticket")
+        expect("summary: " in body and "description: " in body, f"{name}: no summary or description")
+        expect(
+            f"runbook_url: deploy/observability/runbooks/{name}.md\n" in body,
+            f"{name}: runbook_url is not that of its page",
+        )
         before = text[: text.index(f"- alert: {name}\n")].rstrip().splitlines()
         # The two burn alerts share a comment.
         shared = name == "TenantAuthErrorBudgetBurn6h"
-        hold(shared or before[-1].lstrip().startswith("#"), f"{name}: no comment with the reason for its wait")
-    there = pages()
-    hold(set(there) == set(alerts), f"pages and alerts differ: {sorted(set(there) ^ set(alerts))}")
-    for name, page in there.items():
+        expect(shared or before[-1].lstrip().startswith("#"), f"{name}: no comment with the reason for its wait")
+    found = pages()
+    expect(set(found) == set(alerts), f"pages and alerts differ: {sorted(set(found) ^ set(alerts))}")
+    for name, page in found.items():
         text = page.read_text()
         severity = re.search(r"severity: (\w+)", alerts.get(name, "severity: none")).group(1)
-        hold(text.startswith(f"# {name}\n\nSeverity: {severity}."), f"{page.name}: another name or severity")
-        wanted = ["What it means", "What users see", "What to look at first", "What to do", "When to escalate", "How to silence it safely"]
-        hold(re.findall(r"^## (.*)", text, re.M) == wanted, f"{page.name}: other sections")
+        expect(text.startswith(f"# {name}\n\nSeverity: {severity}."), f"{page.name}: another name or severity")
+        sections = [
+            "What it means",
+            "What users see",
+            "What to look at first",
+            "What to do",
+            "When to escalate",
+            "How to silence it safely",
+        ]
+        expect(re.findall(r"^## (.*)", text, re.M) == sections, f"{page.name}: other sections")
         for link in re.findall(r"\]\(([\w./-]+?)(?:#[\w-]+)?\)", text):
-            hold((page.parent / link).exists(), f"{page.name}: {link} does not exist")
+            expect((page.parent / link).exists(), f"{page.name}: {link} does not exist")
     return set(alerts)
 
 
 def check_tests(alerts):
     """Checks that a test expects every alert to fire, and one expects it not to. promtool checks the expectations."""
     text = (HERE / "alerts_test.yaml").read_text() + (HERE / "alerts_days_test.yaml").read_text()
-    told = re.findall(r"eval_time: \w+\n +alertname: (\w+)\n(?: +(exp_alerts):)?", text)
-    fires, quiet = ({name for name, expected in told if bool(expected) == firing} for firing in (True, False))
-    hold(fires == alerts, f"no test in which it fires, or not an alert: {sorted(alerts ^ fires)}")
-    hold(quiet == alerts, f"no test in which it does not fire, or not an alert: {sorted(alerts ^ quiet)}")
+    expectations = re.findall(r"eval_time: \w+\n +alertname: (\w+)\n(?: +(exp_alerts):)?", text)
+    fired, not_fired = (
+        {name for name, expected in expectations if bool(expected) == firing} for firing in (True, False)
+    )
+    expect(fired == alerts, f"no test in which it fires, or not an alert: {sorted(alerts ^ fired)}")
+    expect(not_fired == alerts, f"no test in which it does not fire, or not an alert: {sorted(alerts ^ not_fired)}")
 
 
 def check_recorded(alerts, known, scrape):
@@ -157,18 +184,18 @@ def check_recorded(alerts, known, scrape):
     for where, expression in expressions():
         if where == "alerts.yaml":
             for name, matchers in selectors(expression):
-                if name not in SOMETIMES:
+                if name not in OPTIONAL_METRICS:
                     used.setdefault(name, []).extend(matchers)
     scraped = set(re.findall(r"^(\w+)", read(scrape), re.M)) if scrape else set()
-    recorded_lint.check(hold, alerts, used, known, scraped)
+    recorded_lint.check(expect, alerts, used, known, scraped)
 
 
-def check_copies():
+def check_chart_links():
     """The chart may read only files in its folder, and follows links. Some checkouts and archives do not keep links."""
     for name in ("alerts.yaml", "dashboard.json"):
         linked = ROOT / "deploy/helm/tenant-auth/files" / name
         same = linked.exists() and linked.read_bytes() == (HERE / name).read_bytes()
-        hold(same, f"{linked.relative_to(ROOT)} is not {name}: it has to be a link to it")
+        expect(same, f"{linked.relative_to(ROOT)} is not {name}: it has to be a link to it")
 
 
 def check_promql(promtool):
@@ -183,7 +210,7 @@ def check_promql(promtool):
         json.dump({"groups": [{"name": "lint", "rules": rules}]}, file)
         file.flush()
         result = subprocess.run([promtool, "check", "rules", file.name], capture_output=True, text=True, check=False)
-    hold(result.returncode == 0, f"PromQL: {result.stdout}{result.stderr}")
+    expect(result.returncode == 0, f"PromQL: {result.stdout}{result.stderr}")
 
 
 def read(scrape):
@@ -192,7 +219,7 @@ def read(scrape):
     with urllib.request.urlopen(scrape, timeout=10) as answer:
         kind = answer.headers["content-type"]
         # Prometheus 3 rejects a scrape without a content type.
-        hold(kind.startswith("text/plain; version=0.0.4"), f"/metrics has the content type {kind}")
+        expect(kind.startswith("text/plain; version=0.0.4"), f"/metrics has the content type {kind}")
         return answer.read().decode()
 
 
@@ -203,31 +230,31 @@ def check_scrape(known, scrape, promtool):
     values = {}
     for name, inside in series:
         labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', inside))
-        hold(set(labels) - {"le"} <= known.get(name, set()), f"/metrics: {name} has labels {sorted(labels)}")
+        expect(set(labels) - {"le"} <= known.get(name, set()), f"/metrics: {name} has labels {sorted(labels)}")
         for label, value in labels.items():
             values.setdefault((name, label), set()).add(value)
-    for name in set(SOMETIMES) - names:
+    for name in set(OPTIONAL_METRICS) - names:
         names.add(name)
-        values |= {(name, label): there for label, there in SOMETIMES[name].items()}
+        values |= {(name, label): existing for label, existing in OPTIONAL_METRICS[name].items()}
     for name in names - set(known):
         problems.append(f"/metrics: {name} is not in METRICS.md")
     for where, expression in expressions():
         for name, matchers in selectors(expression):
-            hold(name in names or name in appearing(), f"{where}: {name} is not in /metrics")
+            expect(name in names or name in late_metrics(), f"{where}: {name} is not in /metrics")
             for label, operator, value in matchers:
-                if label in ADDED or value == "$rpc" or (name, label) in OPEN:
+                if label in TARGET_LABELS or value == "$rpc" or (name, label) in BUILD_LABELS:
                     continue
-                there = values.get((name, label), set()) | COUNTED.get(label, set()) | rpcs(label)
+                existing = values.get((name, label), set()) | LATE_VALUES.get(label, set()) | rpcs(label)
                 if re.fullmatch(r"[\w|]+", value):
-                    for one in value.split("|"):
-                        hold(one in there, f"{where}: no sample of {name} has the {label} {one}")
+                    for choice in value.split("|"):
+                        expect(choice in existing, f"{where}: no sample of {name} has the {label} {choice}")
                 elif operator in ("=", "!="):
-                    hold(value in there, f"{where}: no sample of {name} has the {label} {value}")
+                    expect(value in existing, f"{where}: no sample of {name} has the {label} {value}")
                 else:
-                    matching = [one for one in there if re.fullmatch(value, one)]
-                    hold(matching or "SERIES" in value, f"{where}: no sample of {name} has a {label} like {value}")
+                    matching = [each for each in existing if re.fullmatch(value, each)]
+                    expect(matching or "SERIES" in value, f"{where}: no sample of {name} has a {label} like {value}")
     result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
-    hold(result.returncode == 0, f"promtool check metrics: {result.stdout}{result.stderr}")
+    expect(result.returncode == 0, f"promtool check metrics: {result.stdout}{result.stderr}")
     print(f"{len(series)} series of {len(names)} names in {scrape}")
 
 
@@ -253,7 +280,7 @@ def main():
     alerts = check_alerts()
     check_tests(alerts)
     check_recorded(alerts, known, options.scrape)
-    check_copies()
+    check_chart_links()
     check_promql(options.promtool)
     if options.scrape:
         check_scrape(known, options.scrape, options.promtool)

@@ -8,58 +8,86 @@ import series
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "recorded"
 # Labels that Prometheus adds.
-ADDED = {"job", "instance"}
-AGAIN = "record it again: deploy/observability/record/run"
+TARGET_LABELS = {"job", "instance"}
+RECORD_HINT = "record it again: deploy/observability/record/run"
 
 
 def situations():
     """The situations that can be recorded, in order."""
-    return re.findall(r"^@situation\(.*\)\nasync def (\w+)\(stage\):", (HERE / "record/situations.py").read_text(), re.M)
+    return re.findall(r"^@situation\(.*\)\nasync def (\w+)\(run\):", (HERE / "record/situations.py").read_text(), re.M)
 
 
-def check_table(hold, alerts):
+def check_table(expect, alerts):
     """Checks that each alert fires in a recording, or is listed as firing in none."""
     text = (RECORDED / "SITUATIONS.md").read_text()
-    provoked = set(re.findall(r"^\| (TenantAuth\w+) \|", text, re.M))
-    invented = set(re.findall(r"^\| invented: (TenantAuth\w+) \|", text, re.M))
-    hold(provoked | invented == alerts, f"SITUATIONS.md: neither recorded nor invented, or not an alert: {sorted((provoked | invented) ^ alerts)}")
-    hold(not provoked & invented, f"SITUATIONS.md: recorded, but listed as invented: {sorted(provoked & invented)}")
+    recorded = set(re.findall(r"^\| (TenantAuth\w+) \|", text, re.M))
+    synthetic = set(re.findall(r"^\| synthetic: (TenantAuth\w+) \|", text, re.M))
+    expect(
+        recorded | synthetic == alerts,
+        f"SITUATIONS.md: neither recorded nor synthetic, or not an alert: {sorted((recorded | synthetic) ^ alerts)}",
+    )
+    expect(
+        not recorded & synthetic, f"SITUATIONS.md: recorded, but listed as synthetic: {sorted(recorded & synthetic)}"
+    )
     described = re.findall(r"^## (\w+)$", text, re.M)
-    hold(described == situations(), f"SITUATIONS.md and record/situations.py do not have the same sections: {described}")
-    there = {path.stem for path in RECORDED.glob("*.series")}
-    bare = set(re.findall(r"^## (\w+)\n\nNot recorded", text, re.M))
-    hold(there | bare == set(situations()), f"recorded/: no recording and not listed as not recorded, or not a situation: {sorted((there | bare) ^ set(situations()))}")
-    hold(not there & bare, f"SITUATIONS.md: recorded, but listed as not recorded: {sorted(there & bare)}")
+    expect(
+        described == situations(), f"SITUATIONS.md and record/situations.py do not have the same sections: {described}"
+    )
+    recordings = {path.stem for path in RECORDED.glob("*.series")}
+    not_recorded = set(re.findall(r"^## (\w+)\n\nNot recorded", text, re.M))
+    expect(
+        recordings | not_recorded == set(situations()),
+        "recorded/: no recording and not listed as not recorded, or not a situation:"
+        f" {sorted((recordings | not_recorded) ^ set(situations()))}",
+    )
+    expect(
+        not recordings & not_recorded,
+        f"SITUATIONS.md: recorded, but listed as not recorded: {sorted(recordings & not_recorded)}",
+    )
 
 
-def check_series(hold, used, known, scraped):
+def check_series(expect, used, known, scraped):
     """
     Checks that no recording is out of date.
 
-    used: the rules' selectors, metric to lists of (label, operator, value). known: metric to its labels. scraped: the names
-    in a current scrape, empty if there is none.
+    used: the rules' selectors, metric to lists of (label, operator, value). known: metric to its labels. scraped: the
+    names in a current scrape, empty if there is none.
     """
-    told = {}
+    recorded_values = {}
     for path in sorted(RECORDED.glob("*.series")):
         names = set()
         for name in series.read(path).series:
             metric, labels = series.labels(name)
             names.add(metric)
             for label, value in labels.items():
-                told.setdefault((metric, label), set()).add(value)
-            wanted = known.get(metric, set() if metric == "up" else None)
-            hold(wanted is not None, f"{path.name}: there is no metric {metric} any more; {AGAIN} {path.stem}")
-            hold(wanted is None or set(labels) - ADDED == wanted, f"{path.name}: {metric} has other labels now; {AGAIN} {path.stem}")
-        # A series that a service reports and no recording has belongs to a newer alert. Without a scrape this is unknown.
+                recorded_values.setdefault((metric, label), set()).add(value)
+            expected_labels = known.get(metric, set() if metric == "up" else None)
+            expect(
+                expected_labels is not None,
+                f"{path.name}: there is no metric {metric} any more; {RECORD_HINT} {path.stem}",
+            )
+            expect(
+                expected_labels is None or set(labels) - TARGET_LABELS == expected_labels,
+                f"{path.name}: {metric} has other labels now; {RECORD_HINT} {path.stem}",
+            )
+        # A series that a service reports and no recording has belongs to a newer alert. Without a scrape this is
+        # unknown.
         missing = sorted(set(used) - names - scraped) if scraped else []
-        hold(not missing, f"{path.name}: the rules use {', '.join(missing)}, which it lacks; {AGAIN} {path.stem}")
+        expect(
+            not missing, f"{path.name}: the rules use {', '.join(missing)}, which it lacks; {RECORD_HINT} {path.stem}"
+        )
     # Not an error: values of other situations are in no recording. But a renamed value shows here.
     for metric, matchers in used.items():
         for label, operator, value in matchers:
-            if operator == "=" and value and label not in ADDED | {"grpc_code"} and value not in told.get((metric, label), ()):
+            if (
+                operator == "="
+                and value
+                and label not in TARGET_LABELS | {"grpc_code"}
+                and value not in recorded_values.get((metric, label), ())
+            ):
                 print(f"note: no recording has {metric} with {label}={value}")
 
 
-def check(hold, alerts, used, known, scraped):
-    check_table(hold, alerts)
-    check_series(hold, used, known, scraped)
+def check(expect, alerts, used, known, scraped):
+    check_table(expect, alerts)
+    check_series(expect, used, known, scraped)

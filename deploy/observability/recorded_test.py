@@ -1,10 +1,10 @@
-"""Has promtool evaluate the rules over recorded series, and compares the firing alerts, minute by minute, with recorded/SITUATIONS.md.
+"""Replays recorded series to the rules, and compares the firing alerts with recorded/SITUATIONS.md, minute by minute.
 
     python3 recorded_test.py --promtool PATH                       every situation
-    python3 recorded_test.py --promtool PATH --show SITUATION      prints what fires there and when, to fill in the table
+    python3 recorded_test.py --promtool PATH --show SITUATION      prints what fires there, for the table
     python3 recorded_test.py --promtool PATH SITUATION...          only these
 
-Standard library only; see `check`. The beginning of SITUATIONS.md explains the table.
+promtool evaluates the rules. Standard library only; see `check`. The beginning of SITUATIONS.md explains the table.
 """
 
 import argparse
@@ -22,9 +22,13 @@ HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "recorded"
 RULES = (HERE / "alerts.yaml").read_text()
 SEVERITY = dict(re.findall(r"- alert: (\w+)\n.*?severity: (\w+)", RULES, re.S))
-# The recording that is repeated before and after a situation, from this minute on, for alerts that look back hours or days.
-PAST, PAST_MINUTE = "quiet_hour", 20
-LOOK_BACK = {"grpc_server_handled_total", "tenant_auth_undecided_total", "tenant_auth_verdicts_total"}
+# The recording that is repeated before and after a situation, from this minute on, for alerts with ranges of hours or
+# days, and the metrics of those alerts.
+BASELINE, BASELINE_MINUTE = "quiet_hour", 20
+LONG_RANGE_METRICS = {"grpc_server_handled_total", "tenant_auth_undecided_total", "tenant_auth_verdicts_total"}
+
+# Labels that all alerts have, or that are shown as the name.
+COMMON_LABELS = {"__name__", "alertname", "alertstate", "job", "severity"}
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,9 @@ class Run:
     # The alerts to compare, as a matcher of PromQL.
     alerts: str
     # Seconds between two scrapes, between two evaluations, and between two comparisons; scrapes in between are skipped.
-    step: int
-    evaluate: int
-    ask: int
+    scrape_interval: int
+    evaluation_interval: int
+    comparison_interval: int
     # Hours of the repeated recording before and after.
     before: int = 0
     after: int = 0
@@ -52,8 +56,24 @@ class Run:
 
 
 RUNS = [
-    Run("itself", '!~"TenantAuthErrorBudgetBurn.*|TenantAuthUnknownLeap"', 15, 15, 60, groups=("tenant-auth-users", "tenant-auth-database", "tenant-auth-replicas")),
-    Run("hours", '=~"TenantAuthErrorBudgetBurn[16]h|TenantAuthUnknownLeap"', 60, 60, 60, before=7, after=2, slack=120),
+    Run(
+        "situation",
+        '!~"TenantAuthErrorBudgetBurn.*|TenantAuthUnknownKeysSurge"',
+        15,
+        15,
+        60,
+        groups=("tenant-auth-users", "tenant-auth-database", "tenant-auth-replicas"),
+    ),
+    Run(
+        "hours",
+        '=~"TenantAuthErrorBudgetBurn[16]h|TenantAuthUnknownKeysSurge"',
+        60,
+        60,
+        60,
+        before=7,
+        after=2,
+        slack=120,
+    ),
     Run("days", '=~"TenantAuthErrorBudgetBurn3d"', 600, 600, 600, before=72, after=9, slack=1800),
 ]
 
@@ -66,16 +86,23 @@ class Firing:
     end: int
 
     def state(self, second, slack):
-        """Whether the alert has to fire, may fire (None), or must not."""
+        """Whether the alert has to fire (True), may fire (None), or must not fire (False)."""
         if self.start + slack <= second <= self.end - slack:
             return True
         return None if self.start - slack < second < self.end + slack else False
 
     def selector(self):
-        return "{" + ", ".join([f'alertname="{self.alert}"', *(f'{name}="{value}"' for name, value in self.labels)]) + "}"
+        return (
+            "{" + ", ".join([f'alertname="{self.alert}"', *(f'{name}="{value}"' for name, value in self.labels)]) + "}"
+        )
 
     def sample(self):
-        labels = {"alertname": self.alert, "alertstate": "firing", "job": "tenant-auth", "severity": SEVERITY[self.alert]}
+        labels = {
+            "alertname": self.alert,
+            "alertstate": "firing",
+            "job": "tenant-auth",
+            "severity": SEVERITY[self.alert],
+        }
         inside = ", ".join(f'{name}="{value}"' for name, value in sorted((labels | dict(self.labels)).items()))
         return {"labels": f"ALERTS{{{inside}}}", "value": 1}
 
@@ -97,7 +124,9 @@ def second(text, marks, where):
     """The second of a `mark`, or of a time some minutes or hours after or before it."""
     match = re.fullmatch(r"(\w+)(?: ([+-]) (\d+)([mh]))?", text)
     if not match or match[1] not in marks:
-        raise SystemExit(f"SITUATIONS.md, {where}: {text!r} is not one of {', '.join(marks)}, with + or - minutes (m) or hours (h)")
+        raise SystemExit(
+            f"SITUATIONS.md, {where}: {text!r} is not one of {', '.join(marks)}, with + or - minutes (m) or hours (h)"
+        )
     shift = int(match[3] or 0) * (3600 if match[4] == "h" else 60)
     return marks[match[1]] + (-shift if match[2] == "-" else shift)
 
@@ -113,30 +142,32 @@ def expected(recording, rows):
     return firings
 
 
-def counted_from(values, turn):
-    """The values of a counter relative to its value at that turn."""
-    later = values[turn:]
+def increments_from(values, start):
+    """The values of a counter from an index on, minus the first of them."""
+    later = values[start:]
     first = next((value for value in later if value is not None), 0)
     return [value if value is None else value - first for value in later]
 
 
-def played(recording, past, run):
+def replay_input(recording, baseline, run):
     """The input of promtool, the second at which the situation begins in it, and the number of seconds from then on."""
-    every, skipped = run.step // recording.interval, PAST_MINUTE * 60 // past.interval
-    piece = (past.turns - skipped) // every
-    before, after = (-(-hours * 3600 // (piece * run.step)) for hours in (run.before, run.after))
+    every, skipped = run.scrape_interval // recording.interval, BASELINE_MINUTE * 60 // baseline.interval
+    period = (baseline.scrapes - skipped) // every
+    before, after = (-(-hours * 3600 // (period * run.scrape_interval)) for hours in (run.before, run.after))
     inputs = []
-    for name in sorted(recording.series.keys() | (past.series.keys() if before else set())):
-        if before and series.labels(name)[0] not in LOOK_BACK:
+    for name in sorted(recording.series.keys() | (baseline.series.keys() if before else set())):
+        if before and series.labels(name)[0] not in LONG_RANGE_METRICS:
             continue
-        values = recording.series.get(name, [None] * recording.turns)[::every]
+        values = recording.series.get(name, [None] * recording.scrapes)[::every]
         if before:
-            around = counted_from(past.series.get(name, [None] * past.turns), skipped)[: piece * every : every]
-            values = around * before + values + around * after
+            repeated = increments_from(baseline.series.get(name, [None] * baseline.scrapes), skipped)[
+                : period * every : every
+            ]
+            values = repeated * before + values + repeated * after
         if not before or any(value not in (None, series.STALE, 0) for value in values):
             inputs.append({"series": name, "values": series.encode(values)})
-    length = -(-recording.turns // every) + piece * after
-    return inputs, piece * before * run.step, length * run.step
+    length = -(-recording.scrapes // every) + period * after
+    return inputs, period * before * run.scrape_interval, length * run.scrape_interval
 
 
 def rules(groups):
@@ -144,38 +175,38 @@ def rules(groups):
     head, *parts = re.split(r"^(?=  - name: )", RULES, flags=re.M)
     chosen = [part for part in parts if re.match(r"  - name: (\S+)", part)[1] in groups]
     if len(chosen) != len(groups):
-        raise SystemExit(f"alerts.yaml has not all of the groups {', '.join(groups)}")
+        raise SystemExit(f"alerts.yaml lacks one of the groups {', '.join(groups)}")
     return head + "".join(chosen)
 
 
-def questions(firings, run, begins, seconds):
-    asked = []
-    for moment in range(0, seconds, run.ask):
+def comparisons(firings, run, begins, seconds):
+    tests = []
+    for moment in range(0, seconds, run.comparison_interval):
         states = [(firing, firing.state(moment, run.slack)) for firing in firings if run.covers(firing.alert)]
-        either = "".join(f" unless ALERTS{firing.selector()}" for firing, state in states if state is None)
+        optional = "".join(f" unless ALERTS{firing.selector()}" for firing, state in states if state is None)
         certain = [firing.sample() for firing, state in states if state]
-        asked.append(
+        tests.append(
             {
                 "eval_time": f"{begins + moment}s",
-                "expr": f'ALERTS{{alertstate="firing", alertname{run.alerts}}}{either}',
+                "expr": f'ALERTS{{alertstate="firing", alertname{run.alerts}}}{optional}',
                 "exp_samples": certain,
             }
         )
-    return asked
+    return tests
 
 
-def play(promtool, recording, past, run, firings):
+def replay(promtool, recording, baseline, run, firings):
     """The differences: second of the situation, expected alerts, fired alerts."""
-    inputs, begins, seconds = played(recording, past, run)
+    inputs, begins, seconds = replay_input(recording, baseline, run)
     test = {
         "rule_files": ["rules.yaml"],
-        "evaluation_interval": f"{run.evaluate}s",
+        "evaluation_interval": f"{run.evaluation_interval}s",
         "group_eval_order": run.groups,
         "tests": [
             {
-                "interval": f"{run.step}s",
+                "interval": f"{run.scrape_interval}s",
                 "input_series": inputs,
-                "promql_expr_test": questions(firings, run, begins, seconds),
+                "promql_expr_test": comparisons(firings, run, begins, seconds),
             }
         ],
     }
@@ -187,15 +218,18 @@ def play(promtool, recording, past, run, firings):
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     differences = []
     pattern = r"time: (\w+),\s+exp: ?(.*?)\n\s+got: ?(.*?)(?=\n\s+expr: |\Z)"
-    for time, wanted, got in re.findall(pattern, result.stdout + result.stderr, re.S):
-        differences.append((in_seconds(time) - begins, alerts(wanted), alerts(got)))
+    for time, expected_alerts, got in re.findall(pattern, result.stdout + result.stderr, re.S):
+        differences.append((in_seconds(time) - begins, alerts(expected_alerts), alerts(got)))
     if (result.returncode == 0) == bool(differences):
         raise SystemExit(f"promtool, {recording.situation}: {result.stdout}{result.stderr}")
     return differences
 
 
 def in_seconds(time):
-    return sum(int(count) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[unit] for count, unit in re.findall(r"(\d+)([dhms])", time))
+    return sum(
+        int(count) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[unit]
+        for count, unit in re.findall(r"(\d+)([dhms])", time)
+    )
 
 
 def alerts(samples):
@@ -203,45 +237,47 @@ def alerts(samples):
     names = set()
     for sample in re.findall(r"\{([^}]*)\}", samples):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', sample))
-        own = [f"{name}={value}" for name, value in sorted(labels.items()) if name not in COMMON]
+        own = [f"{name}={value}" for name, value in sorted(labels.items()) if name not in COMMON_LABELS]
         if "alertname" in labels:
             names.add(" ".join([labels["alertname"], *own]))
     return names
 
 
-COMMON = {"__name__", "alertname", "alertstate", "job", "severity"}
-
-
-def show(promtool, recording, past):
+def show(promtool, recording, baseline):
     """Prints which alerts fire, from when until when, and the marks."""
-    print(f"{recording.situation}: {', '.join(f'{name} {seconds / 60:.1f}m' for name, seconds in recording.marks.items())}")
+    print(
+        f"{recording.situation}:"
+        f" {', '.join(f'{name} {seconds / 60:.1f}m' for name, seconds in recording.marks.items())}"
+    )
     for run in RUNS:
         fired = {}
-        for moment, _, got in play_all(promtool, recording, past, run):
+        for moment, _, got in replay_without_expectations(promtool, recording, baseline, run):
             for alert in got:
                 fired.setdefault(alert, []).append(moment)
         for alert, moments in sorted(fired.items()):
             spans = []
             for moment in sorted(moments):
-                if spans and moment - spans[-1][1] <= run.ask:
+                if spans and moment - spans[-1][1] <= run.comparison_interval:
                     spans[-1][1] = moment
                 else:
                     spans.append([moment, moment])
-            print(f"  {run.name}: {alert}: " + ", ".join(f"{start / 60:.0f}m to {end / 60:.0f}m" for start, end in spans))
+            print(
+                f"  {run.name}: {alert}: " + ", ".join(f"{start / 60:.0f}m to {end / 60:.0f}m" for start, end in spans)
+            )
 
 
-def play_all(promtool, recording, past, run):
-    """Evaluates without expectations, so that every firing is reported as a difference. If nothing fires, promtool succeeds."""
-    return play(promtool, recording, past, run, [])
+def replay_without_expectations(promtool, recording, baseline, run):
+    """Expects nothing, so that every firing is a difference. If nothing fires, promtool succeeds."""
+    return replay(promtool, recording, baseline, run, [])
 
 
-def problems(promtool, recording, past, rows):
+def problems(promtool, recording, baseline, rows):
     firings = expected(recording, rows)
     found = []
     for run in RUNS:
-        for moment, wanted, got in play(promtool, recording, past, run, firings):
-            wrong = [f"fires and should not: {name}" for name in sorted(got - wanted)]
-            wrong += [f"should fire and does not: {name}" for name in sorted(wanted - got)]
+        for moment, expected_alerts, got in replay(promtool, recording, baseline, run, firings):
+            wrong = [f"fires and should not: {name}" for name in sorted(got - expected_alerts)]
+            wrong += [f"should fire and does not: {name}" for name in sorted(expected_alerts - got)]
             found += [f"{recording.situation} at {moment / 60:.0f}m ({run.name}): {one}" for one in wrong]
     return found
 
@@ -252,9 +288,9 @@ def main():
     parser.add_argument("--show", action="store_true")
     parser.add_argument("situations", nargs="*")
     options = parser.parse_args()
-    unplayed = set(re.findall(r"^  - name: (\S+)", RULES, re.M)) - {group for run in RUNS for group in run.groups}
-    if unplayed:
-        raise SystemExit(f"alerts.yaml has groups that no run plays: {', '.join(sorted(unplayed))}")
+    uncovered = set(re.findall(r"^  - name: (\S+)", RULES, re.M)) - {group for run in RUNS for group in run.groups}
+    if uncovered:
+        raise SystemExit(f"alerts.yaml has groups that no run covers: {', '.join(sorted(uncovered))}")
     recordings = {path.stem: series.read(path) for path in sorted(RECORDED.glob("*.series"))}
     rows = {} if options.show else table()
     if not options.show and set(rows) != set(recordings):
@@ -262,10 +298,13 @@ def main():
     chosen = options.situations or list(recordings)
     if options.show:
         for name in chosen:
-            show(options.promtool, recordings[name], recordings[PAST])
+            show(options.promtool, recordings[name], recordings[BASELINE])
         return
     with ThreadPoolExecutor(max_workers=2) as pool:
-        jobs = [pool.submit(problems, options.promtool, recordings[name], recordings[PAST], rows[name]) for name in chosen]
+        jobs = [
+            pool.submit(problems, options.promtool, recordings[name], recordings[BASELINE], rows[name])
+            for name in chosen
+        ]
         found = [problem for job in jobs for problem in job.result()]
     print("\n".join(found) or f"{len(chosen)} recorded situations fire what the table says")
     raise SystemExit(bool(found))

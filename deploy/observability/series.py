@@ -1,12 +1,14 @@
-"""Recorded series as text: one line each, in the notation of `promtool test rules`, with runs of equal steps compressed.
+"""Recorded series as text: a line each, in the notation of `promtool test rules`; runs of equal steps are compressed.
 
     # situation: outage_refused
     # interval: 15
-    # turns: 146
+    # scrapes: 146
     # mark: begins 300
     up{instance="a:50052|b:50052",job="tenant-auth"} 1x145
 
-Series with the same values share a line: it stands for every combination of the values between the bars. A turn is one scrape. `_` is a turn before the series exists or after it has gone, `stale` the turn at which it went.
+Series with the same values share a line: it stands for every combination of the values between the bars. Each value
+is that of one scrape. `_` is a scrape before the series exists or after it has ended, `stale` the scrape at which it
+ended.
 """
 
 import itertools
@@ -21,10 +23,10 @@ STALE = "stale"
 class Recording:
     situation: str
     interval: int
-    turns: int
-    # Seconds since the first turn.
+    scrapes: int
+    # Seconds since the first scrape.
     marks: dict
-    # Name with sorted labels to its value in each turn: a number, None for no sample, or STALE.
+    # Name with sorted labels to its value in each scrape: a number, None for no sample, or STALE.
     series: dict
 
 
@@ -47,18 +49,18 @@ def steps(values, start):
 
 
 def encode(values):
-    words, place = [], 0
-    while place < len(values):
-        end, step = steps(values, place)
-        first, more = values[place], end - place - 1
+    tokens, index = [], 0
+    while index < len(values):
+        end, step = steps(values, index)
+        first, more = values[index], end - index - 1
         if first is None:
-            words.append("_" if not more else f"_x{more + 1}")
+            tokens.append("_" if not more else f"_x{more + 1}")
         elif not more:
-            words.append(str(first))
+            tokens.append(str(first))
         else:
-            words.append(f"{first}x{more}" if not step else f"{first}{step:+}x{more}")
-        place = end
-    return " ".join(words)
+            tokens.append(f"{first}x{more}" if not step else f"{first}{step:+}x{more}")
+        index = end
+    return " ".join(tokens)
 
 
 def number(text):
@@ -67,63 +69,70 @@ def number(text):
 
 def decode(text):
     values = []
-    for word in text.split():
-        if word.startswith("_"):
-            values += [None] * int(word[2:] or 1)
-        elif word == STALE:
+    for token in text.split():
+        if token.startswith("_"):
+            values += [None] * int(token[2:] or 1)
+        elif token == STALE:
             values.append(STALE)
-        elif "x" in word:
-            run, _, more = word.partition("x")
+        elif "x" in token:
+            run, _, more = token.partition("x")
             first, step = re.fullmatch(r"(-?[\d.e-]+?)([+-]\d+)?", run).groups()
-            values += [number(first) + place * int(step or 0) for place in range(int(more) + 1)]
+            values += [number(first) + index * int(step or 0) for index in range(int(more) + 1)]
         else:
-            values.append(number(word))
+            values.append(number(token))
     return values
 
 
-def joined(recording):
-    """Lines: metric, values of each label, and values; series that differ in one label only are merged, label by label."""
+def merged(recording):
+    """Lines: metric, values of each label, and values; series that differ in one label are merged, label by label."""
     lines = []
-    for name, told in recording.series.items():
-        metric, own = labels(name)
-        lines.append((metric, {label: (value,) for label, value in own.items()}, encode(told)))
-    for label in sorted({label for _, own, _ in lines for label in own}):
+    for name, values in recording.series.items():
+        metric, own_labels = labels(name)
+        lines.append((metric, {label: (value,) for label, value in own_labels.items()}, encode(values)))
+    for label in sorted({label for _, own_labels, _ in lines for label in own_labels}):
         alike = {}
-        for metric, own, told in lines:
-            others = tuple(sorted((name, values) for name, values in own.items() if name != label))
-            alike.setdefault((metric, others, label in own, told), []).extend(own.get(label, ()))
+        for metric, own_labels, encoded in lines:
+            others = tuple(sorted((name, values) for name, values in own_labels.items() if name != label))
+            alike.setdefault((metric, others, label in own_labels, encoded), []).extend(own_labels.get(label, ()))
         lines = [
-            (metric, dict(others) | ({label: tuple(sorted(values))} if has else {}), told)
-            for (metric, others, has, told), values in alike.items()
+            (metric, dict(others) | ({label: tuple(sorted(values))} if has else {}), encoded)
+            for (metric, others, has, encoded), values in alike.items()
         ]
     return lines
 
 
-def whole_name(metric, own):
-    inside = ",".join(f'{label}="{value}"' for label, value in sorted(own.items()))
+def series_name(metric, own_labels):
+    inside = ",".join(f'{label}="{value}"' for label, value in sorted(own_labels.items()))
     return f"{metric}{{{inside}}}"
 
 
 def write(path, recording):
-    head = [f"# situation: {recording.situation}", f"# interval: {recording.interval}", f"# turns: {recording.turns}"]
+    head = [
+        f"# situation: {recording.situation}",
+        f"# interval: {recording.interval}",
+        f"# scrapes: {recording.scrapes}",
+    ]
     head += [f"# mark: {name} {seconds}" for name, seconds in recording.marks.items()]
-    lines = [f"{whole_name(metric, {k: '|'.join(v) for k, v in own.items()})} {told}" for metric, own, told in joined(recording)]
+    lines = [
+        f"{series_name(metric, {k: '|'.join(v) for k, v in own_labels.items()})} {encoded}"
+        for metric, own_labels, encoded in merged(recording)
+    ]
     Path(path).write_text("\n".join(head + sorted(lines)) + "\n")
 
 
 def read(path):
     text = Path(path).read_text()
-    facts = dict(re.findall(r"^# (situation|interval|turns): (\S+)$", text, re.M))
+    header = dict(re.findall(r"^# (situation|interval|scrapes): (\S+)$", text, re.M))
     marks = {name: int(seconds) for name, seconds in re.findall(r"^# mark: (\w+) (\d+)$", text, re.M)}
     series = {}
-    for name, told in re.findall(r"^(\w+\{.*\}) (.+)$", text, re.M):
-        metric, own = labels(name)
-        for each in itertools.product(*(value.split("|") for value in own.values())):
-            series[whole_name(metric, dict(zip(own, each, strict=True)))] = decode(told)
-    return Recording(facts["situation"], int(facts["interval"]), int(facts["turns"]), marks, series)
+    for name, encoded in re.findall(r"^(\w+\{.*\}) (.+)$", text, re.M):
+        metric, own_labels = labels(name)
+        for each in itertools.product(*(value.split("|") for value in own_labels.values())):
+            series[series_name(metric, dict(zip(own_labels, each, strict=True)))] = decode(encoded)
+    return Recording(header["situation"], int(header["interval"]), int(header["scrapes"]), marks, series)
 
 
 def labels(name):
-    """Splits a series' whole name into the metric and its labels."""
+    """Splits the name of a series into the metric and its labels."""
     metric, _, inside = name.partition("{")
     return metric, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', inside))

@@ -1,6 +1,7 @@
 """The chart as Helm renders it. Shared by the tests of the chart."""
 
 import yaml
+
 from deployment import CHART, TOOLS, run, succeeded
 
 CASES = ["minimal", "nlb", "mesh", "everything-on", "everything-off", "autoscaling"]
@@ -11,7 +12,7 @@ OPERATORS = {"GRPCRoute", "PrometheusRule", "ServiceMonitor"}
 # Alert rules of the tests, instead of those that the chart ships.
 ALERTS = """\
 groups:
-  - name: made-up
+  - name: test
     rules:
       - alert: Down
         expr: up == 0

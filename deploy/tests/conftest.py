@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from chart import ALERTS, CASES, render
 from deployment import CHART
 
@@ -14,7 +15,7 @@ def chart(tmp_path_factory):
     shutil.copytree(CHART, copy, ignore=shutil.ignore_patterns("files"))
     (copy / "files").mkdir()
     (copy / "files" / "alerts.yaml").write_text(ALERTS)
-    (copy / "files" / "dashboard.json").write_text('{\n  "title": "made-up"\n}\n')
+    (copy / "files" / "dashboard.json").write_text('{\n  "title": "test"\n}\n')
     return copy
 
 

@@ -17,7 +17,7 @@ VENV = Path(sys.executable).parent
 
 # Seconds from the end of the drain delay after SIGTERM: in-flight requests have 10, queued usage events 5, last-used
 # times and the last spans 2 each.
-ENDING = 19
+SHUTDOWN_SECONDS = 19
 
 
 def run(*command, env=None, cwd=ROOT, stdin=""):
@@ -42,7 +42,7 @@ def succeeded(result):
 
 
 def known_variables():
-    """Every variable that the service reads: deploy/config/tenant-auth.env, whose completeness the service's own tests check."""
+    """Every variable that the service reads: those of deploy/config/tenant-auth.env, which the service tests check."""
     text = (DEPLOY / "config" / "tenant-auth.env").read_text()
     return set(re.findall(r"^#?((?:TENANT_AUTH|OTEL|SSL)_[A-Z_]+)=", text, re.MULTILINE))
 
@@ -57,7 +57,7 @@ def self_signed(folder):
 
 def check_config(environment, *flags, folder):
     """Has the service check a configuration. The files that it names are created in a folder."""
-    made_up = {
+    example_files = {
         "TENANT_AUTH_CALLERS_FILE": (DEPLOY / "config" / "callers.toml").read_text(),
         "TENANT_AUTH_DATABASE_TOKEN_FILE": "token",
         "TENANT_AUTH_DENY_FILE": "# nobody\n",
@@ -65,10 +65,10 @@ def check_config(environment, *flags, folder):
     }
     if "TENANT_AUTH_TLS_CERT_FILE" in environment:
         certificate, key = self_signed(folder)
-        made_up["TENANT_AUTH_TLS_CERT_FILE"] = made_up["TENANT_AUTH_TLS_CLIENT_CA_FILE"] = certificate
-        made_up["TENANT_AUTH_TLS_KEY_FILE"] = key
-    for name in environment.keys() & made_up.keys():
+        example_files["TENANT_AUTH_TLS_CERT_FILE"] = example_files["TENANT_AUTH_TLS_CLIENT_CA_FILE"] = certificate
+        example_files["TENANT_AUTH_TLS_KEY_FILE"] = key
+    for name in environment.keys() & example_files.keys():
         path = folder / name
-        path.write_text(made_up[name])
+        path.write_text(example_files[name])
         environment[name] = str(path)
     return run(PROGRAMS / "tenant-auth-svc", "check-config", *flags, env=environment)

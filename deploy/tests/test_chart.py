@@ -1,17 +1,18 @@
-"""The Helm chart: rendered by Helm with different values, checked against Kubernetes' schemas and by individual tests."""
+"""The Helm chart, rendered by Helm with different values and checked against the schemas of Kubernetes."""
 
 import shutil
 
 import kubernetes_validate
 import pytest
 import yaml
+
 from chart import ALERTS, CASES, KUBERNETES, OPERATORS, render, template, values
-from deployment import ENDING, TOOLS, check_config, known_variables, run, succeeded
+from deployment import SHUTDOWN_SECONDS, TOOLS, check_config, known_variables, run, succeeded
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
 @pytest.mark.parametrize("case", CASES)
-def test_helm_lints_it_and_kubernetes_takes_it(chart, case, version):
+def test_chart_passes_helm_lint_and_kubernetes_schemas(chart, case, version):
     succeeded(run(TOOLS / "helm", "lint", "--strict", "--kube-version", version, chart, *values(case)))
     checked = 0
     for each in render(chart, case, version=version).objects:
@@ -22,14 +23,14 @@ def test_helm_lints_it_and_kubernetes_takes_it(chart, case, version):
     assert checked >= 3
 
 
-def test_kubernetes_schemas_notice_a_mistake(rendered):
+def test_kubernetes_schemas_reject_a_misspelt_field(rendered):
     broken = yaml.safe_load(yaml.safe_dump(rendered["minimal"].one("Deployment")))
     broken["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, "1.37", strict=True)
 
 
-def test_everything_can_be_switched_on_and_off(rendered):
+def test_optional_objects_can_be_enabled_and_disabled(rendered):
     least = ["Deployment", "Service", "Service"]
     usual = ["NetworkPolicy", "PodDisruptionBudget", "ServiceAccount"]
     assert rendered["everything-off"].kinds() == least
@@ -42,7 +43,7 @@ def test_everything_can_be_switched_on_and_off(rendered):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_liveness_asks_about_the_process_and_readiness_about_the_service(rendered, case):
+def test_probes_do_not_depend_on_the_database(rendered, case):
     container = rendered[case].container()
     for probe in ["livenessProbe", "startupProbe"]:
         assert container[probe]["httpGet"] == {"path": "/livez", "port": "ops"}, probe
@@ -54,20 +55,20 @@ def test_liveness_asks_about_the_process_and_readiness_about_the_service(rendere
 
 
 @pytest.mark.parametrize(("case", "delay"), [("minimal", 5), ("nlb", 30), ("everything-on", 15), ("everything-off", 0)])
-def test_a_replica_has_the_time_to_drain(rendered, case, delay):
+def test_grace_period_is_longer_than_the_drain(rendered, case, delay):
     assert rendered[case].environment()["TENANT_AUTH_DRAIN_DELAY"] == f"{delay}s"
-    assert rendered[case].pod()["terminationGracePeriodSeconds"] > delay + ENDING
+    assert rendered[case].pod()["terminationGracePeriodSeconds"] > delay + SHUTDOWN_SECONDS
     assert "lifecycle" not in rendered[case].container(), "the drain delay replaces a preStop hook"
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_rollout_never_lacks_a_replica(rendered, case):
+def test_rollout_keeps_all_replicas_available(rendered, case):
     strategy = rendered[case].one("Deployment")["spec"]["strategy"]
     assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_may_do_nothing_but_serve(rendered, case):
+def test_pod_has_minimal_privileges(rendered, case):
     pod, container = rendered[case].pod(), rendered[case].container()
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False
@@ -84,7 +85,7 @@ def test_it_may_do_nothing_but_serve(rendered, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_secrets_are_files_of_secrets_made_by_others(rendered, case):
+def test_secrets_are_mounted_and_not_created(rendered, case):
     assert not rendered[case].all("Secret"), "the chart contains no Secret"
     pod, container = rendered[case].pod(), rendered[case].container()
     ours = [each for each in container["env"] if each["name"].startswith("TENANT_AUTH_")]
@@ -118,8 +119,10 @@ def test_secrets_are_files_of_secrets_made_by_others(rendered, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_service_knows_every_variable_and_takes_its_value(rendered, case, tmp_path):
-    environment = {name: value for name, value in rendered[case].environment().items() if name.startswith("TENANT_AUTH_")}
+def test_service_accepts_every_rendered_variable(rendered, case, tmp_path):
+    environment = {
+        name: value for name, value in rendered[case].environment().items() if name.startswith("TENANT_AUTH_")
+    }
     assert environment.keys() <= known_variables()
     shown = succeeded(check_config(environment, folder=tmp_path))
     drain = environment["TENANT_AUTH_DRAIN_DELAY"]
@@ -127,7 +130,7 @@ def test_the_service_knows_every_variable_and_takes_its_value(rendered, case, tm
     assert line.split()[1:] == [drain, "(environment)"]
 
 
-def test_rules_are_refused_where_there_are_none(chart, tmp_path):
+def test_rules_missing_from_the_chart_are_reported(chart, tmp_path):
     bare = tmp_path / "tenant-auth"
     shutil.copytree(chart, bare, ignore=shutil.ignore_patterns("files"))
     for switch, file in [("prometheusRule", "alerts.yaml"), ("dashboard", "dashboard.json")]:
@@ -136,13 +139,13 @@ def test_rules_are_refused_where_there_are_none(chart, tmp_path):
         assert f"files/{file}" in result.stderr
 
 
-def test_rules_and_dashboard_arrive_unchanged(rendered):
+def test_rules_and_dashboard_are_rendered_unchanged(rendered):
     assert rendered["everything-on"].one("PrometheusRule")["spec"] == yaml.safe_load(ALERTS)
-    assert rendered["everything-on"].one("ConfigMap")["data"] == {"tenant-auth.json": '{\n  "title": "made-up"\n}'}
+    assert rendered["everything-on"].one("ConfigMap")["data"] == {"tenant-auth.json": '{\n  "title": "test"\n}'}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_selectors_meet_the_pods(rendered, case):
+def test_selectors_match_the_pods(rendered, case):
     labels = rendered[case].one("Deployment")["spec"]["template"]["metadata"]["labels"]
     selectors = [rendered[case].one("Deployment")["spec"]["selector"]["matchLabels"]]
     selectors += [each["spec"]["selector"] for each in rendered[case].all("Service")]
@@ -154,49 +157,51 @@ def test_selectors_meet_the_pods(rendered, case):
         assert "helm.sh/chart" not in selector, "a new version of the chart must not lose its pods"
 
 
-def test_the_headless_service_is_what_clients_balance_over_and_prometheus_scrapes(rendered):
+def test_headless_service_has_both_ports_and_is_scraped(rendered):
     services = {each["metadata"]["name"]: each for each in rendered["everything-on"].all("Service")}
     headless = services["auth-tenant-auth-headless"]
     assert headless["spec"]["clusterIP"] == "None"
     assert [port["name"] for port in headless["spec"]["ports"]] == ["grpc", "ops"]
     monitor = rendered["everything-on"].one("ServiceMonitor")["spec"]
-    wanted = monitor["selector"]["matchLabels"].items()
-    met = [name for name, each in services.items() if wanted <= each["metadata"]["labels"].items()]
-    assert met == ["auth-tenant-auth-headless"], "each replica is scraped once"
+    selector = monitor["selector"]["matchLabels"].items()
+    matching = [name for name, each in services.items() if selector <= each["metadata"]["labels"].items()]
+    assert matching == ["auth-tenant-auth-headless"], "each replica is scraped once"
     assert monitor["endpoints"] == [{"port": "ops", "path": "/metrics", "interval": "15s"}]
     assert monitor["namespaceSelector"] == {"matchNames": ["prod"]}
 
 
-def test_autoscaling_decides_alone(rendered):
+def test_autoscaler_alone_sets_the_replica_count(rendered):
     scaler = rendered["autoscaling"].one("HorizontalPodAutoscaler")["spec"]
     deployment = rendered["autoscaling"].one("Deployment")
     assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert [metric["resource"]["name"] for metric in scaler["metrics"]] == ["cpu"]
     assert "replicas" not in deployment["spec"], "an upgrade would override the autoscaler"
-    assert rendered["autoscaling"].container()["resources"]["requests"]["cpu"], "utilisation is relative to the CPU request"
+    assert rendered["autoscaling"].container()["resources"]["requests"]["cpu"], (
+        "utilisation is relative to the CPU request"
+    )
     assert rendered["minimal"].one("Deployment")["spec"]["replicas"] == 3
 
 
-def test_replicas_are_spread(rendered):
+def test_replicas_are_spread_over_zones_and_nodes(rendered):
     keys = [each["topologyKey"] for each in rendered["minimal"].pod()["topologySpreadConstraints"]]
     assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
     (only,) = rendered["everything-on"].pod()["topologySpreadConstraints"]
     assert only["maxSkew"] == 2
 
 
-def test_production_runs_only_what_was_released_unless_told_otherwise(rendered):
+def test_canonical_build_is_required_by_default(rendered):
     required = {case: rendered[case].environment()["TENANT_AUTH_REQUIRE_CANONICAL_BUILD"] for case in CASES}
     assert required == dict.fromkeys(CASES, "true") | {"everything-off": "false"}
 
 
-def test_a_digest_wins_over_a_tag(chart, rendered):
+def test_image_digest_overrides_the_tag(chart, rendered):
     assert rendered["minimal"].container()["image"] == "example/tenant-auth:0.1.0"
     assert rendered["everything-on"].container()["image"].startswith("example/tenant-auth@sha256:")
     tagged = render(chart, "minimal", "image: {tag: 1.2.3}")
     assert tagged.container()["image"] == "example/tenant-auth:1.2.3"
 
 
-def test_the_notes_warn_of_what_is_open(chart, tmp_path):
+def test_notes_warn_about_missing_protection(chart, tmp_path):
     # `helm template` shows no notes, and `helm install` asks a cluster; so an extra manifest quotes them.
     quoting = tmp_path / "tenant-auth"
     shutil.copytree(chart, quoting)
@@ -204,9 +209,9 @@ def test_the_notes_warn_of_what_is_open(chart, tmp_path):
     manifest = f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: notes}}, data: {{notes: {notes}}}}}\n"
     (quoting / "templates" / "notes.yaml").write_text(manifest)
 
-    def told(case):
+    def rendered_notes(case):
         return render(quoting, case).one("ConfigMap")["data"]["notes"]
 
-    assert told("everything-off").count("WARNING") == 3
-    assert "WARNING" not in told("minimal")
-    assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in told("minimal")
+    assert rendered_notes("everything-off").count("WARNING") == 3
+    assert "WARNING" not in rendered_notes("minimal")
+    assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in rendered_notes("minimal")

@@ -1,6 +1,7 @@
 """The chart rejects values that cannot work, before anything is rolled out, and names the remedy."""
 
 import pytest
+
 from chart import template
 
 IMAGE = "image: {repository: example/tenant-auth}\n"
@@ -42,7 +43,11 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", "extraVolumes: [{name: tls, emptyDir: {}}]", "extraVolumes: tls is the name of a volume"),
         # Labels by which alert rules, runbooks, Services and policies select the pods.
         ("minimal", "podLabels: {app.kubernetes.io/name: x}", "podLabels must not set app.kubernetes.io/name"),
-        ("minimal", "reconcile: {podLabels: {app.kubernetes.io/name: tenant-auth}}", "reconcile.podLabels must not set"),
+        (
+            "minimal",
+            "reconcile: {podLabels: {app.kubernetes.io/name: tenant-auth}}",
+            "reconcile.podLabels must not set",
+        ),
         ("minimal", "serviceMonitor: {labels: {app.kubernetes.io/name: x}}", "serviceMonitor.labels must not set"),
         ("minimal", "serviceMonitor: {interval: 1m}", "/serviceMonitor/interval"),
         ("minimal", "fullnameOverride: '1e3'", "cannot be the name of a Service"),
@@ -65,7 +70,7 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", "resources: {limits: {memory: 512MB}}", "not a quantity"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_rolled_out(chart, case, more, reason):
+def test_invalid_values_are_refused_before_rollout(chart, case, more, reason):
     result = template(chart, case, more)
     assert result.returncode != 0
     assert reason in result.stderr, result.stderr
@@ -87,11 +92,11 @@ def test_what_cannot_work_is_refused_before_anything_is_rolled_out(chart, case, 
         ("1Ti", 100000000),
     ],
 )
-def test_memory_that_fits_is_taken_however_it_is_written(chart, memory, keys):
+def test_sufficient_memory_is_accepted_in_any_notation(chart, memory, keys):
     more = f"resources: {{limits: {{memory: {memory!r}}}}}\nsettings: {{TENANT_AUTH_CACHE_KEYS: {keys}}}"
     assert template(chart, "minimal", more).returncode == 0
 
 
-def test_no_limit_is_no_limit(chart):
+def test_missing_memory_limit_is_accepted(chart):
     more = "resources: {limits: {memory: null}}\nsettings: {TENANT_AUTH_CACHE_KEYS: 2000000}"
     assert template(chart, "minimal", more).returncode == 0

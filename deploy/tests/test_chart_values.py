@@ -7,16 +7,17 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import kubernetes_validate
 import pytest
 import yaml
+
 from chart import CASES, render
 from deployment import DEPLOY, PROGRAMS, check_config, run, succeeded
 
 
-def judged(environment, folder):
+def checked_config(environment, folder):
     ours = {name: value for name, value in environment.items() if name.startswith("TENANT_AUTH_")}
     return succeeded(check_config(ours, folder=folder))
 
 
-def test_numbers_and_switches_of_a_values_file_are_what_the_service_reads(chart, tmp_path):
+def test_settings_reach_the_service_unchanged(chart, tmp_path):
     settings = {
         # A float to Helm, which writes 2e+06 for it.
         "TENANT_AUTH_CACHE_KEYS": 2000000,
@@ -39,17 +40,17 @@ def test_numbers_and_switches_of_a_values_file_are_what_the_service_reads(chart,
     assert environment["TENANT_AUTH_TRACE_SAMPLE"] == "0.00001"
     assert environment["TENANT_AUTH_CALLER_SHARE"] == "50"
     assert environment["TENANT_AUTH_FEED_INTERVAL"] == environment["TENANT_AUTH_HEARTBEAT_INTERVAL"] == "off"
-    shown = judged(environment, tmp_path)
+    shown = checked_config(environment, tmp_path)
     for name in settings:
         assert any(line.startswith(f"{name} ") and line.endswith("(environment)") for line in shown.splitlines()), name
 
 
-def test_a_bare_off_is_off(chart):
+def test_unquoted_off_is_passed_as_off(chart):
     more = "settings: {TENANT_AUTH_FEED_INTERVAL: off}"
     assert render(chart, "minimal", more).environment()["TENANT_AUTH_FEED_INTERVAL"] == "off"
 
 
-def test_numbers_outside_of_settings_stay_whole(chart):
+def test_integers_outside_settings_stay_integers(chart):
     more = """
 replicaCount: 1000000
 drainDelaySeconds: 300
@@ -69,7 +70,7 @@ reconcile: {enabled: true, activeDeadlineSeconds: 1000000}
 
 
 @pytest.mark.parametrize("name", ["a1e3", "on", "null", "yes"])
-def test_names_that_yaml_takes_for_something_else_stay_names(chart, name):
+def test_names_like_yaml_literals_stay_strings(chart, name):
     more = f"""
 fullnameOverride: "{name}"
 priorityClassName: "1e3"
@@ -92,14 +93,14 @@ ingress: {{enabled: true, className: "1", hosts: ["123"], tlsSecretName: "1e3"}}
     assert rendered.one("ServiceMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["42"]}
 
 
-def test_a_long_release_name_still_makes_valid_names(chart):
+def test_long_release_name_yields_valid_names(chart):
     more = "dashboard: {enabled: true}\nreconcile: {enabled: true}"
     for each in render(chart, "minimal", more, release="r" * 53).objects:
         assert len(each["metadata"]["name"]) <= (52 if each["kind"] == "CronJob" else 63), each["metadata"]["name"]
 
 
 @pytest.mark.parametrize("more", ["", "nameOverride: identity", "fullnameOverride: keys"])
-def test_whatever_objects_are_called_alerts_and_runbooks_find_them(chart, more):
+def test_renamed_objects_match_alerts_and_runbooks(chart, more):
     rendered = render(chart, "minimal", f"{more}\nserviceMonitor: {{enabled: true}}\n")
     label = rendered.one("ServiceMonitor")["spec"]["jobLabel"]
     (headless,) = [each for each in rendered.all("Service") if each["metadata"]["name"].endswith("-headless")]
@@ -113,7 +114,7 @@ def test_whatever_objects_are_called_alerts_and_runbooks_find_them(chart, more):
                 assert f" -l app.kubernetes.io/name={pods['app.kubernetes.io/name']} " in line, page.name
 
 
-def test_every_container_may_have_more_variables_and_volumes(rendered):
+def test_every_container_gets_extra_variables_and_volumes(rendered):
     for pod in [rendered["everything-on"].pod(), rendered["everything-on"].job()["spec"]]:
         (container,) = pod["containers"]
         assert {"name": "TZ", "value": "UTC"} in container["env"]
@@ -122,21 +123,23 @@ def test_every_container_may_have_more_variables_and_volumes(rendered):
 
 
 @pytest.mark.parametrize("kind", ["secret", "configMap"])
-def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
+def test_private_ca_verifies_the_database(chart, tmp_path, kind):
     """With the chart's settings and mounts the service connects to such a database; without them it does not."""
     name = "caSecret" if kind == "secret" else "caConfigMap"
     rendered = render(chart, "minimal", f"database: {{{name}: {{name: private}}}}\nreconcile: {{enabled: true}}")
     for pod in [rendered.pod(), rendered.job()["spec"]]:
         (volume,) = [each for each in pod["volumes"] if each["name"] == "database-ca"]
         assert volume[kind]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
-        assert {"name": "database-ca", "mountPath": "/run/tenant-auth/database-ca", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+        mount = {"name": "database-ca", "mountPath": "/run/tenant-auth/database-ca", "readOnly": True}
+        assert mount in pod["containers"][0]["volumeMounts"]
     # In the kubelet's layout.
     mounted = tmp_path / "database-ca"
     (mounted / "..2026").mkdir(parents=True)
     succeeded(
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-            "-subj", "/CN=private", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
-            "-keyout", tmp_path / "key", "-out", mounted / "..2026" / "ca.crt")
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "1", "-subj", "/CN=private", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", tmp_path / "key",
+            "-out", mounted / "..2026" / "ca.crt")
     )  # fmt: skip
     (mounted / "..data").symlink_to("..2026")
     (mounted / "ca.crt").symlink_to("..data/ca.crt")
@@ -145,13 +148,13 @@ def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
 
     class Database(BaseHTTPRequestHandler):
         def do_POST(self):
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_error(401)
 
         def log_message(self, *_):
             pass
 
-    asked = []
+    requests = []
     server = HTTPServer(("127.0.0.1", 0), Database)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(mounted / "ca.crt", tmp_path / "key")
@@ -164,20 +167,21 @@ def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
     }
     try:
         assert run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment).returncode == 1
-        assert not asked, "the certificate's CA is not trusted"
+        assert not requests, "the certificate's CA is not trusted"
         result = run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment | {"SSL_CERT_DIR": folders})
-        assert asked and "HTTP 401" in result.stderr, result.stderr
+        assert requests and "HTTP 401" in result.stderr, result.stderr
     finally:
         server.shutdown()
         server.server_close()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_openshift_chooses_the_user(chart, rendered, case):
+def test_openshift_assigns_the_user(chart, rendered, case):
     ids = {"runAsUser", "runAsGroup", "fsGroup"}
     there = ["--api-versions", "security.openshift.io/v1"]
     found = render(chart, case, "", *there)
-    for pod in [found.pod()] + [each["spec"]["jobTemplate"]["spec"]["template"]["spec"] for each in found.all("CronJob")]:
+    jobs = [each["spec"]["jobTemplate"]["spec"]["template"] for each in found.all("CronJob")]
+    for pod in [found.pod(), *(job["spec"] for job in jobs)]:
         assert not ids & pod["securityContext"].keys()
         assert pod["securityContext"]["runAsNonRoot"] is True
     forced = render(chart, case, "openshift: 'no'", *there)
@@ -185,16 +189,16 @@ def test_openshift_chooses_the_user(chart, rendered, case):
     assert ids & rendered["everything-on"].pod()["securityContext"].keys() == set(), "OpenShift assigns the user"
 
 
-def test_it_listens_on_every_family(chart, tmp_path):
+def test_default_listen_address_is_dual_stack(chart, tmp_path):
     environment = render(chart, "minimal").environment()
     assert environment["TENANT_AUTH_LISTEN"] == "[::]:50051"
     assert environment["TENANT_AUTH_OPS_LISTEN"] == "[::]:50052"
-    assert "[::]:50051" in judged(environment, tmp_path)
+    assert "[::]:50051" in checked_config(environment, tmp_path)
     old = render(chart, "minimal", "listenAddress: 0.0.0.0").environment()
     assert old["TENANT_AUTH_LISTEN"] == "0.0.0.0:50051"
 
 
-def test_reconcile_asks_the_same_database_and_is_no_replica(rendered, tmp_path):
+def test_reconcile_job_uses_the_database_of_the_replicas(rendered, tmp_path):
     for case in ["mesh", "everything-on"]:
         job = rendered[case].job()
         (container,) = job["spec"]["containers"]
@@ -205,15 +209,17 @@ def test_reconcile_asks_the_same_database_and_is_no_replica(rendered, tmp_path):
         for name in replica:
             if name.startswith(("TENANT_AUTH_DATABASE_", "TENANT_AUTH_USAGE_")) or name == "SSL_CERT_DIR":
                 assert name in environment, name
-        judged(environment, tmp_path)
+        checked_config(environment, tmp_path)
         for service in rendered[case].all("Service"):
-            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), "no Service selects the Job"
+            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), (
+                "no Service selects the Job"
+            )
         spec = rendered[case].one("CronJob")["spec"]
         assert (spec["concurrencyPolicy"], spec["jobTemplate"]["spec"]["backoffLimit"]) == ("Forbid", 0)
     assert rendered["everything-on"].job()["spec"]["containers"][0]["args"] == ["reconcile", "--tenant", "ten_1"]
 
 
-def test_reconcile_takes_its_command_line(rendered, tmp_path):
+def test_reconcile_job_has_a_valid_command_line(rendered, tmp_path):
     """It exits with 1 because the database is empty, not with 2 because of an invalid command line."""
     environment = {"TENANT_AUTH_DATABASE_URL": "http://127.0.0.1:1"}
     args = rendered["everything-on"].job()["spec"]["containers"][0]["args"]

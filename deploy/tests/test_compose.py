@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 import yaml
-from deployment import DEPLOY, ENDING, PROGRAMS, ROOT, TOOLS, check_config, known_variables, run, succeeded
+
+from deployment import DEPLOY, PROGRAMS, ROOT, SHUTDOWN_SECONDS, TOOLS, check_config, known_variables, run, succeeded
 
 COMPOSE = DEPLOY / "compose"
 REPLICAS = ["tenant-auth-1", "tenant-auth-2"]
@@ -19,32 +20,32 @@ def load(**environment):
 
 @pytest.fixture(scope="module")
 def stack():
-    return json.loads(succeeded(load(SQLD_IMAGE="sqld:made-up")))["services"]
+    return json.loads(succeeded(load(SQLD_IMAGE="sqld:test")))["services"]
 
 
 def binds(service):
     return [volume for volume in service.get("volumes", []) if volume["type"] == "bind"]
 
 
-def test_everything_is_there(stack):
+def test_stack_has_all_services(stack):
     others = ["alertmanager", "grafana", "prometheus", "seed", "sqld"]
     assert sorted(stack) == sorted(REPLICAS + others)
-    assert stack["sqld"]["image"] == "sqld:made-up"
+    assert stack["sqld"]["image"] == "sqld:test"
 
 
-def test_a_missing_image_is_asked_for():
+def test_missing_sqld_image_is_reported():
     result = load(SQLD_IMAGE="")
     assert result.returncode != 0
     assert "SQLD_IMAGE" in result.stderr and "README" in result.stderr
 
 
-def test_replicas_differ_in_nothing_but_their_ports(stack):
+def test_replicas_differ_only_in_ports(stack):
     first, second = ({key: value for key, value in stack[name].items() if key != "ports"} for name in REPLICAS)
     assert first == second
 
 
 @pytest.mark.parametrize("name", REPLICAS)
-def test_the_service_takes_the_configuration(stack, name, tmp_path):
+def test_service_accepts_the_configuration(stack, name, tmp_path):
     environment = stack[name]["environment"]
     assert environment.keys() <= known_variables()
     # Set by the image.
@@ -54,21 +55,21 @@ def test_the_service_takes_the_configuration(stack, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", REPLICAS)
-def test_a_replica_keeps_no_state_and_has_the_time_to_drain(stack, name):
+def test_replica_is_stateless_and_has_time_to_drain(stack, name):
     assert stack[name]["read_only"] is True
     assert stack[name]["cap_drop"] == ["ALL"]
     assert not stack[name].get("volumes")
-    assert stack[name]["stop_grace_period"] == "30s" and 30 > 5 + ENDING
+    assert stack[name]["stop_grace_period"] == "30s" and 30 > 5 + SHUTDOWN_SECONDS
 
 
-def test_nothing_is_offered_beyond_this_machine(stack):
+def test_ports_are_published_on_loopback_only(stack):
     ports = [port for service in stack.values() for port in service.get("ports") or []]
     assert len(ports) == 7
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
     assert len({port["published"] for port in ports}) == len(ports)
 
 
-def test_no_log_fills_the_disk(stack):
+def test_logs_are_rotated(stack):
     units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
     for name, service in stack.items():
         assert service["logging"]["driver"] == "json-file", name
@@ -77,14 +78,14 @@ def test_no_log_fills_the_disk(stack):
         assert size * int(options["max-file"]) <= 50 * units["m"], name
 
 
-def test_files_that_are_mounted_are_never_made_up(stack):
+def test_bind_mounts_are_read_only_and_never_created(stack):
     for name, service in stack.items():
         for bind in binds(service):
             assert bind["read_only"] is True, name
             assert bind["bind"]["create_host_path"] is False, name
 
 
-def test_rules_and_dashboard_are_those_of_observability(stack):
+def test_rules_and_dashboard_come_from_observability(stack):
     observability = DEPLOY / "observability"
     mounted = {bind["source"]: bind["target"] for service in stack.values() for bind in binds(service)}
     assert mounted[str(observability / "prometheus.yaml")] == "/etc/prometheus/prometheus.yaml"
@@ -95,7 +96,7 @@ def test_rules_and_dashboard_are_those_of_observability(stack):
     assert stack["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
 
 
-def test_grafana_and_the_seed_name_services_that_are_there(stack):
+def test_grafana_and_seed_reference_existing_services(stack):
     (source,) = yaml.safe_load((COMPOSE / "grafana/datasources/prometheus.yaml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090" and "prometheus" in stack
     assert stack["seed"]["environment"]["TENANTCTL_ENDPOINT"] == "http://tenant-auth-1:50051"
@@ -106,7 +107,7 @@ def test_grafana_and_the_seed_name_services_that_are_there(stack):
     assert stack["seed"]["restart"] == "no"
 
 
-def test_alerts_go_to_a_receiver_that_is_there():
+def test_alert_route_has_an_existing_receiver():
     config = yaml.safe_load((COMPOSE / "alertmanager.yaml").read_text())
     assert config["route"]["receiver"] in [receiver["name"] for receiver in config["receivers"]]
 
@@ -128,7 +129,7 @@ def service(tmp_path):
             dev.terminate()
 
 
-def test_seeding_makes_a_key_once(service, tmp_path):
+def test_seed_issues_one_key(service, tmp_path):
     kept = tmp_path / "demo-key"
     # As in the image: tenantctl, and almost nothing else.
     environment = {

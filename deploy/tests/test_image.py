@@ -34,14 +34,14 @@ def stage(name):
     return stages[name]
 
 
-def test_the_last_stage_is_the_service_and_it_is_nobody_in_particular():
+def test_last_stage_runs_as_an_unprivileged_user():
     froms = [rest for word, rest in instructions() if word == "FROM"]
     assert froms[-1] == "runtime AS tenant-auth"
     assert ("USER", "65532:65532") in stage("runtime")
     assert not [word for name in ["runtime", "tenant-auth"] for word, _ in stage(name) if word in {"RUN", "VOLUME"}]
 
 
-def test_health_and_start_are_commands_of_the_program():
+def test_entrypoint_and_healthcheck_commands_exist():
     service = dict(stage("tenant-auth"))
     entry = json.loads(service["ENTRYPOINT"])
     check = json.loads(service["HEALTHCHECK"].partition("CMD ")[2])
@@ -50,7 +50,7 @@ def test_health_and_start_are_commands_of_the_program():
         succeeded(run(PROGRAMS / "tenant-auth-svc", *arguments, "--help"))
 
 
-def test_base_images_are_official_ones_that_can_be_replaced():
+def test_base_images_are_official_and_configurable():
     images = dict(rest.split("=") for word, rest in instructions() if word == "ARG" and "_IMAGE=" in rest)
     assert images.keys() == {"BUILD_IMAGE", "RUNTIME_IMAGE"}
     for image in images.values():
@@ -61,7 +61,7 @@ def test_base_images_are_official_ones_that_can_be_replaced():
     assert images["BUILD_IMAGE"].split("-")[-1] in images["RUNTIME_IMAGE"]
 
 
-def test_the_stamp_reaches_the_build_and_the_labels():
+def test_build_stamp_reaches_build_and_labels():
     build_args = [rest.partition("=")[0] for word, rest in stage("build") if word == "ARG"]
     assert {"STAMP_COMMIT", "STAMP_BRANCH", "STAMP_DIRTY", "SOURCE_DATE_EPOCH"} <= set(build_args)
     script = (ROOT / "tenant-auth-svc" / "build.rs").read_text()
@@ -80,7 +80,8 @@ def test_the_stamp_reaches_the_build_and_the_labels():
 def admitted():
     """The files of the commit that .dockerignore admits to the context."""
     patterns = [
-        line for line in (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
+        line
+        for line in (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
         if line and not line.startswith("#")
     ]
 
@@ -98,7 +99,7 @@ def admitted():
     return [name for name in listed if not ignored((ROOT / name).relative_to(ROOT))]
 
 
-def test_the_context_holds_what_the_build_needs_and_no_more(tmp_path):
+def test_build_context_has_only_what_the_build_needs(tmp_path):
     names = admitted()
     assert not [name for name in names if name.startswith((".git", "clients/go", "clients/python", "deploy/helm"))]
     for name in names:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+
 from deployment import PROGRAMS, ROOT, TOOLS, run, succeeded
 
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -27,7 +28,7 @@ def test_actionlint_finds_nothing():
     succeeded(run(TOOLS / "actionlint", *sorted(WORKFLOWS.glob("*.yml"))))
 
 
-def test_nothing_is_built_before_the_guard_or_published_before_its_second_word(workflow):
+def test_guard_runs_before_build_and_publication(workflow):
     texts = scripts(workflow["jobs"]["release"])
     guards = [index for index, text in enumerate(texts) if GUARD in text]
     built = first(texts, "--profile dist")
@@ -40,18 +41,18 @@ def test_nothing_is_built_before_the_guard_or_published_before_its_second_word(w
     assert "--image-stamp" in texts[guards[2]]
 
 
-def test_it_has_the_history_and_may_ask_the_remote_again(workflow):
+def test_checkout_has_full_history_and_credentials(workflow):
     (checkout,) = [step for step in workflow["jobs"]["release"]["steps"] if "checkout" in step.get("uses", "")]
     assert checkout["with"]["fetch-depth"] == 0, "a shallow clone does not have the history of main"
     assert checkout["with"]["persist-credentials"] is True
 
 
-def test_it_may_do_no_more_than_it_must(workflow):
+def test_workflow_has_minimal_permissions(workflow):
     assert workflow["permissions"] == {}
     assert set(workflow["jobs"]["release"]["permissions"]) == {"contents", "attestations", "id-token"}
 
 
-def test_the_guard_reads_what_the_program_prints():
+def test_guard_reads_the_version_output():
     printed = succeeded(run(PROGRAMS / "tenant-auth-svc", "--version"))
     check = [PROGRAMS / "release-guard", "check", "--json", "--canonical", str(ROOT), "--branch", "main"]
     # Of this repository, in any state.
@@ -61,7 +62,7 @@ def test_the_guard_reads_what_the_program_prints():
     assert "no_stamp" in run(*check, "--remote", str(ROOT), "--version-output", "nothing").stdout
 
 
-def test_the_canonical_repository_is_written_down():
+def test_canonical_repository_matches_the_go_module():
     canonical = json.loads((ROOT / "deploy" / "release-guard" / "canonical.json").read_text())
     assert canonical["branch"] == "main"
     module = (ROOT / "clients" / "go" / "go.mod").read_text().split()[1]

@@ -8,7 +8,8 @@ import socket
 import subprocess
 
 import pytest
-from deployment import DEPLOY, ENDING, PROGRAMS, check_config, known_variables, run, succeeded
+
+from deployment import DEPLOY, PROGRAMS, SHUTDOWN_SECONDS, check_config, known_variables, run, succeeded
 
 UNIT = DEPLOY / "systemd" / "tenant-auth.service"
 TOKEN = "/etc/tenant-auth/database-token"
@@ -39,7 +40,7 @@ def staged(tmp_path):
 
 
 @systemd
-def test_systemd_understands_every_line(staged, tmp_path):
+def test_systemd_accepts_every_line(staged, tmp_path):
     result = run("systemd-analyze", "--man=no", "verify", staged)
     assert (result.returncode, result.stderr) == (0, "")
     # systemd does report a wrong line.
@@ -49,12 +50,12 @@ def test_systemd_understands_every_line(staged, tmp_path):
 
 
 @systemd
-def test_systemd_finds_little_exposed(staged):
+def test_systemd_exposure_is_low(staged):
     # From 0, nothing exposed, to 10, everything; in tenths.
     succeeded(run("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=20", staged))
 
 
-def test_the_program_takes_its_command_line(settings, tmp_path):
+def test_service_accepts_the_command_line_of_the_unit(settings, tmp_path):
     program, command, *flags = shlex.split(settings["ExecStart"][0])
     assert (program, command) == ("/usr/local/bin/tenant-auth-svc", "serve")
     (tmp_path / "token").write_text("token")
@@ -71,7 +72,7 @@ def test_the_program_takes_its_command_line(settings, tmp_path):
     assert origins.keys() == known_variables()
 
 
-def test_secrets_are_read_where_root_puts_them_so_that_none_needs_a_restart(settings):
+def test_secrets_are_read_in_place_without_a_restart(settings):
     copies = {"LoadCredential", "LoadCredentialEncrypted", "SetCredential", "ImportCredential"}
     assert not copies & settings.keys(), "systemd would copy these credentials at the start"
     assert "%d" not in settings["ExecStart"][0]
@@ -84,7 +85,7 @@ def test_secrets_are_read_where_root_puts_them_so_that_none_needs_a_restart(sett
 
 
 @pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="SKIPPED: systemd-sysusers is missing")
-def test_systemd_makes_the_user():
+def test_sysusers_creates_the_user():
     sysusers = UNIT.with_name("tenant-auth.sysusers")
     shown = run("systemd-sysusers", "--dry-run", sysusers)
     assert (shown.returncode, "tenant-auth" in shown.stdout + shown.stderr) == (0, True), shown
@@ -92,7 +93,7 @@ def test_systemd_makes_the_user():
     assert f"deploy/systemd/{sysusers.name} /etc/sysusers.d/tenant-auth.conf" in UNIT.read_text()
 
 
-def test_the_process_tells_systemd_when_it_serves_and_when_it_has_reloaded(settings, tmp_path):
+def test_process_notifies_systemd_of_start_reload_and_stop(settings, tmp_path):
     """Runs the unit's own command lines, with a test socket instead of systemd."""
     assert settings["Type"] == ["notify"]
     (tmp_path / "token").write_text("token")
@@ -109,26 +110,26 @@ def test_the_process_tells_systemd_when_it_serves_and_when_it_has_reloaded(setti
         manager.bind(environment["NOTIFY_SOCKET"])
         manager.settimeout(30)
 
-        def told():
-            return manager.recv(4096).decode().splitlines()
+        def next_message():
+            return manager.recv(4096).decode().splitlines()[0]
 
         with subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL) as serve:
             try:
-                assert told()[0] == "READY=1", "the service starts without the database"
+                assert next_message() == "READY=1", "the service starts without the database"
                 (reload,) = settings["ExecReload"]
                 succeeded(run(*shlex.split(reload.replace("$MAINPID", str(serve.pid)))))
-                assert told()[0] == "RELOADING=1"
-                assert told()[0] == "READY=1"
+                assert next_message() == "RELOADING=1"
+                assert next_message() == "READY=1"
                 serve.terminate()
-                assert told()[0] == "STOPPING=1"
+                assert next_message() == "STOPPING=1"
                 assert serve.wait(30) == 0
             finally:
                 serve.kill()
 
 
-def test_it_has_the_time_to_drain_and_comes_back(settings):
+def test_unit_allows_draining_and_restarts_the_service(settings):
     (time,) = settings["TimeoutStopSec"]
-    assert int(time.removesuffix("s")) > 5 + ENDING
+    assert int(time.removesuffix("s")) > 5 + SHUTDOWN_SECONDS
     assert settings["KillSignal"] == ["SIGTERM"]
     assert settings["Restart"] == ["always"]
     # The exit code for an invalid configuration.
@@ -136,7 +137,7 @@ def test_it_has_the_time_to_drain_and_comes_back(settings):
     assert run(PROGRAMS / "tenant-auth-svc", "serve").returncode == 2
 
 
-def test_it_is_confined(settings):
+def test_unit_is_sandboxed(settings):
     on = ["NoNewPrivileges", "ProtectHome", "PrivateDevices", "PrivateTmp", "MemoryDenyWriteExecute"]
     assert all(settings[name] == ["yes"] for name in on)
     assert settings["ProtectSystem"] == ["strict"]

@@ -1,8 +1,8 @@
-"""Creates a fixture from a recording: the values of every series that a rule selects, in each turn.
+"""Creates a fixture from a recording: the values of every series that a rule selects, in each scrape.
 
-Adds what Prometheus would add: `up`, job and instance; a series that is missing from a scrape, or whose replica does not respond,
-is stale. The build's stamp is replaced by one fixed clean commit, because recordings are made with arbitrary builds, and
-non-integer values are rounded to milliseconds.
+Adds what Prometheus would add: `up`, job and instance; a series that is missing from a scrape, or whose replica does
+not respond, is stale then. The build's stamp is replaced by one fixed clean commit, because recordings are made with
+arbitrary builds, and non-integer values are rounded to milliseconds.
 """
 
 import gzip
@@ -20,14 +20,14 @@ import series  # noqa: E402
 RECORDED = HERE.parent / "recorded"
 BUILD = {"version": "1.0.0", "commit": "0" * 40, "branch": "main", "dirty": "false"}
 OPERATORS = {
-    "=": lambda have, want: have == want,
-    "!=": lambda have, want: have != want,
-    "=~": lambda have, want: re.fullmatch(want, have) is not None,
-    "!~": lambda have, want: re.fullmatch(want, have) is None,
+    "=": lambda actual, expected: actual == expected,
+    "!=": lambda actual, expected: actual != expected,
+    "=~": lambda actual, expected: re.fullmatch(expected, actual) is not None,
+    "!~": lambda actual, expected: re.fullmatch(expected, actual) is None,
 }
 
 
-def wanted():
+def selected_series():
     """Metric to the sets of matchers with which rules select it."""
     selected = {"up": [[]]}
     for where, expression in lint.expressions():
@@ -41,7 +41,7 @@ def matches(labels, matchers):
     return all(OPERATORS[operator](labels.get(label, ""), value) for label, operator, value in matchers)
 
 
-def told(text, instance):
+def samples_of(text, instance):
     """The series of one scrape, with the labels that Prometheus adds."""
     for metric, inside, value in re.findall(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.M):
         labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', inside)) | {"job": "tenant-auth", "instance": instance}
@@ -59,28 +59,31 @@ def write(folder):
     described = json.loads((folder / "situation.json").read_text())
     with gzip.open(folder / "scrapes.jsonl.gz", "rt") as file:
         scrapes = [json.loads(line) for line in file]
-    # The last turn may have been aborted after the first replica.
-    counts = {}
+    # The last scrape may have been aborted after the first replica.
+    replicas = {}
     for scrape in scrapes:
-        counts[scrape["turn"]] = counts.get(scrape["turn"], 0) + 1
-    turns = sum(count == counts[0] for count in counts.values())
-    selected, found = wanted(), {}
+        replicas[scrape["scrape"]] = replicas.get(scrape["scrape"], 0) + 1
+    count = sum(each == replicas[0] for each in replicas.values())
+    selected, found = selected_series(), {}
     for scrape in scrapes:
-        turn, instance = scrape["turn"], scrape["instance"]
-        if turn >= turns:
+        index, instance = scrape["scrape"], scrape["instance"]
+        if index >= count:
             continue
-        samples = [*told(scrape["text"], instance), ("up", {"job": "tenant-auth", "instance": instance}, float(scrape["up"]))]
+        samples = [
+            *samples_of(scrape["text"], instance),
+            ("up", {"job": "tenant-auth", "instance": instance}, float(scrape["up"])),
+        ]
         for metric, labels, value in samples:
             if any(matches(labels, matchers) for matchers in selected.get(metric, [])):
-                found.setdefault(series.whole_name(metric, labels), [None] * turns)[turn] = rounded(value)
+                found.setdefault(series.series_name(metric, labels), [None] * count)[index] = rounded(value)
     for values in found.values():
-        for turn in range(1, turns):
-            if values[turn] is None and values[turn - 1] not in (None, series.STALE):
-                values[turn] = series.STALE
+        for index in range(1, count):
+            if values[index] is None and values[index - 1] not in (None, series.STALE):
+                values[index] = series.STALE
     path = RECORDED / f"{described['situation']}.series"
     # An aborted recording ends with its last scrape.
-    marks = {"end": (turns - 1) * described["interval"]} | described["marks"]
-    recording = series.Recording(described["situation"], described["interval"], turns, marks, found)
+    marks = {"end": (count - 1) * described["interval"]} | described["marks"]
+    recording = series.Recording(described["situation"], described["interval"], count, marks, found)
     series.write(path, recording)
     if series.read(path).series != found:
         raise RuntimeError(f"{path} differs from the recording")

@@ -1,4 +1,4 @@
-"""The processes of a recording: a database whose faults are switched by lines, and replicas of the service."""
+"""The processes of a recording: a database whose faults are switched by commands, and replicas of the service."""
 
 import asyncio
 import contextlib
@@ -7,15 +7,15 @@ import signal
 import socket
 
 START_TIMEOUT = 60
-# The kernel kills the program when its parent ends, so that a killed recorder leaves nothing behind. A program of its own
-# (util-linux) sets this, because code of ours between fork and exec would run beside the threads of gRPC, and can crash.
+# The kernel kills the program when its parent ends, so that a killed recorder leaves nothing behind. setpriv
+# (util-linux) sets this, because Python code between fork and exec runs beside the threads of gRPC, and can crash.
 END_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def free_ports(count):
     """Returns unused ports. All are kept open until the last is found, so that no two are the same."""
-    with contextlib.ExitStack() as held:
-        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in servers]
 
 
@@ -33,7 +33,7 @@ class Database:
         )  # fmt: skip
         await asyncio.wait_for(self.process.stdout.readline(), START_TIMEOUT)
 
-    async def say(self, line):
+    async def command(self, line):
         """Switches a fault, and waits until it is in effect."""
         self.process.stdin.write(f"{line}\n".encode())
         answer = (await asyncio.wait_for(self.process.stdout.readline(), START_TIMEOUT)).decode().strip()
@@ -46,23 +46,25 @@ class Database:
         await self.process.wait()
 
 
-class Way:
+class SlowProxy:
     """A TCP proxy between one replica and the database, which delays the database's responses by `delay` seconds."""
 
     def __init__(self, port):
         self.database, self.delay = port, 0.0
 
     async def start(self):
-        self.server = await asyncio.start_server(self.carry, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self.relay, "127.0.0.1", 0)
         return self.server.sockets[0].getsockname()[1]
 
-    async def carry(self, reader, writer):
+    async def relay(self, reader, writer):
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.database)
+            database_reader, database_writer = await asyncio.open_connection("127.0.0.1", self.database)
         except OSError:
             writer.transport.abort()
             return
-        await asyncio.gather(self.pipe(reader, far_writer, slow=False), self.pipe(far_reader, writer, slow=True))
+        await asyncio.gather(
+            self.pipe(reader, database_writer, slow=False), self.pipe(database_reader, writer, slow=True)
+        )
 
     async def pipe(self, reader, writer, *, slow):
         with contextlib.suppress(OSError):
@@ -92,10 +94,12 @@ class Replica:
         self.process = None
 
     async def start(self, *, ready=True):
-        given = {name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "OTEL_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "OTEL_"))
+        }
         with (self.folder / f"{self.name}.log").open("a") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *END_WITH_PARENT, self.binary, "serve", env=given | self.settings, stdout=log, stderr=log
+                *END_WITH_PARENT, self.binary, "serve", env=inherited | self.settings, stdout=log, stderr=log
             )
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT
         while ready and not await self.is_ready():
@@ -124,12 +128,12 @@ class Replica:
             body = unchunked(body)
         return int(head.split(" ", 2)[1]), body
 
-    async def end(self, how=signal.SIGKILL):
+    async def end(self, signal_number=signal.SIGKILL):
         """Stops it, and waits until it has exited: SIGTERM with the drain of a rollout."""
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(how)
+            self.process.send_signal(signal_number)
         await self.process.wait()
 
 

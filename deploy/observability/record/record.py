@@ -1,4 +1,7 @@
-"""Records situations, each in a process of its own and several at a time, and makes fixtures of what was recorded. Called by `run`, which says how."""
+"""Records situations, each in a process of its own and several at a time, and makes fixtures of the recordings.
+
+Called by `run`, which has the usage.
+"""
 
 import argparse
 import asyncio
@@ -21,19 +24,27 @@ class Binaries:
 
 async def record_all(chosen, options):
     """Returns the situations that were recorded to their end."""
-    places = asyncio.Semaphore(options.at_once)
-    same = ["--apart", "--raw", options.raw, "--service", options.service, "--database", options.database]
-    same += ["--minutes", str(options.minutes)] if options.minutes is not None else []
+    limit = asyncio.Semaphore(options.at_once)
+    shared_options = [
+        "--in-this-process",
+        "--raw",
+        options.raw,
+        "--service",
+        options.service,
+        "--database",
+        options.database,
+    ]
+    shared_options += ["--minutes", str(options.minutes)] if options.minutes is not None else []
 
-    async def apart(name):
-        async with places:
+    async def record_one(name):
+        async with limit:
             process = await asyncio.create_subprocess_exec(
-                *END_WITH_PARENT, sys.executable, __file__, name, *same
+                *END_WITH_PARENT, sys.executable, __file__, name, *shared_options
             )
             return await process.wait() == 0
 
-    well = await asyncio.gather(*(apart(name) for name in chosen))
-    return [name for name, recorded in zip(chosen, well, strict=True) if recorded]
+    succeeded = await asyncio.gather(*(record_one(name) for name in chosen))
+    return [name for name, recorded in zip(chosen, succeeded, strict=True) if recorded]
 
 
 def main():
@@ -45,9 +56,9 @@ def main():
     parser.add_argument("--only-fixtures", action="store_true", help="create fixtures from existing recordings")
     parser.add_argument("--service", required=True)
     parser.add_argument("--database", required=True)
-    parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.apart:
+    if options.in_this_process:
         binaries = Binaries(options.service, options.database)
         asyncio.run(record(SITUATIONS[options.situations[0]], options.raw, binaries, options.minutes))
         return

@@ -1,7 +1,7 @@
 """One recording: starts its processes, drives them through a situation, and keeps every scrape unmodified.
 
-A recording is a folder: `scrapes.jsonl.gz` with a line for each replica and turn (time, replica, whether it responded, and the
-whole text of /metrics), `situation.json` with the marks, and the logs of the processes.
+A recording is a folder: `scrapes.jsonl.gz` with a line for each replica and scrape (time, replica, whether it
+responded, and the whole text of /metrics), `situation.json` with the marks, and the logs of the processes.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 
-from processes import Database, Replica, Way
+from processes import Database, Replica, SlowProxy
 from traffic import Traffic
 
 # As in prometheus.yaml.
@@ -26,11 +26,11 @@ token_sha256 = ["{}"]
 """
 
 
-class Stage:
+class SituationRun:
     """The actions of a situation: wait, set a mark, and switch faults."""
 
-    def __init__(self, situation, folder, binaries, longest=None):
-        self.situation, self.folder, self.binaries, self.longest = situation, folder, binaries, longest
+    def __init__(self, situation, folder, binaries, max_minutes=None):
+        self.situation, self.folder, self.binaries, self.max_minutes = situation, folder, binaries, max_minutes
         self.marks = {}
 
     async def __aenter__(self):
@@ -41,13 +41,13 @@ class Stage:
         self.callers.write_text(CALLERS.format(hashlib.sha256(token.encode()).hexdigest()))
         self.database = Database(self.binaries.database)
         await self.database.start()
-        self.ways = {}
+        self.proxies = {}
         self.replicas = {}
         for name in "abc"[: self.situation.replicas]:
             port = self.database.port
             if self.situation.proxied:
-                self.ways[name] = Way(port)
-                port = await self.ways[name].start()
+                self.proxies[name] = SlowProxy(port)
+                port = await self.proxies[name].start()
             self.replicas[name] = Replica(name, self.binaries.service, self.folder, port, self.situation.settings)
         try:
             # One after the other: the first creates the schema.
@@ -58,7 +58,7 @@ class Stage:
         except BaseException:
             await self.__aexit__()
             raise
-        self.began, self.clock = time.time(), asyncio.get_running_loop().time()
+        self.started, self.clock = time.time(), asyncio.get_running_loop().time()
         self.file = gzip.open(self.folder / "scrapes.jsonl.gz", "wt")
         self.scraping = asyncio.create_task(self.scrape())
         return self
@@ -75,40 +75,51 @@ class Stage:
 
     async def scrape(self):
         """Scrapes all replicas every 15 s of the clock, independent of the response times."""
-        turn = 0
+        index = 0
         while True:
-            answers = await asyncio.gather(*(replica.get("/metrics", TIMEOUT) for replica in self.replicas.values()))
-            for replica, (status, text) in zip(self.replicas.values(), answers, strict=True):
+            responses = await asyncio.gather(*(replica.get("/metrics", TIMEOUT) for replica in self.replicas.values()))
+            for replica, (status, text) in zip(self.replicas.values(), responses, strict=True):
                 up = status == 200
-                line = {"turn": turn, "at": time.time(), "instance": replica.instance, "up": up, "text": text if up else ""}
+                line = {
+                    "scrape": index,
+                    "at": time.time(),
+                    "instance": replica.instance,
+                    "up": up,
+                    "text": text if up else "",
+                }
                 self.file.write(json.dumps(line) + "\n")
             self.file.flush()
-            turn += 1
-            await asyncio.sleep(max(0, self.clock + turn * INTERVAL - asyncio.get_running_loop().time()))
+            index += 1
+            await asyncio.sleep(max(0, self.clock + index * INTERVAL - asyncio.get_running_loop().time()))
 
     async def minutes(self, minutes):
         """Waits for a time, shortened to the maximum of a trial run."""
-        await asyncio.sleep(60 * min(minutes, self.longest or minutes))
+        await asyncio.sleep(60 * min(minutes, self.max_minutes or minutes))
 
     def mark(self, name):
         """Names the current time, for the table of expected alerts."""
         self.marks[name] = round(asyncio.get_running_loop().time() - self.clock)
         print(f"{time.strftime('%H:%M:%S')} {self.situation.name}: {name}", flush=True)
         # At each mark: an aborted recording is valid for the phases before it.
-        described = {"situation": self.situation.name, "began": self.began, "interval": INTERVAL, "marks": self.marks}
+        described = {
+            "situation": self.situation.name,
+            "started": self.started,
+            "interval": INTERVAL,
+            "marks": self.marks,
+        }
         described["codes"] = self.traffic.codes
         (self.folder / "situation.json").write_text(json.dumps(described, indent=2) + "\n")
 
-    async def restart(self, name, how=signal.SIGTERM, *, ready=True):
+    async def restart(self, name, signal_number=signal.SIGTERM, *, ready=True):
         """Stops a replica and starts a new process in its place."""
-        await self.replicas[name].end(how)
+        await self.replicas[name].end(signal_number)
         await self.replicas[name].start(ready=ready)
 
 
-async def record(situation, folder, binaries, longest=None):
+async def record(situation, folder, binaries, max_minutes=None):
     """Records one situation into its own folder."""
-    async with Stage(situation, folder / situation.name, binaries, longest) as stage:
-        stage.mark("start")
-        stage.traffic.begin(situation.traffic)
-        await situation.script(stage)
-        stage.mark("end")
+    async with SituationRun(situation, folder / situation.name, binaries, max_minutes) as run:
+        run.mark("start")
+        run.traffic.start(situation.traffic)
+        await situation.script(run)
+        run.mark("end")

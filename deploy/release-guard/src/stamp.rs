@@ -34,7 +34,7 @@ struct ImageLabels {
 }
 
 impl BuildStamp {
-    /// Reads what `tenant-auth-svc --version` prints: `commit`, `prefix_branch_sql` and `dirty`, each on a line of its own.
+    /// Reads what `tenant-auth-svc --version` prints: `commit`, `branch` and `dirty`, each on a line of its own.
     ///
     /// # Errors
     /// A sentence that names the missing part. An incomplete stamp never counts as clean.
@@ -49,7 +49,7 @@ impl BuildStamp {
     }
 
     /// Parses JSON: the labels of an image (`docker inspect --format '{{json .Config.Labels}}'`), a whole
-    /// `docker inspect`, or an object with `commit`, `prefix_branch_sql` and `dirty`.
+    /// `docker inspect`, or an object with `commit`, `branch` and `dirty`.
     ///
     /// # Errors
     /// A sentence that says what is missing.

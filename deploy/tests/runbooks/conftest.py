@@ -4,121 +4,126 @@ import collections
 import contextlib
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import replay  # noqa: F401
-import situations  # noqa: F401
-import states_database  # noqa: F401  (registers its states)
+import states_at_night  # noqa: F401  (registers its states)
+import states_database  # noqa: F401
 import states_expiry  # noqa: F401
 import states_service  # noqa: F401
+import states_synthetic  # noqa: F401
+import yaml
+from monitoring import Monitoring
+from services import TESTS_ENDED
+from states import STATES
+from testbed import LOOPBACK_NET, Testbed
+
 from chart import render
 from deployment import CHART
-from states import STATES
-from watching import Watching
-from world import NET, World
 
 
 @pytest.fixture(scope="session")
-def watching(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("watching")
+def monitoring(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("monitoring")
     chart = folder / "chart.yaml"
-    objects = render(CHART, "minimal").objects
-    import yaml
-
-    chart.write_text(yaml.safe_dump_all(objects))
+    chart.write_text(yaml.safe_dump_all(render(CHART, "minimal").objects))
     os.environ["RUNBOOK_CHART"] = str(chart)
-    one = Watching(folder, f"{NET}.1")
+    monitoring = Monitoring(folder, f"{LOOPBACK_NET}.1")
     try:
-        yield one.start(history())
+        yield monitoring.start(history())
     finally:
-        one.end()
+        monitoring.end()
 
 
 def history():
     """The metrics of an hour ago, for the queries that compare with that time."""
-    import time
-
     now = int(time.time())
     lines = ["# TYPE grpc_server_handled counter"]
-    labels = 'job="tenant-auth",namespace="handshakes_failing",grpc_service="tenantauth.v1.ValidationService",grpc_method="ValidateKey",grpc_code="OK"'
-    lines += [f"grpc_server_handled_total{{{labels}}} {number * 100} {now - 4200 + number * 30}" for number in range(40)]
+    labels = (
+        'job="tenant-auth",namespace="handshakes_failing",grpc_service="tenantauth.v1.ValidationService",'
+        'grpc_method="ValidateKey",grpc_code="OK"'
+    )
+    lines += [
+        f"grpc_server_handled_total{{{labels}}} {number * 100} {now - 4200 + number * 30}" for number in range(40)
+    ]
     return "\n".join([*lines, "# EOF", ""])
 
 
 # Started before all others: a replica checks once a minute for missing peppers.
-SLOW = {"pepper_missing"}
+STARTED_FIRST = {"pepper_missing"}
 
 
-class Worlds:
-    """Every state that the selected tests need, each set up once, in the order of the tests, and ended after its last test."""
+class Testbeds:
+    """The states of the selected tests: each is set up once, in the tests' order, and ends after its last test."""
 
-    def __init__(self, folder, watching, wanted):
-        self.watching, self.made, self.lock = watching, {}, threading.Lock()
-        self.uses, self.ending = collections.Counter(wanted), []
+    def __init__(self, folder, monitoring, state_names):
+        self.monitoring, self.running, self.lock = monitoring, {}, threading.Lock()
+        self.remaining_tests, self.releases = collections.Counter(state_names), []
         # Every running state costs the machine CPU, even without requests.
-        self.room = threading.Semaphore(int(os.environ.get("RUNBOOK_STATES_AT_ONCE", "8")))
-        self.pool, self.enders = ThreadPoolExecutor(max_workers=5), ThreadPoolExecutor(max_workers=4)
-        order = sorted(dict.fromkeys(wanted), key=lambda name: name not in SLOW)
-        self.futures = {name: self.pool.submit(self.make, name, folder) for name in order}
+        self.state_permits = threading.Semaphore(int(os.environ.get("RUNBOOK_STATES_AT_ONCE", "8")))
+        self.setup_pool, self.release_pool = ThreadPoolExecutor(max_workers=5), ThreadPoolExecutor(max_workers=4)
+        order = sorted(dict.fromkeys(state_names), key=lambda name: name not in STARTED_FIRST)
+        self.futures = {name: self.setup_pool.submit(self.set_up, name, folder) for name in order}
 
-    def make(self, name, folder):
-        self.room.acquire()
-        place = folder / name
-        place.mkdir()
-        world = World(name, place)
+    def set_up(self, name, folder):
+        self.state_permits.acquire()
+        state_folder = folder / name
+        state_folder.mkdir()
+        testbed = Testbed(name, state_folder)
         with self.lock:
-            self.made[name] = world
-        world.words["ALERTMANAGER"] = self.watching.silenced.url
-        world.watching = self.watching
-        STATES[name.partition("@")[0]](world)
-        self.watching.scrape(name, [one.host for one in world.replicas] + world.targets)
-        return world
+            self.running[name] = testbed
+        testbed.placeholders["ALERTMANAGER"] = self.monitoring.alertmanager.url
+        testbed.monitoring = self.monitoring
+        STATES[name.partition("@")[0]](testbed)
+        self.monitoring.scrape(name, [replica.host for replica in testbed.replicas] + testbed.targets)
+        return testbed
 
     @contextlib.contextmanager
-    def at(self, name):
+    def use(self, name):
         """A state, for one of the tests that need it."""
         try:
             yield self.futures[name].result()
         finally:
-            self.uses[name] -= 1
-            if not self.uses[name]:
-                self.ending.append(self.enders.submit(self.leave, name))
+            self.remaining_tests[name] -= 1
+            if not self.remaining_tests[name]:
+                self.releases.append(self.release_pool.submit(self.release, name))
 
-    def leave(self, name):
+    def release(self, name):
         try:
-            self.watching.forget(name)
+            self.monitoring.stop_scraping(name)
             with self.lock:
-                world = self.made.pop(name, None)
-            if world:
-                world.end()
+                testbed = self.running.pop(name, None)
+            if testbed:
+                testbed.end()
         finally:
-            self.room.release()
+            self.state_permits.release()
 
     def end(self):
         """Ends the remaining states, also when the tests were aborted."""
+        TESTS_ENDED.set()
         for future in self.futures.values():
             future.cancel()
-        for name in [name for name, count in self.uses.items() if count and not self.futures[name].cancelled()]:
-            self.ending.append(self.enders.submit(self.leave, name))
-        self.pool.shutdown()
-        for ending in self.ending:
-            ending.result()
+        used = [name for name, count in self.remaining_tests.items() if count]
+        for name in used:
+            if self.futures[name].cancelled():
+                continue
+            self.releases.append(self.release_pool.submit(self.release, name))
+        self.setup_pool.shutdown()
+        for release in self.releases:
+            release.result()
         with self.lock:
-            left = list(self.made.values())
-        for world in left:
-            world.end()
+            remaining = list(self.running.values())
+        for testbed in remaining:
+            testbed.end()
 
 
 @pytest.fixture(scope="session")
-def worlds(request, tmp_path_factory, watching):
-    wanted = [item.callspec.params["situation"] for item in request.session.items if "situation" in getattr(item, "callspec", Empty).params]
-    made = Worlds(tmp_path_factory.mktemp("states"), watching, wanted)
+def testbeds(request, tmp_path_factory, monitoring):
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    state_names = [spec.params["state"] for spec in specs if spec and "state" in spec.params]
+    testbeds = Testbeds(tmp_path_factory.mktemp("states"), monitoring, state_names)
     try:
-        yield made
+        yield testbeds
     finally:
-        made.end()
-
-
-class Empty:
-    params = {}
+        testbeds.end()

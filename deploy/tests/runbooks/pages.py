@@ -7,9 +7,10 @@ The paragraph after a block states the expected output, in a form for human read
     Expect no end: `"rows"`.
     Expect nothing.
 
-Each code span has to occur in the block's output. `…` stands for anything within a line. After PromQL, a span such as `> 0`
-holds if it is true for one of the samples. "A failure": every command of the block fails, and prints that. "Nothing": the
-queries find no series, as expected. "No end": the block still runs after some seconds, and has printed that much.
+Each code span has to occur in the block's output. `…` stands for anything within a line. After PromQL, a span such as
+`> 0` holds if it is true for one of the samples. "A failure": every command of the block fails, and prints that.
+"Nothing": the queries find no series, as expected. "No end": the block still runs after some seconds, and has printed
+that much.
 """
 
 import re
@@ -20,7 +21,9 @@ from pathlib import Path
 # Languages of blocks that are not run.
 SHOWN = {"console", "text", "toml", "yaml", "json", ""}
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
-EXPECT = re.compile(r"\s*Expect(?P<kind> a failure| nothing| no end)?(?P<rest>(?:[:.]|[ \n]).*?)(?=\n\s*\n|\Z)", re.DOTALL)
+EXPECT = re.compile(
+    r"\s*Expect(?P<kind> a failure| nothing| no end)?(?P<rest>(?:[:.]|[ \n]).*?)(?=\n\s*\n|\Z)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def inline(page):
 
 
 def occurs(span, output):
-    """Whether the output contains a span. Several blanks count as one, because column widths vary with their content."""
+    """Whether the output contains a span. Several blanks count as one, because column widths vary with their
+    content."""
     pattern = r"[^\n]*".join(r"\s+".join(map(re.escape, part.split())) for part in span.split("…"))
     return re.search(pattern, output) is not None

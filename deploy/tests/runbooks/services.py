@@ -13,22 +13,25 @@ import urllib.request
 from deployment import PROGRAMS
 
 # Seconds for a start, a stop or an expected change. A machine that builds at the same time is slow.
-PATIENCE = 60
+TIMEOUT = 60
+# Set when the tests end, or are terminated: then no thread waits any longer.
+TESTS_ENDED = threading.Event()
 
 
-def until(what, look, patience=PATIENCE):
+def wait_until(condition, poll, timeout=TIMEOUT):
     """Polls until the condition holds; the error names the last value seen."""
-    end, seen = time.monotonic() + patience, None
-    while time.monotonic() < end:
+    deadline, seen = time.monotonic() + timeout, None
+    while time.monotonic() < deadline:
         try:
-            seen = look()
+            seen = poll()
         except (OSError, urllib.error.URLError) as error:
             seen = error
         else:
             if seen:
                 return seen
-        time.sleep(0.1)
-    raise AssertionError(f"not within {patience} s: {what}; last seen: {seen!r}")
+        if TESTS_ENDED.wait(0.1):
+            raise AssertionError(f"the tests ended before: {condition}")
+    raise AssertionError(f"not within {timeout} s: {condition}; last seen: {seen!r}")
 
 
 class Database:
@@ -39,15 +42,15 @@ class Database:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.lock = threading.Lock()
         self.url = self.process.stdout.readline().strip()
-        self.copy_url = self.process.stdout.readline().strip() if "--copy" in flags else None
+        self.read_replica_url = self.process.stdout.readline().strip() if "--copy" in flags else None
 
-    def do(self, line):
+    def command(self, line):
         """Sends a command, and waits until it has run."""
         with self.lock:
             self.process.stdin.write(line + "\n")
-            answer = self.process.stdout.readline()
-        assert answer.startswith("ok"), f"{line}: {answer}"
-        return json.loads(answer[3:] or "true")
+            response = self.process.stdout.readline()
+        assert response.startswith("ok"), f"{line}: {response}"
+        return json.loads(response[3:] or "true")
 
     def sql(self, text):
         """Runs statements in the database's own shell; returns the rows as lines."""
@@ -55,16 +58,16 @@ class Database:
         for statement in re.sub(r"--[^\n]*", "", text).split(";"):
             statement = " ".join(statement.split())
             if statement.upper().startswith("SELECT"):
-                rows = self.do(f"query {statement}")
+                rows = self.command(f"query {statement}")
                 lines += ["|".join(str(cell.get("value")) for cell in row) for row in rows]
             elif statement:
-                lines.append(f"{self.do(f'execute {statement}')} rows changed")
+                lines.append(f"{self.command(f'execute {statement}')} rows changed")
         return "\n".join(lines)
 
     def end(self):
         # Otherwise it waits for its input. It keeps no data.
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
 
 
 class Replica:
@@ -85,13 +88,17 @@ class Replica:
     def start(self):
         if self.log.exists():
             self.log.rename(self.previous)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "OTEL_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "OTEL_"))
+        }
         with self.log.open("a") as log:
-            self.process = subprocess.Popen([str(self.program), "serve"], env=clean | self.variables, stderr=log, stdout=log)
-        until(f"{self.name} is alive", lambda: self.complain() or self.alive())
+            self.process = subprocess.Popen(
+                [str(self.program), "serve"], env=inherited | self.variables, stderr=log, stdout=log
+            )
+        wait_until(f"{self.name} is alive", lambda: self.check_running() or self.alive())
         return self
 
-    def complain(self):
+    def check_running(self):
         assert self.process.poll() is None, f"{self.name} exited: {self.log.read_text()}"
 
     def alive(self):
@@ -99,8 +106,8 @@ class Replica:
 
     def get(self, path):
         try:
-            with urllib.request.urlopen(f"http://{self.host}:50052{path}", timeout=5) as answer:
-                return answer.read().decode()
+            with urllib.request.urlopen(f"http://{self.host}:50052{path}", timeout=5) as response:
+                return response.read().decode()
         except urllib.error.HTTPError as error:
             # A response that says not ready is a response too.
             return error.read().decode()
@@ -108,14 +115,15 @@ class Replica:
     def status(self):
         return self.get("/readyz?verbose")
 
-    def says(self, *texts):
+    def wait_for_status(self, *texts):
         """Waits until `/readyz?verbose` contains all of these texts."""
-        def look():
+
+        def poll():
             status = " ".join(self.status().split())
             return all(" ".join(text.split()) in status for text in texts)
 
         try:
-            until(f"{self.name} says {texts}", look)
+            wait_until(f"{self.name} reports {texts}", poll)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.status()}\n{self.log.read_text()[-3000:]}") from None
 
@@ -128,25 +136,26 @@ class Replica:
                 values.append(float(match[2]))
         return sum(values) if values else None
 
-    def tells(self, name, wanted, **labels):
-        """Waits until a metric has the wanted value."""
-        def look():
+    def wait_for_metric(self, name, condition, **labels):
+        """Waits until a metric meets a condition."""
+
+        def poll():
             value = self.metric(name, **labels)
-            return value is not None and wanted(value)
+            return value is not None and condition(value)
 
         try:
-            until(f"{self.name} tells {name} {labels}", look)
+            wait_until(f"{self.name} has {name} {labels}", poll)
         except AssertionError as error:
             raise AssertionError(f"{error}; {self.metric(name, **labels)}\n{self.status()}") from None
 
-    def logged(self, text):
-        until(f"{self.name} logs {text!r}", lambda: text in self.log.read_text())
+    def wait_for_log(self, text):
+        wait_until(f"{self.name} logs {text!r}", lambda: text in self.log.read_text())
 
-    def end(self, how=signal.SIGINT):
+    def end(self, signal_number=signal.SIGINT):
         if self.process and self.process.poll() is None:
-            self.process.send_signal(how)
+            self.process.send_signal(signal_number)
             try:
-                self.process.wait(PATIENCE)
+                self.process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -4,6 +4,6 @@ STATES = {}
 
 
 def state(build):
-    """Registers a state: it is named after the function that sets it up, in a world of its own."""
+    """Registers a state: it is named after the function that sets it up, in a testbed of its own."""
     STATES[build.__name__] = build
     return build

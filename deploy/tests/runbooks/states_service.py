@@ -5,204 +5,210 @@ import signal
 import socket
 
 import grpc
-from deployment import PROGRAMS, run, self_signed, succeeded
 from states import state
-from states_database import known, stranger, usage
-from world import validation_pb2
+from states_database import cached_key, record_usage_repeatedly, uncached_key
+from testbed import validation_pb2
+
+from deployment import PROGRAMS, run, self_signed, succeeded
 
 
 @state
-def healthy(world):
+def healthy(testbed):
     """Two healthy replicas, with a caller."""
-    replica = world.ready()
-    world.replica().says("process ready", "feed live")
-    _, secret = known(world)
-    world.validating(lambda: secret)
-    replica.tells("tenant_auth_verdicts_total", lambda count: count > 3, verdict="valid")
+    replica = testbed.healthy_replica()
+    testbed.replica().wait_for_status("process ready", "feed live")
+    _, secret = cached_key(testbed)
+    testbed.validate_repeatedly(lambda: secret)
+    replica.wait_for_metric("tenant_auth_verdicts_total", lambda count: count > 3, verdict="valid")
 
 
 @state
-def killed(world):
+def replica_killed(testbed):
     """The only replica was killed."""
-    replica = world.ready()
-    known(world)
-    world.scraped_before = True
+    replica = testbed.healthy_replica()
+    cached_key(testbed)
     replica.end(signal.SIGKILL)
 
 
 @state
-def restarting(world):
+def restarting(testbed):
     """Killed and started again, three times."""
-    replica = world.ready()
+    replica = testbed.healthy_replica()
     for _ in range(3):
         replica.end(signal.SIGKILL)
         replica.start()
-    replica.says("process ready")
+    replica.wait_for_status("process ready")
 
 
 @state
-def unready(world):
+def not_ready(testbed):
     """Without a schema, and not configured to create one."""
-    replica = world.replica(CREATE_SCHEMA="false", MIGRATE="false")
-    replica.says("process waiting for the database")
-    replica.logged("has no schema")
+    replica = testbed.replica(CREATE_SCHEMA="false", MIGRATE="false")
+    replica.wait_for_status("process waiting for the database")
+    replica.wait_for_log("has no schema")
 
 
 @state
-def mixed_builds(world):
+def mixed_builds(testbed):
     """Two different builds run at the same time: the second one's commit differs."""
-    replica = world.ready()
+    replica = testbed.healthy_replica()
     build = succeeded(run(PROGRAMS / "tenant-auth-svc", "--version"))
     commit = next(word for word in build.replace("(", " ").replace(")", " ").split() if len(word) == 40)
-    bytes_of_it, other = world.folder / "other-build.bytes", world.folder / "other-build"
-    bytes_of_it.write_bytes((PROGRAMS / "tenant-auth-svc").read_bytes().replace(commit.encode(), commit[::-1].encode()))
+    patched_bytes, other = testbed.folder / "other-build.bytes", testbed.folder / "other-build"
+    patched_bytes.write_bytes(
+        (PROGRAMS / "tenant-auth-svc").read_bytes().replace(commit.encode(), commit[::-1].encode())
+    )
     # Copied by another process: while this process has a file open for writing, a child forked by another thread
     # inherits it, and the file is busy.
-    succeeded(run("install", "-m", "755", bytes_of_it, other))
-    world.replica(program=other).says("process ready", "feed live")
-    replica.says("process ready")
-    checkout(world)
+    succeeded(run("install", "-m", "755", patched_bytes, other))
+    testbed.replica(program=other).wait_for_status("process ready", "feed live")
+    replica.wait_for_status("process ready")
+    checkout(testbed)
 
 
-def checkout(world):
+def checkout(testbed):
     """A clone of a repository whose main has a commit, for the page's git commands."""
     author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    remote = world.folder / "remote"
+    remote = testbed.folder / "remote"
     succeeded(run("git", "init", "--quiet", "--initial-branch=main", remote))
     succeeded(run("git", *author, "commit", "--quiet", "--allow-empty", "--message=one", cwd=remote))
-    world.words["COMMIT"] = succeeded(run("git", "rev-parse", "HEAD", cwd=remote)).strip()
-    world.place = world.folder / "checkout"
-    succeeded(run("git", "clone", "--quiet", remote, world.place))
+    testbed.placeholders["COMMIT"] = succeeded(run("git", "rev-parse", "HEAD", cwd=remote)).strip()
+    testbed.working_folder = testbed.folder / "checkout"
+    succeeded(run("git", "clone", "--quiet", remote, testbed.working_folder))
 
 
 @state
-def cache_small(world):
+def cache_too_small(testbed):
     """More keys in use than fit into the cache."""
-    replica = world.ready(CACHE_KEYS="2", LOG_BURST="0")
-    keys = [world.issue()[1] for _ in range(6)]
-    turn = iter(lambda: keys.append(keys.pop(0)) or keys[-1], None)
-    world.validating(lambda: next(turn))
-    replica.tells("tenant_auth_cache_evictions_total", lambda count: count > 0)
+    replica = testbed.healthy_replica(CACHE_KEYS="2", LOG_BURST="0")
+    keys = [testbed.issue()[1] for _ in range(6)]
+    next_key = iter(lambda: keys.append(keys.pop(0)) or keys[-1], None)
+    testbed.validate_repeatedly(lambda: next(next_key))
+    replica.wait_for_metric("tenant_auth_cache_evictions_total", lambda count: count > 0)
 
 
 @state
-def impatient(world):
+def requests_cancelled(testbed):
     """Callers that cancel before they have a response."""
-    replica = world.ready()
-    known(world)
-    world.databases[0].do("fault reads latency 250")
-    stub = world.stub("ValidationService")
+    replica = testbed.healthy_replica()
+    cached_key(testbed)
+    testbed.databases[0].command("fault reads latency 250")
+    stub = testbed.stub("ValidationService")
 
-    def leave():
-        call = stub.ValidateKey.future(validation_pb2.ValidateKeyRequest(key=stranger()), metadata=world.authorization())
-        world.stopping.wait(0.05)
+    def cancel():
+        call = stub.ValidateKey.future(
+            validation_pb2.ValidateKeyRequest(key=uncached_key()), metadata=testbed.authorization()
+        )
+        testbed.stopping.wait(0.05)
         call.cancel()
 
-    world.keep(leave)
-    replica.tells("grpc_server_handled_total", lambda count: count > 10, grpc_code="Canceled")
+    testbed.call_repeatedly(cancel)
+    replica.wait_for_metric("grpc_server_handled_total", lambda count: count > 10, grpc_code="Canceled")
 
 
-def connect(world, replica, count):
+def connect(testbed, replica, count):
     """One connection for each caller."""
     for _ in range(count):
         channel = grpc.insecure_channel(f"{replica.host}:50051", options=[("grpc.use_local_subchannel_pool", 1)])
         grpc.channel_ready_future(channel).result(timeout=30)
-        world.calls.append(channel)
+        testbed.calls.append(channel)
 
 
 @state
-def connections_full(world):
+def connections_full(testbed):
     """The connection limit is reached, and more clients connect."""
-    replica = world.ready(MAX_CONNECTIONS="8")
-    connect(world, replica, 8)
+    replica = testbed.healthy_replica(MAX_CONNECTIONS="8")
+    connect(testbed, replica, 8)
 
-    def knock():
+    def connect_once():
         with socket.create_connection((replica.host, 50051)) as one:
             one.settimeout(1)
             with contextlib.suppress(OSError):
                 one.recv(1)
 
-    world.keep(knock)
-    replica.tells("tenant_auth_connections_refused_total", lambda count: count > 0)
+    testbed.call_repeatedly(connect_once)
+    replica.wait_for_metric("tenant_auth_connections_refused_total", lambda count: count > 0)
 
 
 @state
-def near_limits(world):
+def near_limits(testbed):
     """Nine tenths of the connection limit are in use."""
-    replica = world.ready(MAX_CONNECTIONS="20")
-    connect(world, replica, 18)
-    replica.tells("tenant_auth_connections", lambda count: count >= 17)
+    replica = testbed.healthy_replica(MAX_CONNECTIONS="20")
+    connect(testbed, replica, 18)
+    replica.wait_for_metric("tenant_auth_connections", lambda count: count >= 17)
 
 
 @state
-def handshakes_failing(world):
+def handshakes_failing(testbed):
     """A client without TLS connects to a TLS port."""
-    self_signed(world.folder)
-    certificate, key = world.folder / "self-signed.crt", world.folder / "self-signed.key"
-    replica = world.replica(TLS_CERT_FILE=certificate, TLS_KEY_FILE=key)
-    replica.says("process ready")
+    self_signed(testbed.folder)
+    certificate, key = testbed.folder / "self-signed.crt", testbed.folder / "self-signed.key"
+    replica = testbed.replica(TLS_CERT_FILE=certificate, TLS_KEY_FILE=key)
+    replica.wait_for_status("process ready")
 
-    def garbage():
+    def connect_without_tls():
         with socket.create_connection((replica.host, 50051)) as one:
             one.sendall(b"GET / HTTP/1.1\r\n\r\n")
 
-    world.keep(garbage)
-    replica.tells("tenant_auth_tls_handshakes_failed_total", lambda count: count > 5)
+    testbed.call_repeatedly(connect_without_tls)
+    replica.wait_for_metric("tenant_auth_tls_handshakes_failed_total", lambda count: count > 5)
 
 
 @state
-def reload_refused(world):
+def reload_refused(testbed):
     """The callers file was changed to invalid content."""
-    replica = world.ready()
-    known(world)
-    world.write("callers.toml", "[[caller]\nname = broken\n")
+    replica = testbed.healthy_replica()
+    cached_key(testbed)
+    testbed.write("callers.toml", "[[caller]\nname = broken\n")
     replica.process.send_signal(signal.SIGHUP)
-    replica.tells("tenant_auth_reload_failed", lambda value: value == 1, file="callers")
-    replica.logged("reload refused")
+    replica.wait_for_metric("tenant_auth_reload_failed", lambda value: value == 1, file="callers")
+    replica.wait_for_log("reload refused")
 
 
 @state
-def pepper_missing(world):
+def pepper_missing(testbed):
     """One replica issues under a pepper that another one does not have."""
-    world.write("one", "issue p1 " + "s" * 40 + "\n")
-    world.write("other", "issue p0 " + "o" * 40 + "\n")
-    lacking = world.replica(PEPPER_FILE=world.folder / "other")
-    lacking.says("process ready", "feed live")
-    having = world.replica(PEPPER_FILE=world.folder / "one")
-    having.says("process ready", "feed live")
-    world.replicas.reverse()
-    world.issue()
-    world.replicas.reverse()
-    lacking.tells("tenant_auth_pepper_missing", lambda value: value == 1)
+    testbed.write("one", "issue p1 " + "s" * 40 + "\n")
+    testbed.write("other", "issue p0 " + "o" * 40 + "\n")
+    without_pepper = testbed.replica(PEPPER_FILE=testbed.folder / "other")
+    without_pepper.wait_for_status("process ready", "feed live")
+    with_pepper = testbed.replica(PEPPER_FILE=testbed.folder / "one")
+    with_pepper.wait_for_status("process ready", "feed live")
+    testbed.replicas.reverse()
+    testbed.issue()
+    testbed.replicas.reverse()
+    without_pepper.wait_for_metric("tenant_auth_pepper_missing", lambda value: value == 1)
 
 
 @state
-def spans_failing(world):
+def spans_failing(testbed):
     """No collector listens at the OTLP endpoint."""
-    replica = world.ready(OTLP_ENDPOINT=f"http://{world.replicas[0].host if world.replicas else '127.0.0.1'}:1", TRACE_SAMPLE="1")
-    _, secret = known(world)
-    world.validating(lambda: secret)
-    replica.tells("tenant_auth_otlp_spans_total", lambda count: count > 0, outcome="failed")
+    replica = testbed.healthy_replica(
+        OTLP_ENDPOINT=f"http://{testbed.replicas[0].host if testbed.replicas else '127.0.0.1'}:1", TRACE_SAMPLE="1"
+    )
+    _, secret = cached_key(testbed)
+    testbed.validate_repeatedly(lambda: secret)
+    replica.wait_for_metric("tenant_auth_otlp_spans_total", lambda count: count > 0, outcome="failed")
 
 
 @state
-def usage_queue_full(world):
+def usage_queue_full(testbed):
     """Usage arrives faster than it is committed."""
-    replica = world.ready(USAGE_QUEUE="500")
-    known(world)
-    usage(world, pause=0.02, events=25)
-    replica.tells("tenant_auth_usage_events_total", lambda count: count > 0)
-    world.databases[0].do("fault writes latency 4000")
-    replica.tells("tenant_auth_usage_queue_events", lambda count: count > 400)
+    replica = testbed.healthy_replica(USAGE_QUEUE="500")
+    cached_key(testbed)
+    record_usage_repeatedly(testbed, pause=0.02, events=25)
+    replica.wait_for_metric("tenant_auth_usage_events_total", lambda count: count > 0)
+    testbed.databases[0].command("fault writes latency 4000")
+    replica.wait_for_metric("tenant_auth_usage_queue_events", lambda count: count > 400)
 
 
 @state
-def errors(world):
+def requests_failing(testbed):
     """Requests and decisions fail: a database that does not respond, and keys that are not cached."""
-    replica = world.ready()
-    known(world)
-    world.databases[0].do("stop")
-    world.validating(stranger)
-    usage(world)
-    replica.tells("grpc_server_handled_total", lambda count: count > 10, grpc_code="Unavailable")
-    replica.logged("UNAVAILABLE")
+    replica = testbed.healthy_replica()
+    cached_key(testbed)
+    testbed.databases[0].command("stop")
+    testbed.validate_repeatedly(uncached_key)
+    record_usage_repeatedly(testbed)
+    replica.wait_for_metric("grpc_server_handled_total", lambda count: count > 10, grpc_code="Unavailable")
+    replica.wait_for_log("UNAVAILABLE")

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from blocks import run_block, unmet
+from block_runner import mismatch, run_block
 from pages import blocks, occurs
 
 PAGE = """\
@@ -40,12 +40,12 @@ Expect a failure: `gone`.
 
 
 class Shell:
-    """A world that uses this machine's shell."""
+    """A testbed that uses this machine's shell."""
 
-    name = "made up"
+    name = "test"
 
-    def shell(self, command, assignments=(), patience=60):
-        return subprocess.run(["bash", "-uc", command], capture_output=True, text=True, timeout=patience, check=False)
+    def shell(self, command, assignments=(), timeout=60):
+        return subprocess.run(["bash", "-uc", command], capture_output=True, text=True, timeout=timeout, check=False)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def page(tmp_path):
     return write
 
 
-def test_blocks_and_what_they_expect_are_read(page):
+def test_blocks_are_read_with_their_expectations(page):
     first, query, failing = page()
     assert list(first.commands()) == ['for one in a b; do\n  echo "$one"\ndone', "echo 'two' |\n  cat"]
     assert (first.spans, first.section, first.fails) == (["b", "t…o"], "What to look at first", False)
@@ -66,7 +66,7 @@ def test_blocks_and_what_they_expect_are_read(page):
     assert (failing.spans, failing.fails) == (["gone"], True)
 
 
-def test_a_block_that_shows_what_is_expected_holds(page):
+def test_block_with_expected_output_passes(page):
     assert run_block(page()[0], Shell()) == "a\nb\ntwo\n"
 
 
@@ -81,19 +81,19 @@ def test_a_block_that_shows_what_is_expected_holds(page):
         ("echo two", "It prints two."),
     ],
 )
-def test_a_block_that_shows_something_else_fails(page, command, expected, monkeypatch):
-    monkeypatch.setattr("blocks.TRIES", 1)
+def test_block_with_other_output_fails(page, command, expected, monkeypatch):
+    monkeypatch.setattr("block_runner.TRIES", 1)
     (block,) = page(f"## First\n\n```sh\n{command}\n```\n\n{expected}\n")
     with pytest.raises(AssertionError):
         run_block(block, Shell())
 
 
-def test_values_of_samples_are_compared(page):
+def test_sample_values_are_compared(page):
     query = page()[1]
-    assert unmet(query, 'up{job="tenant-auth"} 1') is None
-    assert unmet(query, 'up{job="tenant-auth"} 0')
+    assert mismatch(query, 'up{job="tenant-auth"} 1') is None
+    assert mismatch(query, 'up{job="tenant-auth"} 0')
 
 
-def test_blanks_count_as_one_and_dots_stay_in_a_line():
+def test_span_ignores_blank_runs_and_stays_in_a_line():
     assert occurs("database  failing", "database      failing (denied)")
     assert occurs("a…c", "a b c") and not occurs("a…c", "a\nc")

@@ -52,16 +52,16 @@ impl RepositoryFixture {
         git(Path::new(&canonical), &["config", "uploadpack.allowAnySHA1InWant", "true"]);
         let checkout = folder.path().join("checkout");
         git(folder.path(), &["clone", "-q", &canonical, "checkout"]);
-        let world = Self { folder, checkout, canonical };
-        world.git(&["checkout", "-q", "-B", "main"]);
-        world.write(".gitignore", "/target\n");
-        world.write("readme", "first\n");
-        let written = serde_json::json!({ "remote": world.canonical, "branch": "main" });
-        world.write("deploy/release-guard/canonical.json", &written.to_string());
-        world.git(&["add", "."]);
-        world.git(&["commit", "-q", "-m", "first"]);
-        world.git(&["push", "-q", "-u", "origin", "main"]);
-        world
+        let fixture = Self { folder, checkout, canonical };
+        fixture.git(&["checkout", "-q", "-B", "main"]);
+        fixture.write(".gitignore", "/target\n");
+        fixture.write("readme", "first\n");
+        let written = serde_json::json!({ "remote": fixture.canonical, "branch": "main" });
+        fixture.write("deploy/release-guard/canonical.json", &written.to_string());
+        fixture.git(&["add", "."]);
+        fixture.git(&["commit", "-q", "-m", "first"]);
+        fixture.git(&["push", "-q", "-u", "origin", "main"]);
+        fixture
     }
 
     /// The canonical repository's address.
@@ -136,12 +136,12 @@ impl RepositoryFixture {
 
     /// Runs `check --json`.
     pub(crate) fn check(&self, args: &[&str]) -> CheckOutput {
-        self.answer(&[&["check", "--json"], args].concat(), &[])
+        self.check_with(&[&["check", "--json"], args].concat(), &[])
     }
 
     /// Runs `check --json` in an environment.
     pub(crate) fn check_with_env(&self, environment: &[(&str, &str)]) -> CheckOutput {
-        self.answer(&["check", "--json"], environment)
+        self.check_with(&["check", "--json"], environment)
     }
 
     /// Runs `check` with text output.
@@ -154,10 +154,11 @@ impl RepositoryFixture {
         run(folder, args, &[])
     }
 
-    fn answer(&self, args: &[&str], environment: &[(&str, &str)]) -> CheckOutput {
-        let said = run(&self.checkout, args, environment);
-        let json = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("JSON expected: {said:?}"));
-        CheckOutput { code: said.code, json }
+    fn check_with(&self, args: &[&str], environment: &[(&str, &str)]) -> CheckOutput {
+        let output = run(&self.checkout, args, environment);
+        let json =
+            serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("JSON expected: {output:?}"));
+        CheckOutput { code: output.code, json }
     }
 }
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-NAMED = {"grpc": 50051, "ops": 50052}
+NAMED_PORTS = {"grpc": 50051, "ops": 50052}
 
 
 def pod(namespace, **labels):
@@ -10,7 +10,7 @@ def pod(namespace, **labels):
     return {"namespace": namespace, "labels": labels}
 
 
-def lets(policy, direction, port, peer, protocol="TCP"):
+def allows(policy, direction, port, peer, protocol="TCP"):
     """Whether one of the rules allows a connection: direction is from or to, a peer is a pod or an address."""
     rules = policy.get("ingress" if direction == "from" else "egress") or []
     return any(_ports(rule, port, protocol) and _peers(rule.get(direction), peer) for rule in rules)
@@ -18,15 +18,17 @@ def lets(policy, direction, port, peer, protocol="TCP"):
 
 def _ports(rule, port, protocol):
     ports = rule.get("ports")
-    return not ports or any((NAMED.get(each["port"], each["port"]), each["protocol"]) == (port, protocol) for each in ports)
+    return not ports or any(
+        (NAMED_PORTS.get(each["port"], each["port"]), each["protocol"]) == (port, protocol) for each in ports
+    )
 
 
 def _peers(peers, peer):
     # No peers: every address.
-    return not peers or any(_meets(each, peer) for each in peers)
+    return not peers or any(_matches(each, peer) for each in peers)
 
 
-def _meets(rule, peer):
+def _matches(rule, peer):
     if isinstance(peer, str):
         block = rule.get("ipBlock")
         return bool(block) and ipaddress.ip_address(peer) in ipaddress.ip_network(block["cidr"])
@@ -34,8 +36,8 @@ def _meets(rule, peer):
         return False
     # Without a namespaceSelector: the policy's own namespace.
     if "namespaceSelector" in rule:
-        wanted = rule["namespaceSelector"].get("matchLabels", {})
-        if not wanted.items() <= {"kubernetes.io/metadata.name": peer["namespace"]}.items():
+        selector = rule["namespaceSelector"].get("matchLabels", {})
+        if not selector.items() <= {"kubernetes.io/metadata.name": peer["namespace"]}.items():
             return False
     elif peer["namespace"] != "prod":
         return False

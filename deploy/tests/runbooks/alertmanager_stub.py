@@ -1,7 +1,8 @@
-"""A stub of the part of Alertmanager that accepts silences. amtool, which is real, checks matchers and times before its request.
+"""A stub of the part of Alertmanager that accepts silences. amtool, which is real, checks matchers and times before
+its request.
 
-Alertmanager itself cannot be unpacked like Prometheus: Debian's build reads its templates from a path that only exists after an
-installation.
+Alertmanager itself cannot be unpacked like Prometheus: Debian's build reads its templates from a path that only
+exists after an installation.
 """
 
 import json
@@ -10,23 +11,23 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Silences:
+class AlertmanagerStub:
     """`/api/v2/silences`, as far as `amtool silence add` and `query` need it."""
 
     def __init__(self, host):
-        kept = self.kept = []
+        silences = self.silences = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 silence = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 silence |= {"id": str(uuid.uuid4()), "status": {"state": "active"}, "updatedAt": silence["startsAt"]}
-                kept.append(silence)
-                self.answer({"silenceID": silence["id"]})
+                silences.append(silence)
+                self.respond({"silenceID": silence["id"]})
 
             def do_GET(self):
-                self.answer(kept)
+                self.respond(silences)
 
-            def answer(self, body):
+            def respond(self, body):
                 code = 200 if self.path.startswith("/api/v2/silences") else 404
                 text = json.dumps(body).encode()
                 self.send_response(code)
