@@ -5,7 +5,7 @@ mod rpcs;
 
 use std::{iter, sync::Arc, time::Duration};
 
-use super::{ChangeFeed, KeyRecordCache, SessionRecordCache, status_source::StatusSources};
+use super::status_source::StatusSources;
 use crate::{
     build,
     cache::CacheConfig,
@@ -21,6 +21,7 @@ use crate::{
         expiry::CredentialExpiry,
         status::{FeedStatus, ServiceStatus, TimeLeft},
     },
+    service_types::{ChangeFeed, KeyRecordCache, SessionRecordCache},
     telemetry::{
         logging,
         names::{self, MetricDefinition},
