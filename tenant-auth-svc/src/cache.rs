@@ -20,7 +20,7 @@ mod pool;
 mod preload;
 mod recent_writes;
 #[cfg(test)]
-mod stalled_copy;
+mod stalled_read_replica;
 mod statistics;
 mod weight;
 
