@@ -216,7 +216,9 @@ fn test_file_names_no_other_test_file() {
         collect_sources(&folder, &mut files);
         let holds_tests = |file: &Path| {
             let code = if file.exists() { code_without_comments(file) } else { String::new() };
-            ["#[test]", "#[tokio::test"].iter().any(|mark| code.lines().any(|line| line.starts_with(mark)))
+            ["#[test]", "#[tokio::test"]
+                .iter()
+                .any(|mark| code.lines().any(|line| line.trim_start().starts_with(mark)))
         };
         for file in files {
             let shown = file.display();

@@ -1,4 +1,4 @@
-//! A callers file, and what a service tells a caller that it does not know.
+//! A callers file, and the error that an unknown caller gets.
 
 use std::path::PathBuf;
 

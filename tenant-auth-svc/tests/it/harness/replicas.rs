@@ -1,4 +1,4 @@
-//! Two replicas on one database, and what operators ask them about it.
+//! Two replicas on one database, and requests about the state of the database.
 
 use std::{sync::Arc, time::Duration};
 
