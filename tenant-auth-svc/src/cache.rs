@@ -20,10 +20,18 @@ mod pool;
 mod preload;
 mod recent_writes;
 #[cfg(test)]
-mod stalled_copy;
+mod stalled_read_replica;
 mod statistics;
-mod sync;
 mod weight;
+
+/// The primitives of the fence and the pools. `tests/interleavings` compiles the same source files with those of a
+/// scheduler that explores their interleavings.
+mod sync {
+    pub(super) use std::sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    };
+}
 
 use std::{
     collections::HashMap,

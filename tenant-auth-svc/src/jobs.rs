@@ -6,5 +6,6 @@ pub(crate) mod audit_file;
 pub(crate) mod feed_poller;
 pub(crate) mod heartbeat;
 pub(crate) mod maintenance;
+pub(crate) mod readiness;
 pub(crate) mod usage;
 pub(crate) mod usage_reconciler;

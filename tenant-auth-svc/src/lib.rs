@@ -16,6 +16,7 @@ mod jobs;
 pub mod middleware;
 pub mod ops;
 pub mod server;
+pub mod service_types;
 pub mod telemetry;
 pub mod transport;
 pub mod usage_batcher;

@@ -8,6 +8,7 @@
 mod background;
 mod coverage;
 mod database_client;
+mod database_startup;
 mod error;
 pub mod expiry;
 mod foundation;
@@ -16,7 +17,6 @@ mod lifecycle;
 mod memory_budget;
 mod metrics_source;
 mod middleware_stack;
-pub(crate) mod readiness;
 mod reload;
 mod status_source;
 mod upstream_health;
@@ -45,20 +45,8 @@ use self::{
 pub use self::{database_client::build_database_client, error::StartError, lifecycle::RunningService};
 use crate::{
     build,
-    cache::{
-        RecordCache,
-        lookup::{KeyLookup, SessionLookup},
-    },
-    change_feed::poller::FeedPoller,
     config::{DatabaseLocation, OtlpConfig, ServiceConfig},
-    database::{
-        client::{DatabaseClient, RetryingEngine, write_queue::WriteQueue},
-        sql::SqlStore,
-    },
-    domain::{
-        clock::{Moment, SharedClock},
-        usage::UsageRecorder,
-    },
+    domain::clock::{Moment, SharedClock},
     jobs::{audit_copy::AuditCopy, maintenance::PendingWrites, usage::UsageJobs},
     middleware::metrics::RpcMetrics,
     ops,
@@ -66,23 +54,7 @@ use crate::{
         otlp::{OtlpCounts, OtlpExporter},
         prometheus,
     },
-    usage_batcher::UsageBatcher,
 };
-
-/// The store that the use cases read and write.
-pub type ServiceStore = SqlStore<DatabaseClient>;
-/// The key cache.
-pub type KeyRecordCache = RecordCache<KeyLookup<ServiceStore>>;
-/// The session cache.
-pub type SessionRecordCache = RecordCache<SessionLookup<ServiceStore>>;
-/// The caches that the change feed applies every change to.
-pub type AllCaches = (KeyRecordCache, SessionRecordCache);
-/// The usage recorder, with batched writes.
-pub type ServiceUsageRecorder = UsageRecorder<UsageBatcher, ServiceStore>;
-/// A store that also writes to an untrusted database: an operator uses it to accept one.
-pub type RecoveryStore = SqlStore<WriteQueue<RetryingEngine>>;
-/// The change feed of this replica.
-pub type ChangeFeed = FeedPoller<ServiceStore, AllCaches>;
 
 /// Starts the service. It listens at once. It is ready when it has reached the database and its schema is
 /// valid, which can take long. Until then its health is NOT_SERVING, but it already handles requests.
@@ -123,7 +95,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         outage_grace: Arc::clone(&use_cases.outage_grace),
     };
     let health = HealthReporter::new();
-    readiness::set_initial_health(&health).await;
+    database_startup::set_initial_health(&health).await;
     let services =
         use_cases.into_services(&base, caches.keys.clone(), usage_recorder, health.clone(), is_remote);
     let (file_reloader, callers, certificates) = FileReloader::new(
@@ -142,7 +114,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         request_tracer: otlp.as_ref().map(OtlpExporter::request_tracer),
     };
     let server = listener.serve(services, instrumentation, callers, certificates)?;
-    health.set_service_status(readiness::PROCESS_HEALTH_NAME, ServingStatus::Serving).await;
+    health.set_service_status(database_startup::PROCESS_HEALTH_NAME, ServingStatus::Serving).await;
 
     let background = BackgroundTasks::spawn(
         &base,
@@ -175,7 +147,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         connections: server.connections().clone(),
         key_cache: (caches.keys, caches.key_config),
         session_cache: (caches.sessions, caches.session_config),
-        guesses: caches.guess_limiter,
+        guess_limiter: caches.guess_limiter,
         feed: Arc::clone(&feed),
         usage_batcher,
         reconcile_result: usage_jobs.reconcile_result(),

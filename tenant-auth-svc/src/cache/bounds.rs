@@ -55,7 +55,7 @@ fn session(attributes: usize, length: usize) -> SessionRecord {
 fn bytes_per_weight_unit<R: CacheableRecord>(record: impl Fn() -> Option<R>) -> u64 {
     const WEIGHT_UNITS: u64 = 4_000;
     let epoch = Fence::new().epoch();
-    let mut kept = None;
+    let mut filled_pool = None;
     let used = allocation_counter::measure(|| {
         let hasher = DefaultHashBuilder::default();
         let pool = Cache::with(4_000, WEIGHT_UNITS, RecordWeighter, hasher, EvictionCounts::default());
@@ -63,9 +63,9 @@ fn bytes_per_weight_unit<R: CacheableRecord>(record: impl Fn() -> Option<R>) -> 
             let entry = CacheEntry::new(record(), Revision(1), Duration::ZERO, Duration::from_secs(5), epoch);
             pool.insert(number, Arc::new(entry));
         }
-        kept = Some(pool);
+        filled_pool = Some(pool);
     });
-    let weight = kept.map(|pool| pool.weight()).unwrap();
+    let weight = filled_pool.map(|pool| pool.weight()).unwrap();
     assert!(weight <= WEIGHT_UNITS && weight > WEIGHT_UNITS / 2, "{weight}");
     u64::try_from(used.bytes_current).unwrap() / WEIGHT_UNITS
 }

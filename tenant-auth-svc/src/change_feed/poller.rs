@@ -245,7 +245,11 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         let heartbeat = page.heartbeat;
         if let Some(beat) = heartbeat.beat {
             let age = u64::try_from(heartbeat.now.0 - heartbeat.at.0).unwrap_or_default();
-            self.known.record_copy_heartbeat(beat, Duration::from_millis(age), self.clock.monotonic());
+            self.known.record_read_replica_heartbeat(
+                beat,
+                Duration::from_millis(age),
+                self.clock.monotonic(),
+            );
         }
         // Invalidate the cache first: a subscriber that reacts to the event must not get the old answer.
         self.hub.publish_changes(page.invalidations, reached);

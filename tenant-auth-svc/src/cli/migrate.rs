@@ -48,7 +48,7 @@ async fn migrate_until_visible(
 ) -> Result<Vec<&'static str>, SchemaError> {
     for _ in 1..MAX_ATTEMPTS {
         match migrate::migrate(database_client, clock).await {
-            Err(SchemaError::CopyLagging { .. }) => tokio::time::sleep(RETRY_DELAY).await,
+            Err(SchemaError::ReadReplicaLagging { .. }) => tokio::time::sleep(RETRY_DELAY).await,
             outcome => return outcome,
         }
     }

@@ -238,9 +238,9 @@ fn transaction_batch(statements: &[Statement]) -> Batch {
     let before = batch.last_step();
     batch.push(Some(StepCondition::ok(before)), Stmt::without_rows("COMMIT"));
     let commit = batch.last_step();
-    let began_in_vain =
+    let begun_without_commit =
         StepCondition::all([StepCondition::ok(0), StepCondition::not(StepCondition::ok(commit))]);
-    batch.push(Some(began_in_vain), Stmt::without_rows("ROLLBACK"));
+    batch.push(Some(begun_without_commit), Stmt::without_rows("ROLLBACK"));
     batch
 }
 

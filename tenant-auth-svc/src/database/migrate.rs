@@ -39,7 +39,7 @@ pub const KNOWN_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 /// Applies the missing migrations; returns the names of those that this call applied.
 ///
 /// # Errors
-/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed; [`SchemaError::CopyLagging`] after
+/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed; [`SchemaError::ReadReplicaLagging`] after
 /// everything was.
 pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     apply_missing(engine, clock, true).await
@@ -73,7 +73,7 @@ async fn apply_missing<E: Engine>(
     let found = match applied_version(engine).await {
         // The primary has the table, but the read replica does not show it yet.
         Err(SchemaError::Store(error)) if error.kind == FailureKind::SchemaMissing => {
-            return Err(SchemaError::CopyLagging { found: 0 });
+            return Err(SchemaError::ReadReplicaLagging { found: 0 });
         }
         found => found?,
     };
@@ -83,7 +83,7 @@ async fn apply_missing<E: Engine>(
         }
     }
     match verify(engine).await {
-        Err(SchemaError::Older { found }) => Err(SchemaError::CopyLagging { found }),
+        Err(SchemaError::Older { found }) => Err(SchemaError::ReadReplicaLagging { found }),
         outcome => outcome.map(|()| applied),
     }
 }
@@ -222,7 +222,7 @@ mod tests {
             for statement in statements {
                 let is_known = ["ALTER ", "CREATE ", "INSERT ", "DROP INDEX "]
                     .iter()
-                    .any(|word| statement.starts_with(word));
+                    .any(|keyword| statement.starts_with(keyword));
                 assert!(is_known, "{statement}");
             }
         }

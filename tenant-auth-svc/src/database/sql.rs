@@ -24,7 +24,6 @@ mod tenants;
 mod transaction;
 mod unreadable;
 mod usage;
-mod values;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -48,6 +47,11 @@ use crate::domain::{
     tenant::{NewTenant, Tenant, TenantStatus},
     text::{PrefixHint, Reason},
 };
+
+/// A duration in milliseconds, as statements take it.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// A store that runs SQL. Cheap to clone if the engine is.
 #[derive(Clone, Debug)]

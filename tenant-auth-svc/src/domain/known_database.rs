@@ -5,7 +5,7 @@
 //! that database, or the known one is back. Meanwhile the cache serves as in an outage. Results from a
 //! stalled read replica count as of the time of its last progress.
 
-mod read_copy;
+mod read_replica;
 
 use std::{
     sync::{
@@ -17,8 +17,8 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use self::read_copy::COPY_STALL_TIMEOUT;
-use self::read_copy::ReadCopy;
+pub use self::read_replica::READ_REPLICA_STALL_TIMEOUT;
+use self::read_replica::ReadReplica;
 use crate::domain::{
     clock::{Moment, SharedClock},
     identity::{DatabaseIdentity, DistrustReason, Trust},
@@ -33,7 +33,7 @@ pub struct KnownDatabase {
     trust: watch::Sender<Trust>,
     /// Whether `trust` contains a distrust reason. A copy for the path of every request.
     is_distrusted: AtomicBool,
-    copy: Mutex<ReadCopy>,
+    read_replica: Mutex<ReadReplica>,
     is_stalled: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ impl KnownDatabase {
             clock,
             trust: watch::Sender::default(),
             is_distrusted: AtomicBool::new(false),
-            copy: Mutex::default(),
+            read_replica: Mutex::default(),
             is_stalled: AtomicBool::new(false),
         }
     }
@@ -83,7 +83,7 @@ impl KnownDatabase {
             if is_new {
                 trust.known = Some(identity.clone());
                 // The heartbeat of the previous database would never appear.
-                *self.lock_copy() = ReadCopy::default();
+                *self.lock_read_replica() = ReadReplica::default();
             }
             trust.position = position;
             trust.anchor = anchor.map(Into::into);
@@ -148,14 +148,14 @@ impl KnownDatabase {
         if !self.is_stalled.load(Ordering::Acquire) {
             return Ok(now);
         }
-        self.lock_copy().last_moved_at().ok_or_else(lagging_error)
+        self.lock_read_replica().last_moved_at().ok_or_else(lagging_error)
     }
 
     /// Records the heartbeat that the read replica shows, and its age by the database's clock.
-    pub fn record_copy_heartbeat(&self, beat: i64, age: Duration, at: Duration) {
-        let mut copy = self.lock_copy();
-        copy.record_heartbeat(beat, age, at);
-        let is_stalled = copy.is_stalled(at);
+    pub fn record_read_replica_heartbeat(&self, beat: i64, age: Duration, at: Duration) {
+        let mut read_replica = self.lock_read_replica();
+        read_replica.record_heartbeat(beat, age, at);
+        let is_stalled = read_replica.is_stalled(at);
         if self.is_stalled.swap(is_stalled, Ordering::AcqRel) != is_stalled {
             if is_stalled {
                 let age_s = age.as_secs();
@@ -171,31 +171,31 @@ impl KnownDatabase {
 
     /// Records the heartbeat that the primary had at a time. The read replica has to show it soon.
     pub fn record_primary_heartbeat(&self, beat: i64, at: Duration) {
-        self.lock_copy().expect_heartbeat(beat, at);
+        self.lock_read_replica().expect_heartbeat(beat, at);
     }
 
     /// Records that the primary did not respond while the read replica was polled: whether the replica is
     /// stalled is unknown.
     pub fn record_primary_failure(&self, at: Duration) {
-        self.lock_copy().record_primary_failure(at);
+        self.lock_read_replica().record_primary_failure(at);
     }
 
     /// Whether no replica of the service has written a heartbeat for an interval, so that this one should.
     #[must_use]
     pub fn is_heartbeat_due(&self, interval: Duration, now: Duration) -> bool {
-        self.lock_copy().is_heartbeat_due(interval, now)
+        self.lock_read_replica().is_heartbeat_due(interval, now)
     }
 
     /// Returns for how long the read replica has been stalled; `None` while it is not, or its state is
     /// unknown.
     #[must_use]
     pub fn stalled_for(&self, now: Duration) -> Option<Duration> {
-        self.is_stalled.load(Ordering::Acquire).then(|| self.lock_copy().stalled_for(now))
+        self.is_stalled.load(Ordering::Acquire).then(|| self.lock_read_replica().stalled_for(now))
     }
 
-    fn lock_copy(&self) -> MutexGuard<'_, ReadCopy> {
+    fn lock_read_replica(&self) -> MutexGuard<'_, ReadReplica> {
         // Every step of a change leaves the state usable, so a panic does not break it.
-        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.read_replica.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Usage of tenants: each event is counted once, and acknowledged only when it is committed.
 
-mod error;
 mod event;
 mod idempotent_write;
 mod payload;
@@ -12,7 +11,6 @@ mod store;
 mod sweep;
 
 pub use self::{
-    error::UsageError,
     event::{EventRefusal, Hour, InvalidMetric, Quantity, UsageEvent, UsageMetric},
     idempotent_write::{CountedTotal, IdempotentWrite, StoredOutcome},
     payload::{PayloadHash, PayloadHasher},
@@ -20,7 +18,7 @@ pub use self::{
     reconcile::{
         ComparisonCursor, ComparisonPage, Reconciliation, RepairedTotal, TotalDifference, repair_batches,
     },
-    recorder::{UsageRecorder, UsageWriter},
+    recorder::{UsageError, UsageRecorder, UsageWriter},
     request::{InvalidUsageRequestId, MAX_EVENTS_PER_REQUEST, RecordedUsage, UsageRequest, UsageRequestId},
     store::{SweptEvents, UsageStore},
     sweep::{UsageRetention, sweep_usage},

@@ -12,7 +12,10 @@ use std::{
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
-use super::audit_file::AuditFile;
+use super::{
+    audit_file::AuditFile,
+    readiness::{Readiness, until_ready},
+};
 use crate::{
     domain::{
         audit::{AuditCheckpoint, AuditStore as _},
@@ -21,10 +24,7 @@ use crate::{
         page::PageSize,
         store::{Call, Lane, StoreError},
     },
-    server::{
-        ServiceStore,
-        readiness::{Readiness, ReadinessState},
-    },
+    service_types::ServiceStore,
 };
 
 /// Interval between two polls for new entries. Each poll reads one row of the last copied entry, and the new rows.
@@ -118,7 +118,7 @@ impl AuditCopy {
 
     /// Polls for new entries periodically, from the time the schema is ready.
     pub(crate) async fn run(self, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
+        if !until_ready(&mut readiness).await {
             return;
         }
         let mut failing = false;

@@ -4,16 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+use super::readiness::{Readiness, until_ready};
 use crate::{
     database::{client::DatabaseClient, sql::probe},
     domain::{
         jitter,
         store::{Call, Circuit, Lane},
     },
-    server::{
-        ChangeFeed,
-        readiness::{Readiness, ReadinessState},
-    },
+    service_types::ChangeFeed,
 };
 
 /// How often the change log is pruned; whichever replica comes first prunes it.
@@ -25,7 +23,7 @@ pub(crate) async fn poll_feed(
     interval: Duration,
     mut readiness: watch::Receiver<Readiness>,
 ) {
-    if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
+    if !until_ready(&mut readiness).await {
         return;
     }
     let polling = async {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::readiness::{Readiness, until_ready};
 use crate::{
     database::client::DatabaseClient,
     domain::{
@@ -12,10 +13,7 @@ use crate::{
         jitter,
         store::{Call, FailureKind, Lane, Store as _, StoreError},
     },
-    server::{
-        ServiceStore,
-        readiness::{Readiness, ReadinessState},
-    },
+    service_types::ServiceStore,
 };
 
 /// How often to check whether a heartbeat is due.
@@ -35,7 +33,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Writes the heartbeat when it is due, from the time the schema is ready.
     pub(crate) async fn run(self, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
+        if !until_ready(&mut readiness).await {
             return;
         }
         loop {

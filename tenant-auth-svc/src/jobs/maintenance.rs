@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
+use super::readiness::{Readiness, until_ready};
 use crate::{
     domain::{
         clock::SharedClock,
@@ -12,10 +13,7 @@ use crate::{
         session::{SessionSweeper, SlidingExpiryTracker},
         store::{Call, Lane, Store as _, StoreError},
     },
-    server::{
-        AllCaches, KeyRecordCache, ServiceStore,
-        readiness::{Readiness, ReadinessState},
-    },
+    service_types::{AllCaches, KeyRecordCache, ServiceStore},
 };
 
 /// How many keys one statement preloads.
@@ -126,7 +124,7 @@ async fn preload_cache(
     capacity: u64,
     mut readiness: watch::Receiver<Readiness>,
 ) {
-    if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
+    if !until_ready(&mut readiness).await {
         return;
     }
     let mut remaining = usize::try_from(capacity).unwrap_or(usize::MAX);

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::usage_reconciler::{ReconcileResult, UsageReconciler};
+use super::{
+    readiness::{Readiness, until_ready},
+    usage_reconciler::{ReconcileResult, UsageReconciler},
+};
 use crate::{
     config::UsageConfig,
     domain::{
@@ -14,10 +17,7 @@ use crate::{
         store::{Call, Lane, StoreError},
         usage::{self, UsageRecorder, UsageRetention},
     },
-    server::{
-        ServiceStore, ServiceUsageRecorder,
-        readiness::{Readiness, ReadinessState},
-    },
+    service_types::{ServiceStore, ServiceUsageRecorder},
     usage_batcher::{BatcherTask, UsageBatcher},
 };
 
@@ -107,7 +107,7 @@ impl UsageSweeper {
 }
 
 async fn run_usage_sweep(sweeper: Arc<UsageSweeper>, mut readiness: watch::Receiver<Readiness>) {
-    if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
+    if !until_ready(&mut readiness).await {
         return;
     }
     loop {

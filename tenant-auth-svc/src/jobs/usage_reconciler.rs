@@ -13,6 +13,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::readiness::{Readiness, until_ready};
 use crate::{
     domain::{
         clock::{SharedClock, UnixMillis},
@@ -20,10 +21,7 @@ use crate::{
         store::{Call, Lane, StoreError},
         usage::{Hour, Reconciliation, UsageRetention},
     },
-    server::{
-        ServiceStore,
-        readiness::{Readiness, ReadinessState},
-    },
+    service_types::ServiceStore,
 };
 
 /// Timeout of one page.
@@ -64,7 +62,7 @@ pub(crate) struct UsageReconciler {
 impl UsageReconciler {
     /// Compares once per interval from the time the schema is ready; the first time within one interval of the start.
     pub(crate) async fn run(self, interval: Duration, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
+        if !until_ready(&mut readiness).await {
             return;
         }
         // At a random time, so that replicas do not read all events at the same time.

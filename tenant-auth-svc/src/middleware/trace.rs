@@ -120,20 +120,20 @@ impl RpcObserver for RpcSpan {
 
     fn on_end(&mut self, code: Option<Code>) {
         let span = self.trace_context.context().span();
-        let say = |name: &'static str, value: &'static str| span.set_attribute(KeyValue::new(name, value));
+        let set = |name: &'static str, value: &'static str| span.set_attribute(KeyValue::new(name, value));
         if let Some(record) = &self.record {
             if let Some((verdict, source)) = record.verdict() {
-                say("tenant_auth.verdict", verdict.as_str());
-                say("tenant_auth.source", source.as_str());
+                set("tenant_auth.verdict", verdict.as_str());
+                set("tenant_auth.source", source.as_str());
             }
             if let Some(kind) = record.failure() {
-                say("tenant_auth.database", kind.as_str());
+                set("tenant_auth.database", kind.as_str());
             }
         }
         let code = code.unwrap_or(Code::Cancelled);
-        say("rpc.response.status_code", code::canonical_name(code));
+        set("rpc.response.status_code", code::canonical_name(code));
         if code::is_server_error(code) {
-            say("error.type", code::canonical_name(code));
+            set("error.type", code::canonical_name(code));
             span.set_status(Status::Error { description: Cow::Borrowed(code.description()) });
         }
         span.end();

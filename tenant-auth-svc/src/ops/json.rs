@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_status_field_is_rendered_as_json() {
-        let facts = ServiceStatus {
+        let status = ServiceStatus {
             now: at(320),
             phase: LifecyclePhase::Stopping,
             phase_since: at(319),
@@ -211,10 +211,10 @@ mod tests {
             "clock": { "offset_ms": -3 },
             "cpu": { "late_ms": 350, "starved": true },
             "files": {
-                "callers_refused": facts.files.callers_refused,
-                "certificates_refused": facts.files.certificates_refused,
-                "deny_list_refused": facts.files.deny_list_refused,
-                "database_token_refused": facts.files.database_token_refused,
+                "callers_refused": status.files.callers_refused,
+                "certificates_refused": status.files.certificates_refused,
+                "deny_list_refused": status.files.deny_list_refused,
+                "database_token_refused": status.files.database_token_refused,
             },
             "expiry": {
                 "certificates": {
@@ -230,12 +230,12 @@ mod tests {
             "peppers": { "missing": null },
             "cache": { "oldest_answer_ms": 313_900 },
         });
-        assert_eq!(read(&facts), expected);
+        assert_eq!(read(&status), expected);
     }
 
     #[test]
     fn unknown_values_are_null() {
-        let facts = ServiceStatus {
+        let status = ServiceStatus {
             now: at(0),
             phase: LifecyclePhase::Unusable("schema_newer"),
             phase_since: at(0),
@@ -259,7 +259,7 @@ mod tests {
             denied_entries: 0,
             pepper_missing: None,
         };
-        let rendered = read(&facts);
+        let rendered = read(&status);
         assert_eq!(rendered["process"]["reason"], "schema_newer");
         let nothing =
             json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null });
@@ -274,10 +274,10 @@ mod tests {
         assert_eq!(rendered["feed"], json!({ "state": "off", "last_poll": null, "ago_ms": null }));
         assert_eq!(rendered["cache"]["oldest_answer_ms"], Value::Null);
         assert_eq!(rendered["grace"]["median_key_ends_ms"], Value::Null);
-        let live = ServiceStatus { feed: FeedStatus::Live(Duration::ZERO), ..facts.clone() };
+        let live = ServiceStatus { feed: FeedStatus::Live(Duration::ZERO), ..status.clone() };
         assert_eq!(read(&live)["feed"]["state"], "live");
         assert_eq!(
-            read(&ServiceStatus { feed: FeedStatus::NotYetLive, ..facts })["feed"]["state"],
+            read(&ServiceStatus { feed: FeedStatus::NotYetLive, ..status })["feed"]["state"],
             "not_yet_live"
         );
     }

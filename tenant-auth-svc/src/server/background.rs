@@ -6,9 +6,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use tonic_health::server::HealthReporter;
 
 use super::{
-    ChangeFeed,
+    database_startup::DatabaseStartup,
     foundation::{Caches, Foundation},
-    readiness::{DatabaseStartup, Readiness},
 };
 use crate::{
     config::{CacheSettings, DatabaseConfig},
@@ -17,8 +16,10 @@ use crate::{
         feed_poller,
         heartbeat::Heartbeat,
         maintenance::{MaintenanceJobs, PendingWrites},
+        readiness::Readiness,
         usage::UsageJobs,
     },
+    service_types::ChangeFeed,
 };
 
 /// The settings of the database that outlive the making of its client.

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use super::KeyRecordCache;
 use crate::{
     cache::CacheCoverage,
     domain::{clock::Moment, grace::Grace},
     ops::status,
+    service_types::KeyRecordCache,
 };
 
 /// Minimum interval between two samples of the ages of all cached keys, regardless of how often the status is read.

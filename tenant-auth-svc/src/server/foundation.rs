@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AllCaches, KeyRecordCache, ServiceStore, SessionRecordCache, upstream_health::health_probe};
+use super::upstream_health::health_probe;
 use crate::{
     cache::{
         CacheConfig, CacheContext, RecordCache,
@@ -17,6 +17,7 @@ use crate::{
         clock::SharedClock, grace::Grace, guess_limiter::GuessLimiter, key::Peppers,
         last_used::LastUsedTracker,
     },
+    service_types::{AllCaches, KeyRecordCache, ServiceStore, SessionRecordCache},
 };
 
 /// The shortest time budget of one load or one decision. The database client usually times out earlier; if it is configured with

@@ -14,11 +14,7 @@ use tokio::{
 };
 use tonic_health::server::HealthReporter;
 
-use super::{
-    AllCaches, ChangeFeed, KeyRecordCache, ServiceStore, StartError,
-    readiness::{self, Readiness, ReadinessState},
-    reload::FileReloader,
-};
+use super::{StartError, database_startup, reload::FileReloader};
 use crate::{
     domain::{
         admin::Admin,
@@ -31,9 +27,11 @@ use crate::{
         audit_copy::{AuditCopy, AuditCopyError},
         heartbeat::Heartbeat,
         maintenance::MaintenanceJobs,
+        readiness::{Readiness, ReadinessState},
         usage::UsageJobs,
     },
     ops::status::FileStatus,
+    service_types::{AllCaches, ChangeFeed, KeyRecordCache, ServiceStore},
     telemetry::otlp::RunningExporter,
     transport::Server,
     usage_batcher::BatcherTask,
@@ -280,7 +278,7 @@ impl RunningService {
         let _ = (&mut self.startup_task).await;
         // Never set before: `self` is consumed.
         let _ = self.stopping_since.set(Moment::now(&self.clock));
-        readiness::set_all_not_serving(&self.health).await;
+        database_startup::set_all_not_serving(&self.health).await;
 
         // A service that never was ready, or has failed, receives no requests: there is no need to wait.
         if self.is_ready() {
@@ -293,7 +291,7 @@ impl RunningService {
         self.server.drain();
         // A watch stream, or a watched health name, is a request that never ends by itself.
         self.feed.hub().close();
-        readiness::end_health_watches(&mut self.health).await;
+        database_startup::end_health_watches(&mut self.health).await;
         if tokio::time::timeout(DRAIN_TIMEOUT, self.server.wait_until_drained()).await.is_err() {
             let seconds = DRAIN_TIMEOUT.as_secs();
             tracing::warn!(seconds, "requests still in flight after the drain timeout were cancelled");

@@ -5,7 +5,7 @@ mod rpcs;
 
 use std::{iter, sync::Arc, time::Duration};
 
-use super::{ChangeFeed, KeyRecordCache, SessionRecordCache, status_source::StatusSources};
+use super::status_source::StatusSources;
 use crate::{
     build,
     cache::CacheConfig,
@@ -21,6 +21,7 @@ use crate::{
         expiry::CredentialExpiry,
         status::{FeedStatus, ServiceStatus, TimeLeft},
     },
+    service_types::{ChangeFeed, KeyRecordCache, SessionRecordCache},
     telemetry::{
         logging,
         names::{self, MetricDefinition},
@@ -50,7 +51,7 @@ pub(super) struct MetricsSources {
     pub(super) connections: Connections,
     pub(super) key_cache: (KeyRecordCache, CacheConfig),
     pub(super) session_cache: (SessionRecordCache, CacheConfig),
-    pub(super) guesses: Arc<GuessLimiter>,
+    pub(super) guess_limiter: Arc<GuessLimiter>,
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage_batcher: UsageBatcher,
     pub(super) reconcile_result: (Arc<ReconcileResult>, Option<Duration>),
@@ -63,20 +64,20 @@ pub(super) struct MetricsSources {
 impl MetricsSources {
     /// Returns the current values of all metrics.
     pub(super) fn snapshot(&self, format: MetricsFormat) -> MetricsSnapshot {
-        let facts = self.status_sources.status();
+        let status = self.status_sources.status();
         let mut snapshot = MetricsSnapshot::default();
         self.add_request_metrics(&mut snapshot, format);
         self.add_connection_metrics(&mut snapshot);
         self.add_decision_metrics(&mut snapshot);
-        self.add_cache_metrics(&mut snapshot, &facts);
-        self.add_feed_metrics(&mut snapshot, &facts);
-        database::add_database_metrics(&mut snapshot, &self.status_sources.database_client, &facts, format);
+        self.add_cache_metrics(&mut snapshot, &status);
+        self.add_feed_metrics(&mut snapshot, &status);
+        database::add_database_metrics(&mut snapshot, &self.status_sources.database_client, &status, format);
         let tables = RecordTable::ALL
             .map(|table| (table.as_str(), count_to_f64(self.unreadable_records.count(table))));
         snapshot.push_by_label(&names::UNREADABLE_RECORDS, tables);
         self.add_usage_metrics(&mut snapshot);
         self.add_audit_copy_metrics(&mut snapshot);
-        self.add_process_metrics(&mut snapshot, &facts);
+        self.add_process_metrics(&mut snapshot, &status);
         snapshot.push(&names::LOG_LINES_SUPPRESSED, count_to_f64(logging::suppressed_lines()));
         self.add_otlp_metrics(&mut snapshot);
         snapshot
@@ -102,7 +103,7 @@ impl MetricsSources {
         );
     }
 
-    fn add_cache_metrics(&self, snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
+    fn add_cache_metrics(&self, snapshot: &mut MetricsSnapshot, status: &ServiceStatus) {
         let ((keys, key_room), (sessions, session_room)) = (&self.key_cache, &self.session_cache);
         let pools = [
             ("keys", keys.size(), keys.evicted(), keys.misses(), key_room),
@@ -124,7 +125,7 @@ impl MetricsSources {
             &names::CACHE_MISSES,
             pools.iter().map(|(pool, _, _, misses, _)| (*pool, *misses)),
         );
-        let refused = GuessLimitScope::ALL.map(|limit| (limit.as_str(), self.guesses.refused(limit)));
+        let refused = GuessLimitScope::ALL.map(|limit| (limit.as_str(), self.guess_limiter.refused(limit)));
         push_nonzero(snapshot, &names::UNKNOWN_LOOKUPS_REFUSED, refused);
         // Records from the start: an alert needs the zero.
         let evicted = pools.iter().flat_map(|(pool, _, (records, negative), ..)| {
@@ -136,10 +137,11 @@ impl MetricsSources {
             &names::CACHE_LOADS,
             pools.iter().map(|(pool, now, ..)| (*pool, usize_to_f64(now.loads))),
         );
-        snapshot.push(&names::CACHE_OLDEST_ANSWER_AGE, facts.oldest_answer.unwrap_or_default().as_secs_f64());
-        snapshot.push(&names::CACHE_GRACE, facts.grace.in_force.as_secs_f64());
-        let coverage = facts.grace.coverage;
-        let whole = || facts.grace.in_force.as_secs_f64();
+        snapshot
+            .push(&names::CACHE_OLDEST_ANSWER_AGE, status.oldest_answer.unwrap_or_default().as_secs_f64());
+        snapshot.push(&names::CACHE_GRACE, status.grace.in_force.as_secs_f64());
+        let coverage = status.grace.coverage;
+        let whole = || status.grace.in_force.as_secs_f64();
         let left = |left: Option<TimeLeft>| left.map_or_else(whole, TimeLeft::signed_seconds);
         let ends = [
             ("oldest", left(coverage.and_then(|coverage| coverage.oldest_key))),
@@ -152,12 +154,12 @@ impl MetricsSources {
         );
     }
 
-    fn add_feed_metrics(&self, snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
-        let lag = match facts.feed {
+    fn add_feed_metrics(&self, snapshot: &mut MetricsSnapshot, status: &ServiceStatus) {
+        let lag = match status.feed {
             FeedStatus::Off => None,
-            FeedStatus::NotYetLive => Some(self.uptime(facts)),
+            FeedStatus::NotYetLive => Some(self.uptime(status)),
             FeedStatus::Live(ago) => Some(ago),
-            FeedStatus::SilentSince(at) => Some(facts.now.since(at)),
+            FeedStatus::SilentSince(at) => Some(status.now.since(at)),
         };
         snapshot.push(&names::FEED_ENABLED, bool_to_f64(lag.is_some()));
         snapshot.push_optional(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
@@ -195,26 +197,26 @@ impl MetricsSources {
         snapshot.push(&names::AUDIT_COPY_COMPLETE_AT, unix_seconds(complete_at.unwrap_or(UnixMillis(0))));
     }
 
-    fn add_process_metrics(&self, snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
-        snapshot.push(&names::READY, bool_to_f64(facts.phase.is_ready()));
+    fn add_process_metrics(&self, snapshot: &mut MetricsSnapshot, status: &ServiceStatus) {
+        snapshot.push(&names::READY, bool_to_f64(status.phase.is_ready()));
         let refused = [
-            ("callers", facts.files.callers_refused),
-            ("certificates", facts.files.certificates_refused),
-            ("deny_list", facts.files.deny_list_refused),
-            ("database_token", facts.files.database_token_refused),
+            ("callers", status.files.callers_refused),
+            ("certificates", status.files.certificates_refused),
+            ("deny_list", status.files.deny_list_refused),
+            ("database_token", status.files.database_token_refused),
         ];
         snapshot.push_by_label(
             &names::RELOAD_FAILED,
             refused.map(|(file, refused)| (file, bool_to_f64(refused))),
         );
-        add_expiry_metrics(snapshot, facts);
+        add_expiry_metrics(snapshot, status);
         let denied = self.status_sources.denied.counts();
         let denied = [("keys", denied.keys), ("tenants", denied.tenants), ("hashes", denied.hashes)];
         snapshot.push_by_label(
             &names::DENY_LIST_ENTRIES,
             denied.map(|(kind, count)| (kind, usize_to_f64(count))),
         );
-        snapshot.push(&names::PEPPER_MISSING, bool_to_f64(facts.pepper_missing.is_some()));
+        snapshot.push(&names::PEPPER_MISSING, bool_to_f64(status.pepper_missing.is_some()));
         let dirty = if build::THIS.dirty { "true" } else { "false" };
         let build = labels([build::THIS.version, build::THIS.commit, build::THIS.branch, dirty]);
         snapshot.push_samples(&names::BUILD_INFO, [(build, SampleValue::Number(1.0))]);
@@ -245,31 +247,31 @@ impl MetricsSources {
         push_counts(snapshot, &names::OTLP_EXPORTS, exports.filter(|(_, count)| *count > 0));
     }
 
-    fn uptime(&self, facts: &ServiceStatus) -> Duration {
-        facts.now.since(self.started_at)
+    fn uptime(&self, status: &ServiceStatus) -> Duration {
+        status.now.since(self.started_at)
     }
 }
 
-fn add_expiry_metrics(snapshot: &mut MetricsSnapshot, facts: &ServiceStatus) {
+fn add_expiry_metrics(snapshot: &mut MetricsSnapshot, status: &ServiceStatus) {
     snapshot.push_by_label(
         &names::CERTIFICATE_EXPIRY,
-        expiry_dates(facts, false, |expiry| Some(expiry.not_after)),
+        expiry_dates(status, false, |expiry| Some(expiry.not_after)),
     );
     snapshot.push_by_label(
         &names::CERTIFICATE_NOT_BEFORE,
-        expiry_dates(facts, false, |expiry| expiry.not_before),
+        expiry_dates(status, false, |expiry| expiry.not_before),
     );
-    snapshot.push_by_label(&names::TOKEN_EXPIRY, expiry_dates(facts, true, |expiry| Some(expiry.not_after)));
-    snapshot.push_by_label(&names::TOKEN_ISSUED, expiry_dates(facts, true, |expiry| expiry.not_before));
+    snapshot.push_by_label(&names::TOKEN_EXPIRY, expiry_dates(status, true, |expiry| Some(expiry.not_after)));
+    snapshot.push_by_label(&names::TOKEN_ISSUED, expiry_dates(status, true, |expiry| expiry.not_before));
 }
 
 /// Dates of certificates or of tokens, in seconds since 1970.
 fn expiry_dates(
-    facts: &ServiceStatus,
+    status: &ServiceStatus,
     tokens: bool,
     date: fn(&CredentialExpiry) -> Option<UnixMillis>,
 ) -> impl Iterator<Item = (&'static str, f64)> {
-    let some = facts.expiries.iter().filter(move |expiry| expiry.kind.is_token() == tokens);
+    let some = status.expiries.iter().filter(move |expiry| expiry.kind.is_token() == tokens);
     some.filter_map(move |expiry| Some((expiry.kind.as_str(), millis_to_seconds(date(expiry)?.0))))
 }
 

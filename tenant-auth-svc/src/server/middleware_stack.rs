@@ -18,9 +18,7 @@ use tonic_health::{
 };
 use tower::ServiceBuilder;
 
-use super::{
-    AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, SessionRecordCache, StartError,
-};
+use super::StartError;
 use crate::{
     change_feed::hub::Hub,
     config::ListenConfig,
@@ -40,6 +38,7 @@ use crate::{
         shed::ShedLayer,
         trace::TraceLayer,
     },
+    service_types::{AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, SessionRecordCache},
     telemetry::{process::ProcessStats, traces::RequestTracer},
     transport::{Server, ServerConfig, descriptors, tls::Certificates},
     usage_batcher::UsageBatcher,

@@ -7,11 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{
-    coverage::CoverageProbe,
-    readiness::{Readiness, ReadinessState},
-    reload::FileReloader,
-};
+use super::{coverage::CoverageProbe, reload::FileReloader};
 use crate::{
     cache::oldest_answer::OldestAnswerAge,
     change_feed::poller::FeedLiveness,
@@ -21,6 +17,7 @@ use crate::{
         deny::ActiveDenyList,
         store::{Circuit, Lane, Operation},
     },
+    jobs::readiness::{Readiness, ReadinessState},
     ops::{
         StatusCheck,
         status::{FeedStatus, LifecyclePhase, ServiceStatus, WriteStatus},

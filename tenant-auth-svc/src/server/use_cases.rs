@@ -5,8 +5,6 @@ use std::sync::Arc;
 use tonic_health::server::HealthReporter;
 
 use super::{
-    AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, ServiceUsageRecorder,
-    SessionRecordCache,
     foundation::{Caches, Foundation},
     middleware_stack::Services,
     upstream_health::replica_probe,
@@ -20,6 +18,10 @@ use crate::{
         recovery::Recovery, session::SlidingExpiryTracker, sessions::Sessions, validate::Validator,
     },
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
+    service_types::{
+        AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, ServiceUsageRecorder,
+        SessionRecordCache,
+    },
 };
 
 /// What the service can do.

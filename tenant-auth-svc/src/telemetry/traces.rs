@@ -72,12 +72,13 @@ impl RequestTracer {
             }
             None => Context::new(),
         };
-        let said = parent.has_active_span().then(|| parent.span().span_context().clone());
-        let traced = said
-            .as_ref()
-            .map_or_else(|| chance.unwrap_or_else(|| self.draw_sample()), |said| said.is_sampled());
+        let parent_span = parent.has_active_span().then(|| parent.span().span_context().clone());
+        let traced = parent_span.as_ref().map_or_else(
+            || chance.unwrap_or_else(|| self.draw_sample()),
+            |parent_span| parent_span.is_sampled(),
+        );
         if !traced {
-            return (said.map(|said| said.trace_id()), None);
+            return (parent_span.map(|parent_span| parent_span.trace_id()), None);
         }
         let name = name();
         let attributes = [KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", name)];

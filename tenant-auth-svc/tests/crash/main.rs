@@ -17,18 +17,17 @@
 mod database;
 mod ledger;
 mod process;
-#[path = "../simulation/random.rs"]
-mod random;
 mod report;
 mod service_under_test;
 mod traffic;
 
 use std::thread;
 
+use tenant_auth_testkit::Random;
+
 use self::{
     database::execute_in_file,
     ledger::Ledger,
-    random::Random,
     report::{Report, print_head, print_uncaptured},
     service_under_test::{DatabaseKind, ServiceUnderTest, Victim},
     traffic::Traffic,

@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use tenant_auth_proto::v1::{
     self, admin_service_client::AdminServiceClient, usage_service_client::UsageServiceClient,
 };
+use tenant_auth_testkit::Random;
 use tonic::{Status, transport::Channel};
 
 use crate::{
     database::Database,
     ledger::Sums,
     process::{Process, WAIT_TIMEOUT, free_address, service_command},
-    random::Random,
     traffic::{TENANTS, Traffic, tenant_id},
 };
 

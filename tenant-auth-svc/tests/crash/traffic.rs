@@ -9,11 +9,12 @@ use std::{
 };
 
 use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
+use tenant_auth_testkit::Random;
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::{ledger::Ledger, process::WAIT_TIMEOUT, random::Random};
+use crate::{ledger::Ledger, process::WAIT_TIMEOUT};
 
 const CLIENTS: usize = 16;
 /// More than the events of a request, each of which has a different tenant: each event is one row.

@@ -20,9 +20,8 @@ use tenant_auth_svc::{
 };
 
 use crate::{
-    BATCH_PATH, VALIDATE_PATH,
     harness::{NOW, unknown_key},
-    validate_request,
+    raw::{BATCH_PATH, VALIDATE_PATH, validate_request},
 };
 
 /// A cache in which every key has the same record.

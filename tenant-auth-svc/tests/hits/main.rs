@@ -4,9 +4,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod allocations;
-#[allow(dead_code, reason = "this test uses only a part")]
-#[path = "../it/harness.rs"]
-mod harness;
+/// The harness of the other tests, which resolves its own files in their folder.
+#[allow(dead_code, unused_imports, reason = "this test uses only a part")]
+#[path = "../it"]
+mod it {
+    pub(crate) mod harness;
+}
 mod raw;
 
 use prost::Message as _;
@@ -15,19 +18,12 @@ use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::Fault;
 
 use self::{
-    harness::{NOW, TestDatabase, TestService, http_request, unknown_key},
-    raw::Connection,
+    it::harness::{self, NOW, TestDatabase, TestService, http_request, unknown_key},
+    raw::{BATCH_PATH, Connection, VALIDATE_PATH, validate_request},
 };
 
 /// Installs no log capture, for the reason above.
 fn capture_log() {}
-
-const VALIDATE_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
-const BATCH_PATH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
-
-fn validate_request(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {
-    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: harness::owned(scopes) }
-}
 
 /// Starts a service with a stopped clock, so that two responses can differ only by their path.
 async fn service_with_fixed_clock(database: &TestDatabase) -> TestService {

@@ -5,7 +5,17 @@ use std::net::SocketAddr;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
+use tenant_auth_proto::v1;
 use tokio::net::TcpStream;
+
+use crate::harness::owned;
+
+pub(crate) const VALIDATE_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+pub(crate) const BATCH_PATH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
+
+pub(crate) fn validate_request(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {
+    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: owned(scopes) }
+}
 
 /// A connection to a service.
 pub(crate) struct Connection {

@@ -7,37 +7,17 @@
 
 mod attacks;
 mod full;
-mod peer;
-mod victim;
 
-use std::{any::Any, fmt::Write as _};
+use std::fmt::Write as _;
 
-use self::{
-    attacks::Attack,
-    victim::{CallerResults, ProcessLimits, Victim},
-};
+use self::attacks::{Attack, AttackOutcome};
+use crate::harness::victim::{CallerResults, Victim};
 
 /// Maximum memory that an attack may use, in bytes: the limits of one caller's share, plus the overhead of a
 /// debug build. A batch of 1,000 keys counts as 57 kB of its caller's share and uses up to ten times that
 /// while all of its keys are looked up; the slower the database and the machine, the more of these batches
 /// overlap. The value is a third of the memory that the chart gives a process.
 const MAX_MEMORY_GROWTH: u64 = 160 * 1_024 * 1_024;
-
-/// A low limit of file descriptors.
-const FEW_DESCRIPTORS: ProcessLimits = ProcessLimits { descriptors: Some(64) };
-
-/// The result of an attack. Dropping it ends the attack.
-struct AttackOutcome {
-    /// Describes what the attacker received.
-    description: String,
-    held_resources: Box<dyn Any + Send>,
-}
-
-impl AttackOutcome {
-    fn new(got: String, held: impl Any + Send) -> Self {
-        Self { description: got, held_resources: Box::new(held) }
-    }
-}
 
 /// One row of the printed table.
 struct AttackRow {

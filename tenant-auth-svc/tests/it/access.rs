@@ -4,62 +4,19 @@ mod exposure;
 mod reload;
 mod streams;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use tempfile::TempDir;
 use tenant_auth_proto::v1::{self, info_service_client::InfoServiceClient};
-use tenant_auth_svc::{
-    config::Settings,
-    domain::{
-        access::{Access, Role, TokenHash, access_rules},
-        clock::SystemClock,
-    },
-};
+use tenant_auth_svc::domain::access::{Access, Role, TokenHash, access_rules};
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
-use crate::{
+use crate::harness::{
+    TestDatabase, TestService,
+    callers::{CallersFile, INFO, assert_unauthenticated},
     captured::TestLog,
-    harness::{TestDatabase, TestService},
+    error_reason,
     wire::{call_path, rpc_paths, with_token},
 };
-
-/// A callers file that tests can rewrite.
-struct CallersFile(TempDir);
-
-impl CallersFile {
-    /// Creates the file with the given callers: name, role and tokens of each.
-    fn new(callers: &[(&str, Role, &[&str])]) -> Self {
-        let file = Self(tempfile::tempdir().unwrap());
-        file.write(callers);
-        file
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("callers.toml")
-    }
-
-    fn write(&self, callers: &[(&str, Role, &[&str])]) {
-        let entry = |(name, role, tokens): &(&str, Role, &[&str])| {
-            let hashes: Vec<_> = tokens.iter().map(|token| format!("'{}'", TokenHash::of(token))).collect();
-            let (role, hashes) = (role.as_str(), hashes.join(", "));
-            format!("[[caller]]\nname = '{name}'\nroles = ['{role}']\ntoken_sha256 = [{hashes}]\n")
-        };
-        std::fs::write(self.path(), callers.iter().map(entry).collect::<String>()).unwrap();
-    }
-
-    fn settings(&self, database: &TestDatabase) -> Settings {
-        let path = self.path().display().to_string();
-        database.settings().with_flag("TENANT_AUTH_CALLERS_FILE", Some(path))
-    }
-
-    async fn service(&self, database: &TestDatabase) -> TestService {
-        TestService::start_with(self.settings(database), SystemClock::shared()).await
-    }
-}
 
 /// Starts a service with one caller per role. Each caller is named after its role, and its token is that name
 /// with a prefix.
@@ -76,22 +33,6 @@ async fn service_with_every_role() -> (CallersFile, TestService) {
 fn token_of(role: Role) -> String {
     format!("tac_of-the-{}", role.as_str())
 }
-
-fn error_reason(status: &Status) -> String {
-    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
-}
-
-#[track_caller]
-fn assert_unauthenticated(answer: Result<(), Status>) {
-    let status = answer.unwrap_err();
-    assert_eq!(
-        (status.code(), &*error_reason(&status)),
-        (Code::Unauthenticated, "UNKNOWN_CALLER"),
-        "{status:?}"
-    );
-}
-
-const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
 
 #[test]
 fn every_rpc_has_exactly_one_access_rule() {

@@ -9,9 +9,9 @@ use std::{
 const PURE_MODULES: &[&str] =
     &["tonic", "prost", "libsql", "moka", "http", "reqwest", "tower", "hyper", "tenant_auth_proto"];
 
-/// Per module: the modules of this crate that it may name, and the libraries that it must not name. `server`,
-/// `jobs` and `cli` assemble the others.
-const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 14] = [
+/// Per module: the modules of this crate that it may name, and the libraries that it must not name. `server`
+/// and `cli` assemble the others.
+const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 15] = [
     ("domain", &["domain"], PURE_MODULES),
     ("database", &["domain", "instruments", "database"], &["tonic", "prost", "tower", "tenant_auth_proto"]),
     (
@@ -55,8 +55,14 @@ const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 14] = [
     ),
     (
         "jobs",
-        &["config", "database", "domain", "jobs", "server", "usage_batcher"],
+        &["config", "database", "domain", "jobs", "service_types", "usage_batcher"],
         &["tonic", "prost", "moka", "tower", "tenant_auth_proto"],
+    ),
+    // Only aliases: what `server` assembles, and what `jobs` gets from it.
+    (
+        "service_types",
+        &["cache", "change_feed", "database", "domain", "usage_batcher"],
+        &["tonic", "prost", "libsql", "moka", "http", "reqwest", "tower", "hyper", "tenant_auth_proto"],
     ),
     // Every module may record telemetry through it, so it must not depend on any of them.
     (
@@ -94,24 +100,25 @@ fn code_without_comments(path: &Path) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns what follows each `crate::` outside of nested braces: the modules that a file names.
-fn named_modules(code: &str) -> Vec<String> {
+/// Returns what follows each occurrence of a prefix such as `crate::`, outside of nested braces: the modules and
+/// items that a file names.
+fn named_after(prefix: &str, code: &str) -> Vec<String> {
     let mut modules = Vec::new();
-    for rest in code.split("crate::").skip(1) {
+    for rest in code.split(prefix).skip(1) {
         if let Some(group) = rest.strip_prefix('{') {
             let mut depth = 0;
-            let mut word = String::new();
+            let mut name = String::new();
             for c in group.chars() {
                 match c {
                     '{' => depth += 1,
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
-                    ',' if depth == 0 => modules.push(std::mem::take(&mut word)),
-                    _ if depth == 0 => word.push(c),
+                    ',' if depth == 0 => modules.push(std::mem::take(&mut name)),
+                    _ if depth == 0 => name.push(c),
                     _ => {}
                 }
             }
-            modules.push(word);
+            modules.push(name);
         } else {
             modules.push(rest.to_owned());
         }
@@ -136,7 +143,7 @@ fn modules_depend_only_in_allowed_directions() {
         };
         checked += 1;
         let code = code_without_comments(&file);
-        for named in named_modules(&code) {
+        for named in named_after("crate::", &code) {
             assert!(allowed.contains(&&*named), "{} must not name crate::{named}", file.display());
         }
         for library in *forbidden {
@@ -196,6 +203,48 @@ fn sql_appears_only_in_database_module() {
         assert!(is_there || is_framing || is_a_test, "{relative_path} holds SQL: it belongs in database/sql");
     }
     assert!(found > 10, "the rule matched too few statements: {found}");
+}
+
+/// What several test files need is in the harness of their binary. A file without tests is a part of the file
+/// that names it.
+#[test]
+fn test_file_names_no_other_test_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let binaries = ["tests/it", "../clients/cli/tests/end_to_end", "../clients/rust/tests/end_to_end"];
+    for folder in binaries.into_iter().chain(["../clients/rust/tests/fake"]).map(|folder| root.join(folder)) {
+        let mut files = Vec::new();
+        collect_sources(&folder, &mut files);
+        let holds_tests = |file: &Path| {
+            let code = if file.exists() { code_without_comments(file) } else { String::new() };
+            ["#[test]", "#[tokio::test"]
+                .iter()
+                .any(|mark| code.lines().any(|line| line.trim_start().starts_with(mark)))
+        };
+        for file in files {
+            let shown = file.display();
+            let code = code_without_comments(&file);
+            let is_harness = file.starts_with(folder.join("harness")) || file == folder.join("harness.rs");
+            assert!(!is_harness || !holds_tests(&file), "{shown}: the harness holds no tests");
+            for name in named_after("crate::", &code) {
+                let is_other = name != "harness" && folder.join(&name).with_extension("rs").exists();
+                assert!(!is_other, "{shown} names crate::{name}: what both need belongs in the harness");
+            }
+            let parent = file.parent().unwrap();
+            for name in named_after("super::", &code).into_iter().filter(|_| parent != folder) {
+                let sibling = parent.join(&name).with_extension("rs");
+                let named = if sibling.exists() { sibling } else { parent.with_extension("rs") };
+                assert!(!holds_tests(&named), "{shown} names super::{name}: it belongs in the harness");
+            }
+            for child in code.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')) {
+                let named = code.match_indices(&format!("{child}::")).any(|(at, _)| {
+                    let before = code[..at].strip_suffix("self::").unwrap_or(&code[..at]);
+                    !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+                });
+                let path = file.with_extension("").join(child).with_extension("rs");
+                assert!(!named || !holds_tests(&path), "{shown} names {child}: it belongs in the harness");
+            }
+        }
+    }
 }
 
 #[test]

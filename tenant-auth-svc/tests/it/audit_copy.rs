@@ -11,10 +11,7 @@ use tenant_auth_svc::{
 };
 use tenant_auth_testkit::Fault;
 
-use crate::{
-    harness::{NOW, TestDatabase, TestService},
-    scrape::Scrape,
-};
+use crate::harness::{NOW, TestDatabase, TestService, scrape::Scrape};
 
 fn with_audit_file(settings: Settings, path: &Path) -> Settings {
     settings.with_flag("TENANT_AUTH_AUDIT_FILE", Some(path.display().to_string()))

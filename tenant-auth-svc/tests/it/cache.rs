@@ -8,29 +8,18 @@ use std::{
 
 use futures::{future::join_all, poll};
 use tenant_auth_proto::v1::{self, Source, Verdict};
-use tenant_auth_svc::{
-    config::Settings,
-    domain::{
-        client_reuse::ClientReuse,
-        clock::{ManualClock, SharedClock, SystemClock},
-        key::PresentedKey,
-        scope::{Scope, ScopeSet},
-        store::FailureKind,
-        validate::KeyQuery,
-        verdict,
-    },
+use tenant_auth_svc::domain::{
+    client_reuse::ClientReuse,
+    clock::{ManualClock, SharedClock, SystemClock},
+    key::PresentedKey,
+    scope::{Scope, ScopeSet},
+    store::FailureKind,
+    validate::KeyQuery,
+    verdict,
 };
 use tenant_auth_testkit::Fault;
 
-use crate::harness::{LOOKUP, NOW, TestDatabase, TestService, unknown_key};
-
-/// Settings with database timeouts so long that a hanging database is not mistaken for another fault.
-pub(crate) fn settings_with_long_timeouts(database: &TestDatabase) -> Settings {
-    database
-        .settings()
-        .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
-        .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()))
-}
+use crate::harness::{LOOKUP, NOW, TestDatabase, TestService, settings_with_long_timeouts, unknown_key};
 
 fn answer_source(response: &v1::ValidateKeyResponse) -> Source {
     response.provenance.as_ref().unwrap().source()

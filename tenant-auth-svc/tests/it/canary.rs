@@ -4,10 +4,7 @@ use tenant_auth_proto::v1;
 use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
 use tenant_auth_testkit::Fault;
 
-use crate::{
-    captured::TestLog,
-    harness::{TOKEN, TestDatabase, TestService, unknown_key},
-};
+use crate::harness::{TOKEN, TestDatabase, TestService, captured::TestLog, unknown_key};
 
 /// The test log also captures the output of all other tests, which only adds coverage.
 #[tokio::test]

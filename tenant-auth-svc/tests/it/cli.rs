@@ -3,39 +3,22 @@
 mod arguments;
 mod connect;
 
-use std::{
-    net::SocketAddr,
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::{process::Stdio, time::Duration};
 
 use tempfile::TempDir;
 use tenant_auth_proto::v1::{self, validation_service_client::ValidationServiceClient};
 use tenant_auth_testkit::HranaServer;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStderr, ChildStdout, Command},
+    process::{Child, ChildStdout},
 };
 use tonic::transport::Channel;
 
-use crate::harness::{TOKEN, http_request, http_until, unknown_key};
-
-pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
-    command.env_clear().kill_on_drop(true).stdin(Stdio::null());
-    command
-}
-
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-pub(crate) async fn run(command: &mut Command) -> Output {
-    tokio::time::timeout(Duration::from_secs(30), command.output())
-        .await
-        .expect("the program must exit")
-        .unwrap()
-}
+use crate::harness::{
+    TOKEN, http_request, http_until,
+    program::{addresses, program, run, signal, text},
+    unknown_key,
+};
 
 /// Starts `dev` on a free port. Returns the child, the rest of its output, and the endpoint and key that it
 /// printed.
@@ -66,11 +49,6 @@ async fn validate(endpoint: &str, key: &str) -> v1::ValidateKeyResponse {
     let request =
         v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: vec!["demo:read".to_owned()] };
     ValidationServiceClient::new(channel).validate_key(request).await.unwrap().into_inner()
-}
-
-pub(crate) fn signal(child: &Child, name: &str) {
-    let id = child.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
 }
 
 #[tokio::test]
@@ -232,20 +210,6 @@ async fn every_command_works_on_remote_database() {
         let refused = run(program().arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", unusable)).await;
         assert_eq!(refused.status.code(), Some(2), "{unusable}");
         assert!(text(&refused.stderr).contains("TENANT_AUTH_OPS_LISTEN"), "{}", text(&refused.stderr));
-    }
-}
-
-/// Reads the gRPC address and the ops HTTP address from the log of a `serve` that logs JSON.
-pub(crate) async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> (String, SocketAddr) {
-    loop {
-        let line = log.next_line().await.unwrap().unwrap();
-        let field = |name: &str| {
-            let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
-            rest.split('"').next().map(str::to_owned)
-        };
-        if let (Some(address), Some(ops)) = (field("address"), field("ops")) {
-            return (address, ops.parse().unwrap());
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! One test suite for every engine and every decorator of the database client.
 
-mod fixtures;
 mod last_used;
 mod one_key;
 mod peppers;
@@ -10,9 +9,7 @@ mod usage;
 use std::{sync::Arc, time::Duration};
 
 use tenant_auth_svc::{
-    config::{DatabaseLocation, ServiceConfig},
     database::{
-        backend::Backend,
         client::{
             breaker::Breaker,
             bulkhead::{Bulkhead, LaneLimits},
@@ -21,8 +18,6 @@ use tenant_auth_svc::{
             write_queue::WriteQueue,
         },
         engine::{Engine, Statement},
-        hrana::{RemoteConfig, RemoteEngine},
-        libsql::EmbeddedEngine,
         migrate,
         sql::SqlStore,
     },
@@ -38,11 +33,10 @@ use tenant_auth_svc::{
     },
 };
 
-use self::fixtures::{new_key, new_tenant, random_hash, to_import};
-use crate::harness::{NOW, TestDatabase, call, change};
-
-pub(crate) const PEPPERS: &str =
-    "issue new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\naccept old oooooooooooooooooooooooooooooooo";
+use crate::harness::{
+    NOW, TestDatabase, backend, call, change,
+    records::{new_key, new_tenant, random_hash, to_import},
+};
 
 #[tokio::test]
 async fn every_database_engine_conforms() {
@@ -79,17 +73,6 @@ async fn service_database_client_conforms() {
     }
 }
 
-pub(crate) fn backend(database: &TestDatabase) -> Backend {
-    let config = ServiceConfig::read(database.settings()).unwrap().0.database;
-    match config.location {
-        DatabaseLocation::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path).unwrap()),
-        DatabaseLocation::Remote { url, token_file: token, .. } => {
-            let config = RemoteConfig { url, token, proxy: None, connect_timeout: config.connect_timeout };
-            Backend::Remote(RemoteEngine::new(config).unwrap())
-        }
-    }
-}
-
 async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E>) {
     println!("conformance: {}, {what}", database.name());
     let clock: SharedClock = SystemClock::shared();
@@ -98,7 +81,7 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
     // Keys under a pepper would prevent services of other tests, which have no pepper, from starting on the
     // same database.
     if !database.is_shared() {
-        configured.push(Peppers::parse(PEPPERS).unwrap());
+        configured.push(Peppers::parse(peppers::PEPPERS).unwrap());
     }
     for peppers in configured {
         let peppers = Arc::new(peppers);

@@ -19,11 +19,7 @@ use tonic::{Code, Request, Status, body::Body, client::Grpc};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
-use crate::{
-    cache::settings_with_long_timeouts,
-    harness::{TestDatabase, TestService, unknown_key},
-    stream::stream_request,
-};
+use crate::harness::{TestDatabase, TestService, settings_with_long_timeouts, stream_request, unknown_key};
 
 /// Used instead of tonic's channel, which would read the header that these tests set by hand and start its
 /// own timer.

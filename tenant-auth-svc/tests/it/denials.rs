@@ -8,7 +8,7 @@ use tenant_auth_proto::v1::{
 use tenant_auth_testkit::HranaServer;
 use tonic::{Request, transport::Channel};
 
-use crate::{harness::unknown_key, logged::RunningProgram};
+use crate::harness::{program::RunningProgram, unknown_key};
 
 const DENIAL_LOG_FILTER: &str = "info,tenant_auth::denied=debug";
 

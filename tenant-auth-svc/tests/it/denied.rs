@@ -17,10 +17,8 @@ use tenant_auth_svc::{
 };
 use tenant_auth_testkit::Fault;
 
-use crate::{
-    harness::{TestDatabase, TestService, http_request, outcome, unknown_key},
-    scrape::Scrape,
-    stream::stream_request,
+use crate::harness::{
+    TestDatabase, TestService, http_request, outcome, scrape::Scrape, stream_request, unknown_key,
 };
 
 /// A replica with a deny list file that tests can rewrite.

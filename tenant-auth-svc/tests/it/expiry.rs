@@ -7,11 +7,12 @@ use tempfile::TempDir;
 use tenant_auth_svc::{config::Settings, domain::clock::ManualClock};
 use tenant_auth_testkit::HranaServer;
 
-use crate::{
+use crate::harness::{
+    NOW, TestDatabase, TestService,
     captured::TestLog,
-    cli::program,
-    harness::{NOW, TestDatabase, TestService, http_request},
+    http_request,
     pki::{Authority, CertificatePair, Day, channel, dns, midnight},
+    program::program,
     scrape::Scrape,
     wire::call_path,
 };

@@ -16,10 +16,7 @@ use tenant_auth_testkit::Fault;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::{
-    conformance::backend,
-    harness::{TestDatabase, TestService, http_request, outcome, unknown_key},
-};
+use crate::harness::{TestDatabase, TestService, backend, http_request, outcome, unknown_key};
 
 fn faults() -> Vec<(Fault, FailureKind)> {
     vec![

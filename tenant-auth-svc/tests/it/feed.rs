@@ -6,10 +6,7 @@ use tenant_auth_proto::v1::{Source, Verdict};
 use tenant_auth_svc::domain::store::FailureKind;
 use tenant_auth_testkit::Fault;
 
-use crate::{
-    freshness::Replicas,
-    harness::{outcome, unknown_key},
-};
+use crate::harness::{outcome, replicas::Replicas, unknown_key};
 
 /// One poll reports the end of a known key and a new key: the cached key is not the one that was created.
 #[tokio::test]

@@ -23,10 +23,7 @@ use tenant_auth_testkit::Fault;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::{
-    harness::{LOOKUP, NOW, TestDatabase, TestService, unknown_key},
-    scrape::Scrape,
-};
+use crate::harness::{LOOKUP, NOW, TestDatabase, TestService, scrape::Scrape, unknown_key};
 
 /// Maximum number of calls for unknown keys in flight, of 64 in total.
 const MAX_UNKNOWN_CALLS: u64 = 16;

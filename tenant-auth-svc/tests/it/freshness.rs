@@ -1,72 +1,19 @@
 //! How replicas learn of each other's changes, and how they may use cached entries when they cannot.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tenant_auth_proto::v1::{self, Source, Verdict};
 use tenant_auth_svc::{
     config::Settings,
     domain::{
-        clock::{ManualClock, SharedClock, SystemClock},
-        key::{KeyHash, PresentedKey},
-        scope::ScopeSet,
-        store::FailureKind,
-        validate::KeyQuery,
+        clock::SystemClock, key::PresentedKey, scope::ScopeSet, store::FailureKind, validate::KeyQuery,
         verdict,
     },
 };
 use tenant_auth_testkit::Fault;
 
-use crate::harness::{NOW, TestDatabase, TestService, outcome, unknown_key};
-
-/// Two replicas on one database and one clock.
-pub(crate) struct Replicas {
-    pub(crate) database: TestDatabase,
-    pub(crate) clock: Arc<ManualClock>,
-    pub(crate) first: TestService,
-    pub(crate) second: TestService,
-    pub(crate) tenant: String,
-}
-
-impl Replicas {
-    pub(crate) async fn start() -> Self {
-        Self::start_with(|settings| settings).await
-    }
-
-    async fn start_with(adjust: impl Fn(Settings) -> Settings) -> Self {
-        let database = TestDatabase::test_server().await;
-        let clock = ManualClock::at(NOW);
-        let shared = || Arc::clone(&clock) as SharedClock;
-        let one = TestService::start_with(adjust(database.settings()), shared()).await;
-        let two = TestService::start_with(adjust(database.settings()), shared()).await;
-        let tenant = one.create_tenant("Acme").await;
-        let replicas = Self { database, clock, first: one, second: two, tenant };
-        replicas.poll_second().await;
-        replicas
-    }
-
-    pub(crate) async fn poll_second(&self) {
-        self.second.poll_feed().await;
-    }
-
-    pub(crate) async fn import_on_first(&self, key: &str) {
-        let hash = KeyHash::of(&PresentedKey::new(key.to_owned()));
-        let import = v1::ImportKey {
-            tenant_id: self.tenant.clone(),
-            sha256: hash.as_bytes().to_vec(),
-            ..Default::default()
-        };
-        self.first.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
-    }
-
-    pub(crate) async fn validate_on_second(&self, key: &str) -> (Verdict, Source) {
-        let response = self.second.validate(key).await.unwrap();
-        (response.verdict(), response.provenance.unwrap().source())
-    }
-}
+use crate::harness::{NOW, TestDatabase, TestService, outcome, replicas::Replicas, unknown_key};
 
 fn key_query(key: String) -> KeyQuery {
     KeyQuery { key: PresentedKey::new(key), required_scopes: ScopeSet::EMPTY }

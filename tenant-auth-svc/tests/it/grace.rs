@@ -7,10 +7,7 @@ use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::Fault;
 use tonic::{Code, Status};
 
-use crate::{
-    harness::{NOW, TestDatabase, TestService, http_request, outcome, unknown_key},
-    scrape::Scrape,
-};
+use crate::harness::{NOW, TestDatabase, TestService, http_request, outcome, scrape::Scrape, unknown_key};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

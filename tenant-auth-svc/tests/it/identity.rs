@@ -15,26 +15,15 @@ use tonic_health::pb::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::{
-    freshness::Replicas,
-    harness::{TestService, http_request, outcome, unknown_key},
+use crate::harness::{
+    TestService, http_request, outcome,
+    replicas::{Replicas, accept_database, cached_keys, database_state, poll_until_noticed},
+    unknown_key,
 };
-
-/// Longer than a read replica may lag before the log counts as rolled back.
-const DETECTION_DELAY: Duration = Duration::from_secs(3);
 
 async fn database_health(service: &TestService) -> ServingStatus {
     let request = HealthCheckRequest { service: "tenantauth.Database".to_owned() };
     HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
-}
-
-async fn database_state(service: &TestService) -> v1::GetDatabaseStateResponse {
-    service.admin().get_database_state(v1::GetDatabaseStateRequest {}).await.unwrap().into_inner()
-}
-
-async fn accept_database(service: &TestService) -> v1::AcceptDatabaseResponse {
-    let request = v1::AcceptDatabaseRequest { reason: "restored".to_owned() };
-    service.admin().accept_database(request).await.unwrap().into_inner()
 }
 
 async fn record_usage(service: &TestService, tenant: &str) -> Result<v1::RecordUsageResponse, Status> {
@@ -47,32 +36,6 @@ async fn record_usage(service: &TestService, tenant: &str) -> Result<v1::RecordU
     let request = v1::RecordUsageRequest { request_id: "once".to_owned(), events: vec![event] };
     let mut usage = UsageServiceClient::new(service.channel.clone());
     usage.record_usage(request).await.map(tonic::Response::into_inner)
-}
-
-/// All replicas poll the log for long enough to reach a conclusion.
-async fn poll_until_noticed(replicas: &Replicas) {
-    for service in [&replicas.first, &replicas.second] {
-        let _ = service.running.feed().poll().await;
-    }
-    replicas.clock.advance(DETECTION_DELAY);
-    for service in [&replicas.first, &replicas.second] {
-        assert!(service.running.feed().poll().await.is_err(), "the database is distrusted");
-    }
-}
-
-/// Returns two keys that both replicas have cached: one valid, one revoked.
-async fn cached_keys(replicas: &Replicas) -> [(String, String); 2] {
-    let keys = [
-        replicas.first.issue_key(&replicas.tenant, &[]).await,
-        replicas.first.issue_key(&replicas.tenant, &[]).await,
-    ];
-    for service in [&replicas.first, &replicas.second] {
-        service.poll_feed().await;
-        for (key, _) in &keys {
-            assert_eq!(outcome(&service.validate(key).await), "VERDICT_VALID");
-        }
-    }
-    keys
 }
 
 enum Disaster {

@@ -1,81 +1,16 @@
 //! The log of the program: it stays small under any number of rejections and failures, every line is
 //! parseable, and suppressed lines are counted.
 
-use std::process::Stdio;
-
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::{Method, Request};
 use serde_json::Value;
 use tenant_auth_proto::v1::{self, validation_service_client::ValidationServiceClient};
 use tenant_auth_testkit::HranaServer;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    net::TcpStream,
-    process::Child,
-    task::JoinHandle,
-};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
-use crate::{
-    captured::StrictJson,
-    cli::{addresses, program, signal},
-    harness::{http_until, unknown_key},
-};
-
-/// A running program whose log is read to its end.
-pub(crate) struct RunningProgram {
-    serve: Child,
-    address: String,
-    log: JoinHandle<Vec<String>>,
-}
-
-impl RunningProgram {
-    async fn start(database: &HranaServer) -> Self {
-        Self::start_logging(database, "info").await
-    }
-
-    /// Starts the program with a log filter.
-    pub(crate) async fn start_logging(database: &HranaServer, filter: &str) -> Self {
-        let mut serve = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
-            .env("TENANT_AUTH_DATABASE_URL", database.url())
-            .env("TENANT_AUTH_CREATE_SCHEMA", "true")
-            .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
-            .env("TENANT_AUTH_DRAIN_DELAY", "0s")
-            .env("TENANT_AUTH_LOG", filter)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(serve.stderr.take().unwrap()).lines();
-        let (address, ops) = addresses(&mut lines).await;
-        let log = tokio::spawn(async move {
-            let mut read = Vec::new();
-            while let Some(line) = lines.next_line().await.unwrap() {
-                read.push(line);
-            }
-            read
-        });
-        http_until(ops, "GET /readyz", |answer| answer.status == 200).await;
-        Self { serve, address, log }
-    }
-
-    pub(crate) fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
-    }
-
-    /// Stops the program and returns every line. Panics at a line that a log collector would reject.
-    pub(crate) async fn stop(mut self) -> Vec<String> {
-        signal(&self.serve, "TERM");
-        assert!(self.serve.wait().await.unwrap().success());
-        let lines = self.log.await.unwrap();
-        for line in &lines {
-            let read = serde_json::from_str::<StrictJson>(line).map(|StrictJson| ());
-            assert!(read.is_ok(), "{read:?}: {line}");
-        }
-        lines
-    }
-}
+use crate::harness::{captured::StrictJson, program::RunningProgram, unknown_key};
 
 /// Returns how many RPCs the log reports, including those that it only counts.
 fn logged_rpc_count(lines: &[String], of: impl Fn(&Value) -> bool) -> u64 {
@@ -153,4 +88,14 @@ async fn outage_failures_are_sampled_and_counted_in_log() {
     assert!(lines.len() < 300, "{} lines", lines.len());
     let open = lines.iter().filter(|line| line.contains(r#""circuit":"lookups""#)).count();
     assert!(open >= 1, "the change of state has its own line:\n{}", lines.join("\n"));
+}
+
+#[test]
+fn strict_json_rejects_duplicate_names() {
+    let read = |text| {
+        serde_json::from_str::<StrictJson>(text).map(|StrictJson| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(r#"{"a":[1,-1,0.5,"x",null,true,{"a":{}}],"b":1}"#), Ok(()));
+    assert!(read(r#"{"a":{"b":1,"c":2,"b":1}}"#).unwrap_err().contains("duplicate field b"));
+    assert!(read("{} {}").is_err());
 }

@@ -11,10 +11,8 @@ mod architecture;
 mod audit_copy;
 mod cache;
 mod canary;
-mod captured;
 mod cli;
 mod clocks;
-mod collector;
 mod conformance;
 mod connections;
 mod copies;
@@ -28,7 +26,6 @@ mod expiry;
 mod faults;
 mod feed;
 mod flood;
-mod frames;
 mod freshness;
 mod grace;
 mod grpcurl;
@@ -44,13 +41,11 @@ mod one_key;
 mod ops;
 mod outage;
 mod peppers;
-mod pki;
 mod plans;
 mod proxies;
 mod reads_writes;
 mod recently_used;
 mod reuse;
-mod scrape;
 mod service_manager;
 mod sessions;
 mod shed;
@@ -63,10 +58,9 @@ mod unreadable;
 mod usage;
 mod validation;
 mod watch;
-mod wire;
 mod writes;
 
 /// Installs the log check, which examines every line of every test.
 fn capture_log() {
-    captured::TestLog::shared();
+    harness::captured::TestLog::shared();
 }

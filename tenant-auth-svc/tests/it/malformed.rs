@@ -8,9 +8,10 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{
+use crate::harness::{
+    TestDatabase, TestService,
     captured::TestLog,
-    harness::{TestDatabase, TestService, http_until},
+    http_until,
     scrape::{Scrape, handled_series},
     wire::rpc_paths,
 };

@@ -15,17 +15,11 @@ use tenant_auth_testkit::Fault;
 use tonic::{Code, Request, client::Grpc, metadata::MetadataValue};
 use tonic_prost::ProstCodec;
 
-use crate::{
-    harness::{NOW, TestDatabase, TestService, outcome, unknown_key},
-    scrape::{Scrape, handled_series, in_flight_series, rpc_labels},
-    stream::stream_request,
+use crate::harness::{
+    NOW, TestDatabase, TestService, outcome,
+    scrape::{Scrape, VALIDATE, handled_series, in_flight_series, rpc_labels, verdicts_series},
+    stream_request, unknown_key,
 };
-
-const VALIDATE: &str = "tenantauth.v1.ValidationService/ValidateKey";
-
-fn verdicts_series(verdict: &str) -> String {
-    format!("tenant_auth_verdicts_total{{verdict=\"{verdict}\"}}")
-}
 
 fn answers_series(source: &str) -> String {
     format!("tenant_auth_answers_total{{source=\"{source}\"}}")

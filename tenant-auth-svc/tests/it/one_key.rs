@@ -10,10 +10,7 @@ use tenant_auth_svc::domain::{
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 
-use crate::{
-    freshness::Replicas,
-    harness::{NOW, TestDatabase, TestService, unknown_key},
-};
+use crate::harness::{NOW, TestDatabase, TestService, replicas::Replicas, unknown_key};
 
 async fn get_key(service: &TestService, key_id: &str) -> v1::GetKeyResponse {
     let request = v1::GetKeyRequest { key_id: key_id.to_owned() };

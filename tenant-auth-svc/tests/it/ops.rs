@@ -13,9 +13,9 @@ use tenant_auth_testkit::Fault;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{
-    captured::TestLog,
-    harness::{HttpAnswer, NOW, TestDatabase, TestService, http_request, http_until, outcome, unknown_key},
+use crate::harness::{
+    HttpAnswer, NOW, TestDatabase, TestService, captured::TestLog, http_request, http_until, outcome,
+    unknown_key,
 };
 
 /// Longer than any test, so that something else ends it.

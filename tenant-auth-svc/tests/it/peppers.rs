@@ -9,7 +9,7 @@ use tenant_auth_svc::{config::Settings, database::migrate, domain::clock::System
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{TestDatabase, TestService, http_request, unknown_key};
+use crate::harness::{TestDatabase, TestService, error_reason, http_request, unknown_key};
 
 const OLD_PEPPER: &str = "old oooooooooooooooooooooooooooooooo";
 const NEW_PEPPER: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
@@ -44,10 +44,6 @@ impl Replica {
             http_request(self.service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
         reported.lines().find(|line| line.starts_with("tenant_auth_pepper_missing ")).unwrap().to_owned()
     }
-}
-
-fn error_reason(status: &Status) -> String {
-    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
 #[track_caller]

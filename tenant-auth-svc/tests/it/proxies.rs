@@ -15,10 +15,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{
-    cli::{addresses, program, signal},
+use crate::harness::{
+    TOKEN,
     collector::Collector,
-    harness::{TOKEN, http_until},
+    http_until,
+    program::{addresses, program, signal},
 };
 
 /// A proxy that records the headers of every request, and forwards plain requests.

@@ -13,10 +13,7 @@ use tonic_health::pb::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::{
-    harness::{NOW, TestDatabase, TestService, http_request, unknown_key},
-    scrape::Scrape,
-};
+use crate::harness::{NOW, TestDatabase, TestService, http_request, scrape::Scrape, unknown_key};
 
 /// Returns the rejections of a write, each with its kind and a part of its cause.
 fn write_refusals() -> [(Fault, &'static str, &'static str); 5] {

@@ -10,9 +10,9 @@ use tokio::{
     process::{Child, ChildStderr, Command},
 };
 
-use crate::{
-    cli::{addresses, program, signal},
-    harness::TOKEN,
+use crate::harness::{
+    TOKEN,
+    program::{addresses, program, signal},
 };
 
 /// Stands for systemd: receives notifications on a socket.

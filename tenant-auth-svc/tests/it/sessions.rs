@@ -3,103 +3,19 @@
 mod orphaned;
 mod termination;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tenant_auth_proto::v1::{
-    self, SessionExpiry, Source, Verdict, session_service_client::SessionServiceClient,
-};
-use tenant_auth_svc::{
-    config::Settings,
-    domain::clock::{ManualClock, SharedClock},
-};
+use tenant_auth_proto::v1::{self, SessionExpiry, Source, Verdict};
+use tenant_auth_svc::config::Settings;
 use tenant_auth_testkit::Fault;
-use tonic::{Code, Status, transport::Channel};
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{NOW, TestDatabase, TestService, owned, unknown_key};
-
-struct SessionReplicas {
-    database: TestDatabase,
-    clock: Arc<ManualClock>,
-    first: TestService,
-    second: TestService,
-    tenant: String,
-    key: String,
-    key_id: String,
-}
-
-impl SessionReplicas {
-    async fn start() -> Self {
-        Self::start_with(|settings| settings).await
-    }
-
-    async fn start_with(adjust: impl Fn(Settings) -> Settings) -> Self {
-        let database = TestDatabase::test_server().await;
-        let clock = ManualClock::at(NOW);
-        database.follow_clock(&clock);
-        let shared = || Arc::clone(&clock) as SharedClock;
-        let one = TestService::start_with(adjust(database.settings()), shared()).await;
-        let two = TestService::start_with(adjust(database.settings()), shared()).await;
-        let tenant = one.create_tenant("Acme").await;
-        let (key, key_id) = one.issue_key(&tenant, &["a", "b"]).await;
-        let replicas = Self { database, clock, first: one, second: two, tenant, key, key_id };
-        replicas.poll_second().await;
-        replicas
-    }
-
-    async fn poll_second(&self) {
-        self.second.poll_feed().await;
-    }
-
-    async fn bind_on_first(&self, id: &str) {
-        let bound = bind_session(&self.first, id, &self.key, 60, SessionExpiry::Fixed).await.unwrap();
-        assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false));
-    }
-
-    async fn validate_on_second(&self, id: &str) -> (Verdict, Source) {
-        verdict_and_source(validate_session(&self.second, id, "", &[]).await)
-    }
-}
-
-fn session_client(service: &TestService) -> SessionServiceClient<Channel> {
-    SessionServiceClient::new(service.channel.clone())
-}
-
-fn verdict_and_source(answer: Result<v1::ValidateSessionResponse, Status>) -> (Verdict, Source) {
-    let answer = answer.unwrap();
-    (answer.verdict(), answer.provenance.unwrap().source())
-}
-
-async fn bind_session(
-    service: &TestService,
-    id: &str,
-    key: &str,
-    seconds: i64,
-    expiry: SessionExpiry,
-) -> Result<v1::BindSessionResponse, Status> {
-    let request = v1::BindSessionRequest {
-        session_id: id.to_owned(),
-        key: key.to_owned(),
-        ttl: Some(prost_types::Duration { seconds, nanos: 0 }),
-        expiry: expiry.into(),
-        attributes: HashMap::from([("user".to_owned(), "alice".to_owned())]),
-    };
-    Ok(session_client(service).bind_session(request).await?.into_inner())
-}
-
-async fn validate_session(
-    service: &TestService,
-    id: &str,
-    key: &str,
-    scopes: &[&str],
-) -> Result<v1::ValidateSessionResponse, Status> {
-    let request = v1::ValidateSessionRequest {
-        session_id: id.to_owned(),
-        key: key.to_owned(),
-        required_scopes: owned(scopes),
-    };
-    Ok(service.validation().validate_session(request).await?.into_inner())
-}
+use crate::harness::{
+    TestDatabase, TestService, owned,
+    sessions::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source},
+    unknown_key,
+};
 
 #[tokio::test]
 async fn bound_session_returns_tenant_and_scopes() {

@@ -29,11 +29,9 @@ use tonic_reflection::pb::v1::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::{
-    cache::settings_with_long_timeouts,
-    captured::TestLog,
-    harness::{TestDatabase, TestService, outcome, unknown_key},
-    stream::stream_request,
+use crate::harness::{
+    TestDatabase, TestService, captured::TestLog, outcome, settings_with_long_timeouts, stream_request,
+    unknown_key,
 };
 
 type Answer = Result<v1::ValidateKeyResponse, Status>;

@@ -18,10 +18,7 @@ use tenant_auth_svc::{
 use tenant_auth_testkit::Fault;
 use tokio::sync::oneshot;
 
-use crate::{
-    harness::{LOOKUP, NOW, TestDatabase, TestService, http_request, unknown_key},
-    scrape::Scrape,
-};
+use crate::harness::{LOOKUP, NOW, TestDatabase, TestService, http_request, scrape::Scrape, unknown_key};
 
 /// More calls than the breaker needs for a conclusion.
 const TIMED_OUT_CALLS: u64 = 25;

@@ -11,15 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::{
-    cache::settings_with_long_timeouts,
-    harness::{TestDatabase, TestService, unknown_key},
-};
-
-pub(crate) fn stream_request(correlation_id: u64, key: &str) -> v1::StreamValidateKeysRequest {
-    let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
-    v1::StreamValidateKeysRequest { correlation_id, request: Some(request) }
-}
+use crate::harness::{TestDatabase, TestService, settings_with_long_timeouts, stream_request, unknown_key};
 
 #[tokio::test]
 async fn stream_matches_answers_to_requests_and_survives_errors() {

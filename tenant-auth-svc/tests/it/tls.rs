@@ -16,8 +16,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::{Code, Status, transport::Channel};
 
-use crate::{
-    harness::{TestDatabase, TestService, http_request},
+use crate::harness::{
+    TestDatabase, TestService, http_request,
     pki::{Authority, CertificateFiles, CertificatePair, channel, connect, dns, uri},
     wire::call_path,
 };

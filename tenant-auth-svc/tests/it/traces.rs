@@ -9,11 +9,13 @@ use tenant_auth_svc::{domain::clock::ManualClock, telemetry::names};
 use tenant_auth_testkit::Fault;
 use tonic::Request;
 
-use crate::{
+use crate::harness::{
+    NOW, TOKEN, TestDatabase, TestService,
     captured::TestLog,
     collector::{Collector, attribute_text},
-    harness::{NOW, TOKEN, TestDatabase, TestService, outcome, unknown_key},
+    outcome,
     scrape::Scrape,
+    unknown_key,
 };
 
 const PARENT_SPAN: &str = "b7ad6b7169203331";

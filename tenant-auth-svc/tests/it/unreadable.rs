@@ -7,11 +7,7 @@ use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 
-use crate::{
-    captured::TestLog,
-    harness::{NOW, TestDatabase, TestService, outcome},
-    scrape::Scrape,
-};
+use crate::harness::{NOW, TestDatabase, TestService, captured::TestLog, outcome, scrape::Scrape};
 
 /// Scopes that are invalid.
 const BAD_SCOPES: &str = r#"["Orders:Read"]"#;

@@ -15,9 +15,8 @@ use tonic_health::pb::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::{
-    freshness::Replicas,
-    harness::{NOW, TestDatabase, TestService, http_request, outcome, unknown_key},
+use crate::harness::{
+    NOW, TestDatabase, TestService, http_request, outcome, replicas::Replicas, unknown_key,
 };
 
 async fn health(service: &TestService, name: &str) -> ServingStatus {

@@ -12,10 +12,10 @@ use tenant_auth_svc::domain::{
     store::FailureKind,
     text::{KeyName, PrefixHint, Reason},
 };
+use tenant_auth_testkit::Random;
 
 use super::{
     cluster::{SimulatedCluster, TENANTS},
-    random::Random,
     replica::{Credential, SCOPE, SeededFlaw},
     troubles::Trouble,
 };

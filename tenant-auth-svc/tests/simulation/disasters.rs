@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient, retained_revocation::Subject};
 use tenant_auth_svc::domain::store::FailureKind;
-use tenant_auth_testkit::Backup;
+use tenant_auth_testkit::{Backup, Random};
 
 use super::{
     cluster::{REPLICAS, SimulatedCluster},
     oracle::{KnownRevocations, ReadsState},
-    random::Random,
     replica::{SeededFlaw, migrate},
     troubles::{Disaster, Trouble},
 };

@@ -23,7 +23,6 @@ mod disasters;
 mod history;
 mod metering;
 mod oracle;
-mod random;
 mod replica;
 mod steps;
 mod troubles;

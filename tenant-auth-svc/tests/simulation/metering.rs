@@ -8,13 +8,12 @@ use tenant_auth_svc::domain::{
     id::TenantId,
     page::{PageRequest, PageSize},
 };
-use tenant_auth_testkit::HranaServer;
+use tenant_auth_testkit::{HranaServer, Random};
 use tonic_types::StatusExt as _;
 
 use super::{
     changes::deadline,
     cluster::{REPLICAS, SimulatedCluster, TENANTS, number, text},
-    random::Random,
     replica::SeededFlaw,
     troubles::Trouble,
 };

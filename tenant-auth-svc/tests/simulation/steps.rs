@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use tenant_auth_svc::domain::{clock::UnixMillis, verdict::Verdict};
-use tenant_auth_testkit::Fault;
+use tenant_auth_testkit::{Fault, Random};
 
 use super::{
     changes::{CHANGE_WEIGHTS, ReplicaChange},
     cluster::{REPLICAS, SimulatedCluster},
-    random::Random,
     replica::{Credential, SeededFlaw},
     troubles::Trouble,
 };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tenant_auth_testkit::{Fault, HranaServer};
+use tenant_auth_testkit::{Fault, HranaServer, Random};
 
-use super::{cluster::SimulatedCluster, oracle::ReadsState, random::Random};
+use super::{cluster::SimulatedCluster, oracle::ReadsState};
 
 /// After a fault of reads, calls behind a breaker are tried again within this time.
 const MAX_READ_RECOVERY: Duration = Duration::from_secs(1);

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    callers::{CredentialFiles, list},
-    harness::{CommandOutput, Service},
+use crate::harness::{
+    CommandOutput, Service,
+    credentials::{CredentialFiles, list},
 };
 
 /// Returns the error of a run with `--json`.

@@ -1,5 +1,7 @@
 //! A service in this process, and the binary as a child process.
 
+pub(crate) mod credentials;
+
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,

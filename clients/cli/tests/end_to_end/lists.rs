@@ -5,7 +5,7 @@ use std::io::Read as _;
 use serde_json::Value;
 use tenant_auth_svc::config::Settings;
 
-use crate::{callers::CredentialFiles, harness::Service};
+use crate::harness::{Service, credentials::CredentialFiles};
 
 /// Six pages of 500.
 const KEYS: usize = 3_000;

@@ -1,6 +1,6 @@
 //! Three replicas, their database and their callers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io::Write as _, sync::Arc};
 
 use futures::future::try_join_all;
 use tenant_auth_client::{Client, ClientBuilder, PresentedKey, Verdict};
@@ -10,12 +10,16 @@ use tenant_auth_conformance::{
 };
 use tenant_auth_proto::v1;
 use tenant_auth_testkit::HranaServer;
+use tokio::sync::Mutex;
 
 use crate::load::ExpectedAnswer;
 
 pub(crate) const REPLICAS: usize = 3;
 const TENANT: &str = "acme";
 const SCOPE: &str = "orders:read";
+
+/// The tests run one at a time, because each uses the whole machine.
+pub(crate) static EXCLUSIVE: Mutex<()> = Mutex::const_new(());
 
 pub(crate) struct Cluster {
     pub(crate) replicas: Vec<Service>,
@@ -105,4 +109,9 @@ pub(crate) fn client_with(
     let builder = Client::builder(endpoint(first)).timeout(WAIT_TIMEOUT / 2).without_near_cache();
     let builder = others.iter().fold(builder, |builder, other| builder.endpoint(endpoint(other)));
     settings(builder).connect_lazy().unwrap()
+}
+
+/// Prints past the output capture of passing tests.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -9,10 +9,8 @@ use tenant_auth_client::{PresentedKey, Question};
 use tenant_auth_conformance::service::{Scrape, Service};
 
 use crate::{
-    EXCLUSIVE,
-    cluster::{Cluster, REPLICAS, never_issued_key},
+    cluster::{Cluster, EXCLUSIVE, REPLICAS, never_issued_key, print},
     load::{ExpectedAnswer, validate},
-    print,
 };
 
 /// Polls of the change log per hour with a `TENANT_AUTH_FEED_INTERVAL` of 250 ms.

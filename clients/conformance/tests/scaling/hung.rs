@@ -7,8 +7,7 @@ use tenant_auth_conformance::WAIT_TIMEOUT;
 use tenant_auth_testkit::Fault;
 
 use crate::{
-    EXCLUSIVE,
-    cluster::{Cluster, client_with, never_issued_key},
+    cluster::{Cluster, EXCLUSIVE, client_with, never_issued_key},
     load::validate,
 };
 

@@ -12,22 +12,10 @@ mod cost;
 mod hung;
 mod load;
 
-use std::io::Write as _;
-
-use tokio::sync::Mutex;
-
 use self::{
-    cluster::{Cluster, REPLICAS},
+    cluster::{Cluster, EXCLUSIVE, REPLICAS, print},
     load::{Load, validate},
 };
-
-/// The tests run one at a time, because each uses the whole machine.
-static EXCLUSIVE: Mutex<()> = Mutex::const_new(());
-
-/// Prints past the output capture of passing tests.
-fn print(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_is_spread_evenly_over_replicas() {

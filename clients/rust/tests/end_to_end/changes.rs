@@ -7,7 +7,7 @@ use tenant_auth_proto::v1::{
     admin_service_client::AdminServiceClient, session_service_client::SessionServiceClient,
 };
 
-use super::{Service, WAIT_TIMEOUT};
+use crate::harness::{Service, WAIT_TIMEOUT};
 
 /// Returns a client without the invalidation stream.
 fn unwatched_client(service: &Service) -> Client {

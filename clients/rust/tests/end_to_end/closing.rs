@@ -4,7 +4,7 @@ use futures::TryStreamExt as _;
 use tenant_auth_client::{Client, Error, PresentedKey, Question, proto};
 use tenant_auth_proto::v1::info_service_client::InfoServiceClient;
 
-use super::{Service, WAIT_TIMEOUT};
+use crate::harness::{Service, WAIT_TIMEOUT};
 
 #[tokio::test]
 async fn closed_client_rejects_new_calls_only() {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tenant_auth_client::{Client, Error, Tls};
 use tenant_auth_svc::server::RunningService;
 
-use super::{Stopped, WAIT_TIMEOUT, until};
+use crate::harness::{Stopped, WAIT_TIMEOUT, until};
 
 /// A certificate authority that writes its certificates to files.
 struct Authority {

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use tenant_auth_client::{Client, Error};
 
-use super::{Service, Stopped, WAIT_TIMEOUT, until};
+use crate::harness::{Service, Stopped, WAIT_TIMEOUT, until};
 
 async fn answers(endpoint: &str) -> Result<(), Error> {
     let client = Client::builder(endpoint).timeout(WAIT_TIMEOUT).without_near_cache().connect_lazy()?;

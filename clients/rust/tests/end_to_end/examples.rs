@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Service, WAIT_TIMEOUT, usage};
+use crate::harness::{Service, WAIT_TIMEOUT, usage_sum};
 
 const HOUR: u64 = 3_600_000;
 
@@ -105,7 +105,7 @@ async fn worker_example_runs_jobs_of_valid_sessions() {
     example.send_line("s-2 4").await;
     assert_eq!(example.line().await, "refused: s-2 is UNBOUND");
     assert!(example.exited_successfully().await);
-    assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
+    assert_eq!(usage_sum(&service.client, "acme").await, Ok(3));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tenant_auth_client::{
     BindSession, Error, ImportedKey, NotAdmitted, PresentedKey, Question, Source, Verdict, proto,
 };
 
-use super::Service;
+use crate::harness::Service;
 
 #[tokio::test]
 async fn single_key_is_validated() {

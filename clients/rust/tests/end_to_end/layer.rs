@@ -9,7 +9,7 @@ use tenant_auth_client::{AuthenticateLayer, Principal};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use super::Service;
+use crate::harness::Service;
 
 /// The response, with the tenant that the service behind the layer saw, if it was called.
 struct Seen {

@@ -6,7 +6,7 @@ use tenant_auth_client::{
     Client, Clock, DatabaseKind, Error, PresentedKey, RecorderSettings, Source, UsageRecorder, Verdict,
 };
 
-use super::{Service, WAIT_TIMEOUT, until, usage};
+use crate::harness::{Service, WAIT_TIMEOUT, until, usage_sum};
 
 /// A clock that does not advance, so that no answer expires on a slow machine.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ async fn cached_answers_and_usage_survive_an_outage() {
 
     let service = stopped.start().await;
     recorder.flush().await.unwrap();
-    assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
+    assert_eq!(usage_sum(&service.client, "acme").await, Ok(3));
     // The client reconnects to the service.
     let is_back = async || {
         client.validate(&unknown_key, &[]).await.is_ok_and(|answer| answer.verdict == Verdict::Unknown)

@@ -11,7 +11,7 @@ use tenant_auth_client::{AuthenticateLayer, BindSession, CallerToken, Client};
 use tower::{Layer as _, ServiceExt as _};
 use tracing::level_filters::LevelFilter;
 
-use super::Service;
+use crate::harness::Service;
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use tenant_auth_client::{BindSession, Error, PresentedKey, Verdict};
 
-use super::Service;
+use crate::harness::Service;
 
 #[tokio::test]
 async fn session_lifecycle_works_end_to_end() {

@@ -12,7 +12,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tenant_auth_client::{CallerToken, Client, Error};
 
-use super::{Stopped, WAIT_TIMEOUT};
+use crate::harness::{Stopped, WAIT_TIMEOUT};
 
 #[tokio::test]
 async fn tokens_are_read_from_text_file_and_function() {

@@ -1,24 +1,8 @@
 //! Recording and querying usage.
 
-use std::time::{Duration, SystemTime};
+use tenant_auth_client::{Error, RecorderSettings, UsageRecorder, proto};
 
-use futures::TryStreamExt as _;
-use tenant_auth_client::{Client, Error, RecorderSettings, UsageRecorder, proto};
-
-use super::{Service, WAIT_TIMEOUT};
-
-/// Returns the total usage of a tenant.
-pub(crate) async fn sum(client: &Client, tenant: &str) -> Result<i64, Error> {
-    let query = proto::QueryUsageRequest {
-        tenant_id: tenant.to_owned(),
-        start_time: Some(SystemTime::UNIX_EPOCH.into()),
-        end_time: Some((SystemTime::now() + Duration::from_secs(3_600)).into()),
-        page_size: 1,
-        ..Default::default()
-    };
-    let sums: Vec<_> = client.query_usage(query).try_collect().await?;
-    Ok(sums.iter().map(|sum| sum.quantity).sum())
-}
+use crate::harness::{Service, WAIT_TIMEOUT, usage_sum};
 
 #[tokio::test]
 async fn usage_is_counted_once_and_summed() {
@@ -40,8 +24,8 @@ async fn usage_is_counted_once_and_summed() {
     assert!(matches!(other, Err(Error::AlreadyExists { .. })), "{other:?}");
 
     // Two metrics, so two pages.
-    assert_eq!(sum(&service.client, "acme").await, Ok(5));
-    let missing = sum(&service.client, "nobody").await;
+    assert_eq!(usage_sum(&service.client, "acme").await, Ok(5));
+    let missing = usage_sum(&service.client, "nobody").await;
     assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
 }
 
@@ -54,8 +38,8 @@ async fn recorded_usage_is_counted() {
         recorder.record("acme", "calls", 1).unwrap();
     }
     recorder.flush().await.unwrap();
-    assert_eq!(sum(&service.client, "acme").await, Ok(1_200));
+    assert_eq!(usage_sum(&service.client, "acme").await, Ok(1_200));
     recorder.record("acme", "calls", 1).unwrap();
     assert_eq!(recorder.close(WAIT_TIMEOUT).await, []);
-    assert_eq!(sum(&service.client, "acme").await, Ok(1_201));
+    assert_eq!(usage_sum(&service.client, "acme").await, Ok(1_201));
 }

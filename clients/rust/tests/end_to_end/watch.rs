@@ -2,7 +2,7 @@
 
 use tenant_auth_client::{BindSession, Client, Source, Verdict};
 
-use super::{Service, WAIT_TIMEOUT, until};
+use crate::harness::{Service, WAIT_TIMEOUT, until};
 
 #[tokio::test]
 async fn revocation_applies_as_soon_as_it_is_streamed() {

@@ -5,7 +5,7 @@ use std::future::Future as _;
 use futures::task::noop_waker_ref;
 use tenant_auth_client::PresentedKey;
 
-use super::{Pair, server::valid};
+use crate::harness::{Pair, server::valid};
 
 #[tokio::test]
 async fn cache_hit_allocates_nothing_and_does_not_block() {

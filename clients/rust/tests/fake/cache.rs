@@ -3,7 +3,7 @@
 use tenant_auth_client::{Error, NearCache, PresentedKey, Source, Verdict, proto as v1};
 use tonic::Status;
 
-use super::{
+use crate::harness::{
     Pair, SECOND,
     server::{provenance, valid},
     until,

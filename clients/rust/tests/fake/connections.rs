@@ -9,7 +9,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{
+use crate::harness::{
     Pair, SECOND,
     server::{FakeServer, valid},
     until_async,

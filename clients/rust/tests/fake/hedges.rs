@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenant_auth_client::{Client, Error, PresentedKey};
 use tonic::Status;
 
-use super::{
+use crate::harness::{
     SECOND,
     server::{FakeServer, valid},
     until, until_async,

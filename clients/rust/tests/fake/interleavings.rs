@@ -4,7 +4,7 @@ use tenant_auth_client::{Error, PresentedKey, Source, Validation, Verdict, proto
 use tokio::task::JoinHandle;
 use v1::InvalidationScope::Key;
 
-use super::{
+use crate::harness::{
     Pair,
     server::{provenance, valid},
     until,

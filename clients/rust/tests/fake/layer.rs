@@ -10,7 +10,7 @@ use tenant_auth_client::{AuthenticateLayer, AuthenticatedBody, Principal, proto 
 use tonic::{Code, Status, body::Body};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use super::{Pair, server::valid};
+use crate::harness::{Pair, server::valid};
 
 /// Sends a request through the layer to a service that responds with the tenant id.
 async fn send(layer: &AuthenticateLayer, request: Request<()>) -> Response<AuthenticatedBody<Body>> {

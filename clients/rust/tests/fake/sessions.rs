@@ -3,7 +3,7 @@
 use tenant_auth_client::{PresentedKey, Source, Verdict, proto as v1};
 use v1::InvalidationScope::{Key, Session, Tenant};
 
-use super::{
+use crate::harness::{
     Pair, TOLERATED_SILENCE,
     server::{provenance, session},
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenant_auth_client::{NearCache, Source, Verdict, proto as v1};
 use v1::InvalidationScope::{Key, Session, Tenant, Unspecified};
 
-use super::{
+use crate::harness::{
     Pair, SECOND, TOLERATED_SILENCE,
     server::{provenance, valid},
 };

@@ -8,7 +8,7 @@ use crate::domain::change_log::LogPage;
 const MAX_RECENT_ENTRIES: usize = 1_000;
 /// Time after which a log that ends before the position counts as rolled back. A lagging replica catches up
 /// sooner.
-const MAX_COPY_LAG: Duration = Duration::from_secs(3);
+const MAX_READ_REPLICA_LAG: Duration = Duration::from_secs(3);
 
 /// The read position.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl FeedPosition {
         }
         if is_behind {
             let (since, _) = *self.behind_since.get_or_insert((now, page.newest));
-            let is_expired = now.saturating_sub(since) >= MAX_COPY_LAG;
+            let is_expired = now.saturating_sub(since) >= MAX_READ_REPLICA_LAG;
             return if is_expired { Continuity::Diverged } else { Continuity::Behind };
         }
         self.behind_since = None;

@@ -30,7 +30,7 @@ pub enum SchemaError {
         "the schema is at version {KNOWN_VERSION}, but the database's read replica still shows version {found}: it lags behind its \
          primary"
     )]
-    CopyLagging {
+    ReadReplicaLagging {
         /// The read replica's version.
         found: i64,
     },
@@ -81,7 +81,7 @@ impl SchemaError {
         match self {
             Self::Newer { .. } => "schema_newer",
             Self::Older { .. } => "schema_older",
-            Self::CopyLagging { .. } => "schema_not_shown_yet",
+            Self::ReadReplicaLagging { .. } => "schema_not_shown_yet",
             Self::Empty => "schema_missing",
             Self::Edited { .. } => "schema_edited",
             Self::UnknownPepper { .. } => "pepper_missing",
@@ -96,7 +96,7 @@ impl SchemaError {
         match self {
             Self::Store(error) => error.kind != FailureKind::Internal,
             // The schema may be created soon, and a database that was emptied by mistake may be restored.
-            Self::Empty | Self::CopyLagging { .. } => true,
+            Self::Empty | Self::ReadReplicaLagging { .. } => true,
             Self::Newer { .. }
             | Self::Older { .. }
             | Self::Edited { .. }

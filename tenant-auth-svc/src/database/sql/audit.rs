@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Engine, RecordTable, UnreadableRecords,
-    rows::{ListingReader, listing_sql},
-    values::lookahead_limit,
+    rows::{ListingReader, listing_sql, lookahead_limit},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},

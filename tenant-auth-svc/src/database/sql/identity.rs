@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use super::{
-    Engine,
-    audit::audit_statement,
-    transaction::last_rows,
-    values::{millis, read_identity},
-};
+use super::{Engine, audit::audit_statement, millis, rows::unreadable_value, transaction::last_rows};
 use crate::{
-    database::engine::{SqlValue, Statement, WRONG_DATABASE_MARKER},
+    database::engine::{Row, SqlValue, Statement, WRONG_DATABASE_MARKER},
     domain::{
         audit::AuditAction,
         identity::{DatabaseIdentity, Trust},
@@ -109,4 +104,11 @@ pub(super) async fn read_primary_heartbeat<E: Engine>(
     // A heartbeat in the future, after the clock was set back, counts as infinitely old.
     let age = Duration::from_millis(u64::try_from(row.integer(1)?).unwrap_or(u64::MAX));
     Ok((row.integer(0)?, age))
+}
+
+/// Reads the identity of the database.
+pub(super) fn read_identity(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
+    let missing = || StoreError::new(FailureKind::SchemaMissing, "the database has no identity");
+    let text = row.optional_text(column)?.ok_or_else(missing)?;
+    DatabaseIdentity::parse(text).ok_or_else(|| unreadable_value("identity"))
 }

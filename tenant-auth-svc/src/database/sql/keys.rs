@@ -3,9 +3,8 @@
 use super::{
     Engine, RecordTable, UnreadableRecords,
     lookup::read_scopes,
-    rows::{ListingReader, listing_sql, single_row},
+    rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
     tenants,
-    values::{lookahead_limit, unreadable_value},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},

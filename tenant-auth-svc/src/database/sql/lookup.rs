@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use super::{
     Engine, RecordTable, Row, UnreadableRecords,
+    identity::read_identity,
     peppers::{MissingPepper, known_ids_json, missing_pepper_sql, pepper_missing_error},
-    values::{read_identity, unreadable_value},
+    rows::unreadable_value,
 };
 use crate::{
     database::engine::Statement,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::{
     Engine, RecordTable, UnreadableRecords,
+    identity::read_identity,
     lookup::{KEY_ID_COLUMN, read_key_record, to_json},
-    values::{millis, read_identity, unreadable_value},
+    millis,
+    rows::unreadable_value,
 };
 use crate::{
     database::engine::{Row, Statement},

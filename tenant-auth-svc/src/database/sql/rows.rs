@@ -41,6 +41,16 @@ pub(super) fn listing_rows(rows: &[Row]) -> Result<&[Row], StoreError> {
     }
 }
 
+/// One more row than the page, to detect whether there is a next page.
+pub(super) fn lookahead_limit(size: PageSize) -> i64 {
+    i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// A stored value that is invalid. The value stays out of the message: it may be confidential.
+pub(super) fn unreadable_value(what: &str) -> StoreError {
+    StoreError::new(FailureKind::InvalidResponse, format!("invalid {what}"))
+}
+
 /// How to decode the rows of a listing.
 pub(super) struct ListingReader<Raw, Item, Cursor> {
     /// The table of the rows.

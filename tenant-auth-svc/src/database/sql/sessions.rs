@@ -30,10 +30,11 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) use self::sweep::{sweep_expired, sweep_orphaned};
 use super::{
     Engine, RecordTable, UnreadableRecords,
+    identity::read_identity,
     lookup::{parse_status, read_scopes, to_json},
-    rows::{ListingReader, listing_sql, single_row},
+    millis,
+    rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
     transaction::commit,
-    values::{lookahead_limit, millis, read_identity, unreadable_value},
 };
 use crate::{
     database::engine::{Row, Statement},

@@ -4,9 +4,8 @@ use super::{
     Engine, RecordTable, Row, UnreadableRecords,
     audit::audit_statement,
     lookup::parse_status,
-    rows::{ListingReader, listing_sql, single_row},
+    rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
     transaction::{commit, last_rows},
-    values::{lookahead_limit, unreadable_value},
 };
 use crate::{
     database::engine::Statement,

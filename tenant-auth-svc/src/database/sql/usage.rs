@@ -2,7 +2,6 @@
 
 mod compare;
 mod repair;
-mod rows;
 mod store;
 mod sums;
 
@@ -13,13 +12,15 @@ use uuid::Uuid;
 
 use self::sums::sum;
 use super::{
-    Engine, RecordTable, UnreadableRecords, lookup::to_json, transaction::last_rows, values::millis,
+    Engine, RecordTable, UnreadableRecords, lookup::to_json, millis, rows::unreadable_value,
+    transaction::last_rows,
 };
 use crate::{
     database::engine::{Row, Statement},
     domain::{
+        id::TenantId,
         store::{Call, FailureKind, StoreError, UnreadableRecord},
-        usage::{IdempotentWrite, StoredOutcome, SweptEvents},
+        usage::{EventRefusal, IdempotentWrite, PayloadHash, StoredOutcome, SweptEvents},
     },
 };
 
@@ -145,9 +146,29 @@ async fn record<E: Engine>(
             ));
         }
         // Identified by its index in the batch: its id belongs to the caller.
-        Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), rows::read_outcome(row)))
+        Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), read_outcome(row)))
     };
     rows.iter().map(outcome).collect()
+}
+
+/// Decodes the stored outcome of a request.
+fn read_outcome(row: &Row) -> Result<StoredOutcome, StoreError> {
+    let mut payload = [0; 32];
+    hex::decode_to_slice(row.text(1)?, &mut payload).map_err(|_| unreadable_value("payload"))?;
+    let refused: Vec<(usize, String)> =
+        serde_json::from_str(row.text(3)?).map_err(|_| unreadable_value("refusal"))?;
+    let tenants: Vec<String> =
+        serde_json::from_str(row.text(4)?).map_err(|_| unreadable_value("list of tenants"))?;
+    let refusal = |(index, name): (usize, String)| {
+        EventRefusal::parse(&name).map(|refusal| (index, refusal)).ok_or_else(|| unreadable_value("refusal"))
+    };
+    let tenant = |id: String| TenantId::parse(&id).map_err(|_| unreadable_value("tenant id"));
+    Ok(StoredOutcome {
+        payload: PayloadHash::from_bytes(payload),
+        refused: refused.into_iter().map(refusal).collect::<Result<_, _>>()?,
+        unknown_tenants: tenants.into_iter().map(tenant).collect::<Result<_, _>>()?,
+        already_recorded: row.integer(2)? == 0,
+    })
 }
 
 /// Returns the id of a batch: a retry after a lost response finds its own rows.

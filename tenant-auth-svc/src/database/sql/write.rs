@@ -7,9 +7,10 @@ use super::{
     audit::audit_statement,
     keys::{select_key, single_key},
     lookup::{self, to_json},
+    millis,
     peppers::{known_ids_json, missing_pepper_sql, pepper_missing_error},
+    rows::unreadable_value,
     transaction::{commit, last_rows},
-    values::{millis, unreadable_value},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},

@@ -47,23 +47,23 @@ fn first_database_is_trusted_and_no_other_after_it() {
 }
 
 #[test]
-fn copy_missing_its_primary_heartbeat_is_stalled() {
+fn read_replica_missing_primary_heartbeat_is_stalled() {
     let known = known();
-    known.record_copy_heartbeat(7, seconds(0), seconds(100));
+    known.record_read_replica_heartbeat(7, seconds(0), seconds(100));
     assert!(!known.is_heartbeat_due(seconds(1), seconds(100)));
     assert!(known.is_heartbeat_due(seconds(1), seconds(101)));
     // Neither another replica nor this one writes a heartbeat, so the state is unknown.
-    known.record_copy_heartbeat(7, seconds(20), seconds(120));
+    known.record_read_replica_heartbeat(7, seconds(20), seconds(120));
     assert_eq!(known.stalled_for(seconds(120)), None);
 
     known.record_primary_heartbeat(8, seconds(120));
-    known.record_copy_heartbeat(7, seconds(22), seconds(122));
+    known.record_read_replica_heartbeat(7, seconds(22), seconds(122));
     assert_eq!(
         known.effective_read_time(seconds(122)).unwrap(),
         seconds(122),
         "the heartbeat may still arrive"
     );
-    known.record_copy_heartbeat(7, seconds(23), seconds(123));
+    known.record_read_replica_heartbeat(7, seconds(23), seconds(123));
     assert!(known.is_unusable());
     assert_eq!(known.stalled_for(seconds(124)), Some(seconds(24)));
     assert_eq!(
@@ -72,37 +72,37 @@ fn copy_missing_its_primary_heartbeat_is_stalled() {
         "results count as of the last progress"
     );
     known.record_primary_heartbeat(9, seconds(124));
-    known.record_copy_heartbeat(8, seconds(1), seconds(125));
+    known.record_read_replica_heartbeat(8, seconds(1), seconds(125));
     assert!(!known.is_unusable(), "the awaited heartbeat has arrived");
 }
 
 #[test]
-fn copy_stalled_before_process_start_is_lagging() {
+fn read_replica_stalled_before_start_is_lagging() {
     let known = known();
-    known.record_copy_heartbeat(7, seconds(600), seconds(1));
+    known.record_read_replica_heartbeat(7, seconds(600), seconds(1));
     known.record_primary_heartbeat(700, seconds(1));
-    known.record_copy_heartbeat(7, seconds(603), seconds(4));
+    known.record_read_replica_heartbeat(7, seconds(603), seconds(4));
     assert_eq!(known.effective_read_time(seconds(4)).unwrap_err().kind, FailureKind::Lagging);
 }
 
 #[test]
-fn copy_is_stalled_only_if_its_primary_alone_is_down() {
+fn read_replica_is_stalled_only_if_primary_alone_is_down() {
     let known = known();
-    known.record_copy_heartbeat(7, seconds(0), seconds(100));
+    known.record_read_replica_heartbeat(7, seconds(0), seconds(100));
     known.record_primary_failure(seconds(101));
-    known.record_copy_heartbeat(7, seconds(3), seconds(103));
+    known.record_read_replica_heartbeat(7, seconds(3), seconds(103));
     assert!(!known.is_unusable());
-    known.record_copy_heartbeat(7, seconds(4), seconds(104));
+    known.record_read_replica_heartbeat(7, seconds(4), seconds(104));
     assert_eq!(known.stalled_for(seconds(104)), Some(seconds(4)));
     // The primary responds with the heartbeat that the replica shows: writes may be stuck, but the replica is
     // up to date.
     known.record_primary_heartbeat(7, seconds(105));
-    known.record_copy_heartbeat(7, seconds(5), seconds(105));
+    known.record_read_replica_heartbeat(7, seconds(5), seconds(105));
     assert!(!known.is_unusable());
 
     // Neither responds for ten minutes; then both do.
     known.record_primary_failure(seconds(500));
-    known.record_copy_heartbeat(7, seconds(601), seconds(701));
+    known.record_read_replica_heartbeat(7, seconds(601), seconds(701));
     assert!(!known.is_unusable());
 }
 
@@ -111,9 +111,9 @@ fn copy_is_stalled_only_if_its_primary_alone_is_down() {
 fn accepted_database_does_not_await_a_former_heartbeat() {
     let known = known();
     known.confirm(&identity("one", 1), Revision(10), None);
-    known.record_copy_heartbeat(500, seconds(0), seconds(100));
+    known.record_read_replica_heartbeat(500, seconds(0), seconds(100));
     known.record_primary_heartbeat(501, seconds(101));
     known.confirm(&identity("two", 2), Revision(3), None);
-    known.record_copy_heartbeat(2, seconds(0), seconds(110));
+    known.record_read_replica_heartbeat(2, seconds(0), seconds(110));
     assert!(!known.is_unusable());
 }

@@ -14,7 +14,7 @@ fn at(seconds: u64) -> Moment {
 
 #[test]
 fn outage_status_is_rendered_completely() {
-    let facts = ServiceStatus {
+    let status = ServiceStatus {
         now: at(320),
         phase: LifecyclePhase::Ready,
         phase_since: at(0),
@@ -51,7 +51,7 @@ fn outage_status_is_rendered_completely() {
         pepper_missing: None,
     };
     assert_eq!(
-        render(&facts),
+        render(&status),
         "\
 process   ready since 2026-11-21T07:20:00Z, 320 s
 database  NOT TRUSTED (rolled_back) since 2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; the read replica has \
@@ -77,7 +77,7 @@ peppers   none is missing
 
 #[test]
 fn unknown_values_are_rendered_as_unknown() {
-    let facts = ServiceStatus {
+    let status = ServiceStatus {
         now: at(0),
         phase: LifecyclePhase::Waiting,
         phase_since: at(0),
@@ -102,7 +102,7 @@ fn unknown_values_are_rendered_as_unknown() {
         pepper_missing: None,
     };
     assert_eq!(
-        render(&facts),
+        render(&status),
         "\
 process   waiting for the database since 2026-11-21T07:20:00Z, 0 ms
 database  not read yet
@@ -126,7 +126,7 @@ peppers   none is missing
         feed: FeedStatus::Live(Duration::from_millis(120)),
         clock_offset: Some(4_000),
         scheduler_lag: Duration::from_millis(4),
-        ..facts
+        ..status
     };
     let rendered = render(&healthy);
     for line in [

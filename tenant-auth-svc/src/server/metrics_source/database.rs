@@ -29,12 +29,12 @@ const ALERTED_FAILURES: [FailureKind; 8] = [
 pub(super) fn add_database_metrics(
     snapshot: &mut MetricsSnapshot,
     hop: &DatabaseClient,
-    facts: &ServiceStatus,
+    status: &ServiceStatus,
     format: MetricsFormat,
 ) {
     let (breaker, observed, bounded) = (hop.breaker(), hop.observer(), hop.bulkhead());
-    let writes = facts.writes;
-    let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
+    let writes = status.writes;
+    let tried = [(Operation::Read, status.reads), (Operation::Write, writes.condition)];
     let tried = tried.into_iter().filter_map(|(operation, condition)| Some((operation.as_str(), condition?)));
     let up = tried.clone().map(|(operation, condition)| (operation, bool_to_f64(condition.is_healthy())));
     snapshot.push_by_label(&names::DATABASE_UP, up);
@@ -47,13 +47,13 @@ pub(super) fn add_database_metrics(
     snapshot.push_by_label(&names::DATABASE_WRITES_WAITING, waiting);
     let oldest = writes.under_way_for.unwrap_or_default();
     snapshot.push(&names::DATABASE_WRITE_IN_PROGRESS, oldest.as_secs_f64());
-    snapshot.push(&names::DATABASE_TRUSTED, bool_to_f64(facts.distrust.is_none()));
+    snapshot.push(&names::DATABASE_TRUSTED, bool_to_f64(status.distrust.is_none()));
     snapshot.push(
-        &names::DATABASE_COPY_STALLED,
-        facts.read_replica_stalled_for.unwrap_or_default().as_secs_f64(),
+        &names::DATABASE_READ_REPLICA_STALLED,
+        status.read_replica_stalled_for.unwrap_or_default().as_secs_f64(),
     );
-    snapshot.push(&names::SCHEDULER_LAG, facts.scheduler_lag.as_secs_f64());
-    snapshot.push_optional(&names::CLOCK_OFFSET, facts.clock_offset.map(millis_to_seconds));
+    snapshot.push(&names::SCHEDULER_LAG, status.scheduler_lag.as_secs_f64());
+    snapshot.push_optional(&names::CLOCK_OFFSET, status.clock_offset.map(millis_to_seconds));
     add_call_durations(snapshot, hop, format);
     let failures = Operation::ALL.into_iter().flat_map(|operation| {
         FailureKind::ALL.into_iter().filter_map(move |kind| {
@@ -71,7 +71,7 @@ pub(super) fn add_database_metrics(
     );
     let limits = Lane::ALL.map(|lane| (lane.as_str(), usize_to_f64(bounded.limit(lane))));
     snapshot.push_by_label(&names::DATABASE_CALLS_LIMIT, limits);
-    let open = Circuit::ALL.into_iter().zip(facts.open_circuits);
+    let open = Circuit::ALL.into_iter().zip(status.open_circuits);
     snapshot.push_by_label(
         &names::BREAKER_OPEN,
         open.map(|(circuit, open)| (circuit.as_str(), bool_to_f64(open))),

@@ -70,14 +70,10 @@ impl MetricsSources {
         });
         snapshot.push_samples(&names::RPCS_IN_FLIGHT, in_flight);
         let pools = self.limiters.named();
-        let numbers = |of: fn(&Limiter) -> f64| pools.map(|(pool, places)| (pool, of(places)));
-        push_nonzero(
-            snapshot,
-            &names::REQUESTS_SHED,
-            pools.map(|(limiter, places)| (limiter, places.refused())),
-        );
-        snapshot.push_by_label(&names::PERMITS, numbers(|places| usize_to_f64(places.limit())));
-        snapshot.push_by_label(&names::PERMITS_IN_USE, numbers(|places| usize_to_f64(places.taken())));
+        let numbers = |of: fn(&Limiter) -> f64| pools.map(|(name, limiter)| (name, of(limiter)));
+        push_nonzero(snapshot, &names::REQUESTS_SHED, pools.map(|(name, limiter)| (name, limiter.refused())));
+        snapshot.push_by_label(&names::PERMITS, numbers(|limiter| usize_to_f64(limiter.limit())));
+        snapshot.push_by_label(&names::PERMITS_IN_USE, numbers(|limiter| usize_to_f64(limiter.taken())));
     }
 
     pub(super) fn add_decision_metrics(&self, snapshot: &mut MetricsSnapshot) {

@@ -101,11 +101,11 @@ fn truncate_value(text: impl fmt::Display) -> String {
     let mut bounded = BoundedText::default();
     // If `Debug` or `Display` fails, the text written so far is used.
     let _ = fmt::Write::write_fmt(&mut bounded, format_args!("{text}"));
-    let BoundedText { text: mut kept, total_bytes: len, is_truncated: is_cut } = bounded;
-    if is_cut {
-        kept.push_str(&format!("… ({len} bytes)"));
+    let BoundedText { mut text, total_bytes, is_truncated } = bounded;
+    if is_truncated {
+        text.push_str(&format!("… ({total_bytes} bytes)"));
     }
-    kept
+    text
 }
 
 #[derive(Default)]

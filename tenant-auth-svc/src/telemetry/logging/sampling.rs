@@ -126,9 +126,9 @@ impl LogSampler {
                 return true;
             }
             let count = seen.start_interval(&kind.fields, now, self.burst);
-            let goes_on = count.is_some();
+            let is_active = count.is_some();
             due.extend(count);
-            goes_on
+            is_active
         });
         due
     }

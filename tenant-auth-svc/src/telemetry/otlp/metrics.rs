@@ -63,12 +63,12 @@ impl MetricsSender {
     pub(super) async fn run(mut self, mut ending: watch::Receiver<bool>) {
         let mut ticks = tokio::time::interval(EXPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut goes_on = true;
-        while goes_on {
+        let mut is_running = true;
+        while is_running {
             tokio::select! {
                 _ = ticks.tick() => {}
                 // An error means that the sender is dropped.
-                _ = ending.wait_for(|end| *end) => goes_on = false,
+                _ = ending.wait_for(|end| *end) => is_running = false,
             }
             let snapshot = (self.snapshot_source)();
             let request = self.build_request(&snapshot);

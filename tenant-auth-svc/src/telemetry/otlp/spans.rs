@@ -43,15 +43,15 @@ impl SpanSender {
 
     /// Runs until the stop signal, and then exports the queued spans.
     pub(super) async fn run(mut self, mut ending: watch::Receiver<bool>) {
-        let mut goes_on = true;
-        while goes_on {
+        let mut is_running = true;
+        while is_running {
             let mut batch = Vec::new();
             tokio::select! {
-                more = collect_batch(&mut self.ended_spans, &mut batch) => goes_on = more,
+                more = collect_batch(&mut self.ended_spans, &mut batch) => is_running = more,
                 // An error means that the sender is dropped.
-                _ = ending.wait_for(|end| *end) => goes_on = false,
+                _ = ending.wait_for(|end| *end) => is_running = false,
             }
-            if !goes_on {
+            if !is_running {
                 self.ended_spans.close();
                 while let Ok(span) = self.ended_spans.try_recv() {
                     batch.push(span);

@@ -8,12 +8,11 @@ use tenant_auth_proto::v1;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tonic_health::pb::HealthCheckRequest;
 
-use super::{
-    AttackOutcome, FEW_DESCRIPTORS,
-    peer::{RawPeer, ResponseHead, SentRequest, grpc_frame},
+use crate::harness::{
+    raw_peer::{RawPeer, ResponseHead, SentRequest, grpc_frame},
+    unknown_key,
     victim::{GREEDY_TOKEN, ProcessLimits, Victim},
 };
-use crate::harness::unknown_key;
 
 const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
 pub(super) const BATCH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
@@ -28,6 +27,22 @@ pub(super) const STREAMS_PER_CONNECTION: usize = 199;
 /// A window size that lets no byte of a response body through.
 pub(super) const CLOSED_WINDOW: u32 = 0;
 pub(super) const OPEN_WINDOW: u32 = 65_535;
+
+/// A low limit of file descriptors.
+pub(super) const FEW_DESCRIPTORS: ProcessLimits = ProcessLimits { descriptors: Some(64) };
+
+/// The result of an attack. Dropping it ends the attack.
+pub(super) struct AttackOutcome {
+    /// Describes what the attacker received.
+    pub(super) description: String,
+    pub(super) held_resources: Box<dyn Any + Send>,
+}
+
+impl AttackOutcome {
+    pub(super) fn new(got: String, held: impl Any + Send) -> Self {
+        Self { description: got, held_resources: Box::new(held) }
+    }
+}
 
 /// An attack: its name and how it runs.
 pub(super) struct Attack {

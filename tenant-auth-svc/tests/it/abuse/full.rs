@@ -10,14 +10,14 @@ use tenant_auth_proto::v1::{
 use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
 use tonic::Code;
 
-use super::{
-    attacks::{
-        BATCH, CLOSED_WINDOW, OPEN_WINDOW, OpenRequests, STREAM, STREAMS_PER_CONNECTION,
-        send_unfinished_requests,
-    },
-    victim::{CallerResults, GOOD_TOKEN, GREEDY_TOKEN, ProcessLimits, Victim},
+use super::attacks::{
+    BATCH, CLOSED_WINDOW, OPEN_WINDOW, OpenRequests, STREAM, STREAMS_PER_CONNECTION, send_unfinished_requests,
 };
-use crate::{harness::unknown_key, wire::with_token};
+use crate::harness::{
+    unknown_key,
+    victim::{CallerResults, GOOD_TOKEN, GREEDY_TOKEN, ProcessLimits, Victim},
+    wire::with_token,
+};
 
 /// The chart's memory limit, in bytes.
 const CHART_MEMORY_LIMIT: u64 = 512 * 1_024 * 1_024;

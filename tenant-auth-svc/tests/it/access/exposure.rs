@@ -5,8 +5,7 @@ use tenant_auth_svc::{
     domain::access::Role,
 };
 
-use super::CallersFile;
-use crate::{harness::TestDatabase, pki::Authority};
+use crate::harness::{TestDatabase, callers::CallersFile, pki::Authority};
 
 /// Returns every problem with these settings as readable text; empty if there is none.
 fn configuration_errors(settings: Settings) -> String {

@@ -17,10 +17,11 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{CallersFile, INFO, assert_unauthenticated};
-use crate::{
-    cli::{addresses, program, signal},
-    harness::{TestDatabase, TestService, http_request},
+use crate::harness::{
+    TestDatabase, TestService,
+    callers::{CallersFile, INFO, assert_unauthenticated},
+    http_request,
+    program::{addresses, program, signal},
     wire::call_path,
 };
 

@@ -18,12 +18,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{CallersFile, error_reason};
-use crate::{
-    cache::settings_with_long_timeouts,
-    harness::{TestDatabase, TestService, unknown_key},
-    stream::stream_request,
-    wire::with_token,
+use crate::harness::{
+    TestDatabase, TestService, callers::CallersFile, error_reason, settings_with_long_timeouts,
+    stream_request, unknown_key, wire::with_token,
 };
 
 /// Maximum time to wait for an expected event.

@@ -5,10 +5,10 @@ use std::process::Stdio;
 use tenant_auth_svc::config::Settings;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::{addresses, program, run, text};
-use crate::{
-    harness::{TestDatabase, TestService, http_until},
+use crate::harness::{
+    TestDatabase, TestService, http_until,
     pki::Authority,
+    program::{addresses, program, run, text},
 };
 
 /// A `serve` command with its own database, which needs no further settings.

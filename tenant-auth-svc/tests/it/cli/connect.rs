@@ -6,8 +6,10 @@ use tempfile::TempDir;
 use tenant_auth_testkit::{Fault, HranaServer};
 use tokio::process::Command;
 
-use super::{program, run, text};
-use crate::harness::TOKEN;
+use crate::harness::{
+    TOKEN,
+    program::{program, run, text},
+};
 
 /// A migrated database, and the program configured for it.
 struct Setup {

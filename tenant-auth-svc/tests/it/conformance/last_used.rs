@@ -9,8 +9,10 @@ use tenant_auth_svc::domain::{
     text::Reason,
 };
 
-use super::fixtures::{new_key, new_tenant};
-use crate::harness::{call, change};
+use crate::harness::{
+    call, change,
+    records::{new_key, new_tenant},
+};
 
 pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();

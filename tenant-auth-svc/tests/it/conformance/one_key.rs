@@ -12,8 +12,10 @@ use tenant_auth_svc::domain::{
     verdict::Verdict,
 };
 
-use super::fixtures::{new_key, new_tenant};
-use crate::harness::{NOW, call, change};
+use crate::harness::{
+    NOW, call, change,
+    records::{new_key, new_tenant},
+};
 
 pub(super) async fn check_key_queries(store: &impl Store) {
     check_by_id(store).await;

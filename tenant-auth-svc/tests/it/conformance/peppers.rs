@@ -10,11 +10,13 @@ use tenant_auth_svc::{
     },
 };
 
-use super::{
-    PEPPERS,
-    fixtures::{new_key, new_tenant, to_import},
+use crate::harness::{
+    call, change,
+    records::{new_key, new_tenant, to_import},
 };
-use crate::harness::{call, change};
+
+pub(super) const PEPPERS: &str =
+    "issue new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\naccept old oooooooooooooooooooooooooooooooo";
 
 /// Keys stored before, during and after a pepper change are found as long as their pepper is configured.
 pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {

@@ -12,8 +12,10 @@ use tenant_auth_svc::domain::{
     text::Reason,
 };
 
-use super::fixtures::{new_key, new_tenant, random_hash};
-use crate::harness::{NOW, call, change};
+use crate::harness::{
+    NOW, call, change,
+    records::{new_key, new_tenant, random_hash},
+};
 
 fn new_session(key: &NewKey, expiry: SessionExpiry) -> NewSession {
     let attributes = [("user".to_owned(), "O'Brien \"x\" é".to_owned())];

@@ -13,8 +13,7 @@ use tenant_auth_svc::domain::{
     },
 };
 
-use super::fixtures::new_tenant;
-use crate::harness::{NOW, call, change};
+use crate::harness::{NOW, call, change, records::new_tenant};
 
 fn new_usage_write(tenants: &[&TenantId], quantity: i64) -> IdempotentWrite {
     let mut hasher = PayloadHasher::default();

@@ -6,11 +6,13 @@ use http::{HeaderValue, StatusCode};
 use tenant_auth_svc::transport::limits::ConnectionLimits;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use super::{
-    Client, HELD_PATH, IMMEDIATE_PATH, LONG_ANSWER_PATH, StubServer, post, unlimited_durations,
-    until_stream_closed, wait_until,
+use crate::harness::{
+    frames::{ENHANCE_YOUR_CALM, PeerEnding, REFUSED_STREAM, RawConnection},
+    stub_server::{
+        Client, HELD_PATH, IMMEDIATE_PATH, LONG_ANSWER_PATH, StubServer, post, unlimited_durations,
+        until_stream_closed, wait_until,
+    },
 };
-use crate::frames::{ENHANCE_YOUR_CALM, PeerEnding, REFUSED_STREAM, RawConnection};
 
 /// Shorter than any other limit here, and long enough for a busy machine to respond.
 const SHORT_LIMIT: Duration = Duration::from_secs(1);

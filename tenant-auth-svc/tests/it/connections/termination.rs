@@ -15,15 +15,15 @@ use tenant_auth_svc::{
 use tenant_auth_testkit::Fault;
 use tokio::net::TcpStream;
 
-use super::{
-    Client, HELD_PATH, IMMEDIATE_PATH, StubServer, WAIT_TIMEOUT, post, unlimited_durations,
-    until_stream_closed, wait_until,
-};
-use crate::{
-    cache,
+use crate::harness::{
+    TestDatabase, TestService,
     frames::{NO_ERROR, PeerEnding, RawConnection},
-    harness::{TestDatabase, TestService},
     pki::{Authority, connect},
+    settings_with_long_timeouts,
+    stub_server::{
+        Client, HELD_PATH, IMMEDIATE_PATH, StubServer, WAIT_TIMEOUT, post, unlimited_durations,
+        until_stream_closed, wait_until,
+    },
 };
 
 /// Shorter than any other limit here, and long enough for a busy machine to start a request.
@@ -108,7 +108,7 @@ async fn drain_finishes_requests_and_accepts_no_new_ones() {
 async fn stopping_service_answers_pending_requests() {
     let database = TestDatabase::test_server().await;
     let service =
-        TestService::start_with(cache::settings_with_long_timeouts(&database), SystemClock::shared()).await;
+        TestService::start_with(settings_with_long_timeouts(&database), SystemClock::shared()).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     database.server().faults().set(Fault::Hang);
     let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new() };

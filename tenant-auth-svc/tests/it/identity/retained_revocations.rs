@@ -6,8 +6,10 @@ use tenant_auth_proto::v1::{self, DatabaseDistrustReason, Verdict, retained_revo
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 
-use super::{accept_database, cached_keys, database_state, poll_until_noticed};
-use crate::{freshness::Replicas, harness::outcome};
+use crate::harness::{
+    outcome,
+    replicas::{Replicas, accept_database, cached_keys, database_state, poll_until_noticed},
+};
 
 /// Revokes a key, rolls the database back to before that, and accepts it.
 async fn revoke_then_roll_back(replicas: &Replicas, key_id: &str) {

@@ -1,9 +1,8 @@
 //! How many series a server exports to which nothing has happened yet.
 
-use crate::{
-    harness::{TestDatabase, TestService},
-    metrics::VALIDATE,
-    scrape::{Scrape, handled_series, rpc_labels},
+use crate::harness::{
+    TestDatabase, TestService,
+    scrape::{Scrape, VALIDATE, handled_series, rpc_labels},
 };
 
 /// What was never counted has no series, or every server would tell thousands of zeros.

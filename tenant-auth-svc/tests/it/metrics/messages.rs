@@ -1,10 +1,9 @@
 //! Messages of streams, which are counted as they come.
 
-use crate::{
-    harness::{TestDatabase, TestService},
-    metrics::verdicts_series,
-    scrape::{Scrape, in_flight_series, rpc_labels},
-    stream::stream_request,
+use crate::harness::{
+    TestDatabase, TestService,
+    scrape::{Scrape, in_flight_series, rpc_labels, verdicts_series},
+    stream_request,
 };
 
 #[tokio::test]

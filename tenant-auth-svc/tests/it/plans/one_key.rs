@@ -3,8 +3,7 @@
 
 use tenant_auth_proto::v1;
 
-use super::query_plan;
-use crate::harness::{TestDatabase, TestService};
+use crate::harness::{TestDatabase, TestService, statements::query_plan};
 
 /// Returns the plan of the only statement that contains all of these parts.
 fn plan_steps(database: &TestDatabase, parts: &[&str]) -> Vec<(bool, String)> {

@@ -10,10 +10,11 @@ use std::{
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use super::{
-    PRUNE, READ_AHEAD, SWEEP_ENDED, SWEEP_EVENTS, SWEEP_REQUESTS, former_statements, sent_statements,
+use super::former_statements;
+use crate::harness::{
+    TestDatabase, TestService,
+    statements::{PRUNE, READ_AHEAD, SWEEP_ENDED, SWEEP_EVENTS, SWEEP_REQUESTS, sent_statements},
 };
-use crate::harness::{TestDatabase, TestService};
 
 /// Number of rows per statement when seeding.
 const ROWS_PER_STATEMENT: i64 = 50_000;

@@ -6,8 +6,10 @@ use tenant_auth_proto::v1::{self, SessionExpiry, Verdict};
 use tenant_auth_svc::config::Settings;
 use tonic::Code;
 
-use super::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source};
-use crate::harness::{NOW, TestService};
+use crate::harness::{
+    NOW, TestService,
+    sessions::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source},
+};
 
 /// Starts replicas with a limit of two sessions per tenant.
 async fn replicas_with_session_limit() -> SessionReplicas {

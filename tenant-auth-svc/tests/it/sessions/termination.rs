@@ -7,8 +7,10 @@ use tenant_auth_svc::config::Settings;
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 
-use super::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source};
-use crate::harness::NOW;
+use crate::harness::{
+    NOW,
+    sessions::{SessionReplicas, bind_session, session_client, validate_session, verdict_and_source},
+};
 
 /// A part of the statement that looks sessions up.
 const SESSION_LOOKUP: &str = "AS wanted";

@@ -6,10 +6,12 @@ use tenant_auth_proto::v1;
 use tenant_auth_testkit::Fault;
 use tonic::{Code, Request};
 
-use super::{
-    USAGE_WRITE, record_and_cancel, record_usage, until_waiting, usage_client, usage_event, usage_total,
+use crate::harness::{
+    TestDatabase, TestService,
+    usage::{
+        USAGE_WRITE, record_and_cancel, record_usage, until_waiting, usage_client, usage_event, usage_total,
+    },
 };
-use crate::harness::{TestDatabase, TestService};
 
 #[tokio::test]
 async fn lost_commit_response_is_hidden_from_usage_caller() {

@@ -12,10 +12,10 @@ use tenant_auth_testkit::Fault;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::{
-    USAGE_WRITE, error_reason, record_and_cancel, record_usage, until_waiting, usage_event, usage_total,
+use crate::harness::{
+    TestDatabase, TestService, error_reason, unknown_key,
+    usage::{USAGE_WRITE, record_and_cancel, record_usage, until_waiting, usage_event, usage_total},
 };
-use crate::harness::{TestDatabase, TestService, unknown_key};
 
 #[tokio::test]
 async fn one_transaction_commits_all_waiting_usage() {

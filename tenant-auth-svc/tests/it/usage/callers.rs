@@ -11,9 +11,9 @@ use tenant_auth_svc::domain::{access::TokenHash, clock::SystemClock};
 use tenant_auth_testkit::Fault;
 use tonic::{Code, Status};
 
-use super::{error_reason, until_waiting, usage_event};
-use crate::{
-    harness::{TestDatabase, TestService, call},
+use crate::harness::{
+    TestDatabase, TestService, error_reason,
+    usage::{USAGE_WRITE, until_waiting, usage_event},
     wire::with_token,
 };
 
@@ -100,7 +100,7 @@ async fn concurrent_callers_with_same_id_are_counted_separately() {
     let tenant = create_shared_tenant(&service).await;
     // While another request is in flight.
     let before = database.server().counters();
-    database.server().faults().set_where(super::USAGE_WRITE, 1, Fault::Hang);
+    database.server().faults().set_where(USAGE_WRITE, 1, Fault::Hang);
     let (first, other) = (Arc::clone(&service), usage_event(&tenant, "other", 0, None));
     let first = tokio::spawn(async move { was_already_recorded(&first, "api", "order-0", other).await });
     database.server().wait_for(|counters| counters.requests > before.requests).await;

@@ -7,8 +7,10 @@ use proptest::{collection::vec, prelude::*};
 use tenant_auth_testkit::Fault;
 use tokio::runtime::Runtime;
 
-use super::{USAGE_WRITE, record_usage, usage_event, usage_total};
-use crate::harness::{TestDatabase, TestService};
+use crate::harness::{
+    TestDatabase, TestService,
+    usage::{USAGE_WRITE, record_usage, usage_event, usage_total},
+};
 
 const METRICS: [&str; 3] = ["calls", "tokens", "Not.A.Metric"];
 

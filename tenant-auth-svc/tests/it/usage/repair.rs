@@ -19,14 +19,11 @@ use tenant_auth_svc::{
 };
 use tenant_auth_testkit::Fault;
 
-use super::{
-    record_usage,
-    retention::{CommandResult, run_reconcile},
-    usage_event, usage_total,
-};
-use crate::{
-    harness::{NOW, TestDatabase, TestService, call},
+use crate::harness::{
+    NOW, TestDatabase, TestService, call,
+    program::{CommandResult, run_reconcile},
     scrape::Scrape,
+    usage::{record_usage, usage_event, usage_total},
 };
 
 const EVENT_RETENTION: Duration = Duration::from_secs(35 * 86_400);

@@ -1,11 +1,14 @@
 //! Retention of events, and the check that totals are the sums of their events.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use tenant_auth_svc::domain::clock::{ManualClock, SystemClock};
 
-use super::{record_usage, usage_event, usage_total};
-use crate::harness::{NOW, TestDatabase, TestService};
+use crate::harness::{
+    NOW, TestDatabase, TestService,
+    program::run_reconcile,
+    usage::{record_usage, usage_event, usage_total},
+};
 
 #[tokio::test]
 async fn usage_retention_deletes_events_and_keeps_totals() {
@@ -42,29 +45,6 @@ async fn usage_retention_deletes_events_and_keeps_totals() {
     let after = deletions();
     assert_eq!([after[0] - before[0], after[1] - before[1]], [1, 2], "in batches of a thousand");
     assert_eq!(usage_total(&service, &tenant, "m0").await, 4);
-}
-
-pub(super) struct CommandResult {
-    pub(super) code: i32,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
-}
-
-/// Runs `reconcile` as an operator does.
-pub(super) async fn run_reconcile(database: &TestDatabase, args: &[&str]) -> CommandResult {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
-    command
-        .arg("reconcile")
-        .env_clear()
-        .args(args)
-        .env("TENANT_AUTH_DATABASE_URL", database.server().url())
-        .env("TENANT_AUTH_DATABASE_TOKEN_FILE", database.token_file());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    CommandResult {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
 }
 
 #[tokio::test]

@@ -6,8 +6,10 @@ use tenant_auth_svc::domain::clock::{ManualClock, UnixMillis};
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 
-use super::{error_reason, record_usage, usage_client, usage_event};
-use crate::harness::{TestDatabase, TestService};
+use crate::harness::{
+    TestDatabase, TestService, error_reason,
+    usage::{record_usage, usage_client, usage_event},
+};
 
 /// 2026-10-02T00:00:00Z.
 const START_OF_DAY: i64 = 1_790_899_200;

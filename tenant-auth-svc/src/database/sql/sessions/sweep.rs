@@ -7,7 +7,7 @@ use super::first_integer;
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{transaction::last_rows, values::millis},
+        sql::{millis, transaction::last_rows},
     },
     domain::{
         session::{NewSession, SessionOpener, SweptSessions},

@@ -6,7 +6,7 @@ use super::sums::parse_metric;
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::values::{millis, unreadable_value},
+        sql::{millis, rows::unreadable_value},
     },
     domain::{
         clock::UnixMillis,

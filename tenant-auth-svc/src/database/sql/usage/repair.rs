@@ -6,7 +6,7 @@ use super::{compare::complete, sums::parse_metric};
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{lookup::to_json, transaction::last_rows, values::millis},
+        sql::{lookup::to_json, millis, transaction::last_rows},
     },
     domain::{
         audit::AuditAction,

@@ -5,7 +5,7 @@ use crate::{
         engine::{Engine, Row, Statement},
         sql::{
             RecordTable, UnreadableRecords,
-            values::{lookahead_limit, unreadable_value},
+            rows::{lookahead_limit, unreadable_value},
         },
     },
     domain::{

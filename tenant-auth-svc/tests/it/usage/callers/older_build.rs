@@ -10,8 +10,8 @@ use tenant_auth_svc::{
     },
 };
 
-use super::{TestDatabase, call};
 use crate::harness::NOW;
+use crate::harness::{TestDatabase, call};
 
 const INSERT_REQUEST: &str = "\
 INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \

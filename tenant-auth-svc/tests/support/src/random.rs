@@ -2,10 +2,11 @@
 
 /// SplitMix64: one word of state, and good enough to draw steps.
 #[derive(Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Starts the sequence of this seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -18,16 +19,17 @@ impl Random {
     }
 
     /// Returns a number below `bound`, which must not be zero.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next_u64() % bound as u64).unwrap()
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next_u64() % bound as u64) as usize
     }
 
-    pub(crate) fn is_chance(&mut self, chance: usize) -> bool {
+    /// Returns true in `chance` of a hundred cases.
+    pub fn is_chance(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
     /// Returns a random element of a slice, which must not be empty.
-    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 }

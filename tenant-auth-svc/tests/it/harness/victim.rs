@@ -16,30 +16,26 @@ use tokio::{
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::{
-    cli::addresses,
-    harness::{http_request, http_until, unknown_key},
-    wire::with_token,
-};
+use super::{http_request, http_until, program::addresses, unknown_key, wire::with_token};
 
 /// The tokens of the well-behaved caller and of a known caller that misbehaves.
-pub(super) const GOOD_TOKEN: &str = "good";
-pub(super) const GREEDY_TOKEN: &str = "greedy";
+pub(crate) const GOOD_TOKEN: &str = "good";
+pub(crate) const GREEDY_TOKEN: &str = "greedy";
 /// Maximum time to wait for a response, generous enough for a busy machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The resource limits of the process.
 #[derive(Clone, Copy, Default)]
-pub(super) struct ProcessLimits {
+pub(crate) struct ProcessLimits {
     /// Maximum number of file descriptors (`ulimit -n`); `None` keeps the inherited limit.
-    pub(super) descriptors: Option<u32>,
+    pub(crate) descriptors: Option<u32>,
 }
 
 /// The results that the well-behaved caller saw.
 #[derive(Default)]
-pub(super) struct CallerResults {
-    pub(super) answers: usize,
-    pub(super) errors: Vec<String>,
+pub(crate) struct CallerResults {
+    pub(crate) answers: usize,
+    pub(crate) errors: Vec<String>,
 }
 
 impl CallerResults {
@@ -58,22 +54,22 @@ impl CallerResults {
 }
 
 /// A service under attack. Dropping it ends the process.
-pub(super) struct Victim {
+pub(crate) struct Victim {
     process: Child,
     _folder: TempDir,
-    pub(super) database: HranaServer,
-    pub(super) address: SocketAddr,
-    pub(super) ops: SocketAddr,
+    pub(crate) database: HranaServer,
+    pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
     good_channel: Channel,
     key: String,
 }
 
 impl Victim {
-    pub(super) async fn start(limits: ProcessLimits) -> Self {
+    pub(crate) async fn start(limits: ProcessLimits) -> Self {
         Self::start_with(limits, &[]).await
     }
 
-    pub(super) async fn start_with(limits: ProcessLimits, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_with(limits: ProcessLimits, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let callers = folder.path().join("callers.toml");
         let caller = |name: &str, roles: &str| {
@@ -122,7 +118,7 @@ impl Victim {
     }
 
     /// Opens the connection of the well-behaved caller.
-    pub(super) fn good_caller_channel(&self) -> Channel {
+    pub(crate) fn good_caller_channel(&self) -> Channel {
         self.good_channel.clone()
     }
 
@@ -137,7 +133,7 @@ impl Victim {
     }
 
     /// Waits until the service reports the wanted number of connections.
-    pub(super) async fn until_connections(&self, wanted: impl Fn(usize) -> bool) {
+    pub(crate) async fn until_connections(&self, wanted: impl Fn(usize) -> bool) {
         http_until(self.ops, "GET /metrics", |answer| {
             let live = answer.body.lines().filter(|line| line.starts_with("tenant_auth_connections{"));
             wanted(live.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum())
@@ -146,7 +142,7 @@ impl Victim {
     }
 
     /// Returns the resident memory, in bytes.
-    pub(super) fn resident_memory(&self) -> u64 {
+    pub(crate) fn resident_memory(&self) -> u64 {
         let status = format!("/proc/{}/status", self.process.id().unwrap());
         let status = std::fs::read_to_string(status).unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -155,7 +151,7 @@ impl Victim {
 
     /// Runs one round of the requests of a well-behaved caller and of the probes next to it: known keys, an
     /// unknown key, a new connection, and both kinds of health check.
-    pub(super) async fn run_good_calls(&self, seen: &mut CallerResults) {
+    pub(crate) async fn run_good_calls(&self, seen: &mut CallerResults) {
         let all = async {
             let fresh = Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await;
             let channels = fresh.inspect_err(|error| seen.errors.push(format!("connect: {error}"))).ok();

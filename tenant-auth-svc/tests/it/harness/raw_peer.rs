@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::{net::TcpStream, task::JoinHandle};
 
 /// A connection.
-pub(super) struct RawPeer {
+pub(crate) struct RawPeer {
     requests: SendRequest<Bytes>,
     connection: JoinHandle<()>,
 }
@@ -24,14 +24,14 @@ impl Drop for RawPeer {
 }
 
 /// A request that was sent.
-pub(super) struct SentRequest {
-    pub(super) answer: ResponseFuture,
+pub(crate) struct SentRequest {
+    pub(crate) answer: ResponseFuture,
     /// The send side of the request body.
-    pub(super) body: SendStream<Bytes>,
+    pub(crate) body: SendStream<Bytes>,
 }
 
 /// The outcome of a request, as far as its response headers show.
-pub(super) enum ResponseHead {
+pub(crate) enum ResponseHead {
     /// The server rejected the request.
     Refused,
     /// The server answered; contains the response body.
@@ -43,7 +43,7 @@ pub(super) enum ResponseHead {
 impl RawPeer {
     /// Connects with a receive window of `window` bytes per response. The peer never reads, so the window
     /// never grows.
-    pub(super) async fn connect(address: SocketAddr, window: u32) -> Option<Self> {
+    pub(crate) async fn connect(address: SocketAddr, window: u32) -> Option<Self> {
         let io = TcpStream::connect(address).await.ok()?;
         let mut builder = Builder::new();
         builder.initial_window_size(window);
@@ -53,7 +53,7 @@ impl RawPeer {
     }
 
     /// Starts a request and leaves its body open.
-    pub(super) async fn open(&self, path: &str, token: Option<&str>) -> Option<SentRequest> {
+    pub(crate) async fn open(&self, path: &str, token: Option<&str>) -> Option<SentRequest> {
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
@@ -66,7 +66,7 @@ impl RawPeer {
     }
 
     /// Sends a complete request.
-    pub(super) async fn send_request(
+    pub(crate) async fn send_request(
         &self,
         path: &str,
         token: Option<&str>,
@@ -79,7 +79,7 @@ impl RawPeer {
 }
 
 impl SentRequest {
-    pub(super) async fn response_head(self) -> ResponseHead {
+    pub(crate) async fn response_head(self) -> ResponseHead {
         match self.answer.await {
             Ok(answer) => match answer.headers().get("grpc-status") {
                 Some(_) => ResponseHead::Refused,
@@ -91,7 +91,7 @@ impl SentRequest {
 }
 
 /// Encodes a message as a gRPC frame.
-pub(super) fn grpc_frame(message: &impl Message) -> Bytes {
+pub(crate) fn grpc_frame(message: &impl Message) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(message.encoded_len()).unwrap());

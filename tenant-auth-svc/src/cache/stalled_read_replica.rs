@@ -1,4 +1,4 @@
-//! What a cache answers from a database copy that stands still.
+//! What a cache answers while the read replica of the database is stalled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::domain::{
 };
 
 #[test]
-fn stalled_copy_is_usable_within_the_grace_in_force() {
+fn stalled_read_replica_is_usable_within_the_grace_in_force() {
     const MINUTE: Duration = Duration::from_secs(60);
     let policy = CachePolicy {
         fresh: Duration::from_secs(5),

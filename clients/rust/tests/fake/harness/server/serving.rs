@@ -13,7 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{State, provenance};
-use crate::until;
+use crate::harness::until;
 
 type Events = UnboundedReceiverStream<Result<v1::WatchResponse, Status>>;
 type Answers = Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, Status>> + Send>>;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tenant_auth_svc::grpc::rpc_type::described_rpcs;
 
-use crate::harness::{TestService, http_request};
+use super::{TestService, http_request};
 
 /// The result of one scrape: each value by its name with labels, and the text.
 pub(crate) struct Scrape {
@@ -64,4 +64,10 @@ pub(crate) fn handled_series(rpc: &str, code: &str) -> String {
 pub(crate) fn in_flight_series(rpc: &str) -> String {
     let (service, method) = rpc.split_once('/').unwrap_or(("unknown", "unknown"));
     format!(r#"tenant_auth_rpcs_in_flight{{grpc_service="{service}",grpc_method="{method}"}}"#)
+}
+
+pub(crate) const VALIDATE: &str = "tenantauth.v1.ValidationService/ValidateKey";
+
+pub(crate) fn verdicts_series(verdict: &str) -> String {
+    format!("tenant_auth_verdicts_total{{verdict=\"{verdict}\"}}")
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 /// Time within which the read replica must show the primary's heartbeat; after it the replica counts as
 /// stalled.
-pub const COPY_STALL_TIMEOUT: Duration = Duration::from_secs(3);
+pub const READ_REPLICA_STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// State of the read replica.
 #[derive(Debug, Default)]
-pub(super) struct ReadCopy {
+pub(super) struct ReadReplica {
     heartbeat: Option<i64>,
     /// When it last showed a new heartbeat.
     changed_at: Duration,
@@ -30,7 +30,7 @@ pub(super) struct ReadCopy {
     primary_failing_since: Option<Duration>,
 }
 
-impl ReadCopy {
+impl ReadReplica {
     pub(super) fn record_heartbeat(&mut self, beat: i64, age: Duration, at: Duration) {
         if self.heartbeat != Some(beat) {
             self.heartbeat = Some(beat);
@@ -56,14 +56,14 @@ impl ReadCopy {
     /// If the read replica does not respond either, it is an ordinary outage.
     pub(super) fn record_primary_failure(&mut self, at: Duration) {
         let (_, seen_at) = self.age;
-        if at.saturating_sub(seen_at) < COPY_STALL_TIMEOUT {
+        if at.saturating_sub(seen_at) < READ_REPLICA_STALL_TIMEOUT {
             self.primary_failing_since.get_or_insert(at);
         }
     }
 
     pub(super) fn is_stalled(&self, now: Duration) -> bool {
         let since = self.expected.map(|(_, since)| since).into_iter().chain(self.primary_failing_since).min();
-        since.is_some_and(|since| now.saturating_sub(since) >= COPY_STALL_TIMEOUT)
+        since.is_some_and(|since| now.saturating_sub(since) >= READ_REPLICA_STALL_TIMEOUT)
     }
 
     pub(super) fn is_heartbeat_due(&self, interval: Duration, now: Duration) -> bool {

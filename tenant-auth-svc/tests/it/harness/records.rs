@@ -9,7 +9,7 @@ use tenant_auth_svc::domain::{
     text::{KeyName, Plan, PrefixHint, TenantName},
 };
 
-pub(super) fn new_tenant() -> NewTenant {
+pub(crate) fn new_tenant() -> NewTenant {
     NewTenant {
         id: TenantId::generate(),
         name: TenantName::parse("Müller & Söhne").unwrap(),
@@ -17,7 +17,7 @@ pub(super) fn new_tenant() -> NewTenant {
     }
 }
 
-pub(super) fn new_key(tenant: &TenantId, scopes: &[&str], expires_at: Option<UnixMillis>) -> NewKey {
+pub(crate) fn new_key(tenant: &TenantId, scopes: &[&str], expires_at: Option<UnixMillis>) -> NewKey {
     let scopes = scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect();
     NewKey {
         id: KeyId::generate(),
@@ -30,11 +30,11 @@ pub(super) fn new_key(tenant: &TenantId, scopes: &[&str], expires_at: Option<Uni
     }
 }
 
-pub(super) fn to_import(key: NewKey) -> KeyToImport {
+pub(crate) fn to_import(key: NewKey) -> KeyToImport {
     KeyToImport { key, created_at: Some(UnixMillis(1_600_000_000_000)) }
 }
 
-pub(super) fn random_hash() -> KeyHash {
+pub(crate) fn random_hash() -> KeyHash {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).unwrap();
     KeyHash::from_bytes(bytes)

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::DatabaseClient;
 use crate::{
     database::{
+        client::DatabaseClient,
         migrate::{self, SchemaError},
         sql::identity,
     },
@@ -17,6 +17,7 @@ use crate::{
         store::{Call, Lane, Operation},
         verdict::Revision,
     },
+    jobs::readiness::{Readiness, ReadinessState},
 };
 
 /// The health name of the process itself.
@@ -38,24 +39,6 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Timeout of reading the database's identity.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// State of the database startup.
-#[derive(Clone, Debug)]
-pub(crate) enum ReadinessState {
-    /// The database has not responded yet.
-    Waiting,
-    /// The database is ready.
-    Ready,
-    /// The database is unusable: an operator has to act.
-    Unusable(Arc<SchemaError>),
-}
-
-/// State of the database startup, and since when.
-#[derive(Clone, Debug)]
-pub(crate) struct Readiness {
-    pub(crate) state: ReadinessState,
-    pub(crate) since: Moment,
-}
 
 /// What the database startup needs.
 pub(crate) struct DatabaseStartup {

@@ -1,0 +1,30 @@
+//! The concrete types that the service is made of, for `server`, which assembles it, and for `jobs`.
+
+use crate::{
+    cache::{
+        RecordCache,
+        lookup::{KeyLookup, SessionLookup},
+    },
+    change_feed::poller::FeedPoller,
+    database::{
+        client::{DatabaseClient, RetryingEngine, write_queue::WriteQueue},
+        sql::SqlStore,
+    },
+    domain::usage::UsageRecorder,
+    usage_batcher::UsageBatcher,
+};
+
+/// The store that the use cases read and write.
+pub type ServiceStore = SqlStore<DatabaseClient>;
+/// The key cache.
+pub type KeyRecordCache = RecordCache<KeyLookup<ServiceStore>>;
+/// The session cache.
+pub type SessionRecordCache = RecordCache<SessionLookup<ServiceStore>>;
+/// The caches that the change feed applies every change to.
+pub type AllCaches = (KeyRecordCache, SessionRecordCache);
+/// The usage recorder, with batched writes.
+pub type ServiceUsageRecorder = UsageRecorder<UsageBatcher, ServiceStore>;
+/// A store that also writes to an untrusted database: an operator uses it to accept one.
+pub type RecoveryStore = SqlStore<WriteQueue<RetryingEngine>>;
+/// The change feed of this replica.
+pub type ChangeFeed = FeedPoller<ServiceStore, AllCaches>;

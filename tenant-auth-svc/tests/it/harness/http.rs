@@ -1,0 +1,47 @@
+//! Plain HTTP requests, as monitoring sends them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A plain HTTP response.
+pub(crate) struct HttpAnswer {
+    pub(crate) status: u16,
+    /// Status line and headers, in lower case.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+/// Sends a request without a body, such as `GET /livez`, on a new connection.
+pub(crate) async fn http_request(address: SocketAddr, request: &str) -> std::io::Result<HttpAnswer> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("the response must have headers and a body");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok(HttpAnswer { status, head: head.to_lowercase(), body: body.to_owned() })
+}
+
+/// Repeats a request until the response is as wanted.
+pub(crate) async fn http_until(
+    address: SocketAddr,
+    request: &str,
+    wanted: impl Fn(&HttpAnswer) -> bool,
+) -> HttpAnswer {
+    let request_loop = async {
+        loop {
+            let answer = http_request(address, request).await.unwrap();
+            if wanted(&answer) {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), request_loop)
+        .await
+        .expect("the response must become as wanted")
+}
