@@ -31,7 +31,7 @@ def database(board):
     board.graph(
         "Stalled read replica",
         "Duration of the stall while the primary advances. From 3 s on it counts as an outage; 5 s page.",
-        (gauge("tenant_auth_database_copy_stalled_seconds"), "{{instance}}"),
+        (gauge("tenant_auth_database_read_replica_stalled_seconds"), "{{instance}}"),
         unit="s",
         limit=5,
         width=6,

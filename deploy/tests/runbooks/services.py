@@ -42,7 +42,7 @@ class Database:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.lock = threading.Lock()
         self.url = self.process.stdout.readline().strip()
-        self.read_replica_url = self.process.stdout.readline().strip() if "--copy" in flags else None
+        self.read_replica_url = self.process.stdout.readline().strip() if "--replica" in flags else None
 
     def command(self, line):
         """Sends a command, and waits until it has run."""

@@ -139,7 +139,7 @@ def database_rolled_back(testbed):
 @state
 def read_replica_stalled(testbed):
     """The read replica of the database has lost its primary."""
-    database = testbed.database("--copy", "127.0.0.1:0")
+    database = testbed.database("--replica", "127.0.0.1:0")
     replica, stalled = testbed.replica(database), threading.Event()
     # The read replica shows changes of the primary when it catches up.
     testbed.call_repeatedly(lambda: database.command("catch-up") if not stalled.is_set() else None, 0.1)

@@ -147,7 +147,7 @@ metrics! {
         "Duration so far of the write in flight; 0 if there is none.";
     DATABASE_TRUSTED = Gauge "tenant_auth_database_trusted" "1" []
         "0 while the database is not the one that this replica knows (another one, an empty one, or one that was rolled back), so that the cache answers; else 1.";
-    DATABASE_READ_REPLICA_STALLED = Gauge "tenant_auth_database_copy_stalled_seconds" "s" []
+    DATABASE_READ_REPLICA_STALLED = Gauge "tenant_auth_database_read_replica_stalled_seconds" "s" []
         "Time for which the database replica that is read has not advanced while its primary has; 0 while it advances.";
     SCHEDULER_LAG = Gauge "tenant_auth_scheduler_lag_seconds" "s" []
         "Maximum delay of a thread of this process within the last minute, because it got no CPU. Reads that time out meanwhile fail as starved and are not counted against the database.";

@@ -31,7 +31,7 @@ use super::{report::AnswerCounts, traffic::BackgroundTraffic};
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const TENANT: &str = "acme";
 /// The replica that reads from a read replica of the database, if there is one.
-pub(crate) const COPY_READING_REPLICA: usize = 2;
+pub(crate) const READ_REPLICA_READER: usize = 2;
 const CALLERS: usize = 5;
 /// Number of keys that a caller validates on each replica in each step.
 const KEYS_PER_STEP: usize = 20;
@@ -69,9 +69,9 @@ pub(crate) struct Cluster {
     timeouts: (&'static str, &'static str),
     token: TempDir,
     /// The read replica that the last replica reads from.
-    pub(crate) copy: Option<HranaServer>,
+    pub(crate) read_replica: Option<HranaServer>,
     /// Whether the read replica contains all changes.
-    pub(crate) copy_is_current: bool,
+    pub(crate) read_replica_is_current: bool,
     pub(crate) traffic: BackgroundTraffic,
 }
 
@@ -87,7 +87,7 @@ impl Cluster {
     }
 
     /// Starts the cluster, optionally with a read replica of the database for the last replica.
-    pub(crate) async fn start_with(timeouts: (&'static str, &'static str), with_copy: bool) -> Self {
+    pub(crate) async fn start_with(timeouts: (&'static str, &'static str), with_read_replica: bool) -> Self {
         let database = HranaServer::builder().token("secret").start().await.unwrap();
         let token = tempfile::tempdir().unwrap();
         std::fs::write(token.path().join("token"), "secret").unwrap();
@@ -104,13 +104,13 @@ impl Cluster {
             next_key: 0,
             timeouts,
             token,
-            copy: None,
-            copy_is_current: true,
+            read_replica: None,
+            read_replica_is_current: true,
             traffic: BackgroundTraffic::default(),
         };
         for replica in 0..REPLICAS {
-            if with_copy && replica == COPY_READING_REPLICA {
-                cluster.make_copy().await;
+            if with_read_replica && replica == READ_REPLICA_READER {
+                cluster.make_read_replica().await;
             }
             let mut running = cluster.start_replica().await;
             running.wait_until_ready().await.unwrap();
@@ -131,7 +131,10 @@ impl Cluster {
         let settings = Settings::default()
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
             .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
-            .with_flag("TENANT_AUTH_DATABASE_URL", Some(self.copy.as_ref().unwrap_or(&self.database).url()))
+            .with_flag(
+                "TENANT_AUTH_DATABASE_URL",
+                Some(self.read_replica.as_ref().unwrap_or(&self.database).url()),
+            )
             .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(file))
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some(self.timeouts.0.to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some(self.timeouts.1.to_owned()))
@@ -205,7 +208,7 @@ impl Cluster {
 
     /// Makes every replica poll the feed and cache every key, with retries for a busy machine.
     async fn fill_caches_and_poll(&mut self) {
-        self.catch_up_copy().await;
+        self.catch_up_read_replica().await;
         for replica in 0..REPLICAS {
             let deadline = deadline();
             while !self.poll_feed(replica).await {
@@ -235,7 +238,7 @@ impl Cluster {
 
     /// Records that a replica has polled everything in the database that it reads from.
     fn mark_polled(&mut self, replica: usize) {
-        if replica != COPY_READING_REPLICA || self.copy_is_current {
+        if replica != READ_REPLICA_READER || self.read_replica_is_current {
             self.keys.iter_mut().for_each(|key| key.missing_revocation[replica] = false);
         }
     }

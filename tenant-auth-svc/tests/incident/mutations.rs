@@ -8,19 +8,20 @@ use tenant_auth_testkit::HranaServer;
 use super::cluster::{Cluster, REPLICAS, actor, deadline};
 
 impl Cluster {
-    pub(crate) async fn make_copy(&mut self) {
-        let copy = HranaServer::builder().token("secret").copy_of(&self.database).start().await.unwrap();
+    pub(crate) async fn make_read_replica(&mut self) {
+        let read_replica =
+            HranaServer::builder().token("secret").replica_of(&self.database).start().await.unwrap();
         let clock = Arc::clone(&self.clock);
-        copy.set_clock(move || clock.now().0);
-        self.copy = Some(copy);
+        read_replica.set_clock(move || clock.now().0);
+        self.read_replica = Some(read_replica);
     }
 
     /// Brings the read replica, if there is one, up to date.
-    pub(crate) async fn catch_up_copy(&mut self) {
-        if let Some(copy) = &self.copy {
-            copy.catch_up().await.unwrap();
+    pub(crate) async fn catch_up_read_replica(&mut self) {
+        if let Some(read_replica) = &self.read_replica {
+            read_replica.catch_up().await.unwrap();
         }
-        self.copy_is_current = true;
+        self.read_replica_is_current = true;
     }
 
     /// Revokes a key through the first replica.
@@ -37,7 +38,7 @@ impl Cluster {
         .await;
         self.keys[number].is_revoked = true;
         self.keys[number].missing_revocation = std::array::from_fn(|other| other != replica);
-        self.copy_is_current = self.copy.is_none();
+        self.read_replica_is_current = self.read_replica.is_none();
     }
 
     /// Revokes a key with SQL, through a connection without faults.
@@ -46,6 +47,6 @@ impl Cluster {
         assert_eq!(self.database.execute(&revoke), Ok(1));
         self.keys[number].is_revoked = true;
         self.keys[number].missing_revocation = [true; REPLICAS];
-        self.copy_is_current = self.copy.is_none();
+        self.read_replica_is_current = self.read_replica.is_none();
     }
 }

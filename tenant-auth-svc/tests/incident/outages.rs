@@ -60,9 +60,11 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
         | Outage::Partial(PartialOutage::WriteLockStuck) => SHORT_TIMEOUTS,
         _ => LONG_TIMEOUTS,
     };
-    let with_copy =
-        matches!(outage, Outage::Partial(PartialOutage::CopyLagging | PartialOutage::CopyStalled));
-    let mut cluster = Cluster::start_with(timeouts, with_copy).await;
+    let with_read_replica = matches!(
+        outage,
+        Outage::Partial(PartialOutage::ReadReplicaLagging | PartialOutage::ReadReplicaStalled)
+    );
+    let mut cluster = Cluster::start_with(timeouts, with_read_replica).await;
     let before = cluster.database_requests();
     let mut report = Report { outage: OUTAGE_DURATION, ..Report::default() };
     match outage {

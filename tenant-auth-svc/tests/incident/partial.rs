@@ -14,7 +14,7 @@ use tenant_auth_testkit::{Backup, Fault};
 use tonic::transport::Channel;
 
 use super::{
-    cluster::{COPY_READING_REPLICA, Cluster, KEY_GROUP_SIZE, KEYS},
+    cluster::{Cluster, KEY_GROUP_SIZE, KEYS, READ_REPLICA_READER},
     outages::{INITIAL_PHASE, OUTAGE_DURATION, STEP, let_time_pass},
     report::{AnswerCounts, Report},
 };
@@ -26,7 +26,7 @@ const REVOKED_DURING_INDEX: usize = 10;
 /// Index of the keys that were revoked after the backup that the database is rolled back to.
 const REVOKED_AFTER_BACKUP_INDEX: usize = 11;
 /// Lag of the read replica.
-const COPY_LAG: Duration = Duration::from_secs(1);
+const READ_REPLICA_LAG: Duration = Duration::from_secs(1);
 
 /// The part that is broken.
 #[derive(Clone, Debug)]
@@ -40,9 +40,9 @@ pub(crate) enum PartialOutage {
     /// Writes start and do not finish.
     WriteLockStuck,
     /// One replica reads from a read replica that lags by one second.
-    CopyLagging,
+    ReadReplicaLagging,
     /// One replica reads from a stalled read replica.
-    CopyStalled,
+    ReadReplicaStalled,
     /// The database was emptied by mistake, and is restored later.
     Emptied,
     /// The database was replaced by another one, and is restored later.
@@ -71,8 +71,8 @@ pub(crate) async fn replay(partial: &PartialOutage, cluster: &mut Cluster, repor
             cluster.database.faults().set_reads(fault.clone());
             let_time_pass(cluster, OUTAGE_DURATION, counts).await;
         }
-        PartialOutage::CopyLagging => run_with_lagging_copy(cluster, counts).await,
-        PartialOutage::CopyStalled => run_with_stalled_copy(cluster, counts).await,
+        PartialOutage::ReadReplicaLagging => run_with_lagging_read_replica(cluster, counts).await,
+        PartialOutage::ReadReplicaStalled => run_with_stalled_read_replica(cluster, counts).await,
         PartialOutage::Emptied => {
             let all = cluster.database.backup().unwrap();
             cluster.database.wipe().await.unwrap();
@@ -105,30 +105,30 @@ async fn revoke_with_sql_during_outage(cluster: &mut Cluster, counts: &mut Answe
     let_time_pass(cluster, OUTAGE_DURATION, counts).await;
 }
 
-async fn run_with_lagging_copy(cluster: &mut Cluster, counts: &mut AnswerCounts) {
-    let steps = COPY_LAG.as_millis() / STEP.as_millis();
+async fn run_with_lagging_read_replica(cluster: &mut Cluster, counts: &mut AnswerCounts) {
+    let steps = READ_REPLICA_LAG.as_millis() / STEP.as_millis();
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         // Through the replica that lags: it knows its own change at once.
-        cluster.revoke_on_replica(COPY_READING_REPLICA, number).await;
+        cluster.revoke_on_replica(READ_REPLICA_READER, number).await;
         for _ in 0..steps {
             cluster.validate_keys(&[number], counts).await;
             cluster.step(STEP, counts).await;
         }
-        cluster.catch_up_copy().await;
+        cluster.catch_up_read_replica().await;
         cluster.step(STEP, counts).await;
         cluster.validate_keys(&[number], counts).await;
     }
 }
 
-async fn run_with_stalled_copy(cluster: &mut Cluster, counts: &mut AnswerCounts) {
+async fn run_with_stalled_read_replica(cluster: &mut Cluster, counts: &mut AnswerCounts) {
     for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE).take(4) {
         cluster.revoke_on_first(number).await;
         cluster.step(STEP, counts).await;
     }
     let_time_pass(cluster, INITIAL_PHASE, counts).await;
-    assert!(!cluster.poll_feed(COPY_READING_REPLICA).await, "the replica has detected the stall");
+    assert!(!cluster.poll_feed(READ_REPLICA_READER).await, "the replica has detected the stall");
     let_time_pass(cluster, OUTAGE_DURATION, counts).await;
-    cluster.catch_up_copy().await;
+    cluster.catch_up_read_replica().await;
 }
 
 async fn create_schema_again(cluster: &Cluster) {

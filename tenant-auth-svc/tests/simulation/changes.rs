@@ -68,7 +68,7 @@ impl SimulatedCluster {
         change: ReplicaChange,
         random: &mut Random,
     ) -> Result<String, String> {
-        self.catch_up_copy_if_following(replica).await;
+        self.catch_up_read_replica_if_following(replica).await;
         let order = self.oracle.next_order();
         let (done, what, holds) = match change {
             ReplicaChange::Issue if self.credentials.len() < MAX_KEYS => {
@@ -270,7 +270,7 @@ impl SimulatedCluster {
         self.server.execute(&sql).unwrap();
         self.oracle.break_log();
         self.record_database(order);
-        self.catch_up_copy().await;
+        self.catch_up_read_replica().await;
         format!("the log is pruned to {kept} entries")
     }
 }

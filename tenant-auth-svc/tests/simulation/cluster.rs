@@ -20,11 +20,11 @@ use tenant_auth_testkit::{Backup, HranaServer};
 use tonic::transport::Channel;
 
 use super::{
-    copies::DatabaseCopy,
     disasters::BeforeDisaster,
     history::{EventOrder, KeyRow},
     metering::UsageLedger,
     oracle::{ObservedAnswer, Oracle, SimulatedTime},
+    read_replicas::ReadReplica,
     replica::{Credential, SCOPE, SeededFlaw, start_replica},
     troubles::Trouble,
 };
@@ -37,7 +37,7 @@ pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct SimulatedCluster {
     pub(crate) server: HranaServer,
     /// The read replica that the last replica reads from, in half of the simulations.
-    pub(crate) copy: Option<DatabaseCopy>,
+    pub(crate) read_replica: Option<ReadReplica>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) replicas: Vec<RunningService>,
     pub(crate) channels: Vec<Channel>,
@@ -62,7 +62,7 @@ pub(crate) struct SimulatedCluster {
 }
 
 impl SimulatedCluster {
-    pub(crate) async fn start(flaw: SeededFlaw, with_copy: bool) -> Self {
+    pub(crate) async fn start(flaw: SeededFlaw, with_read_replica: bool) -> Self {
         let server = HranaServer::builder().token("secret").start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "secret").unwrap();
@@ -72,9 +72,9 @@ impl SimulatedCluster {
             move || clock.now().0
         });
         let mut cluster = Self {
-            oracle: Oracle::new(REPLICAS, with_copy.then_some(REPLICAS - 1)),
+            oracle: Oracle::new(REPLICAS, with_read_replica.then_some(REPLICAS - 1)),
             server,
-            copy: None,
+            read_replica: None,
             clock,
             replicas: Vec::new(),
             channels: Vec::new(),
@@ -91,9 +91,9 @@ impl SimulatedCluster {
             folder,
         };
         for replica in 0..REPLICAS {
-            if with_copy && replica == REPLICAS - 1 {
-                cluster.copy = Some(DatabaseCopy::copy_primary(&cluster.server, &cluster.clock).await);
-                cluster.catch_up_copy().await;
+            if with_read_replica && replica == REPLICAS - 1 {
+                cluster.read_replica = Some(ReadReplica::follow(&cluster.server, &cluster.clock).await);
+                cluster.catch_up_read_replica().await;
             }
             let mut running = cluster.start_replica(replica).await;
             running.wait_until_ready().await.unwrap();
@@ -107,7 +107,7 @@ impl SimulatedCluster {
     }
 
     async fn start_replica(&self, replica: usize) -> RunningService {
-        let heartbeat = if self.copy.is_some() { "1s" } else { "off" };
+        let heartbeat = if self.read_replica.is_some() { "1s" } else { "off" };
         start_replica(self.server_of(replica), self.folder.path(), &self.clock, heartbeat, self.flaw).await
     }
 
@@ -143,7 +143,7 @@ impl SimulatedCluster {
         let tenants = tenants.iter().map(is_suspended).collect();
         self.change_log_end = number(&read("SELECT coalesce(max(seq), 0) FROM changes")[0][0]).unwrap();
         self.oracle.record_database(order, self.now(), keys.collect(), &tenants);
-        self.mark_copy_behind();
+        self.mark_read_replica_behind();
     }
 
     /// Waits until no replica has a load in flight: in simulated time it would last for minutes.
@@ -157,7 +157,7 @@ impl SimulatedCluster {
 
     /// Makes a replica poll its feed. The error describes a wrong result.
     pub(crate) async fn poll_feed(&mut self, replica: usize) -> Result<Result<(), StoreError>, String> {
-        self.catch_up_copy_if_following(replica).await;
+        self.catch_up_read_replica_if_following(replica).await;
         let order = self.oracle.next_order();
         if self.flaw == SeededFlaw::IgnoresFeed && replica == 0 {
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
@@ -180,7 +180,7 @@ impl SimulatedCluster {
         keys: &[Credential],
         reads: bool,
     ) -> Result<Vec<Option<Verdict>>, String> {
-        self.catch_up_copy_if_behind(replica).await;
+        self.catch_up_read_replica_if_behind(replica).await;
         let mut verdicts = Vec::with_capacity(keys.len());
         let queries: Vec<_> = keys.iter().map(|key| key.key_query(reads)).collect();
         let (validator, deadline) = (self.replicas[replica].validator(), Instant::now() + WAIT_TIMEOUT);
@@ -292,7 +292,7 @@ impl SimulatedCluster {
     }
 
     pub(crate) async fn restart_silently(&mut self, replica: usize) {
-        self.catch_up_copy_if_following(replica).await;
+        self.catch_up_read_replica_if_following(replica).await;
         let running = self.start_replica(replica).await;
         self.channels[replica] = channel(&running);
         self.replicas[replica] = running;

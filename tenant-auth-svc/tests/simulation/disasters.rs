@@ -92,7 +92,7 @@ impl SimulatedCluster {
         self.trouble = Some(Trouble::Disaster(disaster));
         self.oracle.begin_trouble(ReadsState::OtherDatabase);
         self.count(&format!("the database is {disaster:?}"));
-        self.catch_up_copy().await;
+        self.catch_up_read_replica().await;
         // Before any replica notices, while the database may still look like a lagging read replica.
         if disaster != Disaster::RolledBackAndContinued && random.is_chance(30) {
             let (replica, key) = (random.below(REPLICAS), random.pick(&self.credentials).clone());
@@ -132,7 +132,7 @@ impl SimulatedCluster {
         let Some(before) = self.before_disaster.take() else { return Ok("nothing".to_owned()) };
         if random.is_chance(40) {
             self.server.restore(&before.backup).await.unwrap();
-            self.catch_up_copy().await;
+            self.catch_up_read_replica().await;
             self.count("the known database is restored");
             return Ok("the known database is restored".to_owned());
         }
@@ -169,7 +169,7 @@ impl SimulatedCluster {
             let request = v1::AcceptDatabaseRequest { reason: "simulation".to_owned() };
             let answer =
                 AdminServiceClient::new(self.channels[replica].clone()).accept_database(request).await;
-            self.catch_up_copy().await;
+            self.catch_up_read_replica().await;
             match answer {
                 Ok(accepted) => {
                     let subjects = accepted

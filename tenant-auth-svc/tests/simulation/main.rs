@@ -18,11 +18,11 @@
 
 mod changes;
 mod cluster;
-mod copies;
 mod disasters;
 mod history;
 mod metering;
 mod oracle;
+mod read_replicas;
 mod replica;
 mod steps;
 mod troubles;

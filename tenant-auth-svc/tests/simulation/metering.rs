@@ -83,7 +83,7 @@ impl SimulatedCluster {
         };
         let request = v1::RecordUsageRequest { request_id: id.clone(), events: vec![event] };
         let answer = UsageServiceClient::new(self.channels[replica].clone()).record_usage(request).await;
-        self.mark_copy_behind();
+        self.mark_read_replica_behind();
         let what = format!("replica {replica} records {id}");
         match answer {
             Ok(answer) => {
@@ -171,7 +171,7 @@ impl SimulatedCluster {
         replica: usize,
         random: &mut Random,
     ) -> Result<String, String> {
-        self.catch_up_copy_if_behind(replica).await;
+        self.catch_up_read_replica_if_behind(replica).await;
         let tenant = *random.pick(&TENANTS);
         let id = TenantId::parse(tenant).unwrap();
         let admin = self.replicas[replica].admin();
@@ -206,7 +206,7 @@ impl SimulatedCluster {
                         let mut known: Vec<_> = known.map(|key| (key.id.clone(), key.revoked)).collect();
                         listed.sort_unstable();
                         known.sort_unstable();
-                        let is_current = self.copy_follows() || replica != REPLICAS - 1;
+                        let is_current = self.read_replica_follows() || replica != REPLICAS - 1;
                         if self.listings_work() && is_current && listed != known {
                             return Err(format!(
                                 "replica {replica} lists {listed:?}, and there are {known:?}"

@@ -51,7 +51,7 @@ struct ReplicaKnowledge {
     /// It has polled the feed since the last outage.
     has_polled_since_outage: bool,
     /// It has noticed that its read replica is stalled.
-    copy_is_stalled: bool,
+    read_replica_is_stalled: bool,
     /// Its own changes, made or attempted, by digest or tenant.
     own_changes: HashMap<String, EventOrder>,
     /// Its own changes that were acknowledged.
@@ -104,11 +104,11 @@ pub(crate) struct Oracle {
     views: Vec<ReplicaKnowledge>,
     reads: ReadsState,
     /// The replica that reads from a read replica, and the times when that caught up with the database.
-    copy: Option<(usize, Vec<(EventOrder, Duration)>)>,
+    read_replica: Option<(usize, Vec<(EventOrder, Duration)>)>,
 }
 
 impl Oracle {
-    pub(crate) fn new(replicas: usize, at_a_copy: Option<usize>) -> Self {
+    pub(crate) fn new(replicas: usize, at_a_read_replica: Option<usize>) -> Self {
         let views = (0..replicas)
             .map(|_| ReplicaKnowledge { has_read_since_outage: true, ..ReplicaKnowledge::default() })
             .collect();
@@ -119,7 +119,7 @@ impl Oracle {
             touched: HashMap::new(),
             views,
             reads: ReadsState::Working,
-            copy: at_a_copy.map(|replica| (replica, Vec::new())),
+            read_replica: at_a_read_replica.map(|replica| (replica, Vec::new())),
         }
     }
 
@@ -148,7 +148,7 @@ impl Oracle {
     /// Returns whether a replica's reads are reliable.
     fn is_reachable(&self, replica: usize) -> bool {
         let view = &self.views[replica];
-        self.reads_work() && view.has_read_since_outage && !view.copy_is_stalled
+        self.reads_work() && view.has_read_since_outage && !view.read_replica_is_stalled
     }
 
     /// Records that the change log was pruned or replaced.
@@ -168,9 +168,9 @@ impl Oracle {
     }
 
     /// Records that the read replica has caught up with the database.
-    pub(crate) fn copy_caught_up(&mut self, now: SimulatedTime) {
+    pub(crate) fn read_replica_caught_up(&mut self, now: SimulatedTime) {
         let order = self.next_order();
-        if let Some((_, times)) = &mut self.copy {
+        if let Some((_, times)) = &mut self.read_replica {
             times.push((order, now.monotonic));
         }
     }
@@ -178,14 +178,14 @@ impl Oracle {
     /// Returns the event and the time up to which a replica's reads show changes; `None` if they show
     /// everything.
     fn visible_up_to(&self, replica: usize) -> Option<(EventOrder, Duration)> {
-        let (at_the_copy, times) = self.copy.as_ref()?;
-        (*at_the_copy == replica).then(|| times.last().copied().unwrap_or_default())
+        let (at_the_read_replica, times) = self.read_replica.as_ref()?;
+        (*at_the_read_replica == replica).then(|| times.last().copied().unwrap_or_default())
     }
 
     /// Returns when a replica's reads showed an event; `None` if they do not yet.
     fn visible_at(&self, replica: usize, order: EventOrder, at: Duration) -> Option<Duration> {
-        match &self.copy {
-            Some((at_the_copy, times)) if *at_the_copy == replica => {
+        match &self.read_replica {
+            Some((at_the_read_replica, times)) if *at_the_read_replica == replica => {
                 let first = times.partition_point(|(caught_up, _)| *caught_up < order);
                 times.get(first).map(|(_, time)| (*time).max(at))
             }
@@ -218,12 +218,13 @@ impl Oracle {
         }
         (view.polled_up_to, view.polled_at) = (order, Some(now.monotonic));
         // After an empty log, the replica cannot know whether the next entries are complete.
-        (view.log_broken, view.has_polled_since_outage, view.copy_is_stalled) = (log_is_empty, true, false);
+        (view.log_broken, view.has_polled_since_outage, view.read_replica_is_stalled) =
+            (log_is_empty, true, false);
     }
 
     /// Records that a replica reports its read replica as stalled.
-    pub(crate) fn record_stalled_copy(&mut self, replica: usize) {
-        self.views[replica].copy_is_stalled = true;
+    pub(crate) fn record_stalled_read_replica(&mut self, replica: usize) {
+        self.views[replica].read_replica_is_stalled = true;
     }
 
     pub(crate) fn record_touch(&mut self, order: EventOrder, subject: &str) {

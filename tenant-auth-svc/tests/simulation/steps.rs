@@ -98,7 +98,7 @@ impl Simulation {
                 let written = self.cluster.replicas[replica].flush_pending_writes().await.is_ok();
                 Ok(format!("replica {replica} writes last-used times: {written}"))
             }
-            94..96 => Ok(self.cluster.toggle_copy_lag().await),
+            94..96 => Ok(self.cluster.toggle_read_replica_lag().await),
             96..98 => match self.cluster.trouble {
                 Some(Trouble::Disaster(_)) => Ok("nothing".to_owned()),
                 _ => Ok(self.cluster.take_backup()),
@@ -117,7 +117,7 @@ impl Simulation {
         if self.cluster.trouble.is_some() {
             self.end_trouble().await?;
         }
-        self.cluster.catch_up_copy().await;
+        self.cluster.catch_up_read_replica().await;
         self.cluster.check_all_answers().await?;
         // Every write that may still be waiting has ended by then.
         self.cluster.advance_time(Duration::from_secs(11)).await?;
@@ -164,7 +164,7 @@ impl Simulation {
         self.cluster.record_usage(replica, &mut self.random).await?;
         self.cluster.until_loads_finish().await;
         let answers = 1 + self.random.below(2);
-        self.cluster.catch_up_copy_if_following(replica).await;
+        self.cluster.catch_up_read_replica_if_following(replica).await;
         let faults = self.cluster.server_of(replica).faults().clone();
         faults.set_for(answers as u64, Fault::ResetAfterCommit);
         let change = *self.random.pick(&CHANGE_WEIGHTS);
@@ -221,7 +221,7 @@ impl Simulation {
     /// Revokes with SQL a key that every replica knows. Wherever reads work, no replica accepts it after one
     /// second.
     async fn revoke_with_sql_and_check(&mut self) -> Result<String, String> {
-        if !self.cluster.oracle.reads_work() || self.cluster.trouble == Some(Trouble::CopyStalled) {
+        if !self.cluster.oracle.reads_work() || self.cluster.trouble == Some(Trouble::ReadReplicaStalled) {
             return Ok("the feed reports nothing".to_owned());
         }
         let key = self.any_key();
@@ -229,7 +229,7 @@ impl Simulation {
             self.cluster.validate_keys(replica, std::slice::from_ref(&key), false).await?;
         }
         let what = self.cluster.revoke_with_sql(&key);
-        self.cluster.catch_up_copy().await;
+        self.cluster.catch_up_read_replica().await;
         for _ in 0..4 {
             self.cluster.advance_time(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
@@ -256,7 +256,7 @@ impl Simulation {
         // Every cached entry is due to be loaded again.
         self.cluster.advance_time(Duration::from_secs(61)).await?;
         let key = self.any_key();
-        self.cluster.catch_up_copy_if_following(replica).await;
+        self.cluster.catch_up_read_replica_if_following(replica).await;
         self.cluster.server_of(replica).faults().set_where("AS digests", 1, Fault::HangAfterExecute);
         self.cluster.begin_load(replica, &key).await;
         let other = self.random.below(REPLICAS);
@@ -288,7 +288,7 @@ impl Simulation {
 /// Returns whether a replica that starts now would trust a database that the others distrust.
 fn is_restart_inconclusive(trouble: Trouble) -> bool {
     match trouble {
-        Trouble::Disaster(_) | Trouble::CopyStalled => true,
+        Trouble::Disaster(_) | Trouble::ReadReplicaStalled => true,
         Trouble::Outage | Trouble::Writes | Trouble::Reads | Trouble::Lane | Trouble::WriteLock => false,
     }
 }

@@ -25,7 +25,7 @@ pub(crate) enum Trouble {
     /// Another client holds the write lock.
     WriteLock,
     /// The read replica is stalled.
-    CopyStalled,
+    ReadReplicaStalled,
     /// The database is not the one from before.
     Disaster(Disaster),
 }
@@ -64,7 +64,7 @@ impl SimulatedCluster {
     /// Returns whether writes must succeed now.
     pub(crate) fn writes_work(&self) -> bool {
         let is_well = match self.trouble {
-            None | Some(Trouble::Reads | Trouble::CopyStalled) => true,
+            None | Some(Trouble::Reads | Trouble::ReadReplicaStalled) => true,
             Some(
                 Trouble::Outage | Trouble::Writes | Trouble::Lane | Trouble::WriteLock | Trouble::Disaster(_),
             ) => false,
@@ -75,7 +75,7 @@ impl SimulatedCluster {
     /// Returns whether listings must succeed now.
     pub(crate) fn listings_work(&self) -> bool {
         let is_well = match self.trouble {
-            None | Some(Trouble::Writes | Trouble::WriteLock | Trouble::CopyStalled) => true,
+            None | Some(Trouble::Writes | Trouble::WriteLock | Trouble::ReadReplicaStalled) => true,
             Some(Trouble::Outage | Trouble::Reads | Trouble::Lane | Trouble::Disaster(_)) => false,
         };
         is_well && self.now().monotonic > self.recovering_until.0
@@ -90,8 +90,8 @@ impl SimulatedCluster {
     /// Starts a fault.
     pub(crate) async fn begin_trouble(&mut self, random: &mut Random) -> Result<String, String> {
         self.until_loads_finish().await;
-        self.catch_up_copy().await;
-        let what = match random.below(if self.copy.is_some() { 10 } else { 9 }) {
+        self.catch_up_read_replica().await;
+        let what = match random.below(if self.read_replica.is_some() { 10 } else { 9 }) {
             0..2 => self.begin_outage(random).await,
             2..4 => self.refuse_changes(random),
             4 => self.refuse_reads(random),
@@ -99,8 +99,8 @@ impl SimulatedCluster {
             6 => self.hold_write_lock(),
             7..9 => return self.cause_disaster(random).await,
             _ => {
-                self.trouble = Some(Trouble::CopyStalled);
-                self.stall_copy().await;
+                self.trouble = Some(Trouble::ReadReplicaStalled);
+                self.stall_read_replica().await;
                 "the read replica is stalled".to_owned()
             }
         };
@@ -177,7 +177,7 @@ impl SimulatedCluster {
         let Some(trouble) = self.trouble else { return Ok("nothing".to_owned()) };
         let what = match trouble {
             Trouble::Disaster(disaster) => self.recover_from_disaster(disaster, random).await?,
-            Trouble::CopyStalled => {
+            Trouble::ReadReplicaStalled => {
                 self.trouble = None;
                 "the read replica continues".to_owned()
             }
@@ -214,7 +214,7 @@ impl SimulatedCluster {
         // An unanswered write may have been made.
         let order = self.oracle.next_order();
         self.record_database(order);
-        self.catch_up_copy().await;
+        self.catch_up_read_replica().await;
         Ok(what)
     }
 }

@@ -70,7 +70,7 @@ impl Oracle {
         let confirmed = view.polled_at.is_some_and(|at| now.monotonic <= at + FEED_LIVENESS);
         // A known revocation is reported whatever the source of the rest of the record.
         let is_end = matches!(answer_seen.verdict, Verdict::Revoked | Verdict::TenantSuspended);
-        let is_trusted = is_end || (self.reads != ReadsState::OtherDatabase && !view.copy_is_stalled);
+        let is_trusted = is_end || (self.reads != ReadsState::OtherDatabase && !view.read_replica_is_stalled);
         let honest = match answer_seen.source {
             Source::Database => answer_seen.answer_age < FRESH_TIME && is_trusted,
             Source::Fresh => answer_seen.answer_age < FRESH_TIME,
@@ -84,7 +84,7 @@ impl Oracle {
         if !honest {
             return Err("the answer's source and age are not possible".to_owned());
         }
-        if view.copy_is_stalled && !self.is_old_enough(replica, digest, now, answer_seen) {
+        if view.read_replica_is_stalled && !self.is_old_enough(replica, digest, now, answer_seen) {
             return Err(
                 "the answer is older than reported: the read replica has been stalled for longer".to_owned()
             );

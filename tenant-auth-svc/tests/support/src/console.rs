@@ -14,7 +14,7 @@ use crate::control;
 /// apply to it.
 pub(crate) struct Console {
     pub(crate) primary: HranaServer,
-    pub(crate) copy: Option<HranaServer>,
+    pub(crate) read_replica: Option<HranaServer>,
     pub(crate) backup: Option<Backup>,
 }
 
@@ -41,13 +41,13 @@ impl Console {
             "query" => return Ok(Json::Array(self.primary.query(rest)?)),
             // A read replica has no write lock, and stops with its primary.
             "hold-writes" => control::run_command(&mut self.primary, line).await?,
-            _ => control::run_command(self.copy.as_mut().unwrap_or(&mut self.primary), line).await?,
+            _ => control::run_command(self.read_replica.as_mut().unwrap_or(&mut self.primary), line).await?,
         }
         Ok(Json::Bool(true))
     }
 
     fn client_facing(&self) -> &HranaServer {
-        self.copy.as_ref().unwrap_or(&self.primary)
+        self.read_replica.as_ref().unwrap_or(&self.primary)
     }
 
     fn fault_where(&self, rest: &str) -> Result<(), String> {
@@ -68,7 +68,7 @@ mod tests {
     #[tokio::test]
     async fn console_backs_up_wipes_and_restores_data() {
         let primary = HranaServer::builder().start().await.expect("a server");
-        let mut console = Console { primary, copy: None, backup: None };
+        let mut console = Console { primary, read_replica: None, backup: None };
         let rows = |found: Json| found.as_array().map(Vec::len);
         for line in ["execute CREATE TABLE t (x)", "execute INSERT INTO t VALUES (1)", "backup", "wipe"] {
             console.run_command(line).await.expect(line);

@@ -28,7 +28,7 @@ impl Partition {
 }
 
 impl HranaServer {
-    /// Partitions a [read replica](crate::Builder::copy_of) from its primary, or reconnects them. Requests
+    /// Partitions a [read replica](crate::Builder::replica_of) from its primary, or reconnects them. Requests
     /// that it would forward hang meanwhile.
     pub fn set_partitioned(&self, cut: bool) {
         self.shared.partition.0.send_replace(cut);
@@ -64,7 +64,7 @@ impl HranaServer {
         Ok(())
     }
 
-    /// Copies the primary's current data, if this is a [read replica](crate::Builder::copy_of).
+    /// Copies the primary's current data, if this is a [read replica](crate::Builder::replica_of).
     ///
     /// # Errors
     /// Returns the engine's message.

@@ -96,8 +96,8 @@ impl Edit {
             }
             Self::Remove { at, len } => drop(bytes.drain(piece(at, len))),
             Self::Repeat { from, len, to } => {
-                let (copy, position) = (bytes[piece(from, len)].to_vec(), position(to));
-                bytes.splice(position..position, copy);
+                let (read_replica, position) = (bytes[piece(from, len)].to_vec(), position(to));
+                bytes.splice(position..position, read_replica);
             }
             Self::Cut { at } => bytes.truncate(position(at)),
             Self::Append { seed, from } => {

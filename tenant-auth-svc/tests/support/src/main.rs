@@ -16,7 +16,7 @@ use self::console::Console;
 
 const USAGE: &str =
     "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN] [--read-only-token TOKEN] \
-                     [--copy ADDR:PORT]
+                     [--read_replica ADDR:PORT]
 Faults by lines on the standard input, such as `fault writes hang` and `clear`.";
 
 #[tokio::main]
@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), String> {
     let mut builder = HranaServer::builder().address(SocketAddr::from(([127, 0, 0, 1], 8_080)));
-    let mut copy_at = None;
+    let mut read_replica_at = None;
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let value = args.next().ok_or(format!("{flag} needs a value"))?;
@@ -41,8 +41,8 @@ async fn run() -> Result<(), String> {
             "--db" => builder.database(PathBuf::from(value)),
             "--token" => builder.token(&value),
             "--read-only-token" => builder.read_only_token(&value),
-            "--copy" => {
-                copy_at = Some(parse_address(&value)?);
+            "--replica" => {
+                read_replica_at = Some(parse_address(&value)?);
                 builder
             }
             _ => return Err(format!("unknown flag {flag}")),
@@ -50,14 +50,14 @@ async fn run() -> Result<(), String> {
     }
     let primary = builder.start().await.map_err(|error| error.to_string())?;
     println!("{}", primary.url());
-    let mut copy = None;
-    if let Some(at) = copy_at {
-        let server = HranaServer::builder().address(at).copy_of(&primary).start().await;
+    let mut read_replica = None;
+    if let Some(at) = read_replica_at {
+        let server = HranaServer::builder().address(at).replica_of(&primary).start().await;
         let server = server.map_err(|error| error.to_string())?;
         println!("{}", server.url());
-        copy = Some(server);
+        read_replica = Some(server);
     }
-    let mut console = Console { primary, copy, backup: None };
+    let mut console = Console { primary, read_replica, backup: None };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(|error| error.to_string()),
         failed = run_commands(&mut console) => failed,

@@ -91,10 +91,10 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Makes it a read replica of another server: it reads a copy of that server's data, taken now and
+    /// Makes it a read replica of another server: it reads a read replica of that server's data, taken now and
     /// whenever it [catches up](HranaServer::catch_up), and forwards writes.
     #[must_use]
-    pub fn copy_of(mut self, primary: &HranaServer) -> Self {
+    pub fn replica_of(mut self, primary: &HranaServer) -> Self {
         self.primary = Some(Arc::clone(&primary.shared));
         self
     }

@@ -12,16 +12,16 @@ use tenant_auth_testkit::{Fault, HranaServer};
 use crate::harness::{NOW, TOKEN, TestDatabase, TestService, http_request, outcome, unknown_key};
 
 /// Two service replicas: one reads from the primary, one from a read replica of it.
-struct PrimaryAndCopy {
+struct PrimaryAndReadReplica {
     primary: TestDatabase,
-    copy: HranaServer,
+    read_replica: HranaServer,
     clock: Arc<ManualClock>,
     at_primary: TestService,
-    at_copy: TestService,
+    at_read_replica: TestService,
     tenant: String,
 }
 
-impl PrimaryAndCopy {
+impl PrimaryAndReadReplica {
     async fn start() -> Self {
         let primary = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
@@ -31,47 +31,48 @@ impl PrimaryAndCopy {
             |settings: Settings| settings.with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()));
         let here = TestService::start_with(beating(primary.settings()), shared()).await;
         let tenant = here.create_tenant("Acme").await;
-        let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
-        let copy_clock = Arc::clone(&clock);
-        copy.set_clock(move || copy_clock.now().0);
-        let settings = primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
+        let read_replica =
+            HranaServer::builder().token(TOKEN).replica_of(primary.server()).start().await.unwrap();
+        let read_replica_clock = Arc::clone(&clock);
+        read_replica.set_clock(move || read_replica_clock.now().0);
+        let settings = primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(read_replica.url()));
         let there = TestService::start_with(beating(settings), shared()).await;
-        let region = Self { primary, copy, clock, at_primary: here, at_copy: there, tenant };
+        let region = Self { primary, read_replica, clock, at_primary: here, at_read_replica: there, tenant };
         region.poll_both_feeds().await;
         region
     }
 
     async fn poll_both_feeds(&self) {
-        self.copy.catch_up().await.unwrap();
+        self.read_replica.catch_up().await.unwrap();
         self.at_primary.poll_feed().await;
-        self.at_copy.poll_feed().await;
+        self.at_read_replica.poll_feed().await;
     }
 
-    async fn poll_copy_feed(&self) {
-        self.copy.catch_up().await.unwrap();
-        self.at_copy.poll_feed().await;
+    async fn poll_read_replica_feed(&self) {
+        self.read_replica.catch_up().await.unwrap();
+        self.at_read_replica.poll_feed().await;
     }
 
     /// Advances the clocks by one second. A replica whose heartbeat is due writes it, and both poll the
     /// change log.
     async fn advance_one_second(&self) {
         self.clock.advance(Duration::from_secs(1));
-        for service in [&self.at_primary, &self.at_copy] {
+        for service in [&self.at_primary, &self.at_read_replica] {
             service.running.beat_if_due().await.unwrap();
             let _ = service.running.feed().poll().await;
         }
     }
 
-    async fn validate_at_copy(&self, key: &str) -> (Verdict, Source) {
-        let response = self.at_copy.validate(key).await.unwrap();
+    async fn validate_at_read_replica(&self, key: &str) -> (Verdict, Source) {
+        let response = self.at_read_replica.validate(key).await.unwrap();
         (response.verdict(), response.provenance.unwrap().source())
     }
 }
 
 #[tokio::test]
-async fn own_changes_stay_visible_behind_lagging_copy() {
-    let region = PrimaryAndCopy::start().await;
-    let there = &region.at_copy;
+async fn own_changes_stay_visible_behind_lagging_read_replica() {
+    let region = PrimaryAndReadReplica::start().await;
+    let there = &region.at_read_replica;
     // An issued key is known at once, although the read replica does not have it yet.
     let (key, key_id) = there.issue_key(&region.tenant, &["a"]).await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
@@ -108,10 +109,10 @@ async fn own_changes_stay_visible_behind_lagging_copy() {
 }
 
 #[tokio::test]
-async fn imported_key_is_known_behind_lagging_copy() {
-    let region = PrimaryAndCopy::start().await;
+async fn imported_key_is_known_behind_lagging_read_replica() {
+    let region = PrimaryAndReadReplica::start().await;
     let key = "a-key-of-another-system";
-    assert_eq!(outcome(&region.at_copy.validate(key).await), "VERDICT_UNKNOWN");
+    assert_eq!(outcome(&region.at_read_replica.validate(key).await), "VERDICT_UNKNOWN");
     let hash = tenant_auth_svc::domain::key::KeyHash::of(&tenant_auth_svc::domain::key::PresentedKey::new(
         key.to_owned(),
     ));
@@ -120,30 +121,30 @@ async fn imported_key_is_known_behind_lagging_copy() {
         sha256: hash.as_bytes().to_vec(),
         ..Default::default()
     };
-    region.at_copy.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
-    assert_eq!(outcome(&region.at_copy.validate(key).await), "Unavailable");
+    region.at_read_replica.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    assert_eq!(outcome(&region.at_read_replica.validate(key).await), "Unavailable");
     region.poll_both_feeds().await;
-    assert_eq!(outcome(&region.at_copy.validate(key).await), "VERDICT_VALID");
+    assert_eq!(outcome(&region.at_read_replica.validate(key).await), "VERDICT_VALID");
 }
 
 #[tokio::test]
-async fn stalled_copy_is_detected_as_outage() {
-    let region = PrimaryAndCopy::start().await;
+async fn stalled_read_replica_is_detected_as_outage() {
+    let region = PrimaryAndReadReplica::start().await;
     let (known, known_id) = region.at_primary.issue_key(&region.tenant, &[]).await;
     let (cold, _) = region.at_primary.issue_key(&region.tenant, &[]).await;
     region.poll_both_feeds().await;
-    assert_eq!(region.validate_at_copy(&known).await.0, Verdict::Valid);
+    assert_eq!(region.validate_at_read_replica(&known).await.0, Verdict::Valid);
     for _ in 0..5 {
         region.advance_one_second().await;
-        region.copy.catch_up().await.unwrap();
+        region.read_replica.catch_up().await.unwrap();
     }
-    let ops = region.at_copy.running.ops_address().unwrap();
+    let ops = region.at_read_replica.running.ops_address().unwrap();
     let metric = async |name: &str| {
         let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
         line.parse::<f64>().unwrap()
     };
-    let stall = async || metric("tenant_auth_database_copy_stalled_seconds").await;
+    let stall = async || metric("tenant_auth_database_read_replica_stalled_seconds").await;
     let grace_ends = async || metric("tenant_auth_cache_grace_remaining_seconds{of=\"oldest\"}").await;
     assert_eq!(stall().await, 0.0, "the read replica is not stalled");
     assert_eq!(grace_ends().await, 14_400.0, "no key depends on the grace");
@@ -153,7 +154,7 @@ async fn stalled_copy_is_detected_as_outage() {
     let mut fresh_seconds = 0;
     for second in 0..20 {
         region.advance_one_second().await;
-        let (verdict, source) = region.validate_at_copy(&known).await;
+        let (verdict, source) = region.validate_at_read_replica(&known).await;
         assert_eq!(verdict, Verdict::Valid, "the revocation cannot be known yet");
         if source != Source::Stale {
             fresh_seconds = second;
@@ -163,87 +164,92 @@ async fn stalled_copy_is_detected_as_outage() {
     assert!(stall().await >= 15.0);
     assert!(grace_ends().await <= 14_400.0 - 15.0, "the grace counts from the start of the stall");
     assert!(
-        region.at_copy.running.feed().poll().await.is_err(),
+        region.at_read_replica.running.feed().poll().await.is_err(),
         "the feed is not live: subscribers get no heartbeat"
     );
     assert_eq!(
-        outcome(&region.at_copy.validate(&unknown_key()).await),
+        outcome(&region.at_read_replica.validate(&unknown_key()).await),
         "Unavailable",
         "a negative entry from before the stall is not used"
     );
     assert_eq!(
-        region.validate_at_copy(&cold).await,
+        region.validate_at_read_replica(&cold).await,
         (Verdict::Valid, Source::Stale),
         "a record from before the stall is served stale"
     );
     let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("\ndatabase  the read replica has been stalled for "), "{verbose}");
 
-    region.copy.catch_up().await.unwrap();
-    region.at_copy.poll_feed().await;
-    assert_eq!(region.validate_at_copy(&known).await.0, Verdict::Revoked);
-    assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
+    region.read_replica.catch_up().await.unwrap();
+    region.at_read_replica.poll_feed().await;
+    assert_eq!(region.validate_at_read_replica(&known).await.0, Verdict::Revoked);
+    assert_eq!(outcome(&region.at_read_replica.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
 /// The link from the read replica to its primary is broken, so neither changes nor queries reach the primary.
 #[tokio::test]
-async fn copy_cut_off_from_primary_counts_as_outage() {
-    let region = PrimaryAndCopy::start().await;
+async fn read_replica_cut_off_from_primary_counts_as_outage() {
+    let region = PrimaryAndReadReplica::start().await;
     let (known, _) = region.at_primary.issue_key(&region.tenant, &[]).await;
     region.poll_both_feeds().await;
-    assert_eq!(region.validate_at_copy(&known).await.0, Verdict::Valid);
-    region.copy.set_partitioned(true);
+    assert_eq!(region.validate_at_read_replica(&known).await.0, Verdict::Valid);
+    region.read_replica.set_partitioned(true);
     region.clock.advance(Duration::from_secs(1));
-    region.at_copy.poll_feed().await;
-    assert!(region.at_copy.running.beat_if_due().await.is_err(), "the primary is unreachable");
+    region.at_read_replica.poll_feed().await;
+    assert!(region.at_read_replica.running.beat_if_due().await.is_err(), "the primary is unreachable");
     for _ in 0..3 {
         region.clock.advance(Duration::from_secs(1));
-        let _ = region.at_copy.running.feed().poll().await;
+        let _ = region.at_read_replica.running.feed().poll().await;
     }
     region.clock.advance(Duration::from_secs(7));
-    assert_eq!(region.validate_at_copy(&known).await, (Verdict::Valid, Source::Stale));
-    assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "Unavailable");
+    assert_eq!(region.validate_at_read_replica(&known).await, (Verdict::Valid, Source::Stale));
+    assert_eq!(outcome(&region.at_read_replica.validate(&unknown_key()).await), "Unavailable");
 
-    region.copy.set_partitioned(false);
+    region.read_replica.set_partitioned(false);
     region.advance_one_second().await;
-    region.copy.catch_up().await.unwrap();
-    region.at_copy.poll_feed().await;
-    assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
+    region.read_replica.catch_up().await.unwrap();
+    region.at_read_replica.poll_feed().await;
+    assert_eq!(outcome(&region.at_read_replica.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
 /// The primary accepts no writes, so no heartbeat can be written, but it still answers reads.
 #[tokio::test]
-async fn read_only_primary_does_not_make_copy_stalled() {
+async fn read_only_primary_does_not_make_read_replica_stalled() {
     for fault in [Fault::blocked(), Fault::Hang] {
-        let region = PrimaryAndCopy::start().await;
+        let region = PrimaryAndReadReplica::start().await;
         let (key, key_id) = region.at_primary.issue_key(&region.tenant, &[]).await;
         region.poll_both_feeds().await;
-        for server in [region.primary.server(), &region.copy] {
+        for server in [region.primary.server(), &region.read_replica] {
             server.faults().set_writes(fault.clone());
         }
         for second in 0..6 {
             region.clock.advance(Duration::from_secs(1));
             // One heartbeat attempt is enough, because each takes a while to fail.
             if second < 1 {
-                let _ = region.at_copy.running.beat_if_due().await;
+                let _ = region.at_read_replica.running.beat_if_due().await;
             }
-            region.at_copy.poll_feed().await;
+            region.at_read_replica.poll_feed().await;
         }
-        assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN", "{fault:?}");
+        assert_eq!(
+            outcome(&region.at_read_replica.validate(&unknown_key()).await),
+            "VERDICT_UNKNOWN",
+            "{fault:?}"
+        );
         let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'");
         region.primary.server().execute(&revoke).unwrap();
-        region.poll_copy_feed().await;
-        assert_eq!(region.validate_at_copy(&key).await.0, Verdict::Revoked, "{fault:?}");
+        region.poll_read_replica_feed().await;
+        assert_eq!(region.validate_at_read_replica(&key).await.0, Verdict::Revoked, "{fault:?}");
     }
 }
 
 /// The read replica shows a write of the primary later. The writer waits for that, and does not fail because
 /// the write is not visible yet.
 #[tokio::test]
-async fn migration_waits_until_lagging_copy_shows_schema() {
+async fn migration_waits_until_lagging_read_replica_shows_schema() {
     let primary = TestDatabase::test_server().await;
-    let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
-    let settings = || primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
+    let read_replica =
+        HranaServer::builder().token(TOKEN).replica_of(primary.server()).start().await.unwrap();
+    let settings = || primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(read_replica.url()));
     let mut service = TestService::start_unready(settings(), SystemClock::shared()).await;
     let versions =
         || primary.server().query("SELECT count(*) FROM sqlite_master WHERE name = 'schema_migrations'");
@@ -253,7 +259,7 @@ async fn migration_waits_until_lagging_copy_shows_schema() {
     // The read replica shows each part of the schema some time after it was created.
     let catching_up = async {
         loop {
-            copy.catch_up().await.unwrap();
+            read_replica.catch_up().await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -267,13 +273,13 @@ async fn migration_waits_until_lagging_copy_shows_schema() {
 /// There is one heartbeat per second, however many replicas run, and each writes one row.
 #[tokio::test]
 async fn heartbeat_writes_one_row_per_second_for_all_replicas() {
-    let region = PrimaryAndCopy::start().await;
+    let region = PrimaryAndReadReplica::start().await;
     let beat = || region.primary.server().query("SELECT beat FROM heartbeat").unwrap()[0][0]["value"].clone();
     let number = |value: serde_json::Value| value.as_str().unwrap().parse::<i64>().unwrap();
     let before = number(beat());
     for _ in 0..10 {
         region.advance_one_second().await;
-        region.copy.catch_up().await.unwrap();
+        region.read_replica.catch_up().await.unwrap();
     }
     let beats = number(beat()) - before;
     assert!((1..=10).contains(&beats), "{beats}");
@@ -282,60 +288,60 @@ async fn heartbeat_writes_one_row_per_second_for_all_replicas() {
 /// A database whose clock was set back still produces heartbeats. Without them, a stalled read replica could
 /// not be detected.
 #[tokio::test]
-async fn stalled_copy_is_detected_after_database_clock_set_back() {
-    let region = PrimaryAndCopy::start().await;
+async fn stalled_read_replica_is_detected_after_database_clock_set_back() {
+    let region = PrimaryAndReadReplica::start().await;
     region.advance_one_second().await;
     region.clock.jump_to(UnixMillis(region.clock.now().0 - 3_600_000));
     region.poll_both_feeds().await;
     for _ in 0..6 {
         region.advance_one_second().await;
     }
-    assert!(region.at_copy.running.feed().poll().await.is_err(), "the read replica is stalled");
+    assert!(region.at_read_replica.running.feed().poll().await.is_err(), "the read replica is stalled");
 }
 
 /// A lookup waits for each key that the read replica does not show yet; the keys of a batch wait together.
 #[tokio::test]
-async fn batch_waits_for_lagging_copy_no_longer_than_single_key() {
-    let region = PrimaryAndCopy::start().await;
+async fn batch_waits_for_lagging_read_replica_no_longer_than_single_key() {
+    let region = PrimaryAndReadReplica::start().await;
     let mut keys = Vec::new();
     for _ in 0..12 {
-        let (key, key_id) = region.at_copy.issue_key(&region.tenant, &[]).await;
+        let (key, key_id) = region.at_read_replica.issue_key(&region.tenant, &[]).await;
         let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
-        region.at_copy.admin().rotate_key(rotate).await.unwrap();
+        region.at_read_replica.admin().rotate_key(rotate).await.unwrap();
         keys.push(key);
     }
     let requests =
         keys.iter().map(|key| v1::ValidateKeyRequest { key: key.clone(), ..Default::default() }).collect();
-    let before = region.copy.requests_with("AS digests");
+    let before = region.read_replica.requests_with("AS digests");
     let request = v1::BatchValidateKeysRequest { requests };
-    region.at_copy.validation().batch_validate_keys(request).await.unwrap();
+    region.at_read_replica.validation().batch_validate_keys(request).await.unwrap();
     // Every 50 ms for half a second, the first key alone and the others together. One after the other, this
     // would be 96 queries.
-    let queries = region.copy.requests_with("AS digests") - before;
+    let queries = region.read_replica.requests_with("AS digests") - before;
     assert!((2..=60).contains(&queries), "{queries}");
 }
 
 /// The read replica delivers, late, a change that is older than the replica's own. It says nothing about
 /// changes after it.
 #[tokio::test]
-async fn own_revocation_survives_older_change_event_of_lagging_copy() {
-    let region = PrimaryAndCopy::start().await;
-    let (key, key_id) = region.at_copy.issue_key(&region.tenant, &["a"]).await;
-    let (other, _) = region.at_copy.issue_key(&region.tenant, &[]).await;
+async fn own_revocation_survives_older_change_event_of_lagging_read_replica() {
+    let region = PrimaryAndReadReplica::start().await;
+    let (key, key_id) = region.at_read_replica.issue_key(&region.tenant, &["a"]).await;
+    let (other, _) = region.at_read_replica.issue_key(&region.tenant, &[]).await;
     region.poll_both_feeds().await;
     let primary = region.primary.server();
     primary.execute(&format!("UPDATE api_keys SET scopes = '[]' WHERE id = '{key_id}'")).unwrap();
     primary.execute(&format!("UPDATE tenants SET plan = 'max' WHERE id = '{}'", region.tenant)).unwrap();
-    region.copy.catch_up().await.unwrap();
-    region.at_copy.revoke_key(&key_id).await;
+    region.read_replica.catch_up().await.unwrap();
+    region.at_read_replica.revoke_key(&key_id).await;
     let suspend = v1::SuspendTenantRequest { tenant_id: region.tenant.clone(), reason: "unpaid".to_owned() };
-    region.at_copy.admin().suspend_tenant(suspend.clone()).await.unwrap();
-    region.at_copy.poll_feed().await;
-    assert_eq!(outcome(&region.at_copy.validate(&key).await), "VERDICT_REVOKED");
-    assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
+    region.at_read_replica.admin().suspend_tenant(suspend.clone()).await.unwrap();
+    region.at_read_replica.poll_feed().await;
+    assert_eq!(outcome(&region.at_read_replica.validate(&key).await), "VERDICT_REVOKED");
+    assert_eq!(outcome(&region.at_read_replica.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
 
     // A further attempt that fails does not change that either.
-    region.copy.faults().set_writes(Fault::blocked());
-    assert!(region.at_copy.admin().suspend_tenant(suspend).await.is_err());
-    assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
+    region.read_replica.faults().set_writes(Fault::blocked());
+    assert!(region.at_read_replica.admin().suspend_tenant(suspend).await.is_err());
+    assert_eq!(outcome(&region.at_read_replica.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
 }

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Maximum lag of a read replica; with a longer lag it counts as stalled.
-const MAX_COPY_LAG: Duration = Duration::from_millis(2_500);
+const MAX_READ_REPLICA_LAG: Duration = Duration::from_millis(2_500);
 /// A read replica that has been stalled for less than this cannot be distinguished from a lagging one.
 const MIN_STALL_DETECTION: Duration = Duration::from_secs(3);
 /// A stall is detected within this time: a heartbeat is due after a second, the timeout is three seconds, and
@@ -22,7 +22,7 @@ const MIN_STALL_DETECTION: Duration = Duration::from_secs(3);
 const MAX_STALL_DETECTION: Duration = Duration::from_secs(6);
 
 /// The read replica and its state.
-pub(crate) struct DatabaseCopy {
+pub(crate) struct ReadReplica {
     pub(crate) server: HranaServer,
     pace: CopyPace,
     /// Whether the database has changed since the read replica caught up.
@@ -39,9 +39,9 @@ enum CopyPace {
     Stalled(Duration),
 }
 
-impl DatabaseCopy {
-    pub(crate) async fn copy_primary(primary: &HranaServer, clock: &Arc<ManualClock>) -> Self {
-        let server = HranaServer::builder().token("secret").copy_of(primary).start().await.unwrap();
+impl ReadReplica {
+    pub(crate) async fn follow(primary: &HranaServer, clock: &Arc<ManualClock>) -> Self {
+        let server = HranaServer::builder().token("secret").replica_of(primary).start().await.unwrap();
         let clock = Arc::clone(clock);
         server.set_clock(move || clock.now().0);
         Self { server, pace: CopyPace::Following, is_behind: true }
@@ -51,84 +51,91 @@ impl DatabaseCopy {
 impl SimulatedCluster {
     /// Returns the server that a replica reads from.
     pub(crate) fn server_of(&self, replica: usize) -> &HranaServer {
-        match &self.copy {
-            Some(copy) if replica == REPLICAS - 1 => &copy.server,
+        match &self.read_replica {
+            Some(read_replica) if replica == REPLICAS - 1 => &read_replica.server,
             _ => &self.server,
         }
     }
 
     /// Returns all servers that replicas connect to.
     pub(crate) fn servers_mut(&mut self) -> impl Iterator<Item = &mut HranaServer> {
-        std::iter::once(&mut self.server).chain(self.copy.as_mut().map(|copy| &mut copy.server))
+        std::iter::once(&mut self.server)
+            .chain(self.read_replica.as_mut().map(|read_replica| &mut read_replica.server))
     }
 
     /// Records a change of the database.
-    pub(crate) fn mark_copy_behind(&mut self) {
-        if let Some(copy) = &mut self.copy {
-            copy.is_behind = true;
+    pub(crate) fn mark_read_replica_behind(&mut self) {
+        if let Some(read_replica) = &mut self.read_replica {
+            read_replica.is_behind = true;
         }
     }
 
     /// Brings the read replica up to date; from here on it follows.
-    pub(crate) async fn catch_up_copy(&mut self) {
+    pub(crate) async fn catch_up_read_replica(&mut self) {
         let now = self.now();
-        if let Some(copy) = &mut self.copy {
-            copy.server.catch_up().await.unwrap();
-            (copy.pace, copy.is_behind) = (CopyPace::Following, false);
-            self.oracle.copy_caught_up(now);
+        if let Some(read_replica) = &mut self.read_replica {
+            read_replica.server.catch_up().await.unwrap();
+            (read_replica.pace, read_replica.is_behind) = (CopyPace::Following, false);
+            self.oracle.read_replica_caught_up(now);
         }
     }
 
     /// Called before a replica reads something that it may have to know: brings the read replica up to date,
     /// unless it lags or is stalled.
-    pub(crate) async fn catch_up_copy_if_following(&mut self, replica: usize) {
-        let follows = self.copy.as_ref().is_some_and(|copy| copy.pace == CopyPace::Following);
+    pub(crate) async fn catch_up_read_replica_if_following(&mut self, replica: usize) {
+        let follows =
+            self.read_replica.as_ref().is_some_and(|read_replica| read_replica.pace == CopyPace::Following);
         if follows && replica == REPLICAS - 1 {
-            self.catch_up_copy().await;
+            self.catch_up_read_replica().await;
         }
     }
 
     /// The same for reads that depend only on the simulation's changes and not on heartbeats.
-    pub(crate) async fn catch_up_copy_if_behind(&mut self, replica: usize) {
-        if self.copy.as_ref().is_some_and(|copy| copy.is_behind) {
-            self.catch_up_copy_if_following(replica).await;
+    pub(crate) async fn catch_up_read_replica_if_behind(&mut self, replica: usize) {
+        if self.read_replica.as_ref().is_some_and(|read_replica| read_replica.is_behind) {
+            self.catch_up_read_replica_if_following(replica).await;
         }
     }
 
     /// Returns whether the read replica shows everything on every read.
-    pub(crate) fn copy_follows(&self) -> bool {
-        self.copy.as_ref().is_none_or(|copy| copy.pace == CopyPace::Following)
+    pub(crate) fn read_replica_follows(&self) -> bool {
+        self.read_replica.as_ref().is_none_or(|read_replica| read_replica.pace == CopyPace::Following)
     }
 
     /// Makes the read replica lag, or lets it catch up.
-    pub(crate) async fn toggle_copy_lag(&mut self) -> String {
-        let lags = self.copy.as_ref().is_some_and(|copy| matches!(copy.pace, CopyPace::Lagging(_)));
+    pub(crate) async fn toggle_read_replica_lag(&mut self) -> String {
+        let lags = self
+            .read_replica
+            .as_ref()
+            .is_some_and(|read_replica| matches!(read_replica.pace, CopyPace::Lagging(_)));
         let may_lag = match self.trouble {
-            None | Some(Trouble::Writes | Trouble::Lane | Trouble::WriteLock) => self.copy.is_some(),
-            Some(Trouble::Outage | Trouble::Reads | Trouble::CopyStalled | Trouble::Disaster(_)) => false,
+            None | Some(Trouble::Writes | Trouble::Lane | Trouble::WriteLock) => self.read_replica.is_some(),
+            Some(Trouble::Outage | Trouble::Reads | Trouble::ReadReplicaStalled | Trouble::Disaster(_)) => {
+                false
+            }
         };
         if lags {
-            self.catch_up_copy().await;
+            self.catch_up_read_replica().await;
             return "the read replica has caught up".to_owned();
         }
         if !may_lag {
             return "nothing".to_owned();
         }
-        self.catch_up_copy().await;
-        self.set_copy_pace(CopyPace::Lagging(self.now().monotonic));
+        self.catch_up_read_replica().await;
+        self.set_read_replica_pace(CopyPace::Lagging(self.now().monotonic));
         self.count("a read replica lags");
         "the read replica starts to lag".to_owned()
     }
 
     /// Stalls the read replica.
-    pub(crate) async fn stall_copy(&mut self) {
-        self.catch_up_copy().await;
-        self.set_copy_pace(CopyPace::Stalled(self.now().monotonic));
+    pub(crate) async fn stall_read_replica(&mut self) {
+        self.catch_up_read_replica().await;
+        self.set_read_replica_pace(CopyPace::Stalled(self.now().monotonic));
     }
 
-    fn set_copy_pace(&mut self, pace: CopyPace) {
-        if let Some(copy) = &mut self.copy {
-            copy.pace = pace;
+    fn set_read_replica_pace(&mut self, pace: CopyPace) {
+        if let Some(read_replica) = &mut self.read_replica {
+            read_replica.pace = pace;
         }
     }
 
@@ -136,13 +143,13 @@ impl SimulatedCluster {
     /// as in production.
     pub(crate) async fn advance_time(&mut self, time: Duration) -> Result<(), String> {
         self.until_loads_finish().await;
-        match self.copy.as_ref().map(|copy| copy.pace) {
+        match self.read_replica.as_ref().map(|read_replica| read_replica.pace) {
             None | Some(CopyPace::Following) => self.clock.advance(time),
             Some(CopyPace::Lagging(since)) => {
-                let pause = time.min(since + MAX_COPY_LAG - self.now().monotonic);
+                let pause = time.min(since + MAX_READ_REPLICA_LAG - self.now().monotonic);
                 self.clock.advance(pause);
                 if pause < time {
-                    self.catch_up_copy().await;
+                    self.catch_up_read_replica().await;
                     self.clock.advance(time - pause);
                 }
             }
@@ -177,7 +184,7 @@ impl SimulatedCluster {
         failed: Option<FailureKind>,
     ) -> Result<(), String> {
         let now = self.now().monotonic;
-        let stopped = match self.copy.as_ref().map(|copy| copy.pace) {
+        let stopped = match self.read_replica.as_ref().map(|read_replica| read_replica.pace) {
             Some(CopyPace::Stalled(since)) if replica == REPLICAS - 1 => Some(now - since),
             _ => None,
         };
@@ -185,13 +192,13 @@ impl SimulatedCluster {
             (Some(Trouble::Outage | Trouble::Reads), _) | (_, Some(FailureKind::TimedOut)) => Ok(()),
             (Some(Trouble::Disaster(_)), None) => Err("the replica trusts another database".to_owned()),
             (Some(Trouble::Disaster(_)), Some(_)) => Ok(()),
-            (Some(Trouble::CopyStalled), failed) if stopped.is_some() => {
+            (Some(Trouble::ReadReplicaStalled), failed) if stopped.is_some() => {
                 let stopped = stopped.unwrap_or_default();
                 match failed {
                     None if stopped <= MAX_STALL_DETECTION => Ok(()),
                     None => Err(format!("the read replica has been stalled for {stopped:?}")),
                     Some(FailureKind::Lagging) if stopped >= MIN_STALL_DETECTION => {
-                        self.oracle.record_stalled_copy(replica);
+                        self.oracle.record_stalled_read_replica(replica);
                         self.count("a stalled read replica is detected");
                         Ok(())
                     }
