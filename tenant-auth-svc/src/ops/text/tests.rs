@@ -61,7 +61,7 @@ writes    failing (blocked) since 2026-11-21T07:20:09Z, 311 s; last tried 4 s ag
 suspended: ask its provider; one write has been in flight for 4 s; 3 queued
 breaker   open for lookups, writes: such calls are rejected, except for a periodic probe
 feed      silent since 2026-11-21T07:20:07Z, 313 s
-memory    oldest answer in the last minute: 313 s
+cache     oldest answer in the last minute: 313 s
 clock     7 s behind the database's: keys and sessions expire at the wrong time on this replica
 cpu       maximum scheduler lag 350 ms in the last minute: this replica is starved of CPU, and reads that time out say nothing \
 about the database
@@ -110,7 +110,7 @@ reads     not tried yet
 writes    not tried yet
 breaker   closed
 feed      not live yet
-memory    no answer in the last minute
+cache     no answer in the last minute
 clock     not compared with the database's yet
 cpu       maximum scheduler lag 4 ms in the last minute
 grace     14400 s
