@@ -5,9 +5,9 @@
 //! as in a container with the sources only, or where git does not know the branch, as on a build server that checks
 //! out a commit. `SOURCE_DATE_EPOCH` replaces the time, so that the same sources produce the same binary.
 
-use std::{env, fmt::Write as _, fs, path::Path, process::Command, time::SystemTime};
+use std::{env, error::Error, fmt::Write as _, fs, path::Path, process::Command, time::SystemTime};
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     // The stamp depends on the checkout: a commit, a switch of branches, a staged file. (Without any such line cargo
     // would watch only this package, and miss a commit that changes another one.)
     for file in ["HEAD", "index", "logs/HEAD"] {
@@ -38,33 +38,32 @@ fn main() {
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_BRANCH={branch}");
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_DIRTY={dirty}");
     println!("cargo:rustc-env=TENANT_AUTH_BUILD_TIME={time}");
-    list_migrations();
+    list_migrations()
 }
 
 /// Writes the list of `migrations/NNNN_name.sql`, by number, as an expression for `src/database/migrate.rs`.
-fn list_migrations() {
-    let folder = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("migrations");
-    let entries = fs::read_dir(&folder).expect("migrations/ is a folder");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
+fn list_migrations() -> Result<(), Box<dyn Error>> {
+    let folder = Path::new(&env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets it")?).join("migrations");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        files.push(entry?.path());
+    }
     files.sort();
     let mut list = "&[\n".to_owned();
     for (index, path) in files.iter().enumerate() {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let (number, name) = stem.split_once('_').unwrap_or_default();
         let version = index + 1;
-        assert_eq!(
-            number,
-            format!("{version:04}"),
-            "{}: migrations are numbered without gaps",
-            path.display()
-        );
+        if number != format!("{version:04}") {
+            return Err(format!("{}: migrations are numbered without gaps", path.display()).into());
+        }
         let name = name.replace('_', " ");
-        writeln!(list, "Migration {{ version: {version}, name: {name:?}, sql: include_str!({path:?}) }},")
-            .expect("a string takes any text");
+        writeln!(list, "Migration {{ version: {version}, name: {name:?}, sql: include_str!({path:?}) }},")?;
     }
     list += "]";
-    let out = env::var_os("OUT_DIR").expect("cargo sets it");
-    fs::write(Path::new(&out).join("migrations.rs"), list).expect("the build folder can be written");
+    let out = env::var_os("OUT_DIR").ok_or("cargo sets it")?;
+    fs::write(Path::new(&out).join("migrations.rs"), list)?;
+    Ok(())
 }
 
 /// Output of git, or `None` without git or a checkout: a source archive has neither, and still builds.

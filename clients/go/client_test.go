@@ -176,7 +176,7 @@ func TestRetryBudgetLimitsRetries(t *testing.T) {
 
 func TestBatchKeepsOrderAndIsolatesFailures(t *testing.T) {
 	r := start(t)
-	outcomes, err := r.client.ValidateKeys(r.ctx, []tenantauth.Question{
+	outcomes, err := r.client.ValidateKeys(r.ctx, []tenantauth.KeyQuery{
 		{Key: "nobody's"}, {Key: key, Scopes: []string{"admin"}}, {Key: "\xff"}, {Key: "undecidable"}, {Key: key},
 		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 2<<20))},
 		{Key: key, Scopes: []string{"\xff"}}, {Key: key, Scopes: []string{strings.Repeat("a", 2<<20)}}, {Key: key, Scopes: make([]string, 1<<20)},
@@ -200,7 +200,7 @@ func TestBatchKeepsOrderAndIsolatesFailures(t *testing.T) {
 			t.Errorf("%+v", made)
 		}
 	}
-	_, err = r.client.ValidateKeys(r.ctx, make([]tenantauth.Question, 1_001))
+	_, err = r.client.ValidateKeys(r.ctx, make([]tenantauth.KeyQuery, 1_001))
 	if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || !strings.Contains(made.Message, "1001") {
 		t.Errorf("%+v", made)
 	}

@@ -38,7 +38,7 @@ func TestRepeatedRequestIsCachedWithItsAge(t *testing.T) {
 
 func TestScopesAreComparedExactlyInTheCache(t *testing.T) {
 	r := start(t)
-	for _, question := range []struct {
+	for _, query := range []struct {
 		required, missing []string
 	}{
 		{nil, nil},
@@ -48,12 +48,12 @@ func TestScopesAreComparedExactlyInTheCache(t *testing.T) {
 		{[]string{"orders:read", "z", "a", "z"}, []string{"a", "z"}},
 	} {
 		verdict := tenantauth.Valid
-		if question.missing != nil {
+		if query.missing != nil {
 			verdict = tenantauth.InsufficientScope
 		}
-		validation := r.validate(question.required...)
-		if validation.Verdict != verdict || !slices.Equal(validation.MissingScopes, question.missing) {
-			t.Errorf("%v: %v, missing %v", question.required, validation.Verdict, validation.MissingScopes)
+		validation := r.validate(query.required...)
+		if validation.Verdict != verdict || !slices.Equal(validation.MissingScopes, query.missing) {
+			t.Errorf("%v: %v, missing %v", query.required, validation.Verdict, validation.MissingScopes)
 		}
 	}
 	r.expectCalls("ValidateKey", 1)

@@ -42,7 +42,7 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	for name, value := range map[string]any{
 		"a key":      plain,
 		"a pointer":  &plain,
-		"a question": tenantauth.Question{Key: key, Scopes: []string{scope}},
+		"a query": tenantauth.KeyQuery{Key: key, Scopes: []string{scope}},
 		"a binding":  tenantauth.Bind{SessionID: session, Key: key},
 		"keys":       []tenantauth.Key{key},
 		"TLS":        tenantauth.TLSPEM{Key: []byte(key)},
@@ -55,7 +55,7 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	}
 	hides(t, "a JSON log", func() string {
 		var text bytes.Buffer
-		slog.New(slog.NewJSONHandler(&text, nil)).Info("json", "key", plain, "question", tenantauth.Question{Key: key})
+		slog.New(slog.NewJSONHandler(&text, nil)).Info("json", "key", plain, "query", tenantauth.KeyQuery{Key: key})
 		return text.String()
 	}())
 	if string(plain) != key {
@@ -64,11 +64,11 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 }
 
 func TestGeneratedMessagesNeverPrintKeys(t *testing.T) {
-	question := &tenantauthv1.ValidateKeyRequest{Key: key, RequiredScopes: []string{scope}}
+	query := &tenantauthv1.ValidateKeyRequest{Key: key, RequiredScopes: []string{scope}}
 	for name, message := range map[string]proto.Message{
-		"a key":      question,
-		"a batch":    &tenantauthv1.BatchValidateKeysRequest{Requests: []*tenantauthv1.ValidateKeyRequest{question}},
-		"a stream":   &tenantauthv1.StreamValidateKeysRequest{Request: question},
+		"a key":      query,
+		"a batch":    &tenantauthv1.BatchValidateKeysRequest{Requests: []*tenantauthv1.ValidateKeyRequest{query}},
+		"a stream":   &tenantauthv1.StreamValidateKeysRequest{Request: query},
 		"a session":  &tenantauthv1.ValidateSessionRequest{SessionId: session, Key: key},
 		"a binding":  &tenantauthv1.BindSessionRequest{SessionId: session, Key: key},
 		"an issue":   &tenantauthv1.IssueKeyResponse{Plaintext: key, Key: &tenantauthv1.ApiKey{KeyId: "key_1"}},
@@ -89,7 +89,7 @@ func TestGeneratedMessagesNeverPrintKeys(t *testing.T) {
 			t.Errorf("%s does not show that a key was set: %s", name, text)
 		}
 	}
-	if question.GetKey() != key {
+	if query.GetKey() != key {
 		t.Error("printing changed the message")
 	}
 	if none := (*tenantauthv1.ValidateKeyRequest)(nil); fmt.Sprint(none) != "<nil>" {
@@ -104,7 +104,7 @@ func TestKeyEchoedByTheServiceIsRedacted(t *testing.T) {
 		return status.Error(codes.Internal, "cannot decide about "+key)
 	})
 	_, single := r.client.ValidateKey(r.ctx, key)
-	_, batch := r.client.ValidateKeys(r.ctx, []tenantauth.Question{{Key: key}})
+	_, batch := r.client.ValidateKeys(r.ctx, []tenantauth.KeyQuery{{Key: key}})
 	_, session := r.client.ValidateSession(r.ctx, session, key)
 	_, binding := r.client.BindSession(r.ctx, tenantauth.Bind{Key: key})
 	for name, err := range map[string]error{"single": single, "batch": batch, "session": session, "binding": binding} {

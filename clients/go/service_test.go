@@ -88,7 +88,7 @@ func TestOverlongInputIsNotReportedAsOverload(t *testing.T) {
 
 func TestRealServiceValidatesBatches(t *testing.T) {
 	client, real := connect(t)
-	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{
+	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.KeyQuery{
 		{Key: "unknown-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
 		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 5<<20))}, {Key: tenantauth.Key(real.Key), Scopes: []string{"No Scope"}},
 	})

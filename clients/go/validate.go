@@ -20,8 +20,8 @@ const (
 	maxSessionIDLen = 128
 )
 
-// Question is a key to validate, with the scopes that it must hold.
-type Question struct {
+// KeyQuery is a key to validate, with the scopes that it must hold.
+type KeyQuery struct {
 	// Key is the key, as the customer presented it.
 	Key Key
 	// Scopes are the scopes that the key must hold, all of them. If empty, the key needs no scope.
@@ -114,33 +114,33 @@ func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key,
 }
 
 // ValidateKeys validates 1 to 1,000 keys in one call, without the near cache. The outcomes are in the order of the
-// questions. The returned error concerns the whole call; a key that cannot be decided has an error of its own.
-func (c *Client) ValidateKeys(ctx context.Context, questions []Question) ([]Outcome, error) {
+// queries. The returned error concerns the whole call; a key that cannot be decided has an error of its own.
+func (c *Client) ValidateKeys(ctx context.Context, queries []KeyQuery) ([]Outcome, error) {
 	if err := c.gate.enter(); err != nil {
 		return nil, err
 	}
 	defer c.gate.leave()
-	if len(questions) > maxBatchKeys {
-		return nil, invalidField("requests", fmt.Sprintf("has %d keys; at most %d are allowed in one call", len(questions), maxBatchKeys))
+	if len(queries) > maxBatchKeys {
+		return nil, invalidField("requests", fmt.Sprintf("has %d keys; at most %d are allowed in one call", len(queries), maxBatchKeys))
 	}
-	outcomes := make([]Outcome, len(questions))
+	outcomes := make([]Outcome, len(queries))
 	request := &tenantauthv1.BatchValidateKeysRequest{}
 	var indexes []int
 	var secrets []string
-	for index, question := range questions {
-		if !utf8.ValidString(string(question.Key)) {
+	for index, query := range queries {
+		if !utf8.ValidString(string(query.Key)) {
 			outcomes[index].Verdict = Malformed
 			continue
 		}
-		if outcomes[index].Err = checkQuestion(question); outcomes[index].Err != nil {
+		if outcomes[index].Err = checkQuery(query); outcomes[index].Err != nil {
 			continue
 		}
 		indexes = append(indexes, index)
-		secrets = append(secrets, string(question.Key))
+		secrets = append(secrets, string(query.Key))
 		request.Requests = append(request.Requests,
-			&tenantauthv1.ValidateKeyRequest{Key: string(question.Key), RequiredScopes: question.Scopes})
+			&tenantauthv1.ValidateKeyRequest{Key: string(query.Key), RequiredScopes: query.Scopes})
 	}
-	if len(indexes) == 0 && len(questions) > 0 {
+	if len(indexes) == 0 && len(queries) > 0 {
 		return outcomes, nil
 	}
 	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.BatchValidateKeysRequest, *tenantauthv1.BatchValidateKeysResponse]{
@@ -171,18 +171,18 @@ func checkSessionID(id string) error {
 	return nil
 }
 
-// checkQuestion rejects entries for which the service would reject the whole batch.
-func checkQuestion(question Question) error {
-	switch key := question.Key; {
+// checkQuery rejects entries for which the service would reject the whole batch.
+func checkQuery(query KeyQuery) error {
+	switch key := query.Key; {
 	case key == "":
 		return invalidField("key", "must not be empty")
 	case len(key) > maxKeyLen:
 		return invalidField("key", fmt.Sprintf("has %d bytes; at most %d are allowed", len(key), maxKeyLen))
 	}
-	if len(question.Scopes) > maxScopes {
-		return CheckScopes(question.Scopes...)
+	if len(query.Scopes) > maxScopes {
+		return CheckScopes(query.Scopes...)
 	}
-	for index, scope := range question.Scopes {
+	for index, scope := range query.Scopes {
 		// All other errors of a scope are left to the service: it rejects only this entry.
 		if len(scope) > maxScopeLen || !utf8.ValidString(scope) {
 			return invalidField(fmt.Sprintf("required_scopes[%d]", index), "must be 1 to 64 characters of a-z 0-9 : . _ - / *")

@@ -22,6 +22,8 @@ const (
 	Expired = Verdict(tenantauthv1.Verdict_VERDICT_EXPIRED)
 	// Revoked: the key was revoked.
 	Revoked = Verdict(tenantauthv1.Verdict_VERDICT_REVOKED)
+	// Disabled: the key is disabled until an operator enables it.
+	Disabled = Verdict(tenantauthv1.Verdict_VERDICT_DISABLED)
 	// TenantSuspended: the key is active, but its tenant is suspended.
 	TenantSuspended = Verdict(tenantauthv1.Verdict_VERDICT_TENANT_SUSPENDED)
 	// InsufficientScope: the key is active but does not hold all required scopes.

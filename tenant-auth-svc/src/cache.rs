@@ -62,10 +62,10 @@ use crate::{
         change::{ChangeEvent, Invalidate, InvalidateNegative, PerSubject},
         clock::SharedClock,
         grace::Grace,
-        guess_limiter::{GuessLimiter, GuessOrigin, LoadContext},
         known_database::KnownDatabase,
         record_source::{CachedRecord, RecordSource},
         store::{FailureKind, StoreError, UnknownReason},
+        unknown_lookup_limiter::{LoadContext, LookupOrigin, UnknownLookupLimiter},
         verdict::{Revision, Source},
     },
     instruments::counts::Counts,
@@ -107,7 +107,7 @@ pub struct CacheContext {
     /// Records the age of answers that are no longer fresh.
     pub oldest_answer: Arc<OldestAnswerAge>,
     /// Limits lookups of unknown ids.
-    pub guess_limiter: Arc<GuessLimiter>,
+    pub unknown_lookup_limiter: Arc<UnknownLookupLimiter>,
 }
 
 /// A cache in front of a [`Lookup`]. Cheap to clone; clones share all state.
@@ -122,7 +122,7 @@ struct CacheInner<L: Lookup> {
     health: HealthProbe,
     known: Arc<KnownDatabase>,
     oldest_answer: Arc<OldestAnswerAge>,
-    guess_limiter: Arc<GuessLimiter>,
+    unknown_lookup_limiter: Arc<UnknownLookupLimiter>,
     pool: Pool<L::Id, L::Record>,
     in_flight: Mutex<InFlightLoads<L>>,
     revision: AtomicI64,
@@ -145,14 +145,14 @@ impl<L: Lookup> fmt::Debug for RecordCache<L> {
 impl<L: Lookup> RecordCache<L> {
     /// Creates a cache for the records of `store`.
     pub fn new(store: BatchLookup<L>, config: CacheConfig, context: CacheContext) -> Self {
-        let CacheContext { clock, grace, health, known, oldest_answer, guess_limiter } = context;
+        let CacheContext { clock, grace, health, known, oldest_answer, unknown_lookup_limiter } = context;
         Self(Arc::new(CacheInner {
             store,
             clock,
             health,
             known,
             oldest_answer,
-            guess_limiter,
+            unknown_lookup_limiter,
             pool: Pool::new(config, grace),
             in_flight: Mutex::default(),
             revision: AtomicI64::new(0),
@@ -236,7 +236,7 @@ impl<L: Lookup> RecordSource for RecordCache<L> {
             PoolLookup::Hit(cached) => cached,
             PoolLookup::HitNeedsReload(cached) => {
                 // The load runs in its own task; this caller does not wait for it.
-                drop(self.join_or_start(std::slice::from_ref(id), true, &GuessOrigin::INTERNAL));
+                drop(self.join_or_start(std::slice::from_ref(id), true, &LookupOrigin::INTERNAL));
                 cached
             }
             PoolLookup::Miss => return None,
@@ -268,7 +268,7 @@ impl<L: Lookup> RecordSource for RecordCache<L> {
 
     async fn revalidate(&self, id: &L::Id, deadline: Instant) -> Result<CachedRecord<L::Record>, StoreError> {
         let asked = self.0.pool.epoch();
-        match self.join_or_start(std::slice::from_ref(id), true, &GuessOrigin::INTERNAL).pop() {
+        match self.join_or_start(std::slice::from_ref(id), true, &LookupOrigin::INTERNAL).pop() {
             Some(wait) => self.wait_for_answer(id, wait, asked, &deadline.into()).await,
             None => Err(StoreError::new(FailureKind::Internal, "a load did not start")),
         }

@@ -147,7 +147,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         connections: server.connections().clone(),
         key_cache: (caches.keys, caches.key_config),
         session_cache: (caches.sessions, caches.session_config),
-        guess_limiter: caches.guess_limiter,
+        unknown_lookup_limiter: caches.unknown_lookup_limiter,
         feed: Arc::clone(&feed),
         usage_batcher,
         reconcile_result: usage_jobs.reconcile_result(),

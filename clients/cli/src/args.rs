@@ -13,7 +13,11 @@ use clap::Args;
 #[cfg(test)]
 pub(crate) use self::sources::OPTIONS_WITH_VARIABLES;
 pub(crate) use self::{
-    credentials::Credentials, expiry::Expiry, limit::Limit, sources::OptionSources, when::When,
+    credentials::Credentials,
+    expiry::{Expiry, NewExpiry},
+    limit::Limit,
+    sources::OptionSources,
+    when::When,
 };
 use crate::{failure::RequestContext, time};
 

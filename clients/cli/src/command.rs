@@ -6,6 +6,7 @@ pub(crate) mod database;
 pub(crate) mod grace;
 pub(crate) mod import;
 pub(crate) mod key;
+mod key_update;
 mod replay;
 pub(crate) mod session;
 pub(crate) mod tenant;
@@ -44,11 +45,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create, show, suspend and resume tenants
+    /// Create, show, change, suspend and resume tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
 
-    /// Issue, import, rotate, revoke, list, show and check keys
+    /// Issue, import, change, pause, rotate, revoke, list, show and check keys
     #[command(subcommand)]
     Key(KeyCommand),
 

@@ -51,9 +51,10 @@ impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
             Error::Setup { .. } | Error::Invalid { .. } => Self::Usage,
-            Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::FailedPrecondition { .. } => {
-                Self::Precondition
-            }
+            Error::NotFound { .. }
+            | Error::AlreadyExists { .. }
+            | Error::FailedPrecondition { .. }
+            | Error::Conflict { .. } => Self::Precondition,
             Error::Unreachable { .. }
             | Error::Unavailable { .. }
             | Error::Overloaded { .. }

@@ -160,6 +160,7 @@ fn error_message(error: &Error, context: &RequestContext<'_>) -> String {
         | Error::NotFound { message, .. }
         | Error::AlreadyExists { message, .. }
         | Error::FailedPrecondition { message, .. }
+        | Error::Conflict { message, .. }
             if !message.is_empty() =>
         {
             message.clone()

@@ -6,11 +6,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use prost_types::FieldMask;
 use tenant_auth_proto::v1::{
     CreateTenantRequest, IssueKeyRequest, ResumeTenantRequest, RevokeKeyRequest, SuspendTenantRequest,
-    UnbindSessionRequest, WatchRequest, WatchResponse, admin_service_client::AdminServiceClient,
-    session_service_client::SessionServiceClient, watch_response::Event,
-    watch_service_client::WatchServiceClient,
+    UnbindSessionRequest, UpdateKeyRequest, UpdateTenantRequest, WatchRequest, WatchResponse,
+    admin_service_client::AdminServiceClient, session_service_client::SessionServiceClient,
+    watch_response::Event, watch_service_client::WatchServiceClient,
 };
 use tokio::time::{interval, timeout};
 use tonic::{
@@ -142,6 +143,46 @@ impl AdminClient {
     pub async fn revoke_key(&mut self, key_id: &str) -> anyhow::Result<()> {
         let request = RevokeKeyRequest { key_id: key_id.to_owned(), reason: "a case".to_owned() };
         self.admin.revoke_key(request).await?;
+        Ok(())
+    }
+
+    /// Pauses or resumes a key.
+    ///
+    /// # Errors
+    /// Fails if the service rejects it.
+    pub async fn set_key_enabled(&mut self, key_id: &str, enabled: bool) -> anyhow::Result<()> {
+        let update_mask = Some(FieldMask { paths: vec!["enabled".to_owned()] });
+        let request =
+            UpdateKeyRequest { key_id: key_id.to_owned(), update_mask, enabled, ..Default::default() };
+        self.admin.update_key(request).await?;
+        Ok(())
+    }
+
+    /// Sets all scopes of a key.
+    ///
+    /// # Errors
+    /// Fails if the service rejects it.
+    pub async fn set_key_scopes(&mut self, key_id: &str, scopes: &[String]) -> anyhow::Result<()> {
+        let update_mask = Some(FieldMask { paths: vec!["scopes".to_owned()] });
+        let scopes = scopes.to_vec();
+        let request =
+            UpdateKeyRequest { key_id: key_id.to_owned(), update_mask, scopes, ..Default::default() };
+        self.admin.update_key(request).await?;
+        Ok(())
+    }
+
+    /// Sets the plan of a tenant.
+    ///
+    /// # Errors
+    /// Fails if the service rejects it.
+    pub async fn set_plan(&mut self, tenant: &str, plan: &str) -> anyhow::Result<()> {
+        let request = UpdateTenantRequest {
+            tenant_id: tenant.to_owned(),
+            update_mask: Some(FieldMask { paths: vec!["plan".to_owned()] }),
+            plan: plan.to_owned(),
+            ..Default::default()
+        };
+        self.admin.update_tenant(request).await?;
         Ok(())
     }
 

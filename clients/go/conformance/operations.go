@@ -98,11 +98,11 @@ func validateKeyConcurrently(ctx context.Context, client *tenantauth.Client, c c
 }
 
 func validateKeys(ctx context.Context, client *tenantauth.Client, c command) (answer, error) {
-	questions := make([]tenantauth.Question, 0, len(c.Keys))
+	queries := make([]tenantauth.KeyQuery, 0, len(c.Keys))
 	for _, key := range c.Keys {
-		questions = append(questions, tenantauth.Question{Key: key, Scopes: c.Scopes})
+		queries = append(queries, tenantauth.KeyQuery{Key: key, Scopes: c.Scopes})
 	}
-	outcomes, err := client.ValidateKeys(ctx, questions)
+	outcomes, err := client.ValidateKeys(ctx, queries)
 	items := make([]answer, 0, len(outcomes))
 	for _, outcome := range outcomes {
 		if outcome.Err != nil {

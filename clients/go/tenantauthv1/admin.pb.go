@@ -16,6 +16,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -156,6 +157,8 @@ type Tenant struct {
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// Why the tenant is suspended. Empty while it is active.
 	SuspendReason string `protobuf:"bytes,7,opt,name=suspend_reason,json=suspendReason,proto3" json:"suspend_reason,omitempty"`
+	// Changes with every change of the tenant. Opaque: pass it to UpdateTenant.
+	Etag          string `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,6 +252,13 @@ func (x *Tenant) GetSuspendReason() string {
 	return ""
 }
 
+func (x *Tenant) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
 // The metadata of a key. The service never returns the hash of a key, and the key itself only from IssueKey and RotateKey.
 type ApiKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -275,7 +285,13 @@ type ApiKey struct {
 	// Public id of the key that replaced this key in a rotation.
 	ReplacedByKeyId string `protobuf:"bytes,11,opt,name=replaced_by_key_id,json=replacedByKeyId,proto3" json:"replaced_by_key_id,omitempty"`
 	// Id of the pepper of the key's hash. Empty for a plain SHA-256.
-	PepperId      string `protobuf:"bytes,12,opt,name=pepper_id,json=pepperId,proto3" json:"pepper_id,omitempty"`
+	PepperId string `protobuf:"bytes,12,opt,name=pepper_id,json=pepperId,proto3" json:"pepper_id,omitempty"`
+	// Whether the key can be valid. The verdict on a key that is not enabled is VERDICT_DISABLED.
+	Enabled bool `protobuf:"varint,13,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Time at which the key was disabled. Absent while it is enabled.
+	DisabledAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=disabled_at,json=disabledAt,proto3" json:"disabled_at,omitempty"`
+	// Changes with every change of the key, except of last_used_at. Opaque: pass it to UpdateKey.
+	Etag          string `protobuf:"bytes,15,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +420,27 @@ func (x *ApiKey) GetPepperId() string {
 	return ""
 }
 
+func (x *ApiKey) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *ApiKey) GetDisabledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisabledAt
+	}
+	return nil
+}
+
+func (x *ApiKey) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
 // A tenant to create.
 type CreateTenantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -482,7 +519,11 @@ func (x *CreateTenantRequest) GetPlan() string {
 type CreateTenantResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tenant, as it is in the database now.
-	Tenant        *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Whether the tenant existed before this call, with the same values.
+	AlreadyExisted bool `protobuf:"varint,2,opt,name=already_existed,json=alreadyExisted,proto3" json:"already_existed,omitempty"`
+	// The change-log revision of the database that includes this tenant.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +575,186 @@ func (x *CreateTenantResponse) GetTenant() *Tenant {
 	return nil
 }
 
+func (x *CreateTenantResponse) GetAlreadyExisted() bool {
+	if x != nil {
+		return x.AlreadyExisted
+	}
+	return false
+}
+
+func (x *CreateTenantResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Changes of a tenant.
+type UpdateTenantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the tenant. Required.
+	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// The fields to change: name, plan. Required.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Display name. 1 to 64 characters.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// A label that you assign and the service does not interpret. Up to 32 characters.
+	Plan string `protobuf:"bytes,4,opt,name=plan,proto3" json:"plan,omitempty"`
+	// The etag of the tenant that the change is based on. If empty, the change does not depend on other changes.
+	Etag string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Why the tenant is changed, for the record. Up to 256 characters.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTenantRequest) Reset() {
+	*x = UpdateTenantRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTenantRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *UpdateTenantRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *UpdateTenantRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*UpdateTenantRequest) ProtoMessage() {}
+
+func (x *UpdateTenantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTenantRequest.ProtoReflect.Descriptor instead.
+func (*UpdateTenantRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UpdateTenantRequest) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *UpdateTenantRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateTenantRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateTenantRequest) GetPlan() string {
+	if x != nil {
+		return x.Plan
+	}
+	return ""
+}
+
+func (x *UpdateTenantRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *UpdateTenantRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The changed tenant.
+type UpdateTenantResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenant, as it is in the database now.
+	Tenant *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The change-log revision of the database that includes the change. A replica that has read this revision applies it.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTenantResponse) Reset() {
+	*x = UpdateTenantResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTenantResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *UpdateTenantResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *UpdateTenantResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*UpdateTenantResponse) ProtoMessage() {}
+
+func (x *UpdateTenantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTenantResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTenantResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UpdateTenantResponse) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
+func (x *UpdateTenantResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // Selects a tenant.
 type GetTenantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -545,7 +766,7 @@ type GetTenantRequest struct {
 
 func (x *GetTenantRequest) Reset() {
 	*x = GetTenantRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[4]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +788,7 @@ func (x *GetTenantRequest) MarshalJSON() ([]byte, error) {
 func (*GetTenantRequest) ProtoMessage() {}
 
 func (x *GetTenantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[4]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +801,7 @@ func (x *GetTenantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTenantRequest.ProtoReflect.Descriptor instead.
 func (*GetTenantRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetTenantRequest) GetTenantId() string {
@@ -601,7 +822,7 @@ type GetTenantResponse struct {
 
 func (x *GetTenantResponse) Reset() {
 	*x = GetTenantResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[5]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +844,7 @@ func (x *GetTenantResponse) MarshalJSON() ([]byte, error) {
 func (*GetTenantResponse) ProtoMessage() {}
 
 func (x *GetTenantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[5]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +857,7 @@ func (x *GetTenantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTenantResponse.ProtoReflect.Descriptor instead.
 func (*GetTenantResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetTenantResponse) GetTenant() *Tenant {
@@ -659,7 +880,7 @@ type ListTenantsRequest struct {
 
 func (x *ListTenantsRequest) Reset() {
 	*x = ListTenantsRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[6]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +902,7 @@ func (x *ListTenantsRequest) MarshalJSON() ([]byte, error) {
 func (*ListTenantsRequest) ProtoMessage() {}
 
 func (x *ListTenantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[6]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +915,7 @@ func (x *ListTenantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTenantsRequest.ProtoReflect.Descriptor instead.
 func (*ListTenantsRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListTenantsRequest) GetPageSize() int32 {
@@ -724,7 +945,7 @@ type ListTenantsResponse struct {
 
 func (x *ListTenantsResponse) Reset() {
 	*x = ListTenantsResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[7]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +967,7 @@ func (x *ListTenantsResponse) MarshalJSON() ([]byte, error) {
 func (*ListTenantsResponse) ProtoMessage() {}
 
 func (x *ListTenantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[7]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +980,7 @@ func (x *ListTenantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTenantsResponse.ProtoReflect.Descriptor instead.
 func (*ListTenantsResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTenantsResponse) GetTenants() []*Tenant {
@@ -789,7 +1010,7 @@ type SuspendTenantRequest struct {
 
 func (x *SuspendTenantRequest) Reset() {
 	*x = SuspendTenantRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[8]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1032,7 @@ func (x *SuspendTenantRequest) MarshalJSON() ([]byte, error) {
 func (*SuspendTenantRequest) ProtoMessage() {}
 
 func (x *SuspendTenantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[8]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1045,7 @@ func (x *SuspendTenantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendTenantRequest.ProtoReflect.Descriptor instead.
 func (*SuspendTenantRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SuspendTenantRequest) GetTenantId() string {
@@ -845,14 +1066,16 @@ func (x *SuspendTenantRequest) GetReason() string {
 type SuspendTenantResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tenant, as it is in the database now.
-	Tenant        *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// As in UpdateTenantResponse.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SuspendTenantResponse) Reset() {
 	*x = SuspendTenantResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[9]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1097,7 @@ func (x *SuspendTenantResponse) MarshalJSON() ([]byte, error) {
 func (*SuspendTenantResponse) ProtoMessage() {}
 
 func (x *SuspendTenantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[9]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1110,7 @@ func (x *SuspendTenantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendTenantResponse.ProtoReflect.Descriptor instead.
 func (*SuspendTenantResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SuspendTenantResponse) GetTenant() *Tenant {
@@ -895,6 +1118,13 @@ func (x *SuspendTenantResponse) GetTenant() *Tenant {
 		return x.Tenant
 	}
 	return nil
+}
+
+func (x *SuspendTenantResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // A tenant to resume.
@@ -908,7 +1138,7 @@ type ResumeTenantRequest struct {
 
 func (x *ResumeTenantRequest) Reset() {
 	*x = ResumeTenantRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[10]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1160,7 @@ func (x *ResumeTenantRequest) MarshalJSON() ([]byte, error) {
 func (*ResumeTenantRequest) ProtoMessage() {}
 
 func (x *ResumeTenantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[10]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1173,7 @@ func (x *ResumeTenantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTenantRequest.ProtoReflect.Descriptor instead.
 func (*ResumeTenantRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResumeTenantRequest) GetTenantId() string {
@@ -957,14 +1187,16 @@ func (x *ResumeTenantRequest) GetTenantId() string {
 type ResumeTenantResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tenant, as it is in the database now.
-	Tenant        *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// As in UpdateTenantResponse.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResumeTenantResponse) Reset() {
 	*x = ResumeTenantResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[11]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1218,7 @@ func (x *ResumeTenantResponse) MarshalJSON() ([]byte, error) {
 func (*ResumeTenantResponse) ProtoMessage() {}
 
 func (x *ResumeTenantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[11]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1231,7 @@ func (x *ResumeTenantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTenantResponse.ProtoReflect.Descriptor instead.
 func (*ResumeTenantResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResumeTenantResponse) GetTenant() *Tenant {
@@ -1007,6 +1239,13 @@ func (x *ResumeTenantResponse) GetTenant() *Tenant {
 		return x.Tenant
 	}
 	return nil
+}
+
+func (x *ResumeTenantResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // A key to issue.
@@ -1026,7 +1265,7 @@ type IssueKeyRequest struct {
 
 func (x *IssueKeyRequest) Reset() {
 	*x = IssueKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[12]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1287,7 @@ func (x *IssueKeyRequest) MarshalJSON() ([]byte, error) {
 func (*IssueKeyRequest) ProtoMessage() {}
 
 func (x *IssueKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[12]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1300,7 @@ func (x *IssueKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueKeyRequest.ProtoReflect.Descriptor instead.
 func (*IssueKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *IssueKeyRequest) GetTenantId() string {
@@ -1098,14 +1337,16 @@ type IssueKeyResponse struct {
 	// Metadata of the key.
 	Key *ApiKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// The key itself. Deliver it to the customer now: the service does not store it.
-	Plaintext     string `protobuf:"bytes,2,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	Plaintext string `protobuf:"bytes,2,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	// The change-log revision of the database that includes the key.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IssueKeyResponse) Reset() {
 	*x = IssueKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[13]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1368,7 @@ func (x *IssueKeyResponse) MarshalJSON() ([]byte, error) {
 func (*IssueKeyResponse) ProtoMessage() {}
 
 func (x *IssueKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[13]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1381,7 @@ func (x *IssueKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueKeyResponse.ProtoReflect.Descriptor instead.
 func (*IssueKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IssueKeyResponse) GetKey() *ApiKey {
@@ -1157,6 +1398,13 @@ func (x *IssueKeyResponse) GetPlaintext() string {
 	return ""
 }
 
+func (x *IssueKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // Keys to import.
 type ImportKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1168,7 +1416,7 @@ type ImportKeysRequest struct {
 
 func (x *ImportKeysRequest) Reset() {
 	*x = ImportKeysRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1438,7 @@ func (x *ImportKeysRequest) MarshalJSON() ([]byte, error) {
 func (*ImportKeysRequest) ProtoMessage() {}
 
 func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1451,7 @@ func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeysRequest.ProtoReflect.Descriptor instead.
 func (*ImportKeysRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ImportKeysRequest) GetKeys() []*ImportKey {
@@ -1237,7 +1485,7 @@ type ImportKey struct {
 
 func (x *ImportKey) Reset() {
 	*x = ImportKey{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1507,7 @@ func (x *ImportKey) MarshalJSON() ([]byte, error) {
 func (*ImportKey) ProtoMessage() {}
 
 func (x *ImportKey) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1520,7 @@ func (x *ImportKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKey.ProtoReflect.Descriptor instead.
 func (*ImportKey) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ImportKey) GetTenantId() string {
@@ -1328,14 +1576,16 @@ func (x *ImportKey) GetExpiresAt() *timestamppb.Timestamp {
 type ImportKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One result per key, in the order of the request.
-	Results       []*ImportKeyResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*ImportKeyResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// The change-log revision of the database that includes the keys.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImportKeysResponse) Reset() {
 	*x = ImportKeysResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1607,7 @@ func (x *ImportKeysResponse) MarshalJSON() ([]byte, error) {
 func (*ImportKeysResponse) ProtoMessage() {}
 
 func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1620,7 @@ func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeysResponse.ProtoReflect.Descriptor instead.
 func (*ImportKeysResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ImportKeysResponse) GetResults() []*ImportKeyResult {
@@ -1378,6 +1628,13 @@ func (x *ImportKeysResponse) GetResults() []*ImportKeyResult {
 		return x.Results
 	}
 	return nil
+}
+
+func (x *ImportKeysResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // The result for one imported key.
@@ -1397,7 +1654,7 @@ type ImportKeyResult struct {
 
 func (x *ImportKeyResult) Reset() {
 	*x = ImportKeyResult{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1676,7 @@ func (x *ImportKeyResult) MarshalJSON() ([]byte, error) {
 func (*ImportKeyResult) ProtoMessage() {}
 
 func (x *ImportKeyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1689,7 @@ func (x *ImportKeyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeyResult.ProtoReflect.Descriptor instead.
 func (*ImportKeyResult) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ImportKeyResult) GetResult() isImportKeyResult_Result {
@@ -1502,15 +1759,18 @@ type RotateKeyRequest struct {
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
 	// How long the old key stays valid. If absent, 24 h. Zero expires it immediately. At most 90 days.
 	Overlap *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
-	// Time at which the successor expires. If absent, the successor does not expire.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Time at which the successor expires. If absent, when the old key would have expired: a rotation does not extend access
+	// unless the request says so.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The successor does not expire. Must not be set together with expires_at.
+	NoExpiry      bool `protobuf:"varint,4,opt,name=no_expiry,json=noExpiry,proto3" json:"no_expiry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1792,7 @@ func (x *RotateKeyRequest) MarshalJSON() ([]byte, error) {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1805,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RotateKeyRequest) GetKeyId() string {
@@ -1569,6 +1829,13 @@ func (x *RotateKeyRequest) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RotateKeyRequest) GetNoExpiry() bool {
+	if x != nil {
+		return x.NoExpiry
+	}
+	return false
+}
+
 // The successor and the old key.
 type RotateKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1577,14 +1844,16 @@ type RotateKeyResponse struct {
 	// The successor itself. Deliver it to the customer now: the service does not store it.
 	Plaintext string `protobuf:"bytes,2,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
 	// The old key, with its new expiry.
-	Replaced      *ApiKey `protobuf:"bytes,3,opt,name=replaced,proto3" json:"replaced,omitempty"`
+	Replaced *ApiKey `protobuf:"bytes,3,opt,name=replaced,proto3" json:"replaced,omitempty"`
+	// As in UpdateKeyResponse.
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RotateKeyResponse) Reset() {
 	*x = RotateKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1875,7 @@ func (x *RotateKeyResponse) MarshalJSON() ([]byte, error) {
 func (*RotateKeyResponse) ProtoMessage() {}
 
 func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1888,7 @@ func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RotateKeyResponse) GetKey() *ApiKey {
@@ -1643,6 +1912,197 @@ func (x *RotateKeyResponse) GetReplaced() *ApiKey {
 	return nil
 }
 
+func (x *RotateKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Changes of a key.
+type UpdateKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Public id of the key. Required.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// The fields to change: name, scopes, expires_at, enabled. Required.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Display name of the key. Up to 64 characters.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// All scopes of the key from now on. At most 32.
+	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Time at which the key expires. Must be in the future. If update_mask names it and it is absent, the key does not expire.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Whether the key can be valid. The verdict on a key that is not enabled is VERDICT_DISABLED, also on its sessions.
+	Enabled bool `protobuf:"varint,6,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// The etag of the key that the change is based on. If empty, the change does not depend on other changes.
+	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Why the key is changed, for the record. Up to 256 characters.
+	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateKeyRequest) Reset() {
+	*x = UpdateKeyRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateKeyRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *UpdateKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *UpdateKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*UpdateKeyRequest) ProtoMessage() {}
+
+func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateKeyRequest.ProtoReflect.Descriptor instead.
+func (*UpdateKeyRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UpdateKeyRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *UpdateKeyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateKeyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateKeyRequest) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *UpdateKeyRequest) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *UpdateKeyRequest) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *UpdateKeyRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *UpdateKeyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The changed key.
+type UpdateKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key, as it is in the database now.
+	Key *ApiKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The change-log revision of the database that includes the change. A replica that has read this revision applies it.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateKeyResponse) Reset() {
+	*x = UpdateKeyResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateKeyResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *UpdateKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *UpdateKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*UpdateKeyResponse) ProtoMessage() {}
+
+func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateKeyResponse.ProtoReflect.Descriptor instead.
+func (*UpdateKeyResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UpdateKeyResponse) GetKey() *ApiKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *UpdateKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // A key to revoke.
 type RevokeKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1656,7 +2116,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +2138,7 @@ func (x *RevokeKeyRequest) MarshalJSON() ([]byte, error) {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +2151,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() string {
@@ -1712,14 +2172,16 @@ func (x *RevokeKeyRequest) GetReason() string {
 type RevokeKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key, as it is in the database now.
-	Key           *ApiKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Key *ApiKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// As in UpdateKeyResponse.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +2203,7 @@ func (x *RevokeKeyResponse) MarshalJSON() ([]byte, error) {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +2216,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevokeKeyResponse) GetKey() *ApiKey {
@@ -1762,6 +2224,13 @@ func (x *RevokeKeyResponse) GetKey() *ApiKey {
 		return x.Key
 	}
 	return nil
+}
+
+func (x *RevokeKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // Selects a key.
@@ -1775,7 +2244,7 @@ type GetKeyRequest struct {
 
 func (x *GetKeyRequest) Reset() {
 	*x = GetKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2266,7 @@ func (x *GetKeyRequest) MarshalJSON() ([]byte, error) {
 func (*GetKeyRequest) ProtoMessage() {}
 
 func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2279,7 @@ func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetKeyRequest) GetKeyId() string {
@@ -1841,7 +2310,7 @@ type GetKeyResponse struct {
 
 func (x *GetKeyResponse) Reset() {
 	*x = GetKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2332,7 @@ func (x *GetKeyResponse) MarshalJSON() ([]byte, error) {
 func (*GetKeyResponse) ProtoMessage() {}
 
 func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2345,7 @@ func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetKeyResponse) GetKey() *ApiKey {
@@ -1934,7 +2403,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2425,7 @@ func (x *ListKeysRequest) MarshalJSON() ([]byte, error) {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2438,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListKeysRequest) GetTenantId() string {
@@ -2020,7 +2489,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2511,7 @@ func (x *ListKeysResponse) MarshalJSON() ([]byte, error) {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2524,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListKeysResponse) GetKeys() []*ApiKey {
@@ -2095,7 +2564,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2586,7 @@ func (x *ListAuditEventsRequest) MarshalJSON() ([]byte, error) {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2599,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListAuditEventsRequest) GetTenantId() string {
@@ -2195,7 +2664,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2686,7 @@ func (x *ListAuditEventsResponse) MarshalJSON() ([]byte, error) {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2699,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -2272,7 +2741,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2763,7 @@ func (x *AuditEvent) MarshalJSON() ([]byte, error) {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2776,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AuditEvent) GetSeq() int64 {
@@ -2379,7 +2848,7 @@ type DatabaseIdentity struct {
 
 func (x *DatabaseIdentity) Reset() {
 	*x = DatabaseIdentity{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2870,7 @@ func (x *DatabaseIdentity) MarshalJSON() ([]byte, error) {
 func (*DatabaseIdentity) ProtoMessage() {}
 
 func (x *DatabaseIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2883,7 @@ func (x *DatabaseIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseIdentity.ProtoReflect.Descriptor instead.
 func (*DatabaseIdentity) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DatabaseIdentity) GetDatabaseId() string {
@@ -2431,7 +2900,7 @@ func (x *DatabaseIdentity) GetEpoch() int64 {
 	return 0
 }
 
-// A revocation, suspension or unbinding that a replica holds and that the database may lack.
+// A revocation, disabling, suspension or unbinding that a replica holds and that the database may lack.
 type RetainedRevocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The subject. Exactly one field is set.
@@ -2441,6 +2910,7 @@ type RetainedRevocation struct {
 	//	*RetainedRevocation_KeyId
 	//	*RetainedRevocation_SuspendedTenantId
 	//	*RetainedRevocation_SessionId
+	//	*RetainedRevocation_DisabledKeyId
 	Subject isRetainedRevocation_Subject `protobuf_oneof:"subject"`
 	// Id of the tenant that owns the subject.
 	TenantId string `protobuf:"bytes,4,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
@@ -2454,7 +2924,7 @@ type RetainedRevocation struct {
 
 func (x *RetainedRevocation) Reset() {
 	*x = RetainedRevocation{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2946,7 @@ func (x *RetainedRevocation) MarshalJSON() ([]byte, error) {
 func (*RetainedRevocation) ProtoMessage() {}
 
 func (x *RetainedRevocation) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2959,7 @@ func (x *RetainedRevocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedRevocation.ProtoReflect.Descriptor instead.
 func (*RetainedRevocation) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RetainedRevocation) GetSubject() isRetainedRevocation_Subject {
@@ -2521,6 +2991,15 @@ func (x *RetainedRevocation) GetSessionId() string {
 	if x != nil {
 		if x, ok := x.Subject.(*RetainedRevocation_SessionId); ok {
 			return x.SessionId
+		}
+	}
+	return ""
+}
+
+func (x *RetainedRevocation) GetDisabledKeyId() string {
+	if x != nil {
+		if x, ok := x.Subject.(*RetainedRevocation_DisabledKeyId); ok {
+			return x.DisabledKeyId
 		}
 	}
 	return ""
@@ -2566,11 +3045,18 @@ type RetainedRevocation_SessionId struct {
 	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3,oneof"`
 }
 
+type RetainedRevocation_DisabledKeyId struct {
+	// A key that was disabled.
+	DisabledKeyId string `protobuf:"bytes,7,opt,name=disabled_key_id,json=disabledKeyId,proto3,oneof"`
+}
+
 func (*RetainedRevocation_KeyId) isRetainedRevocation_Subject() {}
 
 func (*RetainedRevocation_SuspendedTenantId) isRetainedRevocation_Subject() {}
 
 func (*RetainedRevocation_SessionId) isRetainedRevocation_Subject() {}
+
+func (*RetainedRevocation_DisabledKeyId) isRetainedRevocation_Subject() {}
 
 // Requests the database state of a replica.
 type GetDatabaseStateRequest struct {
@@ -2581,7 +3067,7 @@ type GetDatabaseStateRequest struct {
 
 func (x *GetDatabaseStateRequest) Reset() {
 	*x = GetDatabaseStateRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +3089,7 @@ func (x *GetDatabaseStateRequest) MarshalJSON() ([]byte, error) {
 func (*GetDatabaseStateRequest) ProtoMessage() {}
 
 func (x *GetDatabaseStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +3102,7 @@ func (x *GetDatabaseStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDatabaseStateRequest.ProtoReflect.Descriptor instead.
 func (*GetDatabaseStateRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 // The database state of the replica that responds.
@@ -2645,7 +3131,7 @@ type GetDatabaseStateResponse struct {
 
 func (x *GetDatabaseStateResponse) Reset() {
 	*x = GetDatabaseStateResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +3153,7 @@ func (x *GetDatabaseStateResponse) MarshalJSON() ([]byte, error) {
 func (*GetDatabaseStateResponse) ProtoMessage() {}
 
 func (x *GetDatabaseStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +3166,7 @@ func (x *GetDatabaseStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDatabaseStateResponse.ProtoReflect.Descriptor instead.
 func (*GetDatabaseStateResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetDatabaseStateResponse) GetKnown() *DatabaseIdentity {
@@ -2750,7 +3236,7 @@ type AcceptDatabaseRequest struct {
 
 func (x *AcceptDatabaseRequest) Reset() {
 	*x = AcceptDatabaseRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +3258,7 @@ func (x *AcceptDatabaseRequest) MarshalJSON() ([]byte, error) {
 func (*AcceptDatabaseRequest) ProtoMessage() {}
 
 func (x *AcceptDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +3271,7 @@ func (x *AcceptDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*AcceptDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AcceptDatabaseRequest) GetReason() string {
@@ -2811,7 +3297,7 @@ type AcceptDatabaseResponse struct {
 
 func (x *AcceptDatabaseResponse) Reset() {
 	*x = AcceptDatabaseResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +3319,7 @@ func (x *AcceptDatabaseResponse) MarshalJSON() ([]byte, error) {
 func (*AcceptDatabaseResponse) ProtoMessage() {}
 
 func (x *AcceptDatabaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +3332,7 @@ func (x *AcceptDatabaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDatabaseResponse.ProtoReflect.Descriptor instead.
 func (*AcceptDatabaseResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AcceptDatabaseResponse) GetDatabase() *DatabaseIdentity {
@@ -2887,7 +3373,7 @@ type OutageGrace struct {
 
 func (x *OutageGrace) Reset() {
 	*x = OutageGrace{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +3395,7 @@ func (x *OutageGrace) MarshalJSON() ([]byte, error) {
 func (*OutageGrace) ProtoMessage() {}
 
 func (x *OutageGrace) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +3408,7 @@ func (x *OutageGrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageGrace.ProtoReflect.Descriptor instead.
 func (*OutageGrace) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *OutageGrace) GetGrace() *durationpb.Duration {
@@ -2962,7 +3448,7 @@ type GetOutageGraceRequest struct {
 
 func (x *GetOutageGraceRequest) Reset() {
 	*x = GetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3470,7 @@ func (x *GetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*GetOutageGraceRequest) ProtoMessage() {}
 
 func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3483,7 @@ func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*GetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 // The outage grace of the replica that responds.
@@ -3011,7 +3497,7 @@ type GetOutageGraceResponse struct {
 
 func (x *GetOutageGraceResponse) Reset() {
 	*x = GetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3519,7 @@ func (x *GetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*GetOutageGraceResponse) ProtoMessage() {}
 
 func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3532,7 @@ func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*GetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3071,7 +3557,7 @@ type SetOutageGraceRequest struct {
 
 func (x *SetOutageGraceRequest) Reset() {
 	*x = SetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3579,7 @@ func (x *SetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*SetOutageGraceRequest) ProtoMessage() {}
 
 func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3592,7 @@ func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*SetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetOutageGraceRequest) GetGrace() *durationpb.Duration {
@@ -3144,7 +3630,7 @@ type SetOutageGraceResponse struct {
 
 func (x *SetOutageGraceResponse) Reset() {
 	*x = SetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3166,7 +3652,7 @@ func (x *SetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*SetOutageGraceResponse) ProtoMessage() {}
 
 func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3665,7 @@ func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*SetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3207,7 +3693,7 @@ type ResetOutageGraceRequest struct {
 
 func (x *ResetOutageGraceRequest) Reset() {
 	*x = ResetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3229,7 +3715,7 @@ func (x *ResetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*ResetOutageGraceRequest) ProtoMessage() {}
 
 func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3242,7 +3728,7 @@ func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*ResetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ResetOutageGraceRequest) GetReason() string {
@@ -3265,7 +3751,7 @@ type ResetOutageGraceResponse struct {
 
 func (x *ResetOutageGraceResponse) Reset() {
 	*x = ResetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3773,7 @@ func (x *ResetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*ResetOutageGraceResponse) ProtoMessage() {}
 
 func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3786,7 @@ func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*ResetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ResetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3321,7 +3807,7 @@ var File_tenantauth_v1_admin_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\x9f\x02\n" +
+	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\xb3\x02\n" +
 	"\x06Tenant\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3331,7 +3817,8 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12%\n" +
-	"\x0esuspend_reason\x18\a \x01(\tR\rsuspendReason\"\xe7\x03\n" +
+	"\x0esuspend_reason\x18\a \x01(\tR\rsuspendReason\x12\x12\n" +
+	"\x04etag\x18\b \x01(\tR\x04etag\"\xd2\x04\n" +
 	"\x06ApiKey\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x12\x12\n" +
@@ -3350,13 +3837,30 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastUsedAt\x12+\n" +
 	"\x12replaced_by_key_id\x18\v \x01(\tR\x0freplacedByKeyId\x12\x1b\n" +
-	"\tpepper_id\x18\f \x01(\tR\bpepperId\"Z\n" +
+	"\tpepper_id\x18\f \x01(\tR\bpepperId\x12\x18\n" +
+	"\aenabled\x18\r \x01(\bR\aenabled\x12;\n" +
+	"\vdisabled_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"disabledAt\x12\x12\n" +
+	"\x04etag\x18\x0f \x01(\tR\x04etag\"Z\n" +
 	"\x13CreateTenantRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04plan\x18\x03 \x01(\tR\x04plan\"E\n" +
+	"\x04plan\x18\x03 \x01(\tR\x04plan\"\x8a\x01\n" +
 	"\x14CreateTenantResponse\x12-\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\"/\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12'\n" +
+	"\x0falready_existed\x18\x02 \x01(\bR\x0ealreadyExisted\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xc3\x01\n" +
+	"\x13UpdateTenantRequest\x12\x1b\n" +
+	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04plan\x18\x04 \x01(\tR\x04plan\x12\x12\n" +
+	"\x04etag\x18\x05 \x01(\tR\x04etag\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"a\n" +
+	"\x14UpdateTenantResponse\x12-\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"/\n" +
 	"\x10GetTenantRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\"B\n" +
 	"\x11GetTenantResponse\x12-\n" +
@@ -3370,22 +3874,25 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"K\n" +
 	"\x14SuspendTenantRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"F\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"b\n" +
 	"\x15SuspendTenantResponse\x12-\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\"2\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"2\n" +
 	"\x13ResumeTenantRequest\x12\x1b\n" +
-	"\ttenant_id\x18\x01 \x01(\tR\btenantId\"E\n" +
+	"\ttenant_id\x18\x01 \x01(\tR\btenantId\"a\n" +
 	"\x14ResumeTenantResponse\x12-\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\"\x95\x01\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\x95\x01\n" +
 	"\x0fIssueKeyRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06scopes\x18\x03 \x03(\tR\x06scopes\x129\n" +
 	"\n" +
-	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"^\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"z\n" +
 	"\x10IssueKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12!\n" +
-	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\"A\n" +
+	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"A\n" +
 	"\x11ImportKeysRequest\x12,\n" +
 	"\x04keys\x18\x01 \x03(\v2\x18.tenantauth.v1.ImportKeyR\x04keys\"\x83\x02\n" +
 	"\tImportKey\x12\x1b\n" +
@@ -3398,28 +3905,46 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"N\n" +
+	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"j\n" +
 	"\x12ImportKeysResponse\x128\n" +
-	"\aresults\x18\x01 \x03(\v2\x1e.tenantauth.v1.ImportKeyResultR\aresults\"\x9b\x01\n" +
+	"\aresults\x18\x01 \x03(\v2\x1e.tenantauth.v1.ImportKeyResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\x9b\x01\n" +
 	"\x0fImportKeyResult\x12(\n" +
 	"\x0fimported_key_id\x18\x01 \x01(\tH\x00R\rimportedKeyId\x12(\n" +
 	"\x0fexisting_key_id\x18\x02 \x01(\tH\x00R\rexistingKeyId\x12*\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"\x99\x01\n" +
+	"\x06result\"\xb6\x01\n" +
 	"\x10RotateKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x123\n" +
 	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x129\n" +
 	"\n" +
-	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x92\x01\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1b\n" +
+	"\tno_expiry\x18\x04 \x01(\bR\bnoExpiry\"\xae\x01\n" +
 	"\x11RotateKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12!\n" +
 	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\x121\n" +
-	"\breplaced\x18\x03 \x01(\v2\x15.tenantauth.v1.ApiKeyR\breplaced\"A\n" +
+	"\breplaced\x18\x03 \x01(\v2\x15.tenantauth.v1.ApiKeyR\breplaced\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"\x93\x02\n" +
+	"\x10UpdateKeyRequest\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x129\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x18\n" +
+	"\aenabled\x18\x06 \x01(\bR\aenabled\x12\x12\n" +
+	"\x04etag\x18\a \x01(\tR\x04etag\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\"X\n" +
+	"\x11UpdateKeyResponse\x12'\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"A\n" +
 	"\x10RevokeKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"<\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"X\n" +
 	"\x11RevokeKeyResponse\x12'\n" +
-	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\"&\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"&\n" +
 	"\rGetKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"\xf7\x01\n" +
 	"\x0eGetKeyResponse\x12'\n" +
@@ -3466,12 +3991,13 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x10DatabaseIdentity\x12\x1f\n" +
 	"\vdatabase_id\x18\x01 \x01(\tR\n" +
 	"databaseId\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\xff\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\xa9\x02\n" +
 	"\x12RetainedRevocation\x12\x17\n" +
 	"\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x120\n" +
 	"\x13suspended_tenant_id\x18\x02 \x01(\tH\x00R\x11suspendedTenantId\x12\x1f\n" +
 	"\n" +
-	"session_id\x18\x03 \x01(\tH\x00R\tsessionId\x12\x1b\n" +
+	"session_id\x18\x03 \x01(\tH\x00R\tsessionId\x12(\n" +
+	"\x0fdisabled_key_id\x18\a \x01(\tH\x00R\rdisabledKeyId\x12\x1b\n" +
 	"\ttenant_id\x18\x04 \x01(\tR\btenantId\x129\n" +
 	"\n" +
 	"revoked_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1a\n" +
@@ -3525,16 +4051,18 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"$DATABASE_DISTRUST_REASON_UNSPECIFIED\x10\x00\x12-\n" +
 	")DATABASE_DISTRUST_REASON_ANOTHER_DATABASE\x10\x01\x12\"\n" +
 	"\x1eDATABASE_DISTRUST_REASON_EMPTY\x10\x02\x12(\n" +
-	"$DATABASE_DISTRUST_REASON_ROLLED_BACK\x10\x032\xb2\f\n" +
+	"$DATABASE_DISTRUST_REASON_ROLLED_BACK\x10\x032\xdb\r\n" +
 	"\fAdminService\x12W\n" +
 	"\fCreateTenant\x12\".tenantauth.v1.CreateTenantRequest\x1a#.tenantauth.v1.CreateTenantResponse\x12N\n" +
 	"\tGetTenant\x12\x1f.tenantauth.v1.GetTenantRequest\x1a .tenantauth.v1.GetTenantResponse\x12T\n" +
-	"\vListTenants\x12!.tenantauth.v1.ListTenantsRequest\x1a\".tenantauth.v1.ListTenantsResponse\x12Z\n" +
+	"\vListTenants\x12!.tenantauth.v1.ListTenantsRequest\x1a\".tenantauth.v1.ListTenantsResponse\x12W\n" +
+	"\fUpdateTenant\x12\".tenantauth.v1.UpdateTenantRequest\x1a#.tenantauth.v1.UpdateTenantResponse\x12Z\n" +
 	"\rSuspendTenant\x12#.tenantauth.v1.SuspendTenantRequest\x1a$.tenantauth.v1.SuspendTenantResponse\x12W\n" +
 	"\fResumeTenant\x12\".tenantauth.v1.ResumeTenantRequest\x1a#.tenantauth.v1.ResumeTenantResponse\x12K\n" +
 	"\bIssueKey\x12\x1e.tenantauth.v1.IssueKeyRequest\x1a\x1f.tenantauth.v1.IssueKeyResponse\x12Q\n" +
 	"\n" +
 	"ImportKeys\x12 .tenantauth.v1.ImportKeysRequest\x1a!.tenantauth.v1.ImportKeysResponse\x12N\n" +
+	"\tUpdateKey\x12\x1f.tenantauth.v1.UpdateKeyRequest\x1a .tenantauth.v1.UpdateKeyResponse\x12N\n" +
 	"\tRotateKey\x12\x1f.tenantauth.v1.RotateKeyRequest\x1a .tenantauth.v1.RotateKeyResponse\x12N\n" +
 	"\tRevokeKey\x12\x1f.tenantauth.v1.RevokeKeyRequest\x1a .tenantauth.v1.RevokeKeyResponse\x12E\n" +
 	"\x06GetKey\x12\x1c.tenantauth.v1.GetKeyRequest\x1a\x1d.tenantauth.v1.GetKeyResponse\x12Q\n" +
@@ -3561,7 +4089,7 @@ func file_tenantauth_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(TenantStatus)(0),                // 0: tenantauth.v1.TenantStatus
 	(DatabaseDistrustReason)(0),      // 1: tenantauth.v1.DatabaseDistrustReason
@@ -3569,143 +4097,158 @@ var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(*ApiKey)(nil),                   // 3: tenantauth.v1.ApiKey
 	(*CreateTenantRequest)(nil),      // 4: tenantauth.v1.CreateTenantRequest
 	(*CreateTenantResponse)(nil),     // 5: tenantauth.v1.CreateTenantResponse
-	(*GetTenantRequest)(nil),         // 6: tenantauth.v1.GetTenantRequest
-	(*GetTenantResponse)(nil),        // 7: tenantauth.v1.GetTenantResponse
-	(*ListTenantsRequest)(nil),       // 8: tenantauth.v1.ListTenantsRequest
-	(*ListTenantsResponse)(nil),      // 9: tenantauth.v1.ListTenantsResponse
-	(*SuspendTenantRequest)(nil),     // 10: tenantauth.v1.SuspendTenantRequest
-	(*SuspendTenantResponse)(nil),    // 11: tenantauth.v1.SuspendTenantResponse
-	(*ResumeTenantRequest)(nil),      // 12: tenantauth.v1.ResumeTenantRequest
-	(*ResumeTenantResponse)(nil),     // 13: tenantauth.v1.ResumeTenantResponse
-	(*IssueKeyRequest)(nil),          // 14: tenantauth.v1.IssueKeyRequest
-	(*IssueKeyResponse)(nil),         // 15: tenantauth.v1.IssueKeyResponse
-	(*ImportKeysRequest)(nil),        // 16: tenantauth.v1.ImportKeysRequest
-	(*ImportKey)(nil),                // 17: tenantauth.v1.ImportKey
-	(*ImportKeysResponse)(nil),       // 18: tenantauth.v1.ImportKeysResponse
-	(*ImportKeyResult)(nil),          // 19: tenantauth.v1.ImportKeyResult
-	(*RotateKeyRequest)(nil),         // 20: tenantauth.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),        // 21: tenantauth.v1.RotateKeyResponse
-	(*RevokeKeyRequest)(nil),         // 22: tenantauth.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),        // 23: tenantauth.v1.RevokeKeyResponse
-	(*GetKeyRequest)(nil),            // 24: tenantauth.v1.GetKeyRequest
-	(*GetKeyResponse)(nil),           // 25: tenantauth.v1.GetKeyResponse
-	(*ListKeysRequest)(nil),          // 26: tenantauth.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),         // 27: tenantauth.v1.ListKeysResponse
-	(*ListAuditEventsRequest)(nil),   // 28: tenantauth.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),  // 29: tenantauth.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),               // 30: tenantauth.v1.AuditEvent
-	(*DatabaseIdentity)(nil),         // 31: tenantauth.v1.DatabaseIdentity
-	(*RetainedRevocation)(nil),       // 32: tenantauth.v1.RetainedRevocation
-	(*GetDatabaseStateRequest)(nil),  // 33: tenantauth.v1.GetDatabaseStateRequest
-	(*GetDatabaseStateResponse)(nil), // 34: tenantauth.v1.GetDatabaseStateResponse
-	(*AcceptDatabaseRequest)(nil),    // 35: tenantauth.v1.AcceptDatabaseRequest
-	(*AcceptDatabaseResponse)(nil),   // 36: tenantauth.v1.AcceptDatabaseResponse
-	(*OutageGrace)(nil),              // 37: tenantauth.v1.OutageGrace
-	(*GetOutageGraceRequest)(nil),    // 38: tenantauth.v1.GetOutageGraceRequest
-	(*GetOutageGraceResponse)(nil),   // 39: tenantauth.v1.GetOutageGraceResponse
-	(*SetOutageGraceRequest)(nil),    // 40: tenantauth.v1.SetOutageGraceRequest
-	(*SetOutageGraceResponse)(nil),   // 41: tenantauth.v1.SetOutageGraceResponse
-	(*ResetOutageGraceRequest)(nil),  // 42: tenantauth.v1.ResetOutageGraceRequest
-	(*ResetOutageGraceResponse)(nil), // 43: tenantauth.v1.ResetOutageGraceResponse
-	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
-	(*status.Status)(nil),            // 45: google.rpc.Status
-	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
-	(Verdict)(0),                     // 47: tenantauth.v1.Verdict
-	(*InspectKeyRequest)(nil),        // 48: tenantauth.v1.InspectKeyRequest
-	(*InspectKeyResponse)(nil),       // 49: tenantauth.v1.InspectKeyResponse
+	(*UpdateTenantRequest)(nil),      // 6: tenantauth.v1.UpdateTenantRequest
+	(*UpdateTenantResponse)(nil),     // 7: tenantauth.v1.UpdateTenantResponse
+	(*GetTenantRequest)(nil),         // 8: tenantauth.v1.GetTenantRequest
+	(*GetTenantResponse)(nil),        // 9: tenantauth.v1.GetTenantResponse
+	(*ListTenantsRequest)(nil),       // 10: tenantauth.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),      // 11: tenantauth.v1.ListTenantsResponse
+	(*SuspendTenantRequest)(nil),     // 12: tenantauth.v1.SuspendTenantRequest
+	(*SuspendTenantResponse)(nil),    // 13: tenantauth.v1.SuspendTenantResponse
+	(*ResumeTenantRequest)(nil),      // 14: tenantauth.v1.ResumeTenantRequest
+	(*ResumeTenantResponse)(nil),     // 15: tenantauth.v1.ResumeTenantResponse
+	(*IssueKeyRequest)(nil),          // 16: tenantauth.v1.IssueKeyRequest
+	(*IssueKeyResponse)(nil),         // 17: tenantauth.v1.IssueKeyResponse
+	(*ImportKeysRequest)(nil),        // 18: tenantauth.v1.ImportKeysRequest
+	(*ImportKey)(nil),                // 19: tenantauth.v1.ImportKey
+	(*ImportKeysResponse)(nil),       // 20: tenantauth.v1.ImportKeysResponse
+	(*ImportKeyResult)(nil),          // 21: tenantauth.v1.ImportKeyResult
+	(*RotateKeyRequest)(nil),         // 22: tenantauth.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),        // 23: tenantauth.v1.RotateKeyResponse
+	(*UpdateKeyRequest)(nil),         // 24: tenantauth.v1.UpdateKeyRequest
+	(*UpdateKeyResponse)(nil),        // 25: tenantauth.v1.UpdateKeyResponse
+	(*RevokeKeyRequest)(nil),         // 26: tenantauth.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),        // 27: tenantauth.v1.RevokeKeyResponse
+	(*GetKeyRequest)(nil),            // 28: tenantauth.v1.GetKeyRequest
+	(*GetKeyResponse)(nil),           // 29: tenantauth.v1.GetKeyResponse
+	(*ListKeysRequest)(nil),          // 30: tenantauth.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),         // 31: tenantauth.v1.ListKeysResponse
+	(*ListAuditEventsRequest)(nil),   // 32: tenantauth.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),  // 33: tenantauth.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),               // 34: tenantauth.v1.AuditEvent
+	(*DatabaseIdentity)(nil),         // 35: tenantauth.v1.DatabaseIdentity
+	(*RetainedRevocation)(nil),       // 36: tenantauth.v1.RetainedRevocation
+	(*GetDatabaseStateRequest)(nil),  // 37: tenantauth.v1.GetDatabaseStateRequest
+	(*GetDatabaseStateResponse)(nil), // 38: tenantauth.v1.GetDatabaseStateResponse
+	(*AcceptDatabaseRequest)(nil),    // 39: tenantauth.v1.AcceptDatabaseRequest
+	(*AcceptDatabaseResponse)(nil),   // 40: tenantauth.v1.AcceptDatabaseResponse
+	(*OutageGrace)(nil),              // 41: tenantauth.v1.OutageGrace
+	(*GetOutageGraceRequest)(nil),    // 42: tenantauth.v1.GetOutageGraceRequest
+	(*GetOutageGraceResponse)(nil),   // 43: tenantauth.v1.GetOutageGraceResponse
+	(*SetOutageGraceRequest)(nil),    // 44: tenantauth.v1.SetOutageGraceRequest
+	(*SetOutageGraceResponse)(nil),   // 45: tenantauth.v1.SetOutageGraceResponse
+	(*ResetOutageGraceRequest)(nil),  // 46: tenantauth.v1.ResetOutageGraceRequest
+	(*ResetOutageGraceResponse)(nil), // 47: tenantauth.v1.ResetOutageGraceResponse
+	(*timestamppb.Timestamp)(nil),    // 48: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),    // 49: google.protobuf.FieldMask
+	(*status.Status)(nil),            // 50: google.rpc.Status
+	(*durationpb.Duration)(nil),      // 51: google.protobuf.Duration
+	(Verdict)(0),                     // 52: tenantauth.v1.Verdict
+	(*InspectKeyRequest)(nil),        // 53: tenantauth.v1.InspectKeyRequest
+	(*InspectKeyResponse)(nil),       // 54: tenantauth.v1.InspectKeyResponse
 }
 var file_tenantauth_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: tenantauth.v1.Tenant.status:type_name -> tenantauth.v1.TenantStatus
-	44, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	44, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
-	44, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	44, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	44, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
-	2,  // 7: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	2,  // 8: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	2,  // 9: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
-	2,  // 10: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	2,  // 11: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	44, // 12: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 13: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	17, // 14: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
-	44, // 15: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
-	44, // 16: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
-	19, // 17: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
-	45, // 18: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
-	46, // 19: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	44, // 20: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 21: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 22: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
-	3,  // 23: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 24: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	2,  // 25: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
-	47, // 26: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
-	44, // 27: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
-	3,  // 28: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
-	44, // 29: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
-	44, // 30: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
-	30, // 31: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
-	44, // 32: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	44, // 33: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
-	31, // 34: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
-	1,  // 35: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
-	44, // 36: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
-	31, // 37: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
-	46, // 38: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
-	32, // 39: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	31, // 40: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
-	32, // 41: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	46, // 42: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
-	46, // 43: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
-	44, // 44: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 45: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	46, // 46: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
-	46, // 47: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
-	37, // 48: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	37, // 49: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	4,  // 50: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
-	6,  // 51: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
-	8,  // 52: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
-	10, // 53: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
-	12, // 54: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
-	14, // 55: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
-	16, // 56: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
-	20, // 57: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
-	22, // 58: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
-	24, // 59: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
-	48, // 60: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
-	26, // 61: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
-	28, // 62: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
-	33, // 63: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
-	35, // 64: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
-	38, // 65: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
-	40, // 66: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
-	42, // 67: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
-	5,  // 68: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
-	7,  // 69: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
-	9,  // 70: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
-	11, // 71: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
-	13, // 72: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
-	15, // 73: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
-	18, // 74: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
-	21, // 75: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
-	23, // 76: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
-	25, // 77: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
-	49, // 78: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
-	27, // 79: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
-	29, // 80: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
-	34, // 81: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
-	36, // 82: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
-	39, // 83: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
-	41, // 84: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
-	43, // 85: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
-	68, // [68:86] is the sub-list for method output_type
-	50, // [50:68] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	48, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	48, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
+	48, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	48, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	48, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
+	48, // 7: tenantauth.v1.ApiKey.disabled_at:type_name -> google.protobuf.Timestamp
+	2,  // 8: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	49, // 9: tenantauth.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	2,  // 10: tenantauth.v1.UpdateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	2,  // 11: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	2,  // 12: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
+	2,  // 13: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	2,  // 14: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	48, // 15: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 16: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	19, // 17: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
+	48, // 18: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
+	48, // 19: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
+	21, // 20: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
+	50, // 21: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
+	51, // 22: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	48, // 23: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 24: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,  // 25: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
+	49, // 26: tenantauth.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	48, // 27: tenantauth.v1.UpdateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 28: tenantauth.v1.UpdateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,  // 29: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,  // 30: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	2,  // 31: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
+	52, // 32: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	48, // 33: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
+	3,  // 34: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
+	48, // 35: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
+	48, // 36: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
+	34, // 37: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
+	48, // 38: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	48, // 39: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
+	35, // 40: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
+	1,  // 41: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
+	48, // 42: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
+	35, // 43: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
+	51, // 44: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
+	36, // 45: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	35, // 46: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
+	36, // 47: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	51, // 48: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
+	51, // 49: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
+	48, // 50: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 51: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	51, // 52: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
+	51, // 53: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
+	41, // 54: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	41, // 55: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	4,  // 56: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
+	8,  // 57: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
+	10, // 58: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
+	6,  // 59: tenantauth.v1.AdminService.UpdateTenant:input_type -> tenantauth.v1.UpdateTenantRequest
+	12, // 60: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
+	14, // 61: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
+	16, // 62: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
+	18, // 63: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
+	24, // 64: tenantauth.v1.AdminService.UpdateKey:input_type -> tenantauth.v1.UpdateKeyRequest
+	22, // 65: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
+	26, // 66: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
+	28, // 67: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
+	53, // 68: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
+	30, // 69: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
+	32, // 70: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
+	37, // 71: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
+	39, // 72: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
+	42, // 73: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
+	44, // 74: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
+	46, // 75: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
+	5,  // 76: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
+	9,  // 77: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
+	11, // 78: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
+	7,  // 79: tenantauth.v1.AdminService.UpdateTenant:output_type -> tenantauth.v1.UpdateTenantResponse
+	13, // 80: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
+	15, // 81: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
+	17, // 82: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
+	20, // 83: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
+	25, // 84: tenantauth.v1.AdminService.UpdateKey:output_type -> tenantauth.v1.UpdateKeyResponse
+	23, // 85: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
+	27, // 86: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
+	29, // 87: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
+	54, // 88: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
+	31, // 89: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
+	33, // 90: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
+	38, // 91: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
+	40, // 92: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
+	43, // 93: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
+	45, // 94: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
+	47, // 95: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
+	76, // [76:96] is the sub-list for method output_type
+	56, // [56:76] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_admin_proto_init() }
@@ -3715,15 +4258,16 @@ func file_tenantauth_v1_admin_proto_init() {
 	}
 	file_tenantauth_v1_inspect_proto_init()
 	file_tenantauth_v1_verdict_proto_init()
-	file_tenantauth_v1_admin_proto_msgTypes[17].OneofWrappers = []any{
+	file_tenantauth_v1_admin_proto_msgTypes[19].OneofWrappers = []any{
 		(*ImportKeyResult_ImportedKeyId)(nil),
 		(*ImportKeyResult_ExistingKeyId)(nil),
 		(*ImportKeyResult_Error)(nil),
 	}
-	file_tenantauth_v1_admin_proto_msgTypes[30].OneofWrappers = []any{
+	file_tenantauth_v1_admin_proto_msgTypes[34].OneofWrappers = []any{
 		(*RetainedRevocation_KeyId)(nil),
 		(*RetainedRevocation_SuspendedTenantId)(nil),
 		(*RetainedRevocation_SessionId)(nil),
+		(*RetainedRevocation_DisabledKeyId)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3731,7 +4275,7 @@ func file_tenantauth_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_admin_proto_rawDesc), len(file_tenantauth_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,10 +27,12 @@ const (
 	AdminService_CreateTenant_FullMethodName     = "/tenantauth.v1.AdminService/CreateTenant"
 	AdminService_GetTenant_FullMethodName        = "/tenantauth.v1.AdminService/GetTenant"
 	AdminService_ListTenants_FullMethodName      = "/tenantauth.v1.AdminService/ListTenants"
+	AdminService_UpdateTenant_FullMethodName     = "/tenantauth.v1.AdminService/UpdateTenant"
 	AdminService_SuspendTenant_FullMethodName    = "/tenantauth.v1.AdminService/SuspendTenant"
 	AdminService_ResumeTenant_FullMethodName     = "/tenantauth.v1.AdminService/ResumeTenant"
 	AdminService_IssueKey_FullMethodName         = "/tenantauth.v1.AdminService/IssueKey"
 	AdminService_ImportKeys_FullMethodName       = "/tenantauth.v1.AdminService/ImportKeys"
+	AdminService_UpdateKey_FullMethodName        = "/tenantauth.v1.AdminService/UpdateKey"
 	AdminService_RotateKey_FullMethodName        = "/tenantauth.v1.AdminService/RotateKey"
 	AdminService_RevokeKey_FullMethodName        = "/tenantauth.v1.AdminService/RevokeKey"
 	AdminService_GetKey_FullMethodName           = "/tenantauth.v1.AdminService/GetKey"
@@ -53,13 +55,17 @@ const (
 // After a failure, every RPC may be repeated. Repeating a change that is already in effect changes nothing and returns the
 // current state. The plaintext of a key is returned only once.
 type AdminServiceClient interface {
-	// Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
-	// with another name or plan fails with ALREADY_EXISTS.
+	// Creates a tenant. If you choose the tenant_id and the tenant exists with the same name and plan, it is returned
+	// unchanged. If it exists with other values, the RPC fails with ALREADY_EXISTS, and the error names the fields that
+	// differ.
 	CreateTenant(ctx context.Context, in *CreateTenantRequest, opts ...grpc.CallOption) (*CreateTenantResponse, error)
 	// Reads one tenant from the database. Fails with NOT_FOUND if it does not exist.
 	GetTenant(ctx context.Context, in *GetTenantRequest, opts ...grpc.CallOption) (*GetTenantResponse, error)
 	// Lists tenants by id. Unreadable records are omitted and named in the server log.
 	ListTenants(ctx context.Context, in *ListTenantsRequest, opts ...grpc.CallOption) (*ListTenantsResponse, error)
+	// Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
+	// and with ABORTED if etag is set and the tenant has changed since.
+	UpdateTenant(ctx context.Context, in *UpdateTenantRequest, opts ...grpc.CallOption) (*UpdateTenantResponse, error)
 	// Suspends a tenant. Until it is resumed, the verdict on its keys and sessions is VERDICT_TENANT_SUSPENDED. Idempotent.
 	//
 	// If the suspension lasts more than ten minutes, the tenant's sessions end for good, as if each had been unbound: their
@@ -72,8 +78,12 @@ type AdminServiceClient interface {
 	IssueKey(ctx context.Context, in *IssueKeyRequest, opts ...grpc.CallOption) (*IssueKeyResponse, error)
 	// Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys.
 	ImportKeys(ctx context.Context, in *ImportKeysRequest, opts ...grpc.CallOption) (*ImportKeysResponse, error)
-	// Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
-	// FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
+	// Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
+	// Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
+	// set and the key has changed since.
+	UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error)
+	// Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
+	// with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// Revokes a key permanently. Idempotent: the first reason and time are kept.
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
@@ -144,6 +154,16 @@ func (c *adminServiceClient) ListTenants(ctx context.Context, in *ListTenantsReq
 	return out, nil
 }
 
+func (c *adminServiceClient) UpdateTenant(ctx context.Context, in *UpdateTenantRequest, opts ...grpc.CallOption) (*UpdateTenantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateTenantResponse)
+	err := c.cc.Invoke(ctx, AdminService_UpdateTenant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) SuspendTenant(ctx context.Context, in *SuspendTenantRequest, opts ...grpc.CallOption) (*SuspendTenantResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SuspendTenantResponse)
@@ -178,6 +198,16 @@ func (c *adminServiceClient) ImportKeys(ctx context.Context, in *ImportKeysReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ImportKeysResponse)
 	err := c.cc.Invoke(ctx, AdminService_ImportKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateKeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_UpdateKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -303,13 +333,17 @@ func (c *adminServiceClient) ResetOutageGrace(ctx context.Context, in *ResetOuta
 // After a failure, every RPC may be repeated. Repeating a change that is already in effect changes nothing and returns the
 // current state. The plaintext of a key is returned only once.
 type AdminServiceServer interface {
-	// Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
-	// with another name or plan fails with ALREADY_EXISTS.
+	// Creates a tenant. If you choose the tenant_id and the tenant exists with the same name and plan, it is returned
+	// unchanged. If it exists with other values, the RPC fails with ALREADY_EXISTS, and the error names the fields that
+	// differ.
 	CreateTenant(context.Context, *CreateTenantRequest) (*CreateTenantResponse, error)
 	// Reads one tenant from the database. Fails with NOT_FOUND if it does not exist.
 	GetTenant(context.Context, *GetTenantRequest) (*GetTenantResponse, error)
 	// Lists tenants by id. Unreadable records are omitted and named in the server log.
 	ListTenants(context.Context, *ListTenantsRequest) (*ListTenantsResponse, error)
+	// Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
+	// and with ABORTED if etag is set and the tenant has changed since.
+	UpdateTenant(context.Context, *UpdateTenantRequest) (*UpdateTenantResponse, error)
 	// Suspends a tenant. Until it is resumed, the verdict on its keys and sessions is VERDICT_TENANT_SUSPENDED. Idempotent.
 	//
 	// If the suspension lasts more than ten minutes, the tenant's sessions end for good, as if each had been unbound: their
@@ -322,8 +356,12 @@ type AdminServiceServer interface {
 	IssueKey(context.Context, *IssueKeyRequest) (*IssueKeyResponse, error)
 	// Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys.
 	ImportKeys(context.Context, *ImportKeysRequest) (*ImportKeysResponse, error)
-	// Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
-	// FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
+	// Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
+	// Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
+	// set and the key has changed since.
+	UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error)
+	// Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
+	// with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// Revokes a key permanently. Idempotent: the first reason and time are kept.
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
@@ -373,6 +411,9 @@ func (UnimplementedAdminServiceServer) GetTenant(context.Context, *GetTenantRequ
 func (UnimplementedAdminServiceServer) ListTenants(context.Context, *ListTenantsRequest) (*ListTenantsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTenants not implemented")
 }
+func (UnimplementedAdminServiceServer) UpdateTenant(context.Context, *UpdateTenantRequest) (*UpdateTenantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateTenant not implemented")
+}
 func (UnimplementedAdminServiceServer) SuspendTenant(context.Context, *SuspendTenantRequest) (*SuspendTenantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SuspendTenant not implemented")
 }
@@ -384,6 +425,9 @@ func (UnimplementedAdminServiceServer) IssueKey(context.Context, *IssueKeyReques
 }
 func (UnimplementedAdminServiceServer) ImportKeys(context.Context, *ImportKeysRequest) (*ImportKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImportKeys not implemented")
+}
+func (UnimplementedAdminServiceServer) UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateKey not implemented")
 }
 func (UnimplementedAdminServiceServer) RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateKey not implemented")
@@ -493,6 +537,24 @@ func _AdminService_ListTenants_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_UpdateTenant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateTenantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).UpdateTenant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_UpdateTenant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).UpdateTenant(ctx, req.(*UpdateTenantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_SuspendTenant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SuspendTenantRequest)
 	if err := dec(in); err != nil {
@@ -561,6 +623,24 @@ func _AdminService_ImportKeys_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).ImportKeys(ctx, req.(*ImportKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_UpdateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).UpdateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_UpdateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).UpdateKey(ctx, req.(*UpdateKeyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -783,6 +863,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_ListTenants_Handler,
 		},
 		{
+			MethodName: "UpdateTenant",
+			Handler:    _AdminService_UpdateTenant_Handler,
+		},
+		{
 			MethodName: "SuspendTenant",
 			Handler:    _AdminService_SuspendTenant_Handler,
 		},
@@ -797,6 +881,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ImportKeys",
 			Handler:    _AdminService_ImportKeys_Handler,
+		},
+		{
+			MethodName: "UpdateKey",
+			Handler:    _AdminService_UpdateKey_Handler,
 		},
 		{
 			MethodName: "RotateKey",

@@ -285,7 +285,9 @@ type CachedKey struct {
 	// Whether the tenant is suspended, according to the record.
 	TenantSuspended bool `protobuf:"varint,8,opt,name=tenant_suspended,json=tenantSuspended,proto3" json:"tenant_suspended,omitempty"`
 	// Whether the record was preloaded at startup and has not been requested since.
-	Preloaded     bool `protobuf:"varint,9,opt,name=preloaded,proto3" json:"preloaded,omitempty"`
+	Preloaded bool `protobuf:"varint,9,opt,name=preloaded,proto3" json:"preloaded,omitempty"`
+	// Whether the key is disabled, according to the record.
+	Disabled      bool `protobuf:"varint,10,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,6 +395,13 @@ func (x *CachedKey) GetPreloaded() bool {
 	return false
 }
 
+func (x *CachedKey) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
 // A change that a replica has applied.
 type AppliedChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -400,7 +409,9 @@ type AppliedChange struct {
 	// holds the change although the database may lack it.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Time at which the key was revoked. Absent if the change is not a revocation.
-	RevokedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
+	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
+	// Whether the change disabled the key.
+	Disabled      bool `protobuf:"varint,3,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -459,6 +470,13 @@ func (x *AppliedChange) GetRevokedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *AppliedChange) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
 var File_tenantauth_v1_inspect_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_inspect_proto_rawDesc = "" +
@@ -476,7 +494,7 @@ const file_tenantauth_v1_inspect_proto_rawDesc = "" +
 	"\bfeed_age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\afeedAge\x124\n" +
 	"\alookups\x18\x06 \x01(\x0e2\x1a.tenantauth.v1.LookupStateR\alookups\x12,\n" +
 	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x18\n" +
-	"\arecords\x18\b \x01(\x03R\arecords\"\x91\x03\n" +
+	"\arecords\x18\b \x01(\x03R\arecords\"\xad\x03\n" +
 	"\tCachedKey\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x120\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x12-\n" +
@@ -488,11 +506,14 @@ const file_tenantauth_v1_inspect_proto_rawDesc = "" +
 	"\n" +
 	"revoked_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12)\n" +
 	"\x10tenant_suspended\x18\b \x01(\bR\x0ftenantSuspended\x12\x1c\n" +
-	"\tpreloaded\x18\t \x01(\bR\tpreloaded\"f\n" +
+	"\tpreloaded\x18\t \x01(\bR\tpreloaded\x12\x1a\n" +
+	"\bdisabled\x18\n" +
+	" \x01(\bR\bdisabled\"\x82\x01\n" +
 	"\rAppliedChange\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x129\n" +
 	"\n" +
-	"revoked_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt*\x82\x01\n" +
+	"revoked_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1a\n" +
+	"\bdisabled\x18\x03 \x01(\bR\bdisabled*\x82\x01\n" +
 	"\vLookupState\x12\x1c\n" +
 	"\x18LOOKUP_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14LOOKUP_STATE_HEALTHY\x10\x01\x12\x1c\n" +

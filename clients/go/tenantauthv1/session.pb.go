@@ -429,7 +429,9 @@ type UnbindSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether the session was bound before this call. After a retried call, false may mean that the first attempt ended
 	// the session.
-	WasBound      bool `protobuf:"varint,1,opt,name=was_bound,json=wasBound,proto3" json:"was_bound,omitempty"`
+	WasBound bool `protobuf:"varint,1,opt,name=was_bound,json=wasBound,proto3" json:"was_bound,omitempty"`
+	// The change-log revision of the database that includes the change. A replica that has read this revision applies it.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +481,13 @@ func (x *UnbindSessionResponse) GetWasBound() bool {
 		return x.WasBound
 	}
 	return false
+}
+
+func (x *UnbindSessionResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // Requests a page of the sessions of a tenant.
@@ -660,9 +669,10 @@ const file_tenantauth_v1_session_proto_rawDesc = "" +
 	"\x14UnbindSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
-	"\ttenant_id\x18\x02 \x01(\tR\btenantId\"4\n" +
+	"\ttenant_id\x18\x02 \x01(\tR\btenantId\"P\n" +
 	"\x15UnbindSessionResponse\x12\x1b\n" +
-	"\twas_bound\x18\x01 \x01(\bR\bwasBound\"n\n" +
+	"\twas_bound\x18\x01 \x01(\bR\bwasBound\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"n\n" +
 	"\x13ListSessionsRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +

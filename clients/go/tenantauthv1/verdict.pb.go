@@ -59,6 +59,8 @@ const (
 	Verdict_VERDICT_SESSION_EXPIRED Verdict = 11
 	// Sessions only: the presented key belongs to another tenant than the session.
 	Verdict_VERDICT_TENANT_MISMATCH Verdict = 12
+	// The key exists but is disabled: an operator paused it and can enable it again.
+	Verdict_VERDICT_DISABLED Verdict = 13
 )
 
 // Enum value maps for Verdict.
@@ -77,6 +79,7 @@ var (
 		10: "VERDICT_UNBOUND",
 		11: "VERDICT_SESSION_EXPIRED",
 		12: "VERDICT_TENANT_MISMATCH",
+		13: "VERDICT_DISABLED",
 	}
 	Verdict_value = map[string]int32{
 		"VERDICT_UNSPECIFIED":        0,
@@ -92,6 +95,7 @@ var (
 		"VERDICT_UNBOUND":            10,
 		"VERDICT_SESSION_EXPIRED":    11,
 		"VERDICT_TENANT_MISMATCH":    12,
+		"VERDICT_DISABLED":           13,
 	}
 )
 
@@ -296,7 +300,7 @@ const file_tenantauth_v1_verdict_proto_rawDesc = "" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12>\n" +
 	"\rcacheable_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fcacheableFor\x12Q\n" +
-	"\x17cacheable_while_watched\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x15cacheableWhileWatched*\xce\x02\n" +
+	"\x17cacheable_while_watched\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x15cacheableWhileWatched*\xe4\x02\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rVERDICT_VALID\x10\x01\x12\x13\n" +
@@ -311,7 +315,8 @@ const file_tenantauth_v1_verdict_proto_rawDesc = "" +
 	"\x0fVERDICT_UNBOUND\x10\n" +
 	"\x12\x1b\n" +
 	"\x17VERDICT_SESSION_EXPIRED\x10\v\x12\x1b\n" +
-	"\x17VERDICT_TENANT_MISMATCH\x10\f*\x85\x01\n" +
+	"\x17VERDICT_TENANT_MISMATCH\x10\f\x12\x14\n" +
+	"\x10VERDICT_DISABLED\x10\r*\x85\x01\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_DATABASE\x10\x01\x12\x10\n" +

@@ -17,7 +17,7 @@ from tenant_auth import (
     Binding,
     DeniedError,
     Principal,
-    Question,
+    KeyQuery,
     SessionExpiry,
     Source,
     TenantAuthError,
@@ -71,7 +71,7 @@ async def test_missing_scopes_are_named_with_and_without_a_cache(connect: Connec
 async def test_batch_keeps_order_and_each_key_its_outcome(connect: Connect, fake: Fake) -> None:
     fake.keys |= {"a": answer(), "b": status_pb2.Status(code=14, message=f"not {KEY}"), KEY: answer(4)}
     client = connect()
-    outcomes = await client.validate_keys(["a", "b", Question(KEY, "xyz"), "unknown"], ["y"])
+    outcomes = await client.validate_keys(["a", "b", KeyQuery(KEY, "xyz"), "unknown"], ["y"])
     assert isinstance(outcomes[1], UnavailableError)
     assert [o.verdict for o in outcomes if isinstance(o, Validation)] == [
         Verdict.VALID,

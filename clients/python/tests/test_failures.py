@@ -23,7 +23,7 @@ from tenant_auth import (
     ErrorKind,
     InvalidRequestError,
     OverloadedError,
-    Question,
+    KeyQuery,
     Retry,
     TenantAuthError,
     UnavailableError,
@@ -215,7 +215,7 @@ async def test_errors_reprs_and_logs_contain_no_key(
     caplog.set_level(logging.DEBUG)
     client = connect(token="caller-secret-token")
     fake.keys["ok" + KEY] = answer()
-    texts = [repr(await client.validate_key("ok" + KEY)), repr(Question(KEY)), repr(client._core.options)]
+    texts = [repr(await client.validate_key("ok" + KEY)), repr(KeyQuery(KEY)), repr(client._core.options)]
     fake.permanent_failure = Failure(
         grpc.StatusCode.INVALID_ARGUMENT, f"unknown key {KEY}", reason=KEY, violations=[("key", f"{KEY} is invalid")]
     )

@@ -17,7 +17,7 @@ from tenant_auth import (
     InvalidRequestError,
     NearCache,
     Options,
-    Question,
+    KeyQuery,
     RecorderOptions,
     Retry,
     Tls,
@@ -141,7 +141,7 @@ async def test_invalid_call_arguments_are_rejected(tmp_path: Path) -> None:
             with pytest.raises(TypeError, match="scopes"):
                 await client.validate_key("k", scopes)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="scopes"):
-                Question("k", scopes)  # type: ignore[arg-type]
+                KeyQuery("k", scopes)  # type: ignore[arg-type]
         for ttl in (0, -1, math.nan, math.inf, "1"):
             with pytest.raises((ValueError, TypeError), match="ttl"):
                 await client.bind_session("s", "k", ttl)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-//! Administration: tenants, keys, the audit log, the database state and the outage grace.
+//! Administration: tenants, keys and the audit log; the state of one replica is in `replica`.
 
-use std::sync::Arc;
+mod replica;
 
 use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient};
 
@@ -47,36 +47,31 @@ impl AdminClient {
         Self { rpc, cache }
     }
 
-    /// Creates a tenant. If the request carries an id, repeating the call returns the existing tenant.
+    /// Creates a tenant, or finds the one that exists with the same id, name and plan.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if the id exists with another name or plan.
-    pub async fn create_tenant(&self, request: v1::CreateTenantRequest) -> Result<v1::Tenant, Error> {
+    /// [`Error::AlreadyExists`] if the tenant exists with other values; the message names the fields.
+    pub async fn create_tenant(
+        &self,
+        request: v1::CreateTenantRequest,
+    ) -> Result<v1::CreateTenantResponse, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).create_tenant(request).await;
-        required_field(self.rpc.call_once(request, send).await?.tenant, "tenant")
+        let reply = self.rpc.call_once(request, send).await?;
+        required_field(reply.tenant.as_ref(), "tenant")?;
+        Ok(reply)
     }
 
-    /// Returns the database that the answering replica knows, and whether the replica trusts what it reads.
+    /// Changes the fields of a tenant that the request's mask names. Idempotent.
     ///
     /// # Errors
-    /// The errors of any call.
-    pub async fn database_state(&self) -> Result<v1::GetDatabaseStateResponse, Error> {
-        let request = v1::GetDatabaseStateRequest {};
-        let send =
-            async |transport, request| AdminServiceClient::new(transport).get_database_state(request).await;
-        self.rpc.call_once(request, send).await
-    }
-
-    /// Accepts the current database for all replicas.
-    ///
-    /// # Errors
-    /// [`Error::FailedPrecondition`] while the answering replica knows no database.
-    pub async fn accept_database(&self, reason: &str) -> Result<v1::AcceptDatabaseResponse, Error> {
-        let request = v1::AcceptDatabaseRequest { reason: reason.to_owned() };
-        let send =
-            async |transport, request| AdminServiceClient::new(transport).accept_database(request).await;
-        // The accepted database may contain different data about every key and session.
-        let _clearing = self.cache.as_ref().map(|handle| Arc::clone(handle.cache()).clear_on_drop());
+    /// [`Error::NotFound`] if the tenant does not exist; [`Error::Conflict`] if the request has an etag and the tenant
+    /// has changed since.
+    pub async fn update_tenant(
+        &self,
+        request: v1::UpdateTenantRequest,
+    ) -> Result<v1::UpdateTenantResponse, Error> {
+        let send = async |transport, request| AdminServiceClient::new(transport).update_tenant(request).await;
+        let _changing = self.invalidate_on_drop(ChangeSubject::Tenant(request.tenant_id.clone()));
         self.rpc.call_once(request, send).await
     }
 
@@ -169,10 +164,54 @@ impl AdminClient {
         Ok(results.into_iter().map(outcome).collect())
     }
 
-    /// Issues a successor. The old key expires after an overlap.
+    /// Changes the fields of a key that the request's mask names. Idempotent.
     ///
     /// # Errors
-    /// [`Error::FailedPrecondition`] if the old key is revoked, expired or already rotated.
+    /// [`Error::NotFound`] if the key does not exist; [`Error::FailedPrecondition`] if it is revoked;
+    /// [`Error::Conflict`] if the request has an etag and the key has changed since.
+    pub async fn update_key(&self, request: v1::UpdateKeyRequest) -> Result<v1::UpdateKeyResponse, Error> {
+        let send = async |transport, request| AdminServiceClient::new(transport).update_key(request).await;
+        let _changing = self.invalidate_on_drop(ChangeSubject::Key(request.key_id.clone()));
+        self.rpc.call_once(request, send).await
+    }
+
+    /// Disables a key until it is enabled again. Idempotent.
+    ///
+    /// # Errors
+    /// As for [`update_key`](Self::update_key).
+    pub async fn disable_key(&self, key_id: &str, reason: &str) -> Result<v1::UpdateKeyResponse, Error> {
+        self.set_key_enabled(key_id, false, reason).await
+    }
+
+    /// Enables a disabled key. Idempotent.
+    ///
+    /// # Errors
+    /// As for [`update_key`](Self::update_key).
+    pub async fn enable_key(&self, key_id: &str, reason: &str) -> Result<v1::UpdateKeyResponse, Error> {
+        self.set_key_enabled(key_id, true, reason).await
+    }
+
+    async fn set_key_enabled(
+        &self,
+        key_id: &str,
+        enabled: bool,
+        reason: &str,
+    ) -> Result<v1::UpdateKeyResponse, Error> {
+        self.update_key(v1::UpdateKeyRequest {
+            key_id: key_id.to_owned(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["enabled".to_owned()] }),
+            enabled,
+            reason: reason.to_owned(),
+            ..v1::UpdateKeyRequest::default()
+        })
+        .await
+    }
+
+    /// Issues a successor with the same name, scopes and, unless the request says otherwise, expiry. The old key expires
+    /// after an overlap.
+    ///
+    /// # Errors
+    /// [`Error::FailedPrecondition`] if the old key is revoked, disabled, expired or already rotated.
     pub async fn rotate_key(&self, request: v1::RotateKeyRequest) -> Result<RotatedKey, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).rotate_key(request).await;
         let _changing = self.invalidate_on_drop(ChangeSubject::Key(request.key_id.clone()));
@@ -239,41 +278,6 @@ impl AdminClient {
     ) -> Result<v1::ListAuditEventsResponse, Error> {
         let send =
             async |transport, request| AdminServiceClient::new(transport).list_audit_events(request).await;
-        self.rpc.call_once(request, send).await
-    }
-
-    /// Returns how long the answering replica (no other) answers from its cache while the database is
-    /// unreachable.
-    ///
-    /// # Errors
-    /// If no replica answers.
-    pub async fn outage_grace(&self) -> Result<v1::OutageGrace, Error> {
-        let send =
-            async |transport, request| AdminServiceClient::new(transport).get_outage_grace(request).await;
-        required_field(self.rpc.call_once(v1::GetOutageGraceRequest {}, send).await?.grace, "grace")
-    }
-
-    /// Sets another grace on the answering replica (no other) for a limited time.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if a value is beyond its limit.
-    pub async fn set_outage_grace(
-        &self,
-        request: v1::SetOutageGraceRequest,
-    ) -> Result<v1::SetOutageGraceResponse, Error> {
-        let send =
-            async |transport, request| AdminServiceClient::new(transport).set_outage_grace(request).await;
-        self.rpc.call_once(request, send).await
-    }
-
-    /// Resets what [`set_outage_grace`](Self::set_outage_grace) has set on the answering replica.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] without a reason.
-    pub async fn reset_outage_grace(&self, reason: &str) -> Result<v1::ResetOutageGraceResponse, Error> {
-        let request = v1::ResetOutageGraceRequest { reason: reason.to_owned() };
-        let send =
-            async |transport, request| AdminServiceClient::new(transport).reset_outage_grace(request).await;
         self.rpc.call_once(request, send).await
     }
 

@@ -10,7 +10,7 @@ use tenant_auth_proto::v1::{
 use tonic::Request;
 
 use crate::{
-    AdminClient, Answers, ClientBuilder, Error, NotAdmitted, PresentedKey, Principal, Question, ServerInfo,
+    AdminClient, Answers, ClientBuilder, Error, KeyQuery, NotAdmitted, PresentedKey, Principal, ServerInfo,
     Validation,
     call::{RpcClient, invalid_reply, required_field},
     near::{CacheHandle, WatchState, apply_required_scopes},
@@ -101,23 +101,23 @@ impl Client {
         Ok(self.validate(key, required_scopes).await?.into_principal()?)
     }
 
-    /// Validates 1 to 1,000 keys in one call. The outcomes keep the order of the questions.
+    /// Validates 1 to 1,000 keys in one call. The outcomes keep the order of the queries.
     ///
     /// # Errors
     /// The outer error if the whole batch failed, the inner one if this key could not be decided.
     pub async fn validate_batch(
         &self,
-        questions: &[Question],
+        queries: &[KeyQuery],
     ) -> Result<Vec<Result<Validation, Error>>, Error> {
-        if questions.len() > MAX_KEYS_PER_BATCH {
+        if queries.len() > MAX_KEYS_PER_BATCH {
             let message =
-                format!("{} keys are too many for one batch: at most {MAX_KEYS_PER_BATCH}", questions.len());
+                format!("{} keys are too many for one batch: at most {MAX_KEYS_PER_BATCH}", queries.len());
             return Err(Error::Invalid { message, violations: Vec::new() });
         }
-        let mut rejected = Vec::with_capacity(questions.len());
-        let mut requests = Vec::with_capacity(questions.len());
-        for question in questions {
-            match question.to_batch_message() {
+        let mut rejected = Vec::with_capacity(queries.len());
+        let mut requests = Vec::with_capacity(queries.len());
+        for query in queries {
+            match query.to_batch_message() {
                 Ok(message) => {
                     requests.push(message);
                     rejected.push(None);
@@ -126,7 +126,7 @@ impl Client {
             }
         }
         let sent = requests.len();
-        if sent == 0 && !questions.is_empty() {
+        if sent == 0 && !queries.is_empty() {
             self.rpc.check_open()?;
             return Ok(rejected.into_iter().flatten().map(Err).collect());
         }
@@ -154,18 +154,18 @@ impl Client {
     /// Validates keys as they arrive. Each has a correlation id of yours, which is returned with its answer.
     ///
     /// Answers may arrive in another order. Backpressure applies: read answers while you send. When
-    /// `questions` ends, the stream ends after the last answer. The timeout limits the opening, not the
+    /// `queries` ends, the stream ends after the last answer. The timeout limits the opening, not the
     /// stream.
     ///
     /// # Errors
     /// If the stream could not be opened.
-    pub async fn validate_stream<S>(&self, questions: S) -> Result<Answers, Error>
+    pub async fn validate_stream<S>(&self, queries: S) -> Result<Answers, Error>
     where
-        S: Stream<Item = (u64, Question)> + Send + 'static,
+        S: Stream<Item = (u64, KeyQuery)> + Send + 'static,
     {
-        let messages = questions.map(|(correlation_id, question)| v1::StreamValidateKeysRequest {
+        let messages = queries.map(|(correlation_id, query)| v1::StreamValidateKeysRequest {
             correlation_id,
-            request: Some(question.to_message()),
+            request: Some(query.to_message()),
         });
         self.rpc.check_open()?;
         let mut rpc = ValidationServiceClient::new(self.transport());

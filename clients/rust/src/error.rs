@@ -85,6 +85,14 @@ pub enum Error {
         /// A machine-readable reason, such as `KEY_NOT_ROTATABLE`.
         reason: Option<String>,
     },
+    /// The tenant or key has changed since it was read: read it again, and repeat the update with its new etag.
+    #[error("changed meanwhile: {message}")]
+    Conflict {
+        /// The message of the service, with the current etag.
+        message: String,
+        /// A machine-readable reason, such as `ETAG_MISMATCH`.
+        reason: Option<String>,
+    },
     /// The service does not know the caller.
     #[error("not authenticated: {message}")]
     Unauthenticated {
@@ -187,6 +195,7 @@ impl From<Status> for Error {
             Code::NotFound => Self::NotFound { message, reason },
             Code::AlreadyExists => Self::AlreadyExists { message, reason },
             Code::FailedPrecondition => Self::FailedPrecondition { message, reason },
+            Code::Aborted => Self::Conflict { message, reason },
             Code::Unauthenticated => Self::Unauthenticated { message },
             Code::PermissionDenied => Self::PermissionDenied { message },
             Code::Unimplemented => Self::Unimplemented { message },

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::question::MAX_KEY_LEN;
+use crate::key_query::MAX_KEY_LEN;
 
 /// A plaintext key: a secret.
 ///

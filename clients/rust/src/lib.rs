@@ -9,11 +9,11 @@ mod denied;
 mod error;
 mod info;
 mod key;
+mod key_query;
 mod layer;
 mod near;
 mod options;
 mod principal;
-mod question;
 mod recorder;
 mod session;
 mod stream;
@@ -37,10 +37,10 @@ pub use self::{
     error::{Error, Violation},
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
+    key_query::KeyQuery,
     layer::{Authenticate, AuthenticateLayer, AuthenticatedBody},
     near::{NearCache, WatchState},
     principal::{Principal, Subject},
-    question::Question,
     recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
     session::{BindSession, Binding, Session, SessionExpiry, SessionPage},
     stream::{Answer, Answers},

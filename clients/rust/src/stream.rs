@@ -13,14 +13,14 @@ use crate::{Error, Validation, call::required_field};
 
 /// The answers of [`Client::validate_stream`](crate::Client::validate_stream), in the order of arrival.
 ///
-/// An `Err` item means that the stream broke: questions without an answer were not decided.
+/// An `Err` item means that the stream broke: queries without an answer were not decided.
 #[derive(Debug)]
 pub struct Answers(Streaming<v1::StreamValidateKeysResponse>);
 
 /// The outcome of one key on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The correlation id of the question.
+    /// The correlation id of the query.
     pub correlation_id: u64,
     /// The decision, or why this key could not be decided. The stream continues either way.
     pub outcome: Result<Validation, Error>,

@@ -19,6 +19,8 @@ pub enum Verdict {
     Expired,
     /// The key was revoked.
     Revoked,
+    /// The key is disabled until an operator enables it.
+    Disabled,
     /// The key is live, but its tenant is suspended.
     TenantSuspended,
     /// The key is live, but lacks a required scope.
@@ -51,6 +53,7 @@ impl Verdict {
             Ok(v1::Verdict::Malformed) => Self::Malformed,
             Ok(v1::Verdict::Expired) => Self::Expired,
             Ok(v1::Verdict::Revoked) => Self::Revoked,
+            Ok(v1::Verdict::Disabled) => Self::Disabled,
             Ok(v1::Verdict::TenantSuspended) => Self::TenantSuspended,
             Ok(v1::Verdict::InsufficientScope) => Self::InsufficientScope,
             Ok(v1::Verdict::QuotaExceeded) => Self::QuotaExceeded,
@@ -73,6 +76,7 @@ impl fmt::Display for Verdict {
             Self::Malformed => "MALFORMED",
             Self::Expired => "EXPIRED",
             Self::Revoked => "REVOKED",
+            Self::Disabled => "DISABLED",
             Self::TenantSuspended => "TENANT_SUSPENDED",
             Self::InsufficientScope => "INSUFFICIENT_SCOPE",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn unknown_verdict_numbers_are_kept_and_denied() {
-        for number in [i32::MIN, -1, 0, 13, i32::MAX] {
+        for number in [i32::MIN, -1, 0, 14, i32::MAX] {
             let verdict = Verdict::from_wire(number);
             assert_eq!(verdict, Verdict::Unrecognized(number));
             assert!(!verdict.is_valid());
@@ -106,7 +110,7 @@ mod tests {
 
     #[test]
     fn verdict_names_match_the_contract() {
-        for number in 1..=12 {
+        for number in 1..=13 {
             let name = v1::Verdict::try_from(number).unwrap().as_str_name();
             assert_eq!(format!("VERDICT_{}", Verdict::from_wire(number)), name);
         }

@@ -68,8 +68,8 @@ export const operations: Readonly<Record<string, Operation>> = {
   },
 
   validate_keys: async (client, { keys = [], scopes = [], timeout_ms: timeoutMs }) => {
-    const questions = keys.map((key) => ({ key, scopes }));
-    const items = (await client.validateKeys(questions, { timeoutMs })).map((outcome) =>
+    const queries = keys.map((key) => ({ key, scopes }));
+    const items = (await client.validateKeys(queries, { timeoutMs })).map((outcome) =>
       outcome instanceof TenantAuthError ? { error: outcome.code } : decision(outcome),
     );
     return { items };

@@ -14,7 +14,7 @@ import { type Validation, validationFromWire } from "./validation.js";
 import { text } from "./wire.js";
 
 /** One key of a batch, with its own scopes. */
-export interface KeyQuestion {
+export interface KeyQuery {
   readonly key: string;
   readonly scopes?: readonly string[];
 }
@@ -32,7 +32,7 @@ const MAX_KEY_BYTES = 512;
  */
 export async function validateKeys(
   rpc: RpcClient,
-  keys: readonly (string | KeyQuestion)[],
+  keys: readonly (string | KeyQuery)[],
   options: CallOptions,
 ): Promise<KeyOutcome[]> {
   rpc.assertOpen();
@@ -40,13 +40,13 @@ export async function validateKeys(
   if (!Array.isArray(keys)) throw new TypeError("keys must be a list");
   if (keys.length > MAX_KEYS)
     throw invalidField("requests", `must have at most ${MAX_KEYS} entries: split it into several calls`);
-  const questions = keys.map(question);
-  const requests = questions.flatMap((one) => (one instanceof TenantAuthError ? [] : [one]));
+  const queries = keys.map(query);
+  const requests = queries.flatMap((one) => (one instanceof TenantAuthError ? [] : [one]));
   // An empty list is sent too, so that the service returns its usual error.
   const asks = requests.length > 0 || keys.length === 0;
   const results = asks ? await ask(rpc, requests, options) : [];
   let next = 0;
-  return questions.map((one) => (one instanceof TenantAuthError ? one : outcome(results[next++])));
+  return queries.map((one) => (one instanceof TenantAuthError ? one : outcome(results[next++])));
 }
 
 async function ask(
@@ -63,9 +63,9 @@ async function ask(
   );
 }
 
-function question(given: string | KeyQuestion, at: number): ValidateKeyRequest | TenantAuthError {
+function query(given: string | KeyQuery, at: number): ValidateKeyRequest | TenantAuthError {
   const asked = typeof given === "string" ? { key: given } : given;
-  const { key, scopes = [] }: KeyQuestion = checks.options(`keys[${at}]`, asked, ["key", "scopes"]);
+  const { key, scopes = [] }: KeyQuery = checks.options(`keys[${at}]`, asked, ["key", "scopes"]);
   const requiredScopes = [...checks.texts("scopes", scopes)];
   if (typeof key === "string" && !key.isWellFormed())
     return invalidField("key", "must be well-formed Unicode");

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { isOverMaxLength, type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
+import { isOverMaxLength, type KeyOutcome, type KeyQuery, validateKeys } from "./batch.js";
 import * as checks from "./checks.js";
 import { invalidField } from "./error.js";
 import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
@@ -136,8 +136,8 @@ export class Client {
   /** Validates one key, exactly as the customer presented it, without the "Bearer " prefix. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
     this.#rpc.assertOpen();
-    const question = validatedOptions(options, ["scopes", "timeoutMs", "signal"]);
-    const { scopes, timeoutMs, signal } = question;
+    const query = validatedOptions(options, ["scopes", "timeoutMs", "signal"]);
+    const { scopes, timeoutMs, signal } = query;
     text("key", key);
     if (isOverMaxLength(key))
       return validationFromWire(create(ValidateKeyResponseSchema, { verdict: WireVerdict.MALFORMED }));
@@ -148,7 +148,7 @@ export class Client {
     if (this.#near === undefined) return await ask(scopes, { timeoutMs, signal });
     const digest = this.#near.digests.key(key);
     return await this.#near.answer({
-      ...question,
+      ...query,
       digest,
       ask: (wanted, ms) => ask(wanted, { timeoutMs: ms }),
     });
@@ -158,15 +158,15 @@ export class Client {
    * Validates 1 to 1,000 keys in one call. The outcomes are in the order of the keys. A key that cannot be decided has
    * an error as its outcome. Does not use the near cache.
    */
-  validateKeys(keys: readonly (string | KeyQuestion)[], options: CallOptions = {}): Promise<KeyOutcome[]> {
+  validateKeys(keys: readonly (string | KeyQuery)[], options: CallOptions = {}): Promise<KeyOutcome[]> {
     return validateKeys(this.#rpc, keys, options);
   }
 
   /** Validates one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
     this.#rpc.assertOpen();
-    const question = validatedOptions(options, ["scopes", "key", "timeoutMs", "signal"]);
-    const { scopes, timeoutMs, signal } = question;
+    const query = validatedOptions(options, ["scopes", "key", "timeoutMs", "signal"]);
+    const { scopes, timeoutMs, signal } = query;
     const ids = { sessionId: text("sessionId", sessionId), key: text("key", options.key ?? "") };
     if (sessionId.length > MAX_SESSION_ID_LENGTH)
       throw invalidField("session_id", `must have at most ${MAX_SESSION_ID_LENGTH} characters`);
@@ -185,7 +185,7 @@ export class Client {
     const near = this.#near;
     if (near === undefined) return await ask(scopes, { timeoutMs, signal });
     return await near.answer({
-      ...question,
+      ...query,
       digest: near.digests.presented(sessionId, options.key),
       sessionDigest: near.digests.session(sessionId),
       ask: (wanted, ms) => ask(wanted, { timeoutMs: ms }),

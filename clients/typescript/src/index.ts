@@ -1,4 +1,4 @@
-export type { KeyOutcome, KeyQuestion } from "./batch.js";
+export type { KeyOutcome, KeyQuery } from "./batch.js";
 export {
   Client,
   type RawServices,

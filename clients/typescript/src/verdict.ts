@@ -7,6 +7,7 @@ export type Verdict =
   | "MALFORMED"
   | "EXPIRED"
   | "REVOKED"
+  | "DISABLED"
   | "TENANT_SUSPENDED"
   | "INSUFFICIENT_SCOPE"
   | "QUOTA_EXCEEDED"
@@ -40,6 +41,7 @@ const VERDICTS: Readonly<Record<number, Verdict>> = {
   [WireVerdict.MALFORMED]: "MALFORMED",
   [WireVerdict.EXPIRED]: "EXPIRED",
   [WireVerdict.REVOKED]: "REVOKED",
+  [WireVerdict.DISABLED]: "DISABLED",
   [WireVerdict.TENANT_SUSPENDED]: "TENANT_SUSPENDED",
   [WireVerdict.INSUFFICIENT_SCOPE]: "INSUFFICIENT_SCOPE",
   [WireVerdict.QUOTA_EXCEEDED]: "QUOTA_EXCEEDED",

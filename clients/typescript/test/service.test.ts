@@ -90,7 +90,7 @@ test("service: a batch of 1,000 keeps its order", withService, async (t) => {
 test("service: an invalid batch entry has its own error", withService, async (t) => {
   const { client, key } = await service(t);
   const long = "x".repeat(5_000_000);
-  const questions = [
+  const queries = [
     key,
     "",
     long,
@@ -98,7 +98,7 @@ test("service: an invalid batch entry has its own error", withService, async (t)
     { key, scopes: ["No Scope"] },
     { key, scopes: ["demo:read"] },
   ];
-  const outcomes = await client.validateKeys(questions);
+  const outcomes = await client.validateKeys(queries);
   assert.deepEqual(
     outcomes.map((outcome) => (outcome instanceof Error ? outcome.violations[0]?.field : outcome.verdict)),
     ["VALID", "key", "key", "key", "required_scopes[0]", "VALID"],

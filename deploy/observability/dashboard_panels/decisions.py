@@ -69,7 +69,7 @@ def decisions(board):
         "Time until the grace ends",
         "For the oldest and the median key in use; the whole grace while the database answers reads, negative after its"
         " end.",
-        (gauge("tenant_auth_cache_grace_remaining_seconds"), "{{instance}} {{of}}"),
+        (gauge("tenant_auth_cache_grace_remaining_seconds"), "{{instance}} {{record}}"),
         unit="s",
     )
     board.graph(

@@ -28,6 +28,7 @@ pub(super) fn key(scopes: usize, length: usize) -> KeyRecord {
         tenant_name: "A tenant with quite a long name".into(),
         plan: "enterprise".into(),
         tenant_status: TenantStatus::Active,
+        is_disabled: false,
         scopes: ScopeSet::parse(&mut scopes).unwrap(),
         expires_at: None,
         revoked_at: None,

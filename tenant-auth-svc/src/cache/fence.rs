@@ -216,9 +216,10 @@ impl ChangeMarks {
                 continue;
             }
             match mark.event.kind {
-                ChangeKind::Revoked(_) | ChangeKind::Suspended | ChangeKind::Unbound => {
-                    revocations.push(mark.event.kind)
-                }
+                ChangeKind::Revoked(_)
+                | ChangeKind::Disabled
+                | ChangeKind::Suspended
+                | ChangeKind::Unbound => revocations.push(mark.event.kind),
                 ChangeKind::Changed if load_epoch < mark.epoch => {
                     superseded_at = superseded_at.max(Some(mark.epoch))
                 }

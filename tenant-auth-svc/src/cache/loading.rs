@@ -14,10 +14,12 @@ use super::{
 use crate::{
     cache::lookup::Lookup,
     domain::{
-        guess_limiter::{GuessOrigin, GuessPermit, LoadContext, too_many_guesses_error},
         known_database::lagging_error,
         record_source::CachedRecord,
         store::{FailureKind, MAX_IDS_PER_LOOKUP, StoreError},
+        unknown_lookup_limiter::{
+            LoadContext, LookupOrigin, UnknownLookupPermit, too_many_unknown_lookups_error,
+        },
     },
     instruments::spans::TraceContext,
 };
@@ -30,7 +32,7 @@ const LAG_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub(super) enum JoinOutcome<L: Lookup> {
     Cached(CachedRecord<L::Record>),
     InFlight(InFlightLoad<L::Id, L::Record>),
-    /// The guess limit is reached.
+    /// The limit of unknown lookups is reached.
     Refused,
 }
 
@@ -50,7 +52,7 @@ impl<L: Lookup> RecordCache<L> {
             let load = match wait {
                 JoinOutcome::Cached(cached) => return Ok(cached),
                 JoinOutcome::InFlight(load) => load,
-                JoinOutcome::Refused => return Err(too_many_guesses_error()),
+                JoinOutcome::Refused => return Err(too_many_unknown_lookups_error()),
             };
             let (outcome, superseded_at) = match load.wait(id, deadline).await {
                 Ok(Ok(applied)) if applied.is_lagging => (Err(lagging_error()), None),
@@ -74,13 +76,13 @@ impl<L: Lookup> RecordCache<L> {
     }
 
     /// Returns the load in flight for each id, or starts one; ids without a load share a new one. With
-    /// `anyway`, an id is loaded even if it is cached. An id that is not cached counts as a guess of
-    /// `origin`; guesses above the limit are refused.
+    /// `anyway`, an id is loaded even if it is cached. An id that is not cached counts as an unknown lookup of
+    /// `origin`; unknown lookups above the limit are refused.
     pub(super) fn join_or_start(
         &self,
         ids: &[L::Id],
         anyway: bool,
-        origin: &GuessOrigin,
+        origin: &LookupOrigin,
     ) -> Vec<JoinOutcome<L>> {
         let mut in_flight = self.0.lock_in_flight();
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
@@ -104,8 +106,8 @@ impl<L: Lookup> RecordCache<L> {
             missing.sort_unstable();
             missing.dedup();
             for chunk in missing.chunks(MAX_IDS_PER_LOOKUP) {
-                let origin = if is_known { &GuessOrigin::INTERNAL } else { origin };
-                let permit = self.0.guess_limiter.reserve(origin, chunk.len());
+                let origin = if is_known { &LookupOrigin::INTERNAL } else { origin };
+                let permit = self.0.unknown_lookup_limiter.reserve(origin, chunk.len());
                 let (chunk, _) = chunk.split_at(permit.granted());
                 if chunk.is_empty() {
                     break;
@@ -124,7 +126,7 @@ impl<L: Lookup> RecordCache<L> {
         &self,
         known: bool,
         ids: Arc<[L::Id]>,
-        mut permit: GuessPermit,
+        mut permit: UnknownLookupPermit,
     ) -> InFlightLoad<L::Id, L::Record> {
         let inner = Arc::clone(&self.0);
         // The load runs in the trace context of the first caller; the others have spans of their own.

@@ -123,13 +123,13 @@ async fn load_or_issue_demo_key(running: &RunningService, file: &Path) -> anyhow
     let tenant = admin.create_tenant(Some(tenant_id.clone()), name, plan, actor(), deadline).await?;
     let scopes = DEMO_SCOPES.iter().map(|scope| Scope::parse(scope)).collect::<Result<_, _>>()?;
     let key_to_issue = KeyToIssue {
-        tenant_id: tenant.id,
+        tenant_id: tenant.outcome.tenant.id,
         name: KeyName::parse("demo key")?,
         scopes: ScopeSet::new(scopes)?,
         expires_at: None,
     };
     let issued = admin.issue_key(key_to_issue, actor(), deadline).await?;
-    let key = issued.plaintext.expose();
+    let key = issued.outcome.plaintext.expose();
     write_private(file, key).with_context(|| format!("cannot write the key to {}", file.display()))?;
     Ok(key.to_owned())
 }

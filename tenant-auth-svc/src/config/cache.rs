@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     cache::CacheConfig,
-    domain::{cache_policy::CachePolicy, grace::MAX_GRACE, guess_limiter::GuessLimits},
+    domain::{cache_policy::CachePolicy, grace::MAX_GRACE, unknown_lookup_limiter::UnknownLookupLimits},
 };
 
-/// The settings of the caches, of the guess limiter and of the change feed.
+/// The settings of the caches, of the limiter of unknown lookups and of the change feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheSettings {
     /// The size of the caches, and how long entries are served.
@@ -34,7 +34,7 @@ pub struct CacheSettings {
     /// is ten times the rate. A wrong key that is in use costs one such lookup in five seconds
     /// (`TENANT_AUTH_CACHE_NEGATIVE_TTL`). So the default of 500 allows 2,500 customers with wrong keys
     /// behind one caller; that costs eight statements per second. Defaults: `500` and `2000`.
-    pub guess_limits: GuessLimits,
+    pub unknown_lookup_limits: UnknownLookupLimits,
     /// `TENANT_AUTH_FEED_INTERVAL`: the time between two reads of the change log; `None`: no reads.
     pub feed_interval: Option<Duration>,
 }
@@ -57,7 +57,7 @@ pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
     let per_caller = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER", "500", parse_rate());
     let total = reader.value("TENANT_AUTH_UNKNOWN_LOOKUPS", "2000", parse_rate());
     let limit = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
-    let guess_limits = GuessLimits { per_caller: limit(per_caller?), total: limit(total?) };
+    let unknown_lookup_limits = UnknownLookupLimits { per_caller: limit(per_caller?), total: limit(total?) };
     let policy = CachePolicy {
         fresh: fresh?,
         stale_while_revalidate: stale_while_revalidate?,
@@ -67,7 +67,7 @@ pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
     };
     let records =
         CacheConfig { max_records: max_records?, max_negative_entries: max_negative_entries?, policy };
-    Some(CacheSettings { records, guess_limits, feed_interval: feed_interval? })
+    Some(CacheSettings { records, unknown_lookup_limits, feed_interval: feed_interval? })
 }
 
 fn parse_at_most(text: &str, max_seconds: u64) -> Result<Duration, String> {

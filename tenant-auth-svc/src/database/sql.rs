@@ -23,6 +23,7 @@ mod sessions;
 mod tenants;
 mod transaction;
 mod unreadable;
+mod update;
 mod usage;
 mod write;
 
@@ -38,13 +39,16 @@ use crate::domain::{
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
     key::{
-        ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, NewKey, Peppers, Rotation,
-        RotationOutcome, StoredKey,
+        ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Peppers,
+        Rotation, RotationOutcome, StoredKey,
     },
     page::{Page, PageRequest, PageSize},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
-    store::{Call, Change, Committed, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store, StoreError},
-    tenant::{NewTenant, Tenant, TenantStatus},
+    store::{
+        Call, Change, Committed, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store, StoreError,
+        UpdateConditions,
+    },
+    tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus, TenantUpdate},
     text::{PrefixHint, Reason},
 };
 
@@ -181,8 +185,19 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         tenant: &NewTenant,
         change: &Change,
-    ) -> Result<Tenant, StoreError> {
+    ) -> Result<Committed<CreatedTenant>, StoreError> {
         tenants::create(&self.engine, call, tenant, change).await
+    }
+
+    async fn update_tenant(
+        &self,
+        call: Call,
+        id: &TenantId,
+        update: &TenantUpdate,
+        conditions: &UpdateConditions,
+        change: &Change,
+    ) -> Result<Committed<Option<Tenant>>, StoreError> {
+        update::tenant(&self.engine, call, id, update, conditions, change).await
     }
 
     async fn get_tenant(&self, call: Call, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
@@ -243,6 +258,17 @@ impl<E: Engine> Store for SqlStore<E> {
         change: &Change,
     ) -> Result<Committed<Option<ApiKey>>, StoreError> {
         write::revoke(&self.engine, call, id, reason, change).await
+    }
+
+    async fn update_key(
+        &self,
+        call: Call,
+        id: &KeyId,
+        update: &KeyUpdate,
+        conditions: &UpdateConditions,
+        change: &Change,
+    ) -> Result<Committed<Option<ApiKey>>, StoreError> {
+        update::key(&self.engine, call, id, update, conditions, change).await
     }
 
     async fn list_keys(

@@ -2,6 +2,7 @@
 
 mod error;
 mod queries;
+mod update;
 
 use std::{
     sync::Arc,
@@ -17,12 +18,13 @@ use super::{
     id::{KeyId, TenantId},
     key::{
         ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PresentedKey,
-        RandomnessUnavailable, Rotation, RotationOutcome,
+        RandomnessUnavailable, Rotation, RotationOutcome, SuccessorExpiry,
     },
     scope::ScopeSet,
     store::{Call, Change, Committed, Lane, Store, StoreError},
-    tenant::{NewTenant, Tenant, TenantStatus},
+    tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus},
     text::{KeyName, Plan, PrefixHint, Reason, TenantName},
+    verdict::Revision,
 };
 
 /// How long a rotated key stays valid if the request does not say otherwise.
@@ -80,10 +82,10 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         Self { deny_list, peppers, ..self }
     }
 
-    /// Creates a tenant. A repeated call with the same id, name and plan returns the existing tenant.
+    /// Creates a tenant, or returns the existing one with the same id, name and plan.
     ///
     /// # Errors
-    /// [`AdminError::TenantExists`] when the id belongs to a different tenant; [`AdminError::Store`].
+    /// [`AdminError::TenantExists`] when the tenant exists with other values; [`AdminError::Store`].
     pub async fn create_tenant(
         &self,
         id: Option<TenantId>,
@@ -91,14 +93,14 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         plan: Plan,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<Tenant, AdminError> {
-        let tenant = NewTenant { id: id.unwrap_or_else(TenantId::generate), name, plan };
-        let stored = self.store.create_tenant(call(deadline), &tenant, &self.new_change(actor)).await?;
-        if stored.name == tenant.name && stored.plan == tenant.plan {
-            Ok(stored)
-        } else {
-            Err(AdminError::TenantExists(tenant.id))
-        }
+    ) -> Result<Committed<CreatedTenant>, AdminError> {
+        let new = NewTenant { id: id.unwrap_or_else(TenantId::generate), name, plan };
+        let created = self.store.create_tenant(call(deadline), &new, &self.new_change(actor)).await?;
+        let stored = &created.outcome.tenant;
+        let differing = [("name", stored.name != new.name), ("plan", stored.plan != new.plan)];
+        let fields: Vec<_> =
+            differing.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect();
+        if fields.is_empty() { Ok(created) } else { Err(AdminError::TenantExists { tenant: new.id, fields }) }
     }
 
     /// Suspends a tenant if there is a reason, otherwise resumes it.
@@ -111,7 +113,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         reason: Option<Reason>,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<Tenant, AdminError> {
+    ) -> Result<Committed<Tenant>, AdminError> {
         let status = if reason.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
         let change = self.new_change(actor);
         let outcome =
@@ -124,7 +126,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             _ => ChangeKind::Changed,
         };
         self.cache.apply(&PerSubject::for_tenant(&id, local_change(kind, &outcome)));
-        outcome?.outcome.ok_or(AdminError::NoSuchTenant(id))
+        found(outcome?, || AdminError::NoSuchTenant(id))
     }
 
     /// Issues a key.
@@ -137,7 +139,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         key_to_issue: KeyToIssue,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<IssuedKey, AdminError> {
+    ) -> Result<Committed<IssuedKey>, AdminError> {
         let change = self.new_change(actor);
         check_expiry(key_to_issue.expires_at, change.at)?;
         let (plaintext, hash, prefix_hint) = self.generate_key()?;
@@ -155,7 +157,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let (stored, record) = outcome.ok_or(AdminError::NoSuchTenant(key.tenant_id))?;
         self.cache.invalidate_negative(std::slice::from_ref(&hash), Some(revision));
         self.cache.put(begun, &hash, record, revision);
-        Ok(IssuedKey { key: stored, plaintext })
+        Ok(Committed { outcome: IssuedKey { key: stored, plaintext }, revision })
     }
 
     /// Imports keys; one outcome each, in order.
@@ -167,14 +169,14 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         keys: Vec<KeyToImport>,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<Vec<ImportOutcome>, AdminError> {
+    ) -> Result<Committed<Vec<ImportOutcome>>, AdminError> {
         if keys.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Committed { outcome: Vec::new(), revision: Revision::default() });
         }
         let outcome = self.store.import_keys(call(deadline), &keys, &self.new_change(actor)).await;
         let hashes: Vec<_> = keys.iter().map(|import| import.key.hash).collect();
         self.cache.invalidate_negative(&hashes, outcome.as_ref().ok().map(|committed| committed.revision));
-        Ok(outcome?.outcome)
+        Ok(outcome?)
     }
 
     /// Replaces a key; the old one expires after the overlap. The second value is the old key.
@@ -186,12 +188,14 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         &self,
         old: KeyId,
         overlap: Option<Duration>,
-        expires_at: Option<UnixMillis>,
+        expires_at: SuccessorExpiry,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<(IssuedKey, ApiKey), AdminError> {
+    ) -> Result<Committed<(IssuedKey, ApiKey)>, AdminError> {
         let change = self.new_change(actor);
-        check_expiry(expires_at, change.at)?;
+        if let SuccessorExpiry::At(at) = expires_at {
+            check_expiry(Some(at), change.at)?;
+        }
         let overlap = overlap.unwrap_or(DEFAULT_ROTATION_OVERLAP);
         if overlap > MAX_ROTATION_OVERLAP {
             return Err(AdminError::OverlapTooLong);
@@ -203,9 +207,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
         // A refused rotation has changed nothing, but it may have revealed a revocation.
         let kind = match &outcome {
-            Ok(Committed { outcome: RotationOutcome::Refused(key), .. }) => {
-                key.revoked_at.map(ChangeKind::Revoked)
-            }
+            Ok(Committed { outcome: RotationOutcome::Refused(key), .. }) => revocation(key),
             Ok(Committed { outcome: RotationOutcome::Done { .. } | RotationOutcome::NoSuchKey, .. })
             | Err(_) => Some(ChangeKind::Changed),
         };
@@ -217,12 +219,14 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             RotationOutcome::Done { new, old, record } => {
                 self.cache.invalidate_negative(std::slice::from_ref(&hash), Some(revision));
                 self.cache.put(begun, &hash, *record, revision);
-                Ok((IssuedKey { key: *new, plaintext }, *old))
+                Ok(Committed { outcome: (IssuedKey { key: *new, plaintext }, *old), revision })
             }
             RotationOutcome::NoSuchKey => Err(AdminError::NoSuchKey(old)),
             RotationOutcome::Refused(key) => {
                 let because = if key.revoked_at.is_some() {
                     "is revoked"
+                } else if key.disabled_at.is_some() {
+                    "is disabled"
                 } else if key.replaced_by.is_some() {
                     "was rotated before"
                 } else {
@@ -243,13 +247,13 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         reason: Reason,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<ApiKey, AdminError> {
+    ) -> Result<Committed<ApiKey>, AdminError> {
         let change = self.new_change(actor);
         let outcome = self.store.revoke_key(call(deadline), &id, &reason, &change).await;
         let revoked = outcome.as_ref().ok().and_then(|committed| committed.outcome.as_ref());
-        let kind = revoked.and_then(|key| key.revoked_at).map_or(ChangeKind::Changed, ChangeKind::Revoked);
+        let kind = revoked.and_then(revocation).unwrap_or(ChangeKind::Changed);
         self.cache.apply(&PerSubject::for_key(&id, local_change(kind, &outcome)));
-        outcome?.outcome.ok_or(AdminError::NoSuchKey(id))
+        found(outcome?, || AdminError::NoSuchKey(id))
     }
 
     fn new_change(&self, actor: Actor) -> Change {
@@ -271,6 +275,20 @@ fn call(deadline: Instant) -> Call {
 /// Returns the event for a change by this replica. Its revision is unknown if the outcome is.
 pub(super) fn local_change<T>(kind: ChangeKind, outcome: &Result<Committed<T>, StoreError>) -> ChangeEvent {
     ChangeEvent { kind, revision: outcome.as_ref().ok().map(|committed| committed.revision) }
+}
+
+/// Returns the kind of change that made a key invalid, if it is revoked or disabled.
+fn revocation(key: &ApiKey) -> Option<ChangeKind> {
+    let disabled = key.disabled_at.map(|_| ChangeKind::Disabled);
+    key.revoked_at.map(ChangeKind::Revoked).or(disabled)
+}
+
+/// Returns the target of a change, or the error that it does not exist.
+fn found<T>(
+    Committed { outcome, revision }: Committed<Option<T>>,
+    missing: impl FnOnce() -> AdminError,
+) -> Result<Committed<T>, AdminError> {
+    Ok(Committed { outcome: outcome.ok_or_else(missing)?, revision })
 }
 
 fn check_expiry(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {

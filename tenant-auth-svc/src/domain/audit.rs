@@ -33,10 +33,14 @@ pub enum AuditAction {
     TenantSuspend,
     /// A tenant was resumed.
     TenantResume,
+    /// The name or plan of a tenant was changed.
+    TenantUpdate,
     /// A key was issued.
     KeyIssue,
     /// A key was imported.
     KeyImport,
+    /// The name, scopes or expiry of a key was changed, or it was disabled or enabled.
+    KeyUpdate,
     /// A key was replaced.
     KeyRotate,
     /// A key was revoked.
@@ -59,8 +63,10 @@ impl AuditAction {
             Self::TenantCreate => "tenant.create",
             Self::TenantSuspend => "tenant.suspend",
             Self::TenantResume => "tenant.resume",
+            Self::TenantUpdate => "tenant.update",
             Self::KeyIssue => "key.issue",
             Self::KeyImport => "key.import",
+            Self::KeyUpdate => "key.update",
             Self::KeyRotate => "key.rotate",
             Self::KeyRevoke => "key.revoke",
             Self::UsageRepair => "usage.repair",

@@ -16,6 +16,8 @@ pub enum ChangeKind {
     Changed,
     /// The key was revoked at this time. It stays denied even while the database does not respond.
     Revoked(UnixMillis),
+    /// The key was disabled. It stays denied even while the database does not respond.
+    Disabled,
     /// The tenant was suspended. Its keys and sessions stay denied even while the database does not respond.
     Suspended,
     /// The session was unbound. It stays denied even while the database does not respond.

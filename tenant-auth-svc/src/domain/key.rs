@@ -11,8 +11,8 @@ pub use self::{
     hash::{KeyHash, StoredHash},
     pepper::{InvalidPepper, Pepper, PepperId, Peppers},
     record::{
-        ApiKey, ImportOutcome, KeyPrefixCursor, KeyRecord, KeyToImport, NewKey, Rotation, RotationOutcome,
-        StoredKey,
+        ApiKey, ImportOutcome, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Rotation,
+        RotationOutcome, StoredKey, SuccessorExpiry,
     },
     secret::{BorrowedKey, PresentedKey},
 };

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Instant};
 
-use super::{guess_limiter::LoadContext, store::StoreError, verdict::Provenance};
+use super::{store::StoreError, unknown_lookup_limiter::LoadContext, verdict::Provenance};
 
 /// The cached state of a key or a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub trait RecordSource: Send + Sync + 'static {
     /// Loads records that are not cached; one outcome per id, in order.
     ///
     /// Each fails with [`StoreError`] when the database returns no complete result before the deadline, or
-    /// the guess limit is reached.
+    /// the limit of unknown lookups is reached.
     fn load(
         &self,
         ids: &[Self::Id],

@@ -14,7 +14,6 @@ use super::{
     change::{ChangeKind, Invalidate, PerSubject, WriteThrough},
     client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
-    guess_limiter::LoadContext,
     id::TenantId,
     page::{Page, PageRequest},
     record_source::{CachedRecord, RecordSource},
@@ -24,6 +23,7 @@ use super::{
         StoredBinding,
     },
     store::{Call, Committed, FailureKind, Lane, Store, StoreError},
+    unknown_lookup_limiter::LoadContext,
     validate::{KeyQuery, KeySource, Validator},
     verdict::{Decision, Provenance, Source, Verdict},
 };
@@ -126,12 +126,12 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         id: SessionId,
         tenant: TenantId,
         deadline: Instant,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<Committed<bool>, SessionError> {
         let outcome = self.store.unbind_session(call(deadline), &id, &tenant).await;
         let was_bound = outcome.as_ref().is_ok_and(|committed| committed.outcome);
         let kind = if was_bound { ChangeKind::Unbound } else { ChangeKind::Changed };
         self.cache.apply(&PerSubject::for_session(&id, local_change(kind, &outcome)));
-        Ok(outcome?.outcome)
+        Ok(outcome?)
     }
 
     /// Lists a tenant's sessions, newest first, without expired ones and those whose key is revoked or expired.

@@ -4,6 +4,7 @@ mod call;
 mod circuit;
 mod failure;
 mod lane;
+mod lookup_result;
 
 use std::{future::Future, time::Duration};
 
@@ -12,19 +13,21 @@ pub use self::{
     circuit::Circuit,
     failure::{FailureKind, StoreError, UnreadableRecord},
     lane::{Lane, LaneAttempts, LanePolicy, LaneShare, LaneTimeouts},
+    lookup_result::{LookupResult, UnknownReason},
 };
 use super::{
     audit::{Actor, AuditCursor, AuditEvent, AuditFilter},
     clock::UnixMillis,
+    etag::Etag,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
     key::{
-        ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, NewKey, Rotation,
+        ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Rotation,
         RotationOutcome, StoredKey,
     },
     page::{Page, PageRequest},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
-    tenant::{NewTenant, Tenant, TenantStatus},
+    tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus, TenantUpdate},
     text::{PrefixHint, Reason},
     verdict::Revision,
 };
@@ -36,50 +39,6 @@ pub struct Change {
     pub actor: Actor,
     /// The time that is written into the row and the audit log.
     pub at: UnixMillis,
-}
-
-/// The result of a lookup. It is complete, with one outcome per id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookupResult<R> {
-    /// One entry per id, in order; `None` if there is no record. An unreadable record is an error of that
-    /// entry only, and never reported as missing.
-    pub records: Vec<Result<Option<R>, UnreadableRecord>>,
-    /// The change-log position that the records reflect.
-    pub revision: Revision,
-    /// The database that the records come from.
-    pub database: DatabaseIdentity,
-    /// Why ids that were not found are inconclusive: they may be stored in a form that this replica cannot
-    /// look up.
-    pub not_found_error: Option<StoreError>,
-}
-
-/// Why the state of an id is unknown although the database responded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnknownReason {
-    /// There is a record, but it is unreadable.
-    Unreadable(UnreadableRecord),
-    /// The id was not found, but its record may exist.
-    Inconclusive(StoreError),
-}
-
-impl From<UnknownReason> for StoreError {
-    fn from(reason: UnknownReason) -> Self {
-        match reason {
-            UnknownReason::Unreadable(unreadable) => unreadable.into(),
-            UnknownReason::Inconclusive(error) => error,
-        }
-    }
-}
-
-impl<R> LookupResult<R> {
-    /// Returns one outcome per id: the record, `None`, or why the state is unknown.
-    pub fn into_outcomes(self) -> impl Iterator<Item = Result<Option<R>, UnknownReason>> {
-        let Self { records, not_found_error: error, .. } = self;
-        records.into_iter().map(move |record| match (record, &error) {
-            (Ok(None), Some(error)) => Err(UnknownReason::Inconclusive(error.clone())),
-            (record, _) => record.map_err(UnknownReason::Unreadable),
-        })
-    }
 }
 
 /// Recently used keys, the latest use first.
@@ -102,6 +61,15 @@ pub struct Committed<T> {
     pub outcome: T,
     /// The end of the change log with the change. A result that was read before it lacks the change.
     pub revision: Revision,
+}
+
+/// What must hold for an update, and why it is made.
+#[derive(Clone, Debug, Default)]
+pub struct UpdateConditions {
+    /// The version that the update was based on; `None` for any.
+    pub etag: Option<Etag>,
+    /// Why, for the audit log.
+    pub reason: Option<Reason>,
 }
 
 /// The last-used time of a key, and its id as stored, which may be unreadable.
@@ -205,7 +173,18 @@ pub trait Store: Send + Sync + 'static {
         call: Call,
         tenant: &NewTenant,
         change: &Change,
-    ) -> impl Future<Output = Result<Tenant, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<CreatedTenant>, StoreError>> + Send;
+
+    /// Changes values of a tenant; the caller compares them, because the tenant is unchanged if its version is
+    /// not the expected one. `None` when there is no such tenant.
+    fn update_tenant(
+        &self,
+        call: Call,
+        id: &TenantId,
+        update: &TenantUpdate,
+        conditions: &UpdateConditions,
+        change: &Change,
+    ) -> impl Future<Output = Result<Committed<Option<Tenant>>, StoreError>> + Send;
 
     /// Reads a tenant.
     fn get_tenant(
@@ -262,6 +241,17 @@ pub trait Store: Send + Sync + 'static {
         call: Call,
         id: &KeyId,
         reason: &Reason,
+        change: &Change,
+    ) -> impl Future<Output = Result<Committed<Option<ApiKey>>, StoreError>> + Send;
+
+    /// Changes values of a key; the caller compares them, because the key is unchanged if it is revoked, or if
+    /// its version is not the expected one. `None` when there is no such key.
+    fn update_key(
+        &self,
+        call: Call,
+        id: &KeyId,
+        update: &KeyUpdate,
+        conditions: &UpdateConditions,
         change: &Change,
     ) -> impl Future<Output = Result<Committed<Option<ApiKey>>, StoreError>> + Send;
 

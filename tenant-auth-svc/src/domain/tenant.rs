@@ -2,6 +2,7 @@
 
 use super::{
     clock::UnixMillis,
+    etag::Etag,
     id::TenantId,
     text::{Plan, TenantName},
 };
@@ -53,6 +54,35 @@ pub struct Tenant {
     pub created_at: UnixMillis,
     /// When it was last changed.
     pub updated_at: UnixMillis,
+    /// Changes with every change of the tenant.
+    pub etag: Etag,
+}
+
+/// The outcome of creating a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedTenant {
+    /// The tenant with the requested id, as stored.
+    pub tenant: Tenant,
+    /// Whether this call created it. If not, it existed before.
+    pub is_new: bool,
+}
+
+/// Changes of a tenant. `None` keeps a value.
+#[derive(Clone, Debug, Default)]
+pub struct TenantUpdate {
+    /// Display name.
+    pub name: Option<TenantName>,
+    /// Plan, an opaque label.
+    pub plan: Option<Plan>,
+}
+
+impl TenantUpdate {
+    /// Whether a tenant has the new values already.
+    #[must_use]
+    pub fn is_applied_to(&self, tenant: &Tenant) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == tenant.name)
+            && self.plan.as_ref().is_none_or(|plan| *plan == tenant.plan)
+    }
 }
 
 /// A tenant to create.

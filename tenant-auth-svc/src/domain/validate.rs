@@ -6,11 +6,11 @@ use super::{
     client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
     deny::ActiveDenyList,
-    guess_limiter::LoadContext,
     key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
     record_source::{CachedRecord, RecordSource},
     scope::ScopeSet,
     store::{FailureKind, StoreError},
+    unknown_lookup_limiter::LoadContext,
     verdict::{Decision, Provenance, Verdict},
 };
 
@@ -58,7 +58,7 @@ impl<S: KeySource> Validator<S> {
     ///
     /// # Errors
     /// When no decision is possible: the cache has no usable record, and the database returns none before the
-    /// deadline, or is not queried because the caller has reached the guess limit.
+    /// deadline, or is not queried because the caller has reached the limit of unknown lookups.
     pub async fn decide(
         &self,
         query: &KeyQuery,
@@ -165,6 +165,7 @@ impl<S: KeySource> Validator<S> {
             | Verdict::Malformed
             | Verdict::Expired
             | Verdict::Revoked
+            | Verdict::Disabled
             | Verdict::TenantSuspended => ScopeSet::default(),
         };
         let mut provenance = provenance.limit_reuse_until(key.expires_at, now);

@@ -23,6 +23,8 @@ pub enum Verdict {
     Expired,
     /// The key was revoked.
     Revoked,
+    /// The key is disabled until an operator enables it.
+    Disabled,
     /// The key's tenant is suspended.
     TenantSuspended,
     /// The key lacks a required scope.
@@ -31,12 +33,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Valid,
         Self::Unknown,
         Self::Malformed,
         Self::Expired,
         Self::Revoked,
+        Self::Disabled,
         Self::TenantSuspended,
         Self::InsufficientScope,
     ];
@@ -51,6 +54,8 @@ impl Verdict {
             Self::Revoked
         } else if key.expires_at.is_some_and(|expires_at| expires_at <= now) {
             Self::Expired
+        } else if key.is_disabled {
+            Self::Disabled
         } else if key.tenant_status == TenantStatus::Suspended {
             Self::TenantSuspended
         } else if key.scopes.contains_all(required) {
@@ -66,8 +71,12 @@ impl Verdict {
     pub fn with_denial(self, denied: Self) -> Self {
         match self {
             Self::Revoked | Self::Unknown | Self::Malformed => self,
-            Self::Expired if denied == Self::TenantSuspended => self,
-            Self::Valid | Self::Expired | Self::TenantSuspended | Self::InsufficientScope => denied,
+            Self::Expired | Self::Disabled if denied == Self::TenantSuspended => self,
+            Self::Valid
+            | Self::Expired
+            | Self::Disabled
+            | Self::TenantSuspended
+            | Self::InsufficientScope => denied,
         }
     }
 
@@ -80,6 +89,7 @@ impl Verdict {
             Self::Malformed => "malformed",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Disabled => "disabled",
             Self::TenantSuspended => "tenant_suspended",
             Self::InsufficientScope => "insufficient_scope",
         }
@@ -196,13 +206,14 @@ mod tests {
         ScopeSet::new(names.iter().map(|name| Scope::parse(name).unwrap()).collect()).unwrap()
     }
 
-    fn key(revoked: bool, expires_at: Option<i64>, status: TenantStatus) -> KeyRecord {
+    fn key(revoked: bool, expires_at: Option<i64>, is_disabled: bool, status: TenantStatus) -> KeyRecord {
         KeyRecord {
             key_id: KeyId::parse("key_1").unwrap(),
             tenant_id: TenantId::parse("ten_1").unwrap(),
             tenant_name: "Acme".into(),
             plan: "pro".into(),
             tenant_status: status,
+            is_disabled,
             scopes: scopes(&["a"]),
             expires_at: expires_at.map(UnixMillis),
             revoked_at: revoked.then_some(UnixMillis(1)),
@@ -210,23 +221,26 @@ mod tests {
         }
     }
 
-    /// All combinations of the four properties, so that the order of precedence cannot change unnoticed.
+    /// All combinations of the five properties, so that the order of precedence cannot change unnoticed.
     #[test]
     fn verdict_precedence_holds_for_all_combinations() {
         let now = UnixMillis(100);
         for revoked in [false, true] {
             for expires_at in [None, Some(99), Some(100), Some(101)] {
-                for status in [TenantStatus::Active, TenantStatus::Suspended] {
-                    for required in [&[][..], &["a"], &["a", "b"]] {
-                        let expected = match (revoked, expires_at, status, required.len()) {
-                            (true, _, _, _) => Verdict::Revoked,
-                            (_, Some(99 | 100), _, _) => Verdict::Expired,
-                            (_, _, TenantStatus::Suspended, _) => Verdict::TenantSuspended,
-                            (_, _, _, 2) => Verdict::InsufficientScope,
-                            _ => Verdict::Valid,
-                        };
-                        let key = key(revoked, expires_at, status);
-                        assert_eq!(Verdict::evaluate(&key, &scopes(required), now), expected);
+                for disabled in [false, true] {
+                    for status in [TenantStatus::Active, TenantStatus::Suspended] {
+                        for required in [&[][..], &["a"], &["a", "b"]] {
+                            let expected = match (revoked, expires_at, disabled, status, required.len()) {
+                                (true, _, _, _, _) => Verdict::Revoked,
+                                (_, Some(99 | 100), _, _, _) => Verdict::Expired,
+                                (_, _, true, _, _) => Verdict::Disabled,
+                                (_, _, _, TenantStatus::Suspended, _) => Verdict::TenantSuspended,
+                                (_, _, _, _, 2) => Verdict::InsufficientScope,
+                                _ => Verdict::Valid,
+                            };
+                            let key = key(revoked, expires_at, disabled, status);
+                            assert_eq!(Verdict::evaluate(&key, &scopes(required), now), expected);
+                        }
                     }
                 }
             }

@@ -16,9 +16,9 @@ use super::{
 };
 use crate::domain::{
     audit::Actor,
-    guess_limiter::{GuessOrigin, LoadContext},
     session::SessionVerdict,
     store::FailureKind,
+    unknown_lookup_limiter::{LoadContext, LookupOrigin},
     verdict::Source,
 };
 
@@ -220,15 +220,15 @@ pub(super) trait RequestContext {
         self.budget(limit).deadline()
     }
 
-    /// Returns the origin of the request for the guess limiter.
-    fn guess_origin(&self) -> GuessOrigin;
+    /// Returns the origin of the request for the limiter of unknown lookups.
+    fn lookup_origin(&self) -> LookupOrigin;
 
     /// Returns the origin of the request and its [`deadline`](Self::deadline).
     ///
     /// # Errors
     /// [`ApiError::DeadlineExpired`] if the caller's deadline has passed.
-    fn guess_source(&self, limit: Duration) -> Result<LoadContext, ApiError> {
-        Ok(LoadContext { origin: self.guess_origin(), deadline: self.deadline(limit)? })
+    fn load_context(&self, limit: Duration) -> Result<LoadContext, ApiError> {
+        Ok(LoadContext { origin: self.lookup_origin(), deadline: self.deadline(limit)? })
     }
 
     /// Returns the caller's name in the callers file; `None` if the service has no callers file.
@@ -250,9 +250,9 @@ impl<T> RequestContext for tonic::Request<T> {
         Budget { limit, caller_deadline: self.extensions().get::<Deadline>().copied() }
     }
 
-    fn guess_origin(&self) -> GuessOrigin {
+    fn lookup_origin(&self) -> LookupOrigin {
         let caller = self.extensions().get::<CallerLabel>();
-        caller.map_or(GuessOrigin::INTERNAL, |caller| GuessOrigin::caller(Arc::clone(&caller.0)))
+        caller.map_or(LookupOrigin::INTERNAL, |caller| LookupOrigin::caller(Arc::clone(&caller.0)))
     }
 
     fn caller_name(&self) -> Option<Arc<str>> {

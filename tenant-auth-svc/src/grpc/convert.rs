@@ -10,6 +10,7 @@ mod grace;
 mod inspect;
 mod session;
 mod time;
+mod update;
 mod usage;
 mod validation;
 mod watch;
@@ -32,6 +33,7 @@ pub(super) use self::{
         parse_unbind_session, session_decision_message,
     },
     time::timestamp,
+    update::{parse_update_key, parse_update_tenant},
     usage::{parse_query_usage, parse_record_usage, query_usage_response, record_usage_response},
     validation::decision_message,
     watch::{parse_watch, watch_messages},

@@ -16,7 +16,8 @@
 //! | a limit of requests, streams or bytes is reached | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | unknown tenant or key | NOT_FOUND | ErrorInfo |
 //! | the id is taken, or a request id was used for other events | ALREADY_EXISTS | ErrorInfo |
-//! | the key cannot be rotated, or no database is known that could be replaced | FAILED_PRECONDITION | ErrorInfo |
+//! | the key cannot be rotated or changed, or no database is known that could be replaced | FAILED_PRECONDITION | ErrorInfo |
+//! | the tenant or key has changed since it was read | ABORTED | ErrorInfo |
 //! | the caller is unknown | UNAUTHENTICATED | ErrorInfo |
 //! | the caller lacks the role | PERMISSION_DENIED | ErrorInfo |
 //! | an internal error | INTERNAL | ErrorInfo |
@@ -157,7 +158,17 @@ fn admin_status(error: &AdminError) -> Status {
     let (code, reason) = match error {
         AdminError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT"),
         AdminError::NoSuchKey(_) => (Code::NotFound, "NO_SUCH_KEY"),
-        AdminError::TenantExists(_) => (Code::AlreadyExists, "TENANT_EXISTS"),
+        AdminError::TenantExists { fields, .. } => {
+            let metadata = HashMap::from([("differing_fields".to_owned(), fields.join(","))]);
+            let details = ErrorDetails::with_error_info("TENANT_EXISTS", ERROR_DOMAIN, metadata);
+            return Status::with_error_details(Code::AlreadyExists, error.to_string(), details);
+        }
+        AdminError::Changed { etag, .. } => {
+            let metadata = HashMap::from([("etag".to_owned(), etag.to_string())]);
+            let details = ErrorDetails::with_error_info("ETAG_MISMATCH", ERROR_DOMAIN, metadata);
+            return Status::with_error_details(Code::Aborted, error.to_string(), details);
+        }
+        AdminError::KeyRevoked(_) => (Code::FailedPrecondition, "KEY_REVOKED"),
         AdminError::KeyHeldByAnotherTenant => (Code::AlreadyExists, "KEY_HELD_BY_ANOTHER_TENANT"),
         AdminError::NotRotatable { .. } => (Code::FailedPrecondition, "KEY_NOT_ROTATABLE"),
         AdminError::ExpiryNotInFuture => {
@@ -203,7 +214,7 @@ fn refusal_code(refusal: EventRefusal) -> Code {
 
 fn store_status(error: &StoreError) -> Status {
     let (code, message, retry_after) = match error.kind {
-        FailureKind::TooManyGuesses => (
+        FailureKind::TooManyUnknownLookups => (
             Code::ResourceExhausted,
             "too many lookups of unknown keys or sessions; lookups of known ones are still answered",
             DEFAULT_RETRY_DELAY,
@@ -238,7 +249,7 @@ fn store_status(error: &StoreError) -> Status {
         ),
     };
     let reason = match error.kind {
-        FailureKind::TooManyGuesses => "TOO_MANY_GUESSES".to_owned(),
+        FailureKind::TooManyUnknownLookups => "TOO_MANY_UNKNOWN_LOOKUPS".to_owned(),
         // For a caller, both are a timeout.
         FailureKind::Starved => database_reason(FailureKind::TimedOut),
         kind => database_reason(kind),

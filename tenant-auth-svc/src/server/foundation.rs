@@ -14,8 +14,8 @@ use crate::{
     config::{CacheSettings, SessionsConfig},
     database::client::DatabaseClient,
     domain::{
-        clock::SharedClock, grace::Grace, guess_limiter::GuessLimiter, key::Peppers,
-        last_used::LastUsedTracker,
+        clock::SharedClock, grace::Grace, key::Peppers, last_used::LastUsedTracker,
+        unknown_lookup_limiter::UnknownLookupLimiter,
     },
     service_types::{AllCaches, KeyRecordCache, ServiceStore, SessionRecordCache},
 };
@@ -62,7 +62,7 @@ pub(super) struct Caches {
     pub(super) last_used: Arc<LastUsedTracker>,
     pub(super) oldest_answer: Arc<OldestAnswerAge>,
     pub(super) grace: Arc<Grace>,
-    pub(super) guess_limiter: Arc<GuessLimiter>,
+    pub(super) unknown_lookup_limiter: Arc<UnknownLookupLimiter>,
 }
 
 impl Caches {
@@ -71,14 +71,15 @@ impl Caches {
         let last_used = Arc::new(LastUsedTracker::new(Arc::clone(&base.clock)));
         let oldest_answer = Arc::new(OldestAnswerAge::default());
         let grace = Arc::new(Grace::new(settings.records.policy.grace));
-        let guess_limiter = Arc::new(GuessLimiter::new(settings.guess_limits, Arc::clone(&base.clock)));
+        let unknown_lookup_limiter =
+            Arc::new(UnknownLookupLimiter::new(settings.unknown_lookup_limits, Arc::clone(&base.clock)));
         let context = || CacheContext {
             clock: Arc::clone(&base.clock),
             grace: Arc::clone(&grace),
             health: health_probe(&base.client, &feed_liveness),
             known: Arc::clone(base.client.known_database()),
             oldest_answer: Arc::clone(&oldest_answer),
-            guess_limiter: Arc::clone(&guess_limiter),
+            unknown_lookup_limiter: Arc::clone(&unknown_lookup_limiter),
         };
         let key_config = settings.records;
         let session_config = CacheConfig { max_records: sessions.cache_capacity, ..key_config };
@@ -94,7 +95,7 @@ impl Caches {
             last_used,
             oldest_answer,
             grace,
-            guess_limiter,
+            unknown_lookup_limiter,
         }
     }
 

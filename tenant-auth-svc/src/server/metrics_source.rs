@@ -12,7 +12,7 @@ use crate::{
     database::sql::{RecordTable, UnreadableRecords},
     domain::{
         clock::{Moment, UnixMillis},
-        guess_limiter::{GuessLimitScope, GuessLimiter},
+        unknown_lookup_limiter::{UnknownLookupLimitScope, UnknownLookupLimiter},
     },
     grpc::limiters::Limiters,
     jobs::{audit_copy::AuditCopyCounts, usage_reconciler::ReconcileResult},
@@ -51,7 +51,7 @@ pub(super) struct MetricsSources {
     pub(super) connections: Connections,
     pub(super) key_cache: (KeyRecordCache, CacheConfig),
     pub(super) session_cache: (SessionRecordCache, CacheConfig),
-    pub(super) guess_limiter: Arc<GuessLimiter>,
+    pub(super) unknown_lookup_limiter: Arc<UnknownLookupLimiter>,
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage_batcher: UsageBatcher,
     pub(super) reconcile_result: (Arc<ReconcileResult>, Option<Duration>),
@@ -125,7 +125,8 @@ impl MetricsSources {
             &names::CACHE_MISSES,
             pools.iter().map(|(pool, _, _, misses, _)| (*pool, *misses)),
         );
-        let refused = GuessLimitScope::ALL.map(|limit| (limit.as_str(), self.guess_limiter.refused(limit)));
+        let refused = UnknownLookupLimitScope::ALL
+            .map(|limit| (limit.as_str(), self.unknown_lookup_limiter.refused(limit)));
         push_nonzero(snapshot, &names::UNKNOWN_LOOKUPS_REFUSED, refused);
         // Records from the start: an alert needs the zero.
         let evicted = pools.iter().flat_map(|(pool, _, (records, negative), ..)| {

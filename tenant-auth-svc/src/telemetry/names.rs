@@ -115,7 +115,7 @@ metrics! {
         "Age of the oldest answer from the cache within the last minute that was no longer fresh; 0 if there was none.";
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
         "Maximum age of a cached answer while the database cannot be read (TENANT_AUTH_CACHE_GRACE, or the value that an operator has set).";
-    CACHE_GRACE_REMAINING = Gauge "tenant_auth_cache_grace_remaining_seconds" "s" ["of"]
+    CACHE_GRACE_REMAINING = Gauge "tenant_auth_cache_grace_remaining_seconds" "s" ["record"]
         "Time until the grace ends for the oldest and for the median recently used key (loaded within the hour before the outage, or since); negative after its end; the whole grace while the database can be read and is trusted.";
     CACHE_RECORDS_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
         "Cached keys beyond the grace while the database cannot be read or is not trusted; 0 while it can.";

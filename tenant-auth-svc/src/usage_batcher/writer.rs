@@ -144,7 +144,7 @@ fn is_caused_by_a_write(error: &StoreError) -> bool {
         | FailureKind::Untrusted
         | FailureKind::Lagging
         | FailureKind::Starved
-        | FailureKind::TooManyGuesses
+        | FailureKind::TooManyUnknownLookups
         | FailureKind::PepperMissing => false,
     }
 }

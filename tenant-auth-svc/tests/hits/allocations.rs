@@ -6,13 +6,13 @@ use tenant_auth_proto::v1;
 use tenant_auth_svc::{
     domain::{
         clock::{ManualClock, UnixMillis},
-        guess_limiter::LoadContext,
         id::{KeyId, TenantId},
         key::{KeyFormat, KeyHash, KeyRecord},
         record_source::{CachedRecord, RecordSource},
         scope::{Scope, ScopeSet},
         store::StoreError,
         tenant::TenantStatus,
+        unknown_lookup_limiter::LoadContext,
         validate::Validator,
         verdict::{Provenance, Revision, Source},
     },
@@ -53,6 +53,7 @@ fn cache_responder() -> CacheResponder<SingleRecordCache> {
         tenant_name: "Acme Corporation".into(),
         plan: "enterprise".into(),
         tenant_status: TenantStatus::Active,
+        is_disabled: false,
         scopes: ScopeSet::new(scopes.into()).unwrap(),
         expires_at: Some(UnixMillis(NOW.0 + 1_000_000)),
         revoked_at: None,

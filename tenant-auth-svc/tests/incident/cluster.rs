@@ -51,7 +51,7 @@ pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// A key and its expected state.
 pub(crate) struct TrackedKey {
     pub(crate) id: KeyId,
-    question: KeyQuery,
+    query: KeyQuery,
     expires_at: Option<UnixMillis>,
     pub(crate) is_revoked: bool,
     /// Per replica: whether it cannot know of the revocation yet.
@@ -127,14 +127,11 @@ impl Cluster {
 
     /// Starts a new replica, which may not be ready yet.
     pub(crate) async fn start_replica(&self) -> RunningService {
-        let file = self.token_file();
+        let (file, server) = (self.token_file(), self.read_replica.as_ref().unwrap_or(&self.database));
         let settings = Settings::default()
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
             .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
-            .with_flag(
-                "TENANT_AUTH_DATABASE_URL",
-                Some(self.read_replica.as_ref().unwrap_or(&self.database).url()),
-            )
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
             .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(file))
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some(self.timeouts.0.to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some(self.timeouts.1.to_owned()))
@@ -159,7 +156,7 @@ impl Cluster {
         for number in 0..KEYS {
             self.keys.push(TrackedKey {
                 id: KeyId::generate(),
-                question: key_query(number),
+                query: key_query(number),
                 expires_at: (number % KEY_GROUP_SIZE == EXPIRING_INDEX)
                     .then(|| START_TIME.plus(EXPIRING_KEY_LIFETIME)),
                 is_revoked: false,
@@ -170,7 +167,7 @@ impl Cluster {
             .keys
             .iter()
             .map(|key| {
-                let hash = KeyHash::of(&key.question.key);
+                let hash = KeyHash::of(&key.query.key);
                 let (id, tenant_id, expires_at) = (key.id.clone(), tenant_id.clone(), key.expires_at);
                 let (name, prefix_hint) = (KeyName::parse("").unwrap(), PrefixHint::parse("").unwrap());
                 let scopes = ScopeSet::EMPTY;
@@ -216,7 +213,7 @@ impl Cluster {
                 self.clock.advance(Duration::from_millis(100));
             }
             for some in self.keys.chunks(64) {
-                let some: Vec<_> = some.iter().map(|key| clone_query(&key.question)).collect();
+                let some: Vec<_> = some.iter().map(|key| clone_query(&key.query)).collect();
                 let validator = self.replicas[replica].validator();
                 while validator.decide_all(&some, deadline).await.iter().any(Result::is_err) {
                     assert!(Instant::now() < deadline, "the database must answer before it breaks");
@@ -287,7 +284,7 @@ impl Cluster {
         let calls = self.replicas.iter().enumerate().flat_map(|(replica, running)| {
             numbers.iter().map(move |number| async move {
                 let key = &self.keys[*number];
-                (replica, key, running.validator().decide(&key.question, deadline).await)
+                (replica, key, running.validator().decide(&key.query, deadline).await)
             })
         });
         for (replica, key, decision) in join_all(calls).await {
@@ -311,7 +308,7 @@ impl Cluster {
         let mut ages = Vec::new();
         for replica in &self.replicas {
             for key in &self.keys {
-                let decision = replica.validator().decide(&key.question, deadline()).await.unwrap();
+                let decision = replica.validator().decide(&key.query, deadline()).await.unwrap();
                 assert_eq!(decision.provenance.source, Source::Stale);
                 ages.push(decision.provenance.age);
             }
@@ -323,8 +320,8 @@ impl Cluster {
     pub(crate) async fn is_normal(&mut self) -> bool {
         for replica in 0..REPLICAS {
             let polled = self.poll_feed(replica).await;
-            let question = &self.keys[2].question;
-            let answer = self.replicas[replica].validator().decide(question, deadline()).await;
+            let query = &self.keys[2].query;
+            let answer = self.replicas[replica].validator().decide(query, deadline()).await;
             let source = answer.map(|decision| decision.provenance.source);
             if !polled || !matches!(source, Ok(Source::Database | Source::Fresh | Source::Refreshing)) {
                 return false;
@@ -347,7 +344,7 @@ fn key_query(number: usize) -> KeyQuery {
     KeyQuery { key, required_scopes: ScopeSet::EMPTY }
 }
 
-fn clone_query(question: &KeyQuery) -> KeyQuery {
-    let key = PresentedKey::new(question.key.expose().to_owned());
+fn clone_query(query: &KeyQuery) -> KeyQuery {
+    let key = PresentedKey::new(query.key.expose().to_owned());
     KeyQuery { key, required_scopes: ScopeSet::EMPTY }
 }

@@ -63,10 +63,12 @@ UsageService/QueryUsage                  RAU
 AdminService/CreateTenant                A
 AdminService/GetTenant                   AU
 AdminService/ListTenants                 AU
+AdminService/UpdateTenant                A
 AdminService/SuspendTenant               A
 AdminService/ResumeTenant                A
 AdminService/IssueKey                    A
 AdminService/ImportKeys                  A
+AdminService/UpdateKey                   A
 AdminService/RotateKey                   A
 AdminService/RevokeKey                   A
 AdminService/GetKey                      AU

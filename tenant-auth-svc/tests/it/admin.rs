@@ -48,7 +48,7 @@ async fn key_is_issued_rotated_and_revoked() {
         let rotate = |id: &str, overlap: Option<i64>| v1::RotateKeyRequest {
             key_id: id.to_owned(),
             overlap: overlap.map(|seconds| Duration { seconds, nanos: 0 }),
-            expires_at: None,
+            ..v1::RotateKeyRequest::default()
         };
         let rotated = admin.rotate_key(rotate(&old_id, Some(3_600))).await.unwrap().into_inner();
         let (new, new_key) = (rotated.plaintext, rotated.key.unwrap());

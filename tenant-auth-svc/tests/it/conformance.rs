@@ -25,10 +25,10 @@ use tenant_auth_svc::{
         audit::AuditFilter,
         clock::{SharedClock, SystemClock, UnixMillis},
         id::{KeyId, TenantId},
-        key::{ImportOutcome, KeyToImport, Peppers, Rotation, RotationOutcome},
+        key::{ImportOutcome, KeyToImport, Peppers, Rotation, RotationOutcome, SuccessorExpiry},
         page::{PageRequest, PageSize},
-        store::{Lane, LaneTimeouts, Store},
-        tenant::TenantStatus,
+        store::{Committed, Lane, LaneTimeouts, Store},
+        tenant::{CreatedTenant, TenantStatus},
         text::{PrefixHint, Reason},
     },
 };
@@ -107,11 +107,16 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
 
 async fn check_tenants(store: &impl Store) {
     let new = new_tenant();
-    let created = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
+    let creation = change();
+    let Committed { outcome: CreatedTenant { tenant: created, is_new }, .. } =
+        store.create_tenant(call(Lane::Admin), &new, &creation).await.unwrap();
+    assert!(is_new);
     assert_eq!((&created.name, created.status, created.created_at), (&new.name, TenantStatus::Active, NOW));
     // A second run after a lost response gives the same result and one audit entry.
-    let again = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
-    assert_eq!(again, created);
+    let again = store.create_tenant(call(Lane::Admin), &new, &creation).await.unwrap().outcome;
+    assert_eq!(again, CreatedTenant { tenant: created.clone(), is_new: true });
+    let other = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap().outcome;
+    assert_eq!(other, CreatedTenant { tenant: created.clone(), is_new: false });
     assert_eq!(store.get_tenant(call(Lane::Admin), &new.id).await.unwrap(), Some(created));
     assert_eq!(audit_actions(store, &new.id).await, ["tenant.create"]);
 
@@ -143,7 +148,8 @@ async fn check_tenants(store: &impl Store) {
 }
 
 async fn check_keys(store: &impl Store) {
-    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let tenant =
+        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let key = new_key(&tenant.id, &["b", "a"], Some(UnixMillis(NOW.0 + 5)));
     let unknown_hash = random_hash();
     let before = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
@@ -187,7 +193,8 @@ async fn check_keys(store: &impl Store) {
 }
 
 async fn check_rotation(store: &impl Store) {
-    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let tenant =
+        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let old = new_key(&tenant.id, &["a"], None);
     store.insert_key(call(Lane::Admin), &old, &change()).await.unwrap();
     let rotate = |old: &KeyId| Rotation {
@@ -196,7 +203,7 @@ async fn check_rotation(store: &impl Store) {
         id: KeyId::generate(),
         hash: random_hash(),
         prefix_hint: PrefixHint::parse("ta_1234").unwrap(),
-        expires_at: None,
+        expires_at: SuccessorExpiry::Never,
     };
     let rotation = rotate(&old.id);
     let mut old_ends_at = None;
@@ -230,8 +237,9 @@ async fn check_rotation(store: &impl Store) {
 }
 
 async fn check_import(store: &impl Store) {
-    let ours = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
-    let theirs = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let ours = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
+    let theirs =
+        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let held = new_key(&theirs.id, &[], None);
     store.insert_key(call(Lane::Admin), &held, &change()).await.unwrap();
 
@@ -266,7 +274,8 @@ async fn check_import(store: &impl Store) {
 }
 
 async fn check_pages(store: &impl Store) {
-    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let tenant =
+        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let mut keys: Vec<KeyToImport> = (0..7).map(|_| to_import(new_key(&tenant.id, &[], None))).collect();
     keys[6].key.expires_at = Some(NOW);
     store.import_keys(call(Lane::Admin), &keys, &change()).await.unwrap();

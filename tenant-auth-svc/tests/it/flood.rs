@@ -12,10 +12,10 @@ use futures::{
 use tenant_auth_proto::v1::{self, batch_validate_keys_result::Result as Outcome};
 use tenant_auth_svc::domain::{
     clock::{ManualClock, SharedClock},
-    guess_limiter::{GuessOrigin, LoadContext},
     key::PresentedKey,
     scope::ScopeSet,
     store::{FailureKind, StoreError},
+    unknown_lookup_limiter::{LoadContext, LookupOrigin},
     validate::KeyQuery,
     verdict::{Decision, Source, Verdict},
 };
@@ -111,8 +111,8 @@ async fn unknown_key_flood_does_not_starve_reloads() {
     assert!(server.counters().max_open_requests <= MAX_UNKNOWN_CALLS + 1);
 }
 
-/// Ten guesses a second per caller, fifteen in total, and bursts of ten times that.
-async fn service_with_guess_limit(database: &TestDatabase, clock: &Arc<ManualClock>) -> TestService {
+/// Ten unknown lookups a second per caller, fifteen in total, and bursts of ten times that.
+async fn service_with_unknown_lookup_limit(database: &TestDatabase, clock: &Arc<ManualClock>) -> TestService {
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_UNKNOWN_LOOKUPS_PER_CALLER", Some("10".to_owned()))
@@ -123,11 +123,11 @@ async fn service_with_guess_limit(database: &TestDatabase, clock: &Arc<ManualClo
 }
 
 fn caller_source(caller: &str) -> LoadContext {
-    LoadContext { origin: GuessOrigin::caller(caller.into()), deadline: soon_deadline() }
+    LoadContext { origin: LookupOrigin::caller(caller.into()), deadline: soon_deadline() }
 }
 
 /// Returns how many of `count` made-up keys are answered for a caller; the others are rejected.
-async fn count_answered_guesses(service: &TestService, caller: &str, count: usize) -> usize {
+async fn count_answered_unknown_lookups(service: &TestService, caller: &str, count: usize) -> usize {
     let queries: Vec<_> = (0..count).map(|_| key_query(unknown_key())).collect();
     let validator = service.running.validator();
     let answers = join_all(queries.iter().map(|query| validator.decide(query, caller_source(caller))))
@@ -139,7 +139,7 @@ async fn count_answered_guesses(service: &TestService, caller: &str, count: usiz
             true
         }
         Err(error) => {
-            assert_eq!(error.kind, FailureKind::TooManyGuesses);
+            assert_eq!(error.kind, FailureKind::TooManyUnknownLookups);
             false
         }
     };
@@ -147,10 +147,10 @@ async fn count_answered_guesses(service: &TestService, caller: &str, count: usiz
 }
 
 #[tokio::test]
-async fn guess_limit_applies_per_caller() {
+async fn unknown_lookup_limit_applies_per_caller() {
     let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = service_with_guess_limit(&database, &clock).await;
+    let service = service_with_unknown_lookup_limit(&database, &clock).await;
     let tenant = service.create_tenant("Acme").await;
     let (known, _) = service.issue_key(&tenant, &[]).await;
     let (never_seen, never_seen_id) = service.issue_key(&tenant, &[]).await;
@@ -160,9 +160,9 @@ async fn guess_limit_applies_per_caller() {
     assert_eq!(database.server().execute(&sql), Ok(1));
     service.poll_feed().await;
 
-    assert_eq!(count_answered_guesses(&service, "one", 300).await, 100);
+    assert_eq!(count_answered_unknown_lookups(&service, "one", 300).await, 100);
     let requests = database.caller_requests();
-    assert_eq!(count_answered_guesses(&service, "one", 300).await, 0);
+    assert_eq!(count_answered_unknown_lookups(&service, "one", 300).await, 0);
     assert_eq!(database.caller_requests(), requests, "rejected before any database request");
     let validator = service.running.validator();
     for key in [&known, &never_seen] {
@@ -170,47 +170,47 @@ async fn guess_limit_applies_per_caller() {
         assert_eq!(decision.verdict, Verdict::Valid, "another caller is not limited");
     }
     let decision = validator.decide(&key_query(known.clone()), caller_source("one")).await.unwrap();
-    assert_eq!(decision.verdict, Verdict::Valid, "a cached key is not a guess");
+    assert_eq!(decision.verdict, Verdict::Valid, "a cached key is not an unknown lookup");
     clock.advance(Duration::from_secs(60));
     let decision = validator.decide(&key_query(known), caller_source("one")).await.unwrap();
-    assert_eq!(decision.verdict, Verdict::Valid, "reloading it is not a guess either");
+    assert_eq!(decision.verdict, Verdict::Valid, "reloading it is not an unknown lookup either");
 
-    assert_eq!(count_answered_guesses(&service, "one", 300).await, 100, "the tokens are refilled");
-    assert_eq!(count_answered_guesses(&service, "two", 300).await, 50, "the total is limited too");
+    assert_eq!(count_answered_unknown_lookups(&service, "one", 300).await, 100, "the tokens are refilled");
+    assert_eq!(count_answered_unknown_lookups(&service, "two", 300).await, 50, "the total is limited too");
     clock.advance(Duration::from_secs(1));
-    assert_eq!(count_answered_guesses(&service, "one", 300).await, 10);
+    assert_eq!(count_answered_unknown_lookups(&service, "one", 300).await, 10);
     let scrape = Scrape::collect(&service).await;
     assert!(scrape.value(r#"tenant_auth_unknown_lookups_refused_total{limit="caller"}"#) >= 990.0);
     scrape.assert_value(r#"tenant_auth_unknown_lookups_refused_total{limit="process"}"#, 250.0);
 }
 
-/// After a start every key is new, and none of them counts as a guess.
+/// After a start every key is new, and none of them counts as an unknown lookup.
 #[tokio::test]
-async fn first_lookup_of_good_key_is_not_counted_as_guess() {
+async fn first_lookup_of_good_key_is_not_counted_as_unknown() {
     let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let first = service_with_guess_limit(&database, &clock).await;
+    let first = service_with_unknown_lookup_limit(&database, &clock).await;
     let tenant = first.create_tenant("Acme").await;
     let mut keys = Vec::new();
     for _ in 0..120 {
         keys.push(first.issue_key(&tenant, &[]).await.0);
     }
     // No key was used so far, so none is preloaded.
-    let second = service_with_guess_limit(&database, &clock).await;
+    let second = service_with_unknown_lookup_limit(&database, &clock).await;
     for key in keys {
         let decision =
             second.running.validator().decide(&key_query(key), caller_source("one")).await.unwrap();
         assert_eq!((decision.verdict, decision.provenance.source), (Verdict::Valid, Source::Database));
     }
-    assert_eq!(count_answered_guesses(&second, "one", 300).await, 100);
+    assert_eq!(count_answered_unknown_lookups(&second, "one", 300).await, 100);
 }
 
 /// For single calls, batches, streams and sessions.
 #[tokio::test]
-async fn guess_limit_error_has_reason_and_retry_delay() {
+async fn unknown_lookup_error_has_reason_and_retry_delay() {
     let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = service_with_guess_limit(&database, &clock).await;
+    let service = service_with_unknown_lookup_limit(&database, &clock).await;
     let requests = |count| {
         let request = |_| v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() };
         v1::BatchValidateKeysRequest { requests: (0..count).map(request).collect() }
@@ -227,7 +227,7 @@ async fn guess_limit_error_has_reason_and_retry_delay() {
     for refused in [service.validate(&unknown_key()).await.unwrap_err(), session] {
         assert_eq!(refused.code(), Code::ResourceExhausted);
         let details = refused.get_error_details();
-        assert_eq!(details.error_info().unwrap().reason, "TOO_MANY_GUESSES");
+        assert_eq!(details.error_info().unwrap().reason, "TOO_MANY_UNKNOWN_LOOKUPS");
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
     }
     clock.advance(Duration::from_secs(1));

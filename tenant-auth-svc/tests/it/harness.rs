@@ -29,7 +29,7 @@ use tenant_auth_svc::domain::{
     key::KeyFormat,
     store::{Call, Change, Lane},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 pub(crate) use self::{
@@ -84,4 +84,12 @@ pub(crate) fn stream_request(correlation_id: u64, key: &str) -> v1::StreamValida
 /// Returns the reason of a failure, as the contract names it; empty if it has none.
 pub(crate) fn error_reason(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+pub(crate) fn violated_fields(status: Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let details = status.get_error_details();
+    let violations = &details.bad_request().unwrap().field_violations;
+    assert!(violations.iter().all(|violation| !violation.description.is_empty()));
+    violations.iter().map(|violation| violation.field.clone()).collect()
 }

@@ -2,18 +2,10 @@
 
 use prost_types::{Duration, Timestamp};
 use tenant_auth_proto::v1::{self, Verdict};
-use tonic::{Code, Status};
-use tonic_types::{RpcStatusExt as _, StatusExt as _};
+use tonic::Code;
+use tonic_types::RpcStatusExt as _;
 
-use crate::harness::{TestDatabase, TestService, owned};
-
-fn violated_fields(status: Status) -> Vec<String> {
-    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-    let details = status.get_error_details();
-    let violations = &details.bad_request().unwrap().field_violations;
-    assert!(violations.iter().all(|violation| !violation.description.is_empty()));
-    violations.iter().map(|violation| violation.field.clone()).collect()
-}
+use crate::harness::{TestDatabase, TestService, owned, violated_fields};
 
 #[tokio::test]
 async fn validation() {
@@ -167,8 +159,12 @@ async fn keys() {
             "{request:?}"
         );
     }
-    let rotate =
-        |overlap, expires_at| v1::RotateKeyRequest { key_id: "key_1".to_owned(), overlap, expires_at };
+    let rotate = |overlap, expires_at| v1::RotateKeyRequest {
+        key_id: "key_1".to_owned(),
+        overlap,
+        expires_at,
+        no_expiry: false,
+    };
     let span = |seconds| Some(Duration { seconds, nanos: 0 });
     for (request, expected) in [
         (rotate(span(-1), None), "overlap"),

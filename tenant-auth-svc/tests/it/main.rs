@@ -55,6 +55,7 @@ mod stream;
 mod tls;
 mod traces;
 mod unreadable;
+mod updates;
 mod usage;
 mod validation;
 mod watch;

@@ -7,9 +7,9 @@ use tenant_auth_svc::domain::{
     audit::Actor,
     clock::UnixMillis,
     id::{KeyId, TenantId},
-    key::{KeyToImport, NewKey},
+    key::{KeyToImport, KeyUpdate, NewKey, SuccessorExpiry},
     scope::{Scope, ScopeSet},
-    store::FailureKind,
+    store::{FailureKind, UpdateConditions},
     text::{KeyName, PrefixHint, Reason},
 };
 use tenant_auth_testkit::Random;
@@ -30,11 +30,12 @@ pub(crate) enum ReplicaChange {
     Import,
     Revoke,
     Rotate,
+    Update,
     SuspendOrResume,
 }
 
 /// The changes to draw from. More keys are created than ended, so that some are always valid.
-pub(crate) const CHANGE_WEIGHTS: [ReplicaChange; 10] = [
+pub(crate) const CHANGE_WEIGHTS: [ReplicaChange; 13] = [
     ReplicaChange::Issue,
     ReplicaChange::Issue,
     ReplicaChange::Issue,
@@ -43,6 +44,9 @@ pub(crate) const CHANGE_WEIGHTS: [ReplicaChange; 10] = [
     ReplicaChange::Revoke,
     ReplicaChange::Revoke,
     ReplicaChange::Rotate,
+    ReplicaChange::Update,
+    ReplicaChange::Update,
+    ReplicaChange::Update,
     ReplicaChange::SuspendOrResume,
     ReplicaChange::SuspendOrResume,
 ];
@@ -77,6 +81,7 @@ impl SimulatedCluster {
             ReplicaChange::Issue | ReplicaChange::Import => self.import(replica, order, random).await,
             ReplicaChange::Revoke => self.revoke(replica, order, random).await,
             ReplicaChange::Rotate => self.rotate(replica, order, random).await,
+            ReplicaChange::Update => self.update(replica, order, random).await,
             ReplicaChange::SuspendOrResume => self.suspend_or_resume(replica, order, random).await,
         };
         if let Some(Trouble::Disaster(_)) = self.trouble {
@@ -117,7 +122,7 @@ impl SimulatedCluster {
         };
         match self.replicas[replica].admin().issue_key(wanted, actor(), deadline()).await {
             Ok(issued) => {
-                let credential = Credential::new(issued.plaintext.expose());
+                let credential = Credential::new(issued.outcome.plaintext.expose());
                 self.credentials.push(credential.clone());
                 self.oracle.record_issue(replica, order, &credential.digest);
                 done_change(format!("issue {} for {tenant}", credential.plaintext), move |cluster| {
@@ -181,11 +186,11 @@ impl SimulatedCluster {
         let (credential, id) = self.random_existing_key(random);
         let overlap = Duration::from_millis(250 * random.below(60) as u64);
         let admin = self.replicas[replica].admin();
-        let outcome = admin.rotate_key(id, Some(overlap), None, actor(), deadline()).await;
+        let outcome = admin.rotate_key(id, Some(overlap), SuccessorExpiry::Kept, actor(), deadline()).await;
         self.oracle.record_change(replica, order, &credential.digest, is_outcome_known(&outcome));
         let what = format!("rotate {} with an overlap of {overlap:?}", credential.plaintext);
-        let outcome = outcome.map(|(issued, _)| {
-            self.credentials.push(Credential::new(issued.plaintext.expose()));
+        let outcome = outcome.map(|rotated| {
+            self.credentials.push(Credential::new(rotated.outcome.0.plaintext.expose()));
         });
         let ends = self.now().wall + i64::try_from(overlap.as_millis()).unwrap();
         let holds = move |cluster: &SimulatedCluster| {
@@ -193,6 +198,36 @@ impl SimulatedCluster {
             old.is_some_and(|key| key.expires_at.is_some_and(|end| end <= ends))
         };
         (outcome, what, Box::new(holds))
+    }
+
+    /// Changes the scopes or the expiry of a key, or disables or enables it.
+    async fn update(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
+        let (credential, id) = self.random_existing_key(random);
+        let mut update = KeyUpdate::default();
+        match random.below(6) {
+            0 => update.scopes = Some(scopes(random)),
+            1 => {
+                let lifetime = Duration::from_millis(250 * random.below(100) as u64);
+                let end = random.is_chance(60).then(|| UnixMillis(self.now().wall).plus(lifetime));
+                update.expires_at = Some(end);
+            }
+            2..=3 => update.enabled = Some(false),
+            _ => update.enabled = Some(true),
+        }
+        let what = format!("update {}: {update:?}", credential.plaintext);
+        let admin = self.replicas[replica].admin();
+        let conditions = UpdateConditions::default();
+        let outcome = admin.update_key(id, update.clone(), conditions, actor(), deadline()).await;
+        self.oracle.record_change(replica, order, &credential.digest, is_outcome_known(&outcome));
+        let holds = move |cluster: &SimulatedCluster| {
+            let key = cluster.oracle.key(&credential.digest);
+            key.is_some_and(|key| {
+                update.enabled.is_none_or(|enabled| enabled != key.disabled)
+                    && update.expires_at.is_none_or(|end| end.map(|end| end.0) == key.expires_at)
+                    && update.scopes.as_ref().is_none_or(|scopes| scopes.is_empty() != key.may_read)
+            })
+        };
+        (outcome.map(drop), what, Box::new(holds))
     }
 
     async fn suspend_or_resume(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
@@ -219,11 +254,11 @@ impl SimulatedCluster {
         let tenant = *random.pick(&TENANTS);
         let wall = self.now().wall;
         let is = format!("WHERE id = '{id}'");
-        let (subject, sql) = match random.below(10) {
+        let (subject, sql) = match random.below(12) {
             0 => (&*credential.digest, format!("UPDATE api_keys SET revoked_at = {wall} {is}")),
             1..=3 => (
                 &*credential.digest,
-                format!("UPDATE api_keys SET revoked_at = NULL, expires_at = NULL {is}"),
+                format!("UPDATE api_keys SET revoked_at = NULL, disabled_at = NULL, expires_at = NULL {is}"),
             ),
             4 => {
                 let end = wall + 250 * i64::try_from(random.below(100)).unwrap() - 5_000;
@@ -234,7 +269,9 @@ impl SimulatedCluster {
                 (&*credential.digest, format!("UPDATE api_keys SET scopes = '{scopes}' {is}"))
             }
             6 => (&*credential.digest, format!("DELETE FROM api_keys {is}")),
-            7 => (&*credential.digest, format!("UPDATE api_keys SET tenant_id = '{tenant}' {is}")),
+            7 => (&*credential.digest, format!("UPDATE api_keys SET disabled_at = {wall} {is}")),
+            8 => (&*credential.digest, format!("UPDATE api_keys SET disabled_at = NULL {is}")),
+            9 => (&*credential.digest, format!("UPDATE api_keys SET tenant_id = '{tenant}' {is}")),
             _ => {
                 let suspend = !self.oracle.is_suspended(tenant) && random.is_chance(40);
                 let status = if suspend { "suspended" } else { "active" };

@@ -127,7 +127,9 @@ impl SimulatedCluster {
     /// Passes the contents of the database to the oracle.
     pub(crate) fn record_database(&mut self, order: EventOrder) {
         let read = |sql: &str| self.server.query(sql).unwrap();
-        let keys = read("SELECT hex(key_hash), id, tenant_id, scopes, expires_at, revoked_at FROM api_keys");
+        let keys = read(
+            "SELECT hex(key_hash), id, tenant_id, scopes, expires_at, revoked_at, disabled_at FROM api_keys",
+        );
         let keys = keys.iter().map(|row| {
             let key = KeyRow {
                 id: text(&row[1]).unwrap(),
@@ -135,6 +137,7 @@ impl SimulatedCluster {
                 may_read: text(&row[3]).unwrap().contains(SCOPE),
                 expires_at: number(&row[4]),
                 revoked: number(&row[5]).is_some(),
+                disabled: number(&row[6]).is_some(),
             };
             (text(&row[0]).unwrap(), key)
         });

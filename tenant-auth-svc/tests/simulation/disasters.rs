@@ -178,7 +178,10 @@ impl SimulatedCluster {
                         .into_iter()
                         .filter_map(|retained| retained.subject);
                     let ids = subjects.map(|subject| match subject {
-                        Subject::KeyId(id) | Subject::SuspendedTenantId(id) | Subject::SessionId(id) => id,
+                        Subject::KeyId(id)
+                        | Subject::DisabledKeyId(id)
+                        | Subject::SuspendedTenantId(id)
+                        | Subject::SessionId(id) => id,
                     });
                     return Ok(ids.collect());
                 }

@@ -46,6 +46,11 @@ impl<T: Clone + PartialEq> History<T> {
         std::iter::once(self.last()).chain(older.map(|(_, (_, _, state))| state))
     }
 
+    /// Whether any state matches.
+    pub(crate) fn any(&self, matches: impl Fn(&T) -> bool) -> bool {
+        self.0.iter().any(|(_, _, state)| matches(state))
+    }
+
     /// Returns the state at an event.
     pub(crate) fn at(&self, order: EventOrder) -> &T {
         let later = self.0.partition_point(|(since, ..)| *since <= order);
@@ -61,14 +66,29 @@ pub(crate) struct KeyRow {
     pub(crate) may_read: bool,
     pub(crate) expires_at: Option<i64>,
     pub(crate) revoked: bool,
+    pub(crate) disabled: bool,
+}
+
+/// How a key was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyEnd {
+    Revoked,
+    Disabled,
 }
 
 impl KeyRow {
+    /// Returns how the key was ended, if it was.
+    pub(crate) fn end(&self) -> Option<KeyEnd> {
+        let disabled = self.disabled.then_some(KeyEnd::Disabled);
+        self.revoked.then_some(KeyEnd::Revoked).or(disabled)
+    }
+
     /// Computes the verdict, deliberately with rules written separately from the service's.
     pub(crate) fn verdict(&self, suspended: bool, reads: bool, wall: i64) -> Verdict {
         match self {
             Self { revoked: true, .. } => Verdict::Revoked,
             Self { expires_at: Some(end), .. } if *end <= wall => Verdict::Expired,
+            Self { disabled: true, .. } => Verdict::Disabled,
             _ if suspended => Verdict::TenantSuspended,
             Self { may_read: false, .. } if reads => Verdict::InsufficientScope,
             _ => Verdict::Valid,

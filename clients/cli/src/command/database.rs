@@ -29,7 +29,7 @@ pub(crate) enum DatabaseCommand {
         #[arg(long)]
         reason: String,
 
-        /// Also write the retained revocations to the database: revoke, suspend and unbind them
+        /// Also write the retained revocations to the database: revoke, disable, suspend and unbind them
         #[arg(long)]
         reapply: bool,
     },
@@ -77,6 +77,7 @@ async fn reapply_revocation(
 ) -> Result<bool, Error> {
     let done = match &retained.subject {
         Some(Subject::KeyId(id)) => admin.revoke_key(id, reason).await.map(drop),
+        Some(Subject::DisabledKeyId(id)) => admin.disable_key(id, reason).await.map(drop),
         Some(Subject::SuspendedTenantId(id)) => admin.suspend_tenant(id, reason).await.map(drop),
         Some(Subject::SessionId(id)) => client.unbind_session(id, &retained.tenant_id).await.map(drop),
         // A subject of a newer service.

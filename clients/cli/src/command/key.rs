@@ -10,9 +10,10 @@ use super::{
     Context,
     check::{self, Check},
     import::{self, Import},
+    key_update::{self, Update},
 };
 use crate::{
-    args::{Expiry, Limit},
+    args::{Expiry, Limit, NewExpiry},
     exit::Exit,
     failure::{Failure, FieldNames},
     import::PrefixHint,
@@ -40,7 +41,32 @@ pub(crate) enum KeyCommand {
     /// Print the SHA-256 of a key, for an import file
     Hash(KeySource),
 
+    /// Change the name, scopes or expiry of a key
+    Update(Update),
+
+    /// Disable a key until it is resumed: it is denied with DISABLED, and so are its sessions
+    Pause {
+        /// Public id of the key
+        key_id: String,
+
+        /// Reason, for the audit log
+        #[arg(long)]
+        reason: String,
+    },
+
+    /// Enable a paused key again
+    Resume {
+        /// Public id of the key
+        key_id: String,
+
+        /// Reason, for the audit log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+
     /// Issue a successor of a key and let the old key expire; the successor's plaintext is shown once
+    ///
+    /// The successor has the name, the scopes and, unless an option says otherwise, the expiry of the old key.
     Rotate(Rotate),
 
     /// Revoke a key permanently
@@ -122,7 +148,7 @@ pub(crate) struct Rotate {
     overlap: Option<Duration>,
 
     #[command(flatten)]
-    expiry: Expiry,
+    expiry: NewExpiry,
 
     #[command(flatten)]
     display: KeyDisplay,
@@ -142,13 +168,16 @@ const ISSUE_FIELD_NAMES: FieldNames = &[
     ("scopes", "--scope"),
     ("expires_at", "--expires-in or --expires-at"),
 ];
-const FIELD_NAMES: FieldNames = &[
+pub(super) const FIELD_NAMES: FieldNames = &[
     ("key_id", "KEY_ID"),
     ("overlap", "--overlap"),
     ("expires_at", "--expires-in or --expires-at"),
     ("reason", "--reason"),
     ("tenant_id", "--tenant"),
     ("prefix", "--prefix"),
+    ("name", "--name"),
+    ("scopes", "--scope"),
+    ("etag", "--etag"),
 ];
 
 pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, Failure> {
@@ -159,6 +188,13 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
             context.output.line(&hex::encode(digest))?;
         }
         KeyCommand::Issue(command) => issue(context, command).await?,
+        KeyCommand::Update(command) => key_update::run(context, command).await?,
+        KeyCommand::Pause { key_id, reason } => {
+            key_update::set_enabled(context, &key_id, false, &reason).await?
+        }
+        KeyCommand::Resume { key_id, reason } => {
+            key_update::set_enabled(context, &key_id, true, &reason).await?
+        }
         KeyCommand::Rotate(command) => rotate(context, command).await?,
         KeyCommand::Revoke { key_id, reason } => {
             let key = context.client()?.admin().revoke_key(&key_id, &reason).await;
@@ -201,6 +237,7 @@ async fn rotate(context: &Context, command: Rotate) -> Result<(), Failure> {
     let request = proto::RotateKeyRequest {
         key_id: command.key_id,
         overlap: overlap.map_err(|_| Failure::usage("--overlap: the duration is too long"))?,
+        no_expiry: command.expiry.is_never(),
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
     };
     let rotated = context.client()?.admin().rotate_key(request).await;

@@ -1,5 +1,7 @@
 //! `tenantctl audit replay`
 
+mod step;
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -9,8 +11,9 @@ use std::{
 
 use clap::Args;
 use serde::Deserialize;
-use tenant_auth_client::{AdminClient, Error};
+use tenant_auth_client::Error;
 
+use self::step::{Reapplied, Step, UpdatedValues};
 use super::Context;
 use crate::{
     args::When,
@@ -51,6 +54,8 @@ struct ReplayEntry {
     target: String,
     #[serde(default)]
     tenant_id: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,32 +68,68 @@ struct List {
 struct FinalStates {
     keys: BTreeMap<String, FinalState>,
     tenants: BTreeMap<String, FinalState>,
+    updated_keys: BTreeMap<String, UpdatedValues>,
+    updated_tenants: BTreeMap<String, UpdatedValues>,
     lost: Vec<LostRow>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FinalState {
+pub(super) enum FinalState {
     Revoked,
     Suspended,
     Resumed,
+}
+
+impl From<ReplayEntry> for LostRow {
+    fn from(entry: ReplayEntry) -> Self {
+        Self {
+            action: entry.action,
+            target: entry.target,
+            tenant_id: entry.tenant_id.filter(|id| !id.is_empty()),
+        }
+    }
 }
 
 impl FinalStates {
     fn apply(&mut self, entry: ReplayEntry) {
         match entry.action.as_str() {
             "key.revoke" => drop(self.keys.insert(entry.target, FinalState::Revoked)),
+            "key.update" | "tenant.update" => match UpdatedValues::parse(entry.detail.as_deref()) {
+                Some(later) => {
+                    let updated = match entry.action.as_str() {
+                        "key.update" => &mut self.updated_keys,
+                        _ => &mut self.updated_tenants,
+                    };
+                    updated.entry(entry.target).or_default().merge(later);
+                }
+                None => self.lost.push(entry.into()),
+            },
             "tenant.suspend" => drop(self.tenants.insert(entry.target, FinalState::Suspended)),
             "tenant.resume" => drop(self.tenants.insert(entry.target, FinalState::Resumed)),
             // The database stores only a digest of a key, and the log does not contain it.
-            "key.issue" | "key.import" | "key.rotate" | "tenant.create" => self.lost.push(LostRow {
-                action: entry.action,
-                target: entry.target,
-                tenant_id: entry.tenant_id.filter(|id| !id.is_empty()),
-            }),
+            "key.issue" | "key.import" | "key.rotate" | "tenant.create" => {
+                self.lost.push(entry.into());
+            }
             // Actions on the replica or on the database itself, which a backup does not contain.
             _ => {}
         }
     }
+
+    /// Returns the changes in the order in which they are made. Keys first: the keys of a resumed tenant must be revoked
+    /// before they are valid again. A revoked key cannot be updated, and needs no update.
+    fn steps(&self) -> impl Iterator<Item = Step> + use<> {
+        let updated_keys =
+            self.updated_keys.clone().into_iter().filter(|(key, _)| !self.keys.contains_key(key));
+        let keys = steps(self.keys.clone(), Reapplied::State);
+        let updated_keys = steps(updated_keys.collect(), Reapplied::KeyUpdate);
+        let updated_tenants = steps(self.updated_tenants.clone(), Reapplied::TenantUpdate);
+        let tenants = steps(self.tenants.clone(), Reapplied::State);
+        keys.chain(updated_keys).chain(updated_tenants).chain(tenants)
+    }
+}
+
+fn steps<T>(targets: BTreeMap<String, T>, reapplied: fn(T) -> Reapplied) -> impl Iterator<Item = Step> {
+    targets.into_iter().map(move |(target, value)| Step { target, reapplied: reapplied(value) })
 }
 
 pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Failure> {
@@ -103,19 +144,14 @@ pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Fail
         .map_err(Failure::usage)?;
     let mut view = ReplayView::new(name, command.dry_run);
     let admin = if command.dry_run { None } else { Some(context.client()?.admin()) };
-    // Keys first: the keys of a resumed tenant must be revoked before they are valid again.
-    for (target, state) in states.keys.into_iter().chain(states.tenants) {
+    for step in states.steps() {
         let outcome = match &admin {
-            Some(admin) => reapply(admin, &target, state, &command.reason).await,
+            Some(admin) => with_retries(async || step.send(admin, &command.reason).await).await,
             None => Ok(()),
         };
         match outcome {
-            Ok(()) => match state {
-                FinalState::Revoked => view.revoked.push(target),
-                FinalState::Suspended => view.suspended.push(target),
-                FinalState::Resumed => view.resumed.push(target),
-            },
-            Err(Error::NotFound { .. }) => view.absent.push(target),
+            Ok(()) => step.record(&mut view),
+            Err(Error::NotFound { .. }) => view.absent.push(step.target),
             Err(error) => {
                 if !view.is_empty() {
                     context.output.note("some changes were applied; run the replay again to continue");
@@ -127,16 +163,6 @@ pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Fail
     view.lost = states.lost;
     context.output.show(&view)?;
     Ok(Exit::Done)
-}
-
-async fn reapply(admin: &AdminClient, target: &str, state: FinalState, reason: &str) -> Result<(), Error> {
-    match state {
-        FinalState::Revoked => with_retries(async || admin.revoke_key(target, reason).await).await.map(drop),
-        FinalState::Suspended => {
-            with_retries(async || admin.suspend_tenant(target, reason).await).await.map(drop)
-        }
-        FinalState::Resumed => with_retries(async || admin.resume_tenant(target).await).await.map(drop),
-    }
 }
 
 fn open_input(path: &Path) -> io::Result<Box<dyn BufRead>> {
@@ -221,6 +247,41 @@ mod tests {
             BTreeMap::from([("a".to_owned(), FinalState::Resumed), ("b".to_owned(), FinalState::Suspended)]);
         assert_eq!(found.tenants, tenants);
         assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["new"]);
+    }
+
+    fn update(action: &str, target: &str, after: &str) -> String {
+        let detail = serde_json::json!({ "before": {}, "after": serde_json::from_str::<serde_json::Value>(after).unwrap() });
+        let detail = serde_json::to_string(&detail.to_string()).unwrap();
+        line("2030-01-01T00:00:01Z", action, target)
+            .replace(r#""detail":"""#, &format!("\"detail\":{detail}"))
+    }
+
+    #[test]
+    fn last_value_of_each_field_wins_and_revoked_keys_are_not_updated() {
+        let lines = [
+            update("key.update", "k", r#"{"scopes":["a","b"],"enabled":false}"#),
+            update("key.update", "k", r#"{"scopes":["a"],"expires_at":null}"#),
+            update("key.update", "gone", r#"{"enabled":true}"#),
+            update("tenant.update", "t", r#"{"plan":"free"}"#),
+            line("2030-01-01T00:00:02Z", "key.revoke", "gone"),
+            line("2030-01-01T00:00:02Z", "key.update", "unreadable"),
+        ];
+        let found = final_states(&lines.join("\n"), "2030-01-01T00:00:00Z").unwrap();
+        let steps: Vec<_> = found.steps().collect();
+        let key = UpdatedValues {
+            scopes: Some(vec!["a".to_owned()]),
+            expires_at: Some(None),
+            enabled: Some(false),
+            ..UpdatedValues::default()
+        };
+        let tenant = UpdatedValues { plan: Some("free".to_owned()), ..UpdatedValues::default() };
+        let expected = [
+            ("gone", Reapplied::State(FinalState::Revoked)),
+            ("k", Reapplied::KeyUpdate(key)),
+            ("t", Reapplied::TenantUpdate(tenant)),
+        ];
+        assert_eq!(steps, expected.map(|(target, reapplied)| Step { target: target.to_owned(), reapplied }));
+        assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["unreadable"]);
     }
 
     #[test]

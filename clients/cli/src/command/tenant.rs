@@ -41,6 +41,29 @@ pub(crate) enum TenantCommand {
         limit: Limit,
     },
 
+    /// Change the name or the plan of a tenant
+    #[command(group = clap::ArgGroup::new("changes").required(true).multiple(true))]
+    Update {
+        /// Id of the tenant
+        id: String,
+
+        /// New display name, 1 to 64 characters
+        #[arg(long, group = "changes")]
+        name: Option<String>,
+
+        /// New plan: an opaque label that is returned with every validation
+        #[arg(long, group = "changes")]
+        plan: Option<String>,
+
+        /// Change the tenant only if this is still its etag; see `tenantctl --json tenant get`
+        #[arg(long, default_value = "", hide_default_value = true)]
+        etag: String,
+
+        /// Reason, for the audit log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+
     /// Suspend a tenant: its keys are denied until it is resumed
     Suspend {
         /// Id of the tenant
@@ -59,14 +82,41 @@ pub(crate) enum TenantCommand {
 }
 
 const CREATE_FIELD_NAMES: FieldNames = &[("tenant_id", "--id"), ("name", "--name"), ("plan", "--plan")];
-const FIELD_NAMES: FieldNames = &[("tenant_id", "ID"), ("reason", "--reason")];
+const FIELD_NAMES: FieldNames = &[
+    ("tenant_id", "ID"),
+    ("name", "--name"),
+    ("plan", "--plan"),
+    ("etag", "--etag"),
+    ("reason", "--reason"),
+];
 
 pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exit, Failure> {
     let admin = context.client()?.admin();
     let tenant = match command {
         TenantCommand::Create { name, plan, id } => {
             let request = proto::CreateTenantRequest { tenant_id: id, name, plan };
-            admin.create_tenant(request).await.map_err(Failure::from_service(CREATE_FIELD_NAMES))
+            let created = admin.create_tenant(request).await;
+            let created = created.map_err(Failure::from_service(CREATE_FIELD_NAMES))?;
+            if created.already_existed {
+                context.output.advise("the tenant existed already, with the same values");
+            }
+            Ok(created.tenant.unwrap_or_default())
+        }
+        TenantCommand::Update { id, name, plan, etag, reason } => {
+            let named = [("name", name.is_some()), ("plan", plan.is_some())];
+            let named = named.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned());
+            let request = proto::UpdateTenantRequest {
+                tenant_id: id,
+                update_mask: Some(prost_types::FieldMask { paths: named.collect() }),
+                name: name.unwrap_or_default(),
+                plan: plan.unwrap_or_default(),
+                etag,
+                reason,
+            };
+            let updated = admin.update_tenant(request).await;
+            updated
+                .map(|updated| updated.tenant.unwrap_or_default())
+                .map_err(Failure::from_service(FIELD_NAMES))
         }
         TenantCommand::Get { id } => admin.get_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES)),
         TenantCommand::Suspend { id, reason } => {

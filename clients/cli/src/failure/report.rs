@@ -61,6 +61,7 @@ pub(super) fn code(error: &Error) -> String {
         Error::NotFound { .. } => "NOT_FOUND",
         Error::AlreadyExists { .. } => "ALREADY_EXISTS",
         Error::FailedPrecondition { .. } => "FAILED_PRECONDITION",
+        Error::Conflict { .. } => "ABORTED",
         Error::Unauthenticated { .. } => "UNAUTHENTICATED",
         Error::PermissionDenied { .. } => "PERMISSION_DENIED",
         Error::Unimplemented { .. } => "UNIMPLEMENTED",
@@ -88,7 +89,8 @@ pub(super) fn reason(error: &Error) -> Option<String> {
         Error::Unavailable { reason, .. }
         | Error::NotFound { reason, .. }
         | Error::AlreadyExists { reason, .. }
-        | Error::FailedPrecondition { reason, .. } => reason.clone(),
+        | Error::FailedPrecondition { reason, .. }
+        | Error::Conflict { reason, .. } => reason.clone(),
         _ => None,
     }
 }

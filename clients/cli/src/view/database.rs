@@ -41,6 +41,7 @@ impl RetainedRevocationView {
     fn new(retained: proto::RetainedRevocation) -> Self {
         let (kind, id) = match retained.subject {
             Some(Subject::KeyId(id)) => ("revoked key", id),
+            Some(Subject::DisabledKeyId(id)) => ("disabled key", id),
             Some(Subject::SuspendedTenantId(id)) => ("suspended tenant", id),
             Some(Subject::SessionId(id)) => ("unbound session", id),
             None => ("unknown", String::new()),

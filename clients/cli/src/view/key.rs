@@ -20,9 +20,11 @@ pub(crate) struct KeyView {
     pub(super) expires_at: Option<Moment>,
     pub(super) revoked_at: Option<Moment>,
     pub(super) revoke_reason: Option<String>,
+    pub(super) disabled_at: Option<Moment>,
     last_used_at: Option<Moment>,
     replaced_by_key_id: Option<String>,
     pub(super) pepper_id: Option<String>,
+    etag: String,
 }
 
 impl KeyView {
@@ -37,9 +39,11 @@ impl KeyView {
             expires_at: to_moment(key.expires_at),
             revoked_at: to_moment(key.revoked_at),
             revoke_reason: non_empty(key.revoke_reason),
+            disabled_at: to_moment(key.disabled_at),
             last_used_at: to_moment(key.last_used_at),
             replaced_by_key_id: non_empty(key.replaced_by_key_id),
             pepper_id: non_empty(key.pepper_id),
+            etag: key.etag,
         }
     }
 
@@ -49,6 +53,8 @@ impl KeyView {
             "revoked"
         } else if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
             "expired"
+        } else if self.disabled_at.is_some() {
+            "disabled"
         } else if self.replaced_by_key_id.is_some() {
             "replaced"
         } else {
@@ -70,6 +76,7 @@ impl KeyView {
             ("expires", expires_at.unwrap_or_else(|| "never".to_owned())),
             ("revoked", to_text(self.revoked_at)),
             ("reason", to_text(self.revoke_reason.as_ref())),
+            ("disabled", to_text(self.disabled_at)),
             ("last used", to_text(self.last_used_at)),
             ("replaced by", to_text(self.replaced_by_key_id.as_ref())),
         ]
@@ -192,6 +199,11 @@ mod tests {
         assert_eq!(key(|key| key.expires_at = Some(now)).state(now), "expired");
         let replaced = key(|key| key.replaced_by_key_id = Some("key_2".to_owned()));
         assert_eq!(replaced.state(now), "replaced");
+        let disabled = key(|key| {
+            key.replaced_by_key_id = Some("key_2".to_owned());
+            key.disabled_at = Some(now);
+        });
+        assert_eq!(disabled.state(now), "disabled");
         let revoked = key(|key| {
             key.expires_at = Some(now);
             key.revoked_at = Some(now);

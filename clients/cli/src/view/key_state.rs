@@ -49,6 +49,7 @@ fn denial_reason(
             format!("revoked at {}{}", to_text(key.revoked_at), suffix(key.revoke_reason.as_ref()))
         }
         Verdict::Expired => format!("expired at {}", to_text(key.expires_at)),
+        Verdict::Disabled => format!("disabled at {}", to_text(key.disabled_at)),
         Verdict::TenantSuspended if tenant.is_some_and(TenantView::is_suspended) => {
             let reason = tenant.and_then(|tenant| tenant.suspend_reason.as_ref());
             format!("the tenant is suspended{}", suffix(reason))

@@ -12,6 +12,7 @@ pub(crate) struct ReplayView {
     pub(crate) revoked: Vec<String>,
     pub(crate) suspended: Vec<String>,
     pub(crate) resumed: Vec<String>,
+    pub(crate) updated: Vec<String>,
     /// Ids that the database does not contain.
     pub(crate) absent: Vec<String>,
     /// Changes that a log cannot restore.
@@ -31,7 +32,7 @@ impl ReplayView {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.revoked.is_empty() && self.suspended.is_empty() && self.resumed.is_empty()
+        [&self.revoked, &self.suspended, &self.resumed, &self.updated].into_iter().all(Vec::is_empty)
     }
 }
 
@@ -39,10 +40,11 @@ impl View for ReplayView {
     fn text(&self) -> String {
         let would = if self.dry_run { "would be " } else { "" };
         let mut text = format!(
-            "{would}revoked: {}, suspended: {}, resumed: {}",
+            "{would}revoked: {}, suspended: {}, resumed: {}, updated: {}",
             self.revoked.len(),
             self.suspended.len(),
-            self.resumed.len()
+            self.resumed.len(),
+            self.updated.len()
         );
         for id in &self.absent {
             text += &format!("\n{id}: not in this database: nothing to revoke");
@@ -74,7 +76,7 @@ mod tests {
         });
         assert_eq!(
             view.text(),
-            "revoked: 1, suspended: 0, resumed: 1\nkey_2: not in this database: nothing to revoke\n\
+            "revoked: 1, suspended: 0, resumed: 1, updated: 0\nkey_2: not in this database: nothing to revoke\n\
              key_3: key.issue: a log cannot restore it; check whether it exists, and create it again if not"
         );
     }

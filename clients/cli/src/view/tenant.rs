@@ -18,6 +18,7 @@ pub(crate) struct TenantView {
     pub(super) suspend_reason: Option<String>,
     created_at: Option<Moment>,
     updated_at: Option<Moment>,
+    etag: String,
 }
 
 impl TenantView {
@@ -35,6 +36,7 @@ impl TenantView {
             suspend_reason: non_empty(tenant.suspend_reason),
             created_at: to_moment(tenant.created_at),
             updated_at: to_moment(tenant.updated_at),
+            etag: tenant.etag,
         }
     }
 }

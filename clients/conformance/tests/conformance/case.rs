@@ -90,6 +90,14 @@ pub(crate) struct Call {
 pub(crate) enum Action {
     /// Revokes a key, given by its name.
     Revoke(String),
+    /// Disables a key.
+    Pause(String),
+    /// Enables a key again.
+    Unpause(String),
+    /// Replaces all scopes of a key.
+    Scopes(NewScopes),
+    /// Sets the plan of a tenant.
+    Plan(NewPlan),
     /// Unbinds a session without using the client.
     Unbind(SessionRef),
     Suspend(String),
@@ -98,6 +106,20 @@ pub(crate) enum Action {
     Service(ServiceAction),
     /// Sets the response of the proxy to calls of a method, instead of the service's.
     Network(Disturbance),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewScopes {
+    pub(crate) key: String,
+    pub(crate) scopes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPlan {
+    pub(crate) tenant: String,
+    pub(crate) plan: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

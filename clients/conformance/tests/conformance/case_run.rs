@@ -150,6 +150,15 @@ impl CaseRun<'_> {
                 let key_id = self.key(key)?.key_id.clone();
                 self.operator.revoke_key(&key_id).await
             }
+            Action::Pause(key) | Action::Unpause(key) => {
+                let key_id = self.key(key)?.key_id.clone();
+                self.operator.set_key_enabled(&key_id, matches!(deed, Action::Unpause(_))).await
+            }
+            Action::Scopes(new) => {
+                let key_id = self.key(&new.key)?.key_id.clone();
+                self.operator.set_key_scopes(&key_id, &new.scopes).await
+            }
+            Action::Plan(new) => self.operator.set_plan(&new.tenant, &new.plan).await,
             Action::Unbind(session) => {
                 self.operator.unbind_session(&session.session_id, &session.tenant_id).await
             }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use tenant_auth_client::{PresentedKey, Question};
+use tenant_auth_client::{KeyQuery, PresentedKey};
 use tenant_auth_conformance::service::{Scrape, Service};
 
 use crate::{
@@ -111,7 +111,7 @@ async fn replica_database_requests_stay_within_bounds() {
         database_calls_during(&cluster, 2, validate_in_turn(&cluster, 2, &strange, VALIDATIONS)).await;
     assert_eq!(single, VALIDATIONS as u64);
     let others: Vec<_> = (1..=VALIDATIONS).map(|number| never_issued_key(VALIDATIONS + number)).collect();
-    let request = |known: &ExpectedAnswer| Question::new(PresentedKey::new(known.key.expose()));
+    let request = |known: &ExpectedAnswer| KeyQuery::new(PresentedKey::new(known.key.expose()));
     let queries: Vec<_> = others.iter().map(request).collect();
     let batched = database_calls_during(&cluster, 2, async {
         for batch in queries.chunks(100) {

@@ -70,6 +70,8 @@ func ReplyFor(validation tenantauth.Validation, err error) Reply {
 		reply.Class, reply.Detail = Unauthenticated, "The API key is not valid."
 	case tenantauth.InsufficientScope:
 		reply.Class, reply.Detail = Forbidden, "The API key lacks a required scope."
+	case tenantauth.Disabled:
+		reply.Class, reply.Detail = Forbidden, "The API key is disabled."
 	case tenantauth.TenantSuspended:
 		reply.Class, reply.Detail = Forbidden, "The account is suspended."
 	case tenantauth.Unbound, tenantauth.SessionExpired, tenantauth.TenantMismatch:

@@ -127,14 +127,14 @@ func (v *validation) ValidateKey(_ context.Context, request *tenantauthv1.Valida
 // BatchValidateKeys returns the answers that were set; the key "undecidable" gets an error.
 func (v *validation) BatchValidateKeys(_ context.Context, request *tenantauthv1.BatchValidateKeysRequest) (*tenantauthv1.BatchValidateKeysResponse, error) {
 	reply := &tenantauthv1.BatchValidateKeysResponse{}
-	for _, question := range request.GetRequests() {
+	for _, query := range request.GetRequests() {
 		result := &tenantauthv1.BatchValidateKeysResult{}
-		if question.GetKey() == "undecidable" {
+		if query.GetKey() == "undecidable" {
 			result.Result = &tenantauthv1.BatchValidateKeysResult_Error{
 				Error: status.Convert(Unavailable("DATABASE_TIMED_OUT", time.Second)).Proto(),
 			}
 		} else {
-			answer := v.decide(question.GetKey(), question.GetRequiredScopes())
+			answer := v.decide(query.GetKey(), query.GetRequiredScopes())
 			result.Result = &tenantauthv1.BatchValidateKeysResult_Response{Response: answer}
 		}
 		reply.Results = append(reply.Results, result)

@@ -43,8 +43,8 @@ func lasting(revision int64) near.Answer[string] {
 
 func (h *harness) request(key string, answer near.Answer[string], meanwhile ...func()) near.Result[string] {
 	h.t.Helper()
-	question := near.Request{Digest: h.hasher.Digest(key)}
-	result, err := h.cache.GetOrRequest(context.Background(), question, func(context.Context) (near.Answer[string], error) {
+	query := near.Request{Digest: h.hasher.Digest(key)}
+	result, err := h.cache.GetOrRequest(context.Background(), query, func(context.Context) (near.Answer[string], error) {
 		h.requests++
 		for _, event := range meanwhile {
 			event()
@@ -250,8 +250,8 @@ func TestAnswerBelowTheFirstStreamRevisionHasNoWatchedLifetime(t *testing.T) {
 func TestErrorIsNotCached(t *testing.T) {
 	h := start(t, 10)
 	failure := errors.New("failure")
-	question := near.Request{Digest: h.hasher.Digest("a")}
-	_, err := h.cache.GetOrRequest(context.Background(), question, func(context.Context) (near.Answer[string], error) {
+	query := near.Request{Digest: h.hasher.Digest("a")}
+	_, err := h.cache.GetOrRequest(context.Background(), query, func(context.Context) (near.Answer[string], error) {
 		return lasting(1), failure
 	})
 	if !errors.Is(err, failure) || h.cached("a") {

@@ -14,7 +14,7 @@ import (
 
 // These tests run in synctest bubbles, in which waiting takes no real time.
 
-func inBubble(t *testing.T, test func(t *testing.T, cache *near.Cache[string], question near.Request)) {
+func inBubble(t *testing.T, test func(t *testing.T, cache *near.Cache[string], query near.Request)) {
 	synctest.Test(t, func(t *testing.T) {
 		config := near.Config{Entries: 10, WatchedFor: watched, MinTimeout: time.Second}
 		cache := near.New[string](clock.System{}, config)
@@ -23,12 +23,12 @@ func inBubble(t *testing.T, test func(t *testing.T, cache *near.Cache[string], q
 }
 
 func TestIdenticalConcurrentRequestsAreMerged(t *testing.T) {
-	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
+	inBubble(t, func(t *testing.T, cache *near.Cache[string], query near.Request) {
 		release, asked := make(chan struct{}), 0
 		var all sync.WaitGroup
 		for range 1_000 {
 			all.Go(func() {
-				result, err := cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) {
+				result, err := cache.GetOrRequest(t.Context(), query, func(context.Context) (near.Answer[string], error) {
 					asked++
 					<-release
 					return lasting(1), nil
@@ -48,7 +48,7 @@ func TestIdenticalConcurrentRequestsAreMerged(t *testing.T) {
 }
 
 func TestCancelledCallerDoesNotAffectOthers(t *testing.T) {
-	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
+	inBubble(t, func(t *testing.T, cache *near.Cache[string], query near.Request) {
 		release := make(chan struct{})
 		ask := func(ctx context.Context) (near.Answer[string], error) {
 			select {
@@ -61,13 +61,13 @@ func TestCancelledCallerDoesNotAffectOthers(t *testing.T) {
 		impatient, giveUp := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := cache.GetOrRequest(impatient, question, ask); !errors.Is(err, context.Canceled) {
+			if _, err := cache.GetOrRequest(impatient, query, ask); !errors.Is(err, context.Canceled) {
 				t.Errorf("cancelled caller: %v", err)
 			}
 		})
 		synctest.Wait()
 		all.Go(func() {
-			if result, err := cache.GetOrRequest(t.Context(), question, ask); err != nil || result.Value != "value" {
+			if result, err := cache.GetOrRequest(t.Context(), query, ask); err != nil || result.Value != "value" {
 				t.Errorf("other caller: %+v, %v", result, err)
 			}
 		})
@@ -80,7 +80,7 @@ func TestCancelledCallerDoesNotAffectOthers(t *testing.T) {
 }
 
 func TestCallerWithMoreTimeRetriesAfterSharedTimeout(t *testing.T) {
-	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
+	inBubble(t, func(t *testing.T, cache *near.Cache[string], query near.Request) {
 		asked := 0
 		ask := func(ctx context.Context) (near.Answer[string], error) {
 			if asked++; asked == 1 {
@@ -91,7 +91,7 @@ func TestCallerWithMoreTimeRetriesAfterSharedTimeout(t *testing.T) {
 		}
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := cache.GetOrRequest(t.Context(), question, ask); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := cache.GetOrRequest(t.Context(), query, ask); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("first caller: %v", err)
 			}
 		})
@@ -99,7 +99,7 @@ func TestCallerWithMoreTimeRetriesAfterSharedTimeout(t *testing.T) {
 		patient, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		all.Go(func() {
-			if result, err := cache.GetOrRequest(patient, question, ask); err != nil || result.Value != "value" {
+			if result, err := cache.GetOrRequest(patient, query, ask); err != nil || result.Value != "value" {
 				t.Errorf("caller with more time: %+v, %v", result, err)
 			}
 		})
@@ -108,7 +108,7 @@ func TestCallerWithMoreTimeRetriesAfterSharedTimeout(t *testing.T) {
 }
 
 func TestTimedOutCallerGetsTheLastAttemptError(t *testing.T) {
-	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
+	inBubble(t, func(t *testing.T, cache *near.Cache[string], query near.Request) {
 		failure := errors.New("failure")
 		ask := func(ctx context.Context) (near.Answer[string], error) {
 			near.ReportRetry(ctx, failure)
@@ -117,12 +117,12 @@ func TestTimedOutCallerGetsTheLastAttemptError(t *testing.T) {
 		}
 		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := cache.GetOrRequest(short, question, ask); !errors.Is(err, failure) {
+		if _, err := cache.GetOrRequest(short, query, ask); !errors.Is(err, failure) {
 			t.Errorf("timed out: %v", err)
 		}
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := cache.GetOrRequest(cancelled, question, ask); !errors.Is(err, context.Canceled) {
+		if _, err := cache.GetOrRequest(cancelled, query, ask); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %v", err)
 		}
 		// The request itself continues until its own timeout.
@@ -131,11 +131,11 @@ func TestTimedOutCallerGetsTheLastAttemptError(t *testing.T) {
 }
 
 // pendingRequest starts a request that has no answer until the returned function is called, which waits for its end.
-func pendingRequest(t *testing.T, cache *near.Cache[string], question near.Request, answer near.Answer[string]) func() {
+func pendingRequest(t *testing.T, cache *near.Cache[string], query near.Request, answer near.Answer[string]) func() {
 	release := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
-		_, _ = cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) {
+		_, _ = cache.GetOrRequest(t.Context(), query, func(context.Context) (near.Answer[string], error) {
 			<-release
 			return answer, nil
 		})
@@ -148,33 +148,33 @@ func pendingRequest(t *testing.T, cache *near.Cache[string], question near.Reque
 }
 
 func TestCallerDoesNotJoinRequestFromBeforeAChange(t *testing.T) {
-	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
-		release := pendingRequest(t, cache, question, lasting(6))
+	inBubble(t, func(t *testing.T, cache *near.Cache[string], query near.Request) {
+		release := pendingRequest(t, cache, query, lasting(6))
 		cache.Invalidate(near.Subject{Kind: near.Key, ID: "key"}, 7)
 		after := lasting(7)
 		after.Value = "after"
-		result, err := cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) { return after, nil })
+		result, err := cache.GetOrRequest(t.Context(), query, func(context.Context) (near.Answer[string], error) { return after, nil })
 		if err != nil || result.Value != "after" {
 			t.Errorf("%+v, %v", result, err)
 		}
 		release()
-		if known, _ := cache.Get(question.Digest); known.Value != "after" {
+		if known, _ := cache.Get(query.Digest); known.Value != "after" {
 			t.Errorf("%q is cached", known.Value)
 		}
 	})
 }
 
 func TestSlowAnswerDoesNotReplaceNewerOne(t *testing.T) {
-	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Request) {
-		release := pendingRequest(t, cache, question, lasting(1))
+	inBubble(t, func(t *testing.T, cache *near.Cache[string], query near.Request) {
+		release := pendingRequest(t, cache, query, lasting(1))
 		time.Sleep(time.Millisecond)
 		cache.Invalidate(near.Subject{Kind: near.Key, ID: "elsewhere"}, 1)
 		after := lasting(1)
 		after.Value = "after"
-		_, _ = cache.GetOrRequest(t.Context(), question, func(context.Context) (near.Answer[string], error) { return after, nil })
+		_, _ = cache.GetOrRequest(t.Context(), query, func(context.Context) (near.Answer[string], error) { return after, nil })
 		release()
 		synctest.Wait()
-		if known, _ := cache.Get(question.Digest); known.Value != "after" {
+		if known, _ := cache.Get(query.Digest); known.Value != "after" {
 			t.Errorf("%q is cached", known.Value)
 		}
 	})

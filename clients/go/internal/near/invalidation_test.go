@@ -109,8 +109,8 @@ func TestLocalChangeInvalidatesCacheAndRequestsInFlight(t *testing.T) {
 	about := lasting(1)
 	about.Subjects = append(about.Subjects, session)
 	h.request("known", about)
-	question := near.Request{Digest: h.hasher.Digest("in flight")}
-	_, err := h.cache.GetOrRequest(context.Background(), question, func(context.Context) (near.Answer[string], error) {
+	query := near.Request{Digest: h.hasher.Digest("in flight")}
+	_, err := h.cache.GetOrRequest(context.Background(), query, func(context.Context) (near.Answer[string], error) {
 		h.cache.InvalidateLocal(session)
 		return about, nil
 	})

@@ -32,6 +32,7 @@ DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
     Verdict.MALFORMED: (HTTPStatus.UNAUTHORIZED, "The key is malformed."),
     Verdict.EXPIRED: (HTTPStatus.UNAUTHORIZED, "The key has expired."),
     Verdict.REVOKED: (HTTPStatus.UNAUTHORIZED, "The key was revoked."),
+    Verdict.DISABLED: (HTTPStatus.FORBIDDEN, "The key is disabled."),
     Verdict.TENANT_SUSPENDED: (HTTPStatus.FORBIDDEN, "The tenant is suspended."),
     Verdict.INSUFFICIENT_SCOPE: (HTTPStatus.FORBIDDEN, "The key lacks a required scope."),
     Verdict.QUOTA_EXCEEDED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant has used up its quota."),

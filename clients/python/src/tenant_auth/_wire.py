@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from . import _status
 from .errors import InvalidRequestError, Violation
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
-from .results import Outcome, Provenance, Question, ServerInfo, SessionValidation, Validation
+from .results import Outcome, Provenance, KeyQuery, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
 from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, encoding_violations
 from .verdict import Source, Verdict
@@ -148,43 +148,43 @@ class Batch:
     others.
     """
 
-    def __init__(self, keys: Sequence[str | Question], scopes: tuple[str, ...]) -> None:
+    def __init__(self, keys: Sequence[str | KeyQuery], scopes: tuple[str, ...]) -> None:
         if isinstance(keys, str | bytes):
             raise TypeError("keys is a single text: give a list of keys")
-        questions = [key if isinstance(key, Question) else Question(key, scopes) for key in keys]
-        if len(questions) > MAX_BATCH:
-            raise invalid(Violation("requests", f"must have 1 to {MAX_BATCH} entries, not {len(questions)}"))
-        self.secrets = [question.key for question in questions if isinstance(question.key, str)]
+        queries = [key if isinstance(key, KeyQuery) else KeyQuery(key, scopes) for key in keys]
+        if len(queries) > MAX_BATCH:
+            raise invalid(Violation("requests", f"must have 1 to {MAX_BATCH} entries, not {len(queries)}"))
+        self.secrets = [query.key for query in queries if isinstance(query.key, str)]
         self.request = validation_pb2.BatchValidateKeysRequest()
-        self._questions: list[Question] = []
+        self._queries: list[KeyQuery] = []
         self._outcomes: list[Outcome | None] = []
-        for index, question in enumerate(questions):
+        for index, query in enumerate(queries):
             try:
-                if not check_text(question.key, f"requests[{index}].key", MAX_BATCH_KEY_LENGTH):
+                if not check_text(query.key, f"requests[{index}].key", MAX_BATCH_KEY_LENGTH):
                     raise invalid(Violation(f"requests[{index}].key", "must not be empty"))
-                one = key_request(question.key, tuple(question.scopes))
+                one = key_request(query.key, tuple(query.scopes))
             except InvalidRequestError as error:
                 self._outcomes.append(error)
                 continue
             self.request.requests.append(one)
-            self._questions.append(question)
+            self._queries.append(query)
             self._outcomes.append(None)
 
     def outcomes(self, reply: validation_pb2.BatchValidateKeysResponse | None, request_id: str) -> list[Outcome]:
         """Returns the outcomes in the order of the keys."""
         results = reply.results if reply is not None else ()
         # Results are matched by index, so a wrong number of results could assign a verdict to the wrong key.
-        if len(results) != len(self._questions):
-            raise _status.invalid_response(f"the response has {len(results)} results for {len(self._questions)} keys")
-        decided = iter([outcome(r, q, request_id) for r, q in zip(results, self._questions, strict=True)])
+        if len(results) != len(self._queries):
+            raise _status.invalid_response(f"the response has {len(results)} results for {len(self._queries)} keys")
+        decided = iter([outcome(r, q, request_id) for r, q in zip(results, self._queries, strict=True)])
         return [known if known is not None else next(decided) for known in self._outcomes]
 
 
-def outcome(result: validation_pb2.BatchValidateKeysResult, question: Question, request_id: str) -> Outcome:
+def outcome(result: validation_pb2.BatchValidateKeysResult, query: KeyQuery, request_id: str) -> Outcome:
     if result.HasField("response"):
         return validation(result.response)
     if result.HasField("error"):
-        return _status.from_item(result.error, request_id, (question.key,))
+        return _status.from_item(result.error, request_id, (query.key,))
     return _status.invalid_response("the response contains no result for a key")
 
 

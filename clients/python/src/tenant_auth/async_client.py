@@ -16,7 +16,7 @@ from .async_recorder import AsyncUsageRecorder
 from .options import Options
 from .proto import info_pb2, session_pb2, usage_pb2
 from .raw import AsyncRaw
-from .results import Outcome, Principal, Question, ServerInfo, SessionValidation, Validation, WatchState
+from .results import Outcome, Principal, KeyQuery, ServerInfo, SessionValidation, Validation, WatchState
 from .sessions import Binding, Session, SessionExpiry
 from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 
@@ -77,7 +77,7 @@ class AsyncClient:
         return await self._engine.decide(call, texts("scopes", scopes), timeout)
 
     async def validate_keys(
-        self, keys: Sequence[str | Question], scopes: str | Iterable[str] = (), *, timeout: float | None = None
+        self, keys: Sequence[str | KeyQuery], scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> list[Outcome]:
         """Validates 1 to 1,000 keys in one call, in order. A key that cannot be decided has an error as its outcome.
 

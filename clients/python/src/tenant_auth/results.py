@@ -120,7 +120,7 @@ Outcome = Validation | TenantAuthError
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class KeyQuery:
     """A key of a batch, with its own required scopes."""
 
     key: str = field(repr=False)

@@ -35,6 +35,8 @@ class Verdict(IntEnum):
     """The session has expired."""
     TENANT_MISMATCH = 12
     """The session belongs to another tenant than the key."""
+    DISABLED = 13
+    """The key is disabled until an operator enables it."""
 
     @property
     def is_valid(self) -> bool:

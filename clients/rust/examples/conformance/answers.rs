@@ -32,7 +32,8 @@ pub(crate) fn error(error: &Error) -> Value {
         Error::Unavailable { reason, .. }
         | Error::NotFound { reason, .. }
         | Error::AlreadyExists { reason, .. }
-        | Error::FailedPrecondition { reason, .. } => reason.clone(),
+        | Error::FailedPrecondition { reason, .. }
+        | Error::Conflict { reason, .. } => reason.clone(),
         _ => None,
     };
     let fields: Vec<_> = match error {
@@ -65,6 +66,7 @@ pub(crate) fn code(error: &Error) -> Code {
         Error::NotFound { .. } => Code::NotFound,
         Error::AlreadyExists { .. } => Code::AlreadyExists,
         Error::FailedPrecondition { .. } => Code::FailedPrecondition,
+        Error::Conflict { .. } => Code::Aborted,
         Error::PermissionDenied { .. } => Code::PermissionDenied,
         Error::Unimplemented { .. } => Code::Unimplemented,
         Error::Other { code, .. } => *code,

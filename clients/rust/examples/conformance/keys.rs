@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tenant_auth_client::{Client, Error, PresentedKey, Question};
+use tenant_auth_client::{Client, Error, KeyQuery, PresentedKey};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::answers::{self, code, code_name, text, texts};
@@ -86,12 +86,12 @@ pub(crate) async fn validate_concurrently(client: &Client, command: &Value) -> R
 
 pub(crate) async fn validate_all(client: &Client, command: &Value) -> Result<Value, Error> {
     let scopes = texts(command, "scopes");
-    let question = |key: &str| {
-        let question = Question::new(PresentedKey::new(key));
-        scopes.iter().fold(question, |question, scope| question.requires(*scope))
+    let query = |key: &str| {
+        let query = KeyQuery::new(PresentedKey::new(key));
+        scopes.iter().fold(query, |query, scope| query.requires(*scope))
     };
-    let questions: Vec<_> = texts(command, "keys").into_iter().map(question).collect();
-    let outcomes = client.validate_batch(&questions).await?;
+    let queries: Vec<_> = texts(command, "keys").into_iter().map(query).collect();
+    let outcomes = client.validate_batch(&queries).await?;
     let item = |outcome: Result<_, Error>| match outcome {
         Ok(validation) => answers::validation(&validation),
         Err(error) => answers::error(&error),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-use crate::{PresentedKey, question::MAX_KEY_LEN};
+use crate::{PresentedKey, key_query::MAX_KEY_LEN};
 
 /// A repeated session id is rejected, because another component might read another of its values.
 const SESSION_ID_HEADER: &str = "mcp-session-id";

@@ -61,6 +61,7 @@ impl Rejection {
                 Verdict::QuotaExceeded | Verdict::RateLimited => RejectionKind::RateLimited,
                 // Verdicts about sessions do not occur for a key: treat them like an unknown verdict.
                 Verdict::Valid
+                | Verdict::Disabled
                 | Verdict::TenantSuspended
                 | Verdict::InsufficientScope
                 | Verdict::Unbound

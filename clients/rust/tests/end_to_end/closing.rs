@@ -1,7 +1,7 @@
 //! A closed client.
 
 use futures::TryStreamExt as _;
-use tenant_auth_client::{Client, Error, PresentedKey, Question, proto};
+use tenant_auth_client::{Client, Error, KeyQuery, PresentedKey, proto};
 use tenant_auth_proto::v1::info_service_client::InfoServiceClient;
 
 use crate::harness::{Service, WAIT_TIMEOUT};
@@ -23,7 +23,7 @@ async fn closed_client_rejects_new_calls_only() {
     // Even cached answers are not returned.
     assert_eq!(client.validate(&key, &[]).await.unwrap_err(), closed);
     assert_eq!(client.validate_session("s", None, &[]).await.unwrap_err(), closed);
-    let batch = [Question::new(PresentedKey::new("x"))];
+    let batch = [KeyQuery::new(PresentedKey::new("x"))];
     assert_eq!(client.validate_batch(&batch).await.unwrap_err(), closed);
     assert_eq!(client.validate_stream(futures::stream::empty()).await.unwrap_err(), closed);
     assert_eq!(client.unbind_session("s", "acme").await.unwrap_err(), closed);

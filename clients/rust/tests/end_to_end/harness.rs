@@ -60,7 +60,7 @@ impl Service {
         };
         let tenant = self.admin().create_tenant(tenant).await.unwrap();
         let request = proto::IssueKeyRequest {
-            tenant_id: tenant.tenant_id,
+            tenant_id: tenant.tenant.unwrap().tenant_id,
             scopes: vec!["demo:read".to_owned(), "orders:read".to_owned()],
             ..Default::default()
         };

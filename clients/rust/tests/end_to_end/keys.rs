@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use tenant_auth_client::{
-    BindSession, Error, ImportedKey, NotAdmitted, PresentedKey, Question, Source, Verdict, proto,
+    BindSession, Error, ImportedKey, KeyQuery, NotAdmitted, PresentedKey, Source, Verdict, proto,
 };
 
 use crate::harness::Service;
@@ -61,28 +61,28 @@ async fn require_gives_a_principal_or_a_denial() {
 async fn invalid_key_in_a_batch_fails_alone() {
     let service = Service::start().await;
     let key = service.key().await;
-    let question = |text: &str| Question::new(PresentedKey::new(text));
-    let questions = [
-        question(key.expose()),
-        question(""),
-        question(&"x".repeat(10_000)),
-        question(key.expose()).requires("Not A Scope"),
-        question(key.expose()).requires("orders:read"),
-        question(&"x".repeat(2 << 20)),
-        question(key.expose()).requires("x".repeat(2 << 20)),
-        Question { key: PresentedKey::new(key.expose()), required_scopes: vec![String::new(); 1 << 20] },
+    let query = |text: &str| KeyQuery::new(PresentedKey::new(text));
+    let queries = [
+        query(key.expose()),
+        query(""),
+        query(&"x".repeat(10_000)),
+        query(key.expose()).requires("Not A Scope"),
+        query(key.expose()).requires("orders:read"),
+        query(&"x".repeat(2 << 20)),
+        query(key.expose()).requires("x".repeat(2 << 20)),
+        KeyQuery { key: PresentedKey::new(key.expose()), required_scopes: vec![String::new(); 1 << 20] },
     ];
-    let outcomes = service.client.validate_batch(&questions).await.unwrap();
-    assert_eq!(outcomes.len(), questions.len());
+    let outcomes = service.client.validate_batch(&queries).await.unwrap();
+    assert_eq!(outcomes.len(), queries.len());
     for (index, outcome) in outcomes.iter().enumerate() {
         match index {
             0 | 4 => assert!(outcome.as_ref().unwrap().is_valid()),
             _ => assert!(matches!(outcome, Err(Error::Invalid { .. })), "{outcome:?}"),
         }
     }
-    let too_long = service.client.validate_batch(&questions[5..6]).await.unwrap();
+    let too_long = service.client.validate_batch(&queries[5..6]).await.unwrap();
     assert!(matches!(too_long[..], [Err(Error::Invalid { .. })]), "{too_long:?}");
-    let many: Vec<_> = (0..1_001).map(|_| question("x")).collect();
+    let many: Vec<_> = (0..1_001).map(|_| query("x")).collect();
     let error = service.client.validate_batch(&many).await.unwrap_err();
     assert!(matches!(&error, Error::Invalid { message, .. } if message.contains("1001")), "{error:?}");
 }
@@ -116,14 +116,14 @@ async fn overlong_key_is_malformed_not_overload() {
 async fn batch_keeps_order() {
     let service = Service::start().await;
     let key = service.key().await;
-    let question = |text: &str| Question::new(PresentedKey::new(text));
-    let questions = [
-        question("some-strange-key"),
-        question(key.expose()).requires("orders:read"),
-        question("ta_short"),
-        question(key.expose()).requires("orders:write"),
+    let query = |text: &str| KeyQuery::new(PresentedKey::new(text));
+    let queries = [
+        query("some-strange-key"),
+        query(key.expose()).requires("orders:read"),
+        query("ta_short"),
+        query(key.expose()).requires("orders:write"),
     ];
-    let outcomes = service.client.validate_batch(&questions).await.unwrap();
+    let outcomes = service.client.validate_batch(&queries).await.unwrap();
     let verdicts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap().verdict).collect();
     let expected = [Verdict::Unknown, Verdict::Valid, Verdict::Malformed, Verdict::InsufficientScope];
     assert_eq!(verdicts, expected);
@@ -136,12 +136,12 @@ async fn stream_answers_all_and_survives_a_bad_request() {
     let service = Service::start().await;
     let key = service.key().await;
     let text = key.expose().to_owned();
-    let questions = stream::iter(0..1_000).map(move |number| match number % 3 {
-        0 => (number, Question::new(PresentedKey::new(text.as_str()))),
-        1 => (number, Question::new(PresentedKey::new(format!("strange-key-{number}")))),
-        _ => (number, Question::new(PresentedKey::new(""))),
+    let queries = stream::iter(0..1_000).map(move |number| match number % 3 {
+        0 => (number, KeyQuery::new(PresentedKey::new(text.as_str()))),
+        1 => (number, KeyQuery::new(PresentedKey::new(format!("strange-key-{number}")))),
+        _ => (number, KeyQuery::new(PresentedKey::new(""))),
     });
-    let mut answers = service.client.validate_stream(questions).await.unwrap();
+    let mut answers = service.client.validate_stream(queries).await.unwrap();
     let mut seen = BTreeMap::new();
     while let Some(answer) = answers.next().await {
         let answer = answer.unwrap();

@@ -43,6 +43,7 @@ const SENTENCES: Readonly<Partial<Record<RejectionCode, string>>> = {
   EXPIRED: "The API key has expired.",
   REVOKED: "The API key was revoked.",
   INSUFFICIENT_SCOPE: "The API key lacks a scope.",
+  DISABLED: "The API key is disabled.",
   TENANT_SUSPENDED: "The tenant is suspended.",
   QUOTA_EXCEEDED: "The tenant has used up its quota.",
   RATE_LIMITED: "The tenant exceeds its rate limit.",

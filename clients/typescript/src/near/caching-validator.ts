@@ -9,7 +9,7 @@ import type { RequestStart } from "./entry.js";
 import { InFlightRequests } from "./in-flight.js";
 
 /** A request that the near cache may answer. */
-export interface Question<V extends Validation> {
+export interface CacheableRequest<V extends Validation> {
   readonly digest: string;
   readonly sessionDigest?: string;
   readonly scopes: readonly string[];
@@ -52,27 +52,27 @@ export class CachingValidator {
     this.#timeoutMs = timeoutMs;
   }
 
-  async answer<V extends Validation>(question: Question<V>): Promise<V> {
-    const { digest, scopes, signal } = question;
-    const timeoutMs = limit(question.timeoutMs, this.#timeoutMs);
+  async answer<V extends Validation>(query: CacheableRequest<V>): Promise<V> {
+    const { digest, scopes, signal } = query;
+    const timeoutMs = limit(query.timeoutMs, this.#timeoutMs);
     signal?.throwIfAborted();
     const end = this.#clock.monotonic() + timeoutMs;
     // Requests with invalid scopes go to the service, which returns a precise error.
     if (!areValidScopes(scopes))
-      return await withTimeout(question.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
+      return await withTimeout(query.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
     for (;;) {
       const near = this.#cache.lookup<V>(digest, scopes);
       if (near !== undefined) return near;
       const left = end - this.#clock.monotonic();
       const { position } = this.#cache.requestStart();
-      const { answer: pending, joined } = this.#inFlight.join(digest, () => this.#request(question, left));
+      const { answer: pending, joined } = this.#inFlight.join(digest, () => this.#request(query, left));
       try {
         const { answer, start } = await withTimeout(pending, this.#clock, left, signal);
         // A request made after a change must not get an answer requested before it.
         const outdated =
           joined &&
           start.position < position &&
-          !this.#cache.isCurrent(answer, start, question.sessionDigest);
+          !this.#cache.isCurrent(answer, start, query.sessionDigest);
         if (!outdated) return applyScopes(answer as V, scopes);
       } catch (error) {
         // The joined request had a shorter timeout than this one.
@@ -97,10 +97,10 @@ export class CachingValidator {
    * Requests the answer without scopes, because it contains all scopes of the key. Continues when its first caller
    * gives up; it has at least the default timeout.
    */
-  async #request(question: Question<Validation>, left: number): Promise<AnsweredRequest> {
+  async #request(query: CacheableRequest<Validation>, left: number): Promise<AnsweredRequest> {
     const start = this.#cache.requestStart();
-    const answer = await question.ask([], Math.max(left, this.#timeoutMs));
-    this.#cache.store(question.digest, answer, start, question.sessionDigest);
+    const answer = await query.ask([], Math.max(left, this.#timeoutMs));
+    this.#cache.store(query.digest, answer, start, query.sessionDigest);
     return { answer, start };
   }
 }

@@ -214,7 +214,7 @@ fn log_failure(call: Call, operation: &'static str, started: Instant, error: &St
         | FailureKind::Overloaded
         | FailureKind::Untrusted
         | FailureKind::Starved
-        | FailureKind::TooManyGuesses
+        | FailureKind::TooManyUnknownLookups
         | FailureKind::Lagging => {
             tracing::warn!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }

@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// Everything after a position, and what shows that the log is still the one that the position was taken from: the
-/// entry at the position (if it is gone, the last one before it), and the log's first and last position; the expiry
-/// or revocation of each subject; the database's identity, heartbeat and clock. Returns at least one row, so that a
+/// entry at the position (if it is gone, the last one before it), and the log's first and last position; whether each
+/// subject is revoked, disabled, suspended or unbound; the database's identity, heartbeat and clock. Returns at least one row, so that a
 /// response without rows is invalid.
 const READ_LOG: &str = "\
 SELECT log.seq, log.kind, log.ref, log.tenant_id, \
@@ -29,7 +29,8 @@ SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END, \
        CASE log.kind WHEN 'session' THEN EXISTS (SELECT 1 FROM session_bindings WHERE session_id = log.ref) END, \
        (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), (SELECT beat FROM heartbeat), (SELECT at FROM heartbeat), \
-       CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) \
+       CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER), \
+       CASE log.kind WHEN 'key' THEN (SELECT disabled_at FROM api_keys WHERE id = log.ref) END \
 FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
 ON TRUE ORDER BY log.seq";
 
@@ -103,10 +104,14 @@ fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), S
     let subject = match kind {
         "key" => {
             let revoked_at = row.optional_integer(8)?.map(UnixMillis);
+            let is_disabled = row.optional_integer(15)?.is_some();
             let Ok(id) = KeyId::parse(id) else { return Ok(()) };
-            page.per_subject
-                .keys
-                .insert(id.clone(), event(revoked_at.map_or(ChangeKind::Changed, ChangeKind::Revoked)));
+            let kind = match revoked_at {
+                Some(at) => ChangeKind::Revoked(at),
+                None if is_disabled => ChangeKind::Disabled,
+                None => ChangeKind::Changed,
+            };
+            page.per_subject.keys.insert(id.clone(), event(kind));
             Subject::Key(id)
         }
         "tenant" => {

@@ -10,6 +10,7 @@ use crate::{
     database::engine::{Row, SqlValue, Statement},
     domain::{
         clock::UnixMillis,
+        etag::Etag,
         id::{KeyId, TenantId},
         key::{ApiKey, KeyPrefixCursor, StoredKey},
         page::{Page, PageRequest},
@@ -19,10 +20,10 @@ use crate::{
 };
 
 /// The column after those of a key, in the rows of [`get`].
-const DIGEST_COLUMN: usize = 12;
+const DIGEST_COLUMN: usize = 14;
 
 const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
-                                  revoke_reason, last_used_at, replaced_by, pepper_id";
+                                  revoke_reason, last_used_at, replaced_by, pepper_id, disabled_at, version";
 
 pub(super) async fn list<E: Engine>(
     engine: &E,
@@ -179,5 +180,7 @@ fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
         last_used_at: row.optional_integer(9)?.map(UnixMillis),
         replaced_by: row.optional_text(10)?.map(key_id).transpose()?,
         pepper_id: row.optional_text(11)?.map(str::to_owned),
+        disabled_at: row.optional_integer(12)?.map(UnixMillis),
+        etag: Etag::of_version(row.integer(13)?),
     })
 }

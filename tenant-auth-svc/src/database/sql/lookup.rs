@@ -31,7 +31,8 @@ static LOOKUP_SQL: LazyLock<String> = LazyLock::new(|| {
     format!(
         "\
 SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, keys.disabled_at, \
+       (SELECT coalesce(max(seq), 0) FROM changes), \
        (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), \
        CASE WHEN tenants.id IS NULL THEN {missing} END \
 FROM json_each(?1) AS digests \
@@ -43,6 +44,12 @@ ORDER BY digests.key"
 
 /// The column of the key's id.
 pub(super) const KEY_ID_COLUMN: usize = 1;
+/// The column of the change log's end.
+pub(super) const REVISION_COLUMN: usize = 11;
+/// The column of the database's identity.
+pub(super) const IDENTITY_COLUMN: usize = 12;
+/// The column of a pepper that this replica lacks.
+const MISSING_PEPPER_COLUMN: usize = 13;
 
 pub(super) async fn run<E: Engine>(
     engine: &E,
@@ -66,7 +73,7 @@ pub(super) async fn run<E: Engine>(
 fn missing_pepper(rows: &[Row]) -> Result<Option<Option<&str>>, StoreError> {
     for row in rows {
         if row.optional_text(5)?.is_none() {
-            return row.optional_text(12).map(Some);
+            return row.optional_text(MISSING_PEPPER_COLUMN).map(Some);
         }
     }
     Ok(None)
@@ -109,14 +116,14 @@ fn decode(
     let first = rows
         .first()
         .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "no digest was requested"))?;
-    let database = read_identity(first, 11)?;
+    let database = read_identity(first, IDENTITY_COLUMN)?;
     for (index, candidates) in rows.chunks(per_key).enumerate() {
         let mut found = Ok(None);
         for (offset, row) in candidates.iter().enumerate() {
             if usize::try_from(row.integer(0)?) != Ok(index * per_key + offset) {
                 return Err(StoreError::new(FailureKind::InvalidResponse, "rows are out of order"));
             }
-            revision = revision.max(Revision(row.integer(10)?));
+            revision = revision.max(Revision(row.integer(REVISION_COLUMN)?));
             if found == Ok(None) {
                 found = unreadable.check(RecordTable::ApiKeys, (row, KEY_ID_COLUMN), read_key_record(row));
             }
@@ -137,6 +144,7 @@ pub(super) fn read_key_record(row: &Row) -> Result<Option<KeyRecord>, StoreError
         tenant_name: row.text(3)?.into(),
         plan: row.text(4)?.into(),
         tenant_status: parse_status(status)?,
+        is_disabled: row.optional_integer(10)?.is_some(),
         scopes: read_scopes(row.text(6)?, revoked_at)?,
         expires_at: row.optional_integer(7)?.map(UnixMillis),
         revoked_at,
@@ -176,7 +184,7 @@ mod tests {
 
     fn missing_row(position: i64) -> Row {
         let mut values = vec![SqlValue::Integer(position)];
-        values.extend(std::iter::repeat_n(SqlValue::Null, 9));
+        values.extend(std::iter::repeat_n(SqlValue::Null, 10));
         values.extend([SqlValue::Integer(3), "db 1 ".into(), SqlValue::Null]);
         Row(values)
     }
@@ -190,6 +198,7 @@ mod tests {
             "pro".into(),
             "active".into(),
             scopes.into(),
+            SqlValue::Null,
             SqlValue::Null,
             SqlValue::Null,
             SqlValue::Null,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Engine, RecordTable, UnreadableRecords,
     identity::read_identity,
-    lookup::{KEY_ID_COLUMN, read_key_record, to_json},
+    lookup::{IDENTITY_COLUMN, KEY_ID_COLUMN, REVISION_COLUMN, read_key_record, to_json},
     millis,
     rows::unreadable_value,
 };
@@ -26,7 +26,7 @@ use crate::{
 /// returns.
 const SELECT_RECENTLY_USED: &str = "\
 SELECT hex(keys.key_hash), keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, keys.disabled_at, (SELECT coalesce(max(seq), 0) FROM changes), \
        (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
 FROM (SELECT 1) LEFT JOIN ( \
     SELECT * FROM api_keys \
@@ -64,7 +64,8 @@ pub(super) async fn list<E: Engine>(
     let first = rows
         .first()
         .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a page of keys returned no rows"))?;
-    let (database, revision) = (read_identity(first, 11)?, Revision(first.integer(10)?));
+    let (database, revision) =
+        (read_identity(first, IDENTITY_COLUMN)?, Revision(first.integer(REVISION_COLUMN)?));
     let mut page = RecentlyUsedKeys { keys: Vec::with_capacity(rows.len()), next: None, revision, database };
     for row in &rows {
         // The only row of an empty list.

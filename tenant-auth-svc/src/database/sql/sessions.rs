@@ -63,15 +63,16 @@ const KEY_ID_COLUMN: usize = 2;
 const LOOKUP_SQL: &str = "\
 SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
        bound.attributes, tenants.name, tenants.plan, tenants.status, keys.scopes, keys.expires_at, keys.revoked_at, \
-       wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
+       wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), \
+       keys.disabled_at \
 FROM json_each(?1) AS wanted \
 LEFT JOIN session_bindings AS bound ON bound.session_id = wanted.value \
 LEFT JOIN api_keys AS keys ON keys.id = bound.key_id AND keys.tenant_id = bound.tenant_id \
 LEFT JOIN tenants ON tenants.id = bound.tenant_id \
 ORDER BY wanted.key";
 
-/// Binds a session, or keeps an existing binding. An expired session, or one whose key has expired or was revoked, is
-/// bound again, by its own tenant only. A key that now belongs to another tenant is not a key of this one.
+/// Binds a session, or keeps an existing binding. An expired session, or one whose key has expired, was revoked or is
+/// disabled, is bound again, by its own tenant only. A key that now belongs to another tenant is not a key of this one.
 const BIND_SQL: &str = concat!(
     "INSERT INTO session_bindings \
        (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes, bind_id) \
@@ -89,7 +90,7 @@ const BIND_SQL: &str = concat!(
        AND (session_bindings.expires_at <= excluded.created_at \
             OR NOT ",
     opener_lives!(),
-    ")"
+    " OR EXISTS (SELECT 1 FROM api_keys WHERE id = session_bindings.key_id AND disabled_at IS NOT NULL))"
 );
 
 /// Extends the expiry from the time of use, never backwards. Deleted sessions stay deleted.
@@ -273,6 +274,7 @@ fn read_session_record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
         tenant_name: row.text(8)?.into(),
         plan: row.text(9)?.into(),
         tenant_status: parse_status(status)?,
+        is_disabled: row.optional_integer(17)?.is_some(),
         scopes: read_scopes(scopes, revoked_at)?,
         expires_at: row.optional_integer(12)?.map(UnixMillis),
         revoked_at,

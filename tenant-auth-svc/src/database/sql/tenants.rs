@@ -12,22 +12,24 @@ use crate::{
     domain::{
         audit::AuditAction,
         clock::UnixMillis,
+        etag::Etag,
         id::TenantId,
         page::{Page, PageRequest},
         store::{Call, Change, Committed, FailureKind, StoreError},
-        tenant::{NewTenant, Tenant, TenantStatus},
+        tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus},
         text::{Plan, Reason, TenantName},
     },
 };
 
-pub(super) const TENANT_COLUMNS: &str = "id, name, plan, status, suspend_reason, created_at, updated_at";
+pub(super) const TENANT_COLUMNS: &str =
+    "id, name, plan, status, suspend_reason, created_at, updated_at, version";
 
 pub(super) async fn create<E: Engine>(
     engine: &E,
     call: Call,
     tenant: &NewTenant,
     change: &Change,
-) -> Result<Tenant, StoreError> {
+) -> Result<Committed<CreatedTenant>, StoreError> {
     let id = &tenant.id;
     let insert = Statement::new(
         "INSERT INTO tenants (id, name, plan, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4) \
@@ -38,10 +40,23 @@ pub(super) async fn create<E: Engine>(
     .bind(tenant.plan.as_str())
     .bind(change.at.0);
     let audit = audit_statement(change, AuditAction::TenantCreate, id.as_str(), id.as_str(), "");
-    let results = engine.transaction(call, vec![insert, audit, select_tenant(id)]).await?;
-    single_tenant(&last_rows(results)?)?.ok_or_else(|| {
+    // By the audit entry: a repeated run must find that the first one created the tenant.
+    let by_this_change = Statement::new(
+        "SELECT EXISTS (SELECT 1 FROM audit_log WHERE target = ?1 AND action = ?2 AND at = ?3 \
+                          AND request_id = ?4 AND caller = ?5)",
+    )
+    .bind(id.as_str())
+    .bind(AuditAction::TenantCreate.as_str())
+    .bind(change.at.0)
+    .bind(change.actor.request_id.as_str())
+    .bind(change.actor.caller.as_str());
+    let Committed { outcome: mut results, revision } =
+        commit(engine, call, vec![insert, audit, by_this_change, select_tenant(id)]).await?;
+    let tenant = single_tenant(&results.pop().unwrap_or_default())?.ok_or_else(|| {
         StoreError::new(FailureKind::InvalidResponse, "the tenant that was just written does not exist")
-    })
+    })?;
+    let is_new = results.pop().unwrap_or_default().first().map(|row| row.integer(0)).transpose()? == Some(1);
+    Ok(Committed { outcome: CreatedTenant { tenant, is_new }, revision })
 }
 
 pub(super) async fn get<E: Engine>(
@@ -102,12 +117,12 @@ pub(super) async fn set_status<E: Engine>(
     Ok(Committed { outcome: single_tenant(&last_rows(results)?)?, revision })
 }
 
-fn select_tenant(id: &TenantId) -> Statement {
+pub(super) fn select_tenant(id: &TenantId) -> Statement {
     Statement::new(format!("SELECT {TENANT_COLUMNS} FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1"))
         .bind(id.as_str())
 }
 
-fn single_tenant(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {
+pub(super) fn single_tenant(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {
     single_row(rows)?.map(read_tenant).transpose()
 }
 
@@ -120,5 +135,6 @@ pub(super) fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
         suspend_reason: row.text(4)?.to_owned(),
         created_at: UnixMillis(row.integer(5)?),
         updated_at: UnixMillis(row.integer(6)?),
+        etag: Etag::of_version(row.integer(7)?),
     })
 }

@@ -19,7 +19,7 @@ use crate::{
         id::{KeyId, TenantId},
         key::{
             ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotation, RotationOutcome,
-            StoredHash,
+            StoredHash, SuccessorExpiry,
         },
         scope::ScopeSet,
         store::{Call, Change, Committed, FailureKind, StoreError},
@@ -76,8 +76,8 @@ pub(super) async fn rotate<E: Engine>(
     let stored = peppers.stored_hash(&rotation.hash);
     let successor = Statement::new(concat!(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
-         SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, ?7 FROM api_keys \
-         WHERE id = ?3 AND revoked_at IS NULL AND replaced_by IS NULL \
+         SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, iif(?8, expires_at, ?7) FROM api_keys \
+         WHERE id = ?3 AND revoked_at IS NULL AND replaced_by IS NULL AND disabled_at IS NULL \
            AND (expires_at IS NULL OR expires_at > ",
         now!(),
         ") ON CONFLICT (id) DO NOTHING"
@@ -88,7 +88,11 @@ pub(super) async fn rotate<E: Engine>(
     .bind(rotation.prefix_hint.as_str())
     .bind(pepper_id(&stored))
     .bind(change.at.0)
-    .bind(rotation.expires_at.map(|at| at.0));
+    .bind(match rotation.expires_at {
+        SuccessorExpiry::At(at) => Some(at.0),
+        SuccessorExpiry::Kept | SuccessorExpiry::Never => None,
+    })
+    .bind(i64::from(rotation.expires_at == SuccessorExpiry::Kept));
     // Only if the successor exists, and never to a later expiry than the key had before.
     let expire_old = Statement::new(concat!(
         "UPDATE api_keys SET replaced_by = ?2, expires_at = coalesce(min(expires_at, ",
@@ -268,7 +272,7 @@ fn pepper_id(stored: &StoredHash) -> Option<String> {
     stored.pepper.as_ref().map(|pepper| pepper.as_str().to_owned())
 }
 
-fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {
+pub(super) fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {
     let names: Vec<_> = scopes.iter().collect();
     to_json(&names)
 }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::domain::{
+    etag::Etag,
     id::{KeyId, TenantId},
     key::RandomnessUnavailable,
     store::StoreError,
@@ -17,9 +18,25 @@ pub enum AdminError {
     /// There is no such key.
     #[error("there is no key {0}")]
     NoSuchKey(KeyId),
-    /// The id belongs to a tenant with another name or plan.
-    #[error("tenant {0} exists with another name or plan")]
-    TenantExists(TenantId),
+    /// The id belongs to a tenant with other values.
+    #[error("tenant {tenant} exists with another {}", fields.join(" and another "))]
+    TenantExists {
+        /// The tenant.
+        tenant: TenantId,
+        /// The fields that differ.
+        fields: Vec<&'static str>,
+    },
+    /// A tenant or key has another version than the update was based on.
+    #[error("{target} has changed since it was read: its etag is now {etag}")]
+    Changed {
+        /// The tenant or key.
+        target: String,
+        /// Its current etag.
+        etag: Etag,
+    },
+    /// The key is revoked, so it cannot be changed.
+    #[error("key {0} is revoked and cannot be changed")]
+    KeyRevoked(KeyId),
     /// The key to import belongs to another tenant.
     #[error("another tenant holds this key")]
     KeyHeldByAnotherTenant,

@@ -8,6 +8,7 @@ use super::KeyHash;
 use crate::domain::{
     change::{CacheableRecord, ChangeKind, PerSubject},
     clock::UnixMillis,
+    etag::Etag,
     id::{KeyId, TenantId},
     scope::ScopeSet,
     store::{StoredDigest, UnreadableRecord},
@@ -30,6 +31,8 @@ pub struct KeyRecord {
     pub plan: CompactString,
     /// Whether the tenant's keys are accepted.
     pub tenant_status: TenantStatus,
+    /// Whether the key is disabled.
+    pub is_disabled: bool,
     /// The key's scopes.
     pub scopes: ScopeSet,
     /// When it expires; `None` means never.
@@ -76,6 +79,7 @@ impl CacheableRecord for KeyRecord {
         match kind {
             ChangeKind::Changed | ChangeKind::Unbound => true,
             ChangeKind::Revoked(_) => self.revoked_at.is_some(),
+            ChangeKind::Disabled => self.is_disabled,
             ChangeKind::Suspended => self.tenant_status == TenantStatus::Suspended,
         }
     }
@@ -84,6 +88,7 @@ impl CacheableRecord for KeyRecord {
         match kind {
             ChangeKind::Changed | ChangeKind::Unbound => {}
             ChangeKind::Revoked(at) => self.revoked_at = Some(at),
+            ChangeKind::Disabled => self.is_disabled = true,
             ChangeKind::Suspended => self.tenant_status = TenantStatus::Suspended,
         }
     }
@@ -110,12 +115,16 @@ pub struct ApiKey {
     pub revoked_at: Option<UnixMillis>,
     /// Why it was revoked.
     pub revoke_reason: String,
+    /// When it was disabled; `None` while it is enabled.
+    pub disabled_at: Option<UnixMillis>,
     /// The approximate last-used time.
     pub last_used_at: Option<UnixMillis>,
     /// The key that replaced it.
     pub replaced_by: Option<KeyId>,
     /// The pepper of its digest.
     pub pepper_id: Option<String>,
+    /// Changes with every change of the key.
+    pub etag: Etag,
 }
 
 /// A stored key with its tenant.
@@ -140,6 +149,7 @@ impl StoredKey {
             tenant_name: tenant.name.as_str().into(),
             plan: tenant.plan.as_str().into(),
             tenant_status: tenant.status,
+            is_disabled: key.disabled_at.is_some(),
             scopes: key.scopes.clone(),
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
@@ -192,6 +202,30 @@ pub struct NewKey {
     pub expires_at: Option<UnixMillis>,
 }
 
+/// Changes of a key. `None` keeps a value.
+#[derive(Clone, Debug, Default)]
+pub struct KeyUpdate {
+    /// Display name.
+    pub name: Option<KeyName>,
+    /// Its scopes.
+    pub scopes: Option<ScopeSet>,
+    /// When it expires; `Some(None)` means never.
+    pub expires_at: Option<Option<UnixMillis>>,
+    /// Whether it can be valid.
+    pub enabled: Option<bool>,
+}
+
+impl KeyUpdate {
+    /// Whether a key has the new values already.
+    #[must_use]
+    pub fn is_applied_to(&self, key: &ApiKey) -> bool {
+        self.name.as_ref().is_none_or(|name| name.as_str() == key.name)
+            && self.scopes.as_ref().is_none_or(|scopes| *scopes == key.scopes)
+            && self.expires_at.is_none_or(|expires_at| expires_at == key.expires_at)
+            && self.enabled.is_none_or(|enabled| enabled == key.disabled_at.is_none())
+    }
+}
+
 /// A key to import.
 #[derive(Clone, Debug)]
 pub struct KeyToImport {
@@ -229,8 +263,19 @@ pub struct Rotation {
     pub hash: KeyHash,
     /// The successor's first characters.
     pub prefix_hint: PrefixHint,
-    /// When the successor expires; `None` means never.
-    pub expires_at: Option<UnixMillis>,
+    /// When the successor expires.
+    pub expires_at: SuccessorExpiry,
+}
+
+/// When the successor of a rotated key expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuccessorExpiry {
+    /// When the old key would have expired.
+    Kept,
+    /// At this time.
+    At(UnixMillis),
+    /// Never.
+    Never,
 }
 
 /// The outcome of a rotation.
@@ -245,7 +290,7 @@ pub enum RotationOutcome {
         /// The record that a lookup of the successor finds.
         record: Box<KeyRecord>,
     },
-    /// The old key is revoked, has expired, or was rotated before. Nothing was changed.
+    /// The old key is revoked, disabled or expired, or was rotated before. Nothing was changed.
     Refused(Box<ApiKey>),
     /// There is no such key.
     NoSuchKey,

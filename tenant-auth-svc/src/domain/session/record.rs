@@ -181,14 +181,16 @@ impl CacheableRecord for SessionRecord {
     fn reflects(&self, kind: ChangeKind) -> bool {
         match kind {
             ChangeKind::Unbound => self.unbound,
-            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Suspended => self.key.reflects(kind),
+            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Disabled | ChangeKind::Suspended => {
+                self.key.reflects(kind)
+            }
         }
     }
 
     fn apply_revocation(&mut self, kind: ChangeKind) {
         match kind {
             ChangeKind::Unbound => self.unbound = true,
-            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Suspended => {
+            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Disabled | ChangeKind::Suspended => {
                 self.key.apply_revocation(kind)
             }
         }

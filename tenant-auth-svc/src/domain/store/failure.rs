@@ -47,8 +47,8 @@ pub enum FailureKind {
     /// No response in time, while this process had no CPU time to receive it: this shows nothing about the
     /// database.
     Starved,
-    /// The call was not sent, because the guess limit is reached.
-    TooManyGuesses,
+    /// The call was not sent, because the limit of unknown lookups is reached.
+    TooManyUnknownLookups,
 }
 
 impl FailureKind {
@@ -72,7 +72,7 @@ impl FailureKind {
         Self::Lagging,
         Self::PepperMissing,
         Self::Starved,
-        Self::TooManyGuesses,
+        Self::TooManyUnknownLookups,
     ];
 
     /// Returns the name used in logs, metrics and error details.
@@ -97,7 +97,7 @@ impl FailureKind {
             Self::Lagging => "lagging",
             Self::PepperMissing => "pepper_missing",
             Self::Starved => "starved",
-            Self::TooManyGuesses => "too_many_guesses",
+            Self::TooManyUnknownLookups => "too_many_unknown_lookups",
         }
     }
 
@@ -112,7 +112,7 @@ impl FailureKind {
             | Self::Untrusted
             | Self::Lagging
             | Self::Starved
-            | Self::TooManyGuesses => None,
+            | Self::TooManyUnknownLookups => None,
             Self::Unreachable
             | Self::TimedOut
             | Self::Throttled
@@ -158,7 +158,7 @@ impl FailureKind {
             | Self::Lagging
             | Self::PepperMissing
             | Self::Starved
-            | Self::TooManyGuesses => None,
+            | Self::TooManyUnknownLookups => None,
         }
     }
 
@@ -180,7 +180,7 @@ impl FailureKind {
             | Self::Untrusted
             | Self::Lagging
             | Self::PepperMissing
-            | Self::TooManyGuesses => false,
+            | Self::TooManyUnknownLookups => false,
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::{
         admin::{AdminError, KeyState, KeyToIssue},
         clock::UnixMillis,
         id::{KeyId, TenantId},
-        key::{ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey},
+        key::{ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey, SuccessorExpiry},
         page::{Page, PageRequest},
+        store::Committed,
         tenant::{Tenant, TenantStatus},
         text::{KeyName, Plan, PrefixHint, Reason, TenantName},
     },
@@ -101,6 +102,7 @@ pub(in crate::grpc) fn tenant_message(tenant: Tenant) -> v1::Tenant {
         created_at: Some(timestamp(tenant.created_at)),
         updated_at: Some(timestamp(tenant.updated_at)),
         suspend_reason: tenant.suspend_reason,
+        etag: tenant.etag.to_string(),
     }
 }
 
@@ -120,7 +122,7 @@ pub(in crate::grpc) fn parse_issue_key(request: &v1::IssueKeyRequest) -> ParseRe
 
 pub(in crate::grpc) fn parse_rotate_key(
     request: &v1::RotateKeyRequest,
-) -> ParseResult<(KeyId, Option<Duration>, Option<UnixMillis>)> {
+) -> ParseResult<(KeyId, Option<Duration>, SuccessorExpiry)> {
     let mut fields = FieldValidator::new();
     let key_id = fields.check("key_id", KeyId::parse(&request.key_id));
     let overlap = match request.overlap {
@@ -128,6 +130,14 @@ pub(in crate::grpc) fn parse_rotate_key(
         None => Some(None),
     };
     let expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
+    let expires_at = match (expires_at, request.no_expiry) {
+        (Some(Some(_)), true) => {
+            fields.add_violation("no_expiry", "must not be set together with expires_at");
+            None
+        }
+        (expires_at, false) => expires_at.map(|at| at.map_or(SuccessorExpiry::Kept, SuccessorExpiry::At)),
+        (expires_at, true) => expires_at.map(|_| SuccessorExpiry::Never),
+    };
     match (key_id, overlap, expires_at) {
         (Some(key_id), Some(overlap), Some(expires_at)) => Ok((key_id, overlap, expires_at)),
         _ => Err(fields.into_error()),
@@ -174,7 +184,7 @@ fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<
 
 pub(in crate::grpc) fn import_response(
     errors: EntryErrors,
-    outcomes: Vec<ImportOutcome>,
+    Committed { outcome: outcomes, revision }: Committed<Vec<ImportOutcome>>,
 ) -> v1::ImportKeysResponse {
     use v1::import_key_result::Result as Outcome;
 
@@ -189,7 +199,7 @@ pub(in crate::grpc) fn import_response(
     let results = errors.merge_outcomes(outcomes).map(|outcome| v1::ImportKeyResult {
         result: Some(outcome.unwrap_or_else(|error| Outcome::Error(status::status_message(error)))),
     });
-    v1::ImportKeysResponse { results: results.collect() }
+    v1::ImportKeysResponse { results: results.collect(), revision: revision.0 }
 }
 
 /// Which keys to list.
@@ -256,6 +266,9 @@ pub(in crate::grpc) fn api_key_message(key: ApiKey) -> v1::ApiKey {
         last_used_at: key.last_used_at.map(timestamp),
         replaced_by_key_id: key.replaced_by.map(|id| id.to_string()).unwrap_or_default(),
         pepper_id: key.pepper_id.unwrap_or_default(),
+        enabled: key.disabled_at.is_none(),
+        disabled_at: key.disabled_at.map(timestamp),
+        etag: key.etag.to_string(),
     }
 }
 

@@ -29,9 +29,10 @@ pub(in crate::grpc) fn retained_revocation_message(
 ) -> v1::RetainedRevocation {
     let revoked_at = match kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
-        ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
+        ChangeKind::Changed | ChangeKind::Disabled | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
     let subject = match change.subject {
+        Subject::Key(id) if kind == ChangeKind::Disabled => RetainedSubject::DisabledKeyId(id.to_string()),
         Subject::Key(id) => RetainedSubject::KeyId(id.to_string()),
         Subject::Tenant(id) => RetainedSubject::SuspendedTenantId(id.to_string()),
         Subject::Session(id) => RetainedSubject::SessionId(id.as_str().to_owned()),

@@ -220,6 +220,7 @@ mod tests {
                 tenant_name: name.as_str().into(),
                 plan: plan.as_str().into(),
                 tenant_status: TenantStatus::Active,
+                is_disabled: false,
                 scopes,
                 expires_at: expires_at.map(UnixMillis),
                 revoked_at: None,

@@ -52,13 +52,18 @@ fn cached_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::Cach
         revoked_at: record.revoked_at.map(timestamp),
         tenant_suspended: cached.is_tenant_suspended(),
         preloaded: cached.hash.is_none(),
+        disabled: cached.record.is_disabled,
     }
 }
 
 fn last_change_message(last_change: ChangeEvent) -> v1::AppliedChange {
     let revoked_at = match last_change.kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
-        ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
+        ChangeKind::Changed | ChangeKind::Disabled | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
-    v1::AppliedChange { revision: last_change.revision.map_or(0, |revision| revision.0), revoked_at }
+    v1::AppliedChange {
+        revision: last_change.revision.map_or(0, |revision| revision.0),
+        revoked_at,
+        disabled: last_change.kind == ChangeKind::Disabled,
+    }
 }

@@ -101,6 +101,7 @@ pub(super) fn proto_verdict(verdict: Verdict) -> v1::Verdict {
         Verdict::Malformed => v1::Verdict::Malformed,
         Verdict::Expired => v1::Verdict::Expired,
         Verdict::Revoked => v1::Verdict::Revoked,
+        Verdict::Disabled => v1::Verdict::Disabled,
         Verdict::TenantSuspended => v1::Verdict::TenantSuspended,
         Verdict::InsufficientScope => v1::Verdict::InsufficientScope,
     }
@@ -160,6 +161,7 @@ mod tests {
             tenant_name: "Acme Corporation".into(),
             plan: "enterprise".into(),
             tenant_status: TenantStatus::Active,
+            is_disabled: false,
             scopes: ScopeSet::new(scopes.into()).unwrap(),
             expires_at: Some(UnixMillis(1_793_000_000_123)),
             revoked_at: None,

@@ -12,7 +12,7 @@ use crate::{
         inspect::KeyInspector,
         outage::{GraceChange, OutageGrace},
         recovery::{DatabaseWatch, Recovery, RecoveryError},
-        store::Store,
+        store::{Committed, Store},
     },
     grpc::{
         context::{RequestContext as _, RpcRecord},
@@ -21,8 +21,8 @@ use crate::{
             get_key_response, grace_message, import_response, inspection_message, list_keys_response,
             list_tenants_response, parse_create_tenant, parse_import_keys, parse_issue_key, parse_key_id,
             parse_list_audit_events, parse_list_keys, parse_list_tenants, parse_reason, parse_reset_grace,
-            parse_rotate_key, parse_set_grace, parse_tenant_id, parse_with_reason,
-            retained_revocation_message, tenant_message,
+            parse_rotate_key, parse_set_grace, parse_tenant_id, parse_update_key, parse_update_tenant,
+            parse_with_reason, retained_revocation_message, tenant_message,
         },
         error::ApiError,
         services::inspection::InspectionRunner,
@@ -87,8 +87,24 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         let (id, name, plan) = parse_create_tenant(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let tenant = self.admin.create_tenant(id, name, plan, actor, deadline).await;
-        let tenant = note_failure(&request.rpc_record(), tenant)?;
-        Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant_message(tenant)) }))
+        let Committed { outcome, revision } = note_failure(&request.rpc_record(), tenant)?;
+        Ok(Response::new(v1::CreateTenantResponse {
+            tenant: Some(tenant_message(outcome.tenant)),
+            already_existed: !outcome.is_new,
+            revision: revision.0,
+        }))
+    }
+
+    async fn update_tenant(
+        &self,
+        request: Request<v1::UpdateTenantRequest>,
+    ) -> Result<Response<v1::UpdateTenantResponse>, Status> {
+        let (id, update, conditions) = parse_update_tenant(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let tenant = self.admin.update_tenant(id, update, conditions, actor, deadline).await;
+        let Committed { outcome, revision } = note_failure(&request.rpc_record(), tenant)?;
+        let tenant = Some(tenant_message(outcome));
+        Ok(Response::new(v1::UpdateTenantResponse { tenant, revision: revision.0 }))
     }
 
     async fn get_tenant(
@@ -119,8 +135,9 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
             parse_with_reason(parse_tenant_id(&request_message.tenant_id), &request_message.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let tenant = self.admin.set_tenant_suspended(id, Some(reason), actor, deadline).await;
-        let tenant = note_failure(&request.rpc_record(), tenant)?;
-        Ok(Response::new(v1::SuspendTenantResponse { tenant: Some(tenant_message(tenant)) }))
+        let Committed { outcome, revision } = note_failure(&request.rpc_record(), tenant)?;
+        let tenant = Some(tenant_message(outcome));
+        Ok(Response::new(v1::SuspendTenantResponse { tenant, revision: revision.0 }))
     }
 
     async fn resume_tenant(
@@ -130,8 +147,9 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         let id = parse_tenant_id(&request.get_ref().tenant_id)?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let tenant = self.admin.set_tenant_suspended(id, None, actor, deadline).await;
-        let tenant = note_failure(&request.rpc_record(), tenant)?;
-        Ok(Response::new(v1::ResumeTenantResponse { tenant: Some(tenant_message(tenant)) }))
+        let Committed { outcome, revision } = note_failure(&request.rpc_record(), tenant)?;
+        let tenant = Some(tenant_message(outcome));
+        Ok(Response::new(v1::ResumeTenantResponse { tenant, revision: revision.0 }))
     }
 
     async fn issue_key(
@@ -141,10 +159,12 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         let key_to_issue = parse_issue_key(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let issued = self.admin.issue_key(key_to_issue, actor, deadline).await;
-        let IssuedKey { key, plaintext } = note_failure(&request.rpc_record(), issued)?;
+        let Committed { outcome: IssuedKey { key, plaintext }, revision } =
+            note_failure(&request.rpc_record(), issued)?;
         Ok(Response::new(v1::IssueKeyResponse {
             key: Some(api_key_message(key)),
             plaintext: plaintext.expose().to_owned(),
+            revision: revision.0,
         }))
     }
 
@@ -165,12 +185,26 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         let (key_id, overlap, expires_at) = parse_rotate_key(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let rotated = self.admin.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
-        let (IssuedKey { key, plaintext }, old) = note_failure(&request.rpc_record(), rotated)?;
+        let Committed { outcome: (IssuedKey { key, plaintext }, old), revision } =
+            note_failure(&request.rpc_record(), rotated)?;
         Ok(Response::new(v1::RotateKeyResponse {
             key: Some(api_key_message(key)),
             plaintext: plaintext.expose().to_owned(),
             replaced: Some(api_key_message(old)),
+            revision: revision.0,
         }))
+    }
+
+    async fn update_key(
+        &self,
+        request: Request<v1::UpdateKeyRequest>,
+    ) -> Result<Response<v1::UpdateKeyResponse>, Status> {
+        let (id, update, conditions) = parse_update_key(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let key = self.admin.update_key(id, update, conditions, actor, deadline).await;
+        let Committed { outcome, revision } = note_failure(&request.rpc_record(), key)?;
+        let key = Some(api_key_message(outcome));
+        Ok(Response::new(v1::UpdateKeyResponse { key, revision: revision.0 }))
     }
 
     async fn revoke_key(
@@ -180,9 +214,10 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         let request_message = request.get_ref();
         let (id, reason) = parse_with_reason(parse_key_id(&request_message.key_id), &request_message.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let key =
-            note_failure(&request.rpc_record(), self.admin.revoke_key(id, reason, actor, deadline).await)?;
-        Ok(Response::new(v1::RevokeKeyResponse { key: Some(api_key_message(key)) }))
+        let key = self.admin.revoke_key(id, reason, actor, deadline).await;
+        let Committed { outcome, revision } = note_failure(&request.rpc_record(), key)?;
+        let key = Some(api_key_message(outcome));
+        Ok(Response::new(v1::RevokeKeyResponse { key, revision: revision.0 }))
     }
 
     async fn list_keys(

@@ -44,7 +44,7 @@ impl<S: Store, K: KeySource, M: SessionCache> SessionService for SessionRpc<S, K
         &self,
         request: Request<v1::BindSessionRequest>,
     ) -> Result<Response<v1::BindSessionResponse>, Status> {
-        let (context, record) = (request.guess_source(SESSION_TIMEOUT)?, request.rpc_record());
+        let (context, record) = (request.load_context(SESSION_TIMEOUT)?, request.rpc_record());
         let session = parse_bind_session(request.into_inner())?;
         let bound = note_failure(&record, self.0.bind(session, context).await)?;
         let (verdict, subject) = match &bound {
@@ -61,8 +61,11 @@ impl<S: Store, K: KeySource, M: SessionCache> SessionService for SessionRpc<S, K
     ) -> Result<Response<v1::UnbindSessionResponse>, Status> {
         let deadline = request.deadline(SESSION_TIMEOUT)?;
         let (id, tenant) = parse_unbind_session(request.get_ref())?;
-        let was_bound = note_failure(&request.rpc_record(), self.0.unbind(id, tenant, deadline).await)?;
-        Ok(Response::new(v1::UnbindSessionResponse { was_bound }))
+        let unbound = note_failure(&request.rpc_record(), self.0.unbind(id, tenant, deadline).await)?;
+        Ok(Response::new(v1::UnbindSessionResponse {
+            was_bound: unbound.outcome,
+            revision: unbound.revision.0,
+        }))
     }
 
     async fn list_sessions(

@@ -52,9 +52,9 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
         &self,
         request: Request<v1::ValidateKeyRequest>,
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
-        let (guess_source, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let (context, record) = (request.load_context(self.timeout)?, request.rpc_record());
         let query = parse_key_query(request.into_inner())?;
-        let decision = note_decision(&record, self.keys.decide(&query, guess_source).await)?;
+        let decision = note_decision(&record, self.keys.decide(&query, context).await)?;
         Ok(Response::new(decision_message(decision)))
     }
 
@@ -64,9 +64,9 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
     ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
         use batch_validate_keys_result::Result as Outcome;
 
-        let (guess_source, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let (context, record) = (request.load_context(self.timeout)?, request.rpc_record());
         let (queries, errors) = parse_key_query_batch(request.into_inner())?.into_parts();
-        let decisions = self.keys.decide_all(&queries, guess_source).await;
+        let decisions = self.keys.decide_all(&queries, context).await;
         let decided = decisions.into_iter().map(|decision| note_decision(&record, decision));
         let results = errors.merge_outcomes(decided).map(|outcome| {
             let result = match outcome {
@@ -86,7 +86,7 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
             validator: Arc::clone(&self.keys),
             record: request.rpc_record(),
             budget: request.budget(self.timeout),
-            guess_origin: request.guess_origin(),
+            lookup_origin: request.lookup_origin(),
             permit: request.release_permit(),
         };
         Ok(Response::new(Box::pin(ResponseStream::new(messages, request.into_inner()))))
@@ -96,9 +96,9 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        let (guess_source, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let (context, record) = (request.load_context(self.timeout)?, request.rpc_record());
         let query = parse_session_query(request.into_inner())?;
-        let decision = self.sessions.decide(query, guess_source).await;
+        let decision = self.sessions.decide(query, context).await;
         let decision =
             decision.inspect_err(|error| record.add_undecided(error.kind)).map_err(ApiError::from)?;
         let subject = DenialSubject::for_key(decision.session.as_deref().map(|session| &session.key));

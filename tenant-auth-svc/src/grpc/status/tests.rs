@@ -18,16 +18,20 @@ fn database_failure_has_a_reason_and_retry_delay() {
     for kind in FailureKind::ALL {
         let status = status(StoreError::new(kind, "secret detail of the database"));
         let expected = match kind {
-            FailureKind::Overloaded | FailureKind::TooManyGuesses => Code::ResourceExhausted,
+            FailureKind::Overloaded | FailureKind::TooManyUnknownLookups => Code::ResourceExhausted,
             _ => Code::Unavailable,
         };
         assert_eq!(status.code(), expected, "{kind:?}");
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!(info.domain, ERROR_DOMAIN);
-        let is_guess_limit = kind == FailureKind::TooManyGuesses;
+        let is_unknown_lookup_limit = kind == FailureKind::TooManyUnknownLookups;
         assert!(
-            info.reason.starts_with(if is_guess_limit { "TOO_MANY_GUESSES" } else { "DATABASE_" }),
+            info.reason.starts_with(if is_unknown_lookup_limit {
+                "TOO_MANY_UNKNOWN_LOOKUPS"
+            } else {
+                "DATABASE_"
+            }),
             "{}",
             info.reason
         );

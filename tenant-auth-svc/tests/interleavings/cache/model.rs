@@ -305,6 +305,7 @@ fn key_record() -> KeyRecord {
         tenant_name: "Acme".into(),
         plan: "pro".into(),
         tenant_status: TenantStatus::Active,
+        is_disabled: false,
         scopes: ScopeSet::new(vec![Scope::parse("a").unwrap()]).unwrap(),
         expires_at: None,
         revoked_at: None,

@@ -116,7 +116,7 @@ pub(super) const ALL: &[Attack] = &[
             streams.outcome()
         })
     }),
-    new_attack("unknown keys, 20 x 199 x 10", |victim| Box::pin(guess_keys(victim))),
+    new_attack("unknown keys, 20 x 199 x 10", |victim| Box::pin(look_up_unknown_keys(victim))),
     new_attack("unknown paths of 15 KB, 20 x 100", |victim| {
         Box::pin(async move {
             let path = format!("/{}", "x".repeat(15_000));
@@ -210,7 +210,7 @@ fn fill_audit_log(victim: &Victim) {
 }
 
 /// Uses a different key each time, so that the cache cannot answer.
-async fn guess_keys(victim: &Victim) -> AttackOutcome {
+async fn look_up_unknown_keys(victim: &Victim) -> AttackOutcome {
     let mut streams = OpenRequests::default();
     for _ in 0..20 {
         let Some(peer) = RawPeer::connect(victim.address, OPEN_WINDOW).await else { continue };

@@ -15,7 +15,8 @@ use crate::harness::{
 };
 
 pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
-    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let tenant =
+        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let keys: Vec<_> = (0..4).map(|_| new_key(&tenant.id, &["a"], None)).collect();
     for key in &keys {
         store.insert_key(call(Lane::Admin), key, &change()).await.unwrap();

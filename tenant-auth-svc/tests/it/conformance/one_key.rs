@@ -25,7 +25,7 @@ pub(super) async fn check_key_queries(store: &impl Store) {
 
 async fn check_by_id(store: &impl Store) {
     let admin = || call(Lane::Admin);
-    let tenant = store.create_tenant(admin(), &new_tenant(), &change()).await.unwrap();
+    let tenant = store.create_tenant(admin(), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let key = new_key(&tenant.id, &["a", "b"], Some(UnixMillis(NOW.0 + 5)));
     let stored = store.insert_key(admin(), &key, &change()).await.unwrap().outcome.unwrap();
     let read = async || store.get_key(admin(), &key.id).await.unwrap().unwrap();

@@ -27,7 +27,8 @@ pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {
     let (new, old) = PEPPERS.split_once('\n').unwrap();
     let old = old.strip_prefix("accept ").unwrap();
     let plain = store(None);
-    let tenant = plain.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let tenant =
+        plain.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let mut hashes = Vec::new();
     for (writer, pepper) in
         [(&plain, None), (&store(Some(old)), Some("old")), (&store(Some(PEPPERS)), Some("new"))]

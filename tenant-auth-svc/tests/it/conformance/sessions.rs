@@ -42,7 +42,8 @@ fn clone_session(session: &NewSession) -> NewSession {
 }
 
 async fn tenant_with_key(store: &impl Store) -> (TenantId, NewKey) {
-    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let tenant =
+        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let key = new_key(&tenant.id, &["a", "b"], None);
     store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap();
     (tenant.id, key)

@@ -54,7 +54,8 @@ async fn record_usage(store: &impl UsageStore, claims: &[IdempotentWrite]) -> Ve
 }
 
 pub(super) async fn check_usage(store: &(impl Store + UsageStore)) {
-    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().id;
+    let tenant =
+        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant.id;
     let unknown_tenant = TenantId::generate();
     let (first, second) =
         (new_usage_write(&[&tenant, &unknown_tenant], 5), new_usage_write(&[&tenant], 1_000_000_000_000));

@@ -74,6 +74,40 @@ async fn revocations_survive_accepted_rollback() {
 }
 
 /// Repeating a retained revocation, as requested, may fail because the database accepts no writes yet.
+/// A key that was paused because it leaked must not come back with a backup.
+#[tokio::test]
+async fn paused_key_stays_denied_after_accepted_rollback() {
+    let replicas = Replicas::start().await;
+    let [_, (paused, paused_id)] = cached_keys(&replicas).await;
+    let backup = replicas.database.server().backup().unwrap();
+    let update = |enabled| v1::UpdateKeyRequest {
+        key_id: paused_id.clone(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["enabled".to_owned()] }),
+        enabled,
+        ..Default::default()
+    };
+    replicas.first.admin().update_key(update(false)).await.unwrap();
+    replicas.first.poll_feed().await;
+    replicas.poll_second().await;
+    replicas.database.server().restore(&backup).await.unwrap();
+    poll_until_noticed(&replicas).await;
+    let accepted = accept_database(&replicas.second).await;
+    let retained = accepted.retained_revocations.into_iter().map(|retained| retained.subject.unwrap());
+    assert_eq!(retained.collect::<Vec<_>>(), [Subject::DisabledKeyId(paused_id.clone())]);
+    replicas.first.poll_feed().await;
+    for service in [&replicas.first, &replicas.second] {
+        assert_eq!(outcome(&service.validate(&paused).await), "VERDICT_DISABLED");
+    }
+    // A later change of the key is in the database, which then decides.
+    replicas.first.admin().update_key(update(false)).await.unwrap();
+    replicas.first.admin().update_key(update(true)).await.unwrap();
+    replicas.first.poll_feed().await;
+    replicas.poll_second().await;
+    for service in [&replicas.first, &replicas.second] {
+        assert_eq!(outcome(&service.validate(&paused).await), "VERDICT_VALID");
+    }
+}
+
 #[tokio::test]
 async fn retained_revocation_survives_failed_attempt_to_repeat_it() {
     let replicas = Replicas::start().await;

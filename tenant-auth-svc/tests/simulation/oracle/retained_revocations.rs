@@ -3,13 +3,17 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Oracle, ReplicaKnowledge};
-use crate::history::EventOrder;
+use crate::history::{EventOrder, KeyEnd};
 
 /// A revocation that a replica holds against the database.
 #[derive(Clone, Debug)]
 pub(crate) struct RetainedByReplica {
     /// The subject as the oracle names it: digest or tenant.
     pub(super) subject: String,
+    /// How the key was ended; `None` for a tenant.
+    pub(super) end: Option<KeyEnd>,
+    /// Whether the key may also have been disabled before, which the replica may hold instead.
+    pub(super) may_be_disabled: bool,
     pub(super) since: EventOrder,
     /// Whether the subject was not changed since; after a change, the database's state applies.
     pub(super) is_sure: bool,
@@ -35,17 +39,33 @@ impl Oracle {
             let first = view.first_polled.unwrap_or(EventOrder::MAX);
             ended > since.max(first) && ended < view.polled_up_to && view.was_reported(ended)
         };
-        let retained =
-            |subject: &str, is_sure| RetainedByReplica { subject: subject.to_owned(), since: 0, is_sure };
+        let retained = |subject: &str, end, may_be_disabled, is_sure| RetainedByReplica {
+            subject: subject.to_owned(),
+            end,
+            may_be_disabled,
+            since: 0,
+            is_sure,
+        };
         let mut ends = HashMap::new();
         for (digest, history) in &self.keys {
-            let Some(key) = history.last().as_ref().filter(|key| key.revoked) else { continue };
-            let was_good = history.at(since).as_ref().is_some_and(|then| !then.revoked && then.id == key.id);
-            ends.insert(key.id.clone(), retained(digest, was_good && was_polled(history.since())));
+            let Some(key) = history.last() else { continue };
+            let may_be_disabled = history.any(|key| key.as_ref().is_some_and(|key| key.disabled));
+            // A key that was enabled again is not held; but the replica may not have learned that.
+            let end = match key.end() {
+                None if !may_be_disabled => continue,
+                end => end,
+            };
+            let was_good = history
+                .at(since)
+                .as_ref()
+                .is_some_and(|then| end.is_some() && then.end().is_none() && then.id == key.id);
+            let is_sure = was_good && was_polled(history.since());
+            ends.insert(key.id.clone(), retained(digest, end, may_be_disabled, is_sure));
         }
         for (tenant, history) in self.tenants.iter().filter(|(_, history)| *history.last()) {
             let was_good = !*history.at(since);
-            ends.insert(tenant.clone(), retained(tenant, was_good && was_polled(history.since())));
+            let is_sure = was_good && was_polled(history.since());
+            ends.insert(tenant.clone(), retained(tenant, None, false, is_sure));
         }
         ends
     }
@@ -55,11 +75,10 @@ impl Oracle {
         for (view, ends) in self.views.iter_mut().zip(known.0) {
             for (id, end) in ends {
                 let retained = view.retained_revocations.entry(id).or_insert_with(|| end.clone());
-                *retained = RetainedByReplica {
-                    since: order,
-                    is_sure: retained.is_sure || end.is_sure,
-                    subject: end.subject,
-                };
+                let earlier = std::mem::replace(retained, end);
+                retained.since = order;
+                retained.is_sure |= earlier.is_sure && earlier.end == retained.end;
+                retained.may_be_disabled |= earlier.may_be_disabled;
             }
         }
     }

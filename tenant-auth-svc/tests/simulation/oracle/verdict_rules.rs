@@ -8,7 +8,7 @@ use tenant_auth_svc::domain::{
 };
 
 use super::{GRACE, ObservedAnswer, Oracle, ReadsState, ReplicaKnowledge, SimulatedTime};
-use crate::history::{EventOrder, KeyRow};
+use crate::history::{EventOrder, KeyEnd, KeyRow};
 
 /// The default of `TENANT_AUTH_CACHE_FRESH`, plus the maximum jitter.
 const FRESH_TIME: Duration = Duration::from_secs(6);
@@ -141,9 +141,9 @@ impl Oracle {
     fn may_be_unknown(&self, replica: usize, digest: &str, now: SimulatedTime, age: Duration) -> bool {
         let Some(history) = self.keys.get(digest) else { return true };
         let view = &self.views[replica];
-        // A key that was created and revoked between two polls may keep its negative entry for a few seconds.
+        // A key that was created and revoked or disabled between two polls may keep its negative entry for a few seconds.
         // Both answers are denials.
-        let is_revoked = history.last().as_ref().is_some_and(|key| key.revoked);
+        let is_revoked = history.last().as_ref().is_some_and(|key| key.end().is_some());
         let reported_up_to = if is_revoked {
             view.started
         } else {
@@ -204,12 +204,21 @@ impl Oracle {
             Some(_) => vec![shows, true],
         };
         let suspended = either(&key.tenant, suspended);
-        let of = |revoked: bool| KeyRow { revoked, ..key.clone() };
-        let keys = either(&key.id, key.revoked).into_iter().map(of);
-        keys.flat_map(|key| {
-            suspended.iter().map(|suspended| key.verdict(*suspended, reads, now.wall)).collect::<Vec<_>>()
-        })
-        .collect()
+        let revoked = KeyRow { revoked: true, ..key.clone() };
+        let disabled = KeyRow { disabled: true, ..key.clone() };
+        let keys = match view.retained_revocations.get(&key.id) {
+            None => vec![key.clone()],
+            Some(retained) if retained.is_sure && retained.end == Some(KeyEnd::Disabled) => vec![disabled],
+            Some(retained) if retained.is_sure => vec![revoked],
+            Some(retained) => {
+                let revoked = (retained.end == Some(KeyEnd::Revoked)).then_some(revoked);
+                let disabled = retained.may_be_disabled.then_some(disabled);
+                std::iter::once(key.clone()).chain(revoked).chain(disabled).collect()
+            }
+        };
+        keys.iter()
+            .flat_map(|key| suspended.iter().map(|suspended| key.verdict(*suspended, reads, now.wall)))
+            .collect()
     }
 
     /// Returns whether a replica has loaded a key within the grace, and applied no change since that could

@@ -10,6 +10,7 @@ timestamps are rejected with INVALID_ARGUMENT; responses never contain them. Fra
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -92,6 +93,7 @@ class Tenant(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     SUSPEND_REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant."""
     name: _builtins.str
@@ -102,6 +104,8 @@ class Tenant(_message.Message):
     """Whether the tenant is active."""
     suspend_reason: _builtins.str
     """Why the tenant is suspended. Empty while it is active."""
+    etag: _builtins.str
+    """Changes with every change of the tenant. Opaque: pass it to UpdateTenant."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Time at which the tenant was created."""
@@ -120,10 +124,11 @@ class Tenant(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         suspend_reason: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "name", b"name", "plan", b"plan", "status", b"status", "suspend_reason", b"suspend_reason", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "etag", b"etag", "name", b"name", "plan", b"plan", "status", b"status", "suspend_reason", b"suspend_reason", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,6 +152,9 @@ class ApiKey(_message.Message):
     LAST_USED_AT_FIELD_NUMBER: _builtins.int
     REPLACED_BY_KEY_ID_FIELD_NUMBER: _builtins.int
     PEPPER_ID_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    DISABLED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Public id of the key."""
     tenant_id: _builtins.str
@@ -161,6 +169,10 @@ class ApiKey(_message.Message):
     """Public id of the key that replaced this key in a rotation."""
     pepper_id: _builtins.str
     """Id of the pepper of the key's hash. Empty for a plain SHA-256."""
+    enabled: _builtins.bool
+    """Whether the key can be valid. The verdict on a key that is not enabled is VERDICT_DISABLED."""
+    etag: _builtins.str
+    """Changes with every change of the key, except of last_used_at. Opaque: pass it to UpdateKey."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All scopes of the key, sorted."""
@@ -181,6 +193,10 @@ class ApiKey(_message.Message):
     def last_used_at(self) -> _timestamp_pb2.Timestamp:
         """Approximate time of the last validation. Absent if the key was never validated or the time is not recorded yet."""
 
+    @_builtins.property
+    def disabled_at(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the key was disabled. Absent while it is enabled."""
+
     def __init__(
         self,
         *,
@@ -196,10 +212,13 @@ class ApiKey(_message.Message):
         last_used_at: _timestamp_pb2.Timestamp | None = ...,
         replaced_by_key_id: _builtins.str = ...,
         pepper_id: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
+        disabled_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "revoked_at", b"revoked_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "disabled_at", b"disabled_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "key_id", b"key_id", "last_used_at", b"last_used_at", "name", b"name", "pepper_id", b"pepper_id", "prefix_hint", b"prefix_hint", "replaced_by_key_id", b"replaced_by_key_id", "revoke_reason", b"revoke_reason", "revoked_at", b"revoked_at", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "disabled_at", b"disabled_at", "enabled", b"enabled", "etag", b"etag", "expires_at", b"expires_at", "key_id", b"key_id", "last_used_at", b"last_used_at", "name", b"name", "pepper_id", b"pepper_id", "prefix_hint", b"prefix_hint", "replaced_by_key_id", b"replaced_by_key_id", "revoke_reason", b"revoke_reason", "revoked_at", b"revoked_at", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,6 +261,12 @@ class CreateTenantResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_FIELD_NUMBER: _builtins.int
+    ALREADY_EXISTED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    already_existed: _builtins.bool
+    """Whether the tenant existed before this call, with the same values."""
+    revision: _builtins.int
+    """The change-log revision of the database that includes this tenant."""
     @_builtins.property
     def tenant(self) -> Global___Tenant:
         """The tenant, as it is in the database now."""
@@ -250,14 +275,88 @@ class CreateTenantResponse(_message.Message):
         self,
         *,
         tenant: Global___Tenant | None = ...,
+        already_existed: _builtins.bool = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_existed", b"already_existed", "revision", b"revision", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateTenantResponse: _TypeAlias = CreateTenantResponse  # noqa: Y015
+
+@_typing.final
+class UpdateTenantRequest(_message.Message):
+    """Changes of a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Id of the tenant. Required."""
+    name: _builtins.str
+    """Display name. 1 to 64 characters."""
+    plan: _builtins.str
+    """A label that you assign and the service does not interpret. Up to 32 characters."""
+    etag: _builtins.str
+    """The etag of the tenant that the change is based on. If empty, the change does not depend on other changes."""
+    reason: _builtins.str
+    """Why the tenant is changed, for the record. Up to 256 characters."""
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to change: name, plan. Required."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        name: _builtins.str = ...,
+        plan: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "plan", b"plan", "reason", b"reason", "tenant_id", b"tenant_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTenantRequest: _TypeAlias = UpdateTenantRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTenantResponse(_message.Message):
+    """The changed tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The change-log revision of the database that includes the change. A replica that has read this revision applies it."""
+    @_builtins.property
+    def tenant(self) -> Global___Tenant:
+        """The tenant, as it is in the database now."""
+
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTenantResponse: _TypeAlias = UpdateTenantResponse  # noqa: Y015
 
 @_typing.final
 class GetTenantRequest(_message.Message):
@@ -392,6 +491,9 @@ class SuspendTenantResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """As in UpdateTenantResponse."""
     @_builtins.property
     def tenant(self) -> Global___Tenant:
         """The tenant, as it is in the database now."""
@@ -400,10 +502,11 @@ class SuspendTenantResponse(_message.Message):
         self,
         *,
         tenant: Global___Tenant | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -438,6 +541,9 @@ class ResumeTenantResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """As in UpdateTenantResponse."""
     @_builtins.property
     def tenant(self) -> Global___Tenant:
         """The tenant, as it is in the database now."""
@@ -446,10 +552,11 @@ class ResumeTenantResponse(_message.Message):
         self,
         *,
         tenant: Global___Tenant | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,8 +608,11 @@ class IssueKeyResponse(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     PLAINTEXT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     plaintext: _builtins.str
     """The key itself. Deliver it to the customer now: the service does not store it."""
+    revision: _builtins.int
+    """The change-log revision of the database that includes the key."""
     @_builtins.property
     def key(self) -> Global___ApiKey:
         """Metadata of the key."""
@@ -512,10 +622,11 @@ class IssueKeyResponse(_message.Message):
         *,
         key: Global___ApiKey | None = ...,
         plaintext: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "plaintext", b"plaintext"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "plaintext", b"plaintext", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -606,6 +717,9 @@ class ImportKeysResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The change-log revision of the database that includes the keys."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportKeyResult]:
         """One result per key, in the order of the request."""
@@ -614,10 +728,11 @@ class ImportKeysResponse(_message.Message):
         self,
         *,
         results: _abc.Iterable[Global___ImportKeyResult] | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -668,15 +783,20 @@ class RotateKeyRequest(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     OVERLAP_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    NO_EXPIRY_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Public id of the old key. Required."""
+    no_expiry: _builtins.bool
+    """The successor does not expire. Must not be set together with expires_at."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
         """How long the old key stays valid. If absent, 24 h. Zero expires it immediately. At most 90 days."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Time at which the successor expires. If absent, the successor does not expire."""
+        """Time at which the successor expires. If absent, when the old key would have expired: a rotation does not extend access
+        unless the request says so.
+        """
 
     def __init__(
         self,
@@ -684,10 +804,11 @@ class RotateKeyRequest(_message.Message):
         key_id: _builtins.str = ...,
         overlap: _duration_pb2.Duration | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        no_expiry: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "overlap", b"overlap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "key_id", b"key_id", "overlap", b"overlap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "key_id", b"key_id", "no_expiry", b"no_expiry", "overlap", b"overlap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,8 +823,11 @@ class RotateKeyResponse(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     PLAINTEXT_FIELD_NUMBER: _builtins.int
     REPLACED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     plaintext: _builtins.str
     """The successor itself. Deliver it to the customer now: the service does not store it."""
+    revision: _builtins.int
+    """As in UpdateKeyResponse."""
     @_builtins.property
     def key(self) -> Global___ApiKey:
         """Metadata of the successor."""
@@ -718,14 +842,99 @@ class RotateKeyResponse(_message.Message):
         key: Global___ApiKey | None = ...,
         plaintext: _builtins.str = ...,
         replaced: Global___ApiKey | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "replaced", b"replaced"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "plaintext", b"plaintext", "replaced", b"replaced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "plaintext", b"plaintext", "replaced", b"replaced", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateKeyResponse: _TypeAlias = RotateKeyResponse  # noqa: Y015
+
+@_typing.final
+class UpdateKeyRequest(_message.Message):
+    """Changes of a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Public id of the key. Required."""
+    name: _builtins.str
+    """Display name of the key. Up to 64 characters."""
+    enabled: _builtins.bool
+    """Whether the key can be valid. The verdict on a key that is not enabled is VERDICT_DISABLED, also on its sessions."""
+    etag: _builtins.str
+    """The etag of the key that the change is based on. If empty, the change does not depend on other changes."""
+    reason: _builtins.str
+    """Why the key is changed, for the record. Up to 256 characters."""
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to change: name, scopes, expires_at, enabled. Required."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All scopes of the key from now on. At most 32."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the key expires. Must be in the future. If update_mask names it and it is absent, the key does not expire."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        name: _builtins.str = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        enabled: _builtins.bool = ...,
+        etag: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "etag", b"etag", "expires_at", b"expires_at", "key_id", b"key_id", "name", b"name", "reason", b"reason", "scopes", b"scopes", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateKeyRequest: _TypeAlias = UpdateKeyRequest  # noqa: Y015
+
+@_typing.final
+class UpdateKeyResponse(_message.Message):
+    """The changed key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The change-log revision of the database that includes the change. A replica that has read this revision applies it."""
+    @_builtins.property
+    def key(self) -> Global___ApiKey:
+        """The key, as it is in the database now."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___ApiKey | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateKeyResponse: _TypeAlias = UpdateKeyResponse  # noqa: Y015
 
 @_typing.final
 class RevokeKeyRequest(_message.Message):
@@ -760,6 +969,9 @@ class RevokeKeyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """As in UpdateKeyResponse."""
     @_builtins.property
     def key(self) -> Global___ApiKey:
         """The key, as it is in the database now."""
@@ -768,10 +980,11 @@ class RevokeKeyResponse(_message.Message):
         self,
         *,
         key: Global___ApiKey | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1073,13 +1286,14 @@ Global___DatabaseIdentity: _TypeAlias = DatabaseIdentity  # noqa: Y015
 
 @_typing.final
 class RetainedRevocation(_message.Message):
-    """A revocation, suspension or unbinding that a replica holds and that the database may lack."""
+    """A revocation, disabling, suspension or unbinding that a replica holds and that the database may lack."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     SUSPENDED_TENANT_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    DISABLED_KEY_ID_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
     REVOKED_AT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
@@ -1089,6 +1303,8 @@ class RetainedRevocation(_message.Message):
     """A tenant that was suspended. tenant_id holds the same id."""
     session_id: _builtins.str
     """A session that was unbound."""
+    disabled_key_id: _builtins.str
+    """A key that was disabled."""
     tenant_id: _builtins.str
     """Id of the tenant that owns the subject."""
     revision: _builtins.int
@@ -1103,15 +1319,16 @@ class RetainedRevocation(_message.Message):
         key_id: _builtins.str = ...,
         suspended_tenant_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
+        disabled_key_id: _builtins.str = ...,
         tenant_id: _builtins.str = ...,
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "revoked_at", b"revoked_at", "session_id", b"session_id", "subject", b"subject", "suspended_tenant_id", b"suspended_tenant_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disabled_key_id", b"disabled_key_id", "key_id", b"key_id", "revoked_at", b"revoked_at", "session_id", b"session_id", "subject", b"subject", "suspended_tenant_id", b"suspended_tenant_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "revision", b"revision", "revoked_at", b"revoked_at", "session_id", b"session_id", "subject", b"subject", "suspended_tenant_id", b"suspended_tenant_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled_key_id", b"disabled_key_id", "key_id", b"key_id", "revision", b"revision", "revoked_at", b"revoked_at", "session_id", b"session_id", "subject", b"subject", "suspended_tenant_id", b"suspended_tenant_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["key_id", "suspended_tenant_id", "session_id"]  # noqa: Y015
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["key_id", "suspended_tenant_id", "session_id", "disabled_key_id"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
 

@@ -54,6 +54,11 @@ class AdminServiceStub(object):
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.ListTenantsRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListTenantsResponse.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/tenantauth.v1.AdminService/UpdateTenant',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.UpdateTenantResponse.FromString,
+                _registered_method=True)
         self.SuspendTenant = channel.unary_unary(
                 '/tenantauth.v1.AdminService/SuspendTenant',
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.SuspendTenantRequest.SerializeToString,
@@ -73,6 +78,11 @@ class AdminServiceStub(object):
                 '/tenantauth.v1.AdminService/ImportKeys',
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.ImportKeysRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ImportKeysResponse.FromString,
+                _registered_method=True)
+        self.UpdateKey = channel.unary_unary(
+                '/tenantauth.v1.AdminService/UpdateKey',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.UpdateKeyRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.UpdateKeyResponse.FromString,
                 _registered_method=True)
         self.RotateKey = channel.unary_unary(
                 '/tenantauth.v1.AdminService/RotateKey',
@@ -139,8 +149,9 @@ class AdminServiceServicer(object):
     """
 
     def CreateTenant(self, request, context):
-        """Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
-        with another name or plan fails with ALREADY_EXISTS.
+        """Creates a tenant. If you choose the tenant_id and the tenant exists with the same name and plan, it is returned
+        unchanged. If it exists with other values, the RPC fails with ALREADY_EXISTS, and the error names the fields that
+        differ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,6 +166,14 @@ class AdminServiceServicer(object):
 
     def ListTenants(self, request, context):
         """Lists tenants by id. Unreadable records are omitted and named in the server log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
+        and with ABORTED if etag is set and the tenant has changed since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,9 +211,18 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateKey(self, request, context):
+        """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
+        Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
+        set and the key has changed since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKey(self, request, context):
-        """Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
-        FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
+        """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
+        with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -297,6 +325,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListTenantsRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_admin__pb2.ListTenantsResponse.SerializeToString,
             ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.UpdateTenantResponse.SerializeToString,
+            ),
             'SuspendTenant': grpc.unary_unary_rpc_method_handler(
                     servicer.SuspendTenant,
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.SuspendTenantRequest.FromString,
@@ -316,6 +349,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ImportKeys,
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ImportKeysRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_admin__pb2.ImportKeysResponse.SerializeToString,
+            ),
+            'UpdateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateKey,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.UpdateKeyRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.UpdateKeyResponse.SerializeToString,
             ),
             'RotateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateKey,
@@ -469,6 +507,33 @@ class AdminService(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/UpdateTenant',
+            tenantauth_dot_v1_dot_admin__pb2.UpdateTenantRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.UpdateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SuspendTenant(request,
             target,
             options=(),
@@ -566,6 +631,33 @@ class AdminService(object):
             '/tenantauth.v1.AdminService/ImportKeys',
             tenantauth_dot_v1_dot_admin__pb2.ImportKeysRequest.SerializeToString,
             tenantauth_dot_v1_dot_admin__pb2.ImportKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/UpdateKey',
+            tenantauth_dot_v1_dot_admin__pb2.UpdateKeyRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.UpdateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,13 +43,18 @@ class AdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateTenantRequest, _admin_pb2.CreateTenantResponse]
-    """Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
-    with another name or plan fails with ALREADY_EXISTS.
+    """Creates a tenant. If you choose the tenant_id and the tenant exists with the same name and plan, it is returned
+    unchanged. If it exists with other values, the RPC fails with ALREADY_EXISTS, and the error names the fields that
+    differ.
     """
     GetTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTenantRequest, _admin_pb2.GetTenantResponse]
     """Reads one tenant from the database. Fails with NOT_FOUND if it does not exist."""
     ListTenants: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTenantsRequest, _admin_pb2.ListTenantsResponse]
     """Lists tenants by id. Unreadable records are omitted and named in the server log."""
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.UpdateTenantResponse]
+    """Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
+    and with ABORTED if etag is set and the tenant has changed since.
+    """
     SuspendTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SuspendTenantRequest, _admin_pb2.SuspendTenantResponse]
     """Suspends a tenant. Until it is resumed, the verdict on its keys and sessions is VERDICT_TENANT_SUSPENDED. Idempotent.
 
@@ -64,9 +69,14 @@ class AdminServiceStub:
     """Issues a key. Only this response contains the plaintext of the key."""
     ImportKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ImportKeysRequest, _admin_pb2.ImportKeysResponse]
     """Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys."""
+    UpdateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateKeyRequest, _admin_pb2.UpdateKeyResponse]
+    """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
+    Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
+    set and the key has changed since.
+    """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]
-    """Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
-    FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
+    """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
+    with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]
     """Revokes a key permanently. Idempotent: the first reason and time are kept."""
@@ -114,13 +124,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateTenantRequest, _admin_pb2.CreateTenantResponse]  # type: ignore[assignment]
-    """Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
-    with another name or plan fails with ALREADY_EXISTS.
+    """Creates a tenant. If you choose the tenant_id and the tenant exists with the same name and plan, it is returned
+    unchanged. If it exists with other values, the RPC fails with ALREADY_EXISTS, and the error names the fields that
+    differ.
     """
     GetTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTenantRequest, _admin_pb2.GetTenantResponse]  # type: ignore[assignment]
     """Reads one tenant from the database. Fails with NOT_FOUND if it does not exist."""
     ListTenants: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTenantsRequest, _admin_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """Lists tenants by id. Unreadable records are omitted and named in the server log."""
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.UpdateTenantResponse]  # type: ignore[assignment]
+    """Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
+    and with ABORTED if etag is set and the tenant has changed since.
+    """
     SuspendTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.SuspendTenantRequest, _admin_pb2.SuspendTenantResponse]  # type: ignore[assignment]
     """Suspends a tenant. Until it is resumed, the verdict on its keys and sessions is VERDICT_TENANT_SUSPENDED. Idempotent.
 
@@ -135,9 +150,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Issues a key. Only this response contains the plaintext of the key."""
     ImportKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ImportKeysRequest, _admin_pb2.ImportKeysResponse]  # type: ignore[assignment]
     """Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys."""
+    UpdateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateKeyRequest, _admin_pb2.UpdateKeyResponse]  # type: ignore[assignment]
+    """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
+    Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
+    set and the key has changed since.
+    """
     RotateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]  # type: ignore[assignment]
-    """Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
-    FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
+    """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
+    with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key permanently. Idempotent: the first reason and time are kept."""
@@ -188,8 +208,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.CreateTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateTenantResponse, _abc.Awaitable[_admin_pb2.CreateTenantResponse]]:
-        """Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
-        with another name or plan fails with ALREADY_EXISTS.
+        """Creates a tenant. If you choose the tenant_id and the tenant exists with the same name and plan, it is returned
+        unchanged. If it exists with other values, the RPC fails with ALREADY_EXISTS, and the error names the fields that
+        differ.
         """
 
     @_abc_1.abstractmethod
@@ -207,6 +228,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListTenantsResponse, _abc.Awaitable[_admin_pb2.ListTenantsResponse]]:
         """Lists tenants by id. Unreadable records are omitted and named in the server log."""
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _admin_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UpdateTenantResponse, _abc.Awaitable[_admin_pb2.UpdateTenantResponse]]:
+        """Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
+        and with ABORTED if etag is set and the tenant has changed since.
+        """
 
     @_abc_1.abstractmethod
     def SuspendTenant(
@@ -247,13 +278,24 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys."""
 
     @_abc_1.abstractmethod
+    def UpdateKey(
+        self,
+        request: _admin_pb2.UpdateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UpdateKeyResponse, _abc.Awaitable[_admin_pb2.UpdateKeyResponse]]:
+        """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
+        Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
+        set and the key has changed since.
+        """
+
+    @_abc_1.abstractmethod
     def RotateKey(
         self,
         request: _admin_pb2.RotateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RotateKeyResponse, _abc.Awaitable[_admin_pb2.RotateKeyResponse]]:
-        """Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
-        FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
+        """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
+        with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
         """
 
     @_abc_1.abstractmethod

@@ -160,6 +160,7 @@ class CachedKey(_message.Message):
     REVOKED_AT_FIELD_NUMBER: _builtins.int
     TENANT_SUSPENDED_FIELD_NUMBER: _builtins.int
     PRELOADED_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant that owns the key."""
     verdict: _verdict_pb2.Verdict.ValueType
@@ -174,6 +175,8 @@ class CachedKey(_message.Message):
     """Whether the tenant is suspended, according to the record."""
     preloaded: _builtins.bool
     """Whether the record was preloaded at startup and has not been requested since."""
+    disabled: _builtins.bool
+    """Whether the key is disabled, according to the record."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """Time since the record was read from the database."""
@@ -198,10 +201,11 @@ class CachedKey(_message.Message):
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
         tenant_suspended: _builtins.bool = ...,
         preloaded: _builtins.bool = ...,
+        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "expires_at", b"expires_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "expires_at", b"expires_at", "preloaded", b"preloaded", "revision", b"revision", "revoked_at", b"revoked_at", "source", b"source", "tenant_id", b"tenant_id", "tenant_suspended", b"tenant_suspended", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "disabled", b"disabled", "expires_at", b"expires_at", "preloaded", b"preloaded", "revision", b"revision", "revoked_at", b"revoked_at", "source", b"source", "tenant_id", b"tenant_id", "tenant_suspended", b"tenant_suspended", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,10 +219,13 @@ class AppliedChange(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     REVOKED_AT_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The change-log revision of the change. 0 if unknown: this replica attempted the change and got no response, or it
     holds the change although the database may lack it.
     """
+    disabled: _builtins.bool
+    """Whether the change disabled the key."""
     @_builtins.property
     def revoked_at(self) -> _timestamp_pb2.Timestamp:
         """Time at which the key was revoked. Absent if the change is not a revocation."""
@@ -228,10 +235,11 @@ class AppliedChange(_message.Message):
         *,
         revision: _builtins.int = ...,
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
+        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "revoked_at", b"revoked_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "revision", b"revision", "revoked_at", b"revoked_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

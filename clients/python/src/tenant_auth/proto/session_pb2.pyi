@@ -255,18 +255,22 @@ class UnbindSessionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WAS_BOUND_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     was_bound: _builtins.bool
     """Whether the session was bound before this call. After a retried call, false may mean that the first attempt ended
     the session.
     """
+    revision: _builtins.int
+    """The change-log revision of the database that includes the change. A replica that has read this revision applies it."""
     def __init__(
         self,
         *,
         was_bound: _builtins.bool = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["was_bound", b"was_bound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "was_bound", b"was_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

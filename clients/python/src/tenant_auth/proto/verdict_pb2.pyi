@@ -50,6 +50,8 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """Sessions only: the session has expired."""
     VERDICT_TENANT_MISMATCH: _Verdict.ValueType  # 12
     """Sessions only: the presented key belongs to another tenant than the session."""
+    VERDICT_DISABLED: _Verdict.ValueType  # 13
+    """The key exists but is disabled: an operator paused it and can enable it again."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """The decision about a key or a session.
@@ -86,6 +88,8 @@ VERDICT_SESSION_EXPIRED: Verdict.ValueType  # 11
 """Sessions only: the session has expired."""
 VERDICT_TENANT_MISMATCH: Verdict.ValueType  # 12
 """Sessions only: the presented key belongs to another tenant than the session."""
+VERDICT_DISABLED: Verdict.ValueType  # 13
+"""The key exists but is disabled: an operator paused it and can enable it again."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _Source:

@@ -14,7 +14,7 @@ use tonic::Status;
 use super::note_decision;
 use crate::{
     domain::{
-        guess_limiter::{GuessOrigin, LoadContext},
+        unknown_lookup_limiter::{LoadContext, LookupOrigin},
         validate::{KeyQuery, KeySource, Validator},
         verdict::Decision,
     },
@@ -41,7 +41,7 @@ pub(super) struct StreamContext<S> {
     pub(super) validator: Arc<Validator<S>>,
     pub(super) record: RpcRecord,
     pub(super) budget: Budget,
-    pub(super) guess_origin: GuessOrigin,
+    pub(super) lookup_origin: LookupOrigin,
     pub(super) permit: Option<Arc<Permit>>,
 }
 
@@ -51,7 +51,7 @@ impl<S> Clone for StreamContext<S> {
             validator: Arc::clone(&self.validator),
             record: self.record.clone(),
             budget: self.budget,
-            guess_origin: self.guess_origin.clone(),
+            lookup_origin: self.lookup_origin.clone(),
             permit: self.permit.clone(),
         }
     }
@@ -79,7 +79,7 @@ impl<S: KeySource> StreamContext<S> {
             Ok((permit, deadline))
         });
         let (_permit, deadline) = admitted.inspect_err(|_| self.record.add_not_tried())?;
-        let context = LoadContext { origin: self.guess_origin, deadline };
+        let context = LoadContext { origin: self.lookup_origin, deadline };
         note_decision(&self.record, self.validator.decide(&query, context).await)
     }
 }

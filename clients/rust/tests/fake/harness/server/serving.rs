@@ -94,7 +94,7 @@ impl SessionService for State {
         request: Request<v1::UnbindSessionRequest>,
     ) -> Result<Response<v1::UnbindSessionResponse>, Status> {
         let was_bound = self.sessions.lock().unwrap().remove(&request.get_ref().session_id).is_some();
-        self.asked(&request, v1::UnbindSessionResponse { was_bound }).await
+        self.asked(&request, v1::UnbindSessionResponse { was_bound, revision: 0 }).await
     }
 
     async fn list_sessions(

@@ -9,8 +9,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Status } from "../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
 import type { InspectKeyRequestSchema, InspectKeyResponseSchema } from "./inspect_pb.js";
@@ -23,7 +23,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/admin.proto.
  */
 export const file_tenantauth_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItwBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCSLmAgoGQXBpS2V5Eg4KBmtleV9pZBgBIAEoCRIRCgl0ZW5hbnRfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmV2b2tlX3JlYXNvbhgJIAEoCRIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlcGxhY2VkX2J5X2tleV9pZBgLIAEoCRIRCglwZXBwZXJfaWQYDCABKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJIj0KFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IiUKEEdldFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIjoKEUdldFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChNMaXN0VGVuYW50c1Jlc3BvbnNlEiYKB3RlbmFudHMYASADKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoUU3VzcGVuZFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI+ChVTdXNwZW5kVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiKAoTUmVzdW1lVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiPQoUUmVzdW1lVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQicgoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLBAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdCJ2Cg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJ+ChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIngKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5Ih8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIsoBCg5HZXRLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIlCgZ0ZW5hbnQYAiABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBInCgd2ZXJkaWN0GAMgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0Ei4KCmRlY2lkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDG9uX2RlbnlfbGlzdBgFIAEoCCJ1Cg9MaXN0S2V5c1JlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhgKEGluY2x1ZGVfaW5hY3RpdmUYBCABKAgSDgoGcHJlZml4GAUgASgJIlAKEExpc3RLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLIAQoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGdGFyZ2V0GAQgASgJEg4KBmNhbGxlchgFIAEoCRIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl0KF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEikKBmV2ZW50cxgBIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkF1ZGl0RXZlbnQSCwoDc2VxGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjYWxsZXIYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIRCgl0ZW5hbnRfaWQYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZkZXRhaWwYCCABKAkiNgoQRGF0YWJhc2VJZGVudGl0eRITCgtkYXRhYmFzZV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoAyK7AQoSUmV0YWluZWRSZXZvY2F0aW9uEhAKBmtleV9pZBgBIAEoCUgAEh0KE3N1c3BlbmRlZF90ZW5hbnRfaWQYAiABKAlIABIUCgpzZXNzaW9uX2lkGAMgASgJSAASEQoJdGVuYW50X2lkGAQgASgJEi4KCnJldm9rZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDQgkKB3N1YmplY3QiGQoXR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QimAMKGEdldERhdGFiYXNlU3RhdGVSZXNwb25zZRIuCgVrbm93bhgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIQCghyZXZpc2lvbhgCIAEoAxI+Cg9kaXN0cnVzdF9yZWFzb24YAyABKA4yJS50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SNAoQZGlzdHJ1c3RlZF9zaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoFZm91bmQYBSABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSFgoOZm91bmRfcmV2aXNpb24YBiABKAMSOwoYcmVhZF9yZXBsaWNhX3N0YWxsZWRfZm9yGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj8KFHJldGFpbmVkX3Jldm9jYXRpb25zGAggAygLMiEudGVuYW50YXV0aC52MS5SZXRhaW5lZFJldm9jYXRpb24iJwoVQWNjZXB0RGF0YWJhc2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSKeAQoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZRIxCghkYXRhYmFzZRgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRI/ChRyZXRhaW5lZF9yZXZvY2F0aW9ucxgCIAMoCzIhLnRlbmFudGF1dGgudjEuUmV0YWluZWRSZXZvY2F0aW9uEhAKCGFjY2VwdGVkGAMgASgIIqYBCgtPdXRhZ2VHcmFjZRIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpjb25maWd1cmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgEIAEoCSIXChVHZXRPdXRhZ2VHcmFjZVJlcXVlc3QiQwoWR2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2UigAEKFVNldE91dGFnZUdyYWNlUmVxdWVzdBIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpleHBpcmVzX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgDIAEoCSJUChZTZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIIikKF1Jlc2V0T3V0YWdlR3JhY2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSJWChhSZXNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgqZAoMVGVuYW50U3RhdHVzEh0KGVRFTkFOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRURU5BTlRfU1RBVFVTX0FDVElWRRABEhsKF1RFTkFOVF9TVEFUVVNfU1VTUEVOREVEEAIqvwEKFkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SKAokREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASLQopREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX0FOT1RIRVJfREFUQUJBU0UQARIiCh5EQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fRU1QVFkQAhIoCiREQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fUk9MTEVEX0JBQ0sQAzKyDAoMQWRtaW5TZXJ2aWNlElcKDENyZWF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USTgoJR2V0VGVuYW50Eh8udGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXNwb25zZRJUCgtMaXN0VGVuYW50cxIhLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1Jlc3BvbnNlEloKDVN1c3BlbmRUZW5hbnQSIy50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXF1ZXN0GiQudGVuYW50YXV0aC52MS5TdXNwZW5kVGVuYW50UmVzcG9uc2USVwoMUmVzdW1lVGVuYW50EiIudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXNwb25zZRJLCghJc3N1ZUtleRIeLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlc3BvbnNlElEKCkltcG9ydEtleXMSIC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVzcG9uc2USTgoJUm90YXRlS2V5Eh8udGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXNwb25zZRJOCglSZXZva2VLZXkSHy50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlc3BvbnNlEkUKBkdldEtleRIcLnRlbmFudGF1dGgudjEuR2V0S2V5UmVxdWVzdBodLnRlbmFudGF1dGgudjEuR2V0S2V5UmVzcG9uc2USUQoKSW5zcGVjdEtleRIgLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkluc3BlY3RLZXlSZXNwb25zZRJLCghMaXN0S2V5cxIeLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5MaXN0S2V5c1Jlc3BvbnNlEmAKD0xpc3RBdWRpdEV2ZW50cxIlLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBomLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USYwoQR2V0RGF0YWJhc2VTdGF0ZRImLnRlbmFudGF1dGgudjEuR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXNwb25zZRJdCg5BY2NlcHREYXRhYmFzZRIkLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5BY2NlcHREYXRhYmFzZVJlc3BvbnNlEl0KDkdldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLkdldE91dGFnZUdyYWNlUmVzcG9uc2USXQoOU2V0T3V0YWdlR3JhY2USJC50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuU2V0T3V0YWdlR3JhY2VSZXNwb25zZRJjChBSZXNldE91dGFnZUdyYWNlEiYudGVuYW50YXV0aC52MS5SZXNldE91dGFnZUdyYWNlUmVxdWVzdBonLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_inspect, file_tenantauth_v1_verdict]);
+  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxIuoBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCRIMCgRldGFnGAggASgJIrYDCgZBcGlLZXkSDgoGa2V5X2lkGAEgASgJEhEKCXRlbmFudF9pZBgCIAEoCRIMCgRuYW1lGAMgASgJEhMKC3ByZWZpeF9oaW50GAQgASgJEg4KBnNjb3BlcxgFIAMoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZXZva2VfcmVhc29uGAkgASgJEjAKDGxhc3RfdXNlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoScmVwbGFjZWRfYnlfa2V5X2lkGAsgASgJEhEKCXBlcHBlcl9pZBgMIAEoCRIPCgdlbmFibGVkGA0gASgIEi8KC2Rpc2FibGVkX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGA8gASgJIkQKE0NyZWF0ZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCSJoChRDcmVhdGVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9hbHJlYWR5X2V4aXN0ZWQYAiABKAgSEAoIcmV2aXNpb24YAyABKAMikwEKE1VwZGF0ZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIMCgRuYW1lGAMgASgJEgwKBHBsYW4YBCABKAkSDAoEZXRhZxgFIAEoCRIOCgZyZWFzb24YBiABKAkiTwoUVXBkYXRlVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQSEAoIcmV2aXNpb24YAiABKAMiJQoQR2V0VGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiOgoRR2V0VGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiOwoSTGlzdFRlbmFudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlYKE0xpc3RUZW5hbnRzUmVzcG9uc2USJgoHdGVuYW50cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI5ChRTdXNwZW5kVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIlAKFVN1c3BlbmRUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyIoChNSZXN1bWVUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCSJPChRSZXN1bWVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyJyCg9Jc3N1ZUtleVJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc2NvcGVzGAMgAygJEi4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImAKEElzc3VlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSFgoJcGxhaW50ZXh0GAIgASgJQgOAAQESEAoIcmV2aXNpb24YAyABKAMiOwoRSW1wb3J0S2V5c1JlcXVlc3QSJgoEa2V5cxgBIAMoCzIYLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5IsEBCglJbXBvcnRLZXkSEQoJdGVuYW50X2lkGAEgASgJEg4KBnNoYTI1NhgCIAEoDBIMCgRuYW1lGAMgASgJEhMKC3ByZWZpeF9oaW50GAQgASgJEg4KBnNjb3BlcxgFIAMoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJXChJJbXBvcnRLZXlzUmVzcG9uc2USLwoHcmVzdWx0cxgBIAMoCzIeLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5UmVzdWx0EhAKCHJldmlzaW9uGAIgASgDInYKD0ltcG9ydEtleVJlc3VsdBIZCg9pbXBvcnRlZF9rZXlfaWQYASABKAlIABIZCg9leGlzdGluZ19rZXlfaWQYAiABKAlIABIjCgVlcnJvchgDIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCAoGcmVzdWx0IpEBChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5vX2V4cGlyeRgEIAEoCCKKAQoRUm90YXRlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSFgoJcGxhaW50ZXh0GAIgASgJQgOAAQESJwoIcmVwbGFjZWQYAyABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIQCghyZXZpc2lvbhgEIAEoAyLQAQoQVXBkYXRlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEgwKBG5hbWUYAyABKAkSDgoGc2NvcGVzGAQgAygJEi4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2VuYWJsZWQYBiABKAgSDAoEZXRhZxgHIAEoCRIOCgZyZWFzb24YCCABKAkiSQoRVXBkYXRlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YAiABKAMiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIkkKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhAKCHJldmlzaW9uGAIgASgDIh8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIsoBCg5HZXRLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIlCgZ0ZW5hbnQYAiABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBInCgd2ZXJkaWN0GAMgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0Ei4KCmRlY2lkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDG9uX2RlbnlfbGlzdBgFIAEoCCJ1Cg9MaXN0S2V5c1JlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhgKEGluY2x1ZGVfaW5hY3RpdmUYBCABKAgSDgoGcHJlZml4GAUgASgJIlAKEExpc3RLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLIAQoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGdGFyZ2V0GAQgASgJEg4KBmNhbGxlchgFIAEoCRIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl0KF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEikKBmV2ZW50cxgBIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkF1ZGl0RXZlbnQSCwoDc2VxGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjYWxsZXIYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIRCgl0ZW5hbnRfaWQYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZkZXRhaWwYCCABKAkiNgoQRGF0YWJhc2VJZGVudGl0eRITCgtkYXRhYmFzZV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoAyLWAQoSUmV0YWluZWRSZXZvY2F0aW9uEhAKBmtleV9pZBgBIAEoCUgAEh0KE3N1c3BlbmRlZF90ZW5hbnRfaWQYAiABKAlIABIUCgpzZXNzaW9uX2lkGAMgASgJSAASGQoPZGlzYWJsZWRfa2V5X2lkGAcgASgJSAASEQoJdGVuYW50X2lkGAQgASgJEi4KCnJldm9rZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDQgkKB3N1YmplY3QiGQoXR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QimAMKGEdldERhdGFiYXNlU3RhdGVSZXNwb25zZRIuCgVrbm93bhgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIQCghyZXZpc2lvbhgCIAEoAxI+Cg9kaXN0cnVzdF9yZWFzb24YAyABKA4yJS50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SNAoQZGlzdHJ1c3RlZF9zaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoFZm91bmQYBSABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSFgoOZm91bmRfcmV2aXNpb24YBiABKAMSOwoYcmVhZF9yZXBsaWNhX3N0YWxsZWRfZm9yGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj8KFHJldGFpbmVkX3Jldm9jYXRpb25zGAggAygLMiEudGVuYW50YXV0aC52MS5SZXRhaW5lZFJldm9jYXRpb24iJwoVQWNjZXB0RGF0YWJhc2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSKeAQoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZRIxCghkYXRhYmFzZRgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRI/ChRyZXRhaW5lZF9yZXZvY2F0aW9ucxgCIAMoCzIhLnRlbmFudGF1dGgudjEuUmV0YWluZWRSZXZvY2F0aW9uEhAKCGFjY2VwdGVkGAMgASgIIqYBCgtPdXRhZ2VHcmFjZRIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpjb25maWd1cmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgEIAEoCSIXChVHZXRPdXRhZ2VHcmFjZVJlcXVlc3QiQwoWR2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2UigAEKFVNldE91dGFnZUdyYWNlUmVxdWVzdBIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpleHBpcmVzX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgDIAEoCSJUChZTZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIIikKF1Jlc2V0T3V0YWdlR3JhY2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSJWChhSZXNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgqZAoMVGVuYW50U3RhdHVzEh0KGVRFTkFOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRURU5BTlRfU1RBVFVTX0FDVElWRRABEhsKF1RFTkFOVF9TVEFUVVNfU1VTUEVOREVEEAIqvwEKFkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SKAokREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASLQopREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX0FOT1RIRVJfREFUQUJBU0UQARIiCh5EQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fRU1QVFkQAhIoCiREQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fUk9MTEVEX0JBQ0sQAzLbDQoMQWRtaW5TZXJ2aWNlElcKDENyZWF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USTgoJR2V0VGVuYW50Eh8udGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXNwb25zZRJUCgtMaXN0VGVuYW50cxIhLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1Jlc3BvbnNlElcKDFVwZGF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuVXBkYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuVXBkYXRlVGVuYW50UmVzcG9uc2USWgoNU3VzcGVuZFRlbmFudBIjLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlcXVlc3QaJC50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXNwb25zZRJXCgxSZXN1bWVUZW5hbnQSIi50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlcXVlc3QaIy50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlc3BvbnNlEksKCElzc3VlS2V5Eh4udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlcXVlc3QaHy50ZW5hbnRhdXRoLnYxLklzc3VlS2V5UmVzcG9uc2USUQoKSW1wb3J0S2V5cxIgLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5c1JlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXNwb25zZRJOCglVcGRhdGVLZXkSHy50ZW5hbnRhdXRoLnYxLlVwZGF0ZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlVwZGF0ZUtleVJlc3BvbnNlEk4KCVJvdGF0ZUtleRIfLnRlbmFudGF1dGgudjEuUm90YXRlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuUm90YXRlS2V5UmVzcG9uc2USTgoJUmV2b2tlS2V5Eh8udGVuYW50YXV0aC52MS5SZXZva2VLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5SZXZva2VLZXlSZXNwb25zZRJFCgZHZXRLZXkSHC50ZW5hbnRhdXRoLnYxLkdldEtleVJlcXVlc3QaHS50ZW5hbnRhdXRoLnYxLkdldEtleVJlc3BvbnNlElEKCkluc3BlY3RLZXkSIC50ZW5hbnRhdXRoLnYxLkluc3BlY3RLZXlSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbnNwZWN0S2V5UmVzcG9uc2USSwoITGlzdEtleXMSHi50ZW5hbnRhdXRoLnYxLkxpc3RLZXlzUmVxdWVzdBofLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXNwb25zZRJgCg9MaXN0QXVkaXRFdmVudHMSJS50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaJi50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEmMKEEdldERhdGFiYXNlU3RhdGUSJi50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXF1ZXN0GicudGVuYW50YXV0aC52MS5HZXREYXRhYmFzZVN0YXRlUmVzcG9uc2USXQoOQWNjZXB0RGF0YWJhc2USJC50ZW5hbnRhdXRoLnYxLkFjY2VwdERhdGFiYXNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXNwb25zZRJdCg5HZXRPdXRhZ2VHcmFjZRIkLnRlbmFudGF1dGgudjEuR2V0T3V0YWdlR3JhY2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEl0KDlNldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5TZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVzcG9uc2USYwoQUmVzZXRPdXRhZ2VHcmFjZRImLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLlJlc2V0T3V0YWdlR3JhY2VSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_inspect, file_tenantauth_v1_verdict]);
 
 /**
  * A customer of the SaaS.
@@ -79,6 +79,13 @@ export type Tenant = Message<"tenantauth.v1.Tenant"> & {
    * @generated from field: string suspend_reason = 7;
    */
   suspendReason: string;
+
+  /**
+   * Changes with every change of the tenant. Opaque: pass it to UpdateTenant.
+   *
+   * @generated from field: string etag = 8;
+   */
+  etag: string;
 };
 
 /**
@@ -177,6 +184,27 @@ export type ApiKey = Message<"tenantauth.v1.ApiKey"> & {
    * @generated from field: string pepper_id = 12;
    */
   pepperId: string;
+
+  /**
+   * Whether the key can be valid. The verdict on a key that is not enabled is VERDICT_DISABLED.
+   *
+   * @generated from field: bool enabled = 13;
+   */
+  enabled: boolean;
+
+  /**
+   * Time at which the key was disabled. Absent while it is enabled.
+   *
+   * @generated from field: google.protobuf.Timestamp disabled_at = 14;
+   */
+  disabledAt?: Timestamp | undefined;
+
+  /**
+   * Changes with every change of the key, except of last_used_at. Opaque: pass it to UpdateKey.
+   *
+   * @generated from field: string etag = 15;
+   */
+  etag: string;
 };
 
 /**
@@ -233,6 +261,20 @@ export type CreateTenantResponse = Message<"tenantauth.v1.CreateTenantResponse">
    * @generated from field: tenantauth.v1.Tenant tenant = 1;
    */
   tenant?: Tenant | undefined;
+
+  /**
+   * Whether the tenant existed before this call, with the same values.
+   *
+   * @generated from field: bool already_existed = 2;
+   */
+  alreadyExisted: boolean;
+
+  /**
+   * The change-log revision of the database that includes this tenant.
+   *
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
 };
 
 /**
@@ -241,6 +283,90 @@ export type CreateTenantResponse = Message<"tenantauth.v1.CreateTenantResponse">
  */
 export const CreateTenantResponseSchema: GenMessage<CreateTenantResponse> = /*@__PURE__*/
   messageDesc(file_tenantauth_v1_admin, 3);
+
+/**
+ * Changes of a tenant.
+ *
+ * @generated from message tenantauth.v1.UpdateTenantRequest
+ */
+export type UpdateTenantRequest = Message<"tenantauth.v1.UpdateTenantRequest"> & {
+  /**
+   * Id of the tenant. Required.
+   *
+   * @generated from field: string tenant_id = 1;
+   */
+  tenantId: string;
+
+  /**
+   * The fields to change: name, plan. Required.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * Display name. 1 to 64 characters.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * A label that you assign and the service does not interpret. Up to 32 characters.
+   *
+   * @generated from field: string plan = 4;
+   */
+  plan: string;
+
+  /**
+   * The etag of the tenant that the change is based on. If empty, the change does not depend on other changes.
+   *
+   * @generated from field: string etag = 5;
+   */
+  etag: string;
+
+  /**
+   * Why the tenant is changed, for the record. Up to 256 characters.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.UpdateTenantRequest.
+ * Use `create(UpdateTenantRequestSchema)` to create a new message.
+ */
+export const UpdateTenantRequestSchema: GenMessage<UpdateTenantRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 4);
+
+/**
+ * The changed tenant.
+ *
+ * @generated from message tenantauth.v1.UpdateTenantResponse
+ */
+export type UpdateTenantResponse = Message<"tenantauth.v1.UpdateTenantResponse"> & {
+  /**
+   * The tenant, as it is in the database now.
+   *
+   * @generated from field: tenantauth.v1.Tenant tenant = 1;
+   */
+  tenant?: Tenant | undefined;
+
+  /**
+   * The change-log revision of the database that includes the change. A replica that has read this revision applies it.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.UpdateTenantResponse.
+ * Use `create(UpdateTenantResponseSchema)` to create a new message.
+ */
+export const UpdateTenantResponseSchema: GenMessage<UpdateTenantResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 5);
 
 /**
  * Selects a tenant.
@@ -261,7 +387,7 @@ export type GetTenantRequest = Message<"tenantauth.v1.GetTenantRequest"> & {
  * Use `create(GetTenantRequestSchema)` to create a new message.
  */
 export const GetTenantRequestSchema: GenMessage<GetTenantRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 4);
+  messageDesc(file_tenantauth_v1_admin, 6);
 
 /**
  * The selected tenant.
@@ -282,7 +408,7 @@ export type GetTenantResponse = Message<"tenantauth.v1.GetTenantResponse"> & {
  * Use `create(GetTenantResponseSchema)` to create a new message.
  */
 export const GetTenantResponseSchema: GenMessage<GetTenantResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 5);
+  messageDesc(file_tenantauth_v1_admin, 7);
 
 /**
  * Requests a page of tenants.
@@ -310,7 +436,7 @@ export type ListTenantsRequest = Message<"tenantauth.v1.ListTenantsRequest"> & {
  * Use `create(ListTenantsRequestSchema)` to create a new message.
  */
 export const ListTenantsRequestSchema: GenMessage<ListTenantsRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 6);
+  messageDesc(file_tenantauth_v1_admin, 8);
 
 /**
  * A page of tenants.
@@ -338,7 +464,7 @@ export type ListTenantsResponse = Message<"tenantauth.v1.ListTenantsResponse"> &
  * Use `create(ListTenantsResponseSchema)` to create a new message.
  */
 export const ListTenantsResponseSchema: GenMessage<ListTenantsResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 7);
+  messageDesc(file_tenantauth_v1_admin, 9);
 
 /**
  * A tenant to suspend.
@@ -366,7 +492,7 @@ export type SuspendTenantRequest = Message<"tenantauth.v1.SuspendTenantRequest">
  * Use `create(SuspendTenantRequestSchema)` to create a new message.
  */
 export const SuspendTenantRequestSchema: GenMessage<SuspendTenantRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 8);
+  messageDesc(file_tenantauth_v1_admin, 10);
 
 /**
  * The suspended tenant.
@@ -380,6 +506,13 @@ export type SuspendTenantResponse = Message<"tenantauth.v1.SuspendTenantResponse
    * @generated from field: tenantauth.v1.Tenant tenant = 1;
    */
   tenant?: Tenant | undefined;
+
+  /**
+   * As in UpdateTenantResponse.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
 };
 
 /**
@@ -387,7 +520,7 @@ export type SuspendTenantResponse = Message<"tenantauth.v1.SuspendTenantResponse
  * Use `create(SuspendTenantResponseSchema)` to create a new message.
  */
 export const SuspendTenantResponseSchema: GenMessage<SuspendTenantResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 9);
+  messageDesc(file_tenantauth_v1_admin, 11);
 
 /**
  * A tenant to resume.
@@ -408,7 +541,7 @@ export type ResumeTenantRequest = Message<"tenantauth.v1.ResumeTenantRequest"> &
  * Use `create(ResumeTenantRequestSchema)` to create a new message.
  */
 export const ResumeTenantRequestSchema: GenMessage<ResumeTenantRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 10);
+  messageDesc(file_tenantauth_v1_admin, 12);
 
 /**
  * The resumed tenant.
@@ -422,6 +555,13 @@ export type ResumeTenantResponse = Message<"tenantauth.v1.ResumeTenantResponse">
    * @generated from field: tenantauth.v1.Tenant tenant = 1;
    */
   tenant?: Tenant | undefined;
+
+  /**
+   * As in UpdateTenantResponse.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
 };
 
 /**
@@ -429,7 +569,7 @@ export type ResumeTenantResponse = Message<"tenantauth.v1.ResumeTenantResponse">
  * Use `create(ResumeTenantResponseSchema)` to create a new message.
  */
 export const ResumeTenantResponseSchema: GenMessage<ResumeTenantResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 11);
+  messageDesc(file_tenantauth_v1_admin, 13);
 
 /**
  * A key to issue.
@@ -471,7 +611,7 @@ export type IssueKeyRequest = Message<"tenantauth.v1.IssueKeyRequest"> & {
  * Use `create(IssueKeyRequestSchema)` to create a new message.
  */
 export const IssueKeyRequestSchema: GenMessage<IssueKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 12);
+  messageDesc(file_tenantauth_v1_admin, 14);
 
 /**
  * The issued key.
@@ -492,6 +632,13 @@ export type IssueKeyResponse = Message<"tenantauth.v1.IssueKeyResponse"> & {
    * @generated from field: string plaintext = 2;
    */
   plaintext: string;
+
+  /**
+   * The change-log revision of the database that includes the key.
+   *
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
 };
 
 /**
@@ -499,7 +646,7 @@ export type IssueKeyResponse = Message<"tenantauth.v1.IssueKeyResponse"> & {
  * Use `create(IssueKeyResponseSchema)` to create a new message.
  */
 export const IssueKeyResponseSchema: GenMessage<IssueKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 13);
+  messageDesc(file_tenantauth_v1_admin, 15);
 
 /**
  * Keys to import.
@@ -520,7 +667,7 @@ export type ImportKeysRequest = Message<"tenantauth.v1.ImportKeysRequest"> & {
  * Use `create(ImportKeysRequestSchema)` to create a new message.
  */
 export const ImportKeysRequestSchema: GenMessage<ImportKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 14);
+  messageDesc(file_tenantauth_v1_admin, 16);
 
 /**
  * A key to import.
@@ -584,7 +731,7 @@ export type ImportKey = Message<"tenantauth.v1.ImportKey"> & {
  * Use `create(ImportKeySchema)` to create a new message.
  */
 export const ImportKeySchema: GenMessage<ImportKey> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 15);
+  messageDesc(file_tenantauth_v1_admin, 17);
 
 /**
  * The results of an import.
@@ -598,6 +745,13 @@ export type ImportKeysResponse = Message<"tenantauth.v1.ImportKeysResponse"> & {
    * @generated from field: repeated tenantauth.v1.ImportKeyResult results = 1;
    */
   results: ImportKeyResult[];
+
+  /**
+   * The change-log revision of the database that includes the keys.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
 };
 
 /**
@@ -605,7 +759,7 @@ export type ImportKeysResponse = Message<"tenantauth.v1.ImportKeysResponse"> & {
  * Use `create(ImportKeysResponseSchema)` to create a new message.
  */
 export const ImportKeysResponseSchema: GenMessage<ImportKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 16);
+  messageDesc(file_tenantauth_v1_admin, 18);
 
 /**
  * The result for one imported key.
@@ -651,7 +805,7 @@ export type ImportKeyResult = Message<"tenantauth.v1.ImportKeyResult"> & {
  * Use `create(ImportKeyResultSchema)` to create a new message.
  */
 export const ImportKeyResultSchema: GenMessage<ImportKeyResult> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 17);
+  messageDesc(file_tenantauth_v1_admin, 19);
 
 /**
  * A key to replace.
@@ -674,11 +828,19 @@ export type RotateKeyRequest = Message<"tenantauth.v1.RotateKeyRequest"> & {
   overlap?: Duration | undefined;
 
   /**
-   * Time at which the successor expires. If absent, the successor does not expire.
+   * Time at which the successor expires. If absent, when the old key would have expired: a rotation does not extend access
+   * unless the request says so.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 3;
    */
   expiresAt?: Timestamp | undefined;
+
+  /**
+   * The successor does not expire. Must not be set together with expires_at.
+   *
+   * @generated from field: bool no_expiry = 4;
+   */
+  noExpiry: boolean;
 };
 
 /**
@@ -686,7 +848,7 @@ export type RotateKeyRequest = Message<"tenantauth.v1.RotateKeyRequest"> & {
  * Use `create(RotateKeyRequestSchema)` to create a new message.
  */
 export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 18);
+  messageDesc(file_tenantauth_v1_admin, 20);
 
 /**
  * The successor and the old key.
@@ -714,6 +876,13 @@ export type RotateKeyResponse = Message<"tenantauth.v1.RotateKeyResponse"> & {
    * @generated from field: tenantauth.v1.ApiKey replaced = 3;
    */
   replaced?: ApiKey | undefined;
+
+  /**
+   * As in UpdateKeyResponse.
+   *
+   * @generated from field: int64 revision = 4;
+   */
+  revision: bigint;
 };
 
 /**
@@ -721,7 +890,105 @@ export type RotateKeyResponse = Message<"tenantauth.v1.RotateKeyResponse"> & {
  * Use `create(RotateKeyResponseSchema)` to create a new message.
  */
 export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 19);
+  messageDesc(file_tenantauth_v1_admin, 21);
+
+/**
+ * Changes of a key.
+ *
+ * @generated from message tenantauth.v1.UpdateKeyRequest
+ */
+export type UpdateKeyRequest = Message<"tenantauth.v1.UpdateKeyRequest"> & {
+  /**
+   * Public id of the key. Required.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * The fields to change: name, scopes, expires_at, enabled. Required.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * Display name of the key. Up to 64 characters.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * All scopes of the key from now on. At most 32.
+   *
+   * @generated from field: repeated string scopes = 4;
+   */
+  scopes: string[];
+
+  /**
+   * Time at which the key expires. Must be in the future. If update_mask names it and it is absent, the key does not expire.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 5;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * Whether the key can be valid. The verdict on a key that is not enabled is VERDICT_DISABLED, also on its sessions.
+   *
+   * @generated from field: bool enabled = 6;
+   */
+  enabled: boolean;
+
+  /**
+   * The etag of the key that the change is based on. If empty, the change does not depend on other changes.
+   *
+   * @generated from field: string etag = 7;
+   */
+  etag: string;
+
+  /**
+   * Why the key is changed, for the record. Up to 256 characters.
+   *
+   * @generated from field: string reason = 8;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.UpdateKeyRequest.
+ * Use `create(UpdateKeyRequestSchema)` to create a new message.
+ */
+export const UpdateKeyRequestSchema: GenMessage<UpdateKeyRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 22);
+
+/**
+ * The changed key.
+ *
+ * @generated from message tenantauth.v1.UpdateKeyResponse
+ */
+export type UpdateKeyResponse = Message<"tenantauth.v1.UpdateKeyResponse"> & {
+  /**
+   * The key, as it is in the database now.
+   *
+   * @generated from field: tenantauth.v1.ApiKey key = 1;
+   */
+  key?: ApiKey | undefined;
+
+  /**
+   * The change-log revision of the database that includes the change. A replica that has read this revision applies it.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.UpdateKeyResponse.
+ * Use `create(UpdateKeyResponseSchema)` to create a new message.
+ */
+export const UpdateKeyResponseSchema: GenMessage<UpdateKeyResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 23);
 
 /**
  * A key to revoke.
@@ -749,7 +1016,7 @@ export type RevokeKeyRequest = Message<"tenantauth.v1.RevokeKeyRequest"> & {
  * Use `create(RevokeKeyRequestSchema)` to create a new message.
  */
 export const RevokeKeyRequestSchema: GenMessage<RevokeKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 20);
+  messageDesc(file_tenantauth_v1_admin, 24);
 
 /**
  * The revoked key.
@@ -763,6 +1030,13 @@ export type RevokeKeyResponse = Message<"tenantauth.v1.RevokeKeyResponse"> & {
    * @generated from field: tenantauth.v1.ApiKey key = 1;
    */
   key?: ApiKey | undefined;
+
+  /**
+   * As in UpdateKeyResponse.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
 };
 
 /**
@@ -770,7 +1044,7 @@ export type RevokeKeyResponse = Message<"tenantauth.v1.RevokeKeyResponse"> & {
  * Use `create(RevokeKeyResponseSchema)` to create a new message.
  */
 export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 21);
+  messageDesc(file_tenantauth_v1_admin, 25);
 
 /**
  * Selects a key.
@@ -791,7 +1065,7 @@ export type GetKeyRequest = Message<"tenantauth.v1.GetKeyRequest"> & {
  * Use `create(GetKeyRequestSchema)` to create a new message.
  */
 export const GetKeyRequestSchema: GenMessage<GetKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 22);
+  messageDesc(file_tenantauth_v1_admin, 26);
 
 /**
  * A key, its tenant, and the verdict on the key.
@@ -842,7 +1116,7 @@ export type GetKeyResponse = Message<"tenantauth.v1.GetKeyResponse"> & {
  * Use `create(GetKeyResponseSchema)` to create a new message.
  */
 export const GetKeyResponseSchema: GenMessage<GetKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 23);
+  messageDesc(file_tenantauth_v1_admin, 27);
 
 /**
  * Requests a page of keys.
@@ -892,7 +1166,7 @@ export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 24);
+  messageDesc(file_tenantauth_v1_admin, 28);
 
 /**
  * A page of keys.
@@ -920,7 +1194,7 @@ export type ListKeysResponse = Message<"tenantauth.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 25);
+  messageDesc(file_tenantauth_v1_admin, 29);
 
 /**
  * Requests a page of the audit log.
@@ -983,7 +1257,7 @@ export type ListAuditEventsRequest = Message<"tenantauth.v1.ListAuditEventsReque
  * Use `create(ListAuditEventsRequestSchema)` to create a new message.
  */
 export const ListAuditEventsRequestSchema: GenMessage<ListAuditEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 26);
+  messageDesc(file_tenantauth_v1_admin, 30);
 
 /**
  * A page of the audit log.
@@ -1011,7 +1285,7 @@ export type ListAuditEventsResponse = Message<"tenantauth.v1.ListAuditEventsResp
  * Use `create(ListAuditEventsResponseSchema)` to create a new message.
  */
 export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 27);
+  messageDesc(file_tenantauth_v1_admin, 31);
 
 /**
  * An audit log entry: one change.
@@ -1081,7 +1355,7 @@ export type AuditEvent = Message<"tenantauth.v1.AuditEvent"> & {
  * Use `create(AuditEventSchema)` to create a new message.
  */
 export const AuditEventSchema: GenMessage<AuditEvent> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 28);
+  messageDesc(file_tenantauth_v1_admin, 32);
 
 /**
  * Identifies a database, and the state of it that was last accepted.
@@ -1109,10 +1383,10 @@ export type DatabaseIdentity = Message<"tenantauth.v1.DatabaseIdentity"> & {
  * Use `create(DatabaseIdentitySchema)` to create a new message.
  */
 export const DatabaseIdentitySchema: GenMessage<DatabaseIdentity> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 29);
+  messageDesc(file_tenantauth_v1_admin, 33);
 
 /**
- * A revocation, suspension or unbinding that a replica holds and that the database may lack.
+ * A revocation, disabling, suspension or unbinding that a replica holds and that the database may lack.
  *
  * @generated from message tenantauth.v1.RetainedRevocation
  */
@@ -1146,6 +1420,14 @@ export type RetainedRevocation = Message<"tenantauth.v1.RetainedRevocation"> & {
      */
     value: string;
     case: "sessionId";
+  } | {
+    /**
+     * A key that was disabled.
+     *
+     * @generated from field: string disabled_key_id = 7;
+     */
+    value: string;
+    case: "disabledKeyId";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -1175,7 +1457,7 @@ export type RetainedRevocation = Message<"tenantauth.v1.RetainedRevocation"> & {
  * Use `create(RetainedRevocationSchema)` to create a new message.
  */
 export const RetainedRevocationSchema: GenMessage<RetainedRevocation> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 30);
+  messageDesc(file_tenantauth_v1_admin, 34);
 
 /**
  * Requests the database state of a replica.
@@ -1190,7 +1472,7 @@ export type GetDatabaseStateRequest = Message<"tenantauth.v1.GetDatabaseStateReq
  * Use `create(GetDatabaseStateRequestSchema)` to create a new message.
  */
 export const GetDatabaseStateRequestSchema: GenMessage<GetDatabaseStateRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 31);
+  messageDesc(file_tenantauth_v1_admin, 35);
 
 /**
  * The database state of the replica that responds.
@@ -1261,7 +1543,7 @@ export type GetDatabaseStateResponse = Message<"tenantauth.v1.GetDatabaseStateRe
  * Use `create(GetDatabaseStateResponseSchema)` to create a new message.
  */
 export const GetDatabaseStateResponseSchema: GenMessage<GetDatabaseStateResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 32);
+  messageDesc(file_tenantauth_v1_admin, 36);
 
 /**
  * Accepts the database in its current state.
@@ -1282,7 +1564,7 @@ export type AcceptDatabaseRequest = Message<"tenantauth.v1.AcceptDatabaseRequest
  * Use `create(AcceptDatabaseRequestSchema)` to create a new message.
  */
 export const AcceptDatabaseRequestSchema: GenMessage<AcceptDatabaseRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 33);
+  messageDesc(file_tenantauth_v1_admin, 37);
 
 /**
  * The result of accepting the database.
@@ -1318,7 +1600,7 @@ export type AcceptDatabaseResponse = Message<"tenantauth.v1.AcceptDatabaseRespon
  * Use `create(AcceptDatabaseResponseSchema)` to create a new message.
  */
 export const AcceptDatabaseResponseSchema: GenMessage<AcceptDatabaseResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 34);
+  messageDesc(file_tenantauth_v1_admin, 38);
 
 /**
  * The outage grace of one replica: the maximum age of a cached record that it uses during a database outage.
@@ -1360,7 +1642,7 @@ export type OutageGrace = Message<"tenantauth.v1.OutageGrace"> & {
  * Use `create(OutageGraceSchema)` to create a new message.
  */
 export const OutageGraceSchema: GenMessage<OutageGrace> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 35);
+  messageDesc(file_tenantauth_v1_admin, 39);
 
 /**
  * Requests the outage grace of the replica that responds.
@@ -1375,7 +1657,7 @@ export type GetOutageGraceRequest = Message<"tenantauth.v1.GetOutageGraceRequest
  * Use `create(GetOutageGraceRequestSchema)` to create a new message.
  */
 export const GetOutageGraceRequestSchema: GenMessage<GetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 36);
+  messageDesc(file_tenantauth_v1_admin, 40);
 
 /**
  * The outage grace of the replica that responds.
@@ -1396,7 +1678,7 @@ export type GetOutageGraceResponse = Message<"tenantauth.v1.GetOutageGraceRespon
  * Use `create(GetOutageGraceResponseSchema)` to create a new message.
  */
 export const GetOutageGraceResponseSchema: GenMessage<GetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 37);
+  messageDesc(file_tenantauth_v1_admin, 41);
 
 /**
  * An outage grace to set on the replica that responds.
@@ -1431,7 +1713,7 @@ export type SetOutageGraceRequest = Message<"tenantauth.v1.SetOutageGraceRequest
  * Use `create(SetOutageGraceRequestSchema)` to create a new message.
  */
 export const SetOutageGraceRequestSchema: GenMessage<SetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 38);
+  messageDesc(file_tenantauth_v1_admin, 42);
 
 /**
  * The outage grace after the change.
@@ -1460,7 +1742,7 @@ export type SetOutageGraceResponse = Message<"tenantauth.v1.SetOutageGraceRespon
  * Use `create(SetOutageGraceResponseSchema)` to create a new message.
  */
 export const SetOutageGraceResponseSchema: GenMessage<SetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 39);
+  messageDesc(file_tenantauth_v1_admin, 43);
 
 /**
  * Resets the outage grace to the configured value.
@@ -1481,7 +1763,7 @@ export type ResetOutageGraceRequest = Message<"tenantauth.v1.ResetOutageGraceReq
  * Use `create(ResetOutageGraceRequestSchema)` to create a new message.
  */
 export const ResetOutageGraceRequestSchema: GenMessage<ResetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 40);
+  messageDesc(file_tenantauth_v1_admin, 44);
 
 /**
  * The outage grace after the reset.
@@ -1509,7 +1791,7 @@ export type ResetOutageGraceResponse = Message<"tenantauth.v1.ResetOutageGraceRe
  * Use `create(ResetOutageGraceResponseSchema)` to create a new message.
  */
 export const ResetOutageGraceResponseSchema: GenMessage<ResetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 41);
+  messageDesc(file_tenantauth_v1_admin, 45);
 
 /**
  * Whether a tenant is active.
@@ -1596,8 +1878,9 @@ export const DatabaseDistrustReasonSchema: GenEnum<DatabaseDistrustReason> = /*@
  */
 export const AdminService: GenService<{
   /**
-   * Creates a tenant. If you choose the tenant_id, repeating the same request returns the existing tenant. The same id
-   * with another name or plan fails with ALREADY_EXISTS.
+   * Creates a tenant. If you choose the tenant_id and the tenant exists with the same name and plan, it is returned
+   * unchanged. If it exists with other values, the RPC fails with ALREADY_EXISTS, and the error names the fields that
+   * differ.
    *
    * @generated from rpc tenantauth.v1.AdminService.CreateTenant
    */
@@ -1625,6 +1908,17 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListTenantsRequestSchema;
     output: typeof ListTenantsResponseSchema;
+  },
+  /**
+   * Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
+   * and with ABORTED if etag is set and the tenant has changed since.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.UpdateTenant
+   */
+  updateTenant: {
+    methodKind: "unary";
+    input: typeof UpdateTenantRequestSchema;
+    output: typeof UpdateTenantResponseSchema;
   },
   /**
    * Suspends a tenant. Until it is resumed, the verdict on its keys and sessions is VERDICT_TENANT_SUSPENDED. Idempotent.
@@ -1671,8 +1965,20 @@ export const AdminService: GenService<{
     output: typeof ImportKeysResponseSchema;
   },
   /**
-   * Issues a successor with the same tenant, name and scopes. The old key expires after an overlap period. Fails with
-   * FAILED_PRECONDITION if the old key is revoked, expired or already rotated.
+   * Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
+   * Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
+   * set and the key has changed since.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.UpdateKey
+   */
+  updateKey: {
+    methodKind: "unary";
+    input: typeof UpdateKeyRequestSchema;
+    output: typeof UpdateKeyResponseSchema;
+  },
+  /**
+   * Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
+   * with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
    *
    * @generated from rpc tenantauth.v1.AdminService.RotateKey
    */

@@ -13,15 +13,15 @@ const MAX_SCOPE_LEN: usize = 64;
 
 /// A key to validate, in a batch or on a stream.
 #[derive(Debug)]
-pub struct Question {
+pub struct KeyQuery {
     /// The key exactly as the customer presented it, without a leading `Bearer `.
     pub key: PresentedKey,
     /// The scopes that the key must hold; with none, any live key is valid.
     pub required_scopes: Vec<String>,
 }
 
-impl Question {
-    /// Creates a question without required scopes: is the key live?
+impl KeyQuery {
+    /// Creates a query without required scopes: is the key live?
     #[must_use]
     pub fn new(key: PresentedKey) -> Self {
         Self { key, required_scopes: Vec::new() }
