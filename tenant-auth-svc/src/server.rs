@@ -96,8 +96,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     };
     let health = HealthReporter::new();
     database_startup::set_initial_health(&health).await;
-    let services =
-        use_cases.into_services(&base, caches.keys.clone(), usage_recorder, health.clone(), is_remote);
+    let services = use_cases.into_services(&base, &caches, usage_recorder, health.clone(), is_remote);
     let (file_reloader, callers, certificates) = FileReloader::new(
         config.access,
         config.tls,

@@ -8,10 +8,15 @@ pub(crate) mod import;
 pub(crate) mod key;
 mod key_update;
 mod replay;
+mod replica;
+pub(crate) mod replicas;
 pub(crate) mod session;
 pub(crate) mod tenant;
 pub(crate) mod usage;
 pub(crate) mod validate;
+pub(crate) mod wait;
+
+use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 use clap_complete::Shell;
@@ -19,7 +24,7 @@ use tenant_auth_client::Client;
 use uuid::Uuid;
 
 use self::{
-    audit::AuditCommand, database::DatabaseCommand, grace::GraceCommand, key::KeyCommand,
+    audit::AuditCommand, database::DatabaseCommand, grace::GraceCommand, key::KeyCommand, replicas::Replicas,
     session::SessionCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
 };
 use crate::{
@@ -84,6 +89,9 @@ pub(crate) enum Command {
     /// Show the version and the state of the answering service
     Info,
 
+    /// Show each replica behind the name in --endpoint: its build, its state, and which changes it has applied
+    Replicas(Replicas),
+
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -127,14 +135,19 @@ impl Context {
     }
 
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        self.client_for(&self.globals.endpoint, None)
+        self.client_for(&self.globals.endpoint, None, self.globals.timeout)
     }
 
     /// Returns a client of another endpoint. `server_name` is the name in its certificate, if it is not its
     /// host.
-    fn client_for(&self, endpoint: &str, server_name: Option<&str>) -> Result<Client, Failure> {
+    fn client_for(
+        &self,
+        endpoint: &str,
+        server_name: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Client, Failure> {
         let builder = Client::builder(endpoint)
-            .timeout(self.globals.timeout)
+            .timeout(timeout)
             // A run needs each answer once.
             .without_near_cache()
             .request_id(&self.request_id)
@@ -170,6 +183,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Usage(command) => usage::run(context, command).await,
         Command::Validate(command) => validate::run(context, command).await,
         Command::Info => info(context).await,
+        Command::Replicas(command) => replicas::run(context, &command).await,
         Command::Completions { shell } => completions(context, shell),
     }
 }

@@ -1,6 +1,7 @@
 //! Views: the results of the commands, as text and as JSON.
 
 mod audit;
+mod change;
 mod check;
 mod database;
 mod grace;
@@ -9,15 +10,18 @@ mod info;
 mod key;
 mod key_state;
 mod replay;
+mod replicas;
 mod session;
 mod tenant;
 mod usage;
 mod validation;
 
 use prost_types::Timestamp;
+use tenant_auth_client::proto::LookupState;
 
 pub(crate) use self::{
     audit::EventView,
+    change::{ChangeView, Confirmation},
     check::{CheckView, DatabaseRow},
     database::{AcceptedView, DatabaseView},
     grace::GraceView,
@@ -26,6 +30,7 @@ pub(crate) use self::{
     key::{IssuedView, KeyView, KeyWithTenantView, RotatedView},
     key_state::KeyStateView,
     replay::{LostRow, ReplayView},
+    replicas::{ReplicaRow, ReplicasView},
     session::{BindingView, SessionValidationView, SessionView, UnboundView},
     tenant::TenantView,
     usage::{RecordedView, UsageView},
@@ -36,6 +41,16 @@ use crate::time::Moment;
 /// Converts a timestamp of a response.
 fn to_moment(timestamp: Option<Timestamp>) -> Option<Moment> {
     timestamp.map(Moment::from)
+}
+
+/// Returns the text for the state of a replica's lookups.
+fn lookups_name(state: LookupState) -> &'static str {
+    match state {
+        LookupState::Healthy => "healthy",
+        LookupState::FeedSilent => "feed silent",
+        LookupState::BreakerOpen => "breaker open",
+        LookupState::Unspecified => "unknown",
+    }
 }
 
 /// Returns `None` for an empty text.

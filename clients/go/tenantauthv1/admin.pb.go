@@ -1930,7 +1930,8 @@ type UpdateKeyRequest struct {
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// All scopes of the key from now on. At most 32.
 	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// Time at which the key expires. Must be in the future. If update_mask names it and it is absent, the key does not expire.
+	// Time at which the key expires. A time in the past expires it at once. If update_mask names it and it is absent, the key
+	// does not expire.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Whether the key can be valid. The verdict on a key that is not enabled is VERDICT_DISABLED, also on its sessions.
 	Enabled bool `protobuf:"varint,6,opt,name=enabled,proto3" json:"enabled,omitempty"`

@@ -147,7 +147,9 @@ type GetServerInfoResponse struct {
 	// The database schema version that this build supports.
 	SchemaVersion int32 `protobuf:"varint,9,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	// Build time, or the value of SOURCE_DATE_EPOCH at build time. Absent if unknown.
-	BuiltAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=built_at,json=builtAt,proto3" json:"built_at,omitempty"`
+	BuiltAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=built_at,json=builtAt,proto3" json:"built_at,omitempty"`
+	// What the replica has applied, and how old its answers may be.
+	Replica       *ReplicaState `protobuf:"bytes,11,opt,name=replica,proto3" json:"replica,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,12 +264,252 @@ func (x *GetServerInfoResponse) GetBuiltAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetServerInfoResponse) GetReplica() *ReplicaState {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+// What a replica has applied, and how old its answers may be.
+type ReplicaState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change-log revision up to which the replica has applied all changes. 0 before its first read.
+	AppliedRevision int64 `protobuf:"varint,1,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
+	// Time since the replica last read the change log to its end. Absent if it has not done so yet or does not follow the
+	// change log.
+	FeedAge *durationpb.Duration `protobuf:"bytes,2,opt,name=feed_age,json=feedAge,proto3" json:"feed_age,omitempty"`
+	// State of the replica's database lookups.
+	Lookups LookupState `protobuf:"varint,3,opt,name=lookups,proto3,enum=tenantauth.v1.LookupState" json:"lookups,omitempty"`
+	// Maximum age of an answer that may lack a change after applied_revision: the fresh lifetime while the replica can read
+	// the database, the outage grace while it cannot.
+	MaxAnswerAge *durationpb.Duration `protobuf:"bytes,4,opt,name=max_answer_age,json=maxAnswerAge,proto3" json:"max_answer_age,omitempty"`
+	// Age of the oldest answer of the last minute. Absent if there was no answer from the cache.
+	OldestAnswerAge *durationpb.Duration `protobuf:"bytes,5,opt,name=oldest_answer_age,json=oldestAnswerAge,proto3" json:"oldest_answer_age,omitempty"`
+	// Current time by the replica's clock.
+	Now           *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=now,proto3" json:"now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaState) Reset() {
+	*x = ReplicaState{}
+	mi := &file_tenantauth_v1_info_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaState) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *ReplicaState) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *ReplicaState) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*ReplicaState) ProtoMessage() {}
+
+func (x *ReplicaState) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_info_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
+func (*ReplicaState) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_info_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReplicaState) GetAppliedRevision() int64 {
+	if x != nil {
+		return x.AppliedRevision
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetFeedAge() *durationpb.Duration {
+	if x != nil {
+		return x.FeedAge
+	}
+	return nil
+}
+
+func (x *ReplicaState) GetLookups() LookupState {
+	if x != nil {
+		return x.Lookups
+	}
+	return LookupState_LOOKUP_STATE_UNSPECIFIED
+}
+
+func (x *ReplicaState) GetMaxAnswerAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAnswerAge
+	}
+	return nil
+}
+
+func (x *ReplicaState) GetOldestAnswerAge() *durationpb.Duration {
+	if x != nil {
+		return x.OldestAnswerAge
+	}
+	return nil
+}
+
+func (x *ReplicaState) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
+// A revision to wait for.
+type WaitForRevisionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision, from the response to a change. Required.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How long to wait. If absent, 5 s. At most 10 s.
+	Timeout       *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitForRevisionRequest) Reset() {
+	*x = WaitForRevisionRequest{}
+	mi := &file_tenantauth_v1_info_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitForRevisionRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *WaitForRevisionRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *WaitForRevisionRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*WaitForRevisionRequest) ProtoMessage() {}
+
+func (x *WaitForRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_info_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitForRevisionRequest.ProtoReflect.Descriptor instead.
+func (*WaitForRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_info_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WaitForRevisionRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *WaitForRevisionRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// Whether the replica has applied the revision.
+type WaitForRevisionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the replica has applied the change log up to the revision.
+	Applied bool `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	// The state of the replica at the end of the wait.
+	Replica       *ReplicaState `protobuf:"bytes,2,opt,name=replica,proto3" json:"replica,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitForRevisionResponse) Reset() {
+	*x = WaitForRevisionResponse{}
+	mi := &file_tenantauth_v1_info_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitForRevisionResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *WaitForRevisionResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *WaitForRevisionResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*WaitForRevisionResponse) ProtoMessage() {}
+
+func (x *WaitForRevisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_info_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitForRevisionResponse.ProtoReflect.Descriptor instead.
+func (*WaitForRevisionResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_info_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WaitForRevisionResponse) GetApplied() bool {
+	if x != nil {
+		return x.Applied
+	}
+	return false
+}
+
+func (x *WaitForRevisionResponse) GetReplica() *ReplicaState {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
 var File_tenantauth_v1_info_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_info_proto_rawDesc = "" +
 	"\n" +
-	"\x18tenantauth/v1/info.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
-	"\x14GetServerInfoRequest\"\x94\x03\n" +
+	"\x18tenantauth/v1/info.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/inspect.proto\"\x16\n" +
+	"\x14GetServerInfoRequest\"\xcb\x03\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x14\n" +
@@ -279,13 +521,28 @@ const file_tenantauth_v1_info_proto_rawDesc = "" +
 	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12%\n" +
 	"\x0eschema_version\x18\t \x01(\x05R\rschemaVersion\x125\n" +
 	"\bbuilt_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\abuiltAt*c\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\abuiltAt\x125\n" +
+	"\areplica\x18\v \x01(\v2\x1b.tenantauth.v1.ReplicaStateR\areplica\"\xdb\x02\n" +
+	"\fReplicaState\x12)\n" +
+	"\x10applied_revision\x18\x01 \x01(\x03R\x0fappliedRevision\x124\n" +
+	"\bfeed_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\afeedAge\x124\n" +
+	"\alookups\x18\x03 \x01(\x0e2\x1a.tenantauth.v1.LookupStateR\alookups\x12?\n" +
+	"\x0emax_answer_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fmaxAnswerAge\x12E\n" +
+	"\x11oldest_answer_age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0foldestAnswerAge\x12,\n" +
+	"\x03now\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"i\n" +
+	"\x16WaitForRevisionRequest\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x123\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"j\n" +
+	"\x17WaitForRevisionResponse\x12\x18\n" +
+	"\aapplied\x18\x01 \x01(\bR\aapplied\x125\n" +
+	"\areplica\x18\x02 \x01(\v2\x1b.tenantauth.v1.ReplicaStateR\areplica*c\n" +
 	"\fDatabaseKind\x12\x1d\n" +
 	"\x19DATABASE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DATABASE_KIND_EMBEDDED\x10\x01\x12\x18\n" +
-	"\x14DATABASE_KIND_REMOTE\x10\x022i\n" +
+	"\x14DATABASE_KIND_REMOTE\x10\x022\xcb\x01\n" +
 	"\vInfoService\x12Z\n" +
-	"\rGetServerInfo\x12#.tenantauth.v1.GetServerInfoRequest\x1a$.tenantauth.v1.GetServerInfoResponseb\x06proto3"
+	"\rGetServerInfo\x12#.tenantauth.v1.GetServerInfoRequest\x1a$.tenantauth.v1.GetServerInfoResponse\x12`\n" +
+	"\x0fWaitForRevision\x12%.tenantauth.v1.WaitForRevisionRequest\x1a&.tenantauth.v1.WaitForRevisionResponseb\x06proto3"
 
 var (
 	file_tenantauth_v1_info_proto_rawDescOnce sync.Once
@@ -300,26 +557,40 @@ func file_tenantauth_v1_info_proto_rawDescGZIP() []byte {
 }
 
 var file_tenantauth_v1_info_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tenantauth_v1_info_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_tenantauth_v1_info_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_tenantauth_v1_info_proto_goTypes = []any{
-	(DatabaseKind)(0),             // 0: tenantauth.v1.DatabaseKind
-	(*GetServerInfoRequest)(nil),  // 1: tenantauth.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 2: tenantauth.v1.GetServerInfoResponse
-	(*durationpb.Duration)(nil),   // 3: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(DatabaseKind)(0),               // 0: tenantauth.v1.DatabaseKind
+	(*GetServerInfoRequest)(nil),    // 1: tenantauth.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),   // 2: tenantauth.v1.GetServerInfoResponse
+	(*ReplicaState)(nil),            // 3: tenantauth.v1.ReplicaState
+	(*WaitForRevisionRequest)(nil),  // 4: tenantauth.v1.WaitForRevisionRequest
+	(*WaitForRevisionResponse)(nil), // 5: tenantauth.v1.WaitForRevisionResponse
+	(*durationpb.Duration)(nil),     // 6: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 7: google.protobuf.Timestamp
+	(LookupState)(0),                // 8: tenantauth.v1.LookupState
 }
 var file_tenantauth_v1_info_proto_depIdxs = []int32{
-	0, // 0: tenantauth.v1.GetServerInfoResponse.database_kind:type_name -> tenantauth.v1.DatabaseKind
-	3, // 1: tenantauth.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
-	4, // 2: tenantauth.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
-	4, // 3: tenantauth.v1.GetServerInfoResponse.built_at:type_name -> google.protobuf.Timestamp
-	1, // 4: tenantauth.v1.InfoService.GetServerInfo:input_type -> tenantauth.v1.GetServerInfoRequest
-	2, // 5: tenantauth.v1.InfoService.GetServerInfo:output_type -> tenantauth.v1.GetServerInfoResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	0,  // 0: tenantauth.v1.GetServerInfoResponse.database_kind:type_name -> tenantauth.v1.DatabaseKind
+	6,  // 1: tenantauth.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
+	7,  // 2: tenantauth.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
+	7,  // 3: tenantauth.v1.GetServerInfoResponse.built_at:type_name -> google.protobuf.Timestamp
+	3,  // 4: tenantauth.v1.GetServerInfoResponse.replica:type_name -> tenantauth.v1.ReplicaState
+	6,  // 5: tenantauth.v1.ReplicaState.feed_age:type_name -> google.protobuf.Duration
+	8,  // 6: tenantauth.v1.ReplicaState.lookups:type_name -> tenantauth.v1.LookupState
+	6,  // 7: tenantauth.v1.ReplicaState.max_answer_age:type_name -> google.protobuf.Duration
+	6,  // 8: tenantauth.v1.ReplicaState.oldest_answer_age:type_name -> google.protobuf.Duration
+	7,  // 9: tenantauth.v1.ReplicaState.now:type_name -> google.protobuf.Timestamp
+	6,  // 10: tenantauth.v1.WaitForRevisionRequest.timeout:type_name -> google.protobuf.Duration
+	3,  // 11: tenantauth.v1.WaitForRevisionResponse.replica:type_name -> tenantauth.v1.ReplicaState
+	1,  // 12: tenantauth.v1.InfoService.GetServerInfo:input_type -> tenantauth.v1.GetServerInfoRequest
+	4,  // 13: tenantauth.v1.InfoService.WaitForRevision:input_type -> tenantauth.v1.WaitForRevisionRequest
+	2,  // 14: tenantauth.v1.InfoService.GetServerInfo:output_type -> tenantauth.v1.GetServerInfoResponse
+	5,  // 15: tenantauth.v1.InfoService.WaitForRevision:output_type -> tenantauth.v1.WaitForRevisionResponse
+	14, // [14:16] is the sub-list for method output_type
+	12, // [12:14] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_info_proto_init() }
@@ -327,13 +598,14 @@ func file_tenantauth_v1_info_proto_init() {
 	if File_tenantauth_v1_info_proto != nil {
 		return
 	}
+	file_tenantauth_v1_inspect_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_info_proto_rawDesc), len(file_tenantauth_v1_info_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

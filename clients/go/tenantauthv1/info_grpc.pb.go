@@ -21,17 +21,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	InfoService_GetServerInfo_FullMethodName = "/tenantauth.v1.InfoService/GetServerInfo"
+	InfoService_GetServerInfo_FullMethodName   = "/tenantauth.v1.InfoService/GetServerInfo"
+	InfoService_WaitForRevision_FullMethodName = "/tenantauth.v1.InfoService/WaitForRevision"
 )
 
 // InfoServiceClient is the client API for InfoService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Reports which build responds and which database it uses.
+// Reports which build responds, which database it uses, and which changes it has applied.
 type InfoServiceClient interface {
 	// Describes the replica that responds. Does not query the database.
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
+	// Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
+	// query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
+	// response to the revocation.
+	WaitForRevision(ctx context.Context, in *WaitForRevisionRequest, opts ...grpc.CallOption) (*WaitForRevisionResponse, error)
 }
 
 type infoServiceClient struct {
@@ -52,14 +57,28 @@ func (c *infoServiceClient) GetServerInfo(ctx context.Context, in *GetServerInfo
 	return out, nil
 }
 
+func (c *infoServiceClient) WaitForRevision(ctx context.Context, in *WaitForRevisionRequest, opts ...grpc.CallOption) (*WaitForRevisionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WaitForRevisionResponse)
+	err := c.cc.Invoke(ctx, InfoService_WaitForRevision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InfoServiceServer is the server API for InfoService service.
 // All implementations must embed UnimplementedInfoServiceServer
 // for forward compatibility.
 //
-// Reports which build responds and which database it uses.
+// Reports which build responds, which database it uses, and which changes it has applied.
 type InfoServiceServer interface {
 	// Describes the replica that responds. Does not query the database.
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
+	// Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
+	// query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
+	// response to the revocation.
+	WaitForRevision(context.Context, *WaitForRevisionRequest) (*WaitForRevisionResponse, error)
 	mustEmbedUnimplementedInfoServiceServer()
 }
 
@@ -72,6 +91,9 @@ type UnimplementedInfoServiceServer struct{}
 
 func (UnimplementedInfoServiceServer) GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetServerInfo not implemented")
+}
+func (UnimplementedInfoServiceServer) WaitForRevision(context.Context, *WaitForRevisionRequest) (*WaitForRevisionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WaitForRevision not implemented")
 }
 func (UnimplementedInfoServiceServer) mustEmbedUnimplementedInfoServiceServer() {}
 func (UnimplementedInfoServiceServer) testEmbeddedByValue()                     {}
@@ -112,6 +134,24 @@ func _InfoService_GetServerInfo_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InfoService_WaitForRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WaitForRevisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InfoServiceServer).WaitForRevision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InfoService_WaitForRevision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InfoServiceServer).WaitForRevision(ctx, req.(*WaitForRevisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // InfoService_ServiceDesc is the grpc.ServiceDesc for InfoService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +162,10 @@ var InfoService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetServerInfo",
 			Handler:    _InfoService_GetServerInfo_Handler,
+		},
+		{
+			MethodName: "WaitForRevision",
+			Handler:    _InfoService_WaitForRevision_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -101,23 +101,27 @@ impl AdminClient {
     ///
     /// # Errors
     /// [`Error::NotFound`] if the tenant does not exist.
-    pub async fn suspend_tenant(&self, tenant_id: &str, reason: &str) -> Result<v1::Tenant, Error> {
+    pub async fn suspend_tenant(
+        &self,
+        tenant_id: &str,
+        reason: &str,
+    ) -> Result<v1::SuspendTenantResponse, Error> {
         let request = v1::SuspendTenantRequest { tenant_id: tenant_id.to_owned(), reason: reason.to_owned() };
         let send =
             async |transport, request| AdminServiceClient::new(transport).suspend_tenant(request).await;
         let _changing = self.invalidate_on_drop(ChangeSubject::Tenant(tenant_id.to_owned()));
-        required_field(self.rpc.call_once(request, send).await?.tenant, "tenant")
+        self.rpc.call_once(request, send).await
     }
 
     /// Resumes a suspended tenant. Idempotent.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the tenant does not exist.
-    pub async fn resume_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
+    pub async fn resume_tenant(&self, tenant_id: &str) -> Result<v1::ResumeTenantResponse, Error> {
         let request = v1::ResumeTenantRequest { tenant_id: tenant_id.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).resume_tenant(request).await;
         let _changing = self.invalidate_on_drop(ChangeSubject::Tenant(tenant_id.to_owned()));
-        required_field(self.rpc.call_once(request, send).await?.tenant, "tenant")
+        self.rpc.call_once(request, send).await
     }
 
     /// Issues a key. Only this response contains the plaintext.
@@ -229,11 +233,11 @@ impl AdminClient {
     ///
     /// # Errors
     /// [`Error::NotFound`] if the key does not exist.
-    pub async fn revoke_key(&self, key_id: &str, reason: &str) -> Result<v1::ApiKey, Error> {
+    pub async fn revoke_key(&self, key_id: &str, reason: &str) -> Result<v1::RevokeKeyResponse, Error> {
         let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: reason.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).revoke_key(request).await;
         let _changing = self.invalidate_on_drop(ChangeSubject::Key(key_id.to_owned()));
-        required_field(self.rpc.call_once(request, send).await?.key, "key")
+        self.rpc.call_once(request, send).await
     }
 
     /// Reads one key and its tenant from the database and returns the verdict that a validation would have

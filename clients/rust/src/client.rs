@@ -187,6 +187,22 @@ impl Client {
         ServerInfo::from_wire(self.rpc.call_hedged(v1::GetServerInfoRequest {}, send).await?)
     }
 
+    /// Waits until the answering replica (no other) has applied a revision, and returns whether it has, with its state.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a revision below 1, or a timeout of more than 10 s.
+    pub async fn wait_for_revision(
+        &self,
+        revision: i64,
+        timeout: Duration,
+    ) -> Result<v1::WaitForRevisionResponse, Error> {
+        let timeout = Some(prost_types::Duration::try_from(timeout).unwrap_or_default());
+        let request = v1::WaitForRevisionRequest { revision, timeout };
+        let send =
+            async |transport, request| InfoServiceClient::new(transport).wait_for_revision(request).await;
+        self.rpc.call_once(request, send).await
+    }
+
     /// Returns the state of the invalidation stream; `None` without a near-cache.
     #[must_use]
     pub fn watch_state(&self) -> Option<WatchState> {

@@ -33,6 +33,8 @@ pub struct ServerInfo {
     pub uptime: Duration,
     /// The current time of its clock.
     pub now: SystemTime,
+    /// What it has applied, and how old its answers may be; `None` if its version is older.
+    pub replica: Option<v1::ReplicaState>,
 }
 
 /// The kind of database that a process decides against.
@@ -65,6 +67,7 @@ impl ServerInfo {
             schema_version: message.schema_version,
             uptime: parse_duration(message.uptime.unwrap_or_default())?,
             now: parse_time(required_field(message.now, "time")?)?,
+            replica: message.replica,
         })
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 pub use self::liveness::{FeedLiveness, MAX_CLOCK_OFFSET, is_clock_offset_excessive};
 use self::{
@@ -57,6 +57,8 @@ pub struct FeedPoller<L, M> {
     recent_revocations: StdMutex<RecentRevocations>,
     /// Revocations that the database may lack and that are enforced nevertheless.
     retained_revocations: StdMutex<Vec<RetainedRevocation>>,
+    /// The position up to which the cache reflects all changes.
+    applied: watch::Sender<Revision>,
     events: Counter,
     discontinuities: Counter,
 }
@@ -85,6 +87,7 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
             position: Mutex::default(),
             recent_revocations: StdMutex::default(),
             retained_revocations: StdMutex::default(),
+            applied: watch::Sender::default(),
             events: Counter::default(),
             discontinuities: Counter::default(),
         }
@@ -93,6 +96,11 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
     /// Returns the hub that publishes what was read.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Returns the position up to which all changes are applied. It can go back if the database was rolled back.
+    pub fn applied(&self) -> watch::Receiver<Revision> {
+        self.applied.subscribe()
     }
 
     /// Returns the number of changes read.
@@ -242,6 +250,7 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         }
         position.advance(&page);
         self.known.confirm(database, Revision(position.seq), position.anchor());
+        self.applied.send_replace(Revision(position.seq));
         let heartbeat = page.heartbeat;
         if let Some(beat) = heartbeat.beat {
             let age = u64::try_from(heartbeat.now.0 - heartbeat.at.0).unwrap_or_default();

@@ -56,10 +56,12 @@ pub struct ReplicaState {
     pub feed_age: Option<Duration>,
     /// The health of the database and of the change feed.
     pub upstream_health: UpstreamHealth,
+    /// Maximum age of an answer that may lack a change after `revision`.
+    pub max_answer_age: Duration,
 }
 
 /// Returns the state of this replica.
-pub type ReplicaProbe = Box<dyn Fn() -> ReplicaState + Send + Sync>;
+pub type ReplicaProbe = Arc<dyn Fn() -> ReplicaState + Send + Sync>;
 
 /// The state of a key on this replica.
 #[derive(Clone, Debug)]

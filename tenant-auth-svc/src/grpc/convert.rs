@@ -8,6 +8,7 @@ mod entries;
 mod fields;
 mod grace;
 mod inspect;
+mod replica;
 mod session;
 mod time;
 mod update;
@@ -28,6 +29,7 @@ pub(super) use self::{
     },
     grace::{grace_message, parse_reset_grace, parse_set_grace},
     inspect::inspection_message,
+    replica::{parse_wait_for_revision, replica_state_message},
     session::{
         bind_response, list_sessions_response, parse_bind_session, parse_list_sessions, parse_session_query,
         parse_unbind_session, session_decision_message,

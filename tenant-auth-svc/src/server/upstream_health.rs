@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::foundation::Caches;
 use crate::{
     cache::HealthProbe,
     change_feed::poller::FeedLiveness,
@@ -17,20 +18,26 @@ use crate::{
 /// Returns the probe that reports the state of this replica. A feed that is not polled counts as never live.
 pub(super) fn replica_probe(
     database_client: &DatabaseClient,
-    feed_liveness: &Arc<FeedLiveness>,
+    caches: &Caches,
     is_followed: bool,
     clock: &SharedClock,
 ) -> ReplicaProbe {
-    let health = health_probe(database_client, feed_liveness);
-    let (database_client, feed_liveness, clock) =
-        (database_client.clone(), Arc::clone(feed_liveness), Arc::clone(clock));
-    Box::new(move || {
+    let health = health_probe(database_client, &caches.feed_liveness);
+    let (database_client, clock) = (database_client.clone(), Arc::clone(clock));
+    let (feed_liveness, grace) = (Arc::clone(&caches.feed_liveness), Arc::clone(&caches.grace));
+    let longest_fresh = caches.key_config.policy.fresh_for(u8::MAX);
+    Arc::new(move || {
         let now = clock.monotonic();
         let last_read_at = feed_liveness.last_read_at().filter(|_| is_followed);
+        let upstream_health = health(now);
         ReplicaState {
             revision: database_client.known_database().position(),
             feed_age: last_read_at.map(|at| now.saturating_sub(at)),
-            upstream_health: health(now),
+            upstream_health,
+            max_answer_age: match upstream_health {
+                UpstreamHealth::Healthy | UpstreamHealth::FeedSilent => longest_fresh,
+                UpstreamHealth::Failing { .. } => grace.at(now).max(longest_fresh),
+            },
         }
     })
 }

@@ -14,8 +14,15 @@ use crate::{
     change_feed::{hub::Hub, poller::FeedPoller},
     database::migrate::KNOWN_VERSION,
     domain::{
-        admin::Admin, deny::ActiveDenyList, inspect::KeyInspector, key::KeyFormat, outage::OutageGrace,
-        recovery::Recovery, session::SlidingExpiryTracker, sessions::Sessions, validate::Validator,
+        admin::Admin,
+        deny::ActiveDenyList,
+        inspect::{KeyInspector, ReplicaProbe},
+        key::KeyFormat,
+        outage::OutageGrace,
+        recovery::Recovery,
+        session::SlidingExpiryTracker,
+        sessions::Sessions,
+        validate::Validator,
     },
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     service_types::{
@@ -35,6 +42,7 @@ pub(super) struct UseCases {
     sessions: Arc<Sessions<ServiceStore, KeyRecordCache, SessionRecordCache>>,
     recovery: Recovery<RecoveryStore, Arc<ChangeFeed>>,
     inspector: KeyInspector,
+    probe: ReplicaProbe,
 }
 
 impl UseCases {
@@ -64,7 +72,7 @@ impl UseCases {
             .with_deny_list(Arc::clone(&deny_list), Arc::clone(peppers));
         let validator = Validator::new(caches.keys.clone(), format, Arc::clone(clock));
         let validator = Arc::new(validator.with_deny_list(Arc::clone(&deny_list)));
-        let probe = replica_probe(client, &caches.feed_liveness, feed_enabled, clock);
+        let probe = replica_probe(client, caches, feed_enabled, clock);
         let sliding_expiries = Arc::new(SlidingExpiryTracker::default());
         Self {
             sessions: Arc::new(Sessions::new(
@@ -79,9 +87,10 @@ impl UseCases {
             inspector: KeyInspector::new(
                 caches.keys.clone(),
                 Arc::clone(&deny_list),
-                probe,
+                Arc::clone(&probe),
                 Arc::clone(clock),
             ),
+            probe,
             outage_grace: Arc::new(OutageGrace::new(
                 Arc::clone(&caches.grace),
                 store.clone(),
@@ -99,7 +108,7 @@ impl UseCases {
     pub(super) fn into_services(
         self,
         base: &Foundation,
-        keys: KeyRecordCache,
+        caches: &Caches,
         usage: Arc<ServiceUsageRecorder>,
         health: HealthReporter,
         is_remote: bool,
@@ -114,7 +123,16 @@ impl UseCases {
                 schema_version: KNOWN_VERSION,
                 started_at: base.clock.monotonic(),
                 clock: Arc::clone(&base.clock),
-                revision: Box::new(move || keys.revision()),
+                revision: {
+                    let keys = caches.keys.clone();
+                    Box::new(move || keys.revision())
+                },
+                replica: self.probe,
+                oldest_answer: {
+                    let (oldest, clock) = (Arc::clone(&caches.oldest_answer), Arc::clone(&base.clock));
+                    Box::new(move || oldest.within_last_minute(clock.monotonic()))
+                },
+                applied: self.feed.applied(),
             }),
             session: SessionRpc::new(self.sessions),
             usage: UsageRpc::new(usage),

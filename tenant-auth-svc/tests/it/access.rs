@@ -81,6 +81,7 @@ AdminService/GetOutageGrace              AU
 AdminService/SetOutageGrace              A
 AdminService/ResetOutageGrace            A
 InfoService/GetServerInfo                *
+InfoService/WaitForRevision              *
 grpc.health.v1.Health/Check              +
 grpc.health.v1.Health/Watch              +
 grpc.reflection.v1.ServerReflection/ServerReflectionInfo       +

@@ -44,6 +44,7 @@ mod plans;
 mod proxies;
 mod read_replicas;
 mod reads_writes;
+mod receipts;
 mod recently_used;
 mod reuse;
 mod service_manager;

@@ -11,6 +11,7 @@ use super::{
     check::{self, Check},
     import::{self, Import},
     key_update::{self, Update},
+    wait::{self, Wait},
 };
 use crate::{
     args::{Expiry, Limit, NewExpiry},
@@ -52,6 +53,9 @@ pub(crate) enum KeyCommand {
         /// Reason, for the audit log
         #[arg(long)]
         reason: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// Enable a paused key again
@@ -62,6 +66,9 @@ pub(crate) enum KeyCommand {
         /// Reason, for the audit log
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// Issue a successor of a key and let the old key expire; the successor's plaintext is shown once
@@ -77,6 +84,9 @@ pub(crate) enum KeyCommand {
         /// Reason, for the audit log
         #[arg(long)]
         reason: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// Show a key without its plaintext, and the verdict that a validation would have now
@@ -188,18 +198,19 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
             context.output.line(&hex::encode(digest))?;
         }
         KeyCommand::Issue(command) => issue(context, command).await?,
-        KeyCommand::Update(command) => key_update::run(context, command).await?,
-        KeyCommand::Pause { key_id, reason } => {
-            key_update::set_enabled(context, &key_id, false, &reason).await?
+        KeyCommand::Update(command) => return key_update::run(context, command).await,
+        KeyCommand::Pause { key_id, reason, wait } => {
+            return key_update::set_enabled(context, &key_id, false, &reason, &wait).await;
         }
-        KeyCommand::Resume { key_id, reason } => {
-            key_update::set_enabled(context, &key_id, true, &reason).await?
+        KeyCommand::Resume { key_id, reason, wait } => {
+            return key_update::set_enabled(context, &key_id, true, &reason, &wait).await;
         }
         KeyCommand::Rotate(command) => rotate(context, command).await?,
-        KeyCommand::Revoke { key_id, reason } => {
-            let key = context.client()?.admin().revoke_key(&key_id, &reason).await;
-            let key = key.map_err(Failure::from_service(FIELD_NAMES))?;
-            context.output.show(&KeyView::new(key))?;
+        KeyCommand::Revoke { key_id, reason, wait } => {
+            let revoked = context.client()?.admin().revoke_key(&key_id, &reason).await;
+            let revoked = revoked.map_err(Failure::from_service(FIELD_NAMES))?;
+            let view = KeyView::new(revoked.key.unwrap_or_default());
+            return wait::show(context, &wait, view, revoked.revision).await;
         }
         KeyCommand::Get { key_id } => {
             let state = context

@@ -3,8 +3,12 @@
 use clap::Args;
 use tenant_auth_client::proto;
 
-use super::{Context, key::FIELD_NAMES};
-use crate::{args::NewExpiry, failure::Failure, view::KeyView};
+use super::{
+    Context,
+    key::FIELD_NAMES,
+    wait::{self, Wait},
+};
+use crate::{args::NewExpiry, exit::Exit, failure::Failure, view::KeyView};
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("changes").required(true).multiple(true))]
@@ -34,9 +38,12 @@ pub(crate) struct Update {
     /// Reason, for the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+
+    #[command(flatten)]
+    wait: Wait,
 }
 
-pub(super) async fn run(context: &Context, command: Update) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, command: Update) -> Result<Exit, Failure> {
     let has_scopes = command.no_scopes || !command.scopes.is_empty();
     let named =
         [("name", command.name.is_some()), ("scopes", has_scopes), ("expires_at", command.expiry.is_given())];
@@ -53,7 +60,8 @@ pub(super) async fn run(context: &Context, command: Update) -> Result<(), Failur
     };
     let updated = context.client()?.admin().update_key(request).await;
     let updated = updated.map_err(Failure::from_service(FIELD_NAMES))?;
-    context.output.show(&KeyView::new(updated.key.unwrap_or_default()))
+    let view = KeyView::new(updated.key.unwrap_or_default());
+    wait::show(context, &command.wait, view, updated.revision).await
 }
 
 pub(super) async fn set_enabled(
@@ -61,12 +69,14 @@ pub(super) async fn set_enabled(
     key_id: &str,
     enabled: bool,
     reason: &str,
-) -> Result<(), Failure> {
+    wait: &Wait,
+) -> Result<Exit, Failure> {
     let admin = context.client()?.admin();
     let updated = match enabled {
         true => admin.enable_key(key_id, reason).await,
         false => admin.disable_key(key_id, reason).await,
     };
     let updated = updated.map_err(Failure::from_service(FIELD_NAMES))?;
-    context.output.show(&KeyView::new(updated.key.unwrap_or_default()))
+    let view = KeyView::new(updated.key.unwrap_or_default());
+    wait::show(context, wait, view, updated.revision).await
 }

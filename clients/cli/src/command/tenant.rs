@@ -3,7 +3,10 @@
 use clap::Subcommand;
 use tenant_auth_client::proto;
 
-use super::Context;
+use super::{
+    Context,
+    wait::{self, Wait},
+};
 use crate::{
     args::Limit,
     exit::Exit,
@@ -62,6 +65,9 @@ pub(crate) enum TenantCommand {
         /// Reason, for the audit log
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// Suspend a tenant: its keys are denied until it is resumed
@@ -72,12 +78,18 @@ pub(crate) enum TenantCommand {
         /// Reason, for the audit log
         #[arg(long)]
         reason: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// Resume a suspended tenant
     Resume {
         /// Id of the tenant
         id: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 
@@ -92,7 +104,7 @@ const FIELD_NAMES: FieldNames = &[
 
 pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exit, Failure> {
     let admin = context.client()?.admin();
-    let tenant = match command {
+    let (tenant, revision, wait) = match command {
         TenantCommand::Create { name, plan, id } => {
             let request = proto::CreateTenantRequest { tenant_id: id, name, plan };
             let created = admin.create_tenant(request).await;
@@ -100,9 +112,15 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
             if created.already_existed {
                 context.output.advise("the tenant existed already, with the same values");
             }
-            Ok(created.tenant.unwrap_or_default())
+            context.output.show(&TenantView::new(created.tenant.unwrap_or_default()))?;
+            return Ok(Exit::Done);
         }
-        TenantCommand::Update { id, name, plan, etag, reason } => {
+        TenantCommand::Get { id } => {
+            let tenant = admin.get_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES))?;
+            context.output.show(&TenantView::new(tenant))?;
+            return Ok(Exit::Done);
+        }
+        TenantCommand::Update { id, name, plan, etag, reason, wait } => {
             let named = [("name", name.is_some()), ("plan", plan.is_some())];
             let named = named.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned());
             let request = proto::UpdateTenantRequest {
@@ -113,17 +131,17 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
                 etag,
                 reason,
             };
-            let updated = admin.update_tenant(request).await;
-            updated
-                .map(|updated| updated.tenant.unwrap_or_default())
-                .map_err(Failure::from_service(FIELD_NAMES))
+            let updated = admin.update_tenant(request).await.map_err(Failure::from_service(FIELD_NAMES))?;
+            (updated.tenant, updated.revision, wait)
         }
-        TenantCommand::Get { id } => admin.get_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES)),
-        TenantCommand::Suspend { id, reason } => {
-            admin.suspend_tenant(&id, &reason).await.map_err(Failure::from_service(FIELD_NAMES))
+        TenantCommand::Suspend { id, reason, wait } => {
+            let suspended = admin.suspend_tenant(&id, &reason).await;
+            let suspended = suspended.map_err(Failure::from_service(FIELD_NAMES))?;
+            (suspended.tenant, suspended.revision, wait)
         }
-        TenantCommand::Resume { id } => {
-            admin.resume_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES))
+        TenantCommand::Resume { id, wait } => {
+            let resumed = admin.resume_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES))?;
+            (resumed.tenant, resumed.revision, wait)
         }
         TenantCommand::List { limit } => {
             let page = async |page_size, page_token| {
@@ -135,6 +153,5 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
             return listing::print_list(context.output, limit, FIELD_NAMES, page).await;
         }
     };
-    context.output.show(&TenantView::new(tenant?))?;
-    Ok(Exit::Done)
+    wait::show(context, &wait, TenantView::new(tenant.unwrap_or_default()), revision).await
 }

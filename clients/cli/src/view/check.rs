@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tenant_auth_client::proto::{self, LookupState, Source, Verdict};
+use tenant_auth_client::proto::{self, Source, Verdict};
 
-use super::{key_state::verdict_name, to_moment, to_text};
+use super::{key_state::verdict_name, lookups_name, to_moment, to_text};
 use crate::{
     failure::ErrorReport,
     output::{self, View},
@@ -152,12 +152,7 @@ impl ReplicaRow {
             Ok(answer) => (Some(answer), None),
             Err(report) => (None, Some(report.message)),
         };
-        let lookups = answer.as_ref().map(|answer| match answer.lookups() {
-            LookupState::Healthy => "healthy",
-            LookupState::FeedSilent => "feed silent",
-            LookupState::BreakerOpen => "breaker open",
-            LookupState::Unspecified => "unknown",
-        });
+        let lookups = answer.as_ref().map(|answer| lookups_name(answer.lookups()));
         let answer = answer.unwrap_or_default();
         let cached = answer.cached.map(CachedRow::new);
         let denied = answer.on_deny_list.then(|| verdict_name(Verdict::Revoked));

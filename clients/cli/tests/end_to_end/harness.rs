@@ -1,6 +1,7 @@
 //! A service in this process, and the binary as a child process.
 
 pub(crate) mod credentials;
+pub(crate) mod replicas;
 
 use std::{
     io::{Read as _, Write as _},
@@ -182,4 +183,10 @@ pub(crate) fn denied(verdict: &str) -> (i32, String) {
 
 pub(crate) fn valid() -> (i32, String) {
     (0, "VALID".to_owned())
+}
+
+/// Returns the id of the only key of a tenant.
+pub(crate) fn only_key(service: &Service, tenant: &str) -> String {
+    let keys = service.json(&["key", "list", "--tenant", tenant]);
+    keys["keys"][0]["key_id"].as_str().unwrap().to_owned()
 }

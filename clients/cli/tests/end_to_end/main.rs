@@ -9,6 +9,7 @@ mod harness;
 mod import;
 mod lists;
 mod one_key;
+mod receipts;
 mod replay;
 
 use std::{io::ErrorKind, net::TcpListener, process::Command};

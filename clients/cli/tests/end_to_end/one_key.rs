@@ -1,44 +1,14 @@
 //! Commands about one key, against the database and every replica.
 
 use serde_json::{Value, json};
-use tenant_auth_svc::{
-    config::Settings,
-    domain::{
-        clock::UnixMillis,
-        key::{KeyHash, PresentedKey},
-    },
+use tenant_auth_svc::domain::{
+    clock::UnixMillis,
+    key::{KeyHash, PresentedKey},
 };
-use tenant_auth_testkit::HranaServer;
-use tokio::runtime::Runtime;
 
-use crate::harness::{Service, denied, valid};
-
-/// Two replicas of one database that poll the change log only on request.
-struct Replicas {
-    one: Service,
-    two: Service,
-    _server: HranaServer,
-    _runtime: Runtime,
-    _folder: tempfile::TempDir,
-}
+use crate::harness::{Service, denied, only_key, replicas::Replicas, valid};
 
 impl Replicas {
-    fn start() -> Self {
-        let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
-        let server = runtime.block_on(HranaServer::builder().token("token").start()).unwrap();
-        let token = folder.path().join("token");
-        std::fs::write(&token, "token\n").unwrap();
-        let settings = |settings: Settings| {
-            settings
-                .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
-                .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(token.display().to_string()))
-                .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
-                .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
-        };
-        let (one, two) = (Service::start_with("http://", settings), Service::start_with("http://", settings));
-        Self { one, two, _server: server, _runtime: runtime, _folder: folder }
-    }
-
     /// Runs `key check` with both replicas and further ones.
     fn check(&self, key_id: &str, more: &[&str]) -> (i32, Value) {
         let address = |service: &Service| service.endpoint.trim_start_matches("http://").to_owned();
@@ -53,11 +23,6 @@ impl Replicas {
         let args = ["key", "check", key_id, "--replica", &self.one.endpoint, "--replica", &self.two.endpoint];
         self.one.run(&args, "").stdout
     }
-}
-
-fn only_key(service: &Service, tenant: &str) -> String {
-    let keys = service.json(&["key", "list", "--tenant", tenant]);
-    keys["keys"][0]["key_id"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -58,6 +58,7 @@ const ACCESS_RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.AdminService/SetOutageGrace", WRITE_ADMIN),
     ("/tenantauth.v1.AdminService/ResetOutageGrace", WRITE_ADMIN),
     ("/tenantauth.v1.InfoService/GetServerInfo", Access::AnyCaller),
+    ("/tenantauth.v1.InfoService/WaitForRevision", Access::AnyCaller),
     ("/grpc.health.v1.Health/Check", Access::Anyone),
     ("/grpc.health.v1.Health/Watch", Access::Anyone),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Anyone),

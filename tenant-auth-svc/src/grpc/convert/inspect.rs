@@ -3,12 +3,12 @@
 use tenant_auth_proto::v1;
 
 use super::{
+    replica::lookup_state,
     time::duration,
     timestamp,
     validation::{proto_source, proto_verdict},
 };
 use crate::domain::{
-    cache_policy::UpstreamHealth,
     change::{ChangeEvent, ChangeKind},
     inspect::{InspectedRecord, KeyInspection},
     verdict::Verdict,
@@ -23,18 +23,13 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
         now,
         records_scanned: records,
     } = inspection;
-    let lookups = match replica.upstream_health {
-        UpstreamHealth::Healthy => v1::LookupState::Healthy,
-        UpstreamHealth::FeedSilent => v1::LookupState::FeedSilent,
-        UpstreamHealth::Failing { .. } => v1::LookupState::BreakerOpen,
-    };
     v1::InspectKeyResponse {
         cached: cached.map(cached_key_message),
         last_change: last_change.map(last_change_message),
         on_deny_list,
         revision: replica.revision.0,
         feed_age: replica.feed_age.map(duration),
-        lookups: lookups.into(),
+        lookups: lookup_state(replica.upstream_health).into(),
         now: Some(timestamp(now)),
         records: i64::try_from(records).unwrap_or(i64::MAX),
     }

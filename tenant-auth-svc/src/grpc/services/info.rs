@@ -3,9 +3,21 @@
 use std::{fmt, time::Duration};
 
 use tenant_auth_proto::v1::{self, info_service_server::InfoService};
+use tokio::{sync::watch, time::timeout_at};
 use tonic::{Request, Response, Status};
 
-use crate::domain::{clock::SharedClock, verdict::Revision};
+use crate::{
+    domain::{clock::SharedClock, inspect::ReplicaProbe, verdict::Revision},
+    grpc::{
+        context::RequestContext as _,
+        convert::{parse_wait_for_revision, replica_state_message},
+    },
+};
+
+/// How long a call of `WaitForRevision` waits if its request does not say.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+/// How much earlier than the caller's deadline the response is sent, so that it arrives.
+const RESPONSE_MARGIN: Duration = Duration::from_millis(50);
 
 /// What the service reports about its process.
 pub struct ServerInfo {
@@ -21,11 +33,23 @@ pub struct ServerInfo {
     pub clock: SharedClock,
     /// Returns the highest change-log position seen so far.
     pub revision: Box<dyn Fn() -> Revision + Send + Sync>,
+    /// Returns the state of the replica.
+    pub replica: ReplicaProbe,
+    /// Returns the age of the oldest answer of the last minute.
+    pub oldest_answer: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
+    /// The change-log position up to which all changes are applied.
+    pub applied: watch::Receiver<Revision>,
 }
 
 impl fmt::Debug for ServerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerInfo").field("build", &self.build).finish_non_exhaustive()
+    }
+}
+
+impl ServerInfo {
+    fn replica_state(&self) -> v1::ReplicaState {
+        replica_state_message((self.replica)(), (self.oldest_answer)(), self.clock.now())
     }
 }
 
@@ -57,6 +81,22 @@ impl InfoService for InfoRpc {
             now: Some(crate::grpc::convert::timestamp(info.clock.now())),
             schema_version: info.schema_version,
             built_at: built_at.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
+            replica: Some(info.replica_state()),
+        }))
+    }
+
+    async fn wait_for_revision(
+        &self,
+        request: Request<v1::WaitForRevisionRequest>,
+    ) -> Result<Response<v1::WaitForRevisionResponse>, Status> {
+        let (revision, timeout) = parse_wait_for_revision(request.get_ref())?;
+        let deadline = request.deadline(timeout.unwrap_or(DEFAULT_WAIT) + RESPONSE_MARGIN)?;
+        let end = deadline.checked_sub(RESPONSE_MARGIN).unwrap_or(deadline);
+        let mut applied = self.0.applied.clone();
+        let reached = timeout_at(end.into(), applied.wait_for(|applied| *applied >= revision)).await;
+        Ok(Response::new(v1::WaitForRevisionResponse {
+            applied: matches!(reached, Ok(Ok(_))),
+            replica: Some(self.0.replica_state()),
         }))
     }
 }

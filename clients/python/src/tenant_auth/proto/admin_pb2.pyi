@@ -886,7 +886,9 @@ class UpdateKeyRequest(_message.Message):
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Time at which the key expires. Must be in the future. If update_mask names it and it is absent, the key does not expire."""
+        """Time at which the key expires. A time in the past expires it at once. If update_mask names it and it is absent, the key
+        does not expire.
+        """
 
     def __init__(
         self,

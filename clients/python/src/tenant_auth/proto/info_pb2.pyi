@@ -8,6 +8,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from . import inspect_pb2 as _inspect_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -76,6 +77,7 @@ class GetServerInfoResponse(_message.Message):
     NOW_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
     BUILT_AT_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Semantic version of the server."""
     commit: _builtins.str
@@ -102,6 +104,10 @@ class GetServerInfoResponse(_message.Message):
     def built_at(self) -> _timestamp_pb2.Timestamp:
         """Build time, or the value of SOURCE_DATE_EPOCH at build time. Absent if unknown."""
 
+    @_builtins.property
+    def replica(self) -> Global___ReplicaState:
+        """What the replica has applied, and how old its answers may be."""
+
     def __init__(
         self,
         *,
@@ -115,11 +121,122 @@ class GetServerInfoResponse(_message.Message):
         now: _timestamp_pb2.Timestamp | None = ...,
         schema_version: _builtins.int = ...,
         built_at: _timestamp_pb2.Timestamp | None = ...,
+        replica: Global___ReplicaState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["built_at", b"built_at", "now", b"now", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["built_at", b"built_at", "now", b"now", "replica", b"replica", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "built_at", b"built_at", "commit", b"commit", "database_kind", b"database_kind", "dirty", b"dirty", "now", b"now", "revision", b"revision", "schema_version", b"schema_version", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "built_at", b"built_at", "commit", b"commit", "database_kind", b"database_kind", "dirty", b"dirty", "now", b"now", "replica", b"replica", "revision", b"revision", "schema_version", b"schema_version", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class ReplicaState(_message.Message):
+    """What a replica has applied, and how old its answers may be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_REVISION_FIELD_NUMBER: _builtins.int
+    FEED_AGE_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    MAX_ANSWER_AGE_FIELD_NUMBER: _builtins.int
+    OLDEST_ANSWER_AGE_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    applied_revision: _builtins.int
+    """The change-log revision up to which the replica has applied all changes. 0 before its first read."""
+    lookups: _inspect_pb2.LookupState.ValueType
+    """State of the replica's database lookups."""
+    @_builtins.property
+    def feed_age(self) -> _duration_pb2.Duration:
+        """Time since the replica last read the change log to its end. Absent if it has not done so yet or does not follow the
+        change log.
+        """
+
+    @_builtins.property
+    def max_answer_age(self) -> _duration_pb2.Duration:
+        """Maximum age of an answer that may lack a change after applied_revision: the fresh lifetime while the replica can read
+        the database, the outage grace while it cannot.
+        """
+
+    @_builtins.property
+    def oldest_answer_age(self) -> _duration_pb2.Duration:
+        """Age of the oldest answer of the last minute. Absent if there was no answer from the cache."""
+
+    @_builtins.property
+    def now(self) -> _timestamp_pb2.Timestamp:
+        """Current time by the replica's clock."""
+
+    def __init__(
+        self,
+        *,
+        applied_revision: _builtins.int = ...,
+        feed_age: _duration_pb2.Duration | None = ...,
+        lookups: _inspect_pb2.LookupState.ValueType = ...,
+        max_answer_age: _duration_pb2.Duration | None = ...,
+        oldest_answer_age: _duration_pb2.Duration | None = ...,
+        now: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["feed_age", b"feed_age", "max_answer_age", b"max_answer_age", "now", b"now", "oldest_answer_age", b"oldest_answer_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_revision", b"applied_revision", "feed_age", b"feed_age", "lookups", b"lookups", "max_answer_age", b"max_answer_age", "now", b"now", "oldest_answer_age", b"oldest_answer_age"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
+
+@_typing.final
+class WaitForRevisionRequest(_message.Message):
+    """A revision to wait for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision, from the response to a change. Required."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long to wait. If absent, 5 s. At most 10 s."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitForRevisionRequest: _TypeAlias = WaitForRevisionRequest  # noqa: Y015
+
+@_typing.final
+class WaitForRevisionResponse(_message.Message):
+    """Whether the replica has applied the revision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """Whether the replica has applied the change log up to the revision."""
+    @_builtins.property
+    def replica(self) -> Global___ReplicaState:
+        """The state of the replica at the end of the wait."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        replica: Global___ReplicaState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "replica", b"replica"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitForRevisionResponse: _TypeAlias = WaitForRevisionResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InfoServiceStub(object):
-    """Reports which build responds and which database it uses.
+    """Reports which build responds, which database it uses, and which changes it has applied.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,28 @@ class InfoServiceStub(object):
                 request_serializer=tenantauth_dot_v1_dot_info__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_info__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.WaitForRevision = channel.unary_unary(
+                '/tenantauth.v1.InfoService/WaitForRevision',
+                request_serializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionResponse.FromString,
+                _registered_method=True)
 
 
 class InfoServiceServicer(object):
-    """Reports which build responds and which database it uses.
+    """Reports which build responds, which database it uses, and which changes it has applied.
     """
 
     def GetServerInfo(self, request, context):
         """Describes the replica that responds. Does not query the database.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitForRevision(self, request, context):
+        """Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
+        query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
+        response to the revocation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +75,11 @@ def add_InfoServiceServicer_to_server(servicer, server):
                     request_deserializer=tenantauth_dot_v1_dot_info__pb2.GetServerInfoRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_info__pb2.GetServerInfoResponse.SerializeToString,
             ),
+            'WaitForRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitForRevision,
+                    request_deserializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tenantauth.v1.InfoService', rpc_method_handlers)
@@ -70,7 +89,7 @@ def add_InfoServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InfoService(object):
-    """Reports which build responds and which database it uses.
+    """Reports which build responds, which database it uses, and which changes it has applied.
     """
 
     @staticmethod
@@ -90,6 +109,33 @@ class InfoService(object):
             '/tenantauth.v1.InfoService/GetServerInfo',
             tenantauth_dot_v1_dot_info__pb2.GetServerInfoRequest.SerializeToString,
             tenantauth_dot_v1_dot_info__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitForRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.InfoService/WaitForRevision',
+            tenantauth_dot_v1_dot_info__pb2.WaitForRevisionRequest.SerializeToString,
+            tenantauth_dot_v1_dot_info__pb2.WaitForRevisionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InfoServiceStub:
-    """Reports which build responds and which database it uses."""
+    """Reports which build responds, which database it uses, and which changes it has applied."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +35,27 @@ class InfoServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InfoServiceAsyncStub: ...
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_info_pb2.GetServerInfoRequest, _info_pb2.GetServerInfoResponse]
     """Describes the replica that responds. Does not query the database."""
+    WaitForRevision: _grpc.UnaryUnaryMultiCallable[_info_pb2.WaitForRevisionRequest, _info_pb2.WaitForRevisionResponse]
+    """Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
+    query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
+    response to the revocation.
+    """
 
 @_typing.type_check_only
 class InfoServiceAsyncStub(InfoServiceStub):
-    """Reports which build responds and which database it uses."""
+    """Reports which build responds, which database it uses, and which changes it has applied."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_info_pb2.GetServerInfoRequest, _info_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Describes the replica that responds. Does not query the database."""
+    WaitForRevision: _aio.UnaryUnaryMultiCallable[_info_pb2.WaitForRevisionRequest, _info_pb2.WaitForRevisionResponse]  # type: ignore[assignment]
+    """Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
+    query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
+    response to the revocation.
+    """
 
 class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reports which build responds and which database it uses."""
+    """Reports which build responds, which database it uses, and which changes it has applied."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(
@@ -54,5 +64,16 @@ class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_info_pb2.GetServerInfoResponse, _abc.Awaitable[_info_pb2.GetServerInfoResponse]]:
         """Describes the replica that responds. Does not query the database."""
+
+    @_abc_1.abstractmethod
+    def WaitForRevision(
+        self,
+        request: _info_pb2.WaitForRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_info_pb2.WaitForRevisionResponse, _abc.Awaitable[_info_pb2.WaitForRevisionResponse]]:
+        """Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
+        query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
+        response to the revocation.
+        """
 
 def add_InfoServiceServicer_to_server(servicer: InfoServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

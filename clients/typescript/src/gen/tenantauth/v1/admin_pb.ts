@@ -927,7 +927,8 @@ export type UpdateKeyRequest = Message<"tenantauth.v1.UpdateKeyRequest"> & {
   scopes: string[];
 
   /**
-   * Time at which the key expires. Must be in the future. If update_mask names it and it is absent, the key does not expire.
+   * Time at which the key expires. A time in the past expires it at once. If update_mask names it and it is absent, the key
+   * does not expire.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 5;
    */

@@ -8,13 +8,15 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { LookupState } from "./inspect_pb.js";
+import { file_tenantauth_v1_inspect } from "./inspect_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file tenantauth/v1/info.proto.
  */
 export const file_tenantauth_v1_info: GenFile = /*@__PURE__*/
-  fileDesc("Chh0ZW5hbnRhdXRoL3YxL2luZm8ucHJvdG8SDXRlbmFudGF1dGgudjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QitwIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg4KBmNvbW1pdBgCIAEoCRINCgVkaXJ0eRgDIAEoCBIOCgZicmFuY2gYBCABKAkSMgoNZGF0YWJhc2Vfa2luZBgFIAEoDjIbLnRlbmFudGF1dGgudjEuRGF0YWJhc2VLaW5kEhAKCHJldmlzaW9uGAYgASgDEikKBnVwdGltZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNjaGVtYV92ZXJzaW9uGAkgASgFEiwKCGJ1aWx0X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCpjCgxEYXRhYmFzZUtpbmQSHQoZREFUQUJBU0VfS0lORF9VTlNQRUNJRklFRBAAEhoKFkRBVEFCQVNFX0tJTkRfRU1CRURERUQQARIYChREQVRBQkFTRV9LSU5EX1JFTU9URRACMmkKC0luZm9TZXJ2aWNlEloKDUdldFNlcnZlckluZm8SIy50ZW5hbnRhdXRoLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiQudGVuYW50YXV0aC52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Chh0ZW5hbnRhdXRoL3YxL2luZm8ucHJvdG8SDXRlbmFudGF1dGgudjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi5QIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg4KBmNvbW1pdBgCIAEoCRINCgVkaXJ0eRgDIAEoCBIOCgZicmFuY2gYBCABKAkSMgoNZGF0YWJhc2Vfa2luZBgFIAEoDjIbLnRlbmFudGF1dGgudjEuRGF0YWJhc2VLaW5kEhAKCHJldmlzaW9uGAYgASgDEikKBnVwdGltZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNjaGVtYV92ZXJzaW9uGAkgASgFEiwKCGJ1aWx0X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgdyZXBsaWNhGAsgASgLMhsudGVuYW50YXV0aC52MS5SZXBsaWNhU3RhdGUilAIKDFJlcGxpY2FTdGF0ZRIYChBhcHBsaWVkX3JldmlzaW9uGAEgASgDEisKCGZlZWRfYWdlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKB2xvb2t1cHMYAyABKA4yGi50ZW5hbnRhdXRoLnYxLkxvb2t1cFN0YXRlEjEKDm1heF9hbnN3ZXJfYWdlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEW9sZGVzdF9hbnN3ZXJfYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKA25vdxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVgoWV2FpdEZvclJldmlzaW9uUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIqCgd0aW1lb3V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlgKF1dhaXRGb3JSZXZpc2lvblJlc3BvbnNlEg8KB2FwcGxpZWQYASABKAgSLAoHcmVwbGljYRgCIAEoCzIbLnRlbmFudGF1dGgudjEuUmVwbGljYVN0YXRlKmMKDERhdGFiYXNlS2luZBIdChlEQVRBQkFTRV9LSU5EX1VOU1BFQ0lGSUVEEAASGgoWREFUQUJBU0VfS0lORF9FTUJFRERFRBABEhgKFERBVEFCQVNFX0tJTkRfUkVNT1RFEAIyywEKC0luZm9TZXJ2aWNlEloKDUdldFNlcnZlckluZm8SIy50ZW5hbnRhdXRoLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiQudGVuYW50YXV0aC52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2USYAoPV2FpdEZvclJldmlzaW9uEiUudGVuYW50YXV0aC52MS5XYWl0Rm9yUmV2aXNpb25SZXF1ZXN0GiYudGVuYW50YXV0aC52MS5XYWl0Rm9yUmV2aXNpb25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tenantauth_v1_inspect]);
 
 /**
  * Requests the description of the replica that responds.
@@ -106,6 +108,13 @@ export type GetServerInfoResponse = Message<"tenantauth.v1.GetServerInfoResponse
    * @generated from field: google.protobuf.Timestamp built_at = 10;
    */
   builtAt?: Timestamp | undefined;
+
+  /**
+   * What the replica has applied, and how old its answers may be.
+   *
+   * @generated from field: tenantauth.v1.ReplicaState replica = 11;
+   */
+  replica?: ReplicaState | undefined;
 };
 
 /**
@@ -114,6 +123,120 @@ export type GetServerInfoResponse = Message<"tenantauth.v1.GetServerInfoResponse
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
   messageDesc(file_tenantauth_v1_info, 1);
+
+/**
+ * What a replica has applied, and how old its answers may be.
+ *
+ * @generated from message tenantauth.v1.ReplicaState
+ */
+export type ReplicaState = Message<"tenantauth.v1.ReplicaState"> & {
+  /**
+   * The change-log revision up to which the replica has applied all changes. 0 before its first read.
+   *
+   * @generated from field: int64 applied_revision = 1;
+   */
+  appliedRevision: bigint;
+
+  /**
+   * Time since the replica last read the change log to its end. Absent if it has not done so yet or does not follow the
+   * change log.
+   *
+   * @generated from field: google.protobuf.Duration feed_age = 2;
+   */
+  feedAge?: Duration | undefined;
+
+  /**
+   * State of the replica's database lookups.
+   *
+   * @generated from field: tenantauth.v1.LookupState lookups = 3;
+   */
+  lookups: LookupState;
+
+  /**
+   * Maximum age of an answer that may lack a change after applied_revision: the fresh lifetime while the replica can read
+   * the database, the outage grace while it cannot.
+   *
+   * @generated from field: google.protobuf.Duration max_answer_age = 4;
+   */
+  maxAnswerAge?: Duration | undefined;
+
+  /**
+   * Age of the oldest answer of the last minute. Absent if there was no answer from the cache.
+   *
+   * @generated from field: google.protobuf.Duration oldest_answer_age = 5;
+   */
+  oldestAnswerAge?: Duration | undefined;
+
+  /**
+   * Current time by the replica's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp now = 6;
+   */
+  now?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.ReplicaState.
+ * Use `create(ReplicaStateSchema)` to create a new message.
+ */
+export const ReplicaStateSchema: GenMessage<ReplicaState> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_info, 2);
+
+/**
+ * A revision to wait for.
+ *
+ * @generated from message tenantauth.v1.WaitForRevisionRequest
+ */
+export type WaitForRevisionRequest = Message<"tenantauth.v1.WaitForRevisionRequest"> & {
+  /**
+   * The revision, from the response to a change. Required.
+   *
+   * @generated from field: int64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * How long to wait. If absent, 5 s. At most 10 s.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 2;
+   */
+  timeout?: Duration | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.WaitForRevisionRequest.
+ * Use `create(WaitForRevisionRequestSchema)` to create a new message.
+ */
+export const WaitForRevisionRequestSchema: GenMessage<WaitForRevisionRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_info, 3);
+
+/**
+ * Whether the replica has applied the revision.
+ *
+ * @generated from message tenantauth.v1.WaitForRevisionResponse
+ */
+export type WaitForRevisionResponse = Message<"tenantauth.v1.WaitForRevisionResponse"> & {
+  /**
+   * Whether the replica has applied the change log up to the revision.
+   *
+   * @generated from field: bool applied = 1;
+   */
+  applied: boolean;
+
+  /**
+   * The state of the replica at the end of the wait.
+   *
+   * @generated from field: tenantauth.v1.ReplicaState replica = 2;
+   */
+  replica?: ReplicaState | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.WaitForRevisionResponse.
+ * Use `create(WaitForRevisionResponseSchema)` to create a new message.
+ */
+export const WaitForRevisionResponseSchema: GenMessage<WaitForRevisionResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_info, 4);
 
 /**
  * The kind of database that a replica uses.
@@ -150,7 +273,7 @@ export const DatabaseKindSchema: GenEnum<DatabaseKind> = /*@__PURE__*/
   enumDesc(file_tenantauth_v1_info, 0);
 
 /**
- * Reports which build responds and which database it uses.
+ * Reports which build responds, which database it uses, and which changes it has applied.
  *
  * @generated from service tenantauth.v1.InfoService
  */
@@ -164,6 +287,18 @@ export const InfoService: GenService<{
     methodKind: "unary";
     input: typeof GetServerInfoRequestSchema;
     output: typeof GetServerInfoResponseSchema;
+  },
+  /**
+   * Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
+   * query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
+   * response to the revocation.
+   *
+   * @generated from rpc tenantauth.v1.InfoService.WaitForRevision
+   */
+  waitForRevision: {
+    methodKind: "unary";
+    input: typeof WaitForRevisionRequestSchema;
+    output: typeof WaitForRevisionResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tenantauth_v1_info, 0);
