@@ -124,8 +124,8 @@ impl UseCases {
                 started_at: base.clock.monotonic(),
                 clock: Arc::clone(&base.clock),
                 revision: {
-                    let keys = caches.keys.clone();
-                    Box::new(move || keys.revision())
+                    let (keys, probe) = (caches.keys.clone(), Arc::clone(&self.probe));
+                    Box::new(move || keys.revision().max(probe().revision))
                 },
                 replica: self.probe,
                 oldest_answer: {

@@ -27,7 +27,7 @@ use tenant_auth_svc::{
         id::{KeyId, TenantId},
         key::{ImportOutcome, KeyToImport, Peppers, Rotation, RotationOutcome, SuccessorExpiry},
         page::{PageRequest, PageSize},
-        store::{Committed, Lane, LaneTimeouts, Store},
+        store::{Change, Committed, Lane, LaneTimeouts, Store},
         tenant::{CreatedTenant, TenantStatus},
         text::{PrefixHint, Reason},
     },
@@ -115,7 +115,8 @@ async fn check_tenants(store: &impl Store) {
     // A second run after a lost response gives the same result and one audit entry.
     let again = store.create_tenant(call(Lane::Admin), &new, &creation).await.unwrap().outcome;
     assert_eq!(again, CreatedTenant { tenant: created.clone(), is_new: true });
-    let other = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap().outcome;
+    let later = Change { at: UnixMillis(NOW.0 + 1), ..change() };
+    let other = store.create_tenant(call(Lane::Admin), &new, &later).await.unwrap().outcome;
     assert_eq!(other, CreatedTenant { tenant: created.clone(), is_new: false });
     assert_eq!(store.get_tenant(call(Lane::Admin), &new.id).await.unwrap(), Some(created));
     assert_eq!(audit_actions(store, &new.id).await, ["tenant.create"]);

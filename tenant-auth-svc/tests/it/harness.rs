@@ -16,6 +16,7 @@ mod service;
 pub(crate) mod sessions;
 pub(crate) mod statements;
 pub(crate) mod stub_server;
+pub(crate) mod updates;
 pub(crate) mod usage;
 pub(crate) mod victim;
 pub(crate) mod wire;

@@ -236,7 +236,7 @@ async fn grace_end_is_reported_while_database_is_distrusted() {
     replicas.clock.advance(Duration::from_secs(3_600));
     let ops = replicas.second.running.ops_address().unwrap();
     let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
-    let line = "tenant_auth_cache_grace_remaining_seconds{of=\"oldest\"} ";
+    let line = "tenant_auth_cache_grace_remaining_seconds{record=\"oldest\"} ";
     let left: f64 = metrics.lines().find_map(|sample| sample.strip_prefix(line)).unwrap().parse().unwrap();
     assert!(left <= 3.0 * 3_600.0, "{left} of four hours");
     let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;

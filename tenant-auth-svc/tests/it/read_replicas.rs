@@ -145,7 +145,7 @@ async fn stalled_read_replica_is_detected_as_outage() {
         line.parse::<f64>().unwrap()
     };
     let stall = async || metric("tenant_auth_database_read_replica_stalled_seconds").await;
-    let grace_ends = async || metric("tenant_auth_cache_grace_remaining_seconds{of=\"oldest\"}").await;
+    let grace_ends = async || metric("tenant_auth_cache_grace_remaining_seconds{record=\"oldest\"}").await;
     assert_eq!(stall().await, 0.0, "the read replica is not stalled");
     assert_eq!(grace_ends().await, 14_400.0, "no key depends on the grace");
 

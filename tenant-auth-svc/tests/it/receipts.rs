@@ -8,8 +8,8 @@ use tonic::Status;
 
 use crate::harness::{
     TestDatabase, TestService,
-    replicas::{Replicas, cached_keys},
-    violated_fields,
+    replicas::{Replicas, cached_keys, replica_state},
+    unknown_key, violated_fields,
 };
 
 async fn wait_for(
@@ -20,12 +20,6 @@ async fn wait_for(
     let timeout = timeout.map(|timeout| timeout.try_into().unwrap());
     let request = v1::WaitForRevisionRequest { revision, timeout };
     Ok(InfoServiceClient::new(service.channel.clone()).wait_for_revision(request).await?.into_inner())
-}
-
-async fn replica_state(service: &TestService) -> v1::ReplicaState {
-    let mut info = InfoServiceClient::new(service.channel.clone());
-    let info = info.get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
-    info.replica.unwrap()
 }
 
 async fn revoke(service: &TestService, key_id: &str) -> i64 {
@@ -58,9 +52,9 @@ async fn confirmed_revision_is_applied() {
 async fn replica_reports_how_old_its_answers_may_be() {
     let replicas = Replicas::start().await;
     let [(key, id), _] = cached_keys(&replicas).await;
+    assert_eq!(replicas.validate_on_second(&key).await.0, Verdict::Valid);
     let healthy = replica_state(&replicas.second).await;
     assert_eq!((healthy.lookups(), healthy.max_answer_age.unwrap().seconds), (LookupState::Healthy, 6));
-    assert!(healthy.oldest_answer_age.is_some());
 
     replicas.clock.advance(Duration::from_secs(2));
     let silent = replica_state(&replicas.second).await;
@@ -71,13 +65,15 @@ async fn replica_reports_how_old_its_answers_may_be() {
     replicas.database.server().faults().set(Fault::service_unavailable());
     replicas.clock.advance(Duration::from_secs(30));
     for _ in 0..30 {
-        let _ = replicas.second.validate(&crate::harness::unknown_key()).await;
+        let _ = replicas.second.validate(&unknown_key()).await;
     }
     let cut_off = wait_for(&replicas.second, revision, Some(Duration::ZERO)).await.unwrap();
     let state = cut_off.replica.unwrap();
     assert_eq!((cut_off.applied, state.lookups()), (false, LookupState::BreakerOpen));
     assert_eq!(state.max_answer_age.unwrap().seconds, 4 * 60 * 60, "the outage grace");
     assert_eq!(replicas.validate_on_second(&key).await.0, Verdict::Valid, "as it says");
+    let oldest = replica_state(&replicas.second).await.oldest_answer_age.unwrap();
+    assert_eq!(oldest.seconds, 32);
 }
 
 #[tokio::test]

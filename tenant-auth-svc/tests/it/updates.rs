@@ -2,34 +2,19 @@
 
 mod paused;
 
-use prost_types::{FieldMask, Timestamp};
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 use tenant_auth_proto::v1::{self, Verdict};
 use tenant_auth_testkit::Fault;
-use tonic::{Code, Status};
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
     NOW, TestDatabase, TestService, owned,
-    replicas::{Replicas, cached_keys},
+    replicas::{Replicas, applied_revision, cached_keys},
+    updates::{enable, key_update, mask, update},
     violated_fields,
 };
-
-fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask { paths: owned(paths) })
-}
-
-fn key_update(key_id: &str, paths: &[&str]) -> v1::UpdateKeyRequest {
-    v1::UpdateKeyRequest { key_id: key_id.to_owned(), update_mask: mask(paths), ..Default::default() }
-}
-
-fn enable(key_id: &str, enabled: bool) -> v1::UpdateKeyRequest {
-    v1::UpdateKeyRequest { enabled, reason: "test".to_owned(), ..key_update(key_id, &["enabled"]) }
-}
-
-async fn update(service: &TestService, request: v1::UpdateKeyRequest) -> Result<v1::ApiKey, Status> {
-    Ok(service.admin().update_key(request).await?.into_inner().key.unwrap())
-}
 
 /// Returns the details of the entries of an action, oldest first.
 async fn audit_details(service: &TestService, target: &str, action: &str) -> Vec<Value> {
@@ -315,11 +300,11 @@ async fn change_returns_revision_that_includes_it() {
     let [(key, id), (_, other)] = cached_keys(&replicas).await;
     let mut admin = replicas.first.admin();
     let reason = || "test".to_owned();
-    let before = revision(&replicas.second).await;
+    let before = applied_revision(&replicas.second).await;
     let paused = admin.update_key(enable(&id, false)).await.unwrap().into_inner().revision;
     assert!(paused > before);
     replicas.poll_second().await;
-    assert_eq!(revision(&replicas.second).await, paused);
+    assert_eq!(applied_revision(&replicas.second).await, paused);
     assert_eq!(replicas.validate_on_second(&key).await.0, Verdict::Disabled);
 
     let suspend = v1::SuspendTenantRequest { tenant_id: replicas.tenant.clone(), reason: reason() };
@@ -344,9 +329,4 @@ async fn change_returns_revision_that_includes_it() {
     });
     let repeated = repeated.await.unwrap().into_inner().revision;
     assert_eq!(repeated, revisions[3], "a change without effect returns the end of the log");
-}
-
-async fn revision(service: &TestService) -> i64 {
-    let mut info = v1::info_service_client::InfoServiceClient::new(service.channel.clone());
-    info.get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner().revision
 }

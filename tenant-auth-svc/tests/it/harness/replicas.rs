@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tenant_auth_proto::v1::{self, Source, Verdict};
+use tenant_auth_proto::v1::{self, Source, Verdict, info_service_client::InfoServiceClient};
 use tenant_auth_svc::{
     config::Settings,
     domain::{
@@ -95,4 +95,15 @@ pub(crate) async fn cached_keys(replicas: &Replicas) -> [(String, String); 2] {
         }
     }
     keys
+}
+
+/// Returns what a replica reports about itself.
+pub(crate) async fn replica_state(service: &TestService) -> v1::ReplicaState {
+    let mut info = InfoServiceClient::new(service.channel.clone());
+    let info = info.get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
+    info.replica.unwrap()
+}
+
+pub(crate) async fn applied_revision(service: &TestService) -> i64 {
+    replica_state(service).await.applied_revision
 }

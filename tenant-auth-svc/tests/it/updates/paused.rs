@@ -6,11 +6,11 @@ use tenant_auth_proto::v1::{self, SessionExpiry, Verdict};
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 
-use super::{enable, update};
 use crate::harness::{
     TestDatabase, TestService, outcome,
     replicas::{Replicas, cached_keys},
     sessions::bind_session,
+    updates::{enable, update},
 };
 
 /// A paused key is denied on every replica after one poll, with its sessions, and while the database is away.
