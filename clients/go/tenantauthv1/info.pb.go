@@ -284,7 +284,7 @@ type ReplicaState struct {
 	// Maximum age of an answer that may lack a change after applied_revision: the fresh lifetime while the replica can read
 	// the database, the outage grace while it cannot.
 	MaxAnswerAge *durationpb.Duration `protobuf:"bytes,4,opt,name=max_answer_age,json=maxAnswerAge,proto3" json:"max_answer_age,omitempty"`
-	// Age of the oldest answer of the last minute. Absent if there was no answer from the cache.
+	// Age of the oldest answer of the last minute that was no longer fresh. Absent if there was none.
 	OldestAnswerAge *durationpb.Duration `protobuf:"bytes,5,opt,name=oldest_answer_age,json=oldestAnswerAge,proto3" json:"oldest_answer_age,omitempty"`
 	// Current time by the replica's clock.
 	Now           *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=now,proto3" json:"now,omitempty"`

@@ -161,7 +161,7 @@ class ReplicaState(_message.Message):
 
     @_builtins.property
     def oldest_answer_age(self) -> _duration_pb2.Duration:
-        """Age of the oldest answer of the last minute. Absent if there was no answer from the cache."""
+        """Age of the oldest answer of the last minute that was no longer fresh. Absent if there was none."""
 
     @_builtins.property
     def now(self) -> _timestamp_pb2.Timestamp:

@@ -161,7 +161,7 @@ export type ReplicaState = Message<"tenantauth.v1.ReplicaState"> & {
   maxAnswerAge?: Duration | undefined;
 
   /**
-   * Age of the oldest answer of the last minute. Absent if there was no answer from the cache.
+   * Age of the oldest answer of the last minute that was no longer fresh. Absent if there was none.
    *
    * @generated from field: google.protobuf.Duration oldest_answer_age = 5;
    */
