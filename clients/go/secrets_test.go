@@ -40,12 +40,12 @@ func hides(t *testing.T, name, text string) {
 func TestKeyIsNeverPrinted(t *testing.T) {
 	plain := tenantauth.Key(key)
 	for name, value := range map[string]any{
-		"a key":      plain,
-		"a pointer":  &plain,
-		"a query": tenantauth.KeyQuery{Key: key, Scopes: []string{scope}},
-		"a binding":  tenantauth.Bind{SessionID: session, Key: key},
-		"keys":       []tenantauth.Key{key},
-		"TLS":        tenantauth.TLSPEM{Key: []byte(key)},
+		"a key":     plain,
+		"a pointer": &plain,
+		"a query":   tenantauth.KeyQuery{Key: key, Scopes: []string{scope}},
+		"a binding": tenantauth.Bind{SessionID: session, Key: key},
+		"keys":      []tenantauth.Key{key},
+		"TLS":       tenantauth.TLSPEM{Key: []byte(key)},
 	} {
 		encoded, err := json.Marshal(value)
 		if err != nil {

@@ -16,8 +16,8 @@ from replies import answer, session_answer
 from tenant_auth import (
     Binding,
     DeniedError,
-    Principal,
     KeyQuery,
+    Principal,
     SessionExpiry,
     Source,
     TenantAuthError,

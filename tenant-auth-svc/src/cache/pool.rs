@@ -206,7 +206,8 @@ where
         now: Duration,
     ) -> AppliedLoad<R> {
         let marks = self.fence.lock_for_insert();
-        let loaded = match self.recent_writes.written_after(id, loaded.revision) {
+        let fresh_since = now.saturating_sub(self.config.policy.fresh);
+        let loaded = match self.recent_writes.written_after(id, loaded.revision, fresh_since) {
             None => loaded,
             // The own write is newer than the result of the lagging read replica.
             Some(Some(written)) => LoadedRecord { epoch: loaded.epoch, ..written },

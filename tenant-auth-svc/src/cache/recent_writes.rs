@@ -38,11 +38,17 @@ where
         self.0.insert(id.clone(), Arc::new((revision, loaded)));
     }
 
-    /// Returns the write for an id if it is newer than a position of the log.
-    pub(super) fn written_after(&self, id: &I, revision: Revision) -> Option<Option<LoadedRecord<R>>> {
+    /// Returns the write for an id if it is newer than a position of the log. Its record stands for a read only if it was
+    /// written at `fresh_since` or later, on the monotonic clock.
+    pub(super) fn written_after(
+        &self,
+        id: &I,
+        revision: Revision,
+        fresh_since: Duration,
+    ) -> Option<Option<LoadedRecord<R>>> {
         let written = self.0.get(id)?;
         let (at, loaded) = &*written;
-        (*at > revision).then(|| loaded.clone())
+        (*at > revision).then(|| loaded.clone().filter(|loaded| loaded.loaded_at >= fresh_since))
     }
 
     pub(super) fn clear(&self) {

@@ -1,4 +1,4 @@
-//! What a cache answers while the read replica of the database is stalled.
+//! What a cache answers while the read replica of the database lags or is stalled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,23 +10,55 @@ use super::{
 use crate::domain::{
     cache_policy::CachePolicy,
     grace::Grace,
-    key::KeyHash,
+    key::{KeyHash, KeyRecord},
     verdict::{Revision, Source},
 };
 
-#[test]
-fn stalled_read_replica_is_usable_within_the_grace_in_force() {
-    const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_secs(5);
+
+fn pool_with_grace() -> (Pool<KeyHash, KeyRecord>, Arc<Grace>) {
     let policy = CachePolicy {
-        fresh: Duration::from_secs(5),
+        fresh: FRESH,
         stale_while_revalidate: MINUTE,
         grace: 2 * MINUTE,
-        negative_ttl: Duration::from_secs(5),
+        negative_ttl: FRESH,
         reuse_watched: MINUTE,
     };
     let grace = Arc::new(Grace::new(policy.grace));
     let config = CacheConfig { max_records: 10, max_negative_entries: 10, policy };
-    let pool = Pool::new(config, Arc::clone(&grace));
+    (Pool::new(config, Arc::clone(&grace)), grace)
+}
+
+/// An answer from the database is as old as its read. An older write of this replica does not count as one.
+#[test]
+fn own_write_stands_for_a_read_only_while_fresh() {
+    let (pool, _) = pool_with_grace();
+    let (id, now) = (KeyHash::from_bytes([7; 32]), 10 * MINUTE);
+    for (age, is_used) in [(Duration::from_secs(1), true), (FRESH, true), (FRESH * 2, false)] {
+        let record = |revision, loaded_at| LoadedRecord {
+            record: Some(key(1, 5)),
+            revision: Revision(revision),
+            loaded_at,
+            epoch: pool.epoch(),
+            is_lagging: false,
+        };
+        pool.record_write(&id, record(9, now - age));
+        let applied = pool.apply_load(&id, record(8, now), 0, now);
+        assert_eq!(
+            (applied.is_lagging, applied.cached.provenance.revision),
+            match is_used {
+                true => (false, Revision(9)),
+                false => (true, Revision(8)),
+            }
+        );
+        assert!(applied.is_lagging || applied.cached.provenance.age <= FRESH);
+    }
+}
+
+#[test]
+fn stalled_read_replica_is_usable_within_the_grace_in_force() {
+    let (pool, grace) = pool_with_grace();
     let now = 10 * MINUTE;
     let is_usable = |age: Duration| {
         let (id, epoch) = (KeyHash::from_bytes([7; 32]), pool.epoch());

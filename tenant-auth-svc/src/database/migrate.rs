@@ -220,7 +220,7 @@ mod tests {
             let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
             assert_eq!(rejoined, code.count(), "every line belongs to a statement");
             for statement in statements {
-                let is_known = ["ALTER ", "CREATE ", "INSERT ", "DROP INDEX "]
+                let is_known = ["ALTER ", "CREATE ", "INSERT ", "DROP INDEX ", "DROP TRIGGER "]
                     .iter()
                     .any(|keyword| statement.starts_with(keyword));
                 assert!(is_known, "{statement}");

@@ -58,10 +58,10 @@ impl OutageSetup {
         reported.lines().find(|line| line.starts_with("grace ")).unwrap().to_owned()
     }
 
-    async fn seconds_left(&self, of: &str) -> f64 {
+    async fn seconds_left(&self, record: &str) -> f64 {
         Scrape::collect(&self.service)
             .await
-            .value(&format!("tenant_auth_cache_grace_remaining_seconds{{of=\"{of}\"}}"))
+            .value(&format!("tenant_auth_cache_grace_remaining_seconds{{record=\"{record}\"}}"))
     }
 }
 

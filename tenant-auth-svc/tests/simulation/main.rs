@@ -89,6 +89,7 @@ fn simulated_answers_are_all_allowed_by_oracle() {
         for (verdict, sources) in [
             ("valid", &["database", "fresh", "refreshing", "stale"][..]),
             ("revoked", &["database", "fresh", "refreshing", "stale"]),
+            ("disabled", &["database", "fresh", "stale"]),
             ("expired", &["database", "fresh", "stale"]),
             ("tenant_suspended", &["database", "fresh", "stale"]),
             ("insufficient_scope", &["database", "fresh", "stale"]),

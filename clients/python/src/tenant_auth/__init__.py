@@ -27,10 +27,10 @@ from .options import NearCache, Options, Retry, Tls, TokenFile
 from .recorder import UsageRecorder
 from .results import (
     DeniedError,
+    KeyQuery,
     Outcome,
     Principal,
     Provenance,
-    KeyQuery,
     ServerInfo,
     SessionValidation,
     Validation,
@@ -52,6 +52,7 @@ __all__ = [
     "DeniedError",
     "ErrorKind",
     "InvalidRequestError",
+    "KeyQuery",
     "NearCache",
     "Options",
     "Outcome",
@@ -59,7 +60,6 @@ __all__ = [
     "PermissionDeniedError",
     "Principal",
     "Provenance",
-    "KeyQuery",
     "QueueFullError",
     "RecorderOptions",
     "RejectedEvent",

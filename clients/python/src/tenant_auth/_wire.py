@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from . import _status
 from .errors import InvalidRequestError, Violation
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
-from .results import Outcome, Provenance, KeyQuery, ServerInfo, SessionValidation, Validation
+from .results import KeyQuery, Outcome, Provenance, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
 from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, encoding_violations
 from .verdict import Source, Verdict

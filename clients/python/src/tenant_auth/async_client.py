@@ -16,7 +16,7 @@ from .async_recorder import AsyncUsageRecorder
 from .options import Options
 from .proto import info_pb2, session_pb2, usage_pb2
 from .raw import AsyncRaw
-from .results import Outcome, Principal, KeyQuery, ServerInfo, SessionValidation, Validation, WatchState
+from .results import KeyQuery, Outcome, Principal, ServerInfo, SessionValidation, Validation, WatchState
 from .sessions import Binding, Session, SessionExpiry
 from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 

@@ -70,9 +70,7 @@ export class CachingValidator {
         const { answer, start } = await withTimeout(pending, this.#clock, left, signal);
         // A request made after a change must not get an answer requested before it.
         const outdated =
-          joined &&
-          start.position < position &&
-          !this.#cache.isCurrent(answer, start, query.sessionDigest);
+          joined && start.position < position && !this.#cache.isCurrent(answer, start, query.sessionDigest);
         if (!outdated) return applyScopes(answer as V, scopes);
       } catch (error) {
         // The joined request had a shorter timeout than this one.
