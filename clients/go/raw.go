@@ -61,6 +61,7 @@ var readOnlyMethods = map[string]bool{
 	"/tenantauth.v1.AdminService/GetDatabaseState":       true,
 	"/tenantauth.v1.AdminService/GetOutageGrace":         true,
 	"/tenantauth.v1.InfoService/GetServerInfo":           true,
+	"/tenantauth.v1.InfoService/WaitForRevision":         true,
 	"/grpc.health.v1.Health/Check":                       true,
 }
 

@@ -219,6 +219,10 @@ class Fake(
         kind = info_pb2.DATABASE_KIND_EMBEDDED
         return info_pb2.GetServerInfoResponse(version=self.version, database_kind=kind, revision=7)
 
+    def WaitForRevision(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._receive("WaitForRevision", request, context)
+        return info_pb2.WaitForRevisionResponse(applied=True)
+
     def Watch(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         if not self.watch_enabled:
             with self._changed:

@@ -60,7 +60,8 @@ test("responses of the real service show no key and convert to JSON", withServic
     issued,
     rotated,
     { nested: [issued] },
-    { ...issued },
+    // A copy has the bigint itself, which JSON cannot represent.
+    { ...issued, revision: undefined },
     ...sums,
     client.watchState(),
   ];

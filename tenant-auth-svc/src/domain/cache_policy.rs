@@ -184,7 +184,7 @@ mod tests {
             ([14_400, 1_000_000], reload, reload, reload),
         ] {
             for age in ages {
-                assert_eq!(at(age, false, Healthy), healthy, "{age} s, heard");
+                assert_eq!(at(age, false, Healthy), healthy, "{age} s, live");
                 assert_eq!(at(age, false, FeedSilent), silent, "{age} s, silent");
                 assert_eq!(at(age, false, FAILING), failing, "{age} s, failing");
                 let probing =

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn last_value_of_each_field_wins_and_revoked_keys_are_not_updated() {
+    fn last_value_of_each_field_is_replayed() {
         let lines = [
             update("key.update", "k", r#"{"scopes":["a","b"],"enabled":false}"#),
             update("key.update", "k", r#"{"scopes":["a"],"expires_at":null}"#),

@@ -7,7 +7,7 @@ use tenant_auth_proto::v1;
 
 use super::{
     entries::{EntryErrors, ParsedEntries},
-    fields::{FieldValidator, page_token},
+    fields::{FieldValidator, ParseResult, page_token},
     time::{parse_duration, parse_timestamp, timestamp},
     validation::{proto_verdict, scope_names},
 };
@@ -27,8 +27,6 @@ use crate::{
 
 /// The maximum number of keys in one import.
 const MAX_IMPORT_KEYS: usize = 500;
-
-type ParseResult<T> = Result<T, ApiError>;
 
 pub(in crate::grpc) fn parse_create_tenant(
     request: &v1::CreateTenantRequest,

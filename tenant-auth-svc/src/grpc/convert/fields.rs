@@ -12,6 +12,9 @@ use crate::{
     grpc::error::{ApiError, Violation},
 };
 
+/// A parsed request, or its invalid fields.
+pub(super) type ParseResult<T> = Result<T, ApiError>;
+
 /// The invalid fields of one request.
 #[derive(Debug, Default)]
 pub(super) struct FieldValidator {

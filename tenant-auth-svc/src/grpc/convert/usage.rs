@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenant_auth_proto::v1;
 
 use super::{
-    fields::{FieldValidator, page_token},
+    fields::{FieldValidator, ParseResult, page_token},
     time::{parse_timestamp, timestamp},
 };
 use crate::{
@@ -21,8 +21,6 @@ use crate::{
     },
     grpc::{error::ApiError, status},
 };
-
-type ParseResult<T> = Result<T, ApiError>;
 
 pub(in crate::grpc) fn parse_record_usage(
     caller: Option<Arc<str>>,
