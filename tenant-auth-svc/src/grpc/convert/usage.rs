@@ -19,7 +19,7 @@ use crate::{
             UsageRequestId, UsageSum,
         },
     },
-    grpc::{error::ApiError, status},
+    grpc::status,
 };
 
 pub(in crate::grpc) fn parse_record_usage(
