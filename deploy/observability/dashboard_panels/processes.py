@@ -24,8 +24,8 @@ def processes(board):
         width=6,
     )
     board.graph(
-        "Rejected guesses",
-        "Lookups of unknown keys and sessions beyond the guess limit of a caller or of all.",
+        "Rejected unknown lookups",
+        "Lookups of unknown keys and sessions beyond the limit of a caller or of all.",
         (rate("tenant_auth_unknown_lookups_refused_total", by="instance"), "{{instance}}"),
         unit="reqps",
         width=6,

@@ -78,7 +78,7 @@ async def load(run):
 
 @situation()
 async def flood(run):
-    """Made-up keys beyond the guess limit, and unknown callers without a token."""
+    """Made-up keys beyond the limit of unknown lookups, and unknown callers without a token."""
     await run.minutes(3)
     run.mark("begins")
     await run.traffic.stop()
