@@ -52,6 +52,10 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """Sessions only: the presented key belongs to another tenant than the session."""
     VERDICT_DISABLED: _Verdict.ValueType  # 13
     """The key exists but is disabled: an operator paused it and can enable it again."""
+    VERDICT_ADDRESS_REQUIRED: _Verdict.ValueType  # 14
+    """The key may be used from certain networks only, and the request has no client_address."""
+    VERDICT_ADDRESS_NOT_ALLOWED: _Verdict.ValueType  # 15
+    """The key may be used from certain networks only, and the client_address is in none of them."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """The decision about a key or a session.
@@ -90,6 +94,10 @@ VERDICT_TENANT_MISMATCH: Verdict.ValueType  # 12
 """Sessions only: the presented key belongs to another tenant than the session."""
 VERDICT_DISABLED: Verdict.ValueType  # 13
 """The key exists but is disabled: an operator paused it and can enable it again."""
+VERDICT_ADDRESS_REQUIRED: Verdict.ValueType  # 14
+"""The key may be used from certain networks only, and the request has no client_address."""
+VERDICT_ADDRESS_NOT_ALLOWED: Verdict.ValueType  # 15
+"""The key may be used from certain networks only, and the client_address is in none of them."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _Source:
