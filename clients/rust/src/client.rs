@@ -248,6 +248,7 @@ fn validate_key_message(key: &PresentedKey, required_scopes: &[&str]) -> v1::Val
     v1::ValidateKeyRequest {
         key: key.expose().to_owned(),
         required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        ..Default::default()
     }
 }
 

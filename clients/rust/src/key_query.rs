@@ -56,6 +56,7 @@ impl KeyQuery {
         v1::ValidateKeyRequest {
             key: self.key.expose().to_owned(),
             required_scopes: self.required_scopes.clone(),
+            ..Default::default()
         }
     }
 }

@@ -122,6 +122,7 @@ impl BindSession {
             ttl: Some(self.ttl.try_into().map_err(too_long)?),
             expiry: expiry.into(),
             attributes: self.attributes.into_iter().collect(),
+            ..Default::default()
         })
     }
 }
@@ -315,6 +316,7 @@ fn validate_session_message(
         session_id: session_id.to_owned(),
         key: key.unwrap_or_default().to_owned(),
         required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        ..Default::default()
     }
 }
 

@@ -294,7 +294,11 @@ async fn unknown_keys_do_not_evict_known_keys() {
     service.validate(&key).await.unwrap();
     for _ in 0..5 {
         let requests = (0..1_000)
-            .map(|_| v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() })
+            .map(|_| v1::ValidateKeyRequest {
+                key: unknown_key(),
+                required_scopes: Vec::new(),
+                ..Default::default()
+            })
             .collect();
         service.validation().batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await.unwrap();
     }

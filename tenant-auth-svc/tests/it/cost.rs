@@ -62,7 +62,11 @@ async fn batch_of_cold_keys_is_one_request_per_64() {
     let service = TestService::start(&database).await;
     let batch = |count: usize| v1::BatchValidateKeysRequest {
         requests: (0..count)
-            .map(|_| v1::ValidateKeyRequest { key: unknown_key(), required_scopes: owned(&[]) })
+            .map(|_| v1::ValidateKeyRequest {
+                key: unknown_key(),
+                required_scopes: owned(&[]),
+                ..Default::default()
+            })
             .collect(),
     };
     for (keys, requests) in [(1, 1), (64, 1), (65, 2), (1_000, 16)] {

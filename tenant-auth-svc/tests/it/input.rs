@@ -15,6 +15,7 @@ async fn validation() {
     let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
         key: key.to_owned(),
         required_scopes: owned(scopes),
+        ..Default::default()
     };
     let long = "a".repeat(65);
     for (request, expected) in [
@@ -46,6 +47,7 @@ async fn malformed_batch_entry_fails_alone_over_the_wire() {
     let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
         key: key.to_owned(),
         required_scopes: owned(scopes),
+        ..Default::default()
     };
     let requests = vec![
         ask("", &[]),
@@ -144,6 +146,7 @@ async fn keys() {
         name: "x".repeat(64),
         scopes: owned(scopes),
         expires_at,
+        ..Default::default()
     };
     for (request, expected) in [
         (issue("", &[], None), &["tenant_id"][..]),
@@ -280,7 +283,11 @@ async fn usage() {
 async fn oversized_request_is_refused() {
     let database = TestDatabase::embedded();
     let service = TestService::start(&database).await;
-    let request = v1::ValidateKeyRequest { key: "x".repeat(2 * 1024 * 1024), required_scopes: Vec::new() };
+    let request = v1::ValidateKeyRequest {
+        key: "x".repeat(2 * 1024 * 1024),
+        required_scopes: Vec::new(),
+        ..Default::default()
+    };
     let refused = service.validation().validate_key(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
 }

@@ -82,6 +82,7 @@ async fn batch_answers_each_entry_in_order() {
         let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
             key: key.to_owned(),
             required_scopes: owned(scopes),
+            ..Default::default()
         };
         let requests = vec![
             ask(&good, &[]),

@@ -137,6 +137,11 @@ fn count_outcome(row: &Row, outcome: Result<ImportedKey, Error>, view: &mut Impo
     match outcome {
         Ok(ImportedKey::New { .. }) => view.imported += 1,
         Ok(ImportedKey::Existing { .. }) => view.existing += 1,
+        Ok(ImportedKey::Different { key_id, fields }) => view.refused.push(RefusedRow {
+            line: row.line,
+            tenant_id: row.key.tenant_id.clone(),
+            problem: format!("exists as {key_id} with other values of {}", fields.join(", ")),
+        }),
         Err(error) => view.refused.push(RefusedRow {
             line: row.line,
             tenant_id: row.key.tenant_id.clone(),

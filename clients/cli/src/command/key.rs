@@ -236,6 +236,7 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
         name: command.name,
         scopes: command.scopes,
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
+        ..Default::default()
     };
     let issued = context.client()?.admin().issue_key(request).await;
     let issued = issued.map_err(Failure::from_service(ISSUE_FIELD_NAMES))?;

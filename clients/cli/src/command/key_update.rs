@@ -57,6 +57,7 @@ pub(super) async fn run(context: &Context, command: Update) -> Result<Exit, Fail
         enabled: false,
         etag: command.etag,
         reason: command.reason,
+        ..Default::default()
     };
     let updated = context.client()?.admin().update_key(request).await;
     let updated = updated.map_err(Failure::from_service(FIELD_NAMES))?;

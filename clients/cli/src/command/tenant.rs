@@ -130,6 +130,7 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
                 plan: plan.unwrap_or_default(),
                 etag,
                 reason,
+                ..Default::default()
             };
             let updated = admin.update_tenant(request).await.map_err(Failure::from_service(FIELD_NAMES))?;
             (updated.tenant, updated.revision, wait)

@@ -126,6 +126,7 @@ impl<'a> Cells<'a> {
                     scopes: self.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
                     created_at,
                     expires_at,
+                    ..Default::default()
                 };
                 Ok(Row { line, key })
             }

@@ -92,7 +92,7 @@ mod tests {
             key in "\\PC{0,40}",
             required_scopes in proptest::collection::vec("[a-z:]{1,20}", 0..40),
         ) {
-            let message = v1::ValidateKeyRequest { key: key.clone(), required_scopes: required_scopes.clone() }.encode_to_vec();
+            let message = v1::ValidateKeyRequest { key: key.clone(), required_scopes: required_scopes.clone(), ..Default::default() }.encode_to_vec();
             prop_assert!(agrees_with_prost(&message));
             let is_right = !key.is_empty() && required_scopes.len() <= ScopeSet::MAX_SCOPES;
             prop_assert_eq!(RequestView::parse(&message).is_some(), is_right);

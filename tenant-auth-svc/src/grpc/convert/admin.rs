@@ -101,6 +101,7 @@ pub(in crate::grpc) fn tenant_message(tenant: Tenant) -> v1::Tenant {
         updated_at: Some(timestamp(tenant.updated_at)),
         suspend_reason: tenant.suspend_reason,
         etag: tenant.etag.to_string(),
+        leak_policy: None,
     }
 }
 
@@ -267,6 +268,7 @@ pub(in crate::grpc) fn api_key_message(key: ApiKey) -> v1::ApiKey {
         enabled: key.disabled_at.is_none(),
         disabled_at: key.disabled_at.map(timestamp),
         etag: key.etag.to_string(),
+        allowed_networks: Vec::new(),
     }
 }
 

@@ -48,6 +48,8 @@ fn cached_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::Cach
         tenant_suspended: cached.is_tenant_suspended(),
         preloaded: cached.hash.is_none(),
         disabled: cached.record.is_disabled,
+        scopes: Vec::new(),
+        allowed_networks: Vec::new(),
     }
 }
 
@@ -60,5 +62,6 @@ fn last_change_message(last_change: ChangeEvent) -> v1::AppliedChange {
         revision: last_change.revision.map_or(0, |revision| revision.0),
         revoked_at,
         disabled: last_change.kind == ChangeKind::Disabled,
+        applied_at: None,
     }
 }

@@ -133,6 +133,7 @@ mod tests {
         let request = |key: &str, scope: &str| v1::ValidateKeyRequest {
             key: key.to_owned(),
             required_scopes: vec!["fine".to_owned(), scope.to_owned()],
+            ..Default::default()
         };
         let requests = vec![request("", "B!"), request("a-good-key", "a"), request("k", "B!")];
         let (queries, errors) =

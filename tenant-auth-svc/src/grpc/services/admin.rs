@@ -256,6 +256,27 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         Ok(Response::new(inspection_message(inspection)))
     }
 
+    async fn delete_tenant(
+        &self,
+        _: Request<v1::DeleteTenantRequest>,
+    ) -> Result<Response<v1::DeleteTenantResponse>, Status> {
+        Err(Status::unimplemented("DeleteTenant"))
+    }
+
+    async fn explain_key(
+        &self,
+        _: Request<v1::ExplainKeyRequest>,
+    ) -> Result<Response<v1::ExplainKeyResponse>, Status> {
+        Err(Status::unimplemented("ExplainKey"))
+    }
+
+    async fn report_leak(
+        &self,
+        _: Request<v1::ReportLeakRequest>,
+    ) -> Result<Response<v1::ReportLeakResponse>, Status> {
+        Err(Status::unimplemented("ReportLeak"))
+    }
+
     async fn list_audit_events(
         &self,
         request: Request<v1::ListAuditEventsRequest>,

@@ -16,6 +16,7 @@ pub(super) struct UpdatedValues {
     #[serde(default, deserialize_with = "present")]
     pub(super) expires_at: Option<Option<i64>>,
     pub(super) enabled: Option<bool>,
+    pub(super) allowed_networks: Option<Vec<String>>,
 }
 
 /// The detail of an update in the audit log.
@@ -42,6 +43,7 @@ impl UpdatedValues {
         self.scopes = later.scopes.or(self.scopes.take());
         self.expires_at = later.expires_at.or(self.expires_at);
         self.enabled = later.enabled.or(self.enabled);
+        self.allowed_networks = later.allowed_networks.or(self.allowed_networks.take());
     }
 
     fn mask(&self) -> Option<prost_types::FieldMask> {
@@ -51,6 +53,7 @@ impl UpdatedValues {
             ("scopes", self.scopes.is_some()),
             ("expires_at", self.expires_at.is_some()),
             ("enabled", self.enabled.is_some()),
+            ("allowed_networks", self.allowed_networks.is_some()),
         ];
         let paths =
             fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path.to_owned()).collect();
@@ -96,6 +99,7 @@ impl Step {
                     plan: values.plan.clone().unwrap_or_default(),
                     etag: String::new(),
                     reason: reason.to_owned(),
+                    ..Default::default()
                 };
                 admin.update_tenant(request).await.map(drop)
             }
@@ -127,5 +131,6 @@ fn key_update(key_id: &str, values: &UpdatedValues, reason: &str) -> proto::Upda
         enabled: values.enabled.unwrap_or_default(),
         etag: String::new(),
         reason: reason.to_owned(),
+        allowed_networks: values.allowed_networks.clone().unwrap_or_default(),
     }
 }
