@@ -226,6 +226,7 @@ fn import_outcomes(response: v1::ImportKeysResponse) -> Vec<Result<&'static str,
     let outcome = |result: v1::ImportKeyResult| match result.result.unwrap() {
         Outcome::ImportedKeyId(_) => Ok("new"),
         Outcome::ExistingKeyId(_) => Ok("there"),
+        Outcome::Different(_) => Ok("different"),
         Outcome::Error(error) => Err(error_fields(&error)),
     };
     response.results.into_iter().map(outcome).collect()
@@ -306,6 +307,7 @@ async fn sessions() {
         ttl: Some(Duration { seconds: 59, nanos: 0 }),
         expiry: v1::SessionExpiry::Sliding.into(),
         attributes: (0..17).map(|number| (number.to_string(), String::new())).collect(),
+        client_address: "192.0.2.1, 192.0.2.2".to_owned(),
     };
     let wrong = client.bind_session(wrong).await.unwrap_err();
     assert!(wrong.message().contains("at least 60s for a sliding session"), "{wrong:?}");
