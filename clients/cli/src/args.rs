@@ -1,6 +1,7 @@
 //! The options of every command, and those shared by several commands.
 
 mod credentials;
+mod customer_address;
 mod expiry;
 mod limit;
 mod sources;
@@ -14,6 +15,7 @@ use clap::Args;
 pub(crate) use self::sources::OPTIONS_WITH_VARIABLES;
 pub(crate) use self::{
     credentials::Credentials,
+    customer_address::CustomerAddress,
     expiry::{Expiry, NewExpiry},
     limit::Limit,
     sources::OptionSources,

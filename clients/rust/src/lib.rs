@@ -12,6 +12,7 @@ mod key;
 mod key_query;
 mod layer;
 mod near;
+mod network;
 mod options;
 mod principal;
 mod recorder;
@@ -40,6 +41,7 @@ pub use self::{
     key_query::KeyQuery,
     layer::{Authenticate, AuthenticateLayer, AuthenticatedBody},
     near::{NearCache, WatchState},
+    network::{ClientAddress, InvalidAddress},
     principal::{Principal, Subject},
     recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
     session::{BindSession, Binding, Session, SessionExpiry, SessionPage},

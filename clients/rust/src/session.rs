@@ -11,9 +11,10 @@ use tenant_auth_proto::v1::{
 };
 
 use crate::{
-    Client, Error, NotAdmitted, PresentedKey, Principal, Validation, Verdict,
+    Client, ClientAddress, Error, NotAdmitted, PresentedKey, Principal, Validation, Verdict,
     call::{RpcClient, invalid_reply, parse_time, required_field},
-    near::{ChangeSubject, InvalidationGuard, apply_required_scopes},
+    key_query::address_text,
+    near::{ChangeSubject, InvalidationGuard, Requirements, apply_requirements},
 };
 
 /// Maximum sessions of one page that the service returns.
@@ -109,7 +110,11 @@ impl BindSession {
         self
     }
 
-    fn into_message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
+    fn into_message(
+        self,
+        key: &PresentedKey,
+        client_address: Option<ClientAddress>,
+    ) -> Result<v1::BindSessionRequest, Error> {
         let too_long =
             |_| Error::Setup { message: "ttl: the lifetime of the session is too long".to_owned() };
         let expiry = match self.expiry {
@@ -122,7 +127,7 @@ impl BindSession {
             ttl: Some(self.ttl.try_into().map_err(too_long)?),
             expiry: expiry.into(),
             attributes: self.attributes.into_iter().collect(),
-            ..Default::default()
+            client_address: address_text(client_address),
         })
     }
 }
@@ -165,7 +170,7 @@ impl Client {
         if key.is_over_max_len() {
             return Ok(Binding { verdict: Verdict::Malformed, session: None, already_bound: false });
         }
-        let message = session.into_message(key)?;
+        let message = session.into_message(key, self.requirements(&[]).client_address)?;
         let _changing = self.invalidate_session_on_drop(&message.session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).bind_session(request).await;
@@ -198,7 +203,7 @@ impl Client {
         let request = |scopes| {
             request_session_validation(
                 self.rpc().ignoring_close(),
-                validate_session_message(session_id, key, scopes),
+                validate_session_message(session_id, key, self.requirements(scopes)),
             )
         };
         let Some(handle) = self.cache() else {
@@ -206,11 +211,11 @@ impl Client {
         };
         let cache = handle.cache();
         let tag = cache.session_tag(session_id, key);
-        if let Some(validation) = cache.get(tag, required_scopes) {
+        if let Some(validation) = cache.get(tag, self.requirements(required_scopes)) {
             return Ok(validation);
         }
         let validation = self.with_call_timeout(cache.get_or_request(tag, || request(&[]))).await?;
-        match apply_required_scopes(validation, required_scopes) {
+        match apply_requirements(validation, self.requirements(required_scopes)) {
             Some(validation) => Ok(validation),
             None => request(required_scopes).await,
         }
@@ -310,13 +315,13 @@ fn check_session_id(session_id: &str) -> Result<(), Error> {
 fn validate_session_message(
     session_id: &str,
     key: Option<&str>,
-    required_scopes: &[&str],
+    required: Requirements<'_>,
 ) -> v1::ValidateSessionRequest {
     v1::ValidateSessionRequest {
         session_id: session_id.to_owned(),
         key: key.unwrap_or_default().to_owned(),
-        required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        ..Default::default()
+        required_scopes: required.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        client_address: address_text(required.client_address),
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
         ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PresentedKey,
         RandomnessUnavailable, Rotation, RotationOutcome, SuccessorExpiry,
     },
+    network::AllowedNetworks,
     scope::ScopeSet,
     store::{Call, Change, Committed, Lane, Store, StoreError},
     tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus},
@@ -50,6 +51,8 @@ pub struct KeyToIssue {
     pub name: KeyName,
     /// Its scopes.
     pub scopes: ScopeSet,
+    /// The networks from which it may be used.
+    pub allowed_networks: AllowedNetworks,
     /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
 }
@@ -150,6 +153,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             name: key_to_issue.name,
             prefix_hint,
             scopes: key_to_issue.scopes,
+            allowed_networks: key_to_issue.allowed_networks,
             expires_at: key_to_issue.expires_at,
         };
         let begun = self.cache.begin();

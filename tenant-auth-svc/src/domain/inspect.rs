@@ -9,7 +9,6 @@ use super::{
     deny::ActiveDenyList,
     id::KeyId,
     key::{KeyHash, KeyRecord},
-    scope::ScopeSet,
     tenant::TenantStatus,
     verdict::{Revision, Source, Verdict},
 };
@@ -116,7 +115,7 @@ impl KeyInspector {
             .and_then(|cached| cached.hash)
             .is_some_and(|hash| self.deny_list.is_hash_denied(&hash));
         let cached = cached.map(|cached| {
-            let verdict = Verdict::evaluate(&cached.record, &ScopeSet::EMPTY, now);
+            let verdict = Verdict::of_key(&cached.record, now);
             let denial = self.deny_list.verdict(key, &cached.record.tenant_id);
             let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
             (cached, if by_hash { Verdict::Revoked } else { verdict })

@@ -7,6 +7,7 @@ use super::{
     clock::{SharedClock, UnixMillis},
     deny::ActiveDenyList,
     key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
+    network::ClientAddress,
     record_source::{CachedRecord, RecordSource},
     scope::ScopeSet,
     store::{FailureKind, StoreError},
@@ -21,6 +22,16 @@ pub struct KeyQuery {
     pub key: PresentedKey,
     /// Scopes that the key must have.
     pub required_scopes: ScopeSet,
+    /// The address that the request comes from; `None` if it is unknown.
+    pub client_address: Option<ClientAddress>,
+}
+
+impl KeyQuery {
+    /// Creates a query without required scopes from an unknown address.
+    #[must_use]
+    pub fn new(key: PresentedKey) -> Self {
+        Self { key, required_scopes: ScopeSet::EMPTY, client_address: None }
+    }
 }
 
 /// A source of key records.
@@ -75,7 +86,7 @@ impl<S: KeySource> Validator<S> {
             Some(cached) => cached,
             None => first_outcome(self.source.load(&[hash], &context.into()).await)?,
         };
-        Ok(self.evaluate(cached, &query.required_scopes))
+        Ok(self.evaluate(cached, &query.required_scopes, query.client_address))
     }
 
     /// Validates one key from the cache; `None` when the cache has no usable record. It never waits.
@@ -84,6 +95,7 @@ impl<S: KeySource> Validator<S> {
         &self,
         key: impl Into<BorrowedKey<'a>>,
         required: &ScopeSet,
+        address: Option<ClientAddress>,
     ) -> Option<Decision> {
         let Ok(parsed) = self.format.parse(key) else {
             return Some(MALFORMED);
@@ -93,7 +105,7 @@ impl<S: KeySource> Validator<S> {
             return Some(DENIED_BY_HASH);
         }
         let cached = self.source.get(&hash)?;
-        Some(self.evaluate(cached, required))
+        Some(self.evaluate(cached, required, address))
     }
 
     /// Validates several keys. Keys that are not cached are loaded together.
@@ -138,12 +150,17 @@ impl<S: KeySource> Validator<S> {
                     CachedDecision::Cached(cached) => cached,
                     CachedDecision::Missing => loaded.next().unwrap_or_else(missing_outcome)?,
                 };
-                Ok(self.evaluate(cached, &query.required_scopes))
+                Ok(self.evaluate(cached, &query.required_scopes, query.client_address))
             })
             .collect()
     }
 
-    fn evaluate(&self, cached: CachedRecord<KeyRecord>, required: &ScopeSet) -> Decision {
+    fn evaluate(
+        &self,
+        cached: CachedRecord<KeyRecord>,
+        required: &ScopeSet,
+        address: Option<ClientAddress>,
+    ) -> Decision {
         let CachedRecord { record, provenance } = cached;
         let Some(key) = record else {
             return Decision {
@@ -155,7 +172,7 @@ impl<S: KeySource> Validator<S> {
         };
         // Keys without an expiry need no clock read, which is not free.
         let now = if key.expires_at.is_some() { self.clock.now() } else { UnixMillis(0) };
-        let verdict = Verdict::evaluate(&key, required, now);
+        let verdict = Verdict::evaluate(&key, required, address, now);
         let denial = self.deny_list.verdict(&key.key_id, &key.tenant_id);
         let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
         let missing_scopes = match verdict {
@@ -166,7 +183,9 @@ impl<S: KeySource> Validator<S> {
             | Verdict::Expired
             | Verdict::Revoked
             | Verdict::Disabled
-            | Verdict::TenantSuspended => ScopeSet::default(),
+            | Verdict::TenantSuspended
+            | Verdict::AddressRequired
+            | Verdict::AddressNotAllowed => ScopeSet::default(),
         };
         let mut provenance = provenance.limit_reuse_until(key.expires_at, now);
         if denial.is_some() {

@@ -17,6 +17,7 @@ use tenant_auth_svc::{
         clock::{Clock as _, ManualClock, SharedClock, UnixMillis},
         id::{KeyId, TenantId},
         key::{KeyHash, KeyToImport, NewKey, PresentedKey},
+        network::AllowedNetworks,
         scope::ScopeSet,
         text::{KeyName, Plan, PrefixHint, TenantName},
         validate::KeyQuery,
@@ -171,7 +172,9 @@ impl Cluster {
                 let (id, tenant_id, expires_at) = (key.id.clone(), tenant_id.clone(), key.expires_at);
                 let (name, prefix_hint) = (KeyName::parse("").unwrap(), PrefixHint::parse("").unwrap());
                 let scopes = ScopeSet::EMPTY;
-                let key = NewKey { id, tenant_id, hash, name, prefix_hint, scopes, expires_at };
+                let allowed_networks = AllowedNetworks::EVERYWHERE;
+                let key =
+                    NewKey { id, tenant_id, hash, name, prefix_hint, scopes, allowed_networks, expires_at };
                 KeyToImport { key, created_at: None }
             })
             .collect();
@@ -341,10 +344,10 @@ pub(crate) fn deadline() -> Instant {
 
 fn key_query(number: usize) -> KeyQuery {
     let key = PresentedKey::new(format!("incident-key-number-{number:06}"));
-    KeyQuery { key, required_scopes: ScopeSet::EMPTY }
+    KeyQuery::new(key)
 }
 
 fn clone_query(query: &KeyQuery) -> KeyQuery {
     let key = PresentedKey::new(query.key.expose().to_owned());
-    KeyQuery { key, required_scopes: ScopeSet::EMPTY }
+    KeyQuery::new(key)
 }

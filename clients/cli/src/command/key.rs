@@ -42,7 +42,7 @@ pub(crate) enum KeyCommand {
     /// Print the SHA-256 of a key, for an import file
     Hash(KeySource),
 
-    /// Change the name, scopes or expiry of a key
+    /// Change the name, scopes, networks or expiry of a key
     Update(Update),
 
     /// Disable a key until it is resumed: it is denied with DISABLED, and so are its sessions
@@ -73,7 +73,8 @@ pub(crate) enum KeyCommand {
 
     /// Issue a successor of a key and let the old key expire; the successor's plaintext is shown once
     ///
-    /// The successor has the name, the scopes and, unless an option says otherwise, the expiry of the old key.
+    /// The successor has the name, the scopes, the networks and, unless an option says otherwise, the expiry of the old
+    /// key.
     Rotate(Rotate),
 
     /// Revoke a key permanently
@@ -141,6 +142,10 @@ pub(crate) struct Issue {
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
 
+    /// Network from which the key may be used, such as 203.0.113.0/24, or an address; may be repeated. Default: everywhere
+    #[arg(long = "network", value_name = "CIDR")]
+    networks: Vec<String>,
+
     #[command(flatten)]
     expiry: Expiry,
 
@@ -177,6 +182,7 @@ const ISSUE_FIELD_NAMES: FieldNames = &[
     ("name", "--name"),
     ("scopes", "--scope"),
     ("expires_at", "--expires-in or --expires-at"),
+    ("allowed_networks", "--network"),
 ];
 pub(super) const FIELD_NAMES: FieldNames = &[
     ("key_id", "KEY_ID"),
@@ -188,6 +194,7 @@ pub(super) const FIELD_NAMES: FieldNames = &[
     ("name", "--name"),
     ("scopes", "--scope"),
     ("etag", "--etag"),
+    ("allowed_networks", "--network"),
 ];
 
 pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, Failure> {
@@ -236,7 +243,7 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
         name: command.name,
         scopes: command.scopes,
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
-        ..Default::default()
+        allowed_networks: command.networks,
     };
     let issued = context.client()?.admin().issue_key(request).await;
     let issued = issued.map_err(Failure::from_service(ISSUE_FIELD_NAMES))?;

@@ -7,7 +7,7 @@ use tenant_auth_client::{BindSession, Verdict};
 
 use super::Context;
 use crate::{
-    args::Limit,
+    args::{CustomerAddress, Limit},
     exit::Exit,
     failure::{Failure, FieldNames},
     listing,
@@ -65,6 +65,9 @@ pub(crate) struct Bind {
     attributes: Vec<(String, String)>,
 
     #[command(flatten)]
+    address: CustomerAddress,
+
+    #[command(flatten)]
     source: KeySource,
 }
 
@@ -80,6 +83,9 @@ pub(crate) struct Validate {
     /// Also present a key, read from standard input or from a prompt without echo
     #[arg(long)]
     with_key: bool,
+
+    #[command(flatten)]
+    address: CustomerAddress,
 
     #[command(flatten)]
     source: KeySource,
@@ -118,7 +124,7 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
 }
 
 async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
-    let client = context.client()?;
+    let client = context.client()?.with_client_address(command.address.get());
     let key = command.source.read()?;
     let mut session = BindSession::new(&command.session_id, command.ttl);
     if command.sliding {
@@ -134,7 +140,7 @@ async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
 }
 
 async fn validate(context: &Context, command: Validate) -> Result<Exit, Failure> {
-    let client = context.client()?;
+    let client = context.client()?.with_client_address(command.address.get());
     let presents_key = command.with_key || command.source.has_key_file();
     let key = presents_key.then(|| command.source.read()).transpose()?;
     let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();

@@ -2,7 +2,7 @@
 
 use super::{
     Engine, RecordTable, UnreadableRecords,
-    lookup::read_scopes,
+    lookup::{read_networks, read_scopes},
     rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
     tenants,
 };
@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// The column after those of a key, in the rows of [`get`].
-const DIGEST_COLUMN: usize = 14;
+const DIGEST_COLUMN: usize = 15;
 
 const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
-                                  revoke_reason, last_used_at, replaced_by, pepper_id, disabled_at, version";
+                                  revoke_reason, last_used_at, replaced_by, pepper_id, disabled_at, version, \
+                                  allowed_networks";
 
 pub(super) async fn list<E: Engine>(
     engine: &E,
@@ -182,5 +183,6 @@ fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
         pepper_id: row.optional_text(11)?.map(str::to_owned),
         disabled_at: row.optional_integer(12)?.map(UnixMillis),
         etag: Etag::of_version(row.integer(13)?),
+        allowed_networks: read_networks(row.text(14)?, revoked_at)?,
     })
 }

@@ -11,7 +11,7 @@ use super::{
     lookup::to_json,
     tenants::{select_tenant, single_tenant},
     transaction::{commit, last_rows},
-    write::scopes_json,
+    write::{networks_json, scopes_json},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},
@@ -138,8 +138,19 @@ pub(super) async fn key<E: Engine>(
         set: "disabled_at = ?",
         differs: "(disabled_at IS NULL) IS NOT (? IS NULL)",
     });
-    let scopes = scopes.transpose()?;
-    let assignments = name.into_iter().chain(scopes).chain(expires_at).chain(enabled).collect();
+    let networks = update.allowed_networks.as_ref().map(|networks| {
+        Ok::<_, StoreError>(Assignment {
+            name: "allowed_networks",
+            before: "json(allowed_networks)",
+            after: networks.iter().map(|network| Value::from(network.to_string())).collect(),
+            parameter: networks_json(networks)?.into(),
+            set: "allowed_networks = ?",
+            differs: "allowed_networks IS NOT ?",
+        })
+    });
+    let (scopes, networks) = (scopes.transpose()?, networks.transpose()?);
+    let assignments =
+        name.into_iter().chain(scopes).chain(expires_at).chain(enabled).chain(networks).collect();
     let statements = update_statements(&KEYS, id.as_str(), assignments, conditions, change)?;
     run(engine, call, statements, select_key(id), single_key).await
 }

@@ -21,6 +21,7 @@ use crate::{
             ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotation, RotationOutcome,
             StoredHash, SuccessorExpiry,
         },
+        network::AllowedNetworks,
         scope::ScopeSet,
         store::{Call, Change, Committed, FailureKind, StoreError},
         text::Reason,
@@ -37,8 +38,9 @@ pub(super) async fn insert<E: Engine>(
 ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
     let stored = peppers.stored_hash(&key.hash);
     let insert = Statement::new(
-        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
-         SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9 FROM tenants WHERE id = ?3 \
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at, \
+                               allowed_networks) \
+         SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM tenants WHERE id = ?3 \
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(digest_value(&stored))
@@ -49,7 +51,8 @@ pub(super) async fn insert<E: Engine>(
     .bind(scopes_json(&key.scopes)?)
     .bind(pepper_id(&stored))
     .bind(change.at.0)
-    .bind(key.expires_at.map(|at| at.0));
+    .bind(key.expires_at.map(|at| at.0))
+    .bind(networks_json(&key.allowed_networks)?);
     let audit = audit_statement(
         change,
         AuditAction::KeyIssue,
@@ -75,8 +78,9 @@ pub(super) async fn rotate<E: Engine>(
 ) -> Result<Committed<RotationOutcome>, StoreError> {
     let stored = peppers.stored_hash(&rotation.hash);
     let successor = Statement::new(concat!(
-        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
-         SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, iif(?8, expires_at, ?7) FROM api_keys \
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at, \
+                               allowed_networks) \
+         SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, iif(?8, expires_at, ?7), allowed_networks FROM api_keys \
          WHERE id = ?3 AND revoked_at IS NULL AND replaced_by IS NULL AND disabled_at IS NULL \
            AND (expires_at IS NULL OR expires_at > ",
         now!(),
@@ -157,6 +161,7 @@ struct ImportRow<'a> {
     name: &'a str,
     prefix_hint: &'a str,
     scopes: Vec<&'a str>,
+    allowed_networks: Vec<String>,
     pepper_id: Option<String>,
     created_at: i64,
     expires_at: Option<i64>,
@@ -176,9 +181,11 @@ pub(super) async fn import<E: Engine>(
     // pepper that this replica lacks; then this replica cannot find it.
     let (missing, known) = (missing_pepper_sql("?2"), known_ids_json(peppers)?);
     let insert = Statement::new(format!(
-        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at, \
+                               allowed_networks) \
          SELECT unhex(value ->> 'digest'), value ->> 'id', tenants.id, value ->> 'name', value ->> 'prefix_hint', \
-                value -> 'scopes', value ->> 'pepper_id', value ->> 'created_at', value ->> 'expires_at' \
+                value -> 'scopes', value ->> 'pepper_id', value ->> 'created_at', value ->> 'expires_at', \
+                value -> 'allowed_networks' \
          FROM json_each(?1) AS imports JOIN tenants ON tenants.id = value ->> 'tenant_id' \
          WHERE NOT EXISTS (SELECT 1 FROM json_each(imports.value -> 'known_as') AS known \
                            JOIN api_keys ON key_hash = unhex(known.value)) \
@@ -240,6 +247,7 @@ fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -
         name: key.name.as_str(),
         prefix_hint: key.prefix_hint.as_str(),
         scopes: key.scopes.iter().collect(),
+        allowed_networks: network_texts(&key.allowed_networks),
         pepper_id: pepper_id(&stored),
         created_at: import.created_at.unwrap_or(change.at).0,
         expires_at: key.expires_at.map(|at| at.0),
@@ -270,6 +278,14 @@ fn digest_value(stored: &StoredHash) -> SqlValue {
 
 fn pepper_id(stored: &StoredHash) -> Option<String> {
     stored.pepper.as_ref().map(|pepper| pepper.as_str().to_owned())
+}
+
+fn network_texts(networks: &AllowedNetworks) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
+}
+
+pub(super) fn networks_json(networks: &AllowedNetworks) -> Result<String, StoreError> {
+    to_json(&network_texts(networks))
 }
 
 pub(super) fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {

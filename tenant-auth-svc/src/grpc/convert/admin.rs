@@ -9,7 +9,7 @@ use super::{
     entries::{EntryErrors, ParsedEntries},
     fields::{FieldValidator, ParseResult, page_token},
     time::{parse_duration, parse_timestamp, timestamp},
-    validation::{proto_verdict, scope_names},
+    validation::{network_texts, proto_verdict, scope_names},
 };
 use crate::{
     domain::{
@@ -111,9 +111,10 @@ pub(in crate::grpc) fn parse_issue_key(request: &v1::IssueKeyRequest) -> ParseRe
     let name = fields.check("name", KeyName::parse(&request.name));
     let scopes = fields.parse_scopes("scopes", &request.scopes);
     let expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
-    match (tenant_id, name, scopes, expires_at) {
-        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at)) => {
-            Ok(KeyToIssue { tenant_id, name, scopes, expires_at })
+    let networks = fields.parse_networks("allowed_networks", &request.allowed_networks);
+    match (tenant_id, name, scopes, expires_at, networks) {
+        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at), Some(allowed_networks)) => {
+            Ok(KeyToIssue { tenant_id, name, scopes, allowed_networks, expires_at })
         }
         _ => Err(fields.into_error()),
     }
@@ -169,6 +170,7 @@ fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<
     let scopes = fields.parse_scopes("scopes", &key.scopes);
     let created_at = parse_optional_timestamp(fields, "created_at", key.created_at);
     let expires_at = parse_optional_timestamp(fields, "expires_at", key.expires_at);
+    let allowed_networks = fields.parse_networks("allowed_networks", &key.allowed_networks);
     let key = NewKey {
         id: KeyId::generate(),
         tenant_id: tenant_id?,
@@ -176,6 +178,7 @@ fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<
         name: name?,
         prefix_hint: prefix_hint?,
         scopes: scopes?,
+        allowed_networks: allowed_networks?,
         expires_at: expires_at?,
     };
     Some(KeyToImport { key, created_at: created_at? })
@@ -268,7 +271,7 @@ pub(in crate::grpc) fn api_key_message(key: ApiKey) -> v1::ApiKey {
         enabled: key.disabled_at.is_none(),
         disabled_at: key.disabled_at.map(timestamp),
         etag: key.etag.to_string(),
-        allowed_networks: Vec::new(),
+        allowed_networks: network_texts(&key.allowed_networks),
     }
 }
 

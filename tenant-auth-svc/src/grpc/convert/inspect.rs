@@ -6,7 +6,7 @@ use super::{
     replica::lookup_state,
     time::duration,
     timestamp,
-    validation::{proto_source, proto_verdict},
+    validation::{network_texts, proto_source, proto_verdict, scope_names},
 };
 use crate::domain::{
     change::{ChangeEvent, ChangeKind},
@@ -47,9 +47,9 @@ fn cached_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::Cach
         revoked_at: record.revoked_at.map(timestamp),
         tenant_suspended: cached.is_tenant_suspended(),
         preloaded: cached.hash.is_none(),
-        disabled: cached.record.is_disabled,
-        scopes: Vec::new(),
-        allowed_networks: Vec::new(),
+        disabled: record.is_disabled,
+        scopes: scope_names(&record.scopes),
+        allowed_networks: network_texts(&record.allowed_networks),
     }
 }
 

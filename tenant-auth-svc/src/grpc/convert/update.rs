@@ -38,7 +38,7 @@ pub(in crate::grpc) fn parse_update_tenant(
 pub(in crate::grpc) fn parse_update_key(
     request: &v1::UpdateKeyRequest,
 ) -> Result<(KeyId, KeyUpdate, UpdateConditions), ApiError> {
-    const FIELDS: [&str; 4] = ["name", "scopes", "expires_at", "enabled"];
+    const FIELDS: [&str; 5] = ["name", "scopes", "expires_at", "enabled", "allowed_networks"];
     let mut fields = FieldValidator::new();
     let id = fields.check("key_id", KeyId::parse(&request.key_id));
     let mut update = KeyUpdate::default();
@@ -48,6 +48,10 @@ pub(in crate::grpc) fn parse_update_key(
             "scopes" => update.scopes = fields.parse_scopes("scopes", &request.scopes),
             "expires_at" => {
                 update.expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
+            }
+            "allowed_networks" => {
+                update.allowed_networks =
+                    fields.parse_networks("allowed_networks", &request.allowed_networks);
             }
             _ => update.enabled = Some(request.enabled),
         }

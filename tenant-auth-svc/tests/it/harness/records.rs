@@ -4,6 +4,7 @@ use tenant_auth_svc::domain::{
     clock::UnixMillis,
     id::{KeyId, TenantId},
     key::{KeyHash, KeyToImport, NewKey},
+    network::AllowedNetworks,
     scope::{Scope, ScopeSet},
     tenant::NewTenant,
     text::{KeyName, Plan, PrefixHint, TenantName},
@@ -26,6 +27,7 @@ pub(crate) fn new_key(tenant: &TenantId, scopes: &[&str], expires_at: Option<Uni
         name: KeyName::parse("O'Brien's \"key\"").unwrap(),
         prefix_hint: PrefixHint::parse("ta_abcd").unwrap(),
         scopes: ScopeSet::new(scopes).unwrap(),
+        allowed_networks: AllowedNetworks::EVERYWHERE,
         expires_at,
     }
 }
