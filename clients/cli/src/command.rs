@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod database;
+mod explain;
 pub(crate) mod grace;
 pub(crate) mod import;
 pub(crate) mod key;

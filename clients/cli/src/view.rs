@@ -4,6 +4,8 @@ mod audit;
 mod change;
 mod check;
 mod database;
+mod deletion;
+mod explanation;
 mod grace;
 mod import;
 mod info;
@@ -24,6 +26,8 @@ pub(crate) use self::{
     change::{ChangeView, Confirmation},
     check::{CheckView, DatabaseRow},
     database::{AcceptedView, DatabaseView},
+    deletion::DeletionView,
+    explanation::{ExplainedRequest, ExplanationView},
     grace::GraceView,
     import::{ImportView, RefusedRow},
     info::InfoView,

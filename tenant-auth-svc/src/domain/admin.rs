@@ -1,6 +1,8 @@
 //! The use cases of operators: tenants, keys and the audit log.
 
+mod deletion;
 mod error;
+mod explain;
 mod queries;
 mod update;
 
@@ -9,7 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{error::AdminError, queries::KeyState};
+pub use self::{
+    deletion::DeletionProgress,
+    error::AdminError,
+    explain::{ExplainQuery, ExplainedVerdict, KeyHistory, KeyReference, ResolvedKey},
+    queries::KeyState,
+};
 use super::{
     audit::Actor,
     change::{ChangeEvent, ChangeKind, Invalidate, InvalidateNegative, PerSubject, WriteThrough},

@@ -4,7 +4,7 @@ use super::{
     clock::UnixMillis,
     etag::Etag,
     id::TenantId,
-    text::{Plan, TenantName},
+    text::{Plan, Reason, TenantName},
 };
 
 /// Whether a tenant's keys are accepted.
@@ -94,4 +94,48 @@ pub struct NewTenant {
     pub name: TenantName,
     /// Plan, an opaque label.
     pub plan: Plan,
+}
+
+/// A suspended tenant to delete.
+#[derive(Clone, Debug)]
+pub struct TenantDeletion {
+    /// Id of the tenant.
+    pub id: TenantId,
+    /// Why, for the audit log.
+    pub reason: Reason,
+    /// Whether its usage is deleted, too.
+    pub with_usage: bool,
+}
+
+/// What a deletion has deleted. A step whose response was lost counts only what its repetition deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeletedRows {
+    /// Number of sessions.
+    pub sessions: u64,
+    /// Number of keys.
+    pub keys: u64,
+    /// Number of events and totals of usage.
+    pub usage: u64,
+}
+
+impl DeletedRows {
+    /// Adds what another step has deleted.
+    pub fn add(&mut self, other: Self) {
+        self.sessions += other.sessions;
+        self.keys += other.keys;
+        self.usage += other.usage;
+    }
+}
+
+/// The state of a tenant after a step of its deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletionState {
+    /// It is suspended, and there is more to delete.
+    Incomplete,
+    /// It is deleted, by this step or before.
+    Deleted,
+    /// It is not suspended, so nothing was deleted.
+    Active,
+    /// It never existed.
+    NeverExisted,
 }

@@ -64,6 +64,7 @@ AdminService/CreateTenant                A
 AdminService/GetTenant                   AU
 AdminService/ListTenants                 AU
 AdminService/UpdateTenant                A
+AdminService/DeleteTenant                A
 AdminService/SuspendTenant               A
 AdminService/ResumeTenant                A
 AdminService/IssueKey                    A
@@ -73,6 +74,8 @@ AdminService/RotateKey                   A
 AdminService/RevokeKey                   A
 AdminService/GetKey                      AU
 AdminService/InspectKey                  AU
+AdminService/ExplainKey                  AU
+AdminService/ReportLeak                  A
 AdminService/ListKeys                    AU
 AdminService/ListAuditEvents             AU
 AdminService/GetDatabaseState            AU

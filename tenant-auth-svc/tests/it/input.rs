@@ -311,7 +311,7 @@ async fn sessions() {
     };
     let wrong = client.bind_session(wrong).await.unwrap_err();
     assert!(wrong.message().contains("at least 60s for a sliding session"), "{wrong:?}");
-    assert_eq!(violated_fields(wrong), ["session_id", "ttl", "attributes"]);
+    assert_eq!(violated_fields(wrong), ["session_id", "ttl", "attributes", "client_address"]);
     let empty = client.unbind_session(v1::UnbindSessionRequest::default()).await.unwrap_err();
     assert_eq!(violated_fields(empty), ["session_id", "tenant_id"]);
     let wrong =

@@ -22,6 +22,7 @@ mod denied;
 mod display;
 mod documents;
 mod expiry;
+mod explain;
 mod faults;
 mod feed;
 mod flood;

@@ -1,5 +1,6 @@
 //! Changes of existing tenants and keys: name, plan, scopes, expiry, and whether a key is enabled.
 
+mod deletion;
 mod networks;
 mod paused;
 

@@ -66,7 +66,7 @@ fn scopes(random: &mut Random) -> ScopeSet {
 }
 
 fn networks(random: &mut Random) -> AllowedNetworks {
-    let stored: &str = random.pick(&["[]", CALLERS_NETWORK, OTHER_NETWORK]);
+    let stored = *random.pick(&["[]", CALLERS_NETWORK, OTHER_NETWORK]);
     let texts: Vec<String> = serde_json::from_str(stored).unwrap();
     AllowedNetworks::parse(&texts).unwrap()
 }

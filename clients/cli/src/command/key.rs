@@ -9,6 +9,7 @@ use tenant_auth_client::{PresentedKey, proto};
 use super::{
     Context,
     check::{self, Check},
+    explain::{self, Explain},
     import::{self, Import},
     key_update::{self, Update},
     wait::{self, Wait},
@@ -95,6 +96,12 @@ pub(crate) enum KeyCommand {
         /// Public id of the key
         key_id: String,
     },
+
+    /// Say which verdict a replica gives on a key and why: its record in the database and in the memory of the replica, and
+    /// who changed it last
+    ///
+    /// Exits with 0 if the key is valid, with 1 if it is denied, and with 4 if nothing can be decided now.
+    Explain(Explain),
 
     /// Compare what each replica has cached about a key with the database
     ///
@@ -195,6 +202,8 @@ pub(super) const FIELD_NAMES: FieldNames = &[
     ("scopes", "--scope"),
     ("etag", "--etag"),
     ("allowed_networks", "--network"),
+    ("plaintext", "the key"),
+    ("required_scopes", "--scope"),
 ];
 
 pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, Failure> {
@@ -228,6 +237,7 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
                 .map_err(Failure::from_service(FIELD_NAMES))?;
             context.output.show(&KeyStateView::new(state))?;
         }
+        KeyCommand::Explain(command) => return explain::run(context, command).await,
         KeyCommand::Check(command) => return check::run(context, command).await,
         KeyCommand::List(command) if command.tenant.is_none() => {
             return list(context, command, KeyWithTenantView::new).await;

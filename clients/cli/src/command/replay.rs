@@ -78,6 +78,7 @@ pub(super) enum FinalState {
     Revoked,
     Suspended,
     Resumed,
+    Deleted { with_usage: bool },
 }
 
 impl From<ReplayEntry> for LostRow {
@@ -93,7 +94,9 @@ impl From<ReplayEntry> for LostRow {
 impl FinalStates {
     fn apply(&mut self, entry: ReplayEntry) {
         match entry.action.as_str() {
-            "key.revoke" => drop(self.keys.insert(entry.target, FinalState::Revoked)),
+            "key.revoke" => {
+                self.keys.insert(entry.target, FinalState::Revoked);
+            }
             "key.update" | "tenant.update" => match UpdatedValues::parse(entry.detail.as_deref()) {
                 Some(later) => {
                     let updated = match entry.action.as_str() {
@@ -104,8 +107,16 @@ impl FinalStates {
                 }
                 None => self.lost.push(entry.into()),
             },
-            "tenant.suspend" => drop(self.tenants.insert(entry.target, FinalState::Suspended)),
-            "tenant.resume" => drop(self.tenants.insert(entry.target, FinalState::Resumed)),
+            "tenant.suspend" => {
+                self.tenants.insert(entry.target, FinalState::Suspended);
+            }
+            "tenant.resume" => {
+                self.tenants.insert(entry.target, FinalState::Resumed);
+            }
+            "tenant.delete" => {
+                let with_usage = step::deletes_usage(entry.detail.as_deref());
+                self.tenants.insert(entry.target, FinalState::Deleted { with_usage });
+            }
             // The database stores only a digest of a key, and the log does not contain it.
             "key.issue" | "key.import" | "key.rotate" | "tenant.create" => {
                 self.lost.push(entry.into());
@@ -240,11 +251,16 @@ mod tests {
             line("2030-01-01T00:00:04.000Z", "tenant.resume", "a"),
             line("2030-01-01T00:00:05.000Z", "key.issue", "new"),
             line("2030-01-01T00:00:06.000Z", "usage.repair", "t"),
+            line("2030-01-01T00:00:07.000Z", "tenant.suspend", "c"),
+            line("2030-01-01T00:00:08.000Z", "tenant.delete", "c"),
         ];
         let found = final_states(&lines.join("\n"), "2030-01-01T00:00:01Z").unwrap();
         assert_eq!(found.keys, BTreeMap::from([("k".to_owned(), FinalState::Revoked)]));
-        let tenants =
-            BTreeMap::from([("a".to_owned(), FinalState::Resumed), ("b".to_owned(), FinalState::Suspended)]);
+        let tenants = BTreeMap::from([
+            ("a".to_owned(), FinalState::Resumed),
+            ("b".to_owned(), FinalState::Suspended),
+            ("c".to_owned(), FinalState::Deleted { with_usage: false }),
+        ]);
         assert_eq!(found.tenants, tenants);
         assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["new"]);
     }

@@ -1,7 +1,7 @@
 //! `tenantctl tenant …`
 
 use clap::Subcommand;
-use tenant_auth_client::proto;
+use tenant_auth_client::{AdminClient, proto};
 
 use super::{
     Context,
@@ -12,7 +12,8 @@ use crate::{
     exit::Exit,
     failure::{Failure, FieldNames},
     listing,
-    view::TenantView,
+    retry::with_retries,
+    view::{DeletionView, TenantView},
 };
 
 #[derive(Debug, Subcommand)]
@@ -83,6 +84,25 @@ pub(crate) enum TenantCommand {
         wait: Wait,
     },
 
+    /// Delete a suspended tenant: its sessions, its keys, on request its usage, and the tenant
+    ///
+    /// The audit log is kept, and so is the usage unless --delete-usage is given. Can be repeated: it then continues.
+    Delete {
+        /// Id of the tenant
+        id: String,
+
+        /// Reason, for the audit log
+        #[arg(long)]
+        reason: String,
+
+        /// Delete the usage of the tenant, too
+        #[arg(long)]
+        delete_usage: bool,
+
+        #[command(flatten)]
+        wait: Wait,
+    },
+
     /// Resume a suspended tenant
     Resume {
         /// Id of the tenant
@@ -140,6 +160,10 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
             let suspended = suspended.map_err(Failure::from_service(FIELD_NAMES))?;
             (suspended.tenant, suspended.revision, wait)
         }
+        TenantCommand::Delete { id, reason, delete_usage, wait } => {
+            let request = proto::DeleteTenantRequest { tenant_id: id, reason, delete_usage };
+            return delete(context, &admin, request, &wait).await;
+        }
         TenantCommand::Resume { id, wait } => {
             let resumed = admin.resume_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES))?;
             (resumed.tenant, resumed.revision, wait)
@@ -155,4 +179,27 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
         }
     };
     wait::show(context, &wait, TenantView::new(tenant.unwrap_or_default()), revision).await
+}
+
+/// Repeats the call until the tenant is deleted: each deletes a bounded number of rows.
+async fn delete(
+    context: &Context,
+    admin: &AdminClient,
+    request: proto::DeleteTenantRequest,
+    wait: &Wait,
+) -> Result<Exit, Failure> {
+    let mut view = DeletionView::new(request.tenant_id.clone());
+    loop {
+        let step = with_retries(async || admin.delete_tenant(request.clone()).await).await;
+        let step = step.map_err(|error| {
+            if view.is_begun() {
+                context.output.note("a part is deleted; run the command again to continue");
+            }
+            Failure::from_service(FIELD_NAMES)(error)
+        })?;
+        view.add(&step);
+        if step.complete {
+            return wait::show(context, wait, view, step.revision).await;
+        }
+    }
 }

@@ -49,6 +49,10 @@ impl KeyView {
         }
     }
 
+    pub(super) fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+
     /// Returns the state by the clock of this machine; the service uses its own clock.
     fn state(&self, now: Moment) -> &'static str {
         if self.revoked_at.is_some() {

@@ -119,7 +119,15 @@ pub(crate) fn apply_requirements(
     if required.scopes.len() > MAX_SCOPES || !missing.clone().all(|scope| is_valid_scope(scope)) {
         return None;
     }
-    let denial = validation.subject.networks().denial(required.client_address);
+    let denial = match validation.verdict {
+        // A denial of the address without the networks that explain it: it stands.
+        verdict @ (Verdict::AddressRequired | Verdict::AddressNotAllowed)
+            if validation.subject.networks().is_everywhere() =>
+        {
+            Some(verdict)
+        }
+        _ => validation.subject.networks().denial(required.client_address),
+    };
     if let (true, Some(denial)) = (decides, denial) {
         validation.verdict = denial;
         validation.missing_scopes = Vec::new();

@@ -1,16 +1,20 @@
-//! Messages that change single fields of tenants and keys.
+//! Messages that change single fields of tenants and keys, or delete a tenant.
 
 use prost_types::FieldMask;
 use tenant_auth_proto::v1;
 
-use super::{admin::parse_optional_timestamp, fields::FieldValidator};
+use super::{
+    admin::{parse_optional_timestamp, parse_tenant_id, parse_with_reason},
+    fields::FieldValidator,
+};
 use crate::{
     domain::{
+        admin::DeletionProgress,
         etag::Etag,
         id::{KeyId, TenantId},
         key::KeyUpdate,
-        store::UpdateConditions,
-        tenant::TenantUpdate,
+        store::{Committed, UpdateConditions},
+        tenant::{TenantDeletion, TenantUpdate},
         text::{KeyName, Plan, Reason, TenantName},
     },
     grpc::error::ApiError,
@@ -60,6 +64,26 @@ pub(in crate::grpc) fn parse_update_key(
     match (id, conditions) {
         (Some(id), Some(conditions)) if fields.is_valid() => Ok((id, update, conditions)),
         _ => Err(fields.into_error()),
+    }
+}
+
+pub(in crate::grpc) fn parse_delete_tenant(
+    request: &v1::DeleteTenantRequest,
+) -> Result<TenantDeletion, ApiError> {
+    let (id, reason) = parse_with_reason(parse_tenant_id(&request.tenant_id), &request.reason)?;
+    Ok(TenantDeletion { id, reason, with_usage: request.delete_usage })
+}
+
+pub(in crate::grpc) fn delete_tenant_response(
+    Committed { outcome: progress, revision }: Committed<DeletionProgress>,
+) -> v1::DeleteTenantResponse {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    v1::DeleteTenantResponse {
+        complete: progress.is_complete,
+        sessions_deleted: number(progress.deleted.sessions),
+        keys_deleted: number(progress.deleted.keys),
+        usage_deleted: number(progress.deleted.usage),
+        revision: revision.0,
     }
 }
 

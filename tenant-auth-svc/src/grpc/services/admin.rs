@@ -18,11 +18,12 @@ use crate::{
         context::{RequestContext as _, RpcRecord},
         convert::{
             KeyListing, api_key_message, audit_response, database_identity_message, database_state_message,
-            get_key_response, grace_message, import_response, inspection_message, list_keys_response,
-            list_tenants_response, parse_create_tenant, parse_import_keys, parse_issue_key, parse_key_id,
-            parse_list_audit_events, parse_list_keys, parse_list_tenants, parse_reason, parse_reset_grace,
-            parse_rotate_key, parse_set_grace, parse_tenant_id, parse_update_key, parse_update_tenant,
-            parse_with_reason, retained_revocation_message, tenant_message,
+            delete_tenant_response, get_key_response, grace_message, import_response, inspection_message,
+            list_keys_response, list_tenants_response, parse_create_tenant, parse_delete_tenant,
+            parse_explain_key, parse_import_keys, parse_issue_key, parse_key_id, parse_list_audit_events,
+            parse_list_keys, parse_list_tenants, parse_reason, parse_reset_grace, parse_rotate_key,
+            parse_set_grace, parse_tenant_id, parse_update_key, parse_update_tenant, parse_with_reason,
+            retained_revocation_message, tenant_message,
         },
         error::ApiError,
         services::inspection::InspectionRunner,
@@ -35,10 +36,10 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// `AdminService` over an [`Admin`].
 #[derive(Debug)]
 pub struct AdminRpc<S, M, R, W> {
-    admin: Arc<Admin<S, M>>,
+    pub(super) admin: Arc<Admin<S, M>>,
     grace: Arc<OutageGrace<S>>,
     recovery: Recovery<R, W>,
-    inspection: InspectionRunner,
+    pub(super) inspection: InspectionRunner,
 }
 
 impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
@@ -258,16 +259,21 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
 
     async fn delete_tenant(
         &self,
-        _: Request<v1::DeleteTenantRequest>,
+        request: Request<v1::DeleteTenantRequest>,
     ) -> Result<Response<v1::DeleteTenantResponse>, Status> {
-        Err(Status::unimplemented("DeleteTenant"))
+        let deletion = parse_delete_tenant(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let progress = self.admin.delete_tenant(deletion, actor, deadline).await;
+        Ok(Response::new(delete_tenant_response(note_failure(&request.rpc_record(), progress)?)))
     }
 
     async fn explain_key(
         &self,
-        _: Request<v1::ExplainKeyRequest>,
+        request: Request<v1::ExplainKeyRequest>,
     ) -> Result<Response<v1::ExplainKeyResponse>, Status> {
-        Err(Status::unimplemented("ExplainKey"))
+        let deadline = request.deadline(ADMIN_TIMEOUT)?;
+        let query = parse_explain_key(request.into_inner())?;
+        Ok(Response::new(self.explain(&query, deadline).await?))
     }
 
     async fn report_leak(

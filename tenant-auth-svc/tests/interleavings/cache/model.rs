@@ -282,7 +282,7 @@ impl CacheModel {
     }
 
     fn announce(&self, event: &PerSubject<ChangeEvent>) {
-        self.0.pool.apply(event);
+        self.0.pool.apply(event, UnixMillis(0));
         self.0.is_announced.store(true, Ordering::SeqCst);
     }
 }

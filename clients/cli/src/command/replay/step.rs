@@ -19,6 +19,18 @@ pub(super) struct UpdatedValues {
     pub(super) allowed_networks: Option<Vec<String>>,
 }
 
+/// The detail of a deletion in the audit log.
+#[derive(Debug, Deserialize)]
+struct DeletionDetail {
+    usage: String,
+}
+
+/// Returns whether a deletion deleted the usage, too. Usage is kept if that is unclear.
+pub(super) fn deletes_usage(detail: Option<&str>) -> bool {
+    let detail = detail.and_then(|detail| serde_json::from_str::<DeletionDetail>(detail).ok());
+    detail.is_some_and(|detail| detail.usage == "deleted")
+}
+
 /// The detail of an update in the audit log.
 #[derive(Debug, Deserialize)]
 struct UpdateDetail {
@@ -84,6 +96,16 @@ impl Step {
             Reapplied::State(FinalState::Revoked) => admin.revoke_key(target, reason).await.map(drop),
             Reapplied::State(FinalState::Suspended) => admin.suspend_tenant(target, reason).await.map(drop),
             Reapplied::State(FinalState::Resumed) => admin.resume_tenant(target).await.map(drop),
+            Reapplied::State(FinalState::Deleted { with_usage }) => {
+                admin.suspend_tenant(target, reason).await?;
+                let request = proto::DeleteTenantRequest {
+                    tenant_id: target.to_owned(),
+                    reason: reason.to_owned(),
+                    delete_usage: *with_usage,
+                };
+                while !admin.delete_tenant(request.clone()).await?.complete {}
+                Ok(())
+            }
             Reapplied::KeyUpdate(values) => {
                 match admin.update_key(key_update(target, values, reason)).await {
                     // A revoked key needs no update.
@@ -112,6 +134,7 @@ impl Step {
             Reapplied::State(FinalState::Revoked) => view.revoked.push(self.target),
             Reapplied::State(FinalState::Suspended) => view.suspended.push(self.target),
             Reapplied::State(FinalState::Resumed) => view.resumed.push(self.target),
+            Reapplied::State(FinalState::Deleted { .. }) => view.deleted.push(self.target),
             Reapplied::KeyUpdate(_) | Reapplied::TenantUpdate(_) => view.updated.push(self.target),
         }
     }

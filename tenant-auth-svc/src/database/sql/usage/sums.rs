@@ -33,8 +33,9 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
 ) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
     let after = query.page.after.as_ref();
     let after_start = after.map_or(UnixMillis(i64::MIN), |after| after.start);
+    // The usage of a deleted tenant may have been kept.
     let statement = Statement::new(format!(
-        "SELECT tenants.id, sums.start, sums.metric, sums.quantity \
+        "SELECT coalesce(tenants.id, (SELECT tenant_id FROM usage_totals WHERE tenant_id = ?1 LIMIT 1)), sums.start, sums.metric, sums.quantity \
          FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1 \
          LEFT JOIN (SELECT {} AS start, metric, sum(quantity) AS quantity FROM usage_totals \
                     WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3 AND (?4 IS NULL OR metric = ?4) \
