@@ -36,11 +36,16 @@ func addressOf(ctx context.Context) string {
 	return "none"
 }
 
-// handled makes a call from a peer, and returns the address that the handler gets.
+// handled makes a call from an address, and returns the address that the handler gets.
 func handled(t *testing.T, guard *grpcauth.Interceptor, from net.Addr, pairs ...string) string {
 	t.Helper()
+	return handledFrom(t, guard, &peer.Peer{Addr: from, LocalAddr: tcp("127.0.0.1:50051")}, pairs...)
+}
+
+func handledFrom(t *testing.T, guard *grpcauth.Interceptor, from *peer.Peer, pairs ...string) string {
+	t.Helper()
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(append(pairs, "authorization", "Bearer ta_key")...))
-	ctx = peer.NewContext(ctx, &peer.Peer{Addr: from})
+	ctx = peer.NewContext(ctx, from)
 	info := &grpc.UnaryServerInfo{FullMethod: "/orders.v1.Orders/List"}
 	address, err := guard.Unary(ctx, nil, info, func(ctx context.Context, _ any) (any, error) { return addressOf(ctx), nil })
 	if err != nil {
@@ -79,6 +84,11 @@ func TestInterceptorFillsInTheAddress(t *testing.T) {
 		if got := handled(t, guard, test.peer, test.pairs...); got != test.want || service.address != test.want {
 			t.Errorf("%s: validated with %s, handled with %s", name, service.address, got)
 		}
+	}
+	// Behind net/http on a Unix socket, gRPC reports a TCP peer whose address is the name of the peer's socket.
+	socket := &net.UnixAddr{Name: "/run/server.sock", Net: "unix"}
+	if got := handledFrom(t, interceptor(t, &addressed{}), &peer.Peer{Addr: tcp("192.0.2.7:1"), LocalAddr: socket}); got != "none" {
+		t.Errorf("socket of net/http: %s", got)
 	}
 	// A call without a peer, such as one within the process.
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer ta_key"))

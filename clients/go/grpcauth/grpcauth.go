@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -182,11 +183,14 @@ func (i *Interceptor) admit(ctx context.Context, method string) (context.Context
 // which the peer can choose to look like an address.
 func connectedFrom(ctx context.Context) string {
 	connected, ok := peer.FromContext(ctx)
-	if !ok || connected.Addr == nil || connected.Addr.Network() == "unix" {
+	if !ok || connected.Addr == nil || isUnix(connected.Addr) || isUnix(connected.LocalAddr) {
 		return ""
 	}
 	return connected.Addr.String()
 }
+
+// isUnix is asked about both ends, because gRPC behind net/http reports every peer as TCP.
+func isUnix(end net.Addr) bool { return end != nil && end.Network() == "unix" }
 
 var statuses = map[admission.Class]codes.Code{
 	admission.Ambiguous:       codes.InvalidArgument,
