@@ -77,8 +77,8 @@ func toCacheable(validation SessionValidation, session ...near.Subject) near.Ans
 
 // copyForCaller makes the caller's own copy of a shared answer, evaluated with the address of this caller and the scopes
 // that it requires. It fills the given value, because a returned one would be copied again, at a measurable cost per hit.
-func copyForCaller(result near.Result[*SessionValidation], from netip.Addr, scopes []string, validation *SessionValidation) {
-	result.Value.cloneTo(validation)
+func copyForCaller(result near.Result[*SessionValidation], from netip.Addr, scopes []string, validation *Validation) {
+	result.Value.Validation.cloneTo(validation)
 	if result.FromCache {
 		provenance := &validation.Provenance
 		provenance.Source = SourceNear
@@ -86,7 +86,7 @@ func copyForCaller(result near.Result[*SessionValidation], from netip.Addr, scop
 		provenance.CacheableFor = max(0, provenance.CacheableFor-result.Age)
 		provenance.CacheableWhileWatched = max(0, provenance.CacheableWhileWatched-result.Age)
 	}
-	validation.evaluate(from, scopes)
+	validation.evaluate(from, result.Value.PresentedKeyAllowedNetworks, scopes)
 }
 
 // sessionSubject identifies a session without storing its id.

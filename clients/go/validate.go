@@ -3,6 +3,8 @@ package tenantauth
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/status"
@@ -78,9 +80,9 @@ func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (Va
 			return Validation{}, toError(err)
 		}
 	}
-	var own SessionValidation
+	var own Validation
 	copyForCaller(result, from.plain, scopes, &own)
-	return own.Validation, nil
+	return own, nil
 }
 
 // ValidateSession validates one session. If key is not empty, it must belong to the tenant of the session. The key that
@@ -124,8 +126,13 @@ func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key,
 			return SessionValidation{}, toError(err)
 		}
 	}
-	var own SessionValidation
-	copyForCaller(result, from.plain, scopes, &own)
+	own := SessionValidation{
+		Attributes:     maps.Clone(result.Value.Attributes),
+		PresentedKeyID: result.Value.PresentedKeyID,
+
+		PresentedKeyAllowedNetworks: slices.Clone(result.Value.PresentedKeyAllowedNetworks),
+	}
+	copyForCaller(result, from.plain, scopes, &own.Validation)
 	return own, nil
 }
 

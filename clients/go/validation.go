@@ -1,7 +1,6 @@
 package tenantauth
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -81,19 +80,17 @@ func (v Validation) Principal() (Principal, error) {
 }
 
 // cloneTo copies everything that is mutable: changes that a caller makes to its answer must not reach the near cache.
-func (v *SessionValidation) cloneTo(copied *SessionValidation) {
+func (v *Validation) cloneTo(copied *Validation) {
 	*copied = *v
 	copied.Scopes = slices.Clone(v.Scopes)
 	copied.MissingScopes = slices.Clone(v.MissingScopes)
 	copied.AllowedNetworks = slices.Clone(v.AllowedNetworks)
-	copied.PresentedKeyAllowedNetworks = slices.Clone(v.PresentedKeyAllowedNetworks)
-	copied.Attributes = maps.Clone(v.Attributes)
 }
 
 // evaluate decides for the address and the required scopes of a caller. This is possible because the answer has all
-// networks and all scopes of the key.
-func (v *SessionValidation) evaluate(from netip.Addr, scopes []string) {
-	isRestricted := len(v.AllowedNetworks)+len(v.PresentedKeyAllowedNetworks) > 0
+// networks and all scopes of the key. presented are the networks of a key that was presented with a session.
+func (v *Validation) evaluate(from netip.Addr, presented []netip.Prefix, scopes []string) {
+	isRestricted := len(v.AllowedNetworks)+len(presented) > 0
 	switch v.Verdict {
 	case Valid, InsufficientScope:
 	case AddressRequired, AddressNotAllowed:
@@ -110,7 +107,7 @@ func (v *SessionValidation) evaluate(from netip.Addr, scopes []string) {
 		v.applyRequiredScopes(scopes)
 	case !from.IsValid():
 		v.Verdict = AddressRequired
-	case !allows(v.AllowedNetworks, from) || !allows(v.PresentedKeyAllowedNetworks, from):
+	case !allows(v.AllowedNetworks, from) || !allows(presented, from):
 		v.Verdict = AddressNotAllowed
 	default:
 		v.applyRequiredScopes(scopes)
