@@ -63,6 +63,20 @@ func TestAddressVerdictWithoutNetworksStands(t *testing.T) {
 	}
 }
 
+func TestAddressVerdictHasNoMissingScopes(t *testing.T) {
+	r := start(t)
+	answer := fake.Restricted("key_2", "192.0.2.0/24")
+	answer.Verdict, answer.MissingScopes = tenantauthv1.Verdict_VERDICT_INSUFFICIENT_SCOPE, []string{"admin"}
+	r.service.Put(restricted, answer)
+	for address, verdict := range map[string]tenantauth.Verdict{
+		"192.0.2.7": tenantauth.Valid, "203.0.113.1": tenantauth.AddressNotAllowed, "": tenantauth.AddressRequired,
+	} {
+		if validation := r.from(address); validation.Verdict != verdict || validation.MissingScopes != nil {
+			t.Errorf("%q: %v, missing %v", address, validation.Verdict, validation.MissingScopes)
+		}
+	}
+}
+
 func TestAnswerHasTheNetworks(t *testing.T) {
 	r := startRestricted(t)
 	want := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.7/32"), netip.MustParsePrefix("2001:db8:1::/48")}

@@ -29,10 +29,10 @@ func parse(text string) (netip.Addr, bool) {
 		parsed, ok := parseHost(host)
 		return parsed, ok && closed && parsed.Is6() && (port == "" || isPort(port))
 	}
-	// IPv6 without brackets has at least two colons and no port.
+	// IPv6 has at least two colons, and without brackets no port.
 	if colon := strings.IndexByte(text, ':'); colon >= 0 && colon == strings.LastIndexByte(text, ':') {
 		parsed, ok := parseHost(text[:colon])
-		return parsed, ok && parsed.Is4() && isPort(text[colon:])
+		return parsed, ok && isPort(text[colon:])
 	}
 	return parseHost(text)
 }
