@@ -76,7 +76,7 @@ func toCacheable(validation SessionValidation, session ...near.Subject) near.Ans
 }
 
 // copyForCaller makes the caller's own copy of a shared answer, evaluated with the address of this caller and the scopes
-// that it requires. It fills the given value, because a returned one would be copied again, at a measurable cost per hit.
+// that it requires. It fills the result of its caller, because each further copy has a measurable cost per hit.
 func copyForCaller(result near.Result[*SessionValidation], from netip.Addr, scopes []string, validation *Validation) {
 	result.Value.Validation.cloneTo(validation)
 	if result.FromCache {

@@ -42,19 +42,19 @@ type Outcome struct {
 
 // ValidateKey validates one key. The key must hold all of the scopes; without scopes, it only has to be active. A key that
 // may be used from certain networks only needs a context with the client address: see [ContextWithClientAddress].
-func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (Validation, error) {
+func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (validation Validation, err error) {
 	if c.gate.isClosed() {
 		return Validation{}, closedError()
 	}
 	from := clientAddressOf(ctx)
-	if err := from.err(); err != nil {
+	if err = from.err(); err != nil {
 		return Validation{}, err
 	}
 	if isUnsendableKey(key) {
 		return Validation{Verdict: Malformed}, nil
 	}
 	if c.cache == nil || !areValidScopes(scopes) {
-		if err := c.gate.enter(); err != nil {
+		if err = c.gate.enter(); err != nil {
 			return Validation{}, err
 		}
 		defer c.gate.leave()
@@ -63,8 +63,7 @@ func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (Va
 	digest := c.hasher.Digest("key", string(key))
 	result, cached := c.cache.Get(digest)
 	if !cached {
-		err := c.gate.enter()
-		if err != nil {
+		if err = c.gate.enter(); err != nil {
 			return Validation{}, err
 		}
 		defer c.gate.leave()
@@ -80,9 +79,8 @@ func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (Va
 			return Validation{}, toError(err)
 		}
 	}
-	var own Validation
-	copyForCaller(result, from.plain, scopes, &own)
-	return own, nil
+	copyForCaller(result, from.plain, scopes, &validation)
+	return validation, nil
 }
 
 // ValidateSession validates one session. If key is not empty, it must belong to the tenant of the session. The key that
