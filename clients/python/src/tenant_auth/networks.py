@@ -8,6 +8,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
 
+from ._checks import texts
+
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 ClientAddress = str | IPv4Address | IPv6Address | None
@@ -18,7 +20,8 @@ MAX_ADDRESS_LENGTH = 128
 MAX_PORT = 65_535
 # The length of the prefix that all IPv4-mapped IPv6 addresses share.
 MAPPED_PREFIX_LENGTH = 96
-ZONE = r"(?:%[A-Za-z0-9._~-]+)?"
+# Visible ASCII, without the characters that would make a list or a network of the address.
+ZONE = r"(?:%[!-$&-+\-.0-Z\\^-~]+)?"
 ADDRESS = re.compile(
     rf"(?:(?P<ipv4>[0-9.]+)|\[(?P<bracketed>[0-9A-Fa-f:.]+){ZONE}\])(?::(?P<port>[0-9]+))?"
     rf"|(?P<ipv6>[0-9A-Fa-f:.]+){ZONE}"
@@ -78,8 +81,8 @@ class Networks(tuple[str, ...]):
 
     _parsed: tuple[IPNetwork, ...]
 
-    def __new__(cls, networks: Iterable[str] = ()) -> Self:
-        made = super().__new__(cls, networks)
+    def __new__(cls, networks: str | Iterable[str] = ()) -> Self:
+        made = super().__new__(cls, texts("networks", networks))
         made._parsed = tuple(network for network in map(parse_network, made) if network is not None)
         return made
 
