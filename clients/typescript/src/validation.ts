@@ -96,21 +96,21 @@ const ADDRESS_DENIALS: ReadonlySet<Verdict> = new Set(["ADDRESS_REQUIRED", "ADDR
 /** The verdicts that depend on the scopes or the address of the request. */
 const CONDITIONAL: ReadonlySet<Verdict> = new Set(["VALID", "INSUFFICIENT_SCOPE", ...ADDRESS_DENIALS]);
 
+/** The part of an answer that depends on the conditions of the request. */
+export type Evaluation = Pick<Validation, "verdict" | "valid" | "missingScopes">;
+
 /**
  * Evaluates an answer for another address and other scopes than those of its request. The address comes first, as in
  * the service. The service compares scopes exactly, and so does the client.
  */
-export function evaluate<V extends Validation>(
-  answer: V,
-  limits: NetworkLimits,
-  { scopes, address }: Conditions,
-): V {
-  if (!CONDITIONAL.has(answer.verdict)) return answer;
+export function evaluate(answer: Validation, limits: NetworkLimits, conditions: Conditions): Evaluation {
+  const { verdict, valid, missingScopes } = answer;
+  if (!CONDITIONAL.has(verdict)) return { verdict, valid, missingScopes };
   // Without the networks of a denial, no address is known to be allowed.
-  if (limits.length === 0 && ADDRESS_DENIALS.has(answer.verdict)) return answer;
-  const denial = addressDenial(limits, address);
-  const missingScopes =
-    denial === undefined ? [...new Set(scopes)].filter((scope) => !answer.scopes.includes(scope)).sort() : [];
-  const verdict = denial ?? (missingScopes.length === 0 ? "VALID" : "INSUFFICIENT_SCOPE");
-  return printable({ ...answer, verdict, valid: verdict === "VALID", missingScopes });
+  if (limits.length === 0 && ADDRESS_DENIALS.has(verdict)) return { verdict, valid, missingScopes };
+  const denial = addressDenial(limits, conditions.address);
+  if (denial !== undefined) return { verdict: denial, valid: false, missingScopes: [] };
+  const missing = [...new Set(conditions.scopes)].filter((scope) => !answer.scopes.includes(scope)).sort();
+  if (missing.length > 0) return { verdict: "INSUFFICIENT_SCOPE", valid: false, missingScopes: missing };
+  return { verdict: "VALID", valid: true, missingScopes: missing };
 }

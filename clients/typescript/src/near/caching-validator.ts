@@ -1,6 +1,7 @@
 import type { Clock } from "../clock.js";
 import { TenantAuthError } from "../error.js";
 import { limitsOf } from "../networks.js";
+import { printable } from "../printable.js";
 import { limit } from "../rpc/rpc-client.js";
 import { withTimeout } from "../rpc/with-timeout.js";
 import { type Conditions, evaluate, type Validation } from "../validation.js";
@@ -65,7 +66,7 @@ export class CachingValidator {
         // A request made after a change must not get an answer requested before it.
         const outdated =
           joined && start.position < position && !this.#cache.isCurrent(answer, start, query.sessionDigest);
-        if (!outdated) return evaluate(answer as V, limits, query);
+        if (!outdated) return printable({ ...(answer as V), ...evaluate(answer, limits, query) });
       } catch (error) {
         // The joined request had a shorter timeout than this one.
         const late = error instanceof TenantAuthError && error.kind === "deadline";

@@ -55,6 +55,7 @@ export function fromCache<V extends Validation>(entry: Entry<V>, conditions: Con
   const age = elapsed(clock, entry.start.at);
   const { answer, limits } = entry;
   return printable({
+    ...answer,
     ...evaluate(answer, limits, conditions),
     // The Date is copied because the caller may change it.
     ...(answer.expiresAt === undefined ? {} : { expiresAt: new Date(answer.expiresAt) }),
