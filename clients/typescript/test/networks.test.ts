@@ -50,7 +50,7 @@ test("networks: one answer serves all addresses", async (t) => {
   assert.equal(fake.calls.length, 1);
 });
 
-test("networks: an answer to a request without an address serves later ones", async (t) => {
+test("networks: an answer without an address serves all addresses", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   for (const verdict of [Verdict.ADDRESS_REQUIRED, Verdict.ADDRESS_NOT_ALLOWED]) {
     const key = `key ${verdict}`;
@@ -73,7 +73,7 @@ test("networks: other verdicts apply to every address", async (t) => {
   assert.equal(fake.calls.length, 4);
 });
 
-test("networks: a denial of an address without networks applies to all", async (t) => {
+test("networks: a denial without networks applies to all addresses", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.ADDRESS_NOT_ALLOWED }));
   for (const clientAddress of ["192.0.2.7", "192.0.3.7"])
@@ -95,7 +95,7 @@ test("networks: a key without networks needs no address", async (t) => {
   assert.equal(fake.calls.length, 1);
 });
 
-test("networks: concurrent requests share one call, each with its own address", async (t) => {
+test("networks: requests in flight each evaluate their own address", async (t) => {
   const { fake, client } = await connected(t, noWatch);
   const hold = gate();
   fake.answer(validateKey, async () => {
