@@ -22,6 +22,7 @@ pub mod jitter;
 pub mod key;
 pub mod known_database;
 pub mod last_used;
+pub mod leak;
 pub mod network;
 pub mod outage;
 pub mod page;

@@ -82,7 +82,10 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     let caches = Caches::new(&base, &config.cache, &config.sessions);
     let feed_enabled = config.cache.feed_interval.is_some();
     let max_sessions = config.sessions.max_per_tenant;
-    let use_cases = UseCases::new(&base, &caches, config.keys.format, feed_enabled, max_sessions);
+    let leak_policy = config.leaks.default_policy;
+    let use_cases =
+        UseCases::new(&base, &caches, config.keys.format, feed_enabled, max_sessions, leak_policy);
+    let leaks = Arc::clone(&use_cases.leaks);
     let audit_copy = start_audit_copy(&base, config.audit.file)?;
     let (usage_recorder, usage_batcher, mut usage_jobs) =
         UsageJobs::start(base.store.clone(), config.usage, Arc::clone(&clock));
@@ -152,6 +155,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         reconcile_result: usage_jobs.reconcile_result(),
         audit_copy: audit_copy.as_ref().map(|copy| Arc::clone(&copy.counts)),
         unreadable_records: Arc::clone(base.store.unreadable_records()),
+        leaks,
         otlp: otlp_counts,
     });
     let otlp_exporter = otlp.map(|otlp| {

@@ -15,6 +15,7 @@ mod changes;
 mod deletion;
 pub mod identity;
 mod keys;
+mod leaks;
 mod lookup;
 pub mod peppers;
 pub mod probe;
@@ -42,6 +43,7 @@ use crate::domain::{
         ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Peppers,
         Rotation, RotationOutcome, StoredKey,
     },
+    leak::{LeakOutcome, LeakPolicy, LeakReport},
     page::{Page, PageRequest},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
     store::{
@@ -282,6 +284,16 @@ impl<E: Engine> Store for SqlStore<E> {
         change: &Change,
     ) -> Result<Committed<Option<ApiKey>>, StoreError> {
         update::key(&self.engine, call, id, update, conditions, change).await
+    }
+
+    async fn report_leak(
+        &self,
+        call: Call,
+        report: &LeakReport,
+        default_policy: LeakPolicy,
+        change: &Change,
+    ) -> Result<Committed<Option<LeakOutcome>>, StoreError> {
+        leaks::report(&self.engine, &self.peppers, call, report, default_policy, change).await
     }
 
     async fn list_keys(

@@ -289,7 +289,7 @@ pub(super) fn local_change<T>(kind: ChangeKind, outcome: &Result<Committed<T>, S
 }
 
 /// Returns the kind of change that made a key invalid, if it is revoked or disabled.
-fn revocation(key: &ApiKey) -> Option<ChangeKind> {
+pub(super) fn revocation(key: &ApiKey) -> Option<ChangeKind> {
     let disabled = key.disabled_at.map(|_| ChangeKind::Disabled);
     key.revoked_at.map(ChangeKind::Revoked).or(disabled)
 }

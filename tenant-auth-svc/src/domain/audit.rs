@@ -43,6 +43,8 @@ pub enum AuditAction {
     KeyImport,
     /// The name, scopes, networks or expiry of a key was changed, or it was disabled or enabled.
     KeyUpdate,
+    /// A key was reported as leaked.
+    KeyLeak,
     /// A key was replaced.
     KeyRotate,
     /// A key was revoked.
@@ -70,6 +72,7 @@ impl AuditAction {
             Self::KeyIssue => "key.issue",
             Self::KeyImport => "key.import",
             Self::KeyUpdate => "key.update",
+            Self::KeyLeak => "key.leak",
             Self::KeyRotate => "key.rotate",
             Self::KeyRevoke => "key.revoke",
             Self::UsageRepair => "usage.repair",

@@ -168,11 +168,16 @@ impl AllowedNetworks {
 }
 
 fn parse_network(text: &str) -> Result<IpNet, InvalidNetwork> {
-    let network: IpNet = if text.contains('/') {
-        text.parse().map_err(|_| InvalidNetwork::Malformed)?
-    } else {
-        let address: IpAddr = text.parse().map_err(|_| InvalidNetwork::Malformed)?;
-        address.into()
+    // Not by the parser of `IpNet`, which accepts leading zeros: they may mean octal digits.
+    let (address, len) = text.split_once('/').map_or((text, None), |(address, len)| (address, Some(len)));
+    let address: IpAddr = address.parse().map_err(|_| InvalidNetwork::Malformed)?;
+    let network = match len {
+        None => address.into(),
+        Some(len) if !len.bytes().all(|byte| byte.is_ascii_digit()) => return Err(InvalidNetwork::Malformed),
+        Some(len) => {
+            let len = len.parse().map_err(|_| InvalidNetwork::Malformed)?;
+            IpNet::new(address, len).map_err(|_| InvalidNetwork::Malformed)?
+        }
     };
     let canonical = canonical_network(network);
     if canonical.trunc() == canonical {

@@ -4,6 +4,7 @@ use super::{
     clock::UnixMillis,
     etag::Etag,
     id::TenantId,
+    leak::LeakPolicy,
     text::{Plan, Reason, TenantName},
 };
 
@@ -56,6 +57,8 @@ pub struct Tenant {
     pub updated_at: UnixMillis,
     /// Changes with every change of the tenant.
     pub etag: Etag,
+    /// What happens to its leaked keys; `None` for the default of the service.
+    pub leak_policy: Option<LeakPolicy>,
 }
 
 /// The outcome of creating a tenant.
@@ -74,6 +77,8 @@ pub struct TenantUpdate {
     pub name: Option<TenantName>,
     /// Plan, an opaque label.
     pub plan: Option<Plan>,
+    /// What happens to its leaked keys; `Some(None)` for the default of the service.
+    pub leak_policy: Option<Option<LeakPolicy>>,
 }
 
 impl TenantUpdate {
@@ -82,6 +87,7 @@ impl TenantUpdate {
     pub fn is_applied_to(&self, tenant: &Tenant) -> bool {
         self.name.as_ref().is_none_or(|name| *name == tenant.name)
             && self.plan.as_ref().is_none_or(|plan| *plan == tenant.plan)
+            && self.leak_policy.is_none_or(|policy| policy == tenant.leak_policy)
     }
 }
 

@@ -9,6 +9,7 @@ mod explain;
 mod fields;
 mod grace;
 mod inspect;
+mod leak;
 mod replica;
 mod session;
 mod time;
@@ -31,6 +32,7 @@ pub(super) use self::{
     explain::{explanation_message, explanation_without_key, parse_explain_key},
     grace::{grace_message, parse_reset_grace, parse_set_grace},
     inspect::inspection_message,
+    leak::{leak_response, parse_report_leak},
     replica::{parse_wait_for_revision, replica_state_message},
     session::{
         bind_response, list_sessions_response, parse_bind_session, parse_list_sessions, parse_session_query,

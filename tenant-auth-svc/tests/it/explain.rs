@@ -113,7 +113,7 @@ async fn outage_leaves_the_part_about_the_memory() {
 async fn unknown_and_malformed_keys_are_explained() {
     let service = TestService::start(&TestDatabase::test_server().await).await;
     let unknown = explain(&service, by_plaintext(&unknown_key())).await.unwrap();
-    assert_eq!((unknown.verdict(), &*unknown.key_id), (Verdict::Unknown, ""));
+    assert_eq!((unknown.verdict(), &*unknown.key_id), (Verdict::Unknown, ""), "{unknown:?}");
     let malformed = explain(&service, by_plaintext("ta_nonsense")).await.unwrap();
     assert_eq!((malformed.verdict(), malformed.replica), (Verdict::Malformed, None));
     assert_eq!(explain(&service, by_id("key_nobody")).await.unwrap_err().code(), Code::NotFound);

@@ -33,6 +33,7 @@ mod harness;
 mod health;
 mod identity;
 mod input;
+mod leaks;
 mod logged;
 mod malformed;
 mod metrics;

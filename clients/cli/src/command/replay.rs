@@ -97,16 +97,19 @@ impl FinalStates {
             "key.revoke" => {
                 self.keys.insert(entry.target, FinalState::Revoked);
             }
-            "key.update" | "tenant.update" => match UpdatedValues::parse(entry.detail.as_deref()) {
-                Some(later) => {
-                    let updated = match entry.action.as_str() {
-                        "key.update" => &mut self.updated_keys,
-                        _ => &mut self.updated_tenants,
-                    };
-                    updated.entry(entry.target).or_default().merge(later);
+            "key.update" | "key.leak" | "tenant.update" => {
+                match UpdatedValues::parse(entry.detail.as_deref()) {
+                    Some(later) if later.is_empty() => {}
+                    Some(later) => {
+                        let updated = match entry.action.as_str() {
+                            "tenant.update" => &mut self.updated_tenants,
+                            _ => &mut self.updated_keys,
+                        };
+                        updated.entry(entry.target).or_default().merge(later);
+                    }
+                    None => self.lost.push(entry.into()),
                 }
-                None => self.lost.push(entry.into()),
-            },
+            }
             "tenant.suspend" => {
                 self.tenants.insert(entry.target, FinalState::Suspended);
             }
@@ -278,7 +281,9 @@ mod tests {
             update("key.update", "k", r#"{"scopes":["a","b"],"enabled":false}"#),
             update("key.update", "k", r#"{"scopes":["a"],"expires_at":null}"#),
             update("key.update", "gone", r#"{"enabled":true}"#),
-            update("tenant.update", "t", r#"{"plan":"free"}"#),
+            update("tenant.update", "t", r#"{"plan":"free","leak_policy":null}"#),
+            update("key.leak", "k", r#"{}"#),
+            update("key.leak", "notified", r#"{}"#),
             line("2030-01-01T00:00:02Z", "key.revoke", "gone"),
             line("2030-01-01T00:00:02Z", "key.update", "unreadable"),
         ];
@@ -290,7 +295,11 @@ mod tests {
             enabled: Some(false),
             ..UpdatedValues::default()
         };
-        let tenant = UpdatedValues { plan: Some("free".to_owned()), ..UpdatedValues::default() };
+        let tenant = UpdatedValues {
+            plan: Some("free".to_owned()),
+            leak_policy: Some(None),
+            ..UpdatedValues::default()
+        };
         let expected = [
             ("gone", Reapplied::State(FinalState::Revoked)),
             ("k", Reapplied::KeyUpdate(key)),

@@ -1,8 +1,9 @@
 //! Deletes a suspended tenant, in steps.
 //!
-//! One step is one transaction: a page of sessions; a page of keys once no session is left; a page of usage; and the tenant
-//! with its audit entry once nothing else is left. Every statement requires that the tenant is suspended, so a resumed tenant
-//! loses nothing more. A second run after a lost response deletes the next page.
+//! One step is one transaction: a page of sessions; a page of keys once no session is left; a page of usage events, then of
+//! totals, which are kept elsewhere or not; and the tenant with its audit entry once nothing else is left. Every statement
+//! requires that the tenant is suspended, so a resumed tenant loses nothing more. A second run after a lost response
+//! continues with the next page.
 
 use super::{
     Engine,
@@ -10,7 +11,7 @@ use super::{
     transaction::{commit, last_rows},
 };
 use crate::{
-    database::engine::{Row, SqlValue, Statement},
+    database::engine::{Row, Statement},
     domain::{
         audit::AuditAction,
         store::{Call, Change, Committed, FailureKind, StoreError},
@@ -19,13 +20,73 @@ use crate::{
 };
 
 const IS_SUSPENDED: &str = "EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND status = 'suspended')";
-const HAS_SESSIONS: &str = "EXISTS (SELECT 1 FROM session_bindings WHERE tenant_id = ?1)";
-const HAS_KEYS: &str = "EXISTS (SELECT 1 FROM api_keys WHERE tenant_id = ?1)";
-const HAS_EVENTS: &str = "EXISTS (SELECT 1 FROM usage_events WHERE tenant_id = ?1)";
-const HAS_TOTALS: &str = "EXISTS (SELECT 1 FROM usage_totals WHERE tenant_id = ?1)";
+/// Usage of a deleted tenant may be deleted later.
+const IS_SUSPENDED_OR_DELETED: &str =
+    "NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND status <> 'suspended')";
 
-/// Number of statements that delete a page, each followed by one that counts.
-const PAGES: usize = 4;
+/// The totals of a page, in the order in which they are moved and deleted.
+const TOTALS_PAGE: &str = "FROM usage_totals WHERE tenant_id = ?1 ORDER BY hour, metric LIMIT ?2";
+
+/// A statement of a step, whose first parameters are the tenant and the size of a page.
+struct PageStatement {
+    sql: String,
+    /// Adds the number of rows that it deletes.
+    count: Option<fn(&mut DeletedRows, u64)>,
+}
+
+fn has_rows(table: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM {table} WHERE tenant_id = ?1)")
+}
+
+/// Deletes a page of a table, if a condition holds.
+fn delete_page(table: &str, key: &str, condition: &str) -> String {
+    format!(
+        "DELETE FROM {table} WHERE ({key}) IN \
+         (SELECT {key} FROM {table} WHERE tenant_id = ?1 LIMIT ?2) AND {condition}"
+    )
+}
+
+fn page_statements(deletion: &TenantDeletion) -> Vec<PageStatement> {
+    let counting = |sql, count| PageStatement { sql, count: Some(count) };
+    let (no_session, no_event) =
+        (format!("NOT {}", has_rows("session_bindings")), format!("NOT {}", has_rows("usage_events")));
+    // Totals go after the events that they were made of: the repair of totals would write them again.
+    let may_move = format!("{IS_SUSPENDED} AND {no_event}");
+    let totals = format!(
+        "DELETE FROM usage_totals WHERE (tenant_id, hour, metric) IN (SELECT tenant_id, hour, metric {TOTALS_PAGE}) \
+         AND {may_move}"
+    );
+    let mut statements = vec![
+        counting(delete_page("session_bindings", "session_id", IS_SUSPENDED), |deleted, count| {
+            deleted.sessions += count;
+        }),
+        counting(
+            delete_page("api_keys", "id", &format!("{IS_SUSPENDED} AND {no_session}")),
+            |deleted, count| {
+                deleted.keys += count;
+            },
+        ),
+        PageStatement {
+            sql: delete_page("usage_events", "tenant_id, hour, metric, request", IS_SUSPENDED),
+            count: deletion.with_usage.then_some(|deleted: &mut DeletedRows, count| deleted.usage += count),
+        },
+    ];
+    if deletion.with_usage {
+        statements.push(counting(totals, |deleted, count| deleted.usage += count));
+        let kept = delete_page("deleted_usage", "tenant_id, hour, metric", IS_SUSPENDED_OR_DELETED);
+        statements.push(counting(kept, |deleted, count| deleted.usage += count));
+    } else {
+        let keep = format!(
+            "INSERT INTO deleted_usage (tenant_id, hour, metric, quantity) \
+             SELECT tenant_id, hour, metric, quantity FROM (SELECT tenant_id, hour, metric, quantity {TOTALS_PAGE}) \
+             WHERE {may_move} \
+             ON CONFLICT (tenant_id, hour, metric) DO UPDATE SET quantity = quantity + excluded.quantity"
+        );
+        statements.push(PageStatement { sql: keep, count: None });
+        statements.push(PageStatement { sql: totals, count: None });
+    }
+    statements
+}
 
 pub(super) async fn step<E: Engine>(
     engine: &E,
@@ -35,27 +96,31 @@ pub(super) async fn step<E: Engine>(
     change: &Change,
 ) -> Result<Committed<(DeletionState, DeletedRows)>, StoreError> {
     let id = deletion.id.as_str();
-    // Totals go after the events that they were made of: the repair of totals would write them again.
-    let pages: [(&str, &str, String); PAGES] = [
-        ("session_bindings", "session_id", "TRUE".to_owned()),
-        ("api_keys", "id", format!("NOT {HAS_SESSIONS}")),
-        ("usage_events", "tenant_id, hour, metric, request", with_usage(deletion, "TRUE")),
-        ("usage_totals", "tenant_id, hour, metric", with_usage(deletion, &format!("NOT {HAS_EVENTS}"))),
-    ];
-    let limit = SqlValue::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let pages = page_statements(deletion);
     let mut statements = Vec::new();
-    for (table, key, condition) in pages {
-        let delete = format!(
-            "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE tenant_id = ?1 LIMIT ?2) \
-             AND {IS_SUSPENDED} AND {condition}"
-        );
-        statements.push(Statement::new(delete).bind(id).bind(limit.clone()));
+    for page in &pages {
+        statements.push(Statement::new(page.sql.as_str()).bind(id).bind(limit));
         statements.push(Statement::new("SELECT changes()"));
     }
-    let has_usage = with_usage(deletion, &format!("({HAS_EVENTS} OR {HAS_TOTALS})"));
-    let is_last = format!(
-        "id = ?1 AND status = 'suspended' AND NOT {HAS_SESSIONS} AND NOT {HAS_KEYS} AND NOT {has_usage}"
-    );
+    statements.extend(last_statements(deletion, change));
+    let Committed { outcome: results, revision } = commit(engine, call, statements).await?;
+    let mut deleted = DeletedRows::default();
+    for (page, results) in pages.iter().zip(results.chunks(2)) {
+        let row = results.get(1).and_then(|rows| rows.first()).ok_or_else(incomplete_response)?;
+        if let Some(count) = page.count {
+            count(&mut deleted, u64::try_from(row.integer(0)?).unwrap_or_default());
+        }
+    }
+    let state = read_state(deletion, &last_rows(results)?)?;
+    Ok(Committed { outcome: (state, deleted), revision })
+}
+
+/// Returns the statements that delete the tenant itself if nothing else is left, and the one that reads its state.
+fn last_statements(deletion: &TenantDeletion, change: &Change) -> [Statement; 4] {
+    let id = deletion.id.as_str();
+    let left = ["session_bindings", "api_keys", "usage_events", "usage_totals"].map(has_rows).join(" OR ");
+    let is_last = format!("id = ?1 AND status = 'suspended' AND NOT ({left})");
     let detail = serde_json::json!({
         "reason": deletion.reason.as_str(),
         "usage": if deletion.with_usage { "deleted" } else { "kept" },
@@ -64,7 +129,13 @@ pub(super) async fn step<E: Engine>(
         "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
          SELECT ?2, ?3, ?4, id, id, ?5, ?6 FROM tenants WHERE {is_last}"
     );
-    statements.push(
+    let forget_count = "DELETE FROM session_counts WHERE tenant_id = ?1 AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1)";
+    let state = format!(
+        "SELECT (SELECT status FROM tenants WHERE id = ?1), {}, \
+                EXISTS (SELECT 1 FROM audit_log WHERE target = ?1 AND action = ?2)",
+        has_rows("deleted_usage")
+    );
+    [
         Statement::new(audit)
             .bind(id)
             .bind(change.at.0)
@@ -72,50 +143,21 @@ pub(super) async fn step<E: Engine>(
             .bind(AuditAction::TenantDelete.as_str())
             .bind(change.actor.request_id.as_str())
             .bind(detail.to_string()),
-    );
-    statements.push(Statement::new(format!("DELETE FROM tenants WHERE {is_last}")).bind(id));
-    statements.push(
-        Statement::new(
-            "DELETE FROM session_counts WHERE tenant_id = ?1 AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1)",
-        )
-        .bind(id),
-    );
-    statements.push(
-        Statement::new(
-            "SELECT (SELECT status FROM tenants WHERE id = ?1), \
-                    EXISTS (SELECT 1 FROM audit_log WHERE target = ?1 AND action = ?2)",
-        )
-        .bind(id)
-        .bind(AuditAction::TenantDelete.as_str()),
-    );
-    let Committed { outcome: results, revision } = commit(engine, call, statements).await?;
-    let deleted = read_counts(&results)?;
-    let state = read_state(&last_rows(results)?)?;
-    Ok(Committed { outcome: (state, deleted), revision })
+        Statement::new(format!("DELETE FROM tenants WHERE {is_last}")).bind(id),
+        Statement::new(forget_count).bind(id),
+        Statement::new(state).bind(id).bind(AuditAction::TenantDelete.as_str()),
+    ]
 }
 
-/// Returns the condition, or one that is never true if the usage is kept.
-fn with_usage(deletion: &TenantDeletion, condition: &str) -> String {
-    if deletion.with_usage { condition.to_owned() } else { "FALSE".to_owned() }
-}
-
-fn read_counts(results: &[Vec<Row>]) -> Result<DeletedRows, StoreError> {
-    let mut counts = [0; PAGES];
-    for (count, page) in counts.iter_mut().zip(results.chunks(2)) {
-        let row = page.get(1).and_then(|rows| rows.first()).ok_or_else(incomplete_response)?;
-        *count = u64::try_from(row.integer(0)?).unwrap_or_default();
-    }
-    let [sessions, keys, events, totals] = counts;
-    Ok(DeletedRows { sessions, keys, usage: events + totals })
-}
-
-fn read_state(rows: &[Row]) -> Result<DeletionState, StoreError> {
+fn read_state(deletion: &TenantDeletion, rows: &[Row]) -> Result<DeletionState, StoreError> {
     let row = rows.first().ok_or_else(incomplete_response)?;
     let status = row.optional_text(0)?.map(parse_status).transpose()?;
+    let (has_kept_usage, was_deleted) = (row.integer(1)? == 1, row.integer(2)? == 1);
     Ok(match status {
         Some(TenantStatus::Suspended) => DeletionState::Incomplete,
         Some(TenantStatus::Active) => DeletionState::Active,
-        None if row.integer(1)? == 1 => DeletionState::Deleted,
+        None if deletion.with_usage && has_kept_usage => DeletionState::Incomplete,
+        None if was_deleted => DeletionState::Deleted,
         None => DeletionState::NeverExisted,
     })
 }

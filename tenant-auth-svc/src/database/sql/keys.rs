@@ -22,7 +22,7 @@ use crate::{
 /// The column after those of a key, in the rows of [`get`].
 const DIGEST_COLUMN: usize = 15;
 
-const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
+pub(super) const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
                                   revoke_reason, last_used_at, replaced_by, pepper_id, disabled_at, version, \
                                   allowed_networks";
 
@@ -165,7 +165,7 @@ pub(super) fn single_key(rows: &[Row]) -> Result<Option<ApiKey>, StoreError> {
     single_row(rows)?.map(read_key).transpose()
 }
 
-fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
+pub(super) fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
     let key_id = |text: &str| KeyId::parse(text).map_err(|_| unreadable_value("key id"));
     let revoked_at = row.optional_integer(7)?.map(UnixMillis);
     Ok(ApiKey {

@@ -14,6 +14,7 @@ use crate::{
         clock::UnixMillis,
         etag::Etag,
         id::TenantId,
+        leak::LeakPolicy,
         page::{Page, PageRequest},
         store::{Call, Change, Committed, FailureKind, StoreError},
         tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 pub(super) const TENANT_COLUMNS: &str =
-    "id, name, plan, status, suspend_reason, created_at, updated_at, version";
+    "id, name, plan, status, suspend_reason, created_at, updated_at, version, leak_policy";
 
 pub(super) async fn create<E: Engine>(
     engine: &E,
@@ -126,6 +127,10 @@ pub(super) fn single_tenant(rows: &[Row]) -> Result<Option<Tenant>, StoreError> 
     single_row(rows)?.map(read_tenant).transpose()
 }
 
+fn read_leak_policy(stored: &str) -> Result<LeakPolicy, StoreError> {
+    LeakPolicy::from_stored(stored).ok_or_else(|| unreadable_value("leak policy"))
+}
+
 pub(super) fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId::parse(row.text(0)?).map_err(|_| unreadable_value("tenant id"))?,
@@ -136,5 +141,6 @@ pub(super) fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
         created_at: UnixMillis(row.integer(5)?),
         updated_at: UnixMillis(row.integer(6)?),
         etag: Etag::of_version(row.integer(7)?),
+        leak_policy: row.optional_text(8)?.map(read_leak_policy).transpose()?,
     })
 }

@@ -82,6 +82,17 @@ pub(super) async fn tenant<E: Engine>(
         set: "plan = ?",
         differs: "plan IS NOT ?",
     });
+    let leak_policy = update.leak_policy.map(|policy| {
+        let stored = policy.map(|policy| policy.to_string());
+        Assignment {
+            name: "leak_policy",
+            before: "leak_policy",
+            after: stored.clone().into(),
+            parameter: stored.into(),
+            set: "leak_policy = ?",
+            differs: "leak_policy IS NOT ?",
+        }
+    });
     let updated_at = Assignment {
         name: "",
         before: "",
@@ -90,7 +101,7 @@ pub(super) async fn tenant<E: Engine>(
         set: "updated_at = ?",
         differs: "FALSE",
     };
-    let assignments = name.into_iter().chain(plan).chain([updated_at]).collect();
+    let assignments = name.into_iter().chain(plan).chain(leak_policy).chain([updated_at]).collect();
     let statements = update_statements(&TENANTS, id.as_str(), assignments, conditions, change)?;
     run(engine, call, statements, select_tenant(id), single_tenant).await
 }

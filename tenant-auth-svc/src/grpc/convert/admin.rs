@@ -8,6 +8,7 @@ use tenant_auth_proto::v1;
 use super::{
     entries::{EntryErrors, ParsedEntries},
     fields::{FieldValidator, ParseResult, page_token},
+    leak::leak_policy_message,
     time::{parse_duration, parse_timestamp, timestamp},
     validation::{network_texts, proto_verdict, scope_names},
 };
@@ -101,7 +102,7 @@ pub(in crate::grpc) fn tenant_message(tenant: Tenant) -> v1::Tenant {
         updated_at: Some(timestamp(tenant.updated_at)),
         suspend_reason: tenant.suspend_reason,
         etag: tenant.etag.to_string(),
-        leak_policy: None,
+        leak_policy: tenant.leak_policy.map(leak_policy_message),
     }
 }
 

@@ -6,6 +6,7 @@ use tenant_auth_proto::v1;
 use super::{
     admin::{parse_optional_timestamp, parse_tenant_id, parse_with_reason},
     fields::FieldValidator,
+    leak::parse_leak_policy,
 };
 use crate::{
     domain::{
@@ -26,10 +27,11 @@ pub(in crate::grpc) fn parse_update_tenant(
     let mut fields = FieldValidator::new();
     let id = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
     let mut update = TenantUpdate::default();
-    for field in parse_mask(&mut fields, request.update_mask.as_ref(), &["name", "plan"]) {
+    for field in parse_mask(&mut fields, request.update_mask.as_ref(), &["name", "plan", "leak_policy"]) {
         match field {
             "name" => update.name = fields.check("name", TenantName::parse(&request.name)),
-            _ => update.plan = fields.check("plan", Plan::parse(&request.plan)),
+            "plan" => update.plan = fields.check("plan", Plan::parse(&request.plan)),
+            _ => update.leak_policy = parse_leak_policy(&mut fields, request.leak_policy),
         }
     }
     let conditions = parse_conditions(&mut fields, &request.etag, &request.reason);

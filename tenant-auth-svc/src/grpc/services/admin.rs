@@ -10,6 +10,7 @@ use crate::{
         admin::{Admin, AdminError, IssuedKey, KeyCache},
         audit::AuditStore,
         inspect::KeyInspector,
+        leak::Leaks,
         outage::{GraceChange, OutageGrace},
         recovery::{DatabaseWatch, Recovery, RecoveryError},
         store::{Committed, Store},
@@ -19,11 +20,11 @@ use crate::{
         convert::{
             KeyListing, api_key_message, audit_response, database_identity_message, database_state_message,
             delete_tenant_response, get_key_response, grace_message, import_response, inspection_message,
-            list_keys_response, list_tenants_response, parse_create_tenant, parse_delete_tenant,
-            parse_explain_key, parse_import_keys, parse_issue_key, parse_key_id, parse_list_audit_events,
-            parse_list_keys, parse_list_tenants, parse_reason, parse_reset_grace, parse_rotate_key,
-            parse_set_grace, parse_tenant_id, parse_update_key, parse_update_tenant, parse_with_reason,
-            retained_revocation_message, tenant_message,
+            leak_response, list_keys_response, list_tenants_response, parse_create_tenant,
+            parse_delete_tenant, parse_explain_key, parse_import_keys, parse_issue_key, parse_key_id,
+            parse_list_audit_events, parse_list_keys, parse_list_tenants, parse_reason, parse_report_leak,
+            parse_reset_grace, parse_rotate_key, parse_set_grace, parse_tenant_id, parse_update_key,
+            parse_update_tenant, parse_with_reason, retained_revocation_message, tenant_message,
         },
         error::ApiError,
         services::inspection::InspectionRunner,
@@ -40,6 +41,7 @@ pub struct AdminRpc<S, M, R, W> {
     grace: Arc<OutageGrace<S>>,
     recovery: Recovery<R, W>,
     pub(super) inspection: InspectionRunner,
+    leaks: Arc<Leaks<S, M>>,
 }
 
 impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
@@ -49,8 +51,9 @@ impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
         grace: Arc<OutageGrace<S>>,
         recovery: Recovery<R, W>,
         inspector: KeyInspector,
+        leaks: Arc<Leaks<S, M>>,
     ) -> Self {
-        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector) }
+        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector), leaks }
     }
 }
 
@@ -278,9 +281,15 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
 
     async fn report_leak(
         &self,
-        _: Request<v1::ReportLeakRequest>,
+        request: Request<v1::ReportLeakRequest>,
     ) -> Result<Response<v1::ReportLeakResponse>, Status> {
-        Err(Status::unimplemented("ReportLeak"))
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let record = request.rpc_record();
+        let report = parse_report_leak(request.into_inner(), |text| self.leaks.hash(text))?;
+        // A text that cannot be a key is known to no one.
+        let Some(report) = report else { return Ok(Response::new(v1::ReportLeakResponse::default())) };
+        let outcome = self.leaks.report(&report, actor, deadline).await;
+        Ok(Response::new(leak_response(note_failure(&record, outcome)?)))
     }
 
     async fn list_audit_events(

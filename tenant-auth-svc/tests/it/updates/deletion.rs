@@ -82,7 +82,7 @@ async fn suspended_tenant_is_deleted_with_its_keys_and_sessions() {
             assert_eq!((deleted.sessions_deleted, deleted.keys_deleted), (1, 1));
             // One event and one total.
             assert_eq!(deleted.usage_deleted, if delete_usage { 2 } else { 0 });
-            // A repeated call reports the same state.
+            // A repeated call reports the same state. It would delete kept usage only if asked to.
             let repeated = delete(&service, request).await.unwrap();
             assert!(repeated.complete && repeated.keys_deleted == 0);
 
@@ -96,6 +96,12 @@ async fn suspended_tenant_is_deleted_with_its_keys_and_sessions() {
             match used(&service, &tenant).await {
                 Ok(quantity) => assert!(!delete_usage && quantity == 5),
                 Err(error) => assert!(delete_usage && error.code() == Code::NotFound, "{error:?}"),
+            }
+            if !delete_usage {
+                // Kept usage can be deleted later.
+                let later = v1::DeleteTenantRequest { delete_usage: true, ..deletion(&tenant) };
+                assert_eq!(delete(&service, later).await.unwrap().usage_deleted, 1);
+                assert_eq!(used(&service, &tenant).await.unwrap_err().code(), Code::NotFound);
             }
             let kept = if delete_usage { "deleted" } else { "kept" };
             let expected = [json!({ "reason": "contract ended", "usage": kept })];
@@ -162,5 +168,6 @@ async fn invalid_deletion_names_its_fields() {
     let service = TestService::start(&TestDatabase::test_server().await).await;
     let invalid = delete(&service, v1::DeleteTenantRequest::default()).await.unwrap_err();
     assert_eq!(violated_fields(invalid), ["tenant_id", "reason"]);
-    assert_eq!(delete(&service, deletion("ten_nobody")).await.unwrap_err().code(), Code::NotFound);
+    let missing = delete(&service, deletion("ten_nobody")).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
 }

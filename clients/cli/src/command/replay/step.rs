@@ -1,5 +1,7 @@
 //! One change that a replay makes again.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer};
 use tenant_auth_client::{AdminClient, Error, proto};
 
@@ -17,6 +19,9 @@ pub(super) struct UpdatedValues {
     pub(super) expires_at: Option<Option<i64>>,
     pub(super) enabled: Option<bool>,
     pub(super) allowed_networks: Option<Vec<String>>,
+    /// As the database stores it; `Some(None)` means the default of the service.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) leak_policy: Option<Option<String>>,
 }
 
 /// The detail of a deletion in the audit log.
@@ -38,7 +43,11 @@ struct UpdateDetail {
 }
 
 /// Distinguishes a null from an absent field.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -56,6 +65,12 @@ impl UpdatedValues {
         self.expires_at = later.expires_at.or(self.expires_at);
         self.enabled = later.enabled.or(self.enabled);
         self.allowed_networks = later.allowed_networks.or(self.allowed_networks.take());
+        self.leak_policy = later.leak_policy.or(self.leak_policy.take());
+    }
+
+    /// Returns whether nothing is set: a leak that only was reported.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     fn mask(&self) -> Option<prost_types::FieldMask> {
@@ -66,6 +81,7 @@ impl UpdatedValues {
             ("expires_at", self.expires_at.is_some()),
             ("enabled", self.enabled.is_some()),
             ("allowed_networks", self.allowed_networks.is_some()),
+            ("leak_policy", self.leak_policy.is_some()),
         ];
         let paths =
             fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path.to_owned()).collect();
@@ -121,7 +137,10 @@ impl Step {
                     plan: values.plan.clone().unwrap_or_default(),
                     etag: String::new(),
                     reason: reason.to_owned(),
-                    ..Default::default()
+                    leak_policy: values
+                        .leak_policy
+                        .as_ref()
+                        .and_then(|policy| leak_policy(policy.as_deref()?)),
                 };
                 admin.update_tenant(request).await.map(drop)
             }
@@ -136,6 +155,20 @@ impl Step {
             Reapplied::State(FinalState::Resumed) => view.resumed.push(self.target),
             Reapplied::State(FinalState::Deleted { .. }) => view.deleted.push(self.target),
             Reapplied::KeyUpdate(_) | Reapplied::TenantUpdate(_) => view.updated.push(self.target),
+        }
+    }
+}
+
+/// Parses a policy as the database stores it.
+fn leak_policy(stored: &str) -> Option<proto::LeakPolicy> {
+    let action = |action: proto::LeakAction| proto::LeakPolicy { action: action.into(), expire_in: None };
+    match stored {
+        "disable" => Some(action(proto::LeakAction::Disable)),
+        "notify" => Some(action(proto::LeakAction::Notify)),
+        _ => {
+            let millis = stored.strip_prefix("expire:")?.parse().ok()?;
+            let expire_in = prost_types::Duration::try_from(Duration::from_millis(millis)).ok();
+            Some(proto::LeakPolicy { expire_in, ..action(proto::LeakAction::Expire) })
         }
     }
 }
