@@ -26,7 +26,7 @@ pub use self::{
     cache::CacheSettings,
     database::{DatabaseConfig, DatabaseLocation},
     keys::KeysConfig,
-    leaks::LeaksConfig,
+    leaks::{LeaksConfig, SigningKeysLocation},
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
     ops::OpsConfig,

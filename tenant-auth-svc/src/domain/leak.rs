@@ -14,7 +14,7 @@ use super::{
     change::{ChangeKind, PerSubject},
     clock::SharedClock,
     key::{ApiKey, KeyFormat, KeyHash, PresentedKey},
-    store::{Call, Change, Committed, Lane, Store},
+    store::{Call, Change, Committed, Lane, MAX_IDS_PER_LOOKUP, Store},
     text::{LeakLocation, LeakSource, LeakType},
 };
 
@@ -147,6 +147,25 @@ impl<S: Store, M: KeyCache> Leaks<S, M> {
         let committed = outcome?;
         self.count(committed.outcome.as_ref());
         Ok(committed)
+    }
+
+    /// Returns for each hash, in order, whether there is a key with it.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn find_known(&self, hashes: &[KeyHash], deadline: Instant) -> Result<Vec<bool>, AdminError> {
+        let mut known = Vec::with_capacity(hashes.len());
+        for page in hashes.chunks(MAX_IDS_PER_LOOKUP) {
+            let found = self.store.lookup_keys(Call::until(Lane::Admin, deadline), page).await?;
+            for record in found.records {
+                // A record that cannot be read exists.
+                known.push(record.map_or(true, |record| record.is_some()));
+            }
+            if let Some(error) = found.not_found_error {
+                return Err(error.into());
+            }
+        }
+        Ok(known)
     }
 
     /// Returns the hash of a text that may be a key of this service; `None` if it cannot be one.

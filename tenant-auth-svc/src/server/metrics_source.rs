@@ -77,7 +77,9 @@ impl MetricsSources {
         let tables = RecordTable::ALL
             .map(|table| (table.as_str(), count_to_f64(self.unreadable_records.count(table))));
         snapshot.push_by_label(&names::UNREADABLE_RECORDS, tables);
-        push_nonzero(&mut snapshot, &names::LEAK_REPORTS, self.leaks.counts());
+        // From the start: an alert needs the zero.
+        let leaks = self.leaks.counts().map(|(effect, count)| (effect, count_to_f64(count)));
+        snapshot.push_by_label(&names::LEAK_REPORTS, leaks);
         self.add_usage_metrics(&mut snapshot);
         self.add_audit_copy_metrics(&mut snapshot);
         self.add_process_metrics(&mut snapshot, &status);

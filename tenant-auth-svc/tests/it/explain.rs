@@ -111,7 +111,8 @@ async fn outage_leaves_the_part_about_the_memory() {
 
 #[tokio::test]
 async fn unknown_and_malformed_keys_are_explained() {
-    let service = TestService::start(&TestDatabase::test_server().await).await;
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let unknown = explain(&service, by_plaintext(&unknown_key())).await.unwrap();
     assert_eq!((unknown.verdict(), &*unknown.key_id), (Verdict::Unknown, ""), "{unknown:?}");
     let malformed = explain(&service, by_plaintext("ta_nonsense")).await.unwrap();

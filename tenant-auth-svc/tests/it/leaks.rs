@@ -1,5 +1,7 @@
 //! Keys that are reported as leaked.
 
+mod secret_scanning;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -135,7 +137,8 @@ async fn default_policy_is_configured() {
 
 #[tokio::test]
 async fn unknown_key_is_not_recorded() {
-    let service = TestService::start(&TestDatabase::test_server().await).await;
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     for key in [&*unknown_key(), "ta_nonsense", "x"] {
         assert_eq!(report(&service, leak_of(key)).await.unwrap(), v1::ReportLeakResponse::default());
     }

@@ -7,11 +7,11 @@ use tenant_auth_testkit::Fault;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::audit_details;
 use crate::harness::{
     TestDatabase, TestService,
     replicas::Replicas,
     sessions::{bind_session, validate_session},
+    updates::audit_details,
     violated_fields,
 };
 
@@ -61,8 +61,8 @@ async fn record_usage(service: &TestService, tenant: &str) {
 #[tokio::test]
 async fn suspended_tenant_is_deleted_with_its_keys_and_sessions() {
     for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
         for delete_usage in [false, true] {
-            let service = TestService::start(&database).await;
             let (tenant, other) = (service.create_tenant("Acme").await, service.create_tenant("Other").await);
             let (key, id) = service.issue_key(&tenant, &[]).await;
             let (others_key, _) = service.issue_key(&other, &[]).await;
@@ -165,7 +165,8 @@ async fn deletion_reaches_the_other_replica() {
 
 #[tokio::test]
 async fn invalid_deletion_names_its_fields() {
-    let service = TestService::start(&TestDatabase::test_server().await).await;
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let invalid = delete(&service, v1::DeleteTenantRequest::default()).await.unwrap_err();
     assert_eq!(violated_fields(invalid), ["tenant_id", "reason"]);
     let missing = delete(&service, deletion("ten_nobody")).await.unwrap_err();

@@ -9,13 +9,12 @@ use tenant_auth_proto::v1::{
 };
 use tenant_auth_testkit::Fault;
 
-use super::audit_details;
 use crate::harness::{
     TestDatabase, TestService, owned,
     replicas::Replicas,
     scrape::{Scrape, verdicts_series},
     sessions::session_client,
-    updates::{key_update, update},
+    updates::{audit_details, key_update, update},
     violated_fields,
 };
 
