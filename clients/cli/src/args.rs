@@ -3,6 +3,7 @@
 mod credentials;
 mod customer_address;
 mod expiry;
+pub(crate) mod leak_policy;
 mod limit;
 mod sources;
 mod when;
@@ -17,6 +18,7 @@ pub(crate) use self::{
     credentials::Credentials,
     customer_address::CustomerAddress,
     expiry::{Expiry, NewExpiry},
+    leak_policy::LeakPolicyChange,
     limit::Limit,
     sources::OptionSources,
     when::When,

@@ -17,7 +17,7 @@ use tenant_auth_testkit::Random;
 
 use super::{
     cluster::{SimulatedCluster, TENANTS},
-    replica::{CALLERS_ADDRESS, CALLERS_NETWORK, Credential, OTHER_NETWORK, SCOPE, SeededFlaw},
+    replica::{CALLERS_ADDRESS, Credential, SCOPE, STORED_NETWORKS, SeededFlaw},
     troubles::Trouble,
 };
 
@@ -66,8 +66,7 @@ fn scopes(random: &mut Random) -> ScopeSet {
 }
 
 fn networks(random: &mut Random) -> AllowedNetworks {
-    let stored = *random.pick(&["[]", CALLERS_NETWORK, OTHER_NETWORK]);
-    let texts: Vec<String> = serde_json::from_str(stored).unwrap();
+    let texts: Vec<String> = serde_json::from_str(random.pick::<&str>(&STORED_NETWORKS)).unwrap();
     AllowedNetworks::parse(&texts).unwrap()
 }
 
@@ -274,7 +273,7 @@ impl SimulatedCluster {
         let is = format!("WHERE id = '{id}'");
         let (subject, sql) = match random.below(13) {
             12 => {
-                let networks = random.pick(&["[]", CALLERS_NETWORK, OTHER_NETWORK]);
+                let networks = random.pick(&STORED_NETWORKS);
                 (&*credential.digest, format!("UPDATE api_keys SET allowed_networks = '{networks}' {is}"))
             }
             0 => (&*credential.digest, format!("UPDATE api_keys SET revoked_at = {wall} {is}")),

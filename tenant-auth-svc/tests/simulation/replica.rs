@@ -35,10 +35,11 @@ pub(crate) enum SeededFlaw {
     UndoesRevocation,
 }
 
-/// The address of all callers, the network that contains it, and one that does not, as the database stores networks.
+/// The address of all callers, and the network that contains it, as the database stores networks.
 pub(crate) const CALLERS_ADDRESS: &str = "192.0.2.1";
 pub(crate) const CALLERS_NETWORK: &str = r#"["192.0.2.0/24"]"#;
-pub(crate) const OTHER_NETWORK: &str = r#"["203.0.113.0/24"]"#;
+/// All values of a key's networks: everywhere, with and without the callers.
+pub(crate) const STORED_NETWORKS: [&str; 3] = ["[]", CALLERS_NETWORK, r#"["203.0.113.0/24"]"#];
 
 /// A key that a caller may present. Some were never issued.
 #[derive(Clone, Debug)]

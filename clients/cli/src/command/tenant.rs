@@ -8,7 +8,7 @@ use super::{
     wait::{self, Wait},
 };
 use crate::{
-    args::Limit,
+    args::{LeakPolicyChange, Limit, leak_policy},
     exit::Exit,
     failure::{Failure, FieldNames},
     listing,
@@ -45,7 +45,7 @@ pub(crate) enum TenantCommand {
         limit: Limit,
     },
 
-    /// Change the name or the plan of a tenant
+    /// Change the name, the plan or the leak policy of a tenant
     #[command(group = clap::ArgGroup::new("changes").required(true).multiple(true))]
     Update {
         /// Id of the tenant
@@ -58,6 +58,11 @@ pub(crate) enum TenantCommand {
         /// New plan: an opaque label that is returned with every validation
         #[arg(long, group = "changes")]
         plan: Option<String>,
+
+        /// What happens to its leaked keys: disable, notify, expire: and a time such as expire:24h, or default for the policy of
+        /// the service
+        #[arg(long, group = "changes", value_parser = leak_policy::parse, value_name = "POLICY")]
+        leak_policy: Option<LeakPolicyChange>,
 
         /// Change the tenant only if this is still its etag; see `tenantctl --json tenant get`
         #[arg(long, default_value = "", hide_default_value = true)]
@@ -118,6 +123,7 @@ const FIELD_NAMES: FieldNames = &[
     ("tenant_id", "ID"),
     ("name", "--name"),
     ("plan", "--plan"),
+    ("leak_policy.expire_in", "--leak-policy"),
     ("etag", "--etag"),
     ("reason", "--reason"),
 ];
@@ -140,8 +146,9 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
             context.output.show(&TenantView::new(tenant))?;
             return Ok(Exit::Done);
         }
-        TenantCommand::Update { id, name, plan, etag, reason, wait } => {
-            let named = [("name", name.is_some()), ("plan", plan.is_some())];
+        TenantCommand::Update { id, name, plan, leak_policy, etag, reason, wait } => {
+            let named =
+                [("name", name.is_some()), ("plan", plan.is_some()), ("leak_policy", leak_policy.is_some())];
             let named = named.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned());
             let request = proto::UpdateTenantRequest {
                 tenant_id: id,
@@ -150,7 +157,7 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
                 plan: plan.unwrap_or_default(),
                 etag,
                 reason,
-                ..Default::default()
+                leak_policy: leak_policy.and_then(|change| change.0),
             };
             let updated = admin.update_tenant(request).await.map_err(Failure::from_service(FIELD_NAMES))?;
             (updated.tenant, updated.revision, wait)

@@ -42,7 +42,8 @@ pub(in crate::grpc) fn parse_report_leak(
             fields.check("sha256", digest).map(|digest| Some(KeyHash::from_bytes(digest)))
         }
     };
-    if has_plaintext && request.location.contains(plaintext.expose()) {
+    let is_key = has_plaintext && hash.flatten().is_some();
+    if is_key && request.location.contains(plaintext.expose()) {
         fields.add_violation("location", "must not contain the key");
     }
     let source = fields.check("source", LeakSource::parse(&request.source));
