@@ -62,14 +62,14 @@ fn source_text(len: usize) -> Vec<u8> {
         "data_source",
         " = ",
         "self.",
-        "metadata_of(",
+        "main_loop(",
         ");\n",
         "return ",
         "the ",
         "value",
         "::<Vec<u8>>",
         "\n    ",
-        "let quota_left: u64",
+        "let count: u64",
     ];
     let (mut text, mut state) = (Vec::with_capacity(len + 64), 1_u64);
     while text.len() < len {
