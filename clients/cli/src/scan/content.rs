@@ -8,7 +8,7 @@ use std::{
 use super::{
     Excludes, Finding, Matcher, Sink, Stopped,
     archive::{Limits, MAX_DEPTH},
-    detect::{HEAD_LEN, Kind},
+    detect::{ArchiveKind, HEAD_LEN},
     stream::{Interruption, Window},
 };
 
@@ -100,20 +100,17 @@ impl<'a, S: Sink> Scanner<'a, S> {
         depth: usize,
     ) -> Result<(), Interruption> {
         let head = self.window.start(stream, HEAD_LEN)?;
-        let kind = Kind::of(head);
-        if kind == Kind::Plain {
-            return self.search(path, stream);
-        }
+        let Some(kind) = ArchiveKind::of(head) else { return self.search(path, stream) };
         if depth == MAX_DEPTH {
             return Err(io::Error::other(format!("is inside more than {MAX_DEPTH} archives")).into());
         }
         let head = head.to_vec();
         let mut stream = head.chain(stream);
         let result = match (kind, file) {
-            (Kind::Zip, Some((mut file, _))) => self.scan_zip(path, &mut file, depth),
-            (Kind::Zip, None) => self.scan_zip_stream(path, &mut stream, depth),
-            (Kind::Gzip, _) => self.scan_gzip(path, &mut stream, depth),
-            (Kind::Tar | Kind::Plain, _) => self.scan_tar(path, &mut stream, depth),
+            (ArchiveKind::Zip, Some((mut file, _))) => self.scan_zip(path, &mut file, depth),
+            (ArchiveKind::Zip, None) => self.scan_zip_stream(path, &mut stream, depth),
+            (ArchiveKind::Gzip, _) => self.scan_gzip(path, &mut stream, depth),
+            (ArchiveKind::Tar, _) => self.scan_tar(path, &mut stream, depth),
         };
         match (result, file) {
             // Perhaps it only looks like an archive.

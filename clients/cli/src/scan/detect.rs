@@ -1,10 +1,8 @@
 //! Recognizes archives by their first bytes. Names say little: a `.jar` or a `.docx` is a zip archive.
 
-/// How a stream stores what it contains.
+/// An archive, or a compressed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// As it is.
-    Plain,
+pub(super) enum ArchiveKind {
     Gzip,
     Tar,
     Zip,
@@ -16,14 +14,15 @@ pub(super) const HEAD_LEN: usize = 512;
 /// Position of the checksum in the header of a tar entry.
 const TAR_CHECKSUM: std::ops::Range<usize> = 148..156;
 
-impl Kind {
-    pub(super) fn of(head: &[u8]) -> Self {
+impl ArchiveKind {
+    /// Returns `None` for anything else.
+    pub(super) fn of(head: &[u8]) -> Option<Self> {
         match head {
             // Deflate, and none of the reserved flags.
-            [0x1f, 0x8b, 8, flags, ..] if flags & 0xe0 == 0 => Self::Gzip,
-            [b'P', b'K', 3, 4, ..] => Self::Zip,
-            _ if is_tar(head) => Self::Tar,
-            _ => Self::Plain,
+            [0x1f, 0x8b, 8, flags, ..] if flags & 0xe0 == 0 => Some(Self::Gzip),
+            [b'P', b'K', 3, 4, ..] => Some(Self::Zip),
+            _ if is_tar(head) => Some(Self::Tar),
+            _ => None,
         }
     }
 }
@@ -55,18 +54,18 @@ mod tests {
         header.set_size(1);
         header.set_cksum();
         let mut tar = header.as_bytes().to_vec();
-        assert_eq!(Kind::of(&tar), Kind::Tar);
+        assert_eq!(ArchiveKind::of(&tar), Some(ArchiveKind::Tar));
         tar[0] = b'b';
-        assert_eq!(Kind::of(&tar), Kind::Plain, "a wrong checksum");
-        assert_eq!(Kind::of(b"PK\x03\x04"), Kind::Zip);
-        assert_eq!(Kind::of(b"\x1f\x8b\x08\x00"), Kind::Gzip);
+        assert_eq!(ArchiveKind::of(&tar), None, "a wrong checksum");
+        assert_eq!(ArchiveKind::of(b"PK\x03\x04"), Some(ArchiveKind::Zip));
+        assert_eq!(ArchiveKind::of(b"\x1f\x8b\x08\x00"), Some(ArchiveKind::Gzip));
     }
 
     #[test]
-    fn other_streams_are_plain() {
+    fn other_streams_are_no_archives() {
         let magic = [vec![b'x'; 257], b"ustar\0".to_vec(), vec![b'x'; 300]].concat();
         for head in [&b""[..], b"P", b"PK\x03", b"\x1f\x8b\x08\xff", &[0; 512], &[0xff; 512], &magic] {
-            assert_eq!(Kind::of(head), Kind::Plain, "{head:?}");
+            assert_eq!(ArchiveKind::of(head), None, "{head:?}");
         }
     }
 }

@@ -23,9 +23,9 @@ const NO_REPOSITORY: &str =
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     /// Whether symbolic links below a path are followed. A path itself may be one.
-    pub(crate) follow_symlinks: bool,
+    follow_symlinks: bool,
     /// Whether the history of repositories is scanned.
-    pub(crate) git: bool,
+    git: bool,
     /// The repositories that were scanned: a submodule or a second work tree belongs to one of them.
     seen_repositories: HashSet<PathBuf>,
 }
