@@ -26,7 +26,7 @@ fn finding_names_place_and_never_shows_the_key() {
     let ran = scan(&[text(folder.path())], b"");
     let expected = format!("{name}:2: {0}\n{name}:4: {0}\n", shown(&one));
     assert_eq!((ran.code, &*ran.stdout), (1, &*expected));
-    assert!(ran.stderr.starts_with("2 keys found; 1 file scanned, "), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("2 findings; 1 file scanned, "), "{}", ran.stderr);
     let ran = scan(&[name, "--prefix", "acme_live"], b"");
     assert_eq!(ran.stdout.matches("acme_live_").count(), 1, "{}", ran.stdout);
     assert!(ran.stdout.contains(&two[..14]) && !ran.stdout.contains(&two[..15]), "{}", ran.stdout);

@@ -144,8 +144,8 @@ impl ScanResult {
         };
         output.write_part(&text)?;
         output.advise(&format!(
-            "{} found; {} scanned, {} bytes; {} could not be read completely",
-            count(view.found, "key"),
+            "{}; {} scanned, {} bytes; {} could not be read completely",
+            count(view.found, "finding"),
             count(view.files, "file"),
             view.bytes,
             view.unread
