@@ -7,8 +7,8 @@ use tenant_auth_client::Error;
 pub(crate) enum Exit {
     /// The command succeeded; for `validate`, `session bind` and `session validate`: the verdict is VALID.
     Done,
-    /// The key or session was denied, rows of an import were rejected, or a replica contradicts the database
-    /// or another replica.
+    /// The key or session was denied, rows of an import were rejected, a replica contradicts the database or
+    /// another replica, or a scan found a key.
     Denied,
     /// The command line, the input, or a field of the request is invalid.
     Usage,
@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     Unavailable,
     /// The caller is not authenticated, or lacks the required role.
     NotAllowed,
+    /// A scan found no key, but could not read everything.
+    Incomplete,
     /// Any other error.
     Unexpected,
 }
@@ -25,12 +27,13 @@ pub(crate) enum Exit {
 /// The table of exit codes in `--help`.
 pub(crate) const EXIT_CODES_HELP: &str = "\
 Exit codes:
-  0   success; validate, session validate, session bind: the verdict is VALID; key check: no contradiction
-  1   the key or session was denied; key import: rows were rejected; key check: a replica contradicts
+  0   success; validate, session validate, session bind: the verdict is VALID; key check: no contradiction; scan: no key
+  1   the key or session was denied; key import: rows were rejected; key check: a replica contradicts; scan: a key was found
   2   invalid usage or input, or the service rejected a field
   3   not found, already exists, or not possible in the current state
   4   the service is unreachable, overloaded, or did not respond in time; key check: a replica or the database did not respond
   5   not authenticated, or permission denied
+  6   scan: no key was found, but something could not be read
   70  any other error";
 
 impl Exit {
@@ -42,6 +45,7 @@ impl Exit {
             Self::Precondition => 3,
             Self::Unavailable => 4,
             Self::NotAllowed => 5,
+            Self::Incomplete => 6,
             Self::Unexpected => 70,
         }
     }
@@ -78,6 +82,7 @@ mod tests {
             Exit::Precondition,
             Exit::Unavailable,
             Exit::NotAllowed,
+            Exit::Incomplete,
             Exit::Unexpected,
         ];
         for exit in every {

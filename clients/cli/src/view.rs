@@ -13,6 +13,7 @@ mod key;
 mod key_state;
 mod replay;
 mod replicas;
+mod scan;
 mod session;
 mod tenant;
 mod usage;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     key_state::KeyStateView,
     replay::{LostRow, ReplayView},
     replicas::{ReplicaRow, ReplicasView},
+    scan::{FindingView, LeakView, ScanView},
     session::{BindingView, SessionValidationView, SessionView, UnboundView},
     tenant::TenantView,
     usage::{RecordedView, UsageView},

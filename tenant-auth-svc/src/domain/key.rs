@@ -7,7 +7,7 @@ mod record;
 mod secret;
 
 pub use self::{
-    format::{InvalidPrefix, KeyFormat, MalformedKey, ParsedKey, RandomnessUnavailable},
+    format::{InvalidPrefix, KeyFormat, MalformedKey, MalformedOwnKey, ParsedKey, RandomnessUnavailable},
     hash::{KeyHash, StoredHash},
     pepper::{InvalidPepper, Pepper, PepperId, Peppers},
     record::{

@@ -43,6 +43,21 @@ fn tenant_lifecycle_works() {
 }
 
 #[test]
+fn issued_key_is_found_by_a_scan_with_default_options() {
+    let service = Service::start();
+    service.tenant("acme");
+    let key = service.key("acme");
+    let ran = service.run(&["scan", "-"], &format!("token={key}"));
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let prefix = &service.json(&["key", "list", "--tenant", "acme"])["keys"][0]["prefix_hint"];
+    assert!(
+        ran.stdout.starts_with(&format!("<stdin>:1: {}…  sha256 ", prefix.as_str().unwrap())),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
 fn violations_name_command_line_options() {
     let service = Service::start();
     let ran = service.run(&["tenant", "create", "--name", "", "--id", "a b"], "");

@@ -1,30 +1,24 @@
-//! The format of keys: `<prefix>_<30 base62 random digits><6 base62 digits of CRC-32>`.
+//! The format of keys: those issued here have the layout in `layout`; imported ones have any shape.
 //!
 //! The checksum is no security feature. It allows typing errors and random scanner input to be rejected
 //! without a lookup.
 
+mod layout;
+
 use thiserror::Error;
 
+use self::layout::{ALPHABET, KeyLayout, RANDOM_DIGITS, checksum_digits};
+pub use self::layout::{InvalidPrefix, MalformedOwnKey};
 use super::{BorrowedKey, PresentedKey, hash::KeyHash};
 use crate::domain::text::PrefixHint;
 
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 30 base-62 digits have 178 bits.
-const RANDOM_DIGITS: usize = 30;
-/// 62^6 is greater than 2^32.
-const CHECKSUM_DIGITS: usize = 6;
-/// Maximum length of a key issued here: SHA-256 processes it in one block of 64 bytes, including its padding.
-const MAX_OWN_KEY_LEN: usize = 55;
-const MAX_PREFIX_LEN: usize = MAX_OWN_KEY_LEN - 1 - RANDOM_DIGITS - CHECKSUM_DIGITS;
-/// Number of random digits in a hint.
-const HINT_RANDOM_DIGITS: usize = 4;
 /// Allowed length of an imported key, in bytes.
 const FOREIGN_KEY_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
 
 /// The format of the keys issued here, with their prefix.
 #[derive(Clone, Debug)]
 pub struct KeyFormat {
-    prefix: Box<str>,
+    layout: KeyLayout,
 }
 
 /// The hash of a text that may be a key.
@@ -49,15 +43,9 @@ impl ParsedKey {
 /// Why a text cannot be a key. It never contains the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum MalformedKey {
-    /// It has our prefix but not our length.
-    #[error("has our prefix and a wrong length")]
-    WrongLength,
-    /// It has our prefix but contains a character that is not a base-62 digit.
-    #[error("has our prefix and a character outside 0-9 A-Z a-z")]
-    InvalidDigit,
-    /// It has our prefix but a wrong checksum.
-    #[error("has our prefix and a wrong checksum")]
-    WrongChecksum,
+    /// It has our prefix but is not a key issued here.
+    #[error(transparent)]
+    Own(#[from] MalformedOwnKey),
     /// It is too short or too long for any key.
     #[error("is shorter than 8 or longer than 256 bytes")]
     ForeignLength,
@@ -65,11 +53,6 @@ pub enum MalformedKey {
     #[error("holds a character that is not printable ASCII")]
     ForeignCharacter,
 }
-
-/// Why a text is not a valid key prefix. The message completes the sentence "the value …".
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("must be 1 to {MAX_PREFIX_LEN} characters of a-z 0-9 _, start with a letter and not end with _")]
-pub struct InvalidPrefix;
 
 /// The operating system has no random bytes, so no key can be generated.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -82,14 +65,7 @@ impl KeyFormat {
     /// # Errors
     /// When the prefix is invalid.
     pub fn new(prefix: &str) -> Result<Self, InvalidPrefix> {
-        let fits = (1..=MAX_PREFIX_LEN).contains(&prefix.len())
-            && prefix.starts_with(|c: char| c.is_ascii_lowercase())
-            && !prefix.ends_with('_')
-            && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if !fits {
-            return Err(InvalidPrefix);
-        }
-        Ok(Self { prefix: prefix.into() })
+        Ok(Self { layout: KeyLayout::new(prefix)? })
     }
 
     /// Generates a key.
@@ -98,9 +74,8 @@ impl KeyFormat {
     /// When the operating system has no random bytes.
     pub fn generate(&self) -> Result<PresentedKey, RandomnessUnavailable> {
         // Capacity for the whole key: a reallocation would leave a copy of its beginning in freed memory.
-        let mut key = String::with_capacity(MAX_OWN_KEY_LEN);
-        key.push_str(&self.prefix);
-        key.push('_');
+        let mut key = String::with_capacity(self.layout.key_len());
+        key.push_str(self.layout.lead());
         let mut missing = RANDOM_DIGITS;
         while missing > 0 {
             let mut bytes = zeroize::Zeroizing::new([0_u8; RANDOM_DIGITS]);
@@ -112,8 +87,8 @@ impl KeyFormat {
                 missing -= 1;
             }
         }
-        let checksum = crc32fast::hash(key.as_bytes());
-        key.extend(checksum_digits(checksum).map(char::from));
+        let checksum = checksum_digits(key.as_bytes());
+        key.extend(checksum.map(char::from));
         Ok(PresentedKey::new(key))
     }
 
@@ -124,10 +99,9 @@ impl KeyFormat {
     pub fn parse<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<ParsedKey, MalformedKey> {
         let key = key.into();
         let text = key.expose();
-        let own_body = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('_'));
-        match own_body {
-            Some(body) => {
-                check_own(text, body)?;
+        match self.layout.check(text.as_bytes()) {
+            Some(checked) => {
+                checked?;
                 Ok(ParsedKey::Own(KeyHash::of(key)))
             }
             None => {
@@ -140,23 +114,7 @@ impl KeyFormat {
     /// Returns the first characters of a key issued here: enough to recognise it, too few to guess it.
     #[must_use]
     pub fn prefix_hint(&self, key: &PresentedKey) -> PrefixHint {
-        let hint_len = self.prefix.len() + 1 + HINT_RANDOM_DIGITS;
-        PrefixHint::shortened(key.expose().chars().take(hint_len))
-    }
-}
-
-fn check_own(text: &str, body: &str) -> Result<(), MalformedKey> {
-    if body.len() != RANDOM_DIGITS + CHECKSUM_DIGITS {
-        return Err(MalformedKey::WrongLength);
-    }
-    if !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(MalformedKey::InvalidDigit);
-    }
-    let (checked, checksum) = text.as_bytes().split_at(text.len() - CHECKSUM_DIGITS);
-    if checksum == checksum_digits(crc32fast::hash(checked)) {
-        Ok(())
-    } else {
-        Err(MalformedKey::WrongChecksum)
+        PrefixHint::shortened(key.expose().chars().take(self.layout.hint_len()))
     }
 }
 
@@ -170,15 +128,6 @@ fn check_foreign(text: &str) -> Result<(), MalformedKey> {
     Ok(())
 }
 
-fn checksum_digits(mut checksum: u32) -> [u8; CHECKSUM_DIGITS] {
-    let mut digits = [b'0'; CHECKSUM_DIGITS];
-    for digit in digits.iter_mut().rev() {
-        *digit = ALPHABET[(checksum % 62) as usize];
-        checksum /= 62;
-    }
-    digits
-}
-
 #[cfg(test)]
 mod fuzz;
 
@@ -186,7 +135,7 @@ mod fuzz;
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{layout::MAX_OWN_KEY_LEN, *};
 
     fn format() -> KeyFormat {
         KeyFormat::new("acme_live").unwrap()
@@ -217,9 +166,15 @@ mod tests {
 
     #[test]
     fn malformed_keys_are_rejected_with_reason() {
-        assert_eq!(inspect("acme_live_short"), Err(MalformedKey::WrongLength));
-        assert_eq!(inspect(&format!("acme_live_{}", "-".repeat(36))), Err(MalformedKey::InvalidDigit));
-        assert_eq!(inspect(&format!("acme_live_{}", "a".repeat(36))), Err(MalformedKey::WrongChecksum));
+        assert_eq!(inspect("acme_live_short"), Err(MalformedKey::Own(MalformedOwnKey::WrongLength)));
+        assert_eq!(
+            inspect(&format!("acme_live_{}", "-".repeat(36))),
+            Err(MalformedKey::Own(MalformedOwnKey::InvalidDigit))
+        );
+        assert_eq!(
+            inspect(&format!("acme_live_{}", "a".repeat(36))),
+            Err(MalformedKey::Own(MalformedOwnKey::WrongChecksum))
+        );
         assert_eq!(inspect("short"), Err(MalformedKey::ForeignLength));
         assert_eq!(inspect(&"x".repeat(257)), Err(MalformedKey::ForeignLength));
         assert_eq!(inspect("with a space in it"), Err(MalformedKey::ForeignCharacter));
@@ -233,13 +188,6 @@ mod tests {
         let hint = format().prefix_hint(&key);
         assert!(key.expose().starts_with(hint.as_str()));
         assert_eq!(hint.as_str().len(), "acme_live_".len() + 4);
-    }
-
-    #[test]
-    fn invalid_prefixes_are_rejected() {
-        for bad in ["", "Acme", "1a", "a_", "a-b", "abcdefghijklmnopqrs"] {
-            assert_eq!(KeyFormat::new(bad).err(), Some(InvalidPrefix), "{bad:?}");
-        }
     }
 
     proptest! {
@@ -266,7 +214,7 @@ mod tests {
             let mut chars: Vec<char> = key.expose().chars().collect();
             prop_assume!(chars[at] != chars[at + 1]);
             chars.swap(at, at + 1);
-            prop_assert_eq!(inspect(&chars.into_iter().collect::<String>()), Err(MalformedKey::WrongChecksum));
+            prop_assert_eq!(inspect(&chars.into_iter().collect::<String>()), Err(MalformedKey::Own(MalformedOwnKey::WrongChecksum)));
         }
 
         #[test]

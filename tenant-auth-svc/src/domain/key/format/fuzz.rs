@@ -39,8 +39,7 @@ fn parser_agrees_with_reference_implementation() {
         assert_eq!(format.parse(BorrowedKey::new(text)).ok(), expected_parse(text));
         // The same text with a correct checksum.
         let own = format!("ta_{}", text.chars().take(30).collect::<String>());
-        let own =
-            format!("{own}{}", String::from_utf8_lossy(&checksum_digits(crc32fast::hash(own.as_bytes()))));
+        let own = format!("{own}{}", String::from_utf8_lossy(&checksum_digits(own.as_bytes())));
         assert_eq!(format.parse(BorrowedKey::new(&own)).ok(), expected_parse(&own));
     });
 }
