@@ -7,6 +7,7 @@ mod errors;
 mod grace;
 mod harness;
 mod import;
+mod leaks;
 mod lists;
 mod one_key;
 mod receipts;
