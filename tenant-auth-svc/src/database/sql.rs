@@ -13,6 +13,7 @@ macro_rules! now {
 mod audit;
 mod changes;
 pub mod identity;
+mod import_outcomes;
 mod keys;
 mod lookup;
 pub mod peppers;

@@ -67,7 +67,7 @@ impl<S: KeySource> Validator<S> {
         let Ok(parsed) = self.format.parse(&query.key) else {
             return Ok(MALFORMED);
         };
-        let hash = parsed.hash();
+        let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
             return Ok(DENIED_BY_HASH);
         }
@@ -75,7 +75,7 @@ impl<S: KeySource> Validator<S> {
             Some(cached) => cached,
             None => first_outcome(self.source.load(&[hash], &context.into()).await)?,
         };
-        Ok(self.evaluate(cached, &query.required_scopes))
+        Ok(self.evaluate(cached, &query.required_scopes, not_found))
     }
 
     /// Validates one key from the cache; `None` when the cache has no usable record. It never waits.
@@ -88,12 +88,12 @@ impl<S: KeySource> Validator<S> {
         let Ok(parsed) = self.format.parse(key) else {
             return Some(MALFORMED);
         };
-        let hash = parsed.hash();
+        let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
             return Some(DENIED_BY_HASH);
         }
         let cached = self.source.get(&hash)?;
-        Some(self.evaluate(cached, required))
+        Some(self.evaluate(cached, required, not_found))
     }
 
     /// Validates several keys. Keys that are not cached are loaded together.
@@ -111,17 +111,17 @@ impl<S: KeySource> Validator<S> {
             .map(|query| match self.format.parse(&query.key) {
                 Err(_) => CachedDecision::Decided(MALFORMED),
                 Ok(parsed) => {
-                    let hash = parsed.hash();
+                    let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
                     if self.deny_list.is_hash_denied(&hash) {
                         return CachedDecision::Decided(DENIED_BY_HASH);
                     }
-                    self.source.get(&hash).map_or_else(
-                        || {
+                    match self.source.get(&hash) {
+                        Some(cached) => CachedDecision::Cached(cached, not_found),
+                        None => {
                             unknown.push(hash);
-                            CachedDecision::Missing
-                        },
-                        CachedDecision::Cached,
-                    )
+                            CachedDecision::Missing(not_found)
+                        }
+                    }
                 }
             })
             .collect();
@@ -133,21 +133,33 @@ impl<S: KeySource> Validator<S> {
             .iter()
             .zip(cached_decisions)
             .map(|(query, cached_decision)| {
-                let cached = match cached_decision {
+                let (cached, not_found) = match cached_decision {
                     CachedDecision::Decided(decision) => return Ok(decision),
-                    CachedDecision::Cached(cached) => cached,
-                    CachedDecision::Missing => loaded.next().unwrap_or_else(missing_outcome)?,
+                    CachedDecision::Cached(cached, not_found) => (cached, not_found),
+                    CachedDecision::Missing(not_found) => {
+                        (loaded.next().unwrap_or_else(missing_outcome)?, not_found)
+                    }
                 };
-                Ok(self.evaluate(cached, &query.required_scopes))
+                Ok(self.evaluate(cached, &query.required_scopes, not_found))
             })
             .collect()
     }
 
-    fn evaluate(&self, cached: CachedRecord<KeyRecord>, required: &ScopeSet) -> Decision {
-        let CachedRecord { record, provenance } = cached;
+    /// Evaluates a key; `not_found` is the verdict if there is no record.
+    fn evaluate(
+        &self,
+        cached: CachedRecord<KeyRecord>,
+        required: &ScopeSet,
+        not_found: Verdict,
+    ) -> Decision {
+        let CachedRecord { record, mut provenance } = cached;
         let Some(key) = record else {
+            if not_found == Verdict::Malformed {
+                // Callers do not cache this verdict, so an import has nothing to invalidate there.
+                provenance.reuse = ClientReuse::NONE;
+            }
             return Decision {
-                verdict: Verdict::Unknown,
+                verdict: not_found,
                 key: None,
                 missing_scopes: ScopeSet::default(),
                 provenance,
@@ -168,7 +180,7 @@ impl<S: KeySource> Validator<S> {
             | Verdict::Disabled
             | Verdict::TenantSuspended => ScopeSet::default(),
         };
-        let mut provenance = provenance.limit_reuse_until(key.expires_at, now);
+        provenance = provenance.limit_reuse_until(key.expires_at, now);
         if denial.is_some() {
             provenance.reuse = ClientReuse::NONE;
         }
@@ -178,8 +190,10 @@ impl<S: KeySource> Validator<S> {
 
 enum CachedDecision {
     Decided(Decision),
-    Cached(CachedRecord<KeyRecord>),
-    Missing,
+    /// With the verdict if there is no record.
+    Cached(CachedRecord<KeyRecord>, Verdict),
+    /// With the verdict if there is no record.
+    Missing(Verdict),
 }
 
 /// The decision for a key whose hash is on the deny list.

@@ -31,6 +31,7 @@ mod grpcurl;
 mod harness;
 mod health;
 mod identity;
+mod import;
 mod input;
 mod logged;
 mod malformed;
