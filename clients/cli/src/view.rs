@@ -25,7 +25,7 @@ pub(crate) use self::{
     check::{CheckView, DatabaseRow},
     database::{AcceptedView, DatabaseView},
     grace::GraceView,
-    import::{ImportView, RefusedRow},
+    import::{DifferentRow, ImportView, RefusedRow},
     info::InfoView,
     key::{IssuedView, KeyView, KeyWithTenantView, RotatedView},
     key_state::KeyStateView,

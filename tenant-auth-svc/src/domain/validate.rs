@@ -146,12 +146,7 @@ impl<S: KeySource> Validator<S> {
     }
 
     /// Evaluates a key; `not_found` is the verdict if there is no record.
-    fn evaluate(
-        &self,
-        cached: CachedRecord<KeyRecord>,
-        required: &ScopeSet,
-        not_found: Verdict,
-    ) -> Decision {
+    fn evaluate(&self, cached: CachedRecord<KeyRecord>, required: &ScopeSet, not_found: Verdict) -> Decision {
         let CachedRecord { record, mut provenance } = cached;
         let Some(key) = record else {
             if not_found == Verdict::Malformed {

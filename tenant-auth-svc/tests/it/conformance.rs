@@ -23,9 +23,8 @@ use tenant_auth_svc::{
         sql::SqlStore,
     },
     domain::{
-        audit::AuditFilter,
         clock::{SharedClock, SystemClock, UnixMillis},
-        id::{KeyId, TenantId},
+        id::KeyId,
         key::{KeyToImport, Peppers, Rotation, RotationOutcome, SuccessorExpiry},
         page::{PageRequest, PageSize},
         store::{Change, Committed, Lane, LaneTimeouts, Store},
@@ -36,7 +35,7 @@ use tenant_auth_svc::{
 
 use crate::harness::{
     NOW, TestDatabase, backend, call, change,
-    records::{new_key, new_tenant, random_hash, to_import},
+    records::{audit_actions, new_key, new_tenant, random_hash, to_import},
 };
 
 #[tokio::test]
@@ -276,11 +275,4 @@ async fn check_pages(store: &impl Store) {
     let newest = store.list_audit(call(Lane::Admin), &filter, &two).await.unwrap();
     assert!(newest.items[0].seq > newest.items[1].seq && newest.next.unwrap().seq == newest.items[1].seq);
     assert_eq!(newest.items[0].request_id, "req-1");
-}
-
-async fn audit_actions(store: &impl Store, tenant: &TenantId) -> Vec<String> {
-    let filter = AuditFilter { tenant: Some(tenant.clone()), ..AuditFilter::default() };
-    let page = PageRequest { size: PageSize::DEFAULT, after: None };
-    let events = store.list_audit(call(Lane::Admin), &filter, &page).await.unwrap();
-    events.items.into_iter().map(|event| event.action).collect()
 }

@@ -4,13 +4,18 @@ use std::fmt;
 
 use tenant_auth_client::proto;
 
-use super::text::{InvalidText, KeyName, PrefixHint};
+use super::{
+    digest, key_text,
+    text::{InvalidText, KeyName, PrefixHint},
+};
 use crate::time;
 
 /// The columns of a row.
 pub(super) const COLUMNS: [&str; 7] =
     ["tenant_id", "sha256", "name", "prefix_hint", "scopes", "created_at", "expires_at"];
 
+/// From this length on, a digest does not begin with a hint by chance.
+const MIN_TELLING_HINT_LEN: usize = 8;
 const MAX_ID_LEN: usize = 64;
 const MAX_SCOPES: usize = 32;
 const MAX_SCOPE_LEN: usize = 64;
@@ -102,11 +107,11 @@ impl<'a> Cells<'a> {
         };
         let tenant_id = if self.tenant_id.is_empty() { default_tenant } else { self.tenant_id };
         report("tenant_id", check_id(tenant_id));
-        let sha256 = hex::decode(self.sha256).ok().filter(|digest| digest.len() == 32);
-        report("sha256", sha256.as_ref().map(|_| ()).ok_or_else(|| hash_problem(self.sha256)));
+        let sha256 = self.check_digest();
+        report("sha256", sha256.map(drop).map_err(str::to_owned));
         let checked = |parsed: Result<(), InvalidText>| parsed.map_err(|error| error.to_string());
         report("name", checked(KeyName::parse(self.name).map(drop)));
-        report("prefix_hint", checked(PrefixHint::parse(self.prefix_hint).map(drop)));
+        report("prefix_hint", check_hint(self.prefix_hint));
         report("scopes", check_scopes(&self.scopes));
         let mut moment = |column, text: &str| {
             let moment = (!text.is_empty()).then(|| time::parse_moment(text));
@@ -117,10 +122,10 @@ impl<'a> Cells<'a> {
         let created_at = moment("created_at", self.created_at);
         let expires_at = moment("expires_at", self.expires_at);
         match sha256 {
-            Some(sha256) if problems.is_empty() => {
+            Ok(sha256) if problems.is_empty() => {
                 let key = proto::ImportKey {
                     tenant_id: tenant_id.to_owned(),
-                    sha256,
+                    sha256: sha256.to_vec(),
                     name: self.name.to_owned(),
                     prefix_hint: self.prefix_hint.to_owned(),
                     scopes: self.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
@@ -133,12 +138,28 @@ impl<'a> Cells<'a> {
             _ => Err(problems),
         }
     }
+
+    fn check_digest(&self) -> Result<[u8; 32], &'static str> {
+        // A random key may look like a digest in base64.
+        if self.prefix_hint.len() >= MIN_TELLING_HINT_LEN && self.sha256.starts_with(self.prefix_hint) {
+            return Err(
+                "begins with prefix_hint, so it is the key itself: compute its SHA-256 with `tenantctl \
+                        key hash`, and treat this file as a secret",
+            );
+        }
+        digest::parse(self.sha256)
+    }
+}
+
+/// Returns the column of this name, in any case and with blanks around it.
+pub(super) fn known_column(name: &str) -> Option<&'static str> {
+    COLUMNS.into_iter().find(|column| column.eq_ignore_ascii_case(name.trim()))
 }
 
 /// Returns the problem of an unknown column.
 pub(super) fn unknown_column(name: &str) -> String {
     const PLAINTEXT: [&str; 6] = ["key", "api_key", "apikey", "plaintext", "secret", "token"];
-    if PLAINTEXT.contains(&name.to_ascii_lowercase().as_str()) {
+    if PLAINTEXT.contains(&name.trim().to_ascii_lowercase().as_str()) {
         return "keys are never imported in plaintext: compute the sha256 with `tenantctl key hash`"
             .to_owned();
     }
@@ -150,9 +171,10 @@ fn split_scopes(text: &str) -> Vec<&str> {
     text.split(separator).filter(|scope| !scope.is_empty()).collect()
 }
 
-fn hash_problem(text: &str) -> String {
-    let problem = if text.is_empty() { "missing" } else { "must be 64 hex digits" };
-    format!("{problem}; compute it with `tenantctl key hash`")
+/// A hint shows whether its key could ever be looked up, unlike the key's hash.
+fn check_hint(hint: &str) -> Result<(), String> {
+    PrefixHint::parse(hint).map_err(|error| error.to_string())?;
+    key_text::check_characters(hint).map_err(|error| error.to_string())
 }
 
 fn check_id(id: &str) -> Result<(), String> {
@@ -211,7 +233,8 @@ mod tests {
         };
         let expected = [
             "7: tenant_id: invalid tenant id: must be 1 to 64 characters of A-Z a-z 0-9 _ -",
-            "7: sha256: must be 64 hex digits; compute it with `tenantctl key hash`",
+            "7: sha256: must be a SHA-256: 64 hex digits, or 43 characters of base64 or base64url, with or without a \
+             final =; compute it with `tenantctl key hash`",
             "7: name: must have at most 64 characters, and 256 bytes of UTF-8",
             "7: prefix_hint: must not have U+0009, a control character, as character 4: remove it",
             "7: scopes: must have at most 32 scopes",
@@ -235,6 +258,36 @@ mod tests {
         let cells = Cells { scopes: split_scopes("a:read;Bad"), ..Default::default() };
         let messages = problems(&cells);
         assert_eq!(messages[2], "7: scopes: scope 2: must be 1 to 64 characters of a-z 0-9 : . _ - / *");
+    }
+
+    #[test]
+    fn key_in_place_of_its_digest_is_found_by_its_hint() {
+        let sha256 = "dGhpcy1pcy1hLWtleS1pbi1wbGFpbnRleHQtMTIzNDU";
+        let check = |prefix_hint| Cells { sha256, prefix_hint, ..Default::default() }.check(7, "acme");
+        assert!(check("dGhpcy1").is_ok(), "too short to tell");
+        let problems = check("dGhpcy1p").unwrap_err();
+        assert!(problems[0].to_string().starts_with("7: sha256: begins with prefix_hint"), "{problems:?}");
+    }
+
+    #[test]
+    fn hint_that_no_key_begins_with_is_rejected() {
+        let sha256 = "00".repeat(32);
+        let check =
+            |prefix_hint| Cells { sha256: &sha256, prefix_hint, ..Default::default() }.check(7, "acme");
+        assert!(check("sk_live_****").is_ok());
+        for hint in ["sk live", "sk_live_…", "schlüssel"] {
+            let problems = check(hint).unwrap_err();
+            assert!(
+                problems[0].text().ends_with("only printable ASCII characters, without spaces"),
+                "{hint}"
+            );
+        }
+    }
+
+    #[test]
+    fn column_names_are_read_in_any_case() {
+        assert_eq!(known_column(" Tenant_ID\u{a0}"), Some("tenant_id"));
+        assert_eq!(known_column("tenant id"), None);
     }
 
     #[test]

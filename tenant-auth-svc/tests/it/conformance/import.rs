@@ -9,10 +9,9 @@ use tenant_auth_svc::domain::{
     text::{KeyName, PrefixHint, Reason},
 };
 
-use super::audit_actions;
 use crate::harness::{
     NOW, call, change,
-    records::{new_key, new_tenant, to_import},
+    records::{audit_actions, new_key, new_tenant, to_import},
 };
 
 pub(super) async fn check_import(store: &impl Store) {
