@@ -177,7 +177,7 @@ fn interrupted_import_says_how_far_it_got_and_continues() {
     replicas.database.faults().set_where(SECOND_PAGE, u64::MAX, Fault::Hang);
     let path = file.path().to_str().unwrap();
     let child = replicas.one.spawn(&["key", "import", path, "--tenant", "acme"]);
-    wait_until(|| replicas.database.requests_with(SECOND_PAGE) > 0);
+    wait_until(|| replicas.database.requests_with("INSERT INTO api_keys") == 2);
     press_ctrl_c(child.id());
     let (code, stdout, stderr) = text(&child.wait_with_output().unwrap());
     assert_eq!((code, &*stdout), (Some(130), "500 imported, 0 already present, 0 different, 0 rejected\n"));
@@ -188,13 +188,13 @@ fn interrupted_import_says_how_far_it_got_and_continues() {
 
     replicas.database.faults().clear();
     let again = import(&replicas.two, &fs::read_to_string(Path::new(path)).unwrap());
-    let json = (again.code, again.stdout.as_str());
+    let outcome = (again.code, again.stdout.as_str());
     // The request that was in flight may have been committed.
     let expected = [
         (0, "1000 imported, 500 already present, 0 different, 0 rejected\n"),
         (0, "500 imported, 1000 already present, 0 different, 0 rejected\n"),
     ];
-    assert!(expected.contains(&json), "{json:?}");
+    assert!(expected.contains(&outcome), "{outcome:?}");
 }
 
 #[cfg(unix)]
