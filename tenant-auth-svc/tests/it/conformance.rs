@@ -23,8 +23,9 @@ use tenant_auth_svc::{
         sql::SqlStore,
     },
     domain::{
+        audit::AuditFilter,
         clock::{SharedClock, SystemClock, UnixMillis},
-        id::KeyId,
+        id::{KeyId, TenantId},
         key::{KeyToImport, Peppers, Rotation, RotationOutcome, SuccessorExpiry},
         page::{PageRequest, PageSize},
         store::{Change, Committed, Lane, LaneTimeouts, Store},
