@@ -112,7 +112,7 @@ async fn imported_key_with_own_prefix_and_no_checksum_is_valid() {
         let key = format!("ta_{}", hex::encode(random));
         for _ in 0..2 {
             let before = service.validate(&key).await.unwrap();
-            let provenance = before.provenance.clone().unwrap();
+            let provenance = before.provenance.unwrap();
             assert_eq!(before.verdict(), Verdict::Malformed);
             assert!(matches!(provenance.source(), Source::Database | Source::Negative), "{provenance:?}");
             assert_eq!(provenance.cacheable_for, Some(prost_types::Duration::default()));

@@ -14,6 +14,9 @@ use crate::harness::{
     records::{audit_actions, new_key, new_tenant, to_import},
 };
 
+/// Changes a value of an import.
+type Edit = fn(&mut KeyToImport);
+
 pub(super) async fn check_import(store: &impl Store) {
     check_outcomes(store).await;
     check_differing_values(store).await;
@@ -66,13 +69,13 @@ async fn check_differing_values(store: &impl Store) {
     let before = store.get_key(admin(), &id).await.unwrap().unwrap().key;
 
     // A second import has ids of its own.
-    let again = |edit: fn(&mut KeyToImport)| {
+    let again = |edit: Edit| {
         let mut import = first.clone();
         import.key.id = KeyId::generate();
         edit(&mut import);
         import
     };
-    let edits: [(fn(&mut KeyToImport), &[&'static str]); 8] = [
+    let edits: [(Edit, &[&'static str]); 8] = [
         (|_| {}, &[]),
         (|import| import.created_at = None, &[]),
         (|import| import.created_at = Some(UnixMillis(NOW.0 + 1)), &["created_at"]),
