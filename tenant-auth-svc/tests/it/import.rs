@@ -156,6 +156,15 @@ async fn import_of_a_key_with_other_values_names_them() {
 }
 
 #[tokio::test]
+async fn import_of_the_hash_of_an_empty_text_is_rejected() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
+    let tenant = service.create_tenant("Acme").await;
+    let outcomes = import(&service, vec![import_of(&tenant, ""), import_of(&tenant, "12345678")]).await;
+    let [Imported::Error(status), Imported::ImportedKeyId(_)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(status.message, "sha256: is the SHA-256 of an empty text, which is no key");
+}
+
+#[tokio::test]
 async fn hint_that_no_key_begins_with_is_rejected() {
     let service = TestService::start(&TestDatabase::embedded()).await;
     let tenant = service.create_tenant("Acme").await;

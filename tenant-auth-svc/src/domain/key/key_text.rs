@@ -28,7 +28,16 @@ pub enum InvalidKeyText {
         /// The kind of character.
         kind: &'static str,
     },
+    /// It is a hash, and that of no text.
+    #[error("is the SHA-256 of an empty text, which is no key")]
+    HashOfNothing,
 }
+
+/// The SHA-256 of an empty text.
+const HASH_OF_NOTHING: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
+    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
 
 /// Checks that a text can be a key.
 ///
@@ -57,6 +66,14 @@ pub fn check_characters(text: &str) -> Result<(), InvalidKeyText> {
     }
 }
 
+/// Checks that a SHA-256 can be that of a key. An export of missing values has that of an empty text.
+///
+/// # Errors
+/// When it is that of an empty text.
+pub fn check_hash(sha256: &[u8; 32]) -> Result<(), InvalidKeyText> {
+    if *sha256 == HASH_OF_NOTHING { Err(InvalidKeyText::HashOfNothing) } else { Ok(()) }
+}
+
 fn kind_of(c: char) -> &'static str {
     match c {
         '\n' | '\r' => "a line end",
@@ -70,7 +87,15 @@ fn kind_of(c: char) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
+
+    #[test]
+    fn hash_of_an_empty_text_is_that_of_no_key() {
+        assert_eq!(check_hash(&Sha256::digest("").into()), Err(InvalidKeyText::HashOfNothing));
+        assert_eq!(check_hash(&Sha256::digest("12345678").into()), Ok(()));
+    }
 
     #[test]
     fn every_printable_ascii_character_can_be_in_a_key() {

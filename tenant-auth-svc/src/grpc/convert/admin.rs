@@ -164,7 +164,11 @@ pub(in crate::grpc) fn parse_import_keys(
 fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<KeyToImport> {
     let tenant_id = fields.check("tenant_id", TenantId::parse(&key.tenant_id));
     let digest = <[u8; 32]>::try_from(key.sha256.as_slice());
-    let digest = digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len()));
+    let digest =
+        digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len())).and_then(|digest| {
+            key_text::check_hash(&digest).map_err(|error| error.to_string())?;
+            Ok(digest)
+        });
     let digest = fields.check("sha256", digest);
     let name = fields.check("name", KeyName::parse(&key.name));
     let prefix_hint = fields.check("prefix_hint", parse_key_beginning(&key.prefix_hint));
