@@ -7,8 +7,8 @@ use tenant_auth_client::Error;
 pub(crate) enum Exit {
     /// The command succeeded; for `validate`, `session bind` and `session validate`: the verdict is VALID.
     Done,
-    /// The key or session was denied, rows of an import were rejected, a replica contradicts the database or
-    /// another replica, or a scan found a key.
+    /// The key or session was denied, rows of an import were rejected or exist with other values, a replica contradicts
+    /// the database or another replica, or a scan found a key.
     Denied,
     /// The command line, the input, or a field of the request is invalid.
     Usage,
@@ -22,19 +22,22 @@ pub(crate) enum Exit {
     Incomplete,
     /// Any other error.
     Unexpected,
+    /// An import was interrupted with Ctrl-C. The code is that of a shell for the signal.
+    Interrupted,
 }
 
 /// The table of exit codes in `--help`.
 pub(crate) const EXIT_CODES_HELP: &str = "\
 Exit codes:
   0   success; validate, session validate, session bind: the verdict is VALID; key check: no contradiction; scan: no key
-  1   the key or session was denied; key import: rows were rejected; key check: a replica contradicts; scan: a key was found
+  1   the key or session was denied; key import: rows were rejected or differ; key check: a replica contradicts; scan: a key was found
   2   invalid usage or input, or the service rejected a field
   3   not found, already exists, or not possible in the current state
   4   the service is unreachable, overloaded, or did not respond in time; key check: a replica or the database did not respond
   5   not authenticated, or permission denied
   6   scan: no key was found, but something could not be read
-  70  any other error";
+  70  any other error
+  130 key import was interrupted";
 
 impl Exit {
     pub(crate) fn code(self) -> u8 {
@@ -47,6 +50,7 @@ impl Exit {
             Self::NotAllowed => 5,
             Self::Incomplete => 6,
             Self::Unexpected => 70,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -84,6 +88,7 @@ mod tests {
             Exit::NotAllowed,
             Exit::Incomplete,
             Exit::Unexpected,
+            Exit::Interrupted,
         ];
         for exit in every {
             assert!(EXIT_CODES_HELP.contains(&format!("\n  {:<4}", exit.code())), "{exit:?}");

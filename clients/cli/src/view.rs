@@ -30,7 +30,7 @@ pub(crate) use self::{
     deletion::DeletionView,
     explanation::{ExplainedRequest, ExplanationView},
     grace::GraceView,
-    import::{ImportView, RefusedRow},
+    import::{DifferentRow, ImportView, RefusedRow},
     info::InfoView,
     key::{IssuedView, KeyView, KeyWithTenantView, RotatedView},
     key_state::KeyStateView,

@@ -1980,7 +1980,7 @@ type ImportKey struct {
 	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Display name of the key. Up to 64 characters.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// The first characters of the key, to recognise it by. Up to 24.
+	// The first characters of the key, to recognise it by. Up to 24 printable ASCII characters, without spaces.
 	PrefixHint string `protobuf:"bytes,4,opt,name=prefix_hint,json=prefixHint,proto3" json:"prefix_hint,omitempty"`
 	// Scopes of the key. At most 32.
 	Scopes []string `protobuf:"bytes,5,rep,name=scopes,proto3" json:"scopes,omitempty"`
@@ -2293,8 +2293,8 @@ type DifferentKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Public id of the existing key.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	// The fields of ImportKey that differ: name, prefix_hint, scopes, expires_at, allowed_networks. "revoked_at" if the
-	// existing key is revoked, "enabled" if it is disabled.
+	// The fields of ImportKey that differ: name, prefix_hint, scopes, created_at (if it is set), expires_at,
+	// allowed_networks. "revoked_at" if the existing key is revoked, "enabled" if it is disabled.
 	Fields        []string `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

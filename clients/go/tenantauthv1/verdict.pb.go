@@ -39,7 +39,8 @@ const (
 	Verdict_VERDICT_VALID Verdict = 1
 	// The key or session does not exist. The server read the database successfully and did not find it.
 	Verdict_VERDICT_UNKNOWN Verdict = 2
-	// The text is not a key: wrong checksum, length or characters. Decided without a lookup.
+	// The text is not a key: wrong length or characters, decided without a lookup; or it begins with the prefix of keys
+	// issued by this service, has a wrong length or checksum, and no such key was imported.
 	Verdict_VERDICT_MALFORMED Verdict = 3
 	// The key exists but has expired.
 	Verdict_VERDICT_EXPIRED Verdict = 4

@@ -14,6 +14,7 @@ mod audit;
 mod changes;
 mod deletion;
 pub mod identity;
+mod import_outcomes;
 mod keys;
 mod leaks;
 mod lookup;

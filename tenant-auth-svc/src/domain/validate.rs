@@ -78,7 +78,7 @@ impl<S: KeySource> Validator<S> {
         let Ok(parsed) = self.format.parse(&query.key) else {
             return Ok(MALFORMED);
         };
-        let hash = parsed.hash();
+        let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
             return Ok(DENIED_BY_HASH);
         }
@@ -86,7 +86,7 @@ impl<S: KeySource> Validator<S> {
             Some(cached) => cached,
             None => first_outcome(self.source.load(&[hash], &context.into()).await)?,
         };
-        Ok(self.evaluate(cached, &query.required_scopes, query.client_address))
+        Ok(self.evaluate(cached, (&query.required_scopes, query.client_address), not_found))
     }
 
     /// Validates one key from the cache; `None` when the cache has no usable record. It never waits.
@@ -100,12 +100,12 @@ impl<S: KeySource> Validator<S> {
         let Ok(parsed) = self.format.parse(key) else {
             return Some(MALFORMED);
         };
-        let hash = parsed.hash();
+        let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
             return Some(DENIED_BY_HASH);
         }
         let cached = self.source.get(&hash)?;
-        Some(self.evaluate(cached, required, address))
+        Some(self.evaluate(cached, (required, address), not_found))
     }
 
     /// Validates several keys. Keys that are not cached are loaded together.
@@ -123,17 +123,17 @@ impl<S: KeySource> Validator<S> {
             .map(|query| match self.format.parse(&query.key) {
                 Err(_) => CachedDecision::Decided(MALFORMED),
                 Ok(parsed) => {
-                    let hash = parsed.hash();
+                    let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
                     if self.deny_list.is_hash_denied(&hash) {
                         return CachedDecision::Decided(DENIED_BY_HASH);
                     }
-                    self.source.get(&hash).map_or_else(
-                        || {
+                    match self.source.get(&hash) {
+                        Some(cached) => CachedDecision::Cached(cached, not_found),
+                        None => {
                             unknown.push(hash);
-                            CachedDecision::Missing
-                        },
-                        CachedDecision::Cached,
-                    )
+                            CachedDecision::Missing(not_found)
+                        }
+                    }
                 }
             })
             .collect();
@@ -145,26 +145,33 @@ impl<S: KeySource> Validator<S> {
             .iter()
             .zip(cached_decisions)
             .map(|(query, cached_decision)| {
-                let cached = match cached_decision {
+                let (cached, not_found) = match cached_decision {
                     CachedDecision::Decided(decision) => return Ok(decision),
-                    CachedDecision::Cached(cached) => cached,
-                    CachedDecision::Missing => loaded.next().unwrap_or_else(missing_outcome)?,
+                    CachedDecision::Cached(cached, not_found) => (cached, not_found),
+                    CachedDecision::Missing(not_found) => {
+                        (loaded.next().unwrap_or_else(missing_outcome)?, not_found)
+                    }
                 };
-                Ok(self.evaluate(cached, &query.required_scopes, query.client_address))
+                Ok(self.evaluate(cached, (&query.required_scopes, query.client_address), not_found))
             })
             .collect()
     }
 
+    /// Evaluates a key for a request with these scopes from this address; `not_found` is the verdict if there is no record.
     fn evaluate(
         &self,
         cached: CachedRecord<KeyRecord>,
-        required: &ScopeSet,
-        address: Option<ClientAddress>,
+        (required, address): (&ScopeSet, Option<ClientAddress>),
+        not_found: Verdict,
     ) -> Decision {
-        let CachedRecord { record, provenance } = cached;
+        let CachedRecord { record, mut provenance } = cached;
         let Some(key) = record else {
+            if not_found == Verdict::Malformed {
+                // Callers do not cache this verdict, so an import has nothing to invalidate there.
+                provenance.reuse = ClientReuse::NONE;
+            }
             return Decision {
-                verdict: Verdict::Unknown,
+                verdict: not_found,
                 key: None,
                 missing_scopes: ScopeSet::default(),
                 provenance,
@@ -187,7 +194,7 @@ impl<S: KeySource> Validator<S> {
             | Verdict::AddressRequired
             | Verdict::AddressNotAllowed => ScopeSet::default(),
         };
-        let mut provenance = provenance.limit_reuse_until(key.expires_at, now);
+        provenance = provenance.limit_reuse_until(key.expires_at, now);
         if denial.is_some() {
             provenance.reuse = ClientReuse::NONE;
         }
@@ -197,8 +204,10 @@ impl<S: KeySource> Validator<S> {
 
 enum CachedDecision {
     Decided(Decision),
-    Cached(CachedRecord<KeyRecord>),
-    Missing,
+    /// With the verdict if there is no record.
+    Cached(CachedRecord<KeyRecord>, Verdict),
+    /// With the verdict if there is no record.
+    Missing(Verdict),
 }
 
 /// The decision for a key whose hash is on the deny list.

@@ -47,9 +47,7 @@ async fn malformed_key_is_denied_without_database_request() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start(&database).await;
     let before = database.caller_requests();
-    for key in
-        ["short", "ta_tooshort", &format!("ta_{}", "a".repeat(36)), "with a space in it", &"x".repeat(300)]
-    {
+    for key in ["short", "ta_x", "ta_with a space", "with a space in it", "schlüssel", &"x".repeat(300)] {
         let response = service.validate(key).await.unwrap();
         assert_eq!(response.verdict(), v1::Verdict::Malformed, "{key}");
     }

@@ -32,6 +32,7 @@ mod grpcurl;
 mod harness;
 mod health;
 mod identity;
+mod import;
 mod input;
 mod leaks;
 mod logged;

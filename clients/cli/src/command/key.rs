@@ -18,7 +18,7 @@ use crate::{
     args::{Expiry, Limit, NewExpiry},
     exit::Exit,
     failure::{Failure, FieldNames},
-    import::PrefixHint,
+    import::{PrefixHint, key_text},
     listing,
     output::{Item, View},
     secret::KeySource,
@@ -33,14 +33,20 @@ pub(crate) enum KeyCommand {
 
     /// Import keys that were issued elsewhere, by their SHA-256
     ///
-    /// The file is CSV with a header, or JSON Lines. Its columns or fields are tenant_id, sha256 (64 hex
-    /// digits), name, prefix_hint, scopes (separated by spaces or semicolons; in JSON also an array),
-    /// created_at and expires_at (RFC 3339). Only sha256 is required and, without --tenant, tenant_id.
+    /// The file is CSV with a header, separated by commas, semicolons or tabs, or JSON Lines; in UTF-8. Its
+    /// columns or fields are tenant_id, sha256 (64 hex digits, base64 or base64url), name, prefix_hint (the first
+    /// characters of the key), scopes (separated by spaces or semicolons; in JSON also an array), created_at and
+    /// expires_at (RFC 3339). Only sha256 is required and, without --tenant, tenant_id.
     ///
-    /// All rows are checked before any is sent. An import can be repeated: existing keys are skipped.
+    /// All rows are checked before any is sent. An import can be repeated, also after Ctrl-C or an error: keys
+    /// that exist already with the same values are skipped. A key that exists with other values, or that is
+    /// revoked or disabled, is reported as different and not changed.
     Import(Import),
 
     /// Print the SHA-256 of a key, for an import file
+    ///
+    /// Refuses a text that the service would never look up: a key has 8 to 256 bytes, each a printable ASCII
+    /// character other than the space. One line end after the key is not part of it.
     Hash(KeySource),
 
     /// Change the name, scopes, networks or expiry of a key
@@ -210,7 +216,12 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
     match command {
         KeyCommand::Import(command) => return import::run(context, command).await,
         KeyCommand::Hash(source) => {
-            let digest = Sha256::digest(source.read()?.expose());
+            let key = source.read()?;
+            // Its hash would be of no use: the service denies such a key without a lookup.
+            key_text::check(key.expose()).map_err(|error| {
+                Failure::usage(format!("not a key that can be imported: the text {error}"))
+            })?;
+            let digest = Sha256::digest(key.expose());
             context.output.line(&hex::encode(digest))?;
         }
         KeyCommand::Issue(command) => issue(context, command).await?,

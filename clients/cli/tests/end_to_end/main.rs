@@ -7,6 +7,7 @@ mod errors;
 mod grace;
 mod harness;
 mod import;
+mod import_runs;
 mod leaks;
 mod lists;
 mod one_key;
@@ -124,7 +125,10 @@ fn key_expiring_in_the_last_second_is_supported() {
     );
     let file = format!("sha256,created_at,expires_at\n{:064x},{LAST_MOMENT},{LAST_MOMENT}\n", 1);
     let import = service.run(&["key", "import", "-", "--tenant", "acme"], &file);
-    assert_eq!((import.code, &*import.stdout), (0, "1 imported, 0 already present, 0 rejected\n"));
+    assert_eq!(
+        (import.code, &*import.stdout),
+        (0, "1 imported, 0 already present, 0 different, 0 rejected\n")
+    );
     let listed = service.json(&["key", "list", "--tenant", "acme", "--include-inactive"]);
     assert_eq!(listed["keys"].as_array().unwrap().len(), 4);
     for id in [id, rotated["key"]["key_id"].as_str().unwrap()] {

@@ -130,9 +130,6 @@ pub(super) async fn get<E: Engine>(
     call: Call,
     id: &KeyId,
 ) -> Result<Option<StoredKey>, StoreError> {
-    let qualified = |table: &str, columns: &str| {
-        columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
-    };
     let (key, tenant) = (qualified("api_keys", KEY_COLUMNS), qualified("tenants", tenants::TENANT_COLUMNS));
     let statement = Statement::new(format!(
         "SELECT {key}, api_keys.key_hash, {tenant} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1 \
@@ -154,6 +151,11 @@ fn read_stored_key(row: &Row) -> Result<StoredKey, StoreError> {
     let tenant =
         tenant_row.optional_text(0)?.is_some().then(|| tenants::read_tenant(&tenant_row)).transpose()?;
     Ok(StoredKey { key: read_key(row)?, tenant, digest })
+}
+
+/// Returns a list of columns with the name of their table.
+pub(super) fn qualified(table: &str, columns: &str) -> String {
+    columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn select_key(id: &KeyId) -> Statement {

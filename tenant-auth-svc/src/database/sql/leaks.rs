@@ -5,7 +5,7 @@
 
 use super::{
     Engine,
-    keys::{KEY_COLUMNS, read_key},
+    keys::{KEY_COLUMNS, qualified, read_key},
     lookup::to_json,
     peppers::{known_ids_json, missing_pepper_sql, pepper_missing_error},
     rows::unreadable_value,
@@ -90,12 +90,11 @@ fn statements(
          WHERE api_keys.id = {LEAKED_ID} AND NOT EXISTS ( \
             SELECT 1 FROM audit_log WHERE target = api_keys.id AND action = ?6 AND request_id = ?3)"
     );
-    let qualified = KEY_COLUMNS.split(", ").map(|column| format!("api_keys.{}", column.trim()));
     let outcome = format!(
         "SELECT {}, leak.policy, leak.request_id <> ?3, {} FROM (SELECT 1) \
          LEFT JOIN api_keys ON api_keys.id = {LEAKED_ID} \
          LEFT JOIN key_leaks AS leak ON leak.key_id = api_keys.id AND leak.source = ?2",
-        qualified.collect::<Vec<_>>().join(", "),
+        qualified("api_keys", KEY_COLUMNS),
         missing_pepper_sql("?4"),
     );
     Ok(vec![

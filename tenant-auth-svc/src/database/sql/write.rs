@@ -3,27 +3,27 @@
 use serde::Serialize;
 
 use super::{
-    Engine, RecordTable, UnreadableRecords,
+    Engine, UnreadableRecords,
     audit::audit_statement,
+    import_outcomes,
     keys::{select_key, single_key},
     lookup::{self, to_json},
     millis,
-    peppers::{known_ids_json, missing_pepper_sql, pepper_missing_error},
-    rows::unreadable_value,
+    peppers::{known_ids_json, missing_pepper_sql},
     transaction::{commit, last_rows},
 };
 use crate::{
-    database::engine::{Row, SqlValue, Statement},
+    database::engine::{SqlValue, Statement},
     domain::{
         audit::AuditAction,
-        id::{KeyId, TenantId},
+        id::KeyId,
         key::{
             ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotation, RotationOutcome,
             StoredHash, SuccessorExpiry,
         },
         network::AllowedNetworks,
         scope::ScopeSet,
-        store::{Call, Change, Committed, FailureKind, StoreError},
+        store::{Call, Change, Committed, StoreError},
         text::Reason,
     },
 };
@@ -206,34 +206,11 @@ pub(super) async fn import<E: Engine>(
     .bind(change.actor.caller.as_str())
     .bind(AuditAction::KeyImport.as_str())
     .bind(change.actor.request_id.as_str());
-    // One row per key to import: the key that has its hash now, if any, and its tenant.
-    let outcome = Statement::new(format!(
-        "SELECT imports.key, \
-                (SELECT api_keys.id FROM json_each(imports.value -> 'known_as') AS known \
-                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS holder, \
-                (SELECT api_keys.tenant_id FROM json_each(imports.value -> 'known_as') AS known \
-                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS tenant, \
-                {missing} \
-         FROM json_each(?1) AS imports ORDER BY imports.key"
-    ))
-    .bind(rows)
-    .bind(known);
+    let holders = import_outcomes::select_holders(rows, known);
 
-    let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, outcome]).await?;
-    let holders = last_rows(results)?;
-    if holders.len() != keys.len() {
-        return Err(StoreError::new(FailureKind::InvalidResponse, "an import returned too few outcomes"));
-    }
-    let outcome = |(import, holder)| match import_outcome(import, holder) {
-        // It is unknown which of the keys exist already.
-        Err(error) if error.kind == FailureKind::PepperMissing => Err(error),
-        outcome => {
-            let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome);
-            Ok(outcome.unwrap_or_else(ImportOutcome::Unreadable))
-        }
-    };
-    let outcomes = keys.iter().zip(&holders).map(outcome).collect::<Result<_, _>>()?;
-    Ok(Committed { outcome: outcomes, revision })
+    let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, holders]).await?;
+    let outcome = import_outcomes::read_outcomes(unreadable, keys, &last_rows(results)?)?;
+    Ok(Committed { outcome, revision })
 }
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
@@ -252,24 +229,6 @@ fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -
         created_at: import.created_at.unwrap_or(change.at).0,
         expires_at: key.expires_at.map(|at| at.0),
     }
-}
-
-fn import_outcome(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, StoreError> {
-    let (Some(id), Some(tenant)) = (holder.optional_text(1)?, holder.optional_text(2)?) else {
-        if let Some(pepper) = holder.optional_text(3)? {
-            return Err(pepper_missing_error(pepper));
-        }
-        return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
-    };
-    let id = KeyId::parse(id).map_err(|_| unreadable_value("key id"))?;
-    let tenant = TenantId::parse(tenant).map_err(|_| unreadable_value("tenant id"))?;
-    Ok(if id == import.key.id {
-        ImportOutcome::Imported(id)
-    } else if tenant == import.key.tenant_id {
-        ImportOutcome::Existing(id)
-    } else {
-        ImportOutcome::HeldByAnotherTenant
-    })
 }
 
 fn digest_value(stored: &StoredHash) -> SqlValue {

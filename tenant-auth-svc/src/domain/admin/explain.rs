@@ -42,7 +42,7 @@ pub struct ExplainQuery {
 /// A key that a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolvedKey {
-    /// The text cannot be a key.
+    /// The text cannot be a key, or is damaged and no imported key.
     Malformed,
     /// The deny list contains its hash.
     DeniedByHash,
@@ -114,6 +114,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             (Some(id), _) => ResolvedKey::Known(id),
             (None, _) if self.deny_list.is_hash_denied(&hash) => ResolvedKey::DeniedByHash,
             (None, Err(error)) => ResolvedKey::Unread(error),
+            (None, Ok(_)) if parsed.verdict_if_not_found() == Verdict::Malformed => ResolvedKey::Malformed,
             (None, Ok(_)) => ResolvedKey::Unknown,
         }
     }

@@ -1,19 +1,21 @@
 //! The format of keys: those issued here have the layout in `layout`; imported ones have any shape.
 //!
-//! The checksum is no security feature. It allows typing errors and random scanner input to be rejected
-//! without a lookup.
+//! The checksum is no security feature. It tells a typing error from a key that was never issued. It does not
+//! decide whether a text is looked up: a key of another system may begin with the same prefix, and is imported
+//! by its hash alone.
 
 mod layout;
 
 use thiserror::Error;
 
+pub use self::layout::InvalidPrefix;
 use self::layout::{ALPHABET, KeyLayout, RANDOM_DIGITS, checksum_digits};
-pub use self::layout::{InvalidPrefix, MalformedOwnKey};
-use super::{BorrowedKey, PresentedKey, hash::KeyHash};
-use crate::domain::text::PrefixHint;
-
-/// Allowed length of an imported key, in bytes.
-const FOREIGN_KEY_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
+use super::{
+    BorrowedKey, PresentedKey,
+    hash::KeyHash,
+    key_text::{self, InvalidKeyText},
+};
+use crate::domain::{text::PrefixHint, verdict::Verdict};
 
 /// The format of the keys issued here, with their prefix.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub enum ParsedKey {
     Own(KeyHash),
     /// Possibly an imported key.
     Foreign(KeyHash),
+    /// It has our prefix but not our format: an imported key, or else malformed.
+    Damaged(KeyHash),
 }
 
 impl ParsedKey {
@@ -35,23 +39,18 @@ impl ParsedKey {
     #[must_use]
     pub fn hash(self) -> KeyHash {
         match self {
-            Self::Own(hash) | Self::Foreign(hash) => hash,
+            Self::Own(hash) | Self::Foreign(hash) | Self::Damaged(hash) => hash,
         }
     }
-}
 
-/// Why a text cannot be a key. It never contains the text.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum MalformedKey {
-    /// It has our prefix but is not a key issued here.
-    #[error(transparent)]
-    Own(#[from] MalformedOwnKey),
-    /// It is too short or too long for any key.
-    #[error("is shorter than 8 or longer than 256 bytes")]
-    ForeignLength,
-    /// It contains a space, a control character or a character outside ASCII.
-    #[error("holds a character that is not printable ASCII")]
-    ForeignCharacter,
+    /// Returns the verdict if the lookup finds no key.
+    #[must_use]
+    pub fn verdict_if_not_found(self) -> Verdict {
+        match self {
+            Self::Own(_) | Self::Foreign(_) => Verdict::Unknown,
+            Self::Damaged(_) => Verdict::Malformed,
+        }
+    }
 }
 
 /// The operating system has no random bytes, so no key can be generated.
@@ -96,19 +95,17 @@ impl KeyFormat {
     ///
     /// # Errors
     /// When the text cannot be a key.
-    pub fn parse<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<ParsedKey, MalformedKey> {
+    pub fn parse<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<ParsedKey, InvalidKeyText> {
         let key = key.into();
         let text = key.expose();
-        match self.layout.check(text.as_bytes()) {
-            Some(checked) => {
-                checked?;
-                Ok(ParsedKey::Own(KeyHash::of(key)))
-            }
-            None => {
-                check_foreign(text)?;
-                Ok(ParsedKey::Foreign(KeyHash::of(key)))
-            }
+        let own = self.layout.check(text.as_bytes());
+        // Our layout is narrower than the rule for all keys, so that is not checked as well.
+        if own == Some(Ok(())) {
+            return Ok(ParsedKey::Own(KeyHash::of(key)));
         }
+        key_text::check(text)?;
+        let hash = KeyHash::of(key);
+        Ok(if own.is_some() { ParsedKey::Damaged(hash) } else { ParsedKey::Foreign(hash) })
     }
 
     /// Returns the first characters of a key issued here: enough to recognise it, too few to guess it.
@@ -116,16 +113,6 @@ impl KeyFormat {
     pub fn prefix_hint(&self, key: &PresentedKey) -> PrefixHint {
         PrefixHint::shortened(key.expose().chars().take(self.layout.hint_len()))
     }
-}
-
-fn check_foreign(text: &str) -> Result<(), MalformedKey> {
-    if !FOREIGN_KEY_LENGTHS.contains(&text.len()) {
-        return Err(MalformedKey::ForeignLength);
-    }
-    if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(MalformedKey::ForeignCharacter);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -141,7 +128,7 @@ mod tests {
         KeyFormat::new("acme_live").unwrap()
     }
 
-    fn inspect(text: &str) -> Result<ParsedKey, MalformedKey> {
+    fn inspect(text: &str) -> Result<ParsedKey, InvalidKeyText> {
         format().parse(&PresentedKey::new(text.to_owned()))
     }
 
@@ -165,21 +152,23 @@ mod tests {
     }
 
     #[test]
-    fn malformed_keys_are_rejected_with_reason() {
-        assert_eq!(inspect("acme_live_short"), Err(MalformedKey::Own(MalformedOwnKey::WrongLength)));
-        assert_eq!(
-            inspect(&format!("acme_live_{}", "-".repeat(36))),
-            Err(MalformedKey::Own(MalformedOwnKey::InvalidDigit))
-        );
-        assert_eq!(
-            inspect(&format!("acme_live_{}", "a".repeat(36))),
-            Err(MalformedKey::Own(MalformedOwnKey::WrongChecksum))
-        );
-        assert_eq!(inspect("short"), Err(MalformedKey::ForeignLength));
-        assert_eq!(inspect(&"x".repeat(257)), Err(MalformedKey::ForeignLength));
-        assert_eq!(inspect("with a space in it"), Err(MalformedKey::ForeignCharacter));
-        assert_eq!(inspect("schlüssel-von-früher"), Err(MalformedKey::ForeignCharacter));
+    fn text_that_cannot_be_a_key_is_rejected_with_reason() {
+        assert_eq!(inspect("short"), Err(InvalidKeyText::TooShort(5)));
+        assert_eq!(inspect(&"x".repeat(257)), Err(InvalidKeyText::TooLong(257)));
+        for text in ["with a space in it", "schlüssel-von-früher", "acme_live_ü", "acme_live_with space"] {
+            assert!(matches!(inspect(text), Err(InvalidKeyText::Character { .. })), "{text}");
+        }
         assert!(matches!(inspect("sk_live_51H8abc"), Ok(ParsedKey::Foreign(_))));
+    }
+
+    #[test]
+    fn text_with_own_prefix_and_another_format_is_looked_up() {
+        let wrong = ["short".to_owned(), "-".repeat(36), "a".repeat(36), String::new()];
+        for text in wrong.map(|body| format!("acme_live_{body}")) {
+            let parsed = inspect(&text).unwrap();
+            assert_eq!(parsed, ParsedKey::Damaged(KeyHash::of(BorrowedKey::new(&text))));
+            assert_eq!(parsed.verdict_if_not_found(), Verdict::Malformed);
+        }
     }
 
     #[test]
@@ -191,8 +180,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any single wrong character is detected: after the prefix as malformed, in the prefix as not issued
-        /// here.
+        /// Any single wrong character is detected: none makes another key of ours.
         #[test]
         fn checksum_detects_single_character_changes(at in 0..46_usize, to in any::<char>()) {
             let key = format().generate().unwrap();
@@ -200,12 +188,7 @@ mod tests {
             prop_assume!(chars[at] != to);
             chars[at] = to;
             let changed: String = chars.into_iter().collect();
-            let parsed = inspect(&changed);
-            if at >= "acme_live_".len() {
-                prop_assert!(parsed.is_err());
-            } else {
-                prop_assert!(!matches!(parsed, Ok(ParsedKey::Own(_))));
-            }
+            prop_assert!(!matches!(inspect(&changed), Ok(ParsedKey::Own(_))));
         }
 
         #[test]
@@ -214,7 +197,8 @@ mod tests {
             let mut chars: Vec<char> = key.expose().chars().collect();
             prop_assume!(chars[at] != chars[at + 1]);
             chars.swap(at, at + 1);
-            prop_assert_eq!(inspect(&chars.into_iter().collect::<String>()), Err(MalformedKey::Own(MalformedOwnKey::WrongChecksum)));
+            let swapped = inspect(&chars.into_iter().collect::<String>());
+            prop_assert!(matches!(swapped, Ok(ParsedKey::Damaged(_))));
         }
 
         #[test]

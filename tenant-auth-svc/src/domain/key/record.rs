@@ -12,7 +12,7 @@ use crate::domain::{
     id::{KeyId, TenantId},
     network::AllowedNetworks,
     scope::ScopeSet,
-    store::{StoredDigest, UnreadableRecord},
+    store::StoredDigest,
     tenant::{Tenant, TenantStatus},
     text::{KeyName, PrefixHint},
 };
@@ -236,30 +236,6 @@ impl KeyUpdate {
             && self.enabled.is_none_or(|enabled| enabled == key.disabled_at.is_none())
             && self.allowed_networks.as_ref().is_none_or(|networks| *networks == key.allowed_networks)
     }
-}
-
-/// A key to import.
-#[derive(Clone, Debug)]
-pub struct KeyToImport {
-    /// The key.
-    pub key: NewKey,
-    /// When it was issued originally; `None` means now.
-    pub created_at: Option<UnixMillis>,
-}
-
-/// The outcome of importing a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImportOutcome {
-    /// It was stored under this id.
-    Imported(KeyId),
-    /// The tenant already has it, under this id.
-    Existing(KeyId),
-    /// There is no such tenant.
-    NoSuchTenant(TenantId),
-    /// It belongs to another tenant.
-    HeldByAnotherTenant,
-    /// It exists, but its record is unreadable.
-    Unreadable(UnreadableRecord),
 }
 
 /// A key to rotate.

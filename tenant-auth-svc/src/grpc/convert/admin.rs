@@ -17,7 +17,9 @@ use crate::{
         admin::{AdminError, KeyState, KeyToIssue},
         clock::UnixMillis,
         id::{KeyId, TenantId},
-        key::{ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey, SuccessorExpiry},
+        key::{
+            ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey, SuccessorExpiry, key_text,
+        },
         page::{Page, PageRequest},
         store::Committed,
         tenant::{Tenant, TenantStatus},
@@ -164,10 +166,14 @@ pub(in crate::grpc) fn parse_import_keys(
 fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<KeyToImport> {
     let tenant_id = fields.check("tenant_id", TenantId::parse(&key.tenant_id));
     let digest = <[u8; 32]>::try_from(key.sha256.as_slice());
-    let digest = digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len()));
+    let digest =
+        digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len())).and_then(|digest| {
+            key_text::check_hash(&digest).map_err(|error| error.to_string())?;
+            Ok(digest)
+        });
     let digest = fields.check("sha256", digest);
     let name = fields.check("name", KeyName::parse(&key.name));
-    let prefix_hint = fields.check("prefix_hint", PrefixHint::parse(&key.prefix_hint));
+    let prefix_hint = fields.check("prefix_hint", parse_key_beginning(&key.prefix_hint));
     let scopes = fields.parse_scopes("scopes", &key.scopes);
     let created_at = parse_optional_timestamp(fields, "created_at", key.created_at);
     let expires_at = parse_optional_timestamp(fields, "expires_at", key.expires_at);
@@ -185,6 +191,13 @@ fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<
     Some(KeyToImport { key, created_at: created_at? })
 }
 
+/// A hint shows whether its key could ever be looked up, unlike the key's hash.
+fn parse_key_beginning(hint: &str) -> Result<PrefixHint, String> {
+    let parsed = PrefixHint::parse(hint).map_err(|error| error.to_string())?;
+    key_text::check_characters(hint).map_err(|error| error.to_string())?;
+    Ok(parsed)
+}
+
 pub(in crate::grpc) fn import_response(
     errors: EntryErrors,
     Committed { outcome: outcomes, revision }: Committed<Vec<ImportOutcome>>,
@@ -194,6 +207,10 @@ pub(in crate::grpc) fn import_response(
     let outcome = |outcome| match outcome {
         ImportOutcome::Imported(id) => Ok(Outcome::ImportedKeyId(id.to_string())),
         ImportOutcome::Existing(id) => Ok(Outcome::ExistingKeyId(id.to_string())),
+        ImportOutcome::Different { id, fields } => {
+            let fields = fields.into_iter().map(str::to_owned).collect();
+            Ok(Outcome::Different(v1::DifferentKey { key_id: id.to_string(), fields }))
+        }
         ImportOutcome::NoSuchTenant(tenant) => Err(AdminError::NoSuchTenant(tenant)),
         ImportOutcome::HeldByAnotherTenant => Err(AdminError::KeyHeldByAnotherTenant),
         ImportOutcome::Unreadable(unreadable) => Err(AdminError::Store(unreadable.into())),

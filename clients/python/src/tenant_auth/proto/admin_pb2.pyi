@@ -908,7 +908,7 @@ class ImportKey(_message.Message):
     name: _builtins.str
     """Display name of the key. Up to 64 characters."""
     prefix_hint: _builtins.str
-    """The first characters of the key, to recognise it by. Up to 24."""
+    """The first characters of the key, to recognise it by. Up to 24 printable ASCII characters, without spaces."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes of the key. At most 32."""
@@ -1029,8 +1029,8 @@ class DifferentKey(_message.Message):
     """Public id of the existing key."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The fields of ImportKey that differ: name, prefix_hint, scopes, expires_at, allowed_networks. "revoked_at" if the
-        existing key is revoked, "enabled" if it is disabled.
+        """The fields of ImportKey that differ: name, prefix_hint, scopes, created_at (if it is set), expires_at,
+        allowed_networks. "revoked_at" if the existing key is revoked, "enabled" if it is disabled.
         """
 
     def __init__(

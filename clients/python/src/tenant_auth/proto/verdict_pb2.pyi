@@ -31,7 +31,9 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_UNKNOWN: _Verdict.ValueType  # 2
     """The key or session does not exist. The server read the database successfully and did not find it."""
     VERDICT_MALFORMED: _Verdict.ValueType  # 3
-    """The text is not a key: wrong checksum, length or characters. Decided without a lookup."""
+    """The text is not a key: wrong length or characters, decided without a lookup; or it begins with the prefix of keys
+    issued by this service, has a wrong length or checksum, and no such key was imported.
+    """
     VERDICT_EXPIRED: _Verdict.ValueType  # 4
     """The key exists but has expired."""
     VERDICT_REVOKED: _Verdict.ValueType  # 5
@@ -73,7 +75,9 @@ VERDICT_VALID: Verdict.ValueType  # 1
 VERDICT_UNKNOWN: Verdict.ValueType  # 2
 """The key or session does not exist. The server read the database successfully and did not find it."""
 VERDICT_MALFORMED: Verdict.ValueType  # 3
-"""The text is not a key: wrong checksum, length or characters. Decided without a lookup."""
+"""The text is not a key: wrong length or characters, decided without a lookup; or it begins with the prefix of keys
+issued by this service, has a wrong length or checksum, and no such key was imported.
+"""
 VERDICT_EXPIRED: Verdict.ValueType  # 4
 """The key exists but has expired."""
 VERDICT_REVOKED: Verdict.ValueType  # 5

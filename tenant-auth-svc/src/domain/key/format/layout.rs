@@ -25,7 +25,7 @@ pub(crate) struct KeyLayout {
 
 /// Why a text with our prefix is not a key issued here. It never contains the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum MalformedOwnKey {
+pub(crate) enum MalformedOwnKey {
     /// It does not have our length.
     #[error("has our prefix and a wrong length")]
     WrongLength,

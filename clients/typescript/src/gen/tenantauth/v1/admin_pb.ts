@@ -937,7 +937,7 @@ export type ImportKey = Message<"tenantauth.v1.ImportKey"> & {
   name: string;
 
   /**
-   * The first characters of the key, to recognise it by. Up to 24.
+   * The first characters of the key, to recognise it by. Up to 24 printable ASCII characters, without spaces.
    *
    * @generated from field: string prefix_hint = 4;
    */
@@ -1076,8 +1076,8 @@ export type DifferentKey = Message<"tenantauth.v1.DifferentKey"> & {
   keyId: string;
 
   /**
-   * The fields of ImportKey that differ: name, prefix_hint, scopes, expires_at, allowed_networks. "revoked_at" if the
-   * existing key is revoked, "enabled" if it is disabled.
+   * The fields of ImportKey that differ: name, prefix_hint, scopes, created_at (if it is set), expires_at,
+   * allowed_networks. "revoked_at" if the existing key is revoked, "enabled" if it is disabled.
    *
    * @generated from field: repeated string fields = 2;
    */

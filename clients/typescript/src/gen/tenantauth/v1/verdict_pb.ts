@@ -103,7 +103,8 @@ export enum Verdict {
   UNKNOWN = 2,
 
   /**
-   * The text is not a key: wrong checksum, length or characters. Decided without a lookup.
+   * The text is not a key: wrong length or characters, decided without a lookup; or it begins with the prefix of keys
+   * issued by this service, has a wrong length or checksum, and no such key was imported.
    *
    * @generated from enum value: VERDICT_MALFORMED = 3;
    */
