@@ -1340,7 +1340,7 @@ type DeleteTenantRequest struct {
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// Why the tenant is deleted, for the record. 1 to 256 characters. Required.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Whether to delete the tenant's usage too. If false, QueryUsage still returns it.
+	// Whether to delete the usage of the tenant too. If false, QueryUsage still returns it, and a later call may delete it.
 	DeleteUsage   bool `protobuf:"varint,3,opt,name=delete_usage,json=deleteUsage,proto3" json:"delete_usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1416,7 +1416,7 @@ type DeleteTenantResponse struct {
 	SessionsDeleted int64 `protobuf:"varint,2,opt,name=sessions_deleted,json=sessionsDeleted,proto3" json:"sessions_deleted,omitempty"`
 	// Number of keys that this call deleted.
 	KeysDeleted int64 `protobuf:"varint,3,opt,name=keys_deleted,json=keysDeleted,proto3" json:"keys_deleted,omitempty"`
-	// Number of hourly sums and events of usage that this call deleted.
+	// Number of usage records that this call deleted: events and hourly sums.
 	UsageDeleted int64 `protobuf:"varint,4,opt,name=usage_deleted,json=usageDeleted,proto3" json:"usage_deleted,omitempty"`
 	// As in UpdateTenantResponse.
 	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -1571,7 +1571,7 @@ type ReportLeakRequest struct {
 	Plaintext string `protobuf:"bytes,1,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
 	// SHA-256 of the key's bytes: 32 bytes.
 	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// Who found the key, such as "github" or "tenantctl-scan". 1 to 64 visible ASCII characters. Required.
+	// Who found the key, such as "github" or "tenantctl-scan". 1 to 64 characters. Required.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// Where the key was found, such as a URL or a path and line. Up to 1,024 characters. It must not contain the key.
 	Location string `protobuf:"bytes,4,opt,name=location,proto3" json:"location,omitempty"`

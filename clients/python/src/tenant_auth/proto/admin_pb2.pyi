@@ -625,7 +625,7 @@ class DeleteTenantRequest(_message.Message):
     reason: _builtins.str
     """Why the tenant is deleted, for the record. 1 to 256 characters. Required."""
     delete_usage: _builtins.bool
-    """Whether to delete the tenant's usage too. If false, QueryUsage still returns it."""
+    """Whether to delete the usage of the tenant too. If false, QueryUsage still returns it, and a later call may delete it."""
     def __init__(
         self,
         *,
@@ -659,7 +659,7 @@ class DeleteTenantResponse(_message.Message):
     keys_deleted: _builtins.int
     """Number of keys that this call deleted."""
     usage_deleted: _builtins.int
-    """Number of hourly sums and events of usage that this call deleted."""
+    """Number of usage records that this call deleted: events and hourly sums."""
     revision: _builtins.int
     """As in UpdateTenantResponse."""
     def __init__(
@@ -723,7 +723,7 @@ class ReportLeakRequest(_message.Message):
     sha256: _builtins.bytes
     """SHA-256 of the key's bytes: 32 bytes."""
     source: _builtins.str
-    """Who found the key, such as "github" or "tenantctl-scan". 1 to 64 visible ASCII characters. Required."""
+    """Who found the key, such as "github" or "tenantctl-scan". 1 to 64 characters. Required."""
     location: _builtins.str
     """Where the key was found, such as a URL or a path and line. Up to 1,024 characters. It must not contain the key."""
     type: _builtins.str

@@ -614,7 +614,7 @@ export type DeleteTenantRequest = Message<"tenantauth.v1.DeleteTenantRequest"> &
   reason: string;
 
   /**
-   * Whether to delete the tenant's usage too. If false, QueryUsage still returns it.
+   * Whether to delete the usage of the tenant too. If false, QueryUsage still returns it, and a later call may delete it.
    *
    * @generated from field: bool delete_usage = 3;
    */
@@ -656,7 +656,7 @@ export type DeleteTenantResponse = Message<"tenantauth.v1.DeleteTenantResponse">
   keysDeleted: bigint;
 
   /**
-   * Number of hourly sums and events of usage that this call deleted.
+   * Number of usage records that this call deleted: events and hourly sums.
    *
    * @generated from field: int64 usage_deleted = 4;
    */
@@ -726,7 +726,7 @@ export type ReportLeakRequest = Message<"tenantauth.v1.ReportLeakRequest"> & {
   sha256: Uint8Array;
 
   /**
-   * Who found the key, such as "github" or "tenantctl-scan". 1 to 64 visible ASCII characters. Required.
+   * Who found the key, such as "github" or "tenantctl-scan". 1 to 64 characters. Required.
    *
    * @generated from field: string source = 3;
    */
