@@ -217,9 +217,11 @@ type Tenant struct {
 	// Changes with every change of the tenant. Opaque: pass it to UpdateTenant.
 	Etag string `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
 	// What happens to keys of the tenant that are reported as leaked. If absent, the default of the service applies.
-	LeakPolicy    *LeakPolicy `protobuf:"bytes,9,opt,name=leak_policy,json=leakPolicy,proto3" json:"leak_policy,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LeakPolicy *LeakPolicy `protobuf:"bytes,9,opt,name=leak_policy,json=leakPolicy,proto3" json:"leak_policy,omitempty"`
+	// Time at which the deletion of the tenant began. It cannot be resumed then. Absent if it is not being deleted.
+	DeletionStartedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deletion_started_at,json=deletionStartedAt,proto3" json:"deletion_started_at,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Tenant) Reset() {
@@ -321,6 +323,13 @@ func (x *Tenant) GetEtag() string {
 func (x *Tenant) GetLeakPolicy() *LeakPolicy {
 	if x != nil {
 		return x.LeakPolicy
+	}
+	return nil
+}
+
+func (x *Tenant) GetDeletionStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeletionStartedAt
 	}
 	return nil
 }
@@ -3084,7 +3093,7 @@ type ExplainKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Public id of the key. Empty if the key is unknown or its text is malformed.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	// The verdict that the replica would return now.
+	// The verdict that the replica would return now. VERDICT_UNSPECIFIED if it could not decide.
 	Verdict Verdict `protobuf:"varint,2,opt,name=verdict,proto3,enum=tenantauth.v1.Verdict" json:"verdict,omitempty"`
 	// The key and its tenant in the database, and the verdict that follows from them. Absent if the database does not hold the
 	// key or could not be read.
@@ -4632,7 +4641,7 @@ var File_tenantauth_v1_admin_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\xef\x02\n" +
+	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\xbb\x03\n" +
 	"\x06Tenant\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4645,7 +4654,9 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x0esuspend_reason\x18\a \x01(\tR\rsuspendReason\x12\x12\n" +
 	"\x04etag\x18\b \x01(\tR\x04etag\x12:\n" +
 	"\vleak_policy\x18\t \x01(\v2\x19.tenantauth.v1.LeakPolicyR\n" +
-	"leakPolicy\"\xfd\x04\n" +
+	"leakPolicy\x12J\n" +
+	"\x13deletion_started_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x11deletionStartedAt\"\xfd\x04\n" +
 	"\x06ApiKey\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x12\x12\n" +
@@ -5051,122 +5062,123 @@ var file_tenantauth_v1_admin_proto_depIdxs = []int32{
 	57, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
 	57, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
 	19, // 3: tenantauth.v1.Tenant.leak_policy:type_name -> tenantauth.v1.LeakPolicy
-	57, // 4: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	57, // 5: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 6: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	57, // 7: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
-	57, // 8: tenantauth.v1.ApiKey.disabled_at:type_name -> google.protobuf.Timestamp
-	3,  // 9: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	58, // 10: tenantauth.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
-	19, // 11: tenantauth.v1.UpdateTenantRequest.leak_policy:type_name -> tenantauth.v1.LeakPolicy
-	3,  // 12: tenantauth.v1.UpdateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	3,  // 13: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	3,  // 14: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
-	3,  // 15: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	3,  // 16: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	1,  // 17: tenantauth.v1.LeakPolicy.action:type_name -> tenantauth.v1.LeakAction
-	59, // 18: tenantauth.v1.LeakPolicy.expire_in:type_name -> google.protobuf.Duration
-	1,  // 19: tenantauth.v1.ReportLeakResponse.action:type_name -> tenantauth.v1.LeakAction
-	4,  // 20: tenantauth.v1.ReportLeakResponse.key:type_name -> tenantauth.v1.ApiKey
-	57, // 21: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 22: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	25, // 23: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
-	57, // 24: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
-	57, // 25: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
-	27, // 26: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
-	28, // 27: tenantauth.v1.ImportKeyResult.different:type_name -> tenantauth.v1.DifferentKey
-	60, // 28: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
-	59, // 29: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	57, // 30: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 31: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	4,  // 32: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
-	58, // 33: tenantauth.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	57, // 34: tenantauth.v1.UpdateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 35: tenantauth.v1.UpdateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	4,  // 36: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	4,  // 37: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 38: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
-	61, // 39: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
-	57, // 40: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
-	61, // 41: tenantauth.v1.ExplainKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
-	36, // 42: tenantauth.v1.ExplainKeyResponse.database:type_name -> tenantauth.v1.GetKeyResponse
-	60, // 43: tenantauth.v1.ExplainKeyResponse.database_error:type_name -> google.rpc.Status
-	62, // 44: tenantauth.v1.ExplainKeyResponse.replica:type_name -> tenantauth.v1.InspectKeyResponse
-	43, // 45: tenantauth.v1.ExplainKeyResponse.key_events:type_name -> tenantauth.v1.AuditEvent
-	43, // 46: tenantauth.v1.ExplainKeyResponse.tenant_events:type_name -> tenantauth.v1.AuditEvent
-	4,  // 47: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
-	57, // 48: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
-	57, // 49: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
-	43, // 50: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
-	57, // 51: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	57, // 52: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
-	44, // 53: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
-	2,  // 54: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
-	57, // 55: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
-	44, // 56: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
-	59, // 57: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
-	45, // 58: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	44, // 59: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
-	45, // 60: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	59, // 61: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
-	59, // 62: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
-	57, // 63: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
-	50, // 64: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	59, // 65: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
-	59, // 66: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
-	50, // 67: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	50, // 68: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	5,  // 69: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
-	9,  // 70: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
-	11, // 71: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
-	7,  // 72: tenantauth.v1.AdminService.UpdateTenant:input_type -> tenantauth.v1.UpdateTenantRequest
-	13, // 73: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
-	15, // 74: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
-	17, // 75: tenantauth.v1.AdminService.DeleteTenant:input_type -> tenantauth.v1.DeleteTenantRequest
-	22, // 76: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
-	24, // 77: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
-	31, // 78: tenantauth.v1.AdminService.UpdateKey:input_type -> tenantauth.v1.UpdateKeyRequest
-	29, // 79: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
-	33, // 80: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
-	35, // 81: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
-	63, // 82: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
-	37, // 83: tenantauth.v1.AdminService.ExplainKey:input_type -> tenantauth.v1.ExplainKeyRequest
-	20, // 84: tenantauth.v1.AdminService.ReportLeak:input_type -> tenantauth.v1.ReportLeakRequest
-	39, // 85: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
-	41, // 86: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
-	46, // 87: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
-	48, // 88: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
-	51, // 89: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
-	53, // 90: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
-	55, // 91: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
-	6,  // 92: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
-	10, // 93: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
-	12, // 94: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
-	8,  // 95: tenantauth.v1.AdminService.UpdateTenant:output_type -> tenantauth.v1.UpdateTenantResponse
-	14, // 96: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
-	16, // 97: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
-	18, // 98: tenantauth.v1.AdminService.DeleteTenant:output_type -> tenantauth.v1.DeleteTenantResponse
-	23, // 99: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
-	26, // 100: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
-	32, // 101: tenantauth.v1.AdminService.UpdateKey:output_type -> tenantauth.v1.UpdateKeyResponse
-	30, // 102: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
-	34, // 103: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
-	36, // 104: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
-	62, // 105: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
-	38, // 106: tenantauth.v1.AdminService.ExplainKey:output_type -> tenantauth.v1.ExplainKeyResponse
-	21, // 107: tenantauth.v1.AdminService.ReportLeak:output_type -> tenantauth.v1.ReportLeakResponse
-	40, // 108: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
-	42, // 109: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
-	47, // 110: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
-	49, // 111: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
-	52, // 112: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
-	54, // 113: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
-	56, // 114: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
-	92, // [92:115] is the sub-list for method output_type
-	69, // [69:92] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	57, // 4: tenantauth.v1.Tenant.deletion_started_at:type_name -> google.protobuf.Timestamp
+	57, // 5: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 6: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 7: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	57, // 8: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
+	57, // 9: tenantauth.v1.ApiKey.disabled_at:type_name -> google.protobuf.Timestamp
+	3,  // 10: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	58, // 11: tenantauth.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19, // 12: tenantauth.v1.UpdateTenantRequest.leak_policy:type_name -> tenantauth.v1.LeakPolicy
+	3,  // 13: tenantauth.v1.UpdateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,  // 14: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,  // 15: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
+	3,  // 16: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,  // 17: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	1,  // 18: tenantauth.v1.LeakPolicy.action:type_name -> tenantauth.v1.LeakAction
+	59, // 19: tenantauth.v1.LeakPolicy.expire_in:type_name -> google.protobuf.Duration
+	1,  // 20: tenantauth.v1.ReportLeakResponse.action:type_name -> tenantauth.v1.LeakAction
+	4,  // 21: tenantauth.v1.ReportLeakResponse.key:type_name -> tenantauth.v1.ApiKey
+	57, // 22: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 23: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	25, // 24: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
+	57, // 25: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 26: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
+	27, // 27: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
+	28, // 28: tenantauth.v1.ImportKeyResult.different:type_name -> tenantauth.v1.DifferentKey
+	60, // 29: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
+	59, // 30: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	57, // 31: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 32: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,  // 33: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
+	58, // 34: tenantauth.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	57, // 35: tenantauth.v1.UpdateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 36: tenantauth.v1.UpdateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,  // 37: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,  // 38: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,  // 39: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
+	61, // 40: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	57, // 41: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
+	61, // 42: tenantauth.v1.ExplainKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	36, // 43: tenantauth.v1.ExplainKeyResponse.database:type_name -> tenantauth.v1.GetKeyResponse
+	60, // 44: tenantauth.v1.ExplainKeyResponse.database_error:type_name -> google.rpc.Status
+	62, // 45: tenantauth.v1.ExplainKeyResponse.replica:type_name -> tenantauth.v1.InspectKeyResponse
+	43, // 46: tenantauth.v1.ExplainKeyResponse.key_events:type_name -> tenantauth.v1.AuditEvent
+	43, // 47: tenantauth.v1.ExplainKeyResponse.tenant_events:type_name -> tenantauth.v1.AuditEvent
+	4,  // 48: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
+	57, // 49: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
+	57, // 50: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
+	43, // 51: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
+	57, // 52: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	57, // 53: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
+	44, // 54: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
+	2,  // 55: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
+	57, // 56: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
+	44, // 57: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
+	59, // 58: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
+	45, // 59: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	44, // 60: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
+	45, // 61: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	59, // 62: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
+	59, // 63: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
+	57, // 64: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
+	50, // 65: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	59, // 66: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
+	59, // 67: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
+	50, // 68: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	50, // 69: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	5,  // 70: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
+	9,  // 71: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
+	11, // 72: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
+	7,  // 73: tenantauth.v1.AdminService.UpdateTenant:input_type -> tenantauth.v1.UpdateTenantRequest
+	13, // 74: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
+	15, // 75: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
+	17, // 76: tenantauth.v1.AdminService.DeleteTenant:input_type -> tenantauth.v1.DeleteTenantRequest
+	22, // 77: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
+	24, // 78: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
+	31, // 79: tenantauth.v1.AdminService.UpdateKey:input_type -> tenantauth.v1.UpdateKeyRequest
+	29, // 80: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
+	33, // 81: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
+	35, // 82: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
+	63, // 83: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
+	37, // 84: tenantauth.v1.AdminService.ExplainKey:input_type -> tenantauth.v1.ExplainKeyRequest
+	20, // 85: tenantauth.v1.AdminService.ReportLeak:input_type -> tenantauth.v1.ReportLeakRequest
+	39, // 86: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
+	41, // 87: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
+	46, // 88: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
+	48, // 89: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
+	51, // 90: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
+	53, // 91: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
+	55, // 92: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
+	6,  // 93: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
+	10, // 94: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
+	12, // 95: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
+	8,  // 96: tenantauth.v1.AdminService.UpdateTenant:output_type -> tenantauth.v1.UpdateTenantResponse
+	14, // 97: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
+	16, // 98: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
+	18, // 99: tenantauth.v1.AdminService.DeleteTenant:output_type -> tenantauth.v1.DeleteTenantResponse
+	23, // 100: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
+	26, // 101: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
+	32, // 102: tenantauth.v1.AdminService.UpdateKey:output_type -> tenantauth.v1.UpdateKeyResponse
+	30, // 103: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
+	34, // 104: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
+	36, // 105: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
+	62, // 106: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
+	38, // 107: tenantauth.v1.AdminService.ExplainKey:output_type -> tenantauth.v1.ExplainKeyResponse
+	21, // 108: tenantauth.v1.AdminService.ReportLeak:output_type -> tenantauth.v1.ReportLeakResponse
+	40, // 109: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
+	42, // 110: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
+	47, // 111: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
+	49, // 112: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
+	52, // 113: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
+	54, // 114: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
+	56, // 115: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
+	93, // [93:116] is the sub-list for method output_type
+	70, // [70:93] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_admin_proto_init() }

@@ -78,8 +78,9 @@ type AdminServiceClient interface {
 	// ten minutes. Idempotent.
 	ResumeTenant(ctx context.Context, in *ResumeTenantRequest, opts ...grpc.CallOption) (*ResumeTenantResponse, error)
 	// Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
-	// kept. Works in bounded steps: while complete is false, call it again. Idempotent. Fails with NOT_FOUND if the tenant
-	// never existed, and with FAILED_PRECONDITION if it is not suspended.
+	// kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+	// resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+	// FAILED_PRECONDITION if it is not suspended.
 	DeleteTenant(ctx context.Context, in *DeleteTenantRequest, opts ...grpc.CallOption) (*DeleteTenantResponse, error)
 	// Issues a key. Only this response contains the plaintext of the key.
 	IssueKey(ctx context.Context, in *IssueKeyRequest, opts ...grpc.CallOption) (*IssueKeyResponse, error)
@@ -103,7 +104,8 @@ type AdminServiceClient interface {
 	InspectKey(ctx context.Context, in *InspectKeyRequest, opts ...grpc.CallOption) (*InspectKeyResponse, error)
 	// Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
 	// each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
-	// Fails with NOT_FOUND if neither the database nor the cache holds the key.
+	// A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+	// VERDICT_UNKNOWN then.
 	ExplainKey(ctx context.Context, in *ExplainKeyRequest, opts ...grpc.CallOption) (*ExplainKeyResponse, error)
 	// Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
 	// Idempotent for a key and a source: only the first report has an effect.
@@ -397,8 +399,9 @@ type AdminServiceServer interface {
 	// ten minutes. Idempotent.
 	ResumeTenant(context.Context, *ResumeTenantRequest) (*ResumeTenantResponse, error)
 	// Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
-	// kept. Works in bounded steps: while complete is false, call it again. Idempotent. Fails with NOT_FOUND if the tenant
-	// never existed, and with FAILED_PRECONDITION if it is not suspended.
+	// kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+	// resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+	// FAILED_PRECONDITION if it is not suspended.
 	DeleteTenant(context.Context, *DeleteTenantRequest) (*DeleteTenantResponse, error)
 	// Issues a key. Only this response contains the plaintext of the key.
 	IssueKey(context.Context, *IssueKeyRequest) (*IssueKeyResponse, error)
@@ -422,7 +425,8 @@ type AdminServiceServer interface {
 	InspectKey(context.Context, *InspectKeyRequest) (*InspectKeyResponse, error)
 	// Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
 	// each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
-	// Fails with NOT_FOUND if neither the database nor the cache holds the key.
+	// A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+	// VERDICT_UNKNOWN then.
 	ExplainKey(context.Context, *ExplainKeyRequest) (*ExplainKeyResponse, error)
 	// Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
 	// Idempotent for a key and a source: only the first report has an effect.

@@ -51,6 +51,10 @@ fn parse_location(text: &str) -> Result<SigningKeysLocation, String> {
         return Ok(SigningKeysLocation::File(text.into()));
     }
     let invalid = || format!("must be a file or an https:// URL, not {text:?}");
+    // Not with the text: it may contain a password.
+    if text.contains('@') {
+        return Err("must be a URL without user and password".to_owned());
+    }
     let url = Url::parse(text).map_err(|_| invalid())?;
     let is_loopback = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -94,6 +98,8 @@ mod tests {
         for invalid in ["http://api.example.com/keys", "file:///etc/keys", "https://"] {
             assert!(parse_location(invalid).is_err(), "{invalid}");
         }
+        let with_password = parse_location("https://user:secret@api.example.com/keys").unwrap_err();
+        assert!(with_password.contains("without user") && !with_password.contains("secret"));
     }
 
     #[test]

@@ -44,7 +44,6 @@ use crate::domain::{
         ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Peppers,
         Rotation, RotationOutcome, StoredKey,
     },
-    leak::{LeakOutcome, LeakPolicy, LeakReport},
     page::{Page, PageRequest},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
     store::{
@@ -285,16 +284,6 @@ impl<E: Engine> Store for SqlStore<E> {
         change: &Change,
     ) -> Result<Committed<Option<ApiKey>>, StoreError> {
         update::key(&self.engine, call, id, update, conditions, change).await
-    }
-
-    async fn report_leak(
-        &self,
-        call: Call,
-        report: &LeakReport,
-        default_policy: LeakPolicy,
-        change: &Change,
-    ) -> Result<Committed<Option<LeakOutcome>>, StoreError> {
-        leaks::report(&self.engine, &self.peppers, call, report, default_policy, change).await
     }
 
     async fn list_keys(

@@ -95,7 +95,8 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
     /// Creates a tenant, or returns the existing one with the same id, name and plan.
     ///
     /// # Errors
-    /// [`AdminError::TenantExists`] when the tenant exists with other values; [`AdminError::Store`].
+    /// [`AdminError::TenantExists`] when the tenant exists with other values; [`AdminError::TenantBeingDeleted`];
+    /// [`AdminError::Store`].
     pub async fn create_tenant(
         &self,
         id: Option<TenantId>,
@@ -108,6 +109,9 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let created = self.store.create_tenant(call(deadline), &new, &self.new_change(actor)).await?;
         let stored = &created.outcome.tenant;
         let differing = [("name", stored.name != new.name), ("plan", stored.plan != new.plan)];
+        if stored.deletion_started_at.is_some() {
+            return Err(AdminError::TenantBeingDeleted(new.id));
+        }
         let fields: Vec<_> =
             differing.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect();
         if fields.is_empty() { Ok(created) } else { Err(AdminError::TenantExists { tenant: new.id, fields }) }
@@ -136,7 +140,11 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             _ => ChangeKind::Changed,
         };
         self.cache.apply(&PerSubject::for_tenant(&id, local_change(kind, &outcome)));
-        found(outcome?, || AdminError::NoSuchTenant(id))
+        let changed = found(outcome?, || AdminError::NoSuchTenant(id))?;
+        match changed.outcome.status == status {
+            true => Ok(changed),
+            false => Err(AdminError::TenantBeingDeleted(changed.outcome.id)),
+        }
     }
 
     /// Issues a key.

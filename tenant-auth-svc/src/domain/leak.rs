@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::Future,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use super::{
     change::{ChangeKind, PerSubject},
     clock::SharedClock,
     key::{ApiKey, KeyFormat, KeyHash, PresentedKey},
-    store::{Call, Change, Committed, Lane, MAX_IDS_PER_LOOKUP, Store},
+    store::{Call, Change, Committed, Lane, MAX_IDS_PER_LOOKUP, StoreError},
     text::{LeakLocation, LeakSource, LeakType},
 };
 
@@ -98,6 +99,41 @@ pub struct LeakOutcome {
     pub key: ApiKey,
 }
 
+/// Whether a key that was found is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeakKnowledge {
+    /// There is no such key.
+    Unknown,
+    /// There is one, and the source has not reported it.
+    Unreported,
+    /// The source has reported it.
+    Reported,
+}
+
+/// Stores leaks. It fails with [`StoreError`](super::store::StoreError) when the database returns no complete result.
+pub trait LeakStore: Send + Sync + 'static {
+    /// Records that a key was found in a public place, and applies the policy of its tenant, or `default_policy`; `None`
+    /// when there is no such key. Only the first report of a source has an effect. `report_id` identifies this report, so
+    /// that a second run after a lost response recognises it.
+    fn report_leak(
+        &self,
+        call: Call,
+        report: &LeakReport,
+        report_id: &str,
+        default_policy: LeakPolicy,
+        change: &Change,
+    ) -> impl Future<Output = Result<Committed<Option<LeakOutcome>>, StoreError>> + Send;
+
+    /// Returns for each of up to [`MAX_IDS_PER_LOOKUP`] keys whether it is known, and whether a source has reported it. A
+    /// key with an unreadable record is known. Keys that may be stored under a pepper that this replica lacks are an error.
+    fn find_leaks(
+        &self,
+        call: Call,
+        hashes: &[KeyHash],
+        source: &LeakSource,
+    ) -> impl Future<Output = Result<Vec<LeakKnowledge>, StoreError>> + Send;
+}
+
 /// The effects of reports that are counted, in order.
 const COUNTED: [&str; 5] = ["disable", "notify", "expire", "already_reported", "unknown_key"];
 
@@ -113,7 +149,7 @@ pub struct Leaks<S, M> {
     counts: [AtomicU64; COUNTED.len()],
 }
 
-impl<S: Store, M: KeyCache> Leaks<S, M> {
+impl<S: LeakStore, M: KeyCache> Leaks<S, M> {
     /// Applies `default_policy` to the leaked keys of tenants that have no policy.
     pub fn new(
         store: S,
@@ -138,34 +174,39 @@ impl<S: Store, M: KeyCache> Leaks<S, M> {
     ) -> Result<Committed<Option<LeakOutcome>>, AdminError> {
         let change = Change { actor, at: self.clock.now() };
         let call = Call::until(Lane::Admin, deadline);
-        let outcome = self.store.report_leak(call, report, self.default_policy, &change).await;
-        // After a failure the key is unknown, so the change feed reports its change.
+        // Not the id of the request, which the caller may use again.
+        let report_id = uuid::Uuid::now_v7().simple().to_string();
+        let outcome = self.store.report_leak(call, report, &report_id, self.default_policy, &change).await;
+        // After a failure the key is unknown, so the change feed reports its change. A report without an effect changes
+        // nothing: applied as a change, it would release a revocation that this replica retains.
         if let Ok(Committed { outcome: Some(leak), .. }) = &outcome {
-            let kind = revocation(&leak.key).unwrap_or(ChangeKind::Changed);
-            self.cache.apply(&PerSubject::for_key(&leak.key.id, local_change(kind, &outcome)));
+            let may_expire = !leak.already_reported && matches!(leak.policy, LeakPolicy::ExpireIn(_));
+            let kind = revocation(&leak.key).or(may_expire.then_some(ChangeKind::Changed));
+            if let Some(kind) = kind {
+                self.cache.apply(&PerSubject::for_key(&leak.key.id, local_change(kind, &outcome)));
+            }
         }
         let committed = outcome?;
         self.count(committed.outcome.as_ref());
         Ok(committed)
     }
 
-    /// Returns for each hash, in order, whether there is a key with it.
+    /// Returns for each hash, in order, whether it is known, and whether a source has reported it.
     ///
     /// # Errors
     /// [`AdminError::Store`].
-    pub async fn find_known(&self, hashes: &[KeyHash], deadline: Instant) -> Result<Vec<bool>, AdminError> {
-        let mut known = Vec::with_capacity(hashes.len());
+    pub async fn find(
+        &self,
+        hashes: &[KeyHash],
+        source: &LeakSource,
+        deadline: Instant,
+    ) -> Result<Vec<LeakKnowledge>, AdminError> {
+        let mut found = Vec::with_capacity(hashes.len());
         for page in hashes.chunks(MAX_IDS_PER_LOOKUP) {
-            let found = self.store.lookup_keys(Call::until(Lane::Admin, deadline), page).await?;
-            for record in found.records {
-                // A record that cannot be read exists.
-                known.push(record.map_or(true, |record| record.is_some()));
-            }
-            if let Some(error) = found.not_found_error {
-                return Err(error.into());
-            }
+            let call = Call::until(Lane::Admin, deadline);
+            found.extend(self.store.find_leaks(call, page, source).await?);
         }
-        Ok(known)
+        Ok(found)
     }
 
     /// Returns the hash of a text that may be a key of this service; `None` if it cannot be one.

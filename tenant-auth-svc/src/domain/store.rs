@@ -25,7 +25,6 @@ use super::{
         ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Rotation,
         RotationOutcome, StoredKey,
     },
-    leak::{LeakOutcome, LeakPolicy, LeakReport},
     page::{Page, PageRequest},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
     tenant::{
@@ -267,16 +266,6 @@ pub trait Store: Send + Sync + 'static {
         conditions: &UpdateConditions,
         change: &Change,
     ) -> impl Future<Output = Result<Committed<Option<ApiKey>>, StoreError>> + Send;
-
-    /// Records that a key was found in a public place, and applies the policy of its tenant, or `default_policy`; `None`
-    /// when there is no such key. Only the first report of a source has an effect.
-    fn report_leak(
-        &self,
-        call: Call,
-        report: &LeakReport,
-        default_policy: LeakPolicy,
-        change: &Change,
-    ) -> impl Future<Output = Result<Committed<Option<LeakOutcome>>, StoreError>> + Send;
 
     /// Lists a tenant's keys by id; with `live_at`, only those that are neither revoked nor expired at that
     /// time.

@@ -59,6 +59,8 @@ pub struct Tenant {
     pub etag: Etag,
     /// What happens to its leaked keys; `None` for the default of the service.
     pub leak_policy: Option<LeakPolicy>,
+    /// When its deletion began; `None` if it is not being deleted.
+    pub deletion_started_at: Option<UnixMillis>,
 }
 
 /// The outcome of creating a tenant.
@@ -136,7 +138,7 @@ impl DeletedRows {
 /// The state of a tenant after a step of its deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletionState {
-    /// It is suspended, and there is more to delete.
+    /// It is suspended and marked, and there is more to delete.
     Incomplete,
     /// It is deleted, by this step or before.
     Deleted,

@@ -36,8 +36,8 @@ const KEY_ID_HEADER: &str = "github-public-key-identifier";
 const SIGNATURE_HEADER: &str = "github-public-key-signature";
 /// Maximum size of a request, in bytes.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// How long the partner waits before it sends a request again, in seconds.
-const RETRY_AFTER_SECONDS: &str = "30";
+/// How long the partner waits before it sends a request again, in seconds. By then the public keys may be read again.
+const RETRY_AFTER_SECONDS: &str = "60";
 
 /// A finding.
 #[derive(Deserialize)]
@@ -75,7 +75,7 @@ pub struct NotHandled(pub String);
 /// What the endpoint needs.
 #[derive(Clone)]
 pub struct SecretScanning {
-    /// Returns the keys that verify signatures; reads them again if the identifier is unknown.
+    /// Returns the keys that decide about a signature; an error if they may be older than the key of the signer.
     pub signing_keys: SigningKeysSource,
     /// Reports keys; returns for each, in order, whether it is a key of this service.
     pub report: ReportFoundKeys,

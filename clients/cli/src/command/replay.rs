@@ -1,5 +1,6 @@
 //! `tenantctl audit replay`
 
+mod deletion;
 mod step;
 
 use std::{
@@ -13,7 +14,10 @@ use clap::Args;
 use serde::Deserialize;
 use tenant_auth_client::Error;
 
-use self::step::{Reapplied, Step, UpdatedValues};
+use self::{
+    deletion::Deletion,
+    step::{Reapplied, Step, UpdatedValues},
+};
 use super::Context;
 use crate::{
     args::When,
@@ -68,6 +72,7 @@ struct List {
 struct FinalStates {
     keys: BTreeMap<String, FinalState>,
     tenants: BTreeMap<String, FinalState>,
+    deleted_tenants: BTreeMap<String, Deletion>,
     updated_keys: BTreeMap<String, UpdatedValues>,
     updated_tenants: BTreeMap<String, UpdatedValues>,
     lost: Vec<LostRow>,
@@ -78,7 +83,6 @@ pub(super) enum FinalState {
     Revoked,
     Suspended,
     Resumed,
-    Deleted { with_usage: bool },
 }
 
 impl From<ReplayEntry> for LostRow {
@@ -92,7 +96,7 @@ impl From<ReplayEntry> for LostRow {
 }
 
 impl FinalStates {
-    fn apply(&mut self, entry: ReplayEntry) {
+    fn apply(&mut self, at: Moment, entry: ReplayEntry) {
         match entry.action.as_str() {
             "key.revoke" => {
                 self.keys.insert(entry.target, FinalState::Revoked);
@@ -117,11 +121,15 @@ impl FinalStates {
                 self.tenants.insert(entry.target, FinalState::Resumed);
             }
             "tenant.delete" => {
-                let with_usage = step::deletes_usage(entry.detail.as_deref());
-                self.tenants.insert(entry.target, FinalState::Deleted { with_usage });
+                self.forget_tenant(&entry.target);
+                let deletion = Deletion::parse(at, entry.detail.as_deref());
+                self.deleted_tenants.insert(entry.target, deletion);
             }
             // The database stores only a digest of a key, and the log does not contain it.
-            "key.issue" | "key.import" | "key.rotate" | "tenant.create" => {
+            "key.issue" | "key.import" | "key.rotate" => self.lost.push(entry.into()),
+            "tenant.create" => {
+                // Earlier changes were those of another tenant with this id.
+                self.forget_tenant(&entry.target);
                 self.lost.push(entry.into());
             }
             // Actions on the replica or on the database itself, which a backup does not contain.
@@ -129,16 +137,23 @@ impl FinalStates {
         }
     }
 
+    fn forget_tenant(&mut self, id: &str) {
+        self.tenants.remove(id);
+        self.updated_tenants.remove(id);
+    }
+
     /// Returns the changes in the order in which they are made. Keys first: the keys of a resumed tenant must be revoked
-    /// before they are valid again. A revoked key cannot be updated, and needs no update.
+    /// before they are valid again. A revoked key cannot be updated, and needs no update. Deletions come before the changes
+    /// of other tenants, which may have the same id.
     fn steps(&self) -> impl Iterator<Item = Step> + use<> {
         let updated_keys =
             self.updated_keys.clone().into_iter().filter(|(key, _)| !self.keys.contains_key(key));
         let keys = steps(self.keys.clone(), Reapplied::State);
         let updated_keys = steps(updated_keys.collect(), Reapplied::KeyUpdate);
+        let deleted_tenants = steps(self.deleted_tenants.clone(), Reapplied::Deletion);
         let updated_tenants = steps(self.updated_tenants.clone(), Reapplied::TenantUpdate);
         let tenants = steps(self.tenants.clone(), Reapplied::State);
-        keys.chain(updated_keys).chain(updated_tenants).chain(tenants)
+        keys.chain(updated_keys).chain(deleted_tenants).chain(updated_tenants).chain(tenants)
     }
 }
 
@@ -195,7 +210,7 @@ fn read_entries(mut reader: impl BufRead, since: Option<Moment>) -> Result<Final
             format!("{number}: invalid time {:?}: must be RFC 3339, such as 2030-01-31T00:00:00Z", entry.at)
         })?;
         if since.is_none_or(|since| at >= since) {
-            states.apply(entry);
+            states.apply(at, entry);
         }
         Ok::<_, String>(())
     };
@@ -256,16 +271,27 @@ mod tests {
             line("2030-01-01T00:00:06.000Z", "usage.repair", "t"),
             line("2030-01-01T00:00:07.000Z", "tenant.suspend", "c"),
             line("2030-01-01T00:00:08.000Z", "tenant.delete", "c"),
+            line("2030-01-01T00:00:09.000Z", "tenant.suspend", "d"),
+            line("2030-01-01T00:00:10.000Z", "tenant.delete", "d"),
+            line("2030-01-01T00:00:11.000Z", "tenant.create", "d"),
+            line("2030-01-01T00:00:12.000Z", "tenant.suspend", "d"),
         ];
         let found = final_states(&lines.join("\n"), "2030-01-01T00:00:01Z").unwrap();
         assert_eq!(found.keys, BTreeMap::from([("k".to_owned(), FinalState::Revoked)]));
         let tenants = BTreeMap::from([
             ("a".to_owned(), FinalState::Resumed),
             ("b".to_owned(), FinalState::Suspended),
-            ("c".to_owned(), FinalState::Deleted { with_usage: false }),
+            // The second tenant with this id.
+            ("d".to_owned(), FinalState::Suspended),
         ]);
         assert_eq!(found.tenants, tenants);
-        assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["new"]);
+        let deletion = |at| Deletion { at: time::parse_moment(at).unwrap(), with_usage: false };
+        let deleted = BTreeMap::from([
+            ("c".to_owned(), deletion("2030-01-01T00:00:08Z")),
+            ("d".to_owned(), deletion("2030-01-01T00:00:10Z")),
+        ]);
+        assert_eq!(found.deleted_tenants, deleted);
+        assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["new", "d"]);
     }
 
     fn update(action: &str, target: &str, after: &str) -> String {

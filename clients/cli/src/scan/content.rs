@@ -43,7 +43,9 @@ impl<'a, S: Sink> Scanner<'a, S> {
                 self.scan_from_start(path, &mut (&file).take(len), Some((&file, len)))
             }
             Err(error) => {
-                self.sink.unread(path, &error.to_string());
+                // The message may contain the name of an entry.
+                let text = self.redact(&error.to_string());
+                self.sink.unread(path, &text);
                 Ok(())
             }
         }
@@ -68,7 +70,8 @@ impl<'a, S: Sink> Scanner<'a, S> {
             Ok(()) => Ok(()),
             Err(Interruption::Stopped(stopped)) => Err(stopped),
             Err(Interruption::Unreadable(error)) => {
-                self.sink.unread(path, &error.to_string());
+                let text = self.redact(&error.to_string());
+                self.sink.unread(path, &text);
                 Ok(())
             }
         }
@@ -84,7 +87,8 @@ impl<'a, S: Sink> Scanner<'a, S> {
     ) -> Result<(), Interruption> {
         match self.scan(path, stream, None, depth + 1) {
             Err(Interruption::Unreadable(error)) if !self.limits.are_exceeded() => {
-                self.sink.unread(path, &error.to_string());
+                let text = self.redact(&error.to_string());
+                self.sink.unread(path, &text);
                 Ok(())
             }
             result => result,
@@ -115,7 +119,8 @@ impl<'a, S: Sink> Scanner<'a, S> {
         match (result, file) {
             // Perhaps it only looks like an archive.
             (Err(Interruption::Unreadable(error)), Some((mut file, len))) if !self.limits.are_exceeded() => {
-                self.sink.unread(path, &error.to_string());
+                let text = self.redact(&error.to_string());
+                self.sink.unread(path, &text);
                 file.rewind()?;
                 let mut stream = file.take(len);
                 self.window.start(&mut stream, 1)?;

@@ -61,8 +61,10 @@ pub(crate) struct LeakView {
 
 impl LeakView {
     pub(crate) fn new(key: &FoundKey, response: ReportLeakResponse) -> Self {
+        let is_revoked = response.key.as_ref().is_some_and(|key| key.revoked_at.is_some());
         let action = match response.action() {
             _ if !response.known => None,
+            _ if is_revoked => Some("revoked before"),
             LeakAction::Disable => Some("disabled"),
             LeakAction::Notify => Some("notified"),
             LeakAction::Expire => Some("expires"),

@@ -61,7 +61,7 @@ impl View for TenantView {
             ("reason", to_text(self.suspend_reason.as_ref())),
             ("created", to_text(self.created_at)),
             ("updated", to_text(self.updated_at)),
-            ("leaked keys", self.leak_policy.clone()),
+            ("leaks", self.leak_policy.clone()),
         ])
     }
 }

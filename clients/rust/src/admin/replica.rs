@@ -23,7 +23,7 @@ impl AdminClient {
     /// cache hold.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if neither holds the key.
+    /// [`Error::NotFound`] if neither holds the key with this id. An unknown plaintext is not an error.
     pub async fn explain_key(&self, request: v1::ExplainKeyRequest) -> Result<v1::ExplainKeyResponse, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).explain_key(request).await;
         self.rpc.call_once(request, send).await

@@ -1,12 +1,13 @@
 //! Deletes a suspended tenant, in steps.
 //!
-//! One step is one transaction: a page of sessions; a page of keys once no session is left; a page of usage events, then of
-//! totals, which are kept elsewhere or not; and the tenant with its audit entry once nothing else is left. Every statement
-//! requires that the tenant is suspended, so a resumed tenant loses nothing more. A second run after a lost response
-//! continues with the next page.
+//! One step is one transaction. The first one marks the tenant, with the audit entry: from then on it cannot be resumed, and
+//! nothing can be added to it. Each step deletes a page of sessions; a page of keys once no session is left; a page of usage
+//! events, then of totals, which are kept elsewhere or not; and the tenant once nothing else is left. A second run after a
+//! lost response continues with the next page.
 
 use super::{
     Engine,
+    audit::audit_statement,
     lookup::parse_status,
     transaction::{commit, last_rows},
 };
@@ -19,10 +20,10 @@ use crate::{
     },
 };
 
-const IS_SUSPENDED: &str = "EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND status = 'suspended')";
-/// Usage of a deleted tenant may be deleted later.
-const IS_SUSPENDED_OR_DELETED: &str =
-    "NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND status <> 'suspended')";
+const IS_MARKED: &str = "EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND deletion_started_at IS NOT NULL)";
+/// The usage of a deleted tenant may be deleted later.
+const IS_MARKED_OR_DELETED: &str =
+    "NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND deletion_started_at IS NULL)";
 
 /// The totals of a page, in the order in which they are moved and deleted.
 const TOTALS_PAGE: &str = "FROM usage_totals WHERE tenant_id = ?1 ORDER BY hour, metric LIMIT ?2";
@@ -50,30 +51,30 @@ fn page_statements(deletion: &TenantDeletion) -> Vec<PageStatement> {
     let counting = |sql, count| PageStatement { sql, count: Some(count) };
     let (no_session, no_event) =
         (format!("NOT {}", has_rows("session_bindings")), format!("NOT {}", has_rows("usage_events")));
-    // Totals go after the events that they were made of: the repair of totals would write them again.
-    let may_move = format!("{IS_SUSPENDED} AND {no_event}");
+    // Totals go after the events that they were made of. Meanwhile the two differ, so the comparison skips marked tenants.
+    let may_move = format!("{IS_MARKED} AND {no_event}");
     let totals = format!(
         "DELETE FROM usage_totals WHERE (tenant_id, hour, metric) IN (SELECT tenant_id, hour, metric {TOTALS_PAGE}) \
          AND {may_move}"
     );
     let mut statements = vec![
-        counting(delete_page("session_bindings", "session_id", IS_SUSPENDED), |deleted, count| {
+        counting(delete_page("session_bindings", "session_id", IS_MARKED), |deleted, count| {
             deleted.sessions += count;
         }),
         counting(
-            delete_page("api_keys", "id", &format!("{IS_SUSPENDED} AND {no_session}")),
+            delete_page("api_keys", "id", &format!("{IS_MARKED} AND {no_session}")),
             |deleted, count| {
                 deleted.keys += count;
             },
         ),
         PageStatement {
-            sql: delete_page("usage_events", "tenant_id, hour, metric, request", IS_SUSPENDED),
+            sql: delete_page("usage_events", "tenant_id, hour, metric, request", IS_MARKED),
             count: deletion.with_usage.then_some(|deleted: &mut DeletedRows, count| deleted.usage += count),
         },
     ];
     if deletion.with_usage {
         statements.push(counting(totals, |deleted, count| deleted.usage += count));
-        let kept = delete_page("deleted_usage", "tenant_id, hour, metric", IS_SUSPENDED_OR_DELETED);
+        let kept = delete_page("deleted_usage", "tenant_id, hour, metric", IS_MARKED_OR_DELETED);
         statements.push(counting(kept, |deleted, count| deleted.usage += count));
     } else {
         let keep = format!(
@@ -103,10 +104,12 @@ pub(super) async fn step<E: Engine>(
         statements.push(Statement::new(page.sql.as_str()).bind(id).bind(limit));
         statements.push(Statement::new("SELECT changes()"));
     }
-    statements.extend(last_statements(deletion, change));
+    let first = mark_statements(deletion, change);
+    let before = first.len();
+    let statements = first.into_iter().chain(statements).chain(last_statements(deletion)).collect();
     let Committed { outcome: results, revision } = commit(engine, call, statements).await?;
     let mut deleted = DeletedRows::default();
-    for (page, results) in pages.iter().zip(results.chunks(2)) {
+    for (page, results) in pages.iter().zip(results.get(before..).unwrap_or_default().chunks(2)) {
         let row = results.get(1).and_then(|rows| rows.first()).ok_or_else(incomplete_response)?;
         if let Some(count) = page.count {
             count(&mut deleted, u64::try_from(row.integer(0)?).unwrap_or_default());
@@ -116,19 +119,50 @@ pub(super) async fn step<E: Engine>(
     Ok(Committed { outcome: (state, deleted), revision })
 }
 
-/// Returns the statements that delete the tenant itself if nothing else is left, and the one that reads its state.
-fn last_statements(deletion: &TenantDeletion, change: &Change) -> [Statement; 4] {
+/// Marks a suspended tenant, and records that; and records that kept usage of a deleted tenant is deleted.
+fn mark_statements(deletion: &TenantDeletion, change: &Change) -> Vec<Statement> {
     let id = deletion.id.as_str();
-    let left = ["session_bindings", "api_keys", "usage_events", "usage_totals"].map(has_rows).join(" OR ");
-    let is_last = format!("id = ?1 AND status = 'suspended' AND NOT ({left})");
+    let mark = Statement::new(
+        "UPDATE tenants SET deletion_started_at = ?2, updated_at = ?2 \
+         WHERE id = ?1 AND status = 'suspended' AND deletion_started_at IS NULL",
+    );
     let detail = serde_json::json!({
         "reason": deletion.reason.as_str(),
         "usage": if deletion.with_usage { "deleted" } else { "kept" },
-    });
-    let audit = format!(
-        "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
-         SELECT ?2, ?3, ?4, id, id, ?5, ?6 FROM tenants WHERE {is_last}"
-    );
+    })
+    .to_string();
+    let mut statements = vec![
+        mark.bind(id).bind(change.at.0),
+        audit_statement(change, AuditAction::TenantDelete, id, id, &detail),
+    ];
+    if deletion.with_usage {
+        // Once for this deletion of kept usage: the next step finds the entry, unless usage was kept since.
+        let of_kept_usage = format!(
+            "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+             SELECT ?2, ?3, ?4, ?1, ?1, ?5, ?6 WHERE {} AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1) \
+               AND (SELECT detail ->> '$.usage' FROM audit_log WHERE target = ?1 AND action = ?4 ORDER BY at DESC, seq DESC \
+                    LIMIT 1) = 'kept'",
+            has_rows("deleted_usage")
+        );
+        statements.push(
+            Statement::new(of_kept_usage)
+                .bind(id)
+                .bind(change.at.0)
+                .bind(change.actor.caller.as_str())
+                .bind(AuditAction::TenantDelete.as_str())
+                .bind(change.actor.request_id.as_str())
+                .bind(detail),
+        );
+    }
+    statements
+}
+
+/// Returns the statements that delete the tenant itself if nothing else is left, and the one that reads its state.
+fn last_statements(deletion: &TenantDeletion) -> [Statement; 3] {
+    let id = deletion.id.as_str();
+    let left = ["session_bindings", "api_keys", "usage_events", "usage_totals"].map(has_rows).join(" OR ");
+    let delete =
+        format!("DELETE FROM tenants WHERE id = ?1 AND deletion_started_at IS NOT NULL AND NOT ({left})");
     let forget_count = "DELETE FROM session_counts WHERE tenant_id = ?1 AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1)";
     let state = format!(
         "SELECT (SELECT status FROM tenants WHERE id = ?1), {}, \
@@ -136,14 +170,7 @@ fn last_statements(deletion: &TenantDeletion, change: &Change) -> [Statement; 4]
         has_rows("deleted_usage")
     );
     [
-        Statement::new(audit)
-            .bind(id)
-            .bind(change.at.0)
-            .bind(change.actor.caller.as_str())
-            .bind(AuditAction::TenantDelete.as_str())
-            .bind(change.actor.request_id.as_str())
-            .bind(detail.to_string()),
-        Statement::new(format!("DELETE FROM tenants WHERE {is_last}")).bind(id),
+        Statement::new(delete).bind(id),
         Statement::new(forget_count).bind(id),
         Statement::new(state).bind(id).bind(AuditAction::TenantDelete.as_str()),
     ]

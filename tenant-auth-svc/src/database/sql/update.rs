@@ -152,7 +152,8 @@ pub(super) async fn key<E: Engine>(
     let networks = update.allowed_networks.as_ref().map(|networks| {
         Ok::<_, StoreError>(Assignment {
             name: "allowed_networks",
-            before: "json(allowed_networks)",
+            // Networks that cannot be read can be replaced.
+            before: "iif(json_valid(allowed_networks), json(allowed_networks), allowed_networks)",
             after: networks.iter().map(|network| Value::from(network.to_string())).collect(),
             parameter: networks_json(networks)?.into(),
             set: "allowed_networks = ?",

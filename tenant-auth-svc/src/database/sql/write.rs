@@ -40,7 +40,7 @@ pub(super) async fn insert<E: Engine>(
     let insert = Statement::new(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at, \
                                allowed_networks) \
-         SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM tenants WHERE id = ?3 \
+         SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM tenants WHERE id = ?3 AND deletion_started_at IS NULL \
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(digest_value(&stored))
@@ -187,6 +187,7 @@ pub(super) async fn import<E: Engine>(
                 value -> 'scopes', value ->> 'pepper_id', value ->> 'created_at', value ->> 'expires_at', \
                 value -> 'allowed_networks' \
          FROM json_each(?1) AS imports JOIN tenants ON tenants.id = value ->> 'tenant_id' \
+                                                   AND tenants.deletion_started_at IS NULL \
          WHERE NOT EXISTS (SELECT 1 FROM json_each(imports.value -> 'known_as') AS known \
                            JOIN api_keys ON key_hash = unhex(known.value)) \
            AND {missing} IS NULL \

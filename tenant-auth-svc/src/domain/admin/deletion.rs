@@ -6,7 +6,7 @@ use super::{Admin, AdminError, KeyCache, call, local_change};
 use crate::domain::{
     audit::Actor,
     change::{ChangeKind, PerSubject},
-    store::{Committed, Store},
+    store::{Committed, Store, StoreError},
     tenant::{DeletedRows, DeletionState, TenantDeletion},
 };
 
@@ -24,7 +24,22 @@ pub struct DeletionProgress {
     pub deleted: DeletedRows,
 }
 
+type StepOutcome = Result<Committed<(DeletionState, DeletedRows)>, StoreError>;
+
 impl<S: Store, M: KeyCache> Admin<S, M> {
+    /// Applies a step to the cache: the first and the last one, because each application checks all cached records. A step
+    /// that changed nothing reveals nothing.
+    fn apply_step(&self, deletion: &TenantDeletion, outcome: &StepOutcome, is_first: bool) {
+        let kind = match outcome {
+            Ok(Committed { outcome: (DeletionState::Active | DeletionState::NeverExisted, _), .. }) => return,
+            Ok(Committed { outcome: (DeletionState::Incomplete, _), .. }) if !is_first => return,
+            Ok(Committed { outcome: (DeletionState::Incomplete, _), .. }) => ChangeKind::Suspended,
+            // Also after a failure: the response may have been lost after the commit.
+            Ok(Committed { outcome: (DeletionState::Deleted, _), .. }) | Err(_) => ChangeKind::Changed,
+        };
+        self.cache.apply(&PerSubject::for_tenant(&deletion.id, local_change(kind, outcome)));
+    }
+
     /// Deletes a suspended tenant in steps: its sessions, its keys, its usage if asked to, and then the tenant. Each step is
     /// committed, so a call after a failure continues.
     ///
@@ -42,9 +57,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         loop {
             let outcome =
                 self.store.delete_tenant_step(call(deadline), &deletion, ROWS_PER_STEP, &change).await;
-            // Also after a failure: the response may have been lost after the commit.
-            let event = local_change(ChangeKind::Changed, &outcome);
-            self.cache.apply(&PerSubject::for_tenant(&deletion.id, event));
+            self.apply_step(&deletion, &outcome, steps == 0);
             let Committed { outcome: (state, deleted), revision } = outcome?;
             progress.deleted.add(deleted);
             steps += 1;

@@ -105,6 +105,7 @@ pub(in crate::grpc) fn tenant_message(tenant: Tenant) -> v1::Tenant {
         suspend_reason: tenant.suspend_reason,
         etag: tenant.etag.to_string(),
         leak_policy: tenant.leak_policy.map(leak_policy_message),
+        deletion_started_at: tenant.deletion_started_at.map(timestamp),
     }
 }
 

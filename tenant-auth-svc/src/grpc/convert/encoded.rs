@@ -220,7 +220,7 @@ mod tests {
             name in "\\PC{0,40}",
             plan in "[a-z]{0,10}",
             scopes in scopes(),
-            networks in proptest::collection::vec("10\\.[0-9]{1,2}\\.[0-9]{1,2}\\.0/24|2001:db8:[1-9a-f]{1,4}::/48|::1", 0..5),
+            networks in proptest::collection::vec("10\\.[1-9][0-9]\\.[0-9]\\.0/24|2001:db8:[1-9a-f]{1,4}::/48|::1", 0..5),
             expires_at in proptest::option::of(0..UnixMillis::MAX.0),
         ) -> KeyRecord {
             KeyRecord {

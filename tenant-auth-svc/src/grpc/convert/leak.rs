@@ -43,8 +43,12 @@ pub(in crate::grpc) fn parse_report_leak(
         }
     };
     let is_key = has_plaintext && hash.flatten().is_some();
-    if is_key && request.location.contains(plaintext.expose()) {
-        fields.add_violation("location", "must not contain the key");
+    for (field, text) in
+        [("source", &request.source), ("location", &request.location), ("type", &request.r#type)]
+    {
+        if is_key && text.contains(plaintext.expose()) {
+            fields.add_violation(field, "must not contain the key");
+        }
     }
     let source = fields.check("source", LeakSource::parse(&request.source));
     let location = fields.check("location", LeakLocation::parse(&request.location));

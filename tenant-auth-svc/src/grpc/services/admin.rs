@@ -10,7 +10,7 @@ use crate::{
         admin::{Admin, AdminError, IssuedKey, KeyCache},
         audit::AuditStore,
         inspect::KeyInspector,
-        leak::Leaks,
+        leak::{LeakStore, Leaks},
         outage::{GraceChange, OutageGrace},
         recovery::{DatabaseWatch, Recovery, RecoveryError},
         store::{Committed, Store},
@@ -58,7 +58,9 @@ impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
 }
 
 #[tonic::async_trait]
-impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W> {
+impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminService
+    for AdminRpc<S, M, R, W>
+{
     async fn get_database_state(
         &self,
         _: Request<v1::GetDatabaseStateRequest>,

@@ -25,11 +25,8 @@ pub enum InvalidSigningKeys {
     /// It is not a list of keys.
     #[error("not a JSON document with public_keys, each with key_identifier and key: {0}")]
     Document(#[from] serde_json::Error),
-    /// A key is not a public key in PEM.
-    #[error("the key {0} is not a public key in PEM")]
-    Key(String),
-    /// There are no keys.
-    #[error("it has no keys")]
+    /// None of its keys can be used.
+    #[error("it has no usable key")]
     Empty,
 }
 
@@ -38,19 +35,21 @@ pub enum InvalidSigningKeys {
 pub struct SigningKeys(HashMap<String, Box<[u8]>>);
 
 impl SigningKeys {
-    /// Parses the published document: `{"public_keys": [{"key_identifier": …, "key": PEM}]}`.
+    /// Parses the published document: `{"public_keys": [{"key_identifier": …, "key": PEM}]}`. A key that is not a public
+    /// key in PEM is left out, and logged: the partner may add another kind.
     ///
     /// # Errors
-    /// When it is invalid, or has no keys.
+    /// When it is invalid, or has no usable key.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidSigningKeys> {
         let document: PublishedKeys = serde_json::from_slice(document)?;
         let mut keys = HashMap::new();
         for PublishedKey { key_identifier, key } in document.public_keys {
-            let invalid = || InvalidSigningKeys::Key(key_identifier.clone());
-            let info = SubjectPublicKeyInfoDer::from_pem_slice(key.as_bytes()).map_err(|_| invalid())?;
-            let (_, info) = SubjectPublicKeyInfo::from_der(&info).map_err(|_| invalid())?;
-            let point = info.subject_public_key.data.into_owned().into_boxed_slice();
-            keys.insert(key_identifier, point);
+            match parse_public_key(&key) {
+                Some(point) => {
+                    keys.insert(key_identifier, point);
+                }
+                None => tracing::warn!(%key_identifier, "a published key is not a public key in PEM"),
+            }
         }
         if keys.is_empty() { Err(InvalidSigningKeys::Empty) } else { Ok(Self(keys)) }
     }
@@ -68,6 +67,13 @@ impl SigningKeys {
             webpki::ring::ECDSA_P256_SHA256.verify_signature(key, message, signature).is_ok()
         })
     }
+}
+
+/// Returns the point of a public key in PEM.
+fn parse_public_key(pem: &str) -> Option<Box<[u8]>> {
+    let info = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, info) = SubjectPublicKeyInfo::from_der(&info).ok()?;
+    Some(info.subject_public_key.data.into_owned().into_boxed_slice())
 }
 
 #[cfg(test)]
@@ -101,6 +107,18 @@ mod tests {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
         let keys = SigningKeys::parse(&published(&[("key", &key)])).unwrap();
         assert!(!keys.verify("key", b"body", &key.sign(b"body").unwrap()));
+    }
+
+    #[test]
+    fn unusable_key_is_left_out() {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let usable = published(&[("usable", &key)]);
+        let mut document: serde_json::Value = serde_json::from_slice(&usable).unwrap();
+        let another_kind = json!({ "key_identifier": "other", "key": "another kind" });
+        document["public_keys"].as_array_mut().unwrap().insert(0, another_kind);
+        let keys = SigningKeys::parse(document.to_string().as_bytes()).unwrap();
+        assert!(keys.verify("usable", b"body", &key.sign(b"body").unwrap()));
+        assert!(!keys.contains("other"));
     }
 
     #[test]

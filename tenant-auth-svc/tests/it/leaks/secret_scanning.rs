@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header::USER_AGENT},
+    routing::get,
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use serde_json::{Value, json};
@@ -187,9 +191,63 @@ async fn rotated_keys_are_read_again_at_most_once_a_minute() {
     let body = findings.to_string();
     let signature = BASE64_STANDARD.encode(scanned.signer.sign(body.as_bytes()).unwrap());
     let headers = [("github-public-key-identifier", "next"), signed(&signature)];
-    assert_eq!(post(scanned.ops(), &headers, body.clone()).await.0, 401, "within the minute");
+    // Not 401: the keys that this replica has may be too old to know it.
+    assert_eq!(post(scanned.ops(), &headers, body.clone()).await.0, 503, "within the minute");
     scanned.clock.advance(Duration::from_secs(61));
-    assert_eq!(post(scanned.ops(), &headers, body).await.0, 200);
+    assert_eq!(post(scanned.ops(), &headers, body.clone()).await.0, 200);
+
+    // For an hour, the keys are not read: then the withdrawn one is gone.
+    let (withdrawn, last) = (signature, key_pair());
+    fs::write(scanned.keys.path(), published(&[("last", &last)])).unwrap();
+    let headers = [("github-public-key-identifier", "next"), signed(&withdrawn)];
+    scanned.clock.advance(Duration::from_secs(3_500));
+    assert_eq!(post(scanned.ops(), &headers, body.clone()).await.0, 200);
+    scanned.clock.advance(Duration::from_secs(200));
+    assert_eq!(post(scanned.ops(), &headers, body).await.0, 401);
+}
+
+#[tokio::test]
+async fn keys_of_the_last_day_are_used_when_they_cannot_be_read() {
+    let scanned = Scanned::start().await;
+    let (key, _) = scanned.issue_key().await;
+    let findings = json!([finding(&key)]);
+    assert_eq!(scanned.send(&findings).await.0, 200);
+    let document = fs::read(scanned.keys.path()).unwrap();
+    fs::write(scanned.keys.path(), "{").unwrap();
+    scanned.clock.advance(Duration::from_secs(23 * 3_600));
+    assert_eq!(scanned.send(&findings).await.0, 200);
+    scanned.clock.advance(Duration::from_secs(2 * 3_600));
+    assert_eq!(scanned.send(&findings).await.0, 503);
+    // A failure is repeated sooner than a success.
+    fs::write(scanned.keys.path(), document).unwrap();
+    assert_eq!(scanned.send(&findings).await.0, 503);
+    scanned.clock.advance(Duration::from_secs(6));
+    assert_eq!(scanned.send(&findings).await.0, 200);
+}
+
+#[tokio::test]
+async fn one_key_that_fails_does_not_keep_the_others_valid() {
+    let scanned = Scanned::start().await;
+    let (keys, mut ids) = (&mut Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (key, id) = scanned.issue_key().await;
+        keys.push(key);
+        ids.push(id);
+    }
+    // The record of the second key cannot be read.
+    let unreadable = format!("UPDATE api_keys SET scopes = 'x' WHERE id = '{}'", ids[1]);
+    scanned.database.server().execute(&unreadable).unwrap();
+    let mut findings: Vec<_> = keys.iter().map(|key| finding(key)).collect();
+    // A place that names another key of the request is not recorded.
+    findings[2]["url"] = json!(format!("https://example.com/?leak={}", keys[0]));
+    let (status, text) = scanned.send(&json!(findings)).await;
+    assert_eq!(status, 503, "{text}");
+    for key in [&keys[0], &keys[2]] {
+        assert_eq!(scanned.service.validate(key).await.unwrap().verdict(), Verdict::Disabled);
+    }
+    let request = v1::ListAuditEventsRequest { target: ids[2].clone(), ..Default::default() };
+    let events = scanned.service.admin().list_audit_events(request).await.unwrap().into_inner().events;
+    assert!(!events[0].detail.contains(&*keys[0]), "{}", events[0].detail);
 }
 
 #[tokio::test]
@@ -199,11 +257,14 @@ async fn keys_are_read_from_a_url() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
     let counted = Arc::clone(&reads);
+    // As GitHub does, it refuses a request without a user agent.
     let routes = Router::new().route(
         "/keys",
-        get(async move || {
+        get(async move |headers: HeaderMap| {
             counted.fetch_add(1, Ordering::Relaxed);
-            document
+            let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+            let is_accepted = agent.starts_with("tenant-auth/");
+            if is_accepted { Ok(document) } else { Err(StatusCode::FORBIDDEN) }
         }),
     );
     tokio::spawn(async move { axum::serve(listener, routes).await });

@@ -103,8 +103,10 @@ async fn suspended_tenant_is_deleted_with_its_keys_and_sessions() {
                 assert_eq!(delete(&service, later).await.unwrap().usage_deleted, 1);
                 assert_eq!(used(&service, &tenant).await.unwrap_err().code(), Code::NotFound);
             }
-            let kept = if delete_usage { "deleted" } else { "kept" };
-            let expected = [json!({ "reason": "contract ended", "usage": kept })];
+            // Latest first. The deletion of kept usage has an entry of its own.
+            let detail = |usage| json!({ "reason": "contract ended", "usage": usage });
+            let expected = if delete_usage { vec!["deleted"] } else { vec!["deleted", "kept"] };
+            let expected: Vec<_> = expected.into_iter().map(detail).collect();
             assert_eq!(audit_details(&service, &tenant, "tenant.delete").await, expected);
             let request = v1::ListAuditEventsRequest { target: id, ..Default::default() };
             let of_key = service.admin().list_audit_events(request).await.unwrap().into_inner();
@@ -142,13 +144,29 @@ async fn large_tenant_is_deleted_in_bounded_calls() {
     let first = delete(&service, deletion(&tenant)).await.unwrap();
     assert!(!first.complete);
     assert_eq!(first.keys_deleted, 5_000, "ten steps of 500 rows");
-    // A resumed tenant keeps what is left.
-    service.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id: tenant.clone() }).await.unwrap();
-    assert_eq!(delete(&service, deletion(&tenant)).await.unwrap_err().code(), Code::FailedPrecondition);
-    suspend(&service, &tenant).await;
+    // It has begun, and is recorded: nothing brings the tenant back, and nothing is added to it.
+    let get = v1::GetTenantRequest { tenant_id: tenant.clone() };
+    let shown = service.admin().get_tenant(get).await.unwrap().into_inner().tenant.unwrap();
+    assert!(shown.deletion_started_at.is_some());
+    assert_eq!(audit_details(&service, &tenant, "tenant.delete").await.len(), 1);
+    let resume = v1::ResumeTenantRequest { tenant_id: tenant.clone() };
+    let issue = v1::IssueKeyRequest { tenant_id: tenant.clone(), ..Default::default() };
+    for refused in [
+        service.admin().resume_tenant(resume).await.map(drop),
+        service.admin().issue_key(issue).await.map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert_eq!(refused.get_error_details().error_info().unwrap().reason, "TENANT_BEING_DELETED");
+    }
     let second = delete(&service, deletion(&tenant)).await.unwrap();
     assert!(second.complete);
     assert_eq!(second.keys_deleted, 1_000);
+    assert_eq!(audit_details(&service, &tenant, "tenant.delete").await.len(), 1);
+    // The id is free again.
+    let create = v1::CreateTenantRequest { tenant_id: tenant, name: "Acme".to_owned(), ..Default::default() };
+    let created = service.admin().create_tenant(create).await.unwrap().into_inner().tenant.unwrap();
+    assert!(created.deletion_started_at.is_none());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use tenant_auth_client::{AdminClient, Error, proto};
 
-use super::FinalState;
+use super::{FinalState, deletion::Deletion};
 use crate::view::ReplayView;
 
 /// The values that updates set.
@@ -22,18 +22,6 @@ pub(super) struct UpdatedValues {
     /// As the database stores it; `Some(None)` means the default of the service.
     #[serde(default, deserialize_with = "present")]
     pub(super) leak_policy: Option<Option<String>>,
-}
-
-/// The detail of a deletion in the audit log.
-#[derive(Debug, Deserialize)]
-struct DeletionDetail {
-    usage: String,
-}
-
-/// Returns whether a deletion deleted the usage, too. Usage is kept if that is unclear.
-pub(super) fn deletes_usage(detail: Option<&str>) -> bool {
-    let detail = detail.and_then(|detail| serde_json::from_str::<DeletionDetail>(detail).ok());
-    detail.is_some_and(|detail| detail.usage == "deleted")
 }
 
 /// The detail of an update in the audit log.
@@ -93,6 +81,7 @@ impl UpdatedValues {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reapplied {
     State(FinalState),
+    Deletion(Deletion),
     KeyUpdate(UpdatedValues),
     TenantUpdate(UpdatedValues),
 }
@@ -112,16 +101,7 @@ impl Step {
             Reapplied::State(FinalState::Revoked) => admin.revoke_key(target, reason).await.map(drop),
             Reapplied::State(FinalState::Suspended) => admin.suspend_tenant(target, reason).await.map(drop),
             Reapplied::State(FinalState::Resumed) => admin.resume_tenant(target).await.map(drop),
-            Reapplied::State(FinalState::Deleted { with_usage }) => {
-                admin.suspend_tenant(target, reason).await?;
-                let request = proto::DeleteTenantRequest {
-                    tenant_id: target.to_owned(),
-                    reason: reason.to_owned(),
-                    delete_usage: *with_usage,
-                };
-                while !admin.delete_tenant(request.clone()).await?.complete {}
-                Ok(())
-            }
+            Reapplied::Deletion(deletion) => deletion.send(admin, target, reason).await,
             Reapplied::KeyUpdate(values) => {
                 match admin.update_key(key_update(target, values, reason)).await {
                     // A revoked key needs no update.
@@ -153,7 +133,7 @@ impl Step {
             Reapplied::State(FinalState::Revoked) => view.revoked.push(self.target),
             Reapplied::State(FinalState::Suspended) => view.suspended.push(self.target),
             Reapplied::State(FinalState::Resumed) => view.resumed.push(self.target),
-            Reapplied::State(FinalState::Deleted { .. }) => view.deleted.push(self.target),
+            Reapplied::Deletion(_) => view.deleted.push(self.target),
             Reapplied::KeyUpdate(_) | Reapplied::TenantUpdate(_) => view.updated.push(self.target),
         }
     }

@@ -124,6 +124,7 @@ class Tenant(_message.Message):
     SUSPEND_REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     LEAK_POLICY_FIELD_NUMBER: _builtins.int
+    DELETION_STARTED_AT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant."""
     name: _builtins.str
@@ -148,6 +149,10 @@ class Tenant(_message.Message):
     def leak_policy(self) -> Global___LeakPolicy:
         """What happens to keys of the tenant that are reported as leaked. If absent, the default of the service applies."""
 
+    @_builtins.property
+    def deletion_started_at(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the deletion of the tenant began. It cannot be resumed then. Absent if it is not being deleted."""
+
     def __init__(
         self,
         *,
@@ -160,10 +165,11 @@ class Tenant(_message.Message):
         suspend_reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         leak_policy: Global___LeakPolicy | None = ...,
+        deletion_started_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "leak_policy", b"leak_policy", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_started_at", b"deletion_started_at", "leak_policy", b"leak_policy", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "etag", b"etag", "leak_policy", b"leak_policy", "name", b"name", "plan", b"plan", "status", b"status", "suspend_reason", b"suspend_reason", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_started_at", b"deletion_started_at", "etag", b"etag", "leak_policy", b"leak_policy", "name", b"name", "plan", b"plan", "status", b"status", "suspend_reason", b"suspend_reason", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1397,7 +1403,7 @@ class ExplainKeyResponse(_message.Message):
     key_id: _builtins.str
     """Public id of the key. Empty if the key is unknown or its text is malformed."""
     verdict: _verdict_pb2.Verdict.ValueType
-    """The verdict that the replica would return now."""
+    """The verdict that the replica would return now. VERDICT_UNSPECIFIED if it could not decide."""
     denied_by_list: _builtins.bool
     """Whether the deny list decides, whatever the records say."""
     @_builtins.property

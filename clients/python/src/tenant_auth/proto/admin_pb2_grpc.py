@@ -214,8 +214,9 @@ class AdminServiceServicer(object):
 
     def DeleteTenant(self, request, context):
         """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
-        kept. Works in bounded steps: while complete is false, call it again. Idempotent. Fails with NOT_FOUND if the tenant
-        never existed, and with FAILED_PRECONDITION if it is not suspended.
+        kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+        resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+        FAILED_PRECONDITION if it is not suspended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -279,7 +280,8 @@ class AdminServiceServicer(object):
     def ExplainKey(self, request, context):
         """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
         each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
-        Fails with NOT_FOUND if neither the database nor the cache holds the key.
+        A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+        VERDICT_UNKNOWN then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -67,8 +67,9 @@ class AdminServiceStub:
     """
     DeleteTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteTenantRequest, _admin_pb2.DeleteTenantResponse]
     """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
-    kept. Works in bounded steps: while complete is false, call it again. Idempotent. Fails with NOT_FOUND if the tenant
-    never existed, and with FAILED_PRECONDITION if it is not suspended.
+    kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+    resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+    FAILED_PRECONDITION if it is not suspended.
     """
     IssueKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.IssueKeyRequest, _admin_pb2.IssueKeyResponse]
     """Issues a key. Only this response contains the plaintext of the key."""
@@ -97,7 +98,8 @@ class AdminServiceStub:
     ExplainKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainKeyRequest, _admin_pb2.ExplainKeyResponse]
     """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
     each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
-    Fails with NOT_FOUND if neither the database nor the cache holds the key.
+    A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+    VERDICT_UNKNOWN then.
     """
     ReportLeak: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReportLeakRequest, _admin_pb2.ReportLeakResponse]
     """Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
@@ -162,8 +164,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteTenantRequest, _admin_pb2.DeleteTenantResponse]  # type: ignore[assignment]
     """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
-    kept. Works in bounded steps: while complete is false, call it again. Idempotent. Fails with NOT_FOUND if the tenant
-    never existed, and with FAILED_PRECONDITION if it is not suspended.
+    kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+    resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+    FAILED_PRECONDITION if it is not suspended.
     """
     IssueKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.IssueKeyRequest, _admin_pb2.IssueKeyResponse]  # type: ignore[assignment]
     """Issues a key. Only this response contains the plaintext of the key."""
@@ -192,7 +195,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ExplainKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainKeyRequest, _admin_pb2.ExplainKeyResponse]  # type: ignore[assignment]
     """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
     each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
-    Fails with NOT_FOUND if neither the database nor the cache holds the key.
+    A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+    VERDICT_UNKNOWN then.
     """
     ReportLeak: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReportLeakRequest, _admin_pb2.ReportLeakResponse]  # type: ignore[assignment]
     """Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
@@ -296,8 +300,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DeleteTenantResponse, _abc.Awaitable[_admin_pb2.DeleteTenantResponse]]:
         """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
-        kept. Works in bounded steps: while complete is false, call it again. Idempotent. Fails with NOT_FOUND if the tenant
-        never existed, and with FAILED_PRECONDITION if it is not suspended.
+        kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+        resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+        FAILED_PRECONDITION if it is not suspended.
         """
 
     @_abc_1.abstractmethod
@@ -374,7 +379,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ExplainKeyResponse, _abc.Awaitable[_admin_pb2.ExplainKeyResponse]]:
         """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
         each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
-        Fails with NOT_FOUND if neither the database nor the cache holds the key.
+        A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+        VERDICT_UNKNOWN then.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,7 @@ fn bucket_start_sql(bucket: TimeBucket) -> &'static str {
 /// The totals of a tenant; of a deleted one those that were kept. A new tenant with the same id does not have them.
 const USED: &str = "(SELECT tenant_id, hour, metric, quantity FROM usage_totals WHERE tenant_id = ?1 UNION ALL \
                      SELECT tenant_id, hour, metric, quantity FROM deleted_usage WHERE tenant_id = ?1 \
-                        AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1))";
+                        AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND deletion_started_at IS NULL))";
 
 pub(in crate::database::sql) async fn sum<E: Engine>(
     engine: &E,
