@@ -150,8 +150,9 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
     /// Issues a key.
     ///
     /// # Errors
-    /// [`AdminError::NoSuchTenant`]; [`AdminError::ExpiryNotInFuture`]; [`AdminError::EntropyUnavailable`];
-    /// [`AdminError::Store`], after which the key may exist although its plaintext is lost.
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::TenantBeingDeleted`]; [`AdminError::ExpiryNotInFuture`];
+    /// [`AdminError::EntropyUnavailable`]; [`AdminError::Store`], after which the key may exist although its plaintext is
+    /// lost.
     pub async fn issue_key(
         &self,
         key_to_issue: KeyToIssue,
@@ -173,7 +174,13 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         };
         let begun = self.cache.begin();
         let Committed { outcome, revision } = self.store.insert_key(call(deadline), &key, &change).await?;
-        let (stored, record) = outcome.ok_or(AdminError::NoSuchTenant(key.tenant_id))?;
+        let Some((stored, record)) = outcome else {
+            let tenant = self.get_tenant(key.tenant_id, deadline).await?;
+            return Err(match tenant.deletion_started_at {
+                Some(_) => AdminError::TenantBeingDeleted(tenant.id),
+                None => AdminError::NoSuchTenant(tenant.id),
+            });
+        };
         self.cache.invalidate_negative(std::slice::from_ref(&hash), Some(revision));
         self.cache.put(begun, &hash, record, revision);
         Ok(Committed { outcome: IssuedKey { key: stored, plaintext }, revision })

@@ -1,10 +1,10 @@
 //! `tenantctl audit replay`
 
 mod deletion;
+mod states;
 mod step;
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
@@ -14,10 +14,7 @@ use clap::Args;
 use serde::Deserialize;
 use tenant_auth_client::Error;
 
-use self::{
-    deletion::Deletion,
-    step::{Reapplied, Step, UpdatedValues},
-};
+use self::states::{FinalStates, ReplayEntry};
 use super::Context;
 use crate::{
     args::When,
@@ -25,7 +22,7 @@ use crate::{
     failure::Failure,
     retry::with_retries,
     time::{self, Moment},
-    view::{LostRow, ReplayView},
+    view::ReplayView,
 };
 
 /// Maximum size of a saved list, which is one document and is read as a whole. A line of an audit log copy is
@@ -50,115 +47,9 @@ pub(crate) struct Replay {
     dry_run: bool,
 }
 
-/// The fields of an audit log entry that a replay needs.
-#[derive(Debug, Deserialize)]
-struct ReplayEntry {
-    at: String,
-    action: String,
-    target: String,
-    #[serde(default)]
-    tenant_id: Option<String>,
-    #[serde(default)]
-    detail: Option<String>,
-}
-
 #[derive(Debug, Deserialize)]
 struct List {
     events: Vec<ReplayEntry>,
-}
-
-/// The last state of each key and tenant in the log.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct FinalStates {
-    keys: BTreeMap<String, FinalState>,
-    tenants: BTreeMap<String, FinalState>,
-    deleted_tenants: BTreeMap<String, Deletion>,
-    updated_keys: BTreeMap<String, UpdatedValues>,
-    updated_tenants: BTreeMap<String, UpdatedValues>,
-    lost: Vec<LostRow>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FinalState {
-    Revoked,
-    Suspended,
-    Resumed,
-}
-
-impl From<ReplayEntry> for LostRow {
-    fn from(entry: ReplayEntry) -> Self {
-        Self {
-            action: entry.action,
-            target: entry.target,
-            tenant_id: entry.tenant_id.filter(|id| !id.is_empty()),
-        }
-    }
-}
-
-impl FinalStates {
-    fn apply(&mut self, at: Moment, entry: ReplayEntry) {
-        match entry.action.as_str() {
-            "key.revoke" => {
-                self.keys.insert(entry.target, FinalState::Revoked);
-            }
-            "key.update" | "key.leak" | "tenant.update" => {
-                match UpdatedValues::parse(entry.detail.as_deref()) {
-                    Some(later) if later.is_empty() => {}
-                    Some(later) => {
-                        let updated = match entry.action.as_str() {
-                            "tenant.update" => &mut self.updated_tenants,
-                            _ => &mut self.updated_keys,
-                        };
-                        updated.entry(entry.target).or_default().merge(later);
-                    }
-                    None => self.lost.push(entry.into()),
-                }
-            }
-            "tenant.suspend" => {
-                self.tenants.insert(entry.target, FinalState::Suspended);
-            }
-            "tenant.resume" => {
-                self.tenants.insert(entry.target, FinalState::Resumed);
-            }
-            "tenant.delete" => {
-                self.forget_tenant(&entry.target);
-                let deletion = Deletion::parse(at, entry.detail.as_deref());
-                self.deleted_tenants.insert(entry.target, deletion);
-            }
-            // The database stores only a digest of a key, and the log does not contain it.
-            "key.issue" | "key.import" | "key.rotate" => self.lost.push(entry.into()),
-            "tenant.create" => {
-                // Earlier changes were those of another tenant with this id.
-                self.forget_tenant(&entry.target);
-                self.lost.push(entry.into());
-            }
-            // Actions on the replica or on the database itself, which a backup does not contain.
-            _ => {}
-        }
-    }
-
-    fn forget_tenant(&mut self, id: &str) {
-        self.tenants.remove(id);
-        self.updated_tenants.remove(id);
-    }
-
-    /// Returns the changes in the order in which they are made. Keys first: the keys of a resumed tenant must be revoked
-    /// before they are valid again. A revoked key cannot be updated, and needs no update. Deletions come before the changes
-    /// of other tenants, which may have the same id.
-    fn steps(&self) -> impl Iterator<Item = Step> + use<> {
-        let updated_keys =
-            self.updated_keys.clone().into_iter().filter(|(key, _)| !self.keys.contains_key(key));
-        let keys = steps(self.keys.clone(), Reapplied::State);
-        let updated_keys = steps(updated_keys.collect(), Reapplied::KeyUpdate);
-        let deleted_tenants = steps(self.deleted_tenants.clone(), Reapplied::Deletion);
-        let updated_tenants = steps(self.updated_tenants.clone(), Reapplied::TenantUpdate);
-        let tenants = steps(self.tenants.clone(), Reapplied::State);
-        keys.chain(updated_keys).chain(deleted_tenants).chain(updated_tenants).chain(tenants)
-    }
-}
-
-fn steps<T>(targets: BTreeMap<String, T>, reapplied: fn(T) -> Reapplied) -> impl Iterator<Item = Step> {
-    targets.into_iter().map(move |(target, value)| Step { target, reapplied: reapplied(value) })
 }
 
 pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Failure> {
@@ -247,7 +138,14 @@ fn read_entries(mut reader: impl BufRead, since: Option<Moment>) -> Result<Final
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
+    use super::{
+        deletion::Deletion,
+        states::FinalState,
+        step::{Reapplied, Step, UpdatedValues},
+        *,
+    };
 
     fn line(at: &str, action: &str, target: &str) -> String {
         format!(

@@ -103,9 +103,9 @@ async fn suspended_tenant_is_deleted_with_its_keys_and_sessions() {
                 assert_eq!(delete(&service, later).await.unwrap().usage_deleted, 1);
                 assert_eq!(used(&service, &tenant).await.unwrap_err().code(), Code::NotFound);
             }
-            // Latest first. The deletion of kept usage has an entry of its own.
+            // The deletion of kept usage has an entry of its own.
             let detail = |usage| json!({ "reason": "contract ended", "usage": usage });
-            let expected = if delete_usage { vec!["deleted"] } else { vec!["deleted", "kept"] };
+            let expected = if delete_usage { vec!["deleted"] } else { vec!["kept", "deleted"] };
             let expected: Vec<_> = expected.into_iter().map(detail).collect();
             assert_eq!(audit_details(&service, &tenant, "tenant.delete").await, expected);
             let request = v1::ListAuditEventsRequest { target: id, ..Default::default() };

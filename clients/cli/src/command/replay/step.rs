@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use tenant_auth_client::{AdminClient, Error, proto};
 
-use super::{FinalState, deletion::Deletion};
+use super::{deletion::Deletion, states::FinalState};
 use crate::view::ReplayView;
 
 /// The values that updates set.
