@@ -44,7 +44,7 @@ pub use self::{
     network::{ClientAddress, InvalidAddress},
     principal::{Principal, Subject},
     recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
-    session::{BindSession, Binding, Session, SessionExpiry, SessionPage},
+    session::{BindSession, Binding, Session, SessionExpiry, SessionPage, Unbinding},
     stream::{Answer, Answers},
     tls::Tls,
     transport::{CallerToken, Transport},

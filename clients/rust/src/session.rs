@@ -86,6 +86,16 @@ pub struct SessionPage {
     pub next_page_token: String,
 }
 
+/// The result of unbinding a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unbinding {
+    /// Whether the session was bound until now. After a retry, false may mean that the first attempt unbound it.
+    pub was_bound: bool,
+    /// The change-log revision that includes the change, for [`Client::wait_for_revision`].
+    pub revision: i64,
+}
+
 impl BindSession {
     /// Creates a session to bind. The id is 1 to 128 visible ASCII characters; the lifetime is 1 s to 30
     /// days.
@@ -235,12 +245,11 @@ impl Client {
         Ok(self.validate_session(session_id, key, required_scopes).await?.into_principal()?)
     }
 
-    /// Unbinds a session of a tenant. Idempotent. Returns whether the session was bound until now; after a
-    /// retry, false may mean that the first attempt unbound it.
+    /// Unbinds a session of a tenant. Idempotent.
     ///
     /// # Errors
     /// If the service did not respond, or rejected a field.
-    pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<bool, Error> {
+    pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<Unbinding, Error> {
         self.rpc().check_open()?;
         check_session_id(session_id)?;
         let message =
@@ -248,7 +257,9 @@ impl Client {
         let _changing = self.invalidate_session_on_drop(session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).unbind_session(request).await;
-        Ok(self.rpc().call_retried(message, send).await?.was_bound)
+        let v1::UnbindSessionResponse { was_bound, revision } =
+            self.rpc().call_retried(message, send).await?;
+        Ok(Unbinding { was_bound, revision })
     }
 
     /// Returns a stream of the sessions of a tenant, newest first. Pages are read as items are consumed.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tenant_auth_client::{BindSession, Verdict};
 
-use super::Context;
+use super::{
+    Context,
+    wait::{self, Wait},
+};
 use crate::{
     args::{CustomerAddress, Limit},
     exit::Exit,
@@ -34,6 +37,9 @@ pub(crate) enum SessionCommand {
         /// Tenant that owns the session
         #[arg(long, value_name = "ID")]
         tenant: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// List the sessions of a tenant, newest first
@@ -104,11 +110,11 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     match command {
         SessionCommand::Bind(command) => bind(context, command).await,
         SessionCommand::Validate(command) => validate(context, command).await,
-        SessionCommand::Unbind { session_id, tenant } => {
-            let unbound = context.client()?.unbind_session(&session_id, &tenant).await;
-            let was_bound = unbound.map_err(Failure::from_service(FIELD_NAMES))?;
-            context.output.show(&UnboundView::new(session_id, was_bound))?;
-            Ok(Exit::Done)
+        SessionCommand::Unbind { session_id, tenant, wait } => {
+            let unbinding = context.client()?.unbind_session(&session_id, &tenant).await;
+            let unbinding = unbinding.map_err(Failure::from_service(FIELD_NAMES))?;
+            let view = UnboundView::new(session_id, unbinding.was_bound);
+            wait::show(context, &wait, view, unbinding.revision).await
         }
         SessionCommand::List { tenant, limit } => {
             let client = context.client()?;

@@ -277,7 +277,8 @@ fn session_commands_work() {
     assert_eq!(text.lines().count(), 3, "{text}");
 
     let unbind = ["session", "unbind", "s-1", "--tenant", "acme"];
-    assert_eq!(service.json(&unbind)["was_bound"], true);
+    let unbound = service.json(&[&unbind[..], &["--wait", "--replica", &service.endpoint]].concat());
+    assert_eq!((&unbound["was_bound"], &unbound["replicas"][0]["applied"]), (&true.into(), &true.into()));
     assert_eq!(service.json(&unbind)["was_bound"], false);
     assert_eq!(validate("s-1", &[], ""), denied("UNBOUND"));
 }

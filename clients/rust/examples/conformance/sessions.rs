@@ -36,6 +36,6 @@ pub(crate) async fn validate(client: &Client, command: &Value) -> Result<Value, 
 }
 
 pub(crate) async fn unbind(client: &Client, command: &Value) -> Result<Value, Error> {
-    let was_bound = client.unbind_session(text(command, "session_id"), text(command, "tenant_id")).await?;
-    Ok(json!({"was_bound": was_bound}))
+    let unbinding = client.unbind_session(text(command, "session_id"), text(command, "tenant_id")).await?;
+    Ok(json!({"was_bound": unbinding.was_bound}))
 }
