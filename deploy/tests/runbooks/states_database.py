@@ -248,6 +248,7 @@ def key_leaked(testbed):
 
     replica = testbed.healthy_replica()
     _, secret = cached_key(testbed)
+    testbed.wait_for_scrape()
     request = admin_pb2.ReportLeakRequest(plaintext=secret, source="a test", location="https://example.com/leak")
     testbed.stub("AdminService").ReportLeak(request, timeout=5, metadata=testbed.authorization())
     replica.wait_for_metric("tenant_auth_leak_reports_total", lambda count: count > 0, effect="disable")
