@@ -36,6 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".tenantauth.v1.BindSessionRequest",
             ".tenantauth.v1.IssueKeyResponse",
             ".tenantauth.v1.RotateKeyResponse",
+            ".tenantauth.v1.ExplainKeyRequest",
+            ".tenantauth.v1.ReportLeakRequest",
         ])
         .compile_fds(descriptors)?;
     Ok(())

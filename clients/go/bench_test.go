@@ -5,11 +5,13 @@ import (
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-func benchmarked(b *testing.B, options ...tenantauth.Option) *tenantauth.Client {
+const benchmarkAddress = "192.0.2.7"
+
+func benchmarked(b *testing.B, answer *tenantauthv1.ValidateKeyResponse, options ...tenantauth.Option) *tenantauth.Client {
 	service := fake.Start(b)
-	answer := fake.Valid("key_1", scope)
 	// The lifetime is longer than any benchmark runs.
 	answer.Provenance.CacheableFor.Seconds = 100_000
 	service.Put(key, answer)
@@ -18,7 +20,8 @@ func benchmarked(b *testing.B, options ...tenantauth.Option) *tenantauth.Client 
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = client.Close() })
-	if validation, err := client.ValidateKey(b.Context(), key, scope); err != nil || !validation.IsValid() {
+	ctx := tenantauth.ContextWithClientAddressText(b.Context(), benchmarkAddress)
+	if validation, err := client.ValidateKey(ctx, key, scope); err != nil || !validation.IsValid() {
 		b.Fatal(validation.Verdict, err)
 	}
 	b.ReportAllocs()
@@ -26,7 +29,7 @@ func benchmarked(b *testing.B, options ...tenantauth.Option) *tenantauth.Client 
 }
 
 func BenchmarkNearCacheHit(b *testing.B) {
-	client := benchmarked(b)
+	client := benchmarked(b, fake.Valid("key_1", scope))
 	for b.Loop() {
 		if validation, err := client.ValidateKey(b.Context(), key, scope); err != nil || validation.Provenance.Source != tenantauth.SourceNear {
 			b.Fatal(validation, err)
@@ -34,8 +37,18 @@ func BenchmarkNearCacheHit(b *testing.B) {
 	}
 }
 
+func BenchmarkNearCacheHitOfKeyWithNetworks(b *testing.B) {
+	client := benchmarked(b, fake.Restricted("key_1", "198.51.100.0/24", "192.0.2.0/24", "2001:db8::/32"))
+	ctx := tenantauth.ContextWithClientAddressText(b.Context(), benchmarkAddress)
+	for b.Loop() {
+		if validation, err := client.ValidateKey(ctx, key, scope); err != nil || validation.Provenance.Source != tenantauth.SourceNear {
+			b.Fatal(validation, err)
+		}
+	}
+}
+
 func BenchmarkNearCacheHitParallel(b *testing.B) {
-	client := benchmarked(b)
+	client := benchmarked(b, fake.Valid("key_1", scope))
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := client.ValidateKey(b.Context(), key, scope); err != nil {
@@ -46,7 +59,7 @@ func BenchmarkNearCacheHitParallel(b *testing.B) {
 }
 
 func BenchmarkWithoutNearCache(b *testing.B) {
-	client := benchmarked(b, tenantauth.WithoutNearCache())
+	client := benchmarked(b, fake.Valid("key_1", scope), tenantauth.WithoutNearCache())
 	for b.Loop() {
 		if _, err := client.ValidateKey(b.Context(), key, scope); err != nil {
 			b.Fatal(err)

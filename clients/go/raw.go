@@ -56,6 +56,7 @@ var readOnlyMethods = map[string]bool{
 	"/tenantauth.v1.AdminService/ListTenants":            true,
 	"/tenantauth.v1.AdminService/GetKey":                 true,
 	"/tenantauth.v1.AdminService/InspectKey":             true,
+	"/tenantauth.v1.AdminService/ExplainKey":             true,
 	"/tenantauth.v1.AdminService/ListKeys":               true,
 	"/tenantauth.v1.AdminService/ListAuditEvents":        true,
 	"/tenantauth.v1.AdminService/GetDatabaseState":       true,

@@ -73,6 +73,8 @@ func TestGeneratedMessagesNeverPrintKeys(t *testing.T) {
 		"a binding":  &tenantauthv1.BindSessionRequest{SessionId: session, Key: key},
 		"an issue":   &tenantauthv1.IssueKeyResponse{Plaintext: key, Key: &tenantauthv1.ApiKey{KeyId: "key_1"}},
 		"a rotation": &tenantauthv1.RotateKeyResponse{Plaintext: key},
+		"a question": &tenantauthv1.ExplainKeyRequest{Plaintext: key, ClientAddress: "192.0.2.7"},
+		"a report":   &tenantauthv1.ReportLeakRequest{Plaintext: key, Source: "github"},
 	} {
 		text := shown(t, message)
 		hides(t, name, text)

@@ -54,13 +54,18 @@ type Binding struct {
 	AlreadyBound bool
 }
 
-// BindSession binds a session to the tenant of a key. Repeating the call for the same tenant changes nothing.
+// BindSession binds a session to the tenant of a key. Repeating the call for the same tenant changes nothing. A key that
+// may be used from certain networks only needs a context with the client address: see [ContextWithClientAddress].
 func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 	if err := c.gate.enter(); err != nil {
 		return Binding{}, err
 	}
 	defer c.gate.leave()
 	if err := checkSessionID(bind.SessionID); err != nil {
+		return Binding{}, err
+	}
+	from := clientAddressOf(ctx)
+	if err := from.err(); err != nil {
 		return Binding{}, err
 	}
 	if isUnsendableKey(bind.Key) {
@@ -78,6 +83,8 @@ func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 		Ttl:        durationpb.New(bind.TTL),
 		Expiry:     expiry,
 		Attributes: bind.Attributes,
+
+		ClientAddress: from.wire(),
 	}
 	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.BindSessionRequest, *tenantauthv1.BindSessionResponse]{
 		call: c.sessions.BindSession, request: request, secrets: []string{string(bind.Key)},

@@ -53,6 +53,12 @@ func TestSessionLifecycle(t *testing.T) {
 	}
 	if again := r.validateSession("", scope); again.Provenance.Source != tenantauth.SourceNear || again.Attributes["client"] != "cli" {
 		t.Errorf("again: %+v", again)
+	} else {
+		// A caller's change must not reach the cached answer.
+		again.Attributes["client"] = "changed"
+	}
+	if again := r.validateSession("", scope); again.Attributes["client"] != "cli" {
+		t.Errorf("after a change of the caller's copy: %+v", again)
 	}
 	if lacking := r.validateSession("", "admin"); lacking.Verdict != tenantauth.InsufficientScope || !slices.Equal(lacking.MissingScopes, []string{"admin"}) {
 		t.Errorf("lacking: %+v", lacking)

@@ -3,6 +3,8 @@ package tenantauth
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/status"
@@ -26,6 +28,9 @@ type KeyQuery struct {
 	Key Key
 	// Scopes are the scopes that the key must hold, all of them. If empty, the key needs no scope.
 	Scopes []string
+	// ClientAddress is the network address of the customer, as for [ContextWithClientAddressText]. If it is empty, the
+	// address of the context applies.
+	ClientAddress string
 }
 
 // Outcome is the validation of one key of a batch, or its error.
@@ -35,51 +40,60 @@ type Outcome struct {
 	Err error
 }
 
-// ValidateKey validates one key. The key must hold all of the scopes; without scopes, it only has to be active.
-func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (Validation, error) {
+// ValidateKey validates one key. The key must hold all of the scopes; without scopes, it only has to be active. A key that
+// may be used from certain networks only needs a context with the client address: see [ContextWithClientAddress].
+func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (validation Validation, err error) {
 	if c.gate.isClosed() {
 		return Validation{}, closedError()
+	}
+	from := clientAddressOf(ctx)
+	if err = from.err(); err != nil {
+		return Validation{}, err
 	}
 	if isUnsendableKey(key) {
 		return Validation{Verdict: Malformed}, nil
 	}
 	if c.cache == nil || !areValidScopes(scopes) {
-		if err := c.gate.enter(); err != nil {
+		if err = c.gate.enter(); err != nil {
 			return Validation{}, err
 		}
 		defer c.gate.leave()
-		return c.requestKeyValidation(ctx, key, scopes)
+		return c.requestKeyValidation(ctx, key, from, scopes)
 	}
 	digest := c.hasher.Digest("key", string(key))
 	result, cached := c.cache.Get(digest)
 	if !cached {
-		err := c.gate.enter()
-		if err != nil {
+		if err = c.gate.enter(); err != nil {
 			return Validation{}, err
 		}
 		defer c.gate.leave()
 		ctx, cancel := c.withTimeout(ctx)
 		defer cancel()
 		result, err = c.cache.GetOrRequest(ctx, near.Request{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
-			// The request carries no scopes, so all callers that validate this key share the answer. Each compares its
-			// own scopes.
-			validation, err := c.requestKeyValidation(ctx, key, nil)
+			// The request carries no scopes, and the answer has all networks of the key, so all callers that validate
+			// this key share the answer. Each compares its own address and scopes.
+			validation, err := c.requestKeyValidation(ctx, key, from, nil)
 			return toCacheable(SessionValidation{Validation: validation}), err
 		})
 		if err != nil {
 			return Validation{}, toError(err)
 		}
 	}
-	return copyForCaller(result, scopes).Validation, nil
+	copyForCaller(result, from.plain, scopes, &validation)
+	return validation, nil
 }
 
 // ValidateSession validates one session. If key is not empty, it must belong to the tenant of the session. The key that
-// opened the session must hold all of the scopes.
+// opened the session must hold all of the scopes. The client address must be in the networks of both keys.
 func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key, scopes ...string) (SessionValidation, error) {
 	if c.gate.isClosed() {
 		return SessionValidation{}, closedError()
 	}
 	if err := checkSessionID(sessionID); err != nil {
+		return SessionValidation{}, err
+	}
+	from := clientAddressOf(ctx)
+	if err := from.err(); err != nil {
 		return SessionValidation{}, err
 	}
 	if isUnsendableKey(key) {
@@ -90,7 +104,7 @@ func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key,
 			return SessionValidation{}, err
 		}
 		defer c.gate.leave()
-		return c.requestSessionValidation(ctx, sessionID, key, scopes)
+		return c.requestSessionValidation(ctx, sessionID, key, from, scopes)
 	}
 	digest := c.hasher.Digest("session", sessionID, string(key))
 	result, cached := c.cache.Get(digest)
@@ -103,14 +117,21 @@ func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key,
 		ctx, cancel := c.withTimeout(ctx)
 		defer cancel()
 		result, err = c.cache.GetOrRequest(ctx, near.Request{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
-			validation, err := c.requestSessionValidation(ctx, sessionID, key, nil)
+			validation, err := c.requestSessionValidation(ctx, sessionID, key, from, nil)
 			return toCacheable(validation, c.sessionSubject(sessionID)), err
 		})
 		if err != nil {
 			return SessionValidation{}, toError(err)
 		}
 	}
-	return copyForCaller(result, scopes), nil
+	own := SessionValidation{
+		Attributes:     maps.Clone(result.Value.Attributes),
+		PresentedKeyID: result.Value.PresentedKeyID,
+
+		PresentedKeyAllowedNetworks: slices.Clone(result.Value.PresentedKeyAllowedNetworks),
+	}
+	copyForCaller(result, from.plain, scopes, &own.Validation)
+	return own, nil
 }
 
 // ValidateKeys validates 1 to 1,000 keys in one call, without the near cache. The outcomes are in the order of the
@@ -125,6 +146,7 @@ func (c *Client) ValidateKeys(ctx context.Context, queries []KeyQuery) ([]Outcom
 	}
 	outcomes := make([]Outcome, len(queries))
 	request := &tenantauthv1.BatchValidateKeysRequest{}
+	shared := clientAddressOf(ctx)
 	var indexes []int
 	var secrets []string
 	for index, query := range queries {
@@ -132,13 +154,18 @@ func (c *Client) ValidateKeys(ctx context.Context, queries []KeyQuery) ([]Outcom
 			outcomes[index].Verdict = Malformed
 			continue
 		}
-		if outcomes[index].Err = checkQuery(query); outcomes[index].Err != nil {
+		from := shared
+		if query.ClientAddress != "" {
+			from = fromText(query.ClientAddress)
+		}
+		if outcomes[index].Err = checkQuery(query, from); outcomes[index].Err != nil {
 			continue
 		}
 		indexes = append(indexes, index)
 		secrets = append(secrets, string(query.Key))
-		request.Requests = append(request.Requests,
-			&tenantauthv1.ValidateKeyRequest{Key: string(query.Key), RequiredScopes: query.Scopes})
+		request.Requests = append(request.Requests, &tenantauthv1.ValidateKeyRequest{
+			Key: string(query.Key), RequiredScopes: query.Scopes, ClientAddress: from.wire(),
+		})
 	}
 	if len(indexes) == 0 && len(queries) > 0 {
 		return outcomes, nil
@@ -172,12 +199,15 @@ func checkSessionID(id string) error {
 }
 
 // checkQuery rejects entries for which the service would reject the whole batch.
-func checkQuery(query KeyQuery) error {
+func checkQuery(query KeyQuery, from clientAddress) error {
 	switch key := query.Key; {
 	case key == "":
 		return invalidField("key", "must not be empty")
 	case len(key) > maxKeyLen:
 		return invalidField("key", fmt.Sprintf("has %d bytes; at most %d are allowed", len(key), maxKeyLen))
+	}
+	if err := from.err(); err != nil {
+		return err
 	}
 	if len(query.Scopes) > maxScopes {
 		return CheckScopes(query.Scopes...)
@@ -203,8 +233,8 @@ func outcomeFromWire(result *tenantauthv1.BatchValidateKeysResult, secret string
 	}
 }
 
-func (c *Client) requestKeyValidation(ctx context.Context, key Key, scopes []string) (Validation, error) {
-	request := &tenantauthv1.ValidateKeyRequest{Key: string(key), RequiredScopes: scopes}
+func (c *Client) requestKeyValidation(ctx context.Context, key Key, from clientAddress, scopes []string) (Validation, error) {
+	request := &tenantauthv1.ValidateKeyRequest{Key: string(key), RequiredScopes: scopes, ClientAddress: from.wire()}
 	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.ValidateKeyRequest, *tenantauthv1.ValidateKeyResponse]{
 		call: c.validation.ValidateKey, request: request, readOnly: true, secrets: []string{string(key)},
 	})
@@ -214,8 +244,12 @@ func (c *Client) requestKeyValidation(ctx context.Context, key Key, scopes []str
 	return validationFromWire(reply)
 }
 
-func (c *Client) requestSessionValidation(ctx context.Context, sessionID string, key Key, scopes []string) (SessionValidation, error) {
-	request := &tenantauthv1.ValidateSessionRequest{SessionId: sessionID, Key: string(key), RequiredScopes: scopes}
+func (c *Client) requestSessionValidation(
+	ctx context.Context, sessionID string, key Key, from clientAddress, scopes []string,
+) (SessionValidation, error) {
+	request := &tenantauthv1.ValidateSessionRequest{
+		SessionId: sessionID, Key: string(key), RequiredScopes: scopes, ClientAddress: from.wire(),
+	}
 	reply, err := callWithRetries(ctx, c, rpc[*tenantauthv1.ValidateSessionRequest, *tenantauthv1.ValidateSessionResponse]{
 		call: c.validation.ValidateSession, request: request, readOnly: true, secrets: []string{string(key)},
 	})
@@ -224,6 +258,10 @@ func (c *Client) requestSessionValidation(ctx context.Context, sessionID string,
 	}
 	validation, err := validationFromWire(reply)
 	return SessionValidation{
-		Validation: validation, Attributes: reply.GetAttributes(), PresentedKeyID: reply.GetPresentedKeyId(),
+		Validation:     validation,
+		Attributes:     reply.GetAttributes(),
+		PresentedKeyID: reply.GetPresentedKeyId(),
+
+		PresentedKeyAllowedNetworks: networksFromWire(reply.GetPresentedKeyAllowedNetworks()),
 	}, err
 }

@@ -1,13 +1,14 @@
 package tenantauth
 
 import (
-	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/address"
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
@@ -31,12 +32,15 @@ type Validation struct {
 	ExpiresAt time.Time
 	// MissingScopes are the required scopes that the key does not hold; see [InsufficientScope].
 	MissingScopes []string
+	// AllowedNetworks are the networks from which the key may be used. If the list is empty, the key may be used from
+	// everywhere. A network that this client cannot parse is the zero value, which contains no address.
+	AllowedNetworks []netip.Prefix
 	// Provenance is the source of the verdict, and how long it may be cached.
 	Provenance Provenance
 }
 
-// SessionValidation is the verdict on a session, and the tenant of the session. KeyID and Scopes are those of the key
-// that opened it.
+// SessionValidation is the verdict on a session, and the tenant of the session. KeyID, Scopes and AllowedNetworks are
+// those of the key that opened it.
 type SessionValidation struct {
 	Validation
 	// Attributes are the attributes that were attached when the session was bound.
@@ -44,6 +48,9 @@ type SessionValidation struct {
 	// PresentedKeyID is the public id of the key presented with the session. It is set only if that key belongs to the
 	// tenant of the session.
 	PresentedKeyID string
+	// PresentedKeyAllowedNetworks are the networks from which the key presented with the session may be used. The list
+	// is empty if that is the key that opened the session.
+	PresentedKeyAllowedNetworks []netip.Prefix
 }
 
 // Provenance is the source and age of a verdict, and how long it may be cached.
@@ -72,21 +79,49 @@ func (v Validation) Principal() (Principal, error) {
 	return Principal{TenantID: v.TenantID, TenantName: v.TenantName, Plan: v.Plan, KeyID: v.KeyID, Scopes: v.Scopes}, nil
 }
 
-// clone copies everything that is mutable: changes that a caller makes to its answer must not reach the near cache.
-func (v *SessionValidation) clone() SessionValidation {
-	copied := *v
+// cloneTo copies everything that is mutable: changes that a caller makes to its answer must not reach the near cache.
+func (v *Validation) cloneTo(copied *Validation) {
+	*copied = *v
 	copied.Scopes = slices.Clone(v.Scopes)
 	copied.MissingScopes = slices.Clone(v.MissingScopes)
-	copied.Attributes = maps.Clone(v.Attributes)
-	return copied
+	copied.AllowedNetworks = slices.Clone(v.AllowedNetworks)
 }
 
-// applyRequiredScopes evaluates the required scopes. This is possible because Scopes holds all scopes of the key.
-func (v *Validation) applyRequiredScopes(scopes []string) {
-	if v.Verdict != Valid && v.Verdict != InsufficientScope {
+// evaluate decides for the address and the required scopes of a caller. This is possible because the answer has all
+// networks and all scopes of the key. presented are the networks of a key that was presented with a session.
+func (v *Validation) evaluate(from netip.Addr, presented []netip.Prefix, scopes []string) {
+	isRestricted := len(v.AllowedNetworks)+len(presented) > 0
+	switch v.Verdict {
+	case Valid, InsufficientScope:
+	case AddressRequired, AddressNotAllowed:
+		if !isRestricted {
+			// Without the networks, the address cannot be compared again.
+			return
+		}
+	default:
 		return
 	}
-	v.Verdict, v.MissingScopes = Valid, nil
+	v.MissingScopes = nil
+	switch {
+	case !isRestricted:
+		v.applyRequiredScopes(scopes)
+	case !from.IsValid():
+		v.Verdict = AddressRequired
+	case !allows(v.AllowedNetworks, from) || !allows(presented, from):
+		v.Verdict = AddressNotAllowed
+	default:
+		v.applyRequiredScopes(scopes)
+	}
+}
+
+// allows reports whether the networks of a key allow an address.
+func allows(networks []netip.Prefix, from netip.Addr) bool {
+	return len(networks) == 0 || address.IsIn(from, networks)
+}
+
+// applyRequiredScopes evaluates the required scopes. MissingScopes must be empty.
+func (v *Validation) applyRequiredScopes(scopes []string) {
+	v.Verdict = Valid
 	for _, scope := range scopes {
 		if !slices.Contains(v.Scopes, scope) {
 			v.MissingScopes = append(v.MissingScopes, scope)
@@ -109,6 +144,7 @@ type validationMessage interface {
 	GetScopes() []string
 	GetExpiresAt() *timestamppb.Timestamp
 	GetMissingScopes() []string
+	GetAllowedNetworks() []string
 	GetProvenance() *tenantauthv1.Provenance
 }
 
@@ -130,14 +166,15 @@ func validationFromWire(message validationMessage) (Validation, error) {
 		return Validation{}, err
 	}
 	return Validation{
-		Verdict:       Verdict(message.GetVerdict()),
-		TenantID:      message.GetTenantId(),
-		TenantName:    message.GetTenantName(),
-		Plan:          message.GetPlan(),
-		KeyID:         message.GetKeyId(),
-		Scopes:        message.GetScopes(),
-		ExpiresAt:     expiresAt,
-		MissingScopes: message.GetMissingScopes(),
+		Verdict:         Verdict(message.GetVerdict()),
+		TenantID:        message.GetTenantId(),
+		TenantName:      message.GetTenantName(),
+		Plan:            message.GetPlan(),
+		KeyID:           message.GetKeyId(),
+		Scopes:          message.GetScopes(),
+		ExpiresAt:       expiresAt,
+		MissingScopes:   message.GetMissingScopes(),
+		AllowedNetworks: networksFromWire(message.GetAllowedNetworks()),
 		Provenance: Provenance{
 			Source:                sourceFromWire(message.GetProvenance().GetSource()),
 			Age:                   age,
@@ -146,6 +183,20 @@ func validationFromWire(message validationMessage) (Validation, error) {
 			CacheableWhileWatched: whileWatched,
 		},
 	}, nil
+}
+
+// networksFromWire parses the networks of a key. A network that cannot be parsed must not turn into "from everywhere".
+func networksFromWire(texts []string) []netip.Prefix {
+	if len(texts) == 0 {
+		return nil
+	}
+	networks := make([]netip.Prefix, len(texts))
+	for index, text := range texts {
+		if network, ok := address.ParseNetwork(text); ok {
+			networks[index] = network
+		}
+	}
+	return networks
 }
 
 // sourceFromWire prevents a service from sending the number that this client reserves for the near cache.

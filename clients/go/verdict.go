@@ -12,7 +12,7 @@ type Verdict int32
 
 // The verdicts of the contract.
 const (
-	// Valid: the key or session is active and holds all required scopes.
+	// Valid: the key or session is active, may be used from the client address and holds all required scopes.
 	Valid = Verdict(tenantauthv1.Verdict_VERDICT_VALID)
 	// Unknown: the key or session does not exist.
 	Unknown = Verdict(tenantauthv1.Verdict_VERDICT_UNKNOWN)
@@ -38,6 +38,10 @@ const (
 	SessionExpired = Verdict(tenantauthv1.Verdict_VERDICT_SESSION_EXPIRED)
 	// TenantMismatch: the session belongs to another tenant than the key.
 	TenantMismatch = Verdict(tenantauthv1.Verdict_VERDICT_TENANT_MISMATCH)
+	// AddressRequired: the key may be used from certain networks only, and the call has no client address.
+	AddressRequired = Verdict(tenantauthv1.Verdict_VERDICT_ADDRESS_REQUIRED)
+	// AddressNotAllowed: the key may be used from certain networks only, and the client address is in none of them.
+	AddressNotAllowed = Verdict(tenantauthv1.Verdict_VERDICT_ADDRESS_NOT_ALLOWED)
 )
 
 // IsValid reports whether the request may proceed.

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    BindSessionRequest, IssueKeyResponse, RotateKeyResponse, ValidateKeyRequest, ValidateSessionRequest,
+    BindSessionRequest, ExplainKeyRequest, IssueKeyResponse, ReportLeakRequest, RotateKeyResponse,
+    ValidateKeyRequest, ValidateSessionRequest,
 };
 
 /// Stands where the key would be; tells only whether there was one.
@@ -16,6 +17,7 @@ impl fmt::Debug for ValidateKeyRequest {
         f.debug_struct("ValidateKeyRequest")
             .field("key", &redacted(&self.key))
             .field("required_scopes", &self.required_scopes)
+            .field("client_address", &self.client_address)
             .finish()
     }
 }
@@ -26,6 +28,7 @@ impl fmt::Debug for ValidateSessionRequest {
             .field("session_id", &self.session_id)
             .field("key", &redacted(&self.key))
             .field("required_scopes", &self.required_scopes)
+            .field("client_address", &self.client_address)
             .finish()
     }
 }
@@ -57,5 +60,27 @@ impl fmt::Debug for RotateKeyResponse {
             .field("plaintext", &redacted(&self.plaintext))
             .field("replaced", &self.replaced)
             .finish()
+    }
+}
+
+impl fmt::Debug for ExplainKeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExplainKeyRequest")
+            .field("key_id", &self.key_id)
+            .field("plaintext", &redacted(&self.plaintext))
+            .field("required_scopes", &self.required_scopes)
+            .field("client_address", &self.client_address)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ReportLeakRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReportLeakRequest")
+            .field("plaintext", &redacted(&self.plaintext))
+            .field("source", &self.source)
+            .field("location", &self.location)
+            .field("type", &self.r#type)
+            .finish_non_exhaustive()
     }
 }

@@ -277,7 +277,7 @@ impl<L: Lookup> RecordSource for RecordCache<L> {
 
 impl<L: Lookup> Invalidate for RecordCache<L> {
     fn apply(&self, changes: &PerSubject<ChangeEvent>) {
-        self.0.pool.apply(changes);
+        self.0.pool.apply(changes, self.0.clock.now());
     }
 
     fn require_revalidation(&self) {

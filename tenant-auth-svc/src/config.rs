@@ -8,6 +8,7 @@ mod audit;
 mod cache;
 mod database;
 mod keys;
+mod leaks;
 mod listen;
 mod log;
 mod ops;
@@ -25,6 +26,7 @@ pub use self::{
     cache::CacheSettings,
     database::{DatabaseConfig, DatabaseLocation},
     keys::KeysConfig,
+    leaks::{LeaksConfig, SigningKeysLocation},
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
@@ -54,6 +56,8 @@ pub struct ServiceConfig {
     pub cache: CacheSettings,
     /// Limits of sessions.
     pub sessions: SessionsConfig,
+    /// Leaked keys.
+    pub leaks: LeaksConfig,
     /// Recording of usage.
     pub usage: UsageConfig,
     /// Copy of the audit log to a file.
@@ -87,6 +91,7 @@ impl ServiceConfig {
         let keys = KeysConfig::read(&mut reader);
         let cache = cache::read(&mut reader);
         let sessions = SessionsConfig::read(&mut reader);
+        let leaks = LeaksConfig::read(&mut reader);
         let usage = UsageConfig::read(&mut reader);
         let audit = AuditConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
@@ -95,7 +100,8 @@ impl ServiceConfig {
         let release = ReleaseConfig::read(&mut reader);
         let read = reader.finish().map_err(InvalidConfig)?;
         match (
-            listen, tls, access, database, keys, cache, sessions, usage, audit, ops, telemetry, log, release,
+            listen, tls, access, database, keys, cache, sessions, leaks, usage, audit, ops, telemetry, log,
+            release,
         ) {
             (
                 Some(listen),
@@ -105,6 +111,7 @@ impl ServiceConfig {
                 Some(keys),
                 Some(cache),
                 Some(sessions),
+                Some(leaks),
                 Some(usage),
                 Some(audit),
                 Some(ops),
@@ -120,6 +127,7 @@ impl ServiceConfig {
                     keys,
                     cache,
                     sessions,
+                    leaks,
                     usage,
                     audit,
                     ops,

@@ -22,6 +22,8 @@ pub mod jitter;
 pub mod key;
 pub mod known_database;
 pub mod last_used;
+pub mod leak;
+pub mod network;
 pub mod outage;
 pub mod page;
 pub mod record_source;

@@ -6,6 +6,7 @@
 mod connections;
 pub mod expiry;
 mod json;
+pub mod secret_scanning;
 mod server;
 pub mod status;
 mod text;

@@ -18,6 +18,7 @@ mod memory_budget;
 mod metrics_source;
 mod middleware_stack;
 mod reload;
+mod secret_scanning;
 mod status_source;
 mod upstream_health;
 mod use_cases;
@@ -82,7 +83,10 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     let caches = Caches::new(&base, &config.cache, &config.sessions);
     let feed_enabled = config.cache.feed_interval.is_some();
     let max_sessions = config.sessions.max_per_tenant;
-    let use_cases = UseCases::new(&base, &caches, config.keys.format, feed_enabled, max_sessions);
+    let leak_policy = config.leaks.default_policy;
+    let use_cases =
+        UseCases::new(&base, &caches, config.keys.format, feed_enabled, max_sessions, leak_policy);
+    let leaks = Arc::clone(&use_cases.leaks);
     let audit_copy = start_audit_copy(&base, config.audit.file)?;
     let (usage_recorder, usage_batcher, mut usage_jobs) =
         UsageJobs::start(base.store.clone(), config.usage, Arc::clone(&clock));
@@ -152,6 +156,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         reconcile_result: usage_jobs.reconcile_result(),
         audit_copy: audit_copy.as_ref().map(|copy| Arc::clone(&copy.counts)),
         unreadable_records: Arc::clone(base.store.unreadable_records()),
+        leaks: Arc::clone(&leaks),
         otlp: otlp_counts,
     });
     let otlp_exporter = otlp.map(|otlp| {
@@ -159,7 +164,11 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         otlp.start(Box::new(move || sources.snapshot(MetricsFormat::Otlp)))
     });
     let ops_address = ops.as_ref().map(ops::OpsListener::address);
-    let ops_guard = serve_ops(ops, status_sources, metrics_sources, max_ops_connections);
+    let secret_scanning = config.leaks.signing_keys.map(|location| {
+        secret_scanning::build(location, leaks, Arc::clone(&clock)).map_err(StartError::SecretScanning)
+    });
+    let secret_scanning = secret_scanning.transpose()?;
+    let ops_guard = serve_ops(ops, status_sources, metrics_sources, secret_scanning, max_ops_connections);
     Ok(RunningService {
         address,
         ops_address,
@@ -213,12 +222,14 @@ fn serve_ops(
     listener: Option<ops::OpsListener>,
     status: StatusSources,
     metrics: Arc<MetricsSources>,
+    secret_scanning: Option<ops::secret_scanning::SecretScanning>,
     max_connections: usize,
 ) -> oneshot::Sender<Infallible> {
     let (guard, dropped) = oneshot::channel();
     if let Some(listener) = listener {
         let metrics = Arc::new(move || prometheus::render(&metrics.snapshot(MetricsFormat::Prometheus)));
-        let state = ops::OpsState { status_check: status.into_status_check(), metrics };
+        let status_check = status.into_status_check();
+        let state = ops::OpsState { status_check, metrics, secret_scanning };
         tokio::spawn(listener.serve(state, max_connections, async move {
             // Nothing is ever sent. The channel closes when its sender is dropped.
             let _: Result<Infallible, _> = dropped.await;

@@ -1,7 +1,9 @@
 //! The options of every command, and those shared by several commands.
 
 mod credentials;
+mod customer_address;
 mod expiry;
+pub(crate) mod leak_policy;
 mod limit;
 mod sources;
 mod when;
@@ -14,7 +16,9 @@ use clap::Args;
 pub(crate) use self::sources::OPTIONS_WITH_VARIABLES;
 pub(crate) use self::{
     credentials::Credentials,
+    customer_address::CustomerAddress,
     expiry::{Expiry, NewExpiry},
+    leak_policy::LeakPolicyChange,
     limit::Limit,
     sources::OptionSources,
     when::When,

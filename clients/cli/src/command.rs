@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod database;
+mod explain;
 pub(crate) mod grace;
 pub(crate) mod import;
 pub(crate) mod key;
@@ -10,6 +11,7 @@ mod key_update;
 mod replay;
 mod replica;
 pub(crate) mod replicas;
+pub(crate) mod scan;
 pub(crate) mod session;
 pub(crate) mod tenant;
 pub(crate) mod usage;
@@ -25,7 +27,7 @@ use uuid::Uuid;
 
 use self::{
     audit::AuditCommand, database::DatabaseCommand, grace::GraceCommand, key::KeyCommand, replicas::Replicas,
-    session::SessionCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
+    scan::Scan, session::SessionCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
 };
 use crate::{
     args::{Globals, OptionSources},
@@ -85,6 +87,15 @@ pub(crate) enum Command {
     ///
     /// The key is read from standard input, or from a prompt without echo on a terminal.
     Validate(Validate),
+
+    /// Find keys in files, archives and the history of repositories
+    ///
+    /// A text is a key if its checksum is right. Keys are found offline, in any surroundings, also in binary files and in
+    /// UTF-16, and in zip, tar and gzip archives. Base64 and encrypted contents are not searched.
+    ///
+    /// Each finding is a line: path, line, the first characters of the key, and the first digits of its SHA-256. After !
+    /// is an entry of an archive, after @ an object of a repository. The key itself is never shown or sent.
+    Scan(Scan),
 
     /// Show the version and the state of the answering service
     Info,
@@ -182,6 +193,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Database(command) => database::run(context, command).await,
         Command::Usage(command) => usage::run(context, command).await,
         Command::Validate(command) => validate::run(context, command).await,
+        Command::Scan(command) => scan::run(context, command).await,
         Command::Info => info(context).await,
         Command::Replicas(command) => replicas::run(context, &command).await,
         Command::Completions { shell } => completions(context, shell),

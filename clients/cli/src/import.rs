@@ -3,15 +3,24 @@
 //! No message here repeats content of a file: it may contain a plaintext key in place of a hash.
 
 mod csv;
+mod digest;
+mod duplicates;
+mod encoding;
 mod format;
 mod jsonl;
+/// The rule for keys: the file of the service itself, so that both agree.
+#[path = "../../../tenant-auth-svc/src/domain/key/key_text.rs"]
+#[allow(unreachable_pub, reason = "public in the service")]
+pub(crate) mod key_text;
+/// The rule for networks: the file of the service itself, so that both agree.
+#[path = "../../../tenant-auth-svc/src/domain/network.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an import only checks networks")]
+mod network;
 mod row;
 /// The rules for names: the file of the service itself, so that both agree.
 #[path = "../../../tenant-auth-svc/src/domain/text.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an import uses only some of these texts")]
 mod text;
-
-use std::collections::{HashMap, hash_map::Entry};
 
 pub(crate) use self::{
     format::Format,
@@ -19,39 +28,31 @@ pub(crate) use self::{
     text::PrefixHint,
 };
 
+/// The keys of a file.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    /// Each key once, in the order of the lines.
+    pub(crate) rows: Vec<Row>,
+    /// Number of rows that repeat another row.
+    pub(crate) repeated: usize,
+}
+
 /// Parses and checks a whole file. Rows without a tenant belong to `default_tenant`, unless that is empty.
 ///
 /// # Errors
 /// All problems of the file, in the order of its lines.
-pub(crate) fn parse(bytes: &[u8], format: Format, default_tenant: &str) -> Result<Vec<Row>, Vec<Problem>> {
-    // Spreadsheets write a byte order mark at the start.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let (rows, mut problems) = match format {
+pub(crate) fn parse(bytes: &[u8], format: Format, default_tenant: &str) -> Result<KeyFile, Vec<Problem>> {
+    let bytes = encoding::content(bytes).map_err(|problem| vec![problem])?;
+    let (mut rows, mut problems) = match format {
         Format::Jsonl => jsonl::parse(bytes, default_tenant),
         Format::Auto | Format::Csv => csv::parse(bytes, default_tenant),
     };
-    problems.extend(tenant_conflicts(&rows));
+    let repeated = duplicates::remove(&mut rows).unwrap_or_else(|found| {
+        problems.extend(found);
+        0
+    });
     problems.sort_by_key(Problem::line);
-    if problems.is_empty() { Ok(rows) } else { Err(problems) }
-}
-
-/// Finds keys that are listed for two tenants: the service would reject one of them.
-fn tenant_conflicts(rows: &[Row]) -> Vec<Problem> {
-    let mut seen: HashMap<&[u8], &Row> = HashMap::new();
-    let mut problems = Vec::new();
-    for row in rows {
-        match seen.entry(&row.key.sha256) {
-            Entry::Vacant(entry) => {
-                entry.insert(row);
-            }
-            Entry::Occupied(first) if first.get().key.tenant_id != row.key.tenant_id => {
-                let text = format!("duplicate key: line {} has it for another tenant", first.get().line);
-                problems.push(Problem::new(row.line, "sha256", text));
-            }
-            Entry::Occupied(_) => {}
-        }
-    }
-    problems
+    if problems.is_empty() { Ok(KeyFile { rows, repeated }) } else { Err(problems) }
 }
 
 #[cfg(test)]
@@ -68,11 +69,25 @@ mod tests {
     }
 
     #[test]
-    fn key_listed_for_two_tenants_is_rejected() {
-        let file = |second: &str| format!("tenant_id,sha256\na,{0}\n{second},{0}\n", sha256_of_digit('0'));
-        assert_eq!(parse(file("a").as_bytes(), Format::Csv, "").unwrap().len(), 2);
-        let problems = parse(file("b").as_bytes(), Format::Csv, "").unwrap_err();
-        assert_eq!(problems[0].to_string(), "3: sha256: duplicate key: line 2 has it for another tenant");
+    fn key_listed_twice_is_read_once_or_rejected() {
+        let digest = sha256_of_digit('0');
+        let file = |first: &str, second: &str| {
+            let header = "tenant_id,scopes,name,sha256";
+            let other = sha256_of_digit('1');
+            format!("{header}\n{first},{digest}\na,,,{other}\n{second},{digest}\n")
+        };
+        let read = |second: &str| parse(file("a,x y,n", second).as_bytes(), Format::Csv, "");
+        let same = read("a,y;x;x,n").unwrap();
+        assert_eq!(same.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(same.repeated, 1);
+        for (second, problem) in [
+            ("b,x y,n", "4: sha256: duplicate key: line 2 has it for another tenant"),
+            ("a,x,n", "4: sha256: duplicate key: line 2 has it with another scopes"),
+            ("a,x,", "4: sha256: duplicate key: line 2 has it with another name, scopes"),
+        ] {
+            let problems = read(second).unwrap_err();
+            assert_eq!(problems.iter().map(Problem::to_string).collect::<Vec<_>>(), [problem]);
+        }
     }
 
     #[test]
@@ -87,8 +102,8 @@ mod tests {
              \"scopes\":[\"a\",\"b\",\"c\"],\"created_at\":\"2020-01-01T00:00:00Z\",\
              \"expires_at\":\"2030-01-01T00:00:00Z\"}}\n"
         );
-        let csv = parse(csv.as_bytes(), Format::Csv, "").unwrap();
-        let jsonl = parse(jsonl.as_bytes(), Format::Jsonl, "").unwrap();
+        let csv = parse(csv.as_bytes(), Format::Csv, "").unwrap().rows;
+        let jsonl = parse(jsonl.as_bytes(), Format::Jsonl, "").unwrap().rows;
         assert_eq!(csv[0].key, jsonl[0].key);
         assert_eq!(csv[0].key.scopes, ["a", "b", "c"]);
         assert_eq!((csv[0].line, jsonl[0].line), (2, 1));
@@ -101,6 +116,11 @@ mod tests {
             "tenant_id,sha256,expires_at\nt,ta_canary,ta_canary\n",
             "tenant_id,sha256,scopes,name\nTA_CANARY!,0,TA_CANARY,ta_canary\u{1}\n",
             "\"ta_canary\"\n",
+            "sha256;ta_canary,ta_canary\n",
+            "sha256,name\n\"ta_canary\nta_canary,ta_canary\n",
+            "sha256,prefix_hint\nta_canary_1234,ta_canary_1234\nta_canary,ta canary\n",
+            "{\"ta_canary\":1,\"TA_CANARY\":1,\"sha256\":\"ta_canary\",\"SHA256\":\"ta_canary\"}",
+            "[{\"sha256\":\"ta_canary\"}]",
             "{\"sha256\":\"ta_canary\",\"scopes\":{\"ta_canary\":1},\"tenant_id\":[\"ta_canary\"]}",
             "ta_canary",
         ];

@@ -47,7 +47,7 @@ pub(crate) async fn print_list<V: Item>(
         }
     }
     let more = !token.is_empty();
-    if output.write_chunk(text.end(more)).await? && more {
+    if output.write_chunk(text.end(more).map_err(broken)?).await? && more {
         output.advise("the list is longer: use --all to list everything");
     }
     Ok(Exit::Done)

@@ -10,6 +10,7 @@ mod output;
 mod page;
 mod probe;
 mod retry;
+mod scan;
 mod secret;
 mod time;
 mod view;

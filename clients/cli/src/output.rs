@@ -1,5 +1,6 @@
 //! Writes results to standard output and everything else to standard error. Only this module writes.
 
+mod json_list;
 mod list;
 mod table;
 
@@ -8,6 +9,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 pub(crate) use self::{
+    json_list::JsonList,
     list::{Item, ListRenderer},
     table::{details, render_table},
 };
@@ -49,6 +51,11 @@ impl Output {
         self.render(view).and_then(|text| write_stdout_line(&text).map_err(stdout_failure))
     }
 
+    /// Returns whether results are JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Returns a renderer for a list that is written page by page.
     pub(crate) fn list<V: Item>(self) -> ListRenderer<V> {
         ListRenderer::new(self.json)
@@ -59,16 +66,19 @@ impl Output {
     ///
     /// A reader may be slow, as `less` is; meanwhile the connection to the service is kept alive.
     pub(crate) async fn write_chunk(self, text: String) -> Result<bool, Failure> {
-        let write = move || {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(text.as_bytes())?;
-            stdout.flush()
-        };
-        match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Ok(Err(error)) => Err(stdout_failure(error)),
+        match tokio::task::spawn_blocking(move || self.write_part(&text)).await {
+            Ok(written) => written,
             Err(error) => Err(Failure::Unexpected(format!("cannot write to standard output: {error}"))),
+        }
+    }
+
+    /// As `write_chunk`, for a command without a connection.
+    pub(crate) fn write_part(self, text: &str) -> Result<bool, Failure> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(stdout_failure(error)),
         }
     }
 
@@ -153,7 +163,7 @@ fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), Failure> {
 
 /// Replaces characters that could control the terminal or disguise text. A name stored before the service
 /// rejected such names may contain direction marks or invisible letters.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.replace(|c| !is_printable(c), "\u{fffd}")
 }
 

@@ -55,6 +55,18 @@ impl Moment {
         if distance < 0 { format!("{self} ({length} ago)") } else { format!("{self} (in {length})") }
     }
 
+    /// Returns the time since another moment; `None` if this one is earlier.
+    pub(crate) fn since(self, earlier: Self) -> Option<Duration> {
+        let nanos = |moment: Self| i128::from(moment.seconds) * 1_000_000_000 + i128::from(moment.nanos);
+        let distance = u64::try_from(nanos(self) - nanos(earlier)).ok()?;
+        Some(Duration::from_nanos(distance))
+    }
+
+    /// Formats the hour: `2030-01-31T12Z`.
+    pub(crate) fn to_hour_text(self) -> String {
+        self.to_string().split_once(':').map_or_else(|| self.to_string(), |(hour, _)| format!("{hour}Z"))
+    }
+
     /// Converts to UTC; `None` for a year outside RFC 3339.
     fn to_utc(self) -> Option<DateTime> {
         let since = SignedDuration::new(self.seconds, self.nanos);

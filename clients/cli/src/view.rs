@@ -4,6 +4,8 @@ mod audit;
 mod change;
 mod check;
 mod database;
+mod deletion;
+mod explanation;
 mod grace;
 mod import;
 mod info;
@@ -11,6 +13,7 @@ mod key;
 mod key_state;
 mod replay;
 mod replicas;
+mod scan;
 mod session;
 mod tenant;
 mod usage;
@@ -24,13 +27,16 @@ pub(crate) use self::{
     change::{ChangeView, Confirmation},
     check::{CheckView, DatabaseRow},
     database::{AcceptedView, DatabaseView},
+    deletion::DeletionView,
+    explanation::{ExplainedRequest, ExplanationView},
     grace::GraceView,
-    import::{ImportView, RefusedRow},
+    import::{DifferentRow, ImportView, RefusedRow},
     info::InfoView,
     key::{IssuedView, KeyView, KeyWithTenantView, RotatedView},
     key_state::KeyStateView,
     replay::{LostRow, ReplayView},
     replicas::{ReplicaRow, ReplicasView},
+    scan::{FindingView, LeakView, ScanView},
     session::{BindingView, SessionValidationView, SessionView, UnboundView},
     tenant::TenantView,
     usage::{RecordedView, UsageView},

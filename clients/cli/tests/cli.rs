@@ -158,7 +158,11 @@ fn invalid_import_row_is_named_and_nothing_is_sent() {
     // If anything were sent, the exit code would be 4.
     let ran = tenantctl(&["key", "import", path, "--endpoint", &unused_endpoint()], b"");
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
-    assert!(ran.stderr.contains(&format!("{path}:3: sha256: must be 64 hex digits")), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(&format!("{path}:3: sha256: must be a SHA-256: 64 hex digits")),
+        "{}",
+        ran.stderr
+    );
     assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
 }
 
@@ -175,12 +179,34 @@ fn dry_run_checks_stdin_without_a_service() {
 
 #[test]
 fn key_hash_ignores_the_line_end() {
-    let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
-    for stdin in [&b"abc"[..], b"abc\n", b"abc\r\n"] {
+    let expected = "ef797c8118f02dfb649607dd5d3f8c7623048c9c063d532cc95c5ed7a898a64f\n";
+    for stdin in [&b"12345678"[..], b"12345678\n", b"12345678\r\n"] {
         let ran = tenantctl(&["key", "hash"], stdin);
         assert_eq!((ran.code, ran.stdout.as_str()), (0, expected));
     }
     assert_eq!(tenantctl(&["key", "hash"], b"\n").code, 2);
+}
+
+#[test]
+fn key_hash_refuses_text_that_is_never_looked_up() {
+    let (long, longest) = ("canary".repeat(43), "c".repeat(256));
+    let refused = [
+        ("canary\n", "has 6 bytes: a key has at least 8"),
+        (&long, "has 258 bytes: a key has at most 256"),
+        (" canary-1", "has a space as character 1"),
+        ("canary-1 \n", "has a space as character 9"),
+        ("canary-1\r\r\n", "has a line end as character 9"),
+        ("\u{feff}canary-1", "has a byte order mark as character 1"),
+        ("canary-ü", "has a character outside ASCII as character 8"),
+    ];
+    for (stdin, problem) in refused {
+        let ran = tenantctl(&["key", "hash"], stdin.as_bytes());
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{stdin:?}");
+        assert!(ran.stderr.contains(problem) && !ran.stderr.contains("canary"), "{stdin:?}: {}", ran.stderr);
+    }
+    for accepted in [&longest, "ta_canary", "!\"#$%&'~"] {
+        assert_eq!(tenantctl(&["key", "hash"], accepted.as_bytes()).code, 0, "{accepted:?}");
+    }
 }
 
 #[cfg(unix)]

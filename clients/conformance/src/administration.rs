@@ -125,6 +125,7 @@ impl AdminClient {
             name: name.to_owned(),
             scopes: scopes.to_vec(),
             expires_at: end.map(Into::into),
+            ..Default::default()
         };
         let issued = retry_until_ready(|| {
             let (mut admin, request) = (self.admin.clone(), request.clone());
@@ -167,6 +168,21 @@ impl AdminClient {
         let scopes = scopes.to_vec();
         let request =
             UpdateKeyRequest { key_id: key_id.to_owned(), update_mask, scopes, ..Default::default() };
+        self.admin.update_key(request).await?;
+        Ok(())
+    }
+
+    /// Sets all networks from which a key may be used.
+    ///
+    /// # Errors
+    /// Fails if the service rejects it.
+    pub async fn set_key_networks(&mut self, key_id: &str, networks: &[String]) -> anyhow::Result<()> {
+        let request = UpdateKeyRequest {
+            key_id: key_id.to_owned(),
+            update_mask: Some(FieldMask { paths: vec!["allowed_networks".to_owned()] }),
+            allowed_networks: networks.to_vec(),
+            ..Default::default()
+        };
         self.admin.update_key(request).await?;
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::{
 
 use tenant_auth_conformance::language::LANGUAGES;
 
-const FEATURE_GROUPS: [&str; 16] = [
+const FEATURE_GROUPS: [&str; 17] = [
     "An answer and no answer",
     "Keys",
     "Sessions",
@@ -20,6 +20,7 @@ const FEATURE_GROUPS: [&str; 16] = [
     "Connections",
     "TLS",
     "Caller token",
+    "Networks",
     "HTTP adapters",
     "gRPC adapters",
     "MCP",

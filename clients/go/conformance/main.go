@@ -117,7 +117,7 @@ func (w *writer) write(made answer) {
 
 // do runs a command.
 func (c command) do(client *tenantauth.Client) answer {
-	ctx := context.Background()
+	ctx := tenantauth.ContextWithClientAddressText(context.Background(), c.ClientAddress)
 	// In a load, the timeout applies to each call.
 	if c.TimeoutMS > 0 && c.Op != "load" {
 		limited, cancel := context.WithTimeout(ctx, time.Duration(c.TimeoutMS)*time.Millisecond)

@@ -74,8 +74,10 @@ func normal(t *testing.T, text string) string {
 func TestEachCommandGetsAnAnswer(t *testing.T) {
 	service := fake.Start(t)
 	service.Put("good", fake.Valid("key_1", "a"))
+	service.Put("office", fake.Restricted("key_2", "192.0.2.0/24"))
 	d := drive(t, service, tenantauth.WithoutWatch())
 	const valid = `"verdict":"VALID","tenant_id":"ten_1","key_id":"key_1","missing_scopes":[]`
+	const fromOffice = `"tenant_id":"ten_1","key_id":"key_2","missing_scopes":[]`
 	const unknown = `"verdict":"UNKNOWN","tenant_id":"","key_id":"","missing_scopes":[],"source":"DATABASE"`
 	for _, step := range []struct{ command, answer string }{
 		{`{"id":1,"op":"validate_key","key":"good","scopes":["a"],"timeout_ms":5000}`, `{"id":1,` + valid + `,"source":"DATABASE"}`},
@@ -101,6 +103,16 @@ func TestEachCommandGetsAnAnswer(t *testing.T) {
 		{`{"id":17,"op":"load","key":"good","calls":0,"interval_ms":1}`, `{"id":17,"ok":0,"verdicts":{},"errors":{},"latency_ms":[]}`},
 		{`{"id":18,"op":"record_many","tenant_id":"ten_1","metric":"calls","count":700}`, `{"id":18,"accepted":700,"rejected":0}`},
 		{`{"id":19,"op":"record_many","tenant_id":"ten_1","metric":"CALLS","count":2}`, `{"id":19,"accepted":0,"rejected":2}`},
+		{`{"id":20,"op":"validate_key","key":"office","client_address":"192.0.2.7:443"}`, `{"id":20,` + fromOffice + `,"verdict":"VALID","source":"DATABASE"}`},
+		{`{"id":21,"op":"validate_key","key":"office"}`, `{"id":21,` + fromOffice + `,"verdict":"ADDRESS_REQUIRED","source":"NEAR"}`},
+		{`{"id":22,"op":"require_key","key":"office","client_address":"192.0.3.7"}`, `{"id":22,"denied":"ADDRESS_NOT_ALLOWED","missing_scopes":[]}`},
+		{`{"id":23,"op":"validate_keys","keys":["office","good"],"client_address":"::ffff:192.0.2.7"}`,
+			`{"id":23,"items":[{` + fromOffice + `,"verdict":"VALID","source":"DATABASE"},{` + valid + `,"source":"DATABASE"}]}`},
+		{`{"id":24,"op":"validate_keys","keys":["good"],"client_address":"x"}`,
+			`{"id":24,"items":[{"error":"INVALID_ARGUMENT","reason":"","fields":["client_address"]}]}`},
+		{`{"id":25,"op":"validate_session","session_id":"s","client_address":"x"}`, `{"id":25,"error":"INVALID_ARGUMENT","reason":"","fields":["client_address"]}`},
+		{`{"id":26,"op":"bind_session","session_id":"s","key":"office","ttl_ms":60000,"client_address":"192.0.3.7"}`,
+			`{"id":26,"verdict":"ADDRESS_NOT_ALLOWED","already_bound":false,"tenant_id":"","key_id":""}`},
 		{`{"id":13,"op":"dance"}`, `{"id":13,"error":"UNSUPPORTED"}`},
 		{`{"op":"close"}`, `{"closed":true}`},
 	} {

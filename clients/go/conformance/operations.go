@@ -34,6 +34,8 @@ type command struct {
 	// Concurrency limits the calls of a load that are in flight at once; 0 means no limit.
 	Concurrency int `json:"concurrency"`
 	Count       int `json:"count"`
+	// ClientAddress is the address of the customer of all keys.
+	ClientAddress string `json:"client_address"`
 }
 
 type usageEvent struct {

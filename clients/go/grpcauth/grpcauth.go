@@ -3,7 +3,8 @@
 //	auth, err := grpcauth.New(client, grpcauth.WithScopes(func(method string) []string { … }))
 //	server := grpc.NewServer(grpc.UnaryInterceptor(auth.Unary), grpc.StreamInterceptor(auth.Stream))
 //
-// The handler gets the customer from tenantauth.PrincipalFrom(ctx).
+// The handler gets the customer from tenantauth.PrincipalFrom(ctx), and the customer's network address from
+// tenantauth.ClientAddressFrom(ctx).
 package grpcauth
 
 import (
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -34,6 +37,7 @@ type Validator interface {
 type Interceptor struct {
 	validator Validator
 	location  admission.KeyLocation
+	address   admission.ClientAddress
 	scopes    func(method string) []string
 	exempt    map[string]bool
 	undecided *admission.UndecidedLog
@@ -49,6 +53,22 @@ func WithHeader(name string) Option {
 		location, err := admission.InHeader(name)
 		i.location, i.errs = location, append(i.errs, err)
 	}
+}
+
+// WithTrustedProxies sets the networks, such as 10.0.0.0/8, or addresses of the proxies in front of this server. For calls
+// from them, the customer's address is read from the metadata entry x-forwarded-for, from right to left up to the first
+// address that is not a proxy's. For all other calls, and by default, it is the address of the connection.
+//
+// Name only proxies that append to the entry or replace it. Customers can forge their address if one of the networks
+// contains anything else.
+func WithTrustedProxies(proxies ...string) Option {
+	return func(i *Interceptor) { i.errs = append(i.errs, i.address.Trust(proxies...)) }
+}
+
+// WithClientAddressHeader sets the metadata entry that the trusted proxies write the customer's address to, such as
+// x-real-ip, instead of x-forwarded-for.
+func WithClientAddressHeader(name string) Option {
+	return func(i *Interceptor) { i.errs = append(i.errs, i.address.UseHeader(name)) }
 }
 
 // WithScopes sets the function that returns the scopes that a method, such as /orders.v1.Orders/List, requires.
@@ -141,14 +161,16 @@ func (i *Interceptor) admit(ctx context.Context, method string) (context.Context
 	if i.exempt[method] {
 		return ctx, nil
 	}
-	key, reply := i.location.KeyFrom(func(header string) []string { return metadata.ValueFromIncomingContext(ctx, header) })
+	values := func(header string) []string { return metadata.ValueFromIncomingContext(ctx, header) }
+	key, reply := i.location.KeyFrom(values)
 	if reply.Class != admission.Admitted {
 		return nil, statusError(reply)
 	}
-	validation, err := i.validator.ValidateKey(ctx, key, i.scopes(method)...)
+	addressed := i.address.AddTo(ctx, connectedFrom(ctx), values)
+	validation, err := i.validator.ValidateKey(addressed, key, i.scopes(method)...)
 	principal, denied := validation.Principal()
 	if err == nil && denied == nil {
-		return tenantauth.ContextWithPrincipal(ctx, principal), nil
+		return tenantauth.ContextWithPrincipal(addressed, principal), nil
 	}
 	reply = admission.ReplyFor(validation, err)
 	if reply.Class == admission.Undecided {
@@ -156,6 +178,19 @@ func (i *Interceptor) admit(ctx context.Context, method string) (context.Context
 	}
 	return nil, statusError(reply)
 }
+
+// connectedFrom returns the address of the connection, or an empty text for a Unix socket. There, the address is a path,
+// which the peer can choose to look like an address.
+func connectedFrom(ctx context.Context) string {
+	connected, ok := peer.FromContext(ctx)
+	if !ok || connected.Addr == nil || isUnix(connected.Addr) || isUnix(connected.LocalAddr) {
+		return ""
+	}
+	return connected.Addr.String()
+}
+
+// isUnix is asked about both ends, because gRPC behind net/http reports every peer as TCP.
+func isUnix(end net.Addr) bool { return end != nil && end.Network() == "unix" }
 
 var statuses = map[admission.Class]codes.Code{
 	admission.Ambiguous:       codes.InvalidArgument,

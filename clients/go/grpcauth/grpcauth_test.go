@@ -157,7 +157,8 @@ func TestExemptMethodsNeedNoKey(t *testing.T) {
 func TestInvalidInterceptorOptionIsRejected(t *testing.T) {
 	for name, option := range map[string]grpcauth.Option{
 		"no header": grpcauth.WithHeader("a b"), "no method": grpcauth.WithExempt("Check"), "no function": grpcauth.WithScopes(nil),
-		"no logger": grpcauth.WithLogger(nil), "nil": nil,
+		"no logger": grpcauth.WithLogger(nil), "nil": nil, "no network": grpcauth.WithTrustedProxies("proxy.example.com"),
+		"no address header": grpcauth.WithClientAddressHeader("a b"),
 	} {
 		if _, err := grpcauth.New(&stub{}, option); err == nil {
 			t.Errorf("%s: want an error", name)
@@ -184,6 +185,8 @@ func TestEachResultHasItsStatusCode(t *testing.T) {
 	}{
 		"unknown":            {verdict(tenantauth.Unknown), codes.Unauthenticated, "UNKNOWN", 0},
 		"lacking":            {verdict(tenantauth.InsufficientScope), codes.PermissionDenied, "INSUFFICIENT_SCOPE", 0},
+		"no address":         {&stub{validation: tenantauth.Validation{Verdict: tenantauth.AddressRequired}}, codes.PermissionDenied, "ADDRESS_REQUIRED", 0},
+		"another network":    {&stub{validation: tenantauth.Validation{Verdict: tenantauth.AddressNotAllowed}}, codes.PermissionDenied, "ADDRESS_NOT_ALLOWED", 0},
 		"suspended":          {verdict(tenantauth.TenantSuspended), codes.PermissionDenied, "TENANT_SUSPENDED", 0},
 		"quota":              {verdict(tenantauth.QuotaExceeded), codes.ResourceExhausted, "QUOTA_EXCEEDED", time.Second},
 		"unavailable":        {failed(tenantauth.ErrUnavailable), codes.Unavailable, "UNDECIDED", 2 * time.Second},

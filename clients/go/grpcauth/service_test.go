@@ -10,6 +10,7 @@ import (
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 	"github.com/tenant-auth/tenant-auth/clients/go/grpcauth"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
 func TestRealServiceResultsHaveTheirStatusCodes(t *testing.T) {
@@ -19,6 +20,17 @@ func TestRealServiceResultsHaveTheirStatusCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
+	admin := tenantauthv1.NewAdminServiceClient(client.Raw())
+	issue := func(network string) string {
+		t.Helper()
+		issued, err := admin.IssueKey(t.Context(), &tenantauthv1.IssueKeyRequest{
+			TenantId: "ten_demo", Name: "limited", Scopes: []string{"demo:read"}, AllowedNetworks: []string{network},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issued.GetPlaintext()
+	}
 	for name, test := range map[string]struct {
 		key   string
 		scope string
@@ -27,6 +39,8 @@ func TestRealServiceResultsHaveTheirStatusCodes(t *testing.T) {
 		"valid key":       {real.Key, "demo:read", codes.OK},
 		"unknown key":     {"unknown-key", "demo:read", codes.Unauthenticated},
 		"mistyped key":    {real.Key[:len(real.Key)-1], "demo:read", codes.Unauthenticated},
+		"own network":     {issue("127.0.0.0/8"), "demo:read", codes.OK},
+		"other network":   {issue("192.0.2.0/24"), "demo:read", codes.PermissionDenied},
 		"missing scope":   {real.Key, "demo:delete", codes.PermissionDenied},
 		"no such scope":   {real.Key, "Demo Delete", codes.Unavailable},
 		"no key for that": {"two words", "demo:read", codes.Unauthenticated},

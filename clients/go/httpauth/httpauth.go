@@ -3,7 +3,8 @@
 //	auth, err := httpauth.New(client)
 //	mux.Handle("GET /orders", auth.Require("orders:read")(orders))
 //
-// The handler gets the customer from tenantauth.PrincipalFrom(r.Context()).
+// The handler gets the customer from tenantauth.PrincipalFrom(r.Context()), and the customer's network address from
+// tenantauth.ClientAddressFrom(r.Context()).
 package httpauth
 
 import (
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -28,6 +30,7 @@ type Validator interface {
 type Middleware struct {
 	validator Validator
 	location  admission.KeyLocation
+	address   admission.ClientAddress
 	exempt    map[string]bool
 	onDenied  func(*http.Request, tenantauth.Validation, error)
 	undecided *admission.UndecidedLog
@@ -44,6 +47,22 @@ func WithHeader(name string) Option {
 		location, err := admission.InHeader(name)
 		m.location, m.errs = location, append(m.errs, err)
 	}
+}
+
+// WithTrustedProxies sets the networks, such as 10.0.0.0/8, or addresses of the proxies in front of this server. For
+// requests from them, the customer's address is read from the header X-Forwarded-For, from right to left up to the first
+// address that is not a proxy's. For all other requests, and by default, it is the address of the connection.
+//
+// Name only proxies that append to the header or replace it. Customers can forge their address if one of the networks
+// contains anything else.
+func WithTrustedProxies(proxies ...string) Option {
+	return func(m *Middleware) { m.errs = append(m.errs, m.address.Trust(proxies...)) }
+}
+
+// WithClientAddressHeader sets the header that the trusted proxies write the customer's address to, such as
+// CF-Connecting-IP, instead of X-Forwarded-For.
+func WithClientAddressHeader(name string) Option {
+	return func(m *Middleware) { m.errs = append(m.errs, m.address.UseHeader(name)) }
 }
 
 // WithExempt admits requests for exactly these paths without a key. They have no principal.
@@ -65,7 +84,7 @@ func WithoutPreflight() Option {
 }
 
 // WithOnDenied sets a function that is called for each request with a key that is not admitted. err is set if no
-// decision was made.
+// decision was made. The context of the request has the customer's network address.
 func WithOnDenied(onDenied func(*http.Request, tenantauth.Validation, error)) Option {
 	return func(m *Middleware) {
 		if onDenied == nil {
@@ -134,13 +153,14 @@ func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
 				writeProblem(w, reply)
 				return
 			}
-			validation, err := m.validator.ValidateKey(r.Context(), key, scopes...)
+			ctx := m.address.AddTo(r.Context(), peer(r), r.Header.Values)
+			validation, err := m.validator.ValidateKey(ctx, key, scopes...)
 			principal, denied := validation.Principal()
 			if err != nil || denied != nil {
-				m.deny(w, r, validation, err)
+				m.deny(w, r.WithContext(ctx), validation, err)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(tenantauth.ContextWithPrincipal(r.Context(), principal)))
+			next.ServeHTTP(w, r.WithContext(tenantauth.ContextWithPrincipal(ctx, principal)))
 		})
 	}
 }
@@ -152,6 +172,15 @@ func (m *Middleware) deny(w http.ResponseWriter, r *http.Request, validation ten
 	}
 	m.onDenied(r, validation, err)
 	writeProblem(w, reply)
+}
+
+// peer returns the address of the connection, or an empty text for a Unix socket. There, RemoteAddr is a path, which the
+// peer can choose to look like an address.
+func peer(r *http.Request) string {
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "unix" {
+		return ""
+	}
+	return r.RemoteAddr
 }
 
 // isPreflight reports whether a request is a CORS preflight request.

@@ -177,6 +177,10 @@ func TestInvalidMiddlewareOptionIsRejected(t *testing.T) {
 		"no path":        {httpauth.WithExempt("healthz")},
 		"no function":    {httpauth.WithOnDenied(nil)},
 		"no logger":      {httpauth.WithLogger(nil)},
+		"no network":     {httpauth.WithTrustedProxies("10.0.0.0/8", "proxy.example.com")},
+		"vague network":  {httpauth.WithTrustedProxies("10.0.0.1/8")},
+		"no address":     {httpauth.WithClientAddressHeader("")},
+		"no header text": {httpauth.WithClientAddressHeader("X Real IP")},
 		"nil":            {nil},
 	} {
 		if _, err := httpauth.New(&stub{}, options...); err == nil {
@@ -233,6 +237,9 @@ func TestEachResultHasItsStatus(t *testing.T) {
 		"expired":            {verdict(tenantauth.Expired), 401, "EXPIRED", invalidToken, ""},
 		"revoked":            {verdict(tenantauth.Revoked), 401, "REVOKED", invalidToken, ""},
 		"suspended":          {verdict(tenantauth.TenantSuspended), 403, "TENANT_SUSPENDED", "", ""},
+		"disabled":           {verdict(tenantauth.Disabled), 403, "DISABLED", "", ""},
+		"no address":         {verdict(tenantauth.AddressRequired), 403, "ADDRESS_REQUIRED", "", ""},
+		"another network":    {verdict(tenantauth.AddressNotAllowed), 403, "ADDRESS_NOT_ALLOWED", "", ""},
 		"lacking":            {lacking, 403, "INSUFFICIENT_SCOPE", `Bearer error="insufficient_scope", scope="a b"`, ""},
 		"quota":              {verdict(tenantauth.QuotaExceeded), 429, "QUOTA_EXCEEDED", "", "1"},
 		"rate":               {verdict(tenantauth.RateLimited), 429, "RATE_LIMITED", "", "1"},
@@ -253,6 +260,7 @@ func TestEachResultHasItsStatus(t *testing.T) {
 		"closed":             {&stub{err: failure(tenantauth.ErrClosed, codes.FailedPrecondition)}, 503, "UNDECIDED", "", "1"},
 		"no key at all":      {violation("key"), 401, "MALFORMED", invalidToken, ""},
 		"no such scope":      {violation("required_scopes[0]"), 503, "UNDECIDED", "", "1"},
+		"no such address":    {violation("client_address"), 503, "UNDECIDED", "", "1"},
 	} {
 		denied := 0
 		auth := middleware(t, test.service, httpauth.WithOnDenied(func(*http.Request, tenantauth.Validation, error) { denied++ }))

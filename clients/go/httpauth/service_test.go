@@ -40,6 +40,19 @@ func TestRealServiceResultsHaveTheirStatuses(t *testing.T) {
 	if response := serve(middleware(t, client, httpauth.WithHeader("X-API-Key")), http.Header{"X-Api-Key": {key}}); response.Code != 200 {
 		t.Errorf("custom header: %d", response.Code)
 	}
+	for network, want := range map[string]struct {
+		status int
+		code   string
+	}{"192.0.2.0/24": {200, ""}, "203.0.113.0/24": {403, "ADDRESS_NOT_ALLOWED"}} {
+		limited, err := admin.IssueKey(t.Context(), &tenantauthv1.IssueKeyRequest{
+			TenantId: "ten_demo", Name: "limited", Scopes: []string{"orders:read"}, AllowedNetworks: []string{network},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Requests of httptest are from 192.0.2.1.
+		expect("key of "+network, limited.GetPlaintext(), want.status, want.code)
+	}
 	expect("unknown key", "unknown-key", 401, "UNKNOWN")
 	expect("mistyped key", key[:len(key)-1], 401, "MALFORMED")
 	if body := expect("another key", real.Key, 403, "INSUFFICIENT_SCOPE"); len(body.MissingScopes) != 1 || body.MissingScopes[0] != "orders:read" {

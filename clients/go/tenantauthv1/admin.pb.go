@@ -83,6 +83,63 @@ func (TenantStatus) EnumDescriptor() ([]byte, []int) {
 	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// What happens to a key that was reported as leaked.
+type LeakAction int32
+
+const (
+	// The default of the service applies.
+	LeakAction_LEAK_ACTION_UNSPECIFIED LeakAction = 0
+	// The key is disabled at once. It can be enabled again.
+	LeakAction_LEAK_ACTION_DISABLE LeakAction = 1
+	// The key stays valid. The report is recorded and counted.
+	LeakAction_LEAK_ACTION_NOTIFY LeakAction = 2
+	// The key expires after a delay.
+	LeakAction_LEAK_ACTION_EXPIRE LeakAction = 3
+)
+
+// Enum value maps for LeakAction.
+var (
+	LeakAction_name = map[int32]string{
+		0: "LEAK_ACTION_UNSPECIFIED",
+		1: "LEAK_ACTION_DISABLE",
+		2: "LEAK_ACTION_NOTIFY",
+		3: "LEAK_ACTION_EXPIRE",
+	}
+	LeakAction_value = map[string]int32{
+		"LEAK_ACTION_UNSPECIFIED": 0,
+		"LEAK_ACTION_DISABLE":     1,
+		"LEAK_ACTION_NOTIFY":      2,
+		"LEAK_ACTION_EXPIRE":      3,
+	}
+)
+
+func (x LeakAction) Enum() *LeakAction {
+	p := new(LeakAction)
+	*p = x
+	return p
+}
+
+func (x LeakAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LeakAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_tenantauth_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (LeakAction) Type() protoreflect.EnumType {
+	return &file_tenantauth_v1_admin_proto_enumTypes[1]
+}
+
+func (x LeakAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LeakAction.Descriptor instead.
+func (LeakAction) EnumDescriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
 // Why a replica distrusts its database.
 type DatabaseDistrustReason int32
 
@@ -124,11 +181,11 @@ func (x DatabaseDistrustReason) String() string {
 }
 
 func (DatabaseDistrustReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_tenantauth_v1_admin_proto_enumTypes[1].Descriptor()
+	return file_tenantauth_v1_admin_proto_enumTypes[2].Descriptor()
 }
 
 func (DatabaseDistrustReason) Type() protoreflect.EnumType {
-	return &file_tenantauth_v1_admin_proto_enumTypes[1]
+	return &file_tenantauth_v1_admin_proto_enumTypes[2]
 }
 
 func (x DatabaseDistrustReason) Number() protoreflect.EnumNumber {
@@ -137,7 +194,7 @@ func (x DatabaseDistrustReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DatabaseDistrustReason.Descriptor instead.
 func (DatabaseDistrustReason) EnumDescriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
 // A customer of the SaaS.
@@ -158,9 +215,13 @@ type Tenant struct {
 	// Why the tenant is suspended. Empty while it is active.
 	SuspendReason string `protobuf:"bytes,7,opt,name=suspend_reason,json=suspendReason,proto3" json:"suspend_reason,omitempty"`
 	// Changes with every change of the tenant. Opaque: pass it to UpdateTenant.
-	Etag          string `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Etag string `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
+	// What happens to keys of the tenant that are reported as leaked. If absent, the default of the service applies.
+	LeakPolicy *LeakPolicy `protobuf:"bytes,9,opt,name=leak_policy,json=leakPolicy,proto3" json:"leak_policy,omitempty"`
+	// Time at which the deletion of the tenant began. It cannot be resumed then. Absent if it is not being deleted.
+	DeletionStartedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deletion_started_at,json=deletionStartedAt,proto3" json:"deletion_started_at,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Tenant) Reset() {
@@ -259,6 +320,20 @@ func (x *Tenant) GetEtag() string {
 	return ""
 }
 
+func (x *Tenant) GetLeakPolicy() *LeakPolicy {
+	if x != nil {
+		return x.LeakPolicy
+	}
+	return nil
+}
+
+func (x *Tenant) GetDeletionStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeletionStartedAt
+	}
+	return nil
+}
+
 // The metadata of a key. The service never returns the hash of a key, and the key itself only from IssueKey and RotateKey.
 type ApiKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -291,9 +366,11 @@ type ApiKey struct {
 	// Time at which the key was disabled. Absent while it is enabled.
 	DisabledAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=disabled_at,json=disabledAt,proto3" json:"disabled_at,omitempty"`
 	// Changes with every change of the key, except of last_used_at. Opaque: pass it to UpdateKey.
-	Etag          string `protobuf:"bytes,15,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Etag string `protobuf:"bytes,15,opt,name=etag,proto3" json:"etag,omitempty"`
+	// The networks from which the key may be used, in CIDR notation, sorted. If empty, the key may be used from everywhere.
+	AllowedNetworks []string `protobuf:"bytes,16,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ApiKey) Reset() {
@@ -439,6 +516,13 @@ func (x *ApiKey) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *ApiKey) GetAllowedNetworks() []string {
+	if x != nil {
+		return x.AllowedNetworks
+	}
+	return nil
 }
 
 // A tenant to create.
@@ -594,7 +678,7 @@ type UpdateTenantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the tenant. Required.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
-	// The fields to change: name, plan. Required.
+	// The fields to change: name, plan, leak_policy. Required.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// Display name. 1 to 64 characters.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
@@ -603,7 +687,10 @@ type UpdateTenantRequest struct {
 	// The etag of the tenant that the change is based on. If empty, the change does not depend on other changes.
 	Etag string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Why the tenant is changed, for the record. Up to 256 characters.
-	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What happens to keys of the tenant that are reported as leaked. If update_mask names it and it is absent, the default of
+	// the service applies.
+	LeakPolicy    *LeakPolicy `protobuf:"bytes,7,opt,name=leak_policy,json=leakPolicy,proto3" json:"leak_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -688,6 +775,13 @@ func (x *UpdateTenantRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *UpdateTenantRequest) GetLeakPolicy() *LeakPolicy {
+	if x != nil {
+		return x.LeakPolicy
+	}
+	return nil
 }
 
 // The changed tenant.
@@ -1248,6 +1342,421 @@ func (x *ResumeTenantResponse) GetRevision() int64 {
 	return 0
 }
 
+// A tenant to delete.
+type DeleteTenantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the tenant. Required.
+	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// Why the tenant is deleted, for the record. 1 to 256 characters. Required.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Whether to delete the usage of the tenant too. If false, QueryUsage still returns it, and a later call may delete it.
+	DeleteUsage   bool `protobuf:"varint,3,opt,name=delete_usage,json=deleteUsage,proto3" json:"delete_usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTenantRequest) Reset() {
+	*x = DeleteTenantRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTenantRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *DeleteTenantRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *DeleteTenantRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*DeleteTenantRequest) ProtoMessage() {}
+
+func (x *DeleteTenantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTenantRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTenantRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeleteTenantRequest) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *DeleteTenantRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeleteTenantRequest) GetDeleteUsage() bool {
+	if x != nil {
+		return x.DeleteUsage
+	}
+	return false
+}
+
+// The progress of deleting a tenant.
+type DeleteTenantResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the tenant is deleted. If false, call again.
+	Complete bool `protobuf:"varint,1,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Number of sessions that this call deleted.
+	SessionsDeleted int64 `protobuf:"varint,2,opt,name=sessions_deleted,json=sessionsDeleted,proto3" json:"sessions_deleted,omitempty"`
+	// Number of keys that this call deleted.
+	KeysDeleted int64 `protobuf:"varint,3,opt,name=keys_deleted,json=keysDeleted,proto3" json:"keys_deleted,omitempty"`
+	// Number of usage records that this call deleted: events and hourly sums.
+	UsageDeleted int64 `protobuf:"varint,4,opt,name=usage_deleted,json=usageDeleted,proto3" json:"usage_deleted,omitempty"`
+	// As in UpdateTenantResponse.
+	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTenantResponse) Reset() {
+	*x = DeleteTenantResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTenantResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *DeleteTenantResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *DeleteTenantResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*DeleteTenantResponse) ProtoMessage() {}
+
+func (x *DeleteTenantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTenantResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTenantResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DeleteTenantResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *DeleteTenantResponse) GetSessionsDeleted() int64 {
+	if x != nil {
+		return x.SessionsDeleted
+	}
+	return 0
+}
+
+func (x *DeleteTenantResponse) GetKeysDeleted() int64 {
+	if x != nil {
+		return x.KeysDeleted
+	}
+	return 0
+}
+
+func (x *DeleteTenantResponse) GetUsageDeleted() int64 {
+	if x != nil {
+		return x.UsageDeleted
+	}
+	return 0
+}
+
+func (x *DeleteTenantResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// What happens to the leaked keys of a tenant.
+type LeakPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The action.
+	Action LeakAction `protobuf:"varint,1,opt,name=action,proto3,enum=tenantauth.v1.LeakAction" json:"action,omitempty"`
+	// With LEAK_ACTION_EXPIRE: the delay until the key expires. 1 min to 30 days.
+	ExpireIn      *durationpb.Duration `protobuf:"bytes,2,opt,name=expire_in,json=expireIn,proto3" json:"expire_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeakPolicy) Reset() {
+	*x = LeakPolicy{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeakPolicy) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *LeakPolicy) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *LeakPolicy) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*LeakPolicy) ProtoMessage() {}
+
+func (x *LeakPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeakPolicy.ProtoReflect.Descriptor instead.
+func (*LeakPolicy) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LeakPolicy) GetAction() LeakAction {
+	if x != nil {
+		return x.Action
+	}
+	return LeakAction_LEAK_ACTION_UNSPECIFIED
+}
+
+func (x *LeakPolicy) GetExpireIn() *durationpb.Duration {
+	if x != nil {
+		return x.ExpireIn
+	}
+	return nil
+}
+
+// A key that was found in a public place.
+type ReportLeakRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key itself. Either plaintext or sha256 must be set, not both.
+	Plaintext string `protobuf:"bytes,1,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	// SHA-256 of the key's bytes: 32 bytes.
+	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Who found the key, such as "github" or "tenantctl-scan". 1 to 64 characters. Required.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// Where the key was found, such as a URL or a path and line. Up to 1,024 characters. It must not contain the key.
+	Location string `protobuf:"bytes,4,opt,name=location,proto3" json:"location,omitempty"`
+	// The finder's name for the kind of key. Up to 64 characters.
+	Type          string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportLeakRequest) Reset() {
+	*x = ReportLeakRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportLeakRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *ReportLeakRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *ReportLeakRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*ReportLeakRequest) ProtoMessage() {}
+
+func (x *ReportLeakRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportLeakRequest.ProtoReflect.Descriptor instead.
+func (*ReportLeakRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReportLeakRequest) GetPlaintext() string {
+	if x != nil {
+		return x.Plaintext
+	}
+	return ""
+}
+
+func (x *ReportLeakRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *ReportLeakRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ReportLeakRequest) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *ReportLeakRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+// What a report had for an effect.
+type ReportLeakResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the service knows the key. If false, nothing was recorded and the other fields are not set.
+	Known bool `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	// Whether this source had already reported the key. The report then had no effect.
+	AlreadyReported bool `protobuf:"varint,2,opt,name=already_reported,json=alreadyReported,proto3" json:"already_reported,omitempty"`
+	// The action that the first report of this source caused. Never LEAK_ACTION_UNSPECIFIED if known.
+	Action LeakAction `protobuf:"varint,3,opt,name=action,proto3,enum=tenantauth.v1.LeakAction" json:"action,omitempty"`
+	// The key, as it is in the database now.
+	Key *ApiKey `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	// As in UpdateKeyResponse.
+	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportLeakResponse) Reset() {
+	*x = ReportLeakResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportLeakResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *ReportLeakResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *ReportLeakResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*ReportLeakResponse) ProtoMessage() {}
+
+func (x *ReportLeakResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportLeakResponse.ProtoReflect.Descriptor instead.
+func (*ReportLeakResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReportLeakResponse) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *ReportLeakResponse) GetAlreadyReported() bool {
+	if x != nil {
+		return x.AlreadyReported
+	}
+	return false
+}
+
+func (x *ReportLeakResponse) GetAction() LeakAction {
+	if x != nil {
+		return x.Action
+	}
+	return LeakAction_LEAK_ACTION_UNSPECIFIED
+}
+
+func (x *ReportLeakResponse) GetKey() *ApiKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ReportLeakResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // A key to issue.
 type IssueKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1258,14 +1767,17 @@ type IssueKeyRequest struct {
 	// Scopes of the key. At most 32 scopes of up to 64 characters of a-z 0-9 : . _ - / *
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// Time at which the key expires. Must be in the future. If absent, the key does not expire.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The networks from which the key may be used, in CIDR notation, such as 203.0.113.0/24 or 2001:db8::/32. An address
+	// without a prefix length is a network of one address. At most 32. If empty, the key may be used from everywhere.
+	AllowedNetworks []string `protobuf:"bytes,5,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *IssueKeyRequest) Reset() {
 	*x = IssueKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1799,7 @@ func (x *IssueKeyRequest) MarshalJSON() ([]byte, error) {
 func (*IssueKeyRequest) ProtoMessage() {}
 
 func (x *IssueKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[14]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1812,7 @@ func (x *IssueKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueKeyRequest.ProtoReflect.Descriptor instead.
 func (*IssueKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *IssueKeyRequest) GetTenantId() string {
@@ -1331,6 +1843,13 @@ func (x *IssueKeyRequest) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *IssueKeyRequest) GetAllowedNetworks() []string {
+	if x != nil {
+		return x.AllowedNetworks
+	}
+	return nil
+}
+
 // The issued key.
 type IssueKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1346,7 +1865,7 @@ type IssueKeyResponse struct {
 
 func (x *IssueKeyResponse) Reset() {
 	*x = IssueKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1887,7 @@ func (x *IssueKeyResponse) MarshalJSON() ([]byte, error) {
 func (*IssueKeyResponse) ProtoMessage() {}
 
 func (x *IssueKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[15]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1900,7 @@ func (x *IssueKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueKeyResponse.ProtoReflect.Descriptor instead.
 func (*IssueKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *IssueKeyResponse) GetKey() *ApiKey {
@@ -1416,7 +1935,7 @@ type ImportKeysRequest struct {
 
 func (x *ImportKeysRequest) Reset() {
 	*x = ImportKeysRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1957,7 @@ func (x *ImportKeysRequest) MarshalJSON() ([]byte, error) {
 func (*ImportKeysRequest) ProtoMessage() {}
 
 func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[16]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1970,7 @@ func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeysRequest.ProtoReflect.Descriptor instead.
 func (*ImportKeysRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ImportKeysRequest) GetKeys() []*ImportKey {
@@ -1470,7 +1989,7 @@ type ImportKey struct {
 	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Display name of the key. Up to 64 characters.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// The first characters of the key, to recognise it by. Up to 24.
+	// The first characters of the key, to recognise it by. Up to 24 printable ASCII characters, without spaces.
 	PrefixHint string `protobuf:"bytes,4,opt,name=prefix_hint,json=prefixHint,proto3" json:"prefix_hint,omitempty"`
 	// Scopes of the key. At most 32.
 	Scopes []string `protobuf:"bytes,5,rep,name=scopes,proto3" json:"scopes,omitempty"`
@@ -1478,14 +1997,16 @@ type ImportKey struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Time at which the key expires. If absent, the key does not expire. May be in the past: the verdict on the key is then
 	// VERDICT_EXPIRED.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The networks from which the key may be used, as in IssueKeyRequest.
+	AllowedNetworks []string `protobuf:"bytes,8,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ImportKey) Reset() {
 	*x = ImportKey{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +2028,7 @@ func (x *ImportKey) MarshalJSON() ([]byte, error) {
 func (*ImportKey) ProtoMessage() {}
 
 func (x *ImportKey) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[17]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +2041,7 @@ func (x *ImportKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKey.ProtoReflect.Descriptor instead.
 func (*ImportKey) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImportKey) GetTenantId() string {
@@ -1572,6 +2093,13 @@ func (x *ImportKey) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ImportKey) GetAllowedNetworks() []string {
+	if x != nil {
+		return x.AllowedNetworks
+	}
+	return nil
+}
+
 // The results of an import.
 type ImportKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1585,7 +2113,7 @@ type ImportKeysResponse struct {
 
 func (x *ImportKeysResponse) Reset() {
 	*x = ImportKeysResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +2135,7 @@ func (x *ImportKeysResponse) MarshalJSON() ([]byte, error) {
 func (*ImportKeysResponse) ProtoMessage() {}
 
 func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[18]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +2148,7 @@ func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeysResponse.ProtoReflect.Descriptor instead.
 func (*ImportKeysResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImportKeysResponse) GetResults() []*ImportKeyResult {
@@ -1640,12 +2168,13 @@ func (x *ImportKeysResponse) GetRevision() int64 {
 // The result for one imported key.
 type ImportKeyResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Imported, already existing, or rejected.
+	// Imported, already existing with the same or with other values, or rejected.
 	//
 	// Types that are valid to be assigned to Result:
 	//
 	//	*ImportKeyResult_ImportedKeyId
 	//	*ImportKeyResult_ExistingKeyId
+	//	*ImportKeyResult_Different
 	//	*ImportKeyResult_Error
 	Result        isImportKeyResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
@@ -1654,7 +2183,7 @@ type ImportKeyResult struct {
 
 func (x *ImportKeyResult) Reset() {
 	*x = ImportKeyResult{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +2205,7 @@ func (x *ImportKeyResult) MarshalJSON() ([]byte, error) {
 func (*ImportKeyResult) ProtoMessage() {}
 
 func (x *ImportKeyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[19]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +2218,7 @@ func (x *ImportKeyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeyResult.ProtoReflect.Descriptor instead.
 func (*ImportKeyResult) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ImportKeyResult) GetResult() isImportKeyResult_Result {
@@ -1717,6 +2246,15 @@ func (x *ImportKeyResult) GetExistingKeyId() string {
 	return ""
 }
 
+func (x *ImportKeyResult) GetDifferent() *DifferentKey {
+	if x != nil {
+		if x, ok := x.Result.(*ImportKeyResult_Different); ok {
+			return x.Different
+		}
+	}
+	return nil
+}
+
 func (x *ImportKeyResult) GetError() *status.Status {
 	if x != nil {
 		if x, ok := x.Result.(*ImportKeyResult_Error); ok {
@@ -1736,8 +2274,13 @@ type ImportKeyResult_ImportedKeyId struct {
 }
 
 type ImportKeyResult_ExistingKeyId struct {
-	// The same tenant already owns the key, and nothing was changed. This is its public id.
+	// The same tenant already owns the key, with the same values. Nothing was changed. This is its public id.
 	ExistingKeyId string `protobuf:"bytes,2,opt,name=existing_key_id,json=existingKeyId,proto3,oneof"`
+}
+
+type ImportKeyResult_Different struct {
+	// The same tenant already owns the key, with other values. Nothing was changed.
+	Different *DifferentKey `protobuf:"bytes,4,opt,name=different,proto3,oneof"`
 }
 
 type ImportKeyResult_Error struct {
@@ -1750,7 +2293,75 @@ func (*ImportKeyResult_ImportedKeyId) isImportKeyResult_Result() {}
 
 func (*ImportKeyResult_ExistingKeyId) isImportKeyResult_Result() {}
 
+func (*ImportKeyResult_Different) isImportKeyResult_Result() {}
+
 func (*ImportKeyResult_Error) isImportKeyResult_Result() {}
+
+// An existing key that differs from the key to import.
+type DifferentKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Public id of the existing key.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// The fields of ImportKey that differ: name, prefix_hint, scopes, created_at (if it is set), expires_at,
+	// allowed_networks. "revoked_at" if the existing key is revoked, "enabled" if it is disabled.
+	Fields        []string `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DifferentKey) Reset() {
+	*x = DifferentKey{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DifferentKey) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *DifferentKey) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *DifferentKey) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*DifferentKey) ProtoMessage() {}
+
+func (x *DifferentKey) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DifferentKey.ProtoReflect.Descriptor instead.
+func (*DifferentKey) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DifferentKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *DifferentKey) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
 
 // A key to replace.
 type RotateKeyRequest struct {
@@ -1770,7 +2381,7 @@ type RotateKeyRequest struct {
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +2403,7 @@ func (x *RotateKeyRequest) MarshalJSON() ([]byte, error) {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[20]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +2416,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RotateKeyRequest) GetKeyId() string {
@@ -1853,7 +2464,7 @@ type RotateKeyResponse struct {
 
 func (x *RotateKeyResponse) Reset() {
 	*x = RotateKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2486,7 @@ func (x *RotateKeyResponse) MarshalJSON() ([]byte, error) {
 func (*RotateKeyResponse) ProtoMessage() {}
 
 func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[21]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2499,7 @@ func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RotateKeyResponse) GetKey() *ApiKey {
@@ -1924,7 +2535,7 @@ type UpdateKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Public id of the key. Required.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	// The fields to change: name, scopes, expires_at, enabled. Required.
+	// The fields to change: name, scopes, expires_at, enabled, allowed_networks. Required.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// Display name of the key. Up to 64 characters.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
@@ -1938,14 +2549,17 @@ type UpdateKeyRequest struct {
 	// The etag of the key that the change is based on. If empty, the change does not depend on other changes.
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Why the key is changed, for the record. Up to 256 characters.
-	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reason string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	// All networks from which the key may be used from now on, as in IssueKeyRequest. If update_mask names the field and it is
+	// empty, the key may be used from everywhere.
+	AllowedNetworks []string `protobuf:"bytes,9,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *UpdateKeyRequest) Reset() {
 	*x = UpdateKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2581,7 @@ func (x *UpdateKeyRequest) MarshalJSON() ([]byte, error) {
 func (*UpdateKeyRequest) ProtoMessage() {}
 
 func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2594,7 @@ func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateKeyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateKeyRequest) GetKeyId() string {
@@ -2039,6 +2653,13 @@ func (x *UpdateKeyRequest) GetReason() string {
 	return ""
 }
 
+func (x *UpdateKeyRequest) GetAllowedNetworks() []string {
+	if x != nil {
+		return x.AllowedNetworks
+	}
+	return nil
+}
+
 // The changed key.
 type UpdateKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2052,7 +2673,7 @@ type UpdateKeyResponse struct {
 
 func (x *UpdateKeyResponse) Reset() {
 	*x = UpdateKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2695,7 @@ func (x *UpdateKeyResponse) MarshalJSON() ([]byte, error) {
 func (*UpdateKeyResponse) ProtoMessage() {}
 
 func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2708,7 @@ func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateKeyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UpdateKeyResponse) GetKey() *ApiKey {
@@ -2117,7 +2738,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2760,7 @@ func (x *RevokeKeyRequest) MarshalJSON() ([]byte, error) {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2773,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() string {
@@ -2182,7 +2803,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2825,7 @@ func (x *RevokeKeyResponse) MarshalJSON() ([]byte, error) {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2838,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevokeKeyResponse) GetKey() *ApiKey {
@@ -2245,7 +2866,7 @@ type GetKeyRequest struct {
 
 func (x *GetKeyRequest) Reset() {
 	*x = GetKeyRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2888,7 @@ func (x *GetKeyRequest) MarshalJSON() ([]byte, error) {
 func (*GetKeyRequest) ProtoMessage() {}
 
 func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2901,7 @@ func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetKeyRequest) GetKeyId() string {
@@ -2311,7 +2932,7 @@ type GetKeyResponse struct {
 
 func (x *GetKeyResponse) Reset() {
 	*x = GetKeyResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2954,7 @@ func (x *GetKeyResponse) MarshalJSON() ([]byte, error) {
 func (*GetKeyResponse) ProtoMessage() {}
 
 func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2967,7 @@ func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetKeyResponse) GetKey() *ApiKey {
@@ -2384,6 +3005,218 @@ func (x *GetKeyResponse) GetOnDenyList() bool {
 	return false
 }
 
+// A key to explain.
+type ExplainKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Public id of the key. Either key_id or plaintext must be set, not both.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// The key itself.
+	Plaintext string `protobuf:"bytes,2,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	// Scopes that the key must hold, as in ValidateKeyRequest.
+	RequiredScopes []string `protobuf:"bytes,3,rep,name=required_scopes,json=requiredScopes,proto3" json:"required_scopes,omitempty"`
+	// The network address of the customer, as in ValidateKeyRequest.
+	ClientAddress string `protobuf:"bytes,4,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainKeyRequest) Reset() {
+	*x = ExplainKeyRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainKeyRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *ExplainKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *ExplainKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*ExplainKeyRequest) ProtoMessage() {}
+
+func (x *ExplainKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainKeyRequest.ProtoReflect.Descriptor instead.
+func (*ExplainKeyRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ExplainKeyRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *ExplainKeyRequest) GetPlaintext() string {
+	if x != nil {
+		return x.Plaintext
+	}
+	return ""
+}
+
+func (x *ExplainKeyRequest) GetRequiredScopes() []string {
+	if x != nil {
+		return x.RequiredScopes
+	}
+	return nil
+}
+
+func (x *ExplainKeyRequest) GetClientAddress() string {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return ""
+}
+
+// Why the replica that responds would return its verdict on a key.
+type ExplainKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Public id of the key. Empty if the key is unknown or its text is malformed.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// The verdict that the replica would return now. VERDICT_UNSPECIFIED if it could not decide.
+	Verdict Verdict `protobuf:"varint,2,opt,name=verdict,proto3,enum=tenantauth.v1.Verdict" json:"verdict,omitempty"`
+	// The key and its tenant in the database, and the verdict that follows from them. Absent if the database does not hold the
+	// key or could not be read.
+	Database *GetKeyResponse `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
+	// Why the database could not be read. Absent if it was read.
+	DatabaseError *status.Status `protobuf:"bytes,4,opt,name=database_error,json=databaseError,proto3" json:"database_error,omitempty"`
+	// What the cache of the replica holds, as from InspectKey. Absent if the text of the key is malformed.
+	Replica *InspectKeyResponse `protobuf:"bytes,5,opt,name=replica,proto3" json:"replica,omitempty"`
+	// The latest entries of the audit log about the key, latest first. At most 5.
+	KeyEvents []*AuditEvent `protobuf:"bytes,6,rep,name=key_events,json=keyEvents,proto3" json:"key_events,omitempty"`
+	// The latest entries of the audit log about the tenant itself, latest first. At most 5.
+	TenantEvents []*AuditEvent `protobuf:"bytes,7,rep,name=tenant_events,json=tenantEvents,proto3" json:"tenant_events,omitempty"`
+	// The required scopes that the key does not hold, according to the record that decides.
+	MissingScopes []string `protobuf:"bytes,8,rep,name=missing_scopes,json=missingScopes,proto3" json:"missing_scopes,omitempty"`
+	// Whether the deny list decides, whatever the records say.
+	DeniedByList  bool `protobuf:"varint,9,opt,name=denied_by_list,json=deniedByList,proto3" json:"denied_by_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainKeyResponse) Reset() {
+	*x = ExplainKeyResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainKeyResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *ExplainKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *ExplainKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*ExplainKeyResponse) ProtoMessage() {}
+
+func (x *ExplainKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainKeyResponse.ProtoReflect.Descriptor instead.
+func (*ExplainKeyResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ExplainKeyResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *ExplainKeyResponse) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *ExplainKeyResponse) GetDatabase() *GetKeyResponse {
+	if x != nil {
+		return x.Database
+	}
+	return nil
+}
+
+func (x *ExplainKeyResponse) GetDatabaseError() *status.Status {
+	if x != nil {
+		return x.DatabaseError
+	}
+	return nil
+}
+
+func (x *ExplainKeyResponse) GetReplica() *InspectKeyResponse {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+func (x *ExplainKeyResponse) GetKeyEvents() []*AuditEvent {
+	if x != nil {
+		return x.KeyEvents
+	}
+	return nil
+}
+
+func (x *ExplainKeyResponse) GetTenantEvents() []*AuditEvent {
+	if x != nil {
+		return x.TenantEvents
+	}
+	return nil
+}
+
+func (x *ExplainKeyResponse) GetMissingScopes() []string {
+	if x != nil {
+		return x.MissingScopes
+	}
+	return nil
+}
+
+func (x *ExplainKeyResponse) GetDeniedByList() bool {
+	if x != nil {
+		return x.DeniedByList
+	}
+	return false
+}
+
 // Requests a page of keys.
 type ListKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2404,7 +3237,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +3259,7 @@ func (x *ListKeysRequest) MarshalJSON() ([]byte, error) {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +3272,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListKeysRequest) GetTenantId() string {
@@ -2490,7 +3323,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +3345,7 @@ func (x *ListKeysResponse) MarshalJSON() ([]byte, error) {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +3358,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListKeysResponse) GetKeys() []*ApiKey {
@@ -2565,7 +3398,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +3420,7 @@ func (x *ListAuditEventsRequest) MarshalJSON() ([]byte, error) {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +3433,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListAuditEventsRequest) GetTenantId() string {
@@ -2665,7 +3498,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +3520,7 @@ func (x *ListAuditEventsResponse) MarshalJSON() ([]byte, error) {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +3533,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -2742,7 +3575,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +3597,7 @@ func (x *AuditEvent) MarshalJSON() ([]byte, error) {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +3610,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AuditEvent) GetSeq() int64 {
@@ -2849,7 +3682,7 @@ type DatabaseIdentity struct {
 
 func (x *DatabaseIdentity) Reset() {
 	*x = DatabaseIdentity{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3704,7 @@ func (x *DatabaseIdentity) MarshalJSON() ([]byte, error) {
 func (*DatabaseIdentity) ProtoMessage() {}
 
 func (x *DatabaseIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3717,7 @@ func (x *DatabaseIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseIdentity.ProtoReflect.Descriptor instead.
 func (*DatabaseIdentity) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DatabaseIdentity) GetDatabaseId() string {
@@ -2925,7 +3758,7 @@ type RetainedRevocation struct {
 
 func (x *RetainedRevocation) Reset() {
 	*x = RetainedRevocation{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2947,7 +3780,7 @@ func (x *RetainedRevocation) MarshalJSON() ([]byte, error) {
 func (*RetainedRevocation) ProtoMessage() {}
 
 func (x *RetainedRevocation) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2960,7 +3793,7 @@ func (x *RetainedRevocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedRevocation.ProtoReflect.Descriptor instead.
 func (*RetainedRevocation) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RetainedRevocation) GetSubject() isRetainedRevocation_Subject {
@@ -3068,7 +3901,7 @@ type GetDatabaseStateRequest struct {
 
 func (x *GetDatabaseStateRequest) Reset() {
 	*x = GetDatabaseStateRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3090,7 +3923,7 @@ func (x *GetDatabaseStateRequest) MarshalJSON() ([]byte, error) {
 func (*GetDatabaseStateRequest) ProtoMessage() {}
 
 func (x *GetDatabaseStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3103,7 +3936,7 @@ func (x *GetDatabaseStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDatabaseStateRequest.ProtoReflect.Descriptor instead.
 func (*GetDatabaseStateRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 // The database state of the replica that responds.
@@ -3132,7 +3965,7 @@ type GetDatabaseStateResponse struct {
 
 func (x *GetDatabaseStateResponse) Reset() {
 	*x = GetDatabaseStateResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3987,7 @@ func (x *GetDatabaseStateResponse) MarshalJSON() ([]byte, error) {
 func (*GetDatabaseStateResponse) ProtoMessage() {}
 
 func (x *GetDatabaseStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +4000,7 @@ func (x *GetDatabaseStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDatabaseStateResponse.ProtoReflect.Descriptor instead.
 func (*GetDatabaseStateResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetDatabaseStateResponse) GetKnown() *DatabaseIdentity {
@@ -3237,7 +4070,7 @@ type AcceptDatabaseRequest struct {
 
 func (x *AcceptDatabaseRequest) Reset() {
 	*x = AcceptDatabaseRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +4092,7 @@ func (x *AcceptDatabaseRequest) MarshalJSON() ([]byte, error) {
 func (*AcceptDatabaseRequest) ProtoMessage() {}
 
 func (x *AcceptDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +4105,7 @@ func (x *AcceptDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*AcceptDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AcceptDatabaseRequest) GetReason() string {
@@ -3298,7 +4131,7 @@ type AcceptDatabaseResponse struct {
 
 func (x *AcceptDatabaseResponse) Reset() {
 	*x = AcceptDatabaseResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3320,7 +4153,7 @@ func (x *AcceptDatabaseResponse) MarshalJSON() ([]byte, error) {
 func (*AcceptDatabaseResponse) ProtoMessage() {}
 
 func (x *AcceptDatabaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3333,7 +4166,7 @@ func (x *AcceptDatabaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDatabaseResponse.ProtoReflect.Descriptor instead.
 func (*AcceptDatabaseResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AcceptDatabaseResponse) GetDatabase() *DatabaseIdentity {
@@ -3374,7 +4207,7 @@ type OutageGrace struct {
 
 func (x *OutageGrace) Reset() {
 	*x = OutageGrace{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +4229,7 @@ func (x *OutageGrace) MarshalJSON() ([]byte, error) {
 func (*OutageGrace) ProtoMessage() {}
 
 func (x *OutageGrace) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +4242,7 @@ func (x *OutageGrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageGrace.ProtoReflect.Descriptor instead.
 func (*OutageGrace) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OutageGrace) GetGrace() *durationpb.Duration {
@@ -3449,7 +4282,7 @@ type GetOutageGraceRequest struct {
 
 func (x *GetOutageGraceRequest) Reset() {
 	*x = GetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +4304,7 @@ func (x *GetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*GetOutageGraceRequest) ProtoMessage() {}
 
 func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +4317,7 @@ func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*GetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 // The outage grace of the replica that responds.
@@ -3498,7 +4331,7 @@ type GetOutageGraceResponse struct {
 
 func (x *GetOutageGraceResponse) Reset() {
 	*x = GetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3520,7 +4353,7 @@ func (x *GetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*GetOutageGraceResponse) ProtoMessage() {}
 
 func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3533,7 +4366,7 @@ func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*GetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3558,7 +4391,7 @@ type SetOutageGraceRequest struct {
 
 func (x *SetOutageGraceRequest) Reset() {
 	*x = SetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[42]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3580,7 +4413,7 @@ func (x *SetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*SetOutageGraceRequest) ProtoMessage() {}
 
 func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[42]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3593,7 +4426,7 @@ func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*SetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SetOutageGraceRequest) GetGrace() *durationpb.Duration {
@@ -3631,7 +4464,7 @@ type SetOutageGraceResponse struct {
 
 func (x *SetOutageGraceResponse) Reset() {
 	*x = SetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[43]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3653,7 +4486,7 @@ func (x *SetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*SetOutageGraceResponse) ProtoMessage() {}
 
 func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[43]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3666,7 +4499,7 @@ func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*SetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3694,7 +4527,7 @@ type ResetOutageGraceRequest struct {
 
 func (x *ResetOutageGraceRequest) Reset() {
 	*x = ResetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[44]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3716,7 +4549,7 @@ func (x *ResetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*ResetOutageGraceRequest) ProtoMessage() {}
 
 func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[44]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3729,7 +4562,7 @@ func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*ResetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ResetOutageGraceRequest) GetReason() string {
@@ -3752,7 +4585,7 @@ type ResetOutageGraceResponse struct {
 
 func (x *ResetOutageGraceResponse) Reset() {
 	*x = ResetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[45]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3774,7 +4607,7 @@ func (x *ResetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*ResetOutageGraceResponse) ProtoMessage() {}
 
 func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[45]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3787,7 +4620,7 @@ func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*ResetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ResetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3808,7 +4641,7 @@ var File_tenantauth_v1_admin_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\xb3\x02\n" +
+	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\xbb\x03\n" +
 	"\x06Tenant\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3819,7 +4652,11 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12%\n" +
 	"\x0esuspend_reason\x18\a \x01(\tR\rsuspendReason\x12\x12\n" +
-	"\x04etag\x18\b \x01(\tR\x04etag\"\xd2\x04\n" +
+	"\x04etag\x18\b \x01(\tR\x04etag\x12:\n" +
+	"\vleak_policy\x18\t \x01(\v2\x19.tenantauth.v1.LeakPolicyR\n" +
+	"leakPolicy\x12J\n" +
+	"\x13deletion_started_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x11deletionStartedAt\"\xfd\x04\n" +
 	"\x06ApiKey\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x12\x12\n" +
@@ -3842,7 +4679,8 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\aenabled\x18\r \x01(\bR\aenabled\x12;\n" +
 	"\vdisabled_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"disabledAt\x12\x12\n" +
-	"\x04etag\x18\x0f \x01(\tR\x04etag\"Z\n" +
+	"\x04etag\x18\x0f \x01(\tR\x04etag\x12)\n" +
+	"\x10allowed_networks\x18\x10 \x03(\tR\x0fallowedNetworks\"Z\n" +
 	"\x13CreateTenantRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3850,7 +4688,7 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x14CreateTenantResponse\x12-\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12'\n" +
 	"\x0falready_existed\x18\x02 \x01(\bR\x0ealreadyExisted\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\xc3\x01\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xff\x01\n" +
 	"\x13UpdateTenantRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
@@ -3858,7 +4696,9 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04plan\x18\x04 \x01(\tR\x04plan\x12\x12\n" +
 	"\x04etag\x18\x05 \x01(\tR\x04etag\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"a\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12:\n" +
+	"\vleak_policy\x18\a \x01(\v2\x19.tenantauth.v1.LeakPolicyR\n" +
+	"leakPolicy\"a\n" +
 	"\x14UpdateTenantResponse\x12-\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"/\n" +
@@ -3883,19 +4723,46 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\"a\n" +
 	"\x14ResumeTenantResponse\x12-\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\x95\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"m\n" +
+	"\x13DeleteTenantRequest\x12\x1b\n" +
+	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12!\n" +
+	"\fdelete_usage\x18\x03 \x01(\bR\vdeleteUsage\"\xc1\x01\n" +
+	"\x14DeleteTenantResponse\x12\x1a\n" +
+	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12)\n" +
+	"\x10sessions_deleted\x18\x02 \x01(\x03R\x0fsessionsDeleted\x12!\n" +
+	"\fkeys_deleted\x18\x03 \x01(\x03R\vkeysDeleted\x12#\n" +
+	"\rusage_deleted\x18\x04 \x01(\x03R\fusageDeleted\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\"w\n" +
+	"\n" +
+	"LeakPolicy\x121\n" +
+	"\x06action\x18\x01 \x01(\x0e2\x19.tenantauth.v1.LeakActionR\x06action\x126\n" +
+	"\texpire_in\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bexpireIn\"\x96\x01\n" +
+	"\x11ReportLeakRequest\x12!\n" +
+	"\tplaintext\x18\x01 \x01(\tB\x03\x80\x01\x01R\tplaintext\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x1a\n" +
+	"\blocation\x18\x04 \x01(\tR\blocation\x12\x12\n" +
+	"\x04type\x18\x05 \x01(\tR\x04type\"\xcd\x01\n" +
+	"\x12ReportLeakResponse\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12)\n" +
+	"\x10already_reported\x18\x02 \x01(\bR\x0falreadyReported\x121\n" +
+	"\x06action\x18\x03 \x01(\x0e2\x19.tenantauth.v1.LeakActionR\x06action\x12'\n" +
+	"\x03key\x18\x04 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\"\xc0\x01\n" +
 	"\x0fIssueKeyRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06scopes\x18\x03 \x03(\tR\x06scopes\x129\n" +
 	"\n" +
-	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"z\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12)\n" +
+	"\x10allowed_networks\x18\x05 \x03(\tR\x0fallowedNetworks\"z\n" +
 	"\x10IssueKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12!\n" +
 	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\"A\n" +
 	"\x11ImportKeysRequest\x12,\n" +
-	"\x04keys\x18\x01 \x03(\v2\x18.tenantauth.v1.ImportKeyR\x04keys\"\x83\x02\n" +
+	"\x04keys\x18\x01 \x03(\v2\x18.tenantauth.v1.ImportKeyR\x04keys\"\xae\x02\n" +
 	"\tImportKey\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
@@ -3906,15 +4773,20 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"j\n" +
+	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12)\n" +
+	"\x10allowed_networks\x18\b \x03(\tR\x0fallowedNetworks\"j\n" +
 	"\x12ImportKeysResponse\x128\n" +
 	"\aresults\x18\x01 \x03(\v2\x1e.tenantauth.v1.ImportKeyResultR\aresults\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\x9b\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xd8\x01\n" +
 	"\x0fImportKeyResult\x12(\n" +
 	"\x0fimported_key_id\x18\x01 \x01(\tH\x00R\rimportedKeyId\x12(\n" +
-	"\x0fexisting_key_id\x18\x02 \x01(\tH\x00R\rexistingKeyId\x12*\n" +
+	"\x0fexisting_key_id\x18\x02 \x01(\tH\x00R\rexistingKeyId\x12;\n" +
+	"\tdifferent\x18\x04 \x01(\v2\x1b.tenantauth.v1.DifferentKeyH\x00R\tdifferent\x12*\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"\xb6\x01\n" +
+	"\x06result\"=\n" +
+	"\fDifferentKey\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06fields\x18\x02 \x03(\tR\x06fields\"\xb6\x01\n" +
 	"\x10RotateKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x123\n" +
 	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x129\n" +
@@ -3925,7 +4797,7 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12!\n" +
 	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\x121\n" +
 	"\breplaced\x18\x03 \x01(\v2\x15.tenantauth.v1.ApiKeyR\breplaced\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"\x93\x02\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"\xbe\x02\n" +
 	"\x10UpdateKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
@@ -3936,7 +4808,8 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x18\n" +
 	"\aenabled\x18\x06 \x01(\bR\aenabled\x12\x12\n" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x12\x16\n" +
-	"\x06reason\x18\b \x01(\tR\x06reason\"X\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12)\n" +
+	"\x10allowed_networks\x18\t \x03(\tR\x0fallowedNetworks\"X\n" +
 	"\x11UpdateKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"A\n" +
@@ -3955,7 +4828,23 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"decided_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12 \n" +
 	"\fon_deny_list\x18\x05 \x01(\bR\n" +
-	"onDenyList\"\xad\x01\n" +
+	"onDenyList\"\x9d\x01\n" +
+	"\x11ExplainKeyRequest\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12!\n" +
+	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\x12'\n" +
+	"\x0frequired_scopes\x18\x03 \x03(\tR\x0erequiredScopes\x12%\n" +
+	"\x0eclient_address\x18\x04 \x01(\tR\rclientAddress\"\xd7\x03\n" +
+	"\x12ExplainKeyResponse\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x120\n" +
+	"\averdict\x18\x02 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x129\n" +
+	"\bdatabase\x18\x03 \x01(\v2\x1d.tenantauth.v1.GetKeyResponseR\bdatabase\x129\n" +
+	"\x0edatabase_error\x18\x04 \x01(\v2\x12.google.rpc.StatusR\rdatabaseError\x12;\n" +
+	"\areplica\x18\x05 \x01(\v2!.tenantauth.v1.InspectKeyResponseR\areplica\x128\n" +
+	"\n" +
+	"key_events\x18\x06 \x03(\v2\x19.tenantauth.v1.AuditEventR\tkeyEvents\x12>\n" +
+	"\rtenant_events\x18\a \x03(\v2\x19.tenantauth.v1.AuditEventR\ftenantEvents\x12%\n" +
+	"\x0emissing_scopes\x18\b \x03(\tR\rmissingScopes\x12$\n" +
+	"\x0edenied_by_list\x18\t \x01(\bR\fdeniedByList\"\xad\x01\n" +
 	"\x0fListKeysRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -4047,19 +4936,26 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\fTenantStatus\x12\x1d\n" +
 	"\x19TENANT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TENANT_STATUS_ACTIVE\x10\x01\x12\x1b\n" +
-	"\x17TENANT_STATUS_SUSPENDED\x10\x02*\xbf\x01\n" +
+	"\x17TENANT_STATUS_SUSPENDED\x10\x02*r\n" +
+	"\n" +
+	"LeakAction\x12\x1b\n" +
+	"\x17LEAK_ACTION_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13LEAK_ACTION_DISABLE\x10\x01\x12\x16\n" +
+	"\x12LEAK_ACTION_NOTIFY\x10\x02\x12\x16\n" +
+	"\x12LEAK_ACTION_EXPIRE\x10\x03*\xbf\x01\n" +
 	"\x16DatabaseDistrustReason\x12(\n" +
 	"$DATABASE_DISTRUST_REASON_UNSPECIFIED\x10\x00\x12-\n" +
 	")DATABASE_DISTRUST_REASON_ANOTHER_DATABASE\x10\x01\x12\"\n" +
 	"\x1eDATABASE_DISTRUST_REASON_EMPTY\x10\x02\x12(\n" +
-	"$DATABASE_DISTRUST_REASON_ROLLED_BACK\x10\x032\xdb\r\n" +
+	"$DATABASE_DISTRUST_REASON_ROLLED_BACK\x10\x032\xda\x0f\n" +
 	"\fAdminService\x12W\n" +
 	"\fCreateTenant\x12\".tenantauth.v1.CreateTenantRequest\x1a#.tenantauth.v1.CreateTenantResponse\x12N\n" +
 	"\tGetTenant\x12\x1f.tenantauth.v1.GetTenantRequest\x1a .tenantauth.v1.GetTenantResponse\x12T\n" +
 	"\vListTenants\x12!.tenantauth.v1.ListTenantsRequest\x1a\".tenantauth.v1.ListTenantsResponse\x12W\n" +
 	"\fUpdateTenant\x12\".tenantauth.v1.UpdateTenantRequest\x1a#.tenantauth.v1.UpdateTenantResponse\x12Z\n" +
 	"\rSuspendTenant\x12#.tenantauth.v1.SuspendTenantRequest\x1a$.tenantauth.v1.SuspendTenantResponse\x12W\n" +
-	"\fResumeTenant\x12\".tenantauth.v1.ResumeTenantRequest\x1a#.tenantauth.v1.ResumeTenantResponse\x12K\n" +
+	"\fResumeTenant\x12\".tenantauth.v1.ResumeTenantRequest\x1a#.tenantauth.v1.ResumeTenantResponse\x12W\n" +
+	"\fDeleteTenant\x12\".tenantauth.v1.DeleteTenantRequest\x1a#.tenantauth.v1.DeleteTenantResponse\x12K\n" +
 	"\bIssueKey\x12\x1e.tenantauth.v1.IssueKeyRequest\x1a\x1f.tenantauth.v1.IssueKeyResponse\x12Q\n" +
 	"\n" +
 	"ImportKeys\x12 .tenantauth.v1.ImportKeysRequest\x1a!.tenantauth.v1.ImportKeysResponse\x12N\n" +
@@ -4068,7 +4964,11 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\tRevokeKey\x12\x1f.tenantauth.v1.RevokeKeyRequest\x1a .tenantauth.v1.RevokeKeyResponse\x12E\n" +
 	"\x06GetKey\x12\x1c.tenantauth.v1.GetKeyRequest\x1a\x1d.tenantauth.v1.GetKeyResponse\x12Q\n" +
 	"\n" +
-	"InspectKey\x12 .tenantauth.v1.InspectKeyRequest\x1a!.tenantauth.v1.InspectKeyResponse\x12K\n" +
+	"InspectKey\x12 .tenantauth.v1.InspectKeyRequest\x1a!.tenantauth.v1.InspectKeyResponse\x12Q\n" +
+	"\n" +
+	"ExplainKey\x12 .tenantauth.v1.ExplainKeyRequest\x1a!.tenantauth.v1.ExplainKeyResponse\x12Q\n" +
+	"\n" +
+	"ReportLeak\x12 .tenantauth.v1.ReportLeakRequest\x1a!.tenantauth.v1.ReportLeakResponse\x12K\n" +
 	"\bListKeys\x12\x1e.tenantauth.v1.ListKeysRequest\x1a\x1f.tenantauth.v1.ListKeysResponse\x12`\n" +
 	"\x0fListAuditEvents\x12%.tenantauth.v1.ListAuditEventsRequest\x1a&.tenantauth.v1.ListAuditEventsResponse\x12c\n" +
 	"\x10GetDatabaseState\x12&.tenantauth.v1.GetDatabaseStateRequest\x1a'.tenantauth.v1.GetDatabaseStateResponse\x12]\n" +
@@ -4089,167 +4989,196 @@ func file_tenantauth_v1_admin_proto_rawDescGZIP() []byte {
 	return file_tenantauth_v1_admin_proto_rawDescData
 }
 
-var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(TenantStatus)(0),                // 0: tenantauth.v1.TenantStatus
-	(DatabaseDistrustReason)(0),      // 1: tenantauth.v1.DatabaseDistrustReason
-	(*Tenant)(nil),                   // 2: tenantauth.v1.Tenant
-	(*ApiKey)(nil),                   // 3: tenantauth.v1.ApiKey
-	(*CreateTenantRequest)(nil),      // 4: tenantauth.v1.CreateTenantRequest
-	(*CreateTenantResponse)(nil),     // 5: tenantauth.v1.CreateTenantResponse
-	(*UpdateTenantRequest)(nil),      // 6: tenantauth.v1.UpdateTenantRequest
-	(*UpdateTenantResponse)(nil),     // 7: tenantauth.v1.UpdateTenantResponse
-	(*GetTenantRequest)(nil),         // 8: tenantauth.v1.GetTenantRequest
-	(*GetTenantResponse)(nil),        // 9: tenantauth.v1.GetTenantResponse
-	(*ListTenantsRequest)(nil),       // 10: tenantauth.v1.ListTenantsRequest
-	(*ListTenantsResponse)(nil),      // 11: tenantauth.v1.ListTenantsResponse
-	(*SuspendTenantRequest)(nil),     // 12: tenantauth.v1.SuspendTenantRequest
-	(*SuspendTenantResponse)(nil),    // 13: tenantauth.v1.SuspendTenantResponse
-	(*ResumeTenantRequest)(nil),      // 14: tenantauth.v1.ResumeTenantRequest
-	(*ResumeTenantResponse)(nil),     // 15: tenantauth.v1.ResumeTenantResponse
-	(*IssueKeyRequest)(nil),          // 16: tenantauth.v1.IssueKeyRequest
-	(*IssueKeyResponse)(nil),         // 17: tenantauth.v1.IssueKeyResponse
-	(*ImportKeysRequest)(nil),        // 18: tenantauth.v1.ImportKeysRequest
-	(*ImportKey)(nil),                // 19: tenantauth.v1.ImportKey
-	(*ImportKeysResponse)(nil),       // 20: tenantauth.v1.ImportKeysResponse
-	(*ImportKeyResult)(nil),          // 21: tenantauth.v1.ImportKeyResult
-	(*RotateKeyRequest)(nil),         // 22: tenantauth.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),        // 23: tenantauth.v1.RotateKeyResponse
-	(*UpdateKeyRequest)(nil),         // 24: tenantauth.v1.UpdateKeyRequest
-	(*UpdateKeyResponse)(nil),        // 25: tenantauth.v1.UpdateKeyResponse
-	(*RevokeKeyRequest)(nil),         // 26: tenantauth.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),        // 27: tenantauth.v1.RevokeKeyResponse
-	(*GetKeyRequest)(nil),            // 28: tenantauth.v1.GetKeyRequest
-	(*GetKeyResponse)(nil),           // 29: tenantauth.v1.GetKeyResponse
-	(*ListKeysRequest)(nil),          // 30: tenantauth.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),         // 31: tenantauth.v1.ListKeysResponse
-	(*ListAuditEventsRequest)(nil),   // 32: tenantauth.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),  // 33: tenantauth.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),               // 34: tenantauth.v1.AuditEvent
-	(*DatabaseIdentity)(nil),         // 35: tenantauth.v1.DatabaseIdentity
-	(*RetainedRevocation)(nil),       // 36: tenantauth.v1.RetainedRevocation
-	(*GetDatabaseStateRequest)(nil),  // 37: tenantauth.v1.GetDatabaseStateRequest
-	(*GetDatabaseStateResponse)(nil), // 38: tenantauth.v1.GetDatabaseStateResponse
-	(*AcceptDatabaseRequest)(nil),    // 39: tenantauth.v1.AcceptDatabaseRequest
-	(*AcceptDatabaseResponse)(nil),   // 40: tenantauth.v1.AcceptDatabaseResponse
-	(*OutageGrace)(nil),              // 41: tenantauth.v1.OutageGrace
-	(*GetOutageGraceRequest)(nil),    // 42: tenantauth.v1.GetOutageGraceRequest
-	(*GetOutageGraceResponse)(nil),   // 43: tenantauth.v1.GetOutageGraceResponse
-	(*SetOutageGraceRequest)(nil),    // 44: tenantauth.v1.SetOutageGraceRequest
-	(*SetOutageGraceResponse)(nil),   // 45: tenantauth.v1.SetOutageGraceResponse
-	(*ResetOutageGraceRequest)(nil),  // 46: tenantauth.v1.ResetOutageGraceRequest
-	(*ResetOutageGraceResponse)(nil), // 47: tenantauth.v1.ResetOutageGraceResponse
-	(*timestamppb.Timestamp)(nil),    // 48: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),    // 49: google.protobuf.FieldMask
-	(*status.Status)(nil),            // 50: google.rpc.Status
-	(*durationpb.Duration)(nil),      // 51: google.protobuf.Duration
-	(Verdict)(0),                     // 52: tenantauth.v1.Verdict
-	(*InspectKeyRequest)(nil),        // 53: tenantauth.v1.InspectKeyRequest
-	(*InspectKeyResponse)(nil),       // 54: tenantauth.v1.InspectKeyResponse
+	(LeakAction)(0),                  // 1: tenantauth.v1.LeakAction
+	(DatabaseDistrustReason)(0),      // 2: tenantauth.v1.DatabaseDistrustReason
+	(*Tenant)(nil),                   // 3: tenantauth.v1.Tenant
+	(*ApiKey)(nil),                   // 4: tenantauth.v1.ApiKey
+	(*CreateTenantRequest)(nil),      // 5: tenantauth.v1.CreateTenantRequest
+	(*CreateTenantResponse)(nil),     // 6: tenantauth.v1.CreateTenantResponse
+	(*UpdateTenantRequest)(nil),      // 7: tenantauth.v1.UpdateTenantRequest
+	(*UpdateTenantResponse)(nil),     // 8: tenantauth.v1.UpdateTenantResponse
+	(*GetTenantRequest)(nil),         // 9: tenantauth.v1.GetTenantRequest
+	(*GetTenantResponse)(nil),        // 10: tenantauth.v1.GetTenantResponse
+	(*ListTenantsRequest)(nil),       // 11: tenantauth.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),      // 12: tenantauth.v1.ListTenantsResponse
+	(*SuspendTenantRequest)(nil),     // 13: tenantauth.v1.SuspendTenantRequest
+	(*SuspendTenantResponse)(nil),    // 14: tenantauth.v1.SuspendTenantResponse
+	(*ResumeTenantRequest)(nil),      // 15: tenantauth.v1.ResumeTenantRequest
+	(*ResumeTenantResponse)(nil),     // 16: tenantauth.v1.ResumeTenantResponse
+	(*DeleteTenantRequest)(nil),      // 17: tenantauth.v1.DeleteTenantRequest
+	(*DeleteTenantResponse)(nil),     // 18: tenantauth.v1.DeleteTenantResponse
+	(*LeakPolicy)(nil),               // 19: tenantauth.v1.LeakPolicy
+	(*ReportLeakRequest)(nil),        // 20: tenantauth.v1.ReportLeakRequest
+	(*ReportLeakResponse)(nil),       // 21: tenantauth.v1.ReportLeakResponse
+	(*IssueKeyRequest)(nil),          // 22: tenantauth.v1.IssueKeyRequest
+	(*IssueKeyResponse)(nil),         // 23: tenantauth.v1.IssueKeyResponse
+	(*ImportKeysRequest)(nil),        // 24: tenantauth.v1.ImportKeysRequest
+	(*ImportKey)(nil),                // 25: tenantauth.v1.ImportKey
+	(*ImportKeysResponse)(nil),       // 26: tenantauth.v1.ImportKeysResponse
+	(*ImportKeyResult)(nil),          // 27: tenantauth.v1.ImportKeyResult
+	(*DifferentKey)(nil),             // 28: tenantauth.v1.DifferentKey
+	(*RotateKeyRequest)(nil),         // 29: tenantauth.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),        // 30: tenantauth.v1.RotateKeyResponse
+	(*UpdateKeyRequest)(nil),         // 31: tenantauth.v1.UpdateKeyRequest
+	(*UpdateKeyResponse)(nil),        // 32: tenantauth.v1.UpdateKeyResponse
+	(*RevokeKeyRequest)(nil),         // 33: tenantauth.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),        // 34: tenantauth.v1.RevokeKeyResponse
+	(*GetKeyRequest)(nil),            // 35: tenantauth.v1.GetKeyRequest
+	(*GetKeyResponse)(nil),           // 36: tenantauth.v1.GetKeyResponse
+	(*ExplainKeyRequest)(nil),        // 37: tenantauth.v1.ExplainKeyRequest
+	(*ExplainKeyResponse)(nil),       // 38: tenantauth.v1.ExplainKeyResponse
+	(*ListKeysRequest)(nil),          // 39: tenantauth.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),         // 40: tenantauth.v1.ListKeysResponse
+	(*ListAuditEventsRequest)(nil),   // 41: tenantauth.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),  // 42: tenantauth.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),               // 43: tenantauth.v1.AuditEvent
+	(*DatabaseIdentity)(nil),         // 44: tenantauth.v1.DatabaseIdentity
+	(*RetainedRevocation)(nil),       // 45: tenantauth.v1.RetainedRevocation
+	(*GetDatabaseStateRequest)(nil),  // 46: tenantauth.v1.GetDatabaseStateRequest
+	(*GetDatabaseStateResponse)(nil), // 47: tenantauth.v1.GetDatabaseStateResponse
+	(*AcceptDatabaseRequest)(nil),    // 48: tenantauth.v1.AcceptDatabaseRequest
+	(*AcceptDatabaseResponse)(nil),   // 49: tenantauth.v1.AcceptDatabaseResponse
+	(*OutageGrace)(nil),              // 50: tenantauth.v1.OutageGrace
+	(*GetOutageGraceRequest)(nil),    // 51: tenantauth.v1.GetOutageGraceRequest
+	(*GetOutageGraceResponse)(nil),   // 52: tenantauth.v1.GetOutageGraceResponse
+	(*SetOutageGraceRequest)(nil),    // 53: tenantauth.v1.SetOutageGraceRequest
+	(*SetOutageGraceResponse)(nil),   // 54: tenantauth.v1.SetOutageGraceResponse
+	(*ResetOutageGraceRequest)(nil),  // 55: tenantauth.v1.ResetOutageGraceRequest
+	(*ResetOutageGraceResponse)(nil), // 56: tenantauth.v1.ResetOutageGraceResponse
+	(*timestamppb.Timestamp)(nil),    // 57: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),    // 58: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),      // 59: google.protobuf.Duration
+	(*status.Status)(nil),            // 60: google.rpc.Status
+	(Verdict)(0),                     // 61: tenantauth.v1.Verdict
+	(*InspectKeyResponse)(nil),       // 62: tenantauth.v1.InspectKeyResponse
+	(*InspectKeyRequest)(nil),        // 63: tenantauth.v1.InspectKeyRequest
 }
 var file_tenantauth_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: tenantauth.v1.Tenant.status:type_name -> tenantauth.v1.TenantStatus
-	48, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	48, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
-	48, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	48, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	48, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	48, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
-	48, // 7: tenantauth.v1.ApiKey.disabled_at:type_name -> google.protobuf.Timestamp
-	2,  // 8: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	49, // 9: tenantauth.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
-	2,  // 10: tenantauth.v1.UpdateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	2,  // 11: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	2,  // 12: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
-	2,  // 13: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	2,  // 14: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	48, // 15: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 16: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	19, // 17: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
-	48, // 18: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
-	48, // 19: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
-	21, // 20: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
-	50, // 21: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
-	51, // 22: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	48, // 23: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 24: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 25: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
-	49, // 26: tenantauth.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	48, // 27: tenantauth.v1.UpdateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 28: tenantauth.v1.UpdateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 29: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 30: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	2,  // 31: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
-	52, // 32: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
-	48, // 33: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
-	3,  // 34: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
-	48, // 35: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
-	48, // 36: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
-	34, // 37: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
-	48, // 38: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	48, // 39: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
-	35, // 40: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
-	1,  // 41: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
-	48, // 42: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
-	35, // 43: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
-	51, // 44: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
-	36, // 45: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	35, // 46: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
-	36, // 47: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	51, // 48: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
-	51, // 49: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
-	48, // 50: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 51: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	51, // 52: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
-	51, // 53: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
-	41, // 54: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	41, // 55: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	4,  // 56: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
-	8,  // 57: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
-	10, // 58: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
-	6,  // 59: tenantauth.v1.AdminService.UpdateTenant:input_type -> tenantauth.v1.UpdateTenantRequest
-	12, // 60: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
-	14, // 61: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
-	16, // 62: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
-	18, // 63: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
-	24, // 64: tenantauth.v1.AdminService.UpdateKey:input_type -> tenantauth.v1.UpdateKeyRequest
-	22, // 65: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
-	26, // 66: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
-	28, // 67: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
-	53, // 68: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
-	30, // 69: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
-	32, // 70: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
-	37, // 71: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
-	39, // 72: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
-	42, // 73: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
-	44, // 74: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
-	46, // 75: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
-	5,  // 76: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
-	9,  // 77: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
-	11, // 78: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
-	7,  // 79: tenantauth.v1.AdminService.UpdateTenant:output_type -> tenantauth.v1.UpdateTenantResponse
-	13, // 80: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
-	15, // 81: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
-	17, // 82: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
-	20, // 83: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
-	25, // 84: tenantauth.v1.AdminService.UpdateKey:output_type -> tenantauth.v1.UpdateKeyResponse
-	23, // 85: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
-	27, // 86: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
-	29, // 87: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
-	54, // 88: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
-	31, // 89: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
-	33, // 90: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
-	38, // 91: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
-	40, // 92: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
-	43, // 93: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
-	45, // 94: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
-	47, // 95: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
-	76, // [76:96] is the sub-list for method output_type
-	56, // [56:76] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	57, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	57, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
+	19, // 3: tenantauth.v1.Tenant.leak_policy:type_name -> tenantauth.v1.LeakPolicy
+	57, // 4: tenantauth.v1.Tenant.deletion_started_at:type_name -> google.protobuf.Timestamp
+	57, // 5: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 6: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 7: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	57, // 8: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
+	57, // 9: tenantauth.v1.ApiKey.disabled_at:type_name -> google.protobuf.Timestamp
+	3,  // 10: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	58, // 11: tenantauth.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19, // 12: tenantauth.v1.UpdateTenantRequest.leak_policy:type_name -> tenantauth.v1.LeakPolicy
+	3,  // 13: tenantauth.v1.UpdateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,  // 14: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,  // 15: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
+	3,  // 16: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,  // 17: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	1,  // 18: tenantauth.v1.LeakPolicy.action:type_name -> tenantauth.v1.LeakAction
+	59, // 19: tenantauth.v1.LeakPolicy.expire_in:type_name -> google.protobuf.Duration
+	1,  // 20: tenantauth.v1.ReportLeakResponse.action:type_name -> tenantauth.v1.LeakAction
+	4,  // 21: tenantauth.v1.ReportLeakResponse.key:type_name -> tenantauth.v1.ApiKey
+	57, // 22: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 23: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	25, // 24: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
+	57, // 25: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 26: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
+	27, // 27: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
+	28, // 28: tenantauth.v1.ImportKeyResult.different:type_name -> tenantauth.v1.DifferentKey
+	60, // 29: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
+	59, // 30: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	57, // 31: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 32: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,  // 33: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
+	58, // 34: tenantauth.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	57, // 35: tenantauth.v1.UpdateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 36: tenantauth.v1.UpdateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,  // 37: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,  // 38: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,  // 39: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
+	61, // 40: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	57, // 41: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
+	61, // 42: tenantauth.v1.ExplainKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	36, // 43: tenantauth.v1.ExplainKeyResponse.database:type_name -> tenantauth.v1.GetKeyResponse
+	60, // 44: tenantauth.v1.ExplainKeyResponse.database_error:type_name -> google.rpc.Status
+	62, // 45: tenantauth.v1.ExplainKeyResponse.replica:type_name -> tenantauth.v1.InspectKeyResponse
+	43, // 46: tenantauth.v1.ExplainKeyResponse.key_events:type_name -> tenantauth.v1.AuditEvent
+	43, // 47: tenantauth.v1.ExplainKeyResponse.tenant_events:type_name -> tenantauth.v1.AuditEvent
+	4,  // 48: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
+	57, // 49: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
+	57, // 50: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
+	43, // 51: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
+	57, // 52: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	57, // 53: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
+	44, // 54: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
+	2,  // 55: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
+	57, // 56: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
+	44, // 57: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
+	59, // 58: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
+	45, // 59: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	44, // 60: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
+	45, // 61: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	59, // 62: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
+	59, // 63: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
+	57, // 64: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
+	50, // 65: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	59, // 66: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
+	59, // 67: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
+	50, // 68: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	50, // 69: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	5,  // 70: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
+	9,  // 71: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
+	11, // 72: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
+	7,  // 73: tenantauth.v1.AdminService.UpdateTenant:input_type -> tenantauth.v1.UpdateTenantRequest
+	13, // 74: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
+	15, // 75: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
+	17, // 76: tenantauth.v1.AdminService.DeleteTenant:input_type -> tenantauth.v1.DeleteTenantRequest
+	22, // 77: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
+	24, // 78: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
+	31, // 79: tenantauth.v1.AdminService.UpdateKey:input_type -> tenantauth.v1.UpdateKeyRequest
+	29, // 80: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
+	33, // 81: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
+	35, // 82: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
+	63, // 83: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
+	37, // 84: tenantauth.v1.AdminService.ExplainKey:input_type -> tenantauth.v1.ExplainKeyRequest
+	20, // 85: tenantauth.v1.AdminService.ReportLeak:input_type -> tenantauth.v1.ReportLeakRequest
+	39, // 86: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
+	41, // 87: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
+	46, // 88: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
+	48, // 89: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
+	51, // 90: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
+	53, // 91: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
+	55, // 92: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
+	6,  // 93: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
+	10, // 94: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
+	12, // 95: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
+	8,  // 96: tenantauth.v1.AdminService.UpdateTenant:output_type -> tenantauth.v1.UpdateTenantResponse
+	14, // 97: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
+	16, // 98: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
+	18, // 99: tenantauth.v1.AdminService.DeleteTenant:output_type -> tenantauth.v1.DeleteTenantResponse
+	23, // 100: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
+	26, // 101: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
+	32, // 102: tenantauth.v1.AdminService.UpdateKey:output_type -> tenantauth.v1.UpdateKeyResponse
+	30, // 103: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
+	34, // 104: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
+	36, // 105: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
+	62, // 106: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
+	38, // 107: tenantauth.v1.AdminService.ExplainKey:output_type -> tenantauth.v1.ExplainKeyResponse
+	21, // 108: tenantauth.v1.AdminService.ReportLeak:output_type -> tenantauth.v1.ReportLeakResponse
+	40, // 109: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
+	42, // 110: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
+	47, // 111: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
+	49, // 112: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
+	52, // 113: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
+	54, // 114: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
+	56, // 115: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
+	93, // [93:116] is the sub-list for method output_type
+	70, // [70:93] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_admin_proto_init() }
@@ -4259,12 +5188,13 @@ func file_tenantauth_v1_admin_proto_init() {
 	}
 	file_tenantauth_v1_inspect_proto_init()
 	file_tenantauth_v1_verdict_proto_init()
-	file_tenantauth_v1_admin_proto_msgTypes[19].OneofWrappers = []any{
+	file_tenantauth_v1_admin_proto_msgTypes[24].OneofWrappers = []any{
 		(*ImportKeyResult_ImportedKeyId)(nil),
 		(*ImportKeyResult_ExistingKeyId)(nil),
+		(*ImportKeyResult_Different)(nil),
 		(*ImportKeyResult_Error)(nil),
 	}
-	file_tenantauth_v1_admin_proto_msgTypes[34].OneofWrappers = []any{
+	file_tenantauth_v1_admin_proto_msgTypes[42].OneofWrappers = []any{
 		(*RetainedRevocation_KeyId)(nil),
 		(*RetainedRevocation_SuspendedTenantId)(nil),
 		(*RetainedRevocation_SessionId)(nil),
@@ -4275,8 +5205,8 @@ func file_tenantauth_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_admin_proto_rawDesc), len(file_tenantauth_v1_admin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   46,
+			NumEnums:      3,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

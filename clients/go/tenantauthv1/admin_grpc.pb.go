@@ -30,6 +30,7 @@ const (
 	AdminService_UpdateTenant_FullMethodName     = "/tenantauth.v1.AdminService/UpdateTenant"
 	AdminService_SuspendTenant_FullMethodName    = "/tenantauth.v1.AdminService/SuspendTenant"
 	AdminService_ResumeTenant_FullMethodName     = "/tenantauth.v1.AdminService/ResumeTenant"
+	AdminService_DeleteTenant_FullMethodName     = "/tenantauth.v1.AdminService/DeleteTenant"
 	AdminService_IssueKey_FullMethodName         = "/tenantauth.v1.AdminService/IssueKey"
 	AdminService_ImportKeys_FullMethodName       = "/tenantauth.v1.AdminService/ImportKeys"
 	AdminService_UpdateKey_FullMethodName        = "/tenantauth.v1.AdminService/UpdateKey"
@@ -37,6 +38,8 @@ const (
 	AdminService_RevokeKey_FullMethodName        = "/tenantauth.v1.AdminService/RevokeKey"
 	AdminService_GetKey_FullMethodName           = "/tenantauth.v1.AdminService/GetKey"
 	AdminService_InspectKey_FullMethodName       = "/tenantauth.v1.AdminService/InspectKey"
+	AdminService_ExplainKey_FullMethodName       = "/tenantauth.v1.AdminService/ExplainKey"
+	AdminService_ReportLeak_FullMethodName       = "/tenantauth.v1.AdminService/ReportLeak"
 	AdminService_ListKeys_FullMethodName         = "/tenantauth.v1.AdminService/ListKeys"
 	AdminService_ListAuditEvents_FullMethodName  = "/tenantauth.v1.AdminService/ListAuditEvents"
 	AdminService_GetDatabaseState_FullMethodName = "/tenantauth.v1.AdminService/GetDatabaseState"
@@ -74,16 +77,21 @@ type AdminServiceClient interface {
 	// Lifts a suspension. The tenant's keys are valid again. Its sessions are valid again if the suspension lasted less than
 	// ten minutes. Idempotent.
 	ResumeTenant(ctx context.Context, in *ResumeTenantRequest, opts ...grpc.CallOption) (*ResumeTenantResponse, error)
+	// Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
+	// kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+	// resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+	// FAILED_PRECONDITION if it is not suspended.
+	DeleteTenant(ctx context.Context, in *DeleteTenantRequest, opts ...grpc.CallOption) (*DeleteTenantResponse, error)
 	// Issues a key. Only this response contains the plaintext of the key.
 	IssueKey(ctx context.Context, in *IssueKeyRequest, opts ...grpc.CallOption) (*IssueKeyResponse, error)
 	// Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys.
 	ImportKeys(ctx context.Context, in *ImportKeysRequest, opts ...grpc.CallOption) (*ImportKeysResponse, error)
-	// Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
-	// Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
-	// set and the key has changed since.
+	// Changes the fields of a key that update_mask names: its name, scopes, expiry or networks, or whether it is enabled.
+	// Idempotent. Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if
+	// etag is set and the key has changed since.
 	UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error)
-	// Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
-	// with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
+	// Issues a successor with the same tenant, name, scopes, networks and expiry. The old key expires after an overlap
+	// period. Fails with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// Revokes a key permanently. Idempotent: the first reason and time are kept.
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
@@ -94,6 +102,14 @@ type AdminServiceClient interface {
 	// from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
 	// outside the threads that serve requests: about 0.1 s for a million records.
 	InspectKey(ctx context.Context, in *InspectKeyRequest, opts ...grpc.CallOption) (*InspectKeyResponse, error)
+	// Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
+	// each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
+	// A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+	// VERDICT_UNKNOWN then.
+	ExplainKey(ctx context.Context, in *ExplainKeyRequest, opts ...grpc.CallOption) (*ExplainKeyResponse, error)
+	// Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
+	// Idempotent for a key and a source: only the first report has an effect.
+	ReportLeak(ctx context.Context, in *ReportLeakRequest, opts ...grpc.CallOption) (*ReportLeakResponse, error)
 	// Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
 	// is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
@@ -184,6 +200,16 @@ func (c *adminServiceClient) ResumeTenant(ctx context.Context, in *ResumeTenantR
 	return out, nil
 }
 
+func (c *adminServiceClient) DeleteTenant(ctx context.Context, in *DeleteTenantRequest, opts ...grpc.CallOption) (*DeleteTenantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTenantResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteTenant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) IssueKey(ctx context.Context, in *IssueKeyRequest, opts ...grpc.CallOption) (*IssueKeyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IssueKeyResponse)
@@ -248,6 +274,26 @@ func (c *adminServiceClient) InspectKey(ctx context.Context, in *InspectKeyReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(InspectKeyResponse)
 	err := c.cc.Invoke(ctx, AdminService_InspectKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ExplainKey(ctx context.Context, in *ExplainKeyRequest, opts ...grpc.CallOption) (*ExplainKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainKeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_ExplainKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ReportLeak(ctx context.Context, in *ReportLeakRequest, opts ...grpc.CallOption) (*ReportLeakResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportLeakResponse)
+	err := c.cc.Invoke(ctx, AdminService_ReportLeak_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -352,16 +398,21 @@ type AdminServiceServer interface {
 	// Lifts a suspension. The tenant's keys are valid again. Its sessions are valid again if the suspension lasted less than
 	// ten minutes. Idempotent.
 	ResumeTenant(context.Context, *ResumeTenantRequest) (*ResumeTenantResponse, error)
+	// Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
+	// kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+	// resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+	// FAILED_PRECONDITION if it is not suspended.
+	DeleteTenant(context.Context, *DeleteTenantRequest) (*DeleteTenantResponse, error)
 	// Issues a key. Only this response contains the plaintext of the key.
 	IssueKey(context.Context, *IssueKeyRequest) (*IssueKeyResponse, error)
 	// Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys.
 	ImportKeys(context.Context, *ImportKeysRequest) (*ImportKeysResponse, error)
-	// Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
-	// Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
-	// set and the key has changed since.
+	// Changes the fields of a key that update_mask names: its name, scopes, expiry or networks, or whether it is enabled.
+	// Idempotent. Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if
+	// etag is set and the key has changed since.
 	UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error)
-	// Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
-	// with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
+	// Issues a successor with the same tenant, name, scopes, networks and expiry. The old key expires after an overlap
+	// period. Fails with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// Revokes a key permanently. Idempotent: the first reason and time are kept.
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
@@ -372,6 +423,14 @@ type AdminServiceServer interface {
 	// from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
 	// outside the threads that serve requests: about 0.1 s for a million records.
 	InspectKey(context.Context, *InspectKeyRequest) (*InspectKeyResponse, error)
+	// Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
+	// each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
+	// A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+	// VERDICT_UNKNOWN then.
+	ExplainKey(context.Context, *ExplainKeyRequest) (*ExplainKeyResponse, error)
+	// Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
+	// Idempotent for a key and a source: only the first report has an effect.
+	ReportLeak(context.Context, *ReportLeakRequest) (*ReportLeakResponse, error)
 	// Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
 	// is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
@@ -420,6 +479,9 @@ func (UnimplementedAdminServiceServer) SuspendTenant(context.Context, *SuspendTe
 func (UnimplementedAdminServiceServer) ResumeTenant(context.Context, *ResumeTenantRequest) (*ResumeTenantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeTenant not implemented")
 }
+func (UnimplementedAdminServiceServer) DeleteTenant(context.Context, *DeleteTenantRequest) (*DeleteTenantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTenant not implemented")
+}
 func (UnimplementedAdminServiceServer) IssueKey(context.Context, *IssueKeyRequest) (*IssueKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueKey not implemented")
 }
@@ -440,6 +502,12 @@ func (UnimplementedAdminServiceServer) GetKey(context.Context, *GetKeyRequest) (
 }
 func (UnimplementedAdminServiceServer) InspectKey(context.Context, *InspectKeyRequest) (*InspectKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method InspectKey not implemented")
+}
+func (UnimplementedAdminServiceServer) ExplainKey(context.Context, *ExplainKeyRequest) (*ExplainKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainKey not implemented")
+}
+func (UnimplementedAdminServiceServer) ReportLeak(context.Context, *ReportLeakRequest) (*ReportLeakResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportLeak not implemented")
 }
 func (UnimplementedAdminServiceServer) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
@@ -591,6 +659,24 @@ func _AdminService_ResumeTenant_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_DeleteTenant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTenantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteTenant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteTenant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteTenant(ctx, req.(*DeleteTenantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_IssueKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(IssueKeyRequest)
 	if err := dec(in); err != nil {
@@ -713,6 +799,42 @@ func _AdminService_InspectKey_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).InspectKey(ctx, req.(*InspectKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ExplainKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ExplainKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ExplainKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ExplainKey(ctx, req.(*ExplainKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ReportLeak_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportLeakRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ReportLeak(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ReportLeak_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ReportLeak(ctx, req.(*ReportLeakRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -875,6 +997,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_ResumeTenant_Handler,
 		},
 		{
+			MethodName: "DeleteTenant",
+			Handler:    _AdminService_DeleteTenant_Handler,
+		},
+		{
 			MethodName: "IssueKey",
 			Handler:    _AdminService_IssueKey_Handler,
 		},
@@ -901,6 +1027,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "InspectKey",
 			Handler:    _AdminService_InspectKey_Handler,
+		},
+		{
+			MethodName: "ExplainKey",
+			Handler:    _AdminService_ExplainKey_Handler,
+		},
+		{
+			MethodName: "ReportLeak",
+			Handler:    _AdminService_ReportLeak_Handler,
 		},
 		{
 			MethodName: "ListKeys",

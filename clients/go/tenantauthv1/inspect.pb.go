@@ -287,9 +287,13 @@ type CachedKey struct {
 	// Whether the record was preloaded at startup and has not been requested since.
 	Preloaded bool `protobuf:"varint,9,opt,name=preloaded,proto3" json:"preloaded,omitempty"`
 	// Whether the key is disabled, according to the record.
-	Disabled      bool `protobuf:"varint,10,opt,name=disabled,proto3" json:"disabled,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Disabled bool `protobuf:"varint,10,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// All scopes of the key, sorted, according to the record.
+	Scopes []string `protobuf:"bytes,11,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// The networks from which the key may be used, according to the record.
+	AllowedNetworks []string `protobuf:"bytes,12,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CachedKey) Reset() {
@@ -402,6 +406,20 @@ func (x *CachedKey) GetDisabled() bool {
 	return false
 }
 
+func (x *CachedKey) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *CachedKey) GetAllowedNetworks() []string {
+	if x != nil {
+		return x.AllowedNetworks
+	}
+	return nil
+}
+
 // A change that a replica has applied.
 type AppliedChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -411,7 +429,9 @@ type AppliedChange struct {
 	// Time at which the key was revoked. Absent if the change is not a revocation.
 	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
 	// Whether the change disabled the key.
-	Disabled      bool `protobuf:"varint,3,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	Disabled bool `protobuf:"varint,3,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// Time at which the replica applied the change, by its clock. Absent if unknown.
+	AppliedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +497,13 @@ func (x *AppliedChange) GetDisabled() bool {
 	return false
 }
 
+func (x *AppliedChange) GetAppliedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AppliedAt
+	}
+	return nil
+}
+
 var File_tenantauth_v1_inspect_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_inspect_proto_rawDesc = "" +
@@ -494,7 +521,7 @@ const file_tenantauth_v1_inspect_proto_rawDesc = "" +
 	"\bfeed_age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\afeedAge\x124\n" +
 	"\alookups\x18\x06 \x01(\x0e2\x1a.tenantauth.v1.LookupStateR\alookups\x12,\n" +
 	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x18\n" +
-	"\arecords\x18\b \x01(\x03R\arecords\"\xad\x03\n" +
+	"\arecords\x18\b \x01(\x03R\arecords\"\xf0\x03\n" +
 	"\tCachedKey\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x120\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x12-\n" +
@@ -508,12 +535,16 @@ const file_tenantauth_v1_inspect_proto_rawDesc = "" +
 	"\x10tenant_suspended\x18\b \x01(\bR\x0ftenantSuspended\x12\x1c\n" +
 	"\tpreloaded\x18\t \x01(\bR\tpreloaded\x12\x1a\n" +
 	"\bdisabled\x18\n" +
-	" \x01(\bR\bdisabled\"\x82\x01\n" +
+	" \x01(\bR\bdisabled\x12\x16\n" +
+	"\x06scopes\x18\v \x03(\tR\x06scopes\x12)\n" +
+	"\x10allowed_networks\x18\f \x03(\tR\x0fallowedNetworks\"\xbd\x01\n" +
 	"\rAppliedChange\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x129\n" +
 	"\n" +
 	"revoked_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1a\n" +
-	"\bdisabled\x18\x03 \x01(\bR\bdisabled*\x82\x01\n" +
+	"\bdisabled\x18\x03 \x01(\bR\bdisabled\x129\n" +
+	"\n" +
+	"applied_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tappliedAt*\x82\x01\n" +
 	"\vLookupState\x12\x1c\n" +
 	"\x18LOOKUP_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14LOOKUP_STATE_HEALTHY\x10\x01\x12\x1c\n" +
@@ -557,11 +588,12 @@ var file_tenantauth_v1_inspect_proto_depIdxs = []int32{
 	6,  // 8: tenantauth.v1.CachedKey.expires_at:type_name -> google.protobuf.Timestamp
 	6,  // 9: tenantauth.v1.CachedKey.revoked_at:type_name -> google.protobuf.Timestamp
 	6,  // 10: tenantauth.v1.AppliedChange.revoked_at:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	6,  // 11: tenantauth.v1.AppliedChange.applied_at:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_inspect_proto_init() }

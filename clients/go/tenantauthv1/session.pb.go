@@ -204,7 +204,9 @@ type BindSessionRequest struct {
 	// How the expiry is determined.
 	Expiry SessionExpiry `protobuf:"varint,4,opt,name=expiry,proto3,enum=tenantauth.v1.SessionExpiry" json:"expiry,omitempty"`
 	// Attributes to return with each validation. At most 16 entries and 2 KiB in total.
-	Attributes    map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Attributes map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The network address of the customer, as in ValidateKeyRequest.
+	ClientAddress string `protobuf:"bytes,6,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -282,6 +284,13 @@ func (x *BindSessionRequest) GetAttributes() map[string]string {
 		return x.Attributes
 	}
 	return nil
+}
+
+func (x *BindSessionRequest) GetClientAddress() string {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return ""
 }
 
 // The result of binding a session.
@@ -649,7 +658,7 @@ const file_tenantauth_v1_session_proto_rawDesc = "" +
 	"attributes\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x02\n" +
 	"\x12BindSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x10\n" +
@@ -658,7 +667,8 @@ const file_tenantauth_v1_session_proto_rawDesc = "" +
 	"\x06expiry\x18\x04 \x01(\x0e2\x1c.tenantauth.v1.SessionExpiryR\x06expiry\x12Q\n" +
 	"\n" +
 	"attributes\x18\x05 \x03(\v21.tenantauth.v1.BindSessionRequest.AttributesEntryR\n" +
-	"attributes\x1a=\n" +
+	"attributes\x12%\n" +
+	"\x0eclient_address\x18\x06 \x01(\tR\rclientAddress\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9e\x01\n" +

@@ -36,8 +36,12 @@ type ValidateKeyRequest struct {
 	// Scopes that the key must hold, all of them. Scopes are compared exactly. If empty, the key needs no scope. At most
 	// 32.
 	RequiredScopes []string `protobuf:"bytes,2,rep,name=required_scopes,json=requiredScopes,proto3" json:"required_scopes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The network address of the customer: IPv4 or IPv6; a port and a zone are ignored. Required for keys with
+	// allowed_networks. Take it from the connection, or from a header of a proxy that you trust; never from a header that the
+	// customer can set.
+	ClientAddress string `protobuf:"bytes,4,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ValidateKeyRequest) Reset() {
@@ -94,6 +98,13 @@ func (x *ValidateKeyRequest) GetRequiredScopes() []string {
 	return nil
 }
 
+func (x *ValidateKeyRequest) GetClientAddress() string {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return ""
+}
+
 // The verdict on a key, and the tenant that owns the key.
 //
 // With VERDICT_UNKNOWN and VERDICT_MALFORMED only verdict and provenance are set.
@@ -117,8 +128,11 @@ type ValidateKeyResponse struct {
 	Provenance *Provenance `protobuf:"bytes,8,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// With VERDICT_INSUFFICIENT_SCOPE: the required scopes that the key does not hold.
 	MissingScopes []string `protobuf:"bytes,9,rep,name=missing_scopes,json=missingScopes,proto3" json:"missing_scopes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The networks from which the key may be used, in CIDR notation, sorted. If empty, the key may be used from everywhere. A
+	// caller that caches the verdict compares the networks with the address of each later request.
+	AllowedNetworks []string `protobuf:"bytes,10,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ValidateKeyResponse) Reset() {
@@ -220,6 +234,13 @@ func (x *ValidateKeyResponse) GetProvenance() *Provenance {
 func (x *ValidateKeyResponse) GetMissingScopes() []string {
 	if x != nil {
 		return x.MissingScopes
+	}
+	return nil
+}
+
+func (x *ValidateKeyResponse) GetAllowedNetworks() []string {
+	if x != nil {
+		return x.AllowedNetworks
 	}
 	return nil
 }
@@ -616,8 +637,10 @@ type ValidateSessionRequest struct {
 	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// Scopes that the session's key must hold, all of them. At most 32.
 	RequiredScopes []string `protobuf:"bytes,3,rep,name=required_scopes,json=requiredScopes,proto3" json:"required_scopes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// As in ValidateKeyRequest. Applies to the session's key and to the key presented with the session.
+	ClientAddress string `protobuf:"bytes,4,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ValidateSessionRequest) Reset() {
@@ -681,6 +704,13 @@ func (x *ValidateSessionRequest) GetRequiredScopes() []string {
 	return nil
 }
 
+func (x *ValidateSessionRequest) GetClientAddress() string {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return ""
+}
+
 // The verdict on a session, and the tenant of the session.
 type ValidateSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -706,8 +736,12 @@ type ValidateSessionResponse struct {
 	Attributes map[string]string `protobuf:"bytes,10,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Public id of the key presented with the session. Set only if that key belongs to the tenant of the session.
 	PresentedKeyId string `protobuf:"bytes,11,opt,name=presented_key_id,json=presentedKeyId,proto3" json:"presented_key_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The networks from which the session's key may be used, as in ValidateKeyResponse.
+	AllowedNetworks []string `protobuf:"bytes,12,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
+	// The networks from which the key presented with the session may be used. Empty if it is the session's key.
+	PresentedKeyAllowedNetworks []string `protobuf:"bytes,13,rep,name=presented_key_allowed_networks,json=presentedKeyAllowedNetworks,proto3" json:"presented_key_allowed_networks,omitempty"`
+	unknownFields               protoimpl.UnknownFields
+	sizeCache                   protoimpl.SizeCache
 }
 
 func (x *ValidateSessionResponse) Reset() {
@@ -827,14 +861,29 @@ func (x *ValidateSessionResponse) GetPresentedKeyId() string {
 	return ""
 }
 
+func (x *ValidateSessionResponse) GetAllowedNetworks() []string {
+	if x != nil {
+		return x.AllowedNetworks
+	}
+	return nil
+}
+
+func (x *ValidateSessionResponse) GetPresentedKeyAllowedNetworks() []string {
+	if x != nil {
+		return x.PresentedKeyAllowedNetworks
+	}
+	return nil
+}
+
 var File_tenantauth_v1_validation_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_validation_proto_rawDesc = "" +
 	"\n" +
-	"\x1etenantauth/v1/validation.proto\x12\rtenantauth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/verdict.proto\"[\n" +
+	"\x1etenantauth/v1/validation.proto\x12\rtenantauth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/verdict.proto\"\x82\x01\n" +
 	"\x12ValidateKeyRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
-	"\x0frequired_scopes\x18\x02 \x03(\tR\x0erequiredScopesJ\x04\b\x03\x10\x04R\x04cost\"\xe5\x02\n" +
+	"\x0frequired_scopes\x18\x02 \x03(\tR\x0erequiredScopes\x12%\n" +
+	"\x0eclient_address\x18\x04 \x01(\tR\rclientAddressJ\x04\b\x03\x10\x04R\x04cost\"\x90\x03\n" +
 	"\x13ValidateKeyResponse\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x12\x1f\n" +
@@ -848,7 +897,9 @@ const file_tenantauth_v1_validation_proto_rawDesc = "" +
 	"\n" +
 	"provenance\x18\b \x01(\v2\x19.tenantauth.v1.ProvenanceR\n" +
 	"provenance\x12%\n" +
-	"\x0emissing_scopes\x18\t \x03(\tR\rmissingScopes\"Y\n" +
+	"\x0emissing_scopes\x18\t \x03(\tR\rmissingScopes\x12)\n" +
+	"\x10allowed_networks\x18\n" +
+	" \x03(\tR\x0fallowedNetworks\"Y\n" +
 	"\x18BatchValidateKeysRequest\x12=\n" +
 	"\brequests\x18\x01 \x03(\v2!.tenantauth.v1.ValidateKeyRequestR\brequests\"]\n" +
 	"\x19BatchValidateKeysResponse\x12@\n" +
@@ -864,12 +915,13 @@ const file_tenantauth_v1_validation_proto_rawDesc = "" +
 	"\x0ecorrelation_id\x18\x01 \x01(\x04R\rcorrelationId\x12@\n" +
 	"\bresponse\x18\x02 \x01(\v2\".tenantauth.v1.ValidateKeyResponseH\x00R\bresponse\x12*\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"r\n" +
+	"\x06result\"\x99\x01\n" +
 	"\x16ValidateSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12'\n" +
-	"\x0frequired_scopes\x18\x03 \x03(\tR\x0erequiredScopes\"\xaa\x04\n" +
+	"\x0frequired_scopes\x18\x03 \x03(\tR\x0erequiredScopes\x12%\n" +
+	"\x0eclient_address\x18\x04 \x01(\tR\rclientAddress\"\x9a\x05\n" +
 	"\x17ValidateSessionResponse\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x12\x1f\n" +
@@ -888,7 +940,9 @@ const file_tenantauth_v1_validation_proto_rawDesc = "" +
 	"attributes\x18\n" +
 	" \x03(\v26.tenantauth.v1.ValidateSessionResponse.AttributesEntryR\n" +
 	"attributes\x12(\n" +
-	"\x10presented_key_id\x18\v \x01(\tR\x0epresentedKeyId\x1a=\n" +
+	"\x10presented_key_id\x18\v \x01(\tR\x0epresentedKeyId\x12)\n" +
+	"\x10allowed_networks\x18\f \x03(\tR\x0fallowedNetworks\x12C\n" +
+	"\x1epresented_key_allowed_networks\x18\r \x03(\tR\x1bpresentedKeyAllowedNetworks\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xa2\x03\n" +

@@ -39,7 +39,8 @@ const (
 	Verdict_VERDICT_VALID Verdict = 1
 	// The key or session does not exist. The server read the database successfully and did not find it.
 	Verdict_VERDICT_UNKNOWN Verdict = 2
-	// The text is not a key: wrong checksum, length or characters. Decided without a lookup.
+	// The text is not a key: wrong length or characters, decided without a lookup; or it begins with the prefix of keys
+	// issued by this service, has a wrong length or checksum, and no such key was imported.
 	Verdict_VERDICT_MALFORMED Verdict = 3
 	// The key exists but has expired.
 	Verdict_VERDICT_EXPIRED Verdict = 4
@@ -61,6 +62,10 @@ const (
 	Verdict_VERDICT_TENANT_MISMATCH Verdict = 12
 	// The key exists but is disabled: an operator paused it and can enable it again.
 	Verdict_VERDICT_DISABLED Verdict = 13
+	// The key may be used from certain networks only, and the request has no client_address.
+	Verdict_VERDICT_ADDRESS_REQUIRED Verdict = 14
+	// The key may be used from certain networks only, and the client_address is in none of them.
+	Verdict_VERDICT_ADDRESS_NOT_ALLOWED Verdict = 15
 )
 
 // Enum value maps for Verdict.
@@ -80,22 +85,26 @@ var (
 		11: "VERDICT_SESSION_EXPIRED",
 		12: "VERDICT_TENANT_MISMATCH",
 		13: "VERDICT_DISABLED",
+		14: "VERDICT_ADDRESS_REQUIRED",
+		15: "VERDICT_ADDRESS_NOT_ALLOWED",
 	}
 	Verdict_value = map[string]int32{
-		"VERDICT_UNSPECIFIED":        0,
-		"VERDICT_VALID":              1,
-		"VERDICT_UNKNOWN":            2,
-		"VERDICT_MALFORMED":          3,
-		"VERDICT_EXPIRED":            4,
-		"VERDICT_REVOKED":            5,
-		"VERDICT_TENANT_SUSPENDED":   6,
-		"VERDICT_INSUFFICIENT_SCOPE": 7,
-		"VERDICT_QUOTA_EXCEEDED":     8,
-		"VERDICT_RATE_LIMITED":       9,
-		"VERDICT_UNBOUND":            10,
-		"VERDICT_SESSION_EXPIRED":    11,
-		"VERDICT_TENANT_MISMATCH":    12,
-		"VERDICT_DISABLED":           13,
+		"VERDICT_UNSPECIFIED":         0,
+		"VERDICT_VALID":               1,
+		"VERDICT_UNKNOWN":             2,
+		"VERDICT_MALFORMED":           3,
+		"VERDICT_EXPIRED":             4,
+		"VERDICT_REVOKED":             5,
+		"VERDICT_TENANT_SUSPENDED":    6,
+		"VERDICT_INSUFFICIENT_SCOPE":  7,
+		"VERDICT_QUOTA_EXCEEDED":      8,
+		"VERDICT_RATE_LIMITED":        9,
+		"VERDICT_UNBOUND":             10,
+		"VERDICT_SESSION_EXPIRED":     11,
+		"VERDICT_TENANT_MISMATCH":     12,
+		"VERDICT_DISABLED":            13,
+		"VERDICT_ADDRESS_REQUIRED":    14,
+		"VERDICT_ADDRESS_NOT_ALLOWED": 15,
 	}
 )
 
@@ -300,7 +309,7 @@ const file_tenantauth_v1_verdict_proto_rawDesc = "" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12>\n" +
 	"\rcacheable_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fcacheableFor\x12Q\n" +
-	"\x17cacheable_while_watched\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x15cacheableWhileWatched*\xe4\x02\n" +
+	"\x17cacheable_while_watched\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x15cacheableWhileWatched*\xa3\x03\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rVERDICT_VALID\x10\x01\x12\x13\n" +
@@ -316,7 +325,9 @@ const file_tenantauth_v1_verdict_proto_rawDesc = "" +
 	"\x12\x1b\n" +
 	"\x17VERDICT_SESSION_EXPIRED\x10\v\x12\x1b\n" +
 	"\x17VERDICT_TENANT_MISMATCH\x10\f\x12\x14\n" +
-	"\x10VERDICT_DISABLED\x10\r*\x85\x01\n" +
+	"\x10VERDICT_DISABLED\x10\r\x12\x1c\n" +
+	"\x18VERDICT_ADDRESS_REQUIRED\x10\x0e\x12\x1f\n" +
+	"\x1bVERDICT_ADDRESS_NOT_ALLOWED\x10\x0f*\x85\x01\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_DATABASE\x10\x01\x12\x10\n" +

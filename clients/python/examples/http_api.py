@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--tenant-auth", default="127.0.0.1:50051")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
-    uvicorn.run(make_app(AsyncClient(arguments.tenant_auth)), port=arguments.port)
+    # With proxy headers, uvicorn would let local processes choose the address that keys are compared with.
+    uvicorn.run(make_app(AsyncClient(arguments.tenant_auth)), port=arguments.port, proxy_headers=False)
 
 
 if __name__ == "__main__":

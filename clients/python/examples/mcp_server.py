@@ -39,7 +39,8 @@ async def serve(tenant_auth: str, port: int, *, sessions: bool) -> None:
     async with AsyncClient(tenant_auth) as client:
         recorder = client.usage_recorder()
         app = make_app(client, recorder, f"http://127.0.0.1:{port}", sessions=sessions)
-        await uvicorn.Server(uvicorn.Config(app, port=port)).serve()
+        # With proxy headers, uvicorn would let local processes choose the address that keys are compared with.
+        await uvicorn.Server(uvicorn.Config(app, port=port, proxy_headers=False)).serve()
         for batch in await recorder.close():
             print(f"usage events not recorded: {len(batch.events)}: {batch.error}")
 

@@ -14,6 +14,7 @@ from google.rpc import status_pb2
 
 from replies import Failure, answer, session_answer
 from tenant_auth.proto import (
+    admin_pb2,
     info_pb2,
     info_pb2_grpc,
     session_pb2,
@@ -27,6 +28,7 @@ from tenant_auth.proto import (
     watch_pb2_grpc,
 )
 
+ADMIN_SERVICE: Any = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 EVENT_TIMEOUT = 20.0
 """Maximum time that a test waits for an expected event. Tests do not normally take this long."""
 
@@ -79,7 +81,10 @@ class Fake(
         watch_pb2_grpc.add_WatchServiceServicer_to_server(self, self._server)
         check: Any = grpc.unary_unary_rpc_method_handler(self.check_health)
         health = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
-        self._server.add_generic_rpc_handlers((health,))
+        admin = grpc.method_handlers_generic_handler(
+            ADMIN_SERVICE.full_name, {name: self._admin_method(name) for name in ADMIN_SERVICE.methods_by_name}
+        )
+        self._server.add_generic_rpc_handlers((health, admin))
         address = "127.0.0.1:0"
         self.port = (
             self._server.add_insecure_port(address)
@@ -106,6 +111,16 @@ class Fake(
             self.calls["Check"] += 1
             self._changed.notify_all()
         return b""
+
+    def _admin_method(self, name: str) -> Any:
+        """Returns a handler that responds with an empty message."""
+
+        def respond(request: bytes, context: Any) -> bytes:
+            self._receive(name, request, context)
+            return b""
+
+        handler: Any = grpc.unary_unary_rpc_method_handler(respond)
+        return handler
 
     # Invalidations
 

@@ -101,6 +101,26 @@ async def test_each_kind_of_key_has_its_status(
             assert status == 401, invalid[:9]
 
 
+@pytest.mark.parametrize("make", [behind_the_middleware, with_the_dependency])
+async def test_key_of_an_office_is_denied_elsewhere(client: AsyncClient, fleet: Fleet, make: Any) -> None:
+    request = admin_pb2.IssueKeyRequest(
+        tenant_id=fleet.tenant, name="office", scopes=["demo:read"], allowed_networks=["203.0.113.0/24"]
+    )
+    issued: Any = await client.raw.admin.IssueKey(request)
+    app = make(client, "Authorization")
+    for peer, expected in (
+        (("203.0.113.5", 4711), (200, None)),
+        (("198.51.100.7", 4711), (403, "ADDRESS_NOT_ALLOWED")),
+        (("testclient", 4711), (403, "ADDRESS_REQUIRED")),
+    ):
+        transport = httpx2.ASGITransport(app, client=peer)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:
+            headers = {"authorization": f"Bearer {issued.plaintext}", "x-forwarded-for": "203.0.113.5"}
+            response = await http.get("/", headers=headers)
+        body = response.json()
+        assert (response.status_code, body["code"] if isinstance(body, dict) else None) == expected
+
+
 @pytest_asyncio.fixture
 async def server(client: AsyncClient) -> AsyncIterator[Server]:
     async with serving(client) as server:

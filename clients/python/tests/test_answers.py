@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from conftest import Connect, call_stub
 from service import Service, dev
@@ -78,7 +79,35 @@ OWN_CHANGES: dict[str, Any] = {
         "SuspendTenant",
         admin_pb2.SuspendTenantRequest(tenant_id=issued.key.tenant_id, reason="test"),
     ),
+    "disable": lambda issued: (
+        "UpdateKey",
+        admin_pb2.UpdateKeyRequest(key_id=issued.key.key_id, update_mask=FieldMask(paths=["enabled"])),
+    ),
+    "limit to networks": lambda issued: (
+        "UpdateKey",
+        admin_pb2.UpdateKeyRequest(
+            key_id=issued.key.key_id,
+            update_mask=FieldMask(paths=["allowed_networks"]),
+            allowed_networks=["192.0.2.0/24"],
+        ),
+    ),
+    "change the plan": lambda issued: (
+        "UpdateTenant",
+        admin_pb2.UpdateTenantRequest(
+            tenant_id=issued.key.tenant_id, update_mask=FieldMask(paths=["plan"]), plan="changed"
+        ),
+    ),
+    "report a leak": lambda issued: (
+        "ReportLeak",
+        admin_pb2.ReportLeakRequest(plaintext=issued.plaintext, source="test"),
+    ),
     "accept the database": lambda _: ("AcceptDatabase", admin_pb2.AcceptDatabaseRequest(reason="test")),
+}
+
+VERDICTS = {
+    "revoke": Verdict.REVOKED,
+    "disable": Verdict.DISABLED,
+    "limit to networks": Verdict.ADDRESS_REQUIRED,
 }
 
 
@@ -100,8 +129,24 @@ async def test_own_changes_invalidate_the_near_cache(connect: Connect, service: 
         assert after.verdict is Verdict.TENANT_SUSPENDED
         await call_stub(client.raw.admin.ResumeTenant, admin_pb2.ResumeTenantRequest(tenant_id=service.tenant))
         assert (await client.validate_key(issued.plaintext)).is_valid
-    elif change == "revoke":
-        assert after.verdict is Verdict.REVOKED
+    elif change in VERDICTS:
+        assert after.verdict is VERDICTS[change]
+    elif change == "change the plan":
+        assert after.plan == "changed"
+
+
+async def test_own_deletion_invalidates_the_near_cache(connect: Connect, service: Service) -> None:
+    client = connect(service.endpoint, clock=ManualClock(), near_cache=NearCache(watch=False))
+    admin, tenant = client.raw.admin, f"deleted-{uuid.uuid4().hex}"
+    await call_stub(admin.CreateTenant, admin_pb2.CreateTenantRequest(tenant_id=tenant, name="test", plan="free"))
+    issued = await call_stub(admin.IssueKey, admin_pb2.IssueKeyRequest(tenant_id=tenant, name="test"))
+    await call_stub(admin.SuspendTenant, admin_pb2.SuspendTenantRequest(tenant_id=tenant, reason="test"))
+    for _ in range(2):
+        assert (await client.validate_key(issued.plaintext)).verdict is Verdict.TENANT_SUSPENDED
+    request = admin_pb2.DeleteTenantRequest(tenant_id=tenant, reason="test")
+    while not (await call_stub(admin.DeleteTenant, request)).complete:
+        pass
+    assert (await client.validate_key(issued.plaintext)).verdict is Verdict.UNKNOWN
 
 
 async def test_stub_and_failed_unbind_invalidate_the_near_cache(connect: Connect, service: Service) -> None:

@@ -89,6 +89,27 @@ def test_key_commands_return_verdicts(runner: Runner, fake: Fake) -> None:
     assert fake.calls["ValidateKey"] == 2
 
 
+def test_commands_pass_the_client_address(runner: Runner, fake: Fake) -> None:
+    fake.keys["k"] = answer(allowed_networks=["192.0.2.0/24"])
+    for address, verdict in (
+        ("192.0.2.7:443", "VALID"),
+        ("192.0.3.7", "ADDRESS_NOT_ALLOWED"),
+        (None, "ADDRESS_REQUIRED"),
+    ):
+        command = {"key": "k"} | ({} if address is None else {"client_address": address})
+        assert runner.call(op="validate_key", **command)["verdict"] == verdict
+        required = runner.call(op="require_key", **command)
+        assert required.get("denied", "VALID") == verdict
+    runner.call(op="validate_keys", keys=["k", "k"], client_address="192.0.2.7")
+    assert [one.client_address for one in fake.requests[-1].requests] == ["192.0.2.7", "192.0.2.7"]
+    runner.call(op="bind_session", session_id="s", key="k", ttl_ms=60_000, client_address="::1")
+    runner.call(op="validate_session", session_id="s", client_address="[::1]:80")
+    assert [request.client_address for request in fake.requests[-2:]] == ["::1", "::1"]
+    invalid = {"error": "INVALID_ARGUMENT", "reason": None, "fields": ["client_address"]}
+    assert runner.call(op="validate_key", key="k", client_address="x") == invalid
+    assert runner.call(op="validate_keys", keys=["k"], client_address="x") == {"items": [invalid]}
+
+
 def test_error_answers_have_code_reason_and_fields(runner: Runner, fake: Fake) -> None:
     fake.permanent_failure = Failure(
         grpc.StatusCode.INVALID_ARGUMENT, reason="WRONG", violations=[("key", "is invalid")]

@@ -29,13 +29,13 @@ from tenant_auth import (
     UnavailableError,
     Violation,
 )
-from tenant_auth.proto import info_pb2
+from tenant_auth.proto import admin_pb2, info_pb2
 from tenant_auth.testing import ManualClock
 
 KEY = "ta_canary_0123456789abcdef"
 
 
-@pytest.mark.parametrize("number", [0, 14, -1, 2**31 - 1])
+@pytest.mark.parametrize("number", [0, 16, -1, 2**31 - 1])
 async def test_unknown_verdict_is_a_denial(connect: Connect, fake: Fake, number: int) -> None:
     fake.keys[KEY] = answer(number)
     verdict = (await connect().validate_key(KEY)).verdict
@@ -233,6 +233,16 @@ async def test_errors_reprs_and_logs_contain_no_key(
         assert error.__context__ is None
     assert KEY not in "".join(texts) + caplog.text
     assert "caller-secret-token" not in "".join(texts) + caplog.text
+
+
+@pytest.mark.parametrize("stub", ["ExplainKey", "ReportLeak"])
+async def test_administration_shows_no_key(connect: Connect, fake: Fake, stub: str) -> None:
+    request: Any = getattr(admin_pb2, f"{stub}Request")(plaintext=KEY)
+    assert KEY not in f"{request} {request!r}"
+    fake.permanent_failure = Failure(grpc.StatusCode.INVALID_ARGUMENT, f"unknown key {KEY}")
+    with pytest.raises(InvalidRequestError, match=r"unknown key \[redacted\]") as caught:
+        await call_stub(getattr(connect().raw.admin, stub), request)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_invalid_unicode_key_is_rejected_without_showing_it(connect: Connect, fake: Fake) -> None:

@@ -111,6 +111,9 @@ async def test_missing_key_is_rejected_without_a_call(call: Call, fake: Fake, au
         (7, 403, "INSUFFICIENT_SCOPE", 'Bearer error="insufficient_scope", scope="orders:read"'),
         (8, 429, "QUOTA_EXCEEDED", None),
         (9, 429, "RATE_LIMITED", None),
+        (13, 403, "DISABLED", None),
+        (14, 403, "ADDRESS_REQUIRED", None),
+        (15, 403, "ADDRESS_NOT_ALLOWED", None),
         (99, 403, "UNRECOGNIZED(99)", None),
     ],
 )

@@ -133,7 +133,21 @@ async def test_protocol_without_sessions_is_checked_by_key(server: Server, fake:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "status"), [(1, 200), (2, 401), (3, 401), (4, 401), (5, 401), (6, 403), (7, 403), (8, 429), (99, 403)]
+    ("verdict", "status"),
+    [
+        (1, 200),
+        (2, 401),
+        (3, 401),
+        (4, 401),
+        (5, 401),
+        (6, 403),
+        (7, 403),
+        (8, 429),
+        (13, 403),
+        (14, 403),
+        (15, 403),
+        (99, 403),
+    ],
 )
 async def test_each_verdict_has_its_mcp_status(server: Server, fake: Fake, verdict: int, status: int) -> None:
     fake.keys[KEY] = answer(verdict)
@@ -193,10 +207,9 @@ async def test_ended_or_foreign_session_is_not_found(server: Server, fake: Fake)
         assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 404, verdict
     fake.sessions[session] = session_answer(8)
     assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 429
-    fake.sessions[session] = session_answer(99)
-    assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 403
-    fake.sessions[session] = session_answer(6)
-    assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 403
+    for verdict in (6, 13, 14, 15, 99):
+        fake.sessions[session] = session_answer(verdict)
+        assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 403, verdict
 
 
 async def test_verifier_implements_the_sdk_and_hides_the_key(fake: Fake) -> None:

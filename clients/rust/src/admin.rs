@@ -2,6 +2,8 @@
 
 mod replica;
 
+use std::sync::Arc;
+
 use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient};
 
 use crate::{
@@ -124,6 +126,20 @@ impl AdminClient {
         self.rpc.call_once(request, send).await
     }
 
+    /// Deletes a suspended tenant with its sessions and keys, and on request its usage. Works in steps: call it again while
+    /// the response is not `complete`. Idempotent.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the tenant never existed; [`Error::FailedPrecondition`] if it is not suspended.
+    pub async fn delete_tenant(
+        &self,
+        request: v1::DeleteTenantRequest,
+    ) -> Result<v1::DeleteTenantResponse, Error> {
+        let send = async |transport, request| AdminServiceClient::new(transport).delete_tenant(request).await;
+        let _changing = self.invalidate_on_drop(ChangeSubject::Tenant(request.tenant_id.clone()));
+        self.rpc.call_once(request, send).await
+    }
+
     /// Issues a key. Only this response contains the plaintext.
     ///
     /// # Errors
@@ -163,6 +179,9 @@ impl AdminClient {
         let outcome = |result: v1::ImportKeyResult| match required_field(result.result, "outcome")? {
             Outcome::ImportedKeyId(key_id) => Ok(ImportedKey::New { key_id }),
             Outcome::ExistingKeyId(key_id) => Ok(ImportedKey::Existing { key_id }),
+            Outcome::Different(v1::DifferentKey { key_id, fields }) => {
+                Ok(ImportedKey::Different { key_id, fields })
+            }
             Outcome::Error(item) => Err(Error::from_item(&item)),
         };
         Ok(results.into_iter().map(outcome).collect())
@@ -251,15 +270,17 @@ impl AdminClient {
         self.rpc.call_once(request, send).await
     }
 
-    /// Returns what the answering replica (no other) has cached about one key. It reads no database and loads
-    /// nothing.
+    /// Reports that a key was found in a public place. Idempotent for a key and a source.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an invalid key id.
-    pub async fn inspect_key(&self, key_id: &str) -> Result<v1::InspectKeyResponse, Error> {
-        let request = v1::InspectKeyRequest { key_id: key_id.to_owned() };
-        let send = async |transport, request| AdminServiceClient::new(transport).inspect_key(request).await;
-        self.rpc.call_once(request, send).await
+    /// [`Error::Invalid`] for an invalid field. An unknown key is not an error.
+    pub async fn report_leak(&self, request: v1::ReportLeakRequest) -> Result<v1::ReportLeakResponse, Error> {
+        let send = async |transport, request| AdminServiceClient::new(transport).report_leak(request).await;
+        // The key is unknown until the response arrives, and may be disabled by then.
+        let changing = self.cache.as_ref().map(|handle| Arc::clone(handle.cache()).clear_on_drop());
+        let response = self.rpc.call_once(request, send).await;
+        drop(changing);
+        response
     }
 
     /// Returns one page of keys: the keys of a tenant ordered by id (which is by age), or the keys with a
@@ -298,9 +319,16 @@ pub enum ImportedKey {
         /// The public id of the key.
         key_id: String,
     },
-    /// The same tenant already has this key; nothing was changed.
+    /// The same tenant already has this key with the same values; nothing was changed.
     Existing {
         /// The public id of the key.
         key_id: String,
+    },
+    /// The same tenant already has this key with other values; nothing was changed.
+    Different {
+        /// The public id of the key.
+        key_id: String,
+        /// The fields that differ; see `DifferentKey` of the contract.
+        fields: Vec<String>,
     },
 }

@@ -10,10 +10,11 @@ use tenant_auth_proto::v1::{
 use tonic::Request;
 
 use crate::{
-    AdminClient, Answers, ClientBuilder, Error, KeyQuery, NotAdmitted, PresentedKey, Principal, ServerInfo,
-    Validation,
+    AdminClient, Answers, ClientAddress, ClientBuilder, Error, KeyQuery, NotAdmitted, PresentedKey,
+    Principal, ServerInfo, Validation,
     call::{RpcClient, invalid_reply, required_field},
-    near::{CacheHandle, WatchState, apply_required_scopes},
+    key_query::address_text,
+    near::{CacheHandle, Requirements, WatchState, apply_requirements},
     options,
     transport::Transport,
 };
@@ -26,6 +27,7 @@ const MAX_KEYS_PER_BATCH: usize = 1_000;
 pub struct Client {
     rpc: RpcClient,
     cache: Option<CacheHandle>,
+    client_address: Option<ClientAddress>,
 }
 
 impl Client {
@@ -35,7 +37,7 @@ impl Client {
     }
 
     pub(crate) fn new(rpc: RpcClient, cache: Option<CacheHandle>) -> Self {
-        Self { rpc, cache }
+        Self { rpc, cache, client_address: None }
     }
 
     /// Returns the same client with another timeout, for calls that take longer or must be faster; 24 h at
@@ -45,7 +47,17 @@ impl Client {
     /// [`Error::Setup`] for zero, or more than 24 h.
     pub fn with_timeout(&self, timeout: Duration) -> Result<Self, Error> {
         let timeout = options::check_duration("timeout", timeout)?;
-        Ok(Self { rpc: self.rpc.with_timeout(timeout), cache: self.cache.clone() })
+        Ok(Self { rpc: self.rpc.with_timeout(timeout), ..self.clone() })
+    }
+
+    /// Returns the same client for requests of a customer at an address, which keys that are limited to networks need.
+    /// `None`: the address is unknown. Queries of batches and streams have an address of their own.
+    ///
+    /// Take the address from the connection, or from a header of a proxy that you trust; never from a header that the
+    /// customer can set. [`AuthenticateLayer`](crate::AuthenticateLayer) does so.
+    #[must_use]
+    pub fn with_client_address(&self, address: impl Into<Option<ClientAddress>>) -> Self {
+        Self { client_address: address.into(), ..self.clone() }
     }
 
     /// Closes the client and all its clones: new calls fail with [`Error::Closed`]. Calls in flight continue,
@@ -66,24 +78,27 @@ impl Client {
         if key.is_over_max_len() {
             return Ok(Validation::malformed(None));
         }
+        let required = self.requirements(required_scopes);
         let Some(handle) = &self.cache else {
-            return request_key_validation(self.rpc.clone(), validate_key_message(key, required_scopes))
-                .await;
+            return request_key_validation(self.rpc.clone(), validate_key_message(key, required)).await;
         };
         let cache = handle.cache();
         let tag = cache.key_tag(key.expose());
-        if let Some(validation) = cache.get(tag, required_scopes) {
+        if let Some(validation) = cache.get(tag, required) {
             return Ok(validation);
         }
         // Without scopes: one response serves all concurrent requests for this key.
-        let request = || request_key_validation(self.rpc.ignoring_close(), validate_key_message(key, &[]));
+        let request = || {
+            let message = validate_key_message(key, self.requirements(&[]));
+            request_key_validation(self.rpc.ignoring_close(), message)
+        };
         let validation = self.with_call_timeout(cache.get_or_request(tag, request)).await?;
-        match apply_required_scopes(validation, required_scopes) {
+        match apply_requirements(validation, required) {
             Some(validation) => Ok(validation),
             // The scopes are invalid: the service reports what is wrong with them.
             None => {
-                request_key_validation(self.rpc.ignoring_close(), validate_key_message(key, required_scopes))
-                    .await
+                let message = validate_key_message(key, required);
+                request_key_validation(self.rpc.ignoring_close(), message).await
             }
         }
     }
@@ -224,6 +239,11 @@ impl Client {
         self.rpc.transport().raw(self.cache.as_ref().map(|handle| Arc::clone(handle.cache())))
     }
 
+    /// Returns the requirements of a call: these scopes, and the address of the customer.
+    pub(crate) fn requirements<'a>(&self, scopes: &'a [&'a str]) -> Requirements<'a> {
+        Requirements { scopes, client_address: self.client_address }
+    }
+
     pub(crate) fn rpc(&self) -> &RpcClient {
         &self.rpc
     }
@@ -244,10 +264,11 @@ impl Client {
     }
 }
 
-fn validate_key_message(key: &PresentedKey, required_scopes: &[&str]) -> v1::ValidateKeyRequest {
+fn validate_key_message(key: &PresentedKey, required: Requirements<'_>) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest {
         key: key.expose().to_owned(),
-        required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        required_scopes: required.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        client_address: address_text(required.client_address),
     }
 }
 

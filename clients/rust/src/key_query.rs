@@ -2,7 +2,7 @@
 
 use tenant_auth_proto::v1;
 
-use crate::{Error, PresentedKey};
+use crate::{ClientAddress, Error, PresentedKey};
 
 /// Maximum key length in bytes, far beyond any real key. Longer keys are not sent, and a thousand of this
 /// length fit in a batch.
@@ -18,13 +18,22 @@ pub struct KeyQuery {
     pub key: PresentedKey,
     /// The scopes that the key must hold; with none, any live key is valid.
     pub required_scopes: Vec<String>,
+    /// The address of the customer, if it is known.
+    pub client_address: Option<ClientAddress>,
 }
 
 impl KeyQuery {
     /// Creates a query without required scopes: is the key live?
     #[must_use]
     pub fn new(key: PresentedKey) -> Self {
-        Self { key, required_scopes: Vec::new() }
+        Self { key, required_scopes: Vec::new(), client_address: None }
+    }
+
+    /// Sets the address of the customer, which keys that are limited to networks need.
+    #[must_use]
+    pub fn from_address(mut self, address: impl Into<ClientAddress>) -> Self {
+        self.client_address = Some(address.into());
+        self
     }
 
     /// Adds a scope that the key must hold.
@@ -56,6 +65,12 @@ impl KeyQuery {
         v1::ValidateKeyRequest {
             key: self.key.expose().to_owned(),
             required_scopes: self.required_scopes.clone(),
+            client_address: address_text(self.client_address),
         }
     }
+}
+
+/// Returns the address as the contract writes it: empty if it is unknown.
+pub(crate) fn address_text(address: Option<ClientAddress>) -> String {
+    address.as_ref().map(ToString::to_string).unwrap_or_default()
 }

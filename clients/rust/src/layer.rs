@@ -1,18 +1,20 @@
 //! A tower layer that admits only requests with a valid key.
 
+mod client_address;
 mod credential;
 mod log;
 mod rejection;
 
 use std::{
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{
-    HeaderMap, HeaderName, Method, Request, Response,
+    Extensions, HeaderMap, HeaderName, Method, Request, Response,
     header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::{Either, Full};
@@ -21,11 +23,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::{
+    client_address::ClientAddressSource,
     credential::Credential,
     log::{UndecidedLog, loggable_request_id},
     rejection::Rejection,
 };
-use crate::{Client, Error, NotAdmitted, Principal};
+use crate::{Client, ClientAddress, Error, NotAdmitted, Principal, network::TrustedProxies};
 
 /// A tower layer for axum and tonic: requests with a valid key proceed, with the [`Principal`] in their
 /// extensions.
@@ -44,6 +47,7 @@ struct Settings {
     header: HeaderName,
     required_scopes: Vec<String>,
     exempt: Vec<String>,
+    client_address: ClientAddressSource,
     log: Arc<UndecidedLog>,
 }
 
@@ -58,6 +62,7 @@ impl AuthenticateLayer {
             header: AUTHORIZATION,
             required_scopes: Vec::new(),
             exempt: Vec::new(),
+            client_address: ClientAddressSource::default(),
             log: Arc::default(),
         }))
     }
@@ -73,6 +78,37 @@ impl AuthenticateLayer {
     pub fn header(self, name: HeaderName) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
         settings.header = name;
+        Self(Arc::new(settings))
+    }
+
+    /// Reads the address of the peer from the extensions of a request. Without it, keys that are limited to networks are
+    /// denied. With axum: `|all| Some(all.get::<ConnectInfo<SocketAddr>>()?.0.ip())`; with tonic:
+    /// `|all| Some(all.get::<TcpConnectInfo>()?.remote_addr()?.ip())`.
+    pub fn peer_address<F>(self, read: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static,
+    {
+        let mut settings = Arc::unwrap_or_clone(self.0);
+        settings.client_address.peer = Arc::new(read);
+        Self(Arc::new(settings))
+    }
+
+    /// Trusts the forwarding header of requests whose peer is in one of these networks: your proxies, and nothing else.
+    /// At most 32.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for a text that is not a network in CIDR notation or an address.
+    pub fn trusted_proxies<T: AsRef<str>>(self, networks: &[T]) -> Result<Self, Error> {
+        let mut settings = Arc::unwrap_or_clone(self.0);
+        settings.client_address.proxies = TrustedProxies::parse(networks)?;
+        Ok(Self(Arc::new(settings)))
+    }
+
+    /// Reads forwarded addresses from another header than `x-forwarded-for`, such as `cf-connecting-ip`. Only trusted
+    /// proxies may set it.
+    pub fn client_address_header(self, name: HeaderName) -> Self {
+        let mut settings = Arc::unwrap_or_clone(self.0);
+        settings.client_address.header = name;
         Self(Arc::new(settings))
     }
 
@@ -122,7 +158,8 @@ where
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             if settings.needs_key(&request) {
-                match settings.decide(request.headers()).await {
+                let address = settings.client_address.read(request.extensions(), request.headers());
+                match settings.decide(request.headers(), address).await {
                     Ok(principal) => {
                         request.extensions_mut().insert(principal);
                     }
@@ -151,6 +188,7 @@ impl Settings {
     fn decide(
         &self,
         headers: &HeaderMap,
+        address: Option<ClientAddress>,
     ) -> impl Future<Output = Result<Principal, Rejection>> + Send + use<'_> {
         let (credential, request_id) =
             (Credential::read(headers, &self.header), loggable_request_id(headers));
@@ -162,7 +200,8 @@ impl Settings {
                 Credential::Malformed => return Err(Rejection::Malformed),
             };
             let scopes: Vec<_> = self.required_scopes.iter().map(String::as_str).collect();
-            match self.client.require(&key, &scopes).await {
+            let client = self.client.with_client_address(address);
+            match client.require(&key, &scopes).await {
                 Ok(principal) => Ok(principal),
                 Err(NotAdmitted::Denied(denied)) => Err(Rejection::Denied(denied)),
                 // A key that breaks the contract is the customer's error; any other error is on this side.

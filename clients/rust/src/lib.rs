@@ -12,6 +12,7 @@ mod key;
 mod key_query;
 mod layer;
 mod near;
+mod network;
 mod options;
 mod principal;
 mod recorder;
@@ -40,9 +41,10 @@ pub use self::{
     key_query::KeyQuery,
     layer::{Authenticate, AuthenticateLayer, AuthenticatedBody},
     near::{NearCache, WatchState},
+    network::{ClientAddress, InvalidAddress},
     principal::{Principal, Subject},
     recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
-    session::{BindSession, Binding, Session, SessionExpiry, SessionPage},
+    session::{BindSession, Binding, Session, SessionExpiry, SessionPage, Unbinding},
     stream::{Answer, Answers},
     tls::Tls,
     transport::{CallerToken, Transport},

@@ -28,7 +28,12 @@ use self::{
     tag::{TagHasher, Tagger},
     watch::WatchTask,
 };
-pub(crate) use self::{entry::apply_required_scopes, fence::ChangeSubject, settings::CacheLimits, tag::Tag};
+pub(crate) use self::{
+    entry::{Requirements, apply_requirements},
+    fence::ChangeSubject,
+    settings::CacheLimits,
+    tag::Tag,
+};
 use crate::{Clock, Error, Validation, clock::Moment, transport::Transport};
 
 /// Cached answers of the service. It contains no plaintext key.
@@ -129,13 +134,13 @@ impl AnswerCache {
 
     /// Returns the cached answer if it may be used. Allocates nothing if the key holds all scopes.
     #[inline]
-    pub(crate) fn get(&self, tag: Tag, required_scopes: &[&str]) -> Option<Validation> {
+    pub(crate) fn get(&self, tag: Tag, required: Requirements<'_>) -> Option<Validation> {
         let entry = self.entries.get(&tag)?;
         let now = self.now().after(self.lag);
         if !entry.is_usable(now, &self.liveness) {
             return None;
         }
-        entry.into_validation(required_scopes, now)
+        entry.into_validation(required, now)
     }
 
     /// Sends a request, or waits for the one in flight, and caches the answer. The request must be one

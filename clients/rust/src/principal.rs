@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::SystemTime};
 
+use crate::network::AnswerNetworks;
+
 /// The owner of an admitted key or session, and its permissions. Clones share it.
 ///
 /// Only a valid answer contains one: see [`Client::require`](crate::Client::require) and
@@ -27,6 +29,7 @@ pub(crate) struct SubjectFields {
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) session_id: Option<String>,
     pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) networks: AnswerNetworks,
 }
 
 impl Principal {
@@ -47,6 +50,11 @@ impl Deref for Principal {
 impl Subject {
     pub(crate) fn new(fields: SubjectFields) -> Self {
         Self(Arc::new(fields))
+    }
+
+    /// Returns the networks from which the key, or the session and its keys, may be used.
+    pub(crate) fn networks(&self) -> &AnswerNetworks {
+        &self.0.networks
     }
 
     /// Returns the id of the tenant that owns the key or session.

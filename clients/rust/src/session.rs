@@ -11,9 +11,10 @@ use tenant_auth_proto::v1::{
 };
 
 use crate::{
-    Client, Error, NotAdmitted, PresentedKey, Principal, Validation, Verdict,
+    Client, ClientAddress, Error, NotAdmitted, PresentedKey, Principal, Validation, Verdict,
     call::{RpcClient, invalid_reply, parse_time, required_field},
-    near::{ChangeSubject, InvalidationGuard, apply_required_scopes},
+    key_query::address_text,
+    near::{ChangeSubject, InvalidationGuard, Requirements, apply_requirements},
 };
 
 /// Maximum sessions of one page that the service returns.
@@ -85,6 +86,16 @@ pub struct SessionPage {
     pub next_page_token: String,
 }
 
+/// The result of unbinding a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unbinding {
+    /// Whether the session was bound until now. After a retry, false may mean that the first attempt unbound it.
+    pub was_bound: bool,
+    /// The change-log revision that includes the change, for [`Client::wait_for_revision`].
+    pub revision: i64,
+}
+
 impl BindSession {
     /// Creates a session to bind. The id is 1 to 128 visible ASCII characters; the lifetime is 1 s to 30
     /// days.
@@ -109,7 +120,11 @@ impl BindSession {
         self
     }
 
-    fn into_message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
+    fn into_message(
+        self,
+        key: &PresentedKey,
+        client_address: Option<ClientAddress>,
+    ) -> Result<v1::BindSessionRequest, Error> {
         let too_long =
             |_| Error::Setup { message: "ttl: the lifetime of the session is too long".to_owned() };
         let expiry = match self.expiry {
@@ -122,6 +137,7 @@ impl BindSession {
             ttl: Some(self.ttl.try_into().map_err(too_long)?),
             expiry: expiry.into(),
             attributes: self.attributes.into_iter().collect(),
+            client_address: address_text(client_address),
         })
     }
 }
@@ -164,7 +180,7 @@ impl Client {
         if key.is_over_max_len() {
             return Ok(Binding { verdict: Verdict::Malformed, session: None, already_bound: false });
         }
-        let message = session.into_message(key)?;
+        let message = session.into_message(key, self.requirements(&[]).client_address)?;
         let _changing = self.invalidate_session_on_drop(&message.session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).bind_session(request).await;
@@ -197,7 +213,7 @@ impl Client {
         let request = |scopes| {
             request_session_validation(
                 self.rpc().ignoring_close(),
-                validate_session_message(session_id, key, scopes),
+                validate_session_message(session_id, key, self.requirements(scopes)),
             )
         };
         let Some(handle) = self.cache() else {
@@ -205,11 +221,11 @@ impl Client {
         };
         let cache = handle.cache();
         let tag = cache.session_tag(session_id, key);
-        if let Some(validation) = cache.get(tag, required_scopes) {
+        if let Some(validation) = cache.get(tag, self.requirements(required_scopes)) {
             return Ok(validation);
         }
         let validation = self.with_call_timeout(cache.get_or_request(tag, || request(&[]))).await?;
-        match apply_required_scopes(validation, required_scopes) {
+        match apply_requirements(validation, self.requirements(required_scopes)) {
             Some(validation) => Ok(validation),
             None => request(required_scopes).await,
         }
@@ -229,12 +245,11 @@ impl Client {
         Ok(self.validate_session(session_id, key, required_scopes).await?.into_principal()?)
     }
 
-    /// Unbinds a session of a tenant. Idempotent. Returns whether the session was bound until now; after a
-    /// retry, false may mean that the first attempt unbound it.
+    /// Unbinds a session of a tenant. Idempotent.
     ///
     /// # Errors
     /// If the service did not respond, or rejected a field.
-    pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<bool, Error> {
+    pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<Unbinding, Error> {
         self.rpc().check_open()?;
         check_session_id(session_id)?;
         let message =
@@ -242,7 +257,9 @@ impl Client {
         let _changing = self.invalidate_session_on_drop(session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).unbind_session(request).await;
-        Ok(self.rpc().call_retried(message, send).await?.was_bound)
+        let v1::UnbindSessionResponse { was_bound, revision } =
+            self.rpc().call_retried(message, send).await?;
+        Ok(Unbinding { was_bound, revision })
     }
 
     /// Returns a stream of the sessions of a tenant, newest first. Pages are read as items are consumed.
@@ -309,12 +326,13 @@ fn check_session_id(session_id: &str) -> Result<(), Error> {
 fn validate_session_message(
     session_id: &str,
     key: Option<&str>,
-    required_scopes: &[&str],
+    required: Requirements<'_>,
 ) -> v1::ValidateSessionRequest {
     v1::ValidateSessionRequest {
         session_id: session_id.to_owned(),
         key: key.unwrap_or_default().to_owned(),
-        required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        required_scopes: required.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        client_address: address_text(required.client_address),
     }
 }
 

@@ -7,6 +7,7 @@ use tenant_auth_proto::v1;
 use crate::{
     Denied, Error, Principal, Subject, Verdict,
     call::{parse_duration, parse_time},
+    network::AnswerNetworks,
     principal::SubjectFields,
 };
 
@@ -128,6 +129,7 @@ impl Validation {
             expires_at: message.expires_at.map(parse_time).transpose()?,
             session_id: None,
             attributes: BTreeMap::new(),
+            networks: AnswerNetworks::parse(&message.allowed_networks, &[]),
         };
         Ok(Self {
             verdict: Verdict::from_wire(message.verdict),
@@ -151,6 +153,10 @@ impl Validation {
             expires_at: message.expires_at.map(parse_time).transpose()?,
             session_id: Some(session_id),
             attributes: message.attributes.into_iter().collect(),
+            networks: AnswerNetworks::parse(
+                &message.allowed_networks,
+                &message.presented_key_allowed_networks,
+            ),
         };
         Ok(Self {
             verdict: Verdict::from_wire(message.verdict),

@@ -23,6 +23,10 @@ pub enum Verdict {
     Disabled,
     /// The key is live, but its tenant is suspended.
     TenantSuspended,
+    /// The key is live, but may be used from certain networks only, and the call gave no client address.
+    AddressRequired,
+    /// The key is live, but may not be used from the client's address.
+    AddressNotAllowed,
     /// The key is live, but lacks a required scope.
     InsufficientScope,
     /// The tenant has used up its quota.
@@ -55,6 +59,8 @@ impl Verdict {
             Ok(v1::Verdict::Revoked) => Self::Revoked,
             Ok(v1::Verdict::Disabled) => Self::Disabled,
             Ok(v1::Verdict::TenantSuspended) => Self::TenantSuspended,
+            Ok(v1::Verdict::AddressRequired) => Self::AddressRequired,
+            Ok(v1::Verdict::AddressNotAllowed) => Self::AddressNotAllowed,
             Ok(v1::Verdict::InsufficientScope) => Self::InsufficientScope,
             Ok(v1::Verdict::QuotaExceeded) => Self::QuotaExceeded,
             Ok(v1::Verdict::RateLimited) => Self::RateLimited,
@@ -78,6 +84,8 @@ impl fmt::Display for Verdict {
             Self::Revoked => "REVOKED",
             Self::Disabled => "DISABLED",
             Self::TenantSuspended => "TENANT_SUSPENDED",
+            Self::AddressRequired => "ADDRESS_REQUIRED",
+            Self::AddressNotAllowed => "ADDRESS_NOT_ALLOWED",
             Self::InsufficientScope => "INSUFFICIENT_SCOPE",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::RateLimited => "RATE_LIMITED",
@@ -101,7 +109,7 @@ mod tests {
 
     #[test]
     fn unknown_verdict_numbers_are_kept_and_denied() {
-        for number in [i32::MIN, -1, 0, 14, i32::MAX] {
+        for number in [i32::MIN, -1, 0, 16, i32::MAX] {
             let verdict = Verdict::from_wire(number);
             assert_eq!(verdict, Verdict::Unrecognized(number));
             assert!(!verdict.is_valid());
@@ -110,7 +118,7 @@ mod tests {
 
     #[test]
     fn verdict_names_match_the_contract() {
-        for number in 1..=13 {
+        for number in 1..=15 {
             let name = v1::Verdict::try_from(number).unwrap().as_str_name();
             assert_eq!(format!("VERDICT_{}", Verdict::from_wire(number)), name);
         }

@@ -23,6 +23,7 @@ export interface Command {
   readonly timeout_ms?: number;
   readonly session_id?: string;
   readonly tenant_id?: string;
+  readonly client_address?: string;
   readonly ttl_ms?: number;
   readonly attributes?: Readonly<Record<string, string>>;
   readonly request_id?: string;
@@ -41,12 +42,16 @@ export interface Command {
 type Operation = (client: Client, command: Command) => Promise<object>;
 
 export const operations: Readonly<Record<string, Operation>> = {
-  validate_key: async (client, { key = "", scopes = [], timeout_ms: timeoutMs }) =>
-    decision(await client.validateKey(key, { scopes, timeoutMs })),
+  validate_key: async (client, command) => {
+    const { key = "", scopes = [], client_address: clientAddress, timeout_ms: timeoutMs } = command;
+    return decision(await client.validateKey(key, { scopes, clientAddress, timeoutMs }));
+  },
 
-  require_key: async (client, { key = "", scopes = [], timeout_ms: timeoutMs }) => {
+  require_key: async (client, command) => {
+    const { key = "", scopes = [], client_address: clientAddress, timeout_ms: timeoutMs } = command;
     try {
-      const { tenantId: tenant_id, keyId: key_id } = await client.requireKey(key, { scopes, timeoutMs });
+      const principal = await client.requireKey(key, { scopes, clientAddress, timeoutMs });
+      const { tenantId: tenant_id, keyId: key_id } = principal;
       return { principal: { tenant_id, key_id } };
     } catch (error) {
       if (!(error instanceof DeniedError)) throw error;
@@ -67,24 +72,36 @@ export const operations: Readonly<Record<string, Operation>> = {
     return { verdicts, errors };
   },
 
-  validate_keys: async (client, { keys = [], scopes = [], timeout_ms: timeoutMs }) => {
-    const queries = keys.map((key) => ({ key, scopes }));
+  validate_keys: async (client, command) => {
+    const { keys = [], scopes = [], client_address: clientAddress, timeout_ms: timeoutMs } = command;
+    const queries = keys.map((key) => ({ key, scopes, clientAddress }));
     const items = (await client.validateKeys(queries, { timeoutMs })).map((outcome) =>
-      outcome instanceof TenantAuthError ? { error: outcome.code } : decision(outcome),
+      outcome instanceof TenantAuthError ? failed(outcome) : decision(outcome),
     );
     return { items };
   },
 
-  validate_session: async (client, { session_id = "", key, scopes = [], timeout_ms: timeoutMs }) => {
-    const limits = { scopes, timeoutMs };
-    const answer = await client.validateSession(session_id, key === undefined ? limits : { ...limits, key });
+  validate_session: async (client, command) => {
+    const { session_id = "", key, scopes = [], client_address: clientAddress } = command;
+    const options = { scopes, clientAddress, timeoutMs: command.timeout_ms };
+    const answer = await client.validateSession(
+      session_id,
+      key === undefined ? options : { ...options, key },
+    );
     return { ...decision(answer), presented_key_id: answer.presentedKeyId, attributes: answer.attributes };
   },
 
   bind_session: async (client, command) => {
     const { session_id: sessionId = "", key = "", ttl_ms: ttlMs = 0, attributes = {} } = command;
-    const timeoutMs = command.timeout_ms;
-    const binding = await client.sessions.bind({ sessionId, key, ttlMs, attributes, timeoutMs });
+    const { client_address: clientAddress, timeout_ms: timeoutMs } = command;
+    const binding = await client.sessions.bind({
+      sessionId,
+      key,
+      ttlMs,
+      attributes,
+      clientAddress,
+      timeoutMs,
+    });
     const { tenantId: tenant_id = "", keyId: key_id = "" } = binding.session ?? {};
     return { verdict: binding.verdict, tenant_id, key_id, already_bound: binding.alreadyBound };
   },
@@ -167,6 +184,17 @@ async function load(client: Client, command: Command): Promise<object> {
   await Promise.all(running);
   const ok = Object.values(verdicts).reduce((sum, times) => sum + times, 0);
   return { ok, verdicts, errors, latency_ms };
+}
+
+/** The answer of a call that failed, or of a key of a batch that was not decided. */
+export function failed(error: unknown): object {
+  if (!(error instanceof TenantAuthError)) return { error: "INVALID_ARGUMENT", fields: [] };
+  const fields = error.violations.map(({ field }) => field);
+  return {
+    error: error.code,
+    ...(error.reason && { reason: error.reason }),
+    ...(fields.length > 0 && { fields }),
+  };
 }
 
 function decision(answer: Validation): object {

@@ -1,7 +1,7 @@
 /** Runs the commands of the conformance driver: one JSON command per line in, one JSON answer per line out. */
 import { createInterface } from "node:readline";
-import { Client, type ClientOptions, TenantAuthError } from "@tenant-auth/client";
-import { type Command, operations } from "./operations.js";
+import { Client, type ClientOptions } from "@tenant-auth/client";
+import { type Command, failed, operations } from "./operations.js";
 
 function say(answer: object): void {
   process.stdout.write(`${JSON.stringify(answer)}\n`);
@@ -60,16 +60,6 @@ async function run(command: Command): Promise<void> {
   } catch (error) {
     say({ id, ...failed(error) });
   }
-}
-
-function failed(error: unknown): object {
-  if (!(error instanceof TenantAuthError)) return { error: "INVALID_ARGUMENT", fields: [] };
-  const fields = error.violations.map(({ field }) => field);
-  return {
-    error: error.code,
-    ...(error.reason && { reason: error.reason }),
-    ...(fields.length > 0 && { fields }),
-  };
 }
 
 say({ ready: true });

@@ -11,7 +11,7 @@ import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
 import { isInitializeRequest } from "@modelcontextprotocol/sdk/types.js";
 import { Client } from "@tenant-auth/client";
-import { principalFrom, requireBearerAuth, requireSession } from "@tenant-auth/client/mcp";
+import { clientAddressFrom, principalFrom, requireBearerAuth, requireSession } from "@tenant-auth/client/mcp";
 import express, { type Request, type Response } from "express";
 import { z } from "zod";
 
@@ -55,6 +55,7 @@ async function open(request: Request, response: Response): Promise<void> {
     ttlMs: SESSION_TTL_MS,
     sliding: true,
     attributes,
+    clientAddress: clientAddressFrom(request.auth),
   });
   if (binding.verdict !== "VALID") {
     response

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { parseClientAddress } from "./address.js";
 import * as checks from "./checks.js";
 import { invalidField, TenantAuthError } from "./error.js";
 import {
@@ -13,10 +14,12 @@ import type { CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { type Validation, validationFromWire } from "./validation.js";
 import { text } from "./wire.js";
 
-/** One key of a batch, with its own scopes. */
+/** One key of a batch, with its own scopes and address. */
 export interface KeyQuery {
   readonly key: string;
   readonly scopes?: readonly string[];
+  /** The customer's IPv4 or IPv6 address, as in `validateKey`. */
+  readonly clientAddress?: string | undefined;
 }
 
 /** The result for one key of a batch: a validation or an error. */
@@ -65,14 +68,18 @@ async function ask(
 
 function query(given: string | KeyQuery, at: number): ValidateKeyRequest | TenantAuthError {
   const asked = typeof given === "string" ? { key: given } : given;
-  const { key, scopes = [] }: KeyQuery = checks.options(`keys[${at}]`, asked, ["key", "scopes"]);
+  const known = ["key", "scopes", "clientAddress"] as const;
+  const { key, scopes = [], clientAddress }: KeyQuery = checks.options(`keys[${at}]`, asked, known);
   const requiredScopes = [...checks.texts("scopes", scopes)];
   if (typeof key === "string" && !key.isWellFormed())
     return invalidField("key", "must be well-formed Unicode");
   const odd = requiredScopes.findIndex((scope) => !scope.isWellFormed());
   if (odd !== -1) return invalidField(`required_scopes[${odd}]`, "must be well-formed Unicode");
+  const address = parseClientAddress(clientAddress);
+  if (address instanceof TenantAuthError) return address;
   const bytes = Buffer.byteLength(text("key", key));
-  if (bytes <= MAX_KEY_BYTES) return create(ValidateKeyRequestSchema, { key, requiredScopes });
+  if (bytes <= MAX_KEY_BYTES)
+    return create(ValidateKeyRequestSchema, { key, requiredScopes, clientAddress: address.text });
   return invalidField("key", `has ${bytes} bytes; at most ${MAX_KEY_BYTES} are allowed`);
 }
 

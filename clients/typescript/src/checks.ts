@@ -34,6 +34,12 @@ export function headerText(name: string, value: string): string {
   throw new TypeError(`${name} must be 1 to 256 printable ASCII characters on one line, not ${shown(value)}`);
 }
 
+/** The name of a header, in lower case. */
+export function headerName(name: string, value: string): string {
+  if (typeof value === "string" && /^[\w-]+$/.test(value)) return value.toLowerCase();
+  throw new TypeError(`${name} must be a header name such as "X-API-Key", not ${shown(value)}`);
+}
+
 /** A function or `undefined`. */
 export function callback<F>(name: string, value: F | undefined): F | undefined {
   if (value === undefined || typeof value === "function") return value;
@@ -59,12 +65,12 @@ export function options<O extends object>(name: string, value: O, known: readonl
 }
 
 /**
- * A list of texts, such as scopes or paths. A single text is rejected, because it would count as a list of its
+ * A list of texts, such as scopes, paths or networks. A single text is rejected, because it would count as a list of its
  * characters.
  */
-export function texts(name: string, value: readonly string[]): readonly string[] {
+export function texts(name: string, value: readonly string[], example = "orders:read"): readonly string[] {
   if (Array.isArray(value) && value.every((one) => typeof one === "string")) return [...value];
-  throw new TypeError(`${name} must be a list of texts, such as ["orders:read"], not ${shown(value)}`);
+  throw new TypeError(`${name} must be a list of texts, such as ["${example}"], not ${shown(value)}`);
 }
 
 /** Formats a value for an error message. Objects and lists are not shown because they may contain secrets. */

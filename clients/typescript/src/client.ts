@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { checkedClientAddress } from "./address.js";
 import { isOverMaxLength, type KeyOutcome, type KeyQuery, validateKeys } from "./batch.js";
 import * as checks from "./checks.js";
 import { invalidField } from "./error.js";
@@ -33,6 +34,7 @@ import { type CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { Sessions } from "./sessions.js";
 import { Usage } from "./usage.js";
 import {
+  type Conditions,
   type SessionValidation,
   sessionValidationFromWire,
   type Validation,
@@ -47,6 +49,11 @@ const MAX_SESSION_ID_LENGTH = 128;
 export interface ValidateKey extends CallOptions {
   /** Scopes that the key must hold, all of them. Compared exactly; at most 32. */
   readonly scopes?: readonly string[];
+  /**
+   * The customer's IPv4 or IPv6 address; a port and a zone are ignored. Required for keys that are limited to networks.
+   * Take it from the connection, or from a header of a proxy that you trust.
+   */
+  readonly clientAddress?: string | undefined;
 }
 
 /** Options of `validateSession`. */
@@ -136,13 +143,14 @@ export class Client {
   /** Validates one key, exactly as the customer presented it, without the "Bearer " prefix. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
     this.#rpc.assertOpen();
-    const query = validatedOptions(options, ["scopes", "timeoutMs", "signal"]);
-    const { scopes, timeoutMs, signal } = query;
+    const query = validatedOptions(options, ["scopes", "clientAddress", "timeoutMs", "signal"]);
+    const { scopes, clientAddress, timeoutMs, signal } = query;
     text("key", key);
     if (isOverMaxLength(key))
       return validationFromWire(create(ValidateKeyResponseSchema, { verdict: WireVerdict.MALFORMED }));
     const ask = async (requiredScopes: readonly string[], limits: CallOptions): Promise<Validation> => {
-      const request = create(ValidateKeyRequestSchema, { key, requiredScopes: [...requiredScopes] });
+      const asked = { key, requiredScopes: [...requiredScopes], clientAddress };
+      const request = create(ValidateKeyRequestSchema, asked);
       return validationFromWire(await this.#rpc.call(ValidationService.method.validateKey, request, limits));
     };
     if (this.#near === undefined) return await ask(scopes, { timeoutMs, signal });
@@ -165,8 +173,8 @@ export class Client {
   /** Validates one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
     this.#rpc.assertOpen();
-    const query = validatedOptions(options, ["scopes", "key", "timeoutMs", "signal"]);
-    const { scopes, timeoutMs, signal } = query;
+    const query = validatedOptions(options, ["scopes", "key", "clientAddress", "timeoutMs", "signal"]);
+    const { scopes, clientAddress, timeoutMs, signal } = query;
     const ids = { sessionId: text("sessionId", sessionId), key: text("key", options.key ?? "") };
     if (sessionId.length > MAX_SESSION_ID_LENGTH)
       throw invalidField("session_id", `must have at most ${MAX_SESSION_ID_LENGTH} characters`);
@@ -178,7 +186,8 @@ export class Client {
       requiredScopes: readonly string[],
       limits: CallOptions,
     ): Promise<SessionValidation> => {
-      const request = create(ValidateSessionRequestSchema, { ...ids, requiredScopes: [...requiredScopes] });
+      const asked = { ...ids, requiredScopes: [...requiredScopes], clientAddress };
+      const request = create(ValidateSessionRequestSchema, asked);
       const method = ValidationService.method.validateSession;
       return sessionValidationFromWire(await this.#rpc.call(method, request, limits));
     };
@@ -222,14 +231,17 @@ export class Client {
   }
 }
 
-/** Rejects unknown options: with a misspelt `scopes` option, no scope would be required. */
-function validatedOptions<O extends ValidateKey>(
-  given: O,
-  known: readonly (keyof O & string)[],
-): Required<Pick<ValidateKey, "scopes">> & {
+/** Validated options of a validation. */
+interface Query extends Conditions {
+  /** The text of the address; empty without one. */
+  readonly clientAddress: string;
   readonly timeoutMs: number | undefined;
   readonly signal: AbortSignal | undefined;
-} {
-  const { scopes = [], timeoutMs, signal } = checks.options("options", given, known);
-  return { scopes: checks.texts("scopes", scopes), timeoutMs, signal };
+}
+
+/** Rejects unknown options: with a misspelt `scopes` option, no scope would be required. */
+function validatedOptions<O extends ValidateKey>(given: O, known: readonly (keyof O & string)[]): Query {
+  const { scopes = [], clientAddress, timeoutMs, signal } = checks.options("options", given, known);
+  const { text, address } = checkedClientAddress(clientAddress);
+  return { scopes: checks.texts("scopes", scopes), clientAddress: text, address, timeoutMs, signal };
 }

@@ -12,20 +12,23 @@ declare global {
     interface Request {
       /** The customer of the request; set by `requireKey`. */
       principal?: Principal;
+      /** The address of the customer with which the key was validated, if it is known; set by `requireKey`. */
+      clientAddress?: string;
     }
   }
 }
 
-/** Admits only requests with a valid API key, and sets `request.principal`. */
+/** Admits only requests with a valid API key, and sets `request.principal` and `request.clientAddress`. */
 export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): RequestHandler {
   const admit = admission(client, options);
   return (request, response, next) => {
-    const { method, originalUrl: url, rawHeaders } = request;
+    const { method, originalUrl: url, rawHeaders, socket } = request;
     // Express 4 ignores the return value of a handler, so the promise is handled here.
-    admit({ method, url, rawHeaders })
-      .then(({ principal, rejection }) => {
+    admit({ method, url, rawHeaders, socket })
+      .then(({ principal, clientAddress, rejection }) => {
         if (rejection !== undefined) return send(response, rejection);
         if (principal !== undefined) request.principal = principal;
+        if (clientAddress !== undefined) request.clientAddress = clientAddress;
         next();
       })
       .catch(next);

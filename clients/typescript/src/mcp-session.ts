@@ -1,5 +1,6 @@
 // Declares `request.auth`.
 import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
+import type { AuthInfo } from "@modelcontextprotocol/sdk/server/auth/types.js";
 import type { RequestHandler } from "express";
 import * as checks from "./checks.js";
 import { isCausedBy } from "./http/admit.js";
@@ -21,7 +22,7 @@ import type { SessionValidation } from "./validation.js";
 export interface SessionValidator {
   validateSession(
     sessionId: string,
-    options?: { readonly timeoutMs?: number | undefined },
+    options?: { readonly clientAddress?: string | undefined; readonly timeoutMs?: number | undefined },
   ): Promise<SessionValidation>;
 }
 
@@ -37,8 +38,8 @@ const SESSION_ID = /^[\x21-\x7e]{1,128}$/;
 
 /**
  * Admits requests of a session only while the session belongs to the tenant of the presented key; any valid key of that
- * tenant is accepted. Use it after `requireBearerAuth`. A request without `mcp-session-id` is admitted, because it
- * opens a session.
+ * tenant is accepted. Use it after `requireBearerAuth`, which also determines the client's address. A request without
+ * `mcp-session-id` is admitted, because it opens a session.
  */
 export function requireSession(
   client: SessionValidator,
@@ -53,12 +54,14 @@ export function requireSession(
   checks.callback("onError", onError);
   const rejectionOf = async (
     sessionId: string,
-    principal: Principal | undefined,
+    auth: AuthInfo | undefined,
   ): Promise<Rejection | undefined> => {
+    const principal = auth?.extra?.principal as Principal | undefined;
+    const clientAddress = auth?.extra?.clientAddress as string | undefined;
     try {
       if (principal === undefined) return noCredentials({});
       if (!SESSION_ID.test(sessionId)) return noSession("UNBOUND");
-      const session = await client.validateSession(sessionId, { timeoutMs });
+      const session = await client.validateSession(sessionId, { clientAddress, timeoutMs });
       if (!session.valid) return sessionRejection(session);
       return session.tenantId === principal.tenantId ? undefined : noSession("TENANT_MISMATCH");
     } catch (error) {
@@ -71,7 +74,7 @@ export function requireSession(
     const [sessionId, ...others] = valuesOf(request, "mcp-session-id");
     if (others.length > 0) return send(response, ambiguous());
     if (sessionId === undefined) return next();
-    rejectionOf(sessionId, request.auth?.extra?.principal as Principal | undefined)
+    rejectionOf(sessionId, request.auth)
       .then((rejection) => (rejection === undefined ? next() : send(response, rejection)))
       .catch(next);
   };
@@ -80,6 +83,8 @@ export function requireSession(
 /** MCP clients open a new session after a 404. After a 401 they would ask for a new key. */
 function sessionRejection({ verdict }: SessionValidation): Rejection {
   switch (verdict) {
+    case "ADDRESS_REQUIRED":
+    case "ADDRESS_NOT_ALLOWED":
     case "TENANT_SUSPENDED":
     case "QUOTA_EXCEEDED":
     case "RATE_LIMITED":

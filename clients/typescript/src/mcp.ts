@@ -34,7 +34,8 @@ export class KeyVerifier implements OAuthTokenVerifier {
 
   /**
    * Throws the SDK's `InvalidTokenError` for a key that is not valid, `DeniedError` for a suspended tenant or a used-up
-   * quota, and `TenantAuthError` if no decision was made.
+   * quota, and `TenantAuthError` if no decision was made. The SDK passes only the token and not the client's address, so
+   * keys that are limited to networks are denied.
    */
   async verifyAccessToken(token: string): Promise<AuthInfo> {
     const validation = await this.#client.validateKey(token).catch((error: unknown) => {
@@ -49,6 +50,11 @@ export class KeyVerifier implements OAuthTokenVerifier {
 /** Returns the customer that `KeyVerifier` or `requireBearerAuth` has identified. */
 export function principalFrom(auth: AuthInfo | undefined): Principal | undefined {
   return auth?.extra?.principal as Principal | undefined;
+}
+
+/** Returns the address of the client with which `requireBearerAuth` has validated the key, if it is known. */
+export function clientAddressFrom(auth: AuthInfo | undefined): string | undefined {
+  return auth?.extra?.clientAddress as string | undefined;
 }
 
 /** Options of `requireBearerAuth`. */
@@ -67,18 +73,19 @@ export function requireBearerAuth(
   const { requiredScopes, ...rest } = options;
   const admit = admission(client, requiredScopes === undefined ? rest : { ...rest, scopes: requiredScopes });
   return (request, response, next) => {
-    const { method, originalUrl: url, rawHeaders } = request;
-    admit({ method, url, rawHeaders })
+    const { method, originalUrl: url, rawHeaders, socket } = request;
+    admit({ method, url, rawHeaders, socket })
       .then((admitted) => {
         if (admitted.rejection !== undefined) return send(response, admitted.rejection);
-        if (admitted.principal !== undefined) request.auth = authInfo(admitted.key, admitted.validation);
+        if (admitted.principal !== undefined)
+          request.auth = authInfo(admitted.key, admitted.validation, admitted.clientAddress);
         next();
       })
       .catch(next);
   };
 }
 
-function authInfo(token: string, validation: Validation): AuthInfo {
+function authInfo(token: string, validation: Validation, clientAddress?: string): AuthInfo {
   const endMs = validation.expiresAt?.getTime() ?? Date.now() + DEFAULT_EXPIRY_SECONDS * 1000;
   // Redacts the key, because tools may log the object.
   return printable({
@@ -86,6 +93,6 @@ function authInfo(token: string, validation: Validation): AuthInfo {
     clientId: validation.keyId,
     scopes: [...validation.scopes],
     expiresAt: Math.ceil(endMs / 1000),
-    extra: { principal: principalOf(validation) },
+    extra: { principal: principalOf(validation), clientAddress },
   });
 }

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import { checkedClientAddress } from "./address.js";
 import * as checks from "./checks.js";
 import {
   BindSessionRequestSchema,
@@ -44,6 +45,8 @@ export interface BindSession extends CallOptions {
   readonly sliding?: boolean;
   /** Attributes to return with each validation: at most 16 entries and 2 KiB in total. */
   readonly attributes?: Readonly<Record<string, string>>;
+  /** The customer's IPv4 or IPv6 address, as in `validateKey`. */
+  readonly clientAddress?: string | undefined;
 }
 
 /** The result of binding a session. */
@@ -79,6 +82,7 @@ export class Sessions {
       ttl: duration("ttlMs", options.ttlMs),
       expiry: checks.flag("sliding", options.sliding ?? false) ? SessionExpiry.SLIDING : SessionExpiry.FIXED,
       attributes: attributes(options.attributes),
+      clientAddress: checkedClientAddress(options.clientAddress).text,
     });
     const reply = await this.#rpc.call(SessionService.method.bindSession, request, options);
     const session = reply.session === undefined ? undefined : sessionFromWire(reply.session);
@@ -109,6 +113,7 @@ const BIND_OPTIONS = [
   "ttlMs",
   "sliding",
   "attributes",
+  "clientAddress",
   "timeoutMs",
   "signal",
 ] as const satisfies (keyof BindSession)[];

@@ -15,6 +15,10 @@ export type Verdict =
   | "UNBOUND"
   | "SESSION_EXPIRED"
   | "TENANT_MISMATCH"
+  /** The key may be used from certain networks only, and no `clientAddress` was given. */
+  | "ADDRESS_REQUIRED"
+  /** The key may be used from certain networks only, and the `clientAddress` is in none of them. */
+  | "ADDRESS_NOT_ALLOWED"
   /** A verdict that this version does not know; a denial. */
   | "UNRECOGNIZED";
 
@@ -49,6 +53,8 @@ const VERDICTS: Readonly<Record<number, Verdict>> = {
   [WireVerdict.UNBOUND]: "UNBOUND",
   [WireVerdict.SESSION_EXPIRED]: "SESSION_EXPIRED",
   [WireVerdict.TENANT_MISMATCH]: "TENANT_MISMATCH",
+  [WireVerdict.ADDRESS_REQUIRED]: "ADDRESS_REQUIRED",
+  [WireVerdict.ADDRESS_NOT_ALLOWED]: "ADDRESS_NOT_ALLOWED",
 };
 
 const SOURCES: Readonly<Record<number, Source>> = {

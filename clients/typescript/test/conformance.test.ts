@@ -68,6 +68,39 @@ test("conformance: concurrent calls", async (t) => {
   assert.deepEqual(await ask(batch), { items });
 });
 
+test("conformance: the client's address", async (t) => {
+  const { fake, ask } = await running(t, { TENANT_AUTH_WATCH: "off" });
+  const client_address = "192.0.2.7";
+  fake.answer(validateKey, () => keyAnswer({ allowedNetworks: ["192.0.2.0/24"] }));
+  fake.answer(validateSession, () => keyAnswer({ allowedNetworks: ["192.0.2.0/24"] }));
+  fake.answer(SessionService.method.bindSession, () => ({ verdict: Verdict.ADDRESS_NOT_ALLOWED }));
+  fake.answer(batchValidateKeys, ({ requests }) => ({
+    results: requests.map(() => ({ result: { case: "response" as const, value: keyAnswer() } })),
+  }));
+  const verdictOf = async (command: object): Promise<unknown> =>
+    ((await ask(command)) as { verdict?: string }).verdict;
+  assert.equal(await verdictOf({ op: "validate_key", key: "k", client_address }), "VALID");
+  assert.equal(await verdictOf({ op: "validate_key", key: "k" }), "ADDRESS_REQUIRED");
+  const session = { op: "validate_session", session_id: "s" };
+  assert.equal(await verdictOf({ ...session, client_address }), "VALID");
+  assert.equal(await verdictOf({ ...session, client_address: "192.0.3.7" }), "ADDRESS_NOT_ALLOWED");
+  const required = { op: "require_key", key: "k" };
+  const principal = { tenant_id: "ten_1", key_id: "key_1" };
+  assert.deepEqual(await ask({ ...required, client_address }), { principal });
+  assert.deepEqual(await ask(required), { denied: "ADDRESS_REQUIRED", missing_scopes: [] });
+  const bind = { op: "bind_session", session_id: "s", key: "k", ttl_ms: 60_000 };
+  assert.equal(await verdictOf({ ...bind, client_address }), "ADDRESS_NOT_ALLOWED");
+  assert.equal(fake.callsOf(SessionService.method.bindSession)[0]?.request.clientAddress, client_address);
+  const batch = { op: "validate_keys", keys: ["k", "l"] };
+  await ask({ ...batch, client_address });
+  const sent = fake.callsOf(batchValidateKeys)[0]?.request.requests.map((request) => request.clientAddress);
+  assert.deepEqual(sent, [client_address, client_address]);
+  const error = { error: "INVALID_ARGUMENT", fields: ["client_address"] };
+  for (const command of [{ op: "validate_key", key: "k" }, session, required, bind])
+    assert.deepEqual(await ask({ ...command, client_address: "x" }), error);
+  assert.deepEqual(await ask({ ...batch, client_address: "x" }), { items: [error, error] });
+});
+
 test("conformance: sessions, usage and other commands", async (t) => {
   const { fake, ask } = await running(t);
   fake.answer(SessionService.method.bindSession, ({ sessionId }) => ({

@@ -74,6 +74,7 @@ test("examples: an MCP client opens a session, and its tool call is recorded", a
   const [bound] = fake.callsOf(bindSession);
   assert.deepEqual([bound?.request.sessionId, bound?.request.key], [transport.sessionId, "ta_key"]);
   assert.deepEqual(bound?.request.attributes, { client: "a test" });
+  assert.equal(bound?.request.clientAddress, "127.0.0.1");
   const [validated] = fake.callsOf(validateSession);
   assert.deepEqual([validated?.request.sessionId, validated?.request.key], [transport.sessionId, ""]);
 

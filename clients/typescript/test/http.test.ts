@@ -1,10 +1,5 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
-import express, { type Express } from "express";
-import express4 from "express4";
-import fastify from "fastify";
 import type { Client } from "../src/client.js";
 import { TenantAuthError } from "../src/error.js";
 import { requireKey as expressRequireKey } from "../src/express.js";
@@ -14,6 +9,7 @@ import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import type { RequireKeyOptions } from "../src/http/admit.js";
 import { undecidedLog } from "../src/http/undecided-log.js";
 import { KeyVerifier, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { type Server, servers } from "./support/adapters.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
 import { raw } from "./support/raw-request.js";
@@ -23,30 +19,6 @@ import { gate } from "./support/until.js";
 
 const { validateKey } = ValidationService.method;
 const options: RequireKeyOptions = { scopes: ["orders:read"], realm: "orders" };
-
-type Server = (t: TestContext, client: Client, options: RequireKeyOptions) => Promise<string>;
-
-const withExpress =
-  (make: () => Express): Server =>
-  async (t, client, options) => {
-    const app = make();
-    app.use(expressRequireKey(client, options));
-    app.use((request, response) => {
-      response.json(request.principal ?? "nobody");
-    });
-    const server = app.listen(0, "127.0.0.1");
-    t.after(() => server.close());
-    await once(server, "listening");
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  };
-
-const withFastify: Server = async (t, client, options) => {
-  const app = fastify();
-  app.addHook("onRequest", fastifyRequireKey(client, options));
-  app.all("/*", async (request) => request.principal ?? JSON.stringify("nobody"));
-  t.after(() => app.close());
-  return await app.listen({ port: 0, host: "127.0.0.1" });
-};
 
 async function serving(
   t: TestContext,
@@ -70,7 +42,10 @@ const denials = [
     403,
     /^Bearer realm="orders", error="insufficient_scope", scope="orders:read"$/,
   ],
+  [Verdict.DISABLED, 403, undefined],
   [Verdict.TENANT_SUSPENDED, 403, undefined],
+  [Verdict.ADDRESS_REQUIRED, 403, undefined],
+  [Verdict.ADDRESS_NOT_ALLOWED, 403, undefined],
   [Verdict.QUOTA_EXCEEDED, 429, undefined],
   [Verdict.RATE_LIMITED, 429, undefined],
   [99, 403, undefined],
@@ -84,11 +59,7 @@ const failures = [
   ["puzzled by more than the key", () => Promise.reject(invalid("key", "required_scopes[0]")), "1"],
 ] as const;
 
-for (const [name, server] of [
-  ["Express 5", withExpress(express)],
-  ["Express 4", withExpress(express4 as unknown as () => Express)],
-  ["Fastify", withFastify],
-] as const) {
+for (const [name, server] of servers) {
   test(`${name}: a valid key is admitted with its principal`, async (t) => {
     const { fake, url } = await serving(t, server);
     fake.answer(validateKey, () => keyAnswer());
@@ -275,6 +246,12 @@ test("invalid adapter options are rejected immediately", async (t) => {
     [{ header: "X API Key" }, /header must be header names such as "X-API-Key"/],
     [{ timeoutMs: 0 }, /timeoutMs must be more than 0/],
     [{ realm: "a\nb" }, /realm must be 1 to 256 printable/],
+    [{ trustedProxies: "10.0.0.1" }, /trustedProxies must be a list of texts, such as \["10.0.0.0\/8"\]/],
+    [{ trustedProxies: true }, /trustedProxies must be a list of texts/],
+    [{ trustedProxies: ["loopback"] }, /trustedProxies must be networks or addresses .*, not "loopback"/],
+    [{ trustedProxies: ["10.0.0.1:80"] }, /trustedProxies must be networks or addresses/],
+    [{ clientAddressHeader: "X Real IP" }, /clientAddressHeader must be a header name such as "X-API-Key"/],
+    [{ clientAddressHeader: null }, /clientAddressHeader must be a header name/],
     [{ onError: "log" }, /onError must be a function/],
     [{ scope: [] }, /options: unknown option "scope"/],
   ] as const) {

@@ -1,6 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { InvalidTokenError } from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { requireBearerAuth as sdkRequireBearerAuth } from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
@@ -10,6 +8,7 @@ import { TenantAuthError } from "../src/error.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import { DeniedError, KeyVerifier, principalFrom, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { listening } from "./support/adapters.js";
 import { invalid, keyAnswer, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
 import { clientOf, startService, withService } from "./support/service.js";
@@ -34,10 +33,7 @@ async function serving(
   app.get("/", ...guard(client, (error) => errors.push(error)), (request, response) => {
     response.json(principalFrom(request.auth));
   });
-  const server = app.listen(0, "127.0.0.1");
-  t.after(() => server.close());
-  await once(server, "listening");
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const url = await listening(t, app);
   const ask: Setup["ask"] = (headers = { authorization: "Bearer ta_key" }) => fetch(url, { headers });
   return { fake, client, ask, errors };
 }
@@ -98,7 +94,10 @@ test("mcp: valid keys are admitted, and each denial has its status", async (t) =
     [{ verdict: Verdict.UNKNOWN }, 401],
     [{ verdict: Verdict.EXPIRED }, 401],
     [{ verdict: Verdict.INSUFFICIENT_SCOPE }, 403],
+    [{ verdict: Verdict.DISABLED }, 403],
     [{ verdict: Verdict.TENANT_SUSPENDED }, 403],
+    [{ verdict: Verdict.ADDRESS_REQUIRED }, 403],
+    [{ verdict: Verdict.ADDRESS_NOT_ALLOWED }, 403],
     [{ verdict: Verdict.RATE_LIMITED }, 429],
   ] as const;
   for (const [said, status] of denials) {
@@ -144,6 +143,8 @@ test("mcp: a session is admitted while it belongs to the key's tenant", async (t
     [{ verdict: Verdict.EXPIRED }, 404, "EXPIRED"],
     [keyAnswer({ tenantId: "ten_2" }), 404, "TENANT_MISMATCH"],
     [{ verdict: Verdict.TENANT_SUSPENDED }, 403, "TENANT_SUSPENDED"],
+    [{ verdict: Verdict.ADDRESS_REQUIRED }, 403, "ADDRESS_REQUIRED"],
+    [{ verdict: Verdict.ADDRESS_NOT_ALLOWED }, 403, "ADDRESS_NOT_ALLOWED"],
     [{ verdict: Verdict.RATE_LIMITED }, 429, "RATE_LIMITED"],
     [{ verdict: 99 as Verdict }, 403, "UNRECOGNIZED"],
   ] as const) {
@@ -179,10 +180,7 @@ test("mcp: rotation keeps sessions, and ended sessions are 404", withService, as
   app.get("/", requireBearerAuth(client), requireSession(client), (request, response) => {
     response.json(principalFrom(request.auth)?.keyId);
   });
-  const server = app.listen(0, "127.0.0.1");
-  t.after(() => server.close());
-  await once(server, "listening");
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const url = await listening(t, app);
   const ask = async (presented: string): Promise<[number, string | undefined]> => {
     const headers = { authorization: `Bearer ${presented}`, "mcp-session-id": "s" };
     const response = await fetch(url, { headers });

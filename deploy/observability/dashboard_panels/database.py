@@ -112,6 +112,12 @@ def database(board):
         (gauge("tenant_auth_retained_revocations"), "{{instance}} retained"),
         width=6,
     )
+    board.graph(
+        "Leaked keys",
+        "Reports of leaked keys within an hour, by their effect.",
+        (f"sum by (effect) (increase({gauge('tenant_auth_leak_reports_total')}[1h]))", "{{effect}}"),
+        width=6,
+    )
 
 
 def change_feed(board):

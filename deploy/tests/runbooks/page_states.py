@@ -25,6 +25,7 @@ PAGE_STATES = {
     "TenantAuthErrorBudgetBurn6h": "requests_failing",
     "TenantAuthFeedLag": "feed_lagging",
     "TenantAuthInternalErrors": "internal_errors",
+    "TenantAuthKeyLeaked": "key_leaked",
     "TenantAuthMixedBuilds": "mixed_builds",
     "TenantAuthNearLimit": "near_limits",
     "TenantAuthNoReplicaReady": "started_without_database",

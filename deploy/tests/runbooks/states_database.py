@@ -241,6 +241,19 @@ def unreadable_records(testbed):
     replica.wait_for_metric("tenant_auth_unreadable_records_total", lambda count: count > 0)
 
 
+@state
+def key_leaked(testbed):
+    """A key was found in a public place, and is disabled."""
+    from tenant_auth.proto import admin_pb2
+
+    replica = testbed.healthy_replica()
+    _, secret = cached_key(testbed)
+    testbed.wait_for_scrape()
+    request = admin_pb2.ReportLeakRequest(plaintext=secret, source="a test", location="https://example.com/leak")
+    testbed.stub("AdminService").ReportLeak(request, timeout=5, metadata=testbed.authorization())
+    replica.wait_for_metric("tenant_auth_leak_reports_total", lambda count: count > 0, effect="disable")
+
+
 def clock_ahead(testbed, seconds):
     replica = testbed.healthy_replica()
     testbed.databases[0].command(f"clock {-seconds}")

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::domain::{
     change::{CacheableRecord, ChangeEvent, PerSubject},
+    clock::UnixMillis,
     verdict::Revision,
 };
 
@@ -17,9 +18,9 @@ where
     I: Clone + Eq + Hash + Send + Sync + 'static,
     R: CacheableRecord<Id = I>,
 {
-    /// Removes entries that the changes contradict, or writes the revocation into them.
-    pub(super) fn apply(&self, changes: &PerSubject<ChangeEvent>) {
-        let guard = self.fence.record_changes(changes);
+    /// Removes entries that the changes contradict, or writes the revocation into them. `at` is the current time.
+    pub(super) fn apply(&self, changes: &PerSubject<ChangeEvent>, at: UnixMillis) {
+        let guard = self.fence.record_changes(changes, at);
         for (id, _) in R::values_by_id(changes) {
             self.negative.invalidate(id);
             if let Some(entry) = self.records.get(id) {

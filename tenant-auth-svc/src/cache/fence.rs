@@ -10,7 +10,9 @@ use std::{collections::HashMap, hash::Hash};
 use super::sync::{AtomicU64, Ordering, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::domain::{
     change::{CacheableRecord, ChangeEvent, ChangeKind, PerSubject},
+    clock::UnixMillis,
     id::KeyId,
+    inspect::AppliedChange,
     verdict::Revision,
 };
 
@@ -51,6 +53,8 @@ pub(super) struct ChangeMarks {
 struct ChangeMark {
     epoch: Epoch,
     event: ChangeEvent,
+    /// When it was applied, by this replica's clock.
+    applied_at: UnixMillis,
     /// The epoch of a later change by this replica whose outcome is unknown.
     attempted_epoch: Option<Epoch>,
 }
@@ -101,18 +105,21 @@ impl Fence {
     }
 
     /// Returns the last applied change of a key, if it is still recorded.
-    pub(super) fn last_change(&self, key: &KeyId) -> Option<ChangeEvent> {
+    pub(super) fn last_change(&self, key: &KeyId) -> Option<AppliedChange> {
         let marks = self.lock_for_insert();
         let mark = marks.recent.keys.get(key).or_else(|| marks.older.keys.get(key));
-        let retained =
-            || marks.retained.keys.get(key).map(|kind| ChangeEvent { kind: *kind, revision: None });
-        mark.map(|mark| mark.event).or_else(retained)
+        let applied = mark.map(|mark| AppliedChange { event: mark.event, applied_at: Some(mark.applied_at) });
+        applied.or_else(|| {
+            let event = ChangeEvent { kind: *marks.retained.keys.get(key)?, revision: None };
+            Some(AppliedChange { event, applied_at: None })
+        })
     }
 
-    /// Records changes. The caller must remove the entries that they contradict before it drops the guard.
+    /// Records changes that are applied at this time. The caller must remove the entries that they contradict before it drops the guard.
     pub(super) fn record_changes(
         &self,
         changes: &PerSubject<ChangeEvent>,
+        at: UnixMillis,
     ) -> RwLockWriteGuard<'_, ChangeMarks> {
         let (mut marks, epoch) = self.advance_epoch();
         if marks.recent.len() + changes.len() > MAX_MARKS / 2 {
@@ -120,9 +127,9 @@ impl Fence {
             marks.floor = epoch;
         }
         marks.release_held(changes);
-        record_marks(&mut marks.recent.keys, &changes.keys, epoch);
-        record_marks(&mut marks.recent.tenants, &changes.tenants, epoch);
-        record_marks(&mut marks.recent.sessions, &changes.sessions, epoch);
+        record_marks(&mut marks.recent.keys, &changes.keys, (epoch, at));
+        record_marks(&mut marks.recent.tenants, &changes.tenants, (epoch, at));
+        record_marks(&mut marks.recent.sessions, &changes.sessions, (epoch, at));
         marks
     }
 
@@ -134,8 +141,10 @@ impl Fence {
         if revision.is_some() {
             self.negative_valid_from.store(epoch, Ordering::Release);
         }
-        marks.last_creation =
-            Some(ChangeMark::new(epoch, ChangeEvent { kind: ChangeKind::Changed, revision }));
+        marks.last_creation = Some(ChangeMark::new(
+            (epoch, UnixMillis(0)),
+            ChangeEvent { kind: ChangeKind::Changed, revision },
+        ));
         marks
     }
 
@@ -170,13 +179,13 @@ impl Fence {
 fn record_marks<I: Clone + Eq + Hash>(
     marks: &mut HashMap<I, ChangeMark>,
     changes: &HashMap<I, ChangeEvent>,
-    epoch: Epoch,
+    when: (Epoch, UnixMillis),
 ) {
     for (id, change) in changes {
         marks
             .entry(id.clone())
-            .and_modify(|mark| mark.merge(*change, epoch))
-            .or_insert(ChangeMark::new(epoch, *change));
+            .and_modify(|mark| mark.merge(*change, when))
+            .or_insert(ChangeMark::new(when, *change));
     }
 }
 
@@ -265,17 +274,21 @@ impl ChangeMarks {
 }
 
 impl ChangeMark {
-    fn new(epoch: Epoch, change: ChangeEvent) -> Self {
-        Self { epoch, event: change, attempted_epoch: None }
+    fn new((epoch, applied_at): (Epoch, UnixMillis), change: ChangeEvent) -> Self {
+        Self { epoch, event: change, applied_at, attempted_epoch: None }
     }
 
     /// A lagging read replica may report a change after this replica made a later one: the later one stays. A
     /// change that may not have been committed does not replace one that was.
-    fn merge(&mut self, change: ChangeEvent, epoch: Epoch) {
+    fn merge(&mut self, change: ChangeEvent, when: (Epoch, UnixMillis)) {
         match (self.event.revision, change.revision) {
             (Some(known), Some(new)) if new < known => {}
-            (Some(_), None) => self.attempted_epoch = Some(epoch),
-            _ => *self = Self::new(epoch, change),
+            (Some(_), None) => self.attempted_epoch = Some(when.0),
+            // Reported again: the replica has known it since the first report.
+            (Some(known), Some(new)) if new == known => {
+                *self = Self::new((when.0, self.applied_at), change);
+            }
+            _ => *self = Self::new(when, change),
         }
     }
 

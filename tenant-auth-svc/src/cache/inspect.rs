@@ -11,12 +11,19 @@ use crate::{
         cache_policy::CacheDecision,
         id::KeyId,
         inspect::{CachedKeyState, InspectCache, InspectedRecord},
+        key::KeyHash,
         store::Store,
         verdict::Source,
     },
 };
 
 impl<S: Store> InspectCache for RecordCache<KeyLookup<S>> {
+    fn key_id(&self, hash: &KeyHash) -> Option<KeyId> {
+        // `peek` does not count as a use.
+        let entry = self.0.pool.records.peek(hash)?;
+        Some(entry.record.as_ref()?.key_id.clone())
+    }
+
     fn inspect(&self, key: &KeyId) -> CachedKeyState {
         let pool = &self.0.pool;
         let now = self.0.clock.monotonic();

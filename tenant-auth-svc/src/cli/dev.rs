@@ -22,6 +22,7 @@ use crate::{
         clock::SystemClock,
         id::TenantId,
         key::PresentedKey,
+        network::AllowedNetworks,
         scope::{Scope, ScopeSet},
         text::{KeyName, Plan, TenantName},
         validate::KeyQuery,
@@ -109,7 +110,7 @@ fn describe_open_error(folder: &Path, error: &OpenError) -> String {
 async fn load_or_issue_demo_key(running: &RunningService, file: &Path) -> anyhow::Result<String> {
     if let Ok(text) = fs::read_to_string(file) {
         let key = PresentedKey::new(text.trim().to_owned());
-        let query = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
+        let query = KeyQuery::new(key);
         let decision = running.validator().decide(&query, Instant::now() + DEMO_KEY_TIMEOUT).await?;
         if decision.verdict == Verdict::Valid {
             return Ok(query.key.expose().to_owned());
@@ -126,6 +127,7 @@ async fn load_or_issue_demo_key(running: &RunningService, file: &Path) -> anyhow
         tenant_id: tenant.outcome.tenant.id,
         name: KeyName::parse("demo key")?,
         scopes: ScopeSet::new(scopes)?,
+        allowed_networks: AllowedNetworks::EVERYWHERE,
         expires_at: None,
     };
     let issued = admin.issue_key(key_to_issue, actor(), deadline).await?;

@@ -12,8 +12,11 @@ macro_rules! now {
 
 mod audit;
 mod changes;
+mod deletion;
 pub mod identity;
+mod import_outcomes;
 mod keys;
+mod leaks;
 mod lookup;
 pub mod peppers;
 pub mod probe;
@@ -33,8 +36,7 @@ use self::peppers::MissingPepper;
 pub use self::unreadable::{RecordTable, UnreadableRecords};
 use super::engine::{Engine, Row, SqlValue};
 use crate::domain::{
-    audit::{AuditBatch, AuditCheckpoint, AuditCursor, AuditEntry, AuditEvent, AuditFilter, AuditStore},
-    change_log::{ChangeLog, LogPage},
+    audit::{AuditCursor, AuditEvent, AuditFilter},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
@@ -42,13 +44,16 @@ use crate::domain::{
         ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Peppers,
         Rotation, RotationOutcome, StoredKey,
     },
-    page::{Page, PageRequest, PageSize},
+    page::{Page, PageRequest},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
     store::{
         Call, Change, Committed, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store, StoreError,
         UpdateConditions,
     },
-    tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus, TenantUpdate},
+    tenant::{
+        CreatedTenant, DeletedRows, DeletionState, NewTenant, Tenant, TenantDeletion, TenantStatus,
+        TenantUpdate,
+    },
     text::{PrefixHint, Reason},
 };
 
@@ -223,6 +228,16 @@ impl<E: Engine> Store for SqlStore<E> {
         tenants::set_status(&self.engine, call, id, status, reason, change).await
     }
 
+    async fn delete_tenant_step(
+        &self,
+        call: Call,
+        deletion: &TenantDeletion,
+        limit: usize,
+        change: &Change,
+    ) -> Result<Committed<(DeletionState, DeletedRows)>, StoreError> {
+        deletion::step(&self.engine, call, deletion, limit, change).await
+    }
+
     async fn insert_key(
         &self,
         call: Call,
@@ -320,30 +335,5 @@ impl<E: Engine> Store for SqlStore<E> {
         page: &PageRequest<AuditCursor>,
     ) -> Result<Page<AuditEvent, AuditCursor>, StoreError> {
         audit::list(&self.engine, &self.unreadable_records, call, filter, page).await
-    }
-}
-
-impl<E: Engine> ChangeLog for SqlStore<E> {
-    async fn read_changes(&self, call: Call, after: i64, limit: usize) -> Result<LogPage, StoreError> {
-        changes::read(&self.engine, call, after, limit).await
-    }
-
-    async fn prune_changes(&self, call: Call, keep: i64, page: i64) -> Result<bool, StoreError> {
-        changes::prune(&self.engine, call, keep, page).await
-    }
-}
-
-impl<E: Engine> AuditStore for SqlStore<E> {
-    async fn write_audit(&self, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
-        audit::write(&self.engine, call, entries).await
-    }
-
-    async fn read_audit(
-        &self,
-        call: Call,
-        after: Option<&AuditCheckpoint>,
-        size: PageSize,
-    ) -> Result<AuditBatch, StoreError> {
-        audit::read(&self.engine, &self.unreadable_records, call, after, size).await
     }
 }

@@ -1,6 +1,8 @@
 //! The use cases of operators: tenants, keys and the audit log.
 
+mod deletion;
 mod error;
+mod explain;
 mod queries;
 mod update;
 
@@ -9,7 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{error::AdminError, queries::KeyState};
+pub use self::{
+    deletion::DeletionProgress,
+    error::AdminError,
+    explain::{ExplainQuery, ExplainedVerdict, KeyHistory, KeyReference, ResolvedKey},
+    queries::KeyState,
+};
 use super::{
     audit::Actor,
     change::{ChangeEvent, ChangeKind, Invalidate, InvalidateNegative, PerSubject, WriteThrough},
@@ -20,6 +27,7 @@ use super::{
         ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PresentedKey,
         RandomnessUnavailable, Rotation, RotationOutcome, SuccessorExpiry,
     },
+    network::AllowedNetworks,
     scope::ScopeSet,
     store::{Call, Change, Committed, Lane, Store, StoreError},
     tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus},
@@ -50,6 +58,8 @@ pub struct KeyToIssue {
     pub name: KeyName,
     /// Its scopes.
     pub scopes: ScopeSet,
+    /// The networks from which it may be used.
+    pub allowed_networks: AllowedNetworks,
     /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
 }
@@ -85,7 +95,8 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
     /// Creates a tenant, or returns the existing one with the same id, name and plan.
     ///
     /// # Errors
-    /// [`AdminError::TenantExists`] when the tenant exists with other values; [`AdminError::Store`].
+    /// [`AdminError::TenantExists`] when the tenant exists with other values; [`AdminError::TenantBeingDeleted`];
+    /// [`AdminError::Store`].
     pub async fn create_tenant(
         &self,
         id: Option<TenantId>,
@@ -98,6 +109,9 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let created = self.store.create_tenant(call(deadline), &new, &self.new_change(actor)).await?;
         let stored = &created.outcome.tenant;
         let differing = [("name", stored.name != new.name), ("plan", stored.plan != new.plan)];
+        if stored.deletion_started_at.is_some() {
+            return Err(AdminError::TenantBeingDeleted(new.id));
+        }
         let fields: Vec<_> =
             differing.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect();
         if fields.is_empty() { Ok(created) } else { Err(AdminError::TenantExists { tenant: new.id, fields }) }
@@ -126,14 +140,19 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             _ => ChangeKind::Changed,
         };
         self.cache.apply(&PerSubject::for_tenant(&id, local_change(kind, &outcome)));
-        found(outcome?, || AdminError::NoSuchTenant(id))
+        let changed = found(outcome?, || AdminError::NoSuchTenant(id))?;
+        match changed.outcome.status == status {
+            true => Ok(changed),
+            false => Err(AdminError::TenantBeingDeleted(changed.outcome.id)),
+        }
     }
 
     /// Issues a key.
     ///
     /// # Errors
-    /// [`AdminError::NoSuchTenant`]; [`AdminError::ExpiryNotInFuture`]; [`AdminError::EntropyUnavailable`];
-    /// [`AdminError::Store`], after which the key may exist although its plaintext is lost.
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::TenantBeingDeleted`]; [`AdminError::ExpiryNotInFuture`];
+    /// [`AdminError::EntropyUnavailable`]; [`AdminError::Store`], after which the key may exist although its plaintext is
+    /// lost.
     pub async fn issue_key(
         &self,
         key_to_issue: KeyToIssue,
@@ -150,11 +169,18 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             name: key_to_issue.name,
             prefix_hint,
             scopes: key_to_issue.scopes,
+            allowed_networks: key_to_issue.allowed_networks,
             expires_at: key_to_issue.expires_at,
         };
         let begun = self.cache.begin();
         let Committed { outcome, revision } = self.store.insert_key(call(deadline), &key, &change).await?;
-        let (stored, record) = outcome.ok_or(AdminError::NoSuchTenant(key.tenant_id))?;
+        let Some((stored, record)) = outcome else {
+            let tenant = self.get_tenant(key.tenant_id, deadline).await?;
+            return Err(match tenant.deletion_started_at {
+                Some(_) => AdminError::TenantBeingDeleted(tenant.id),
+                None => AdminError::NoSuchTenant(tenant.id),
+            });
+        };
         self.cache.invalidate_negative(std::slice::from_ref(&hash), Some(revision));
         self.cache.put(begun, &hash, record, revision);
         Ok(Committed { outcome: IssuedKey { key: stored, plaintext }, revision })
@@ -278,7 +304,7 @@ pub(super) fn local_change<T>(kind: ChangeKind, outcome: &Result<Committed<T>, S
 }
 
 /// Returns the kind of change that made a key invalid, if it is revoked or disabled.
-fn revocation(key: &ApiKey) -> Option<ChangeKind> {
+pub(super) fn revocation(key: &ApiKey) -> Option<ChangeKind> {
     let disabled = key.disabled_at.map(|_| ChangeKind::Disabled);
     key.revoked_at.map(ChangeKind::Revoked).or(disabled)
 }

@@ -35,12 +35,16 @@ pub enum AuditAction {
     TenantResume,
     /// The name or plan of a tenant was changed.
     TenantUpdate,
+    /// A tenant was deleted.
+    TenantDelete,
     /// A key was issued.
     KeyIssue,
     /// A key was imported.
     KeyImport,
-    /// The name, scopes or expiry of a key was changed, or it was disabled or enabled.
+    /// The name, scopes, networks or expiry of a key was changed, or it was disabled or enabled.
     KeyUpdate,
+    /// A key was reported as leaked.
+    KeyLeak,
     /// A key was replaced.
     KeyRotate,
     /// A key was revoked.
@@ -64,9 +68,11 @@ impl AuditAction {
             Self::TenantSuspend => "tenant.suspend",
             Self::TenantResume => "tenant.resume",
             Self::TenantUpdate => "tenant.update",
+            Self::TenantDelete => "tenant.delete",
             Self::KeyIssue => "key.issue",
             Self::KeyImport => "key.import",
             Self::KeyUpdate => "key.update",
+            Self::KeyLeak => "key.leak",
             Self::KeyRotate => "key.rotate",
             Self::KeyRevoke => "key.revoke",
             Self::UsageRepair => "usage.repair",

@@ -9,7 +9,6 @@ use super::{
     deny::ActiveDenyList,
     id::KeyId,
     key::{KeyHash, KeyRecord},
-    scope::ScopeSet,
     tenant::TenantStatus,
     verdict::{Revision, Source, Verdict},
 };
@@ -29,13 +28,22 @@ pub struct InspectedRecord {
     pub revision: Revision,
 }
 
+/// A change that was applied to a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppliedChange {
+    /// The change.
+    pub event: ChangeEvent,
+    /// When it was applied, by this replica's clock; `None` if that is unknown.
+    pub applied_at: Option<UnixMillis>,
+}
+
 /// The cached state of a key.
 #[derive(Clone, Debug)]
 pub struct CachedKeyState {
     /// The cached record, if there is one.
     pub cached: Option<InspectedRecord>,
     /// The last applied change of the key that is still recorded.
-    pub last_change: Option<ChangeEvent>,
+    pub last_change: Option<AppliedChange>,
     /// Number of records scanned.
     pub records_scanned: u64,
 }
@@ -45,6 +53,9 @@ pub trait InspectCache: Send + Sync + 'static {
     /// Returns the cached state of a key. It scans all records, so it must not run on a thread that serves
     /// requests.
     fn inspect(&self, key: &KeyId) -> CachedKeyState;
+
+    /// Returns the id of the cached key with a hash; `None` if it is not cached, or was only preloaded.
+    fn key_id(&self, hash: &KeyHash) -> Option<KeyId>;
 }
 
 /// The state of a replica's change feed and of its lookups.
@@ -66,10 +77,12 @@ pub type ReplicaProbe = Arc<dyn Fn() -> ReplicaState + Send + Sync>;
 /// The state of a key on this replica.
 #[derive(Clone, Debug)]
 pub struct KeyInspection {
+    /// The key.
+    pub key_id: KeyId,
     /// The cached record, and the verdict that follows from it.
     pub cached: Option<(InspectedRecord, Verdict)>,
     /// The last applied change of the key that is still recorded.
-    pub last_change: Option<ChangeEvent>,
+    pub last_change: Option<AppliedChange>,
     /// Whether the deny list contains the key.
     pub is_on_deny_list: bool,
     /// The state of this replica.
@@ -105,6 +118,12 @@ impl KeyInspector {
         Self { cache: Box::new(cache), deny_list, replica, clock }
     }
 
+    /// Returns the id of the cached key with a hash.
+    #[must_use]
+    pub fn key_id(&self, hash: &KeyHash) -> Option<KeyId> {
+        self.cache.key_id(hash)
+    }
+
     /// Returns the cached state of a key, and the verdict that follows from it. The duration grows with the
     /// size of the cache, so it must not run on a thread that serves requests.
     #[must_use]
@@ -116,13 +135,14 @@ impl KeyInspector {
             .and_then(|cached| cached.hash)
             .is_some_and(|hash| self.deny_list.is_hash_denied(&hash));
         let cached = cached.map(|cached| {
-            let verdict = Verdict::evaluate(&cached.record, &ScopeSet::EMPTY, now);
+            let verdict = Verdict::of_key(&cached.record, now);
             let denial = self.deny_list.verdict(key, &cached.record.tenant_id);
             let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
             (cached, if by_hash { Verdict::Revoked } else { verdict })
         });
         let is_on_deny_list = by_hash || self.deny_list.is_key_denied(key);
         KeyInspection {
+            key_id: key.clone(),
             cached,
             last_change,
             is_on_deny_list,

@@ -2,17 +2,21 @@
 
 mod format;
 mod hash;
+mod import;
+pub mod key_text;
 mod pepper;
 mod record;
 mod secret;
 
 pub use self::{
-    format::{InvalidPrefix, KeyFormat, MalformedKey, ParsedKey, RandomnessUnavailable},
+    format::{InvalidPrefix, KeyFormat, ParsedKey, RandomnessUnavailable},
     hash::{KeyHash, StoredHash},
+    import::{ImportOutcome, KeyToImport},
+    key_text::InvalidKeyText,
     pepper::{InvalidPepper, Pepper, PepperId, Peppers},
     record::{
-        ApiKey, ImportOutcome, KeyPrefixCursor, KeyRecord, KeyToImport, KeyUpdate, NewKey, Rotation,
-        RotationOutcome, StoredKey, SuccessorExpiry,
+        ApiKey, KeyPrefixCursor, KeyRecord, KeyUpdate, NewKey, Rotation, RotationOutcome, StoredKey,
+        SuccessorExpiry,
     },
     secret::{BorrowedKey, PresentedKey},
 };

@@ -15,6 +15,7 @@ use super::{
     client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
     id::TenantId,
+    network::{AllowedNetworks, ClientAddress},
     page::{Page, PageRequest},
     record_source::{CachedRecord, RecordSource},
     scope::ScopeSet,
@@ -81,7 +82,8 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
     ) -> Result<BindOutcome, SessionError> {
         let context = context.into();
         let deadline = context.deadline;
-        let query = KeyQuery { key: session_to_bind.key, required_scopes: ScopeSet::EMPTY };
+        let query =
+            KeyQuery { client_address: session_to_bind.client_address, ..KeyQuery::new(session_to_bind.key) };
         let decision = self.validator.decide(&query, context).await?;
         let key = match (decision.verdict, decision.key) {
             (Verdict::Valid, Some(key)) => key,
@@ -163,18 +165,18 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         context: impl Into<LoadContext> + Send,
     ) -> Result<SessionDecision, StoreError> {
         let context = context.into();
-        let SessionQuery { id, key, required_scopes } = query;
+        let SessionQuery { id, key, required_scopes, client_address } = query;
         let presented = async {
             match key {
                 None => Ok(None),
                 Some(key) => {
-                    let query = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
+                    let query = KeyQuery { client_address, ..KeyQuery::new(key) };
                     self.validator.decide(&query, context.clone()).await.map(Some)
                 }
             }
         };
         let (session, presented) = futures::future::join(self.get_or_load(&id, &context), presented).await;
-        Ok(self.evaluate(session?, presented?, &required_scopes))
+        Ok(self.evaluate(session?, presented?, &required_scopes, client_address))
     }
 
     async fn get_or_load(
@@ -208,6 +210,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         session: CachedRecord<SessionRecord>,
         presented: Option<Decision>,
         required: &ScopeSet,
+        address: Option<ClientAddress>,
     ) -> SessionDecision {
         let now = self.clock.now();
         let provenance = match &presented {
@@ -229,6 +232,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
             expires_at: None,
             missing_scopes: ScopeSet::EMPTY,
             presented_key: None,
+            presented_key_networks: AllowedNetworks::EVERYWHERE,
             // The answer names no subject, so no invalidation can refer to it.
             provenance: Provenance { reuse: provenance.reuse.without_subject_ids(), ..provenance },
         };
@@ -236,13 +240,21 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
             return deny(SessionVerdict::Unbound);
         };
         let mut presented_key = None;
+        let mut presented_key_networks = AllowedNetworks::EVERYWHERE;
+        let mut address_denial = None;
         if let Some(Decision { verdict, key, .. }) = presented {
             if key.as_ref().is_some_and(|key| key.tenant_id != record.session.tenant_id) {
                 // The caller must not learn which other tenant owns the session.
                 return deny(SessionVerdict::TenantMismatch);
             }
-            if verdict != Verdict::Valid {
-                return deny(SessionVerdict::Key(verdict));
+            match verdict {
+                Verdict::Valid => {}
+                // The answer contains the networks, because a caller may reuse it for requests from other addresses.
+                Verdict::AddressRequired | Verdict::AddressNotAllowed => address_denial = Some(verdict),
+                verdict => return deny(SessionVerdict::Key(verdict)),
+            }
+            if let Some(key) = key.as_ref().filter(|key| key.key_id != record.key.key_id) {
+                presented_key_networks = key.allowed_networks.clone();
             }
             presented_key = key.map(|key| key.key_id.clone());
         }
@@ -251,7 +263,13 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
             Arc::make_mut(&mut record).session.expires_at = extended_until;
         }
         let denial = self.validator.deny_list().verdict(&record.session.key_id, &record.session.tenant_id);
-        let verdict = match (SessionVerdict::evaluate(&record, required, now), denial) {
+        let verdict = match (SessionVerdict::evaluate(&record, required, address, now), address_denial) {
+            (SessionVerdict::Key(Verdict::Valid | Verdict::InsufficientScope), Some(verdict)) => {
+                SessionVerdict::Key(verdict)
+            }
+            (verdict, _) => verdict,
+        };
+        let verdict = match (verdict, denial) {
             (SessionVerdict::Key(verdict), Some(denial)) => SessionVerdict::Key(verdict.with_denial(denial)),
             (verdict, _) => verdict,
         };
@@ -276,6 +294,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
             expires_at: Some(expires_at),
             missing_scopes,
             presented_key,
+            presented_key_networks,
             provenance,
         }
     }

@@ -27,7 +27,10 @@ use super::{
     },
     page::{Page, PageRequest},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
-    tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus, TenantUpdate},
+    tenant::{
+        CreatedTenant, DeletedRows, DeletionState, NewTenant, Tenant, TenantDeletion, TenantStatus,
+        TenantUpdate,
+    },
     text::{PrefixHint, Reason},
     verdict::Revision,
 };
@@ -209,6 +212,15 @@ pub trait Store: Send + Sync + 'static {
         reason: Option<&Reason>,
         change: &Change,
     ) -> impl Future<Output = Result<Committed<Option<Tenant>>, StoreError>> + Send;
+
+    /// Deletes up to `limit` rows of each kind of a suspended tenant, and the tenant itself when nothing else is left.
+    fn delete_tenant_step(
+        &self,
+        call: Call,
+        deletion: &TenantDeletion,
+        limit: usize,
+        change: &Change,
+    ) -> impl Future<Output = Result<Committed<(DeletionState, DeletedRows)>, StoreError>> + Send;
 
     /// Stores an issued key, and returns it with the record that a lookup would find; `None` when there is no
     /// such tenant.

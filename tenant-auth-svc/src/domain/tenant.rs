@@ -4,7 +4,8 @@ use super::{
     clock::UnixMillis,
     etag::Etag,
     id::TenantId,
-    text::{Plan, TenantName},
+    leak::LeakPolicy,
+    text::{Plan, Reason, TenantName},
 };
 
 /// Whether a tenant's keys are accepted.
@@ -56,6 +57,10 @@ pub struct Tenant {
     pub updated_at: UnixMillis,
     /// Changes with every change of the tenant.
     pub etag: Etag,
+    /// What happens to its leaked keys; `None` for the default of the service.
+    pub leak_policy: Option<LeakPolicy>,
+    /// When its deletion began; `None` if it is not being deleted.
+    pub deletion_started_at: Option<UnixMillis>,
 }
 
 /// The outcome of creating a tenant.
@@ -74,6 +79,8 @@ pub struct TenantUpdate {
     pub name: Option<TenantName>,
     /// Plan, an opaque label.
     pub plan: Option<Plan>,
+    /// What happens to its leaked keys; `Some(None)` for the default of the service.
+    pub leak_policy: Option<Option<LeakPolicy>>,
 }
 
 impl TenantUpdate {
@@ -82,6 +89,7 @@ impl TenantUpdate {
     pub fn is_applied_to(&self, tenant: &Tenant) -> bool {
         self.name.as_ref().is_none_or(|name| *name == tenant.name)
             && self.plan.as_ref().is_none_or(|plan| *plan == tenant.plan)
+            && self.leak_policy.is_none_or(|policy| policy == tenant.leak_policy)
     }
 }
 
@@ -94,4 +102,48 @@ pub struct NewTenant {
     pub name: TenantName,
     /// Plan, an opaque label.
     pub plan: Plan,
+}
+
+/// A suspended tenant to delete.
+#[derive(Clone, Debug)]
+pub struct TenantDeletion {
+    /// Id of the tenant.
+    pub id: TenantId,
+    /// Why, for the audit log.
+    pub reason: Reason,
+    /// Whether its usage is deleted, too.
+    pub with_usage: bool,
+}
+
+/// What a deletion has deleted. A step whose response was lost counts only what its repetition deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeletedRows {
+    /// Number of sessions.
+    pub sessions: u64,
+    /// Number of keys.
+    pub keys: u64,
+    /// Number of events and totals of usage.
+    pub usage: u64,
+}
+
+impl DeletedRows {
+    /// Adds what another step has deleted.
+    pub fn add(&mut self, other: Self) {
+        self.sessions += other.sessions;
+        self.keys += other.keys;
+        self.usage += other.usage;
+    }
+}
+
+/// The state of a tenant after a step of its deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletionState {
+    /// It is suspended and marked, and there is more to delete.
+    Incomplete,
+    /// It is deleted, by this step or before.
+    Deleted,
+    /// It is not suspended, so nothing was deleted.
+    Active,
+    /// It never existed.
+    NeverExisted,
 }

@@ -107,6 +107,19 @@ text!(
     PrefixHint, 24, required: false
 );
 
+text!(
+    /// Who found a leaked key: 1 to 64 characters.
+    LeakSource, 64, required: true
+);
+text!(
+    /// Where a leaked key was found: up to 1,024 characters.
+    LeakLocation, 1024, required: false
+);
+text!(
+    /// The finder's name for the kind of a leaked key: up to 64 characters.
+    LeakType, 64, required: false
+);
+
 impl PrefixHint {
     /// Creates a hint from the first characters of a text.
     #[must_use]

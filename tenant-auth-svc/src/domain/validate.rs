@@ -7,6 +7,7 @@ use super::{
     clock::{SharedClock, UnixMillis},
     deny::ActiveDenyList,
     key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
+    network::ClientAddress,
     record_source::{CachedRecord, RecordSource},
     scope::ScopeSet,
     store::{FailureKind, StoreError},
@@ -21,6 +22,16 @@ pub struct KeyQuery {
     pub key: PresentedKey,
     /// Scopes that the key must have.
     pub required_scopes: ScopeSet,
+    /// The address that the request comes from; `None` if it is unknown.
+    pub client_address: Option<ClientAddress>,
+}
+
+impl KeyQuery {
+    /// Creates a query without required scopes from an unknown address.
+    #[must_use]
+    pub fn new(key: PresentedKey) -> Self {
+        Self { key, required_scopes: ScopeSet::EMPTY, client_address: None }
+    }
 }
 
 /// A source of key records.
@@ -67,7 +78,7 @@ impl<S: KeySource> Validator<S> {
         let Ok(parsed) = self.format.parse(&query.key) else {
             return Ok(MALFORMED);
         };
-        let hash = parsed.hash();
+        let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
             return Ok(DENIED_BY_HASH);
         }
@@ -75,7 +86,7 @@ impl<S: KeySource> Validator<S> {
             Some(cached) => cached,
             None => first_outcome(self.source.load(&[hash], &context.into()).await)?,
         };
-        Ok(self.evaluate(cached, &query.required_scopes))
+        Ok(self.evaluate(cached, (&query.required_scopes, query.client_address), not_found))
     }
 
     /// Validates one key from the cache; `None` when the cache has no usable record. It never waits.
@@ -84,16 +95,17 @@ impl<S: KeySource> Validator<S> {
         &self,
         key: impl Into<BorrowedKey<'a>>,
         required: &ScopeSet,
+        address: Option<ClientAddress>,
     ) -> Option<Decision> {
         let Ok(parsed) = self.format.parse(key) else {
             return Some(MALFORMED);
         };
-        let hash = parsed.hash();
+        let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
             return Some(DENIED_BY_HASH);
         }
         let cached = self.source.get(&hash)?;
-        Some(self.evaluate(cached, required))
+        Some(self.evaluate(cached, (required, address), not_found))
     }
 
     /// Validates several keys. Keys that are not cached are loaded together.
@@ -111,17 +123,17 @@ impl<S: KeySource> Validator<S> {
             .map(|query| match self.format.parse(&query.key) {
                 Err(_) => CachedDecision::Decided(MALFORMED),
                 Ok(parsed) => {
-                    let hash = parsed.hash();
+                    let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
                     if self.deny_list.is_hash_denied(&hash) {
                         return CachedDecision::Decided(DENIED_BY_HASH);
                     }
-                    self.source.get(&hash).map_or_else(
-                        || {
+                    match self.source.get(&hash) {
+                        Some(cached) => CachedDecision::Cached(cached, not_found),
+                        None => {
                             unknown.push(hash);
-                            CachedDecision::Missing
-                        },
-                        CachedDecision::Cached,
-                    )
+                            CachedDecision::Missing(not_found)
+                        }
+                    }
                 }
             })
             .collect();
@@ -133,21 +145,33 @@ impl<S: KeySource> Validator<S> {
             .iter()
             .zip(cached_decisions)
             .map(|(query, cached_decision)| {
-                let cached = match cached_decision {
+                let (cached, not_found) = match cached_decision {
                     CachedDecision::Decided(decision) => return Ok(decision),
-                    CachedDecision::Cached(cached) => cached,
-                    CachedDecision::Missing => loaded.next().unwrap_or_else(missing_outcome)?,
+                    CachedDecision::Cached(cached, not_found) => (cached, not_found),
+                    CachedDecision::Missing(not_found) => {
+                        (loaded.next().unwrap_or_else(missing_outcome)?, not_found)
+                    }
                 };
-                Ok(self.evaluate(cached, &query.required_scopes))
+                Ok(self.evaluate(cached, (&query.required_scopes, query.client_address), not_found))
             })
             .collect()
     }
 
-    fn evaluate(&self, cached: CachedRecord<KeyRecord>, required: &ScopeSet) -> Decision {
-        let CachedRecord { record, provenance } = cached;
+    /// Evaluates a key for a request with these scopes from this address; `not_found` is the verdict if there is no record.
+    fn evaluate(
+        &self,
+        cached: CachedRecord<KeyRecord>,
+        (required, address): (&ScopeSet, Option<ClientAddress>),
+        not_found: Verdict,
+    ) -> Decision {
+        let CachedRecord { record, mut provenance } = cached;
         let Some(key) = record else {
+            if not_found == Verdict::Malformed {
+                // Callers do not cache this verdict, so an import has nothing to invalidate there.
+                provenance.reuse = ClientReuse::NONE;
+            }
             return Decision {
-                verdict: Verdict::Unknown,
+                verdict: not_found,
                 key: None,
                 missing_scopes: ScopeSet::default(),
                 provenance,
@@ -155,7 +179,7 @@ impl<S: KeySource> Validator<S> {
         };
         // Keys without an expiry need no clock read, which is not free.
         let now = if key.expires_at.is_some() { self.clock.now() } else { UnixMillis(0) };
-        let verdict = Verdict::evaluate(&key, required, now);
+        let verdict = Verdict::evaluate(&key, required, address, now);
         let denial = self.deny_list.verdict(&key.key_id, &key.tenant_id);
         let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
         let missing_scopes = match verdict {
@@ -166,9 +190,11 @@ impl<S: KeySource> Validator<S> {
             | Verdict::Expired
             | Verdict::Revoked
             | Verdict::Disabled
-            | Verdict::TenantSuspended => ScopeSet::default(),
+            | Verdict::TenantSuspended
+            | Verdict::AddressRequired
+            | Verdict::AddressNotAllowed => ScopeSet::default(),
         };
-        let mut provenance = provenance.limit_reuse_until(key.expires_at, now);
+        provenance = provenance.limit_reuse_until(key.expires_at, now);
         if denial.is_some() {
             provenance.reuse = ClientReuse::NONE;
         }
@@ -178,8 +204,10 @@ impl<S: KeySource> Validator<S> {
 
 enum CachedDecision {
     Decided(Decision),
-    Cached(CachedRecord<KeyRecord>),
-    Missing,
+    /// With the verdict if there is no record.
+    Cached(CachedRecord<KeyRecord>, Verdict),
+    /// With the verdict if there is no record.
+    Missing(Verdict),
 }
 
 /// The decision for a key whose hash is on the deny list.

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    client_reuse::ClientReuse, clock::UnixMillis, key::KeyRecord, scope::ScopeSet, tenant::TenantStatus,
+    client_reuse::ClientReuse,
+    clock::UnixMillis,
+    key::KeyRecord,
+    network::{AddressCheck, ClientAddress},
+    scope::ScopeSet,
+    tenant::TenantStatus,
 };
 
 /// Log target for denials: one line for each if the filter enables `debug` there. These lines are sampled in
@@ -27,13 +32,17 @@ pub enum Verdict {
     Disabled,
     /// The key's tenant is suspended.
     TenantSuspended,
+    /// The key may be used from certain networks only, and the address of the request is unknown.
+    AddressRequired,
+    /// The key may not be used from the address of the request.
+    AddressNotAllowed,
     /// The key lacks a required scope.
     InsufficientScope,
 }
 
 impl Verdict {
     /// All verdicts, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Valid,
         Self::Unknown,
         Self::Malformed,
@@ -41,15 +50,36 @@ impl Verdict {
         Self::Revoked,
         Self::Disabled,
         Self::TenantSuspended,
+        Self::AddressRequired,
+        Self::AddressNotAllowed,
         Self::InsufficientScope,
     ];
 
-    /// Evaluates a key.
+    /// Evaluates a key for a request from an address, if it is known.
     ///
-    /// Permanent reasons come first: a revoked key stays revoked after its expiry. Scopes are checked only if
-    /// the key is otherwise valid.
+    /// The address and the scopes are checked only if the key is otherwise valid.
     #[must_use]
-    pub fn evaluate(key: &KeyRecord, required: &ScopeSet, now: UnixMillis) -> Self {
+    pub fn evaluate(
+        key: &KeyRecord,
+        required: &ScopeSet,
+        address: Option<ClientAddress>,
+        now: UnixMillis,
+    ) -> Self {
+        match (Self::of_key(key, now), key.allowed_networks.check(address)) {
+            (Self::Valid, AddressCheck::Required) => Self::AddressRequired,
+            (Self::Valid, AddressCheck::NotAllowed) => Self::AddressNotAllowed,
+            (Self::Valid, AddressCheck::Allowed) if !key.scopes.contains_all(required) => {
+                Self::InsufficientScope
+            }
+            (verdict, _) => verdict,
+        }
+    }
+
+    /// Evaluates a key whatever a request requires.
+    ///
+    /// Permanent reasons come first: a revoked key stays revoked after its expiry.
+    #[must_use]
+    pub fn of_key(key: &KeyRecord, now: UnixMillis) -> Self {
         if key.revoked_at.is_some() {
             Self::Revoked
         } else if key.expires_at.is_some_and(|expires_at| expires_at <= now) {
@@ -58,10 +88,8 @@ impl Verdict {
             Self::Disabled
         } else if key.tenant_status == TenantStatus::Suspended {
             Self::TenantSuspended
-        } else if key.scopes.contains_all(required) {
-            Self::Valid
         } else {
-            Self::InsufficientScope
+            Self::Valid
         }
     }
 
@@ -76,6 +104,8 @@ impl Verdict {
             | Self::Expired
             | Self::Disabled
             | Self::TenantSuspended
+            | Self::AddressRequired
+            | Self::AddressNotAllowed
             | Self::InsufficientScope => denied,
         }
     }
@@ -91,6 +121,8 @@ impl Verdict {
             Self::Revoked => "revoked",
             Self::Disabled => "disabled",
             Self::TenantSuspended => "tenant_suspended",
+            Self::AddressRequired => "address_required",
+            Self::AddressNotAllowed => "address_not_allowed",
             Self::InsufficientScope => "insufficient_scope",
         }
     }
@@ -199,6 +231,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         id::{KeyId, TenantId},
+        network::AllowedNetworks,
         scope::Scope,
     };
 
@@ -206,7 +239,13 @@ mod tests {
         ScopeSet::new(names.iter().map(|name| Scope::parse(name).unwrap()).collect()).unwrap()
     }
 
-    fn key(revoked: bool, expires_at: Option<i64>, is_disabled: bool, status: TenantStatus) -> KeyRecord {
+    fn key(
+        revoked: bool,
+        expires_at: Option<i64>,
+        is_disabled: bool,
+        status: TenantStatus,
+        networks: &[&str],
+    ) -> KeyRecord {
         KeyRecord {
             key_id: KeyId::parse("key_1").unwrap(),
             tenant_id: TenantId::parse("ten_1").unwrap(),
@@ -215,13 +254,14 @@ mod tests {
             tenant_status: status,
             is_disabled,
             scopes: scopes(&["a"]),
+            allowed_networks: AllowedNetworks::parse(networks).unwrap(),
             expires_at: expires_at.map(UnixMillis),
             revoked_at: revoked.then_some(UnixMillis(1)),
             last_used_at: None,
         }
     }
 
-    /// All combinations of the five properties, so that the order of precedence cannot change unnoticed.
+    /// All combinations of the properties, so that the order of precedence cannot change unnoticed.
     #[test]
     fn verdict_precedence_holds_for_all_combinations() {
         let now = UnixMillis(100);
@@ -229,20 +269,39 @@ mod tests {
             for expires_at in [None, Some(99), Some(100), Some(101)] {
                 for disabled in [false, true] {
                     for status in [TenantStatus::Active, TenantStatus::Suspended] {
-                        for required in [&[][..], &["a"], &["a", "b"]] {
-                            let expected = match (revoked, expires_at, disabled, status, required.len()) {
-                                (true, _, _, _, _) => Verdict::Revoked,
-                                (_, Some(99 | 100), _, _, _) => Verdict::Expired,
-                                (_, _, true, _, _) => Verdict::Disabled,
-                                (_, _, _, TenantStatus::Suspended, _) => Verdict::TenantSuspended,
-                                (_, _, _, _, 2) => Verdict::InsufficientScope,
-                                _ => Verdict::Valid,
-                            };
-                            let key = key(revoked, expires_at, disabled, status);
-                            assert_eq!(Verdict::evaluate(&key, &scopes(required), now), expected);
-                        }
+                        let of_key = match (revoked, expires_at, disabled, status) {
+                            (true, _, _, _) => Verdict::Revoked,
+                            (_, Some(99 | 100), _, _) => Verdict::Expired,
+                            (_, _, true, _) => Verdict::Disabled,
+                            (_, _, _, TenantStatus::Suspended) => Verdict::TenantSuspended,
+                            _ => Verdict::Valid,
+                        };
+                        let key = |networks| key(revoked, expires_at, disabled, status, networks);
+                        assert_eq!(Verdict::of_key(&key(&["::1"]), now), of_key);
+                        check_requirements(&key(&[]), &key(&["192.0.2.0/24"]), now, of_key);
                     }
                 }
+            }
+        }
+    }
+
+    /// All combinations of what a request requires.
+    fn check_requirements(anywhere: &KeyRecord, limited: &KeyRecord, now: UnixMillis, of_key: Verdict) {
+        let [inside, outside] = ["192.0.2.1", "192.0.3.1"].map(|text| ClientAddress::parse(text).ok());
+        for required in [&[][..], &["a"], &["a", "b"]] {
+            for (key, address, of_address) in [
+                (anywhere, None, Verdict::Valid),
+                (anywhere, outside, Verdict::Valid),
+                (limited, None, Verdict::AddressRequired),
+                (limited, outside, Verdict::AddressNotAllowed),
+                (limited, inside, Verdict::Valid),
+            ] {
+                let expected = match (of_key, of_address, required.len()) {
+                    (Verdict::Valid, Verdict::Valid, 2) => Verdict::InsufficientScope,
+                    (Verdict::Valid, of_address, _) => of_address,
+                    (of_key, _, _) => of_key,
+                };
+                assert_eq!(Verdict::evaluate(key, &scopes(required), address, now), expected);
             }
         }
     }

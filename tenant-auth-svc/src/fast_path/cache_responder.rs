@@ -108,7 +108,7 @@ impl<K: KeySource> CacheResponder<K> {
     }
 
     fn decide(&self, request: &RequestView<'_>) -> Option<Decision> {
-        self.0.decide_from_cache(request.key, &request.required_scopes)
+        self.0.decide_from_cache(request.key, &request.required_scopes, request.client_address)
     }
 }
 

@@ -5,9 +5,11 @@ mod audit;
 mod database;
 mod encoded;
 mod entries;
+mod explain;
 mod fields;
 mod grace;
 mod inspect;
+mod leak;
 mod replica;
 mod session;
 mod time;
@@ -27,15 +29,17 @@ pub(super) use self::{
     database::{
         database_identity_message, database_state_message, parse_reason, retained_revocation_message,
     },
+    explain::{explanation_message, explanation_without_key, parse_explain_key},
     grace::{grace_message, parse_reset_grace, parse_set_grace},
     inspect::inspection_message,
+    leak::{leak_response, parse_report_leak},
     replica::{parse_wait_for_revision, replica_state_message},
     session::{
         bind_response, list_sessions_response, parse_bind_session, parse_list_sessions, parse_session_query,
         parse_unbind_session, session_decision_message,
     },
     time::timestamp,
-    update::{parse_update_key, parse_update_tenant},
+    update::{delete_tenant_response, parse_delete_tenant, parse_update_key, parse_update_tenant},
     usage::{parse_query_usage, parse_record_usage, query_usage_response, record_usage_response},
     validation::decision_message,
     watch::{parse_watch, watch_messages},

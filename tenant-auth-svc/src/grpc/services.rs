@@ -1,6 +1,7 @@
 //! The gRPC services: each handler parses the request, calls the domain, and converts the result.
 
 mod admin;
+mod explain;
 mod info;
 mod inspection;
 mod session;

@@ -168,6 +168,8 @@ fn admin_status(error: &AdminError) -> Status {
             let details = ErrorDetails::with_error_info("ETAG_MISMATCH", ERROR_DOMAIN, metadata);
             return Status::with_error_details(Code::Aborted, error.to_string(), details);
         }
+        AdminError::TenantNotSuspended(_) => (Code::FailedPrecondition, "TENANT_NOT_SUSPENDED"),
+        AdminError::TenantBeingDeleted(_) => (Code::FailedPrecondition, "TENANT_BEING_DELETED"),
         AdminError::KeyRevoked(_) => (Code::FailedPrecondition, "KEY_REVOKED"),
         AdminError::KeyHeldByAnotherTenant => (Code::AlreadyExists, "KEY_HELD_BY_ANOTHER_TENANT"),
         AdminError::NotRotatable { .. } => (Code::FailedPrecondition, "KEY_NOT_ROTATABLE"),

@@ -1,4 +1,4 @@
-//! The HTTP server of the ops port: three paths, and a help text for all others.
+//! The HTTP server of the ops port: three paths, one more if leaked keys are received, and a help text for all others.
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
@@ -15,7 +15,12 @@ use http::{
 use tokio::net::TcpListener;
 use url::form_urlencoded;
 
-use super::{connections, json, status::ServiceStatus, text};
+use super::{
+    connections, json,
+    secret_scanning::{self, SecretScanning},
+    status::ServiceStatus,
+    text,
+};
 
 /// Response to unknown paths.
 const NOT_FOUND_HELP: &str =
@@ -33,6 +38,8 @@ pub struct OpsState {
     pub status_check: StatusCheck,
     /// Returns the current metrics as Prometheus text, version 0.0.4.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Receives leaked keys; `None` if that is not configured.
+    pub secret_scanning: Option<SecretScanning>,
 }
 
 /// Content type of the Prometheus text format.
@@ -71,9 +78,12 @@ impl OpsListener {
         let routes = Router::new()
             .route("/livez", get(livez))
             .route("/metrics", get(metrics))
-            .route("/readyz", get(readyz))
-            .fallback(not_found)
-            .with_state(state);
+            .route("/readyz", get(readyz));
+        let routes = match state.secret_scanning {
+            Some(_) => routes.route(secret_scanning::PATH, secret_scanning::route()),
+            None => routes,
+        };
+        let routes = routes.fallback(not_found).with_state(state);
         connections::serve(self.listener, routes, max_connections, end).await;
     }
 }

@@ -44,6 +44,9 @@ pub enum StartError {
     /// The audit log cannot be copied to its file.
     #[error("cannot copy the audit log (TENANT_AUTH_AUDIT_FILE): {0}")]
     Audit(AuditCopyError),
+    /// The secret scanning endpoint cannot be set up.
+    #[error("cannot set up the secret scanning endpoint (TENANT_AUTH_SECRET_SCANNING_KEYS): {0}")]
+    SecretScanning(String),
     /// The database's schema or content is unusable.
     #[error(transparent)]
     Schema(Arc<SchemaError>),

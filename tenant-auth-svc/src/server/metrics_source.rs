@@ -12,6 +12,7 @@ use crate::{
     database::sql::{RecordTable, UnreadableRecords},
     domain::{
         clock::{Moment, UnixMillis},
+        leak::Leaks,
         unknown_lookup_limiter::{UnknownLookupLimitScope, UnknownLookupLimiter},
     },
     grpc::limiters::Limiters,
@@ -21,7 +22,7 @@ use crate::{
         expiry::CredentialExpiry,
         status::{FeedStatus, ServiceStatus, TimeLeft},
     },
-    service_types::{ChangeFeed, KeyRecordCache, SessionRecordCache},
+    service_types::{AllCaches, ChangeFeed, KeyRecordCache, ServiceStore, SessionRecordCache},
     telemetry::{
         logging,
         names::{self, MetricDefinition},
@@ -58,6 +59,7 @@ pub(super) struct MetricsSources {
     /// `None` if the audit log is not copied.
     pub(super) audit_copy: Option<Arc<AuditCopyCounts>>,
     pub(super) unreadable_records: Arc<UnreadableRecords>,
+    pub(super) leaks: Arc<Leaks<ServiceStore, AllCaches>>,
     pub(super) otlp: Arc<OtlpCounts>,
 }
 
@@ -75,6 +77,9 @@ impl MetricsSources {
         let tables = RecordTable::ALL
             .map(|table| (table.as_str(), count_to_f64(self.unreadable_records.count(table))));
         snapshot.push_by_label(&names::UNREADABLE_RECORDS, tables);
+        // From the start: an alert needs the zero.
+        let leaks = self.leaks.counts().map(|(effect, count)| (effect, count_to_f64(count)));
+        snapshot.push_by_label(&names::LEAK_REPORTS, leaks);
         self.add_usage_metrics(&mut snapshot);
         self.add_audit_copy_metrics(&mut snapshot);
         self.add_process_metrics(&mut snapshot, &status);

@@ -18,6 +18,7 @@ use crate::{
         deny::ActiveDenyList,
         inspect::{KeyInspector, ReplicaProbe},
         key::KeyFormat,
+        leak::{LeakPolicy, Leaks},
         outage::OutageGrace,
         recovery::Recovery,
         session::SlidingExpiryTracker,
@@ -43,6 +44,7 @@ pub(super) struct UseCases {
     recovery: Recovery<RecoveryStore, Arc<ChangeFeed>>,
     inspector: KeyInspector,
     probe: ReplicaProbe,
+    pub(super) leaks: Arc<Leaks<ServiceStore, AllCaches>>,
 }
 
 impl UseCases {
@@ -54,6 +56,7 @@ impl UseCases {
         format: KeyFormat,
         feed_enabled: bool,
         max_sessions_per_tenant: u32,
+        leak_policy: LeakPolicy,
     ) -> Self {
         let Foundation { clock, client, store, peppers, lookup_timeout } = base;
         let feed = Arc::new(FeedPoller::new(
@@ -68,6 +71,7 @@ impl UseCases {
         // It writes past the check of the database's identity: its purpose is to accept a database that is not trusted.
         let recovery_store = RecoveryStore::new(client.write_queue().clone(), Arc::clone(peppers));
         let deny_list = Arc::new(ActiveDenyList::default());
+        let leaks = Leaks::new(store.clone(), caches.all(), format.clone(), leak_policy, Arc::clone(clock));
         let admin = Admin::new(store.clone(), caches.all(), format.clone(), Arc::clone(clock))
             .with_deny_list(Arc::clone(&deny_list), Arc::clone(peppers));
         let validator = Validator::new(caches.keys.clone(), format, Arc::clone(clock));
@@ -97,6 +101,7 @@ impl UseCases {
                 Arc::clone(clock),
             )),
             admin: Arc::new(admin),
+            leaks: Arc::new(leaks),
             feed,
             deny_list,
             validator,
@@ -116,7 +121,7 @@ impl UseCases {
         Services {
             fast_path_validator: Arc::clone(&self.validator),
             validation: ValidationRpc::new(self.validator, Arc::clone(&self.sessions), base.load_timeout()),
-            admin: AdminRpc::new(self.admin, self.outage_grace, self.recovery, self.inspector),
+            admin: AdminRpc::new(self.admin, self.outage_grace, self.recovery, self.inspector, self.leaks),
             info: InfoRpc(ServerInfo {
                 build: build::THIS,
                 is_remote,

@@ -169,6 +169,8 @@ metrics! {
         "Times that a circuit opened.";
     UNREADABLE_RECORDS = Counter "tenant_auth_unreadable_records_total" "1" ["table"]
         "Reads of a record that exists and cannot be read, which is an error of that record alone; the log names it once an hour.";
+    LEAK_REPORTS = Counter "tenant_auth_leak_reports_total" "1" ["effect"]
+        "Reports of leaked keys: effect disable, notify or expire (the policy that a first report applied), already_reported, or unknown_key.";
     // Usage.
     USAGE_QUEUE = Gauge "tenant_auth_usage_queue_events" "1" []
         "Usage events that are queued or being committed.";

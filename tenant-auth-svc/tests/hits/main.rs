@@ -35,11 +35,17 @@ async fn split_request_bypasses_fast_path_with_same_response() {
     let database = TestDatabase::test_server().await;
     let service = service_with_fixed_clock(&database).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &["a", "b"]).await;
-    service.validate(&key).await.unwrap();
+    let damaged = format!("{key}x");
+    for key in [&key, &damaged] {
+        service.validate(key).await.unwrap();
+    }
     let connection = Connection::open(service.running.address()).await;
-    for message in
-        [validate_request(&key, &[]), validate_request(&key, &["a", "c"]), validate_request("ta_wrong", &[])]
-    {
+    for message in [
+        validate_request(&key, &[]),
+        validate_request(&key, &["a", "c"]),
+        validate_request(&damaged, &[]),
+        validate_request("ta_x", &[]),
+    ] {
         let message = message.encode_to_vec();
         let short = connection.send(VALIDATE_PATH, &message, &[]).await;
         let full_stack = connection.send_in_pieces(VALIDATE_PATH, &message).await;

@@ -14,7 +14,7 @@ pub(crate) const VALIDATE_PATH: &str = "/tenantauth.v1.ValidationService/Validat
 pub(crate) const BATCH_PATH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 
 pub(crate) fn validate_request(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {
-    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: owned(scopes) }
+    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: owned(scopes), ..Default::default() }
 }
 
 /// A connection to a service.

@@ -17,6 +17,7 @@ use tenant_auth_svc::{
         clock::{Clock as _, ManualClock, SharedClock, UnixMillis},
         id::{KeyId, TenantId},
         key::{KeyHash, KeyToImport, NewKey, PresentedKey},
+        network::AllowedNetworks,
         scope::ScopeSet,
         text::{KeyName, Plan, PrefixHint, TenantName},
         validate::KeyQuery,
@@ -170,8 +171,9 @@ impl Cluster {
                 let hash = KeyHash::of(&key.query.key);
                 let (id, tenant_id, expires_at) = (key.id.clone(), tenant_id.clone(), key.expires_at);
                 let (name, prefix_hint) = (KeyName::parse("").unwrap(), PrefixHint::parse("").unwrap());
-                let scopes = ScopeSet::EMPTY;
-                let key = NewKey { id, tenant_id, hash, name, prefix_hint, scopes, expires_at };
+                let (scopes, allowed_networks) = (ScopeSet::EMPTY, AllowedNetworks::EVERYWHERE);
+                let key =
+                    NewKey { id, tenant_id, hash, name, prefix_hint, scopes, allowed_networks, expires_at };
                 KeyToImport { key, created_at: None }
             })
             .collect();
@@ -340,11 +342,9 @@ pub(crate) fn deadline() -> Instant {
 }
 
 fn key_query(number: usize) -> KeyQuery {
-    let key = PresentedKey::new(format!("incident-key-number-{number:06}"));
-    KeyQuery { key, required_scopes: ScopeSet::EMPTY }
+    KeyQuery::new(PresentedKey::new(format!("incident-key-number-{number:06}")))
 }
 
 fn clone_query(query: &KeyQuery) -> KeyQuery {
-    let key = PresentedKey::new(query.key.expose().to_owned());
-    KeyQuery { key, required_scopes: ScopeSet::EMPTY }
+    KeyQuery::new(PresentedKey::new(query.key.expose().to_owned()))
 }

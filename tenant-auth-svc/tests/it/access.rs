@@ -64,6 +64,7 @@ AdminService/CreateTenant                A
 AdminService/GetTenant                   AU
 AdminService/ListTenants                 AU
 AdminService/UpdateTenant                A
+AdminService/DeleteTenant                A
 AdminService/SuspendTenant               A
 AdminService/ResumeTenant                A
 AdminService/IssueKey                    A
@@ -73,6 +74,8 @@ AdminService/RotateKey                   A
 AdminService/RevokeKey                   A
 AdminService/GetKey                      AU
 AdminService/InspectKey                  AU
+AdminService/ExplainKey                  AU
+AdminService/ReportLeak                  A
 AdminService/ListKeys                    AU
 AdminService/ListAuditEvents             AU
 AdminService/GetDatabaseState            AU
@@ -188,8 +191,7 @@ async fn unknown_token_is_unauthenticated() {
 #[tokio::test]
 async fn unimplemented_rpc_is_reported_only_to_known_callers() {
     let (_file, service) = service_with_every_role().await;
-    for path in ["/tenantauth.v1.AdminService/DeleteTenant", "/tenantauth.v2.InfoService/GetServerInfo", "/"]
-    {
+    for path in ["/tenantauth.v1.AdminService/CloneTenant", "/tenantauth.v2.InfoService/GetServerInfo", "/"] {
         assert_unauthenticated(call_path(&service.channel, path, None).await);
         let admin = format!("Bearer {}", token_of(Role::Admin));
         let status = call_path(&service.channel, path, Some(&admin)).await.unwrap_err();

@@ -26,7 +26,7 @@ fn answer_source(response: &v1::ValidateKeyResponse) -> Source {
 }
 
 fn key_query(key: &str) -> KeyQuery {
-    KeyQuery { key: PresentedKey::new(key.to_owned()), required_scopes: ScopeSet::EMPTY }
+    KeyQuery::new(PresentedKey::new(key.to_owned()))
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ impl PendingLoad {
 
     fn key_query(&self) -> KeyQuery {
         let required_scopes = ScopeSet::new(vec![Scope::parse("a").unwrap()]).unwrap();
-        KeyQuery { key: PresentedKey::new(self.key.clone()), required_scopes }
+        KeyQuery { required_scopes, ..KeyQuery::new(PresentedKey::new(self.key.clone())) }
     }
 
     async fn until_old_row_read(&self) {
@@ -294,7 +294,11 @@ async fn unknown_keys_do_not_evict_known_keys() {
     service.validate(&key).await.unwrap();
     for _ in 0..5 {
         let requests = (0..1_000)
-            .map(|_| v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() })
+            .map(|_| v1::ValidateKeyRequest {
+                key: unknown_key(),
+                required_scopes: Vec::new(),
+                ..Default::default()
+            })
             .collect();
         service.validation().batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await.unwrap();
     }

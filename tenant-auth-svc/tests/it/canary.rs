@@ -31,11 +31,19 @@ async fn planted_key_appears_in_no_log_or_error() {
             database.server().faults().set(fault);
         }
         for key in &keys {
-            let request = v1::ValidateKeyRequest { key: key.clone(), required_scopes: vec!["B".to_owned()] };
+            let request = v1::ValidateKeyRequest {
+                key: key.clone(),
+                required_scopes: vec!["B".to_owned()],
+                ..Default::default()
+            };
             errors.push(format!("{request:?}"));
             errors.push(format!("{:?}", service.validation().validate_key(request).await));
             errors.push(format!("{:?}", service.validate(&format!("{key}-unseen")).await));
-            let request = v1::ValidateKeyRequest { key: key.clone(), required_scopes: Vec::new() };
+            let request = v1::ValidateKeyRequest {
+                key: key.clone(),
+                required_scopes: Vec::new(),
+                ..Default::default()
+            };
             let batch = v1::BatchValidateKeysRequest { requests: vec![request.clone(); 2] };
             errors.push(format!("{:?}", service.validation().batch_validate_keys(batch).await));
             let item = v1::StreamValidateKeysRequest { correlation_id: 1, request: Some(request) };

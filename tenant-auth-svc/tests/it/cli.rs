@@ -46,8 +46,11 @@ async fn start_dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, S
 
 async fn validate(endpoint: &str, key: &str) -> v1::ValidateKeyResponse {
     let channel = Channel::from_shared(format!("http://{endpoint}")).unwrap().connect_lazy();
-    let request =
-        v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: vec!["demo:read".to_owned()] };
+    let request = v1::ValidateKeyRequest {
+        key: key.to_owned(),
+        required_scopes: vec!["demo:read".to_owned()],
+        ..Default::default()
+    };
     ValidationServiceClient::new(channel).validate_key(request).await.unwrap().into_inner()
 }
 

@@ -1,5 +1,6 @@
 //! One test suite for every engine and every decorator of the database client.
 
+mod import;
 mod last_used;
 mod one_key;
 mod peppers;
@@ -25,7 +26,7 @@ use tenant_auth_svc::{
         audit::AuditFilter,
         clock::{SharedClock, SystemClock, UnixMillis},
         id::{KeyId, TenantId},
-        key::{ImportOutcome, KeyToImport, Peppers, Rotation, RotationOutcome, SuccessorExpiry},
+        key::{KeyToImport, Peppers, Rotation, RotationOutcome, SuccessorExpiry},
         page::{PageRequest, PageSize},
         store::{Change, Committed, Lane, LaneTimeouts, Store},
         tenant::{CreatedTenant, TenantStatus},
@@ -35,7 +36,7 @@ use tenant_auth_svc::{
 
 use crate::harness::{
     NOW, TestDatabase, backend, call, change,
-    records::{new_key, new_tenant, random_hash, to_import},
+    records::{audit_actions, new_key, new_tenant, random_hash, to_import},
 };
 
 #[tokio::test]
@@ -91,7 +92,7 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
         check_tenants(&store).await;
         check_keys(&store).await;
         check_rotation(&store).await;
-        check_import(&store).await;
+        import::check_import(&store).await;
         check_pages(&store).await;
         one_key::check_key_queries(&store).await;
         usage::check_usage(&store).await;
@@ -237,43 +238,6 @@ async fn check_rotation(store: &impl Store) {
     assert!(matches!(refused, RotationOutcome::Refused(_)), "{refused:?}");
 }
 
-async fn check_import(store: &impl Store) {
-    let ours = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
-    let theirs =
-        store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
-    let held = new_key(&theirs.id, &[], None);
-    store.insert_key(call(Lane::Admin), &held, &change()).await.unwrap();
-
-    let good = to_import(new_key(&ours.id, &["read"], Some(NOW)));
-    let mut same_hash = to_import(new_key(&ours.id, &[], None));
-    same_hash.key.hash = good.key.hash;
-    let mut taken = to_import(new_key(&ours.id, &[], None));
-    taken.key.hash = held.hash;
-    let homeless = to_import(new_key(&TenantId::generate(), &[], None));
-    let nowhere = homeless.key.tenant_id.clone();
-    let batch = [good.clone(), same_hash, taken, homeless];
-    let expected = [
-        ImportOutcome::Imported(good.key.id.clone()),
-        ImportOutcome::Existing(good.key.id.clone()),
-        ImportOutcome::HeldByAnotherTenant,
-        ImportOutcome::NoSuchTenant(nowhere),
-    ];
-    // Runs twice, as after a lost response: with the ids of the first run, the outcome is the same.
-    for _ in 0..2 {
-        let outcomes = store.import_keys(call(Lane::Admin), &batch, &change()).await.unwrap().outcome;
-        assert_eq!(outcomes, expected);
-    }
-    assert_eq!(audit_actions(store, &ours.id).await, ["key.import", "tenant.create"]);
-    let mut later = good.clone();
-    later.key.id = KeyId::generate();
-    let outcomes = store.import_keys(call(Lane::Admin), &[later], &change()).await.unwrap().outcome;
-    assert_eq!(outcomes, [ImportOutcome::Existing(good.key.id.clone())]);
-
-    let found = store.lookup_keys(call(Lane::Unknown), &[good.key.hash]).await.unwrap();
-    let record = found.records[0].clone().unwrap().unwrap();
-    assert_eq!((&record.key_id, &record.scopes), (&good.key.id, &good.key.scopes));
-}
-
 async fn check_pages(store: &impl Store) {
     let tenant =
         store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
@@ -312,11 +276,4 @@ async fn check_pages(store: &impl Store) {
     let newest = store.list_audit(call(Lane::Admin), &filter, &two).await.unwrap();
     assert!(newest.items[0].seq > newest.items[1].seq && newest.next.unwrap().seq == newest.items[1].seq);
     assert_eq!(newest.items[0].request_id, "req-1");
-}
-
-async fn audit_actions(store: &impl Store, tenant: &TenantId) -> Vec<String> {
-    let filter = AuditFilter { tenant: Some(tenant.clone()), ..AuditFilter::default() };
-    let page = PageRequest { size: PageSize::DEFAULT, after: None };
-    let events = store.list_audit(call(Lane::Admin), &filter, &page).await.unwrap();
-    events.items.into_iter().map(|event| event.action).collect()
 }

@@ -47,9 +47,7 @@ async fn malformed_key_is_denied_without_database_request() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start(&database).await;
     let before = database.caller_requests();
-    for key in
-        ["short", "ta_tooshort", &format!("ta_{}", "a".repeat(36)), "with a space in it", &"x".repeat(300)]
-    {
+    for key in ["short", "ta_x", "ta_with a space", "with a space in it", "schlüssel", &"x".repeat(300)] {
         let response = service.validate(key).await.unwrap();
         assert_eq!(response.verdict(), v1::Verdict::Malformed, "{key}");
     }
@@ -62,7 +60,11 @@ async fn batch_of_cold_keys_is_one_request_per_64() {
     let service = TestService::start(&database).await;
     let batch = |count: usize| v1::BatchValidateKeysRequest {
         requests: (0..count)
-            .map(|_| v1::ValidateKeyRequest { key: unknown_key(), required_scopes: owned(&[]) })
+            .map(|_| v1::ValidateKeyRequest {
+                key: unknown_key(),
+                required_scopes: owned(&[]),
+                ..Default::default()
+            })
             .collect(),
     };
     for (keys, requests) in [(1, 1), (64, 1), (65, 2), (1_000, 16)] {

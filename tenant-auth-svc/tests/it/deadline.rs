@@ -46,7 +46,7 @@ fn request_with_timeout<T>(timeout: &str, message: T) -> Request<T> {
 }
 
 fn validate_request(key: &str) -> v1::ValidateKeyRequest {
-    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
+    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new(), ..Default::default() }
 }
 
 /// A service with a database that hangs, and a key that is not cached.

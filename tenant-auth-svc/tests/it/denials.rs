@@ -20,7 +20,7 @@ fn request_with_id<T>(message: T, id: &str) -> Request<T> {
 }
 
 fn validate_request(key: &str) -> v1::ValidateKeyRequest {
-    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
+    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new(), ..Default::default() }
 }
 
 /// Creates a tenant with two keys. Returns the text and id of each key.
@@ -36,6 +36,7 @@ async fn tenant_with_two_keys(channel: &Channel) -> (String, [(String, String); 
             name: "test".to_owned(),
             scopes: Vec::new(),
             expires_at: None,
+            ..Default::default()
         };
         let issued = admin.issue_key(request).await.unwrap().into_inner();
         keys.push((issued.plaintext, issued.key.unwrap().key_id));

@@ -64,7 +64,8 @@ impl DenyListReplica {
     async fn verdict_on_every_path(&self, key: &str) -> Verdict {
         let alone = self.service.validate(key).await.unwrap();
         assert_eq!(alone.provenance.as_ref().unwrap().cacheable_for, Some(prost_types::Duration::default()));
-        let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
+        let request =
+            v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new(), ..Default::default() };
         let batch = v1::BatchValidateKeysRequest { requests: vec![request] };
         let results =
             self.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;

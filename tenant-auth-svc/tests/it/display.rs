@@ -83,6 +83,7 @@ async fn undisplayable_text_is_refused_in_every_field() {
                 ttl: week,
                 expiry: v1::SessionExpiry::Fixed.into(),
                 attributes: HashMap::from([attribute]),
+                ..Default::default()
             };
             all.push(("attributes", refused_field(sessions.bind_session(bind).await)));
         }

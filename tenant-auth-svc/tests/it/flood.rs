@@ -13,7 +13,6 @@ use tenant_auth_proto::v1::{self, batch_validate_keys_result::Result as Outcome}
 use tenant_auth_svc::domain::{
     clock::{ManualClock, SharedClock},
     key::PresentedKey,
-    scope::ScopeSet,
     store::{FailureKind, StoreError},
     unknown_lookup_limiter::{LoadContext, LookupOrigin},
     validate::KeyQuery,
@@ -29,7 +28,7 @@ use crate::harness::{LOOKUP, NOW, TestDatabase, TestService, scrape::Scrape, unk
 const MAX_UNKNOWN_CALLS: u64 = 16;
 
 fn key_query(key: String) -> KeyQuery {
-    KeyQuery { key: PresentedKey::new(key), required_scopes: ScopeSet::EMPTY }
+    KeyQuery::new(PresentedKey::new(key))
 }
 
 fn soon_deadline() -> Instant {

@@ -6,17 +6,14 @@ use futures::future::join_all;
 use tenant_auth_proto::v1::{self, Source, Verdict};
 use tenant_auth_svc::{
     config::Settings,
-    domain::{
-        clock::SystemClock, key::PresentedKey, scope::ScopeSet, store::FailureKind, validate::KeyQuery,
-        verdict,
-    },
+    domain::{clock::SystemClock, key::PresentedKey, store::FailureKind, validate::KeyQuery, verdict},
 };
 use tenant_auth_testkit::Fault;
 
 use crate::harness::{NOW, TestDatabase, TestService, outcome, replicas::Replicas, unknown_key};
 
 fn key_query(key: String) -> KeyQuery {
-    KeyQuery { key: PresentedKey::new(key), required_scopes: ScopeSet::EMPTY }
+    KeyQuery::new(PresentedKey::new(key))
 }
 
 #[tokio::test]

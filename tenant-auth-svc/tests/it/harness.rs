@@ -78,7 +78,8 @@ pub(crate) fn unknown_key() -> String {
 
 /// Returns the request about a key with this correlation id, for a stream.
 pub(crate) fn stream_request(correlation_id: u64, key: &str) -> v1::StreamValidateKeysRequest {
-    let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
+    let request =
+        v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new(), ..Default::default() };
     v1::StreamValidateKeysRequest { correlation_id, request: Some(request) }
 }
 

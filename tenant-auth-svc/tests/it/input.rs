@@ -15,6 +15,7 @@ async fn validation() {
     let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
         key: key.to_owned(),
         required_scopes: owned(scopes),
+        ..Default::default()
     };
     let long = "a".repeat(65);
     for (request, expected) in [
@@ -46,6 +47,7 @@ async fn malformed_batch_entry_fails_alone_over_the_wire() {
     let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
         key: key.to_owned(),
         required_scopes: owned(scopes),
+        ..Default::default()
     };
     let requests = vec![
         ask("", &[]),
@@ -144,6 +146,7 @@ async fn keys() {
         name: "x".repeat(64),
         scopes: owned(scopes),
         expires_at,
+        ..Default::default()
     };
     for (request, expected) in [
         (issue("", &[], None), &["tenant_id"][..]),
@@ -223,6 +226,7 @@ fn import_outcomes(response: v1::ImportKeysResponse) -> Vec<Result<&'static str,
     let outcome = |result: v1::ImportKeyResult| match result.result.unwrap() {
         Outcome::ImportedKeyId(_) => Ok("new"),
         Outcome::ExistingKeyId(_) => Ok("there"),
+        Outcome::Different(_) => Ok("different"),
         Outcome::Error(error) => Err(error_fields(&error)),
     };
     response.results.into_iter().map(outcome).collect()
@@ -280,7 +284,11 @@ async fn usage() {
 async fn oversized_request_is_refused() {
     let database = TestDatabase::embedded();
     let service = TestService::start(&database).await;
-    let request = v1::ValidateKeyRequest { key: "x".repeat(2 * 1024 * 1024), required_scopes: Vec::new() };
+    let request = v1::ValidateKeyRequest {
+        key: "x".repeat(2 * 1024 * 1024),
+        required_scopes: Vec::new(),
+        ..Default::default()
+    };
     let refused = service.validation().validate_key(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
 }
@@ -299,10 +307,11 @@ async fn sessions() {
         ttl: Some(Duration { seconds: 59, nanos: 0 }),
         expiry: v1::SessionExpiry::Sliding.into(),
         attributes: (0..17).map(|number| (number.to_string(), String::new())).collect(),
+        client_address: "192.0.2.1, 192.0.2.2".to_owned(),
     };
     let wrong = client.bind_session(wrong).await.unwrap_err();
     assert!(wrong.message().contains("at least 60s for a sliding session"), "{wrong:?}");
-    assert_eq!(violated_fields(wrong), ["session_id", "ttl", "attributes"]);
+    assert_eq!(violated_fields(wrong), ["session_id", "ttl", "attributes", "client_address"]);
     let empty = client.unbind_session(v1::UnbindSessionRequest::default()).await.unwrap_err();
     assert_eq!(violated_fields(empty), ["session_id", "tenant_id"]);
     let wrong =

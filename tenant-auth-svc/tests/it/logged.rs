@@ -77,7 +77,11 @@ async fn outage_failures_are_sampled_and_counted_in_log() {
         .for_each_concurrent(50, |_| {
             let mut client = ValidationServiceClient::new(channel.clone());
             async move {
-                let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
+                let request = v1::ValidateKeyRequest {
+                    key: unknown_key(),
+                    required_scopes: Vec::new(),
+                    ..Default::default()
+                };
                 client.validate_key(request).await.unwrap_err();
             }
         })

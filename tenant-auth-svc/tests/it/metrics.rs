@@ -43,7 +43,11 @@ async fn record_usage(service: &TestService, id: &str, tenants: &[&str]) -> Code
 }
 
 async fn validate_batch(service: &TestService, keys: &[&str]) {
-    let request = |key: &&str| v1::ValidateKeyRequest { key: (*key).to_owned(), required_scopes: Vec::new() };
+    let request = |key: &&str| v1::ValidateKeyRequest {
+        key: (*key).to_owned(),
+        required_scopes: Vec::new(),
+        ..Default::default()
+    };
     let requests = keys.iter().map(request).collect();
     service.validation().batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await.unwrap();
 }

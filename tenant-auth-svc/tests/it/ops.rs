@@ -281,7 +281,7 @@ async fn stopping_service_reports_unready_and_serves_for_drain_delay() {
     let new = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     for channel in [channel, new] {
         for (key, verdict) in [(key.clone(), Verdict::Valid), (unknown_key(), Verdict::Unknown)] {
-            let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new() };
+            let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new(), ..Default::default() };
             let answer = ValidationServiceClient::new(channel.clone()).validate_key(request).await.unwrap();
             assert_eq!(answer.into_inner().verdict(), verdict);
         }
@@ -321,7 +321,11 @@ async fn endless_request_is_cut_off_at_shutdown_and_logged() {
     let _log = tracing::subscriber::set_default(subscriber);
     let service = TestService::start(&TestDatabase::embedded()).await;
     let (questions, asked) = mpsc::channel(1);
-    let request = Some(v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() });
+    let request = Some(v1::ValidateKeyRequest {
+        key: unknown_key(),
+        required_scopes: Vec::new(),
+        ..Default::default()
+    });
     questions.send(v1::StreamValidateKeysRequest { correlation_id: 1, request }).await.unwrap();
     let answers = service.validation().stream_validate_keys(ReceiverStream::new(asked)).await.unwrap();
     let mut answers = answers.into_inner();

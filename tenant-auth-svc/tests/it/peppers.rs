@@ -120,7 +120,11 @@ async fn replica_missing_a_pepper_never_answers_unknown() {
     assert_eq!(rotated.pepper_metrics().await, "tenant_auth_pepper_missing 0");
 
     // Each key of a batch is decided separately.
-    let request = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
+    let request = |key: &str| v1::ValidateKeyRequest {
+        key: key.to_owned(),
+        required_scopes: Vec::new(),
+        ..Default::default()
+    };
     let batch = v1::BatchValidateKeysRequest { requests: vec![request(&found), request(&hidden)] };
     let results = behind.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
     assert!(

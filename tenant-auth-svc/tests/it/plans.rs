@@ -50,6 +50,21 @@ async fn background_statements_scan_no_table() {
     }
 }
 
+#[tokio::test]
+async fn import_finds_existing_keys_by_their_hash() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant_id = service.create_tenant("Acme").await;
+    let key = v1::ImportKey { tenant_id, sha256: vec![7; 32], ..Default::default() };
+    service.admin().import_keys(v1::ImportKeysRequest { keys: vec![key] }).await.unwrap();
+    let statement = database.server().statements_with("AS held").remove(0);
+    let plan = query_plan(database.server(), &statement);
+    for table in ["api_keys", "held"] {
+        let starts = |verb: &str| plan.iter().any(|(_, step)| step.starts_with(&format!("{verb} {table}")));
+        assert!(starts("SEARCH") && !starts("SCAN"), "{table}: {plan:#?}");
+    }
+}
+
 /// The check of a tenant's session limit reads its keys, and not its live sessions.
 #[tokio::test]
 async fn session_cap_check_reads_no_live_sessions() {

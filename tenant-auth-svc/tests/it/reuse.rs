@@ -67,6 +67,7 @@ impl ReuseSetup {
             session_id: id.to_owned(),
             key: key.to_owned(),
             required_scopes: Vec::new(),
+            ..Default::default()
         };
         self.service.validation().validate_session(request).await.unwrap().into_inner()
     }

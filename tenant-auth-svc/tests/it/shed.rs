@@ -48,7 +48,8 @@ async fn service_with_permits(database: &TestDatabase, permits: usize) -> TestSe
 /// Starts a validation whose request body ends when `end_signal` is set. Until then only its caller can end it.
 fn start_validation(service: &TestService, end_signal: &watch::Sender<bool>) -> JoinHandle<Answer> {
     let (mut client, mut end_signal) = (Grpc::new(service.channel.clone()), end_signal.subscribe());
-    let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
+    let request =
+        v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new(), ..Default::default() };
     let body = stream::once(async move {
         end_signal.wait_for(|end_signal| *end_signal).await.unwrap();
         request
@@ -267,7 +268,8 @@ async fn unread_stream_holds_no_permit() {
     let mut others = ValidationServiceClient::new(narrow);
     for id in 2..10 {
         sender.send(stream_request(id, &known)).await.unwrap();
-        let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
+        let request =
+            v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new(), ..Default::default() };
         assert_overloaded(&others.validate_key(request).await.unwrap_err());
     }
     database.server().faults().clear();

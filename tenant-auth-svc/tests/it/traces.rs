@@ -32,8 +32,11 @@ async fn service_with_collector(database: &TestDatabase, endpoint: &str, share: 
 
 /// Validates as a caller that sends a trace context, sampled or not.
 async fn validate(service: &TestService, key: &str, trace: &str, sampled: bool) {
-    let mut request =
-        Request::new(v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() });
+    let mut request = Request::new(v1::ValidateKeyRequest {
+        key: key.to_owned(),
+        required_scopes: Vec::new(),
+        ..Default::default()
+    });
     let parent = format!("00-{trace}-{PARENT_SPAN}-0{}", u8::from(sampled));
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
     // The span contains the result.

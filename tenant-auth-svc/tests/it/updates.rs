@@ -1,9 +1,11 @@
 //! Changes of existing tenants and keys: name, plan, scopes, expiry, and whether a key is enabled.
 
+mod deletion;
+mod networks;
 mod paused;
 
 use prost_types::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use tenant_auth_proto::v1::{self, Verdict};
 use tenant_auth_testkit::Fault;
 use tonic::Code;
@@ -12,17 +14,9 @@ use tonic_types::StatusExt as _;
 use crate::harness::{
     NOW, TestDatabase, TestService, owned,
     replicas::{Replicas, applied_revision, cached_keys},
-    updates::{enable, key_update, mask, update},
+    updates::{audit_details, enable, key_update, mask, update},
     violated_fields,
 };
-
-/// Returns the details of the entries of an action, oldest first.
-async fn audit_details(service: &TestService, target: &str, action: &str) -> Vec<Value> {
-    let request = v1::ListAuditEventsRequest { target: target.to_owned(), ..Default::default() };
-    let events = service.admin().list_audit_events(request).await.unwrap().into_inner().events;
-    let of_action = events.into_iter().rev().filter(|event| event.action == action);
-    of_action.map(|event| serde_json::from_str(&event.detail).unwrap()).collect()
-}
 
 #[tokio::test]
 async fn key_is_renamed_narrowed_paused_and_resumed() {

@@ -47,6 +47,9 @@ async fn every_verdict_is_returned_on_every_database() {
         broken.push(if key.ends_with('0') { '1' } else { '0' });
         let malformed = service.validate(&broken).await.unwrap();
         assert_eq!(malformed.verdict(), Verdict::Malformed);
+        assert_eq!(malformed.provenance.unwrap().source(), Source::Database);
+        let malformed = service.validate("ta_x").await.unwrap();
+        assert_eq!(malformed.verdict(), Verdict::Malformed);
         assert_eq!(malformed.provenance.unwrap().source(), Source::Unspecified);
 
         let request = v1::IssueKeyRequest {
@@ -82,6 +85,7 @@ async fn batch_answers_each_entry_in_order() {
         let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
             key: key.to_owned(),
             required_scopes: owned(scopes),
+            ..Default::default()
         };
         let requests = vec![
             ask(&good, &[]),

@@ -8,6 +8,7 @@ use tenant_auth_svc::domain::{
     clock::UnixMillis,
     id::{KeyId, TenantId},
     key::{KeyToImport, KeyUpdate, NewKey, SuccessorExpiry},
+    network::{AddressCheck, AllowedNetworks, ClientAddress},
     scope::{Scope, ScopeSet},
     store::{FailureKind, UpdateConditions},
     text::{KeyName, PrefixHint, Reason},
@@ -16,7 +17,7 @@ use tenant_auth_testkit::Random;
 
 use super::{
     cluster::{SimulatedCluster, TENANTS},
-    replica::{Credential, SCOPE, SeededFlaw},
+    replica::{CALLERS_ADDRESS, Credential, SCOPE, STORED_NETWORKS, SeededFlaw},
     troubles::Trouble,
 };
 
@@ -62,6 +63,15 @@ pub(crate) fn deadline() -> Instant {
 fn scopes(random: &mut Random) -> ScopeSet {
     let scopes = if random.is_chance(70) { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
     ScopeSet::new(scopes).unwrap()
+}
+
+fn networks(random: &mut Random) -> AllowedNetworks {
+    let texts: Vec<String> = serde_json::from_str(random.pick::<&str>(&STORED_NETWORKS)).unwrap();
+    AllowedNetworks::parse(&texts).unwrap()
+}
+
+fn admits_caller(networks: &AllowedNetworks) -> bool {
+    networks.check(ClientAddress::parse(CALLERS_ADDRESS).ok()) == AddressCheck::Allowed
 }
 
 impl SimulatedCluster {
@@ -118,6 +128,7 @@ impl SimulatedCluster {
             tenant_id: TenantId::parse(tenant).unwrap(),
             name: KeyName::parse("").unwrap(),
             scopes: scopes(random),
+            allowed_networks: AllowedNetworks::EVERYWHERE,
             expires_at: random.is_chance(33).then(|| UnixMillis(self.now().wall).plus(lifetime)),
         };
         match self.replicas[replica].admin().issue_key(wanted, actor(), deadline()).await {
@@ -143,6 +154,7 @@ impl SimulatedCluster {
             name: KeyName::parse("").unwrap(),
             prefix_hint: PrefixHint::parse("").unwrap(),
             scopes: scopes(random),
+            allowed_networks: AllowedNetworks::EVERYWHERE,
             expires_at: None,
         };
         let import = KeyToImport { key, created_at: None };
@@ -200,11 +212,12 @@ impl SimulatedCluster {
         (outcome, what, Box::new(holds))
     }
 
-    /// Changes the scopes or the expiry of a key, or disables or enables it.
+    /// Changes the scopes, the networks or the expiry of a key, or disables or enables it.
     async fn update(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
         let (credential, id) = self.random_existing_key(random);
         let mut update = KeyUpdate::default();
-        match random.below(6) {
+        match random.below(8) {
+            6..=7 => update.allowed_networks = Some(networks(random)),
             0 => update.scopes = Some(scopes(random)),
             1 => {
                 let lifetime = Duration::from_millis(250 * random.below(100) as u64);
@@ -224,6 +237,10 @@ impl SimulatedCluster {
             key.is_some_and(|key| {
                 update.enabled.is_none_or(|enabled| enabled != key.disabled)
                     && update.expires_at.is_none_or(|end| end.map(|end| end.0) == key.expires_at)
+                    && update
+                        .allowed_networks
+                        .as_ref()
+                        .is_none_or(|new| admits_caller(new) == key.admits_caller)
                     && update.scopes.as_ref().is_none_or(|scopes| scopes.is_empty() != key.may_read)
             })
         };
@@ -254,11 +271,18 @@ impl SimulatedCluster {
         let tenant = *random.pick(&TENANTS);
         let wall = self.now().wall;
         let is = format!("WHERE id = '{id}'");
-        let (subject, sql) = match random.below(12) {
+        let (subject, sql) = match random.below(13) {
+            12 => {
+                let networks = random.pick(&STORED_NETWORKS);
+                (&*credential.digest, format!("UPDATE api_keys SET allowed_networks = '{networks}' {is}"))
+            }
             0 => (&*credential.digest, format!("UPDATE api_keys SET revoked_at = {wall} {is}")),
             1..=3 => (
                 &*credential.digest,
-                format!("UPDATE api_keys SET revoked_at = NULL, disabled_at = NULL, expires_at = NULL {is}"),
+                format!(
+                    "UPDATE api_keys SET revoked_at = NULL, disabled_at = NULL, expires_at = NULL, \
+                     allowed_networks = '[]' {is}"
+                ),
             ),
             4 => {
                 let end = wall + 250 * i64::try_from(random.below(100)).unwrap() - 5_000;

@@ -25,7 +25,7 @@ use super::{
     metering::UsageLedger,
     oracle::{ObservedAnswer, Oracle, SimulatedTime},
     read_replicas::ReadReplica,
-    replica::{Credential, SCOPE, SeededFlaw, start_replica},
+    replica::{CALLERS_NETWORK, Credential, SCOPE, SeededFlaw, start_replica},
     troubles::Trouble,
 };
 
@@ -128,7 +128,7 @@ impl SimulatedCluster {
     pub(crate) fn record_database(&mut self, order: EventOrder) {
         let read = |sql: &str| self.server.query(sql).unwrap();
         let keys = read(
-            "SELECT hex(key_hash), id, tenant_id, scopes, expires_at, revoked_at, disabled_at FROM api_keys",
+            "SELECT hex(key_hash), id, tenant_id, scopes, expires_at, revoked_at, disabled_at, allowed_networks FROM api_keys",
         );
         let keys = keys.iter().map(|row| {
             let key = KeyRow {
@@ -138,6 +138,7 @@ impl SimulatedCluster {
                 expires_at: number(&row[4]),
                 revoked: number(&row[5]).is_some(),
                 disabled: number(&row[6]).is_some(),
+                admits_caller: ["[]", CALLERS_NETWORK].contains(&&*text(&row[7]).unwrap()),
             };
             (text(&row[0]).unwrap(), key)
         });

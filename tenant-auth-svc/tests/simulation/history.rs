@@ -67,6 +67,8 @@ pub(crate) struct KeyRow {
     pub(crate) expires_at: Option<i64>,
     pub(crate) revoked: bool,
     pub(crate) disabled: bool,
+    /// Whether it may be used from the address of the callers.
+    pub(crate) admits_caller: bool,
 }
 
 /// How a key was ended.
@@ -90,6 +92,7 @@ impl KeyRow {
             Self { expires_at: Some(end), .. } if *end <= wall => Verdict::Expired,
             Self { disabled: true, .. } => Verdict::Disabled,
             _ if suspended => Verdict::TenantSuspended,
+            Self { admits_caller: false, .. } => Verdict::AddressNotAllowed,
             Self { may_read: false, .. } if reads => Verdict::InsufficientScope,
             _ => Verdict::Valid,
         }

@@ -90,6 +90,7 @@ fn simulated_answers_are_all_allowed_by_oracle() {
             ("valid", &["database", "fresh", "refreshing", "stale"][..]),
             ("revoked", &["database", "fresh", "refreshing", "stale"]),
             ("disabled", &["database", "fresh", "stale"]),
+            ("address_not_allowed", &["database", "fresh", "stale"]),
             ("expired", &["database", "fresh", "stale"]),
             ("tenant_suspended", &["database", "fresh", "stale"]),
             ("insufficient_scope", &["database", "fresh", "stale"]),

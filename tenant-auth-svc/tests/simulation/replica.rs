@@ -8,6 +8,7 @@ use tenant_auth_svc::{
     domain::{
         clock::{ManualClock, SharedClock},
         key::{KeyHash, PresentedKey},
+        network::ClientAddress,
         scope::{Scope, ScopeSet},
         validate::KeyQuery,
     },
@@ -34,6 +35,12 @@ pub(crate) enum SeededFlaw {
     UndoesRevocation,
 }
 
+/// The address of all callers, and the network that contains it, as the database stores networks.
+pub(crate) const CALLERS_ADDRESS: &str = "192.0.2.1";
+pub(crate) const CALLERS_NETWORK: &str = r#"["192.0.2.0/24"]"#;
+/// All values of a key's networks: everywhere, with and without the callers.
+pub(crate) const STORED_NETWORKS: [&str; 3] = ["[]", CALLERS_NETWORK, r#"["203.0.113.0/24"]"#];
+
 /// A key that a caller may present. Some were never issued.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
@@ -56,7 +63,9 @@ impl Credential {
     pub(crate) fn key_query(&self, reads: bool) -> KeyQuery {
         let scopes = if reads { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
         let required_scopes = ScopeSet::new(scopes).unwrap();
-        KeyQuery { key: PresentedKey::new(self.plaintext.clone()), required_scopes }
+        let client_address = ClientAddress::parse(CALLERS_ADDRESS).ok();
+        let key = PresentedKey::new(self.plaintext.clone());
+        KeyQuery { key, required_scopes, client_address }
     }
 
     fn hash_of(plaintext: &str) -> KeyHash {

@@ -1,5 +1,7 @@
 //! `tenantctl key import`
 
+mod send;
+
 use std::{
     fs,
     io::{self, Read as _},
@@ -7,21 +9,16 @@ use std::{
 };
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use tenant_auth_client::{AdminClient, Error, ImportedKey};
 
+use self::send::Ended;
 use super::Context;
 use crate::{
     exit::Exit,
     failure::{Failure, FieldProblem},
-    import::{self, Format, Problem, Row},
-    output::Output,
-    retry,
-    view::{ImportView, RefusedRow},
+    import::{self, Format, KeyFile, Problem, Row},
+    view::ImportView,
 };
 
-/// Maximum keys of one request that the service accepts.
-const MAX_KEYS_PER_REQUEST: usize = 500;
 /// More would not be read, and the first ones usually explain the rest.
 const MAX_SHOWN_PROBLEMS: usize = 20;
 
@@ -52,21 +49,47 @@ pub(super) async fn run(context: &Context, command: Import) -> Result<Exit, Fail
     let bytes =
         read_input(&command.file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
     let format = command.format.resolve(&command.file, &bytes);
-    let rows =
+    let KeyFile { rows, repeated } =
         import::parse(&bytes, format, &command.tenant).map_err(|problems| file_failure(&name, &problems))?;
+    // The rows have their values.
+    drop(bytes);
     let mut view = ImportView {
         file: name,
         dry_run: command.dry_run,
         rows: rows.len(),
-        imported: 0,
-        existing: 0,
-        refused: Vec::new(),
+        repeated,
+        ..ImportView::default()
     };
-    if !command.dry_run {
-        send(&context.client()?.admin(), context.output, &rows, &mut view).await?;
+    if command.dry_run {
+        context.output.show(&view)?;
+        return Ok(Exit::Done);
     }
-    context.output.show(&view)?;
-    Ok(if view.refused.is_empty() { Exit::Done } else { Exit::Denied })
+    let ended = send::send(&context.client()?.admin(), &rows, &mut view).await;
+    // An import that failed at once has no result.
+    if matches!(ended, Ended::Complete | Ended::Interrupted) || view.done > 0 {
+        context.output.show(&view)?;
+    }
+    if !matches!(ended, Ended::Complete) {
+        context.output.note(&progress_note(&rows, &view));
+    }
+    match ended {
+        Ended::Complete if view.different.is_empty() && view.refused.is_empty() => Ok(Exit::Done),
+        Ended::Complete => Ok(Exit::Denied),
+        Ended::Interrupted => Ok(Exit::Interrupted),
+        Ended::Failed(error) => Err(Failure::from_service(&[])(error)),
+    }
+}
+
+/// Says how far an import got that ended early, and how to go on.
+fn progress_note(rows: &[Row], view: &ImportView) -> String {
+    let done = match view.done.checked_sub(1).and_then(|last| rows.get(last)) {
+        Some(last) => format!("{} of {} rows are done, up to line {}", view.done, view.rows, last.line),
+        None => format!("no row of {} is known to be done", view.rows),
+    };
+    format!(
+        "the import ended early: {done}; run the same command again to continue: keys that were imported are \
+         recognised as already present"
+    )
 }
 
 fn read_input(path: &Path) -> io::Result<Vec<u8>> {
@@ -97,76 +120,11 @@ fn file_failure(name: &str, problems: &[Problem]) -> Failure {
     }
 }
 
-async fn send(
-    admin: &AdminClient,
-    output: Output,
-    rows: &[Row],
-    view: &mut ImportView,
-) -> Result<(), Failure> {
-    // Draws nothing if standard error is not a terminal.
-    let bar = ProgressBar::new(rows.len() as u64).with_style(progress_style());
-    for page in rows.chunks(MAX_KEYS_PER_REQUEST) {
-        let keys: Vec<_> = page.iter().map(|row| row.key.clone()).collect();
-        let response = retry::with_retries(async || admin.import_keys(keys.clone()).await).await;
-        let outcomes = response.map_err(|error| {
-            bar.abandon();
-            let done = view.imported + view.existing + view.refused.len();
-            if done > 0 {
-                output.note(&format!(
-                    "{done} of {} rows were sent; run the import again to continue",
-                    rows.len()
-                ));
-            }
-            Failure::from_service(&[])(error)
-        })?;
-        for (row, outcome) in page.iter().zip(outcomes) {
-            count_outcome(row, outcome, view);
-        }
-        bar.inc(page.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(())
-}
-
-fn progress_style() -> ProgressStyle {
-    ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} rows, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn count_outcome(row: &Row, outcome: Result<ImportedKey, Error>, view: &mut ImportView) {
-    match outcome {
-        Ok(ImportedKey::New { .. }) => view.imported += 1,
-        Ok(ImportedKey::Existing { .. }) => view.existing += 1,
-        Err(error) => view.refused.push(RefusedRow {
-            line: row.line,
-            tenant_id: row.key.tenant_id.clone(),
-            problem: problem_text(error),
-        }),
-    }
-}
-
-fn problem_text(error: Error) -> String {
-    match error {
-        Error::NotFound { message, .. }
-        | Error::AlreadyExists { message, .. }
-        | Error::Invalid { message, .. } => message,
-        error => error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tenant_auth_client::Violation;
+    use tenant_auth_client::proto;
 
     use super::*;
-
-    #[test]
-    fn rejected_row_shows_the_problem() {
-        let violation = |field: &str| Violation { field: field.to_owned(), description: "is bad".to_owned() };
-        let violations = vec![violation("name"), violation("scopes[1]")];
-        let error = Error::Invalid { message: "name: is bad; scopes[1]: is bad".to_owned(), violations };
-        assert_eq!(problem_text(error), "name: is bad; scopes[1]: is bad");
-    }
 
     #[test]
     fn problems_beyond_the_limit_are_counted() {
@@ -177,5 +135,15 @@ mod tests {
         assert!(sentence.ends_with("nothing was sent (25 problems; showing the first 20)"), "{sentence}");
         assert_eq!(violations.len(), 20);
         assert_eq!((&*violations[0].field, &*violations[0].description), ("keys.csv:1: name", "is bad"));
+    }
+
+    #[test]
+    fn import_that_ended_early_says_how_far_it_got() {
+        let rows = [4, 6].map(|line| Row { line, key: proto::ImportKey::default() });
+        let note = |done| progress_note(&rows, &ImportView { rows: 2, done, ..ImportView::default() });
+        assert!(note(0).starts_with("the import ended early: no row of 2 is known to be done; run the same"));
+        assert!(
+            note(1).starts_with("the import ended early: 1 of 2 rows are done, up to line 4; run the same")
+        );
     }
 }

@@ -9,6 +9,7 @@ use tenant_auth_client::{PresentedKey, proto};
 use super::{
     Context,
     check::{self, Check},
+    explain::{self, Explain},
     import::{self, Import},
     key_update::{self, Update},
     wait::{self, Wait},
@@ -17,7 +18,7 @@ use crate::{
     args::{Expiry, Limit, NewExpiry},
     exit::Exit,
     failure::{Failure, FieldNames},
-    import::PrefixHint,
+    import::{PrefixHint, key_text},
     listing,
     output::{Item, View},
     secret::KeySource,
@@ -32,17 +33,23 @@ pub(crate) enum KeyCommand {
 
     /// Import keys that were issued elsewhere, by their SHA-256
     ///
-    /// The file is CSV with a header, or JSON Lines. Its columns or fields are tenant_id, sha256 (64 hex
-    /// digits), name, prefix_hint, scopes (separated by spaces or semicolons; in JSON also an array),
-    /// created_at and expires_at (RFC 3339). Only sha256 is required and, without --tenant, tenant_id.
+    /// The file is CSV with a header, separated by commas, semicolons or tabs, or JSON Lines; in UTF-8. Its
+    /// columns or fields are tenant_id, sha256 (64 hex digits, base64 or base64url), name, prefix_hint (the first
+    /// characters of the key), scopes (separated by spaces or semicolons; in JSON also an array), created_at and
+    /// expires_at (RFC 3339). Only sha256 is required and, without --tenant, tenant_id.
     ///
-    /// All rows are checked before any is sent. An import can be repeated: existing keys are skipped.
+    /// All rows are checked before any is sent. An import can be repeated, also after Ctrl-C or an error: keys
+    /// that exist already with the same values are skipped. A key that exists with other values, or that is
+    /// revoked or disabled, is reported as different and not changed.
     Import(Import),
 
     /// Print the SHA-256 of a key, for an import file
+    ///
+    /// Refuses a text that the service would never look up: a key has 8 to 256 bytes, each a printable ASCII
+    /// character other than the space. One line end after the key is not part of it.
     Hash(KeySource),
 
-    /// Change the name, scopes or expiry of a key
+    /// Change the name, scopes, networks or expiry of a key
     Update(Update),
 
     /// Disable a key until it is resumed: it is denied with DISABLED, and so are its sessions
@@ -73,7 +80,8 @@ pub(crate) enum KeyCommand {
 
     /// Issue a successor of a key and let the old key expire; the successor's plaintext is shown once
     ///
-    /// The successor has the name, the scopes and, unless an option says otherwise, the expiry of the old key.
+    /// The successor has the name, the scopes, the networks and, unless an option says otherwise, the expiry of the old
+    /// key.
     Rotate(Rotate),
 
     /// Revoke a key permanently
@@ -94,6 +102,12 @@ pub(crate) enum KeyCommand {
         /// Public id of the key
         key_id: String,
     },
+
+    /// Say which verdict a replica gives on a key and why: its record in the database and in the memory of the replica, and
+    /// who changed it last
+    ///
+    /// Exits with 0 if the key is valid, with 1 if it is denied, and with 4 if nothing can be decided now.
+    Explain(Explain),
 
     /// Compare what each replica has cached about a key with the database
     ///
@@ -141,6 +155,10 @@ pub(crate) struct Issue {
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
 
+    /// Network from which the key may be used, such as 203.0.113.0/24, or an address; may be repeated. Default: everywhere
+    #[arg(long = "network", value_name = "CIDR")]
+    networks: Vec<String>,
+
     #[command(flatten)]
     expiry: Expiry,
 
@@ -177,6 +195,7 @@ const ISSUE_FIELD_NAMES: FieldNames = &[
     ("name", "--name"),
     ("scopes", "--scope"),
     ("expires_at", "--expires-in or --expires-at"),
+    ("allowed_networks", "--network"),
 ];
 pub(super) const FIELD_NAMES: FieldNames = &[
     ("key_id", "KEY_ID"),
@@ -188,13 +207,21 @@ pub(super) const FIELD_NAMES: FieldNames = &[
     ("name", "--name"),
     ("scopes", "--scope"),
     ("etag", "--etag"),
+    ("allowed_networks", "--network"),
+    ("plaintext", "the key"),
+    ("required_scopes", "--scope"),
 ];
 
 pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, Failure> {
     match command {
         KeyCommand::Import(command) => return import::run(context, command).await,
         KeyCommand::Hash(source) => {
-            let digest = Sha256::digest(source.read()?.expose());
+            let key = source.read()?;
+            // Its hash would be of no use: the service denies such a key without a lookup.
+            key_text::check(key.expose()).map_err(|error| {
+                Failure::usage(format!("not a key that can be imported: the text {error}"))
+            })?;
+            let digest = Sha256::digest(key.expose());
             context.output.line(&hex::encode(digest))?;
         }
         KeyCommand::Issue(command) => issue(context, command).await?,
@@ -221,6 +248,7 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
                 .map_err(Failure::from_service(FIELD_NAMES))?;
             context.output.show(&KeyStateView::new(state))?;
         }
+        KeyCommand::Explain(command) => return explain::run(context, command).await,
         KeyCommand::Check(command) => return check::run(context, command).await,
         KeyCommand::List(command) if command.tenant.is_none() => {
             return list(context, command, KeyWithTenantView::new).await;
@@ -236,6 +264,7 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
         name: command.name,
         scopes: command.scopes,
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
+        allowed_networks: command.networks,
     };
     let issued = context.client()?.admin().issue_key(request).await;
     let issued = issued.map_err(Failure::from_service(ISSUE_FIELD_NAMES))?;

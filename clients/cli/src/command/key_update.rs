@@ -28,6 +28,15 @@ pub(crate) struct Update {
     #[arg(long, conflicts_with = "scopes", group = "changes")]
     no_scopes: bool,
 
+    /// Network from which the key may be used from now on, such as 203.0.113.0/24; may be repeated. Other networks are
+    /// removed
+    #[arg(long = "network", value_name = "CIDR", group = "changes")]
+    networks: Vec<String>,
+
+    /// Remove all networks: the key may be used from everywhere
+    #[arg(long, conflicts_with = "networks", group = "changes")]
+    no_networks: bool,
+
     #[command(flatten)]
     expiry: NewExpiry,
 
@@ -45,8 +54,13 @@ pub(crate) struct Update {
 
 pub(super) async fn run(context: &Context, command: Update) -> Result<Exit, Failure> {
     let has_scopes = command.no_scopes || !command.scopes.is_empty();
-    let named =
-        [("name", command.name.is_some()), ("scopes", has_scopes), ("expires_at", command.expiry.is_given())];
+    let has_networks = command.no_networks || !command.networks.is_empty();
+    let named = [
+        ("name", command.name.is_some()),
+        ("scopes", has_scopes),
+        ("expires_at", command.expiry.is_given()),
+        ("allowed_networks", has_networks),
+    ];
     let paths = named.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned()).collect();
     let request = proto::UpdateKeyRequest {
         key_id: command.key_id,
@@ -57,6 +71,7 @@ pub(super) async fn run(context: &Context, command: Update) -> Result<Exit, Fail
         enabled: false,
         etag: command.etag,
         reason: command.reason,
+        allowed_networks: command.networks,
     };
     let updated = context.client()?.admin().update_key(request).await;
     let updated = updated.map_err(Failure::from_service(FIELD_NAMES))?;

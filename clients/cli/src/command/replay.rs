@@ -1,9 +1,10 @@
 //! `tenantctl audit replay`
 
+mod deletion;
+mod states;
 mod step;
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use clap::Args;
 use serde::Deserialize;
 use tenant_auth_client::Error;
 
-use self::step::{Reapplied, Step, UpdatedValues};
+use self::states::{FinalStates, ReplayEntry};
 use super::Context;
 use crate::{
     args::When,
@@ -21,7 +22,7 @@ use crate::{
     failure::Failure,
     retry::with_retries,
     time::{self, Moment},
-    view::{LostRow, ReplayView},
+    view::ReplayView,
 };
 
 /// Maximum size of a saved list, which is one document and is read as a whole. A line of an audit log copy is
@@ -46,90 +47,9 @@ pub(crate) struct Replay {
     dry_run: bool,
 }
 
-/// The fields of an audit log entry that a replay needs.
-#[derive(Debug, Deserialize)]
-struct ReplayEntry {
-    at: String,
-    action: String,
-    target: String,
-    #[serde(default)]
-    tenant_id: Option<String>,
-    #[serde(default)]
-    detail: Option<String>,
-}
-
 #[derive(Debug, Deserialize)]
 struct List {
     events: Vec<ReplayEntry>,
-}
-
-/// The last state of each key and tenant in the log.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct FinalStates {
-    keys: BTreeMap<String, FinalState>,
-    tenants: BTreeMap<String, FinalState>,
-    updated_keys: BTreeMap<String, UpdatedValues>,
-    updated_tenants: BTreeMap<String, UpdatedValues>,
-    lost: Vec<LostRow>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FinalState {
-    Revoked,
-    Suspended,
-    Resumed,
-}
-
-impl From<ReplayEntry> for LostRow {
-    fn from(entry: ReplayEntry) -> Self {
-        Self {
-            action: entry.action,
-            target: entry.target,
-            tenant_id: entry.tenant_id.filter(|id| !id.is_empty()),
-        }
-    }
-}
-
-impl FinalStates {
-    fn apply(&mut self, entry: ReplayEntry) {
-        match entry.action.as_str() {
-            "key.revoke" => drop(self.keys.insert(entry.target, FinalState::Revoked)),
-            "key.update" | "tenant.update" => match UpdatedValues::parse(entry.detail.as_deref()) {
-                Some(later) => {
-                    let updated = match entry.action.as_str() {
-                        "key.update" => &mut self.updated_keys,
-                        _ => &mut self.updated_tenants,
-                    };
-                    updated.entry(entry.target).or_default().merge(later);
-                }
-                None => self.lost.push(entry.into()),
-            },
-            "tenant.suspend" => drop(self.tenants.insert(entry.target, FinalState::Suspended)),
-            "tenant.resume" => drop(self.tenants.insert(entry.target, FinalState::Resumed)),
-            // The database stores only a digest of a key, and the log does not contain it.
-            "key.issue" | "key.import" | "key.rotate" | "tenant.create" => {
-                self.lost.push(entry.into());
-            }
-            // Actions on the replica or on the database itself, which a backup does not contain.
-            _ => {}
-        }
-    }
-
-    /// Returns the changes in the order in which they are made. Keys first: the keys of a resumed tenant must be revoked
-    /// before they are valid again. A revoked key cannot be updated, and needs no update.
-    fn steps(&self) -> impl Iterator<Item = Step> + use<> {
-        let updated_keys =
-            self.updated_keys.clone().into_iter().filter(|(key, _)| !self.keys.contains_key(key));
-        let keys = steps(self.keys.clone(), Reapplied::State);
-        let updated_keys = steps(updated_keys.collect(), Reapplied::KeyUpdate);
-        let updated_tenants = steps(self.updated_tenants.clone(), Reapplied::TenantUpdate);
-        let tenants = steps(self.tenants.clone(), Reapplied::State);
-        keys.chain(updated_keys).chain(updated_tenants).chain(tenants)
-    }
-}
-
-fn steps<T>(targets: BTreeMap<String, T>, reapplied: fn(T) -> Reapplied) -> impl Iterator<Item = Step> {
-    targets.into_iter().map(move |(target, value)| Step { target, reapplied: reapplied(value) })
 }
 
 pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Failure> {
@@ -181,7 +101,7 @@ fn read_entries(mut reader: impl BufRead, since: Option<Moment>) -> Result<Final
             format!("{number}: invalid time {:?}: must be RFC 3339, such as 2030-01-31T00:00:00Z", entry.at)
         })?;
         if since.is_none_or(|since| at >= since) {
-            states.apply(entry);
+            states.apply(at, entry);
         }
         Ok::<_, String>(())
     };
@@ -218,7 +138,14 @@ fn read_entries(mut reader: impl BufRead, since: Option<Moment>) -> Result<Final
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
+    use super::{
+        deletion::Deletion,
+        states::FinalState,
+        step::{Reapplied, Step, UpdatedValues},
+        *,
+    };
 
     fn line(at: &str, action: &str, target: &str) -> String {
         format!(
@@ -240,13 +167,29 @@ mod tests {
             line("2030-01-01T00:00:04.000Z", "tenant.resume", "a"),
             line("2030-01-01T00:00:05.000Z", "key.issue", "new"),
             line("2030-01-01T00:00:06.000Z", "usage.repair", "t"),
+            line("2030-01-01T00:00:07.000Z", "tenant.suspend", "c"),
+            line("2030-01-01T00:00:08.000Z", "tenant.delete", "c"),
+            line("2030-01-01T00:00:09.000Z", "tenant.suspend", "d"),
+            line("2030-01-01T00:00:10.000Z", "tenant.delete", "d"),
+            line("2030-01-01T00:00:11.000Z", "tenant.create", "d"),
+            line("2030-01-01T00:00:12.000Z", "tenant.suspend", "d"),
         ];
         let found = final_states(&lines.join("\n"), "2030-01-01T00:00:01Z").unwrap();
         assert_eq!(found.keys, BTreeMap::from([("k".to_owned(), FinalState::Revoked)]));
-        let tenants =
-            BTreeMap::from([("a".to_owned(), FinalState::Resumed), ("b".to_owned(), FinalState::Suspended)]);
+        let tenants = BTreeMap::from([
+            ("a".to_owned(), FinalState::Resumed),
+            ("b".to_owned(), FinalState::Suspended),
+            // The second tenant with this id.
+            ("d".to_owned(), FinalState::Suspended),
+        ]);
         assert_eq!(found.tenants, tenants);
-        assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["new"]);
+        let deletion = |at| Deletion { at: time::parse_moment(at).unwrap(), with_usage: false };
+        let deleted = BTreeMap::from([
+            ("c".to_owned(), deletion("2030-01-01T00:00:08Z")),
+            ("d".to_owned(), deletion("2030-01-01T00:00:10Z")),
+        ]);
+        assert_eq!(found.deleted_tenants, deleted);
+        assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["new", "d"]);
     }
 
     fn update(action: &str, target: &str, after: &str) -> String {
@@ -262,7 +205,9 @@ mod tests {
             update("key.update", "k", r#"{"scopes":["a","b"],"enabled":false}"#),
             update("key.update", "k", r#"{"scopes":["a"],"expires_at":null}"#),
             update("key.update", "gone", r#"{"enabled":true}"#),
-            update("tenant.update", "t", r#"{"plan":"free"}"#),
+            update("tenant.update", "t", r#"{"plan":"free","leak_policy":null}"#),
+            update("key.leak", "k", r#"{}"#),
+            update("key.leak", "notified", r#"{}"#),
             line("2030-01-01T00:00:02Z", "key.revoke", "gone"),
             line("2030-01-01T00:00:02Z", "key.update", "unreadable"),
         ];
@@ -274,7 +219,11 @@ mod tests {
             enabled: Some(false),
             ..UpdatedValues::default()
         };
-        let tenant = UpdatedValues { plan: Some("free".to_owned()), ..UpdatedValues::default() };
+        let tenant = UpdatedValues {
+            plan: Some("free".to_owned()),
+            leak_policy: Some(None),
+            ..UpdatedValues::default()
+        };
         let expected = [
             ("gone", Reapplied::State(FinalState::Revoked)),
             ("k", Reapplied::KeyUpdate(key)),

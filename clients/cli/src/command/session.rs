@@ -5,9 +5,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tenant_auth_client::{BindSession, Verdict};
 
-use super::Context;
+use super::{
+    Context,
+    wait::{self, Wait},
+};
 use crate::{
-    args::Limit,
+    args::{CustomerAddress, Limit},
     exit::Exit,
     failure::{Failure, FieldNames},
     listing,
@@ -34,6 +37,9 @@ pub(crate) enum SessionCommand {
         /// Tenant that owns the session
         #[arg(long, value_name = "ID")]
         tenant: String,
+
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// List the sessions of a tenant, newest first
@@ -65,6 +71,9 @@ pub(crate) struct Bind {
     attributes: Vec<(String, String)>,
 
     #[command(flatten)]
+    address: CustomerAddress,
+
+    #[command(flatten)]
     source: KeySource,
 }
 
@@ -80,6 +89,9 @@ pub(crate) struct Validate {
     /// Also present a key, read from standard input or from a prompt without echo
     #[arg(long)]
     with_key: bool,
+
+    #[command(flatten)]
+    address: CustomerAddress,
 
     #[command(flatten)]
     source: KeySource,
@@ -98,11 +110,11 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     match command {
         SessionCommand::Bind(command) => bind(context, command).await,
         SessionCommand::Validate(command) => validate(context, command).await,
-        SessionCommand::Unbind { session_id, tenant } => {
-            let unbound = context.client()?.unbind_session(&session_id, &tenant).await;
-            let was_bound = unbound.map_err(Failure::from_service(FIELD_NAMES))?;
-            context.output.show(&UnboundView::new(session_id, was_bound))?;
-            Ok(Exit::Done)
+        SessionCommand::Unbind { session_id, tenant, wait } => {
+            let unbinding = context.client()?.unbind_session(&session_id, &tenant).await;
+            let unbinding = unbinding.map_err(Failure::from_service(FIELD_NAMES))?;
+            let view = UnboundView::new(session_id, unbinding.was_bound);
+            wait::show(context, &wait, view, unbinding.revision).await
         }
         SessionCommand::List { tenant, limit } => {
             let client = context.client()?;
@@ -118,7 +130,7 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
 }
 
 async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
-    let client = context.client()?;
+    let client = context.client()?.with_client_address(command.address.get());
     let key = command.source.read()?;
     let mut session = BindSession::new(&command.session_id, command.ttl);
     if command.sliding {
@@ -134,7 +146,7 @@ async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
 }
 
 async fn validate(context: &Context, command: Validate) -> Result<Exit, Failure> {
-    let client = context.client()?;
+    let client = context.client()?.with_client_address(command.address.get());
     let presents_key = command.with_key || command.source.has_key_file();
     let key = presents_key.then(|| command.source.read()).transpose()?;
     let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();

@@ -1,18 +1,19 @@
 //! `tenantctl tenant …`
 
 use clap::Subcommand;
-use tenant_auth_client::proto;
+use tenant_auth_client::{AdminClient, proto};
 
 use super::{
     Context,
     wait::{self, Wait},
 };
 use crate::{
-    args::Limit,
+    args::{LeakPolicyChange, Limit, leak_policy},
     exit::Exit,
     failure::{Failure, FieldNames},
     listing,
-    view::TenantView,
+    retry::with_retries,
+    view::{DeletionView, TenantView},
 };
 
 #[derive(Debug, Subcommand)]
@@ -44,7 +45,7 @@ pub(crate) enum TenantCommand {
         limit: Limit,
     },
 
-    /// Change the name or the plan of a tenant
+    /// Change the name, the plan or the leak policy of a tenant
     #[command(group = clap::ArgGroup::new("changes").required(true).multiple(true))]
     Update {
         /// Id of the tenant
@@ -57,6 +58,11 @@ pub(crate) enum TenantCommand {
         /// New plan: an opaque label that is returned with every validation
         #[arg(long, group = "changes")]
         plan: Option<String>,
+
+        /// What happens to its leaked keys: disable, notify, expire: and a time such as expire:24h, or default for the policy of
+        /// the service
+        #[arg(long, group = "changes", value_parser = leak_policy::parse, value_name = "POLICY")]
+        leak_policy: Option<LeakPolicyChange>,
 
         /// Change the tenant only if this is still its etag; see `tenantctl --json tenant get`
         #[arg(long, default_value = "", hide_default_value = true)]
@@ -83,6 +89,25 @@ pub(crate) enum TenantCommand {
         wait: Wait,
     },
 
+    /// Delete a suspended tenant: its sessions, its keys, on request its usage, and the tenant
+    ///
+    /// The audit log is kept, and so is the usage unless --delete-usage is given. Can be repeated: it then continues.
+    Delete {
+        /// Id of the tenant
+        id: String,
+
+        /// Reason, for the audit log
+        #[arg(long)]
+        reason: String,
+
+        /// Delete the usage of the tenant, too
+        #[arg(long)]
+        delete_usage: bool,
+
+        #[command(flatten)]
+        wait: Wait,
+    },
+
     /// Resume a suspended tenant
     Resume {
         /// Id of the tenant
@@ -98,6 +123,7 @@ const FIELD_NAMES: FieldNames = &[
     ("tenant_id", "ID"),
     ("name", "--name"),
     ("plan", "--plan"),
+    ("leak_policy.expire_in", "--leak-policy"),
     ("etag", "--etag"),
     ("reason", "--reason"),
 ];
@@ -120,8 +146,9 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
             context.output.show(&TenantView::new(tenant))?;
             return Ok(Exit::Done);
         }
-        TenantCommand::Update { id, name, plan, etag, reason, wait } => {
-            let named = [("name", name.is_some()), ("plan", plan.is_some())];
+        TenantCommand::Update { id, name, plan, leak_policy, etag, reason, wait } => {
+            let named =
+                [("name", name.is_some()), ("plan", plan.is_some()), ("leak_policy", leak_policy.is_some())];
             let named = named.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned());
             let request = proto::UpdateTenantRequest {
                 tenant_id: id,
@@ -130,6 +157,7 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
                 plan: plan.unwrap_or_default(),
                 etag,
                 reason,
+                leak_policy: leak_policy.and_then(|change| change.0),
             };
             let updated = admin.update_tenant(request).await.map_err(Failure::from_service(FIELD_NAMES))?;
             (updated.tenant, updated.revision, wait)
@@ -138,6 +166,10 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
             let suspended = admin.suspend_tenant(&id, &reason).await;
             let suspended = suspended.map_err(Failure::from_service(FIELD_NAMES))?;
             (suspended.tenant, suspended.revision, wait)
+        }
+        TenantCommand::Delete { id, reason, delete_usage, wait } => {
+            let request = proto::DeleteTenantRequest { tenant_id: id, reason, delete_usage };
+            return delete(context, &admin, request, &wait).await;
         }
         TenantCommand::Resume { id, wait } => {
             let resumed = admin.resume_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES))?;
@@ -154,4 +186,27 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
         }
     };
     wait::show(context, &wait, TenantView::new(tenant.unwrap_or_default()), revision).await
+}
+
+/// Repeats the call until the tenant is deleted: each deletes a bounded number of rows.
+async fn delete(
+    context: &Context,
+    admin: &AdminClient,
+    request: proto::DeleteTenantRequest,
+    wait: &Wait,
+) -> Result<Exit, Failure> {
+    let mut view = DeletionView::new(request.tenant_id.clone());
+    loop {
+        let step = with_retries(async || admin.delete_tenant(request.clone()).await).await;
+        let step = step.map_err(|error| {
+            if view.is_begun() {
+                context.output.note("a part is deleted; run the command again to continue");
+            }
+            Failure::from_service(FIELD_NAMES)(error)
+        })?;
+        view.add(&step);
+        if step.complete {
+            return wait::show(context, wait, view, step.revision).await;
+        }
+    }
 }

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 pub(crate) enum Format {
     /// Detected from the file name, or else from the content
     Auto,
-    /// Comma-separated values with a header
+    /// Values separated by commas, semicolons or tabs, with a header
     Csv,
     /// One JSON object per line
     Jsonl,
@@ -22,7 +22,7 @@ impl Format {
         }
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         match extension.to_str() {
-            Some("csv") => Self::Csv,
+            Some("csv" | "tsv") => Self::Csv,
             Some("jsonl" | "ndjson") => Self::Jsonl,
             _ if looks_like_json(bytes) => Self::Jsonl,
             _ => Self::Csv,
@@ -30,9 +30,10 @@ impl Format {
     }
 }
 
+/// An array too, although it is not accepted: then the problem is named as that of JSON.
 fn looks_like_json(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    bytes.trim_ascii_start().starts_with(b"{")
+    matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..])
 }
 
 #[cfg(test)]
@@ -45,7 +46,9 @@ mod tests {
         assert_eq!(resolve("keys.CSV", b"{"), Format::Csv);
         assert_eq!(resolve("keys.ndjson", b""), Format::Jsonl);
         assert_eq!(resolve("-", b"\n {\"sha256\""), Format::Jsonl);
+        assert_eq!(resolve("-", b"[{\"sha256\""), Format::Jsonl);
         assert_eq!(resolve("-", b"sha256,"), Format::Csv);
+        assert_eq!(resolve("keys.tsv", b"{"), Format::Csv);
         assert_eq!(Format::Jsonl.resolve(Path::new("keys.csv"), b""), Format::Jsonl);
     }
 }

@@ -1,8 +1,41 @@
 //! Parses JSON Lines: one JSON object per line.
 
-use serde_json::{Map, Value};
+use std::fmt;
 
-use super::row::{COLUMNS, Cells, Problem, Row, unknown_column};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::Value;
+
+use super::row::{Cells, Problem, Row, known_column, unknown_column};
+
+/// The fields of an object, in their order. Unlike a map, it keeps a repeated name.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields, M::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
 
 pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Problem>) {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
@@ -19,38 +52,57 @@ pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Proble
 }
 
 fn read_row(bytes: &[u8], line: u64, default_tenant: &str) -> Result<Row, Vec<Problem>> {
-    let object: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| {
-        // The message of the parser may repeat a value.
-        let text = if error.is_data() {
-            "must be a JSON object".to_owned()
-        } else {
-            format!("invalid JSON at character {}", error.column())
-        };
-        vec![Problem::for_row(line, text)]
-    })?;
+    let Fields(fields) = read_object(bytes).map_err(|text| vec![Problem::for_row(line, text)])?;
     let mut cells = Cells::default();
     let mut problems = Vec::new();
-    for (name, value) in &object {
-        let Some(column) = COLUMNS.into_iter().find(|column| *column == name) else {
+    let mut seen = Vec::new();
+    for (name, value) in &fields {
+        let Some(column) = known_column(name) else {
             problems.push(Problem::for_row(line, unknown_column(name)));
             continue;
         };
+        if seen.contains(&column) {
+            problems.push(Problem::new(line, column, "duplicate field"));
+            continue;
+        }
+        seen.push(column);
         match (column, value) {
             (_, Value::Null) => {}
             (column, Value::String(text)) => {
                 cells.set(column, text.trim());
             }
-            ("scopes", Value::Array(scopes)) => match strings(scopes) {
-                Some(scopes) => cells.scopes = scopes,
+            ("scopes" | "allowed_networks", Value::Array(items)) => match strings(items) {
+                Some(items) if column == "scopes" => cells.scopes = items,
+                Some(items) => cells.allowed_networks = items,
                 None => problems.push(Problem::new(line, column, "must contain only strings")),
             },
-            ("scopes", _) => {
+            ("scopes" | "allowed_networks", _) => {
                 problems.push(Problem::new(line, column, "must be a string or an array of strings"));
             }
             (column, _) => problems.push(Problem::new(line, column, "must be a string")),
         }
     }
     if problems.is_empty() { cells.check(line, default_tenant) } else { Err(problems) }
+}
+
+/// Reads an object, or says what is wrong. The message of the parser may repeat a value, so it is not used.
+fn read_object(bytes: &[u8]) -> Result<Fields, String> {
+    if str::from_utf8(bytes).is_err() {
+        return Err("not UTF-8: save the file as UTF-8".to_owned());
+    }
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err("a JSON array: write one object per line, for example with `jq -c '.[]'`".to_owned());
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_eof() {
+            "the object does not end on its line: write one object per line, for example with `jq -c .`"
+                .to_owned()
+        } else if error.is_data() {
+            "must be a JSON object".to_owned()
+        } else {
+            format!("invalid JSON at character {}", error.column())
+        }
+    })
 }
 
 fn strings(values: &[Value]) -> Option<Vec<&str>> {
@@ -78,11 +130,25 @@ mod tests {
 
     #[test]
     fn invalid_jsonl_rows_are_reported() {
-        assert_eq!(problems("[1]"), ["1: must be a JSON object"]);
-        assert_eq!(problems("{\"sha256\":"), ["1: invalid JSON at character 10"]);
+        assert_eq!(problems("1"), ["1: must be a JSON object"]);
+        assert_eq!(problems("{\"sha256\";"), ["1: invalid JSON at character 10"]);
+        assert!(problems("[{}]")[0].contains("`jq -c '.[]'`"));
+        assert!(problems("{\"sha256\":")[0].contains("`jq -c .`"));
         assert_eq!(problems("{\"sha256\":5}"), ["1: sha256: must be a string"]);
         assert_eq!(problems("{\"scopes\":[5]}"), ["1: scopes: must contain only strings"]);
         assert_eq!(problems("{\"scopes\":5}"), ["1: scopes: must be a string or an array of strings"]);
         assert!(problems("{\"key\":\"x\"}")[0].contains("never imported in plaintext"));
+        let (_, found) = parse(b"{\"name\":\"\xff\"}", "t");
+        assert_eq!(found[0].to_string(), "1: not UTF-8: save the file as UTF-8");
+    }
+
+    #[test]
+    fn jsonl_field_names_are_read_in_any_case_and_once() {
+        let (rows, _) = parse(format!("{{\" SHA256 \":\"{SHA}\",\"Name\":\"n\"}}").as_bytes(), "t");
+        assert_eq!(rows[0].key.name, "n");
+        for second in ["name", "NAME"] {
+            let file = format!("{{\"sha256\":\"{SHA}\",\"name\":\"a\",\"{second}\":\"b\"}}");
+            assert_eq!(problems(&file), ["1: name: duplicate field"]);
+        }
     }
 }

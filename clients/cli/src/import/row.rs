@@ -4,12 +4,16 @@ use std::fmt;
 
 use tenant_auth_client::proto;
 
-use super::text::{InvalidText, KeyName, PrefixHint};
+use super::{
+    digest, key_text,
+    network::{AllowedNetworks, InvalidNetwork},
+    text::{InvalidText, KeyName, PrefixHint},
+};
 use crate::time;
 
 /// The columns of a row.
-pub(super) const COLUMNS: [&str; 7] =
-    ["tenant_id", "sha256", "name", "prefix_hint", "scopes", "created_at", "expires_at"];
+pub(super) const COLUMNS: [&str; 8] =
+    ["tenant_id", "sha256", "name", "prefix_hint", "scopes", "created_at", "expires_at", "allowed_networks"];
 
 const MAX_ID_LEN: usize = 64;
 const MAX_SCOPES: usize = 32;
@@ -76,6 +80,7 @@ pub(super) struct Cells<'a> {
     pub(super) scopes: Vec<&'a str>,
     pub(super) created_at: &'a str,
     pub(super) expires_at: &'a str,
+    pub(super) allowed_networks: Vec<&'a str>,
 }
 
 impl<'a> Cells<'a> {
@@ -86,7 +91,8 @@ impl<'a> Cells<'a> {
             "sha256" => self.sha256 = text,
             "name" => self.name = text,
             "prefix_hint" => self.prefix_hint = text,
-            "scopes" => self.scopes = split_scopes(text),
+            "scopes" => self.scopes = split_list(text),
+            "allowed_networks" => self.allowed_networks = split_list(text),
             "created_at" => self.created_at = text,
             "expires_at" => self.expires_at = text,
             _ => return false,
@@ -102,12 +108,13 @@ impl<'a> Cells<'a> {
         };
         let tenant_id = if self.tenant_id.is_empty() { default_tenant } else { self.tenant_id };
         report("tenant_id", check_id(tenant_id));
-        let sha256 = hex::decode(self.sha256).ok().filter(|digest| digest.len() == 32);
-        report("sha256", sha256.as_ref().map(|_| ()).ok_or_else(|| hash_problem(self.sha256)));
+        let sha256 = digest::check(self.sha256, self.prefix_hint);
+        report("sha256", sha256.as_ref().map(drop).map_err(Clone::clone));
         let checked = |parsed: Result<(), InvalidText>| parsed.map_err(|error| error.to_string());
         report("name", checked(KeyName::parse(self.name).map(drop)));
-        report("prefix_hint", checked(PrefixHint::parse(self.prefix_hint).map(drop)));
+        report("prefix_hint", check_hint(self.prefix_hint));
         report("scopes", check_scopes(&self.scopes));
+        report("allowed_networks", check_networks(&self.allowed_networks));
         let mut moment = |column, text: &str| {
             let moment = (!text.is_empty()).then(|| time::parse_moment(text));
             let moment = moment.transpose().map_err(str::to_owned);
@@ -117,15 +124,16 @@ impl<'a> Cells<'a> {
         let created_at = moment("created_at", self.created_at);
         let expires_at = moment("expires_at", self.expires_at);
         match sha256 {
-            Some(sha256) if problems.is_empty() => {
+            Ok(sha256) if problems.is_empty() => {
                 let key = proto::ImportKey {
                     tenant_id: tenant_id.to_owned(),
-                    sha256,
+                    sha256: sha256.to_vec(),
                     name: self.name.to_owned(),
                     prefix_hint: self.prefix_hint.to_owned(),
                     scopes: self.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
                     created_at,
                     expires_at,
+                    allowed_networks: self.allowed_networks.iter().map(|text| (*text).to_owned()).collect(),
                 };
                 Ok(Row { line, key })
             }
@@ -134,24 +142,38 @@ impl<'a> Cells<'a> {
     }
 }
 
+/// Returns the column of this name, in any case and with blanks around it.
+pub(super) fn known_column(name: &str) -> Option<&'static str> {
+    COLUMNS.into_iter().find(|column| column.eq_ignore_ascii_case(name.trim()))
+}
+
 /// Returns the problem of an unknown column.
 pub(super) fn unknown_column(name: &str) -> String {
     const PLAINTEXT: [&str; 6] = ["key", "api_key", "apikey", "plaintext", "secret", "token"];
-    if PLAINTEXT.contains(&name.to_ascii_lowercase().as_str()) {
+    if PLAINTEXT.contains(&name.trim().to_ascii_lowercase().as_str()) {
         return "keys are never imported in plaintext: compute the sha256 with `tenantctl key hash`"
             .to_owned();
     }
     format!("unknown column: must be one of {}", COLUMNS.join(", "))
 }
 
-fn split_scopes(text: &str) -> Vec<&str> {
+fn split_list(text: &str) -> Vec<&str> {
     let separator = |c: char| c == ';' || c.is_whitespace();
-    text.split(separator).filter(|scope| !scope.is_empty()).collect()
+    text.split(separator).filter(|item| !item.is_empty()).collect()
 }
 
-fn hash_problem(text: &str) -> String {
-    let problem = if text.is_empty() { "missing" } else { "must be 64 hex digits" };
-    format!("{problem}; compute it with `tenantctl key hash`")
+fn check_networks(networks: &[&str]) -> Result<(), String> {
+    match AllowedNetworks::parse(networks) {
+        Ok(_) => Ok(()),
+        Err((_, error @ InvalidNetwork::TooMany)) => Err(error.to_string()),
+        Err((index, error)) => Err(format!("network {}: {error}", index + 1)),
+    }
+}
+
+/// A hint shows whether its key could ever be looked up, unlike the key's hash.
+fn check_hint(hint: &str) -> Result<(), String> {
+    PrefixHint::parse(hint).map_err(|error| error.to_string())?;
+    key_text::check_characters(hint).map_err(|error| error.to_string())
 }
 
 fn check_id(id: &str) -> Result<(), String> {
@@ -207,13 +229,16 @@ mod tests {
             scopes: many,
             created_at: "yesterday",
             expires_at: "2030-01-01",
+            allowed_networks: vec!["10.0.0.0/8", "10.0.0.1/8"],
         };
         let expected = [
             "7: tenant_id: invalid tenant id: must be 1 to 64 characters of A-Z a-z 0-9 _ -",
-            "7: sha256: must be 64 hex digits; compute it with `tenantctl key hash`",
+            "7: sha256: must be a SHA-256: 64 hex digits, or 43 characters of base64 or base64url, with or without a \
+             final =; compute it with `tenantctl key hash`",
             "7: name: must have at most 64 characters, and 256 bytes of UTF-8",
             "7: prefix_hint: must not have U+0009, a control character, as character 4: remove it",
             "7: scopes: must have at most 32 scopes",
+            "7: allowed_networks: network 2: has bits set after its prefix: write 10.0.0.0/8, or the address alone",
             "7: created_at: must be RFC 3339, such as 2030-01-31T00:00:00Z",
             "7: expires_at: must be RFC 3339, such as 2030-01-31T00:00:00Z",
         ];
@@ -231,9 +256,30 @@ mod tests {
 
     #[test]
     fn invalid_scope_is_numbered_not_shown() {
-        let cells = Cells { scopes: split_scopes("a:read;Bad"), ..Default::default() };
+        let cells = Cells { scopes: split_list("a:read;Bad"), ..Default::default() };
         let messages = problems(&cells);
         assert_eq!(messages[2], "7: scopes: scope 2: must be 1 to 64 characters of a-z 0-9 : . _ - / *");
+    }
+
+    #[test]
+    fn hint_that_no_key_begins_with_is_rejected() {
+        let sha256 = "00".repeat(32);
+        let check =
+            |prefix_hint| Cells { sha256: &sha256, prefix_hint, ..Default::default() }.check(7, "acme");
+        assert!(check("sk_live_****").is_ok());
+        for hint in ["sk live", "sk_live_…", "schlüssel"] {
+            let problems = check(hint).unwrap_err();
+            assert!(
+                problems[0].text().ends_with("only printable ASCII characters, without spaces"),
+                "{hint}"
+            );
+        }
+    }
+
+    #[test]
+    fn column_names_are_read_in_any_case() {
+        assert_eq!(known_column(" Tenant_ID\u{a0}"), Some("tenant_id"));
+        assert_eq!(known_column("tenant id"), None);
     }
 
     #[test]

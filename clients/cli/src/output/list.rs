@@ -1,13 +1,10 @@
 //! Renders a long list page by page, without holding all of it in memory.
-//!
-//! With JSON, the output is one document with the same layout as any other. An interrupted list is left open,
-//! so that a reader cannot take the part for the whole.
 
 use std::marker::PhantomData;
 
 use serde::Serialize;
 
-use super::table::Columns;
+use super::{json_list::JsonList, table::Columns};
 
 /// An item of a list. Its fields are an element of the list in the JSON document.
 pub(crate) trait Item: Serialize {
@@ -24,56 +21,50 @@ pub(crate) trait Item: Serialize {
 /// Renders a list in parts; each part must be written before the next one is requested.
 #[derive(Debug)]
 pub(crate) struct ListRenderer<V> {
-    /// `None` for JSON.
-    columns: Option<Columns>,
-    has_started: bool,
+    form: Form,
     item_type: PhantomData<fn(V)>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Columns { columns: Columns, has_started: bool },
+    Json(JsonList),
+}
+
+/// The fields after the list.
+#[derive(Serialize)]
+struct End {
+    more: bool,
 }
 
 impl<V: Item> ListRenderer<V> {
     pub(super) fn new(json: bool) -> Self {
-        let columns = (!json).then(|| Columns::new(V::HEADER));
-        Self { columns, has_started: false, item_type: PhantomData }
+        let form = match json {
+            true => Form::Json(JsonList::new(V::LIST)),
+            false => Form::Columns { columns: Columns::new(V::HEADER), has_started: false },
+        };
+        Self { form, item_type: PhantomData }
     }
 
     /// Renders a page; returns an empty text for an empty page.
     pub(crate) fn page(&mut self, items: &[V]) -> Result<String, serde_json::Error> {
-        if items.is_empty() {
-            return Ok(String::new());
-        }
-        if let Some(columns) = &mut self.columns {
-            self.has_started = true;
-            return Ok(columns.lines(items.iter().map(Item::row)) + "\n");
-        }
-        let mut text = String::new();
-        for item in items {
-            if self.has_started {
-                text.push(',');
-            } else {
-                text += &self.opening();
-                self.has_started = true;
+        match &mut self.form {
+            Form::Json(list) => list.items(items),
+            Form::Columns { .. } if items.is_empty() => Ok(String::new()),
+            Form::Columns { columns, has_started } => {
+                *has_started = true;
+                Ok(columns.lines(items.iter().map(Item::row)) + "\n")
             }
-            // JSON strings contain no line breaks: all line breaks belong to the layout.
-            text += "\n    ";
-            text += &serde_json::to_string_pretty(item)?.replace('\n', "\n    ");
         }
-        Ok(text)
     }
 
     /// Renders the end of the list; `more` says whether further items exist.
-    pub(crate) fn end(mut self, more: bool) -> String {
-        match &mut self.columns {
-            Some(_) if self.has_started => String::new(),
-            Some(columns) => columns.lines([]) + "\n",
-            None => {
-                let list = if self.has_started { "\n  ".to_owned() } else { self.opening() };
-                format!("{list}],\n  \"more\": {more}\n}}\n")
-            }
+    pub(crate) fn end(self, more: bool) -> Result<String, serde_json::Error> {
+        match self.form {
+            Form::Json(list) => list.end(&End { more }),
+            Form::Columns { has_started: true, .. } => Ok(String::new()),
+            Form::Columns { mut columns, .. } => Ok(columns.lines([]) + "\n"),
         }
-    }
-
-    fn opening(&self) -> String {
-        format!("{{\n  \"{}\": [", V::LIST)
     }
 }
 
@@ -107,7 +98,7 @@ mod tests {
         let mut list = ListRenderer::new(json);
         let mut text: String = things.chunks(page).map(|page| list.page(page).unwrap()).collect();
         text += &list.page(&[]).unwrap();
-        text + &list.end(more)
+        text + &list.end(more).unwrap()
     }
 
     #[test]

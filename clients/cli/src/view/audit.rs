@@ -33,6 +33,14 @@ impl EventView {
     }
 }
 
+impl EventView {
+    /// Returns the entry as one line.
+    pub(super) fn line(&self) -> String {
+        let detail = self.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+        format!("{} {} {} by {}{detail}", to_text(self.at), self.action, self.target, self.caller)
+    }
+}
+
 impl Item for EventView {
     const LIST: &'static str = "events";
     const HEADER: &'static [&'static str] = &["AT", "ACTION", "TARGET", "TENANT", "CALLER", "DETAIL"];

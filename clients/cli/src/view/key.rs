@@ -16,6 +16,7 @@ pub(crate) struct KeyView {
     name: Option<String>,
     prefix_hint: Option<String>,
     scopes: Vec<String>,
+    allowed_networks: Vec<String>,
     created_at: Option<Moment>,
     pub(super) expires_at: Option<Moment>,
     pub(super) revoked_at: Option<Moment>,
@@ -35,6 +36,7 @@ impl KeyView {
             name: non_empty(key.name),
             prefix_hint: non_empty(key.prefix_hint),
             scopes: key.scopes,
+            allowed_networks: key.allowed_networks,
             created_at: to_moment(key.created_at),
             expires_at: to_moment(key.expires_at),
             revoked_at: to_moment(key.revoked_at),
@@ -45,6 +47,10 @@ impl KeyView {
             pepper_id: non_empty(key.pepper_id),
             etag: key.etag,
         }
+    }
+
+    pub(super) fn tenant_id(&self) -> &str {
+        &self.tenant_id
     }
 
     /// Returns the state by the clock of this machine; the service uses its own clock.
@@ -71,6 +77,7 @@ impl KeyView {
             ("name", to_text(self.name.as_ref())),
             ("prefix", to_text(self.prefix_hint.as_ref())),
             ("scopes", self.scopes.join(" ")),
+            ("networks", self.allowed_networks.join(" ")),
             ("state", self.state(now).to_owned()),
             ("created", to_text(self.created_at)),
             ("expires", expires_at.unwrap_or_else(|| "never".to_owned())),

@@ -36,6 +36,18 @@ impl KeyStateView {
     }
 }
 
+impl KeyStateView {
+    /// Returns the verdict.
+    pub(super) fn verdict(&self) -> &str {
+        &self.verdict
+    }
+
+    /// Returns the id of the tenant.
+    pub(super) fn tenant_id(&self) -> &str {
+        self.key.tenant_id()
+    }
+}
+
 fn denial_reason(
     verdict: Verdict,
     on_deny_list: bool,

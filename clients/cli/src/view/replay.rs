@@ -12,6 +12,7 @@ pub(crate) struct ReplayView {
     pub(crate) revoked: Vec<String>,
     pub(crate) suspended: Vec<String>,
     pub(crate) resumed: Vec<String>,
+    pub(crate) deleted: Vec<String>,
     pub(crate) updated: Vec<String>,
     /// Ids that the database does not contain.
     pub(crate) absent: Vec<String>,
@@ -32,7 +33,8 @@ impl ReplayView {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        [&self.revoked, &self.suspended, &self.resumed, &self.updated].into_iter().all(Vec::is_empty)
+        let done = [&self.revoked, &self.suspended, &self.resumed, &self.updated, &self.deleted];
+        done.into_iter().all(|ids| ids.is_empty())
     }
 }
 
@@ -40,11 +42,12 @@ impl View for ReplayView {
     fn text(&self) -> String {
         let would = if self.dry_run { "would be " } else { "" };
         let mut text = format!(
-            "{would}revoked: {}, suspended: {}, resumed: {}, updated: {}",
+            "{would}revoked: {}, suspended: {}, resumed: {}, updated: {}, deleted: {}",
             self.revoked.len(),
             self.suspended.len(),
             self.resumed.len(),
-            self.updated.len()
+            self.updated.len(),
+            self.deleted.len()
         );
         for id in &self.absent {
             text += &format!("\n{id}: not in this database: nothing to revoke");
@@ -76,7 +79,7 @@ mod tests {
         });
         assert_eq!(
             view.text(),
-            "revoked: 1, suspended: 0, resumed: 1, updated: 0\nkey_2: not in this database: nothing to revoke\n\
+            "revoked: 1, suspended: 0, resumed: 1, updated: 0, deleted: 0\nkey_2: not in this database: nothing to revoke\n\
              key_3: key.issue: a log cannot restore it; check whether it exists, and create it again if not"
         );
     }

@@ -5,6 +5,7 @@ use tenant_auth_client::proto::{self, TenantStatus};
 
 use super::{non_empty, to_moment, to_text};
 use crate::{
+    args::leak_policy,
     output::{self, Item, View},
     time::Moment,
 };
@@ -18,6 +19,8 @@ pub(crate) struct TenantView {
     pub(super) suspend_reason: Option<String>,
     created_at: Option<Moment>,
     updated_at: Option<Moment>,
+    /// `default` for the policy of the service.
+    leak_policy: String,
     etag: String,
 }
 
@@ -36,6 +39,7 @@ impl TenantView {
             suspend_reason: non_empty(tenant.suspend_reason),
             created_at: to_moment(tenant.created_at),
             updated_at: to_moment(tenant.updated_at),
+            leak_policy: leak_policy::format(tenant.leak_policy.as_ref()),
             etag: tenant.etag,
         }
     }
@@ -57,6 +61,7 @@ impl View for TenantView {
             ("reason", to_text(self.suspend_reason.as_ref())),
             ("created", to_text(self.created_at)),
             ("updated", to_text(self.updated_at)),
+            ("leaks", self.leak_policy.clone()),
         ])
     }
 }

@@ -49,7 +49,7 @@ impl ValidationView {
         let text = match provenance.source {
             Source::NoLookup => "decided without a lookup".to_owned(),
             _ => format!(
-                "{source}, {} old, revision {}, valid for another {}",
+                "{source}, {} old, revision {}, reusable for {}",
                 format_coarse(provenance.age),
                 provenance.revision,
                 format_coarse(provenance.cacheable_for)

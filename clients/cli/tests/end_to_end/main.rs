@@ -7,6 +7,8 @@ mod errors;
 mod grace;
 mod harness;
 mod import;
+mod import_runs;
+mod leaks;
 mod lists;
 mod one_key;
 mod receipts;
@@ -40,6 +42,21 @@ fn tenant_lifecycle_works() {
     assert!(text.starts_with("tenant   acme\nname     Acme\nplan     pro\nstatus   active\n"), "{text}");
     let missing = service.run(&["tenant", "get", "nobody"], "");
     assert_eq!((missing.code, missing.stderr.as_str()), (3, "error: there is no tenant nobody\n"));
+}
+
+#[test]
+fn issued_key_is_found_by_a_scan_with_default_options() {
+    let service = Service::start();
+    service.tenant("acme");
+    let key = service.key("acme");
+    let ran = service.run(&["scan", "-"], &format!("token={key}"));
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let prefix = &service.json(&["key", "list", "--tenant", "acme"])["keys"][0]["prefix_hint"];
+    assert!(
+        ran.stdout.starts_with(&format!("<stdin>:1: {}…  sha256 ", prefix.as_str().unwrap())),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
@@ -108,7 +125,10 @@ fn key_expiring_in_the_last_second_is_supported() {
     );
     let file = format!("sha256,created_at,expires_at\n{:064x},{LAST_MOMENT},{LAST_MOMENT}\n", 1);
     let import = service.run(&["key", "import", "-", "--tenant", "acme"], &file);
-    assert_eq!((import.code, &*import.stdout), (0, "1 imported, 0 already present, 0 rejected\n"));
+    assert_eq!(
+        (import.code, &*import.stdout),
+        (0, "1 imported, 0 already present, 0 different, 0 rejected\n")
+    );
     let listed = service.json(&["key", "list", "--tenant", "acme", "--include-inactive"]);
     assert_eq!(listed["keys"].as_array().unwrap().len(), 4);
     for id in [id, rotated["key"]["key_id"].as_str().unwrap()] {
@@ -257,7 +277,8 @@ fn session_commands_work() {
     assert_eq!(text.lines().count(), 3, "{text}");
 
     let unbind = ["session", "unbind", "s-1", "--tenant", "acme"];
-    assert_eq!(service.json(&unbind)["was_bound"], true);
+    let unbound = service.json(&[&unbind[..], &["--wait", "--replica", &service.endpoint]].concat());
+    assert_eq!((&unbound["was_bound"], &unbound["replicas"][0]["applied"]), (&true.into(), &true.into()));
     assert_eq!(service.json(&unbind)["was_bound"], false);
     assert_eq!(validate("s-1", &[], ""), denied("UNBOUND"));
 }

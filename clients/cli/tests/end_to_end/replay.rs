@@ -74,7 +74,7 @@ fn replay_restores_changes_from_file_or_saved_list() {
         assert_eq!(service.verdict(&good, &[]), valid());
         assert_eq!(service.verdict(&newer, &[]), denied("UNKNOWN"));
         let shown = service.run(&replay, "").stdout;
-        assert!(shown.contains("revoked: 1, suspended: 1, resumed: 1, updated: 0\n"), "{shown}");
+        assert!(shown.contains("revoked: 1, suspended: 1, resumed: 1, updated: 0, deleted: 0\n"), "{shown}");
         assert!(shown.contains("key.issue: a log cannot restore it"), "{shown}");
     }
 }

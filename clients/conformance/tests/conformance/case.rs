@@ -54,6 +54,9 @@ pub(crate) struct KeySpec {
     pub(crate) scopes: Vec<String>,
     /// Time from issue to expiry; `None` for a key without an expiry.
     pub(crate) expires_in_ms: Option<u64>,
+    /// Networks from which it may be used; none for everywhere.
+    #[serde(default)]
+    pub(crate) allowed_networks: Vec<String>,
 }
 
 /// One step.
@@ -96,6 +99,8 @@ pub(crate) enum Action {
     Unpause(String),
     /// Replaces all scopes of a key.
     Scopes(NewScopes),
+    /// Replaces all networks of a key.
+    Networks(NewNetworks),
     /// Sets the plan of a tenant.
     Plan(NewPlan),
     /// Unbinds a session without using the client.
@@ -113,6 +118,13 @@ pub(crate) enum Action {
 pub(crate) struct NewScopes {
     pub(crate) key: String,
     pub(crate) scopes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewNetworks {
+    pub(crate) key: String,
+    pub(crate) networks: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -105,7 +105,11 @@ async fn create_tenants_and_keys<'a>(
     let mut keys = BTreeMap::new();
     for (name, key) in &case.keys {
         let ends = key.expires_in_ms.map(Duration::from_millis);
-        keys.insert(name.as_str(), operator.issue_key(name, &key.tenant, &key.scopes, ends).await?);
+        let issued = operator.issue_key(name, &key.tenant, &key.scopes, ends).await?;
+        if !key.allowed_networks.is_empty() {
+            operator.set_key_networks(&issued.key_id, &key.allowed_networks).await?;
+        }
+        keys.insert(name.as_str(), issued);
     }
     operator.create_tenant("last").await?;
     Ok((keys, invalidations.until_tenant_seen("last").await?))
@@ -157,6 +161,10 @@ impl CaseRun<'_> {
             Action::Scopes(new) => {
                 let key_id = self.key(&new.key)?.key_id.clone();
                 self.operator.set_key_scopes(&key_id, &new.scopes).await
+            }
+            Action::Networks(new) => {
+                let key_id = self.key(&new.key)?.key_id.clone();
+                self.operator.set_key_networks(&key_id, &new.networks).await
             }
             Action::Plan(new) => self.operator.set_plan(&new.tenant, &new.plan).await,
             Action::Unbind(session) => {

@@ -63,6 +63,7 @@ impl Cluster {
                 name: format!("key {number}"),
                 scopes: vec![SCOPE.to_owned()],
                 expires_at: None,
+                ..Default::default()
             };
             let issued = admin.issue_key(request).await.unwrap();
             let mut verdict = Verdict::Valid;

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -27,13 +28,14 @@ import (
 func main() {
 	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "endpoints of tenant-auth: host:port,host:port")
 	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
+	proxies := flag.String("trusted-proxies", "", "networks of the proxies in front of this server: 10.0.0.0/8,2001:db8::/32")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	listener, err := net.Listen("tcp", *listen)
 	if err == nil {
 		slog.Info("serving", "address", listener.Addr().String())
-		err = run(ctx, *endpoints, listener)
+		err = run(ctx, *endpoints, listener, strings.FieldsFunc(*proxies, func(char rune) bool { return char == ',' })...)
 	}
 	if err != nil {
 		slog.Error("server failed", "error", err)
@@ -42,7 +44,7 @@ func main() {
 }
 
 // run serves until the context ends, and then sends the recorded usage.
-func run(ctx context.Context, endpoints string, listener net.Listener) error {
+func run(ctx context.Context, endpoints string, listener net.Listener, proxies ...string) error {
 	client, err := tenantauth.New(endpoints, tenantauth.WithUserAgent("orders-api"), tenantauth.WithLogger(slog.Default()))
 	if err != nil {
 		return err
@@ -52,7 +54,7 @@ func run(ctx context.Context, endpoints string, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	guarded, err := handler(client, recorder)
+	guarded, err := handler(client, recorder, proxies...)
 	if err != nil {
 		return err
 	}
@@ -75,8 +77,8 @@ func run(ctx context.Context, endpoints string, listener net.Listener) error {
 	return err
 }
 
-func handler(validator httpauth.Validator, recorder *tenantauth.Recorder) (http.Handler, error) {
-	auth, err := httpauth.New(validator)
+func handler(validator httpauth.Validator, recorder *tenantauth.Recorder, proxies ...string) (http.Handler, error) {
+	auth, err := httpauth.New(validator, httpauth.WithTrustedProxies(proxies...))
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // api runs the example. It returns functions that call and stop it.
-func api(t *testing.T, endpoints string) (call func(method, key, body string) (int, string), stop func() error) {
+func api(t *testing.T, endpoints string, proxies ...string) (call func(method, key, body string) (int, string), stop func() error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -21,7 +21,7 @@ func api(t *testing.T, endpoints string) (call func(method, key, body string) (i
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, endpoints, listener) }()
+	go func() { ended <- run(ctx, endpoints, listener, proxies...) }()
 	call = func(method, key, body string) (int, string) {
 		t.Helper()
 		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+listener.Addr().String()+"/orders", strings.NewReader(body))
@@ -91,6 +91,25 @@ func TestRequestsAreServedAndCounted(t *testing.T) {
 	}
 	if len(counted) != 3 || counted["ten_1 api.orders.place"] != 1 || counted["ten_1 api.orders.list"] != 1 || counted["ten_2 api.orders.list"] != 1 {
 		t.Errorf("%v", counted)
+	}
+}
+
+func TestAddressOfAProxyIsNotACustomers(t *testing.T) {
+	auth := fake.Start(t)
+	local := fake.Restricted("key_1", "127.0.0.0/8")
+	local.Scopes = []string{"demo:read"}
+	auth.Put("local", local)
+	call, stop := api(t, auth.Address())
+	status, text := call("GET", "local", "")
+	expect(t, "without a proxy", status, text, 200, "Acme")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	call, stop = api(t, auth.Address(), "127.0.0.1")
+	status, text = call("GET", "local", "")
+	expect(t, "behind a proxy that names no customer", status, text, 403, "ADDRESS_REQUIRED")
+	if err := stop(); err != nil {
+		t.Fatal(err)
 	}
 }
 

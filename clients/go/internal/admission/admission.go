@@ -70,6 +70,10 @@ func ReplyFor(validation tenantauth.Validation, err error) Reply {
 		reply.Class, reply.Detail = Unauthenticated, "The API key is not valid."
 	case tenantauth.InsufficientScope:
 		reply.Class, reply.Detail = Forbidden, "The API key lacks a required scope."
+	case tenantauth.AddressRequired:
+		reply.Class, reply.Detail = Forbidden, "The API key may be used from certain networks only, and the network address of the request is not known."
+	case tenantauth.AddressNotAllowed:
+		reply.Class, reply.Detail = Forbidden, "The API key may not be used from the network address of the request."
 	case tenantauth.Disabled:
 		reply.Class, reply.Detail = Forbidden, "The API key is disabled."
 	case tenantauth.TenantSuspended:

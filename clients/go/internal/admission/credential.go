@@ -15,7 +15,7 @@ type KeyLocation struct {
 
 // InHeader returns the location of a custom header.
 func InHeader(header string) (KeyLocation, error) {
-	if header == "" || len(header) > 100 || strings.ContainsFunc(header, isNotTokenChar) {
+	if !isHeaderName(header) {
 		return KeyLocation{}, fmt.Errorf("WithHeader(%q): must be the name of a header, such as X-API-Key", header)
 	}
 	if strings.EqualFold(header, "authorization") {
@@ -23,6 +23,10 @@ func InHeader(header string) (KeyLocation, error) {
 		return KeyLocation{}, nil
 	}
 	return KeyLocation{strings.ToLower(header)}, nil
+}
+
+func isHeaderName(text string) bool {
+	return text != "" && len(text) <= 100 && !strings.ContainsFunc(text, isNotTokenChar)
 }
 
 // isNotTokenChar reports whether a character is not allowed in a header name (RFC 9110).

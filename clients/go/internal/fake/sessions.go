@@ -43,7 +43,7 @@ func (s *sessions) Now(now func() time.Time) {
 
 // BindSession binds a session to the tenant of a key.
 func (s *sessions) BindSession(_ context.Context, request *tenantauthv1.BindSessionRequest) (*tenantauthv1.BindSessionResponse, error) {
-	answer := s.validation.decide(request.GetKey(), nil)
+	answer := s.validation.decide(request.GetKey(), request.GetClientAddress(), nil)
 	if answer.GetVerdict() != tenantauthv1.Verdict_VERDICT_VALID {
 		return &tenantauthv1.BindSessionResponse{Verdict: answer.GetVerdict()}, nil
 	}
@@ -116,13 +116,20 @@ func (v *validation) ValidateSession(_ context.Context, request *tenantauthv1.Va
 	if !ok {
 		return &tenantauthv1.ValidateSessionResponse{Verdict: tenantauthv1.Verdict_VERDICT_UNBOUND, Provenance: provenance()}, nil
 	}
-	answer := v.decide(s.openers[session.GetSessionId()], request.GetRequiredScopes())
+	answer := v.decide(s.openers[session.GetSessionId()], request.GetClientAddress(), request.GetRequiredScopes())
+	presented := v.decide(request.GetKey(), request.GetClientAddress(), nil)
+	var presentedNetworks []string
+	if presented.GetKeyId() != answer.GetKeyId() {
+		presentedNetworks = presented.GetAllowedNetworks()
+	}
 	verdict := answer.GetVerdict()
 	switch {
 	case !s.now().Before(session.GetExpiresAt().AsTime()):
 		verdict = tenantauthv1.Verdict_VERDICT_SESSION_EXPIRED
-	case request.GetKey() != "" && v.decide(request.GetKey(), nil).GetTenantId() != session.GetTenantId():
+	case request.GetKey() != "" && presented.GetTenantId() != session.GetTenantId():
 		verdict = tenantauthv1.Verdict_VERDICT_TENANT_MISMATCH
+	case verdict == tenantauthv1.Verdict_VERDICT_VALID:
+		verdict = compare(presentedNetworks, request.GetClientAddress())
 	}
 	return &tenantauthv1.ValidateSessionResponse{
 		Verdict:       verdict,
@@ -136,6 +143,9 @@ func (v *validation) ValidateSession(_ context.Context, request *tenantauthv1.Va
 		MissingScopes: answer.GetMissingScopes(),
 		Attributes:    session.GetAttributes(),
 
-		PresentedKeyId: v.decide(request.GetKey(), nil).GetKeyId(),
+		PresentedKeyId:  presented.GetKeyId(),
+		AllowedNetworks: answer.GetAllowedNetworks(),
+
+		PresentedKeyAllowedNetworks: presentedNetworks,
 	}, nil
 }

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -60,6 +61,13 @@ func Valid(keyID string, scopes ...string) *tenantauthv1.ValidateKeyResponse {
 	}
 }
 
+// Restricted returns an answer for an active key of the tenant ten_1 that may be used from certain networks only.
+func Restricted(keyID string, networks ...string) *tenantauthv1.ValidateKeyResponse {
+	answer := Valid(keyID, "orders:read")
+	answer.AllowedNetworks = networks
+	return answer
+}
+
 // Denied returns an answer with another verdict.
 func Denied(verdict tenantauthv1.Verdict, keyID string) *tenantauthv1.ValidateKeyResponse {
 	answer := Valid(keyID)
@@ -72,7 +80,7 @@ func (v *validation) init() {
 	v.unknown = &tenantauthv1.ValidateKeyResponse{Verdict: tenantauthv1.Verdict_VERDICT_UNKNOWN, Provenance: provenance()}
 }
 
-// Put sets the answer for a key. The server evaluates required scopes for each request.
+// Put sets the answer for a key. The server evaluates the client address and required scopes for each request.
 func (v *validation) Put(key string, answer *tenantauthv1.ValidateKeyResponse) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
@@ -86,7 +94,7 @@ func (v *validation) PutUnknown(answer *tenantauthv1.ValidateKeyResponse) {
 	v.unknown = answer
 }
 
-func (v *validation) decide(key string, required []string) *tenantauthv1.ValidateKeyResponse {
+func (v *validation) decide(key, from string, required []string) *tenantauthv1.ValidateKeyResponse {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
 	known, ok := v.keys[key]
@@ -97,11 +105,30 @@ func (v *validation) decide(key string, required []string) *tenantauthv1.Validat
 	if answer.GetVerdict() != tenantauthv1.Verdict_VERDICT_VALID {
 		return answer
 	}
+	if answer.Verdict = compare(answer.GetAllowedNetworks(), from); answer.GetVerdict() != tenantauthv1.Verdict_VERDICT_VALID {
+		return answer
+	}
 	answer.MissingScopes = missing(answer.GetScopes(), required)
 	if len(answer.GetMissingScopes()) > 0 {
 		answer.Verdict = tenantauthv1.Verdict_VERDICT_INSUFFICIENT_SCOPE
 	}
 	return answer
+}
+
+// compare returns the verdict on an address. It requires the plain form of an address, which clients send.
+func compare(networks []string, from string) tenantauthv1.Verdict {
+	if len(networks) == 0 {
+		return tenantauthv1.Verdict_VERDICT_VALID
+	}
+	if from == "" {
+		return tenantauthv1.Verdict_VERDICT_ADDRESS_REQUIRED
+	}
+	for _, text := range networks {
+		if network, err := netip.ParsePrefix(text); err == nil && network.Contains(netip.MustParseAddr(from)) {
+			return tenantauthv1.Verdict_VERDICT_VALID
+		}
+	}
+	return tenantauthv1.Verdict_VERDICT_ADDRESS_NOT_ALLOWED
 }
 
 func missing(held, required []string) (lacking []string) {
@@ -121,7 +148,7 @@ func (v *validation) ValidateKey(_ context.Context, request *tenantauthv1.Valida
 	if slices.Contains(request.GetRequiredScopes(), "") {
 		return nil, Invalid("required_scopes[0]", "must not be empty")
 	}
-	return v.decide(request.GetKey(), request.GetRequiredScopes()), nil
+	return v.decide(request.GetKey(), request.GetClientAddress(), request.GetRequiredScopes()), nil
 }
 
 // BatchValidateKeys returns the answers that were set; the key "undecidable" gets an error.
@@ -134,7 +161,7 @@ func (v *validation) BatchValidateKeys(_ context.Context, request *tenantauthv1.
 				Error: status.Convert(Unavailable("DATABASE_TIMED_OUT", time.Second)).Proto(),
 			}
 		} else {
-			answer := v.decide(query.GetKey(), query.GetRequiredScopes())
+			answer := v.decide(query.GetKey(), query.GetClientAddress(), query.GetRequiredScopes())
 			result.Result = &tenantauthv1.BatchValidateKeysResult_Response{Response: answer}
 		}
 		reply.Results = append(reply.Results, result)

@@ -38,14 +38,19 @@ def timeout(command: Command) -> float | None:
     return command["timeout_ms"] / 1e3 if command.get("timeout_ms") else None
 
 
+def options(command: Command) -> dict[str, Any]:
+    """The keyword arguments of a call about a customer."""
+    return {"client_address": command.get("client_address"), "timeout": timeout(command)}
+
+
 async def validate_key(client: AsyncClient, command: Command) -> Answer:
     scopes = command.get("scopes", [])
-    return decision(await client.validate_key(command["key"], scopes, timeout=timeout(command)))
+    return decision(await client.validate_key(command["key"], scopes, **options(command)))
 
 
 async def require_key(client: AsyncClient, command: Command) -> Answer:
     try:
-        principal = await client.require_key(command["key"], command.get("scopes", []), timeout=timeout(command))
+        principal = await client.require_key(command["key"], command.get("scopes", []), **options(command))
     except DeniedError as denial:
         return {"denied": denial.verdict.name, "missing_scopes": list(denial.missing_scopes)}
     return {"principal": {"tenant_id": principal.tenant_id, "key_id": principal.key_id}}
@@ -105,7 +110,7 @@ async def validate_key_concurrently(client: AsyncClient, command: Command) -> An
 
 
 async def validate_keys(client: AsyncClient, command: Command) -> Answer:
-    outcomes = await client.validate_keys(command["keys"], command.get("scopes", []), timeout=timeout(command))
+    outcomes = await client.validate_keys(command["keys"], command.get("scopes", []), **options(command))
     return {"items": [decision(one) if isinstance(one, Validation) else error_of(one) for one in outcomes]}
 
 
@@ -115,7 +120,7 @@ async def bind_session(client: AsyncClient, command: Command) -> Answer:
         command["key"],
         command["ttl_ms"] / 1e3,
         attributes=command.get("attributes"),
-        timeout=timeout(command),
+        **options(command),
     )
     session = binding.session
     return {
@@ -128,7 +133,7 @@ async def bind_session(client: AsyncClient, command: Command) -> Answer:
 
 async def validate_session(client: AsyncClient, command: Command) -> Answer:
     validation = await client.validate_session(
-        command["session_id"], command.get("key"), command.get("scopes", []), timeout=timeout(command)
+        command["session_id"], command.get("key"), command.get("scopes", []), **options(command)
     )
     return decision(validation) | {
         "presented_key_id": validation.presented_key_id,

@@ -23,6 +23,7 @@ from .errors import (
     UnimplementedError,
     Violation,
 )
+from .networks import ClientAddress, Networks
 from .options import NearCache, Options, Retry, Tls, TokenFile
 from .recorder import UsageRecorder
 from .results import (
@@ -47,6 +48,7 @@ __all__ = [
     "AsyncUsageRecorder",
     "Binding",
     "Client",
+    "ClientAddress",
     "ClosedError",
     "DeadlineExceededError",
     "DeniedError",
@@ -54,6 +56,7 @@ __all__ = [
     "InvalidRequestError",
     "KeyQuery",
     "NearCache",
+    "Networks",
     "Options",
     "Outcome",
     "OverloadedError",

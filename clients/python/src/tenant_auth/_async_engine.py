@@ -11,11 +11,11 @@ import grpc.aio
 
 from . import _changes, _status
 from ._calls import Calls, Method
+from ._conditions import apply_conditions, are_valid_scopes
 from ._core import Core, Metadata
 from ._in_flight import InFlightCalls
 from ._methods import CacheableCall
 from ._pool import Pool
-from ._scopes import apply_required_scopes, are_valid_scopes
 from ._watch import Watch
 from .errors import TenantAuthError
 from .results import Validation
@@ -69,7 +69,7 @@ class AsyncEngine:
             return None
         answer = near.get(near.digest(*call.cache_key))
         # The cache key includes the kind of request, so the answer has the type of that kind.
-        return None if answer is None else apply_required_scopes(cast(V, answer), scopes)
+        return None if answer is None else apply_conditions(cast(V, answer), call.address, scopes)
 
     async def decide(self, call: CacheableCall[V], scopes: Sequence[str], timeout: float | None) -> V:
         """Returns the answer of the near cache, of an identical call in flight, or of the service."""
@@ -94,7 +94,7 @@ class AsyncEngine:
             with self._in_flight_guard():
                 answer = await self._in_flight.join((digest, near.epoch), load, limit)
         # The digest includes the kind of request, so the answer has the type of that kind.
-        return apply_required_scopes(cast(V, answer), scopes)
+        return apply_conditions(cast(V, answer), call.address, scopes)
 
     async def call(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()

@@ -22,7 +22,7 @@ HEDGE_SHARE = 0.25
 
 # Read-only calls, by the first word of their name, and writes that are safe to repeat: each identifies what it changes,
 # so a repetition changes nothing.
-READS = ("Validate", "BatchValidate", "Get", "Inspect", "List", "Query")
+READS = ("Validate", "BatchValidate", "Explain", "Get", "Inspect", "List", "Query", "Wait")
 REPEATABLE = frozenset({"BindSession", "UnbindSession", "RecordUsage"})
 
 

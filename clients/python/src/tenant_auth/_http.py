@@ -35,6 +35,8 @@ DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
     Verdict.DISABLED: (HTTPStatus.FORBIDDEN, "The key is disabled."),
     Verdict.TENANT_SUSPENDED: (HTTPStatus.FORBIDDEN, "The tenant is suspended."),
     Verdict.INSUFFICIENT_SCOPE: (HTTPStatus.FORBIDDEN, "The key lacks a required scope."),
+    Verdict.ADDRESS_REQUIRED: (HTTPStatus.FORBIDDEN, "The key may not be used from an unknown address."),
+    Verdict.ADDRESS_NOT_ALLOWED: (HTTPStatus.FORBIDDEN, "The key may not be used from this address."),
     Verdict.QUOTA_EXCEEDED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant has used up its quota."),
     Verdict.RATE_LIMITED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant exceeds its rate limit."),
     Verdict.UNBOUND: (HTTPStatus.NOT_FOUND, "The session does not exist."),

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from . import _wire
 from ._calls import Method
+from .networks import ClientAddress, IPAddress
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2
 from .results import SessionValidation, Validation
 
@@ -38,29 +39,37 @@ class CacheableCall(Generic[V]):
     cache_key: tuple[str, ...]
     session_id: str | None
     """The session that the answer is about, if any."""
+    address: IPAddress | None
+    """The customer's address, if known."""
     secrets: tuple[str, ...]
     request: Callable[[Sequence[str]], Any]
     """Returns the message for these required scopes."""
     parse: Callable[[Any], V]
 
 
-def validate_key(key: str) -> CacheableCall[Validation]:
+def validate_key(key: str, client_address: ClientAddress) -> CacheableCall[Validation]:
+    address = _wire.client_address(client_address)
     return CacheableCall(
         VALIDATE_KEY,
         cache_key=("key", _wire.check_text(key, "key")),
         session_id=None,
+        address=address,
         secrets=(key,),
-        request=lambda scopes: _wire.key_request(key, scopes),
+        request=lambda scopes: _wire.key_request(key, scopes, address),
         parse=_wire.validation,
     )
 
 
-def validate_session(session_id: str, key: str | None) -> CacheableCall[SessionValidation]:
+def validate_session(
+    session_id: str, key: str | None, client_address: ClientAddress
+) -> CacheableCall[SessionValidation]:
+    address = _wire.client_address(client_address)
     return CacheableCall(
         VALIDATE_SESSION,
         cache_key=("session", _wire.check_text(session_id, "session_id"), _wire.check_text(key or "", "key")),
         session_id=session_id,
+        address=address,
         secrets=(key or "",),
-        request=lambda scopes: _wire.session_request(session_id, key, scopes),
+        request=lambda scopes: _wire.session_request(session_id, key, scopes, address),
         parse=_wire.session_validation,
     )

@@ -15,7 +15,7 @@ from ._marks import ChangeMarks, Subject
 from ._stream import StreamState
 from .clock import Clock
 from .options import NearCache as NearCacheOptions
-from .results import SessionValidation, Validation, WatchState
+from .results import Provenance, SessionValidation, Validation, WatchState
 from .verdict import Source
 
 
@@ -88,12 +88,8 @@ class NearCache:
         passed = now - entry.sent_at
         # The caller does not see invalidations, so only the remaining `cacheable_for` is passed on.
         rest = max(0.0, provenance.cacheable_for - passed)
-        near = replace(
-            provenance,
-            source=Source.NEAR,
-            age=provenance.age + passed,
-            cacheable_for=rest,
-            cacheable_while_watched=0.0,
+        near = Provenance(
+            source=Source.NEAR, age=provenance.age + passed, revision=provenance.revision, cacheable_for=rest
         )
         return replace(entry.answer, provenance=near)
 

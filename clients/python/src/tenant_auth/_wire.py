@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import _status
 from .errors import InvalidRequestError, Violation
+from .networks import ADDRESS_FORMS, ClientAddress, IPAddress, Networks, parse_address, without_mapping
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
 from .results import KeyQuery, Outcome, Provenance, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
@@ -81,6 +82,7 @@ def validation(message: validation_pb2.ValidateKeyResponse) -> Validation:
         # An invalid expiry must not turn into "does not expire".
         expires_at=to_datetime(message.expires_at) if message.HasField("expires_at") else None,
         missing_scopes=tuple(message.missing_scopes),
+        allowed_networks=Networks(message.allowed_networks),
         provenance=provenance(message.provenance),
     )
 
@@ -95,9 +97,11 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
         scopes=tuple(message.scopes),
         expires_at=to_datetime(message.expires_at) if message.HasField("expires_at") else None,
         missing_scopes=tuple(message.missing_scopes),
+        allowed_networks=Networks(message.allowed_networks),
         provenance=provenance(message.provenance),
         attributes=dict(message.attributes),
         presented_key_id=message.presented_key_id,
+        presented_key_allowed_networks=Networks(message.presented_key_allowed_networks),
     )
 
 
@@ -115,20 +119,45 @@ def check_text(text: str, field: str, max_length: int = MAX_TEXT_LENGTH) -> str:
     return text
 
 
+def client_address(given: ClientAddress) -> IPAddress | None:
+    """Returns the address, or `None` if it is unknown."""
+    if given is None:
+        return None
+    if isinstance(given, IPAddress):
+        return without_mapping(given)
+    if not isinstance(given, str):
+        raise TypeError(f"client_address is {type(given).__name__}: give text, an address of ipaddress, or None")
+    if not given:
+        return None
+    address = parse_address(given)
+    if address is None:
+        raise invalid(Violation("client_address", f"must be {ADDRESS_FORMS}"))
+    return address
+
+
+def address_text(address: IPAddress | None) -> str:
+    return "" if address is None else str(address)
+
+
 def invalid(*violations: Violation) -> InvalidRequestError:
     message = "; ".join(str(violation) for violation in violations)
     return InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)
 
 
-def key_request(key: str, scopes: Sequence[str]) -> validation_pb2.ValidateKeyRequest:
-    return validation_pb2.ValidateKeyRequest(key=check_text(key, "key"), required_scopes=check_scopes(scopes))
+def key_request(key: str, scopes: Sequence[str], address: IPAddress | None) -> validation_pb2.ValidateKeyRequest:
+    return validation_pb2.ValidateKeyRequest(
+        key=check_text(key, "key"), required_scopes=check_scopes(scopes), client_address=address_text(address)
+    )
 
 
-def session_request(session_id: str, key: str | None, scopes: Sequence[str]) -> validation_pb2.ValidateSessionRequest:
+def session_request(
+    session_id: str, key: str | None, scopes: Sequence[str], address: IPAddress | None
+) -> validation_pb2.ValidateSessionRequest:
     return validation_pb2.ValidateSessionRequest(
         session_id=check_text(session_id, "session_id"),
         key=check_text(key or "", "key"),
         required_scopes=check_scopes(scopes),
+        client_address=address_text(address),
     )
 
 
@@ -138,9 +167,9 @@ def check_scopes(scopes: Sequence[str]) -> list[str]:
 
 def secrets_in(request: Any) -> tuple[str, ...]:
     """Returns the keys in a message of the generated stubs."""
-    key = getattr(request, "key", "")
+    own = (getattr(request, "key", ""), getattr(request, "plaintext", ""))
     inner = getattr(request, "requests", ())
-    return tuple(one for one in (key, *(item.key for item in inner)) if isinstance(one, str) and one)
+    return tuple(one for one in (*own, *(item.key for item in inner)) if isinstance(one, str) and one)
 
 
 class Batch:
@@ -148,10 +177,10 @@ class Batch:
     others.
     """
 
-    def __init__(self, keys: Sequence[str | KeyQuery], scopes: tuple[str, ...]) -> None:
+    def __init__(self, keys: Sequence[str | KeyQuery], scopes: tuple[str, ...], address: ClientAddress) -> None:
         if isinstance(keys, str | bytes):
             raise TypeError("keys is a single text: give a list of keys")
-        queries = [key if isinstance(key, KeyQuery) else KeyQuery(key, scopes) for key in keys]
+        queries = [key if isinstance(key, KeyQuery) else KeyQuery(key, scopes, address) for key in keys]
         if len(queries) > MAX_BATCH:
             raise invalid(Violation("requests", f"must have 1 to {MAX_BATCH} entries, not {len(queries)}"))
         self.secrets = [query.key for query in queries if isinstance(query.key, str)]
@@ -162,7 +191,7 @@ class Batch:
             try:
                 if not check_text(query.key, f"requests[{index}].key", MAX_BATCH_KEY_LENGTH):
                     raise invalid(Violation(f"requests[{index}].key", "must not be empty"))
-                one = key_request(query.key, tuple(query.scopes))
+                one = key_request(query.key, tuple(query.scopes), client_address(query.client_address))
             except InvalidRequestError as error:
                 self._outcomes.append(error)
                 continue

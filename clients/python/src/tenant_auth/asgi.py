@@ -7,9 +7,11 @@ from http import HTTPStatus
 from typing import Any
 
 from . import _checks, _http
+from ._client_address import DEFAULT_HEADER, AddressSource
 from ._http import KeySource, Rejection, rejection_of
 from .async_client import AsyncClient
 from .errors import TenantAuthError
+from .networks import IPAddress
 from .results import DeniedError, Principal
 
 Scope = MutableMapping[str, Any]
@@ -30,7 +32,8 @@ class TenantAuthMiddleware:
 
     `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several of which
     a request may have one. `exempt`: exact paths that need no key. `preflight`: whether CORS preflight requests are
-    admitted; they have no key and get no principal.
+    admitted; they have no key and get no principal. `trusted_proxies`: addresses and networks of the proxies that set
+    `client_address_header`; without them, the customer's address is that of the connection.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class TenantAuthMiddleware:
         exempt: str | Iterable[str] = (),
         header: str | Iterable[str] = "Authorization",
         preflight: bool = True,
+        trusted_proxies: str | Iterable[str] = (),
+        client_address_header: str = DEFAULT_HEADER,
     ) -> None:
         _checks.instance("client", client, AsyncClient)
         self._app = app
@@ -49,6 +54,7 @@ class TenantAuthMiddleware:
         self._scopes = _checks.texts("scopes", scopes)
         self._exempt = frozenset(_checks.texts("exempt", exempt))
         self._source = KeySource(header)
+        self._address_source = AddressSource(trusted_proxies, client_address_header)
         self._preflight = _checks.flag("preflight", preflight)
         for path in self._exempt:
             if not path.startswith("/") or "?" in path or "#" in path:
@@ -62,7 +68,7 @@ class TenantAuthMiddleware:
         if key is None and self._preflight and _http.is_preflight(scope.get("method", ""), scope["headers"]):
             await self._app(scope, receive, send)
             return
-        outcome = await admit(self._client, key, self._scopes)
+        outcome = await admit(self._client, key, self._scopes, self._address_source.address(scope))
         if isinstance(outcome, Rejection):
             await send_rejection(outcome, scope, send)
             return
@@ -94,14 +100,16 @@ class ErrorResponseMiddleware:
             await send_rejection(rejection_of(error), scope, send)
 
 
-async def admit(client: AsyncClient, key: str | Rejection | None, scopes: Iterable[str]) -> Principal | Rejection:
+async def admit(
+    client: AsyncClient, key: str | Rejection | None, scopes: Iterable[str], address: IPAddress | None
+) -> Principal | Rejection:
     """Returns the principal, or the rejection."""
     if key is None:
         return _http.NO_CREDENTIALS
     if isinstance(key, Rejection):
         return key
     try:
-        return await client.require_key(key, scopes)
+        return await client.require_key(key, scopes, client_address=address)
     except (TenantAuthError, DeniedError) as error:
         return rejection_of(error)
 

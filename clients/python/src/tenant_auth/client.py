@@ -13,6 +13,7 @@ from ._checks import texts
 from ._core import Core, Metadata
 from ._engine import Engine
 from ._usage_buffer import OnRejected, RecorderOptions
+from .networks import ClientAddress
 from .options import Options
 from .proto import info_pb2, session_pb2, usage_pb2
 from .raw import Raw
@@ -38,9 +39,16 @@ class Client:
         self._engine = Engine(self._core)
         self._raw = Raw(self._raw_call, self._engine.stream)
 
-    def require_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Principal:
+    def require_key(
+        self,
+        key: str,
+        scopes: str | Iterable[str] = (),
+        *,
+        client_address: ClientAddress = None,
+        timeout: float | None = None,
+    ) -> Principal:
         """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
-        validation = self.validate_key(key, scopes, timeout=timeout)
+        validation = self.validate_key(key, scopes, client_address=client_address, timeout=timeout)
         return validation.principal
 
     def require_session(
@@ -49,17 +57,29 @@ class Client:
         key: str | None = None,
         scopes: str | Iterable[str] = (),
         *,
+        client_address: ClientAddress = None,
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
-        validation = self.validate_session(session_id, key, scopes, timeout=timeout)
+        validation = self.validate_session(session_id, key, scopes, client_address=client_address, timeout=timeout)
         return validation.principal
 
-    def validate_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Validation:
+    def validate_key(
+        self,
+        key: str,
+        scopes: str | Iterable[str] = (),
+        *,
+        client_address: ClientAddress = None,
+        timeout: float | None = None,
+    ) -> Validation:
         """Validates a key, given without the `Bearer ` prefix. It must hold all scopes; without scopes, it must be
         active.
+
+        `client_address`: the customer's address, as the connection or a trusted proxy reports it. A key that is limited
+        to networks is valid only with an address in one of them.
         """
-        return self._engine.decide(_methods.validate_key(key), texts("scopes", scopes), timeout)
+        call = _methods.validate_key(key, client_address)
+        return self._engine.decide(call, texts("scopes", scopes), timeout)
 
     def validate_session(
         self,
@@ -67,20 +87,28 @@ class Client:
         key: str | None = None,
         scopes: str | Iterable[str] = (),
         *,
+        client_address: ClientAddress = None,
         timeout: float | None = None,
     ) -> SessionValidation:
-        """Validates a session. A key presented with it must belong to the tenant of the session."""
-        call = _methods.validate_session(session_id, key)
+        """Validates a session. A key presented with it must belong to the tenant of the session. `client_address` must
+        be allowed by the networks of the session's key and of the presented key.
+        """
+        call = _methods.validate_session(session_id, key, client_address)
         return self._engine.decide(call, texts("scopes", scopes), timeout)
 
     def validate_keys(
-        self, keys: Sequence[str | KeyQuery], scopes: str | Iterable[str] = (), *, timeout: float | None = None
+        self,
+        keys: Sequence[str | KeyQuery],
+        scopes: str | Iterable[str] = (),
+        *,
+        client_address: ClientAddress = None,
+        timeout: float | None = None,
     ) -> list[Outcome]:
         """Validates 1 to 1,000 keys in one call, in order. A key that cannot be decided has an error as its outcome.
 
-        `scopes` apply to the keys given as text. Does not use the near cache.
+        `scopes` and `client_address` apply to the keys given as text. Does not use the near cache.
         """
-        batch = _wire.Batch(keys, texts("scopes", scopes))
+        batch = _wire.Batch(keys, texts("scopes", scopes), client_address)
         if not batch.request.requests and keys:
             return batch.outcomes(None, "")
         secrets = batch.secrets
@@ -95,6 +123,7 @@ class Client:
         *,
         expiry: SessionExpiry = SessionExpiry.FIXED,
         attributes: Mapping[str, str] | None = None,
+        client_address: ClientAddress = None,
         timeout: float | None = None,
     ) -> Binding:
         """Binds a session to the tenant of a key for `ttl` seconds. Idempotent."""
@@ -104,6 +133,7 @@ class Client:
             ttl=_wire.duration("ttl", ttl),
             expiry=session_pb2.SessionExpiry.ValueType(expiry),
             attributes=attributes,
+            client_address=_wire.address_text(_wire.client_address(client_address)),
         )
         reply, _ = self._engine.call(_methods.BIND_SESSION, request, timeout, secrets=(key,))
         return _wire.binding(reply)

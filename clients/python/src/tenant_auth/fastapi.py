@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from . import _checks
+from ._client_address import DEFAULT_HEADER, AddressSource
 from ._http import AUTHORIZATION, KeySource, Rejection
 from .asgi import admit
 from .async_client import AsyncClient
@@ -27,14 +28,23 @@ class RequireTenant(SecurityBase):
     """Passes the caller's `Principal` to a handler if the key is valid and holds all scopes.
 
     `header`: the header that carries the key: `Authorization` (as a bearer token) or a custom header.
+    `trusted_proxies` and `client_address_header`: as for `TenantAuthMiddleware`.
     """
 
-    def __init__(self, client: AsyncClient, *scopes: str | Iterable[str], header: str = "Authorization") -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        *scopes: str | Iterable[str],
+        header: str = "Authorization",
+        trusted_proxies: str | Iterable[str] = (),
+        client_address_header: str = DEFAULT_HEADER,
+    ) -> None:
         _checks.instance("client", client, AsyncClient)
         _checks.instance("header", header, str)
         self._client = client
         self._scopes = tuple(one for given in scopes for one in _checks.texts("scopes", given))
         self._source = KeySource(header)
+        self._address_source = AddressSource(trusted_proxies, client_address_header)
         # The OpenAPI description of the security scheme.
         bearer = header.lower() == AUTHORIZATION
         location = {"in": APIKeyIn.header, "name": header}
@@ -42,7 +52,8 @@ class RequireTenant(SecurityBase):
         self.scheme_name = "HTTPBearer" if bearer else "APIKeyHeader"
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
-        outcome = await admit(self._client, self._source.key(connection.scope["headers"]), self._scopes)
+        key = self._source.key(connection.scope["headers"])
+        outcome = await admit(self._client, key, self._scopes, self._address_source.address(connection.scope))
         if isinstance(outcome, Rejection):
             # Only an exception handler can set the response body. This finds the handlers of the app at run time.
             handlers = connection.scope.get("starlette.exception_handlers")

@@ -13,7 +13,9 @@ from pydantic import Field
 from starlette.applications import Starlette
 
 from . import _checks, _http
+from ._client_address import DEFAULT_HEADER, AddressSource
 from ._http import KeySource, Rejection, rejection_of
+from ._request_address import REQUEST_ADDRESS, RequestAddressMiddleware
 from .asgi import App, ErrorResponseMiddleware, Message, Receive, Scope, Send, send_rejection
 from .async_client import AsyncClient
 from .errors import TenantAuthError
@@ -47,7 +49,9 @@ class TenantAccessToken(AccessToken):
 
 
 class TenantTokenVerifier:
-    """The SDK's `TokenVerifier`. Requires `protect` around the app, which turns errors into 503 instead of 401."""
+    """The SDK's `TokenVerifier`. Requires `protect` around the app, which turns errors into 503 instead of 401,
+    and knows the customer's address.
+    """
 
     def __init__(self, client: AsyncClient, *, scopes: str | Iterable[str] = (), resource: str | None = None) -> None:
         _checks.instance("client", client, AsyncClient)
@@ -56,7 +60,7 @@ class TenantTokenVerifier:
         self._resource = resource
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        validation = await self._client.validate_key(token, self._scopes)
+        validation = await self._client.validate_key(token, self._scopes, client_address=REQUEST_ADDRESS.get())
         if validation.is_valid:
             expires_at = validation.expires_at
             return TenantAccessToken(
@@ -125,7 +129,7 @@ class UnauthorizedResponseMiddleware:
         await send_rejection(rejection, scope, send)
 
     async def _rejection_of_key(self, key: str) -> Rejection:
-        validation = await self._client.validate_key(key)
+        validation = await self._client.validate_key(key, client_address=REQUEST_ADDRESS.get())
         # A valid key that the SDK rejected is for another resource.
         return WRONG_RESOURCE if validation.is_valid else _http.denial(validation)
 
@@ -135,7 +139,8 @@ class SessionBindingMiddleware:
 
     The presented key is validated first, then the session: every valid key of the session's tenant may continue it.
     Protocol versions without sessions pass through, because their requests carry only the key. Requires
-    `RejectAmbiguousCredentialsMiddleware` around it.
+    `RejectAmbiguousCredentialsMiddleware` around it, and `RequestAddressMiddleware` for keys that are limited to
+    networks.
     """
 
     def __init__(self, app: App, *, client: AsyncClient, ttl: float = 3600.0) -> None:
@@ -161,7 +166,7 @@ class SessionBindingMiddleware:
             if opening.unbound_session_id is not None:
                 await self._end_session(original_scope, opening.unbound_session_id)
             return
-        await self._client.require_key(key)
+        await self._client.require_key(key, client_address=REQUEST_ADDRESS.get())
         session = await self._session(session_id, key)
         if isinstance(session, Rejection):
             await send_rejection(session, scope, send)
@@ -174,7 +179,7 @@ class SessionBindingMiddleware:
         """Returns the session if it continues and belongs to the key's tenant, otherwise a 404 rejection."""
         if not is_session_id(session_id):
             return _http.no_session()
-        session = await self._client.validate_session(session_id, key)
+        session = await self._client.validate_session(session_id, key, client_address=REQUEST_ADDRESS.get())
         if session.is_valid:
             return session
         if _http.denial(session).status in CONTINUING_STATUSES:
@@ -211,6 +216,8 @@ class SessionOpeningResponse:
         self._ttl = ttl
         self._scope = scope
         self._send = send
+        # Read here, because the response may be sent from another context.
+        self._client_address = REQUEST_ADDRESS.get()
         self.unbound_session_id: str | None = None
         """The session that was opened but could not be bound."""
 
@@ -229,7 +236,13 @@ class SessionOpeningResponse:
 
     async def _bind(self, session_id: str) -> Rejection | None:
         try:
-            binding = await self._client.bind_session(session_id, self._key, self._ttl, expiry=SessionExpiry.SLIDING)
+            binding = await self._client.bind_session(
+                session_id,
+                self._key,
+                self._ttl,
+                expiry=SessionExpiry.SLIDING,
+                client_address=self._client_address,
+            )
         except TenantAuthError as error:
             return rejection_of(error)
         return None if binding.is_valid else _http.denial(Validation(verdict=binding.verdict))
@@ -260,15 +273,26 @@ def session_id_in(scope_or_message: Scope | Message) -> str | None:
     return None
 
 
-def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: float = 3600.0) -> Starlette:
+def protect(
+    app: Starlette,
+    client: AsyncClient,
+    *,
+    sessions: bool = True,
+    ttl: float = 3600.0,
+    trusted_proxies: str | Iterable[str] = (),
+    client_address_header: str = DEFAULT_HEADER,
+) -> Starlette:
     """Completes `MCPServer(…, token_verifier=TenantTokenVerifier(client)).streamable_http_app()`.
 
-    `ttl`: lifetime of a session after its last use, from 60 seconds to a day.
+    `ttl`: lifetime of a session after its last use, from 60 seconds to a day. `trusted_proxies` and
+    `client_address_header`: as for `TenantAuthMiddleware`.
     """
+    source = AddressSource(trusted_proxies, client_address_header)
     if _checks.flag("sessions", sessions):
         app.add_middleware(SessionBindingMiddleware, client=client, ttl=ttl)
     app.add_middleware(UnauthorizedResponseMiddleware, client=client)
     # Middleware added last is outermost.
     app.add_middleware(ErrorResponseMiddleware)
     app.add_middleware(RejectAmbiguousCredentialsMiddleware)
+    app.add_middleware(RequestAddressMiddleware, source=source)
     return app

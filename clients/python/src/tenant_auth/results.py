@@ -9,6 +9,7 @@ from typing import Self
 
 from ._checks import texts
 from .errors import TenantAuthError
+from .networks import NO_NETWORKS, ClientAddress, Networks
 from .verdict import Source, Verdict
 
 
@@ -78,6 +79,8 @@ class Validation:
     """Time at which it expires; `None`: it does not expire."""
     missing_scopes: tuple[str, ...] = ()
     """With `INSUFFICIENT_SCOPE`: the required scopes that the key does not hold."""
+    allowed_networks: Networks = NO_NETWORKS
+    """The networks from which the key may be used, sorted; empty: from everywhere."""
     provenance: Provenance = field(default_factory=Provenance)
 
     @property
@@ -113,6 +116,8 @@ class SessionValidation(Validation):
     """The attributes that were attached when the session was bound."""
     presented_key_id: str = ""
     """The public id of the key presented with the session. Set only if it belongs to the tenant of the session."""
+    presented_key_allowed_networks: Networks = NO_NETWORKS
+    """The networks from which the key presented with the session may be used. Empty if it is the session's key."""
 
 
 Outcome = Validation | TenantAuthError
@@ -121,11 +126,13 @@ Outcome = Validation | TenantAuthError
 
 @dataclass(frozen=True, slots=True)
 class KeyQuery:
-    """A key of a batch, with its own required scopes."""
+    """A key of a batch, with its own required scopes and address."""
 
     key: str = field(repr=False)
     scopes: str | Iterable[str] = ()
     """As for `validate_key`: a single scope may be given as text."""
+    client_address: ClientAddress = None
+    """As for `validate_key`. An invalid address is the error of this key alone."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scopes", texts("scopes", self.scopes))

@@ -37,6 +37,10 @@ class Verdict(IntEnum):
     """The session belongs to another tenant than the key."""
     DISABLED = 13
     """The key is disabled until an operator enables it."""
+    ADDRESS_REQUIRED = 14
+    """The key may be used from certain networks only, and the request has no address."""
+    ADDRESS_NOT_ALLOWED = 15
+    """The key may be used from certain networks only, and the address is in none of them."""
 
     @property
     def is_valid(self) -> bool:

@@ -4,12 +4,22 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tenant_auth_client::{Client, Error, KeyQuery, PresentedKey};
+use tenant_auth_client::{Client, ClientAddress, Error, KeyQuery, PresentedKey};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::answers::{self, code, code_name, text, texts};
 
+/// Returns the client for the address of the customer that a command names, if any.
+pub(crate) fn at_address(client: &Client, command: &Value) -> Result<Client, Error> {
+    Ok(client.with_client_address(client_address(command)?))
+}
+
+fn client_address(command: &Value) -> Result<Option<ClientAddress>, Error> {
+    Ok(command["client_address"].as_str().map(ClientAddress::parse).transpose()?)
+}
+
 pub(crate) async fn validate(client: &Client, command: &Value) -> Result<Value, Error> {
+    let client = at_address(client, command)?;
     let key = PresentedKey::new(text(command, "key"));
     let validation = client.validate(&key, &texts(command, "scopes")).await?;
     Ok(answers::validation(&validation))
@@ -17,7 +27,7 @@ pub(crate) async fn validate(client: &Client, command: &Value) -> Result<Value, 
 
 pub(crate) async fn require(client: &Client, command: &Value) -> Result<Value, Error> {
     let key = PresentedKey::new(text(command, "key"));
-    answers::admission(client.require(&key, &texts(command, "scopes")).await)
+    answers::admission(at_address(client, command)?.require(&key, &texts(command, "scopes")).await)
 }
 
 /// Starts one call per interval, even if earlier ones are still in flight.
@@ -85,12 +95,17 @@ pub(crate) async fn validate_concurrently(client: &Client, command: &Value) -> R
 }
 
 pub(crate) async fn validate_all(client: &Client, command: &Value) -> Result<Value, Error> {
-    let scopes = texts(command, "scopes");
+    let (keys, scopes) = (texts(command, "keys"), texts(command, "scopes"));
+    let address = match client_address(command) {
+        Ok(address) => address,
+        // Every query has the address, and its error.
+        Err(error) => return Ok(json!({"items": vec![answers::error(&error); keys.len()]})),
+    };
     let query = |key: &str| {
-        let query = KeyQuery::new(PresentedKey::new(key));
+        let query = KeyQuery { client_address: address, ..KeyQuery::new(PresentedKey::new(key)) };
         scopes.iter().fold(query, |query, scope| query.requires(*scope))
     };
-    let queries: Vec<_> = texts(command, "keys").into_iter().map(query).collect();
+    let queries: Vec<_> = keys.into_iter().map(query).collect();
     let outcomes = client.validate_batch(&queries).await?;
     let item = |outcome: Result<_, Error>| match outcome {
         Ok(validation) => answers::validation(&validation),

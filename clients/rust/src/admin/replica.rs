@@ -1,4 +1,4 @@
-//! The database state and the outage grace of the replica that responds.
+//! What the replica that responds knows: its database, a key, its outage grace.
 
 use std::sync::Arc;
 
@@ -8,6 +8,27 @@ use super::AdminClient;
 use crate::{Error, call::required_field};
 
 impl AdminClient {
+    /// Returns what the answering replica (no other) has cached about one key. It reads no database and loads
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an invalid key id.
+    pub async fn inspect_key(&self, key_id: &str) -> Result<v1::InspectKeyResponse, Error> {
+        let request = v1::InspectKeyRequest { key_id: key_id.to_owned() };
+        let send = async |transport, request| AdminServiceClient::new(transport).inspect_key(request).await;
+        self.rpc.call_once(request, send).await
+    }
+
+    /// Explains the verdict that the answering replica (no other) would return on a key, from what the database and its
+    /// cache hold.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if neither holds the key with this id. An unknown plaintext is not an error.
+    pub async fn explain_key(&self, request: v1::ExplainKeyRequest) -> Result<v1::ExplainKeyResponse, Error> {
+        let send = async |transport, request| AdminServiceClient::new(transport).explain_key(request).await;
+        self.rpc.call_once(request, send).await
+    }
+
     /// Returns the database that the answering replica knows, and whether the replica trusts what it reads.
     ///
     /// # Errors

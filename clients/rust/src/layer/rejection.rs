@@ -63,6 +63,8 @@ impl Rejection {
                 Verdict::Valid
                 | Verdict::Disabled
                 | Verdict::TenantSuspended
+                | Verdict::AddressRequired
+                | Verdict::AddressNotAllowed
                 | Verdict::InsufficientScope
                 | Verdict::Unbound
                 | Verdict::SessionExpired

@@ -3,12 +3,21 @@
 use std::time::Duration;
 
 use super::{CacheLimits, liveness::Liveness};
-use crate::{Provenance, Source, Subject, Validation, Verdict, clock::Moment};
+use crate::{ClientAddress, Provenance, Source, Subject, Validation, Verdict, clock::Moment};
 
 /// Limits of the service for scopes: how many, and how long. The service reports what is wrong with invalid
 /// scopes.
 const MAX_SCOPES: usize = 32;
 const MAX_SCOPE_LEN: usize = 64;
+
+/// What a caller requires of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Requirements<'a> {
+    /// Scopes that the key must hold.
+    pub(crate) scopes: &'a [&'a str],
+    /// The address of the customer, if it is known.
+    pub(crate) client_address: Option<ClientAddress>,
+}
 
 /// A cached decision, from which the decision for any required scopes is derived.
 #[derive(Clone, Debug)]
@@ -26,8 +35,8 @@ pub(crate) struct CacheEntry {
 }
 
 impl CacheEntry {
-    /// Returns `None` if the service does not allow caching. Scopes are read from the subject, so the answer
-    /// must be to a request without scopes.
+    /// Returns `None` if the service does not allow caching. Scopes and networks are read from the subject, so the
+    /// answer must be to a request without scopes; the address of the request does not matter.
     ///
     /// The service has already shortened the lifetimes by every expiry that it knows, so no expiry is
     /// compared with the clock of this machine.
@@ -71,12 +80,13 @@ impl CacheEntry {
         now < self.expires_at || (now < self.watched_expires_at && liveness.covers(self.requested_at, now))
     }
 
-    /// Returns the decision for these scopes; `None` if a scope is invalid.
+    /// Returns the decision for these requirements; `None` if a scope is invalid.
     #[inline]
-    pub(crate) fn into_validation(self, required_scopes: &[&str], now: Moment) -> Option<Validation> {
+    pub(crate) fn into_validation(self, required: Requirements<'_>, now: Moment) -> Option<Validation> {
         let holds_all = self.verdict == Verdict::Valid
-            && required_scopes.len() <= MAX_SCOPES
-            && required_scopes.iter().all(|scope| self.subject.holds(scope));
+            && self.subject.networks().is_everywhere()
+            && required.scopes.len() <= MAX_SCOPES
+            && required.scopes.iter().all(|scope| self.subject.holds(scope));
         let validation = Validation {
             verdict: self.verdict,
             missing_scopes: Vec::new(),
@@ -90,23 +100,38 @@ impl CacheEntry {
             subject: self.subject,
         };
         // The common case, built in place without a copy.
-        if holds_all { Some(validation) } else { apply_required_scopes(validation, required_scopes) }
+        if holds_all { Some(validation) } else { apply_requirements(validation, required) }
     }
 }
 
-/// Applies required scopes to a decision without them; `None` if a scope is invalid.
-pub(crate) fn apply_required_scopes(
+/// Applies requirements to the answer to a request without scopes, from any address; `None` if a scope is invalid.
+pub(crate) fn apply_requirements(
     mut validation: Validation,
-    required_scopes: &[&str],
+    required: Requirements<'_>,
 ) -> Option<Validation> {
-    let decides = matches!(validation.verdict, Verdict::Valid | Verdict::InsufficientScope);
+    let decides = matches!(
+        validation.verdict,
+        Verdict::Valid | Verdict::AddressRequired | Verdict::AddressNotAllowed | Verdict::InsufficientScope
+    );
     let held = |scope: &&&str| decides && validation.subject.holds(scope);
-    let missing = required_scopes.iter().filter(|scope| !held(scope));
+    let missing = required.scopes.iter().filter(|scope| !held(scope));
     // A held scope is valid. Only missing scopes are checked, and most callers hold all of them.
-    if required_scopes.len() > MAX_SCOPES || !missing.clone().all(|scope| is_valid_scope(scope)) {
+    if required.scopes.len() > MAX_SCOPES || !missing.clone().all(|scope| is_valid_scope(scope)) {
         return None;
     }
-    if decides {
+    let denial = match validation.verdict {
+        // A denial of the address without the networks that explain it: it stands.
+        verdict @ (Verdict::AddressRequired | Verdict::AddressNotAllowed)
+            if validation.subject.networks().is_everywhere() =>
+        {
+            Some(verdict)
+        }
+        _ => validation.subject.networks().denial(required.client_address),
+    };
+    if let (true, Some(denial)) = (decides, denial) {
+        validation.verdict = denial;
+        validation.missing_scopes = Vec::new();
+    } else if decides {
         let mut missing: Vec<_> = missing.map(|scope| (*scope).to_owned()).collect();
         // In the same order as the service.
         missing.sort_unstable();

@@ -70,7 +70,10 @@ async fn invalid_key_in_a_batch_fails_alone() {
         query(key.expose()).requires("orders:read"),
         query(&"x".repeat(2 << 20)),
         query(key.expose()).requires("x".repeat(2 << 20)),
-        KeyQuery { key: PresentedKey::new(key.expose()), required_scopes: vec![String::new(); 1 << 20] },
+        KeyQuery {
+            required_scopes: vec![String::new(); 1 << 20],
+            ..KeyQuery::new(PresentedKey::new(key.expose()))
+        },
     ];
     let outcomes = service.client.validate_batch(&queries).await.unwrap();
     assert_eq!(outcomes.len(), queries.len());

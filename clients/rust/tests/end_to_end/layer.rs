@@ -1,11 +1,11 @@
 //! The tower layer with a real tenant-auth service.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, net::SocketAddr};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tenant_auth_client::{AuthenticateLayer, Principal};
+use tenant_auth_client::{AuthenticateLayer, Principal, proto as v1};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
@@ -74,6 +74,67 @@ async fn valid_key_passes_with_its_principal() {
     let seen = send(&layer, with(&[("x-api-key", key.expose().as_bytes())])).await;
     assert_eq!((seen.status(), seen.header("tenant")), (200, Some("acme")));
     assert_eq!(send(&layer, bearer(key.expose())).await.problem()["code"], "NO_CREDENTIALS");
+}
+
+#[tokio::test]
+async fn layer_takes_the_address_from_trusted_proxies_only() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let list = v1::ListKeysRequest { tenant_id: "acme".to_owned(), ..Default::default() };
+    let listed = service.admin().list_keys(list).await.unwrap();
+    let request = v1::UpdateKeyRequest {
+        key_id: listed.keys[0].key_id.clone(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["allowed_networks".to_owned()] }),
+        allowed_networks: vec!["192.0.2.0/24".to_owned()],
+        ..Default::default()
+    };
+    service.admin().update_key(request).await.unwrap();
+    let plain = AuthenticateLayer::new(service.client.clone());
+    let layer = plain
+        .clone()
+        .peer_address(|all| Some(all.get::<SocketAddr>()?.ip()))
+        .trusted_proxies(&["10.0.0.0/8"])
+        .unwrap();
+    let cloudflare = layer.clone().client_address_header(HeaderName::from_static("cf-connecting-ip"));
+    let request = |peer: &str, headers: &[(&str, &str)]| {
+        let key = format!("Bearer {}", key.expose());
+        let mut all: Vec<(&str, &[u8])> = vec![("authorization", key.as_bytes())];
+        all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
+        let mut request = with(&all);
+        if let Ok(peer) = peer.parse::<SocketAddr>() {
+            request.extensions_mut().insert(peer);
+        }
+        request
+    };
+    let forwarded = "x-forwarded-for";
+    for (layer, peer, headers, expected) in [
+        (&layer, "192.0.2.7:1", &[][..], None),
+        (&layer, "203.0.113.1:1", &[(forwarded, "192.0.2.7")], Some("ADDRESS_NOT_ALLOWED")),
+        (&layer, "10.0.0.1:1", &[(forwarded, "203.0.113.1, 192.0.2.7")], None),
+        (
+            &layer,
+            "10.0.0.1:1",
+            &[(forwarded, "192.0.2.7"), (forwarded, "203.0.113.1, 10.0.0.2")],
+            Some("ADDRESS_NOT_ALLOWED"),
+        ),
+        (&layer, "10.0.0.1:1", &[(forwarded, "192.0.2.7, unknown")], Some("ADDRESS_REQUIRED")),
+        (&layer, "10.0.0.1:1", &[], Some("ADDRESS_REQUIRED")),
+        (&layer, "no peer", &[(forwarded, "192.0.2.7")], Some("ADDRESS_REQUIRED")),
+        (&cloudflare, "10.0.0.1:1", &[("cf-connecting-ip", "192.0.2.7"), (forwarded, "203.0.113.1")], None),
+        (&plain, "192.0.2.7:1", &[], Some("ADDRESS_REQUIRED")),
+    ] {
+        let seen = send(layer, request(peer, headers)).await;
+        match expected {
+            None => assert_eq!(seen.status(), 200, "{peer} {headers:?}"),
+            Some(code) => {
+                assert_eq!(
+                    (seen.status(), &seen.problem()["code"]),
+                    (403, &json!(code)),
+                    "{peer} {headers:?}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]

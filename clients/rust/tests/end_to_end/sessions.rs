@@ -41,8 +41,11 @@ async fn session_lifecycle_works_end_to_end() {
     let bad: Result<Vec<_>, _> = client.list_sessions("not a tenant").try_collect().await;
     assert!(matches!(bad, Err(Error::Invalid { .. })), "{bad:?}");
 
-    assert!(client.unbind_session("s-0", "acme").await.unwrap());
-    assert!(!client.unbind_session("s-0", "acme").await.unwrap());
+    let unbinding = client.unbind_session("s-0", "acme").await.unwrap();
+    assert!(unbinding.was_bound && unbinding.revision > 0);
+    let applied = client.wait_for_revision(unbinding.revision, Duration::from_secs(5)).await.unwrap();
+    assert!(applied.applied);
+    assert!(!client.unbind_session("s-0", "acme").await.unwrap().was_bound);
     let unbound = client.validate_session("s-0", None, &[]).await.unwrap();
     assert_eq!((unbound.verdict, unbound.subject.tenant_id()), (Verdict::Unbound, ""));
 }

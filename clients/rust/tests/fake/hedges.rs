@@ -100,7 +100,7 @@ async fn writes_are_not_hedged() {
     let request = tokio::spawn(ask(two.client.clone()));
     until(|| two.asked() == 3).await;
     two.hold(false);
-    assert!(!unbind.await.unwrap().unwrap());
+    assert!(!unbind.await.unwrap().unwrap().was_bound);
     assert!(request.await.unwrap().unwrap());
     assert_eq!(two.asked(), 3);
 }

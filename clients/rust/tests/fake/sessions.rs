@@ -82,7 +82,7 @@ async fn own_unbind_invalidates_the_session() {
     let pair = Pair::start().await;
     pair.fake.answer_session("s", session());
     pair.source("s", None).await;
-    assert!(pair.client.unbind_session("s", "acme").await.unwrap());
+    assert!(pair.client.unbind_session("s", "acme").await.unwrap().was_bound);
     let unbound = pair.client.validate_session("s", None, &[]).await.unwrap();
     assert_eq!((unbound.verdict, unbound.provenance.source), (Verdict::Unbound, Source::Fresh));
 }

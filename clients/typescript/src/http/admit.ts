@@ -2,6 +2,7 @@ import * as checks from "../checks.js";
 import { TenantAuthError } from "../error.js";
 import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
+import { clientAddressReader, type ProxyOptions } from "./client-address.js";
 import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
 import { ambiguous, type Challenge, denied, noCredentials, type Rejection, undecided } from "./rejection.js";
 import { notify, undecidedLog } from "./undecided-log.js";
@@ -10,12 +11,16 @@ import { notify, undecidedLog } from "./undecided-log.js";
 export interface KeyValidator {
   validateKey(
     key: string,
-    options?: { readonly scopes?: readonly string[]; readonly timeoutMs?: number | undefined },
+    options?: {
+      readonly scopes?: readonly string[];
+      readonly clientAddress?: string | undefined;
+      readonly timeoutMs?: number | undefined;
+    },
   ): Promise<Validation>;
 }
 
 /** Options of the adapters. */
-export interface RequireKeyOptions {
+export interface RequireKeyOptions extends ProxyOptions {
   /** Scopes that the key must hold, all of them. */
   readonly scopes?: readonly string[];
   /** The header that carries the key, or several of which a request may have one; default: `authorization`. */
@@ -38,11 +43,13 @@ export type Admission =
       readonly validation: Validation;
       readonly principal: Principal;
       readonly key: string;
+      /** The client's address, if it is known. */
+      readonly clientAddress: string | undefined;
       readonly rejection?: never;
     }
-  | { readonly rejection: Rejection; readonly principal?: never }
+  | { readonly rejection: Rejection; readonly principal?: never; readonly clientAddress?: never }
   /** The request needs no key. */
-  | { readonly principal?: never; readonly rejection?: never };
+  | { readonly principal?: never; readonly clientAddress?: never; readonly rejection?: never };
 
 /** Headers that are rejected if they occur more than once. */
 const SINGLE = ["mcp-session-id"];
@@ -56,6 +63,7 @@ export function admission(
   checks.withMethod("client", client, "validateKey");
   const { scopes: required = [], header = "authorization", exempt: exemptPaths = [] } = given;
   const scopes = checks.texts("scopes", required);
+  const clientAddressOf = clientAddressReader(given);
   const headers = list("header", header, /^[\w-]+$/).map((name) => name.toLowerCase());
   if (headers.length === 0)
     throw new TypeError(
@@ -71,8 +79,9 @@ export function admission(
       if (key === undefined) {
         return allowPreflight && isPreflight(request) ? {} : { rejection: noCredentials(challenge) };
       }
-      const validation = await client.validateKey(key, { scopes, timeoutMs });
-      if (validation.valid) return { validation, principal: principalOf(validation), key };
+      const clientAddress = clientAddressOf(request);
+      const validation = await client.validateKey(key, { scopes, clientAddress, timeoutMs });
+      if (validation.valid) return { validation, principal: principalOf(validation), key, clientAddress };
       return { rejection: denied(validation.verdict, validation.missingScopes, challenge) };
     } catch (error) {
       // A key that the service rejects as malformed, such as one of 10,000 characters, is a mistake of the customer.
@@ -94,6 +103,8 @@ const OPTIONS = [
   "header",
   "exempt",
   "allowPreflight",
+  "trustedProxies",
+  "clientAddressHeader",
   "timeoutMs",
   "realm",
   "onError",

@@ -7,6 +7,8 @@ export interface HttpRequest {
    * Alternating names and values, as received. Node.js joins or drops repeated headers in all other representations.
    */
   readonly rawHeaders: readonly string[];
+  /** The connection. A Unix socket has no address. */
+  readonly socket: { readonly remoteAddress?: string | undefined };
 }
 
 /** The credential of a request. */

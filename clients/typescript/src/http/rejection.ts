@@ -44,6 +44,9 @@ const SENTENCES: Readonly<Partial<Record<RejectionCode, string>>> = {
   REVOKED: "The API key was revoked.",
   INSUFFICIENT_SCOPE: "The API key lacks a scope.",
   DISABLED: "The API key is disabled.",
+  ADDRESS_REQUIRED:
+    "The API key may be used from certain networks only, and the client's address is not known.",
+  ADDRESS_NOT_ALLOWED: "The API key may not be used from this address.",
   TENANT_SUSPENDED: "The tenant is suspended.",
   QUOTA_EXCEEDED: "The tenant has used up its quota.",
   RATE_LIMITED: "The tenant exceeds its rate limit.",

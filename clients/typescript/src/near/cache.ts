@@ -1,8 +1,15 @@
 import { type Clock, moment } from "../clock.js";
-import type { Validation } from "../validation.js";
+import type { Conditions, Validation } from "../validation.js";
 import { ChangeMarks } from "./change-marks.js";
 import type { Coverage } from "./coverage.js";
-import { type Entry, fromCache, isNegative, isUsable, type RequestStart } from "./entry.js";
+import {
+  type AnsweredRequest,
+  type Entry,
+  fromCache,
+  isNegative,
+  isUsable,
+  type RequestStart,
+} from "./entry.js";
 import { Lru } from "./lru.js";
 
 /** Options of the near cache. */
@@ -44,11 +51,11 @@ export class NearCache {
     this.#negative = new Lru(Math.max(1, Math.floor(options.capacity * NEGATIVE_SHARE)));
   }
 
-  lookup<V extends Validation>(digest: string, scopes: readonly string[]): V | undefined {
+  lookup<V extends Validation>(digest: string, conditions: Conditions): V | undefined {
     const entry = this.#get(digest) as Entry<V> | undefined;
     if (entry === undefined) return undefined;
     const { clock, coverage, watchedForMs } = this.#options;
-    if (isUsable(entry, clock, coverage, watchedForMs)) return fromCache(entry, scopes, clock);
+    if (isUsable(entry, clock, coverage, watchedForMs)) return fromCache(entry, conditions, clock);
     this.#remove(entry);
     return undefined;
   }
@@ -65,13 +72,14 @@ export class NearCache {
   }
 
   /** Caches an answer, if the service allows it and no change is known since its request. */
-  store(digest: string, answer: Validation, start: RequestStart, sessionDigest?: string): void {
+  store(digest: string, answered: AnsweredRequest<Validation>, sessionDigest?: string): void {
+    const { answer, start } = answered;
     const useful = answer.cacheableForMs > 0 || answer.cacheableWhileWatchedMs > 0;
     if (!useful || !this.isCurrent(answer, start, sessionDigest)) return;
     const subjects = subjectsOf(answer, sessionDigest);
     const before = this.#get(digest);
     if (before !== undefined) this.#remove(before);
-    const entry = { digest, answer, start, subjects };
+    const entry = { ...answered, digest, subjects };
     for (const name of subjects) {
       const about = this.#bySubject.get(name);
       if (about === undefined) this.#bySubject.set(name, new Set([entry]));

@@ -1,21 +1,22 @@
 import type { Clock } from "../clock.js";
 import { TenantAuthError } from "../error.js";
+import { limitsOf } from "../networks.js";
+import { printable } from "../printable.js";
 import { limit } from "../rpc/rpc-client.js";
 import { withTimeout } from "../rpc/with-timeout.js";
-import { applyScopes, type Validation } from "../validation.js";
+import { type Conditions, evaluate, type Validation } from "../validation.js";
 import { type NearCache, subject } from "./cache.js";
 import { Digests } from "./digest.js";
-import type { RequestStart } from "./entry.js";
+import type { AnsweredRequest } from "./entry.js";
 import { InFlightRequests } from "./in-flight.js";
 
 /** A request that the near cache may answer. */
-export interface CacheableRequest<V extends Validation> {
+export interface CacheableRequest<V extends Validation> extends Conditions {
   readonly digest: string;
   readonly sessionDigest?: string;
-  readonly scopes: readonly string[];
   readonly timeoutMs: number | undefined;
   readonly signal: AbortSignal | undefined;
-  /** Sends the request to the service, with these scopes and this timeout. */
+  /** Sends the request to the service, with its address, these scopes and this timeout. */
   readonly ask: (scopes: readonly string[], timeoutMs: number) => Promise<V>;
 }
 
@@ -29,12 +30,6 @@ export interface Changed {
   readonly tenantId?: string;
 }
 
-/** An answer of the service, and the cache state when it was requested. */
-interface AnsweredRequest {
-  readonly answer: Validation;
-  readonly start: RequestStart;
-}
-
 const MAX_SCOPES = 32;
 const SCOPE = /^[a-z0-9:._\-/*]{1,64}$/;
 
@@ -44,7 +39,7 @@ export class CachingValidator {
   readonly #cache: NearCache;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  readonly #inFlight = new InFlightRequests<AnsweredRequest>();
+  readonly #inFlight = new InFlightRequests<AnsweredRequest<Validation>>();
 
   constructor(cache: NearCache, clock: Clock, timeoutMs: number) {
     this.#cache = cache;
@@ -61,17 +56,17 @@ export class CachingValidator {
     if (!areValidScopes(scopes))
       return await withTimeout(query.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
     for (;;) {
-      const near = this.#cache.lookup<V>(digest, scopes);
+      const near = this.#cache.lookup<V>(digest, query);
       if (near !== undefined) return near;
       const left = end - this.#clock.monotonic();
       const { position } = this.#cache.requestStart();
       const { answer: pending, joined } = this.#inFlight.join(digest, () => this.#request(query, left));
       try {
-        const { answer, start } = await withTimeout(pending, this.#clock, left, signal);
+        const { answer, limits, start } = await withTimeout(pending, this.#clock, left, signal);
         // A request made after a change must not get an answer requested before it.
         const outdated =
           joined && start.position < position && !this.#cache.isCurrent(answer, start, query.sessionDigest);
-        if (!outdated) return applyScopes(answer as V, scopes);
+        if (!outdated) return printable({ ...(answer as V), ...evaluate(answer, limits, query) });
       } catch (error) {
         // The joined request had a shorter timeout than this one.
         const late = error instanceof TenantAuthError && error.kind === "deadline";
@@ -92,14 +87,15 @@ export class CachingValidator {
   }
 
   /**
-   * Requests the answer without scopes, because it contains all scopes of the key. Continues when its first caller
-   * gives up; it has at least the default timeout.
+   * Requests the answer without scopes, because it contains all scopes and networks of the key. Continues when its first
+   * caller gives up; it has at least the default timeout.
    */
-  async #request(query: CacheableRequest<Validation>, left: number): Promise<AnsweredRequest> {
+  async #request(query: CacheableRequest<Validation>, left: number): Promise<AnsweredRequest<Validation>> {
     const start = this.#cache.requestStart();
     const answer = await query.ask([], Math.max(left, this.#timeoutMs));
-    this.#cache.store(query.digest, answer, start, query.sessionDigest);
-    return { answer, start };
+    const answered = { answer, limits: limitsOf(answer), start };
+    this.#cache.store(query.digest, answered, query.sessionDigest);
+    return answered;
   }
 }
 

@@ -1,6 +1,7 @@
 import { type Clock, elapsed, type Moment } from "../clock.js";
+import type { NetworkLimits } from "../networks.js";
 import { printable } from "../printable.js";
-import { applyScopes, type Validation } from "../validation.js";
+import { type Conditions, evaluate, type Validation } from "../validation.js";
 import type { Coverage } from "./coverage.js";
 
 /** State of the cache when a request was sent. */
@@ -10,11 +11,17 @@ export interface RequestStart {
   readonly position: number;
 }
 
-/** A cached answer. */
-export interface Entry<V extends Validation> {
-  readonly digest: string;
+/** An answer of the service, and the cache state when it was requested. */
+export interface AnsweredRequest<V extends Validation> {
   readonly answer: V;
+  /** The networks of the answer, parsed once for all its uses. */
+  readonly limits: NetworkLimits;
   readonly start: RequestStart;
+}
+
+/** A cached answer. */
+export interface Entry<V extends Validation> extends AnsweredRequest<V> {
+  readonly digest: string;
   /** The subjects whose invalidation removes the entry. */
   readonly subjects: readonly string[];
 }
@@ -43,12 +50,13 @@ export function isNegative({
   return tenantId === "" && keyId === "" && !presentedKeyId;
 }
 
-/** Returns a cached answer, evaluated for the required scopes. */
-export function fromCache<V extends Validation>(entry: Entry<V>, scopes: readonly string[], clock: Clock): V {
+/** Returns a cached answer, evaluated for the conditions of a request. */
+export function fromCache<V extends Validation>(entry: Entry<V>, conditions: Conditions, clock: Clock): V {
   const age = elapsed(clock, entry.start.at);
-  const { answer } = entry;
+  const { answer, limits } = entry;
   return printable({
-    ...applyScopes(answer, scopes),
+    ...answer,
+    ...evaluate(answer, limits, conditions),
     // The Date is copied because the caller may change it.
     ...(answer.expiresAt === undefined ? {} : { expiresAt: new Date(answer.expiresAt) }),
     source: "NEAR",

@@ -38,6 +38,9 @@ export interface RpcState {
 /** The abort reason of a stream without events. */
 export const NO_EVENTS = new Error("no events on the stream");
 
+/** RPCs that are not repeated like reads, and change nothing that is cached. */
+const UNCACHED: ReadonlySet<string> = new Set(["RecordUsage", "WaitForRevision"]);
+
 /** Makes calls with a deadline, retries, hedging and a request id. */
 export class RpcClient {
   readonly #shared: RpcState;
@@ -87,7 +90,7 @@ export class RpcClient {
       return await this.#call(method, message, timeoutMs, options);
     } finally {
       // Even without a response, the change may have been made.
-      if (!isRead(method) && method.name !== "RecordUsage") this.#changed(message);
+      if (!isRead(method) && !UNCACHED.has(method.name)) this.#changed(message);
       this.#inFlight -= 1;
       if (this.#closing.signal.aborted && this.#inFlight === 0) this.#shared.pool.close();
     }
@@ -182,7 +185,7 @@ export class RpcClient {
 
 /** Whether a call is read-only and may therefore be sent twice. Determined by the contract's naming of RPCs. */
 export function isRead({ name }: { readonly name: string }): boolean {
-  return /^(Validate|BatchValidate|Get|Inspect|List|Query)/.test(name);
+  return /^(Validate|BatchValidate|Get|Inspect|Explain|List|Query)/.test(name);
 }
 
 /** Returns the caller's timeout, validated, or the default. */

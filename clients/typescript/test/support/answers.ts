@@ -17,6 +17,7 @@ export interface KeyAnswer {
   readonly tenantId?: string;
   readonly scopes?: string[];
   readonly missingScopes?: string[];
+  readonly allowedNetworks?: string[];
   readonly revision?: bigint;
   readonly cacheableForMs?: number;
   /** How long the answer may be cached while the stream is live; default: a minute. */
@@ -35,6 +36,7 @@ export function keyAnswer(said: KeyAnswer = {}) {
     keyId: said.keyId ?? "key_1",
     scopes: said.scopes ?? ["orders:read"],
     missingScopes: said.missingScopes ?? [],
+    allowedNetworks: said.allowedNetworks ?? [],
     ...(said.expiresAt === undefined ? {} : { expiresAt: timestampFromMs(said.expiresAt) }),
     provenance: {
       source: Source.FRESH,

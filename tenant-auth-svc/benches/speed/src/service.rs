@@ -147,6 +147,7 @@ pub async fn create_keys(channel: &Channel, count: usize) -> anyhow::Result<Vec<
         name: "bench".to_owned(),
         scopes: vec!["orders:read".to_owned(), "orders:write".to_owned()],
         expires_at: None,
+        ..Default::default()
     };
     let mut keys = vec![admin.issue_key(first).await?.into_inner().plaintext];
     while keys.len() < count {
@@ -187,7 +188,11 @@ async fn import_keys(
 }
 
 fn validate_request(key: &str) -> v1::ValidateKeyRequest {
-    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: vec!["orders:read".to_owned()] }
+    v1::ValidateKeyRequest {
+        key: key.to_owned(),
+        required_scopes: vec!["orders:read".to_owned()],
+        ..Default::default()
+    }
 }
 
 /// Returns a key in a foreign format, as long as the service's own keys: 41 characters.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, RecordTable, UnreadableRecords,
+    Engine, RecordTable, SqlStore, UnreadableRecords,
     rows::{ListingReader, listing_sql, lookahead_limit},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     domain::{
         audit::{
             AuditAction, AuditBatch, AuditCheckpoint, AuditCursor, AuditEntry, AuditEvent, AuditFilter,
-            AuditTerm,
+            AuditStore, AuditTerm,
         },
         clock::UnixMillis,
         page::{Page, PageRequest, PageSize},
@@ -43,12 +43,23 @@ pub(super) fn audit_statement(
     .bind(detail)
 }
 
+impl<E: Engine> AuditStore for SqlStore<E> {
+    async fn write_audit(&self, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
+        write(&self.engine, call, entries).await
+    }
+
+    async fn read_audit(
+        &self,
+        call: Call,
+        after: Option<&AuditCheckpoint>,
+        size: PageSize,
+    ) -> Result<AuditBatch, StoreError> {
+        read(&self.engine, &self.unreadable_records, call, after, size).await
+    }
+}
+
 /// Writes entries without a data change. A repeated run finds those of the first.
-pub(super) async fn write<E: Engine>(
-    engine: &E,
-    call: Call,
-    entries: &[Arc<AuditEntry>],
-) -> Result<(), StoreError> {
+async fn write<E: Engine>(engine: &E, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
     let entry = |entry: &Arc<AuditEntry>| {
         Statement::new(
             "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
@@ -98,7 +109,7 @@ pub(super) async fn list<E: Engine>(
     events.read_page((engine, unreadable, call), page.size, after, statement).await
 }
 
-pub(super) async fn read<E: Engine>(
+async fn read<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
     call: Call,

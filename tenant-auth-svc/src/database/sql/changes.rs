@@ -1,11 +1,11 @@
 //! The change log: reading it, and pruning its oldest entries.
 
-use super::Engine;
+use super::{Engine, SqlStore};
 use crate::{
     database::engine::{Row, Statement},
     domain::{
         change::{ChangeEvent, ChangeKind, PerSubject},
-        change_log::{LogHeartbeat, LogPage},
+        change_log::{ChangeLog, LogHeartbeat, LogPage},
         clock::UnixMillis,
         id::{KeyId, TenantId},
         identity::DatabaseIdentity,
@@ -42,22 +42,22 @@ DELETE FROM changes WHERE seq <= min((SELECT max(seq) FROM changes) - ?1, (SELEC
 const HAS_MORE_TO_PRUNE: &str =
     "SELECT (SELECT min(seq) FROM changes) <= (SELECT max(seq) FROM changes) - ?1";
 
-pub(super) async fn read<E: Engine>(
-    engine: &E,
-    call: Call,
-    after: i64,
-    limit: usize,
-) -> Result<LogPage, StoreError> {
+impl<E: Engine> ChangeLog for SqlStore<E> {
+    async fn read_changes(&self, call: Call, after: i64, limit: usize) -> Result<LogPage, StoreError> {
+        read(&self.engine, call, after, limit).await
+    }
+
+    async fn prune_changes(&self, call: Call, keep: i64, page: i64) -> Result<bool, StoreError> {
+        prune(&self.engine, call, keep, page).await
+    }
+}
+
+async fn read<E: Engine>(engine: &E, call: Call, after: i64, limit: usize) -> Result<LogPage, StoreError> {
     let statement = Statement::new(READ_LOG).bind(after).bind(i64::try_from(limit).unwrap_or(i64::MAX));
     parse_page(&engine.query(call, statement).await?)
 }
 
-pub(super) async fn prune<E: Engine>(
-    engine: &E,
-    call: Call,
-    keep: i64,
-    page: i64,
-) -> Result<bool, StoreError> {
+async fn prune<E: Engine>(engine: &E, call: Call, keep: i64, page: i64) -> Result<bool, StoreError> {
     let prune = Statement::new(PRUNE_LOG).bind(keep).bind(page);
     let more = Statement::new(HAS_MORE_TO_PRUNE).bind(keep);
     let results = engine.transaction(call, vec![prune, more]).await?;

@@ -2,7 +2,7 @@
 
 use super::{
     Engine, RecordTable, UnreadableRecords,
-    lookup::read_scopes,
+    lookup::{read_networks, read_scopes},
     rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
     tenants,
 };
@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// The column after those of a key, in the rows of [`get`].
-const DIGEST_COLUMN: usize = 14;
+const DIGEST_COLUMN: usize = 15;
 
-const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
-                                  revoke_reason, last_used_at, replaced_by, pepper_id, disabled_at, version";
+pub(super) const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
+                                  revoke_reason, last_used_at, replaced_by, pepper_id, disabled_at, version, \
+                                  allowed_networks";
 
 pub(super) async fn list<E: Engine>(
     engine: &E,
@@ -129,9 +130,6 @@ pub(super) async fn get<E: Engine>(
     call: Call,
     id: &KeyId,
 ) -> Result<Option<StoredKey>, StoreError> {
-    let qualified = |table: &str, columns: &str| {
-        columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
-    };
     let (key, tenant) = (qualified("api_keys", KEY_COLUMNS), qualified("tenants", tenants::TENANT_COLUMNS));
     let statement = Statement::new(format!(
         "SELECT {key}, api_keys.key_hash, {tenant} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1 \
@@ -155,6 +153,11 @@ fn read_stored_key(row: &Row) -> Result<StoredKey, StoreError> {
     Ok(StoredKey { key: read_key(row)?, tenant, digest })
 }
 
+/// Returns a list of columns with the name of their table.
+pub(super) fn qualified(table: &str, columns: &str) -> String {
+    columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn select_key(id: &KeyId) -> Statement {
     Statement::new(format!("SELECT {KEY_COLUMNS} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1"))
         .bind(id.as_str())
@@ -164,7 +167,7 @@ pub(super) fn single_key(rows: &[Row]) -> Result<Option<ApiKey>, StoreError> {
     single_row(rows)?.map(read_key).transpose()
 }
 
-fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
+pub(super) fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
     let key_id = |text: &str| KeyId::parse(text).map_err(|_| unreadable_value("key id"));
     let revoked_at = row.optional_integer(7)?.map(UnixMillis);
     Ok(ApiKey {
@@ -182,5 +185,6 @@ fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
         pepper_id: row.optional_text(11)?.map(str::to_owned),
         disabled_at: row.optional_integer(12)?.map(UnixMillis),
         etag: Etag::of_version(row.integer(13)?),
+        allowed_networks: read_networks(row.text(14)?, revoked_at)?,
     })
 }

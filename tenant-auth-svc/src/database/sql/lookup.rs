@@ -14,6 +14,7 @@ use crate::{
         clock::UnixMillis,
         id::{KeyId, TenantId},
         key::{KeyHash, KeyRecord, Peppers},
+        network::AllowedNetworks,
         scope::{Scope, ScopeSet},
         store::{Call, FailureKind, LookupResult, StoreError},
         tenant::TenantStatus,
@@ -31,7 +32,7 @@ static LOOKUP_SQL: LazyLock<String> = LazyLock::new(|| {
     format!(
         "\
 SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, keys.disabled_at, \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, keys.disabled_at, keys.allowed_networks, \
        (SELECT coalesce(max(seq), 0) FROM changes), \
        (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), \
        CASE WHEN tenants.id IS NULL THEN {missing} END \
@@ -45,11 +46,11 @@ ORDER BY digests.key"
 /// The column of the key's id.
 pub(super) const KEY_ID_COLUMN: usize = 1;
 /// The column of the change log's end.
-pub(super) const REVISION_COLUMN: usize = 11;
+pub(super) const REVISION_COLUMN: usize = 12;
 /// The column of the database's identity.
-pub(super) const IDENTITY_COLUMN: usize = 12;
+pub(super) const IDENTITY_COLUMN: usize = 13;
 /// The column of a pepper that this replica lacks.
-const MISSING_PEPPER_COLUMN: usize = 13;
+const MISSING_PEPPER_COLUMN: usize = 14;
 
 pub(super) async fn run<E: Engine>(
     engine: &E,
@@ -146,6 +147,7 @@ pub(super) fn read_key_record(row: &Row) -> Result<Option<KeyRecord>, StoreError
         tenant_status: parse_status(status)?,
         is_disabled: row.optional_integer(10)?.is_some(),
         scopes: read_scopes(row.text(6)?, revoked_at)?,
+        allowed_networks: read_networks(row.text(11)?, revoked_at)?,
         expires_at: row.optional_integer(7)?.map(UnixMillis),
         revoked_at,
         last_used_at: row.optional_integer(9)?.map(UnixMillis),
@@ -171,6 +173,22 @@ fn parse_scopes(stored: &str) -> Option<ScopeSet> {
     ScopeSet::new(scopes.ok()?).ok()
 }
 
+/// As for scopes: a revoked key may be used from nowhere, whatever its networks.
+pub(super) fn read_networks(
+    stored: &str,
+    revoked_at: Option<UnixMillis>,
+) -> Result<AllowedNetworks, StoreError> {
+    // Most keys have none, and this is on the path of every cold validation.
+    if stored == "[]" {
+        return Ok(AllowedNetworks::EVERYWHERE);
+    }
+    let texts: Option<Vec<String>> = serde_json::from_str(stored).ok();
+    match texts.and_then(|texts| AllowedNetworks::parse(&texts).ok()) {
+        None if revoked_at.is_some() => Ok(AllowedNetworks::EVERYWHERE),
+        networks => networks.ok_or_else(|| unreadable_value("list of networks")),
+    }
+}
+
 pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| {
         StoreError::new(FailureKind::Internal, format!("cannot encode an argument as JSON: {error}"))
@@ -184,12 +202,16 @@ mod tests {
 
     fn missing_row(position: i64) -> Row {
         let mut values = vec![SqlValue::Integer(position)];
-        values.extend(std::iter::repeat_n(SqlValue::Null, 10));
+        values.extend(std::iter::repeat_n(SqlValue::Null, 11));
         values.extend([SqlValue::Integer(3), "db 1 ".into(), SqlValue::Null]);
         Row(values)
     }
 
     fn found_row(position: i64, scopes: &str) -> Row {
+        found_row_with_networks(position, scopes, "[]")
+    }
+
+    fn found_row_with_networks(position: i64, scopes: &str, networks: &str) -> Row {
         Row(vec![
             SqlValue::Integer(position),
             "key_1".into(),
@@ -202,6 +224,7 @@ mod tests {
             SqlValue::Null,
             SqlValue::Null,
             SqlValue::Null,
+            networks.into(),
             SqlValue::Integer(4),
             "db 1 ".into(),
             SqlValue::Null,
@@ -259,6 +282,19 @@ mod tests {
             assert!(scopes.is_empty() || !error.message.contains(scopes), "the stored value is not shown");
             let others: Vec<_> = [0, 2, 3, 4].map(|at| records[at].clone().unwrap().is_some()).into();
             assert_eq!(others, [true, false, false, true], "{scopes}");
+        }
+    }
+
+    #[test]
+    fn key_with_unreadable_networks_is_not_usable_everywhere() {
+        for networks in ["", "{}", "[1]", "[\"office\"]", "[\"10.0.0.1/8\"]", "null"] {
+            let record =
+                decode_rows(&[found_row_with_networks(0, "[]", networks)], 1, 1).unwrap().records.remove(0);
+            assert_eq!(
+                StoreError::from(record.unwrap_err()).kind,
+                FailureKind::InvalidResponse,
+                "{networks}"
+            );
         }
     }
 }

@@ -26,7 +26,8 @@ use crate::{
 /// returns.
 const SELECT_RECENTLY_USED: &str = "\
 SELECT hex(keys.key_hash), keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, keys.disabled_at, (SELECT coalesce(max(seq), 0) FROM changes), \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, keys.disabled_at, keys.allowed_networks, \
+       (SELECT coalesce(max(seq), 0) FROM changes), \
        (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
 FROM (SELECT 1) LEFT JOIN ( \
     SELECT * FROM api_keys \

@@ -31,7 +31,7 @@ pub(super) use self::sweep::{sweep_expired, sweep_orphaned};
 use super::{
     Engine, RecordTable, UnreadableRecords,
     identity::read_identity,
-    lookup::{parse_status, read_scopes, to_json},
+    lookup::{parse_status, read_networks, read_scopes, to_json},
     millis,
     rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
     transaction::commit,
@@ -64,7 +64,7 @@ const LOOKUP_SQL: &str = "\
 SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
        bound.attributes, tenants.name, tenants.plan, tenants.status, keys.scopes, keys.expires_at, keys.revoked_at, \
        wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), \
-       keys.disabled_at \
+       keys.disabled_at, keys.allowed_networks \
 FROM json_each(?1) AS wanted \
 LEFT JOIN session_bindings AS bound ON bound.session_id = wanted.value \
 LEFT JOIN api_keys AS keys ON keys.id = bound.key_id AND keys.tenant_id = bound.tenant_id \
@@ -276,6 +276,7 @@ fn read_session_record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
         tenant_status: parse_status(status)?,
         is_disabled: row.optional_integer(17)?.is_some(),
         scopes: read_scopes(scopes, revoked_at)?,
+        allowed_networks: read_networks(row.text(18)?, revoked_at)?,
         expires_at: row.optional_integer(12)?.map(UnixMillis),
         revoked_at,
         last_used_at: None,

@@ -14,6 +14,7 @@ use crate::{
         clock::UnixMillis,
         etag::Etag,
         id::TenantId,
+        leak::LeakPolicy,
         page::{Page, PageRequest},
         store::{Call, Change, Committed, FailureKind, StoreError},
         tenant::{CreatedTenant, NewTenant, Tenant, TenantStatus},
@@ -21,8 +22,8 @@ use crate::{
     },
 };
 
-pub(super) const TENANT_COLUMNS: &str =
-    "id, name, plan, status, suspend_reason, created_at, updated_at, version";
+pub(super) const TENANT_COLUMNS: &str = "id, name, plan, status, suspend_reason, created_at, updated_at, version, leak_policy, \
+     deletion_started_at";
 
 pub(super) async fn create<E: Engine>(
     engine: &E,
@@ -101,7 +102,7 @@ pub(super) async fn set_status<E: Engine>(
     let reason = reason.map_or("", Reason::as_str);
     let update = Statement::new(
         "UPDATE tenants SET status = ?2, suspend_reason = ?3, updated_at = ?4 \
-         WHERE id = ?1 AND status <> ?2",
+         WHERE id = ?1 AND status <> ?2 AND deletion_started_at IS NULL",
     )
     .bind(id.as_str())
     .bind(status.as_str())
@@ -126,6 +127,10 @@ pub(super) fn single_tenant(rows: &[Row]) -> Result<Option<Tenant>, StoreError> 
     single_row(rows)?.map(read_tenant).transpose()
 }
 
+fn read_leak_policy(stored: &str) -> Result<LeakPolicy, StoreError> {
+    LeakPolicy::from_stored(stored).ok_or_else(|| unreadable_value("leak policy"))
+}
+
 pub(super) fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId::parse(row.text(0)?).map_err(|_| unreadable_value("tenant id"))?,
@@ -136,5 +141,7 @@ pub(super) fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
         created_at: UnixMillis(row.integer(5)?),
         updated_at: UnixMillis(row.integer(6)?),
         etag: Etag::of_version(row.integer(7)?),
+        leak_policy: row.optional_text(8)?.map(read_leak_policy).transpose()?,
+        deletion_started_at: row.optional_integer(9)?.map(UnixMillis),
     })
 }

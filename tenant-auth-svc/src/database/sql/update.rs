@@ -11,7 +11,7 @@ use super::{
     lookup::to_json,
     tenants::{select_tenant, single_tenant},
     transaction::{commit, last_rows},
-    write::scopes_json,
+    write::{networks_json, scopes_json},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},
@@ -82,6 +82,17 @@ pub(super) async fn tenant<E: Engine>(
         set: "plan = ?",
         differs: "plan IS NOT ?",
     });
+    let leak_policy = update.leak_policy.map(|policy| {
+        let stored = policy.map(|policy| policy.to_string());
+        Assignment {
+            name: "leak_policy",
+            before: "leak_policy",
+            after: stored.clone().into(),
+            parameter: stored.into(),
+            set: "leak_policy = ?",
+            differs: "leak_policy IS NOT ?",
+        }
+    });
     let updated_at = Assignment {
         name: "",
         before: "",
@@ -90,7 +101,7 @@ pub(super) async fn tenant<E: Engine>(
         set: "updated_at = ?",
         differs: "FALSE",
     };
-    let assignments = name.into_iter().chain(plan).chain([updated_at]).collect();
+    let assignments = name.into_iter().chain(plan).chain(leak_policy).chain([updated_at]).collect();
     let statements = update_statements(&TENANTS, id.as_str(), assignments, conditions, change)?;
     run(engine, call, statements, select_tenant(id), single_tenant).await
 }
@@ -138,8 +149,20 @@ pub(super) async fn key<E: Engine>(
         set: "disabled_at = ?",
         differs: "(disabled_at IS NULL) IS NOT (? IS NULL)",
     });
-    let scopes = scopes.transpose()?;
-    let assignments = name.into_iter().chain(scopes).chain(expires_at).chain(enabled).collect();
+    let networks = update.allowed_networks.as_ref().map(|networks| {
+        Ok::<_, StoreError>(Assignment {
+            name: "allowed_networks",
+            // Networks that cannot be read can be replaced.
+            before: "iif(json_valid(allowed_networks), json(allowed_networks), allowed_networks)",
+            after: networks.iter().map(|network| Value::from(network.to_string())).collect(),
+            parameter: networks_json(networks)?.into(),
+            set: "allowed_networks = ?",
+            differs: "allowed_networks IS NOT ?",
+        })
+    });
+    let (scopes, networks) = (scopes.transpose()?, networks.transpose()?);
+    let assignments =
+        name.into_iter().chain(scopes).chain(expires_at).chain(enabled).chain(networks).collect();
     let statements = update_statements(&KEYS, id.as_str(), assignments, conditions, change)?;
     run(engine, call, statements, select_key(id), single_key).await
 }

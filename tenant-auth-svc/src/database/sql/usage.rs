@@ -40,7 +40,7 @@ const INSERT_REQUESTS: &str = concat!(
     now!(),
     ", ?2, heads.value -> 'refused', \
             (SELECT json_group_array(named.value) FROM json_each(heads.value -> 'tenants') AS named \
-             WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = named.value)) \
+             WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = named.value AND deletion_started_at IS NULL)) \
      FROM json_each(?1) AS heads LEFT JOIN usage_requests AS plain ON plain.request_id = heads.value ->> 'id' \
      WHERE NOT EXISTS (SELECT 1 FROM usage_requests AS own WHERE own.request_id = heads.value ->> 'own') \
      ON CONFLICT (request_id) DO NOTHING"
@@ -55,7 +55,7 @@ FROM json_each(?1) AS bodies \
 JOIN usage_requests AS requests \
   ON requests.request_id IN (bodies.value ->> 'id', bodies.value ->> 'own') AND requests.batch = ?2 \
 JOIN json_each(bodies.value -> 'counted') AS sums \
-JOIN tenants ON tenants.id = sums.value ->> '$[0]' \
+JOIN tenants ON tenants.id = sums.value ->> '$[0]' AND tenants.deletion_started_at IS NULL \
 WHERE NOT EXISTS (SELECT 1 FROM json_each(requests.unknown_tenants) AS missing WHERE missing.value = tenants.id) \
 ON CONFLICT DO NOTHING";
 

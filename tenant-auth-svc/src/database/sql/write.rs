@@ -3,26 +3,27 @@
 use serde::Serialize;
 
 use super::{
-    Engine, RecordTable, UnreadableRecords,
+    Engine, UnreadableRecords,
     audit::audit_statement,
+    import_outcomes,
     keys::{select_key, single_key},
     lookup::{self, to_json},
     millis,
-    peppers::{known_ids_json, missing_pepper_sql, pepper_missing_error},
-    rows::unreadable_value,
+    peppers::{known_ids_json, missing_pepper_sql},
     transaction::{commit, last_rows},
 };
 use crate::{
-    database::engine::{Row, SqlValue, Statement},
+    database::engine::{SqlValue, Statement},
     domain::{
         audit::AuditAction,
-        id::{KeyId, TenantId},
+        id::KeyId,
         key::{
             ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotation, RotationOutcome,
             StoredHash, SuccessorExpiry,
         },
+        network::AllowedNetworks,
         scope::ScopeSet,
-        store::{Call, Change, Committed, FailureKind, StoreError},
+        store::{Call, Change, Committed, StoreError},
         text::Reason,
     },
 };
@@ -37,8 +38,9 @@ pub(super) async fn insert<E: Engine>(
 ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
     let stored = peppers.stored_hash(&key.hash);
     let insert = Statement::new(
-        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
-         SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9 FROM tenants WHERE id = ?3 \
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at, \
+                               allowed_networks) \
+         SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM tenants WHERE id = ?3 AND deletion_started_at IS NULL \
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(digest_value(&stored))
@@ -49,7 +51,8 @@ pub(super) async fn insert<E: Engine>(
     .bind(scopes_json(&key.scopes)?)
     .bind(pepper_id(&stored))
     .bind(change.at.0)
-    .bind(key.expires_at.map(|at| at.0));
+    .bind(key.expires_at.map(|at| at.0))
+    .bind(networks_json(&key.allowed_networks)?);
     let audit = audit_statement(
         change,
         AuditAction::KeyIssue,
@@ -75,8 +78,9 @@ pub(super) async fn rotate<E: Engine>(
 ) -> Result<Committed<RotationOutcome>, StoreError> {
     let stored = peppers.stored_hash(&rotation.hash);
     let successor = Statement::new(concat!(
-        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
-         SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, iif(?8, expires_at, ?7) FROM api_keys \
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at, \
+                               allowed_networks) \
+         SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, iif(?8, expires_at, ?7), allowed_networks FROM api_keys \
          WHERE id = ?3 AND revoked_at IS NULL AND replaced_by IS NULL AND disabled_at IS NULL \
            AND (expires_at IS NULL OR expires_at > ",
         now!(),
@@ -157,6 +161,7 @@ struct ImportRow<'a> {
     name: &'a str,
     prefix_hint: &'a str,
     scopes: Vec<&'a str>,
+    allowed_networks: Vec<String>,
     pepper_id: Option<String>,
     created_at: i64,
     expires_at: Option<i64>,
@@ -176,10 +181,13 @@ pub(super) async fn import<E: Engine>(
     // pepper that this replica lacks; then this replica cannot find it.
     let (missing, known) = (missing_pepper_sql("?2"), known_ids_json(peppers)?);
     let insert = Statement::new(format!(
-        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at, \
+                               allowed_networks) \
          SELECT unhex(value ->> 'digest'), value ->> 'id', tenants.id, value ->> 'name', value ->> 'prefix_hint', \
-                value -> 'scopes', value ->> 'pepper_id', value ->> 'created_at', value ->> 'expires_at' \
+                value -> 'scopes', value ->> 'pepper_id', value ->> 'created_at', value ->> 'expires_at', \
+                value -> 'allowed_networks' \
          FROM json_each(?1) AS imports JOIN tenants ON tenants.id = value ->> 'tenant_id' \
+                                                   AND tenants.deletion_started_at IS NULL \
          WHERE NOT EXISTS (SELECT 1 FROM json_each(imports.value -> 'known_as') AS known \
                            JOIN api_keys ON key_hash = unhex(known.value)) \
            AND {missing} IS NULL \
@@ -199,34 +207,11 @@ pub(super) async fn import<E: Engine>(
     .bind(change.actor.caller.as_str())
     .bind(AuditAction::KeyImport.as_str())
     .bind(change.actor.request_id.as_str());
-    // One row per key to import: the key that has its hash now, if any, and its tenant.
-    let outcome = Statement::new(format!(
-        "SELECT imports.key, \
-                (SELECT api_keys.id FROM json_each(imports.value -> 'known_as') AS known \
-                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS holder, \
-                (SELECT api_keys.tenant_id FROM json_each(imports.value -> 'known_as') AS known \
-                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS tenant, \
-                {missing} \
-         FROM json_each(?1) AS imports ORDER BY imports.key"
-    ))
-    .bind(rows)
-    .bind(known);
+    let holders = import_outcomes::select_holders(rows, known);
 
-    let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, outcome]).await?;
-    let holders = last_rows(results)?;
-    if holders.len() != keys.len() {
-        return Err(StoreError::new(FailureKind::InvalidResponse, "an import returned too few outcomes"));
-    }
-    let outcome = |(import, holder)| match import_outcome(import, holder) {
-        // It is unknown which of the keys exist already.
-        Err(error) if error.kind == FailureKind::PepperMissing => Err(error),
-        outcome => {
-            let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome);
-            Ok(outcome.unwrap_or_else(ImportOutcome::Unreadable))
-        }
-    };
-    let outcomes = keys.iter().zip(&holders).map(outcome).collect::<Result<_, _>>()?;
-    Ok(Committed { outcome: outcomes, revision })
+    let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, holders]).await?;
+    let outcome = import_outcomes::read_outcomes(unreadable, keys, &last_rows(results)?)?;
+    Ok(Committed { outcome, revision })
 }
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
@@ -240,28 +225,11 @@ fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -
         name: key.name.as_str(),
         prefix_hint: key.prefix_hint.as_str(),
         scopes: key.scopes.iter().collect(),
+        allowed_networks: network_texts(&key.allowed_networks),
         pepper_id: pepper_id(&stored),
         created_at: import.created_at.unwrap_or(change.at).0,
         expires_at: key.expires_at.map(|at| at.0),
     }
-}
-
-fn import_outcome(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, StoreError> {
-    let (Some(id), Some(tenant)) = (holder.optional_text(1)?, holder.optional_text(2)?) else {
-        if let Some(pepper) = holder.optional_text(3)? {
-            return Err(pepper_missing_error(pepper));
-        }
-        return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
-    };
-    let id = KeyId::parse(id).map_err(|_| unreadable_value("key id"))?;
-    let tenant = TenantId::parse(tenant).map_err(|_| unreadable_value("tenant id"))?;
-    Ok(if id == import.key.id {
-        ImportOutcome::Imported(id)
-    } else if tenant == import.key.tenant_id {
-        ImportOutcome::Existing(id)
-    } else {
-        ImportOutcome::HeldByAnotherTenant
-    })
 }
 
 fn digest_value(stored: &StoredHash) -> SqlValue {
@@ -270,6 +238,14 @@ fn digest_value(stored: &StoredHash) -> SqlValue {
 
 fn pepper_id(stored: &StoredHash) -> Option<String> {
     stored.pepper.as_ref().map(|pepper| pepper.as_str().to_owned())
+}
+
+fn network_texts(networks: &AllowedNetworks) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
+}
+
+pub(super) fn networks_json(networks: &AllowedNetworks) -> Result<String, StoreError> {
+    to_json(&network_texts(networks))
 }
 
 pub(super) fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {

@@ -34,6 +34,12 @@ pub enum AdminError {
         /// Its current etag.
         etag: Etag,
     },
+    /// The tenant must be suspended before it is deleted.
+    #[error("tenant {0} is not suspended: suspend it before it is deleted")]
+    TenantNotSuspended(TenantId),
+    /// The deletion of the tenant has begun, so it can be neither resumed nor created.
+    #[error("tenant {0} is being deleted: its deletion cannot be undone")]
+    TenantBeingDeleted(TenantId),
     /// The key is revoked, so it cannot be changed.
     #[error("key {0} is revoked and cannot be changed")]
     KeyRevoked(KeyId),

@@ -9,7 +9,6 @@ use crate::domain::{
     id::{KeyId, TenantId},
     key::{ApiKey, KeyPrefixCursor, StoredKey},
     page::{Page, PageRequest},
-    scope::ScopeSet,
     store::Store,
     tenant::Tenant,
     text::PrefixHint,
@@ -21,7 +20,7 @@ use crate::domain::{
 pub struct KeyState {
     /// The key and its tenant.
     pub stored: StoredKey,
-    /// The verdict of a validation that reads the database and requires no scope.
+    /// The verdict of a validation that reads the database, whatever scopes and address the request has.
     pub verdict: Verdict,
     /// When the verdict was evaluated.
     pub decided_at: UnixMillis,
@@ -60,9 +59,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let stored = stored.ok_or(AdminError::NoSuchKey(id))?;
         let decided_at = self.clock.now();
         let record = stored.record();
-        let verdict = record
-            .as_ref()
-            .map_or(Verdict::Unknown, |record| Verdict::evaluate(record, &ScopeSet::EMPTY, decided_at));
+        let verdict = record.as_ref().map_or(Verdict::Unknown, |record| Verdict::of_key(record, decided_at));
         let by_hash =
             self.deny_list.is_digest_denied(&stored.digest, &self.peppers).then_some(Verdict::Revoked);
         let denial = by_hash.or_else(|| self.deny_list.verdict(&stored.key.id, &stored.key.tenant_id));

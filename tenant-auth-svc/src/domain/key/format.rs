@@ -1,30 +1,26 @@
-//! The format of keys: `<prefix>_<30 base62 random digits><6 base62 digits of CRC-32>`.
+//! The format of keys: those issued here have the layout in `layout`; imported ones have any shape.
 //!
-//! The checksum is no security feature. It allows typing errors and random scanner input to be rejected
-//! without a lookup.
+//! The checksum is no security feature. It tells a typing error from a key that was never issued. It does not
+//! decide whether a text is looked up: a key of another system may begin with the same prefix, and is imported
+//! by its hash alone.
+
+mod layout;
 
 use thiserror::Error;
 
-use super::{BorrowedKey, PresentedKey, hash::KeyHash};
-use crate::domain::text::PrefixHint;
-
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 30 base-62 digits have 178 bits.
-const RANDOM_DIGITS: usize = 30;
-/// 62^6 is greater than 2^32.
-const CHECKSUM_DIGITS: usize = 6;
-/// Maximum length of a key issued here: SHA-256 processes it in one block of 64 bytes, including its padding.
-const MAX_OWN_KEY_LEN: usize = 55;
-const MAX_PREFIX_LEN: usize = MAX_OWN_KEY_LEN - 1 - RANDOM_DIGITS - CHECKSUM_DIGITS;
-/// Number of random digits in a hint.
-const HINT_RANDOM_DIGITS: usize = 4;
-/// Allowed length of an imported key, in bytes.
-const FOREIGN_KEY_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
+pub use self::layout::InvalidPrefix;
+use self::layout::{ALPHABET, KeyLayout, RANDOM_DIGITS, checksum_digits};
+use super::{
+    BorrowedKey, PresentedKey,
+    hash::KeyHash,
+    key_text::{self, InvalidKeyText},
+};
+use crate::domain::{text::PrefixHint, verdict::Verdict};
 
 /// The format of the keys issued here, with their prefix.
 #[derive(Clone, Debug)]
 pub struct KeyFormat {
-    prefix: Box<str>,
+    layout: KeyLayout,
 }
 
 /// The hash of a text that may be a key.
@@ -34,6 +30,8 @@ pub enum ParsedKey {
     Own(KeyHash),
     /// Possibly an imported key.
     Foreign(KeyHash),
+    /// It has our prefix but not our format: an imported key, or else malformed.
+    Damaged(KeyHash),
 }
 
 impl ParsedKey {
@@ -41,35 +39,19 @@ impl ParsedKey {
     #[must_use]
     pub fn hash(self) -> KeyHash {
         match self {
-            Self::Own(hash) | Self::Foreign(hash) => hash,
+            Self::Own(hash) | Self::Foreign(hash) | Self::Damaged(hash) => hash,
+        }
+    }
+
+    /// Returns the verdict if the lookup finds no key.
+    #[must_use]
+    pub fn verdict_if_not_found(self) -> Verdict {
+        match self {
+            Self::Own(_) | Self::Foreign(_) => Verdict::Unknown,
+            Self::Damaged(_) => Verdict::Malformed,
         }
     }
 }
-
-/// Why a text cannot be a key. It never contains the text.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum MalformedKey {
-    /// It has our prefix but not our length.
-    #[error("has our prefix and a wrong length")]
-    WrongLength,
-    /// It has our prefix but contains a character that is not a base-62 digit.
-    #[error("has our prefix and a character outside 0-9 A-Z a-z")]
-    InvalidDigit,
-    /// It has our prefix but a wrong checksum.
-    #[error("has our prefix and a wrong checksum")]
-    WrongChecksum,
-    /// It is too short or too long for any key.
-    #[error("is shorter than 8 or longer than 256 bytes")]
-    ForeignLength,
-    /// It contains a space, a control character or a character outside ASCII.
-    #[error("holds a character that is not printable ASCII")]
-    ForeignCharacter,
-}
-
-/// Why a text is not a valid key prefix. The message completes the sentence "the value …".
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("must be 1 to {MAX_PREFIX_LEN} characters of a-z 0-9 _, start with a letter and not end with _")]
-pub struct InvalidPrefix;
 
 /// The operating system has no random bytes, so no key can be generated.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -82,14 +64,7 @@ impl KeyFormat {
     /// # Errors
     /// When the prefix is invalid.
     pub fn new(prefix: &str) -> Result<Self, InvalidPrefix> {
-        let fits = (1..=MAX_PREFIX_LEN).contains(&prefix.len())
-            && prefix.starts_with(|c: char| c.is_ascii_lowercase())
-            && !prefix.ends_with('_')
-            && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if !fits {
-            return Err(InvalidPrefix);
-        }
-        Ok(Self { prefix: prefix.into() })
+        Ok(Self { layout: KeyLayout::new(prefix)? })
     }
 
     /// Generates a key.
@@ -98,9 +73,8 @@ impl KeyFormat {
     /// When the operating system has no random bytes.
     pub fn generate(&self) -> Result<PresentedKey, RandomnessUnavailable> {
         // Capacity for the whole key: a reallocation would leave a copy of its beginning in freed memory.
-        let mut key = String::with_capacity(MAX_OWN_KEY_LEN);
-        key.push_str(&self.prefix);
-        key.push('_');
+        let mut key = String::with_capacity(self.layout.key_len());
+        key.push_str(self.layout.lead());
         let mut missing = RANDOM_DIGITS;
         while missing > 0 {
             let mut bytes = zeroize::Zeroizing::new([0_u8; RANDOM_DIGITS]);
@@ -112,8 +86,8 @@ impl KeyFormat {
                 missing -= 1;
             }
         }
-        let checksum = crc32fast::hash(key.as_bytes());
-        key.extend(checksum_digits(checksum).map(char::from));
+        let checksum = checksum_digits(key.as_bytes());
+        key.extend(checksum.map(char::from));
         Ok(PresentedKey::new(key))
     }
 
@@ -121,62 +95,24 @@ impl KeyFormat {
     ///
     /// # Errors
     /// When the text cannot be a key.
-    pub fn parse<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<ParsedKey, MalformedKey> {
+    pub fn parse<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<ParsedKey, InvalidKeyText> {
         let key = key.into();
         let text = key.expose();
-        let own_body = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('_'));
-        match own_body {
-            Some(body) => {
-                check_own(text, body)?;
-                Ok(ParsedKey::Own(KeyHash::of(key)))
-            }
-            None => {
-                check_foreign(text)?;
-                Ok(ParsedKey::Foreign(KeyHash::of(key)))
-            }
+        let own = self.layout.check(text.as_bytes());
+        // Our layout is narrower than the rule for all keys, so that is not checked as well.
+        if own == Some(Ok(())) {
+            return Ok(ParsedKey::Own(KeyHash::of(key)));
         }
+        key_text::check(text)?;
+        let hash = KeyHash::of(key);
+        Ok(if own.is_some() { ParsedKey::Damaged(hash) } else { ParsedKey::Foreign(hash) })
     }
 
     /// Returns the first characters of a key issued here: enough to recognise it, too few to guess it.
     #[must_use]
     pub fn prefix_hint(&self, key: &PresentedKey) -> PrefixHint {
-        let hint_len = self.prefix.len() + 1 + HINT_RANDOM_DIGITS;
-        PrefixHint::shortened(key.expose().chars().take(hint_len))
+        PrefixHint::shortened(key.expose().chars().take(self.layout.hint_len()))
     }
-}
-
-fn check_own(text: &str, body: &str) -> Result<(), MalformedKey> {
-    if body.len() != RANDOM_DIGITS + CHECKSUM_DIGITS {
-        return Err(MalformedKey::WrongLength);
-    }
-    if !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(MalformedKey::InvalidDigit);
-    }
-    let (checked, checksum) = text.as_bytes().split_at(text.len() - CHECKSUM_DIGITS);
-    if checksum == checksum_digits(crc32fast::hash(checked)) {
-        Ok(())
-    } else {
-        Err(MalformedKey::WrongChecksum)
-    }
-}
-
-fn check_foreign(text: &str) -> Result<(), MalformedKey> {
-    if !FOREIGN_KEY_LENGTHS.contains(&text.len()) {
-        return Err(MalformedKey::ForeignLength);
-    }
-    if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(MalformedKey::ForeignCharacter);
-    }
-    Ok(())
-}
-
-fn checksum_digits(mut checksum: u32) -> [u8; CHECKSUM_DIGITS] {
-    let mut digits = [b'0'; CHECKSUM_DIGITS];
-    for digit in digits.iter_mut().rev() {
-        *digit = ALPHABET[(checksum % 62) as usize];
-        checksum /= 62;
-    }
-    digits
 }
 
 #[cfg(test)]
@@ -186,13 +122,13 @@ mod fuzz;
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{layout::MAX_OWN_KEY_LEN, *};
 
     fn format() -> KeyFormat {
         KeyFormat::new("acme_live").unwrap()
     }
 
-    fn inspect(text: &str) -> Result<ParsedKey, MalformedKey> {
+    fn inspect(text: &str) -> Result<ParsedKey, InvalidKeyText> {
         format().parse(&PresentedKey::new(text.to_owned()))
     }
 
@@ -216,15 +152,23 @@ mod tests {
     }
 
     #[test]
-    fn malformed_keys_are_rejected_with_reason() {
-        assert_eq!(inspect("acme_live_short"), Err(MalformedKey::WrongLength));
-        assert_eq!(inspect(&format!("acme_live_{}", "-".repeat(36))), Err(MalformedKey::InvalidDigit));
-        assert_eq!(inspect(&format!("acme_live_{}", "a".repeat(36))), Err(MalformedKey::WrongChecksum));
-        assert_eq!(inspect("short"), Err(MalformedKey::ForeignLength));
-        assert_eq!(inspect(&"x".repeat(257)), Err(MalformedKey::ForeignLength));
-        assert_eq!(inspect("with a space in it"), Err(MalformedKey::ForeignCharacter));
-        assert_eq!(inspect("schlüssel-von-früher"), Err(MalformedKey::ForeignCharacter));
+    fn text_that_cannot_be_a_key_is_rejected_with_reason() {
+        assert_eq!(inspect("short"), Err(InvalidKeyText::TooShort(5)));
+        assert_eq!(inspect(&"x".repeat(257)), Err(InvalidKeyText::TooLong(257)));
+        for text in ["with a space in it", "schlüssel-von-früher", "acme_live_ü", "acme_live_with space"] {
+            assert!(matches!(inspect(text), Err(InvalidKeyText::Character { .. })), "{text}");
+        }
         assert!(matches!(inspect("sk_live_51H8abc"), Ok(ParsedKey::Foreign(_))));
+    }
+
+    #[test]
+    fn text_with_own_prefix_and_another_format_is_looked_up() {
+        let wrong = ["short".to_owned(), "-".repeat(36), "a".repeat(36), String::new()];
+        for text in wrong.map(|body| format!("acme_live_{body}")) {
+            let parsed = inspect(&text).unwrap();
+            assert_eq!(parsed, ParsedKey::Damaged(KeyHash::of(BorrowedKey::new(&text))));
+            assert_eq!(parsed.verdict_if_not_found(), Verdict::Malformed);
+        }
     }
 
     #[test]
@@ -235,16 +179,8 @@ mod tests {
         assert_eq!(hint.as_str().len(), "acme_live_".len() + 4);
     }
 
-    #[test]
-    fn invalid_prefixes_are_rejected() {
-        for bad in ["", "Acme", "1a", "a_", "a-b", "abcdefghijklmnopqrs"] {
-            assert_eq!(KeyFormat::new(bad).err(), Some(InvalidPrefix), "{bad:?}");
-        }
-    }
-
     proptest! {
-        /// Any single wrong character is detected: after the prefix as malformed, in the prefix as not issued
-        /// here.
+        /// Any single wrong character is detected: none makes another key of ours.
         #[test]
         fn checksum_detects_single_character_changes(at in 0..46_usize, to in any::<char>()) {
             let key = format().generate().unwrap();
@@ -252,12 +188,7 @@ mod tests {
             prop_assume!(chars[at] != to);
             chars[at] = to;
             let changed: String = chars.into_iter().collect();
-            let parsed = inspect(&changed);
-            if at >= "acme_live_".len() {
-                prop_assert!(parsed.is_err());
-            } else {
-                prop_assert!(!matches!(parsed, Ok(ParsedKey::Own(_))));
-            }
+            prop_assert!(!matches!(inspect(&changed), Ok(ParsedKey::Own(_))));
         }
 
         #[test]
@@ -266,7 +197,8 @@ mod tests {
             let mut chars: Vec<char> = key.expose().chars().collect();
             prop_assume!(chars[at] != chars[at + 1]);
             chars.swap(at, at + 1);
-            prop_assert_eq!(inspect(&chars.into_iter().collect::<String>()), Err(MalformedKey::WrongChecksum));
+            let swapped = inspect(&chars.into_iter().collect::<String>());
+            prop_assert!(matches!(swapped, Ok(ParsedKey::Damaged(_))));
         }
 
         #[test]

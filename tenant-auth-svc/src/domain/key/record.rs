@@ -10,8 +10,9 @@ use crate::domain::{
     clock::UnixMillis,
     etag::Etag,
     id::{KeyId, TenantId},
+    network::AllowedNetworks,
     scope::ScopeSet,
-    store::{StoredDigest, UnreadableRecord},
+    store::StoredDigest,
     tenant::{Tenant, TenantStatus},
     text::{KeyName, PrefixHint},
 };
@@ -35,6 +36,8 @@ pub struct KeyRecord {
     pub is_disabled: bool,
     /// The key's scopes.
     pub scopes: ScopeSet,
+    /// The networks from which it may be used.
+    pub allowed_networks: AllowedNetworks,
     /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
     /// When it was revoked.
@@ -51,6 +54,7 @@ impl CacheableRecord for KeyRecord {
         let texts = [self.tenant_name.len(), self.plan.len(), self.scopes.byte_len()];
         let ids = [self.key_id.as_str().len(), self.tenant_id.as_str().len()];
         size_of::<Self>()
+            + self.allowed_networks.heap_bytes()
             + texts.into_iter().chain(ids).filter(|length| *length > size_of::<String>()).sum::<usize>()
     }
 
@@ -107,6 +111,8 @@ pub struct ApiKey {
     pub prefix_hint: String,
     /// Its scopes.
     pub scopes: ScopeSet,
+    /// The networks from which it may be used.
+    pub allowed_networks: AllowedNetworks,
     /// When it was issued.
     pub created_at: UnixMillis,
     /// When it expires; `None` means never.
@@ -151,6 +157,7 @@ impl StoredKey {
             tenant_status: tenant.status,
             is_disabled: key.disabled_at.is_some(),
             scopes: key.scopes.clone(),
+            allowed_networks: key.allowed_networks.clone(),
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
             last_used_at: key.last_used_at,
@@ -198,6 +205,8 @@ pub struct NewKey {
     pub prefix_hint: PrefixHint,
     /// Its scopes.
     pub scopes: ScopeSet,
+    /// The networks from which it may be used.
+    pub allowed_networks: AllowedNetworks,
     /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
 }
@@ -213,6 +222,8 @@ pub struct KeyUpdate {
     pub expires_at: Option<Option<UnixMillis>>,
     /// Whether it can be valid.
     pub enabled: Option<bool>,
+    /// The networks from which it may be used.
+    pub allowed_networks: Option<AllowedNetworks>,
 }
 
 impl KeyUpdate {
@@ -223,31 +234,8 @@ impl KeyUpdate {
             && self.scopes.as_ref().is_none_or(|scopes| *scopes == key.scopes)
             && self.expires_at.is_none_or(|expires_at| expires_at == key.expires_at)
             && self.enabled.is_none_or(|enabled| enabled == key.disabled_at.is_none())
+            && self.allowed_networks.as_ref().is_none_or(|networks| *networks == key.allowed_networks)
     }
-}
-
-/// A key to import.
-#[derive(Clone, Debug)]
-pub struct KeyToImport {
-    /// The key.
-    pub key: NewKey,
-    /// When it was issued originally; `None` means now.
-    pub created_at: Option<UnixMillis>,
-}
-
-/// The outcome of importing a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImportOutcome {
-    /// It was stored under this id.
-    Imported(KeyId),
-    /// The tenant already has it, under this id.
-    Existing(KeyId),
-    /// There is no such tenant.
-    NoSuchTenant(TenantId),
-    /// It belongs to another tenant.
-    HeldByAnotherTenant,
-    /// It exists, but its record is unreadable.
-    Unreadable(UnreadableRecord),
 }
 
 /// A key to rotate.

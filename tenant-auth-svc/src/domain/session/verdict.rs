@@ -1,7 +1,7 @@
 //! The verdict on a session.
 
 use super::SessionRecord;
-use crate::domain::{clock::UnixMillis, scope::ScopeSet, verdict::Verdict};
+use crate::domain::{clock::UnixMillis, network::ClientAddress, scope::ScopeSet, verdict::Verdict};
 
 /// The verdict on a session. Only [`Verdict::Valid`] of its key admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,11 +51,16 @@ impl SessionVerdict {
     /// A session never outlives its key: a revoked key takes precedence, and the key's expiry applies to the
     /// session, too.
     #[must_use]
-    pub fn evaluate(record: &SessionRecord, required: &ScopeSet, now: UnixMillis) -> Self {
+    pub fn evaluate(
+        record: &SessionRecord,
+        required: &ScopeSet,
+        address: Option<ClientAddress>,
+        now: UnixMillis,
+    ) -> Self {
         if record.unbound {
             return Self::Unbound;
         }
-        match Verdict::evaluate(&record.key, required, now) {
+        match Verdict::evaluate(&record.key, required, address, now) {
             revoked @ Verdict::Revoked => Self::Key(revoked),
             _ if record.session.expires_at <= now => Self::Expired,
             verdict => Self::Key(verdict),

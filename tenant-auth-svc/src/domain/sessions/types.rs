@@ -8,6 +8,7 @@ use crate::domain::{
     clock::UnixMillis,
     id::{KeyId, TenantId},
     key::{KeyRecord, PresentedKey},
+    network::{AllowedNetworks, ClientAddress},
     scope::ScopeSet,
     session::{Attributes, Session, SessionExpiry, SessionId, SessionRecord, SessionVerdict, Ttl},
     store::StoreError,
@@ -27,6 +28,8 @@ pub struct SessionToBind {
     pub expiry: SessionExpiry,
     /// Attributes that are returned by each validation.
     pub attributes: Attributes,
+    /// The address that the request comes from; `None` if it is unknown.
+    pub client_address: Option<ClientAddress>,
 }
 
 /// The outcome of a binding.
@@ -52,6 +55,8 @@ pub struct SessionQuery {
     pub key: Option<PresentedKey>,
     /// Scopes that the session's key must have.
     pub required_scopes: ScopeSet,
+    /// The address that the request comes from; `None` if it is unknown.
+    pub client_address: Option<ClientAddress>,
 }
 
 /// A verdict on a session, with the data for the response.
@@ -65,8 +70,10 @@ pub struct SessionDecision {
     pub expires_at: Option<UnixMillis>,
     /// Required scopes that its key lacks.
     pub missing_scopes: ScopeSet,
-    /// The presented key, if it is valid and belongs to the session's tenant.
+    /// The presented key, if it belongs to the session's tenant, and is valid from an allowed address.
     pub presented_key: Option<KeyId>,
+    /// The networks from which the presented key may be used, if it is not the session's key.
+    pub presented_key_networks: AllowedNetworks,
     /// Source, age and reuse of the answer.
     pub provenance: Provenance,
 }

@@ -3,11 +3,12 @@
 use arrayvec::ArrayVec;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
-use crate::domain::{key::BorrowedKey, scope::ScopeSet};
+use crate::domain::{key::BorrowedKey, network::ClientAddress, scope::ScopeSet};
 
 // The fields of ValidateKeyRequest.
 const KEY_FIELD: u32 = 1;
 const REQUIRED_SCOPES_FIELD: u32 = 2;
+const CLIENT_ADDRESS_FIELD: u32 = 4;
 /// `requests` of BatchValidateKeysRequest.
 const REQUESTS_FIELD: u32 = 1;
 
@@ -16,12 +17,13 @@ const REQUESTS_FIELD: u32 = 1;
 pub(super) struct RequestView<'a> {
     pub(super) key: BorrowedKey<'a>,
     pub(super) required_scopes: ScopeSet,
+    pub(super) client_address: Option<ClientAddress>,
 }
 
 impl<'a> RequestView<'a> {
     /// Parses a `ValidateKeyRequest`. `None` if a field is invalid or unknown to this parser.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
-        let mut key = "";
+        let (mut key, mut address) = ("", "");
         let mut scopes = ArrayVec::<_, { ScopeSet::MAX_SCOPES }>::new();
         for field in decode_fields(message) {
             let (field, bytes) = field?;
@@ -29,11 +31,16 @@ impl<'a> RequestView<'a> {
             match field {
                 KEY_FIELD => key = text,
                 REQUIRED_SCOPES_FIELD => scopes.try_push(text).ok()?,
+                CLIENT_ADDRESS_FIELD => address = text,
                 _ => return None,
             }
         }
         let required_scopes = ScopeSet::parse(&mut scopes).ok()?;
-        (!key.is_empty()).then_some(Self { key: BorrowedKey::new(key), required_scopes })
+        let client_address = match address {
+            "" => None,
+            text => Some(ClientAddress::parse(text).ok()?),
+        };
+        (!key.is_empty()).then_some(Self { key: BorrowedKey::new(key), required_scopes, client_address })
     }
 }
 
@@ -79,6 +86,7 @@ mod tests {
             (Some(view), Some(query)) => {
                 KeyHash::of(view.key) == KeyHash::of(&query.key)
                     && view.required_scopes == query.required_scopes
+                    && view.client_address == query.client_address
             }
             // The middleware stack handles what this parser rejects.
             (None, _) => true,
@@ -91,16 +99,23 @@ mod tests {
         fn parsed_query_equals_that_of_prost(
             key in "\\PC{0,40}",
             required_scopes in proptest::collection::vec("[a-z:]{1,20}", 0..40),
+            client_address in "|192\\.0\\.2\\.[0-9]{1,3}|\\[2001:db8::[0-9a-g]{1,5}\\]:443",
         ) {
-            let message = v1::ValidateKeyRequest { key: key.clone(), required_scopes: required_scopes.clone() }.encode_to_vec();
+            let is_address = client_address.is_empty() || ClientAddress::parse(&client_address).is_ok();
+            let message = v1::ValidateKeyRequest {
+                key: key.clone(),
+                required_scopes: required_scopes.clone(),
+                client_address,
+            }
+            .encode_to_vec();
             prop_assert!(agrees_with_prost(&message));
-            let is_right = !key.is_empty() && required_scopes.len() <= ScopeSet::MAX_SCOPES;
+            let is_right = !key.is_empty() && required_scopes.len() <= ScopeSet::MAX_SCOPES && is_address;
             prop_assert_eq!(RequestView::parse(&message).is_some(), is_right);
         }
 
         #[test]
         fn arbitrary_bytes_parse_only_if_prost_parses_them(
-            message in proptest::collection::vec(prop_oneof![Just(10_u8), Just(18), 0..8_u8, any::<u8>()], 0..24),
+            message in proptest::collection::vec(prop_oneof![Just(10_u8), Just(18), Just(34), 0..8_u8, any::<u8>()], 0..24),
         ) {
             prop_assert!(agrees_with_prost(&message));
             let nested = [&[10, u8::try_from(message.len()).unwrap()][..], &message].concat();

@@ -8,15 +8,18 @@ use tenant_auth_proto::v1;
 use super::{
     entries::{EntryErrors, ParsedEntries},
     fields::{FieldValidator, ParseResult, page_token},
+    leak::leak_policy_message,
     time::{parse_duration, parse_timestamp, timestamp},
-    validation::{proto_verdict, scope_names},
+    validation::{network_texts, proto_verdict, scope_names},
 };
 use crate::{
     domain::{
         admin::{AdminError, KeyState, KeyToIssue},
         clock::UnixMillis,
         id::{KeyId, TenantId},
-        key::{ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey, SuccessorExpiry},
+        key::{
+            ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey, SuccessorExpiry, key_text,
+        },
         page::{Page, PageRequest},
         store::Committed,
         tenant::{Tenant, TenantStatus},
@@ -101,6 +104,8 @@ pub(in crate::grpc) fn tenant_message(tenant: Tenant) -> v1::Tenant {
         updated_at: Some(timestamp(tenant.updated_at)),
         suspend_reason: tenant.suspend_reason,
         etag: tenant.etag.to_string(),
+        leak_policy: tenant.leak_policy.map(leak_policy_message),
+        deletion_started_at: tenant.deletion_started_at.map(timestamp),
     }
 }
 
@@ -110,9 +115,10 @@ pub(in crate::grpc) fn parse_issue_key(request: &v1::IssueKeyRequest) -> ParseRe
     let name = fields.check("name", KeyName::parse(&request.name));
     let scopes = fields.parse_scopes("scopes", &request.scopes);
     let expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
-    match (tenant_id, name, scopes, expires_at) {
-        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at)) => {
-            Ok(KeyToIssue { tenant_id, name, scopes, expires_at })
+    let networks = fields.parse_networks("allowed_networks", &request.allowed_networks);
+    match (tenant_id, name, scopes, expires_at, networks) {
+        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at), Some(allowed_networks)) => {
+            Ok(KeyToIssue { tenant_id, name, scopes, allowed_networks, expires_at })
         }
         _ => Err(fields.into_error()),
     }
@@ -161,13 +167,18 @@ pub(in crate::grpc) fn parse_import_keys(
 fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<KeyToImport> {
     let tenant_id = fields.check("tenant_id", TenantId::parse(&key.tenant_id));
     let digest = <[u8; 32]>::try_from(key.sha256.as_slice());
-    let digest = digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len()));
+    let digest =
+        digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len())).and_then(|digest| {
+            key_text::check_hash(&digest).map_err(|error| error.to_string())?;
+            Ok(digest)
+        });
     let digest = fields.check("sha256", digest);
     let name = fields.check("name", KeyName::parse(&key.name));
-    let prefix_hint = fields.check("prefix_hint", PrefixHint::parse(&key.prefix_hint));
+    let prefix_hint = fields.check("prefix_hint", parse_key_beginning(&key.prefix_hint));
     let scopes = fields.parse_scopes("scopes", &key.scopes);
     let created_at = parse_optional_timestamp(fields, "created_at", key.created_at);
     let expires_at = parse_optional_timestamp(fields, "expires_at", key.expires_at);
+    let allowed_networks = fields.parse_networks("allowed_networks", &key.allowed_networks);
     let key = NewKey {
         id: KeyId::generate(),
         tenant_id: tenant_id?,
@@ -175,9 +186,17 @@ fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<
         name: name?,
         prefix_hint: prefix_hint?,
         scopes: scopes?,
+        allowed_networks: allowed_networks?,
         expires_at: expires_at?,
     };
     Some(KeyToImport { key, created_at: created_at? })
+}
+
+/// A hint shows whether its key could ever be looked up, unlike the key's hash.
+fn parse_key_beginning(hint: &str) -> Result<PrefixHint, String> {
+    let parsed = PrefixHint::parse(hint).map_err(|error| error.to_string())?;
+    key_text::check_characters(hint).map_err(|error| error.to_string())?;
+    Ok(parsed)
 }
 
 pub(in crate::grpc) fn import_response(
@@ -189,6 +208,10 @@ pub(in crate::grpc) fn import_response(
     let outcome = |outcome| match outcome {
         ImportOutcome::Imported(id) => Ok(Outcome::ImportedKeyId(id.to_string())),
         ImportOutcome::Existing(id) => Ok(Outcome::ExistingKeyId(id.to_string())),
+        ImportOutcome::Different { id, fields } => {
+            let fields = fields.into_iter().map(str::to_owned).collect();
+            Ok(Outcome::Different(v1::DifferentKey { key_id: id.to_string(), fields }))
+        }
         ImportOutcome::NoSuchTenant(tenant) => Err(AdminError::NoSuchTenant(tenant)),
         ImportOutcome::HeldByAnotherTenant => Err(AdminError::KeyHeldByAnotherTenant),
         ImportOutcome::Unreadable(unreadable) => Err(AdminError::Store(unreadable.into())),
@@ -267,6 +290,7 @@ pub(in crate::grpc) fn api_key_message(key: ApiKey) -> v1::ApiKey {
         enabled: key.disabled_at.is_none(),
         disabled_at: key.disabled_at.map(timestamp),
         etag: key.etag.to_string(),
+        allowed_networks: network_texts(&key.allowed_networks),
     }
 }
 

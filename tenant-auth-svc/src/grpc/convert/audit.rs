@@ -41,7 +41,14 @@ pub(in crate::grpc) fn parse_list_audit_events(
 }
 
 pub(in crate::grpc) fn audit_response(page: Page<AuditEvent, AuditCursor>) -> v1::ListAuditEventsResponse {
-    let event = |event: AuditEvent| v1::AuditEvent {
+    v1::ListAuditEventsResponse {
+        next_page_token: page_token(page.next),
+        events: page.items.into_iter().map(audit_event_message).collect(),
+    }
+}
+
+pub(super) fn audit_event_message(event: AuditEvent) -> v1::AuditEvent {
+    v1::AuditEvent {
         seq: event.seq,
         at: Some(timestamp(event.at)),
         caller: event.caller,
@@ -50,9 +57,5 @@ pub(in crate::grpc) fn audit_response(page: Page<AuditEvent, AuditCursor>) -> v1
         tenant_id: event.tenant_id,
         request_id: event.request_id,
         detail: event.detail,
-    };
-    v1::ListAuditEventsResponse {
-        next_page_token: page_token(page.next),
-        events: page.items.into_iter().map(event).collect(),
     }
 }

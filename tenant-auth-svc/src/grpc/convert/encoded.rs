@@ -3,7 +3,7 @@
 //! The bytes equal those that prost writes for [`decision_message`](super::validation::decision_message); a
 //! test compares them. This saves a copy of every string of the record per response.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, io::Write as _, time::Duration};
 
 use bytes::Bytes;
 
@@ -29,6 +29,7 @@ const SCOPES: u8 = 6;
 const EXPIRES_AT: u8 = 7;
 const PROVENANCE: u8 = 8;
 const MISSING_SCOPES: u8 = 9;
+const ALLOWED_NETWORKS: u8 = 10;
 // Field numbers of Provenance.
 const SOURCE: u8 = 1;
 const AGE: u8 = 2;
@@ -101,6 +102,12 @@ fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
     }
     put_short_message(PROVENANCE, out, |out| put_provenance(decision.provenance, out));
     put_scopes(MISSING_SCOPES, &decision.missing_scopes, out);
+    if let Some(key) = &decision.key {
+        for network in key.allowed_networks.iter() {
+            // Writing to a vector never fails.
+            put_short_message(ALLOWED_NETWORKS, out, |out| drop(write!(out, "{network}")));
+        }
+    }
 }
 
 fn put_provenance(provenance: Provenance, out: &mut Vec<u8>) {
@@ -121,7 +128,7 @@ fn put_seconds_and_nanos(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
     put_number(NANOS, nanos.into(), out);
 }
 
-/// Writes a message of less than 128 bytes. Its length is one byte and is filled in afterwards.
+/// Writes a message or a text of less than 128 bytes. Its length is one byte and is filled in afterwards.
 fn put_short_message(field: u8, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     put_field_header(field, 0, out);
     let begin = out.len();
@@ -193,6 +200,7 @@ mod tests {
             clock::UnixMillis,
             id::{KeyId, TenantId},
             key::KeyRecord,
+            network::AllowedNetworks,
             scope::Scope,
             tenant::TenantStatus,
             verdict::{Provenance, Revision, Source, Verdict},
@@ -212,6 +220,7 @@ mod tests {
             name in "\\PC{0,40}",
             plan in "[a-z]{0,10}",
             scopes in scopes(),
+            networks in proptest::collection::vec("10\\.[1-9][0-9]\\.[0-9]\\.0/24|2001:db8:[1-9a-f]{1,4}::/48|::1", 0..5),
             expires_at in proptest::option::of(0..UnixMillis::MAX.0),
         ) -> KeyRecord {
             KeyRecord {
@@ -222,6 +231,7 @@ mod tests {
                 tenant_status: TenantStatus::Active,
                 is_disabled: false,
                 scopes,
+                allowed_networks: AllowedNetworks::parse(&networks).unwrap(),
                 expires_at: expires_at.map(UnixMillis),
                 revoked_at: None,
                 last_used_at: None,

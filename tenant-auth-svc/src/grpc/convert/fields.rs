@@ -6,6 +6,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::{
     domain::{
+        network::{AllowedNetworks, ClientAddress, InvalidNetwork},
         page::{PageRequest, PageSize},
         scope::{InvalidScope, Scope, ScopeSet},
     },
@@ -66,6 +67,29 @@ impl FieldValidator {
         }
         let set = ScopeSet::new(parsed);
         self.check(field, set)
+    }
+
+    /// Parses a list of networks.
+    pub(super) fn parse_networks(&mut self, field: &str, networks: &[String]) -> Option<AllowedNetworks> {
+        match AllowedNetworks::parse(networks) {
+            Ok(networks) => Some(networks),
+            Err((_, error @ InvalidNetwork::TooMany)) => {
+                self.add_violation(field, error);
+                None
+            }
+            Err((index, error)) => {
+                self.add_violation(&format!("{field}[{index}]"), error);
+                None
+            }
+        }
+    }
+
+    /// Parses the address of a customer: `Some(None)` if the text is empty.
+    pub(super) fn parse_client_address(&mut self, text: &str) -> Option<Option<ClientAddress>> {
+        match text {
+            "" => Some(None),
+            text => self.check("client_address", ClientAddress::parse(text)).map(Some),
+        }
     }
 
     /// Parses the size and the token of a page.

@@ -6,16 +6,17 @@ use super::{
     replica::lookup_state,
     time::duration,
     timestamp,
-    validation::{proto_source, proto_verdict},
+    validation::{network_texts, proto_source, proto_verdict, scope_names},
 };
 use crate::domain::{
-    change::{ChangeEvent, ChangeKind},
-    inspect::{InspectedRecord, KeyInspection},
+    change::ChangeKind,
+    inspect::{AppliedChange, InspectedRecord, KeyInspection},
     verdict::Verdict,
 };
 
 pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::InspectKeyResponse {
     let KeyInspection {
+        key_id: _,
         cached,
         last_change,
         is_on_deny_list: on_deny_list,
@@ -47,18 +48,21 @@ fn cached_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::Cach
         revoked_at: record.revoked_at.map(timestamp),
         tenant_suspended: cached.is_tenant_suspended(),
         preloaded: cached.hash.is_none(),
-        disabled: cached.record.is_disabled,
+        disabled: record.is_disabled,
+        scopes: scope_names(&record.scopes),
+        allowed_networks: network_texts(&record.allowed_networks),
     }
 }
 
-fn last_change_message(last_change: ChangeEvent) -> v1::AppliedChange {
-    let revoked_at = match last_change.kind {
+fn last_change_message(AppliedChange { event, applied_at }: AppliedChange) -> v1::AppliedChange {
+    let revoked_at = match event.kind {
         ChangeKind::Revoked(at) => Some(timestamp(at)),
         ChangeKind::Changed | ChangeKind::Disabled | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
     v1::AppliedChange {
-        revision: last_change.revision.map_or(0, |revision| revision.0),
+        revision: event.revision.map_or(0, |revision| revision.0),
         revoked_at,
-        disabled: last_change.kind == ChangeKind::Disabled,
+        disabled: event.kind == ChangeKind::Disabled,
+        applied_at: applied_at.map(timestamp),
     }
 }

@@ -5,7 +5,7 @@ use tenant_auth_proto::v1;
 use super::{
     fields::{FieldValidator, page_token},
     time::{parse_duration, timestamp},
-    validation::{proto_verdict, provenance_message, scope_names},
+    validation::{network_texts, proto_verdict, provenance_message, scope_names},
 };
 use crate::{
     domain::{
@@ -51,9 +51,10 @@ pub(in crate::grpc) fn parse_bind_session(
         }
     };
     let attributes = fields.check("attributes", Attributes::new(request.attributes));
-    match (id, ttl, expiry, attributes) {
-        (Some(id), Some(ttl), Some(expiry), Some(attributes)) if fields.is_valid() => {
-            Ok(SessionToBind { id, key, ttl, expiry, attributes })
+    let client_address = fields.parse_client_address(&request.client_address);
+    match (id, ttl, expiry, attributes, client_address) {
+        (Some(id), Some(ttl), Some(expiry), Some(attributes), Some(client_address)) if fields.is_valid() => {
+            Ok(SessionToBind { id, key, ttl, expiry, attributes, client_address })
         }
         _ => Err(fields.into_error()),
     }
@@ -117,21 +118,32 @@ pub(in crate::grpc) fn parse_session_query(
     let key = (!key.expose().is_empty()).then_some(key);
     let id = fields.check("session_id", SessionId::parse(&request.session_id));
     let required_scopes = fields.parse_scopes("required_scopes", &request.required_scopes);
-    match (id, required_scopes) {
-        (Some(id), Some(required_scopes)) => Ok(SessionQuery { id, key, required_scopes }),
+    let client_address = fields.parse_client_address(&request.client_address);
+    match (id, required_scopes, client_address) {
+        (Some(id), Some(required_scopes), Some(client_address)) => {
+            Ok(SessionQuery { id, key, required_scopes, client_address })
+        }
         _ => Err(fields.into_error()),
     }
 }
 
 /// Converts a decision about a session.
 pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1::ValidateSessionResponse {
-    let SessionDecision { verdict, session, expires_at, missing_scopes, presented_key, provenance } =
-        decision;
+    let SessionDecision {
+        verdict,
+        session,
+        expires_at,
+        missing_scopes,
+        presented_key,
+        presented_key_networks,
+        provenance,
+    } = decision;
     let mut message = v1::ValidateSessionResponse {
         verdict: proto_session_verdict(verdict).into(),
         provenance: Some(provenance_message(provenance)),
         missing_scopes: scope_names(&missing_scopes),
         expires_at: expires_at.map(timestamp),
+        presented_key_allowed_networks: network_texts(&presented_key_networks),
         presented_key_id: presented_key.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         ..v1::ValidateSessionResponse::default()
     };
@@ -141,6 +153,7 @@ pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1
         message.plan = session.key.plan.as_str().to_owned();
         message.key_id = session.key.key_id.as_str().to_owned();
         message.scopes = scope_names(&session.key.scopes);
+        message.allowed_networks = network_texts(&session.key.allowed_networks);
         message.attributes = attributes_message(&session.session.attributes);
     }
     message

@@ -1,16 +1,21 @@
-//! Messages that change single fields of tenants and keys.
+//! Messages that change single fields of tenants and keys, or delete a tenant.
 
 use prost_types::FieldMask;
 use tenant_auth_proto::v1;
 
-use super::{admin::parse_optional_timestamp, fields::FieldValidator};
+use super::{
+    admin::{parse_optional_timestamp, parse_tenant_id, parse_with_reason},
+    fields::FieldValidator,
+    leak::parse_leak_policy,
+};
 use crate::{
     domain::{
+        admin::DeletionProgress,
         etag::Etag,
         id::{KeyId, TenantId},
         key::KeyUpdate,
-        store::UpdateConditions,
-        tenant::TenantUpdate,
+        store::{Committed, UpdateConditions},
+        tenant::{TenantDeletion, TenantUpdate},
         text::{KeyName, Plan, Reason, TenantName},
     },
     grpc::error::ApiError,
@@ -22,10 +27,11 @@ pub(in crate::grpc) fn parse_update_tenant(
     let mut fields = FieldValidator::new();
     let id = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
     let mut update = TenantUpdate::default();
-    for field in parse_mask(&mut fields, request.update_mask.as_ref(), &["name", "plan"]) {
+    for field in parse_mask(&mut fields, request.update_mask.as_ref(), &["name", "plan", "leak_policy"]) {
         match field {
             "name" => update.name = fields.check("name", TenantName::parse(&request.name)),
-            _ => update.plan = fields.check("plan", Plan::parse(&request.plan)),
+            "plan" => update.plan = fields.check("plan", Plan::parse(&request.plan)),
+            _ => update.leak_policy = parse_leak_policy(&mut fields, request.leak_policy),
         }
     }
     let conditions = parse_conditions(&mut fields, &request.etag, &request.reason);
@@ -38,7 +44,7 @@ pub(in crate::grpc) fn parse_update_tenant(
 pub(in crate::grpc) fn parse_update_key(
     request: &v1::UpdateKeyRequest,
 ) -> Result<(KeyId, KeyUpdate, UpdateConditions), ApiError> {
-    const FIELDS: [&str; 4] = ["name", "scopes", "expires_at", "enabled"];
+    const FIELDS: [&str; 5] = ["name", "scopes", "expires_at", "enabled", "allowed_networks"];
     let mut fields = FieldValidator::new();
     let id = fields.check("key_id", KeyId::parse(&request.key_id));
     let mut update = KeyUpdate::default();
@@ -49,6 +55,10 @@ pub(in crate::grpc) fn parse_update_key(
             "expires_at" => {
                 update.expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
             }
+            "allowed_networks" => {
+                update.allowed_networks =
+                    fields.parse_networks("allowed_networks", &request.allowed_networks);
+            }
             _ => update.enabled = Some(request.enabled),
         }
     }
@@ -56,6 +66,26 @@ pub(in crate::grpc) fn parse_update_key(
     match (id, conditions) {
         (Some(id), Some(conditions)) if fields.is_valid() => Ok((id, update, conditions)),
         _ => Err(fields.into_error()),
+    }
+}
+
+pub(in crate::grpc) fn parse_delete_tenant(
+    request: &v1::DeleteTenantRequest,
+) -> Result<TenantDeletion, ApiError> {
+    let (id, reason) = parse_with_reason(parse_tenant_id(&request.tenant_id), &request.reason)?;
+    Ok(TenantDeletion { id, reason, with_usage: request.delete_usage })
+}
+
+pub(in crate::grpc) fn delete_tenant_response(
+    Committed { outcome: progress, revision }: Committed<DeletionProgress>,
+) -> v1::DeleteTenantResponse {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    v1::DeleteTenantResponse {
+        complete: progress.is_complete,
+        sessions_deleted: number(progress.deleted.sessions),
+        keys_deleted: number(progress.deleted.keys),
+        usage_deleted: number(progress.deleted.usage),
+        revision: revision.0,
     }
 }
 

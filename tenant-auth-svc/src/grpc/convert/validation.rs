@@ -10,6 +10,7 @@ use super::{
 use crate::{
     domain::{
         key::PresentedKey,
+        network::AllowedNetworks,
         scope::ScopeSet,
         validate::KeyQuery,
         verdict::{Decision, Provenance, Source, Verdict},
@@ -23,15 +24,19 @@ pub(crate) const MAX_BATCH_KEYS: usize = 1_000;
 /// Parses one request.
 ///
 /// # Errors
-/// If the key is empty or a scope is invalid.
+/// If the key is empty, or a scope or the client's address is invalid.
 pub(crate) fn parse_key_query(request: v1::ValidateKeyRequest) -> Result<KeyQuery, ApiError> {
     let mut fields = FieldValidator::new();
     let key = PresentedKey::new(request.key);
     if key.expose().is_empty() {
         fields.add_violation("key", "must not be empty");
     }
-    match fields.parse_scopes("required_scopes", &request.required_scopes) {
-        Some(required_scopes) if fields.is_valid() => Ok(KeyQuery { key, required_scopes }),
+    let required_scopes = fields.parse_scopes("required_scopes", &request.required_scopes);
+    let client_address = fields.parse_client_address(&request.client_address);
+    match (required_scopes, client_address) {
+        (Some(required_scopes), Some(client_address)) if fields.is_valid() => {
+            Ok(KeyQuery { key, required_scopes, client_address })
+        }
         _ => Err(fields.into_error()),
     }
 }
@@ -69,6 +74,7 @@ pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyRe
         message.key_id = key.key_id.as_str().to_owned();
         message.scopes = scope_names(&key.scopes);
         message.expires_at = key.expires_at.map(timestamp);
+        message.allowed_networks = network_texts(&key.allowed_networks);
     }
     message
 }
@@ -103,12 +109,18 @@ pub(super) fn proto_verdict(verdict: Verdict) -> v1::Verdict {
         Verdict::Revoked => v1::Verdict::Revoked,
         Verdict::Disabled => v1::Verdict::Disabled,
         Verdict::TenantSuspended => v1::Verdict::TenantSuspended,
+        Verdict::AddressRequired => v1::Verdict::AddressRequired,
+        Verdict::AddressNotAllowed => v1::Verdict::AddressNotAllowed,
         Verdict::InsufficientScope => v1::Verdict::InsufficientScope,
     }
 }
 
 pub(super) fn scope_names(scopes: &ScopeSet) -> Vec<String> {
     scopes.iter().map(str::to_owned).collect()
+}
+
+pub(super) fn network_texts(networks: &AllowedNetworks) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]
@@ -133,6 +145,7 @@ mod tests {
         let request = |key: &str, scope: &str| v1::ValidateKeyRequest {
             key: key.to_owned(),
             required_scopes: vec!["fine".to_owned(), scope.to_owned()],
+            ..Default::default()
         };
         let requests = vec![request("", "B!"), request("a-good-key", "a"), request("k", "B!")];
         let (queries, errors) =
@@ -163,6 +176,7 @@ mod tests {
             tenant_status: TenantStatus::Active,
             is_disabled: false,
             scopes: ScopeSet::new(scopes.into()).unwrap(),
+            allowed_networks: AllowedNetworks::EVERYWHERE,
             expires_at: Some(UnixMillis(1_793_000_000_123)),
             revoked_at: None,
             last_used_at: None,

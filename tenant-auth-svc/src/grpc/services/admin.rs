@@ -10,6 +10,7 @@ use crate::{
         admin::{Admin, AdminError, IssuedKey, KeyCache},
         audit::AuditStore,
         inspect::KeyInspector,
+        leak::{LeakStore, Leaks},
         outage::{GraceChange, OutageGrace},
         recovery::{DatabaseWatch, Recovery, RecoveryError},
         store::{Committed, Store},
@@ -18,11 +19,12 @@ use crate::{
         context::{RequestContext as _, RpcRecord},
         convert::{
             KeyListing, api_key_message, audit_response, database_identity_message, database_state_message,
-            get_key_response, grace_message, import_response, inspection_message, list_keys_response,
-            list_tenants_response, parse_create_tenant, parse_import_keys, parse_issue_key, parse_key_id,
-            parse_list_audit_events, parse_list_keys, parse_list_tenants, parse_reason, parse_reset_grace,
-            parse_rotate_key, parse_set_grace, parse_tenant_id, parse_update_key, parse_update_tenant,
-            parse_with_reason, retained_revocation_message, tenant_message,
+            delete_tenant_response, get_key_response, grace_message, import_response, inspection_message,
+            leak_response, list_keys_response, list_tenants_response, parse_create_tenant,
+            parse_delete_tenant, parse_explain_key, parse_import_keys, parse_issue_key, parse_key_id,
+            parse_list_audit_events, parse_list_keys, parse_list_tenants, parse_reason, parse_report_leak,
+            parse_reset_grace, parse_rotate_key, parse_set_grace, parse_tenant_id, parse_update_key,
+            parse_update_tenant, parse_with_reason, retained_revocation_message, tenant_message,
         },
         error::ApiError,
         services::inspection::InspectionRunner,
@@ -35,10 +37,11 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// `AdminService` over an [`Admin`].
 #[derive(Debug)]
 pub struct AdminRpc<S, M, R, W> {
-    admin: Arc<Admin<S, M>>,
+    pub(super) admin: Arc<Admin<S, M>>,
     grace: Arc<OutageGrace<S>>,
     recovery: Recovery<R, W>,
-    inspection: InspectionRunner,
+    pub(super) inspection: InspectionRunner,
+    leaks: Arc<Leaks<S, M>>,
 }
 
 impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
@@ -48,13 +51,16 @@ impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
         grace: Arc<OutageGrace<S>>,
         recovery: Recovery<R, W>,
         inspector: KeyInspector,
+        leaks: Arc<Leaks<S, M>>,
     ) -> Self {
-        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector) }
+        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector), leaks }
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W> {
+impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminService
+    for AdminRpc<S, M, R, W>
+{
     async fn get_database_state(
         &self,
         _: Request<v1::GetDatabaseStateRequest>,
@@ -254,6 +260,38 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminServic
         let id = parse_key_id(&request.get_ref().key_id)?;
         let inspection = self.inspection.run(id, request.deadline(ADMIN_TIMEOUT)?).await?;
         Ok(Response::new(inspection_message(inspection)))
+    }
+
+    async fn delete_tenant(
+        &self,
+        request: Request<v1::DeleteTenantRequest>,
+    ) -> Result<Response<v1::DeleteTenantResponse>, Status> {
+        let deletion = parse_delete_tenant(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let progress = self.admin.delete_tenant(deletion, actor, deadline).await;
+        Ok(Response::new(delete_tenant_response(note_failure(&request.rpc_record(), progress)?)))
+    }
+
+    async fn explain_key(
+        &self,
+        request: Request<v1::ExplainKeyRequest>,
+    ) -> Result<Response<v1::ExplainKeyResponse>, Status> {
+        let deadline = request.deadline(ADMIN_TIMEOUT)?;
+        let query = parse_explain_key(request.into_inner())?;
+        Ok(Response::new(self.explain(&query, deadline).await?))
+    }
+
+    async fn report_leak(
+        &self,
+        request: Request<v1::ReportLeakRequest>,
+    ) -> Result<Response<v1::ReportLeakResponse>, Status> {
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let record = request.rpc_record();
+        let report = parse_report_leak(request.into_inner(), |text| self.leaks.hash(text))?;
+        // A text that cannot be a key is known to no one.
+        let Some(report) = report else { return Ok(Response::new(v1::ReportLeakResponse::default())) };
+        let outcome = self.leaks.report(&report, actor, deadline).await;
+        Ok(Response::new(leak_response(note_failure(&record, outcome)?)))
     }
 
     async fn list_audit_events(

@@ -8,6 +8,7 @@ use crate::{
     domain::{
         id::KeyId,
         inspect::{KeyInspection, KeyInspector},
+        key::KeyHash,
     },
     grpc::error::ApiError,
 };
@@ -23,6 +24,11 @@ pub(super) struct InspectionRunner {
 impl InspectionRunner {
     pub(super) fn new(inspector: KeyInspector) -> Self {
         Self { inspector: Arc::new(inspector), semaphore: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Returns the id of the cached key with a hash.
+    pub(super) fn key_id(&self, hash: &KeyHash) -> Option<KeyId> {
+        self.inspector.key_id(hash)
     }
 
     /// Inspects a key.

@@ -22,6 +22,7 @@ use crate::domain::{
     grace::Grace,
     id::{KeyId, TenantId},
     key::{KeyHash, KeyRecord},
+    network::AllowedNetworks,
     record_source::CachedRecord,
     scope::{Scope, ScopeSet},
     tenant::TenantStatus,
@@ -281,7 +282,7 @@ impl CacheModel {
     }
 
     fn announce(&self, event: &PerSubject<ChangeEvent>) {
-        self.0.pool.apply(event);
+        self.0.pool.apply(event, UnixMillis(0));
         self.0.is_announced.store(true, Ordering::SeqCst);
     }
 }
@@ -307,6 +308,7 @@ fn key_record() -> KeyRecord {
         tenant_status: TenantStatus::Active,
         is_disabled: false,
         scopes: ScopeSet::new(vec![Scope::parse("a").unwrap()]).unwrap(),
+        allowed_networks: AllowedNetworks::EVERYWHERE,
         expires_at: None,
         revoked_at: None,
         last_used_at: None,

@@ -6,7 +6,6 @@ use tenant_auth_svc::domain::{
     id::KeyId,
     key::{KeyPrefixCursor, StoredKey},
     page::{PageRequest, PageSize},
-    scope::ScopeSet,
     store::{Change, Lane, Store},
     text::{PrefixHint, Reason},
     verdict::Verdict,
@@ -39,7 +38,7 @@ async fn check_by_id(store: &impl Store) {
     store.revoke_key(admin(), &key.id, &reason, &change()).await.unwrap();
     let revoked = read().await;
     assert_eq!((revoked.key.revoked_at, &*revoked.key.revoke_reason), (Some(NOW), "leaked"));
-    let verdict = Verdict::evaluate(&revoked.record().unwrap(), &ScopeSet::EMPTY, NOW);
+    let verdict = Verdict::of_key(&revoked.record().unwrap(), NOW);
     assert_eq!(verdict, Verdict::Revoked);
     assert_eq!(store.get_key(admin(), &KeyId::generate()).await.unwrap(), None);
 }

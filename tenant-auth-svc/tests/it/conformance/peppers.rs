@@ -55,6 +55,7 @@ pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {
     assert_eq!(error.kind, FailureKind::PepperMissing);
     let mut import = to_import(new_key(&tenant.id, &[], None));
     import.key.hash = hashes[1];
+    import.created_at = None;
     let imports = [import];
     let refused = store(Some(new)).import_keys(call(Lane::Admin), &imports, &change()).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::PepperMissing);

@@ -111,7 +111,7 @@ async fn stopping_service_answers_pending_requests() {
         TestService::start_with(settings_with_long_timeouts(&database), SystemClock::shared()).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     database.server().faults().set(Fault::Hang);
-    let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new() };
+    let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new(), ..Default::default() };
     let mut client = service.validation();
     let in_flight = tokio::spawn(async move { client.validate_key(request).await });
     database.server().wait_for(|counters| counters.open_requests == 1).await;

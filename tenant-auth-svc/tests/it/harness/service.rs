@@ -67,7 +67,11 @@ impl TestService {
         key: &str,
         scopes: &[&str],
     ) -> Result<v1::ValidateKeyResponse, Status> {
-        let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: owned(scopes) };
+        let request = v1::ValidateKeyRequest {
+            key: key.to_owned(),
+            required_scopes: owned(scopes),
+            ..Default::default()
+        };
         Ok(self.validation().validate_key(request).await?.into_inner())
     }
 
@@ -99,6 +103,7 @@ impl TestService {
             name: "test".to_owned(),
             scopes: owned(scopes),
             expires_at: None,
+            ..Default::default()
         };
         let issued = self.admin().issue_key(request).await.unwrap().into_inner();
         (issued.plaintext, issued.key.unwrap().key_id)

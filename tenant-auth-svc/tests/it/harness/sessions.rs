@@ -78,6 +78,7 @@ pub(crate) async fn bind_session(
         ttl: Some(prost_types::Duration { seconds, nanos: 0 }),
         expiry: expiry.into(),
         attributes: HashMap::from([("user".to_owned(), "alice".to_owned())]),
+        ..Default::default()
     };
     Ok(session_client(service).bind_session(request).await?.into_inner())
 }
@@ -92,6 +93,7 @@ pub(crate) async fn validate_session(
         session_id: id.to_owned(),
         key: key.to_owned(),
         required_scopes: owned(scopes),
+        ..Default::default()
     };
     Ok(service.validation().validate_session(request).await?.into_inner())
 }

@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tenant_auth_svc::domain::{
-    clock::SystemClock, key::PresentedKey, scope::ScopeSet, validate::KeyQuery, verdict::Verdict,
-};
+use tenant_auth_svc::domain::{clock::SystemClock, key::PresentedKey, validate::KeyQuery, verdict::Verdict};
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -159,7 +157,7 @@ async fn hanging_usage_writes_do_not_delay_validation() {
     let (validator, deadline) = (service.running.validator(), Instant::now() + Duration::from_secs(30));
     for _ in 0..50 {
         let key = PresentedKey::new(unknown_key());
-        let decision = validator.decide(&KeyQuery { key, required_scopes: ScopeSet::EMPTY }, deadline).await;
+        let decision = validator.decide(&KeyQuery::new(key), deadline).await;
         assert_eq!(decision.unwrap().verdict, Verdict::Unknown);
     }
     let after = database.server().counters();

@@ -1,9 +1,11 @@
 //! One change that a replay makes again.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer};
 use tenant_auth_client::{AdminClient, Error, proto};
 
-use super::FinalState;
+use super::{deletion::Deletion, states::FinalState};
 use crate::view::ReplayView;
 
 /// The values that updates set.
@@ -16,6 +18,10 @@ pub(super) struct UpdatedValues {
     #[serde(default, deserialize_with = "present")]
     pub(super) expires_at: Option<Option<i64>>,
     pub(super) enabled: Option<bool>,
+    pub(super) allowed_networks: Option<Vec<String>>,
+    /// As the database stores it; `Some(None)` means the default of the service.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) leak_policy: Option<Option<String>>,
 }
 
 /// The detail of an update in the audit log.
@@ -25,7 +31,11 @@ struct UpdateDetail {
 }
 
 /// Distinguishes a null from an absent field.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -42,6 +52,13 @@ impl UpdatedValues {
         self.scopes = later.scopes.or(self.scopes.take());
         self.expires_at = later.expires_at.or(self.expires_at);
         self.enabled = later.enabled.or(self.enabled);
+        self.allowed_networks = later.allowed_networks.or(self.allowed_networks.take());
+        self.leak_policy = later.leak_policy.or(self.leak_policy.take());
+    }
+
+    /// Returns whether nothing is set: a leak that only was reported.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     fn mask(&self) -> Option<prost_types::FieldMask> {
@@ -51,6 +68,8 @@ impl UpdatedValues {
             ("scopes", self.scopes.is_some()),
             ("expires_at", self.expires_at.is_some()),
             ("enabled", self.enabled.is_some()),
+            ("allowed_networks", self.allowed_networks.is_some()),
+            ("leak_policy", self.leak_policy.is_some()),
         ];
         let paths =
             fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path.to_owned()).collect();
@@ -62,6 +81,7 @@ impl UpdatedValues {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reapplied {
     State(FinalState),
+    Deletion(Deletion),
     KeyUpdate(UpdatedValues),
     TenantUpdate(UpdatedValues),
 }
@@ -81,6 +101,7 @@ impl Step {
             Reapplied::State(FinalState::Revoked) => admin.revoke_key(target, reason).await.map(drop),
             Reapplied::State(FinalState::Suspended) => admin.suspend_tenant(target, reason).await.map(drop),
             Reapplied::State(FinalState::Resumed) => admin.resume_tenant(target).await.map(drop),
+            Reapplied::Deletion(deletion) => deletion.send(admin, target, reason).await,
             Reapplied::KeyUpdate(values) => {
                 match admin.update_key(key_update(target, values, reason)).await {
                     // A revoked key needs no update.
@@ -96,6 +117,10 @@ impl Step {
                     plan: values.plan.clone().unwrap_or_default(),
                     etag: String::new(),
                     reason: reason.to_owned(),
+                    leak_policy: values
+                        .leak_policy
+                        .as_ref()
+                        .and_then(|policy| leak_policy(policy.as_deref()?)),
                 };
                 admin.update_tenant(request).await.map(drop)
             }
@@ -108,7 +133,22 @@ impl Step {
             Reapplied::State(FinalState::Revoked) => view.revoked.push(self.target),
             Reapplied::State(FinalState::Suspended) => view.suspended.push(self.target),
             Reapplied::State(FinalState::Resumed) => view.resumed.push(self.target),
+            Reapplied::Deletion(_) => view.deleted.push(self.target),
             Reapplied::KeyUpdate(_) | Reapplied::TenantUpdate(_) => view.updated.push(self.target),
+        }
+    }
+}
+
+/// Parses a policy as the database stores it.
+fn leak_policy(stored: &str) -> Option<proto::LeakPolicy> {
+    let action = |action: proto::LeakAction| proto::LeakPolicy { action: action.into(), expire_in: None };
+    match stored {
+        "disable" => Some(action(proto::LeakAction::Disable)),
+        "notify" => Some(action(proto::LeakAction::Notify)),
+        _ => {
+            let millis = stored.strip_prefix("expire:")?.parse().ok()?;
+            let expire_in = prost_types::Duration::try_from(Duration::from_millis(millis)).ok();
+            Some(proto::LeakPolicy { expire_in, ..action(proto::LeakAction::Expire) })
         }
     }
 }
@@ -127,5 +167,6 @@ fn key_update(key_id: &str, values: &UpdatedValues, reason: &str) -> proto::Upda
         enabled: values.enabled.unwrap_or_default(),
         etag: String::new(),
         reason: reason.to_owned(),
+        allowed_networks: values.allowed_networks.clone().unwrap_or_default(),
     }
 }

@@ -10,7 +10,7 @@ use super::Service;
 pub(crate) struct Replicas {
     pub(crate) one: Service,
     pub(crate) two: Service,
-    _server: HranaServer,
+    pub(crate) database: HranaServer,
     _runtime: Runtime,
     _folder: tempfile::TempDir,
 }
@@ -29,6 +29,6 @@ impl Replicas {
                 .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
         };
         let (one, two) = (Service::start_with("http://", settings), Service::start_with("http://", settings));
-        Self { one, two, _server: server, _runtime: runtime, _folder: folder }
+        Self { one, two, database: server, _runtime: runtime, _folder: folder }
     }
 }

@@ -16,6 +16,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from . import inspect_pb2 as _inspect_pb2
 from . import verdict_pb2 as _verdict_pb2
 import builtins as _builtins
 import sys
@@ -51,6 +52,34 @@ TENANT_STATUS_ACTIVE: TenantStatus.ValueType  # 1
 TENANT_STATUS_SUSPENDED: TenantStatus.ValueType  # 2
 """The verdict on the keys of the tenant is VERDICT_TENANT_SUSPENDED."""
 Global___TenantStatus: _TypeAlias = TenantStatus  # noqa: Y015
+
+class _LeakAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LeakActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeakAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEAK_ACTION_UNSPECIFIED: _LeakAction.ValueType  # 0
+    """The default of the service applies."""
+    LEAK_ACTION_DISABLE: _LeakAction.ValueType  # 1
+    """The key is disabled at once. It can be enabled again."""
+    LEAK_ACTION_NOTIFY: _LeakAction.ValueType  # 2
+    """The key stays valid. The report is recorded and counted."""
+    LEAK_ACTION_EXPIRE: _LeakAction.ValueType  # 3
+    """The key expires after a delay."""
+
+class LeakAction(_LeakAction, metaclass=_LeakActionEnumTypeWrapper):
+    """What happens to a key that was reported as leaked."""
+
+LEAK_ACTION_UNSPECIFIED: LeakAction.ValueType  # 0
+"""The default of the service applies."""
+LEAK_ACTION_DISABLE: LeakAction.ValueType  # 1
+"""The key is disabled at once. It can be enabled again."""
+LEAK_ACTION_NOTIFY: LeakAction.ValueType  # 2
+"""The key stays valid. The report is recorded and counted."""
+LEAK_ACTION_EXPIRE: LeakAction.ValueType  # 3
+"""The key expires after a delay."""
+Global___LeakAction: _TypeAlias = LeakAction  # noqa: Y015
 
 class _DatabaseDistrustReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -94,6 +123,8 @@ class Tenant(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     SUSPEND_REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LEAK_POLICY_FIELD_NUMBER: _builtins.int
+    DELETION_STARTED_AT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant."""
     name: _builtins.str
@@ -114,6 +145,14 @@ class Tenant(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Time of the last change."""
 
+    @_builtins.property
+    def leak_policy(self) -> Global___LeakPolicy:
+        """What happens to keys of the tenant that are reported as leaked. If absent, the default of the service applies."""
+
+    @_builtins.property
+    def deletion_started_at(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the deletion of the tenant began. It cannot be resumed then. Absent if it is not being deleted."""
+
     def __init__(
         self,
         *,
@@ -125,10 +164,12 @@ class Tenant(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         suspend_reason: _builtins.str = ...,
         etag: _builtins.str = ...,
+        leak_policy: Global___LeakPolicy | None = ...,
+        deletion_started_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_started_at", b"deletion_started_at", "leak_policy", b"leak_policy", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "etag", b"etag", "name", b"name", "plan", b"plan", "status", b"status", "suspend_reason", b"suspend_reason", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_started_at", b"deletion_started_at", "etag", b"etag", "leak_policy", b"leak_policy", "name", b"name", "plan", b"plan", "status", b"status", "suspend_reason", b"suspend_reason", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +196,7 @@ class ApiKey(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     DISABLED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Public id of the key."""
     tenant_id: _builtins.str
@@ -197,6 +239,10 @@ class ApiKey(_message.Message):
     def disabled_at(self) -> _timestamp_pb2.Timestamp:
         """Time at which the key was disabled. Absent while it is enabled."""
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks from which the key may be used, in CIDR notation, sorted. If empty, the key may be used from everywhere."""
+
     def __init__(
         self,
         *,
@@ -215,10 +261,11 @@ class ApiKey(_message.Message):
         enabled: _builtins.bool = ...,
         disabled_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "disabled_at", b"disabled_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "disabled_at", b"disabled_at", "enabled", b"enabled", "etag", b"etag", "expires_at", b"expires_at", "key_id", b"key_id", "last_used_at", b"last_used_at", "name", b"name", "pepper_id", b"pepper_id", "prefix_hint", b"prefix_hint", "replaced_by_key_id", b"replaced_by_key_id", "revoke_reason", b"revoke_reason", "revoked_at", b"revoked_at", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "created_at", b"created_at", "disabled_at", b"disabled_at", "enabled", b"enabled", "etag", b"etag", "expires_at", b"expires_at", "key_id", b"key_id", "last_used_at", b"last_used_at", "name", b"name", "pepper_id", b"pepper_id", "prefix_hint", b"prefix_hint", "replaced_by_key_id", b"replaced_by_key_id", "revoke_reason", b"revoke_reason", "revoked_at", b"revoked_at", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,6 +345,7 @@ class UpdateTenantRequest(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LEAK_POLICY_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant. Required."""
     name: _builtins.str
@@ -310,7 +358,13 @@ class UpdateTenantRequest(_message.Message):
     """Why the tenant is changed, for the record. Up to 256 characters."""
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to change: name, plan. Required."""
+        """The fields to change: name, plan, leak_policy. Required."""
+
+    @_builtins.property
+    def leak_policy(self) -> Global___LeakPolicy:
+        """What happens to keys of the tenant that are reported as leaked. If update_mask names it and it is absent, the default of
+        the service applies.
+        """
 
     def __init__(
         self,
@@ -321,10 +375,11 @@ class UpdateTenantRequest(_message.Message):
         plan: _builtins.str = ...,
         etag: _builtins.str = ...,
         reason: _builtins.str = ...,
+        leak_policy: Global___LeakPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["leak_policy", b"leak_policy", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "plan", b"plan", "reason", b"reason", "tenant_id", b"tenant_id", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "leak_policy", b"leak_policy", "name", b"name", "plan", b"plan", "reason", b"reason", "tenant_id", b"tenant_id", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -563,6 +618,180 @@ class ResumeTenantResponse(_message.Message):
 Global___ResumeTenantResponse: _TypeAlias = ResumeTenantResponse  # noqa: Y015
 
 @_typing.final
+class DeleteTenantRequest(_message.Message):
+    """A tenant to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DELETE_USAGE_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Id of the tenant. Required."""
+    reason: _builtins.str
+    """Why the tenant is deleted, for the record. 1 to 256 characters. Required."""
+    delete_usage: _builtins.bool
+    """Whether to delete the usage of the tenant too. If false, QueryUsage still returns it, and a later call may delete it."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        delete_usage: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_usage", b"delete_usage", "reason", b"reason", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTenantRequest: _TypeAlias = DeleteTenantRequest  # noqa: Y015
+
+@_typing.final
+class DeleteTenantResponse(_message.Message):
+    """The progress of deleting a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    SESSIONS_DELETED_FIELD_NUMBER: _builtins.int
+    KEYS_DELETED_FIELD_NUMBER: _builtins.int
+    USAGE_DELETED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    complete: _builtins.bool
+    """Whether the tenant is deleted. If false, call again."""
+    sessions_deleted: _builtins.int
+    """Number of sessions that this call deleted."""
+    keys_deleted: _builtins.int
+    """Number of keys that this call deleted."""
+    usage_deleted: _builtins.int
+    """Number of usage records that this call deleted: events and hourly sums."""
+    revision: _builtins.int
+    """As in UpdateTenantResponse."""
+    def __init__(
+        self,
+        *,
+        complete: _builtins.bool = ...,
+        sessions_deleted: _builtins.int = ...,
+        keys_deleted: _builtins.int = ...,
+        usage_deleted: _builtins.int = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "keys_deleted", b"keys_deleted", "revision", b"revision", "sessions_deleted", b"sessions_deleted", "usage_deleted", b"usage_deleted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTenantResponse: _TypeAlias = DeleteTenantResponse  # noqa: Y015
+
+@_typing.final
+class LeakPolicy(_message.Message):
+    """What happens to the leaked keys of a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    EXPIRE_IN_FIELD_NUMBER: _builtins.int
+    action: Global___LeakAction.ValueType
+    """The action."""
+    @_builtins.property
+    def expire_in(self) -> _duration_pb2.Duration:
+        """With LEAK_ACTION_EXPIRE: the delay until the key expires. 1 min to 30 days."""
+
+    def __init__(
+        self,
+        *,
+        action: Global___LeakAction.ValueType = ...,
+        expire_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_in", b"expire_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "expire_in", b"expire_in"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeakPolicy: _TypeAlias = LeakPolicy  # noqa: Y015
+
+@_typing.final
+class ReportLeakRequest(_message.Message):
+    """A key that was found in a public place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAINTEXT_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    plaintext: _builtins.str
+    """The key itself. Either plaintext or sha256 must be set, not both."""
+    sha256: _builtins.bytes
+    """SHA-256 of the key's bytes: 32 bytes."""
+    source: _builtins.str
+    """Who found the key, such as "github" or "tenantctl-scan". 1 to 64 characters. Required."""
+    location: _builtins.str
+    """Where the key was found, such as a URL or a path and line. Up to 1,024 characters. It must not contain the key."""
+    type: _builtins.str
+    """The finder's name for the kind of key. Up to 64 characters."""
+    def __init__(
+        self,
+        *,
+        plaintext: _builtins.str = ...,
+        sha256: _builtins.bytes = ...,
+        source: _builtins.str = ...,
+        location: _builtins.str = ...,
+        type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "plaintext", b"plaintext", "sha256", b"sha256", "source", b"source", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportLeakRequest: _TypeAlias = ReportLeakRequest  # noqa: Y015
+
+@_typing.final
+class ReportLeakResponse(_message.Message):
+    """What a report had for an effect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWN_FIELD_NUMBER: _builtins.int
+    ALREADY_REPORTED_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    known: _builtins.bool
+    """Whether the service knows the key. If false, nothing was recorded and the other fields are not set."""
+    already_reported: _builtins.bool
+    """Whether this source had already reported the key. The report then had no effect."""
+    action: Global___LeakAction.ValueType
+    """The action that the first report of this source caused. Never LEAK_ACTION_UNSPECIFIED if known."""
+    revision: _builtins.int
+    """As in UpdateKeyResponse."""
+    @_builtins.property
+    def key(self) -> Global___ApiKey:
+        """The key, as it is in the database now."""
+
+    def __init__(
+        self,
+        *,
+        known: _builtins.bool = ...,
+        already_reported: _builtins.bool = ...,
+        action: Global___LeakAction.ValueType = ...,
+        key: Global___ApiKey | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "already_reported", b"already_reported", "key", b"key", "known", b"known", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportLeakResponse: _TypeAlias = ReportLeakResponse  # noqa: Y015
+
+@_typing.final
 class IssueKeyRequest(_message.Message):
     """A key to issue."""
 
@@ -572,6 +801,7 @@ class IssueKeyRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant that will own the key. Required."""
     name: _builtins.str
@@ -584,6 +814,12 @@ class IssueKeyRequest(_message.Message):
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """Time at which the key expires. Must be in the future. If absent, the key does not expire."""
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks from which the key may be used, in CIDR notation, such as 203.0.113.0/24 or 2001:db8::/32. An address
+        without a prefix length is a network of one address. At most 32. If empty, the key may be used from everywhere.
+        """
+
     def __init__(
         self,
         *,
@@ -591,10 +827,11 @@ class IssueKeyRequest(_message.Message):
         name: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "name", b"name", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "expires_at", b"expires_at", "name", b"name", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -669,6 +906,7 @@ class ImportKey(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant that owns the key. The tenant must exist. Required."""
     sha256: _builtins.bytes
@@ -676,7 +914,7 @@ class ImportKey(_message.Message):
     name: _builtins.str
     """Display name of the key. Up to 64 characters."""
     prefix_hint: _builtins.str
-    """The first characters of the key, to recognise it by. Up to 24."""
+    """The first characters of the key, to recognise it by. Up to 24 printable ASCII characters, without spaces."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes of the key. At most 32."""
@@ -691,6 +929,10 @@ class ImportKey(_message.Message):
         VERDICT_EXPIRED.
         """
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks from which the key may be used, as in IssueKeyRequest."""
+
     def __init__(
         self,
         *,
@@ -701,10 +943,11 @@ class ImportKey(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "name", b"name", "prefix_hint", b"prefix_hint", "scopes", b"scopes", "sha256", b"sha256", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "created_at", b"created_at", "expires_at", b"expires_at", "name", b"name", "prefix_hint", b"prefix_hint", "scopes", b"scopes", "sha256", b"sha256", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -746,11 +989,16 @@ class ImportKeyResult(_message.Message):
 
     IMPORTED_KEY_ID_FIELD_NUMBER: _builtins.int
     EXISTING_KEY_ID_FIELD_NUMBER: _builtins.int
+    DIFFERENT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     imported_key_id: _builtins.str
     """The key was imported. This is its public id."""
     existing_key_id: _builtins.str
-    """The same tenant already owns the key, and nothing was changed. This is its public id."""
+    """The same tenant already owns the key, with the same values. Nothing was changed. This is its public id."""
+    @_builtins.property
+    def different(self) -> Global___DifferentKey:
+        """The same tenant already owns the key, with other values. Nothing was changed."""
+
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """The key was rejected: NOT_FOUND (the tenant does not exist), ALREADY_EXISTS (another tenant owns the key), or
@@ -762,17 +1010,48 @@ class ImportKeyResult(_message.Message):
         *,
         imported_key_id: _builtins.str = ...,
         existing_key_id: _builtins.str = ...,
+        different: Global___DifferentKey | None = ...,
         error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "existing_key_id", b"existing_key_id", "imported_key_id", b"imported_key_id", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["different", b"different", "error", b"error", "existing_key_id", b"existing_key_id", "imported_key_id", b"imported_key_id", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "existing_key_id", b"existing_key_id", "imported_key_id", b"imported_key_id", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["different", b"different", "error", b"error", "existing_key_id", b"existing_key_id", "imported_key_id", b"imported_key_id", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["imported_key_id", "existing_key_id", "error"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["imported_key_id", "existing_key_id", "different", "error"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___ImportKeyResult: _TypeAlias = ImportKeyResult  # noqa: Y015
+
+@_typing.final
+class DifferentKey(_message.Message):
+    """An existing key that differs from the key to import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Public id of the existing key."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fields of ImportKey that differ: name, prefix_hint, scopes, created_at (if it is set), expires_at,
+        allowed_networks. "revoked_at" if the existing key is revoked, "enabled" if it is disabled.
+        """
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DifferentKey: _TypeAlias = DifferentKey  # noqa: Y015
 
 @_typing.final
 class RotateKeyRequest(_message.Message):
@@ -866,6 +1145,7 @@ class UpdateKeyRequest(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Public id of the key. Required."""
     name: _builtins.str
@@ -878,7 +1158,7 @@ class UpdateKeyRequest(_message.Message):
     """Why the key is changed, for the record. Up to 256 characters."""
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to change: name, scopes, expires_at, enabled. Required."""
+        """The fields to change: name, scopes, expires_at, enabled, allowed_networks. Required."""
 
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -888,6 +1168,12 @@ class UpdateKeyRequest(_message.Message):
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """Time at which the key expires. A time in the past expires it at once. If update_mask names it and it is absent, the key
         does not expire.
+        """
+
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All networks from which the key may be used from now on, as in IssueKeyRequest. If update_mask names the field and it is
+        empty, the key may be used from everywhere.
         """
 
     def __init__(
@@ -901,10 +1187,11 @@ class UpdateKeyRequest(_message.Message):
         enabled: _builtins.bool = ...,
         etag: _builtins.str = ...,
         reason: _builtins.str = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "etag", b"etag", "expires_at", b"expires_at", "key_id", b"key_id", "name", b"name", "reason", b"reason", "scopes", b"scopes", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "enabled", b"enabled", "etag", b"etag", "expires_at", b"expires_at", "key_id", b"key_id", "name", b"name", "reason", b"reason", "scopes", b"scopes", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1061,6 +1348,110 @@ class GetKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetKeyResponse: _TypeAlias = GetKeyResponse  # noqa: Y015
+
+@_typing.final
+class ExplainKeyRequest(_message.Message):
+    """A key to explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PLAINTEXT_FIELD_NUMBER: _builtins.int
+    REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Public id of the key. Either key_id or plaintext must be set, not both."""
+    plaintext: _builtins.str
+    """The key itself."""
+    client_address: _builtins.str
+    """The network address of the customer, as in ValidateKeyRequest."""
+    @_builtins.property
+    def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Scopes that the key must hold, as in ValidateKeyRequest."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        plaintext: _builtins.str = ...,
+        required_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        client_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "key_id", b"key_id", "plaintext", b"plaintext", "required_scopes", b"required_scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainKeyRequest: _TypeAlias = ExplainKeyRequest  # noqa: Y015
+
+@_typing.final
+class ExplainKeyResponse(_message.Message):
+    """Why the replica that responds would return its verdict on a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    DATABASE_ERROR_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    KEY_EVENTS_FIELD_NUMBER: _builtins.int
+    TENANT_EVENTS_FIELD_NUMBER: _builtins.int
+    MISSING_SCOPES_FIELD_NUMBER: _builtins.int
+    DENIED_BY_LIST_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Public id of the key. Empty if the key is unknown or its text is malformed."""
+    verdict: _verdict_pb2.Verdict.ValueType
+    """The verdict that the replica would return now. VERDICT_UNSPECIFIED if it could not decide."""
+    denied_by_list: _builtins.bool
+    """Whether the deny list decides, whatever the records say."""
+    @_builtins.property
+    def database(self) -> Global___GetKeyResponse:
+        """The key and its tenant in the database, and the verdict that follows from them. Absent if the database does not hold the
+        key or could not be read.
+        """
+
+    @_builtins.property
+    def database_error(self) -> _status_pb2.Status:
+        """Why the database could not be read. Absent if it was read."""
+
+    @_builtins.property
+    def replica(self) -> _inspect_pb2.InspectKeyResponse:
+        """What the cache of the replica holds, as from InspectKey. Absent if the text of the key is malformed."""
+
+    @_builtins.property
+    def key_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
+        """The latest entries of the audit log about the key, latest first. At most 5."""
+
+    @_builtins.property
+    def tenant_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
+        """The latest entries of the audit log about the tenant itself, latest first. At most 5."""
+
+    @_builtins.property
+    def missing_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The required scopes that the key does not hold, according to the record that decides."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        verdict: _verdict_pb2.Verdict.ValueType = ...,
+        database: Global___GetKeyResponse | None = ...,
+        database_error: _status_pb2.Status | None = ...,
+        replica: _inspect_pb2.InspectKeyResponse | None = ...,
+        key_events: _abc.Iterable[Global___AuditEvent] | None = ...,
+        tenant_events: _abc.Iterable[Global___AuditEvent] | None = ...,
+        missing_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        denied_by_list: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["database", b"database", "database_error", b"database_error", "replica", b"replica"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["database", b"database", "database_error", b"database_error", "denied_by_list", b"denied_by_list", "key_events", b"key_events", "key_id", b"key_id", "missing_scopes", b"missing_scopes", "replica", b"replica", "tenant_events", b"tenant_events", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainKeyResponse: _TypeAlias = ExplainKeyResponse  # noqa: Y015
 
 @_typing.final
 class ListKeysRequest(_message.Message):

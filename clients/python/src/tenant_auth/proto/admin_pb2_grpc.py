@@ -69,6 +69,11 @@ class AdminServiceStub(object):
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.ResumeTenantRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ResumeTenantResponse.FromString,
                 _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/tenantauth.v1.AdminService/DeleteTenant',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.DeleteTenantResponse.FromString,
+                _registered_method=True)
         self.IssueKey = channel.unary_unary(
                 '/tenantauth.v1.AdminService/IssueKey',
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.IssueKeyRequest.SerializeToString,
@@ -103,6 +108,16 @@ class AdminServiceStub(object):
                 '/tenantauth.v1.AdminService/InspectKey',
                 request_serializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyResponse.FromString,
+                _registered_method=True)
+        self.ExplainKey = channel.unary_unary(
+                '/tenantauth.v1.AdminService/ExplainKey',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.ExplainKeyRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ExplainKeyResponse.FromString,
+                _registered_method=True)
+        self.ReportLeak = channel.unary_unary(
+                '/tenantauth.v1.AdminService/ReportLeak',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.ReportLeakRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ReportLeakResponse.FromString,
                 _registered_method=True)
         self.ListKeys = channel.unary_unary(
                 '/tenantauth.v1.AdminService/ListKeys',
@@ -197,6 +212,16 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteTenant(self, request, context):
+        """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
+        kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+        resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+        FAILED_PRECONDITION if it is not suspended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def IssueKey(self, request, context):
         """Issues a key. Only this response contains the plaintext of the key.
         """
@@ -212,17 +237,17 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateKey(self, request, context):
-        """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
-        Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
-        set and the key has changed since.
+        """Changes the fields of a key that update_mask names: its name, scopes, expiry or networks, or whether it is enabled.
+        Idempotent. Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if
+        etag is set and the key has changed since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateKey(self, request, context):
-        """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
-        with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
+        """Issues a successor with the same tenant, name, scopes, networks and expiry. The old key expires after an overlap
+        period. Fails with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +272,24 @@ class AdminServiceServicer(object):
         """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
         from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
         outside the threads that serve requests: about 0.1 s for a million records.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainKey(self, request, context):
+        """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
+        each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
+        A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+        VERDICT_UNKNOWN then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportLeak(self, request, context):
+        """Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
+        Idempotent for a key and a source: only the first report has an effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -340,6 +383,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ResumeTenantRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_admin__pb2.ResumeTenantResponse.SerializeToString,
             ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.DeleteTenantResponse.SerializeToString,
+            ),
             'IssueKey': grpc.unary_unary_rpc_method_handler(
                     servicer.IssueKey,
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.IssueKeyRequest.FromString,
@@ -374,6 +422,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.InspectKey,
                     request_deserializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyResponse.SerializeToString,
+            ),
+            'ExplainKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainKey,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ExplainKeyRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.ExplainKeyResponse.SerializeToString,
+            ),
+            'ReportLeak': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportLeak,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ReportLeakRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.ReportLeakResponse.SerializeToString,
             ),
             'ListKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListKeys,
@@ -588,6 +646,33 @@ class AdminService(object):
             _registered_method=True)
 
     @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/DeleteTenant',
+            tenantauth_dot_v1_dot_admin__pb2.DeleteTenantRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.DeleteTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def IssueKey(request,
             target,
             options=(),
@@ -766,6 +851,60 @@ class AdminService(object):
             '/tenantauth.v1.AdminService/InspectKey',
             tenantauth_dot_v1_dot_inspect__pb2.InspectKeyRequest.SerializeToString,
             tenantauth_dot_v1_dot_inspect__pb2.InspectKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/ExplainKey',
+            tenantauth_dot_v1_dot_admin__pb2.ExplainKeyRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.ExplainKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportLeak(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/ReportLeak',
+            tenantauth_dot_v1_dot_admin__pb2.ReportLeakRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.ReportLeakResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,18 +65,24 @@ class AdminServiceStub:
     """Lifts a suspension. The tenant's keys are valid again. Its sessions are valid again if the suspension lasted less than
     ten minutes. Idempotent.
     """
+    DeleteTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteTenantRequest, _admin_pb2.DeleteTenantResponse]
+    """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
+    kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+    resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+    FAILED_PRECONDITION if it is not suspended.
+    """
     IssueKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.IssueKeyRequest, _admin_pb2.IssueKeyResponse]
     """Issues a key. Only this response contains the plaintext of the key."""
     ImportKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ImportKeysRequest, _admin_pb2.ImportKeysResponse]
     """Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys."""
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateKeyRequest, _admin_pb2.UpdateKeyResponse]
-    """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
-    Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
-    set and the key has changed since.
+    """Changes the fields of a key that update_mask names: its name, scopes, expiry or networks, or whether it is enabled.
+    Idempotent. Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if
+    etag is set and the key has changed since.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]
-    """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
-    with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
+    """Issues a successor with the same tenant, name, scopes, networks and expiry. The old key expires after an overlap
+    period. Fails with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]
     """Revokes a key permanently. Idempotent: the first reason and time are kept."""
@@ -88,6 +94,16 @@ class AdminServiceStub:
     """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
     from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
     outside the threads that serve requests: about 0.1 s for a million records.
+    """
+    ExplainKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainKeyRequest, _admin_pb2.ExplainKeyResponse]
+    """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
+    each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
+    A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+    VERDICT_UNKNOWN then.
+    """
+    ReportLeak: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReportLeakRequest, _admin_pb2.ReportLeakResponse]
+    """Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
+    Idempotent for a key and a source: only the first report has an effect.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
     """Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
@@ -146,18 +162,24 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lifts a suspension. The tenant's keys are valid again. Its sessions are valid again if the suspension lasted less than
     ten minutes. Idempotent.
     """
+    DeleteTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteTenantRequest, _admin_pb2.DeleteTenantResponse]  # type: ignore[assignment]
+    """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
+    kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+    resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+    FAILED_PRECONDITION if it is not suspended.
+    """
     IssueKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.IssueKeyRequest, _admin_pb2.IssueKeyResponse]  # type: ignore[assignment]
     """Issues a key. Only this response contains the plaintext of the key."""
     ImportKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ImportKeysRequest, _admin_pb2.ImportKeysResponse]  # type: ignore[assignment]
     """Imports keys that were issued by another system, by their SHA-256. Repeating an import skips existing keys."""
     UpdateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateKeyRequest, _admin_pb2.UpdateKeyResponse]  # type: ignore[assignment]
-    """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
-    Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
-    set and the key has changed since.
+    """Changes the fields of a key that update_mask names: its name, scopes, expiry or networks, or whether it is enabled.
+    Idempotent. Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if
+    etag is set and the key has changed since.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]  # type: ignore[assignment]
-    """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
-    with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
+    """Issues a successor with the same tenant, name, scopes, networks and expiry. The old key expires after an overlap
+    period. Fails with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key permanently. Idempotent: the first reason and time are kept."""
@@ -169,6 +191,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
     from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
     outside the threads that serve requests: about 0.1 s for a million records.
+    """
+    ExplainKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainKeyRequest, _admin_pb2.ExplainKeyResponse]  # type: ignore[assignment]
+    """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
+    each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
+    A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+    VERDICT_UNKNOWN then.
+    """
+    ReportLeak: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReportLeakRequest, _admin_pb2.ReportLeakResponse]  # type: ignore[assignment]
+    """Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
+    Idempotent for a key and a source: only the first report has an effect.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
@@ -262,6 +294,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def DeleteTenant(
+        self,
+        request: _admin_pb2.DeleteTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeleteTenantResponse, _abc.Awaitable[_admin_pb2.DeleteTenantResponse]]:
+        """Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
+        kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+        resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+        FAILED_PRECONDITION if it is not suspended.
+        """
+
+    @_abc_1.abstractmethod
     def IssueKey(
         self,
         request: _admin_pb2.IssueKeyRequest,
@@ -283,9 +327,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UpdateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UpdateKeyResponse, _abc.Awaitable[_admin_pb2.UpdateKeyResponse]]:
-        """Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
-        Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
-        set and the key has changed since.
+        """Changes the fields of a key that update_mask names: its name, scopes, expiry or networks, or whether it is enabled.
+        Idempotent. Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if
+        etag is set and the key has changed since.
         """
 
     @_abc_1.abstractmethod
@@ -294,8 +338,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RotateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RotateKeyResponse, _abc.Awaitable[_admin_pb2.RotateKeyResponse]]:
-        """Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
-        with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
+        """Issues a successor with the same tenant, name, scopes, networks and expiry. The old key expires after an overlap
+        period. Fails with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
         """
 
     @_abc_1.abstractmethod
@@ -325,6 +369,28 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
         from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
         outside the threads that serve requests: about 0.1 s for a million records.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainKey(
+        self,
+        request: _admin_pb2.ExplainKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ExplainKeyResponse, _abc.Awaitable[_admin_pb2.ExplainKeyResponse]]:
+        """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
+        each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
+        A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+        VERDICT_UNKNOWN then.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportLeak(
+        self,
+        request: _admin_pb2.ReportLeakRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ReportLeakResponse, _abc.Awaitable[_admin_pb2.ReportLeakResponse]]:
+        """Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
+        Idempotent for a key and a source: only the first report has an effect.
         """
 
     @_abc_1.abstractmethod

@@ -27,21 +27,21 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from . import verdict_pb2 as tenantauth_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btenantauth/v1/inspect.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/verdict.proto\"#\n\x11InspectKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"\xad\x02\n\x12InspectKeyResponse\x12(\n\x06\x63\x61\x63hed\x18\x01 \x01(\x0b\x32\x18.tenantauth.v1.CachedKey\x12\x31\n\x0blast_change\x18\x02 \x01(\x0b\x32\x1c.tenantauth.v1.AppliedChange\x12\x14\n\x0con_deny_list\x18\x03 \x01(\x08\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12+\n\x08\x66\x65\x65\x64_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07lookups\x18\x06 \x01(\x0e\x32\x1a.tenantauth.v1.LookupState\x12\'\n\x03now\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07records\x18\x08 \x01(\x03\"\xc7\x02\n\tCachedKey\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\'\n\x07verdict\x18\x02 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12%\n\x06source\x18\x03 \x01(\x0e\x32\x15.tenantauth.v1.Source\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10tenant_suspended\x18\x08 \x01(\x08\x12\x11\n\tpreloaded\x18\t \x01(\x08\x12\x10\n\x08\x64isabled\x18\n \x01(\x08\"c\n\rAppliedChange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12.\n\nrevoked_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\x03 \x01(\x08*\x82\x01\n\x0bLookupState\x12\x1c\n\x18LOOKUP_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14LOOKUP_STATE_HEALTHY\x10\x01\x12\x1c\n\x18LOOKUP_STATE_FEED_SILENT\x10\x02\x12\x1d\n\x19LOOKUP_STATE_BREAKER_OPEN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btenantauth/v1/inspect.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/verdict.proto\"#\n\x11InspectKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"\xad\x02\n\x12InspectKeyResponse\x12(\n\x06\x63\x61\x63hed\x18\x01 \x01(\x0b\x32\x18.tenantauth.v1.CachedKey\x12\x31\n\x0blast_change\x18\x02 \x01(\x0b\x32\x1c.tenantauth.v1.AppliedChange\x12\x14\n\x0con_deny_list\x18\x03 \x01(\x08\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12+\n\x08\x66\x65\x65\x64_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07lookups\x18\x06 \x01(\x0e\x32\x1a.tenantauth.v1.LookupState\x12\'\n\x03now\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07records\x18\x08 \x01(\x03\"\xf1\x02\n\tCachedKey\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\'\n\x07verdict\x18\x02 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12%\n\x06source\x18\x03 \x01(\x0e\x32\x15.tenantauth.v1.Source\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10tenant_suspended\x18\x08 \x01(\x08\x12\x11\n\tpreloaded\x18\t \x01(\x08\x12\x10\n\x08\x64isabled\x18\n \x01(\x08\x12\x0e\n\x06scopes\x18\x0b \x03(\t\x12\x18\n\x10\x61llowed_networks\x18\x0c \x03(\t\"\x93\x01\n\rAppliedChange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12.\n\nrevoked_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\x03 \x01(\x08\x12.\n\napplied_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x82\x01\n\x0bLookupState\x12\x1c\n\x18LOOKUP_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14LOOKUP_STATE_HEALTHY\x10\x01\x12\x1c\n\x18LOOKUP_STATE_FEED_SILENT\x10\x02\x12\x1d\n\x19LOOKUP_STATE_BREAKER_OPEN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantauth.v1.inspect_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOOKUPSTATE']._serialized_start=913
-  _globals['_LOOKUPSTATE']._serialized_end=1043
+  _globals['_LOOKUPSTATE']._serialized_start=1004
+  _globals['_LOOKUPSTATE']._serialized_end=1134
   _globals['_INSPECTKEYREQUEST']._serialized_start=140
   _globals['_INSPECTKEYREQUEST']._serialized_end=175
   _globals['_INSPECTKEYRESPONSE']._serialized_start=178
   _globals['_INSPECTKEYRESPONSE']._serialized_end=479
   _globals['_CACHEDKEY']._serialized_start=482
-  _globals['_CACHEDKEY']._serialized_end=809
-  _globals['_APPLIEDCHANGE']._serialized_start=811
-  _globals['_APPLIEDCHANGE']._serialized_end=910
+  _globals['_CACHEDKEY']._serialized_end=851
+  _globals['_APPLIEDCHANGE']._serialized_start=854
+  _globals['_APPLIEDCHANGE']._serialized_end=1001
 # @@protoc_insertion_point(module_scope)

@@ -6,10 +6,12 @@ Inspection of the key cache of one replica.
 Timestamps lie between 1970-01-01T00:00:00Z and 9999-12-31T23:59:59.999Z, both inclusive.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from . import verdict_pb2 as _verdict_pb2
 import builtins as _builtins
@@ -161,6 +163,8 @@ class CachedKey(_message.Message):
     TENANT_SUSPENDED_FIELD_NUMBER: _builtins.int
     PRELOADED_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant that owns the key."""
     verdict: _verdict_pb2.Verdict.ValueType
@@ -189,6 +193,14 @@ class CachedKey(_message.Message):
     def revoked_at(self) -> _timestamp_pb2.Timestamp:
         """Time at which the key was revoked, according to the record. Absent if the record shows no revocation."""
 
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All scopes of the key, sorted, according to the record."""
+
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks from which the key may be used, according to the record."""
+
     def __init__(
         self,
         *,
@@ -202,10 +214,12 @@ class CachedKey(_message.Message):
         tenant_suspended: _builtins.bool = ...,
         preloaded: _builtins.bool = ...,
         disabled: _builtins.bool = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "expires_at", b"expires_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "disabled", b"disabled", "expires_at", b"expires_at", "preloaded", b"preloaded", "revision", b"revision", "revoked_at", b"revoked_at", "source", b"source", "tenant_id", b"tenant_id", "tenant_suspended", b"tenant_suspended", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "allowed_networks", b"allowed_networks", "disabled", b"disabled", "expires_at", b"expires_at", "preloaded", b"preloaded", "revision", b"revision", "revoked_at", b"revoked_at", "scopes", b"scopes", "source", b"source", "tenant_id", b"tenant_id", "tenant_suspended", b"tenant_suspended", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +234,7 @@ class AppliedChange(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     REVOKED_AT_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
+    APPLIED_AT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The change-log revision of the change. 0 if unknown: this replica attempted the change and got no response, or it
     holds the change although the database may lack it.
@@ -230,16 +245,21 @@ class AppliedChange(_message.Message):
     def revoked_at(self) -> _timestamp_pb2.Timestamp:
         """Time at which the key was revoked. Absent if the change is not a revocation."""
 
+    @_builtins.property
+    def applied_at(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the replica applied the change, by its clock. Absent if unknown."""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
         disabled: _builtins.bool = ...,
+        applied_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["revoked_at", b"revoked_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "revision", b"revision", "revoked_at", b"revoked_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at", "disabled", b"disabled", "revision", b"revision", "revoked_at", b"revoked_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -157,12 +157,15 @@ class BindSessionRequest(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     EXPIRY_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session id, as used by the caller's protocol. 1 to 128 visible ASCII characters. Required."""
     key: _builtins.str
     """The key that the customer presented. Required."""
     expiry: Global___SessionExpiry.ValueType
     """How the expiry is determined."""
+    client_address: _builtins.str
+    """The network address of the customer, as in ValidateKeyRequest."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """Lifetime of the session: 1 s to 30 days; at least 60 s with a sliding expiry. Required."""
@@ -179,10 +182,11 @@ class BindSessionRequest(_message.Message):
         ttl: _duration_pb2.Duration | None = ...,
         expiry: Global___SessionExpiry.ValueType = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        client_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "expiry", b"expiry", "key", b"key", "session_id", b"session_id", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "client_address", b"client_address", "expiry", b"expiry", "key", b"key", "session_id", b"session_id", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from . import verdict_pb2 as tenantauth_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etenantauth/v1/validation.proto\x12\rtenantauth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/verdict.proto\"F\n\x12ValidateKeyRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x17\n\x0frequired_scopes\x18\x02 \x03(\tJ\x04\x08\x03\x10\x04R\x04\x63ost\"\x8b\x02\n\x13ValidateKeyResponse\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0btenant_name\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\nprovenance\x18\x08 \x01(\x0b\x32\x19.tenantauth.v1.Provenance\x12\x16\n\x0emissing_scopes\x18\t \x03(\t\"O\n\x18\x42\x61tchValidateKeysRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.tenantauth.v1.ValidateKeyRequest\"T\n\x19\x42\x61tchValidateKeysResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.tenantauth.v1.BatchValidateKeysResult\"\x80\x01\n\x17\x42\x61tchValidateKeysResult\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32\".tenantauth.v1.ValidateKeyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"g\n\x19StreamValidateKeysRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x32\n\x07request\x18\x02 \x01(\x0b\x32!.tenantauth.v1.ValidateKeyRequest\"\x9b\x01\n\x1aStreamValidateKeysResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".tenantauth.v1.ValidateKeyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"R\n\x16ValidateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x17\n\x0frequired_scopes\x18\x03 \x03(\t\"\xa8\x03\n\x17ValidateSessionResponse\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0btenant_name\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\nprovenance\x18\x08 \x01(\x0b\x32\x19.tenantauth.v1.Provenance\x12\x16\n\x0emissing_scopes\x18\t \x03(\t\x12J\n\nattributes\x18\n \x03(\x0b\x32\x36.tenantauth.v1.ValidateSessionResponse.AttributesEntry\x12\x18\n\x10presented_key_id\x18\x0b \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa2\x03\n\x11ValidationService\x12T\n\x0bValidateKey\x12!.tenantauth.v1.ValidateKeyRequest\x1a\".tenantauth.v1.ValidateKeyResponse\x12\x66\n\x11\x42\x61tchValidateKeys\x12\'.tenantauth.v1.BatchValidateKeysRequest\x1a(.tenantauth.v1.BatchValidateKeysResponse\x12m\n\x12StreamValidateKeys\x12(.tenantauth.v1.StreamValidateKeysRequest\x1a).tenantauth.v1.StreamValidateKeysResponse(\x01\x30\x01\x12`\n\x0fValidateSession\x12%.tenantauth.v1.ValidateSessionRequest\x1a&.tenantauth.v1.ValidateSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etenantauth/v1/validation.proto\x12\rtenantauth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/verdict.proto\"^\n\x12ValidateKeyRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x17\n\x0frequired_scopes\x18\x02 \x03(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\tJ\x04\x08\x03\x10\x04R\x04\x63ost\"\xa5\x02\n\x13ValidateKeyResponse\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0btenant_name\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\nprovenance\x18\x08 \x01(\x0b\x32\x19.tenantauth.v1.Provenance\x12\x16\n\x0emissing_scopes\x18\t \x03(\t\x12\x18\n\x10\x61llowed_networks\x18\n \x03(\t\"O\n\x18\x42\x61tchValidateKeysRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.tenantauth.v1.ValidateKeyRequest\"T\n\x19\x42\x61tchValidateKeysResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.tenantauth.v1.BatchValidateKeysResult\"\x80\x01\n\x17\x42\x61tchValidateKeysResult\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32\".tenantauth.v1.ValidateKeyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"g\n\x19StreamValidateKeysRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x32\n\x07request\x18\x02 \x01(\x0b\x32!.tenantauth.v1.ValidateKeyRequest\"\x9b\x01\n\x1aStreamValidateKeysResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".tenantauth.v1.ValidateKeyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"j\n\x16ValidateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x17\n\x0frequired_scopes\x18\x03 \x03(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\"\xea\x03\n\x17ValidateSessionResponse\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0btenant_name\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\nprovenance\x18\x08 \x01(\x0b\x32\x19.tenantauth.v1.Provenance\x12\x16\n\x0emissing_scopes\x18\t \x03(\t\x12J\n\nattributes\x18\n \x03(\x0b\x32\x36.tenantauth.v1.ValidateSessionResponse.AttributesEntry\x12\x18\n\x10presented_key_id\x18\x0b \x01(\t\x12\x18\n\x10\x61llowed_networks\x18\x0c \x03(\t\x12&\n\x1epresented_key_allowed_networks\x18\r \x03(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa2\x03\n\x11ValidationService\x12T\n\x0bValidateKey\x12!.tenantauth.v1.ValidateKeyRequest\x1a\".tenantauth.v1.ValidateKeyResponse\x12\x66\n\x11\x42\x61tchValidateKeys\x12\'.tenantauth.v1.BatchValidateKeysRequest\x1a(.tenantauth.v1.BatchValidateKeysResponse\x12m\n\x12StreamValidateKeys\x12(.tenantauth.v1.StreamValidateKeysRequest\x1a).tenantauth.v1.StreamValidateKeysResponse(\x01\x30\x01\x12`\n\x0fValidateSession\x12%.tenantauth.v1.ValidateSessionRequest\x1a&.tenantauth.v1.ValidateSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,25 +37,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALIDATESESSIONRESPONSE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_VALIDATESESSIONRESPONSE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_VALIDATEKEYREQUEST']._serialized_start=136
-  _globals['_VALIDATEKEYREQUEST']._serialized_end=206
-  _globals['_VALIDATEKEYRESPONSE']._serialized_start=209
-  _globals['_VALIDATEKEYRESPONSE']._serialized_end=476
-  _globals['_BATCHVALIDATEKEYSREQUEST']._serialized_start=478
-  _globals['_BATCHVALIDATEKEYSREQUEST']._serialized_end=557
-  _globals['_BATCHVALIDATEKEYSRESPONSE']._serialized_start=559
-  _globals['_BATCHVALIDATEKEYSRESPONSE']._serialized_end=643
-  _globals['_BATCHVALIDATEKEYSRESULT']._serialized_start=646
-  _globals['_BATCHVALIDATEKEYSRESULT']._serialized_end=774
-  _globals['_STREAMVALIDATEKEYSREQUEST']._serialized_start=776
-  _globals['_STREAMVALIDATEKEYSREQUEST']._serialized_end=879
-  _globals['_STREAMVALIDATEKEYSRESPONSE']._serialized_start=882
-  _globals['_STREAMVALIDATEKEYSRESPONSE']._serialized_end=1037
-  _globals['_VALIDATESESSIONREQUEST']._serialized_start=1039
-  _globals['_VALIDATESESSIONREQUEST']._serialized_end=1121
-  _globals['_VALIDATESESSIONRESPONSE']._serialized_start=1124
-  _globals['_VALIDATESESSIONRESPONSE']._serialized_end=1548
-  _globals['_VALIDATESESSIONRESPONSE_ATTRIBUTESENTRY']._serialized_start=1499
-  _globals['_VALIDATESESSIONRESPONSE_ATTRIBUTESENTRY']._serialized_end=1548
-  _globals['_VALIDATIONSERVICE']._serialized_start=1551
-  _globals['_VALIDATIONSERVICE']._serialized_end=1969
+  _globals['_VALIDATEKEYREQUEST']._serialized_end=230
+  _globals['_VALIDATEKEYRESPONSE']._serialized_start=233
+  _globals['_VALIDATEKEYRESPONSE']._serialized_end=526
+  _globals['_BATCHVALIDATEKEYSREQUEST']._serialized_start=528
+  _globals['_BATCHVALIDATEKEYSREQUEST']._serialized_end=607
+  _globals['_BATCHVALIDATEKEYSRESPONSE']._serialized_start=609
+  _globals['_BATCHVALIDATEKEYSRESPONSE']._serialized_end=693
+  _globals['_BATCHVALIDATEKEYSRESULT']._serialized_start=696
+  _globals['_BATCHVALIDATEKEYSRESULT']._serialized_end=824
+  _globals['_STREAMVALIDATEKEYSREQUEST']._serialized_start=826
+  _globals['_STREAMVALIDATEKEYSREQUEST']._serialized_end=929
+  _globals['_STREAMVALIDATEKEYSRESPONSE']._serialized_start=932
+  _globals['_STREAMVALIDATEKEYSRESPONSE']._serialized_end=1087
+  _globals['_VALIDATESESSIONREQUEST']._serialized_start=1089
+  _globals['_VALIDATESESSIONREQUEST']._serialized_end=1195
+  _globals['_VALIDATESESSIONRESPONSE']._serialized_start=1198
+  _globals['_VALIDATESESSIONRESPONSE']._serialized_end=1688
+  _globals['_VALIDATESESSIONRESPONSE_ATTRIBUTESENTRY']._serialized_start=1639
+  _globals['_VALIDATESESSIONRESPONSE_ATTRIBUTESENTRY']._serialized_end=1688
+  _globals['_VALIDATIONSERVICE']._serialized_start=1691
+  _globals['_VALIDATIONSERVICE']._serialized_end=2109
 # @@protoc_insertion_point(module_scope)

@@ -33,8 +33,14 @@ class ValidateKeyRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The key exactly as the customer presented it, without the "Bearer " prefix. Required."""
+    client_address: _builtins.str
+    """The network address of the customer: IPv4 or IPv6; a port and a zone are ignored. Required for keys with
+    allowed_networks. Take it from the connection, or from a header of a proxy that you trust; never from a header that the
+    customer can set.
+    """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes that the key must hold, all of them. Scopes are compared exactly. If empty, the key needs no scope. At most
@@ -46,10 +52,11 @@ class ValidateKeyRequest(_message.Message):
         *,
         key: _builtins.str = ...,
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        client_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "required_scopes", b"required_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "key", b"key", "required_scopes", b"required_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -73,6 +80,7 @@ class ValidateKeyResponse(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     MISSING_SCOPES_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     verdict: _verdict_pb2.Verdict.ValueType
     """The verdict."""
     tenant_id: _builtins.str
@@ -99,6 +107,12 @@ class ValidateKeyResponse(_message.Message):
     def missing_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """With VERDICT_INSUFFICIENT_SCOPE: the required scopes that the key does not hold."""
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks from which the key may be used, in CIDR notation, sorted. If empty, the key may be used from everywhere. A
+        caller that caches the verdict compares the networks with the address of each later request.
+        """
+
     def __init__(
         self,
         *,
@@ -111,10 +125,11 @@ class ValidateKeyResponse(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         provenance: _verdict_pb2.Provenance | None = ...,
         missing_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "key_id", b"key_id", "missing_scopes", b"missing_scopes", "plan", b"plan", "provenance", b"provenance", "scopes", b"scopes", "tenant_id", b"tenant_id", "tenant_name", b"tenant_name", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "expires_at", b"expires_at", "key_id", b"key_id", "missing_scopes", b"missing_scopes", "plan", b"plan", "provenance", b"provenance", "scopes", b"scopes", "tenant_id", b"tenant_id", "tenant_name", b"tenant_name", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -279,10 +294,13 @@ class ValidateSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session id, as used by the caller's protocol. Required."""
     key: _builtins.str
     """The key presented with the session, if any. It must belong to the tenant of the session."""
+    client_address: _builtins.str
+    """As in ValidateKeyRequest. Applies to the session's key and to the key presented with the session."""
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes that the session's key must hold, all of them. At most 32."""
@@ -293,10 +311,11 @@ class ValidateSessionRequest(_message.Message):
         session_id: _builtins.str = ...,
         key: _builtins.str = ...,
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        client_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "required_scopes", b"required_scopes", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "key", b"key", "required_scopes", b"required_scopes", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,6 +358,8 @@ class ValidateSessionResponse(_message.Message):
     MISSING_SCOPES_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     PRESENTED_KEY_ID_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    PRESENTED_KEY_ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     verdict: _verdict_pb2.Verdict.ValueType
     """The verdict."""
     tenant_id: _builtins.str
@@ -371,6 +392,14 @@ class ValidateSessionResponse(_message.Message):
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The attributes that were attached when the session was bound."""
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks from which the session's key may be used, as in ValidateKeyResponse."""
+
+    @_builtins.property
+    def presented_key_allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks from which the key presented with the session may be used. Empty if it is the session's key."""
+
     def __init__(
         self,
         *,
@@ -385,10 +414,12 @@ class ValidateSessionResponse(_message.Message):
         missing_scopes: _abc.Iterable[_builtins.str] | None = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         presented_key_id: _builtins.str = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        presented_key_allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "expires_at", b"expires_at", "key_id", b"key_id", "missing_scopes", b"missing_scopes", "plan", b"plan", "presented_key_id", b"presented_key_id", "provenance", b"provenance", "scopes", b"scopes", "tenant_id", b"tenant_id", "tenant_name", b"tenant_name", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "attributes", b"attributes", "expires_at", b"expires_at", "key_id", b"key_id", "missing_scopes", b"missing_scopes", "plan", b"plan", "presented_key_allowed_networks", b"presented_key_allowed_networks", "presented_key_id", b"presented_key_id", "provenance", b"provenance", "scopes", b"scopes", "tenant_id", b"tenant_id", "tenant_name", b"tenant_name", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btenantauth/v1/verdict.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\"\xdb\x01\n\nProvenance\x12%\n\x06source\x18\x01 \x01(\x0e\x32\x15.tenantauth.v1.Source\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x30\n\rcacheable_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x17\x63\x61\x63heable_while_watched\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*\xe4\x02\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_VALID\x10\x01\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x02\x12\x15\n\x11VERDICT_MALFORMED\x10\x03\x12\x13\n\x0fVERDICT_EXPIRED\x10\x04\x12\x13\n\x0fVERDICT_REVOKED\x10\x05\x12\x1c\n\x18VERDICT_TENANT_SUSPENDED\x10\x06\x12\x1e\n\x1aVERDICT_INSUFFICIENT_SCOPE\x10\x07\x12\x1a\n\x16VERDICT_QUOTA_EXCEEDED\x10\x08\x12\x18\n\x14VERDICT_RATE_LIMITED\x10\t\x12\x13\n\x0fVERDICT_UNBOUND\x10\n\x12\x1b\n\x17VERDICT_SESSION_EXPIRED\x10\x0b\x12\x1b\n\x17VERDICT_TENANT_MISMATCH\x10\x0c\x12\x14\n\x10VERDICT_DISABLED\x10\r*\x85\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_DATABASE\x10\x01\x12\x10\n\x0cSOURCE_FRESH\x10\x02\x12\x15\n\x11SOURCE_REFRESHING\x10\x03\x12\x10\n\x0cSOURCE_STALE\x10\x04\x12\x13\n\x0fSOURCE_NEGATIVE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btenantauth/v1/verdict.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\"\xdb\x01\n\nProvenance\x12%\n\x06source\x18\x01 \x01(\x0e\x32\x15.tenantauth.v1.Source\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x30\n\rcacheable_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x17\x63\x61\x63heable_while_watched\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*\xa3\x03\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_VALID\x10\x01\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x02\x12\x15\n\x11VERDICT_MALFORMED\x10\x03\x12\x13\n\x0fVERDICT_EXPIRED\x10\x04\x12\x13\n\x0fVERDICT_REVOKED\x10\x05\x12\x1c\n\x18VERDICT_TENANT_SUSPENDED\x10\x06\x12\x1e\n\x1aVERDICT_INSUFFICIENT_SCOPE\x10\x07\x12\x1a\n\x16VERDICT_QUOTA_EXCEEDED\x10\x08\x12\x18\n\x14VERDICT_RATE_LIMITED\x10\t\x12\x13\n\x0fVERDICT_UNBOUND\x10\n\x12\x1b\n\x17VERDICT_SESSION_EXPIRED\x10\x0b\x12\x1b\n\x17VERDICT_TENANT_MISMATCH\x10\x0c\x12\x14\n\x10VERDICT_DISABLED\x10\r\x12\x1c\n\x18VERDICT_ADDRESS_REQUIRED\x10\x0e\x12\x1f\n\x1bVERDICT_ADDRESS_NOT_ALLOWED\x10\x0f*\x85\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_DATABASE\x10\x01\x12\x10\n\x0cSOURCE_FRESH\x10\x02\x12\x15\n\x11SOURCE_REFRESHING\x10\x03\x12\x10\n\x0cSOURCE_STALE\x10\x04\x12\x13\n\x0fSOURCE_NEGATIVE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantauth.v1.verdict_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERDICT']._serialized_start=301
-  _globals['_VERDICT']._serialized_end=657
-  _globals['_SOURCE']._serialized_start=660
-  _globals['_SOURCE']._serialized_end=793
+  _globals['_VERDICT']._serialized_end=720
+  _globals['_SOURCE']._serialized_start=723
+  _globals['_SOURCE']._serialized_end=856
   _globals['_PROVENANCE']._serialized_start=79
   _globals['_PROVENANCE']._serialized_end=298
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,9 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_UNKNOWN: _Verdict.ValueType  # 2
     """The key or session does not exist. The server read the database successfully and did not find it."""
     VERDICT_MALFORMED: _Verdict.ValueType  # 3
-    """The text is not a key: wrong checksum, length or characters. Decided without a lookup."""
+    """The text is not a key: wrong length or characters, decided without a lookup; or it begins with the prefix of keys
+    issued by this service, has a wrong length or checksum, and no such key was imported.
+    """
     VERDICT_EXPIRED: _Verdict.ValueType  # 4
     """The key exists but has expired."""
     VERDICT_REVOKED: _Verdict.ValueType  # 5
@@ -52,6 +54,10 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """Sessions only: the presented key belongs to another tenant than the session."""
     VERDICT_DISABLED: _Verdict.ValueType  # 13
     """The key exists but is disabled: an operator paused it and can enable it again."""
+    VERDICT_ADDRESS_REQUIRED: _Verdict.ValueType  # 14
+    """The key may be used from certain networks only, and the request has no client_address."""
+    VERDICT_ADDRESS_NOT_ALLOWED: _Verdict.ValueType  # 15
+    """The key may be used from certain networks only, and the client_address is in none of them."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """The decision about a key or a session.
@@ -69,7 +75,9 @@ VERDICT_VALID: Verdict.ValueType  # 1
 VERDICT_UNKNOWN: Verdict.ValueType  # 2
 """The key or session does not exist. The server read the database successfully and did not find it."""
 VERDICT_MALFORMED: Verdict.ValueType  # 3
-"""The text is not a key: wrong checksum, length or characters. Decided without a lookup."""
+"""The text is not a key: wrong length or characters, decided without a lookup; or it begins with the prefix of keys
+issued by this service, has a wrong length or checksum, and no such key was imported.
+"""
 VERDICT_EXPIRED: Verdict.ValueType  # 4
 """The key exists but has expired."""
 VERDICT_REVOKED: Verdict.ValueType  # 5
@@ -90,6 +98,10 @@ VERDICT_TENANT_MISMATCH: Verdict.ValueType  # 12
 """Sessions only: the presented key belongs to another tenant than the session."""
 VERDICT_DISABLED: Verdict.ValueType  # 13
 """The key exists but is disabled: an operator paused it and can enable it again."""
+VERDICT_ADDRESS_REQUIRED: Verdict.ValueType  # 14
+"""The key may be used from certain networks only, and the request has no client_address."""
+VERDICT_ADDRESS_NOT_ALLOWED: Verdict.ValueType  # 15
+"""The key may be used from certain networks only, and the client_address is in none of them."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _Source:

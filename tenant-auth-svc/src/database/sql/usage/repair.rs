@@ -28,7 +28,9 @@ macro_rules! differing {
                        coalesce((SELECT sum(quantity) FROM usage_events WHERE tenant_id = ?1 \
                                    AND hour = named.value ->> '$[0]' AND metric = named.value ->> '$[1]'), 0) AS events \
                 FROM json_each(?2) AS named) \
-              WHERE total <> events AND hour >= ",
+              WHERE total <> events \
+                AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND deletion_started_at IS NOT NULL) \
+                AND hour >= ",
             complete!("?3"),
             ")"
         )

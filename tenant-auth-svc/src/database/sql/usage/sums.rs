@@ -25,6 +25,11 @@ fn bucket_start_sql(bucket: TimeBucket) -> &'static str {
     }
 }
 
+/// The totals of a tenant; of a deleted one those that were kept. A new tenant with the same id does not have them.
+const USED: &str = "(SELECT tenant_id, hour, metric, quantity FROM usage_totals WHERE tenant_id = ?1 UNION ALL \
+                     SELECT tenant_id, hour, metric, quantity FROM deleted_usage WHERE tenant_id = ?1 \
+                        AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND deletion_started_at IS NULL))";
+
 pub(in crate::database::sql) async fn sum<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
@@ -34,9 +39,9 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
     let after = query.page.after.as_ref();
     let after_start = after.map_or(UnixMillis(i64::MIN), |after| after.start);
     let statement = Statement::new(format!(
-        "SELECT tenants.id, sums.start, sums.metric, sums.quantity \
+        "SELECT coalesce(tenants.id, (SELECT tenant_id FROM deleted_usage WHERE tenant_id = ?1 LIMIT 1)), sums.start, sums.metric, sums.quantity \
          FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1 \
-         LEFT JOIN (SELECT {} AS start, metric, sum(quantity) AS quantity FROM usage_totals \
+         LEFT JOIN (SELECT {} AS start, metric, sum(quantity) AS quantity FROM {USED} \
                     WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3 AND (?4 IS NULL OR metric = ?4) \
                     GROUP BY 1, 2 HAVING start > ?5 OR (start = ?5 AND metric > ?6) \
                     ORDER BY 1, 2 LIMIT ?7) AS sums ON TRUE \

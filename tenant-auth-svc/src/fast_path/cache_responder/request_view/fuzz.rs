@@ -17,6 +17,8 @@ const LANGUAGE: Language = Language {
         b"\x0a\x08somekey1",
         b"\x0a\x18\x0a\x09ta_a_key1\x12\x0borders:read\x0a\x04\x0a\x02k2",
         b"\x0a\x02k1\x1a\x01x\x20\x07",
+        b"\x0a\x02k1\x22\x09192.0.2.1",
+        b"\x0a\x02k1\x22\x15[2001:db8::7%eth0]:443",
         b"",
     ],
     words: &[
@@ -32,6 +34,8 @@ const LANGUAGE: Language = Language {
         b"\x80",
         b"\xc3\x28",
         b"\x8a\x00\x02k3",
+        b"\x22\x00",
+        b"::ffff:192.0.2.1",
     ],
 };
 
@@ -55,6 +59,7 @@ fn fuzzed_batch_equals_that_of_prost() {
         for (view, query) in views.iter().zip(&queries) {
             assert_eq!(KeyHash::of(view.key), KeyHash::of(&query.key));
             assert_eq!(view.required_scopes, query.required_scopes);
+            assert_eq!(view.client_address, query.client_address);
         }
     });
 }

@@ -61,7 +61,8 @@ impl<S: KeySource> StreamContext<S> {
     /// Decides at once, if no wait is needed. As for a unary request, such a decision needs no permit: it
     /// takes about a microsecond.
     fn decide_from_cache(&self, query: &KeyQuery) -> Option<Decision> {
-        let decision = self.validator.decide_from_cache(&query.key, &query.required_scopes)?;
+        let decision =
+            self.validator.decide_from_cache(&query.key, &query.required_scopes, query.client_address)?;
         let subject = DenialSubject::for_key(decision.key.as_deref());
         self.record.add_decision(decision.verdict, decision.provenance.source, subject);
         Some(decision)

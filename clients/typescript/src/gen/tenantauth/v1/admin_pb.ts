@@ -13,7 +13,7 @@ import type { Duration, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Status } from "../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
-import type { InspectKeyRequestSchema, InspectKeyResponseSchema } from "./inspect_pb.js";
+import type { InspectKeyRequestSchema, InspectKeyResponse, InspectKeyResponseSchema } from "./inspect_pb.js";
 import { file_tenantauth_v1_inspect } from "./inspect_pb.js";
 import type { Verdict } from "./verdict_pb.js";
 import { file_tenantauth_v1_verdict } from "./verdict_pb.js";
@@ -23,7 +23,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/admin.proto.
  */
 export const file_tenantauth_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxIuoBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCRIMCgRldGFnGAggASgJIrYDCgZBcGlLZXkSDgoGa2V5X2lkGAEgASgJEhEKCXRlbmFudF9pZBgCIAEoCRIMCgRuYW1lGAMgASgJEhMKC3ByZWZpeF9oaW50GAQgASgJEg4KBnNjb3BlcxgFIAMoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZXZva2VfcmVhc29uGAkgASgJEjAKDGxhc3RfdXNlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoScmVwbGFjZWRfYnlfa2V5X2lkGAsgASgJEhEKCXBlcHBlcl9pZBgMIAEoCRIPCgdlbmFibGVkGA0gASgIEi8KC2Rpc2FibGVkX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGA8gASgJIkQKE0NyZWF0ZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCSJoChRDcmVhdGVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9hbHJlYWR5X2V4aXN0ZWQYAiABKAgSEAoIcmV2aXNpb24YAyABKAMikwEKE1VwZGF0ZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIMCgRuYW1lGAMgASgJEgwKBHBsYW4YBCABKAkSDAoEZXRhZxgFIAEoCRIOCgZyZWFzb24YBiABKAkiTwoUVXBkYXRlVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQSEAoIcmV2aXNpb24YAiABKAMiJQoQR2V0VGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiOgoRR2V0VGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiOwoSTGlzdFRlbmFudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlYKE0xpc3RUZW5hbnRzUmVzcG9uc2USJgoHdGVuYW50cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI5ChRTdXNwZW5kVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIlAKFVN1c3BlbmRUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyIoChNSZXN1bWVUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCSJPChRSZXN1bWVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyJyCg9Jc3N1ZUtleVJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc2NvcGVzGAMgAygJEi4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImAKEElzc3VlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSFgoJcGxhaW50ZXh0GAIgASgJQgOAAQESEAoIcmV2aXNpb24YAyABKAMiOwoRSW1wb3J0S2V5c1JlcXVlc3QSJgoEa2V5cxgBIAMoCzIYLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5IsEBCglJbXBvcnRLZXkSEQoJdGVuYW50X2lkGAEgASgJEg4KBnNoYTI1NhgCIAEoDBIMCgRuYW1lGAMgASgJEhMKC3ByZWZpeF9oaW50GAQgASgJEg4KBnNjb3BlcxgFIAMoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJXChJJbXBvcnRLZXlzUmVzcG9uc2USLwoHcmVzdWx0cxgBIAMoCzIeLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5UmVzdWx0EhAKCHJldmlzaW9uGAIgASgDInYKD0ltcG9ydEtleVJlc3VsdBIZCg9pbXBvcnRlZF9rZXlfaWQYASABKAlIABIZCg9leGlzdGluZ19rZXlfaWQYAiABKAlIABIjCgVlcnJvchgDIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCAoGcmVzdWx0IpEBChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5vX2V4cGlyeRgEIAEoCCKKAQoRUm90YXRlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSFgoJcGxhaW50ZXh0GAIgASgJQgOAAQESJwoIcmVwbGFjZWQYAyABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIQCghyZXZpc2lvbhgEIAEoAyLQAQoQVXBkYXRlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEgwKBG5hbWUYAyABKAkSDgoGc2NvcGVzGAQgAygJEi4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2VuYWJsZWQYBiABKAgSDAoEZXRhZxgHIAEoCRIOCgZyZWFzb24YCCABKAkiSQoRVXBkYXRlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YAiABKAMiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIkkKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhAKCHJldmlzaW9uGAIgASgDIh8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIsoBCg5HZXRLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIlCgZ0ZW5hbnQYAiABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBInCgd2ZXJkaWN0GAMgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0Ei4KCmRlY2lkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDG9uX2RlbnlfbGlzdBgFIAEoCCJ1Cg9MaXN0S2V5c1JlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhgKEGluY2x1ZGVfaW5hY3RpdmUYBCABKAgSDgoGcHJlZml4GAUgASgJIlAKEExpc3RLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLIAQoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGdGFyZ2V0GAQgASgJEg4KBmNhbGxlchgFIAEoCRIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl0KF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEikKBmV2ZW50cxgBIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkF1ZGl0RXZlbnQSCwoDc2VxGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjYWxsZXIYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIRCgl0ZW5hbnRfaWQYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZkZXRhaWwYCCABKAkiNgoQRGF0YWJhc2VJZGVudGl0eRITCgtkYXRhYmFzZV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoAyLWAQoSUmV0YWluZWRSZXZvY2F0aW9uEhAKBmtleV9pZBgBIAEoCUgAEh0KE3N1c3BlbmRlZF90ZW5hbnRfaWQYAiABKAlIABIUCgpzZXNzaW9uX2lkGAMgASgJSAASGQoPZGlzYWJsZWRfa2V5X2lkGAcgASgJSAASEQoJdGVuYW50X2lkGAQgASgJEi4KCnJldm9rZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDQgkKB3N1YmplY3QiGQoXR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QimAMKGEdldERhdGFiYXNlU3RhdGVSZXNwb25zZRIuCgVrbm93bhgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIQCghyZXZpc2lvbhgCIAEoAxI+Cg9kaXN0cnVzdF9yZWFzb24YAyABKA4yJS50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SNAoQZGlzdHJ1c3RlZF9zaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoFZm91bmQYBSABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSFgoOZm91bmRfcmV2aXNpb24YBiABKAMSOwoYcmVhZF9yZXBsaWNhX3N0YWxsZWRfZm9yGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj8KFHJldGFpbmVkX3Jldm9jYXRpb25zGAggAygLMiEudGVuYW50YXV0aC52MS5SZXRhaW5lZFJldm9jYXRpb24iJwoVQWNjZXB0RGF0YWJhc2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSKeAQoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZRIxCghkYXRhYmFzZRgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRI/ChRyZXRhaW5lZF9yZXZvY2F0aW9ucxgCIAMoCzIhLnRlbmFudGF1dGgudjEuUmV0YWluZWRSZXZvY2F0aW9uEhAKCGFjY2VwdGVkGAMgASgIIqYBCgtPdXRhZ2VHcmFjZRIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpjb25maWd1cmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgEIAEoCSIXChVHZXRPdXRhZ2VHcmFjZVJlcXVlc3QiQwoWR2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2UigAEKFVNldE91dGFnZUdyYWNlUmVxdWVzdBIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpleHBpcmVzX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgDIAEoCSJUChZTZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIIikKF1Jlc2V0T3V0YWdlR3JhY2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSJWChhSZXNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgqZAoMVGVuYW50U3RhdHVzEh0KGVRFTkFOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRURU5BTlRfU1RBVFVTX0FDVElWRRABEhsKF1RFTkFOVF9TVEFUVVNfU1VTUEVOREVEEAIqvwEKFkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SKAokREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASLQopREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX0FOT1RIRVJfREFUQUJBU0UQARIiCh5EQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fRU1QVFkQAhIoCiREQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fUk9MTEVEX0JBQ0sQAzLbDQoMQWRtaW5TZXJ2aWNlElcKDENyZWF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USTgoJR2V0VGVuYW50Eh8udGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXNwb25zZRJUCgtMaXN0VGVuYW50cxIhLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1Jlc3BvbnNlElcKDFVwZGF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuVXBkYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuVXBkYXRlVGVuYW50UmVzcG9uc2USWgoNU3VzcGVuZFRlbmFudBIjLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlcXVlc3QaJC50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXNwb25zZRJXCgxSZXN1bWVUZW5hbnQSIi50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlcXVlc3QaIy50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlc3BvbnNlEksKCElzc3VlS2V5Eh4udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlcXVlc3QaHy50ZW5hbnRhdXRoLnYxLklzc3VlS2V5UmVzcG9uc2USUQoKSW1wb3J0S2V5cxIgLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5c1JlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXNwb25zZRJOCglVcGRhdGVLZXkSHy50ZW5hbnRhdXRoLnYxLlVwZGF0ZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlVwZGF0ZUtleVJlc3BvbnNlEk4KCVJvdGF0ZUtleRIfLnRlbmFudGF1dGgudjEuUm90YXRlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuUm90YXRlS2V5UmVzcG9uc2USTgoJUmV2b2tlS2V5Eh8udGVuYW50YXV0aC52MS5SZXZva2VLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5SZXZva2VLZXlSZXNwb25zZRJFCgZHZXRLZXkSHC50ZW5hbnRhdXRoLnYxLkdldEtleVJlcXVlc3QaHS50ZW5hbnRhdXRoLnYxLkdldEtleVJlc3BvbnNlElEKCkluc3BlY3RLZXkSIC50ZW5hbnRhdXRoLnYxLkluc3BlY3RLZXlSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbnNwZWN0S2V5UmVzcG9uc2USSwoITGlzdEtleXMSHi50ZW5hbnRhdXRoLnYxLkxpc3RLZXlzUmVxdWVzdBofLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXNwb25zZRJgCg9MaXN0QXVkaXRFdmVudHMSJS50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaJi50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEmMKEEdldERhdGFiYXNlU3RhdGUSJi50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXF1ZXN0GicudGVuYW50YXV0aC52MS5HZXREYXRhYmFzZVN0YXRlUmVzcG9uc2USXQoOQWNjZXB0RGF0YWJhc2USJC50ZW5hbnRhdXRoLnYxLkFjY2VwdERhdGFiYXNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXNwb25zZRJdCg5HZXRPdXRhZ2VHcmFjZRIkLnRlbmFudGF1dGgudjEuR2V0T3V0YWdlR3JhY2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEl0KDlNldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5TZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVzcG9uc2USYwoQUmVzZXRPdXRhZ2VHcmFjZRImLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLlJlc2V0T3V0YWdlR3JhY2VSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_inspect, file_tenantauth_v1_verdict]);
+  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItMCCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCRIMCgRldGFnGAggASgJEi4KC2xlYWtfcG9saWN5GAkgASgLMhkudGVuYW50YXV0aC52MS5MZWFrUG9saWN5EjcKE2RlbGV0aW9uX3N0YXJ0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItADCgZBcGlLZXkSDgoGa2V5X2lkGAEgASgJEhEKCXRlbmFudF9pZBgCIAEoCRIMCgRuYW1lGAMgASgJEhMKC3ByZWZpeF9oaW50GAQgASgJEg4KBnNjb3BlcxgFIAMoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZXZva2VfcmVhc29uGAkgASgJEjAKDGxhc3RfdXNlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoScmVwbGFjZWRfYnlfa2V5X2lkGAsgASgJEhEKCXBlcHBlcl9pZBgMIAEoCRIPCgdlbmFibGVkGA0gASgIEi8KC2Rpc2FibGVkX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGA8gASgJEhgKEGFsbG93ZWRfbmV0d29ya3MYECADKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJImgKFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhcKD2FscmVhZHlfZXhpc3RlZBgCIAEoCBIQCghyZXZpc2lvbhgDIAEoAyLDAQoTVXBkYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEgwKBG5hbWUYAyABKAkSDAoEcGxhbhgEIAEoCRIMCgRldGFnGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIuCgtsZWFrX3BvbGljeRgHIAEoCzIZLnRlbmFudGF1dGgudjEuTGVha1BvbGljeSJPChRVcGRhdGVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyIlChBHZXRUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCSI6ChFHZXRUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudCI7ChJMaXN0VGVuYW50c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiVgoTTGlzdFRlbmFudHNSZXNwb25zZRImCgd0ZW5hbnRzGAEgAygLMhUudGVuYW50YXV0aC52MS5UZW5hbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjkKFFN1c3BlbmRUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiUAoVU3VzcGVuZFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhAKCHJldmlzaW9uGAIgASgDIigKE1Jlc3VtZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIk8KFFJlc3VtZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhAKCHJldmlzaW9uGAIgASgDIk4KE0RlbGV0ZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIUCgxkZWxldGVfdXNhZ2UYAyABKAgigQEKFERlbGV0ZVRlbmFudFJlc3BvbnNlEhAKCGNvbXBsZXRlGAEgASgIEhgKEHNlc3Npb25zX2RlbGV0ZWQYAiABKAMSFAoMa2V5c19kZWxldGVkGAMgASgDEhUKDXVzYWdlX2RlbGV0ZWQYBCABKAMSEAoIcmV2aXNpb24YBSABKAMiZQoKTGVha1BvbGljeRIpCgZhY3Rpb24YASABKA4yGS50ZW5hbnRhdXRoLnYxLkxlYWtBY3Rpb24SLAoJZXhwaXJlX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImsKEVJlcG9ydExlYWtSZXF1ZXN0EhYKCXBsYWludGV4dBgBIAEoCUIDgAEBEg4KBnNoYTI1NhgCIAEoDBIOCgZzb3VyY2UYAyABKAkSEAoIbG9jYXRpb24YBCABKAkSDAoEdHlwZRgFIAEoCSKeAQoSUmVwb3J0TGVha1Jlc3BvbnNlEg0KBWtub3duGAEgASgIEhgKEGFscmVhZHlfcmVwb3J0ZWQYAiABKAgSKQoGYWN0aW9uGAMgASgOMhkudGVuYW50YXV0aC52MS5MZWFrQWN0aW9uEiIKA2tleRgEIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhAKCHJldmlzaW9uGAUgASgDIowBCg9Jc3N1ZUtleVJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc2NvcGVzGAMgAygJEi4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGFsbG93ZWRfbmV0d29ya3MYBSADKAkiYAoQSXNzdWVLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIWCglwbGFpbnRleHQYAiABKAlCA4ABARIQCghyZXZpc2lvbhgDIAEoAyI7ChFJbXBvcnRLZXlzUmVxdWVzdBImCgRrZXlzGAEgAygLMhgudGVuYW50YXV0aC52MS5JbXBvcnRLZXki2wEKCUltcG9ydEtleRIRCgl0ZW5hbnRfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEgwKBG5hbWUYAyABKAkSEwoLcHJlZml4X2hpbnQYBCABKAkSDgoGc2NvcGVzGAUgAygJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGFsbG93ZWRfbmV0d29ya3MYCCADKAkiVwoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdBIQCghyZXZpc2lvbhgCIAEoAyKoAQoPSW1wb3J0S2V5UmVzdWx0EhkKD2ltcG9ydGVkX2tleV9pZBgBIAEoCUgAEhkKD2V4aXN0aW5nX2tleV9pZBgCIAEoCUgAEjAKCWRpZmZlcmVudBgEIAEoCzIbLnRlbmFudGF1dGgudjEuRGlmZmVyZW50S2V5SAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCIuCgxEaWZmZXJlbnRLZXkSDgoGa2V5X2lkGAEgASgJEg4KBmZpZWxkcxgCIAMoCSKRAQoQUm90YXRlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSKgoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglub19leHBpcnkYBCABKAgiigEKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YBCABKAMi6gEKEFVwZGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIMCgRuYW1lGAMgASgJEg4KBnNjb3BlcxgEIAMoCRIuCgpleHBpcmVzX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdlbmFibGVkGAYgASgIEgwKBGV0YWcYByABKAkSDgoGcmVhc29uGAggASgJEhgKEGFsbG93ZWRfbmV0d29ya3MYCSADKAkiSQoRVXBkYXRlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YAiABKAMiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIkkKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhAKCHJldmlzaW9uGAIgASgDIh8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIsoBCg5HZXRLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIlCgZ0ZW5hbnQYAiABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBInCgd2ZXJkaWN0GAMgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0Ei4KCmRlY2lkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDG9uX2RlbnlfbGlzdBgFIAEoCCJsChFFeHBsYWluS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSFgoJcGxhaW50ZXh0GAIgASgJQgOAAQESFwoPcmVxdWlyZWRfc2NvcGVzGAMgAygJEhYKDmNsaWVudF9hZGRyZXNzGAQgASgJIu8CChJFeHBsYWluS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEicKB3ZlcmRpY3QYAiABKA4yFi50ZW5hbnRhdXRoLnYxLlZlcmRpY3QSLwoIZGF0YWJhc2UYAyABKAsyHS50ZW5hbnRhdXRoLnYxLkdldEtleVJlc3BvbnNlEioKDmRhdGFiYXNlX2Vycm9yGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSMgoHcmVwbGljYRgFIAEoCzIhLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlc3BvbnNlEi0KCmtleV9ldmVudHMYBiADKAsyGS50ZW5hbnRhdXRoLnYxLkF1ZGl0RXZlbnQSMAoNdGVuYW50X2V2ZW50cxgHIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIWCg5taXNzaW5nX3Njb3BlcxgIIAMoCRIWCg5kZW5pZWRfYnlfbGlzdBgJIAEoCCJ1Cg9MaXN0S2V5c1JlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhgKEGluY2x1ZGVfaW5hY3RpdmUYBCABKAgSDgoGcHJlZml4GAUgASgJIlAKEExpc3RLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLIAQoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGdGFyZ2V0GAQgASgJEg4KBmNhbGxlchgFIAEoCRIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl0KF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEikKBmV2ZW50cxgBIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkF1ZGl0RXZlbnQSCwoDc2VxGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjYWxsZXIYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIRCgl0ZW5hbnRfaWQYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZkZXRhaWwYCCABKAkiNgoQRGF0YWJhc2VJZGVudGl0eRITCgtkYXRhYmFzZV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoAyLWAQoSUmV0YWluZWRSZXZvY2F0aW9uEhAKBmtleV9pZBgBIAEoCUgAEh0KE3N1c3BlbmRlZF90ZW5hbnRfaWQYAiABKAlIABIUCgpzZXNzaW9uX2lkGAMgASgJSAASGQoPZGlzYWJsZWRfa2V5X2lkGAcgASgJSAASEQoJdGVuYW50X2lkGAQgASgJEi4KCnJldm9rZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDQgkKB3N1YmplY3QiGQoXR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QimAMKGEdldERhdGFiYXNlU3RhdGVSZXNwb25zZRIuCgVrbm93bhgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIQCghyZXZpc2lvbhgCIAEoAxI+Cg9kaXN0cnVzdF9yZWFzb24YAyABKA4yJS50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SNAoQZGlzdHJ1c3RlZF9zaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoFZm91bmQYBSABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSFgoOZm91bmRfcmV2aXNpb24YBiABKAMSOwoYcmVhZF9yZXBsaWNhX3N0YWxsZWRfZm9yGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj8KFHJldGFpbmVkX3Jldm9jYXRpb25zGAggAygLMiEudGVuYW50YXV0aC52MS5SZXRhaW5lZFJldm9jYXRpb24iJwoVQWNjZXB0RGF0YWJhc2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSKeAQoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZRIxCghkYXRhYmFzZRgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRI/ChRyZXRhaW5lZF9yZXZvY2F0aW9ucxgCIAMoCzIhLnRlbmFudGF1dGgudjEuUmV0YWluZWRSZXZvY2F0aW9uEhAKCGFjY2VwdGVkGAMgASgIIqYBCgtPdXRhZ2VHcmFjZRIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpjb25maWd1cmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgEIAEoCSIXChVHZXRPdXRhZ2VHcmFjZVJlcXVlc3QiQwoWR2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2UigAEKFVNldE91dGFnZUdyYWNlUmVxdWVzdBIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpleHBpcmVzX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgDIAEoCSJUChZTZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIIikKF1Jlc2V0T3V0YWdlR3JhY2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSJWChhSZXNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgqZAoMVGVuYW50U3RhdHVzEh0KGVRFTkFOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRURU5BTlRfU1RBVFVTX0FDVElWRRABEhsKF1RFTkFOVF9TVEFUVVNfU1VTUEVOREVEEAIqcgoKTGVha0FjdGlvbhIbChdMRUFLX0FDVElPTl9VTlNQRUNJRklFRBAAEhcKE0xFQUtfQUNUSU9OX0RJU0FCTEUQARIWChJMRUFLX0FDVElPTl9OT1RJRlkQAhIWChJMRUFLX0FDVElPTl9FWFBJUkUQAyq/AQoWRGF0YWJhc2VEaXN0cnVzdFJlYXNvbhIoCiREQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fVU5TUEVDSUZJRUQQABItCilEQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fQU5PVEhFUl9EQVRBQkFTRRABEiIKHkRBVEFCQVNFX0RJU1RSVVNUX1JFQVNPTl9FTVBUWRACEigKJERBVEFCQVNFX0RJU1RSVVNUX1JFQVNPTl9ST0xMRURfQkFDSxADMtoPCgxBZG1pblNlcnZpY2USVwoMQ3JlYXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXNwb25zZRJOCglHZXRUZW5hbnQSHy50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlc3BvbnNlElQKC0xpc3RUZW5hbnRzEiEudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1JlcXVlc3QaIi50ZW5hbnRhdXRoLnYxLkxpc3RUZW5hbnRzUmVzcG9uc2USVwoMVXBkYXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5VcGRhdGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5VcGRhdGVUZW5hbnRSZXNwb25zZRJaCg1TdXNwZW5kVGVuYW50EiMudGVuYW50YXV0aC52MS5TdXNwZW5kVGVuYW50UmVxdWVzdBokLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlc3BvbnNlElcKDFJlc3VtZVRlbmFudBIiLnRlbmFudGF1dGgudjEuUmVzdW1lVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuUmVzdW1lVGVuYW50UmVzcG9uc2USVwoMRGVsZXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5EZWxldGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5EZWxldGVUZW5hbnRSZXNwb25zZRJLCghJc3N1ZUtleRIeLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlc3BvbnNlElEKCkltcG9ydEtleXMSIC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVzcG9uc2USTgoJVXBkYXRlS2V5Eh8udGVuYW50YXV0aC52MS5VcGRhdGVLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5VcGRhdGVLZXlSZXNwb25zZRJOCglSb3RhdGVLZXkSHy50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlc3BvbnNlEk4KCVJldm9rZUtleRIfLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVzcG9uc2USRQoGR2V0S2V5EhwudGVuYW50YXV0aC52MS5HZXRLZXlSZXF1ZXN0Gh0udGVuYW50YXV0aC52MS5HZXRLZXlSZXNwb25zZRJRCgpJbnNwZWN0S2V5EiAudGVuYW50YXV0aC52MS5JbnNwZWN0S2V5UmVxdWVzdBohLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlc3BvbnNlElEKCkV4cGxhaW5LZXkSIC50ZW5hbnRhdXRoLnYxLkV4cGxhaW5LZXlSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5FeHBsYWluS2V5UmVzcG9uc2USUQoKUmVwb3J0TGVhaxIgLnRlbmFudGF1dGgudjEuUmVwb3J0TGVha1JlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLlJlcG9ydExlYWtSZXNwb25zZRJLCghMaXN0S2V5cxIeLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5MaXN0S2V5c1Jlc3BvbnNlEmAKD0xpc3RBdWRpdEV2ZW50cxIlLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBomLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USYwoQR2V0RGF0YWJhc2VTdGF0ZRImLnRlbmFudGF1dGgudjEuR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXNwb25zZRJdCg5BY2NlcHREYXRhYmFzZRIkLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5BY2NlcHREYXRhYmFzZVJlc3BvbnNlEl0KDkdldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLkdldE91dGFnZUdyYWNlUmVzcG9uc2USXQoOU2V0T3V0YWdlR3JhY2USJC50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuU2V0T3V0YWdlR3JhY2VSZXNwb25zZRJjChBSZXNldE91dGFnZUdyYWNlEiYudGVuYW50YXV0aC52MS5SZXNldE91dGFnZUdyYWNlUmVxdWVzdBonLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_inspect, file_tenantauth_v1_verdict]);
 
 /**
  * A customer of the SaaS.
@@ -86,6 +86,20 @@ export type Tenant = Message<"tenantauth.v1.Tenant"> & {
    * @generated from field: string etag = 8;
    */
   etag: string;
+
+  /**
+   * What happens to keys of the tenant that are reported as leaked. If absent, the default of the service applies.
+   *
+   * @generated from field: tenantauth.v1.LeakPolicy leak_policy = 9;
+   */
+  leakPolicy?: LeakPolicy | undefined;
+
+  /**
+   * Time at which the deletion of the tenant began. It cannot be resumed then. Absent if it is not being deleted.
+   *
+   * @generated from field: google.protobuf.Timestamp deletion_started_at = 10;
+   */
+  deletionStartedAt?: Timestamp | undefined;
 };
 
 /**
@@ -205,6 +219,13 @@ export type ApiKey = Message<"tenantauth.v1.ApiKey"> & {
    * @generated from field: string etag = 15;
    */
   etag: string;
+
+  /**
+   * The networks from which the key may be used, in CIDR notation, sorted. If empty, the key may be used from everywhere.
+   *
+   * @generated from field: repeated string allowed_networks = 16;
+   */
+  allowedNetworks: string[];
 };
 
 /**
@@ -298,7 +319,7 @@ export type UpdateTenantRequest = Message<"tenantauth.v1.UpdateTenantRequest"> &
   tenantId: string;
 
   /**
-   * The fields to change: name, plan. Required.
+   * The fields to change: name, plan, leak_policy. Required.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -331,6 +352,14 @@ export type UpdateTenantRequest = Message<"tenantauth.v1.UpdateTenantRequest"> &
    * @generated from field: string reason = 6;
    */
   reason: string;
+
+  /**
+   * What happens to keys of the tenant that are reported as leaked. If update_mask names it and it is absent, the default of
+   * the service applies.
+   *
+   * @generated from field: tenantauth.v1.LeakPolicy leak_policy = 7;
+   */
+  leakPolicy?: LeakPolicy | undefined;
 };
 
 /**
@@ -572,6 +601,216 @@ export const ResumeTenantResponseSchema: GenMessage<ResumeTenantResponse> = /*@_
   messageDesc(file_tenantauth_v1_admin, 13);
 
 /**
+ * A tenant to delete.
+ *
+ * @generated from message tenantauth.v1.DeleteTenantRequest
+ */
+export type DeleteTenantRequest = Message<"tenantauth.v1.DeleteTenantRequest"> & {
+  /**
+   * Id of the tenant. Required.
+   *
+   * @generated from field: string tenant_id = 1;
+   */
+  tenantId: string;
+
+  /**
+   * Why the tenant is deleted, for the record. 1 to 256 characters. Required.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Whether to delete the usage of the tenant too. If false, QueryUsage still returns it, and a later call may delete it.
+   *
+   * @generated from field: bool delete_usage = 3;
+   */
+  deleteUsage: boolean;
+};
+
+/**
+ * Describes the message tenantauth.v1.DeleteTenantRequest.
+ * Use `create(DeleteTenantRequestSchema)` to create a new message.
+ */
+export const DeleteTenantRequestSchema: GenMessage<DeleteTenantRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 14);
+
+/**
+ * The progress of deleting a tenant.
+ *
+ * @generated from message tenantauth.v1.DeleteTenantResponse
+ */
+export type DeleteTenantResponse = Message<"tenantauth.v1.DeleteTenantResponse"> & {
+  /**
+   * Whether the tenant is deleted. If false, call again.
+   *
+   * @generated from field: bool complete = 1;
+   */
+  complete: boolean;
+
+  /**
+   * Number of sessions that this call deleted.
+   *
+   * @generated from field: int64 sessions_deleted = 2;
+   */
+  sessionsDeleted: bigint;
+
+  /**
+   * Number of keys that this call deleted.
+   *
+   * @generated from field: int64 keys_deleted = 3;
+   */
+  keysDeleted: bigint;
+
+  /**
+   * Number of usage records that this call deleted: events and hourly sums.
+   *
+   * @generated from field: int64 usage_deleted = 4;
+   */
+  usageDeleted: bigint;
+
+  /**
+   * As in UpdateTenantResponse.
+   *
+   * @generated from field: int64 revision = 5;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.DeleteTenantResponse.
+ * Use `create(DeleteTenantResponseSchema)` to create a new message.
+ */
+export const DeleteTenantResponseSchema: GenMessage<DeleteTenantResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 15);
+
+/**
+ * What happens to the leaked keys of a tenant.
+ *
+ * @generated from message tenantauth.v1.LeakPolicy
+ */
+export type LeakPolicy = Message<"tenantauth.v1.LeakPolicy"> & {
+  /**
+   * The action.
+   *
+   * @generated from field: tenantauth.v1.LeakAction action = 1;
+   */
+  action: LeakAction;
+
+  /**
+   * With LEAK_ACTION_EXPIRE: the delay until the key expires. 1 min to 30 days.
+   *
+   * @generated from field: google.protobuf.Duration expire_in = 2;
+   */
+  expireIn?: Duration | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.LeakPolicy.
+ * Use `create(LeakPolicySchema)` to create a new message.
+ */
+export const LeakPolicySchema: GenMessage<LeakPolicy> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 16);
+
+/**
+ * A key that was found in a public place.
+ *
+ * @generated from message tenantauth.v1.ReportLeakRequest
+ */
+export type ReportLeakRequest = Message<"tenantauth.v1.ReportLeakRequest"> & {
+  /**
+   * The key itself. Either plaintext or sha256 must be set, not both.
+   *
+   * @generated from field: string plaintext = 1;
+   */
+  plaintext: string;
+
+  /**
+   * SHA-256 of the key's bytes: 32 bytes.
+   *
+   * @generated from field: bytes sha256 = 2;
+   */
+  sha256: Uint8Array;
+
+  /**
+   * Who found the key, such as "github" or "tenantctl-scan". 1 to 64 characters. Required.
+   *
+   * @generated from field: string source = 3;
+   */
+  source: string;
+
+  /**
+   * Where the key was found, such as a URL or a path and line. Up to 1,024 characters. It must not contain the key.
+   *
+   * @generated from field: string location = 4;
+   */
+  location: string;
+
+  /**
+   * The finder's name for the kind of key. Up to 64 characters.
+   *
+   * @generated from field: string type = 5;
+   */
+  type: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.ReportLeakRequest.
+ * Use `create(ReportLeakRequestSchema)` to create a new message.
+ */
+export const ReportLeakRequestSchema: GenMessage<ReportLeakRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 17);
+
+/**
+ * What a report had for an effect.
+ *
+ * @generated from message tenantauth.v1.ReportLeakResponse
+ */
+export type ReportLeakResponse = Message<"tenantauth.v1.ReportLeakResponse"> & {
+  /**
+   * Whether the service knows the key. If false, nothing was recorded and the other fields are not set.
+   *
+   * @generated from field: bool known = 1;
+   */
+  known: boolean;
+
+  /**
+   * Whether this source had already reported the key. The report then had no effect.
+   *
+   * @generated from field: bool already_reported = 2;
+   */
+  alreadyReported: boolean;
+
+  /**
+   * The action that the first report of this source caused. Never LEAK_ACTION_UNSPECIFIED if known.
+   *
+   * @generated from field: tenantauth.v1.LeakAction action = 3;
+   */
+  action: LeakAction;
+
+  /**
+   * The key, as it is in the database now.
+   *
+   * @generated from field: tenantauth.v1.ApiKey key = 4;
+   */
+  key?: ApiKey | undefined;
+
+  /**
+   * As in UpdateKeyResponse.
+   *
+   * @generated from field: int64 revision = 5;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.ReportLeakResponse.
+ * Use `create(ReportLeakResponseSchema)` to create a new message.
+ */
+export const ReportLeakResponseSchema: GenMessage<ReportLeakResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 18);
+
+/**
  * A key to issue.
  *
  * @generated from message tenantauth.v1.IssueKeyRequest
@@ -604,6 +843,14 @@ export type IssueKeyRequest = Message<"tenantauth.v1.IssueKeyRequest"> & {
    * @generated from field: google.protobuf.Timestamp expires_at = 4;
    */
   expiresAt?: Timestamp | undefined;
+
+  /**
+   * The networks from which the key may be used, in CIDR notation, such as 203.0.113.0/24 or 2001:db8::/32. An address
+   * without a prefix length is a network of one address. At most 32. If empty, the key may be used from everywhere.
+   *
+   * @generated from field: repeated string allowed_networks = 5;
+   */
+  allowedNetworks: string[];
 };
 
 /**
@@ -611,7 +858,7 @@ export type IssueKeyRequest = Message<"tenantauth.v1.IssueKeyRequest"> & {
  * Use `create(IssueKeyRequestSchema)` to create a new message.
  */
 export const IssueKeyRequestSchema: GenMessage<IssueKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 14);
+  messageDesc(file_tenantauth_v1_admin, 19);
 
 /**
  * The issued key.
@@ -646,7 +893,7 @@ export type IssueKeyResponse = Message<"tenantauth.v1.IssueKeyResponse"> & {
  * Use `create(IssueKeyResponseSchema)` to create a new message.
  */
 export const IssueKeyResponseSchema: GenMessage<IssueKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 15);
+  messageDesc(file_tenantauth_v1_admin, 20);
 
 /**
  * Keys to import.
@@ -667,7 +914,7 @@ export type ImportKeysRequest = Message<"tenantauth.v1.ImportKeysRequest"> & {
  * Use `create(ImportKeysRequestSchema)` to create a new message.
  */
 export const ImportKeysRequestSchema: GenMessage<ImportKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 16);
+  messageDesc(file_tenantauth_v1_admin, 21);
 
 /**
  * A key to import.
@@ -697,7 +944,7 @@ export type ImportKey = Message<"tenantauth.v1.ImportKey"> & {
   name: string;
 
   /**
-   * The first characters of the key, to recognise it by. Up to 24.
+   * The first characters of the key, to recognise it by. Up to 24 printable ASCII characters, without spaces.
    *
    * @generated from field: string prefix_hint = 4;
    */
@@ -724,6 +971,13 @@ export type ImportKey = Message<"tenantauth.v1.ImportKey"> & {
    * @generated from field: google.protobuf.Timestamp expires_at = 7;
    */
   expiresAt?: Timestamp | undefined;
+
+  /**
+   * The networks from which the key may be used, as in IssueKeyRequest.
+   *
+   * @generated from field: repeated string allowed_networks = 8;
+   */
+  allowedNetworks: string[];
 };
 
 /**
@@ -731,7 +985,7 @@ export type ImportKey = Message<"tenantauth.v1.ImportKey"> & {
  * Use `create(ImportKeySchema)` to create a new message.
  */
 export const ImportKeySchema: GenMessage<ImportKey> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 17);
+  messageDesc(file_tenantauth_v1_admin, 22);
 
 /**
  * The results of an import.
@@ -759,7 +1013,7 @@ export type ImportKeysResponse = Message<"tenantauth.v1.ImportKeysResponse"> & {
  * Use `create(ImportKeysResponseSchema)` to create a new message.
  */
 export const ImportKeysResponseSchema: GenMessage<ImportKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 18);
+  messageDesc(file_tenantauth_v1_admin, 23);
 
 /**
  * The result for one imported key.
@@ -768,7 +1022,7 @@ export const ImportKeysResponseSchema: GenMessage<ImportKeysResponse> = /*@__PUR
  */
 export type ImportKeyResult = Message<"tenantauth.v1.ImportKeyResult"> & {
   /**
-   * Imported, already existing, or rejected.
+   * Imported, already existing with the same or with other values, or rejected.
    *
    * @generated from oneof tenantauth.v1.ImportKeyResult.result
    */
@@ -782,12 +1036,20 @@ export type ImportKeyResult = Message<"tenantauth.v1.ImportKeyResult"> & {
     case: "importedKeyId";
   } | {
     /**
-     * The same tenant already owns the key, and nothing was changed. This is its public id.
+     * The same tenant already owns the key, with the same values. Nothing was changed. This is its public id.
      *
      * @generated from field: string existing_key_id = 2;
      */
     value: string;
     case: "existingKeyId";
+  } | {
+    /**
+     * The same tenant already owns the key, with other values. Nothing was changed.
+     *
+     * @generated from field: tenantauth.v1.DifferentKey different = 4;
+     */
+    value: DifferentKey;
+    case: "different";
   } | {
     /**
      * The key was rejected: NOT_FOUND (the tenant does not exist), ALREADY_EXISTS (another tenant owns the key), or
@@ -805,7 +1067,36 @@ export type ImportKeyResult = Message<"tenantauth.v1.ImportKeyResult"> & {
  * Use `create(ImportKeyResultSchema)` to create a new message.
  */
 export const ImportKeyResultSchema: GenMessage<ImportKeyResult> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 19);
+  messageDesc(file_tenantauth_v1_admin, 24);
+
+/**
+ * An existing key that differs from the key to import.
+ *
+ * @generated from message tenantauth.v1.DifferentKey
+ */
+export type DifferentKey = Message<"tenantauth.v1.DifferentKey"> & {
+  /**
+   * Public id of the existing key.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * The fields of ImportKey that differ: name, prefix_hint, scopes, created_at (if it is set), expires_at,
+   * allowed_networks. "revoked_at" if the existing key is revoked, "enabled" if it is disabled.
+   *
+   * @generated from field: repeated string fields = 2;
+   */
+  fields: string[];
+};
+
+/**
+ * Describes the message tenantauth.v1.DifferentKey.
+ * Use `create(DifferentKeySchema)` to create a new message.
+ */
+export const DifferentKeySchema: GenMessage<DifferentKey> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 25);
 
 /**
  * A key to replace.
@@ -848,7 +1139,7 @@ export type RotateKeyRequest = Message<"tenantauth.v1.RotateKeyRequest"> & {
  * Use `create(RotateKeyRequestSchema)` to create a new message.
  */
 export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 20);
+  messageDesc(file_tenantauth_v1_admin, 26);
 
 /**
  * The successor and the old key.
@@ -890,7 +1181,7 @@ export type RotateKeyResponse = Message<"tenantauth.v1.RotateKeyResponse"> & {
  * Use `create(RotateKeyResponseSchema)` to create a new message.
  */
 export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 21);
+  messageDesc(file_tenantauth_v1_admin, 27);
 
 /**
  * Changes of a key.
@@ -906,7 +1197,7 @@ export type UpdateKeyRequest = Message<"tenantauth.v1.UpdateKeyRequest"> & {
   keyId: string;
 
   /**
-   * The fields to change: name, scopes, expires_at, enabled. Required.
+   * The fields to change: name, scopes, expires_at, enabled, allowed_networks. Required.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -954,6 +1245,14 @@ export type UpdateKeyRequest = Message<"tenantauth.v1.UpdateKeyRequest"> & {
    * @generated from field: string reason = 8;
    */
   reason: string;
+
+  /**
+   * All networks from which the key may be used from now on, as in IssueKeyRequest. If update_mask names the field and it is
+   * empty, the key may be used from everywhere.
+   *
+   * @generated from field: repeated string allowed_networks = 9;
+   */
+  allowedNetworks: string[];
 };
 
 /**
@@ -961,7 +1260,7 @@ export type UpdateKeyRequest = Message<"tenantauth.v1.UpdateKeyRequest"> & {
  * Use `create(UpdateKeyRequestSchema)` to create a new message.
  */
 export const UpdateKeyRequestSchema: GenMessage<UpdateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 22);
+  messageDesc(file_tenantauth_v1_admin, 28);
 
 /**
  * The changed key.
@@ -989,7 +1288,7 @@ export type UpdateKeyResponse = Message<"tenantauth.v1.UpdateKeyResponse"> & {
  * Use `create(UpdateKeyResponseSchema)` to create a new message.
  */
 export const UpdateKeyResponseSchema: GenMessage<UpdateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 23);
+  messageDesc(file_tenantauth_v1_admin, 29);
 
 /**
  * A key to revoke.
@@ -1017,7 +1316,7 @@ export type RevokeKeyRequest = Message<"tenantauth.v1.RevokeKeyRequest"> & {
  * Use `create(RevokeKeyRequestSchema)` to create a new message.
  */
 export const RevokeKeyRequestSchema: GenMessage<RevokeKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 24);
+  messageDesc(file_tenantauth_v1_admin, 30);
 
 /**
  * The revoked key.
@@ -1045,7 +1344,7 @@ export type RevokeKeyResponse = Message<"tenantauth.v1.RevokeKeyResponse"> & {
  * Use `create(RevokeKeyResponseSchema)` to create a new message.
  */
 export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 25);
+  messageDesc(file_tenantauth_v1_admin, 31);
 
 /**
  * Selects a key.
@@ -1066,7 +1365,7 @@ export type GetKeyRequest = Message<"tenantauth.v1.GetKeyRequest"> & {
  * Use `create(GetKeyRequestSchema)` to create a new message.
  */
 export const GetKeyRequestSchema: GenMessage<GetKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 26);
+  messageDesc(file_tenantauth_v1_admin, 32);
 
 /**
  * A key, its tenant, and the verdict on the key.
@@ -1117,7 +1416,127 @@ export type GetKeyResponse = Message<"tenantauth.v1.GetKeyResponse"> & {
  * Use `create(GetKeyResponseSchema)` to create a new message.
  */
 export const GetKeyResponseSchema: GenMessage<GetKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 27);
+  messageDesc(file_tenantauth_v1_admin, 33);
+
+/**
+ * A key to explain.
+ *
+ * @generated from message tenantauth.v1.ExplainKeyRequest
+ */
+export type ExplainKeyRequest = Message<"tenantauth.v1.ExplainKeyRequest"> & {
+  /**
+   * Public id of the key. Either key_id or plaintext must be set, not both.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * The key itself.
+   *
+   * @generated from field: string plaintext = 2;
+   */
+  plaintext: string;
+
+  /**
+   * Scopes that the key must hold, as in ValidateKeyRequest.
+   *
+   * @generated from field: repeated string required_scopes = 3;
+   */
+  requiredScopes: string[];
+
+  /**
+   * The network address of the customer, as in ValidateKeyRequest.
+   *
+   * @generated from field: string client_address = 4;
+   */
+  clientAddress: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.ExplainKeyRequest.
+ * Use `create(ExplainKeyRequestSchema)` to create a new message.
+ */
+export const ExplainKeyRequestSchema: GenMessage<ExplainKeyRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 34);
+
+/**
+ * Why the replica that responds would return its verdict on a key.
+ *
+ * @generated from message tenantauth.v1.ExplainKeyResponse
+ */
+export type ExplainKeyResponse = Message<"tenantauth.v1.ExplainKeyResponse"> & {
+  /**
+   * Public id of the key. Empty if the key is unknown or its text is malformed.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * The verdict that the replica would return now. VERDICT_UNSPECIFIED if it could not decide.
+   *
+   * @generated from field: tenantauth.v1.Verdict verdict = 2;
+   */
+  verdict: Verdict;
+
+  /**
+   * The key and its tenant in the database, and the verdict that follows from them. Absent if the database does not hold the
+   * key or could not be read.
+   *
+   * @generated from field: tenantauth.v1.GetKeyResponse database = 3;
+   */
+  database?: GetKeyResponse | undefined;
+
+  /**
+   * Why the database could not be read. Absent if it was read.
+   *
+   * @generated from field: google.rpc.Status database_error = 4;
+   */
+  databaseError?: Status | undefined;
+
+  /**
+   * What the cache of the replica holds, as from InspectKey. Absent if the text of the key is malformed.
+   *
+   * @generated from field: tenantauth.v1.InspectKeyResponse replica = 5;
+   */
+  replica?: InspectKeyResponse | undefined;
+
+  /**
+   * The latest entries of the audit log about the key, latest first. At most 5.
+   *
+   * @generated from field: repeated tenantauth.v1.AuditEvent key_events = 6;
+   */
+  keyEvents: AuditEvent[];
+
+  /**
+   * The latest entries of the audit log about the tenant itself, latest first. At most 5.
+   *
+   * @generated from field: repeated tenantauth.v1.AuditEvent tenant_events = 7;
+   */
+  tenantEvents: AuditEvent[];
+
+  /**
+   * The required scopes that the key does not hold, according to the record that decides.
+   *
+   * @generated from field: repeated string missing_scopes = 8;
+   */
+  missingScopes: string[];
+
+  /**
+   * Whether the deny list decides, whatever the records say.
+   *
+   * @generated from field: bool denied_by_list = 9;
+   */
+  deniedByList: boolean;
+};
+
+/**
+ * Describes the message tenantauth.v1.ExplainKeyResponse.
+ * Use `create(ExplainKeyResponseSchema)` to create a new message.
+ */
+export const ExplainKeyResponseSchema: GenMessage<ExplainKeyResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 35);
 
 /**
  * Requests a page of keys.
@@ -1167,7 +1586,7 @@ export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 28);
+  messageDesc(file_tenantauth_v1_admin, 36);
 
 /**
  * A page of keys.
@@ -1195,7 +1614,7 @@ export type ListKeysResponse = Message<"tenantauth.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 29);
+  messageDesc(file_tenantauth_v1_admin, 37);
 
 /**
  * Requests a page of the audit log.
@@ -1258,7 +1677,7 @@ export type ListAuditEventsRequest = Message<"tenantauth.v1.ListAuditEventsReque
  * Use `create(ListAuditEventsRequestSchema)` to create a new message.
  */
 export const ListAuditEventsRequestSchema: GenMessage<ListAuditEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 30);
+  messageDesc(file_tenantauth_v1_admin, 38);
 
 /**
  * A page of the audit log.
@@ -1286,7 +1705,7 @@ export type ListAuditEventsResponse = Message<"tenantauth.v1.ListAuditEventsResp
  * Use `create(ListAuditEventsResponseSchema)` to create a new message.
  */
 export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 31);
+  messageDesc(file_tenantauth_v1_admin, 39);
 
 /**
  * An audit log entry: one change.
@@ -1356,7 +1775,7 @@ export type AuditEvent = Message<"tenantauth.v1.AuditEvent"> & {
  * Use `create(AuditEventSchema)` to create a new message.
  */
 export const AuditEventSchema: GenMessage<AuditEvent> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 32);
+  messageDesc(file_tenantauth_v1_admin, 40);
 
 /**
  * Identifies a database, and the state of it that was last accepted.
@@ -1384,7 +1803,7 @@ export type DatabaseIdentity = Message<"tenantauth.v1.DatabaseIdentity"> & {
  * Use `create(DatabaseIdentitySchema)` to create a new message.
  */
 export const DatabaseIdentitySchema: GenMessage<DatabaseIdentity> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 33);
+  messageDesc(file_tenantauth_v1_admin, 41);
 
 /**
  * A revocation, disabling, suspension or unbinding that a replica holds and that the database may lack.
@@ -1458,7 +1877,7 @@ export type RetainedRevocation = Message<"tenantauth.v1.RetainedRevocation"> & {
  * Use `create(RetainedRevocationSchema)` to create a new message.
  */
 export const RetainedRevocationSchema: GenMessage<RetainedRevocation> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 34);
+  messageDesc(file_tenantauth_v1_admin, 42);
 
 /**
  * Requests the database state of a replica.
@@ -1473,7 +1892,7 @@ export type GetDatabaseStateRequest = Message<"tenantauth.v1.GetDatabaseStateReq
  * Use `create(GetDatabaseStateRequestSchema)` to create a new message.
  */
 export const GetDatabaseStateRequestSchema: GenMessage<GetDatabaseStateRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 35);
+  messageDesc(file_tenantauth_v1_admin, 43);
 
 /**
  * The database state of the replica that responds.
@@ -1544,7 +1963,7 @@ export type GetDatabaseStateResponse = Message<"tenantauth.v1.GetDatabaseStateRe
  * Use `create(GetDatabaseStateResponseSchema)` to create a new message.
  */
 export const GetDatabaseStateResponseSchema: GenMessage<GetDatabaseStateResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 36);
+  messageDesc(file_tenantauth_v1_admin, 44);
 
 /**
  * Accepts the database in its current state.
@@ -1565,7 +1984,7 @@ export type AcceptDatabaseRequest = Message<"tenantauth.v1.AcceptDatabaseRequest
  * Use `create(AcceptDatabaseRequestSchema)` to create a new message.
  */
 export const AcceptDatabaseRequestSchema: GenMessage<AcceptDatabaseRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 37);
+  messageDesc(file_tenantauth_v1_admin, 45);
 
 /**
  * The result of accepting the database.
@@ -1601,7 +2020,7 @@ export type AcceptDatabaseResponse = Message<"tenantauth.v1.AcceptDatabaseRespon
  * Use `create(AcceptDatabaseResponseSchema)` to create a new message.
  */
 export const AcceptDatabaseResponseSchema: GenMessage<AcceptDatabaseResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 38);
+  messageDesc(file_tenantauth_v1_admin, 46);
 
 /**
  * The outage grace of one replica: the maximum age of a cached record that it uses during a database outage.
@@ -1643,7 +2062,7 @@ export type OutageGrace = Message<"tenantauth.v1.OutageGrace"> & {
  * Use `create(OutageGraceSchema)` to create a new message.
  */
 export const OutageGraceSchema: GenMessage<OutageGrace> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 39);
+  messageDesc(file_tenantauth_v1_admin, 47);
 
 /**
  * Requests the outage grace of the replica that responds.
@@ -1658,7 +2077,7 @@ export type GetOutageGraceRequest = Message<"tenantauth.v1.GetOutageGraceRequest
  * Use `create(GetOutageGraceRequestSchema)` to create a new message.
  */
 export const GetOutageGraceRequestSchema: GenMessage<GetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 40);
+  messageDesc(file_tenantauth_v1_admin, 48);
 
 /**
  * The outage grace of the replica that responds.
@@ -1679,7 +2098,7 @@ export type GetOutageGraceResponse = Message<"tenantauth.v1.GetOutageGraceRespon
  * Use `create(GetOutageGraceResponseSchema)` to create a new message.
  */
 export const GetOutageGraceResponseSchema: GenMessage<GetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 41);
+  messageDesc(file_tenantauth_v1_admin, 49);
 
 /**
  * An outage grace to set on the replica that responds.
@@ -1714,7 +2133,7 @@ export type SetOutageGraceRequest = Message<"tenantauth.v1.SetOutageGraceRequest
  * Use `create(SetOutageGraceRequestSchema)` to create a new message.
  */
 export const SetOutageGraceRequestSchema: GenMessage<SetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 42);
+  messageDesc(file_tenantauth_v1_admin, 50);
 
 /**
  * The outage grace after the change.
@@ -1743,7 +2162,7 @@ export type SetOutageGraceResponse = Message<"tenantauth.v1.SetOutageGraceRespon
  * Use `create(SetOutageGraceResponseSchema)` to create a new message.
  */
 export const SetOutageGraceResponseSchema: GenMessage<SetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 43);
+  messageDesc(file_tenantauth_v1_admin, 51);
 
 /**
  * Resets the outage grace to the configured value.
@@ -1764,7 +2183,7 @@ export type ResetOutageGraceRequest = Message<"tenantauth.v1.ResetOutageGraceReq
  * Use `create(ResetOutageGraceRequestSchema)` to create a new message.
  */
 export const ResetOutageGraceRequestSchema: GenMessage<ResetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 44);
+  messageDesc(file_tenantauth_v1_admin, 52);
 
 /**
  * The outage grace after the reset.
@@ -1792,7 +2211,7 @@ export type ResetOutageGraceResponse = Message<"tenantauth.v1.ResetOutageGraceRe
  * Use `create(ResetOutageGraceResponseSchema)` to create a new message.
  */
 export const ResetOutageGraceResponseSchema: GenMessage<ResetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 45);
+  messageDesc(file_tenantauth_v1_admin, 53);
 
 /**
  * Whether a tenant is active.
@@ -1827,6 +2246,47 @@ export enum TenantStatus {
  */
 export const TenantStatusSchema: GenEnum<TenantStatus> = /*@__PURE__*/
   enumDesc(file_tenantauth_v1_admin, 0);
+
+/**
+ * What happens to a key that was reported as leaked.
+ *
+ * @generated from enum tenantauth.v1.LeakAction
+ */
+export enum LeakAction {
+  /**
+   * The default of the service applies.
+   *
+   * @generated from enum value: LEAK_ACTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The key is disabled at once. It can be enabled again.
+   *
+   * @generated from enum value: LEAK_ACTION_DISABLE = 1;
+   */
+  DISABLE = 1,
+
+  /**
+   * The key stays valid. The report is recorded and counted.
+   *
+   * @generated from enum value: LEAK_ACTION_NOTIFY = 2;
+   */
+  NOTIFY = 2,
+
+  /**
+   * The key expires after a delay.
+   *
+   * @generated from enum value: LEAK_ACTION_EXPIRE = 3;
+   */
+  EXPIRE = 3,
+}
+
+/**
+ * Describes the enum tenantauth.v1.LeakAction.
+ */
+export const LeakActionSchema: GenEnum<LeakAction> = /*@__PURE__*/
+  enumDesc(file_tenantauth_v1_admin, 1);
 
 /**
  * Why a replica distrusts its database.
@@ -1867,7 +2327,7 @@ export enum DatabaseDistrustReason {
  * Describes the enum tenantauth.v1.DatabaseDistrustReason.
  */
 export const DatabaseDistrustReasonSchema: GenEnum<DatabaseDistrustReason> = /*@__PURE__*/
-  enumDesc(file_tenantauth_v1_admin, 1);
+  enumDesc(file_tenantauth_v1_admin, 2);
 
 /**
  * Manages tenants and keys. Every change is written to the audit log in the same transaction.
@@ -1946,6 +2406,19 @@ export const AdminService: GenService<{
     output: typeof ResumeTenantResponseSchema;
   },
   /**
+   * Deletes a suspended tenant: its sessions and keys, on request its usage, and then the tenant itself. The audit log is
+   * kept. Works in bounded steps: while complete is false, call it again. A tenant whose deletion has begun cannot be
+   * resumed, and gets no new keys. Idempotent. Fails with NOT_FOUND if the tenant never existed, and with
+   * FAILED_PRECONDITION if it is not suspended.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.DeleteTenant
+   */
+  deleteTenant: {
+    methodKind: "unary";
+    input: typeof DeleteTenantRequestSchema;
+    output: typeof DeleteTenantResponseSchema;
+  },
+  /**
    * Issues a key. Only this response contains the plaintext of the key.
    *
    * @generated from rpc tenantauth.v1.AdminService.IssueKey
@@ -1966,9 +2439,9 @@ export const AdminService: GenService<{
     output: typeof ImportKeysResponseSchema;
   },
   /**
-   * Changes the fields of a key that update_mask names: its name, scopes or expiry, or whether it is enabled. Idempotent.
-   * Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if etag is
-   * set and the key has changed since.
+   * Changes the fields of a key that update_mask names: its name, scopes, expiry or networks, or whether it is enabled.
+   * Idempotent. Fails with NOT_FOUND if the key does not exist, with FAILED_PRECONDITION if it is revoked, and with ABORTED if
+   * etag is set and the key has changed since.
    *
    * @generated from rpc tenantauth.v1.AdminService.UpdateKey
    */
@@ -1978,8 +2451,8 @@ export const AdminService: GenService<{
     output: typeof UpdateKeyResponseSchema;
   },
   /**
-   * Issues a successor with the same tenant, name, scopes and expiry. The old key expires after an overlap period. Fails
-   * with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
+   * Issues a successor with the same tenant, name, scopes, networks and expiry. The old key expires after an overlap
+   * period. Fails with FAILED_PRECONDITION if the old key is revoked, disabled, expired or already rotated.
    *
    * @generated from rpc tenantauth.v1.AdminService.RotateKey
    */
@@ -2020,6 +2493,30 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof InspectKeyRequestSchema;
     output: typeof InspectKeyResponseSchema;
+  },
+  /**
+   * Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
+   * each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
+   * A key named by its id fails with NOT_FOUND if neither the database nor the cache holds it; a key given as plaintext is
+   * VERDICT_UNKNOWN then.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.ExplainKey
+   */
+  explainKey: {
+    methodKind: "unary";
+    input: typeof ExplainKeyRequestSchema;
+    output: typeof ExplainKeyResponseSchema;
+  },
+  /**
+   * Reports that a key was found in a public place. The leak policy of the tenant decides what happens to the key.
+   * Idempotent for a key and a source: only the first report has an effect.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.ReportLeak
+   */
+  reportLeak: {
+    methodKind: "unary";
+    input: typeof ReportLeakRequestSchema;
+    output: typeof ReportLeakResponseSchema;
   },
   /**
    * Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which

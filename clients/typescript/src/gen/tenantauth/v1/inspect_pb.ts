@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/inspect.proto.
  */
 export const file_tenantauth_v1_inspect: GenFile = /*@__PURE__*/
-  fileDesc("Cht0ZW5hbnRhdXRoL3YxL2luc3BlY3QucHJvdG8SDXRlbmFudGF1dGgudjEiIwoRSW5zcGVjdEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIq0CChJJbnNwZWN0S2V5UmVzcG9uc2USKAoGY2FjaGVkGAEgASgLMhgudGVuYW50YXV0aC52MS5DYWNoZWRLZXkSMQoLbGFzdF9jaGFuZ2UYAiABKAsyHC50ZW5hbnRhdXRoLnYxLkFwcGxpZWRDaGFuZ2USFAoMb25fZGVueV9saXN0GAMgASgIEhAKCHJldmlzaW9uGAQgASgDEisKCGZlZWRfYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKB2xvb2t1cHMYBiABKA4yGi50ZW5hbnRhdXRoLnYxLkxvb2t1cFN0YXRlEicKA25vdxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVjb3JkcxgIIAEoAyLHAgoJQ2FjaGVkS2V5EhEKCXRlbmFudF9pZBgBIAEoCRInCgd2ZXJkaWN0GAIgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0EiUKBnNvdXJjZRgDIAEoDjIVLnRlbmFudGF1dGgudjEuU291cmNlEiYKA2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghyZXZpc2lvbhgFIAEoAxIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChB0ZW5hbnRfc3VzcGVuZGVkGAggASgIEhEKCXByZWxvYWRlZBgJIAEoCBIQCghkaXNhYmxlZBgKIAEoCCJjCg1BcHBsaWVkQ2hhbmdlEhAKCHJldmlzaW9uGAEgASgDEi4KCnJldm9rZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGRpc2FibGVkGAMgASgIKoIBCgtMb29rdXBTdGF0ZRIcChhMT09LVVBfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRMT09LVVBfU1RBVEVfSEVBTFRIWRABEhwKGExPT0tVUF9TVEFURV9GRUVEX1NJTEVOVBACEh0KGUxPT0tVUF9TVEFURV9CUkVBS0VSX09QRU4QA2IGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tenantauth_v1_verdict]);
+  fileDesc("Cht0ZW5hbnRhdXRoL3YxL2luc3BlY3QucHJvdG8SDXRlbmFudGF1dGgudjEiIwoRSW5zcGVjdEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIq0CChJJbnNwZWN0S2V5UmVzcG9uc2USKAoGY2FjaGVkGAEgASgLMhgudGVuYW50YXV0aC52MS5DYWNoZWRLZXkSMQoLbGFzdF9jaGFuZ2UYAiABKAsyHC50ZW5hbnRhdXRoLnYxLkFwcGxpZWRDaGFuZ2USFAoMb25fZGVueV9saXN0GAMgASgIEhAKCHJldmlzaW9uGAQgASgDEisKCGZlZWRfYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKB2xvb2t1cHMYBiABKA4yGi50ZW5hbnRhdXRoLnYxLkxvb2t1cFN0YXRlEicKA25vdxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVjb3JkcxgIIAEoAyLxAgoJQ2FjaGVkS2V5EhEKCXRlbmFudF9pZBgBIAEoCRInCgd2ZXJkaWN0GAIgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0EiUKBnNvdXJjZRgDIAEoDjIVLnRlbmFudGF1dGgudjEuU291cmNlEiYKA2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghyZXZpc2lvbhgFIAEoAxIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChB0ZW5hbnRfc3VzcGVuZGVkGAggASgIEhEKCXByZWxvYWRlZBgJIAEoCBIQCghkaXNhYmxlZBgKIAEoCBIOCgZzY29wZXMYCyADKAkSGAoQYWxsb3dlZF9uZXR3b3JrcxgMIAMoCSKTAQoNQXBwbGllZENoYW5nZRIQCghyZXZpc2lvbhgBIAEoAxIuCgpyZXZva2VkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghkaXNhYmxlZBgDIAEoCBIuCgphcHBsaWVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCqCAQoLTG9va3VwU3RhdGUSHAoYTE9PS1VQX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUTE9PS1VQX1NUQVRFX0hFQUxUSFkQARIcChhMT09LVVBfU1RBVEVfRkVFRF9TSUxFTlQQAhIdChlMT09LVVBfU1RBVEVfQlJFQUtFUl9PUEVOEANiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tenantauth_v1_verdict]);
 
 /**
  * Selects a key to inspect.
@@ -190,6 +190,20 @@ export type CachedKey = Message<"tenantauth.v1.CachedKey"> & {
    * @generated from field: bool disabled = 10;
    */
   disabled: boolean;
+
+  /**
+   * All scopes of the key, sorted, according to the record.
+   *
+   * @generated from field: repeated string scopes = 11;
+   */
+  scopes: string[];
+
+  /**
+   * The networks from which the key may be used, according to the record.
+   *
+   * @generated from field: repeated string allowed_networks = 12;
+   */
+  allowedNetworks: string[];
 };
 
 /**
@@ -226,6 +240,13 @@ export type AppliedChange = Message<"tenantauth.v1.AppliedChange"> & {
    * @generated from field: bool disabled = 3;
    */
   disabled: boolean;
+
+  /**
+   * Time at which the replica applied the change, by its clock. Absent if unknown.
+   *
+   * @generated from field: google.protobuf.Timestamp applied_at = 4;
+   */
+  appliedAt?: Timestamp | undefined;
 };
 
 /**

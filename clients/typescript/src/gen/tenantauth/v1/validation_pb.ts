@@ -21,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/validation.proto.
  */
 export const file_tenantauth_v1_validation: GenFile = /*@__PURE__*/
-  fileDesc("Ch50ZW5hbnRhdXRoL3YxL3ZhbGlkYXRpb24ucHJvdG8SDXRlbmFudGF1dGgudjEiRgoSVmFsaWRhdGVLZXlSZXF1ZXN0EgsKA2tleRgBIAEoCRIXCg9yZXF1aXJlZF9zY29wZXMYAiADKAlKBAgDEARSBGNvc3QiiwIKE1ZhbGlkYXRlS2V5UmVzcG9uc2USJwoHdmVyZGljdBgBIAEoDjIWLnRlbmFudGF1dGgudjEuVmVyZGljdBIRCgl0ZW5hbnRfaWQYAiABKAkSEwoLdGVuYW50X25hbWUYAyABKAkSDAoEcGxhbhgEIAEoCRIOCgZrZXlfaWQYBSABKAkSDgoGc2NvcGVzGAYgAygJEi4KCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCnByb3ZlbmFuY2UYCCABKAsyGS50ZW5hbnRhdXRoLnYxLlByb3ZlbmFuY2USFgoObWlzc2luZ19zY29wZXMYCSADKAkiTwoYQmF0Y2hWYWxpZGF0ZUtleXNSZXF1ZXN0EjMKCHJlcXVlc3RzGAEgAygLMiEudGVuYW50YXV0aC52MS5WYWxpZGF0ZUtleVJlcXVlc3QiVAoZQmF0Y2hWYWxpZGF0ZUtleXNSZXNwb25zZRI3CgdyZXN1bHRzGAEgAygLMiYudGVuYW50YXV0aC52MS5CYXRjaFZhbGlkYXRlS2V5c1Jlc3VsdCKAAQoXQmF0Y2hWYWxpZGF0ZUtleXNSZXN1bHQSNgoIcmVzcG9uc2UYASABKAsyIi50ZW5hbnRhdXRoLnYxLlZhbGlkYXRlS2V5UmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCAoGcmVzdWx0ImcKGVN0cmVhbVZhbGlkYXRlS2V5c1JlcXVlc3QSFgoOY29ycmVsYXRpb25faWQYASABKAQSMgoHcmVxdWVzdBgCIAEoCzIhLnRlbmFudGF1dGgudjEuVmFsaWRhdGVLZXlSZXF1ZXN0IpsBChpTdHJlYW1WYWxpZGF0ZUtleXNSZXNwb25zZRIWCg5jb3JyZWxhdGlvbl9pZBgBIAEoBBI2CghyZXNwb25zZRgCIAEoCzIiLnRlbmFudGF1dGgudjEuVmFsaWRhdGVLZXlSZXNwb25zZUgAEiMKBWVycm9yGAMgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNIAEIICgZyZXN1bHQiUgoWVmFsaWRhdGVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEgsKA2tleRgCIAEoCRIXCg9yZXF1aXJlZF9zY29wZXMYAyADKAkiqAMKF1ZhbGlkYXRlU2Vzc2lvblJlc3BvbnNlEicKB3ZlcmRpY3QYASABKA4yFi50ZW5hbnRhdXRoLnYxLlZlcmRpY3QSEQoJdGVuYW50X2lkGAIgASgJEhMKC3RlbmFudF9uYW1lGAMgASgJEgwKBHBsYW4YBCABKAkSDgoGa2V5X2lkGAUgASgJEg4KBnNjb3BlcxgGIAMoCRIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgpwcm92ZW5hbmNlGAggASgLMhkudGVuYW50YXV0aC52MS5Qcm92ZW5hbmNlEhYKDm1pc3Npbmdfc2NvcGVzGAkgAygJEkoKCmF0dHJpYnV0ZXMYCiADKAsyNi50ZW5hbnRhdXRoLnYxLlZhbGlkYXRlU2Vzc2lvblJlc3BvbnNlLkF0dHJpYnV0ZXNFbnRyeRIYChBwcmVzZW50ZWRfa2V5X2lkGAsgASgJGjEKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBMqIDChFWYWxpZGF0aW9uU2VydmljZRJUCgtWYWxpZGF0ZUtleRIhLnRlbmFudGF1dGgudjEuVmFsaWRhdGVLZXlSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5WYWxpZGF0ZUtleVJlc3BvbnNlEmYKEUJhdGNoVmFsaWRhdGVLZXlzEicudGVuYW50YXV0aC52MS5CYXRjaFZhbGlkYXRlS2V5c1JlcXVlc3QaKC50ZW5hbnRhdXRoLnYxLkJhdGNoVmFsaWRhdGVLZXlzUmVzcG9uc2USbQoSU3RyZWFtVmFsaWRhdGVLZXlzEigudGVuYW50YXV0aC52MS5TdHJlYW1WYWxpZGF0ZUtleXNSZXF1ZXN0GikudGVuYW50YXV0aC52MS5TdHJlYW1WYWxpZGF0ZUtleXNSZXNwb25zZSgBMAESYAoPVmFsaWRhdGVTZXNzaW9uEiUudGVuYW50YXV0aC52MS5WYWxpZGF0ZVNlc3Npb25SZXF1ZXN0GiYudGVuYW50YXV0aC52MS5WYWxpZGF0ZVNlc3Npb25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_verdict]);
+  fileDesc("Ch50ZW5hbnRhdXRoL3YxL3ZhbGlkYXRpb24ucHJvdG8SDXRlbmFudGF1dGgudjEiXgoSVmFsaWRhdGVLZXlSZXF1ZXN0EgsKA2tleRgBIAEoCRIXCg9yZXF1aXJlZF9zY29wZXMYAiADKAkSFgoOY2xpZW50X2FkZHJlc3MYBCABKAlKBAgDEARSBGNvc3QipQIKE1ZhbGlkYXRlS2V5UmVzcG9uc2USJwoHdmVyZGljdBgBIAEoDjIWLnRlbmFudGF1dGgudjEuVmVyZGljdBIRCgl0ZW5hbnRfaWQYAiABKAkSEwoLdGVuYW50X25hbWUYAyABKAkSDAoEcGxhbhgEIAEoCRIOCgZrZXlfaWQYBSABKAkSDgoGc2NvcGVzGAYgAygJEi4KCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCnByb3ZlbmFuY2UYCCABKAsyGS50ZW5hbnRhdXRoLnYxLlByb3ZlbmFuY2USFgoObWlzc2luZ19zY29wZXMYCSADKAkSGAoQYWxsb3dlZF9uZXR3b3JrcxgKIAMoCSJPChhCYXRjaFZhbGlkYXRlS2V5c1JlcXVlc3QSMwoIcmVxdWVzdHMYASADKAsyIS50ZW5hbnRhdXRoLnYxLlZhbGlkYXRlS2V5UmVxdWVzdCJUChlCYXRjaFZhbGlkYXRlS2V5c1Jlc3BvbnNlEjcKB3Jlc3VsdHMYASADKAsyJi50ZW5hbnRhdXRoLnYxLkJhdGNoVmFsaWRhdGVLZXlzUmVzdWx0IoABChdCYXRjaFZhbGlkYXRlS2V5c1Jlc3VsdBI2CghyZXNwb25zZRgBIAEoCzIiLnRlbmFudGF1dGgudjEuVmFsaWRhdGVLZXlSZXNwb25zZUgAEiMKBWVycm9yGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNIAEIICgZyZXN1bHQiZwoZU3RyZWFtVmFsaWRhdGVLZXlzUmVxdWVzdBIWCg5jb3JyZWxhdGlvbl9pZBgBIAEoBBIyCgdyZXF1ZXN0GAIgASgLMiEudGVuYW50YXV0aC52MS5WYWxpZGF0ZUtleVJlcXVlc3QimwEKGlN0cmVhbVZhbGlkYXRlS2V5c1Jlc3BvbnNlEhYKDmNvcnJlbGF0aW9uX2lkGAEgASgEEjYKCHJlc3BvbnNlGAIgASgLMiIudGVuYW50YXV0aC52MS5WYWxpZGF0ZUtleVJlc3BvbnNlSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJqChZWYWxpZGF0ZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSCwoDa2V5GAIgASgJEhcKD3JlcXVpcmVkX3Njb3BlcxgDIAMoCRIWCg5jbGllbnRfYWRkcmVzcxgEIAEoCSLqAwoXVmFsaWRhdGVTZXNzaW9uUmVzcG9uc2USJwoHdmVyZGljdBgBIAEoDjIWLnRlbmFudGF1dGgudjEuVmVyZGljdBIRCgl0ZW5hbnRfaWQYAiABKAkSEwoLdGVuYW50X25hbWUYAyABKAkSDAoEcGxhbhgEIAEoCRIOCgZrZXlfaWQYBSABKAkSDgoGc2NvcGVzGAYgAygJEi4KCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCnByb3ZlbmFuY2UYCCABKAsyGS50ZW5hbnRhdXRoLnYxLlByb3ZlbmFuY2USFgoObWlzc2luZ19zY29wZXMYCSADKAkSSgoKYXR0cmlidXRlcxgKIAMoCzI2LnRlbmFudGF1dGgudjEuVmFsaWRhdGVTZXNzaW9uUmVzcG9uc2UuQXR0cmlidXRlc0VudHJ5EhgKEHByZXNlbnRlZF9rZXlfaWQYCyABKAkSGAoQYWxsb3dlZF9uZXR3b3JrcxgMIAMoCRImCh5wcmVzZW50ZWRfa2V5X2FsbG93ZWRfbmV0d29ya3MYDSADKAkaMQoPQXR0cmlidXRlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEyogMKEVZhbGlkYXRpb25TZXJ2aWNlElQKC1ZhbGlkYXRlS2V5EiEudGVuYW50YXV0aC52MS5WYWxpZGF0ZUtleVJlcXVlc3QaIi50ZW5hbnRhdXRoLnYxLlZhbGlkYXRlS2V5UmVzcG9uc2USZgoRQmF0Y2hWYWxpZGF0ZUtleXMSJy50ZW5hbnRhdXRoLnYxLkJhdGNoVmFsaWRhdGVLZXlzUmVxdWVzdBooLnRlbmFudGF1dGgudjEuQmF0Y2hWYWxpZGF0ZUtleXNSZXNwb25zZRJtChJTdHJlYW1WYWxpZGF0ZUtleXMSKC50ZW5hbnRhdXRoLnYxLlN0cmVhbVZhbGlkYXRlS2V5c1JlcXVlc3QaKS50ZW5hbnRhdXRoLnYxLlN0cmVhbVZhbGlkYXRlS2V5c1Jlc3BvbnNlKAEwARJgCg9WYWxpZGF0ZVNlc3Npb24SJS50ZW5hbnRhdXRoLnYxLlZhbGlkYXRlU2Vzc2lvblJlcXVlc3QaJi50ZW5hbnRhdXRoLnYxLlZhbGlkYXRlU2Vzc2lvblJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_verdict]);
 
 /**
  * A key to validate.
@@ -43,6 +43,15 @@ export type ValidateKeyRequest = Message<"tenantauth.v1.ValidateKeyRequest"> & {
    * @generated from field: repeated string required_scopes = 2;
    */
   requiredScopes: string[];
+
+  /**
+   * The network address of the customer: IPv4 or IPv6; a port and a zone are ignored. Required for keys with
+   * allowed_networks. Take it from the connection, or from a header of a proxy that you trust; never from a header that the
+   * customer can set.
+   *
+   * @generated from field: string client_address = 4;
+   */
+  clientAddress: string;
 };
 
 /**
@@ -122,6 +131,14 @@ export type ValidateKeyResponse = Message<"tenantauth.v1.ValidateKeyResponse"> &
    * @generated from field: repeated string missing_scopes = 9;
    */
   missingScopes: string[];
+
+  /**
+   * The networks from which the key may be used, in CIDR notation, sorted. If empty, the key may be used from everywhere. A
+   * caller that caches the verdict compares the networks with the address of each later request.
+   *
+   * @generated from field: repeated string allowed_networks = 10;
+   */
+  allowedNetworks: string[];
 };
 
 /**
@@ -311,6 +328,13 @@ export type ValidateSessionRequest = Message<"tenantauth.v1.ValidateSessionReque
    * @generated from field: repeated string required_scopes = 3;
    */
   requiredScopes: string[];
+
+  /**
+   * As in ValidateKeyRequest. Applies to the session's key and to the key presented with the session.
+   *
+   * @generated from field: string client_address = 4;
+   */
+  clientAddress: string;
 };
 
 /**
@@ -402,6 +426,20 @@ export type ValidateSessionResponse = Message<"tenantauth.v1.ValidateSessionResp
    * @generated from field: string presented_key_id = 11;
    */
   presentedKeyId: string;
+
+  /**
+   * The networks from which the session's key may be used, as in ValidateKeyResponse.
+   *
+   * @generated from field: repeated string allowed_networks = 12;
+   */
+  allowedNetworks: string[];
+
+  /**
+   * The networks from which the key presented with the session may be used. Empty if it is the session's key.
+   *
+   * @generated from field: repeated string presented_key_allowed_networks = 13;
+   */
+  presentedKeyAllowedNetworks: string[];
 };
 
 /**
