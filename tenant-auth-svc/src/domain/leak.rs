@@ -110,7 +110,7 @@ pub enum LeakKnowledge {
     Reported,
 }
 
-/// Stores leaks. It fails with [`StoreError`](super::store::StoreError) when the database returns no complete result.
+/// Stores leaks. It fails with [`StoreError`] when the database returns no complete result.
 pub trait LeakStore: Send + Sync + 'static {
     /// Records that a key was found in a public place, and applies the policy of its tenant, or `default_policy`; `None`
     /// when there is no such key. Only the first report of a source has an effect. `report_id` identifies this report, so
