@@ -76,13 +76,13 @@ func TestEachCommandGetsAnAnswer(t *testing.T) {
 	service.Put("good", fake.Valid("key_1", "a"))
 	service.Put("office", fake.Restricted("key_2", "192.0.2.0/24"))
 	d := drive(t, service, tenantauth.WithoutWatch())
-	const valid = `"verdict":"VALID","tenant_id":"ten_1","key_id":"key_1","missing_scopes":[]`
-	const fromOffice = `"tenant_id":"ten_1","key_id":"key_2","missing_scopes":[]`
-	const unknown = `"verdict":"UNKNOWN","tenant_id":"","key_id":"","missing_scopes":[],"source":"DATABASE"`
+	const valid = `"verdict":"VALID","tenant_id":"ten_1","plan":"pro","key_id":"key_1","missing_scopes":[]`
+	const fromOffice = `"tenant_id":"ten_1","plan":"pro","key_id":"key_2","missing_scopes":[]`
+	const unknown = `"verdict":"UNKNOWN","tenant_id":"","plan":"","key_id":"","missing_scopes":[],"source":"DATABASE"`
 	for _, step := range []struct{ command, answer string }{
 		{`{"id":1,"op":"validate_key","key":"good","scopes":["a"],"timeout_ms":5000}`, `{"id":1,` + valid + `,"source":"DATABASE"}`},
 		{`{"id":2,"op":"validate_key","key":"good","scopes":["b"]}`,
-			`{"id":2,"verdict":"INSUFFICIENT_SCOPE","tenant_id":"ten_1","key_id":"key_1","missing_scopes":["b"],"source":"NEAR"}`},
+			`{"id":2,"verdict":"INSUFFICIENT_SCOPE","tenant_id":"ten_1","plan":"pro","key_id":"key_1","missing_scopes":["b"],"source":"NEAR"}`},
 		{`{"id":3,"op":"validate_key","key":""}`, `{"id":3,"error":"INVALID_ARGUMENT","reason":"","fields":["key"]}`},
 		{`{"id":4,"op":"validate_key_concurrently","key":"good","times":1000,"timeout_ms":5000}`, `{"id":4,"verdicts":{"VALID":1000},"errors":{}}`},
 		{`{"id":5,"op":"validate_keys","keys":["nobody's","undecidable","good"],"scopes":[]}`,

@@ -203,6 +203,7 @@ func described(validation tenantauth.Validation) answer {
 	return answer{
 		"verdict":        validation.Verdict.String(),
 		"tenant_id":      validation.TenantID,
+		"plan":           validation.Plan,
 		"key_id":         validation.KeyID,
 		"missing_scopes": missing,
 		"source":         validation.Provenance.Source.String(),

@@ -77,7 +77,7 @@ def runner(fake: Fake) -> Iterator[Runner]:
 def test_key_commands_return_verdicts(runner: Runner, fake: Fake) -> None:
     fake.keys |= {"k": answer(scopes=["a"]), "b": status_pb2.Status(code=14)}
     result = runner.call(op="validate_key", key="k", scopes=["b"], timeout_ms=5_000)
-    known = {"tenant_id": "acme", "key_id": "key_1"}
+    known = {"tenant_id": "acme", "plan": "pro", "key_id": "key_1"}
     assert result == {"verdict": "INSUFFICIENT_SCOPE", **known, "missing_scopes": ["b"], "source": "DATABASE"}
     assert runner.call(op="validate_key", key="k")["source"] == "NEAR"
     items = runner.call(op="validate_keys", keys=["k", "b"], scopes=[])["items"]

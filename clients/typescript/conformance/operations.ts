@@ -198,10 +198,11 @@ export function failed(error: unknown): object {
 }
 
 function decision(answer: Validation): object {
-  const { verdict, tenantId, keyId, missingScopes, source, ageMs } = answer;
+  const { verdict, tenantId, plan, keyId, missingScopes, source, ageMs } = answer;
   return {
     verdict,
     tenant_id: tenantId,
+    plan,
     key_id: keyId,
     missing_scopes: missingScopes,
     source,

@@ -35,7 +35,7 @@ async function running(
   return { fake, runner, ask };
 }
 
-const good = { verdict: "VALID", tenant_id: "ten_1", key_id: "key_1", missing_scopes: [] };
+const good = { verdict: "VALID", tenant_id: "ten_1", plan: "pro", key_id: "key_1", missing_scopes: [] };
 
 test("conformance: keys", async (t) => {
   const { fake, ask } = await running(t, { TENANT_AUTH_WATCH: "off" });
@@ -108,7 +108,7 @@ test("conformance: sessions, usage and other commands", async (t) => {
     session: { sessionId, tenantId: "ten_1", keyId: "key_1" },
   }));
   const bind = { op: "bind_session", session_id: "s", key: "k", ttl_ms: 60_000, attributes: {} };
-  const { missing_scopes: _, ...bound } = good;
+  const { missing_scopes: _, plan: _plan, ...bound } = good;
   assert.deepEqual(await ask(bind), { ...bound, already_bound: false });
   fake.answer(validateSession, () => ({ ...keyAnswer(), attributes: { a: "b" } }));
   assert.deepEqual(await ask({ op: "validate_session", session_id: "s", key: "k" }), {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::load::ExpectedAnswer;
 
 pub(crate) const REPLICAS: usize = 3;
-const TENANT: &str = "acme";
+pub(crate) const TENANT: &str = "acme";
 const SCOPE: &str = "orders:read";
 
 /// The tests run one at a time, because each uses the whole machine.

@@ -11,6 +11,7 @@ mod cluster;
 mod cost;
 mod hung;
 mod load;
+mod updates;
 
 use self::{
     cluster::{Cluster, EXCLUSIVE, REPLICAS, print},

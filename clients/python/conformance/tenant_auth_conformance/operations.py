@@ -27,6 +27,7 @@ def decision(validation: Validation) -> Answer:
     return {
         "verdict": validation.verdict.name,
         "tenant_id": validation.tenant_id,
+        "plan": validation.plan,
         "key_id": validation.key_id,
         "missing_scopes": list(validation.missing_scopes),
         "source": validation.provenance.source.name,

@@ -7,6 +7,7 @@ pub(crate) fn validation(validation: &Validation) -> Value {
     json!({
         "verdict": validation.verdict.to_string(),
         "tenant_id": validation.subject.tenant_id(),
+        "plan": validation.subject.plan(),
         "key_id": validation.subject.key_id(),
         "missing_scopes": validation.missing_scopes,
         "source": source(validation.provenance.source),
