@@ -21,21 +21,6 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
 )
 
-// addressed admits each key, and records the address of the last call.
-type addressed struct{ address string }
-
-func (a *addressed) ValidateKey(ctx context.Context, _ tenantauth.Key, _ ...string) (tenantauth.Validation, error) {
-	a.address = addressOf(ctx)
-	return tenantauth.Validation{Verdict: tenantauth.Valid}, nil
-}
-
-func addressOf(ctx context.Context) string {
-	if address, ok := tenantauth.ClientAddressFrom(ctx); ok {
-		return address.String()
-	}
-	return "none"
-}
-
 // handled makes a call from an address, and returns the address that the handler gets.
 func handled(t *testing.T, guard *grpcauth.Interceptor, from net.Addr, pairs ...string) string {
 	t.Helper()
@@ -47,7 +32,7 @@ func handledFrom(t *testing.T, guard *grpcauth.Interceptor, from *peer.Peer, pai
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(append(pairs, "authorization", "Bearer ta_key")...))
 	ctx = peer.NewContext(ctx, from)
 	info := &grpc.UnaryServerInfo{FullMethod: "/orders.v1.Orders/List"}
-	address, err := guard.Unary(ctx, nil, info, func(ctx context.Context, _ any) (any, error) { return addressOf(ctx), nil })
+	address, err := guard.Unary(ctx, nil, info, func(ctx context.Context, _ any) (any, error) { return fake.AddressOf(ctx), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,23 +64,23 @@ func TestInterceptorFillsInTheAddress(t *testing.T) {
 		"socket with such a name":  {nil, &net.UnixAddr{Name: "192.0.2.7", Net: "unix"}, nil, "none"},
 		"connection without names": {nil, nil, nil, "none"},
 	} {
-		service := &addressed{}
+		service := &fake.AddressRecorder{}
 		guard := interceptor(t, service, test.options...)
-		if got := handled(t, guard, test.peer, test.pairs...); got != test.want || service.address != test.want {
-			t.Errorf("%s: validated with %s, handled with %s", name, service.address, got)
+		if got := handled(t, guard, test.peer, test.pairs...); got != test.want || service.Address != test.want {
+			t.Errorf("%s: validated with %s, handled with %s", name, service.Address, got)
 		}
 	}
 	// Behind net/http on a Unix socket, gRPC reports a TCP peer whose address is the name of the peer's socket.
 	socket := &net.UnixAddr{Name: "/run/server.sock", Net: "unix"}
-	if got := handledFrom(t, interceptor(t, &addressed{}), &peer.Peer{Addr: tcp("192.0.2.7:1"), LocalAddr: socket}); got != "none" {
+	if got := handledFrom(t, interceptor(t, &fake.AddressRecorder{}), &peer.Peer{Addr: tcp("192.0.2.7:1"), LocalAddr: socket}); got != "none" {
 		t.Errorf("socket of net/http: %s", got)
 	}
 	// A call without a peer, such as one within the process.
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer ta_key"))
-	service := &addressed{}
+	service := &fake.AddressRecorder{}
 	_, err := interceptor(t, service).Unary(ctx, nil, &grpc.UnaryServerInfo{}, func(context.Context, any) (any, error) { return nil, nil })
-	if err != nil || service.address != "none" {
-		t.Errorf("no peer: %s, %v", service.address, err)
+	if err != nil || service.Address != "none" {
+		t.Errorf("no peer: %s, %v", service.Address, err)
 	}
 }
 
@@ -141,7 +126,7 @@ func TestUnixSocketGivesNoAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := &addressed{}
+	service := &fake.AddressRecorder{}
 	guard := interceptor(t, service)
 	server := grpc.NewServer(grpc.UnaryInterceptor(guard.Unary))
 	healthv1.RegisterHealthServer(server, health.NewServer())
@@ -152,7 +137,7 @@ func TestUnixSocketGivesNoAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if err := check(healthv1.NewHealthClient(conn), t, "authorization", "Bearer ta_key"); err != nil || service.address != "none" {
-		t.Errorf("%s, %v", service.address, err)
+	if err := check(healthv1.NewHealthClient(conn), t, "authorization", "Bearer ta_key"); err != nil || service.Address != "none" {
+		t.Errorf("%s, %v", service.Address, err)
 	}
 }

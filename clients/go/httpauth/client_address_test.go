@@ -13,23 +13,8 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
 )
 
-// addressed admits each key, and records the address of the last call.
-type addressed struct{ address string }
-
-func (a *addressed) ValidateKey(ctx context.Context, _ tenantauth.Key, _ ...string) (tenantauth.Validation, error) {
-	a.address = addressOf(ctx)
-	return tenantauth.Validation{Verdict: tenantauth.Valid}, nil
-}
-
-func addressOf(ctx context.Context) string {
-	if address, ok := tenantauth.ClientAddressFrom(ctx); ok {
-		return address.String()
-	}
-	return "none"
-}
-
 // echo responds with the address that the handler gets.
-var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(addressOf(r.Context()))) })
+var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(fake.AddressOf(r.Context()))) })
 
 func TestMiddlewareFillsInTheAddress(t *testing.T) {
 	proxies := httpauth.WithTrustedProxies("10.0.0.0/8", "2001:db8:1::1")
@@ -53,7 +38,7 @@ func TestMiddlewareFillsInTheAddress(t *testing.T) {
 			http.Header{"X-Forwarded-For": {"198.51.100.1, 10.0.0.1"}}, "198.51.100.1"},
 		"no address": {nil, "", http.Header{"X-Forwarded-For": {"198.51.100.1"}}, "none"},
 	} {
-		service := &addressed{}
+		service := &fake.AddressRecorder{}
 		request := httptest.NewRequest(http.MethodGet, "/orders", nil)
 		request.RemoteAddr = test.peer
 		if test.header != nil {
@@ -62,8 +47,8 @@ func TestMiddlewareFillsInTheAddress(t *testing.T) {
 		request.Header.Set("Authorization", "Bearer ta_key")
 		recorder := httptest.NewRecorder()
 		middleware(t, service, test.options...).Require()(echo).ServeHTTP(recorder, request)
-		if service.address != test.want || recorder.Body.String() != test.want {
-			t.Errorf("%s: validated with %s, handled with %s", name, service.address, recorder.Body)
+		if service.Address != test.want || recorder.Body.String() != test.want {
+			t.Errorf("%s: validated with %s, handled with %s", name, service.Address, recorder.Body)
 		}
 	}
 }
@@ -78,7 +63,7 @@ func TestNetworksOfAKeyAreEnforced(t *testing.T) {
 	defer func() { _ = client.Close() }()
 	var reported []string
 	guard := middleware(t, client, httpauth.WithTrustedProxies("10.0.0.1"), httpauth.WithOnDenied(func(r *http.Request, validation tenantauth.Validation, _ error) {
-		reported = append(reported, validation.Verdict.String()+" "+addressOf(r.Context()))
+		reported = append(reported, validation.Verdict.String()+" "+fake.AddressOf(r.Context()))
 	}))
 	for _, test := range []struct {
 		peer   string
@@ -113,7 +98,7 @@ func TestUnixSocketGivesNoAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := &addressed{}
+	service := &fake.AddressRecorder{}
 	server := &http.Server{Handler: middleware(t, service, httpauth.WithTrustedProxies("192.0.2.7")).Require()(echo)}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
@@ -133,7 +118,7 @@ func TestUnixSocketGivesNoAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	if response.StatusCode != http.StatusOK || service.address != "none" {
-		t.Errorf("%d, address %s", response.StatusCode, service.address)
+	if response.StatusCode != http.StatusOK || service.Address != "none" {
+		t.Errorf("%d, address %s", response.StatusCode, service.Address)
 	}
 }

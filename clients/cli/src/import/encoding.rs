@@ -10,7 +10,7 @@ const UTF_16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 /// columns.
 ///
 /// # Errors
-/// When the file is UTF-16: its lines could not be told apart.
+/// When the file is UTF-16: its lines have other separators.
 pub(super) fn content(bytes: &[u8]) -> Result<&[u8], Problem> {
     let has_mark = UTF_16_MARKS.iter().any(|mark| bytes.starts_with(mark));
     // Without a mark: one of the two bytes of an ASCII character is zero.
