@@ -4,7 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTO_FILES: [&str; 8] = [
+const PROTO_FILES: [&str; 9] = [
+    "envoy/service/auth/v3/external_auth.proto",
     "tenantauth/v1/admin.proto",
     "tenantauth/v1/info.proto",
     "tenantauth/v1/inspect.proto",
@@ -38,6 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".tenantauth.v1.RotateKeyResponse",
             ".tenantauth.v1.ExplainKeyRequest",
             ".tenantauth.v1.ReportLeakRequest",
+            // The header of an HTTP request may be a key, or a signed principal.
+            ".envoy.config.core.v3.HeaderValue",
+            ".envoy.service.auth.v3.AttributeContext.HttpRequest",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod cache;
 mod database;
+mod front_doors;
 mod keys;
 mod leaks;
 mod listen;
@@ -25,6 +26,7 @@ pub use self::{
     audit::AuditConfig,
     cache::CacheSettings,
     database::{DatabaseConfig, DatabaseLocation},
+    front_doors::{FrontDoorsConfig, PrincipalConfig, read_signing_keys},
     keys::KeysConfig,
     leaks::{LeaksConfig, SigningKeysLocation},
     listen::ListenConfig,
@@ -48,6 +50,8 @@ pub struct ServiceConfig {
     pub tls: TlsConfig,
     /// Which services may call.
     pub access: AccessConfig,
+    /// Front doors.
+    pub front_doors: FrontDoorsConfig,
     /// The database.
     pub database: DatabaseConfig,
     /// Format and hashing of keys.
@@ -87,6 +91,7 @@ impl ServiceConfig {
         let tls = TlsConfig::read(&mut reader);
         let access = AccessConfig::read(&mut reader);
         let listen = ListenConfig::read(&mut reader, tls.as_ref(), access.as_ref());
+        let front_doors = FrontDoorsConfig::read(&mut reader, listen.as_ref());
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let cache = cache::read(&mut reader);
@@ -100,13 +105,27 @@ impl ServiceConfig {
         let release = ReleaseConfig::read(&mut reader);
         let read = reader.finish().map_err(InvalidConfig)?;
         match (
-            listen, tls, access, database, keys, cache, sessions, leaks, usage, audit, ops, telemetry, log,
+            listen,
+            tls,
+            access,
+            front_doors,
+            database,
+            keys,
+            cache,
+            sessions,
+            leaks,
+            usage,
+            audit,
+            ops,
+            telemetry,
+            log,
             release,
         ) {
             (
                 Some(listen),
                 Some(tls),
                 Some(access),
+                Some(front_doors),
                 Some(database),
                 Some(keys),
                 Some(cache),
@@ -123,6 +142,7 @@ impl ServiceConfig {
                     listen,
                     tls,
                     access,
+                    front_doors,
                     database,
                     keys,
                     cache,

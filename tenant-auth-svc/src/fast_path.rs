@@ -108,8 +108,9 @@ where
                 },
             }
         } else {
+            let errors = FastPathState::error_responder(&self.0, peer_request.request.uri().path(), started);
             let answer = self.0.inner.clone().call(peer_request.into_request().map(tonic::body::Body::new));
-            FastPathFuture { route: Route::Inner { answer: Box::pin(answer) } }
+            FastPathFuture { route: Route::Inner { answer: Box::pin(answer), errors } }
         }
     }
 }
@@ -128,6 +129,13 @@ impl<S, K: KeySource> FastPathState<S, K> {
     }
 }
 
+impl<S, K: KeySource> FastPathState<S, K> {
+    /// Returns the state if a gRPC error in the response to this path is replaced.
+    fn error_responder(state: &Arc<Self>, path: &str, started: Instant) -> ErrorResponder<S, K> {
+        CacheResponder::<K>::replaces_errors(path).then(|| (Arc::clone(state), started))
+    }
+}
+
 impl<S, K> FastPathState<S, K> {
     /// Returns whether the request may be traced. If the caller sent no sampling flag, the decision is drawn
     /// here and stored with the request, so that it is not drawn twice.
@@ -143,6 +151,9 @@ impl<S, K> FastPathState<S, K> {
         }
     }
 }
+
+/// Replaces a gRPC error in the response to a request that arrived at a time; `None` if the caller gets the error.
+type ErrorResponder<S, K> = Option<(Arc<FastPathState<S, K>>, Instant)>;
 
 const GRPC_CONTENT_TYPE: &str = "application/grpc";
 
@@ -167,7 +178,7 @@ pin_project! {
             started: Instant,
         },
         // Boxed: the future is many times larger, and every cache hit would move that many bytes.
-        Inner { answer: Pin<Box<F>> },
+        Inner { answer: Pin<Box<F>>, errors: ErrorResponder<S, K> },
     }
 }
 
@@ -191,7 +202,7 @@ where
             let Some(peer_request) = peer_request.take() else { return Poll::Pending };
             let path = peer_request.request.uri().path();
             if let Some(frame) = read.single_frame()
-                && let Some(answer) = state.responder.respond(path, frame)
+                && let Some(answer) = state.responder.respond(path, frame, *started)
                 // The middleware stack gives the same response from the same cache, and has the fields of the
                 // denial log line.
                 && !(denials::is_enabled() && answer.has_denial())
@@ -202,12 +213,18 @@ where
             let read = std::mem::take(read);
             let request =
                 peer_request.into_request().map(|rest| tonic::body::Body::new(ResumedBody::new(read, rest)));
+            let errors = FastPathState::error_responder(state, request.uri().path(), *started);
             let answer = state.inner.clone().call(request);
-            route.set(Route::Inner { answer: Box::pin(answer) });
+            route.set(Route::Inner { answer: Box::pin(answer), errors });
         }
         match route.project() {
-            RouteProjection::Inner { answer } => {
+            RouteProjection::Inner { answer, errors } => {
                 let response = ready!(answer.as_mut().poll(cx))?;
+                if let Some((state, started)) = errors
+                    && let Some(frame) = state.responder.respond_to_error(response.headers(), *started)
+                {
+                    return Poll::Ready(Ok(cached_response(frame, response.headers())));
+                }
                 Poll::Ready(Ok(response.map(|body| FastPathBody { source: BodySource::Inner { body } })))
             }
             RouteProjection::Buffering { .. } => Poll::Pending,
@@ -219,12 +236,13 @@ where
 /// stack, which has limits for that.
 const BODY_READ_TIMEOUT: Duration = Duration::from_millis(100);
 
-fn cached_response<Out>(frame: Bytes, request: &HeaderMap) -> Response<FastPathBody<Out>> {
+/// `headers`: of the request, or of the response that is replaced.
+fn cached_response<Out>(frame: Bytes, headers: &HeaderMap) -> Response<FastPathBody<Out>> {
     let mut response =
         Response::new(FastPathBody { source: BodySource::Cached { frame: Some(frame), is_over: false } });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC_CONTENT_TYPE));
     // Only an id that the caller sent: nobody could search for an id that the caller does not have.
-    if let Some(id) = request.get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes())) {
+    if let Some(id) = headers.get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes())) {
         response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
     }
     response

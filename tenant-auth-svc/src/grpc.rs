@@ -14,6 +14,6 @@ pub mod status;
 pub mod tally;
 
 pub use self::{
-    error::{ApiError, MalformedRequest},
+    error::{ApiError, MalformedRequest, Violation},
     services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
 };

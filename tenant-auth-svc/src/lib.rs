@@ -10,6 +10,7 @@ pub mod config;
 pub mod database;
 pub mod domain;
 pub mod fast_path;
+pub mod forward;
 pub mod grpc;
 pub mod instruments;
 mod jobs;

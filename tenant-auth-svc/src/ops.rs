@@ -3,7 +3,6 @@
 //! The service stays ready during an outage of the database, because the cache can answer: if readiness followed the
 //! database, all replicas would be taken out of service at the same time, when only their caches can answer.
 
-mod connections;
 pub mod expiry;
 mod json;
 pub mod secret_scanning;

@@ -12,6 +12,7 @@ mod database_startup;
 mod error;
 pub mod expiry;
 mod foundation;
+mod front_doors;
 mod lifecycle;
 #[cfg(test)]
 mod memory_budget;
@@ -37,6 +38,7 @@ use self::{
     background::{BackgroundTasks, DatabaseSettings},
     coverage::CoverageProbe,
     foundation::{Caches, Foundation},
+    front_doors::FrontDoors,
     metrics_source::{MetricsFormat, MetricsSources},
     middleware_stack::Instrumentation,
     reload::FileReloader,
@@ -67,7 +69,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     if config.release.require_canonical {
         build::THIS.require_canonical()?;
     }
-    let listener = middleware_stack::bind(&config.listen).await?;
+    let has_forward_address = config.front_doors.listen.is_some();
+    let listener = middleware_stack::bind(&config.listen, has_forward_address).await?;
     let is_remote = matches!(config.database.location, DatabaseLocation::Remote { .. });
     let database_settings = DatabaseSettings::from(&config.database);
     let database_files = (config.database.location.token(), config.database.private_roots.clone());
@@ -100,22 +103,35 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     };
     let health = HealthReporter::new();
     database_startup::set_initial_health(&health).await;
-    let services = use_cases.into_services(&base, &caches, usage_recorder, health.clone(), is_remote);
+    let times = (config.cache.records.policy.fresh, base.load_timeout());
+    let front_doors = FrontDoors::bind(config.front_doors, Arc::clone(&validator), times, &clock).await?;
+    let services =
+        use_cases.into_services(&base, &caches, usage_recorder, health.clone(), is_remote, &front_doors);
+    let signing_keys = front_doors.keys_file.clone().map(|path| (path, Arc::clone(&front_doors.tokens)));
     let (file_reloader, callers, certificates) = FileReloader::new(
         config.access,
         config.tls,
         Arc::clone(&deny_list),
         feed.hub().clone(),
         database_files,
+        signing_keys,
         Arc::clone(&clock),
     );
     let (address, limiters) = (listener.address, listener.limiters.clone());
-    let max_ops_connections = listener.max_ops_connections;
+    let (max_ops_connections, max_forward_connections) =
+        (listener.max_ops_connections, listener.max_forward_connections);
     let rpc_metrics = Arc::new(RpcMetrics::default());
     let instrumentation = Instrumentation {
         rpc_metrics: Arc::clone(&rpc_metrics),
         request_tracer: otlp.as_ref().map(OtlpExporter::request_tracer),
     };
+    let door_counts = Arc::clone(&front_doors.counts);
+    let forward_server = front_doors.serve(
+        callers.clone(),
+        certificates.clone(),
+        (limiters.clone(), max_forward_connections),
+        Arc::clone(&rpc_metrics),
+    );
     let server = listener.serve(services, instrumentation, callers, certificates)?;
     health.set_service_status(database_startup::PROCESS_HEALTH_NAME, ServingStatus::Serving).await;
 
@@ -157,6 +173,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         audit_copy: audit_copy.as_ref().map(|copy| Arc::clone(&copy.counts)),
         unreadable_records: Arc::clone(base.store.unreadable_records()),
         leaks: Arc::clone(&leaks),
+        door_counts,
         otlp: otlp_counts,
     });
     let otlp_exporter = otlp.map(|otlp| {
@@ -172,6 +189,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     Ok(RunningService {
         address,
         ops_address,
+        forward_server,
         clock,
         admin,
         validator,

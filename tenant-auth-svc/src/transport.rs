@@ -7,6 +7,7 @@
 
 pub mod connection;
 pub mod descriptors;
+pub mod http1;
 pub mod limits;
 pub mod peer;
 mod server;

@@ -50,12 +50,18 @@ pub(super) fn notify_stopping() {
 
 fn reload_status(files: Option<FileStatus>) -> String {
     let Some(files) = files else { return "serving; reload failed".to_owned() };
-    let FileStatus { callers_refused, certificates_refused, deny_list_refused, database_token_refused } =
-        files;
+    let FileStatus {
+        callers_refused,
+        certificates_refused,
+        deny_list_refused,
+        signing_keys_refused,
+        database_token_refused,
+    } = files;
     let refused: Vec<_> = [
         ("callers", callers_refused),
         ("certificates", certificates_refused),
         ("deny list", deny_list_refused),
+        ("principal keys", signing_keys_refused),
         ("database token", database_token_refused),
     ]
     .into_iter()

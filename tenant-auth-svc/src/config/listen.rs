@@ -30,6 +30,43 @@ pub struct ListenConfig {
     /// one per core of the machine, or of the container's CPU limit. `TENANT_AUTH_MAX_CONNECTIONS`: maximum number of
     /// connections of the process. Default `10000`; the server closes further ones at once.
     pub server: ServerConfig,
+    /// Which addresses may be listened on.
+    pub(super) exposure: Exposure,
+}
+
+/// Whether an address beyond loopback may be listened on: only with TLS and known callers, unless told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exposure {
+    is_encrypted: bool,
+    has_known_callers: bool,
+}
+
+impl Exposure {
+    /// Checks an address. `None` after a problem, which is recorded.
+    pub(super) fn check(self, reader: &mut ConfigReader, variable: &str, address: SocketAddr) -> Option<()> {
+        let Self { is_encrypted, has_known_callers } = self;
+        if address.ip().is_loopback() {
+            return Some(());
+        }
+        let unprotected = match (is_encrypted, has_known_callers) {
+            (true, true) => return Some(()),
+            (false, true) => format!(
+                "without encryption: set TENANT_AUTH_TLS_CERT_FILE and …_KEY_FILE, or {ALLOW_PLAINTEXT}=true"
+            ),
+            (true, false) => format!(
+                "without caller authentication: set TENANT_AUTH_CALLERS_FILE, or {ALLOW_ANONYMOUS}=true"
+            ),
+            (false, false) => format!(
+                "without encryption and without caller authentication: set TENANT_AUTH_TLS_CERT_FILE, …_KEY_FILE and \
+                 TENANT_AUTH_CALLERS_FILE, or {ALLOW_PLAINTEXT}=true and {ALLOW_ANONYMOUS}=true"
+            ),
+        };
+        reader.report_problem(
+            variable,
+            format!("{address} is beyond loopback, {unprotected} if the network in front of it is trusted"),
+        );
+        None
+    }
 }
 
 const ADDRESS: &str = "TENANT_AUTH_LISTEN";
@@ -68,30 +105,9 @@ impl ListenConfig {
             reader.report_problem("TENANT_AUTH_CALLERS_FILE", message);
             return None;
         }
-        if !address.ip().is_loopback() {
-            let unprotected = match (encrypted || plaintext, known || anonymous) {
-                (true, true) => None,
-                (false, true) => Some(format!(
-                    "without encryption: set TENANT_AUTH_TLS_CERT_FILE and …_KEY_FILE, or {ALLOW_PLAINTEXT}=true"
-                )),
-                (true, false) => Some(format!(
-                    "without caller authentication: set TENANT_AUTH_CALLERS_FILE, or {ALLOW_ANONYMOUS}=true"
-                )),
-                (false, false) => Some(format!(
-                    "without encryption and without caller authentication: set TENANT_AUTH_TLS_CERT_FILE, …_KEY_FILE and \
-                     TENANT_AUTH_CALLERS_FILE, or {ALLOW_PLAINTEXT}=true and {ALLOW_ANONYMOUS}=true"
-                )),
-            };
-            if let Some(unprotected) = unprotected {
-                reader.report_problem(
-                    ADDRESS,
-                    format!(
-                        "{address} is beyond loopback, {unprotected} if the network in front of it is trusted"
-                    ),
-                );
-                return None;
-            }
-        }
+        let exposure =
+            Exposure { is_encrypted: encrypted || plaintext, has_known_callers: known || anonymous };
+        exposure.check(reader, ADDRESS, address)?;
         let server = ServerConfig {
             workers: usize::try_from(workers?).ok()?,
             max_connections: usize::try_from(max_connections?).ok()?,
@@ -105,6 +121,7 @@ impl ListenConfig {
             max_streams: max_streams.ok()?,
             caller_share: caller_share.ok()?,
             server,
+            exposure,
         })
     }
 }

@@ -44,15 +44,8 @@ impl OpsConfig {
     }
 
     fn read_listen(reader: &mut ConfigReader) -> Option<Option<SocketAddr>> {
-        reader.value(LISTEN_VARIABLE, "127.0.0.1:50052", parse_listen)
+        reader.value(LISTEN_VARIABLE, "127.0.0.1:50052", parse::parse_optional_address)
     }
-}
-
-fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
-    if text == "off" {
-        return Ok(None);
-    }
-    parse::parse_address(text).map(Some).map_err(|error| format!("{error}; use off for none"))
 }
 
 fn parse_drain_delay(text: &str) -> Result<Duration, String> {

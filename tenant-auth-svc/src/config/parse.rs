@@ -38,6 +38,17 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     first.ok_or_else(|| format!("host {host:?} has no address"))
 }
 
+/// Parses an address to listen on, or `off` for none.
+///
+/// # Errors
+/// The error names the value and the expected form.
+pub(super) fn parse_optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    parse_address(text).map(Some).map_err(|error| format!("{error}; use off for none"))
+}
+
 /// Parses an integer within bounds.
 ///
 /// # Errors

@@ -6,6 +6,8 @@ use arrayvec::ArrayString;
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::clock::UnixMillis;
+
 /// Maximum length of an id, in bytes.
 pub const MAX_ID_LEN: usize = 64;
 
@@ -78,6 +80,16 @@ id!(
     KeyId, "key"
 );
 
+impl KeyId {
+    /// Returns when the id was generated; `None` if it was not generated here.
+    #[must_use]
+    pub fn generated_at(&self) -> Option<UnixMillis> {
+        let id = Uuid::try_parse(self.0.strip_prefix("key_")?).ok()?;
+        let (seconds, nanos) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
+        i64::try_from(seconds).ok().map(|seconds| UnixMillis(seconds * 1_000 + i64::from(nanos / 1_000_000)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +100,15 @@ mod tests {
         assert!(ids.is_sorted());
         for id in &ids {
             assert_eq!(KeyId::parse(id.as_str()).as_ref(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn generated_key_id_contains_its_time() {
+        let at = KeyId::generate().generated_at().unwrap().0 - UnixMillis(1_700_000_000_000).0;
+        assert!(at > 0, "{at}");
+        for id in ["key_1", "key_00000000000040008000000000000000", "imported"] {
+            assert_eq!(KeyId::parse(id).unwrap().generated_at(), None, "{id}");
         }
     }
 

@@ -2,6 +2,10 @@
 //!
 //! The Rust client compiles the same source file, so its near-cache decides like the service.
 
+// With an explicit path, because this file is also a module of the Rust client.
+#[path = "network/trusted_proxies.rs"]
+mod trusted_proxies;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
@@ -10,6 +14,8 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
+
+pub use self::trusted_proxies::TrustedProxies;
 
 /// The address of a customer, as the caller of the service sees it. An IPv4-mapped IPv6 address is the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -79,6 +79,19 @@ pub struct ScopeSet(CompactString);
 const SEPARATOR: char = ' ';
 
 impl ScopeSet {
+    /// Returns the first scopes that fit into `max_len` bytes, with a space between two, and the number of the others.
+    #[must_use]
+    pub fn leading(&self, max_len: usize) -> (&str, usize) {
+        if self.0.len() <= max_len {
+            return (&self.0, 0);
+        }
+        // One more byte, so that a scope that ends at the limit counts.
+        let head = self.0.get(..=max_len).unwrap_or(&self.0);
+        let end = head.rfind(SEPARATOR).unwrap_or(0);
+        let (kept, rest) = self.0.split_at(end);
+        (kept, rest.split_ascii_whitespace().count())
+    }
+
     /// Returns the length of the text, in bytes.
     #[must_use]
     pub fn byte_len(&self) -> usize {
@@ -227,5 +240,17 @@ mod tests {
         assert_eq!(Scope::parse(""), Err(InvalidScope::Empty));
         assert_eq!(Scope::parse("Orders"), Err(InvalidScope::InvalidCharacter));
         assert_eq!(Scope::parse(&"a".repeat(65)), Err(InvalidScope::TooLong));
+    }
+
+    #[test]
+    fn leading_scopes_are_whole_and_the_others_counted() {
+        let set = set(&["a:read", "b:write", "c"]);
+        assert_eq!(set.leading(100), ("a:read b:write c", 0));
+        assert_eq!(set.leading(16), ("a:read b:write c", 0));
+        assert_eq!(set.leading(15), ("a:read b:write", 1));
+        assert_eq!(set.leading(14), ("a:read b:write", 1));
+        assert_eq!(set.leading(13), ("a:read", 2));
+        assert_eq!(set.leading(5), ("", 3));
+        assert_eq!(ScopeSet::EMPTY.leading(0), ("", 0));
     }
 }

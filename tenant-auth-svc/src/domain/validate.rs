@@ -12,7 +12,7 @@ use super::{
     scope::ScopeSet,
     store::{FailureKind, StoreError},
     unknown_lookup_limiter::LoadContext,
-    verdict::{Decision, Provenance, Verdict},
+    verdict::{Decision, Verdict},
 };
 
 /// A request to validate a key.
@@ -76,7 +76,7 @@ impl<S: KeySource> Validator<S> {
         context: impl Into<LoadContext> + Send,
     ) -> Result<Decision, StoreError> {
         let Ok(parsed) = self.format.parse(&query.key) else {
-            return Ok(MALFORMED);
+            return Ok(Decision::MALFORMED);
         };
         let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
@@ -98,7 +98,7 @@ impl<S: KeySource> Validator<S> {
         address: Option<ClientAddress>,
     ) -> Option<Decision> {
         let Ok(parsed) = self.format.parse(key) else {
-            return Some(MALFORMED);
+            return Some(Decision::MALFORMED);
         };
         let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
         if self.deny_list.is_hash_denied(&hash) {
@@ -121,7 +121,7 @@ impl<S: KeySource> Validator<S> {
         let cached_decisions: Vec<CachedDecision> = queries
             .iter()
             .map(|query| match self.format.parse(&query.key) {
-                Err(_) => CachedDecision::Decided(MALFORMED),
+                Err(_) => CachedDecision::Decided(Decision::MALFORMED),
                 Ok(parsed) => {
                     let (hash, not_found) = (parsed.hash(), parsed.verdict_if_not_found());
                     if self.deny_list.is_hash_denied(&hash) {
@@ -211,14 +211,7 @@ enum CachedDecision {
 }
 
 /// The decision for a key whose hash is on the deny list.
-const DENIED_BY_HASH: Decision = without_record(Verdict::Revoked);
-
-const MALFORMED: Decision = without_record(Verdict::Malformed);
-
-/// Returns a decision that needs no record.
-const fn without_record(verdict: Verdict) -> Decision {
-    Decision { verdict, key: None, missing_scopes: ScopeSet::EMPTY, provenance: Provenance::NO_LOOKUP }
-}
+const DENIED_BY_HASH: Decision = Decision::without_record(Verdict::Revoked);
 
 fn first_outcome<T>(outcomes: Vec<Result<T, StoreError>>) -> Result<T, StoreError> {
     outcomes.into_iter().next().unwrap_or_else(missing_outcome)

@@ -226,6 +226,16 @@ pub struct Decision {
     pub provenance: Provenance,
 }
 
+impl Decision {
+    /// The decision about a text that cannot be a key.
+    pub const MALFORMED: Self = Self::without_record(Verdict::Malformed);
+
+    /// Returns a decision that needs no record.
+    pub(super) const fn without_record(verdict: Verdict) -> Self {
+        Self { verdict, key: None, missing_scopes: ScopeSet::EMPTY, provenance: Provenance::NO_LOOKUP }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,10 @@
 
 mod request_view;
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use self::request_view::RequestView;
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
         validate::{KeySource, Validator},
         verdict::{Decision, Source, Verdict},
     },
+    forward::check::{CHECK_PATH, CheckResponder},
     grpc::convert::{FRAME_HEADER_LEN, MAX_BATCH_KEYS, encode_batch_frame, encode_decision_frame},
 };
 
@@ -38,7 +40,9 @@ impl CacheResponse {
 /// The verdict and the source of each key. A single key, by far the most frequent case, needs no allocation.
 #[derive(Debug)]
 pub enum HitVerdicts {
-    /// Of `ValidateKey`.
+    /// Of `Check`, for a request without a key.
+    None,
+    /// Of `ValidateKey` and `Check`.
     Single([(Verdict, Source); 1]),
     /// Of `BatchValidateKeys`, in order.
     Batch(Vec<(Verdict, Source)>),
@@ -49,6 +53,7 @@ impl Deref for HitVerdicts {
 
     fn deref(&self) -> &Self::Target {
         match self {
+            Self::None => &[],
             Self::Single(one) => one,
             Self::Batch(many) => many,
         }
@@ -61,32 +66,53 @@ fn verdict_and_source(decision: &Decision) -> (Verdict, Source) {
 
 /// Decides requests from the cache.
 #[derive(Debug)]
-pub struct CacheResponder<K>(Arc<Validator<K>>);
+pub struct CacheResponder<K> {
+    validator: Arc<Validator<K>>,
+    check: CheckResponder<K>,
+}
 
 impl<K> Clone for CacheResponder<K> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { validator: Arc::clone(&self.validator), check: self.check.clone() }
     }
 }
 
 impl<K: KeySource> CacheResponder<K> {
-    /// Creates a responder for what `validator` can decide without waiting.
+    /// Creates a responder for what `validator` and `check` can decide without waiting.
     #[must_use]
-    pub fn new(validator: Arc<Validator<K>>) -> Self {
-        Self(validator)
+    pub fn new(validator: Arc<Validator<K>>, check: CheckResponder<K>) -> Self {
+        Self { validator, check }
     }
 
     /// Returns whether the RPC at a path can be answered from the cache.
     #[must_use]
     pub fn handles(path: &str) -> bool {
-        path == VALIDATE_KEY_PATH || path == BATCH_VALIDATE_KEYS_PATH
+        path == VALIDATE_KEY_PATH || path == CHECK_PATH || path == BATCH_VALIDATE_KEYS_PATH
+    }
+
+    /// Returns whether a gRPC error in the response of an RPC is replaced: proxies cannot handle one.
+    #[must_use]
+    pub fn replaces_errors(path: &str) -> bool {
+        path == CHECK_PATH
+    }
+
+    /// Returns the response in place of a gRPC error; `None` if the headers of the response contain none.
+    #[must_use]
+    pub fn respond_to_error(&self, response: &HeaderMap, started: Instant) -> Option<Bytes> {
+        self.check.respond_undecided(response, started)
     }
 
     /// Returns the response frame to a request frame. `None` if a decision has to wait, or if the request is
     /// invalid in any way: the middleware stack then handles the request and reports the error.
     #[must_use]
-    pub fn respond(&self, path: &str, frame: &[u8]) -> Option<CacheResponse> {
+    pub fn respond(&self, path: &str, frame: &[u8], started: Instant) -> Option<CacheResponse> {
         let message = unframe_single_message(frame)?;
+        if path == CHECK_PATH {
+            let checked = self.check.respond(message, started)?;
+            let verdicts =
+                checked.verdict.map_or(HitVerdicts::None, |verdict| HitVerdicts::Single([verdict]));
+            return Some(CacheResponse { frame: checked.frame, verdicts });
+        }
         if path == VALIDATE_KEY_PATH {
             let decision = self.decide(&RequestView::parse(message)?)?;
             Some(CacheResponse {
@@ -108,7 +134,7 @@ impl<K: KeySource> CacheResponder<K> {
     }
 
     fn decide(&self, request: &RequestView<'_>) -> Option<Decision> {
-        self.0.decide_from_cache(request.key, &request.required_scopes, request.client_address)
+        self.validator.decide_from_cache(request.key, &request.required_scopes, request.client_address)
     }
 }
 

@@ -50,7 +50,7 @@ impl Deadline {
 
 /// The time budget of each operation of a handler: the handler's limit and the caller's deadline.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     limit: Duration,
     caller_deadline: Option<Deadline>,
 }
@@ -61,7 +61,7 @@ impl Budget {
     ///
     /// # Errors
     /// [`ApiError::DeadlineExpired`] if the caller's deadline has passed.
-    pub(super) fn deadline(self) -> Result<Instant, ApiError> {
+    pub(crate) fn deadline(self) -> Result<Instant, ApiError> {
         let own = Instant::now() + self.limit;
         let Some(caller) = self.caller_deadline else { return Ok(own) };
         caller.ensure_not_passed().map(|()| own.min(caller.0))
@@ -208,7 +208,7 @@ impl RpcRecord {
 
 /// Reads the context of a request. Each method has a default for requests that passed through no layers, as
 /// in tests.
-pub(super) trait RequestContext {
+pub(crate) trait RequestContext {
     /// Returns the time budget of each operation, at most `limit`.
     fn budget(&self, limit: Duration) -> Budget;
 

@@ -17,6 +17,7 @@ mod update;
 mod usage;
 mod validation;
 mod watch;
+pub(crate) mod wire;
 
 pub(super) use self::{
     admin::{
@@ -45,6 +46,7 @@ pub(super) use self::{
     watch::{parse_watch, watch_messages},
 };
 pub(crate) use self::{
-    encoded::{FRAME_HEADER_LEN, encode_batch_frame, encode_decision_frame},
+    encoded::{encode_batch_frame, encode_decision_frame},
     validation::{MAX_BATCH_KEYS, parse_key_query, parse_key_query_batch},
+    wire::FRAME_HEADER_LEN,
 };

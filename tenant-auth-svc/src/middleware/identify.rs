@@ -120,7 +120,7 @@ where
             identify_caller(self.callers.load().as_deref(), request.extensions().get(), request.headers());
         let caller = match &identity {
             Identity::Known(caller) => Arc::clone(&caller.name),
-            Identity::Anyone | Identity::Unknown => unknown_caller_label(&request),
+            Identity::Anyone | Identity::Unknown => unknown_caller_label(request.extensions().get()),
         };
         let holder =
             PermitHolder { name: Arc::clone(&caller), is_known: !matches!(identity, Identity::Unknown) };
@@ -162,7 +162,7 @@ pub(crate) fn is_valid_request_id(id: &[u8]) -> bool {
 /// The credential in the headers of a request, in addition to the certificate of its connection. It has only
 /// the hash of a token, so that a stream may keep it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum PresentedCredential {
+pub(crate) enum PresentedCredential {
     /// No token: the certificate identifies the caller.
     Absent,
     /// A token.
@@ -172,7 +172,7 @@ pub(super) enum PresentedCredential {
 }
 
 impl PresentedCredential {
-    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let Some(value) = headers.get(AUTHORIZATION) else { return Self::Absent };
         let token = value.to_str().ok().and_then(bearer_token);
         token.map_or(Self::Invalid, |token| Self::Token(TokenHash::of(token)))
@@ -208,8 +208,7 @@ fn bearer_token(value: &str) -> Option<&str> {
 }
 
 /// Returns the label of a caller without a name: its address.
-fn unknown_caller_label<B>(request: &Request<B>) -> Arc<str> {
-    let peer = request.extensions().get::<Peer>();
+pub(crate) fn unknown_caller_label(peer: Option<&Peer>) -> Arc<str> {
     peer.map_or_else(
         || "unauthenticated".into(),
         |peer| format!("unauthenticated@{}", peer.address.ip()).into(),

@@ -58,9 +58,14 @@ impl RpcLabels {
 
 /// Whether an RPC belongs to daily traffic: a log line for each would hide everything else.
 pub(super) fn is_routine(rpc: &str) -> bool {
-    ["ValidationService/", "SessionService/", "UsageService/RecordUsage"]
-        .iter()
-        .any(|routine| rpc.strip_prefix("tenantauth.v1.").is_some_and(|rpc| rpc.starts_with(routine)))
+    [
+        "tenantauth.v1.ValidationService/",
+        "envoy.service.auth.v3.Authorization/",
+        "tenantauth.v1.SessionService/",
+        "tenantauth.v1.UsageService/RecordUsage",
+    ]
+    .iter()
+    .any(|routine| rpc.starts_with(routine))
 }
 
 /// All RPCs in the order of the access rules, then the entry for RPCs that do not exist.
@@ -172,6 +177,12 @@ impl RpcMetrics {
             shard.add(slot, 1);
         }
         self.record_end(rpc, Code::Ok, started);
+    }
+
+    /// Takes over the decisions of a request that was no RPC.
+    pub fn add_decisions(&self, record: &RpcRecord) {
+        let shard = self.counts.thread_shard();
+        record.tally().drain(|place, number| shard.add(place, u64::from(number)));
     }
 
     /// The number of keys and sessions with this outcome.

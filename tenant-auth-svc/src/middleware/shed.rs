@@ -36,8 +36,9 @@ pub enum PermitClass {
 }
 
 /// The class of each service. A service that is not listed uses `Requests`.
-pub const SERVICE_PERMIT_CLASSES: [(&str, PermitClass); 9] = [
+pub const SERVICE_PERMIT_CLASSES: [(&str, PermitClass); 10] = [
     ("tenantauth.v1.ValidationService", PermitClass::Requests),
+    ("envoy.service.auth.v3.Authorization", PermitClass::Requests),
     ("tenantauth.v1.SessionService", PermitClass::Requests),
     ("tenantauth.v1.UsageService", PermitClass::Requests),
     ("tenantauth.v1.WatchService", PermitClass::Requests),

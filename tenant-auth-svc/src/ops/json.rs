@@ -55,6 +55,7 @@ pub(super) fn render(status: &ServiceStatus) -> String {
             "callers_refused": status.files.callers_refused,
             "certificates_refused": status.files.certificates_refused,
             "deny_list_refused": status.files.deny_list_refused,
+            "principal_keys_refused": status.files.signing_keys_refused,
             "database_token_refused": status.files.database_token_refused,
         },
         "expiry": { "certificates": expiries(status, false), "tokens": expiries(status, true) },
@@ -214,6 +215,8 @@ mod tests {
                 "callers_refused": status.files.callers_refused,
                 "certificates_refused": status.files.certificates_refused,
                 "deny_list_refused": status.files.deny_list_refused,
+                "principal_keys_refused": status.files.signing_keys_refused,
+            "principal_keys_refused": status.files.signing_keys_refused,
                 "database_token_refused": status.files.database_token_refused,
             },
             "expiry": {

@@ -1,6 +1,6 @@
 //! The HTTP server of the ops port: three paths, one more if leaked keys are received, and a help text for all others.
 
-use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -16,17 +16,24 @@ use tokio::net::TcpListener;
 use url::form_urlencoded;
 
 use super::{
-    connections, json,
+    json,
     secret_scanning::{self, SecretScanning},
     status::ServiceStatus,
     text,
 };
+use crate::transport::http1::{self, Http1Limits, WhenFull};
 
 /// Response to unknown paths.
 const NOT_FOUND_HELP: &str =
     "available: /livez, /metrics, /readyz, /readyz?verbose, /readyz?verbose&format=json\n";
 const TEXT_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 const JSON_CONTENT_TYPE: &str = "application/json";
+
+/// Timeout of the headers of a request, the first one and each later one: longer than the 15 s between two scrapes of
+/// Prometheus, so that it keeps its connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum age of a connection, regardless of its activity.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
 
 /// Collects the status of the service. Sends no requests: it only reports what is known.
 pub type StatusCheck = Arc<dyn Fn() -> ServiceStatus + Send + Sync>;
@@ -84,7 +91,14 @@ impl OpsListener {
             None => routes,
         };
         let routes = routes.fallback(not_found).with_state(state);
-        connections::serve(self.listener, routes, max_connections, end).await;
+        let limits = Http1Limits {
+            max_connections,
+            when_full: WhenFull::CloseOldest,
+            first_request_timeout: IDLE_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            max_age: MAX_CONNECTION_AGE,
+        };
+        http1::serve(self.listener, None, routes, limits, end).await;
     }
 }
 

@@ -132,6 +132,8 @@ pub struct FileStatus {
     pub certificates_refused: bool,
     /// The deny list.
     pub deny_list_refused: bool,
+    /// The keys that sign principal tokens.
+    pub signing_keys_refused: bool,
     /// The database token file: it is unreadable, or the database rejects the token for reads or for writes.
     pub database_token_refused: bool,
 }

@@ -192,6 +192,7 @@ fn files(files: FileStatus) -> String {
         (files.callers_refused, "callers"),
         (files.certificates_refused, "certificates"),
         (files.deny_list_refused, "deny list"),
+        (files.signing_keys_refused, "principal keys"),
         (files.database_token_refused, "database token"),
     ];
     let refused: Vec<_> = refused.iter().filter(|(refused, _)| *refused).map(|(_, name)| *name).collect();

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tonic_health::server::HealthReporter;
 
-use super::{StartError, database_startup, reload::FileReloader};
+use super::{StartError, database_startup, front_doors::ForwardServer, reload::FileReloader};
 use crate::{
     domain::{
         admin::Admin,
@@ -54,6 +54,8 @@ const TELEMETRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct RunningService {
     pub(super) address: SocketAddr,
     pub(super) ops_address: Option<SocketAddr>,
+    /// `None` without an address for front doors over HTTP.
+    pub(super) forward_server: Option<ForwardServer>,
     pub(super) clock: SharedClock,
     pub(super) admin: Arc<Admin<ServiceStore, AllCaches>>,
     pub(super) validator: Arc<Validator<KeyRecordCache>>,
@@ -93,6 +95,12 @@ impl RunningService {
     #[must_use]
     pub fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
+    }
+
+    /// The address of the front doors over HTTP, if they have one.
+    #[must_use]
+    pub fn forward_address(&self) -> Option<SocketAddr> {
+        self.forward_server.as_ref().map(|server| server.address)
     }
 
     /// The administration use cases, for code in the same process.
@@ -288,6 +296,12 @@ impl RunningService {
             }
         }
 
+        let forward_server = self.forward_server.take().map(ForwardServer::stop);
+        let forward_ended = tokio::spawn(async {
+            if let Some(stop) = forward_server {
+                stop.await;
+            }
+        });
         self.server.drain();
         // A watch stream, or a watched health name, is a request that never ends by itself.
         self.feed.hub().close();
@@ -296,6 +310,8 @@ impl RunningService {
             let seconds = DRAIN_TIMEOUT.as_secs();
             tracing::warn!(seconds, "requests still in flight after the drain timeout were cancelled");
         }
+        // It has a timeout of its own, and its only possible error is a panic, which the panic hook has logged.
+        let _ = forward_ended.await;
         // These belong to requests whose callers have disconnected: a caller that repeats its request finds them
         // recorded.
         let left = self.usage_jobs.batcher_task.drain(USAGE_FLUSH_TIMEOUT).await;

@@ -15,6 +15,7 @@ use crate::{
         leak::Leaks,
         unknown_lookup_limiter::{UnknownLookupLimitScope, UnknownLookupLimiter},
     },
+    forward::counts::DoorCounts,
     grpc::limiters::Limiters,
     jobs::{audit_copy::AuditCopyCounts, usage_reconciler::ReconcileResult},
     middleware::metrics::RpcMetrics,
@@ -60,6 +61,7 @@ pub(super) struct MetricsSources {
     pub(super) audit_copy: Option<Arc<AuditCopyCounts>>,
     pub(super) unreadable_records: Arc<UnreadableRecords>,
     pub(super) leaks: Arc<Leaks<ServiceStore, AllCaches>>,
+    pub(super) door_counts: Arc<DoorCounts>,
     pub(super) otlp: Arc<OtlpCounts>,
 }
 
@@ -80,6 +82,7 @@ impl MetricsSources {
         // From the start: an alert needs the zero.
         let leaks = self.leaks.counts().map(|(effect, count)| (effect, count_to_f64(count)));
         snapshot.push_by_label(&names::LEAK_REPORTS, leaks);
+        self.add_front_door_metrics(&mut snapshot);
         self.add_usage_metrics(&mut snapshot);
         self.add_audit_copy_metrics(&mut snapshot);
         self.add_process_metrics(&mut snapshot, &status);
@@ -209,6 +212,7 @@ impl MetricsSources {
             ("callers", status.files.callers_refused),
             ("certificates", status.files.certificates_refused),
             ("deny_list", status.files.deny_list_refused),
+            ("principal_keys", status.files.signing_keys_refused),
             ("database_token", status.files.database_token_refused),
         ];
         snapshot.push_by_label(

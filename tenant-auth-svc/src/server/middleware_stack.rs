@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tenant_auth_proto::{
     FILE_DESCRIPTOR_SET,
+    envoy::service::auth::v3::authorization_server::AuthorizationServer,
     v1::{
         admin_service_server::AdminServiceServer, info_service_server::InfoServiceServer,
         session_service_server::SessionServiceServer, usage_service_server::UsageServiceServer,
@@ -24,6 +25,7 @@ use crate::{
     config::ListenConfig,
     domain::validate::Validator,
     fast_path::{FastPath, cache_responder::CacheResponder},
+    forward::check::CheckResponder,
     grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, limiters::Limiters},
     middleware::{
         authorize::AuthorizeLayer,
@@ -47,6 +49,7 @@ use crate::{
 /// The gRPC services.
 pub(super) struct Services {
     pub(super) fast_path_validator: Arc<Validator<KeyRecordCache>>,
+    pub(super) check: CheckResponder<KeyRecordCache>,
     pub(super) validation: ValidationRpc<ServiceStore, KeyRecordCache, SessionRecordCache>,
     pub(super) admin: AdminRpc<ServiceStore, AllCaches, RecoveryStore, Arc<ChangeFeed>>,
     pub(super) info: InfoRpc,
@@ -69,31 +72,46 @@ pub(super) struct GrpcListener {
     pub(super) limiters: Limiters,
     /// Maximum number of ops connections (health and metrics).
     pub(super) max_ops_connections: usize,
+    /// Maximum number of connections of proxies over HTTP, if they have an address.
+    pub(super) max_forward_connections: usize,
     listener: TcpListener,
     config: ServerConfig,
 }
 
 /// Binds the address first, so that a second service on it fails before anything else happens.
-pub(super) async fn bind(config: &ListenConfig) -> Result<GrpcListener, StartError> {
+pub(super) async fn bind(
+    config: &ListenConfig,
+    has_forward_address: bool,
+) -> Result<GrpcListener, StartError> {
     let address = config.address;
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let limiters = Limiters::new(config.max_requests, config.max_streams, config.caller_share);
-    let (config, ops_connections) = limit_to_descriptors(config.server);
-    Ok(GrpcListener { address, limiters, max_ops_connections: ops_connections, listener, config })
+    let (config, budget) = limit_to_descriptors(config.server, has_forward_address);
+    Ok(GrpcListener {
+        address,
+        limiters,
+        max_ops_connections: budget.ops,
+        max_forward_connections: budget.forward,
+        listener,
+        config,
+    })
 }
 
 /// File descriptors that each worker opens, and that the process opens in addition before the first connection.
 const RESERVED_DESCRIPTORS: (u64, u64) = (4, 24);
 
 /// Limits the number of connections to the available file descriptors.
-fn limit_to_descriptors(mut config: ServerConfig) -> (ServerConfig, usize) {
+fn limit_to_descriptors(
+    mut config: ServerConfig,
+    has_forward_address: bool,
+) -> (ServerConfig, descriptors::DescriptorBudget) {
     let limit = descriptors::raise_limit();
     let open = ProcessStats::read().open_fds.unwrap_or_default() as u64;
     let (per_worker, other) = RESERVED_DESCRIPTORS;
     let open = open + per_worker * config.workers as u64 + other;
-    let budget = descriptors::DescriptorBudget::split(limit.unwrap_or(u64::MAX), open);
+    let budget = descriptors::DescriptorBudget::split(limit.unwrap_or(u64::MAX), open, has_forward_address);
     if budget.connections < config.max_connections {
         let (wanted, connections) = (config.max_connections, budget.connections);
         tracing::warn!(
@@ -105,7 +123,7 @@ fn limit_to_descriptors(mut config: ServerConfig) -> (ServerConfig, usize) {
         );
         config.max_connections = connections;
     }
-    (config, budget.ops)
+    (config, budget)
 }
 
 impl GrpcListener {
@@ -130,6 +148,7 @@ impl GrpcListener {
         let mut routes = Routes::builder();
         routes
             .add_service(ValidationServiceServer::new(services.validation))
+            .add_service(AuthorizationServer::new(services.check.clone()))
             .add_service(AdminServiceServer::new(services.admin))
             .add_service(InfoServiceServer::new(services.info))
             .add_service(SessionServiceServer::new(services.session))
@@ -145,7 +164,7 @@ impl GrpcListener {
             routes.add_service(v1alpha);
         }
 
-        let cache_responder = CacheResponder::new(services.fast_path_validator);
+        let cache_responder = CacheResponder::new(services.fast_path_validator, services.check);
         // Outermost first.
         let stack = ServiceBuilder::new()
             .layer(IdentifyLayer::new(callers.clone()))

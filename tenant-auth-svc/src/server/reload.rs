@@ -1,4 +1,5 @@
-//! Reloads files that may change while the service runs: certificates, callers and the deny list. (The database
+//! Reloads files that may change while the service runs: certificates, callers, the deny list, and the keys that sign
+//! principal tokens. (The database
 //! client reloads the database token itself, and reports here whether it was refused.)
 //!
 //! Files are compared by content, every few seconds and on SIGHUP: dates and sizes are unreliable where files are
@@ -19,12 +20,13 @@ use sha2::{Digest as _, Sha256};
 use super::expiry::{ExpiryLog, ExpirySources, verify_replacement};
 use crate::{
     change_feed::hub::Hub,
-    config::{AccessConfig, DenyFile, TlsConfig, read_callers, read_deny_list},
+    config::{AccessConfig, DenyFile, TlsConfig, read_callers, read_deny_list, read_signing_keys},
     database::hrana::TokenFile,
     domain::{
         clock::SharedClock,
         deny::{ActiveDenyList, DenyCounts, DenyList},
     },
+    forward::principal::PrincipalTokens,
     middleware::identify::CallerDirectory,
     ops::{expiry::CredentialExpiry, status::FileStatus},
     transport::tls::{Certificates, FirstToExpire},
@@ -56,6 +58,7 @@ pub(super) struct FileReloader {
     callers_refused: Arc<AtomicBool>,
     certificates_refused: Arc<AtomicBool>,
     deny_list_refused: Arc<AtomicBool>,
+    signing_keys_refused: Arc<AtomicBool>,
     expiry_sources: ExpirySources,
     expiry_log: ExpiryLog,
     clock: SharedClock,
@@ -79,11 +82,17 @@ impl FileReloader {
         denied: Arc<ActiveDenyList>,
         hub: Hub,
         database: (Option<Arc<TokenFile>>, Option<FirstToExpire>),
+        signing_keys: Option<(PathBuf, Arc<PrincipalTokens>)>,
         clock: SharedClock,
     ) -> (Self, CallerDirectory, Option<Arc<Certificates>>) {
         let mut sources = Vec::new();
         let (callers_refused, certificates_refused) = (Arc::default(), Arc::default());
-        let deny_list_refused = Arc::default();
+        let (deny_list_refused, signing_keys_refused) = (Arc::default(), Arc::default());
+        if let Some((path, tokens)) = signing_keys {
+            let paths = vec![path.clone()];
+            let reload = move || read_signing_keys(&path).map(|keys| tokens.replace_keys(keys));
+            sources.push(ReloadSource::new("principal keys", paths, Box::new(reload), &signing_keys_refused));
+        }
         if let Some(DenyFile { path, list }) = access.deny_list {
             apply_deny_list(&denied, list, &hub);
             let paths = vec![path.clone()];
@@ -116,6 +125,7 @@ impl FileReloader {
             callers_refused,
             certificates_refused,
             deny_list_refused,
+            signing_keys_refused,
             expiry_sources: ExpirySources { certificates: certificates.clone(), database_ca, database_token },
             expiry_log: ExpiryLog::default(),
             clock,
@@ -145,6 +155,7 @@ impl FileReloader {
             callers_refused: self.callers_refused.load(Ordering::Relaxed),
             certificates_refused: self.certificates_refused.load(Ordering::Relaxed),
             deny_list_refused: self.deny_list_refused.load(Ordering::Relaxed),
+            signing_keys_refused: self.signing_keys_refused.load(Ordering::Relaxed),
             database_token_refused: self
                 .expiry_sources
                 .database_token

@@ -6,6 +6,7 @@ use tonic_health::server::HealthReporter;
 
 use super::{
     foundation::{Caches, Foundation},
+    front_doors::FrontDoors,
     middleware_stack::Services,
     upstream_health::replica_probe,
 };
@@ -117,8 +118,10 @@ impl UseCases {
         usage: Arc<ServiceUsageRecorder>,
         health: HealthReporter,
         is_remote: bool,
+        front_doors: &FrontDoors,
     ) -> Services {
         Services {
+            check: front_doors.check.clone(),
             fast_path_validator: Arc::clone(&self.validator),
             validation: ValidationRpc::new(self.validator, Arc::clone(&self.sessions), base.load_timeout()),
             admin: AdminRpc::new(self.admin, self.outage_grace, self.recovery, self.inspector, self.leaks),
@@ -138,6 +141,10 @@ impl UseCases {
                     Box::new(move || oldest.within_last_minute(clock.monotonic()))
                 },
                 applied: self.feed.applied(),
+                principal_keys: {
+                    let tokens = Arc::clone(&front_doors.tokens);
+                    Box::new(move || tokens.published())
+                },
             }),
             session: SessionRpc::new(self.sessions),
             usage: UsageRpc::new(usage),

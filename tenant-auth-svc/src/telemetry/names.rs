@@ -171,6 +171,11 @@ metrics! {
         "Reads of a record that exists and cannot be read, which is an error of that record alone; the log names it once an hour.";
     LEAK_REPORTS = Counter "tenant_auth_leak_reports_total" "1" ["effect"]
         "Reports of leaked keys: effect disable, notify or expire (the policy that a first report applied), already_reported, or unknown_key.";
+    // Front doors.
+    FRONT_DOOR_REQUESTS = Counter "tenant_auth_front_door_requests_total" "1" ["door", "status"]
+        "Requests that a proxy or other HTTP software asked about, by the HTTP status for its customer: door ext_authz (Envoy), forward_auth, nginx or introspection; status 503: not decided, or the proxy is misconfigured or unknown.";
+    FRONT_DOOR_DURATION = Histogram "tenant_auth_front_door_duration_seconds" "s" ["door"]
+        "Time to answer such a request.";
     // Usage.
     USAGE_QUEUE = Gauge "tenant_auth_usage_queue_events" "1" []
         "Usage events that are queued or being committed.";
@@ -199,7 +204,7 @@ metrics! {
     READY = Gauge "tenant_auth_ready" "1" []
         "1 if the replica accepts requests; an outage of the database does not change it.";
     RELOAD_FAILED = Gauge "tenant_auth_reload_failed" "1" ["file"]
-        "1 while a changed file (callers, certificates, deny list, database token) cannot be used and its previous content stays in effect.";
+        "1 while a changed file (callers, certificates, deny list, principal keys, database token) cannot be used and its previous content stays in effect.";
     CERTIFICATE_EXPIRY = Gauge "tenant_auth_certificate_expiry_timestamp_seconds" "s" ["certificate"]
         "Unix time at which a certificate in use expires; of several, the first. server: the server's chain (TENANT_AUTH_TLS_CERT_FILE); client_ca: the roots of callers' certificates (TENANT_AUTH_TLS_CLIENT_CA_FILE); database_ca: private roots for the database's certificate (SSL_CERT_FILE, SSL_CERT_DIR), as read at the start. Absent if there is none.";
     CERTIFICATE_NOT_BEFORE = Gauge "tenant_auth_certificate_not_before_timestamp_seconds" "s" ["certificate"]

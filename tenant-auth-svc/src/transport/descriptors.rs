@@ -15,20 +15,32 @@ pub struct DescriptorBudget {
     pub connections: usize,
     /// Connections of ops clients, which read health and metrics.
     pub ops: usize,
+    /// Connections of proxies over HTTP; 0 without an address for them.
+    pub forward: usize,
 }
+
+/// The maximum number of connections of proxies over HTTP, and the share of callers' connections that it is at most.
+const MAX_FORWARD_CONNECTIONS: u64 = 2_048;
+const FORWARD_SHARE: u64 = 5;
 
 /// The maximum number of connections of ops clients.
 const MAX_OPS_CONNECTIONS: u64 = 64;
 
 impl DescriptorBudget {
-    /// Divides a limit of which `open` descriptors are in use.
+    /// Divides a limit of which `open` descriptors are in use. `has_forward`: whether there is an address for proxies.
     #[must_use]
-    pub fn split(limit: u64, open: u64) -> Self {
+    pub fn split(limit: u64, open: u64, has_forward: bool) -> Self {
         let left = limit.saturating_sub(open);
         // With very few descriptors, half of them.
         let reserve = RESERVED_DESCRIPTORS.min(left / 2);
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
-        Self { connections: number(left - reserve), ops: number(MAX_OPS_CONNECTIONS.min(reserve / 3)) }
+        let forward =
+            if has_forward { MAX_FORWARD_CONNECTIONS.min((left - reserve) / FORWARD_SHARE) } else { 0 };
+        Self {
+            connections: number(left - reserve - forward),
+            ops: number(MAX_OPS_CONNECTIONS.min(reserve / 3)),
+            forward: if has_forward { number(forward) } else { 0 },
+        }
     }
 }
 
@@ -54,13 +66,17 @@ mod tests {
 
     #[test]
     fn every_use_gets_at_least_one_descriptor() {
-        assert_eq!(
-            DescriptorBudget::split(1_048_576, 40),
-            DescriptorBudget { connections: 1_048_344, ops: 64 }
-        );
-        assert_eq!(DescriptorBudget::split(1_024, 40), DescriptorBudget { connections: 792, ops: 64 });
-        assert_eq!(DescriptorBudget::split(64, 30), DescriptorBudget { connections: 17, ops: 5 });
-        assert_eq!(DescriptorBudget::split(16, 30), DescriptorBudget { connections: 1, ops: 1 });
+        let split = |limit, open, has_forward| {
+            let budget = DescriptorBudget::split(limit, open, has_forward);
+            (budget.connections, budget.ops, budget.forward)
+        };
+        assert_eq!(split(1_048_576, 40, false), (1_048_344, 64, 0));
+        assert_eq!(split(1_024, 40, false), (792, 64, 0));
+        assert_eq!(split(64, 30, false), (17, 5, 0));
+        assert_eq!(split(16, 30, false), (1, 1, 0));
+        assert_eq!(split(1_048_576, 40, true), (1_046_296, 64, 2_048));
+        assert_eq!(split(1_024, 40, true), (634, 64, 158));
+        assert_eq!(split(16, 30, true), (1, 1, 1));
     }
 
     #[test]

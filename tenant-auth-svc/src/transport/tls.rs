@@ -98,7 +98,9 @@ impl TlsFiles {
         };
         let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(LoadedTls { config: Arc::new(config), server, client_ca })
+        let mut http1 = config.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(LoadedTls { config: Arc::new(config), http1: Arc::new(http1), server, client_ca })
     }
 
     /// Returns the paths of all files.
@@ -111,6 +113,8 @@ impl TlsFiles {
 #[derive(Clone, Debug)]
 pub struct LoadedTls {
     config: Arc<ServerConfig>,
+    /// The same for HTTP/1.1.
+    http1: Arc<ServerConfig>,
     /// The one of the server certificate and its intermediates that expires first.
     pub server: FirstToExpire,
     /// The one of the roots of client certificates that expires first. rustls does not compare the dates of a
@@ -171,6 +175,12 @@ impl Certificates {
     #[must_use]
     pub fn current(&self) -> Arc<LoadedTls> {
         self.0.load_full()
+    }
+
+    /// Performs the TLS handshake of an HTTP/1.1 connection.
+    pub(super) async fn handshake_http1(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = Arc::clone(&self.0.load().http1);
+        TlsAcceptor::from(config).accept(stream).await
     }
 
     /// Performs the TLS handshake.

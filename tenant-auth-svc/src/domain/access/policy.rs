@@ -24,10 +24,16 @@ const BIND_SESSION: Access = any_of(&[Role::Sessions]);
 const READ_ADMIN: Access = any_of(&[Role::Admin, Role::Auditor]);
 const WRITE_ADMIN: Access = any_of(&[Role::Admin]);
 
+/// Who may call `/forward-auth`, in all its forms.
+pub const FORWARD_AUTH_ACCESS: Access = any_of(&[Role::Proxy]);
+/// Who may call `/oauth2/introspect`.
+pub const INTROSPECTION_ACCESS: Access = VALIDATE;
+
 /// The access rules, the most frequently called RPCs first: the list is searched in this order.
 const ACCESS_RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.ValidationService/ValidateKey", VALIDATE),
     ("/tenantauth.v1.ValidationService/BatchValidateKeys", VALIDATE),
+    ("/envoy.service.auth.v3.Authorization/Check", any_of(&[Role::Proxy])),
     ("/tenantauth.v1.ValidationService/StreamValidateKeys", VALIDATE),
     ("/tenantauth.v1.ValidationService/ValidateSession", VALIDATE),
     ("/tenantauth.v1.UsageService/RecordUsage", any_of(&[Role::Meter])),
@@ -62,6 +68,7 @@ const ACCESS_RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.AdminService/ResetOutageGrace", WRITE_ADMIN),
     ("/tenantauth.v1.InfoService/GetServerInfo", Access::AnyCaller),
     ("/tenantauth.v1.InfoService/WaitForRevision", Access::AnyCaller),
+    ("/tenantauth.v1.InfoService/GetPrincipalKeys", Access::AnyCaller),
     ("/grpc.health.v1.Health/Check", Access::Anyone),
     ("/grpc.health.v1.Health/Watch", Access::Anyone),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Anyone),

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Role {
     /// Validates keys and sessions, and subscribes to changes.
     Validator,
+    /// A proxy: asks about the requests of customers.
+    Proxy,
     /// Binds and unbinds sessions.
     Sessions,
     /// Records usage.
@@ -21,14 +23,22 @@ pub enum Role {
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 6] =
-        [Self::Validator, Self::Sessions, Self::Meter, Self::Reporter, Self::Admin, Self::Auditor];
+    pub const ALL: [Self; 7] = [
+        Self::Validator,
+        Self::Proxy,
+        Self::Sessions,
+        Self::Meter,
+        Self::Reporter,
+        Self::Admin,
+        Self::Auditor,
+    ];
 
     /// Returns the name used in the callers file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Validator => "validator",
+            Self::Proxy => "proxy",
             Self::Sessions => "sessions",
             Self::Meter => "meter",
             Self::Reporter => "reporter",

@@ -23,6 +23,12 @@ impl PresentedKey {
     }
 }
 
+impl From<BorrowedKey<'_>> for PresentedKey {
+    fn from(key: BorrowedKey<'_>) -> Self {
+        Self::new(key.0.to_owned())
+    }
+}
+
 impl fmt::Debug for PresentedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PresentedKey([redacted])")
@@ -41,7 +47,7 @@ impl<'a> BorrowedKey<'a> {
     }
 
     /// Returns the plaintext.
-    pub(super) fn expose(self) -> &'a str {
+    pub(in crate::domain) fn expose(self) -> &'a str {
         self.0
     }
 }

@@ -3,21 +3,19 @@
 //! The bytes equal those that prost writes for [`decision_message`](super::validation::decision_message); a
 //! test compares them. This saves a copy of every string of the record per response.
 
-use std::{cell::RefCell, io::Write as _, time::Duration};
+use std::{io::Write as _, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
     time::{duration, timestamp},
     validation::{proto_source, proto_verdict},
+    wire::{encode_frame, put_bytes, put_field_header, put_number, put_short_message, put_text, varint_len},
 };
 use crate::domain::{
     scope::ScopeSet,
     verdict::{Decision, Provenance},
 };
-
-/// The header of each message on the wire: one byte for the compression flag and four for the length.
-pub(crate) const FRAME_HEADER_LEN: usize = 5;
 
 // Field numbers of ValidateKeyResponse.
 const VERDICT: u8 = 1;
@@ -43,14 +41,6 @@ const NANOS: u8 = 2;
 const RESULTS: u8 = 1;
 const RESPONSE: u8 = 1;
 
-thread_local! {
-    /// Buffers for messages whose length precedes them. One pair per thread.
-    static ENCODE_BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-}
-
-/// The maximum capacity in bytes that a buffer keeps for the next message.
-const MAX_RETAINED_BUFFER_BYTES: usize = 1 << 18;
-
 /// Encodes a decision as a complete frame.
 pub(crate) fn encode_decision_frame(decision: &Decision) -> Bytes {
     encode_frame(|frame, _| put_decision(decision, frame))
@@ -66,23 +56,6 @@ pub(crate) fn encode_batch_frame(decisions: &[Decision]) -> Bytes {
             put_field_header(RESULTS, len, frame);
             put_bytes(RESPONSE, buffer, frame);
         }
-    })
-}
-
-fn encode_frame(put: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> Bytes {
-    ENCODE_BUFFERS.with_borrow_mut(|(frame, buffer)| {
-        frame.clear();
-        frame.extend_from_slice(&[0; FRAME_HEADER_LEN]);
-        put(frame, buffer);
-        // Responses are far shorter than 4 GiB.
-        let len = u32::try_from(frame.len() - FRAME_HEADER_LEN).unwrap_or(u32::MAX).to_be_bytes();
-        if let Some(head) = frame.get_mut(1..FRAME_HEADER_LEN) {
-            head.copy_from_slice(&len);
-        }
-        let framed = Bytes::copy_from_slice(frame);
-        frame.clear();
-        frame.shrink_to(MAX_RETAINED_BUFFER_BYTES);
-        framed
     })
 }
 
@@ -128,61 +101,10 @@ fn put_seconds_and_nanos(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
     put_number(NANOS, nanos.into(), out);
 }
 
-/// Writes a message or a text of less than 128 bytes. Its length is one byte and is filled in afterwards.
-fn put_short_message(field: u8, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
-    put_field_header(field, 0, out);
-    let begin = out.len();
-    put(out);
-    let len = u8::try_from(out.len() - begin).unwrap_or(u8::MAX);
-    if let Some(length_byte) = out.get_mut(begin - 1) {
-        *length_byte = len;
-    }
-}
-
-/// Proto3 omits an empty string.
-fn put_text(field: u8, text: &str, out: &mut Vec<u8>) {
-    if !text.is_empty() {
-        put_bytes(field, text.as_bytes(), out);
-    }
-}
-
 fn put_scopes(field: u8, scopes: &ScopeSet, out: &mut Vec<u8>) {
     for scope in scopes.iter() {
         put_bytes(field, scope.as_bytes(), out);
     }
-}
-
-fn put_bytes(field: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    put_field_header(field, bytes.len(), out);
-    out.extend_from_slice(bytes);
-}
-
-fn put_field_header(field: u8, len: usize, out: &mut Vec<u8>) {
-    const LENGTH_DELIMITED: u8 = 2;
-    out.push(field << 3 | LENGTH_DELIMITED);
-    put_varint(len as u64, out);
-}
-
-/// Proto3 omits a zero.
-fn put_number(field: u8, number: i64, out: &mut Vec<u8>) {
-    const VARINT: u8 = 0;
-    if number != 0 {
-        out.push(field << 3 | VARINT);
-        put_varint(number.cast_unsigned(), out);
-    }
-}
-
-fn put_varint(mut number: u64, out: &mut Vec<u8>) {
-    // Seven bits per byte, lowest first; all bytes but the last have the top bit set.
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn varint_len(number: usize) -> usize {
-    (number.max(1).ilog2() / 7 + 1) as usize
 }
 
 #[cfg(test)]
@@ -205,7 +127,7 @@ mod tests {
             tenant::TenantStatus,
             verdict::{Provenance, Revision, Source, Verdict},
         },
-        grpc::convert::decision_message,
+        grpc::convert::{decision_message, wire::FRAME_HEADER_LEN},
     };
 
     fn scopes() -> impl Strategy<Value = ScopeSet> {

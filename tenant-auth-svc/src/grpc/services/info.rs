@@ -1,6 +1,6 @@
 //! `InfoService`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tenant_auth_proto::v1::{self, info_service_server::InfoService};
 use tokio::{sync::watch, time::timeout_at};
@@ -39,6 +39,8 @@ pub struct ServerInfo {
     pub oldest_answer: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
     /// The change-log position up to which all changes are applied.
     pub applied: watch::Receiver<Revision>,
+    /// Returns the issuer of principal tokens, and the public keys as a JSON Web Key Set.
+    pub principal_keys: Box<dyn Fn() -> (Arc<str>, Arc<str>) + Send + Sync>,
 }
 
 impl fmt::Debug for ServerInfo {
@@ -59,6 +61,14 @@ pub struct InfoRpc(pub ServerInfo);
 
 #[tonic::async_trait]
 impl InfoService for InfoRpc {
+    async fn get_principal_keys(
+        &self,
+        _: Request<v1::GetPrincipalKeysRequest>,
+    ) -> Result<Response<v1::GetPrincipalKeysResponse>, Status> {
+        let (issuer, jwks) = (self.0.principal_keys)();
+        Ok(Response::new(v1::GetPrincipalKeysResponse { jwks: jwks.to_string(), issuer: issuer.to_string() }))
+    }
+
     async fn get_server_info(
         &self,
         _: Request<v1::GetServerInfoRequest>,

@@ -5,6 +5,7 @@ use tonic::Code;
 use super::{MetricsFormat, MetricsSources, count_to_f64, labels, push_counts, push_nonzero, usize_to_f64};
 use crate::{
     domain::{session::SessionVerdict, verdict::Verdict},
+    forward::counts::Door,
     grpc::{
         code::{self, all_codes},
         permits::Limiter,
@@ -74,6 +75,17 @@ impl MetricsSources {
         push_nonzero(snapshot, &names::REQUESTS_SHED, pools.map(|(name, limiter)| (name, limiter.refused())));
         snapshot.push_by_label(&names::PERMITS, numbers(|limiter| usize_to_f64(limiter.limit())));
         snapshot.push_by_label(&names::PERMITS_IN_USE, numbers(|limiter| usize_to_f64(limiter.taken())));
+    }
+
+    /// Without series for doors that nobody uses.
+    pub(super) fn add_front_door_metrics(&self, snapshot: &mut MetricsSnapshot) {
+        let requests = self.door_counts.requests().filter(|(.., count)| *count > 0);
+        let requests = requests.map(|(door, status, count)| (labels([door.as_str(), status]), count));
+        push_counts(snapshot, &names::FRONT_DOOR_REQUESTS, requests);
+        let durations = Door::ALL.map(|door| (door.as_str(), self.door_counts.duration(door)));
+        let durations = durations.into_iter().filter(|(_, duration)| duration.count() > 0);
+        let samples = durations.map(|(door, duration)| (labels([door]), SampleValue::Histogram(duration)));
+        snapshot.push_samples(&names::FRONT_DOOR_DURATION, samples);
     }
 
     pub(super) fn add_decision_metrics(&self, snapshot: &mut MetricsSnapshot) {

@@ -1,0 +1,117 @@
+//! The front doors: what decides at them, and the listener of those over HTTP.
+
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::StartError;
+use crate::{
+    config::FrontDoorsConfig,
+    domain::{clock::SharedClock, network::TrustedProxies, validate::Validator},
+    forward::{
+        check::CheckResponder,
+        counts::DoorCounts,
+        door::FrontDoor,
+        http::{self, ForwardListener, HttpDoors},
+        principal::PrincipalTokens,
+    },
+    grpc::limiters::Limiters,
+    middleware::{identify::CallerDirectory, metrics::RpcMetrics},
+    service_types::KeyRecordCache,
+    transport::tls::Certificates,
+};
+
+/// The front doors before they are served.
+pub(super) struct FrontDoors {
+    pub(super) check: CheckResponder<KeyRecordCache>,
+    pub(super) counts: Arc<DoorCounts>,
+    pub(super) tokens: Arc<PrincipalTokens>,
+    /// The file with the keys that sign principal tokens.
+    pub(super) keys_file: Option<PathBuf>,
+    door: Arc<FrontDoor<KeyRecordCache>>,
+    listener: Option<ForwardListener>,
+    trusted_peers: TrustedProxies,
+}
+
+/// The running HTTP server. Dropping it ends the server.
+#[derive(Debug)]
+pub(super) struct ForwardServer {
+    pub(super) address: SocketAddr,
+    end: oneshot::Sender<Infallible>,
+    task: JoinHandle<()>,
+}
+
+impl ForwardServer {
+    /// Stops to accept connections, and waits until the requests in flight have ended, for a few seconds.
+    pub(super) async fn stop(self) {
+        drop(self.end);
+        // Its only possible error is a panic, which the panic hook has logged.
+        let _ = self.task.await;
+    }
+}
+
+impl FrontDoors {
+    /// Binds the address, if there is one. A token is signed once per `fresh`; a decision may take `timeout`.
+    ///
+    /// # Errors
+    /// [`StartError::ForwardListen`].
+    pub(super) async fn bind(
+        config: FrontDoorsConfig,
+        validator: Arc<Validator<KeyRecordCache>>,
+        (fresh, timeout): (Duration, Duration),
+        clock: &SharedClock,
+    ) -> Result<Self, StartError> {
+        let listener = match config.listen {
+            None => None,
+            Some(address) => {
+                let bound = http::bind(address).await;
+                Some(bound.map_err(|source| StartError::ForwardListen { address, source })?)
+            }
+        };
+        let (keys_file, tokens) = match config.principal {
+            Some(principal) => {
+                let tokens =
+                    PrincipalTokens::new(&principal.issuer, principal.keys, fresh, Arc::clone(clock));
+                (Some(principal.keys_file), Arc::new(tokens))
+            }
+            None => (None, Arc::new(PrincipalTokens::disabled())),
+        };
+        let door = Arc::new(FrontDoor::new(validator, config.key_headers, Arc::clone(&tokens), timeout));
+        let counts = Arc::new(DoorCounts::default());
+        Ok(Self {
+            check: CheckResponder::new(Arc::clone(&door), Arc::clone(&counts), config.undecided_as),
+            counts,
+            tokens,
+            keys_file,
+            door,
+            listener,
+            trusted_peers: config.trusted_peers,
+        })
+    }
+
+    /// Starts the HTTP server, if it has an address.
+    pub(super) fn serve(
+        self,
+        callers: CallerDirectory,
+        certificates: Option<Arc<Certificates>>,
+        (limiters, max_connections): (Limiters, usize),
+        rpc_metrics: Arc<RpcMetrics>,
+    ) -> Option<ForwardServer> {
+        let listener = self.listener?;
+        let address = listener.address();
+        let (end, ended) = oneshot::channel();
+        let doors = HttpDoors {
+            door: self.door,
+            callers,
+            limiters,
+            trusted_peers: self.trusted_peers,
+            counts: self.counts,
+            rpc_metrics,
+        };
+        let task = tokio::spawn(listener.serve(doors, certificates, max_connections, async move {
+            // Nothing is ever sent. The channel closes when its sender is dropped.
+            let _: Result<Infallible, _> = ended.await;
+        }));
+        Some(ForwardServer { address, end, task })
+    }
+}
