@@ -11,7 +11,7 @@ use tonic::Request;
 
 use crate::{
     AdminClient, Answers, ClientAddress, ClientBuilder, Error, KeyQuery, NotAdmitted, PresentedKey,
-    Principal, ServerInfo, Validation,
+    Principal, PrincipalVerifier, ServerInfo, Validation,
     call::{RpcClient, invalid_reply, required_field},
     key_query::address_text,
     near::{CacheHandle, Requirements, WatchState, apply_requirements},
@@ -216,6 +216,14 @@ impl Client {
         let send =
             async |transport, request| InfoServiceClient::new(transport).wait_for_revision(request).await;
         self.rpc.call_once(request, send).await
+    }
+
+    /// Returns a verifier of the principal tokens for an audience; keep it, because it holds the keys.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for an empty audience.
+    pub fn principal_verifier(&self, audience: &str) -> Result<PrincipalVerifier, Error> {
+        PrincipalVerifier::new(self.clone(), audience)
     }
 
     /// Returns the state of the invalidation stream; `None` without a near-cache.

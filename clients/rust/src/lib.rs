@@ -15,6 +15,7 @@ mod near;
 mod network;
 mod options;
 mod principal;
+mod principal_token;
 mod recorder;
 mod session;
 mod stream;
@@ -43,6 +44,7 @@ pub use self::{
     near::{NearCache, WatchState},
     network::{ClientAddress, InvalidAddress},
     principal::{Principal, Subject},
+    principal_token::{PrincipalRejected, PrincipalVerifier, VerifiedPrincipal},
     recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
     session::{BindSession, Binding, Session, SessionExpiry, SessionPage, Unbinding},
     stream::{Answer, Answers},

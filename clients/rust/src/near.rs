@@ -218,6 +218,13 @@ impl AnswerCache {
         self.change_count.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Returns whether the stream has announced a change of a key or its tenant after a revision.
+    pub(crate) fn has_changed_since(&self, key_id: &str, tenant_id: &str, revision: i64) -> bool {
+        let fence = self.fence();
+        let subjects = [ChangeSubject::Key(key_id.to_owned()), ChangeSubject::Tenant(tenant_id.to_owned())];
+        subjects.iter().any(|subject| fence.has_changed_since(subject, revision))
+    }
+
     /// Returns a guard for a change by this client. On drop it invalidates the subject, whether the change
     /// succeeded, failed (it may have been applied) or was cancelled.
     pub(crate) fn invalidate_on_drop(self: &Arc<Self>, subject: ChangeSubject) -> InvalidationGuard {

@@ -171,7 +171,7 @@ mod tests {
         assert_error("", "names no caller");
         assert_error(
             "[[caller]]\nname = 'a'\nroles = ['king']\ndns = ['x']",
-            "the roles are validator, sessions, meter",
+            "the roles are validator, proxy, sessions, meter",
         );
         assert_error(
             "[[caller]]\nname = 'a'\nroles = ['meter']\ntoken_sha256 = ['secret']",

@@ -45,7 +45,8 @@ pub enum Credential<'a> {
     Key(BorrowedKey<'a>),
 }
 
-/// The headers of a request that held a credential, by their position in [`KeyHeaders::names`].
+/// The headers of a request that could hold a credential, even an empty one, by their position in [`KeyHeaders::names`]: the
+/// upstream must not see them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CredentialHeaders(u8);
 
@@ -81,7 +82,7 @@ impl KeyHeaders {
         self.0.iter().map(|name| &**name)
     }
 
-    /// Returns the names of the headers that held a credential.
+    /// Returns the names of these headers.
     pub fn carriers(&self, found: CredentialHeaders) -> impl Iterator<Item = &str> {
         self.names().enumerate().filter(move |(index, _)| found.0 & 1 << index != 0).map(|(_, name)| name)
     }
@@ -102,10 +103,23 @@ impl KeyHeaders {
                 continue;
             };
             let value = value.trim_ascii();
-            let text = if &*self.0[index] == AUTHORIZATION { bearer_credential(value) } else { Some(value) };
-            let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
+            let text = if &*self.0[index] == AUTHORIZATION {
+                // A proxy joins the values of two headers: `Basic a,Bearer b`.
+                let mut others = value.split(|byte| *byte == b',').skip(1);
+                if others.any(|other| bearer_credential(other.trim_ascii()).is_some()) {
+                    is_ambiguous = true;
+                    carriers.0 |= 1 << index;
+                }
+                bearer_credential(value)
+            } else {
+                Some(value)
+            };
+            let Some(text) = text else { continue };
             carriers.0 |= 1 << index;
-            is_ambiguous |= joins_credentials(text) || found.is_some_and(|other| other != text);
+            if text.is_empty() {
+                continue;
+            }
+            is_ambiguous |= found.is_some_and(|other| other != text);
             found = Some(text);
         }
         let credential = match found.map(std::str::from_utf8) {
@@ -126,19 +140,14 @@ impl fmt::Display for KeyHeaders {
     }
 }
 
-/// Returns the credential of `Bearer <credential>`; HTTP ignores the case of the scheme.
+/// Returns the credential of `Bearer <credential>`; HTTP ignores the case of the scheme. A tab counts as a space, because an
+/// upstream may read it so.
 fn bearer_credential(value: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, credential) = value.split_at_checked(SCHEME.len())?;
     let is_bearer =
-        scheme.eq_ignore_ascii_case(SCHEME) && credential.first().is_none_or(|byte| *byte == b' ');
+        scheme.eq_ignore_ascii_case(SCHEME) && credential.first().is_none_or(u8::is_ascii_whitespace);
     is_bearer.then(|| credential.trim_ascii())
-}
-
-/// Whether a proxy has joined the values of two `authorization` headers: `Bearer a,Bearer b` without its first scheme.
-fn joins_credentials(text: &[u8]) -> bool {
-    let mut parts = text.split(|byte| *byte == b',').skip(1);
-    parts.any(|part| bearer_credential(part.trim_ascii()).is_some())
 }
 
 #[cfg(test)]
@@ -162,8 +171,9 @@ mod tests {
     fn key_is_found_in_any_case_and_spelling_of_the_scheme() {
         for headers in [
             [("authorization", "Bearer k-1"), ("accept", "x")],
-            [("Authorization", "bearer   k-1 "), ("x-api-key", "")],
+            [("Authorization", "bearer   k-1 "), ("x-other", "")],
             [("AUTHORIZATION", "BEARER k-1"), ("X-Other", "k-2")],
+            [("authorization", "Bearer\tk-1"), ("accept", "x")],
         ] {
             assert_eq!(
                 find(&headers),
@@ -182,6 +192,7 @@ mod tests {
             [("authorization", "Bearer k-1"), ("authorization", "Bearer k-2")],
             [("authorization", "Bearer k-1,Bearer k-2"), ("x", "")],
             [("authorization", "Bearer k-1, bearer k-1"), ("x", "")],
+            [("authorization", "Basic dTpw,Bearer k-1"), ("x", "")],
         ] {
             assert_eq!(find(&headers).0, "ambiguous", "{headers:?}");
         }
@@ -196,9 +207,14 @@ mod tests {
 
     #[test]
     fn other_schemes_and_empty_values_are_no_credential() {
-        for value in ["Basic dTpw", "Bearer", "Bearer  ", "", "Bearerk-1", "k-1", "Bear"] {
-            let found = find(&[("authorization", value), ("x-api-key", " ")]);
+        for value in ["Basic dTpw", "", "Bearerk-1", "k-1", "Bear"] {
+            let found = find(&[("authorization", value)]);
             assert_eq!(found, ("absent".to_owned(), vec![]), "{value:?}");
+        }
+        for value in ["Bearer", "Bearer  "] {
+            let found = find(&[("authorization", value), ("x-api-key", " ")]);
+            assert_eq!(found.0, "absent", "{value:?}");
+            assert_eq!(found.1, ["authorization", "x-api-key"], "an upstream does not see them either");
         }
     }
 

@@ -296,12 +296,7 @@ impl RunningService {
             }
         }
 
-        let forward_server = self.forward_server.take().map(ForwardServer::stop);
-        let forward_ended = tokio::spawn(async {
-            if let Some(stop) = forward_server {
-                stop.await;
-            }
-        });
+        let forward_ended = self.forward_server.take().map(|server| tokio::spawn(server.stop()));
         self.server.drain();
         // A watch stream, or a watched health name, is a request that never ends by itself.
         self.feed.hub().close();
@@ -310,8 +305,10 @@ impl RunningService {
             let seconds = DRAIN_TIMEOUT.as_secs();
             tracing::warn!(seconds, "requests still in flight after the drain timeout were cancelled");
         }
-        // It has a timeout of its own, and its only possible error is a panic, which the panic hook has logged.
-        let _ = forward_ended.await;
+        if let Some(ended) = forward_ended {
+            // It has a timeout of its own, and its only possible error is a panic, which the panic hook has logged.
+            let _ = ended.await;
+        }
         // These belong to requests whose callers have disconnected: a caller that repeats its request finds them
         // recorded.
         let left = self.usage_jobs.batcher_task.drain(USAGE_FLUSH_TIMEOUT).await;

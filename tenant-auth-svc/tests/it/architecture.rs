@@ -11,7 +11,7 @@ const PURE_MODULES: &[&str] =
 
 /// Per module: the modules of this crate that it may name, and the libraries that it must not name. `server`
 /// and `cli` assemble the others.
-const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 15] = [
+const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 16] = [
     ("domain", &["domain"], PURE_MODULES),
     ("database", &["domain", "instruments", "database"], &["tonic", "prost", "tower", "tenant_auth_proto"]),
     (
@@ -34,18 +34,23 @@ const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 15] = [
     ),
     (
         "fast_path",
-        &["domain", "fast_path", "grpc", "middleware", "telemetry", "transport"],
+        &["domain", "fast_path", "forward", "grpc", "middleware", "telemetry", "transport"],
+        &["libsql", "moka", "reqwest"],
+    ),
+    (
+        "forward",
+        &["domain", "forward", "grpc", "instruments", "middleware", "telemetry", "transport"],
         &["libsql", "moka", "reqwest"],
     ),
     (
         "config",
-        &["cache", "config", "database", "domain", "transport", "usage_batcher"],
+        &["cache", "config", "database", "domain", "forward", "transport", "usage_batcher"],
         &["tonic", "prost", "libsql", "tower", "tenant_auth_proto"],
     ),
     // The state of the other modules reaches it as plain values, which `server` fills in.
     (
         "ops",
-        &["domain", "ops"],
+        &["domain", "ops", "transport"],
         &["tonic", "prost", "libsql", "moka", "reqwest", "tower", "tenant_auth_proto"],
     ),
     (

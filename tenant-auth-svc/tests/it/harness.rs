@@ -5,6 +5,7 @@ pub(crate) mod captured;
 pub(crate) mod collector;
 mod database;
 pub(crate) mod frames;
+pub(crate) mod front_doors;
 mod http;
 pub(crate) mod pki;
 pub(crate) mod program;
@@ -35,7 +36,7 @@ use tonic_types::StatusExt as _;
 
 pub(crate) use self::{
     database::{TestDatabase, backend, settings_with_long_timeouts},
-    http::{HttpAnswer, http_request, http_until},
+    http::{HttpAnswer, http_exchange, http_request, http_until},
     service::TestService,
 };
 

@@ -27,6 +27,7 @@ mod faults;
 mod feed;
 mod flood;
 mod freshness;
+mod front_doors;
 mod grace;
 mod grpcurl;
 mod harness;

@@ -77,10 +77,14 @@ impl Fence {
         self.epoch += 1;
     }
 
+    /// Returns whether a change of a subject after a revision was recorded.
+    pub(crate) fn has_changed_since(&self, subject: &ChangeSubject, revision: i64) -> bool {
+        self.marks.get(subject).is_some_and(|mark| revision < *mark)
+    }
+
     /// Returns whether an answer is older than a change of its subject.
     pub(crate) fn is_outdated(&self, subject: &Subject, revision: i64) -> bool {
-        let is_before =
-            |changed: ChangeSubject| self.marks.get(&changed).is_some_and(|mark| revision < *mark);
+        let is_before = |changed: ChangeSubject| self.has_changed_since(&changed, revision);
         is_before(ChangeSubject::Key(subject.key_id().to_owned()))
             || is_before(ChangeSubject::Key(subject.presented_key_id().to_owned()))
             || is_before(ChangeSubject::Tenant(subject.tenant_id().to_owned()))

@@ -57,7 +57,7 @@ fn fresh(revision: i64) -> Decision {
 }
 
 fn signer(pem: &str) -> (PrincipalTokens, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::new(NOW));
+    let clock = ManualClock::at(NOW);
     let keys = SigningKeys::parse(pem.as_bytes()).unwrap();
     let shared: SharedClock = Arc::clone(&clock) as SharedClock;
     (PrincipalTokens::new("https://auth.example.com", keys, FRESH, shared), clock)
@@ -132,7 +132,7 @@ fn next_key_is_published_before_it_signs() {
 /// With the longest of everything. `identity` counts on this length.
 #[test]
 fn longest_token_has_1473_bytes() {
-    let clock: SharedClock = Arc::new(ManualClock::new(NOW));
+    let clock: SharedClock = ManualClock::at(NOW);
     let keys = SigningKeys::parse(p256_pem().as_bytes()).unwrap();
     let tokens = PrincipalTokens::new(&"i".repeat(MAX_ISSUER_LEN), keys, FRESH, clock);
     let scopes: Vec<_> = (0..32).map(|n| format!("{n:02}{}", "x".repeat(62))).collect();

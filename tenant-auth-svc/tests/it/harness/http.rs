@@ -15,10 +15,31 @@ pub(crate) struct HttpAnswer {
     pub(crate) body: String,
 }
 
+impl HttpAnswer {
+    /// Returns the value of a header, in lower case; `None` if it is missing.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.trim())
+    }
+}
+
 /// Sends a request without a body, such as `GET /livez`, on a new connection.
 pub(crate) async fn http_request(address: SocketAddr, request: &str) -> std::io::Result<HttpAnswer> {
+    http_exchange(address, request, &[], "").await
+}
+
+/// Sends a request with headers and a body, on a new connection.
+pub(crate) async fn http_exchange(
+    address: SocketAddr,
+    request: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<HttpAnswer> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let request =
+        format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}{length}\r\n{body}");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

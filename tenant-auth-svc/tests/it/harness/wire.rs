@@ -77,6 +77,23 @@ pub(crate) async fn call_path(
     client.streaming(request, path.parse().unwrap(), RawCodec).await.map(drop)
 }
 
+/// Calls a unary RPC with the bytes of a message, and returns those of the response.
+pub(crate) async fn call_bytes(
+    channel: &Channel,
+    path: &str,
+    authorization: Option<&str>,
+    message: &[u8],
+) -> Result<Bytes, Status> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let message = Bytes::copy_from_slice(message);
+    let request = match authorization {
+        Some(value) => with_authorization(value, message),
+        None => Request::new(message),
+    };
+    Ok(client.unary(request, path.parse().unwrap(), RawCodec).await?.into_inner())
+}
+
 /// Returns the paths of all RPCs in the service's descriptors.
 pub(crate) fn rpc_paths() -> BTreeSet<String> {
     let sets = [
