@@ -33,6 +33,8 @@ type Client struct {
 	// cache is nil when the near cache is off.
 	cache *near.Cache[*SessionValidation]
 
+	principalKeys principalKeys
+
 	stop       context.CancelFunc
 	background sync.WaitGroup
 

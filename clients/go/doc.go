@@ -6,7 +6,7 @@
 //	principal, err := client.RequireKey(ctx, tenantauth.Key(presented), "orders:read")
 //
 // An error is either a [*Denied], which is a decision, or an [*Error], which means that no decision was made. Never
-// treat an [*Error] as "no such key".
+// treat an [*Error] as "no such key". A [PrincipalVerifier] also returns [*PrincipalError].
 //
 // Use one client per process. It is safe for concurrent use, caches answers in a near cache, and must be closed.
 package tenantauth

@@ -63,6 +63,7 @@ var readOnlyMethods = map[string]bool{
 	"/tenantauth.v1.AdminService/GetOutageGrace":         true,
 	"/tenantauth.v1.InfoService/GetServerInfo":           true,
 	"/tenantauth.v1.InfoService/WaitForRevision":         true,
+	"/tenantauth.v1.InfoService/GetPrincipalKeys":        true,
 	"/grpc.health.v1.Health/Check":                       true,
 }
 

@@ -200,6 +200,7 @@ var statuses = map[admission.Class]codes.Code{
 	admission.NotFound:        codes.NotFound,
 	admission.Throttled:       codes.ResourceExhausted,
 	admission.Undecided:       codes.Unavailable,
+	admission.Outdated:        codes.Unavailable,
 }
 
 func statusError(reply admission.Reply) error {

@@ -84,7 +84,7 @@ func WithoutPreflight() Option {
 }
 
 // WithOnDenied sets a function that is called for each request with a key that is not admitted. err is set if no
-// decision was made. The context of the request has the customer's network address.
+// decision was made, or if a principal token was refused. The context of the request has the customer's network address.
 func WithOnDenied(onDenied func(*http.Request, tenantauth.Validation, error)) Option {
 	return func(m *Middleware) {
 		if onDenied == nil {

@@ -20,6 +20,7 @@ var statuses = map[admission.Class]int{
 	admission.NotFound:        http.StatusNotFound,
 	admission.Throttled:       http.StatusTooManyRequests,
 	admission.Undecided:       http.StatusServiceUnavailable,
+	admission.Outdated:        http.StatusServiceUnavailable,
 }
 
 // problem is the body of a rejection (RFC 9457).

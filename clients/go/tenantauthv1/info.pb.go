@@ -504,6 +504,119 @@ func (x *WaitForRevisionResponse) GetReplica() *ReplicaState {
 	return nil
 }
 
+// Requests the public keys of principal tokens.
+type GetPrincipalKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPrincipalKeysRequest) Reset() {
+	*x = GetPrincipalKeysRequest{}
+	mi := &file_tenantauth_v1_info_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPrincipalKeysRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *GetPrincipalKeysRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *GetPrincipalKeysRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*GetPrincipalKeysRequest) ProtoMessage() {}
+
+func (x *GetPrincipalKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_info_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPrincipalKeysRequest.ProtoReflect.Descriptor instead.
+func (*GetPrincipalKeysRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_info_proto_rawDescGZIP(), []int{5}
+}
+
+// The public keys of principal tokens.
+type GetPrincipalKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A JSON Web Key Set (RFC 7517): the key that signs now, and those that signed before or will sign next. Its list is empty
+	// if the service signs no principal tokens.
+	Jwks string `protobuf:"bytes,1,opt,name=jwks,proto3" json:"jwks,omitempty"`
+	// The issuer (iss) of principal tokens. Empty if the service signs none.
+	Issuer        string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPrincipalKeysResponse) Reset() {
+	*x = GetPrincipalKeysResponse{}
+	mi := &file_tenantauth_v1_info_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPrincipalKeysResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *GetPrincipalKeysResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *GetPrincipalKeysResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*GetPrincipalKeysResponse) ProtoMessage() {}
+
+func (x *GetPrincipalKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_info_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPrincipalKeysResponse.ProtoReflect.Descriptor instead.
+func (*GetPrincipalKeysResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_info_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetPrincipalKeysResponse) GetJwks() string {
+	if x != nil {
+		return x.Jwks
+	}
+	return ""
+}
+
+func (x *GetPrincipalKeysResponse) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
 var File_tenantauth_v1_info_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_info_proto_rawDesc = "" +
@@ -535,14 +648,19 @@ const file_tenantauth_v1_info_proto_rawDesc = "" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"j\n" +
 	"\x17WaitForRevisionResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\bR\aapplied\x125\n" +
-	"\areplica\x18\x02 \x01(\v2\x1b.tenantauth.v1.ReplicaStateR\areplica*c\n" +
+	"\areplica\x18\x02 \x01(\v2\x1b.tenantauth.v1.ReplicaStateR\areplica\"\x19\n" +
+	"\x17GetPrincipalKeysRequest\"F\n" +
+	"\x18GetPrincipalKeysResponse\x12\x12\n" +
+	"\x04jwks\x18\x01 \x01(\tR\x04jwks\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer*c\n" +
 	"\fDatabaseKind\x12\x1d\n" +
 	"\x19DATABASE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DATABASE_KIND_EMBEDDED\x10\x01\x12\x18\n" +
-	"\x14DATABASE_KIND_REMOTE\x10\x022\xcb\x01\n" +
+	"\x14DATABASE_KIND_REMOTE\x10\x022\xb0\x02\n" +
 	"\vInfoService\x12Z\n" +
 	"\rGetServerInfo\x12#.tenantauth.v1.GetServerInfoRequest\x1a$.tenantauth.v1.GetServerInfoResponse\x12`\n" +
-	"\x0fWaitForRevision\x12%.tenantauth.v1.WaitForRevisionRequest\x1a&.tenantauth.v1.WaitForRevisionResponseb\x06proto3"
+	"\x0fWaitForRevision\x12%.tenantauth.v1.WaitForRevisionRequest\x1a&.tenantauth.v1.WaitForRevisionResponse\x12c\n" +
+	"\x10GetPrincipalKeys\x12&.tenantauth.v1.GetPrincipalKeysRequest\x1a'.tenantauth.v1.GetPrincipalKeysResponseb\x06proto3"
 
 var (
 	file_tenantauth_v1_info_proto_rawDescOnce sync.Once
@@ -557,37 +675,41 @@ func file_tenantauth_v1_info_proto_rawDescGZIP() []byte {
 }
 
 var file_tenantauth_v1_info_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tenantauth_v1_info_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_tenantauth_v1_info_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_tenantauth_v1_info_proto_goTypes = []any{
-	(DatabaseKind)(0),               // 0: tenantauth.v1.DatabaseKind
-	(*GetServerInfoRequest)(nil),    // 1: tenantauth.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil),   // 2: tenantauth.v1.GetServerInfoResponse
-	(*ReplicaState)(nil),            // 3: tenantauth.v1.ReplicaState
-	(*WaitForRevisionRequest)(nil),  // 4: tenantauth.v1.WaitForRevisionRequest
-	(*WaitForRevisionResponse)(nil), // 5: tenantauth.v1.WaitForRevisionResponse
-	(*durationpb.Duration)(nil),     // 6: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 7: google.protobuf.Timestamp
-	(LookupState)(0),                // 8: tenantauth.v1.LookupState
+	(DatabaseKind)(0),                // 0: tenantauth.v1.DatabaseKind
+	(*GetServerInfoRequest)(nil),     // 1: tenantauth.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),    // 2: tenantauth.v1.GetServerInfoResponse
+	(*ReplicaState)(nil),             // 3: tenantauth.v1.ReplicaState
+	(*WaitForRevisionRequest)(nil),   // 4: tenantauth.v1.WaitForRevisionRequest
+	(*WaitForRevisionResponse)(nil),  // 5: tenantauth.v1.WaitForRevisionResponse
+	(*GetPrincipalKeysRequest)(nil),  // 6: tenantauth.v1.GetPrincipalKeysRequest
+	(*GetPrincipalKeysResponse)(nil), // 7: tenantauth.v1.GetPrincipalKeysResponse
+	(*durationpb.Duration)(nil),      // 8: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 9: google.protobuf.Timestamp
+	(LookupState)(0),                 // 10: tenantauth.v1.LookupState
 }
 var file_tenantauth_v1_info_proto_depIdxs = []int32{
 	0,  // 0: tenantauth.v1.GetServerInfoResponse.database_kind:type_name -> tenantauth.v1.DatabaseKind
-	6,  // 1: tenantauth.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
-	7,  // 2: tenantauth.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
-	7,  // 3: tenantauth.v1.GetServerInfoResponse.built_at:type_name -> google.protobuf.Timestamp
+	8,  // 1: tenantauth.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
+	9,  // 2: tenantauth.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
+	9,  // 3: tenantauth.v1.GetServerInfoResponse.built_at:type_name -> google.protobuf.Timestamp
 	3,  // 4: tenantauth.v1.GetServerInfoResponse.replica:type_name -> tenantauth.v1.ReplicaState
-	6,  // 5: tenantauth.v1.ReplicaState.feed_age:type_name -> google.protobuf.Duration
-	8,  // 6: tenantauth.v1.ReplicaState.lookups:type_name -> tenantauth.v1.LookupState
-	6,  // 7: tenantauth.v1.ReplicaState.max_answer_age:type_name -> google.protobuf.Duration
-	6,  // 8: tenantauth.v1.ReplicaState.oldest_answer_age:type_name -> google.protobuf.Duration
-	7,  // 9: tenantauth.v1.ReplicaState.now:type_name -> google.protobuf.Timestamp
-	6,  // 10: tenantauth.v1.WaitForRevisionRequest.timeout:type_name -> google.protobuf.Duration
+	8,  // 5: tenantauth.v1.ReplicaState.feed_age:type_name -> google.protobuf.Duration
+	10, // 6: tenantauth.v1.ReplicaState.lookups:type_name -> tenantauth.v1.LookupState
+	8,  // 7: tenantauth.v1.ReplicaState.max_answer_age:type_name -> google.protobuf.Duration
+	8,  // 8: tenantauth.v1.ReplicaState.oldest_answer_age:type_name -> google.protobuf.Duration
+	9,  // 9: tenantauth.v1.ReplicaState.now:type_name -> google.protobuf.Timestamp
+	8,  // 10: tenantauth.v1.WaitForRevisionRequest.timeout:type_name -> google.protobuf.Duration
 	3,  // 11: tenantauth.v1.WaitForRevisionResponse.replica:type_name -> tenantauth.v1.ReplicaState
 	1,  // 12: tenantauth.v1.InfoService.GetServerInfo:input_type -> tenantauth.v1.GetServerInfoRequest
 	4,  // 13: tenantauth.v1.InfoService.WaitForRevision:input_type -> tenantauth.v1.WaitForRevisionRequest
-	2,  // 14: tenantauth.v1.InfoService.GetServerInfo:output_type -> tenantauth.v1.GetServerInfoResponse
-	5,  // 15: tenantauth.v1.InfoService.WaitForRevision:output_type -> tenantauth.v1.WaitForRevisionResponse
-	14, // [14:16] is the sub-list for method output_type
-	12, // [12:14] is the sub-list for method input_type
+	6,  // 14: tenantauth.v1.InfoService.GetPrincipalKeys:input_type -> tenantauth.v1.GetPrincipalKeysRequest
+	2,  // 15: tenantauth.v1.InfoService.GetServerInfo:output_type -> tenantauth.v1.GetServerInfoResponse
+	5,  // 16: tenantauth.v1.InfoService.WaitForRevision:output_type -> tenantauth.v1.WaitForRevisionResponse
+	7,  // 17: tenantauth.v1.InfoService.GetPrincipalKeys:output_type -> tenantauth.v1.GetPrincipalKeysResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -605,7 +727,7 @@ func file_tenantauth_v1_info_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_info_proto_rawDesc), len(file_tenantauth_v1_info_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,8 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	InfoService_GetServerInfo_FullMethodName   = "/tenantauth.v1.InfoService/GetServerInfo"
-	InfoService_WaitForRevision_FullMethodName = "/tenantauth.v1.InfoService/WaitForRevision"
+	InfoService_GetServerInfo_FullMethodName    = "/tenantauth.v1.InfoService/GetServerInfo"
+	InfoService_WaitForRevision_FullMethodName  = "/tenantauth.v1.InfoService/WaitForRevision"
+	InfoService_GetPrincipalKeys_FullMethodName = "/tenantauth.v1.InfoService/GetPrincipalKeys"
 )
 
 // InfoServiceClient is the client API for InfoService service.
@@ -37,6 +38,9 @@ type InfoServiceClient interface {
 	// query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
 	// response to the revocation.
 	WaitForRevision(ctx context.Context, in *WaitForRevisionRequest, opts ...grpc.CallOption) (*WaitForRevisionResponse, error)
+	// Returns the public keys that verify principal tokens: signed statements about an admitted key, which a proxy that asks
+	// this service passes on to the services behind it. Does not query the database. Every replica has the same keys.
+	GetPrincipalKeys(ctx context.Context, in *GetPrincipalKeysRequest, opts ...grpc.CallOption) (*GetPrincipalKeysResponse, error)
 }
 
 type infoServiceClient struct {
@@ -67,6 +71,16 @@ func (c *infoServiceClient) WaitForRevision(ctx context.Context, in *WaitForRevi
 	return out, nil
 }
 
+func (c *infoServiceClient) GetPrincipalKeys(ctx context.Context, in *GetPrincipalKeysRequest, opts ...grpc.CallOption) (*GetPrincipalKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPrincipalKeysResponse)
+	err := c.cc.Invoke(ctx, InfoService_GetPrincipalKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InfoServiceServer is the server API for InfoService service.
 // All implementations must embed UnimplementedInfoServiceServer
 // for forward compatibility.
@@ -79,6 +93,9 @@ type InfoServiceServer interface {
 	// query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
 	// response to the revocation.
 	WaitForRevision(context.Context, *WaitForRevisionRequest) (*WaitForRevisionResponse, error)
+	// Returns the public keys that verify principal tokens: signed statements about an admitted key, which a proxy that asks
+	// this service passes on to the services behind it. Does not query the database. Every replica has the same keys.
+	GetPrincipalKeys(context.Context, *GetPrincipalKeysRequest) (*GetPrincipalKeysResponse, error)
 	mustEmbedUnimplementedInfoServiceServer()
 }
 
@@ -94,6 +111,9 @@ func (UnimplementedInfoServiceServer) GetServerInfo(context.Context, *GetServerI
 }
 func (UnimplementedInfoServiceServer) WaitForRevision(context.Context, *WaitForRevisionRequest) (*WaitForRevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WaitForRevision not implemented")
+}
+func (UnimplementedInfoServiceServer) GetPrincipalKeys(context.Context, *GetPrincipalKeysRequest) (*GetPrincipalKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPrincipalKeys not implemented")
 }
 func (UnimplementedInfoServiceServer) mustEmbedUnimplementedInfoServiceServer() {}
 func (UnimplementedInfoServiceServer) testEmbeddedByValue()                     {}
@@ -152,6 +172,24 @@ func _InfoService_WaitForRevision_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InfoService_GetPrincipalKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPrincipalKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InfoServiceServer).GetPrincipalKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InfoService_GetPrincipalKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InfoServiceServer).GetPrincipalKeys(ctx, req.(*GetPrincipalKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // InfoService_ServiceDesc is the grpc.ServiceDesc for InfoService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -166,6 +204,10 @@ var InfoService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "WaitForRevision",
 			Handler:    _InfoService_WaitForRevision_Handler,
+		},
+		{
+			MethodName: "GetPrincipalKeys",
+			Handler:    _InfoService_GetPrincipalKeys_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -29,6 +29,8 @@ const (
 	Throttled
 	// Undecided: no decision was possible. It is not the customer's fault.
 	Undecided
+	// Outdated: the principal token is older than a change. The same request gets a new one from the proxy.
+	Outdated
 )
 
 // defaultRetryAfter is the retry delay if the service gave none.
@@ -37,7 +39,7 @@ const defaultRetryAfter = time.Second
 // Reply is the response to the customer.
 type Reply struct {
 	Class Class
-	// Code is a verdict, or NO_CREDENTIALS, AMBIGUOUS_REQUEST or UNDECIDED.
+	// Code is a verdict, or NO_CREDENTIALS, AMBIGUOUS_REQUEST, UNDECIDED, INVALID_PRINCIPAL or OUTDATED_PRINCIPAL.
 	Code string
 	// Detail is a sentence for the developer of the calling program.
 	Detail string
@@ -91,6 +93,15 @@ func ReplyFor(validation tenantauth.Validation, err error) Reply {
 // errorReply is the reply if no decision was made. An error that concerns this server's own credentials says nothing
 // about the customer's key, whatever its code.
 func errorReply(err error) Reply {
+	switch {
+	case errors.Is(err, tenantauth.ErrInvalidPrincipal):
+		return Reply{Class: Unauthenticated, Code: "INVALID_PRINCIPAL", Detail: "The principal token is not valid."}
+	case errors.Is(err, tenantauth.ErrOutdatedPrincipal):
+		return Reply{
+			Class: Outdated, Code: "OUTDATED_PRINCIPAL", RetryAfter: defaultRetryAfter,
+			Detail: "The API key or its account has just changed. Repeat the request.",
+		}
+	}
 	var serviceErr *tenantauth.Error
 	known := errors.As(err, &serviceErr)
 	if known && serviceErr.Kind == tenantauth.ErrInvalid {

@@ -11,6 +11,14 @@ import (
 type KeyLocation struct {
 	// header is the name of a custom header, in lower case; empty for "Authorization: Bearer …".
 	header string
+	// holdsToken is true if requests carry a principal token instead of a key.
+	holdsToken bool
+}
+
+// ForTokens returns the same location for principal tokens. Their verifier checks their length and characters.
+func (w KeyLocation) ForTokens() KeyLocation {
+	w.holdsToken = true
+	return w
 }
 
 // InHeader returns the location of a custom header.
@@ -22,7 +30,7 @@ func InHeader(header string) (KeyLocation, error) {
 		// With the Authorization header, the Bearer scheme applies.
 		return KeyLocation{}, nil
 	}
-	return KeyLocation{strings.ToLower(header)}, nil
+	return KeyLocation{header: strings.ToLower(header)}, nil
 }
 
 func isHeaderName(text string) bool {
@@ -60,9 +68,13 @@ func (w KeyLocation) KeyFrom(values func(header string) []string) (tenantauth.Ke
 			return "", AmbiguousReply()
 		}
 	}
+	missing := NoCredentialsReply()
+	if w.holdsToken {
+		missing.Detail = "A principal token is required. It is added by the proxy in front of this server."
+	}
 	found := values(name)
 	if len(found) == 0 {
-		return "", NoCredentialsReply()
+		return "", missing
 	}
 	key := strings.TrimSpace(found[0])
 	if name == authorization {
@@ -70,12 +82,13 @@ func (w KeyLocation) KeyFrom(values func(header string) []string) (tenantauth.Ke
 		scheme, key, _ = strings.Cut(key, " ")
 		key = strings.TrimSpace(key)
 		if !strings.EqualFold(scheme, "Bearer") {
-			return "", NoCredentialsReply()
+			return "", missing
 		}
 	}
 	switch {
 	case key == "":
-		return "", NoCredentialsReply()
+		return "", missing
+	case w.holdsToken:
 	case len(key) > maxKeyLen || strings.ContainsFunc(key, func(char rune) bool { return char <= ' ' || char > '~' }):
 		return "", ReplyFor(tenantauth.Validation{Verdict: tenantauth.Malformed}, nil)
 	}

@@ -17,7 +17,7 @@ import (
 
 // Server is a service in this process, on its own port.
 type Server struct {
-	tenantauthv1.UnimplementedInfoServiceServer
+	info
 	validation
 	sessions
 	usage
@@ -114,9 +114,4 @@ func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 func (s *Server) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	s.count(stream.Context(), info.FullMethod)
 	return handler(service, stream)
-}
-
-// GetServerInfo returns a fixed version.
-func (s *Server) GetServerInfo(context.Context, *tenantauthv1.GetServerInfoRequest) (*tenantauthv1.GetServerInfoResponse, error) {
-	return &tenantauthv1.GetServerInfoResponse{Version: "0.0.0-fake"}, nil
 }

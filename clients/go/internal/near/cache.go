@@ -157,6 +157,14 @@ func (c *Cache[V]) Invalidate(subject Subject, revision int64) {
 	clear(c.joinable)
 }
 
+// IsOutdated reports whether a change of one of the subjects is known that a statement of the given revision does not
+// reflect. Changes before the last [Cache.StartOver] are not known.
+func (c *Cache[V]) IsOutdated(revision int64, subjects ...Subject) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.marks.isOutdated(subjects, revision)
+}
+
 // StartOver clears the cache, because it is unknown what has changed.
 func (c *Cache[V]) StartOver(revision int64) {
 	c.mu.Lock()

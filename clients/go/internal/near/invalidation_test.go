@@ -131,3 +131,22 @@ func TestLocalChangeRemovesNegativeAnswers(t *testing.T) {
 		t.Errorf("strange %t, another %t", h.cached("strange"), h.cached("another"))
 	}
 }
+
+func TestStatementsAreOutdatedByLaterChangesOnly(t *testing.T) {
+	h := start(t, 10)
+	key, tenant := near.Subject{Kind: near.Key, ID: "key"}, near.Subject{Kind: near.Tenant, ID: "tenant"}
+	expect := func(what string, revision int64, want bool) {
+		t.Helper()
+		if outdated := h.cache.IsOutdated(revision, key, tenant); outdated != want {
+			t.Errorf("%s: revision %d is outdated: %t", what, revision, outdated)
+		}
+	}
+	expect("without changes", 1, false)
+	h.cache.Invalidate(key, 7)
+	expect("after a change of the key", 6, true)
+	expect("after a change of the key", 7, false)
+	h.cache.Invalidate(tenant, 9)
+	expect("after a change of the tenant", 8, true)
+	h.cache.StartOver(10)
+	expect("after starting over", 1, false)
+}
