@@ -72,6 +72,7 @@ class Fake(
         self.watch_error = grpc.StatusCode.UNIMPLEMENTED
         self.streams: list[Stream] = []
         self.version = "1.2.3"
+        self.jwks, self.issuer = '{"keys":[]}', ""
         # Each stream and each held-back response occupies a thread.
         self._server = grpc.server(ThreadPoolExecutor(64))
         validation_pb2_grpc.add_ValidationServiceServicer_to_server(self, self._server)
@@ -233,6 +234,10 @@ class Fake(
         self._receive("GetServerInfo", request, context)
         kind = info_pb2.DATABASE_KIND_EMBEDDED
         return info_pb2.GetServerInfoResponse(version=self.version, database_kind=kind, revision=7)
+
+    def GetPrincipalKeys(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._receive("GetPrincipalKeys", request, context)
+        return info_pb2.GetPrincipalKeysResponse(jwks=self.jwks, issuer=self.issuer)
 
     def WaitForRevision(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._receive("WaitForRevision", request, context)

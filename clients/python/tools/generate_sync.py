@@ -15,11 +15,12 @@ import unasync
 
 HERE = Path(__file__).resolve().parent.parent
 PACKAGE = HERE / "src" / "tenant_auth"
-GENERATED = {"async_client.py": "client.py", "async_recorder.py": "recorder.py"}
+GENERATED = {"async_client.py": "client.py", "async_recorder.py": "recorder.py", "async_verifier.py": "verifier.py"}
 """The generated modules by their sources."""
 NAMES = {
     "AsyncClient": "Client",
     "AsyncEngine": "Engine",
+    "AsyncPrincipalVerifier": "PrincipalVerifier",
     "AsyncProgress": "Progress",
     "AsyncRaw": "Raw",
     "AsyncSend": "Send",
@@ -28,6 +29,7 @@ NAMES = {
     "_async_engine": "_engine",
     "_async_worker": "_worker",
     "async_recorder": "recorder",
+    "async_verifier": "verifier",
 }
 """Besides the names of the standard library, which unasync knows. Docstrings and comments do not change."""
 HEADER = "# Generated from {source} by tools/generate_sync.py. Do not edit.\n"

@@ -8,12 +8,14 @@ from ._usage_buffer import RecorderOptions
 from ._version import __version__
 from .async_client import AsyncClient
 from .async_recorder import AsyncUsageRecorder
+from .async_verifier import AsyncPrincipalVerifier
 from .client import Client
 from .errors import (
     ClosedError,
     DeadlineExceededError,
     ErrorKind,
     InvalidRequestError,
+    OutdatedPrincipalError,
     OverloadedError,
     PermissionDeniedError,
     QueueFullError,
@@ -25,6 +27,7 @@ from .errors import (
 )
 from .networks import ClientAddress, Networks
 from .options import NearCache, Options, Retry, Tls, TokenFile
+from .principal import InvalidPrincipalError, VerifiedPrincipal
 from .recorder import UsageRecorder
 from .results import (
     DeniedError,
@@ -40,11 +43,13 @@ from .results import (
 from .sessions import Binding, Session, SessionExpiry
 from .usage import RejectedEvent, UnsentUsage, UsageBucket, UsageEvent, UsageReceipt, UsageSum
 from .verdict import Source, Verdict
+from .verifier import PrincipalVerifier
 
 redact()
 
 __all__ = [
     "AsyncClient",
+    "AsyncPrincipalVerifier",
     "AsyncUsageRecorder",
     "Binding",
     "Client",
@@ -53,15 +58,18 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "ErrorKind",
+    "InvalidPrincipalError",
     "InvalidRequestError",
     "KeyQuery",
     "NearCache",
     "Networks",
     "Options",
     "Outcome",
+    "OutdatedPrincipalError",
     "OverloadedError",
     "PermissionDeniedError",
     "Principal",
+    "PrincipalVerifier",
     "Provenance",
     "QueueFullError",
     "RecorderOptions",
@@ -86,6 +94,7 @@ __all__ = [
     "UsageSum",
     "Validation",
     "Verdict",
+    "VerifiedPrincipal",
     "Violation",
     "WatchState",
     "__version__",

@@ -14,10 +14,12 @@ from ._calls import Calls, Method
 from ._conditions import apply_conditions, are_valid_scopes
 from ._core import Core, Metadata
 from ._in_flight import InFlightCalls
-from ._methods import CacheableCall
+from ._methods import GET_PRINCIPAL_KEYS, CacheableCall
 from ._pool import Pool
+from ._principal_keys import KeySet, PrincipalKeys
 from ._watch import Watch
 from .errors import TenantAuthError
+from .proto import info_pb2
 from .results import Validation
 
 V = TypeVar("V", bound=Validation)
@@ -29,6 +31,7 @@ class AsyncEngine:
     def __init__(self, core: Core) -> None:
         self.core = core
         self._in_flight = InFlightCalls(core.clock, core.options.timeout)
+        self._principal_keys = PrincipalKeys(core.clock, self._fetch_principal_keys)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: Pool | None = None
         self._calls: Calls | None = None
@@ -60,12 +63,7 @@ class AsyncEngine:
     def cached(self, call: CacheableCall[V], scopes: Sequence[str]) -> V | None:
         """Returns the cached answer, or `None` if the service must be called. May be called from any thread."""
         near = self.core.near_cache
-        if (
-            near is None
-            or self._closed
-            or not are_valid_scopes(scopes)
-            or (self._watch is not None and near.watch_stalled())
-        ):
+        if near is None or not are_valid_scopes(scopes) or self._needs_loop():
             return None
         answer = near.get(near.digest(*call.cache_key))
         # The cache key includes the kind of request, so the answer has the type of that kind.
@@ -95,6 +93,17 @@ class AsyncEngine:
                 answer = await self._in_flight.join((digest, near.epoch), load, limit)
         # The digest includes the kind of request, so the answer has the type of that kind.
         return apply_conditions(cast(V, answer), call.address, scopes)
+
+    def known_principal_keys(self, kid: str) -> KeySet | None:
+        """Returns the keys, or `None` if `principal_keys` must be called. May be called from any thread."""
+        return None if self._needs_loop() else self._principal_keys.current(kid)
+
+    async def principal_keys(self, kid: str, timeout: float | None) -> KeySet:
+        """Returns the keys of principal tokens, and fetches them if that is due or this one is unknown."""
+        self.open()
+        if self._watch is not None:
+            self._watch.check()
+        return await self._principal_keys.get(kid, self.core.timeout(timeout))
 
     async def call(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
@@ -159,6 +168,17 @@ class AsyncEngine:
         if self._calls is None:
             raise _status.closed_error()
         return await self._calls.make(method, request, timeout, metadata, secrets)
+
+    async def _fetch_principal_keys(self, timeout: float) -> Any:
+        # Not for less than the default: others may wait for this call too.
+        limit = max(timeout, self.core.options.timeout)
+        reply, _ = await self.call(GET_PRINCIPAL_KEYS, info_pb2.GetPrincipalKeysRequest(), limit)
+        return reply
+
+    def _needs_loop(self) -> bool:
+        """Reports whether the client is closed or the watch stream hangs, which only the event loop handles."""
+        near = self.core.near_cache
+        return self._closed or (self._watch is not None and near is not None and near.watch_stalled())
 
     def _in_flight_guard(self) -> InFlightGuard:
         return InFlightGuard(self)

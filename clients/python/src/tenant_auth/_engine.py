@@ -15,6 +15,7 @@ from ._calls import Method
 from ._core import Core, Metadata
 from ._loop_thread import LoopThread
 from ._methods import CacheableCall
+from ._principal_keys import KeySet
 from .results import Validation
 
 T = TypeVar("T")
@@ -38,6 +39,11 @@ class Engine:
         # A cached answer does not need the other thread.
         known = self._inner.cached(call, scopes)
         return known if known is not None else self._loop.run(self._inner.decide(call, scopes, timeout))
+
+    def principal_keys(self, kid: str, timeout: float | None) -> KeySet:
+        # Known keys do not need the other thread.
+        known = self._inner.known_principal_keys(kid)
+        return known if known is not None else self._loop.run(self._inner.principal_keys(kid, timeout))
 
     def call(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()

@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from . import _checks
 from .errors import ErrorKind, TenantAuthError
+from .principal import InvalidPrincipalError
 from .results import DeniedError, Validation
 from .verdict import Verdict
 
@@ -81,6 +82,15 @@ NO_CREDENTIALS = Rejection(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "The reque
 AMBIGUOUS = Rejection(
     HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "A header with a key or a session id occurs more than once."
 )
+INVALID_PRINCIPAL = Rejection(
+    HTTPStatus.UNAUTHORIZED, "INVALID_PRINCIPAL", "The principal token is invalid.", {CHALLENGE: INVALID_TOKEN}
+)
+OUTDATED_PRINCIPAL = Rejection(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "OUTDATED_PRINCIPAL",
+    "The key or its tenant has just changed. Repeat the request.",
+    {"Retry-After": "1"},
+)
 # These are rejected if repeated, even if another header carries the key: a server behind this one might read the other
 # value.
 SINGLE_HEADERS = frozenset({AUTHORIZATION, "mcp-session-id"})
@@ -145,8 +155,12 @@ def no_session(verdict: Verdict = Verdict.UNBOUND) -> Rejection:
 
 def rejection_of(error: TenantAuthError | DeniedError) -> Rejection:
     """Returns the rejection for a denial or an error. Logs undecided requests."""
+    if isinstance(error, InvalidPrincipalError):
+        return INVALID_PRINCIPAL
     if isinstance(error, DeniedError):
         return denial(error.validation)
+    if error.kind is ErrorKind.OUTDATED:
+        return OUTDATED_PRINCIPAL
     fields = {violation.field for violation in error.violations}
     if error.kind is ErrorKind.INVALID and fields == {"key"}:
         # The key comes from the customer and cannot even be sent to the service.

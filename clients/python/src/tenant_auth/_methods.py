@@ -29,6 +29,7 @@ LIST_SESSIONS = method("SessionService", "ListSessions", session_pb2)
 RECORD_USAGE = method("UsageService", "RecordUsage", usage_pb2)
 QUERY_USAGE = method("UsageService", "QueryUsage", usage_pb2)
 GET_SERVER_INFO = method("InfoService", "GetServerInfo", info_pb2)
+GET_PRINCIPAL_KEYS = method("InfoService", "GetPrincipalKeys", info_pb2)
 
 
 @dataclass(frozen=True, slots=True)

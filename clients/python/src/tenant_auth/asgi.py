@@ -10,8 +10,10 @@ from . import _checks, _http
 from ._client_address import DEFAULT_HEADER, AddressSource
 from ._http import KeySource, Rejection, rejection_of
 from .async_client import AsyncClient
+from .async_verifier import AsyncPrincipalVerifier
 from .errors import TenantAuthError
 from .networks import IPAddress
+from .principal import VerifiedPrincipal
 from .results import DeniedError, Principal
 
 Scope = MutableMapping[str, Any]
@@ -20,12 +22,48 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+PRINCIPAL_SOURCE = KeySource("X-Tenant-Principal")
 # WebSocket close codes: 1008 policy violation, 1013 try again later.
 CLOSE_DENIED = 1008
 CLOSE_LATER = 1013
 
 
-class TenantAuthMiddleware:
+class AdmissionMiddleware:
+    """What the middleware for keys and the one for principal tokens have in common."""
+
+    def __init__(
+        self, app: App, source: KeySource, scopes: str | Iterable[str], exempt: str | Iterable[str], preflight: bool
+    ) -> None:
+        self._app = app
+        self._source = source
+        self._scopes = _checks.texts("scopes", scopes)
+        self._exempt = frozenset(_checks.texts("exempt", exempt))
+        self._preflight = _checks.flag("preflight", preflight)
+        for path in self._exempt:
+            if not path.startswith("/") or "?" in path or "#" in path:
+                raise ValueError(f"exempt contains {path!r}: give exact paths, such as /healthz")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
+            await self._app(scope, receive, send)
+            return
+        key = self._source.key(scope["headers"])
+        if key is None and self._preflight and _http.is_preflight(scope.get("method", ""), scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        outcome = await self._admit(key, scope)
+        if isinstance(outcome, Rejection):
+            await send_rejection(outcome, scope, send)
+            return
+        scope.setdefault("state", {})["principal"] = outcome
+        await self._app(scope, receive, send)
+
+    async def _admit(self, key: str | Rejection | None, scope: Scope) -> object:
+        """Returns the principal, or the rejection."""
+        raise NotImplementedError
+
+
+class TenantAuthMiddleware(AdmissionMiddleware):
     """Admits requests with a valid key. Handlers find the `Principal` in `request.state.principal`.
 
     `app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt=["/healthz"])`
@@ -49,31 +87,39 @@ class TenantAuthMiddleware:
         client_address_header: str = DEFAULT_HEADER,
     ) -> None:
         _checks.instance("client", client, AsyncClient)
-        self._app = app
+        super().__init__(app, KeySource(header), scopes, exempt, preflight)
         self._client = client
-        self._scopes = _checks.texts("scopes", scopes)
-        self._exempt = frozenset(_checks.texts("exempt", exempt))
-        self._source = KeySource(header)
         self._address_source = AddressSource(trusted_proxies, client_address_header)
-        self._preflight = _checks.flag("preflight", preflight)
-        for path in self._exempt:
-            if not path.startswith("/") or "?" in path or "#" in path:
-                raise ValueError(f"exempt contains {path!r}: give exact paths, such as /healthz")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
-            await self._app(scope, receive, send)
-            return
-        key = self._source.key(scope["headers"])
-        if key is None and self._preflight and _http.is_preflight(scope.get("method", ""), scope["headers"]):
-            await self._app(scope, receive, send)
-            return
-        outcome = await admit(self._client, key, self._scopes, self._address_source.address(scope))
-        if isinstance(outcome, Rejection):
-            await send_rejection(outcome, scope, send)
-            return
-        scope.setdefault("state", {})["principal"] = outcome
-        await self._app(scope, receive, send)
+    async def _admit(self, key: str | Rejection | None, scope: Scope) -> Principal | Rejection:
+        return await admit(self._client, key, self._scopes, self._address_source.address(scope))
+
+
+class PrincipalMiddleware(AdmissionMiddleware):
+    """Admits requests with a valid principal token, which a proxy has set. Handlers find the `VerifiedPrincipal` in
+    `request.state.principal`.
+
+    `app.add_middleware(PrincipalMiddleware, verifier=client.principal_verifier("billing"), scopes=["orders:read"])`
+
+    `exempt`: exact paths that need no token. `preflight`: whether CORS preflight requests are admitted; they have no
+    token and get no principal.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        verifier: AsyncPrincipalVerifier,
+        scopes: str | Iterable[str] = (),
+        exempt: str | Iterable[str] = (),
+        preflight: bool = True,
+    ) -> None:
+        _checks.instance("verifier", verifier, AsyncPrincipalVerifier)
+        super().__init__(app, PRINCIPAL_SOURCE, scopes, exempt, preflight)
+        self._verifier = verifier
+
+    async def _admit(self, key: str | Rejection | None, _scope: Scope) -> VerifiedPrincipal | Rejection:
+        return await admit_principal(self._verifier, key, self._scopes)
 
 
 class ErrorResponseMiddleware:
@@ -110,6 +156,20 @@ async def admit(
         return key
     try:
         return await client.require_key(key, scopes, client_address=address)
+    except (TenantAuthError, DeniedError) as error:
+        return rejection_of(error)
+
+
+async def admit_principal(
+    verifier: AsyncPrincipalVerifier, token: str | Rejection | None, scopes: Iterable[str]
+) -> VerifiedPrincipal | Rejection:
+    """Returns the principal of a token, or the rejection."""
+    if token is None:
+        return _http.NO_CREDENTIALS
+    if isinstance(token, Rejection):
+        return token
+    try:
+        return await verifier.verify(token, scopes)
     except (TenantAuthError, DeniedError) as error:
         return rejection_of(error)
 

@@ -13,6 +13,7 @@ from ._checks import texts
 from ._core import Core, Metadata
 from ._usage_buffer import OnRejected, RecorderOptions
 from .async_recorder import AsyncUsageRecorder
+from .async_verifier import AsyncPrincipalVerifier
 from .networks import ClientAddress
 from .options import Options
 from .proto import info_pb2, session_pb2, usage_pb2
@@ -202,6 +203,13 @@ class AsyncClient:
     ) -> AsyncUsageRecorder:
         """Starts a recorder that sends usage events in the background. Close it before the client."""
         return AsyncUsageRecorder(self.record_usage, self._core, options, on_rejected)
+
+    def principal_verifier(self, audience: str) -> AsyncPrincipalVerifier:
+        """Returns a verifier of the principal tokens that a proxy passes on, signed for this audience.
+
+        It is closed with the client. Raises `ImportError` without the extra `principal`.
+        """
+        return AsyncPrincipalVerifier(self._engine, self._core, audience)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the replica that responds."""

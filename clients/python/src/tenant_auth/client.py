@@ -21,6 +21,7 @@ from .recorder import UsageRecorder
 from .results import KeyQuery, Outcome, Principal, ServerInfo, SessionValidation, Validation, WatchState
 from .sessions import Binding, Session, SessionExpiry
 from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
+from .verifier import PrincipalVerifier
 
 
 class Client:
@@ -199,6 +200,13 @@ class Client:
     ) -> UsageRecorder:
         """Starts a recorder that sends usage events in the background. Close it before the client."""
         return UsageRecorder(self.record_usage, self._core, options, on_rejected)
+
+    def principal_verifier(self, audience: str) -> PrincipalVerifier:
+        """Returns a verifier of the principal tokens that a proxy passes on, signed for this audience.
+
+        It is closed with the client. Raises `ImportError` without the extra `principal`.
+        """
+        return PrincipalVerifier(self._engine, self._core, audience)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the replica that responds."""

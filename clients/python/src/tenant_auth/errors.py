@@ -25,6 +25,8 @@ class ErrorKind(StrEnum):
     """This caller lacks the required role."""
     UNIMPLEMENTED = "unimplemented"
     """The service does not implement this RPC."""
+    OUTDATED = "outdated"
+    """The principal token is older than a known change: repeat the request through the proxy, which asks again."""
     OTHER = "other"
     """Any other error; see `code`."""
 
@@ -138,6 +140,14 @@ class UnimplementedError(TenantAuthError):
     """The service does not implement this RPC."""
 
     kind = ErrorKind.UNIMPLEMENTED
+
+
+class OutdatedPrincipalError(TenantAuthError):
+    """The key or its tenant has changed since the principal token was issued. What has changed is unknown: the key may
+    be revoked, or only renamed. The same token stays outdated; a repeated request gets a new one from the proxy.
+    """
+
+    kind = ErrorKind.OUTDATED
 
 
 class QueueFullError(Exception):

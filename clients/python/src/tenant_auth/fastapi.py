@@ -1,4 +1,4 @@
-"""A FastAPI dependency: `principal: Annotated[Principal, Depends(RequireTenant(client, "orders:read"))]`."""
+"""FastAPI dependencies: `principal: Annotated[Principal, Depends(RequireTenant(client, "orders:read"))]`."""
 
 from collections.abc import Iterable
 
@@ -11,8 +11,10 @@ from starlette.responses import Response
 from . import _checks
 from ._client_address import DEFAULT_HEADER, AddressSource
 from ._http import AUTHORIZATION, KeySource, Rejection
-from .asgi import admit
+from .asgi import PRINCIPAL_SOURCE, admit, admit_principal
 from .async_client import AsyncClient
+from .async_verifier import AsyncPrincipalVerifier
+from .principal import VerifiedPrincipal
 from .results import Principal
 
 
@@ -55,12 +57,35 @@ class RequireTenant(SecurityBase):
         key = self._source.key(connection.scope["headers"])
         outcome = await admit(self._client, key, self._scopes, self._address_source.address(connection.scope))
         if isinstance(outcome, Rejection):
-            # Only an exception handler can set the response body. This finds the handlers of the app at run time.
-            handlers = connection.scope.get("starlette.exception_handlers")
-            if handlers is not None:
-                handlers[0].setdefault(RejectedError, respond)
-            raise RejectedError(outcome)
+            raise rejected(outcome, connection)
         return outcome
+
+
+class RequirePrincipal:
+    """Passes the `VerifiedPrincipal` to a handler if the principal token, which a proxy has set, is valid and names all
+    scopes. It is not in the OpenAPI description, because callers send their key to the proxy instead.
+    """
+
+    def __init__(self, verifier: AsyncPrincipalVerifier, *scopes: str | Iterable[str]) -> None:
+        _checks.instance("verifier", verifier, AsyncPrincipalVerifier)
+        self._verifier = verifier
+        self._scopes = tuple(one for given in scopes for one in _checks.texts("scopes", given))
+
+    async def __call__(self, connection: HTTPConnection) -> VerifiedPrincipal:
+        token = PRINCIPAL_SOURCE.key(connection.scope["headers"])
+        outcome = await admit_principal(self._verifier, token, self._scopes)
+        if isinstance(outcome, Rejection):
+            raise rejected(outcome, connection)
+        return outcome
+
+
+def rejected(rejection: Rejection, connection: HTTPConnection) -> RejectedError:
+    """Returns the exception to raise, and ensures that the app can respond to it."""
+    # Only an exception handler can set the response body. This finds the handlers of the app at run time.
+    handlers = connection.scope.get("starlette.exception_handlers")
+    if handlers is not None:
+        handlers[0].setdefault(RejectedError, respond)
+    return RejectedError(rejection)
 
 
 async def respond(_request: Request, error: RejectedError) -> Response:

@@ -240,3 +240,48 @@ class WaitForRevisionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WaitForRevisionResponse: _TypeAlias = WaitForRevisionResponse  # noqa: Y015
+
+@_typing.final
+class GetPrincipalKeysRequest(_message.Message):
+    """Requests the public keys of principal tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPrincipalKeysRequest: _TypeAlias = GetPrincipalKeysRequest  # noqa: Y015
+
+@_typing.final
+class GetPrincipalKeysResponse(_message.Message):
+    """The public keys of principal tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JWKS_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    jwks: _builtins.str
+    """A JSON Web Key Set (RFC 7517): the key that signs now, and those that signed before or will sign next. Its list is empty
+    if the service signs no principal tokens.
+    """
+    issuer: _builtins.str
+    """The issuer (iss) of principal tokens. Empty if the service signs none."""
+    def __init__(
+        self,
+        *,
+        jwks: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer", "jwks", b"jwks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPrincipalKeysResponse: _TypeAlias = GetPrincipalKeysResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class InfoServiceStub(object):
                 request_serializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionResponse.FromString,
                 _registered_method=True)
+        self.GetPrincipalKeys = channel.unary_unary(
+                '/tenantauth.v1.InfoService/GetPrincipalKeys',
+                request_serializer=tenantauth_dot_v1_dot_info__pb2.GetPrincipalKeysRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_info__pb2.GetPrincipalKeysResponse.FromString,
+                _registered_method=True)
 
 
 class InfoServiceServicer(object):
@@ -67,6 +72,14 @@ class InfoServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPrincipalKeys(self, request, context):
+        """Returns the public keys that verify principal tokens: signed statements about an admitted key, which a proxy that asks
+        this service passes on to the services behind it. Does not query the database. Every replica has the same keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InfoServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +92,11 @@ def add_InfoServiceServicer_to_server(servicer, server):
                     servicer.WaitForRevision,
                     request_deserializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_info__pb2.WaitForRevisionResponse.SerializeToString,
+            ),
+            'GetPrincipalKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPrincipalKeys,
+                    request_deserializer=tenantauth_dot_v1_dot_info__pb2.GetPrincipalKeysRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_info__pb2.GetPrincipalKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +154,33 @@ class InfoService(object):
             '/tenantauth.v1.InfoService/WaitForRevision',
             tenantauth_dot_v1_dot_info__pb2.WaitForRevisionRequest.SerializeToString,
             tenantauth_dot_v1_dot_info__pb2.WaitForRevisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPrincipalKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.InfoService/GetPrincipalKeys',
+            tenantauth_dot_v1_dot_info__pb2.GetPrincipalKeysRequest.SerializeToString,
+            tenantauth_dot_v1_dot_info__pb2.GetPrincipalKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

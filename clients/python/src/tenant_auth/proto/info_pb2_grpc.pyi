@@ -40,6 +40,10 @@ class InfoServiceStub:
     query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
     response to the revocation.
     """
+    GetPrincipalKeys: _grpc.UnaryUnaryMultiCallable[_info_pb2.GetPrincipalKeysRequest, _info_pb2.GetPrincipalKeysResponse]
+    """Returns the public keys that verify principal tokens: signed statements about an admitted key, which a proxy that asks
+    this service passes on to the services behind it. Does not query the database. Every replica has the same keys.
+    """
 
 @_typing.type_check_only
 class InfoServiceAsyncStub(InfoServiceStub):
@@ -52,6 +56,10 @@ class InfoServiceAsyncStub(InfoServiceStub):
     """Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
     query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
     response to the revocation.
+    """
+    GetPrincipalKeys: _aio.UnaryUnaryMultiCallable[_info_pb2.GetPrincipalKeysRequest, _info_pb2.GetPrincipalKeysResponse]  # type: ignore[assignment]
+    """Returns the public keys that verify principal tokens: signed statements about an admitted key, which a proxy that asks
+    this service passes on to the services behind it. Does not query the database. Every replica has the same keys.
     """
 
 class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -74,6 +82,16 @@ class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
         """Waits until the replica that responds has applied the change log up to a revision, and reports whether it has. Does not
         query the database. To prove that a revocation holds everywhere, call it on every replica with the revision in the
         response to the revocation.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPrincipalKeys(
+        self,
+        request: _info_pb2.GetPrincipalKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_info_pb2.GetPrincipalKeysResponse, _abc.Awaitable[_info_pb2.GetPrincipalKeysResponse]]:
+        """Returns the public keys that verify principal tokens: signed statements about an admitted key, which a proxy that asks
+        this service passes on to the services behind it. Does not query the database. Every replica has the same keys.
         """
 
 def add_InfoServiceServicer_to_server(servicer: InfoServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
