@@ -28,6 +28,12 @@ export function flag(name: string, value: boolean): boolean {
   throw new TypeError(`${name} must be true or false, not ${shown(value)}`);
 }
 
+/** A text with at least one character. */
+export function nonEmptyText(name: string, value: string): string {
+  if (typeof value === "string" && value !== "") return value;
+  throw new TypeError(`${name} must be a text that is not empty, not ${shown(value)}`);
+}
+
 /** A text that a header can carry. */
 export function headerText(name: string, value: string): string {
   if (typeof value === "string" && /^[\x21-\x7e]([\x20-\x7e]{0,254}[\x21-\x7e])?$/.test(value)) return value;
