@@ -28,6 +28,12 @@ export function flag(name: string, value: boolean): boolean {
   throw new TypeError(`${name} must be true or false, not ${shown(value)}`);
 }
 
+/** A text with at least one character. */
+export function nonEmptyText(name: string, value: string): string {
+  if (typeof value === "string" && value !== "") return value;
+  throw new TypeError(`${name} must be a text that is not empty, not ${shown(value)}`);
+}
+
 /** A text that a header can carry. */
 export function headerText(name: string, value: string): string {
   if (typeof value === "string" && /^[\x21-\x7e]([\x20-\x7e]{0,254}[\x21-\x7e])?$/.test(value)) return value;
@@ -47,9 +53,14 @@ export function callback<F>(name: string, value: F | undefined): F | undefined {
 }
 
 /** An object with the given method, such as a client. */
-export function withMethod<O extends object>(name: string, value: O, method: keyof O & string): void {
+export function withMethod<O extends object>(
+  name: string,
+  value: O,
+  method: keyof O & string,
+  example = "Client",
+): void {
   if (typeof (value as O | undefined)?.[method] !== "function")
-    throw new TypeError(`${name} must have a method ${method}, such as a Client`);
+    throw new TypeError(`${name} must have a method ${method}, such as a ${example}`);
 }
 
 /** An object with only these options. */
@@ -71,6 +82,19 @@ export function options<O extends object>(name: string, value: O, known: readonl
 export function texts(name: string, value: readonly string[], example = "orders:read"): readonly string[] {
   if (Array.isArray(value) && value.every((one) => typeof one === "string")) return [...value];
   throw new TypeError(`${name} must be a list of texts, such as ["${example}"], not ${shown(value)}`);
+}
+
+/** One text, or a list of texts, of a certain shape, which `right` describes. */
+export function shapedTexts(
+  name: string,
+  value: string | readonly string[],
+  shape: RegExp,
+  right: string,
+): readonly string[] {
+  const all = texts(name, typeof value === "string" ? [value] : value);
+  const wrong = all.find((one) => !shape.test(one));
+  if (wrong === undefined) return all;
+  throw new TypeError(`${name} must be ${right}, not ${JSON.stringify(wrong)}`);
 }
 
 /** Formats a value for an error message. Objects and lists are not shown because they may contain secrets. */

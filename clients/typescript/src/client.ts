@@ -25,6 +25,7 @@ import { parseEndpoints } from "./net/endpoint.js";
 import { Pool } from "./net/pool.js";
 import { type ClientOptions, settings } from "./options.js";
 import { type Principal, principalOf } from "./principal.js";
+import { PrincipalVerifier, type PrincipalVerifierOptions } from "./principal-token/verifier.js";
 import { printable } from "./printable.js";
 import { type RecorderOptions, UsageRecorder } from "./recorder.js";
 import { CallerTokens } from "./rpc/caller-token.js";
@@ -84,6 +85,7 @@ export class Client {
   /** All services of the contract, including administration. */
   readonly raw: RawServices;
   readonly #rpc: RpcClient;
+  readonly #cache: NearCache | undefined;
   readonly #near: CachingValidator | undefined;
   readonly #watcher: Watcher | undefined;
 
@@ -105,6 +107,7 @@ export class Client {
       const coverage = new Coverage(clock);
       const cache = new NearCache({ ...validated.nearCache, clock, coverage });
       const near = new CachingValidator(cache, clock, timeoutMs);
+      this.#cache = cache;
       this.#near = near;
       rpc.onChange((request) => near.changed(request));
       if (validated.nearCache.watch) {
@@ -204,6 +207,14 @@ export class Client {
   /** Starts a recorder that sends usage events in batches. Close it before the client. */
   usageRecorder(options: RecorderOptions = {}): UsageRecorder {
     return new UsageRecorder(this.usage, this.#rpc.clock, options);
+  }
+
+  /**
+   * Returns a verifier of principal tokens for one audience. Create one per process and keep it, because it holds the
+   * keys. It needs no closing.
+   */
+  principalVerifier(options: PrincipalVerifierOptions): PrincipalVerifier {
+    return new PrincipalVerifier(this.#rpc, this.#cache, options);
   }
 
   /** Describes the replica that responds. */

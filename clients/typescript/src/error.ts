@@ -12,6 +12,8 @@ export type ErrorKind =
   | "unauthenticated"
   /** This caller lacks the required role. */
   | "permission-denied"
+  /** The key or its tenant has changed since a principal token was signed. Repeating the request may help. */
+  | "outdated"
   /** The client or recorder is closed. */
   | "closed"
   /** Any other error; see `code`. */
@@ -93,9 +95,9 @@ export class TenantAuthError extends Error {
     this.requestId = facts.requestId;
   }
 
-  /** Whether a later retry may succeed. */
+  /** Whether a later retry may succeed; with the kind `outdated`, of the whole request. */
   get transient(): boolean {
-    return this.kind === "unavailable" || this.kind === "overloaded" || this.kind === "deadline";
+    return ["unavailable", "overloaded", "deadline", "outdated"].includes(this.kind);
   }
 }
 

@@ -1,11 +1,19 @@
 import type { RequestHandler } from "express";
 import { admission, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
+import {
+  type PrincipalTokenVerifier,
+  principalAdmission,
+  type RequirePrincipalOptions,
+} from "./http/admit-principal.js";
 import { send } from "./http/rejection.js";
 import type { Principal } from "./principal.js";
+import type { VerifiedPrincipal } from "./principal-token/verified.js";
 
 export type { KeyValidator, RequireKeyOptions } from "./http/admit.js";
+export type { PrincipalTokenVerifier, RequirePrincipalOptions } from "./http/admit-principal.js";
 export type { Problem } from "./http/rejection.js";
 export type { Principal } from "./principal.js";
+export type { VerifiedPrincipal } from "./principal-token/verified.js";
 
 declare global {
   namespace Express {
@@ -14,6 +22,8 @@ declare global {
       principal?: Principal;
       /** The address of the customer with which the key was validated, if it is known; set by `requireKey`. */
       clientAddress?: string;
+      /** The customer of the request; set by `requirePrincipal`. */
+      verifiedPrincipal?: VerifiedPrincipal;
     }
   }
 }
@@ -29,6 +39,24 @@ export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}
         if (rejection !== undefined) return send(response, rejection);
         if (principal !== undefined) request.principal = principal;
         if (clientAddress !== undefined) request.clientAddress = clientAddress;
+        next();
+      })
+      .catch(next);
+  };
+}
+
+/** Admits only requests with a valid principal token of the proxy, and sets `request.verifiedPrincipal`. */
+export function requirePrincipal(
+  verifier: PrincipalTokenVerifier,
+  options: RequirePrincipalOptions = {},
+): RequestHandler {
+  const admit = principalAdmission(verifier, options);
+  return (request, response, next) => {
+    const { method, originalUrl: url, rawHeaders, socket } = request;
+    admit({ method, url, rawHeaders, socket })
+      .then(({ principal, rejection }) => {
+        if (rejection !== undefined) return send(response, rejection);
+        if (principal !== undefined) request.verifiedPrincipal = principal;
         next();
       })
       .catch(next);

@@ -13,6 +13,13 @@ export type { WatchState } from "./near/watch.js";
 export type { TlsOptions } from "./net/tls.js";
 export type { ClientOptions, NearCacheOptions } from "./options.js";
 export type { Principal } from "./principal.js";
+export { type PrincipalDenial, PrincipalDeniedError } from "./principal-token/denied.js";
+export type { VerifiedPrincipal } from "./principal-token/verified.js";
+export type {
+  PrincipalVerifier,
+  PrincipalVerifierOptions,
+  VerifyPrincipal,
+} from "./principal-token/verifier.js";
 export { type RecorderOptions, type UnsentUsage, UsageQueueFullError, UsageRecorder } from "./recorder.js";
 export type { CallerToken } from "./rpc/caller-token.js";
 export type { RawService } from "./rpc/raw.js";

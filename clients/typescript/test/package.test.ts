@@ -63,6 +63,7 @@ test("the client entry point imports no optional package", async () => {
   const offered = [
     "Client",
     "DeniedError",
+    "PrincipalDeniedError",
     "TenantAuthError",
     "UsageQueueFullError",
     "UsageRecorder",

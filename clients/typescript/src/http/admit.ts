@@ -4,6 +4,7 @@ import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { clientAddressReader, type ProxyOptions } from "./client-address.js";
 import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
+import { exemptPaths } from "./exempt.js";
 import { ambiguous, type Challenge, denied, noCredentials, type Rejection, undecided } from "./rejection.js";
 import { notify, undecidedLog } from "./undecided-log.js";
 
@@ -61,18 +62,19 @@ export function admission(
 ): (request: HttpRequest) => Promise<Admission> {
   const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
   checks.withMethod("client", client, "validateKey");
-  const { scopes: required = [], header = "authorization", exempt: exemptPaths = [] } = given;
+  const { scopes: required = [], header = "authorization", exempt: paths = [] } = given;
   const scopes = checks.texts("scopes", required);
   const clientAddressOf = clientAddressReader(given);
-  const headers = list("header", header, /^[\w-]+$/).map((name) => name.toLowerCase());
+  const names = checks.shapedTexts("header", header, /^[\w-]+$/, 'header names such as "X-API-Key"');
+  const headers = names.map((name) => name.toLowerCase());
   if (headers.length === 0)
     throw new TypeError(
       'header must be a header name such as "X-API-Key", or a list of them that is not empty',
     );
-  const exempt = new Set(list("exempt", exemptPaths, /^\/[^?#]*$/));
+  const exempt = exemptPaths(paths);
   return async (request) => {
     try {
-      if (exempt.has(request.url?.split("?")[0] ?? "")) return {};
+      if (exempt(request)) return {};
       const { key, ambiguous: isAmbiguous } = credential(request, headers);
       if (isAmbiguous || SINGLE.some((name) => valuesOf(request, name).length > 1))
         return { rejection: ambiguous() };
@@ -120,12 +122,4 @@ function checked<O extends RequireKeyOptions & Challenge>(given: O): O {
     checks.headerText("resourceMetadataUrl", given.resourceMetadataUrl);
   checks.callback("onError", given.onError);
   return given;
-}
-
-function list(name: string, value: string | readonly string[], shape: RegExp): readonly string[] {
-  const all = checks.texts(name, typeof value === "string" ? [value] : value);
-  const wrong = all.find((one) => !shape.test(one));
-  if (wrong === undefined) return all;
-  const right = name === "exempt" ? 'paths such as "/healthz"' : 'header names such as "X-API-Key"';
-  throw new TypeError(`${name} must be ${right}, not ${JSON.stringify(wrong)}`);
 }

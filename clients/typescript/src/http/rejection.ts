@@ -1,9 +1,16 @@
 import { type ServerResponse, STATUS_CODES } from "node:http";
 import { TenantAuthError } from "../error.js";
+import type { PrincipalDenial } from "../principal-token/denied.js";
 import type { Verdict } from "../verdict.js";
 
 /** The reason of a rejection: a verdict, or one of these codes. */
-export type RejectionCode = Verdict | "NO_CREDENTIALS" | "AMBIGUOUS_REQUEST" | "UNDECIDED";
+export type RejectionCode =
+  | Verdict
+  | PrincipalDenial
+  | "NO_CREDENTIALS"
+  | "AMBIGUOUS_REQUEST"
+  | "UNDECIDED"
+  | "OUTDATED_PRINCIPAL";
 
 /** A problem document (RFC 9457). */
 export interface Problem {
@@ -38,6 +45,8 @@ const SENTENCES: Readonly<Partial<Record<RejectionCode, string>>> = {
   NO_CREDENTIALS: "An API key is required.",
   AMBIGUOUS_REQUEST: "A credential or a session id occurs more than once.",
   UNDECIDED: "The API key could not be checked; try again.",
+  OUTDATED_PRINCIPAL: "The API key or its tenant has just changed; repeat the request.",
+  INVALID_PRINCIPAL: "The principal token is not valid.",
   UNKNOWN: "The API key is not valid.",
   MALFORMED: "The API key is not valid.",
   EXPIRED: "The API key has expired.",
@@ -60,13 +69,18 @@ export function ambiguous(): Rejection {
   return buildRejection(400, "AMBIGUOUS_REQUEST");
 }
 
-/** Returns the rejection for a denied key. Unknown verdicts are denials. */
-export function denied(verdict: Verdict, missingScopes: readonly string[], challenge: Challenge): Rejection {
+/** Returns the rejection for a denied key or principal token. Unknown verdicts are denials. */
+export function denied(
+  verdict: Verdict | PrincipalDenial,
+  missingScopes: readonly string[],
+  challenge: Challenge,
+): Rejection {
   switch (verdict) {
     case "UNKNOWN":
     case "MALFORMED":
     case "EXPIRED":
     case "REVOKED":
+    case "INVALID_PRINCIPAL":
       return buildRejection(401, verdict, challengeHeader(challenge, { error: "invalid_token" }));
     case "INSUFFICIENT_SCOPE": {
       const header = challengeHeader(challenge, {
@@ -90,9 +104,10 @@ export function noSession(verdict: Verdict): Rejection {
 
 /** Returns the rejection if no decision was made. It is never the customer's fault and therefore never a 401. */
 export function undecided(error: unknown): Rejection {
-  const waitMs = error instanceof TenantAuthError ? error.retryAfterMs : undefined;
-  if (waitMs === undefined) return buildRejection(503, "UNDECIDED", RETRY_AFTER);
-  return buildRejection(503, "UNDECIDED", { "retry-after": String(Math.max(1, Math.ceil(waitMs / 1000))) });
+  const { kind, retryAfterMs } = error instanceof TenantAuthError ? error : {};
+  const code = kind === "outdated" ? "OUTDATED_PRINCIPAL" : "UNDECIDED";
+  if (retryAfterMs === undefined) return buildRejection(503, code, RETRY_AFTER);
+  return buildRejection(503, code, { "retry-after": String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
 }
 
 /** Sends a rejection. */

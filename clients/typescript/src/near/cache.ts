@@ -71,6 +71,15 @@ export class NearCache {
     return this.#marks.isCurrent(subjectsOf(answer, sessionDigest), answer.revision, start.position);
   }
 
+  /** Whether a change of a key or its tenant after a revision is known. */
+  hasChangedSince({
+    keyId,
+    tenantId,
+    revision,
+  }: Pick<Validation, "keyId" | "tenantId" | "revision">): boolean {
+    return this.#marks.hasChangedSince(revision, [subject.key(keyId), subject.tenant(tenantId)]);
+  }
+
   /** Caches an answer, if the service allows it and no change is known since its request. */
   store(digest: string, answered: AnsweredRequest<Validation>, sessionDigest?: string): void {
     const { answer, start } = answered;

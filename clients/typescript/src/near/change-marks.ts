@@ -2,9 +2,9 @@ import { type Clock, elapsed, type Moment, moment } from "../clock.js";
 
 /**
  * How long a change mark is kept. A replica that responds from its cache learns of a change within about six seconds,
- * even if its change feed is silent.
+ * even if its change feed is silent. A principal token that it signs until then is accepted for another 65 seconds.
  */
-const MARK_RETENTION_MS = 10_000;
+const MARK_RETENTION_MS = 75_000;
 const MAX_MARKS = 10_000;
 
 interface ChangeMark {
@@ -66,6 +66,11 @@ export class ChangeMarks {
       const mark = this.#marks.get(subject);
       return mark === undefined || (mark.revision <= revision && mark.notBefore <= position);
     });
+  }
+
+  /** Whether a change of one of these subjects after a revision is known. */
+  hasChangedSince(revision: bigint, subjects: readonly string[]): boolean {
+    return subjects.some((subject) => (this.#marks.get(subject)?.revision ?? 0n) > revision);
   }
 
   #evictOld(): void {

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/info.proto.
  */
 export const file_tenantauth_v1_info: GenFile = /*@__PURE__*/
-  fileDesc("Chh0ZW5hbnRhdXRoL3YxL2luZm8ucHJvdG8SDXRlbmFudGF1dGgudjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi5QIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg4KBmNvbW1pdBgCIAEoCRINCgVkaXJ0eRgDIAEoCBIOCgZicmFuY2gYBCABKAkSMgoNZGF0YWJhc2Vfa2luZBgFIAEoDjIbLnRlbmFudGF1dGgudjEuRGF0YWJhc2VLaW5kEhAKCHJldmlzaW9uGAYgASgDEikKBnVwdGltZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNjaGVtYV92ZXJzaW9uGAkgASgFEiwKCGJ1aWx0X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgdyZXBsaWNhGAsgASgLMhsudGVuYW50YXV0aC52MS5SZXBsaWNhU3RhdGUilAIKDFJlcGxpY2FTdGF0ZRIYChBhcHBsaWVkX3JldmlzaW9uGAEgASgDEisKCGZlZWRfYWdlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKB2xvb2t1cHMYAyABKA4yGi50ZW5hbnRhdXRoLnYxLkxvb2t1cFN0YXRlEjEKDm1heF9hbnN3ZXJfYWdlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEW9sZGVzdF9hbnN3ZXJfYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKA25vdxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVgoWV2FpdEZvclJldmlzaW9uUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIqCgd0aW1lb3V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlgKF1dhaXRGb3JSZXZpc2lvblJlc3BvbnNlEg8KB2FwcGxpZWQYASABKAgSLAoHcmVwbGljYRgCIAEoCzIbLnRlbmFudGF1dGgudjEuUmVwbGljYVN0YXRlKmMKDERhdGFiYXNlS2luZBIdChlEQVRBQkFTRV9LSU5EX1VOU1BFQ0lGSUVEEAASGgoWREFUQUJBU0VfS0lORF9FTUJFRERFRBABEhgKFERBVEFCQVNFX0tJTkRfUkVNT1RFEAIyywEKC0luZm9TZXJ2aWNlEloKDUdldFNlcnZlckluZm8SIy50ZW5hbnRhdXRoLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiQudGVuYW50YXV0aC52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2USYAoPV2FpdEZvclJldmlzaW9uEiUudGVuYW50YXV0aC52MS5XYWl0Rm9yUmV2aXNpb25SZXF1ZXN0GiYudGVuYW50YXV0aC52MS5XYWl0Rm9yUmV2aXNpb25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tenantauth_v1_inspect]);
+  fileDesc("Chh0ZW5hbnRhdXRoL3YxL2luZm8ucHJvdG8SDXRlbmFudGF1dGgudjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi5QIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg4KBmNvbW1pdBgCIAEoCRINCgVkaXJ0eRgDIAEoCBIOCgZicmFuY2gYBCABKAkSMgoNZGF0YWJhc2Vfa2luZBgFIAEoDjIbLnRlbmFudGF1dGgudjEuRGF0YWJhc2VLaW5kEhAKCHJldmlzaW9uGAYgASgDEikKBnVwdGltZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNjaGVtYV92ZXJzaW9uGAkgASgFEiwKCGJ1aWx0X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgdyZXBsaWNhGAsgASgLMhsudGVuYW50YXV0aC52MS5SZXBsaWNhU3RhdGUilAIKDFJlcGxpY2FTdGF0ZRIYChBhcHBsaWVkX3JldmlzaW9uGAEgASgDEisKCGZlZWRfYWdlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKB2xvb2t1cHMYAyABKA4yGi50ZW5hbnRhdXRoLnYxLkxvb2t1cFN0YXRlEjEKDm1heF9hbnN3ZXJfYWdlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEW9sZGVzdF9hbnN3ZXJfYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKA25vdxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVgoWV2FpdEZvclJldmlzaW9uUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIqCgd0aW1lb3V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlgKF1dhaXRGb3JSZXZpc2lvblJlc3BvbnNlEg8KB2FwcGxpZWQYASABKAgSLAoHcmVwbGljYRgCIAEoCzIbLnRlbmFudGF1dGgudjEuUmVwbGljYVN0YXRlIhkKF0dldFByaW5jaXBhbEtleXNSZXF1ZXN0IjgKGEdldFByaW5jaXBhbEtleXNSZXNwb25zZRIMCgRqd2tzGAEgASgJEg4KBmlzc3VlchgCIAEoCSpjCgxEYXRhYmFzZUtpbmQSHQoZREFUQUJBU0VfS0lORF9VTlNQRUNJRklFRBAAEhoKFkRBVEFCQVNFX0tJTkRfRU1CRURERUQQARIYChREQVRBQkFTRV9LSU5EX1JFTU9URRACMrACCgtJbmZvU2VydmljZRJaCg1HZXRTZXJ2ZXJJbmZvEiMudGVuYW50YXV0aC52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBokLnRlbmFudGF1dGgudjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlEmAKD1dhaXRGb3JSZXZpc2lvbhIlLnRlbmFudGF1dGgudjEuV2FpdEZvclJldmlzaW9uUmVxdWVzdBomLnRlbmFudGF1dGgudjEuV2FpdEZvclJldmlzaW9uUmVzcG9uc2USYwoQR2V0UHJpbmNpcGFsS2V5cxImLnRlbmFudGF1dGgudjEuR2V0UHJpbmNpcGFsS2V5c1JlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLkdldFByaW5jaXBhbEtleXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_tenantauth_v1_inspect]);
 
 /**
  * Requests the description of the replica that responds.
@@ -239,6 +239,50 @@ export const WaitForRevisionResponseSchema: GenMessage<WaitForRevisionResponse> 
   messageDesc(file_tenantauth_v1_info, 4);
 
 /**
+ * Requests the public keys of principal tokens.
+ *
+ * @generated from message tenantauth.v1.GetPrincipalKeysRequest
+ */
+export type GetPrincipalKeysRequest = Message<"tenantauth.v1.GetPrincipalKeysRequest"> & {
+};
+
+/**
+ * Describes the message tenantauth.v1.GetPrincipalKeysRequest.
+ * Use `create(GetPrincipalKeysRequestSchema)` to create a new message.
+ */
+export const GetPrincipalKeysRequestSchema: GenMessage<GetPrincipalKeysRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_info, 5);
+
+/**
+ * The public keys of principal tokens.
+ *
+ * @generated from message tenantauth.v1.GetPrincipalKeysResponse
+ */
+export type GetPrincipalKeysResponse = Message<"tenantauth.v1.GetPrincipalKeysResponse"> & {
+  /**
+   * A JSON Web Key Set (RFC 7517): the key that signs now, and those that signed before or will sign next. Its list is empty
+   * if the service signs no principal tokens.
+   *
+   * @generated from field: string jwks = 1;
+   */
+  jwks: string;
+
+  /**
+   * The issuer (iss) of principal tokens. Empty if the service signs none.
+   *
+   * @generated from field: string issuer = 2;
+   */
+  issuer: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.GetPrincipalKeysResponse.
+ * Use `create(GetPrincipalKeysResponseSchema)` to create a new message.
+ */
+export const GetPrincipalKeysResponseSchema: GenMessage<GetPrincipalKeysResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_info, 6);
+
+/**
  * The kind of database that a replica uses.
  *
  * @generated from enum tenantauth.v1.DatabaseKind
@@ -299,6 +343,17 @@ export const InfoService: GenService<{
     methodKind: "unary";
     input: typeof WaitForRevisionRequestSchema;
     output: typeof WaitForRevisionResponseSchema;
+  },
+  /**
+   * Returns the public keys that verify principal tokens: signed statements about an admitted key, which a proxy that asks
+   * this service passes on to the services behind it. Does not query the database. Every replica has the same keys.
+   *
+   * @generated from rpc tenantauth.v1.InfoService.GetPrincipalKeys
+   */
+  getPrincipalKeys: {
+    methodKind: "unary";
+    input: typeof GetPrincipalKeysRequestSchema;
+    output: typeof GetPrincipalKeysResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tenantauth_v1_info, 0);
