@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 
 from services import Database, Replica, wait_until
 
@@ -91,7 +92,10 @@ class Bed:
         return self.keys[name][1]
 
     def pause_service(self):
+        """Stops all threads of the service, as if it were very slow."""
         self.replica.process.send_signal(signal.SIGSTOP)
+        threads = list(Path(f"/proc/{self.replica.process.pid}/task").iterdir())
+        wait_until("the service stops", lambda: all(") T " in (thread / "stat").read_text() for thread in threads))
 
     def continue_service(self):
         self.replica.process.send_signal(signal.SIGCONT)

@@ -1,15 +1,15 @@
 """The proxies: each runs the configuration that users copy, with other addresses."""
 
-import contextlib
 import os
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
+import pytest
 from services import TIMEOUT, wait_until
 
+from browser import send
 from deployment import DEPLOY, VENV
 
 CONFIGURATIONS = DEPLOY / "proxies"
@@ -30,7 +30,9 @@ class Proxy:
         folder.mkdir()
         self.log = folder / "log"
         self.process = None
+        question = f"127.0.0.1:{free_port()}"
         addresses = {
+            "127.0.0.1:8081": question,
             "127.0.0.1:8080": f"127.0.0.1:{self.port}",
             "127.0.0.1:3000": f"127.0.0.1:{app_port}",
             "127.0.0.1:50053": bed.forward,
@@ -60,14 +62,13 @@ class Proxy:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(f"{self.name} listens", self.listens, 30)
+        wait_until(f"{self.name} asks the service", self.is_ready, 30)
         return self
 
-    def listens(self):
+    def is_ready(self):
+        """Some listen before they have read all of their configuration."""
         assert self.process.poll() is None, f"{self.name} exited: {self.log.read_text()[-3000:]}"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
-        return False
+        return send(self.port).status in (401, 503)
 
     def end(self):
         if self.process and self.process.poll() is None:
@@ -83,6 +84,7 @@ FILES = {
     "envoy": ["envoy.yaml"],
     "nginx": ["nginx.conf"],
     "caddy": ["Caddyfile"],
+    "traefik": ["traefik.yaml", "traefik-static.yaml"],
     "haproxy": ["haproxy.cfg", "forward_auth.lua", "refuse_trailers.lua"],
 }
 NAMES = list(FILES)
@@ -90,9 +92,16 @@ NAMES = list(FILES)
 
 def program_of(name):
     """The program of a proxy, or None if it could not be installed."""
-    if name in ("envoy", "caddy"):
+    if name in ("envoy", "caddy", "traefik"):
         return shutil.which(name, path=str(VENV))
     return shutil.which(name, path=str(UNPACKED / name / "usr/sbin"))
+
+
+def require(name):
+    """Skips a test of a proxy that could not be installed, except in CI."""
+    if not program_of(name):
+        report = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        report(f"{name} could not be installed")
 
 
 def libraries_of(name):
@@ -120,13 +129,18 @@ def nginx(program, folder):
 
 
 def caddy(program, folder):
-    return [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+    """Without the address for its administration, which all have in common."""
+    file = folder / "Caddyfile"
+    file.write_text("{\n\tadmin off\n}\n" + file.read_text())
+    return [program, "run", "--config", str(file), "--adapter", "caddyfile"]
+
+
+def traefik(program, folder):
+    return [program, f"--configFile={folder / 'traefik-static.yaml'}"]
 
 
 def haproxy(program, folder):
     return [program, "-db", "-f", str(folder / "haproxy.cfg")]
 
 
-COMMANDS = {"envoy": envoy, "nginx": nginx, "caddy": caddy, "haproxy": haproxy}
-
-assert sys.version_info >= (3, 11), "Python 3.11 or later"
+COMMANDS = {"envoy": envoy, "nginx": nginx, "caddy": caddy, "traefik": traefik, "haproxy": haproxy}

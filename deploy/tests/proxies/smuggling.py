@@ -45,67 +45,58 @@ class Run:
     # --- At the client
 
     def all(self, variants, alone):
+        """Generates all requests first, so that their order does not depend on how fast the proxy answers."""
         start = time.monotonic()
-        asyncio.run(self.send_all(variants, alone))
+        packed = list(self.requests("packed", self.generator.packed, variants - alone))
+        single = list(self.requests("alone", self.generator.alone, alone))
+        asyncio.run(self.send_all(iter(packed), iter(single)))
         self.seconds = time.monotonic() - start
 
-    async def send_all(self, variants, alone):
-        packed = iter(self.packed(variants - alone))
-        single = iter(self.single(alone))
-        senders = [self.send_packed(packed) for _ in range(CONNECTIONS)]
-        senders += [self.send_single(single) for _ in range(CONNECTIONS)]
-        await asyncio.gather(*senders)
-
-    def packed(self, variants):
-        while self.variants["packed"] < variants:
-            attempt = self.generator.packed()
-            self.variants["packed"] += attempt.variants
-            yield attempt
-
-    def single(self, variants):
-        while self.variants["alone"] < variants:
-            attempt = self.generator.alone()
-            self.variants["alone"] += attempt.variants
-            yield attempt
-
-    def kinds(self):
-        """With a key; without; and a preflight, which passes without."""
-        return itertools.cycle(
+    def requests(self, kind, generate, variants):
+        """Requests with a key, without, and preflights, which pass without one."""
+        senders = itertools.cycle(
             [("key", self.key, None), ("none", "", None), ("key", self.key, None), ("none", PREFLIGHT, "OPTIONS")]
         )
+        while self.variants[kind] < variants:
+            attempt = generate()
+            self.variants[kind] += attempt.variants
+            sender = next(senders)
+            yield (kind, sender[0], sender[2]), self.request(attempt, *sender)
 
-    def request(self, attempt, kind):
-        name, own, method = kind
+    def request(self, attempt, path, own, method):
         form = "http://shop.example" if self.generator.random.random() < 0.1 else ""
-        first = f"{method or attempt.method} {form}/{name}{attempt.target} HTTP/1.1\r\nHost: shop.example\r\n"
+        first = f"{method or attempt.method} {form}/{path}{attempt.target} HTTP/1.1\r\nHost: shop.example\r\n"
         # Whatever comes first or last.
         parts = [own, attempt.lines] if self.generator.random.random() < 0.5 else [attempt.lines, own]
         return (first + "".join(parts) + "\r\n" + attempt.end).encode("latin-1")
 
-    async def send_packed(self, attempts):
-        kinds, streams = self.kinds(), None
-        for attempt in attempts:
-            kind = next(kinds)
+    async def send_all(self, packed, single):
+        senders = [self.send_packed(packed) for _ in range(CONNECTIONS)]
+        senders += [self.send_single(single) for _ in range(CONNECTIONS)]
+        await asyncio.gather(*senders)
+
+    async def send_packed(self, requests):
+        streams = None
+        for sender, request in requests:
             streams = streams or await asyncio.open_connection("127.0.0.1", self.proxy.port)
-            status, keep = await exchange(*streams, self.request(attempt, kind))
-            self.statuses["packed", kind[0], kind[2], status] += 1
+            status, keep = await exchange(*streams, request)
+            self.statuses[*sender, status] += 1
             if not keep:
                 streams[1].close()
                 streams = None
 
-    async def send_single(self, attempts):
-        kinds = self.kinds()
-        for attempt in attempts:
-            kind = next(kinds)
+    async def send_single(self, requests):
+        for sender, request in requests:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
-            status, _ = await exchange(reader, writer, self.request(attempt, kind))
-            self.statuses["alone", kind[0], kind[2], status] += 1
+            status, _ = await exchange(reader, writer, request)
+            self.statuses[*sender, status] += 1
             writer.close()
 
     def line(self):
         """For the summary."""
         total = sum(self.variants.values())
-        return f"{self.proxy.name:8} {total:,} variants in {self.seconds:.1f} s; {self.arrived:,} requests arrived, {len(self.wrong)} wrong"
+        sent = f"{self.proxy.name:8} {total:,} variants in {self.seconds:.1f} s"
+        return f"{sent}; {self.arrived:,} requests arrived, {len(self.wrong)} of them wrong"
 
 
 async def exchange(reader, writer, request):

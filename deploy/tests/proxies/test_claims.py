@@ -4,6 +4,7 @@ import posixpath
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
 from browser import Connection, bearer, request, send
 from identity import check_identity
 
@@ -67,6 +68,13 @@ def test_an_address_cannot_be_claimed(proxy, bed, name):
     for lines in ([(name, value)], [(name, value)] * 2, [(name, value), ("Connection", name)]):
         response = send(proxy.port, "/orders", [bearer(bed.secret("elsewhere")), *lines])
         assert response.status == 400 or response.code() == "ADDRESS_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("proxy", ["envoy"], indirect=True)
+def test_no_setting_of_envoy_can_be_claimed(sent):
+    names = ["x-envoy-upstream-rq-timeout-ms", "x-envoy-max-retries", "x-envoy-retry-on", "x-envoy-internal"]
+    (received,) = sent(*((name, "1") for name in names))
+    assert not [name for name in names if received.values(name)]
 
 
 @pytest.mark.parametrize("value", ["h2c", "h2c, websocket", "websocket, h2c", "TLS/1.2"])

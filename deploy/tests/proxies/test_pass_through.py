@@ -3,8 +3,10 @@
 import hashlib
 import http.client
 import random
+from pathlib import Path
 
 import pytest
+
 from browser import Connection, bearer, request, send
 from identity import check_identity
 from upstream import Received
@@ -87,6 +89,16 @@ def test_a_chunked_body_arrives_complete(proxy, key):
     assert seen(response).body == b"hello world"
 
 
+def test_a_denied_body_is_not_waited_for(proxy):
+    assert send(proxy.port, "/orders", (), "POST", bytes(900_000)).code() == "NO_CREDENTIALS"
+
+
+def test_the_response_to_head_has_no_body(proxy, key):
+    with Connection(proxy.port) as connection:
+        for headers, status in (([], 401), ([key], 200), ([], 401)):
+            assert connection.exchange(request("/orders", headers, "HEAD"), "HEAD").status == status
+
+
 def test_a_repeated_request_gets_the_same_answer(proxy, bed, key):
     with Connection(proxy.port) as connection:
         for _ in range(3):
@@ -148,8 +160,7 @@ def connections_to(bed):
     """The client's ends of all connections to the service, from the kernel's table."""
     host = "".join(f"{int(part):02X}" for part in reversed(bed.host.split(".")))
     ports = [f"{host}:{port:04X}" for port in (50051, 50053)]
-    with open("/proc/net/tcp") as table:
-        rows = [line.split() for line in table][1:]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {row[1] if row[2] in ports else row[2] for row in rows if row[1] in ports or row[2] in ports}
 
 

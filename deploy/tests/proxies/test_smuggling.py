@@ -14,7 +14,6 @@ def test_the_variants_reach_the_application(fuzzed):
     for (kind, sent, method, status), count in fuzzed.statuses.items():
         if kind == "packed":
             counts.setdefault((sent, method), {})[status] = count
-    print(counts, {key: value for key, value in fuzzed.statuses.items() if key[0] == "alone"})
     assert set(counts["key", None]) == {200}
     assert set(counts["none", None]) == {401}
     assert set(counts["none", "OPTIONS"]) <= {200, 204}

@@ -56,10 +56,11 @@ async def read_request(reader):
     first, *lines = LINE_ENDS.split(head[:-4])
     words = first.decode("latin-1").split(" ")
     received = Received(words[0], words[1] if len(words) > 1 else "", headers_of(lines))
-    if any("chunked" in value.lower() for value in received.values("transfer-encoding")):
+    framing = {name.strip().lower(): value for name, value in received.headers}
+    if "chunked" in framing.get("transfer-encoding", "").lower():
         received.body, received.trailers = await read_chunks(reader)
-    elif length := received.values("content-length"):
-        received.body = await reader.readexactly(int(length[0]))
+    elif length := framing.get("content-length"):
+        received.body = await reader.readexactly(int(length))
     return received
 
 

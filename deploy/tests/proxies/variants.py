@@ -109,11 +109,9 @@ class Generator:
     # --- Variants on which a parser may trip: one for each connection
 
     def alone(self):
-        kind = self.random.choice(
-            [self.blanks, self.folded, self.line_ends, self.controls, self.not_ascii, self.listed, self.trailers]
-            + [self.framing, self.huge, self.no_colon]
-        )
-        return kind()
+        on_names = [self.blanks, self.folded, self.line_ends, self.controls, self.not_ascii, self.no_colon, self.huge]
+        on_messages = [self.listed, self.trailers, self.framing]
+        return self.random.choice([*on_names, *on_messages])()
 
     def blanks(self):
         name, blank = self.name(), self.random.choice([" ", "\t", "  ", "\x0b", "\x0c", "\xa0"])
