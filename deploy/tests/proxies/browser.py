@@ -6,6 +6,13 @@ import socket
 from dataclasses import dataclass
 
 TIMEOUT = 10
+# The headers of a request for a WebSocket.
+HANDSHAKE = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+]
 
 
 @dataclass

@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from browser import Connection, bearer, request, send
+from browser import HANDSHAKE, Connection, bearer, request, send
 from identity import check_identity
 
 NAMES = ["x-tenant-id", "x-tenant-scopes", "x-tenant-principal", "x-tenant-expires-at"]
@@ -77,11 +77,15 @@ def test_no_setting_of_envoy_can_be_claimed(sent):
     assert not [name for name in names if received.values(name)]
 
 
-@pytest.mark.parametrize("value", ["h2c", "h2c, websocket", "websocket, h2c", "TLS/1.2"])
-def test_only_websocket_may_upgrade(sent, value):
-    lines = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", value), ("HTTP2-Settings", "AAMAAABkAAQAAP__")]
-    for received in sent(*lines):
-        assert not received.values("upgrade")
+@pytest.mark.parametrize(
+    "offered",
+    [["h2c"], ["h2c, websocket"], ["websocket, h2c"], ["h2c", "websocket"], ["websocket", "h2c"], ["TLS/1.2"]],
+)
+def test_only_websocket_may_upgrade(sent, offered):
+    """If the client offers WebSocket, too, the application may get that offer."""
+    lines = [("Connection", "Upgrade, HTTP2-Settings"), ("HTTP2-Settings", "AAMAAABkAAQAAP__"), *HANDSHAKE[2:]]
+    for received in sent(*lines, *(("Upgrade", value) for value in offered)):
+        assert received.values("upgrade") in ([], ["websocket"])
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from browser import Connection, bearer, request, send
+from browser import HANDSHAKE, Connection, bearer, request, send
 from identity import check_identity
 from upstream import Received
 
-HANDSHAKE = [
-    ("Connection", "Upgrade"),
-    ("Upgrade", "websocket"),
-    ("Sec-WebSocket-Version", "13"),
-    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-]
 PREFLIGHT = [("Origin", "https://shop.example"), ("Access-Control-Request-Method", "POST")]
 
 
