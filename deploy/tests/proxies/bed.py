@@ -47,8 +47,6 @@ class Bed:
             "TENANT_AUTH_FORWARD_LISTEN": self.forward,
             "TENANT_AUTH_PRINCIPAL_KEYS_FILE": str(self.folder / "principal.pem"),
             "TENANT_AUTH_PRINCIPAL_ISSUER": "https://auth.example.com",
-            # The proxies are on this machine, which is a network beyond loopback to the service.
-            "TENANT_AUTH_LOG_BURST": "0",
         }
 
     def start(self):
