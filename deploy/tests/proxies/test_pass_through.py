@@ -1,0 +1,168 @@
+"""What an admitted request, and its response, must not lose on their way."""
+
+import hashlib
+import http.client
+import random
+from pathlib import Path
+
+import pytest
+
+from browser import HANDSHAKE, Connection, bearer, request, send
+from identity import check_identity
+from upstream import Received
+
+PREFLIGHT = [("Origin", "https://shop.example"), ("Access-Control-Request-Method", "POST")]
+
+
+@pytest.fixture
+def key(bed):
+    return bearer(bed.secret("valid"))
+
+
+def seen(response):
+    """The request that the application answers with."""
+    assert response.status == 200, response
+    shown = response.json()
+    headers, trailers = ([tuple(pair) for pair in shown[part]] for part in ("headers", "trailers"))
+    return Received(shown["method"], shown["target"], headers, trailers, shown["body"].encode("latin-1"))
+
+
+def read_until(connection, end):
+    data = b""
+    while end not in data:
+        received = connection.socket.recv(65536)
+        assert received, data
+        data += received
+    return data
+
+
+def test_websocket_passes(proxy, bed, key):
+    with Connection(proxy.port) as connection:
+        connection.socket.sendall(request("/chat", [key, *HANDSHAKE]))
+        assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        for message in (b"\x81\x05hello", b"\x82\x01\x00", random.Random(1).randbytes(100_000)):
+            connection.socket.sendall(message)
+            assert read_until(connection, message[-4:]) == message
+
+
+def test_websocket_carries_the_identity(proxy, bed, key, application):
+    received = application.recorded(lambda: test_websocket_passes(proxy, bed, key))
+    check_identity(received[0], bed, "valid")
+
+
+def test_websocket_without_a_key_is_denied(proxy):
+    assert send(proxy.port, "/chat", HANDSHAKE).code() == "NO_CREDENTIALS"
+
+
+def test_events_arrive_one_by_one(proxy, key, application):
+    with Connection(proxy.port) as connection:
+        connection.socket.sendall(request("/events", [key]))
+        response = http.client.HTTPResponse(connection.socket)
+        response.begin()
+        assert response.status == 200
+        assert response.headers.get_content_type() == "text/event-stream"
+        assert response.readline() == b"data: first\n"
+        application.next_event.set()
+        assert response.read() == b"\ndata: second\n\n"
+
+
+@pytest.mark.parametrize("size", [1, 20_000, 900_000])
+def test_a_body_arrives_complete(proxy, bed, key, size, application):
+    body = random.Random(size).randbytes(size)
+    received = application.recorded(lambda: send(proxy.port, "/orders", [key], "POST", body))
+    assert [hashlib.sha256(one.body).digest() for one in received] == [hashlib.sha256(body).digest()]
+    check_identity(received[0], bed, "valid")
+
+
+def test_a_chunked_body_arrives_complete(proxy, key):
+    chunks = b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
+    with Connection(proxy.port) as connection:
+        response = connection.exchange(
+            request("/orders", [key, ("Transfer-Encoding", "chunked")], "POST") + chunks, "POST"
+        )
+    assert seen(response).body == b"hello world"
+
+
+def test_a_denied_body_is_not_waited_for(proxy):
+    assert send(proxy.port, "/orders", (), "POST", bytes(900_000)).code() == "NO_CREDENTIALS"
+
+
+def test_the_response_to_head_has_no_body(proxy, key):
+    with Connection(proxy.port) as connection:
+        for headers, status in (([], 401), ([key], 200), ([], 401)):
+            assert connection.exchange(request("/orders", headers, "HEAD"), "HEAD").status == status
+
+
+def test_a_repeated_request_gets_the_same_answer(proxy, bed, key):
+    with Connection(proxy.port) as connection:
+        for _ in range(3):
+            check_identity(seen(connection.exchange(request("/orders", [key]))), bed, "valid")
+            assert connection.exchange(request("/orders", [bearer(bed.secret("revoked"))])).code() == "REVOKED"
+
+
+def test_a_preflight_passes_without_a_key(proxy, application):
+    received = application.recorded(lambda: send(proxy.port, "/orders", PREFLIGHT, "OPTIONS"))
+    assert [one.method for one in received] == ["OPTIONS"]
+    assert not [pair for pair in received[0].identity() if pair[1]]
+
+
+def test_other_options_need_a_key(proxy):
+    assert send(proxy.port, "/orders", PREFLIGHT[:1], "OPTIONS").code() == "NO_CREDENTIALS"
+
+
+def test_only_a_preflight_passes_without_a_key(proxy):
+    claims = [
+        ("X-Forwarded-Method", "OPTIONS"),
+        ("X_Forwarded_Method", "OPTIONS"),
+        ("X-HTTP-Method-Override", "OPTIONS"),
+    ]
+    assert send(proxy.port, "/orders", [*PREFLIGHT, *claims]).code() == "NO_CREDENTIALS"
+
+
+def test_the_key_in_x_api_key_stays_at_the_proxy(proxy, bed):
+    received = seen(send(proxy.port, "/", [("x-api-key", bed.secret("valid"))]))
+    check_identity(received, bed, "valid")
+
+
+def test_another_scheme_reaches_the_application(proxy, bed):
+    basic = ("Authorization", "Basic c2hvcDpzZWNyZXQ=")
+    received = seen(send(proxy.port, "/", [basic, ("X-API-Key", bed.secret("valid"))]))
+    assert received.values("authorization") == [basic[1]]
+    assert not received.values("x-api-key")
+
+
+@pytest.mark.parametrize(
+    "scheme", ["bearer", "BEARER", "Bearer ", "Bearer\t", "Basic eDp5, Bearer", "Basic eDp5\r\nAuthorization: Bearer"]
+)
+def test_no_spelling_of_bearer_reaches_the_application(proxy, bed, scheme, application):
+    secret = bed.secret("valid")
+    lines = [f"Authorization: {scheme} {secret}", f"X-API-Key: {secret}", f"X_Api_Key: {secret}"]
+    for received in application.recorded(lambda: send(proxy.port, "/", lines)):
+        check_identity(received, bed, "valid")
+
+
+def test_the_question_shares_connections(proxy, bed, key):
+    """A connection that was closed is seen for a minute: as many as there were questions, if none were shared."""
+    before = connections_to(bed)
+    with Connection(proxy.port) as connection:
+        for _ in range(100):
+            assert connection.exchange(request("/orders", [key])).status == 200
+    assert len(connections_to(bed) - before) < 10
+
+
+def connections_to(bed):
+    """The client's ends of all connections to the service, from the kernel's table."""
+    host = "".join(f"{int(part):02X}" for part in reversed(bed.host.split(".")))
+    ports = [f"{host}:{port:04X}" for port in (50051, 50053)]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1] if row[2] in ports else row[2] for row in rows if row[1] in ports or row[2] in ports}
+
+
+def test_an_identity_with_many_scopes_arrives(proxy, bed):
+    scopes = [f"{'orders' * 9}{number:02}:read" for number in range(31)]
+    _, secret = bed.issue(*(part for scope in scopes for part in ("--scope", scope)))
+    received = seen(send(proxy.port, "/", [bearer(secret)]))
+    (arrived,) = received.values("x-tenant-scopes")
+    (omitted,) = received.values("x-tenant-scopes-omitted")
+    assert len(arrived.split()) > 10
+    assert len(arrived.split()) + int(omitted) == len(scopes) + 1
