@@ -72,7 +72,7 @@ impl<K: KeySource> CheckResponder<K> {
     /// Answers a message from the cache. `None` if the decision has to wait or the message is unusual: the RPC then answers.
     #[must_use]
     pub fn respond(&self, message: &[u8], started: Instant) -> Option<CachedCheck> {
-        let request = view::parse(&self.door, message)?;
+        let request = view::parse(self.door.key_headers(), message)?;
         let answer = self.door.decide_from_cache(&request)?;
         let verdict = decision_of(&answer).map(|decision| (decision.verdict, decision.provenance.source));
         Some(CachedCheck { frame: self.frame(&request, &answer, started), verdict })
@@ -117,7 +117,7 @@ impl<K: KeySource> Authorization for CheckResponder<K> {
         let started = Instant::now();
         let (context, record) = (request.load_context(self.door.timeout())?, request.rpc_record());
         let message = request.into_inner();
-        let request = view::of_message(&self.door, &message)?;
+        let request = view::of_message(self.door.key_headers(), &message)?;
         let answer = self.door.decide(&request, context, &record).await.map_err(ApiError::from)?;
         let frame = self.frame(&request, &answer, started);
         // One encoder for both paths: this one can afford to decode its bytes.

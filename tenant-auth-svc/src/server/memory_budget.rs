@@ -4,6 +4,7 @@
 use crate::{
     cache::{MAX_NEGATIVE_ENTRY_BYTES, MAX_RECENT_WRITES, WEIGHT_UNIT_BYTES},
     config::{ServiceConfig, Settings},
+    forward::principal::MAX_TOKEN_BYTES,
     grpc::limiters::Limiters,
 };
 
@@ -26,6 +27,7 @@ fn default_memory_limits_fit_the_helm_limit() {
             "long requests and responses",
             (limiters.request_bytes.limit() + limiters.response_bytes.limit()) as u64,
         ),
+        ("signed principal tokens", MAX_TOKEN_BYTES),
         // Measured by the abuse suite, of a process that has just started.
         ("the process", 64 * 1_024 * 1_024),
     ];

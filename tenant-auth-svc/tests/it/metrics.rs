@@ -16,7 +16,9 @@ use tonic::{Code, Request, client::Grpc, metadata::MetadataValue};
 use tonic_prost::ProstCodec;
 
 use crate::harness::{
-    NOW, TestDatabase, TestService, outcome,
+    NOW, TestDatabase, TestService,
+    front_doors::{check, check_request},
+    outcome,
     scrape::{Scrape, VALIDATE, handled_series, in_flight_series, rpc_labels, verdicts_series},
     stream_request, unknown_key,
 };
@@ -63,6 +65,7 @@ async fn exported_metrics_match_documented_metrics() {
     let service = TestService::start_with(settings, SystemClock::shared()).await;
     let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
+    check(&service, check_request(&[("x-api-key", &key)], &[])).await.unwrap();
 
     let text = Scrape::collect(&service).await.text;
     let after = |mark: &str| -> Vec<String> {

@@ -1,6 +1,7 @@
 //! The benchmark cases.
 
 mod cross_check;
+mod front_doors;
 mod latency;
 mod many;
 mod maps;
@@ -112,6 +113,9 @@ pub async fn run(plan: &Plan) -> anyhow::Result<MissingFigures> {
     let mut peak = None;
     if plan.includes("unary") {
         peak = unary::run(plan, &mut missing).await?;
+    }
+    if plan.includes("doors") {
+        front_doors::run(plan, &mut missing).await?;
     }
     if let Some(h2load) = plan.h2load.as_ref().filter(|_| plan.includes("cross-check")) {
         cross_check::run(plan, h2load, &mut missing).await?;

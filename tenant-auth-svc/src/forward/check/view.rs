@@ -11,11 +11,8 @@ use tenant_auth_proto::envoy::{
 };
 
 use crate::{
-    domain::{network::ClientAddress, validate::KeySource},
-    forward::{
-        door::{DoorRequest, FrontDoor},
-        route::Route,
-    },
+    domain::{key_headers::KeyHeaders, network::ClientAddress},
+    forward::{door::DoorRequest, route::Route},
     grpc::{ApiError, Violation},
 };
 
@@ -34,7 +31,7 @@ struct Parts<'a> {
 }
 
 /// Reads a message. `None` if it is invalid or unusual, so that it has to be decoded.
-pub(super) fn parse<'a, K: KeySource>(door: &FrontDoor<K>, message: &'a [u8]) -> Option<DoorRequest<'a>> {
+pub(super) fn parse<'a>(key_headers: &KeyHeaders, message: &'a [u8]) -> Option<DoorRequest<'a>> {
     let mut parts = Parts::default();
     each_field(message, |field, attributes| match field {
         1 => each_field(attributes, |field, value| match field {
@@ -58,7 +55,7 @@ pub(super) fn parse<'a, K: KeySource>(door: &FrontDoor<K>, message: &'a [u8]) ->
     let route = Route::parse(settings.into_iter()).ok()?;
     let headers = || parts.headers.iter().copied();
     Some(DoorRequest::new(
-        door.key_headers(),
+        key_headers,
         text(parts.method)?,
         headers,
         route,
@@ -70,8 +67,8 @@ pub(super) fn parse<'a, K: KeySource>(door: &FrontDoor<K>, message: &'a [u8]) ->
 ///
 /// # Errors
 /// [`ApiError::Invalid`] if a setting of the route is invalid.
-pub(super) fn of_message<'a, K: KeySource>(
-    door: &FrontDoor<K>,
+pub(super) fn of_message<'a>(
+    key_headers: &KeyHeaders,
     message: &'a CheckRequest,
 ) -> Result<DoorRequest<'a>, ApiError> {
     let attributes = message.attributes.as_ref();
@@ -88,7 +85,7 @@ pub(super) fn of_message<'a, K: KeySource>(
         attributes.and_then(|attributes| attributes.source.as_ref()?.address.as_ref()?.address.as_ref());
     let address = source.and_then(|Address::SocketAddress(socket)| client_address(&socket.address));
     let method = http.map_or("", |http| &http.method);
-    Ok(DoorRequest::new(door.key_headers(), method, || http.into_iter().flat_map(headers), route, address))
+    Ok(DoorRequest::new(key_headers, method, || http.into_iter().flat_map(headers), route, address))
 }
 
 fn headers(http: &HttpRequest) -> impl Iterator<Item = (&[u8], &[u8])> {
