@@ -303,5 +303,7 @@ mod tests {
         spawnable(client.record_usage("id", Vec::new()));
         spawnable(client.query_usage_page(v1::QueryUsageRequest::default()));
         spawnable(client.admin().revoke_key("key", "reason"));
+        let verifier = client.principal_verifier("billing").unwrap();
+        spawnable(verifier.verify("token", &[]));
     }
 }

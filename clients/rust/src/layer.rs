@@ -3,6 +3,7 @@
 mod client_address;
 mod credential;
 mod log;
+mod principal;
 mod rejection;
 
 use std::{
@@ -22,6 +23,7 @@ use tonic::codegen::Bytes;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::principal::{VerifyPrincipal, VerifyPrincipalLayer};
 use self::{
     client_address::ClientAddressSource,
     credential::Credential,

@@ -40,7 +40,7 @@ pub use self::{
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
     key_query::KeyQuery,
-    layer::{Authenticate, AuthenticateLayer, AuthenticatedBody},
+    layer::{Authenticate, AuthenticateLayer, AuthenticatedBody, VerifyPrincipal, VerifyPrincipalLayer},
     near::{NearCache, WatchState},
     network::{ClientAddress, InvalidAddress},
     principal::{Principal, Subject},

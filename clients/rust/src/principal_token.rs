@@ -20,7 +20,7 @@ use self::{
     keys::KeyStore,
     token::{Claims, TokenHeader},
 };
-use crate::{Client, Error, clock::SystemClock, options::setup_error};
+use crate::{Client, Error, call::RpcClient, clock::SystemClock, options::setup_error};
 
 /// What a principal token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,12 +91,7 @@ impl PrincipalVerifier {
         required_scopes: &[&str],
     ) -> Result<VerifiedPrincipal, PrincipalRejected> {
         let header = TokenHeader::parse(token)?;
-        let fetch = async || {
-            let send = async |transport, request| {
-                InfoServiceClient::new(transport).get_principal_keys(request).await
-            };
-            self.client.rpc().call_hedged(v1::GetPrincipalKeysRequest {}, send).await
-        };
+        let fetch = || fetch_keys(self.client.rpc().clone());
         let (issuer, key) = self.keys.key(&header.key_id, fetch).await?;
         let claims = header.verify(token, &key, (&issuer, &self.audience), (self.now)())?;
         if let Some(handle) = self.client.cache()
@@ -106,6 +101,11 @@ impl PrincipalVerifier {
         }
         principal(claims, required_scopes)
     }
+}
+
+async fn fetch_keys(rpc: RpcClient) -> Result<v1::GetPrincipalKeysResponse, Error> {
+    let send = async |transport, request| InfoServiceClient::new(transport).get_principal_keys(request).await;
+    rpc.call_hedged(v1::GetPrincipalKeysRequest {}, send).await
 }
 
 fn principal(claims: Claims, required_scopes: &[&str]) -> Result<VerifiedPrincipal, PrincipalRejected> {

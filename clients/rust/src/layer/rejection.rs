@@ -10,7 +10,7 @@ use http_body_util::Full;
 use serde_json::json;
 use tonic::{Code, Status, codegen::Bytes};
 
-use crate::{Denied, Verdict};
+use crate::{Denied, PrincipalRejected, Verdict};
 
 /// Used unless the service sent a time.
 const MIN_RETRY_AFTER_SECONDS: u64 = 1;
@@ -26,6 +26,8 @@ pub(super) enum Rejection {
     Malformed,
     /// Its key was denied.
     Denied(Denied),
+    /// Its principal token is refused.
+    Principal(PrincipalRejected),
     /// The key cannot be validated now.
     Undecided {
         /// Time to wait before a retry.
@@ -48,9 +50,20 @@ enum RejectionKind {
     Unavailable,
 }
 
+impl From<PrincipalRejected> for Rejection {
+    fn from(rejected: PrincipalRejected) -> Self {
+        Self::Principal(rejected)
+    }
+}
+
 impl Rejection {
     fn kind(&self) -> RejectionKind {
         match self {
+            Self::Principal(PrincipalRejected::Invalid(_)) => RejectionKind::Unauthenticated,
+            Self::Principal(PrincipalRejected::MissingScopes(_)) => RejectionKind::Forbidden,
+            Self::Principal(PrincipalRejected::Outdated | PrincipalRejected::Undecided(_)) => {
+                RejectionKind::Unavailable
+            }
             Self::Ambiguous => RejectionKind::Invalid,
             Self::NoCredentials | Self::Malformed => RejectionKind::Unauthenticated,
             Self::Undecided { .. } => RejectionKind::Unavailable,
@@ -80,13 +93,19 @@ impl Rejection {
             Self::Ambiguous => "AMBIGUOUS_REQUEST".to_owned(),
             Self::Malformed => Verdict::Malformed.to_string(),
             Self::Denied(denied) => denied.verdict().to_string(),
-            Self::Undecided { .. } => "UNDECIDED".to_owned(),
+            Self::Principal(PrincipalRejected::Invalid(_)) => "INVALID_PRINCIPAL".to_owned(),
+            Self::Principal(PrincipalRejected::MissingScopes(_)) => Verdict::InsufficientScope.to_string(),
+            Self::Principal(PrincipalRejected::Outdated) => "OUTDATED_PRINCIPAL".to_owned(),
+            Self::Principal(PrincipalRejected::Undecided(_)) | Self::Undecided { .. } => {
+                "UNDECIDED".to_owned()
+            }
         }
     }
 
     fn missing_scopes(&self) -> &[String] {
         match self {
             Self::Denied(denied) if denied.verdict() == Verdict::InsufficientScope => denied.missing_scopes(),
+            Self::Principal(PrincipalRejected::MissingScopes(missing)) => missing,
             _ => &[],
         }
     }
@@ -96,11 +115,15 @@ impl Rejection {
             Self::NoCredentials => "A key is required.".to_owned(),
             Self::Ambiguous => "The request holds more than one credential or session id.".to_owned(),
             Self::Malformed => "The key is malformed.".to_owned(),
-            Self::Denied(_) if !self.missing_scopes().is_empty() => {
+            _ if !self.missing_scopes().is_empty() => {
                 format!("The key lacks {}.", self.missing_scopes().join(", "))
             }
             Self::Denied(denied) => format!("The key was denied: {}.", denied.verdict()),
-            Self::Undecided { .. } => "The key cannot be checked now.".to_owned(),
+            Self::Principal(PrincipalRejected::Outdated) => "Repeat the request.".to_owned(),
+            Self::Principal(PrincipalRejected::Undecided(_)) | Self::Undecided { .. } => {
+                "The key cannot be checked now.".to_owned()
+            }
+            Self::Principal(_) => "The principal token is not valid.".to_owned(),
         }
     }
 

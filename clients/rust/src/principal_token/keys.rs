@@ -59,11 +59,14 @@ impl KeyStore {
     }
 
     /// Returns a key and its issuer. Fetches the keys if there are none, if they are old, and for a key that is not among them.
-    pub(super) async fn key(
+    pub(super) async fn key<F>(
         &self,
         key_id: &str,
-        fetch: impl AsyncFn() -> Result<GetPrincipalKeysResponse, Error>,
-    ) -> Result<(Arc<str>, Arc<Jwk>), PrincipalRejected> {
+        fetch: impl Fn() -> F,
+    ) -> Result<(Arc<str>, Arc<Jwk>), PrincipalRejected>
+    where
+        F: Future<Output = Result<GetPrincipalKeysResponse, Error>>,
+    {
         let known = self.state().find(key_id);
         if !self.needs_fetch(known.is_some()) {
             return known.ok_or_else(|| self.rejection());

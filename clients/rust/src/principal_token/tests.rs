@@ -215,7 +215,7 @@ impl Service {
     }
 
     async fn find(&self, signer: &Signer) -> Result<(), PrincipalRejected> {
-        let fetch = async || {
+        let fetch = || async {
             self.calls.fetch_add(1, Ordering::Relaxed);
             self.answer.lock().unwrap().clone()
         };

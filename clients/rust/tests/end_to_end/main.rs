@@ -10,6 +10,7 @@ mod harness;
 mod keys;
 mod layer;
 mod outage;
+mod principals;
 mod secrecy;
 mod sessions;
 mod tokens;
