@@ -14,7 +14,7 @@ mod jsonl;
 pub(crate) mod key_text;
 /// The rule for networks: the file of the service itself, so that both agree.
 #[path = "../../../tenant-auth-svc/src/domain/network.rs"]
-#[allow(dead_code, unreachable_pub, reason = "an import only checks networks")]
+#[allow(unused_imports, dead_code, unreachable_pub, reason = "an import only checks networks")]
 mod network;
 mod row;
 /// The rules for names: the file of the service itself, so that both agree.

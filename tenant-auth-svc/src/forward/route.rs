@@ -2,7 +2,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::domain::{principal_token::MAX_AUDIENCE_LEN, scope::ScopeSet};
+use arrayvec::ArrayVec;
+
+use crate::domain::{
+    principal_token::MAX_AUDIENCE_LEN,
+    scope::{InvalidScope, ScopeSet},
+};
 
 /// Maximum cost of a request.
 const MAX_COST: u32 = 1_000_000;
@@ -50,7 +55,11 @@ impl<'a> Route<'a> {
                 |problem: String| InvalidRoute { setting: setting.escape_default().to_string(), problem };
             match &*setting {
                 "scopes" => {
-                    let mut names: Vec<_> = value.split([',', ' ']).filter(|name| !name.is_empty()).collect();
+                    // On the stack: a cache hit allocates only its answer.
+                    let mut names = ArrayVec::<_, { ScopeSet::MAX_SCOPES }>::new();
+                    for name in value.split([',', ' ']).filter(|name| !name.is_empty()) {
+                        names.try_push(name).map_err(|_| invalid(InvalidScope::TooMany.to_string()))?;
+                    }
                     route.required_scopes = ScopeSet::parse(&mut names)
                         .map_err(|error| invalid(format!("each scope {error}")))?;
                 }
@@ -115,6 +124,7 @@ mod tests {
             ("Scopes", "a"),
             ("", ""),
             ("scopes", "A"),
+            ("scopes", "a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a"),
             ("audience", ""),
             ("audience", "two words"),
             ("cost", "-1"),

@@ -1,6 +1,9 @@
 //! Memory allocations of a cache hit.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::{
@@ -8,6 +11,7 @@ use tenant_auth_svc::{
         clock::{ManualClock, UnixMillis},
         id::{KeyId, TenantId},
         key::{KeyFormat, KeyHash, KeyRecord},
+        key_headers::KeyHeaders,
         network::AllowedNetworks,
         record_source::{CachedRecord, RecordSource},
         scope::{Scope, ScopeSet},
@@ -18,10 +22,15 @@ use tenant_auth_svc::{
         verdict::{Provenance, Revision, Source},
     },
     fast_path::cache_responder::CacheResponder,
+    forward::{
+        check::{CHECK_PATH, CheckResponder, UndecidedAs},
+        door::FrontDoor,
+        principal::PrincipalTokens,
+    },
 };
 
 use crate::{
-    harness::{NOW, unknown_key},
+    harness::{NOW, front_doors::check_request, unknown_key},
     raw::{BATCH_PATH, VALIDATE_PATH, validate_request},
 };
 
@@ -63,7 +72,12 @@ fn cache_responder() -> CacheResponder<SingleRecordCache> {
     };
     let format = KeyFormat::new("ta").unwrap();
     let clock = ManualClock::at(NOW);
-    CacheResponder::new(Arc::new(Validator::new(SingleRecordCache(Arc::new(record)), format, clock)))
+    let validator = Arc::new(Validator::new(SingleRecordCache(Arc::new(record)), format, clock));
+    let key_headers = KeyHeaders::parse("authorization,x-api-key").unwrap();
+    let tokens = Arc::new(PrincipalTokens::disabled());
+    let door = FrontDoor::new(Arc::clone(&validator), key_headers, tokens, Duration::from_secs(1));
+    let check = CheckResponder::new(Arc::new(door), Arc::default(), UndecidedAs::DeniedResponse);
+    CacheResponder::new(validator, check)
 }
 
 fn grpc_frame(message: &impl prost::Message) -> Vec<u8> {
@@ -81,9 +95,9 @@ fn cache_hit_allocates_only_request_and_response() {
     let hits = cache_responder();
     let count = |path: &str, frame: &[u8]| {
         // The first call allocates the encode buffer, which is kept.
-        assert!(hits.respond(path, frame).is_some());
+        assert!(hits.respond(path, frame, Instant::now()).is_some());
         let mut answer = None;
-        let counted = allocation_counter::measure(|| answer = hits.respond(path, frame));
+        let counted = allocation_counter::measure(|| answer = hits.respond(path, frame, Instant::now()));
         assert!(answer.is_some());
         counted.count_total
     };
@@ -100,6 +114,11 @@ fn cache_hit_allocates_only_request_and_response() {
         count(VALIDATE_PATH, &grpc_frame(&validate_request(&key, &many))) < 16,
         "missing scopes make a long list"
     );
+
+    let authorization = format!("Bearer {key}");
+    let headers = [("accept", "*/*"), ("authorization", &*authorization)];
+    let check = check_request(&headers, &[("scopes", "orders:read orders:write"), ("audience", "billing")]);
+    assert_eq!(count(CHECK_PATH, &grpc_frame(&check)), 2, "only the response, and the text of the expiry");
 
     let batch = |size: usize| {
         let requests = vec![validate_request(&key, &["orders:read"]); size];
