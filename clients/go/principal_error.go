@@ -3,6 +3,8 @@ package tenantauth
 import (
 	"errors"
 	"fmt"
+
+	"google.golang.org/grpc/codes"
 )
 
 // The kinds of refused principal tokens, for errors.Is. [PrincipalError] has the details.
@@ -27,6 +29,20 @@ func (e *PrincipalError) Error() string { return fmt.Sprintf("tenant-auth: %v: %
 
 // Is matches the kind.
 func (e *PrincipalError) Is(target error) bool { return target == e.Kind }
+
+// noPrincipalKeys is the error for a response without usable keys.
+func noPrincipalKeys() *Error {
+	made := localError(codes.Unavailable, "the service has no usable keys of principal tokens; is it configured to sign them?")
+	made.Reason = "NO_PRINCIPAL_KEYS"
+	return made
+}
+
+// scopesOmitted is the error if a required scope may be one of those that did not fit into the token.
+func scopesOmitted() *Error {
+	made := localError(codes.Unavailable, "the token has not all scopes of its key: require the scopes at the proxy")
+	made.Reason = "SCOPES_OMITTED"
+	return made
+}
 
 func invalidPrincipal(reason string) error {
 	return &PrincipalError{Kind: ErrInvalidPrincipal, Reason: reason}

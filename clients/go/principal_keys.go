@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/principal"
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
@@ -110,7 +108,7 @@ func (c *Client) fetchPrincipalKeys(ctx context.Context, now time.Time) {
 	})
 	fresh := &principalKeySet{issuer: reply.GetIssuer(), keys: principal.ParseKeys(reply.GetJwks()), requestedAt: now}
 	if err == nil && (fresh.issuer == "" || len(fresh.keys) == 0) {
-		err = localError(codes.Unavailable, "the service has no usable keys of principal tokens; is it configured to sign them?")
+		err = noPrincipalKeys()
 	}
 	k := &c.principalKeys
 	k.mu.Lock()

@@ -253,7 +253,7 @@ func TestWithoutPrincipalKeysNothingIsDecided(t *testing.T) {
 	r := startPrincipal(t)
 	r.service.PutPrincipalKeys("", `{"keys":[]}`)
 	for range 2 {
-		if err := r.verify(r.signer, nil); !errors.Is(err, tenantauth.ErrUnavailable) {
+		if err := toError(t, r.verify(r.signer, nil)); err.Kind != tenantauth.ErrUnavailable || err.Reason != "NO_PRINCIPAL_KEYS" {
 			t.Errorf("signs no tokens: %v", err)
 		}
 		r.expectCalls(getKeys, 1)

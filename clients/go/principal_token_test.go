@@ -32,7 +32,7 @@ func TestPrincipalTokensOfBothAlgorithmsAreVerified(t *testing.T) {
 		principal, err := r.verifier.Verify(r.ctx, token, "orders:write", "orders:read")
 		want := tenantauth.VerifiedPrincipal{
 			Principal:     tenantauth.Principal{TenantID: "ten_1", Plan: "pro", KeyID: "key_1", Scopes: []string{"orders:read", "orders:write"}},
-			ScopesOmitted: 2, Revision: 11, IssuedAt: now, ExpiresAt: now.Add(time.Minute),
+			OmittedScopes: 2, Revision: 11, IssuedAt: now, ExpiresAt: now.Add(time.Minute),
 		}
 		if err != nil || !reflect.DeepEqual(principal, want) {
 			t.Errorf("%s: %+v, %v", signer.algorithm, principal, err)
@@ -52,6 +52,14 @@ func TestPrincipalWithoutScopeIsDenied(t *testing.T) {
 		t.Errorf("%+v, %v", denied, err)
 	}
 	if err := r.verify(r.signer, nil, "No Scope"); toError(t, err).Kind != tenantauth.ErrInvalid {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestScopeThatMayHaveBeenOmittedIsUndecided(t *testing.T) {
+	r := startPrincipal(t)
+	err := r.verify(r.signer, claims{"scope_omitted": 1}, "orders:read", "a")
+	if failure := toError(t, err); failure.Kind != tenantauth.ErrUnavailable || failure.Reason != "SCOPES_OMITTED" || errors.As(err, new(*tenantauth.Denied)) {
 		t.Errorf("%v", err)
 	}
 }

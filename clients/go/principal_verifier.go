@@ -26,8 +26,9 @@ type PrincipalVerifier struct {
 // empty.
 type VerifiedPrincipal struct {
 	Principal
-	// ScopesOmitted is the number of scopes of the key that did not fit into the token. They count as missing.
-	ScopesOmitted int64
+	// OmittedScopes is the number of scopes of the key that did not fit into the token. If it is not zero, Has may return false
+	// for a scope that the key holds.
+	OmittedScopes int64
 	// Revision is the change-log revision that the token reflects.
 	Revision int64
 	// IssuedAt is the time at which the token was issued, by the clock of the service.
@@ -45,12 +46,12 @@ func (c *Client) NewPrincipalVerifier(audience string) (*PrincipalVerifier, erro
 	return &PrincipalVerifier{client: c, audience: audience}, nil
 }
 
-// Verify verifies a token and returns its principal. The key must hold all of the scopes. It makes a call only if the
+// Verify verifies a token and returns its principal. The token must name all of the scopes. It makes a call only if the
 // public keys have to be requested; with the keys in memory, it takes well below a millisecond.
 //
 // The error is a [*PrincipalError] if the token is invalid or outdated, a [*Denied] with the verdict [InsufficientScope] if
-// the key lacks a scope, and an [*Error] if no decision was made, because the keys are not available or the scopes cannot
-// be required.
+// the key lacks a scope, and an [*Error] if no decision was made: because the keys are not available, the scopes cannot be
+// required, or a scope is not among those that fitted into the token (with the Reason SCOPES_OMITTED).
 func (v *PrincipalVerifier) Verify(ctx context.Context, token string, scopes ...string) (VerifiedPrincipal, error) {
 	c := v.client
 	if c.gate.isClosed() {
@@ -100,13 +101,16 @@ func admit(claims principal.Claims, scopes []string) (VerifiedPrincipal, error) 
 		Provenance: Provenance{Revision: claims.Revision},
 	}
 	validation.applyRequiredScopes(scopes)
+	if validation.Verdict == InsufficientScope && claims.OmittedScopes > 0 {
+		return VerifiedPrincipal{}, scopesOmitted()
+	}
 	held, err := validation.Principal()
 	if err != nil {
 		return VerifiedPrincipal{}, err
 	}
 	return VerifiedPrincipal{
 		Principal:     held,
-		ScopesOmitted: claims.ScopesOmitted,
+		OmittedScopes: claims.OmittedScopes,
 		Revision:      claims.Revision,
 		IssuedAt:      time.Unix(claims.IssuedAt, 0).UTC(),
 		ExpiresAt:     time.Unix(claims.ExpiresAt, 0).UTC(),

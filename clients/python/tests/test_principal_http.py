@@ -108,6 +108,11 @@ async def test_token_that_cannot_be_decided_is_503(call: Call, fake: Fake) -> No
     assert (status, code, headers["retry-after"]) == (503, "UNDECIDED", "1")
 
 
+async def test_scope_that_may_be_omitted_is_503(call: Call) -> None:
+    status, code, headers = await call(SIGNER.sign(scope="", scope_omitted=1))
+    assert (status, code, headers["retry-after"]) == (503, "UNDECIDED", "1")
+
+
 async def test_exempt_paths_and_preflights_need_no_token(client: AsyncClient) -> None:
     app = behind_the_middleware(client.principal_verifier("billing"))
     preflight = {"origin": "https://app", "access-control-request-method": "GET"}

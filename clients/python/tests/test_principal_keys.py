@@ -22,7 +22,8 @@ from tenant_auth import (
     UnauthenticatedError,
     UnavailableError,
 )
-from tenant_auth._principal_keys import key_set
+from tenant_auth._principal_keys import PrincipalKeys, key_set
+from tenant_auth.proto import info_pb2
 from tenant_auth.testing import ManualClock
 
 OLD, NEXT, STRANGE = Signer("old"), Signer("next", "ES256"), Signer("strange")
@@ -183,6 +184,20 @@ async def test_first_fetch_that_fails_is_undecided(verifier: Verifier, fake: Fak
     fake.permanent_failure = None
     clock.advance(1)
     assert await verifier.verify(OLD.sign())
+
+
+async def test_cancelled_fetch_is_undecided(clock: ManualClock) -> None:
+    async def fetch(_timeout: float) -> Any:
+        if clock.monotonic() > started:
+            raise asyncio.CancelledError
+        return info_pb2.GetPrincipalKeysResponse(jwks=jwks(OLD), issuer=ISSUER)
+
+    started = clock.monotonic()
+    keys = PrincipalKeys(clock, fetch)
+    await keys.get("old", 1.0)
+    clock.advance(5)
+    with pytest.raises(ClosedError):
+        await keys.get("next", 1.0)
 
 
 async def test_issuer_is_replaced_with_its_keys(verifier: Verifier, fake: Fake, clock: ManualClock) -> None:

@@ -15,7 +15,15 @@ import pytest
 from conftest import Connect
 from fake import Fake
 from principal_tokens import ISSUER, NOW, TYPE, Signer, Verifier, jwks
-from tenant_auth import AsyncClient, Client, DeniedError, InvalidPrincipalError, Verdict, VerifiedPrincipal
+from tenant_auth import (
+    AsyncClient,
+    Client,
+    DeniedError,
+    InvalidPrincipalError,
+    UnavailableError,
+    Verdict,
+    VerifiedPrincipal,
+)
 from tenant_auth._principal_keys import key_set
 from tenant_auth._principal_token import key_id, verify
 from tenant_auth.testing import ManualClock
@@ -48,6 +56,7 @@ async def test_token_is_verified(connect: Connect, fake: Fake, clock: ManualCloc
         key_id="key_1",
         plan="pro",
         scopes=("orders:read", "orders:write"),
+        omitted_scopes=0,
         revision=10,
         issued_at=datetime.fromtimestamp(NOW, UTC),
         expires_at=datetime.fromtimestamp(NOW + 60, UTC),
@@ -68,6 +77,16 @@ async def test_missing_scopes_are_named(connect: Connect, fake: Fake, clock: Man
     assert (await verifier.verify(ED.sign(scope=""))).scopes == ()
     with pytest.raises(DeniedError):
         await verifier.verify(ED.sign(scope=""), "orders:read")
+
+
+async def test_scope_that_may_be_omitted_is_undecided(connect: Connect, fake: Fake, clock: ManualClock) -> None:
+    fake.jwks, fake.issuer = jwks(ED), ISSUER
+    verifier = Verifier(connect(clock=clock))
+    token = ED.sign(scope_omitted=1)
+    assert await verifier.verify(token, "orders:read")
+    with pytest.raises(UnavailableError) as caught:
+        await verifier.verify(token, ["orders:read", "a"])
+    assert caught.value.reason == "SCOPES_OMITTED"
 
 
 def test_claims_that_do_not_fit_are_refused() -> None:
@@ -107,7 +126,7 @@ def test_claim_of_wrong_type_is_refused(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("omitted", [0, -1, "1", True])
 def test_number_of_omitted_scopes_is_positive(omitted: Any) -> None:
-    assert verified(ED.sign(scope_omitted=1))
+    assert verified(ED.sign(scope_omitted=1)).omitted_scopes == 1
     assert "scope_omitted" in reason(ED.sign(scope_omitted=omitted))
 
 

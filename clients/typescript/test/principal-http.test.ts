@@ -9,7 +9,7 @@ import { requirePrincipal as fastifyRequirePrincipal } from "../src/fastify.js";
 import type { PrincipalTokenVerifier, RequirePrincipalOptions } from "../src/http/admit-principal.js";
 import { PrincipalDeniedError } from "../src/principal-token/denied.js";
 import { listening } from "./support/adapters.js";
-import { claims, sign, token, verifying } from "./support/principal-tokens.js";
+import { token, verifying } from "./support/principal-tokens.js";
 import { raw } from "./support/raw-request.js";
 
 type Server = (
@@ -56,6 +56,7 @@ for (const [name, server] of servers) {
       keyId: "key_1",
       plan: "pro",
       scopes: ["orders:read", "orders:write"],
+      omittedScopes: 0,
       revision: "10",
       issuedAt: "2026-01-01T00:00:00.000Z",
       expiresAt: "2026-01-01T00:01:00.000Z",
@@ -114,8 +115,11 @@ for (const [name, server] of servers) {
   test(`${name}: required scopes are those of the token`, async (t) => {
     const one = await verifying(t);
     const url = await server(t, one.verifier, options);
-    const poor = await sign(one.signer, { ...claims(one.clock), scope: "users:read" });
+    const poor = await token(one, { scope: "users:read" });
     assert.equal((await raw(url, [header, poor])).body.code, "INSUFFICIENT_SCOPE");
+    const partial = await token(one, { scope: "users:read", scope_omitted: 1 });
+    const { status, body } = await raw(url, [header, partial]);
+    assert.deepEqual([status, body.code], [503, "UNDECIDED"]);
   });
 }
 

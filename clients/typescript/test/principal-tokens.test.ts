@@ -16,6 +16,7 @@ import {
   token,
   verifying,
 } from "./support/principal-tokens.js";
+import { failure } from "./support/setup.js";
 
 for (const alg of ["ES256", "EdDSA"] as const) {
   test(`a principal token signed with ${alg} is verified`, async (t) => {
@@ -32,6 +33,7 @@ for (const alg of ["ES256", "EdDSA"] as const) {
         keyId: "key_1",
         plan: "pro",
         scopes: ["orders:read", "orders:write"],
+        omittedScopes: 0,
         revision: 10n,
         issuedAt: new Date(clock.now()),
         expiresAt: new Date(clock.now() + 60_000),
@@ -78,7 +80,8 @@ test("each claim must have its type and value", async (t) => {
     assert.equal(outcome, `INVALID_PRINCIPAL ${claim}`, `${claim} ${JSON.stringify(value)}`);
   }
   const omitted = await token(one, { scope: "", scope_omitted: 3 });
-  assert.deepEqual((await one.verifier.verify(omitted)).scopes, []);
+  const { scopes, omittedScopes } = await one.verifier.verify(omitted);
+  assert.deepEqual([scopes, omittedScopes], [[], 3]);
 });
 
 test("the times have a leeway of five seconds", async (t) => {
@@ -162,6 +165,14 @@ test("missing scopes are reported", async (t) => {
   assert.ok(denied instanceof PrincipalDeniedError);
   assert.equal(denied.code, "INSUFFICIENT_SCOPE");
   assert.deepEqual(denied.missingScopes, ["ORDERS:READ", "audit:read", "users:read"]);
+});
+
+test("a scope that may be omitted is no decision", async (t) => {
+  const one = await verifying(t);
+  const signed = await token(one, { scope_omitted: 1 });
+  await one.verifier.verify(signed, { requiredScopes: ["orders:read"] });
+  const error = await failure(one.verifier.verify(signed, { requiredScopes: ["orders:read", "a"] }));
+  assert.deepEqual([error.kind, error.reason], ["unavailable", "SCOPES_OMITTED"]);
 });
 
 test("errors of the verifier show no token", async (t) => {

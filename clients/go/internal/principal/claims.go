@@ -24,8 +24,8 @@ type Claims struct {
 	KeyID    string
 	Plan     string
 	Scopes   []string
-	// ScopesOmitted is the number of scopes of the key that did not fit into the token.
-	ScopesOmitted int64
+	// OmittedScopes is the number of scopes of the key that did not fit into the token.
+	OmittedScopes int64
 	// Revision is the change-log revision that the token reflects.
 	Revision int64
 	// IssuedAt and ExpiresAt are in Unix seconds.
@@ -46,8 +46,8 @@ type rawClaims struct {
 	Revision  *int64  `json:"rev"`
 	IssuedAt  *int64  `json:"iat"`
 	ExpiresAt *int64  `json:"exp"`
-	// ScopesOmitted is raw because an explicit null is not the same as a missing claim.
-	ScopesOmitted json.RawMessage `json:"scope_omitted"`
+	// OmittedScopes is raw because an explicit null is not the same as a missing claim.
+	OmittedScopes json.RawMessage `json:"scope_omitted"`
 }
 
 func parseClaims(payload []byte) (Claims, error) {
@@ -75,12 +75,12 @@ func parseClaims(payload []byte) (Claims, error) {
 	if *raw.Scope != "" {
 		claims.Scopes = strings.Split(*raw.Scope, " ")
 	}
-	if raw.ScopesOmitted != nil {
-		omitted, err := strconv.ParseInt(string(raw.ScopesOmitted), 10, 64)
+	if raw.OmittedScopes != nil {
+		omitted, err := strconv.ParseInt(string(raw.OmittedScopes), 10, 64)
 		if err != nil || omitted <= 0 {
 			return Claims{}, errors.New("a claim has a wrong type")
 		}
-		claims.ScopesOmitted = omitted
+		claims.OmittedScopes = omitted
 	}
 	return claims, nil
 }

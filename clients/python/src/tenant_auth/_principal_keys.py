@@ -73,12 +73,14 @@ class PrincipalKeys:
             done, _ = await asyncio.wait({fetching}, timeout=timeout)
             if not done:
                 raise _status.deadline_exceeded()
-            if not fetching.cancelled():
-                fetching.result()
+            if fetching.cancelled():
+                # With the client's event loop. Whether the service has the key remains unknown.
+                raise _status.closed_error()
+            fetching.result()
         if self._failure is not None and not self._has(kid):
             raise self._failure.copy()
         if self._keys is None:
-            # The fetch was cancelled, with the client's event loop.
+            # The fetch of another caller was cancelled.
             raise _status.closed_error()
         return self._keys
 

@@ -49,13 +49,15 @@ def verify(token: str, kid: str, keys: KeySet, audience: str, now: float) -> Ver
         raise InvalidPrincipalError("it was issued in the future")
     if expires_at - issued_at > MAX_LIFETIME:
         raise InvalidPrincipalError(f"it lives for more than {MAX_LIFETIME} s")
-    if "scope_omitted" in claims and integer(claims, "scope_omitted") <= 0:
+    omitted = integer(claims, "scope_omitted") if "scope_omitted" in claims else None
+    if omitted is not None and omitted <= 0:
         raise InvalidPrincipalError("its claim scope_omitted is not positive")
     return VerifiedPrincipal(
         tenant_id=text(claims, "sub"),
         key_id=text(claims, "key_id"),
         plan=text(claims, "plan"),
         scopes=tuple(text(claims, "scope").split()),
+        omitted_scopes=omitted or 0,
         revision=integer(claims, "rev"),
         issued_at=datetime.fromtimestamp(issued_at, UTC),
         expires_at=datetime.fromtimestamp(expires_at, UTC),

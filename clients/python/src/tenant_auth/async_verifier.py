@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from . import _checks, _jose, _principal_token
 from ._async_engine import AsyncEngine
 from ._core import Core
-from .errors import OutdatedPrincipalError
+from .errors import OutdatedPrincipalError, UnavailableError
 from .principal import VerifiedPrincipal
 from .results import DeniedError, Provenance, Validation
 from .verdict import Verdict
@@ -40,7 +40,8 @@ class AsyncPrincipalVerifier:
 
         Raises `InvalidPrincipalError` if the token is invalid, `OutdatedPrincipalError` if its key or its tenant has
         changed since (repeat the request through the proxy), `DeniedError` with `missing_scopes` if a scope is missing,
-        and another `TenantAuthError` if it cannot be decided, because the service's keys cannot be fetched.
+        and another `TenantAuthError` if it cannot be decided: because the service's keys cannot be fetched, or because
+        a scope may be one of those that did not fit into the token (`reason`: `SCOPES_OMITTED`).
 
         `timeout`: seconds to wait for the keys, which are fetched on first use and for an unknown key.
         """
@@ -58,6 +59,12 @@ class AsyncPrincipalVerifier:
                 retry_after=1.0,
             )
         missing = tuple(sorted(set(required).difference(principal.scopes)))
+        if missing and principal.omitted_scopes:
+            raise UnavailableError(
+                "the token has not all scopes of its key: require the scopes at the proxy",
+                code="UNAVAILABLE",
+                reason="SCOPES_OMITTED",
+            )
         if missing:
             raise DeniedError(insufficient(principal, missing))
         return principal

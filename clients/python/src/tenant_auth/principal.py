@@ -19,7 +19,9 @@ class VerifiedPrincipal:
     """The key's public id. It is safe to log."""
     plan: str
     scopes: tuple[str, ...]
-    """The scopes that the token names. If the key holds more than fit into a token, these are not all of its scopes."""
+    """The scopes that the token names; see `omitted_scopes`."""
+    omitted_scopes: int
+    """How many scopes of the key did not fit into the token."""
     revision: int
     """The database's change-log sequence number that the token reflects."""
     issued_at: datetime

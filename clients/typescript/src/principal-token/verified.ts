@@ -15,8 +15,10 @@ export interface VerifiedPrincipal {
   readonly keyId: string;
   /** The tenant's plan, a label that the service does not interpret. */
   readonly plan: string;
-  /** The scopes that the key holds; fewer if they did not fit into the token. */
+  /** The scopes of the key that the token names; see `omittedScopes`. */
   readonly scopes: readonly string[];
+  /** How many scopes of the key did not fit into the token. */
+  readonly omittedScopes: number;
   /** The database's change-log sequence number that the token reflects. */
   readonly revision: bigint;
   /** Time at which the token was signed. */
@@ -37,13 +39,12 @@ export function verifiedPrincipal(
   const expires = integer(claims, "exp");
   if (issued > nowSeconds + LEEWAY_SECONDS) throw invalidPrincipal("iat");
   if (expires - issued > MAX_LIFE_SECONDS) throw invalidPrincipal("exp");
-  if (claims.scope_omitted !== undefined && integer(claims, "scope_omitted") === 0)
-    throw invalidPrincipal("scope_omitted");
   const principal = {
     tenantId: id(claims, "sub"),
     keyId: id(claims, "key_id"),
     plan: text(claims, "plan"),
     scopes: scopes(claims),
+    omittedScopes: omittedScopes(claims),
     revision: BigInt(integer(claims, "rev")),
     issuedAt: new Date(issued * 1000),
     expiresAt: new Date(expires * 1000),
@@ -75,4 +76,11 @@ function scopes(claims: JWTPayload): readonly string[] {
   const all = value === "" ? [] : value.split(" ");
   if (all.includes("")) throw invalidPrincipal("scope");
   return Object.freeze(all);
+}
+
+function omittedScopes(claims: JWTPayload): number {
+  if (claims.scope_omitted === undefined) return 0;
+  const omitted = integer(claims, "scope_omitted");
+  if (omitted === 0) throw invalidPrincipal("scope_omitted");
+  return omitted;
 }

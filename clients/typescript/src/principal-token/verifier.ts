@@ -42,7 +42,8 @@ export class PrincipalVerifier {
 
   /**
    * Returns the customer that a token states. Throws `PrincipalDeniedError` for a token that is not valid or lacks a
-   * scope, and `TenantAuthError` without a decision.
+   * scope, and `TenantAuthError` without a decision. A scope that may be one of those that did not fit into the token is
+   * no decision: the error has the reason `SCOPES_OMITTED`.
    *
    * The error has the kind `outdated` if the watch stream has reported a later change of the key or its tenant: the client
    * must repeat the request through the proxy, which gets a new token. While the stream is down, or without a near cache,
@@ -58,6 +59,7 @@ export class PrincipalVerifier {
     if (this.#cache?.hasChangedSince(principal)) throw outdatedPrincipal();
     const missing = [...new Set(required)].filter((scope) => !principal.scopes.includes(scope)).sort();
     if (missing.length === 0) return principal;
+    if (principal.omittedScopes > 0) throw scopesOmitted();
     throw new PrincipalDeniedError("INSUFFICIENT_SCOPE", { missingScopes: missing });
   }
 
@@ -116,4 +118,10 @@ function outdatedPrincipal(): TenantAuthError {
     reason: "OUTDATED_PRINCIPAL",
     retryAfterMs: 1000,
   });
+}
+
+/** No decision: the token cannot say whether its key holds the scopes. */
+function scopesOmitted(): TenantAuthError {
+  const message = "the token has not all scopes of its key: require the scopes at the proxy";
+  return new TenantAuthError("UNAVAILABLE", message, { reason: "SCOPES_OMITTED" });
 }
