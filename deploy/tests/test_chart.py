@@ -110,6 +110,7 @@ def test_secrets_are_mounted_and_not_created(rendered, case):
         "TENANT_AUTH_DATABASE_TOKEN_FILE",
         "TENANT_AUTH_DENY_FILE",
         "TENANT_AUTH_PEPPER_FILE",
+        "TENANT_AUTH_PRINCIPAL_KEYS_FILE",
         "TENANT_AUTH_TLS_CERT_FILE",
         "TENANT_AUTH_TLS_CLIENT_CA_FILE",
         "TENANT_AUTH_TLS_KEY_FILE",
@@ -212,10 +213,12 @@ def test_notes_warn_about_missing_protection(chart, tmp_path):
     manifest = f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: notes}}, data: {{notes: {notes}}}}}\n"
     (quoting / "templates" / "notes.yaml").write_text(manifest)
 
-    def rendered_notes(case):
-        return render(quoting, case).named("ConfigMap", "notes")["data"]["notes"]
+    def rendered_notes(case, more=""):
+        return render(quoting, case, more).named("ConfigMap", "notes")["data"]["notes"]
 
     assert rendered_notes("everything-off").count("WARNING") == 3
     assert "WARNING" not in rendered_notes("minimal")
     for case in ["minimal", "nlb"]:
         assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in rendered_notes(case)
+    assert "https://auth-tenant-auth.prod.svc:8443/forward-auth" in rendered_notes("everything-on")
+    assert "WARNING: forward.trustedPeers is empty" in rendered_notes("minimal", "forward: {enabled: true}")
