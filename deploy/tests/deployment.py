@@ -55,6 +55,12 @@ def self_signed(folder):
     return (folder / "self-signed.crt").read_text(), (folder / "self-signed.key").read_text()
 
 
+def principal_key(path):
+    """Creates a key that signs principal tokens, as deploy/README.md says."""
+    succeeded(run("openssl", "genpkey", "-algorithm", "ed25519", "-out", path))
+    return path.read_text()
+
+
 def check_config(environment, *flags, folder):
     """Has the service check a configuration. The files that it names are created in a folder."""
     example_files = {
@@ -67,6 +73,8 @@ def check_config(environment, *flags, folder):
         certificate, key = self_signed(folder)
         example_files["TENANT_AUTH_TLS_CERT_FILE"] = example_files["TENANT_AUTH_TLS_CLIENT_CA_FILE"] = certificate
         example_files["TENANT_AUTH_TLS_KEY_FILE"] = key
+    if "TENANT_AUTH_PRINCIPAL_KEYS_FILE" in environment:
+        example_files["TENANT_AUTH_PRINCIPAL_KEYS_FILE"] = principal_key(folder / "principal.pem")
     for name in environment.keys() & example_files.keys():
         path = folder / name
         path.write_text(example_files[name])

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-NAMED_PORTS = {"grpc": 50051, "ops": 50052}
+NAMED_PORTS = {"grpc": 50051, "ops": 50052, "http-forward": 50053}
 
 
 def pod(namespace, **labels):

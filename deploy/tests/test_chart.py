@@ -110,6 +110,7 @@ def test_secrets_are_mounted_and_not_created(rendered, case):
         "TENANT_AUTH_DATABASE_TOKEN_FILE",
         "TENANT_AUTH_DENY_FILE",
         "TENANT_AUTH_PEPPER_FILE",
+        "TENANT_AUTH_PRINCIPAL_KEYS_FILE",
         "TENANT_AUTH_TLS_CERT_FILE",
         "TENANT_AUTH_TLS_CLIENT_CA_FILE",
         "TENANT_AUTH_TLS_KEY_FILE",
@@ -157,11 +158,14 @@ def test_selectors_match_the_pods(rendered, case):
         assert "helm.sh/chart" not in selector, "a new version of the chart must not lose its pods"
 
 
-def test_headless_service_has_both_ports_and_is_scraped(rendered):
+def test_headless_service_has_all_ports_and_is_scraped(rendered):
     services = {each["metadata"]["name"]: each for each in rendered["everything-on"].all("Service")}
     headless = services["auth-tenant-auth-headless"]
     assert headless["spec"]["clusterIP"] == "None"
-    assert [port["name"] for port in headless["spec"]["ports"]] == ["grpc", "ops"]
+    # Its names resolve to pods, so a Service's port would reach nothing.
+    ports = {port["name"]: port["port"] for port in headless["spec"]["ports"]}
+    assert ports == {each["name"]: each["containerPort"] for each in rendered["everything-on"].container()["ports"]}
+    assert rendered["nlb"].named("Service", "auth-tenant-auth-headless")["spec"]["ports"][0]["port"] == 50051
     monitor = rendered["everything-on"].one("ServiceMonitor")["spec"]
     selector = monitor["selector"]["matchLabels"].items()
     matching = [name for name, each in services.items() if selector <= each["metadata"]["labels"].items()]
@@ -209,9 +213,12 @@ def test_notes_warn_about_missing_protection(chart, tmp_path):
     manifest = f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: notes}}, data: {{notes: {notes}}}}}\n"
     (quoting / "templates" / "notes.yaml").write_text(manifest)
 
-    def rendered_notes(case):
-        return render(quoting, case).one("ConfigMap")["data"]["notes"]
+    def rendered_notes(case, more=""):
+        return render(quoting, case, more).named("ConfigMap", "notes")["data"]["notes"]
 
     assert rendered_notes("everything-off").count("WARNING") == 3
     assert "WARNING" not in rendered_notes("minimal")
-    assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in rendered_notes("minimal")
+    for case in ["minimal", "nlb"]:
+        assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in rendered_notes(case)
+    assert "https://auth-tenant-auth.prod.svc:8443/forward-auth" in rendered_notes("everything-on")
+    assert "WARNING: forward.trustedPeers is empty" in rendered_notes("minimal", "forward: {enabled: true}")

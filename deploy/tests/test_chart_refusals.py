@@ -6,6 +6,8 @@ from chart import template
 
 IMAGE = "image: {repository: example/tenant-auth}\n"
 DATABASE = "database: {url: 'http://sqld:8080'}\n"
+FORWARD = "forward: {enabled: true}\n"
+CALLERS = "networkPolicy: {callers: [{podSelector: {}}]}\n"
 ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
 
 
@@ -32,10 +34,20 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", f"{ANONYMOUS}ingress: {{enabled: true, hosts: [auth.example]}}", "let anybody administer"),
         ("minimal", f"{ANONYMOUS}grpcRoute: {{enabled: true, parentRefs: [{{name: g}}]}}", "let anybody administer"),
         ("everything-off", "service: {type: NodePort}", "let anybody administer"),
+        ("minimal", f"{ANONYMOUS}{CALLERS}service: {{type: NodePort}}\n{FORWARD}", "let anybody try keys"),
+        # Front doors.
+        ("minimal", "forward: {enabled: true, port: 50051}", "forward.port must differ"),
+        ("minimal", "forward: {enabled: true, trustedPeers: [proxy]}", "/forward/trustedPeers/0"),
+        ("minimal", "forward: {trusted: [10.0.0.0/8]}", "trusted"),
+        ("minimal", "principal: {keysSecret: {name: keys}}", "principal.issuer must be set"),
+        ("minimal", "principal: {issuer: 'https://auth.example'}", "principal.keysSecret.name must be set"),
+        ("minimal", "principal: {keysSecret: {name: keys}, issuer: two words}", "/principal/issuer"),
+        ("minimal", "grpcRoute: {services: [envoy.service.auth.v2.Authorization]}", "/grpcRoute/services/0"),
         ("minimal", "ingress: {enabled: true}", "ingress.hosts must name"),
         ("minimal", "grpcRoute: {enabled: true}", "grpcRoute.parentRefs must name"),
         # The same variable set twice.
         ("minimal", "settings: {TENANT_AUTH_LISTEN: '[::]:1'}", "settings.TENANT_AUTH_LISTEN is set by another value"),
+        ("minimal", "settings: {TENANT_AUTH_FORWARD_LISTEN: '[::]:1'}", "settings.TENANT_AUTH_FORWARD_LISTEN is set"),
         ("minimal", "extraEnv: [{name: TENANT_AUTH_LISTEN, value: x}]", "extraEnv: TENANT_AUTH_LISTEN is set already"),
         ("nlb", "extraEnv: [{name: TENANT_AUTH_CACHE_KEYS, value: '1'}]", "extraEnv: TENANT_AUTH_CACHE_KEYS is set"),
         ("everything-on", "extraEnv: [{name: SSL_CERT_DIR, value: /x}]", "extraEnv: SSL_CERT_DIR is set already"),

@@ -78,6 +78,7 @@ imagePullSecrets: [{{name: "123"}}]
 serviceAccount: {{name: "{name}"}}
 database: {{tokenSecret: {{name: "123", key: "456"}}, caConfigMap: {{name: "1e3", key: "0x1"}}}}
 denySecret: {{name: "true", key: "no"}}
+principal: {{keysSecret: {{name: "1e3", key: "on"}}, issuer: "1e3"}}
 serviceMonitor: {{enabled: true, labels: {{release: "1"}}}}
 dashboard: {{enabled: true}}
 reconcile: {{enabled: true, timeZone: "1"}}

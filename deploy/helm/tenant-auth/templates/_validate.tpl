@@ -2,6 +2,7 @@
 {{- define "tenant-auth.validate" -}}
 {{- include "tenant-auth.validateDatabase" . -}}
 {{- include "tenant-auth.validateAccess" . -}}
+{{- include "tenant-auth.validateFrontDoors" . -}}
 {{- include "tenant-auth.validateNames" . -}}
 {{- include "tenant-auth.validateMemory" . -}}
 {{- with .Values -}}
@@ -54,6 +55,23 @@
 {{- end -}}
 {{- if and .allowAnonymous (include "tenant-auth.exposed" $) (not (and .networkPolicy.enabled .networkPolicy.callers)) -}}
 {{- fail "allowAnonymous with a Service, an Ingress or a GRPCRoute that is reachable from outside would let anybody administer: set callersSecret.name, or restrict callers with networkPolicy.callers" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tenant-auth.validateFrontDoors" -}}
+{{- with .Values -}}
+{{- if and .forward.enabled (eq (int .forward.port) (int .service.port)) -}}
+{{- fail "forward.port must differ from service.port: both are ports of one Service" -}}
+{{- end -}}
+{{- if and .forward.enabled .allowAnonymous (ne .service.type "ClusterIP") (not (and .networkPolicy.enabled .networkPolicy.proxies)) -}}
+{{- fail "allowAnonymous with forward.enabled and a Service that is reachable from outside would let anybody try keys: set callersSecret.name, or restrict proxies with networkPolicy.proxies" -}}
+{{- end -}}
+{{- if and .principal.keysSecret.name (not .principal.issuer) -}}
+{{- fail "principal.issuer must be set: verifiers of principal tokens compare it" -}}
+{{- end -}}
+{{- if and .principal.issuer (not .principal.keysSecret.name) -}}
+{{- fail "principal.keysSecret.name must be set: principal.issuer signs nothing without keys" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

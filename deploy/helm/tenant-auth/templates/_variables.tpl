@@ -44,6 +44,18 @@ are in no environment. */ -}}
   value: {{ printf "%s:50051" $address | quote }}
 - name: TENANT_AUTH_OPS_LISTEN
   value: {{ printf "%s:50052" $address | quote }}
+- name: TENANT_AUTH_FORWARD_LISTEN
+  value: {{ ternary (printf "%s:50053" $address) "off" .forward.enabled | quote }}
+{{- if and .forward.enabled .forward.trustedPeers }}
+- name: TENANT_AUTH_FORWARD_TRUSTED_PEERS
+  value: {{ join "," .forward.trustedPeers | quote }}
+{{- end }}
+{{- if .principal.keysSecret.name }}
+- name: TENANT_AUTH_PRINCIPAL_KEYS_FILE
+  value: {{ printf "/run/tenant-auth/principal/%s" .principal.keysSecret.key | quote }}
+- name: TENANT_AUTH_PRINCIPAL_ISSUER
+  value: {{ .principal.issuer | quote }}
+{{- end }}
 - name: TENANT_AUTH_DRAIN_DELAY
   value: {{ printf "%ds" (int .drainDelaySeconds) }}
 {{- if .allowPlaintext }}
@@ -118,6 +130,9 @@ are in no environment. */ -}}
 {{- end }}{{ end }}
 {{- with .denySecret }}{{ if .name }}
 - { mount: denied, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
+{{- end }}{{ end }}
+{{- with .principal.keysSecret }}{{ if .name }}
+- { mount: principal, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
 {{- end }}{{ end }}
 {{- with .tls }}{{ if .secretName }}
 - { mount: tls, secret: {{ .secretName | quote }}, keys: [tls.crt, tls.key] }
