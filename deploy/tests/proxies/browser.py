@@ -13,6 +13,8 @@ HANDSHAKE = [
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ]
+# What a browser asks before it sends a request to another origin (CORS).
+PREFLIGHT = [("Origin", "https://shop.example"), ("Access-Control-Request-Method", "POST")]
 
 
 @dataclass

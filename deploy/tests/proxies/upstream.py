@@ -47,6 +47,14 @@ def headers_of(lines):
     return [(name.decode("latin-1"), value.strip().decode("latin-1")) for name, _, value in pairs]
 
 
+def seen(response):
+    """The request that the application answers with."""
+    assert response.status == 200, response
+    shown = response.json()
+    headers, trailers = ([tuple(pair) for pair in shown[part]] for part in ("headers", "trailers"))
+    return Received(shown["method"], shown["target"], headers, trailers, shown["body"].encode("latin-1"))
+
+
 async def read_request(reader):
     """The next request of a connection; None at its end."""
     try:
