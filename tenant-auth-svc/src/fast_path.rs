@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -220,7 +220,9 @@ where
         match route.project() {
             RouteProjection::Inner { answer, errors } => {
                 let response = ready!(answer.as_mut().poll(cx))?;
+                // Another HTTP status says that the request is not gRPC.
                 if let Some((state, started)) = errors
+                    && response.status() == StatusCode::OK
                     && let Some(frame) = state.responder.respond_to_error(response.headers(), *started)
                 {
                     return Poll::Ready(Ok(cached_response(frame, response.headers())));

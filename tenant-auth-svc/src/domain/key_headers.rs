@@ -8,6 +8,8 @@ use super::key::BorrowedKey;
 
 /// The header whose value is a scheme and a credential.
 const AUTHORIZATION: &str = "authorization";
+/// The scheme of a key in that header.
+const SCHEME: &[u8] = b"bearer";
 /// Names that start so are set by this service for the services behind a proxy.
 const OWN_PREFIX: &str = "x-tenant-";
 
@@ -104,10 +106,8 @@ impl KeyHeaders {
             };
             let value = value.trim_ascii();
             let text = if &*self.0[index] == AUTHORIZATION {
-                // A proxy joins the values of two headers: `Basic a,Bearer b`.
-                let mut others = value.split(|byte| *byte == b',').skip(1);
-                if others.any(|other| bearer_credential(other.trim_ascii()).is_some()) {
-                    is_ambiguous = true;
+                is_ambiguous |= joins_credentials(value);
+                if mentions_bearer(value) {
                     carriers.0 |= 1 << index;
                 }
                 bearer_credential(value)
@@ -143,11 +143,30 @@ impl fmt::Display for KeyHeaders {
 /// Returns the credential of `Bearer <credential>`; HTTP ignores the case of the scheme. A tab counts as a space, because an
 /// upstream may read it so.
 fn bearer_credential(value: &[u8]) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"bearer";
     let (scheme, credential) = value.split_at_checked(SCHEME.len())?;
     let is_bearer =
         scheme.eq_ignore_ascii_case(SCHEME) && credential.first().is_none_or(u8::is_ascii_whitespace);
     is_bearer.then(|| credential.trim_ascii())
+}
+
+/// Whether a proxy has joined the values of two headers, one of them with a key: `Basic a,Bearer b`, `Bearer b,Basic a`.
+fn joins_credentials(value: &[u8]) -> bool {
+    let mut others = value.split(|byte| *byte == b',').skip(1).map(<[u8]>::trim_ascii);
+    // No key contains a blank, so that what follows the comma is another scheme.
+    let has_scheme = |other: &[u8]| other.iter().any(u8::is_ascii_whitespace);
+    let is_bearer = bearer_credential(value).is_some();
+    others.any(|other| bearer_credential(other).is_some() || is_bearer && has_scheme(other))
+}
+
+/// Whether an upstream might find a bearer credential anywhere in a value, such as `Basic a Bearer b`.
+fn mentions_bearer(value: &[u8]) -> bool {
+    let starts =
+        value.windows(SCHEME.len()).enumerate().filter(|(_, window)| window.eq_ignore_ascii_case(SCHEME));
+    starts.into_iter().any(|(start, _)| {
+        let before = start.checked_sub(1).and_then(|index| value.get(index));
+        let after = value.get(start + SCHEME.len());
+        before.is_none_or(|byte| !byte.is_ascii_alphanumeric()) && after.is_none_or(u8::is_ascii_whitespace)
+    })
 }
 
 #[cfg(test)]
@@ -193,6 +212,7 @@ mod tests {
             [("authorization", "Bearer k-1,Bearer k-2"), ("x", "")],
             [("authorization", "Bearer k-1, bearer k-1"), ("x", "")],
             [("authorization", "Basic dTpw,Bearer k-1"), ("x", "")],
+            [("authorization", "Bearer k-1,Basic dTpw"), ("x", "")],
         ] {
             assert_eq!(find(&headers).0, "ambiguous", "{headers:?}");
         }
@@ -219,8 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn upstream_sees_no_header_that_might_hold_a_key() {
+        for value in
+            ["Basic a Bearer k-1", "Basic a\tbearer\tk-1", "\"Bearer k-1\"", "x;BEARER k-1", "Bearer"]
+        {
+            assert_eq!(find(&[("authorization", value)]).1, ["authorization"], "{value:?}");
+        }
+        for value in ["Basic dTpw", "Forbearer k-1", "Bearers k-1", "Token bearerless"] {
+            assert_eq!(find(&[("authorization", value)]).1, [""; 0], "{value:?}");
+        }
+    }
+
+    #[test]
     fn text_that_cannot_be_a_key_is_malformed() {
-        for value in ["Bearer k 1", "Bearer k\u{e9}1", "Bearer k\t1", "Bearer k,1 2"] {
+        for value in ["Bearer k 1", "Bearer k\u{e9}1", "Bearer k\t1"] {
             assert_eq!(find(&[("authorization", value)]).0, "malformed", "{value:?}");
         }
     }
