@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
-    counts::{Door, DoorCounts},
+    counts::{ADMITTED, Door, DoorCounts},
     door::{Answer, FrontDoor, decision_of},
     refusal::Refusal,
 };
@@ -84,16 +84,16 @@ impl<K: KeySource> CheckResponder<K> {
     pub fn respond_undecided(&self, response: &HeaderMap, started: Instant) -> Option<Bytes> {
         let status = Status::from_header_map(response).filter(|status| status.code() != Code::Ok)?;
         let refusal = refusal_for(&status);
-        self.counts.add(Door::ExtAuthz, refusal.status(), started.elapsed());
+        self.counts.add(Door::ExtAuthz, refusal.code(), started.elapsed());
         Some(encode::refusal(&refusal, self.undecided_as))
     }
 
     fn frame(&self, request: &super::door::DoorRequest<'_>, answer: &Answer, started: Instant) -> Bytes {
-        let (frame, status) = match answer {
-            Ok(admission) => (encode::admission(self.door.key_headers(), request, admission), 200),
-            Err(refusal) => (encode::refusal(refusal, self.undecided_as), refusal.status()),
+        let (frame, code) = match answer {
+            Ok(admission) => (encode::admission(self.door.key_headers(), request, admission), ADMITTED),
+            Err(refusal) => (encode::refusal(refusal, self.undecided_as), refusal.code()),
         };
-        self.counts.add(Door::ExtAuthz, status, started.elapsed());
+        self.counts.add(Door::ExtAuthz, code, started.elapsed());
         frame
     }
 }

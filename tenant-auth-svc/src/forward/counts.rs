@@ -1,4 +1,4 @@
-//! Counts the requests of front doors by the status that the customer gets.
+//! Counts the requests of front doors by their outcome.
 
 use std::time::Duration;
 
@@ -36,9 +36,32 @@ impl Door {
     }
 }
 
-/// The statuses that a door answers with.
-const STATUSES: [(u16, &str); 6] =
-    [(200, "200"), (400, "400"), (401, "401"), (403, "403"), (429, "429"), (503, "503")];
+/// What a door answers: the code, and the status for the customer.
+///
+/// Codes that are not listed are counted as the last one.
+const OUTCOMES: [(&str, u16); 16] = [
+    (ADMITTED, 200),
+    ("NO_CREDENTIALS", 401),
+    ("AMBIGUOUS_REQUEST", 400),
+    ("UNKNOWN", 401),
+    ("MALFORMED", 401),
+    ("EXPIRED", 401),
+    ("REVOKED", 401),
+    ("DISABLED", 403),
+    ("TENANT_SUSPENDED", 403),
+    ("ADDRESS_REQUIRED", 403),
+    ("ADDRESS_NOT_ALLOWED", 403),
+    ("INSUFFICIENT_SCOPE", 403),
+    ("PROXY_MISCONFIGURED", 503),
+    ("UNKNOWN_CALLER", 503),
+    (INVALID_REQUEST, 400),
+    ("UNDECIDED", 503),
+];
+
+/// The code of an admitted request, and of an active key.
+pub(super) const ADMITTED: &str = "ADMITTED";
+/// The code of a request of introspection that is malformed.
+pub(super) const INVALID_REQUEST: &str = "INVALID_REQUEST";
 
 /// The counts of all doors.
 #[derive(Debug)]
@@ -50,26 +73,25 @@ pub struct DoorCounts {
 impl Default for DoorCounts {
     fn default() -> Self {
         Self {
-            requests: Counts::new(Door::ALL.len() * STATUSES.len()),
+            requests: Counts::new(Door::ALL.len() * OUTCOMES.len()),
             durations: DurationHistograms::new(Door::ALL.len()),
         }
     }
 }
 
 impl DoorCounts {
-    /// Counts a request.
-    pub fn add(&self, door: Door, status: u16, duration: Duration) {
-        if let Some(index) = STATUSES.iter().position(|(known, _)| *known == status) {
-            self.requests.add(door as usize * STATUSES.len() + index, 1);
-        }
+    /// Counts a request that was answered with a code.
+    pub(super) fn add(&self, door: Door, code: &str, duration: Duration) {
+        let outcome = OUTCOMES.iter().position(|(known, _)| *known == code).unwrap_or(OUTCOMES.len() - 1);
+        self.requests.add(door as usize * OUTCOMES.len() + outcome, 1);
         self.durations.record(door as usize, duration);
     }
 
-    /// Returns the number of requests by door and status.
-    pub fn requests(&self) -> impl Iterator<Item = (Door, &'static str, u64)> {
+    /// Returns the number of requests by door, code, and status for the customer.
+    pub fn requests(&self) -> impl Iterator<Item = (Door, &'static str, u16, u64)> {
         Door::ALL.into_iter().flat_map(move |door| {
-            STATUSES.iter().enumerate().map(move |(index, (_, status))| {
-                (door, *status, self.requests.get(door as usize * STATUSES.len() + index))
+            OUTCOMES.iter().enumerate().map(move |(index, (code, status))| {
+                (door, *code, *status, self.requests.get(door as usize * OUTCOMES.len() + index))
             })
         })
     }

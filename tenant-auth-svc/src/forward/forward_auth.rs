@@ -16,7 +16,7 @@ use http::{
 use url::form_urlencoded;
 
 use super::{
-    counts::Door,
+    counts::{ADMITTED, Door},
     door::{Admission, Answer, DoorRequest},
     http::{HttpDoors, caller_token},
     identity::IdentityHeaders,
@@ -66,7 +66,7 @@ impl<K: KeySource> HttpDoors<K> {
             Err(error) => {
                 let door_name = door.as_str();
                 tracing::warn!(target: RPC_TARGET, door = door_name, address = %peer.address, %error, "proxy rejected");
-                self.count_rejected(door, Refusal::ProxyRejected.status());
+                self.count_rejected(door);
                 return Err(Refusal::ProxyRejected);
             }
         };
@@ -86,10 +86,10 @@ impl<K: KeySource> HttpDoors<K> {
             }
         };
         let (status, code) = match &answer {
-            Ok(_) => (200, "ADMITTED"),
+            Ok(_) => (200, ADMITTED),
             Err(refusal) => (refusal.status(), refusal.code()),
         };
-        self.finish(&call, status);
+        self.finish(&call, code);
         tracing::debug!(
             target: RPC_TARGET,
             door = door.as_str(),

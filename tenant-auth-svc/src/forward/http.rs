@@ -204,15 +204,15 @@ impl<K: KeySource> HttpDoors<K> {
         decided.unwrap_or_else(|error| Err(Refusal::undecided(error.retry_after)))
     }
 
-    /// Counts a request that was answered with a status.
-    pub(super) fn finish(&self, call: &Call, status: u16) {
+    /// Counts a request that was answered with a code.
+    pub(super) fn finish(&self, call: &Call, code: &str) {
         self.rpc_metrics.add_decisions(&call.record);
-        self.counts.add(call.door, status, call.started.elapsed());
+        self.counts.add(call.door, code, call.started.elapsed());
     }
 
     /// Counts a request whose caller may not ask.
-    pub(super) fn count_rejected(&self, door: Door, status: u16) {
-        self.counts.add(door, status, Duration::ZERO);
+    pub(super) fn count_rejected(&self, door: Door) {
+        self.counts.add(door, Refusal::ProxyRejected.code(), Duration::ZERO);
     }
 }
 

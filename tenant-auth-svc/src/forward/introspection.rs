@@ -22,7 +22,7 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::{
-    counts::Door,
+    counts::{ADMITTED, Door, INVALID_REQUEST},
     door::{Admission, Answer, DoorRequest},
     http::HttpDoors,
     refusal::{PROBLEM_CONTENT_TYPE, Refusal},
@@ -78,14 +78,14 @@ pub(super) async fn introspect<K: KeySource>(
                 ApiError::RoleMissing { .. } => (StatusCode::FORBIDDEN, "unauthorized_client"),
                 _ => (StatusCode::UNAUTHORIZED, "invalid_client"),
             };
-            doors.count_rejected(Door::Introspection, status.as_u16());
+            doors.count_rejected(Door::Introspection);
             return oauth_error(status, code, &error.to_string());
         }
     };
     let form = match parse_form(&headers, &body) {
         Ok(form) => form,
         Err(problem) => {
-            doors.finish(&call, 400);
+            doors.finish(&call, INVALID_REQUEST);
             return oauth_error(StatusCode::BAD_REQUEST, "invalid_request", &problem);
         }
     };
@@ -97,9 +97,8 @@ pub(super) async fn introspect<K: KeySource>(
         is_preflight: false,
     };
     let answer = doors.decide(&call, &request).await;
-    let response = response(&answer);
-    doors.finish(&call, response.status().as_u16());
-    response
+    doors.finish(&call, answer.as_ref().map_or_else(Refusal::code, |_| ADMITTED));
+    response(&answer)
 }
 
 fn response(answer: &Answer) -> Response {

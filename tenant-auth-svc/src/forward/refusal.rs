@@ -201,6 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn every_code_is_counted_with_its_status() {
+        let undecided = Refusal::UNDECIDED;
+        let others = [Refusal::NoCredentials, Refusal::Ambiguous, Refusal::ProxyRejected, undecided];
+        let misconfigured = Refusal::Misconfigured(String::new());
+        let denials = Verdict::ALL.into_iter().filter(|verdict| *verdict != Verdict::Valid);
+        for refusal in denials.map(|verdict| denied(verdict, &[])).chain(others).chain([misconfigured]) {
+            let counts = crate::forward::counts::DoorCounts::default();
+            counts.add(crate::forward::counts::Door::Nginx, refusal.code(), Duration::ZERO);
+            let counted: Vec<_> = counts.requests().filter(|(.., count)| *count > 0).collect();
+            assert_eq!(counted.len(), 1);
+            assert_eq!((counted[0].1, counted[0].2), (refusal.code(), refusal.status()));
+        }
+    }
+
+    #[test]
     fn problem_names_the_missing_scopes() {
         let refusal = denied(Verdict::InsufficientScope, &["a:r", "b"]);
         assert_eq!(

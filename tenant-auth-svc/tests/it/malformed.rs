@@ -156,6 +156,8 @@ async fn non_grpc_request_gets_http_error_status() {
         let get = RawCall { method: Method::GET, headers: &[], ..RawCall::grpc_call(path, b"") };
         let answered = assert_refused(&service, get, Code::InvalidArgument, "method GET").await;
         assert_eq!((answered.http, answered.head["allow"].as_bytes()), (405, &b"POST"[..]), "{path}");
+    }
+    for path in &rpcs_with_errors() {
         let headers = &[("content-type", "application/grpc"), ("grpc-encoding", "br")];
         let raw = RawCall { headers, ..RawCall::grpc_call(path, b"\x01\0\0\0\x02\x0a\0") };
         let answered = assert_refused(&service, raw, Code::Unimplemented, "br").await;
