@@ -29,10 +29,9 @@ use crate::{
     transport::Peer,
 };
 
-/// What a proxy says about the request of the customer.
+/// What a proxy says about the request of the customer. Not the URI, which may contain a key: nothing needs it.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
-const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 /// For nginx: the status for the customer, and the body.
 const STATUS: HeaderName = HeaderName::from_static("x-tenant-auth-status");
 const PROBLEM: HeaderName = HeaderName::from_static("x-tenant-auth-problem");
@@ -96,7 +95,6 @@ impl<K: KeySource> HttpDoors<K> {
             http.response.status_code = status,
             code,
             http.request.method = forwarded.method,
-            url.path = forwarded.path,
             caller = &*call.caller,
             request_id = call.request_id.as_deref(),
             "request of a proxy answered"
@@ -110,8 +108,6 @@ impl<K: KeySource> HttpDoors<K> {
 struct Forwarded<'a> {
     client_address: Option<ClientAddress>,
     method: &'a str,
-    /// Without the query, which may contain a secret.
-    path: &'a str,
 }
 
 impl<'a> Forwarded<'a> {
@@ -125,11 +121,9 @@ impl<'a> Forwarded<'a> {
         let lines: Vec<_> =
             headers.get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
         let addresses = lines.iter().flat_map(|line| line.split(','));
-        let uri = text(&FORWARDED_URI);
         Self {
             client_address: doors.trusted_peers.forwarded_client(addresses),
             method: text(&FORWARDED_METHOD),
-            path: uri.split_once('?').map_or(uri, |(path, _)| path),
         }
     }
 }
