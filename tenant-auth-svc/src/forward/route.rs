@@ -114,7 +114,7 @@ fn displayable(setting: &str) -> String {
             && setting.is_ascii()
             && strsim::levenshtein(known, &setting.to_ascii_lowercase()) <= MAX_TYPING_ERRORS
     };
-    if SETTINGS.iter().any(|known| resembles(&known)) {
+    if SETTINGS.iter().any(resembles) {
         setting.escape_default().to_string()
     } else {
         "another one".to_owned()
