@@ -34,7 +34,6 @@ local function ask(txn, query)
         ["x-tenant-auth-token"] = { TOKEN },
         ["x-forwarded-for"] = { txn.f:src() },
         ["x-forwarded-method"] = { txn.f:method() },
-        ["x-forwarded-uri"] = { txn.f:pathq() },
     }
     for _, name in ipairs(FORWARDED) do
         headers[name] = values_of(received, name)

@@ -54,8 +54,11 @@ test("network: a slow response is not treated as a hung replica", async (t) => {
       return keyAnswer();
     });
   }
+  // With a clock of its own: on a busy machine, the calls before could use up the only hedge.
+  const clock = new ManualClock();
   const client = clientOf(t, [fakes[0].endpoint, fakes[1].endpoint], {
     ...plain,
+    clock,
     timeoutMs: 20_000,
     hedgeAfterMs: 10,
     retryBudget: 1,
@@ -68,6 +71,8 @@ test("network: a slow response is not treated as a hung replica", async (t) => {
   const slow = (): number =>
     fakes.flatMap(({ calls }) => calls).filter(({ request }) => (request as { key?: string }).key === "slow")
       .length;
+  await until("the first one is asked", () => slow() === 1);
+  clock.advance(10);
   await until("the other one is asked too", () => slow() === 2);
   // Both attempts have the same request id, and no connection was closed.
   holds[0]?.open();

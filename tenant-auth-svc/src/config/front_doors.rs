@@ -19,8 +19,8 @@ pub struct FrontDoorsConfig {
     /// `/.well-known/jwks.json` over HTTP/1.1, with TLS if the gRPC address has it. Default `off`. Beyond loopback the rules
     /// for `TENANT_AUTH_LISTEN` apply. Envoy's external authorization needs no address: it uses gRPC.
     pub listen: Option<SocketAddr>,
-    /// `TENANT_AUTH_FORWARD_TRUSTED_PEERS`: networks of the proxies, separated by commas, whose `X-Forwarded-For`,
-    /// `X-Forwarded-Method` and `X-Forwarded-Uri` are trusted. At most 32. Default `127.0.0.0/8,::1/128`.
+    /// `TENANT_AUTH_FORWARD_TRUSTED_PEERS`: networks of the proxies, separated by commas, whose `X-Forwarded-For` and
+    /// `X-Forwarded-Method` are trusted. At most 32. Default `127.0.0.0/8,::1/128`.
     pub trusted_peers: TrustedProxies,
     /// `TENANT_AUTH_KEY_HEADERS`: the headers, separated by commas, in which customers send their keys to a proxy. At most 8.
     /// `authorization` contains `Bearer` and the key, others only the key. Default `authorization,x-api-key`.

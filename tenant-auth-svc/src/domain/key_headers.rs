@@ -10,6 +10,21 @@ use super::key::BorrowedKey;
 const AUTHORIZATION: &str = "authorization";
 /// The scheme of a key in that header.
 const SCHEME: &[u8] = b"bearer";
+/// Headers with another purpose.
+const RESERVED: [&str; 12] = [
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "cookie",
+    "origin",
+    "access-control-request-method",
+    "x-forwarded-for",
+    "x-forwarded-method",
+    "x-request-id",
+    "grpc-timeout",
+];
 /// Names that start so are set by this service for the services behind a proxy.
 const OWN_PREFIX: &str = "x-tenant-";
 
@@ -67,8 +82,7 @@ impl KeyHeaders {
             if name.is_empty() || !name.bytes().all(is_name) {
                 return Err(InvalidKeyHeaders::Name(name.to_owned()));
             }
-            let reserved = ["host", "connection", "content-length", "transfer-encoding", "cookie"];
-            if name.starts_with(OWN_PREFIX) || reserved.contains(&name) {
+            if name.starts_with(OWN_PREFIX) || RESERVED.contains(&name) {
                 return Err(InvalidKeyHeaders::Reserved(name.to_owned()));
             }
             if names.iter().any(|known| **known == *name) {

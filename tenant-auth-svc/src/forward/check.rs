@@ -25,6 +25,7 @@ use crate::{
         verdict::{Source, Verdict},
     },
     grpc::{ApiError, context::RequestContext as _, convert::FRAME_HEADER_LEN},
+    telemetry::logging::RPC_TARGET,
 };
 
 /// The path of the RPC.
@@ -84,6 +85,10 @@ impl<K: KeySource> CheckResponder<K> {
     pub fn respond_undecided(&self, response: &HeaderMap, started: Instant) -> Option<Bytes> {
         let status = Status::from_header_map(response).filter(|status| status.code() != Code::Ok)?;
         let refusal = refusal_for(&status);
+        if matches!(refusal, Refusal::ProxyRejected | Refusal::Misconfigured(_)) {
+            let (door, reason) = (Door::ExtAuthz.as_str(), status.message());
+            tracing::warn!(target: RPC_TARGET, door, reason, "the proxy is rejected or misconfigured");
+        }
         self.counts.add(Door::ExtAuthz, refusal.code(), started.elapsed());
         Some(encode::refusal(&refusal, self.undecided_as))
     }

@@ -16,6 +16,10 @@ use crate::{
     grpc::{context::RpcRecord, denials::DenialSubject},
 };
 
+/// Maximum time of a decision: less than the second that the shipped configurations of proxies wait, so that the customer gets
+/// the answer of this service.
+const MAX_DECISION_TIME: Duration = Duration::from_millis(900);
+
 /// Decides requests. All front doors share it.
 #[derive(Debug)]
 pub struct FrontDoor<K> {
@@ -71,14 +75,14 @@ pub(super) type Answer = Result<Admission, Refusal>;
 
 impl<K: KeySource> FrontDoor<K> {
     /// Creates a door that reads keys from `key_headers`, decides with `validator` and signs with `tokens`. A decision may take
-    /// `timeout`.
+    /// `timeout`, and 0.9 s at most.
     pub fn new(
         validator: Arc<Validator<K>>,
         key_headers: KeyHeaders,
         tokens: Arc<PrincipalTokens>,
         timeout: Duration,
     ) -> Self {
-        Self { validator, key_headers, tokens, timeout }
+        Self { validator, key_headers, tokens, timeout: timeout.min(MAX_DECISION_TIME) }
     }
 
     pub(super) fn key_headers(&self) -> &KeyHeaders {
@@ -138,8 +142,17 @@ impl<K: KeySource> FrontDoor<K> {
         if decision.verdict != Verdict::Valid {
             return Err(Refusal::Denied(decision));
         }
-        let audience = request.route.audience.as_deref();
-        let principal = audience.and_then(|audience| self.tokens.token(&decision, audience));
+        let principal = match request.route.audience.as_deref() {
+            None => None,
+            // Without its token, the upstream would deny a valid key.
+            Some(_) if !self.tokens.is_enabled() => {
+                return Err(Refusal::Misconfigured(
+                    "audience: this service signs no principal tokens (TENANT_AUTH_PRINCIPAL_KEYS_FILE)"
+                        .to_owned(),
+                ));
+            }
+            Some(audience) => Some(self.tokens.token(&decision, audience).ok_or(Refusal::UNDECIDED)?),
+        };
         Ok(Admission::Key { decision, principal })
     }
 }

@@ -10,15 +10,15 @@ use axum::{
     response::Response,
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use url::form_urlencoded;
 
 use super::{
     counts::{ADMITTED, Door},
     door::{Admission, Answer, DoorRequest},
-    http::{HttpDoors, caller_token},
+    http::{CLOSE, HttpDoors, caller_token},
     identity::IdentityHeaders,
     refusal::{PROBLEM_CONTENT_TYPE, Refusal},
     route::Route,
@@ -29,10 +29,9 @@ use crate::{
     transport::Peer,
 };
 
-/// What a proxy says about the request of the customer.
+/// What a proxy says about the request of the customer. Not the URI, which may contain a key: nothing needs it.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
-const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 /// For nginx: the status for the customer, and the body.
 const STATUS: HeaderName = HeaderName::from_static("x-tenant-auth-status");
 const PROBLEM: HeaderName = HeaderName::from_static("x-tenant-auth-problem");
@@ -59,14 +58,36 @@ pub(super) async fn nginx<K: KeySource>(
     response(&answer, Door::Nginx)
 }
 
+/// Answers at a path that is none: a mistake in the configuration of a proxy, and not of its customers.
+pub(super) async fn unknown_path<K: KeySource>(
+    State(doors): State<Arc<HttpDoors<K>>>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let door = if uri.path().starts_with("/forward-auth/nginx") { Door::Nginx } else { Door::ForwardAuth };
+    let problem = "the path: use /forward-auth or /forward-auth/nginx".to_owned();
+    let answer = match doors.accept(door, FORWARD_AUTH_ACCESS, &peer, &headers, caller_token(&headers)) {
+        Ok(call) => {
+            let refusal = Refusal::Misconfigured(problem);
+            tracing::warn!(door = door.as_str(), caller = &*call.caller, "a proxy asks at an unknown path");
+            doors.finish(&call, refusal.code());
+            Err(refusal)
+        }
+        Err(error) => {
+            doors.reject(door, &peer, &error);
+            Err(Refusal::ProxyRejected)
+        }
+    };
+    response(&answer, door)
+}
+
 impl<K: KeySource> HttpDoors<K> {
     async fn answer(&self, door: Door, peer: &Peer, query: &str, headers: &HeaderMap) -> Answer {
         let call = match self.accept(door, FORWARD_AUTH_ACCESS, peer, headers, caller_token(headers)) {
             Ok(call) => call,
             Err(error) => {
-                let door_name = door.as_str();
-                tracing::warn!(target: RPC_TARGET, door = door_name, address = %peer.address, %error, "proxy rejected");
-                self.count_rejected(door);
+                self.reject(door, peer, &error);
                 return Err(Refusal::ProxyRejected);
             }
         };
@@ -96,7 +117,6 @@ impl<K: KeySource> HttpDoors<K> {
             http.response.status_code = status,
             code,
             http.request.method = forwarded.method,
-            url.path = forwarded.path,
             caller = &*call.caller,
             request_id = call.request_id.as_deref(),
             "request of a proxy answered"
@@ -110,8 +130,6 @@ impl<K: KeySource> HttpDoors<K> {
 struct Forwarded<'a> {
     client_address: Option<ClientAddress>,
     method: &'a str,
-    /// Without the query, which may contain a secret.
-    path: &'a str,
 }
 
 impl<'a> Forwarded<'a> {
@@ -125,11 +143,9 @@ impl<'a> Forwarded<'a> {
         let lines: Vec<_> =
             headers.get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
         let addresses = lines.iter().flat_map(|line| line.split(','));
-        let uri = text(&FORWARDED_URI);
         Self {
             client_address: doors.trusted_peers.forwarded_client(addresses),
             method: text(&FORWARDED_METHOD),
-            path: uri.split_once('?').map_or(uri, |(path, _)| path),
         }
     }
 }
@@ -156,7 +172,7 @@ fn response(answer: &Answer, door: Door) -> Response {
     set(CACHE_CONTROL, "no-store");
     if door == Door::Nginx {
         set(STATUS, &status.to_string());
-        set(PROBLEM, &refusal.map(Refusal::problem).unwrap_or_default());
+        set(PROBLEM, &refusal.map(Refusal::problem_header).unwrap_or_default());
     }
     if let Some(refusal) = refusal {
         set(CONTENT_TYPE, PROBLEM_CONTENT_TYPE);
@@ -167,8 +183,7 @@ fn response(answer: &Answer, door: Door) -> Response {
             set(RETRY_AFTER, &seconds.to_string());
         }
         if matches!(refusal, Refusal::ProxyRejected) {
-            // Unknown peers do not keep connections.
-            set(CONNECTION, "close");
+            set(CLOSE.0, CLOSE.1);
         }
         *response.body_mut() = Body::from(refusal.problem());
     }

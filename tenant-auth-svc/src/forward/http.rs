@@ -16,7 +16,7 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
 };
 use tokio::net::TcpListener;
 
@@ -48,6 +48,7 @@ use crate::{
         },
         metrics::RpcMetrics,
     },
+    telemetry::logging::RPC_TARGET,
     transport::{
         Peer,
         http1::{self, Http1Limits, WhenFull},
@@ -62,9 +63,8 @@ pub(super) const CALLER_TOKEN_HEADER: HeaderName = HeaderName::from_static("x-te
 const NOT_FOUND_HELP: &str =
     "available: /forward-auth, /forward-auth/nginx, /oauth2/introspect, /.well-known/jwks.json\n";
 
-/// Maximum time of a decision: less than the second that the shipped configurations of proxies wait, so that the customer gets
-/// the answer of this service.
-const MAX_DECISION_TIME: Duration = Duration::from_millis(900);
+/// Peers that need no token do not keep their connections: those of the proxies are more important.
+pub(super) const CLOSE: (HeaderName, &str) = (CONNECTION, "close");
 /// Maximum time for the first request of a connection.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than proxies keep an idle connection (60 s or 90 s), so that none sends a request on a connection that is being
@@ -126,7 +126,9 @@ impl ForwardListener {
             .route("/forward-auth/nginx", any(forward_auth::nginx::<K>))
             .route("/oauth2/introspect", post(introspection::introspect::<K>))
             .route("/.well-known/jwks.json", get(jwks::<K>))
-            .fallback(async || (StatusCode::NOT_FOUND, [(CACHE_CONTROL, "no-store")], NOT_FOUND_HELP))
+            .route("/forward-auth/", any(forward_auth::unknown_path::<K>))
+            .route("/forward-auth/{*path}", any(forward_auth::unknown_path::<K>))
+            .fallback(async || (StatusCode::NOT_FOUND, [(CACHE_CONTROL, "no-store"), CLOSE], NOT_FOUND_HELP))
             .with_state(Arc::new(doors));
         let limits = Http1Limits {
             max_connections,
@@ -140,7 +142,7 @@ impl ForwardListener {
 }
 
 async fn jwks<K: KeySource>(State(doors): State<Arc<HttpDoors<K>>>) -> Response {
-    let headers = [(CONTENT_TYPE, "application/jwk-set+json"), (CACHE_CONTROL, "public, max-age=60")];
+    let headers = [(CONTENT_TYPE, "application/jwk-set+json"), (CACHE_CONTROL, "public, max-age=60"), CLOSE];
     (headers, doors.door.tokens().published().1.to_string()).into_response()
 }
 
@@ -198,7 +200,7 @@ impl<K: KeySource> HttpDoors<K> {
             call.record.add_not_tried();
             return Err(Refusal::UNDECIDED);
         };
-        let deadline = call.started + self.door.timeout().min(MAX_DECISION_TIME);
+        let deadline = call.started + self.door.timeout();
         let context = LoadContext { origin: LookupOrigin::caller(Arc::clone(&call.caller)), deadline };
         let decided = self.door.decide(request, context, &call.record).await;
         decided.unwrap_or_else(|error| Err(Refusal::undecided(error.retry_after)))
@@ -210,8 +212,13 @@ impl<K: KeySource> HttpDoors<K> {
         self.counts.add(call.door, code, call.started.elapsed());
     }
 
-    /// Counts a request whose caller may not ask.
-    pub(super) fn count_rejected(&self, door: Door) {
+    /// Logs and counts a request whose caller may not ask.
+    pub(super) fn reject(&self, door: Door, peer: &Peer, error: &ApiError) {
+        let reason = match error {
+            ApiError::RoleMissing { caller, needs } => format!("the caller {caller} lacks the role {needs}"),
+            _ => "unknown caller: send a known token, or a known client certificate".to_owned(),
+        };
+        tracing::warn!(target: RPC_TARGET, door = door.as_str(), address = %peer.address, reason, "proxy rejected");
         self.counts.add(door, Refusal::ProxyRejected.code(), Duration::ZERO);
     }
 }

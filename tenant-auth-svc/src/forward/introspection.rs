@@ -3,17 +3,17 @@
 //! Only a real denial is `active: false`. A key that cannot be decided is 503: a client that took it for inactive would turn
 //! an outage of the database into an outage of everything.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    body::Bytes,
+    body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use percent_encoding::percent_decode_str;
@@ -24,7 +24,7 @@ use url::form_urlencoded;
 use super::{
     counts::{ADMITTED, Door, INVALID_REQUEST},
     door::{Admission, Answer, DoorRequest},
-    http::HttpDoors,
+    http::{CLOSE, HttpDoors},
     refusal::{PROBLEM_CONTENT_TYPE, Refusal},
     route::Route,
 };
@@ -43,6 +43,8 @@ use crate::{
 
 /// Maximum size of a request, in bytes.
 const MAX_BODY_BYTES: usize = 8 * 1_024;
+/// Maximum time for a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The response about a valid key. Times are in seconds since 1970.
@@ -68,19 +70,25 @@ pub(super) async fn introspect<K: KeySource>(
     State(doors): State<Arc<HttpDoors<K>>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let credential = client_credential(&doors.callers, &headers);
     let call = match doors.accept(Door::Introspection, INTROSPECTION_ACCESS, &peer, &headers, credential) {
         Ok(call) => call,
         Err(error) => {
-            let (status, code) = match error {
-                ApiError::RoleMissing { .. } => (StatusCode::FORBIDDEN, "unauthorized_client"),
-                _ => (StatusCode::UNAUTHORIZED, "invalid_client"),
-            };
-            doors.count_rejected(Door::Introspection);
-            return oauth_error(status, code, &error.to_string());
+            doors.reject(Door::Introspection, &peer, &error);
+            return client_refused(&error);
         }
+    };
+    // After the client is known: others make the service read no body.
+    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await;
+    let Ok(Ok(body)) = read else {
+        doors.finish(&call, INVALID_REQUEST);
+        let problem = format!(
+            "the body must arrive within {} s and have at most {MAX_BODY_BYTES} bytes",
+            BODY_TIMEOUT.as_secs()
+        );
+        return oauth_error(StatusCode::BAD_REQUEST, "invalid_request", &problem);
     };
     let form = match parse_form(&headers, &body) {
         Ok(form) => form,
@@ -153,14 +161,14 @@ fn parse_form(headers: &HeaderMap, body: &[u8]) -> Result<Form, String> {
     if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case(FORM)) {
         return Err(format!("the content type must be {FORM}"));
     }
-    if body.len() > MAX_BODY_BYTES {
-        return Err(format!("the body must have at most {MAX_BODY_BYTES} bytes"));
-    }
     let (mut token, mut client_address) = (None, None);
     for (field, value) in form_urlencoded::parse(body) {
         match &*field {
             "token" if token.is_some() => return Err("token: must occur once".to_owned()),
             "token" => token = Some(zeroize::Zeroizing::new(value.into_owned())),
+            "client_address" if client_address.is_some() => {
+                return Err("client_address: must occur once".to_owned());
+            }
             "client_address" => {
                 let parsed = ClientAddress::parse(&value);
                 client_address = Some(parsed.map_err(|error| format!("client_address: {error}"))?);
@@ -170,7 +178,8 @@ fn parse_form(headers: &HeaderMap, body: &[u8]) -> Result<Form, String> {
     }
     match token {
         Some(token) if !token.is_empty() => Ok(Form { token, client_address }),
-        _ => Err("token: must not be empty".to_owned()),
+        Some(_) => Err("token: must not be empty".to_owned()),
+        None => Err("token: must be given".to_owned()),
     }
 }
 
@@ -198,12 +207,29 @@ fn basic_credential(value: &str) -> Option<(String, String)> {
     Some((decode(name)?, decode(token)?))
 }
 
+fn client_refused(error: &ApiError) -> Response {
+    let mut response = match error {
+        ApiError::RoleMissing { caller, needs } => {
+            let problem = format!("the caller {caller} lacks the role {needs}");
+            oauth_error(StatusCode::FORBIDDEN, "unauthorized_client", &problem)
+        }
+        _ => {
+            let problem =
+                "unknown client: send a caller token as Bearer, or as the password of the caller's name";
+            oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", problem)
+        }
+    };
+    response.headers_mut().insert(CLOSE.0, HeaderValue::from_static(CLOSE.1));
+    response
+}
+
 fn oauth_error(status: StatusCode, error: &str, description: &str) -> Response {
     let body = json!({ "error": error, "error_description": description }).to_string();
     let mut response =
         (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response();
     if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+        let challenge = HeaderValue::from_static("Bearer, Basic realm=\"tenant-auth\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     response
 }

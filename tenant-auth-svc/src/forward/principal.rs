@@ -12,7 +12,7 @@ use quick_cache::{Equivalent, Weighter, sync::Cache};
 
 pub use self::keys::{InvalidSigningKeys, SigningKeys};
 use crate::domain::{
-    clock::{SharedClock, UnixMillis},
+    clock::SharedClock,
     id::KeyId,
     key::KeyRecord,
     principal_token::Claims,
@@ -75,7 +75,9 @@ struct SignedToken {
     revision: Revision,
     /// By the monotonic clock.
     signed_at: Duration,
-    expires_at: UnixMillis,
+    /// How long it is given out again.
+    reusable_for: Duration,
+    keys: Arc<SigningKeys>,
 }
 
 impl PrincipalTokens {
@@ -85,7 +87,7 @@ impl PrincipalTokens {
         Self(None)
     }
 
-    /// Creates a signer with these keys. A token is used again for `fresh`.
+    /// Creates a signer with these keys. A token is given out again for `fresh`, or half of its lifetime if that is shorter.
     #[must_use]
     pub fn new(issuer: &str, keys: SigningKeys, fresh: Duration, clock: SharedClock) -> Self {
         let items = usize::try_from(MAX_TOKEN_BYTES / ENTRY_OVERHEAD).unwrap_or(usize::MAX);
@@ -102,7 +104,6 @@ impl PrincipalTokens {
     pub fn replace_keys(&self, keys: SigningKeys) {
         if let Some(signing) = &self.0 {
             signing.keys.store(Arc::new(keys));
-            signing.signed.clear();
         }
     }
 
@@ -115,9 +116,15 @@ impl PrincipalTokens {
         }
     }
 
-    /// Returns the token about a decision; `None` unless it admits, and if nothing is signed.
+    /// Whether tokens are signed.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Returns the token about a decision; `None` unless it admits, if nothing is signed, or if its key is about to expire.
     pub(super) fn token(&self, decision: &Decision, audience: &str) -> Option<Arc<str>> {
         let signing = self.0.as_ref()?;
+        let keys = signing.keys.load_full();
         let record = decision.key.as_ref()?;
         let is_stale = decision.provenance.source == Source::Stale;
         let (now, monotonic) = (signing.clock.now(), signing.clock.monotonic());
@@ -126,19 +133,21 @@ impl PrincipalTokens {
             && (Arc::ptr_eq(&signed.record, record) || signed.record == *record)
             // A verifier that has heard of a later change would refuse an older token.
             && signed.revision >= decision.provenance.revision
-            && monotonic.saturating_sub(signed.signed_at) < signing.fresh
-            && signed.expires_at > now
+            && monotonic.saturating_sub(signed.signed_at) < signed.reusable_for
+            // Not one of keys that were replaced meanwhile.
+            && Arc::ptr_eq(&signed.keys, &keys)
         {
             return Some(Arc::clone(&signed.token));
         }
         let claims = Claims::of(decision, &signing.issuer, audience, now)?;
-        let token: Arc<str> = signing.keys.load().sign(&claims)?.into();
+        let token: Arc<str> = keys.sign(&claims)?.into();
         let signed = SignedToken {
             token: Arc::clone(&token),
             record: Arc::clone(record),
             revision: decision.provenance.revision,
             signed_at: monotonic,
-            expires_at: claims.expires_at(),
+            reusable_for: signing.fresh.min(claims.expires_at().since(now) / 2),
+            keys,
         };
         let key = TokenKey { key_id: record.key_id.clone(), audience: audience.into(), is_stale };
         signing.signed.insert(key, Arc::new(signed));

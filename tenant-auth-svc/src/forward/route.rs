@@ -25,10 +25,13 @@ pub(super) struct Route<'a> {
     pub(super) admits_preflight: bool,
 }
 
+/// The settings.
+const SETTINGS: [&str; 4] = ["scopes", "audience", "cost", "preflight"];
+
 /// A setting of a route is invalid: a mistake of the operator of the proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidRoute {
-    /// The setting. Escaped, because it may be misspelt in any way.
+    /// The setting. One that resembles no setting is not repeated: a proxy may pass on what a customer has written, even a key.
     pub(super) setting: String,
     /// What is wrong. It completes the sentence "the setting …".
     pub(super) problem: String,
@@ -50,26 +53,39 @@ impl<'a> Route<'a> {
         settings: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
     ) -> Result<Self, InvalidRoute> {
         let mut route = Self::default();
+        let mut seen = [false; SETTINGS.len()];
         for (setting, value) in settings {
-            let invalid =
-                |problem: String| InvalidRoute { setting: setting.escape_default().to_string(), problem };
-            match &*setting {
+            let invalid = |problem: String| InvalidRoute { setting: displayable(&setting), problem };
+            let Some(index) = SETTINGS.iter().position(|known| *known == setting) else {
+                return Err(invalid(format!("is not a setting: use {}", SETTINGS.join(", "))));
+            };
+            if std::mem::replace(&mut seen[index], true) {
+                return Err(invalid("must occur once".to_owned()));
+            }
+            match SETTINGS[index] {
                 "scopes" => {
                     // On the stack: a cache hit allocates only its answer.
                     let mut names = ArrayVec::<_, { ScopeSet::MAX_SCOPES }>::new();
                     for name in value.split([',', ' ']).filter(|name| !name.is_empty()) {
                         names.try_push(name).map_err(|_| invalid(InvalidScope::TooMany.to_string()))?;
                     }
+                    // Most likely a variable of the proxy without a value.
+                    if names.is_empty() {
+                        return Err(invalid(
+                            "must name a scope; leave the setting out if none is required".to_owned(),
+                        ));
+                    }
                     route.required_scopes = ScopeSet::parse(&mut names)
                         .map_err(|error| invalid(format!("each scope {error}")))?;
                 }
-                "audience" if (1..=MAX_AUDIENCE_LEN).contains(&value.len()) && is_graphic(&value) => {
-                    route.audience = Some(value);
-                }
                 "audience" => {
-                    return Err(invalid(format!(
-                        "must have 1 to {MAX_AUDIENCE_LEN} printable ASCII characters"
-                    )));
+                    if !(1..=MAX_AUDIENCE_LEN).contains(&value.len()) || !value.bytes().all(is_audience_byte)
+                    {
+                        return Err(invalid(format!(
+                            "must have 1 to {MAX_AUDIENCE_LEN} characters of A-Z a-z 0-9 - . _ ~ : /"
+                        )));
+                    }
+                    route.audience = Some(value);
                 }
                 "cost" => {
                     let cost = value.parse().ok().filter(|cost| *cost <= MAX_COST);
@@ -77,21 +93,32 @@ impl<'a> Route<'a> {
                         cost.ok_or_else(|| invalid(format!("must be an integer from 0 to {MAX_COST}")))?,
                     );
                 }
-                "preflight" if value == "pass" => route.admits_preflight = true,
-                "preflight" => return Err(invalid("must be pass, or left out".to_owned())),
-                _ => {
-                    return Err(invalid(
-                        "is not a setting: use scopes, audience, cost or preflight".to_owned(),
-                    ));
-                }
+                _ if value == "pass" => route.admits_preflight = true,
+                _ => return Err(invalid("must be pass, or left out".to_owned())),
             }
         }
         Ok(route)
     }
 }
 
-fn is_graphic(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_graphic())
+/// Those of a URI without `?`, `&`, `=` and `;`, which are more likely a mistake.
+fn is_audience_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/".contains(&byte)
+}
+
+/// Returns a setting, if it is one or resembles one.
+fn displayable(setting: &str) -> String {
+    const MAX_TYPING_ERRORS: usize = 3;
+    let resembles = |known: &&str| {
+        setting.len() <= known.len() + MAX_TYPING_ERRORS
+            && setting.is_ascii()
+            && strsim::levenshtein(known, &setting.to_ascii_lowercase()) <= MAX_TYPING_ERRORS
+    };
+    if SETTINGS.iter().any(|known| resembles(&known)) {
+        setting.escape_default().to_string()
+    } else {
+        "another one".to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +141,6 @@ mod tests {
             (Some("billing"), Some(3), true)
         );
         assert_eq!(parse(&[]), Ok(Route::default()));
-        assert_eq!(parse(&[("scopes", "")]), Ok(Route::default()));
     }
 
     #[test]
@@ -122,11 +148,13 @@ mod tests {
         for (setting, value) in [
             ("scope", "a"),
             ("Scopes", "a"),
-            ("", ""),
             ("scopes", "A"),
+            ("scopes", ""),
+            ("scopes", ", "),
             ("scopes", "a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a"),
             ("audience", ""),
             ("audience", "two words"),
+            ("audience", "app;scopes=a"),
             ("cost", "-1"),
             ("cost", "1000001"),
             ("preflight", "yes"),
@@ -134,7 +162,10 @@ mod tests {
             let error = parse(&[(setting, value)]).unwrap_err();
             assert!(error.starts_with(&format!("{setting}: ")), "{error}");
         }
-        let error = parse(&[("sco\u{e9}s\n", "a")]).unwrap_err();
-        assert!(error.is_ascii() && !error.contains('\n'), "{error}");
+        for setting in ["ta_bareparamsecret", "", "sco\u{e9}s\n", "x"] {
+            let error = parse(&[(setting, "a")]).unwrap_err();
+            assert_eq!(error, "another one: is not a setting: use scopes, audience, cost, preflight");
+        }
+        assert_eq!(parse(&[("scopes", "a"), ("scopes", "b")]).unwrap_err(), "scopes: must occur once");
     }
 }

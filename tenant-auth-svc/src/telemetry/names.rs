@@ -172,8 +172,8 @@ metrics! {
     LEAK_REPORTS = Counter "tenant_auth_leak_reports_total" "1" ["effect"]
         "Reports of leaked keys: effect disable, notify or expire (the policy that a first report applied), already_reported, or unknown_key.";
     // Front doors.
-    FRONT_DOOR_REQUESTS = Counter "tenant_auth_front_door_requests_total" "1" ["door", "code", "status"]
-        "Requests that a proxy or other HTTP software asked about, by the code and the HTTP status for its customer: door ext_authz (Envoy), forward_auth, nginx or introspection; code ADMITTED, a denial, UNDECIDED, or PROXY_MISCONFIGURED and UNKNOWN_CALLER, for which the operator of the proxy has to act.";
+    FRONT_DOOR_REQUESTS = Counter "tenant_auth_front_door_requests_total" "1" ["door", "code"]
+        "Requests that a proxy or other HTTP software asked about, by outcome: door ext_authz (Envoy), forward_auth, nginx or introspection; code ADMITTED, a denial, UNDECIDED, or PROXY_MISCONFIGURED and UNKNOWN_CALLER, for which the operator of the proxy has to act.";
     FRONT_DOOR_DURATION = Histogram "tenant_auth_front_door_duration_seconds" "s" ["door"]
         "Time to answer such a request.";
     // Usage.

@@ -25,6 +25,7 @@ use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
 };
+use tokio_io_timeout::TimeoutStream;
 use tower::Service;
 
 use super::{
@@ -34,8 +35,12 @@ use super::{
 
 /// How long in-flight requests may take at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum size of the request headers, in bytes.
+/// Size of the buffer for the headers of a request, in bytes. A request that does not fit, give or take a read, is refused.
 const MAX_HEAD_BYTES: usize = 64 * 1_024;
+/// Maximum number of headers of a request: proxies pass on those of their customers.
+const MAX_HEADERS: usize = 256;
+/// The maximum time in which a peer reads nothing although data waits.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay after the operating system failed to accept a connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -79,13 +84,21 @@ pub async fn serve<S, B>(
 {
     let shutdown = watch::Sender::new(false);
     let mut open = OpenConnections::default();
+    let mut is_full = false;
     let mut end = std::pin::pin!(end);
     loop {
         tokio::select! {
             () = &mut end => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    if open.make_room(limits) {
+                    let has_room = open.make_room(limits);
+                    // Logged once, not for each refusal of a flood.
+                    if !has_room && !std::mem::replace(&mut is_full, true) {
+                        let limit = limits.max_connections;
+                        tracing::warn!(limit, "HTTP connection limit reached, new connections are closed");
+                    }
+                    if has_room {
+                        is_full = false;
                         let peer = Peer { address, certificate: None };
                         let connection = serve_stream(stream, peer, certificates.clone(), service.clone(), limits, shutdown.subscribe());
                         open.add(connection);
@@ -189,9 +202,14 @@ async fn serve_connection<Io, S, B>(
     let has_request = Arc::new(AtomicBool::new(false));
     let requests = WithPeer { inner: service, peer, has_request: Arc::clone(&has_request) };
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout).max_buf_size(MAX_HEAD_BYTES);
-    let mut connection =
-        std::pin::pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(requests)));
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(UNREAD_TIMEOUT));
+    let stream = TokioIo::new(Box::pin(stream));
+    let mut connection = std::pin::pin!(http.serve_connection(stream, TowerToHyperService::new(requests)));
     let no_request = async {
         tokio::time::sleep(limits.first_request_timeout).await;
         if has_request.load(Ordering::Relaxed) {
@@ -289,6 +307,17 @@ mod tests {
             let closed_after = time_until_closed(address, request).await.as_secs();
             assert_eq!(closed_after, limit, "{request:?}");
         }
+    }
+
+    /// Requests without end, of which the peer reads no answer.
+    #[tokio::test(start_paused = true)]
+    async fn connection_of_a_peer_that_reads_nothing_is_closed() {
+        let address = connect(8, WhenFull::CloseNew).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let requests = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+        let started_at = Instant::now();
+        while stream.write_all(requests.as_bytes()).await.is_ok() {}
+        assert!(started_at.elapsed() < Duration::from_secs(60), "{:?}", started_at.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -117,7 +117,7 @@ fn cache_hit_allocates_only_request_and_response() {
 
     let authorization = format!("Bearer {key}");
     let headers = [("accept", "*/*"), ("authorization", &*authorization)];
-    let check = check_request(&headers, &[("scopes", "orders:read orders:write"), ("audience", "billing")]);
+    let check = check_request(&headers, &[("scopes", "orders:read orders:write")]);
     assert_eq!(count(CHECK_PATH, &grpc_frame(&check)), 2, "only the response, and the text of the expiry");
 
     let batch = |size: usize| {

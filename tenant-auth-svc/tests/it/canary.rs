@@ -4,7 +4,37 @@ use tenant_auth_proto::v1;
 use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
 use tenant_auth_testkit::Fault;
 
-use crate::harness::{TOKEN, TestDatabase, TestService, captured::TestLog, unknown_key};
+use crate::harness::{
+    TOKEN, TestDatabase, TestService,
+    captured::TestLog,
+    front_doors::{check, check_request, forward_address, raw_check_request, start_with_doors},
+    http_exchange, unknown_key,
+};
+
+/// Asks about a key at every front door, right and wrong, and returns what is said about it.
+async fn at_the_front_doors(service: &TestService, key: &str) -> Vec<String> {
+    let bearer = format!("Bearer {key}");
+    let mut said = Vec::new();
+    for (name, value) in [("authorization", &*bearer), ("x-api-key", key)] {
+        let headers = [(name, value), ("x-tenant-auth-token", key), ("x-forwarded-uri", key)];
+        let (plain, raw) = (check_request(&headers, &[]), raw_check_request(&headers, &[("scope", "a")]));
+        for request in [plain, raw] {
+            said.push(format!("{request:?}"));
+            said.push(format!("{:?}", check(service, request).await));
+        }
+        for path in ["/forward-auth", "/forward-auth/nginx", "/forward-auth?scopes=B"] {
+            let answer = http_exchange(forward_address(service), &format!("GET {path}"), &headers, "").await;
+            said.push(answer.map(|answer| answer.head + &answer.body).unwrap());
+        }
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let token = format!("token={key}");
+    for (headers, body) in [(&form[..], &*token), (&[], &token), (&[("authorization", &*bearer)], &token)] {
+        let answer = http_exchange(forward_address(service), "POST /oauth2/introspect", headers, body).await;
+        said.push(answer.map(|answer| answer.head + &answer.body).unwrap());
+    }
+    said
+}
 
 /// The test log also captures the output of all other tests, which only adds coverage.
 #[tokio::test]
@@ -13,7 +43,7 @@ async fn planted_key_appears_in_no_log_or_error() {
     let frames = TestLog::with_frames();
 
     let database = TestDatabase::test_server().await;
-    let service = TestService::start(&database).await;
+    let service = start_with_doors(&database).await;
     let tenant = service.create_tenant("Acme").await;
     let (issued, key_id) = service.issue_key(&tenant, &["a"]).await;
     let foreign = format!("canary-{}", unknown_key());
@@ -46,6 +76,7 @@ async fn planted_key_appears_in_no_log_or_error() {
             };
             let batch = v1::BatchValidateKeysRequest { requests: vec![request.clone(); 2] };
             errors.push(format!("{:?}", service.validation().batch_validate_keys(batch).await));
+            errors.extend(at_the_front_doors(&service, key).await);
             let item = v1::StreamValidateKeysRequest { correlation_id: 1, request: Some(request) };
             let stream = service.validation().stream_validate_keys(tokio_stream::iter([item])).await;
             errors.push(format!("{:?}", stream.unwrap().into_inner().message().await));

@@ -1,5 +1,6 @@
 //! The front doors: a denial is a denial, and "not known" is 503, whoever asks.
 
+mod encrypted;
 mod ext_authz;
 mod forward_auth;
 mod introspection;

@@ -7,8 +7,9 @@ use jsonwebtoken::{
     jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash},
 };
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
-use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::provider;
 use crate::domain::principal_token::Claims;
@@ -22,14 +23,14 @@ const MAX_KEYS: usize = 8;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidSigningKeys {
     /// The text is not PEM.
-    #[error("is not PEM: {0}")]
-    Pem(String),
+    #[error("is not PEM: a block is incomplete, or not base64")]
+    Pem,
     /// There are none, or too many.
     #[error("must contain 1 to {MAX_KEYS} private keys in PKCS#8 (BEGIN PRIVATE KEY)")]
     Count,
     /// A key is of another kind.
     #[error(
-        "contains as key {0} neither an Ed25519 nor a P-256 key: use openssl genpkey -algorithm ed25519, or -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+        "contains as block {0} neither an Ed25519 nor a P-256 key in PKCS#8 (BEGIN PRIVATE KEY): use openssl genpkey -algorithm ed25519, or -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
     )]
     Kind(usize),
     /// Two keys are equal.
@@ -57,15 +58,18 @@ impl SigningKeys {
     /// [`InvalidSigningKeys`] if a key is not accepted.
     pub fn parse(pem: &[u8]) -> Result<Self, InvalidSigningKeys> {
         provider::install();
-        let keys = PrivatePkcs8KeyDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let keys = keys.map_err(|error| InvalidSigningKeys::Pem(error.to_string()))?;
+        // All blocks: one of another kind is most likely the next key in another format.
+        let keys = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let keys = keys.map_err(|_| InvalidSigningKeys::Pem)?;
         if keys.len() > MAX_KEYS {
             return Err(InvalidSigningKeys::Count);
         }
         let mut signer = None;
         let mut published: Vec<Jwk> = Vec::new();
-        for (index, key) in keys.iter().enumerate() {
-            let (algorithm, key) = encoding_key(key).ok_or(InvalidSigningKeys::Kind(index + 1))?;
+        for (index, (kind, der)) in keys.into_iter().enumerate() {
+            let der = Zeroizing::new(der);
+            let key = if kind == SectionKind::PrivateKey { encoding_key(&der) } else { None };
+            let (algorithm, key) = key.ok_or(InvalidSigningKeys::Kind(index + 1))?;
             let jwk = public_key(algorithm, &key).ok_or(InvalidSigningKeys::Kind(index + 1))?;
             if published.contains(&jwk) {
                 return Err(InvalidSigningKeys::Duplicate(index + 1));
@@ -93,8 +97,7 @@ impl SigningKeys {
     }
 }
 
-fn encoding_key(key: &PrivatePkcs8KeyDer<'_>) -> Option<(Algorithm, EncodingKey)> {
-    let der = key.secret_pkcs8_der();
+fn encoding_key(der: &[u8]) -> Option<(Algorithm, EncodingKey)> {
     let random = ring::rand::SystemRandom::new();
     if EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).is_ok() {
         Some((Algorithm::ES256, EncodingKey::from_ec_der(der)))

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::domain::{
     clock::ManualClock,
+    clock::UnixMillis,
     id::TenantId,
     network::AllowedNetworks,
     principal_token::{MAX_AUDIENCE_LEN, MAX_ISSUER_LEN},
@@ -104,6 +105,23 @@ fn token_is_signed_once_per_audience_and_fresh_period() {
     assert_ne!(tokens.token(&fresh(7), "billing").unwrap(), first);
 }
 
+/// A verifier may have no leeway.
+#[test]
+fn token_is_given_out_for_half_of_its_lifetime_at_most() {
+    let clock = ManualClock::at(NOW);
+    let keys = SigningKeys::parse(p256_pem().as_bytes()).unwrap();
+    let shared: SharedClock = Arc::clone(&clock) as SharedClock;
+    let tokens = PrincipalTokens::new("https://auth.example.com", keys, Duration::from_secs(300), shared);
+    for (source, seconds) in [(Source::Fresh, 30), (Source::Stale, 5)] {
+        let decision = decision(&[], "Acme", 7, source);
+        let first = tokens.token(&decision, "billing").unwrap();
+        clock.advance(Duration::from_secs(seconds) - Duration::from_millis(1));
+        assert_eq!(tokens.token(&decision, "billing").unwrap(), first);
+        clock.advance(Duration::from_millis(1));
+        assert_ne!(tokens.token(&decision, "billing").unwrap(), first);
+    }
+}
+
 #[test]
 fn changed_key_gets_another_token_at_once() {
     let (tokens, _) = signer(&p256_pem());
@@ -148,10 +166,12 @@ fn unusable_keys_are_refused_with_their_position() {
     assert_eq!(error("no PEM"), InvalidSigningKeys::Count);
     assert_eq!(error(&ED25519_PEM.repeat(9)), InvalidSigningKeys::Count);
     assert_eq!(error(&ED25519_PEM.repeat(2)), InvalidSigningKeys::Duplicate(2));
-    let other = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-    assert_eq!(error(&format!("{ED25519_PEM}{other}")), InvalidSigningKeys::Kind(2));
+    for label in ["PRIVATE KEY", "EC PRIVATE KEY", "PUBLIC KEY", "CERTIFICATE"] {
+        let other = format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        assert_eq!(error(&format!("{ED25519_PEM}{other}")), InvalidSigningKeys::Kind(2), "{label}");
+    }
     let cut = "-----BEGIN PRIVATE KEY-----\nAAAA\n";
-    assert!(matches!(error(cut), InvalidSigningKeys::Pem(_)), "{:?}", error(cut));
+    assert_eq!(error(cut), InvalidSigningKeys::Pem);
 }
 
 #[test]

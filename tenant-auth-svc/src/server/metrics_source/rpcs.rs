@@ -80,9 +80,7 @@ impl MetricsSources {
     /// Without series for doors that nobody uses.
     pub(super) fn add_front_door_metrics(&self, snapshot: &mut MetricsSnapshot) {
         let requests = self.door_counts.requests().filter(|(.., count)| *count > 0);
-        let requests = requests.map(|(door, code, status, count)| {
-            (vec![door.as_str().into(), code.into(), status.to_string().into()], count)
-        });
+        let requests = requests.map(|(door, code, count)| (labels([door.as_str(), code]), count));
         push_counts(snapshot, &names::FRONT_DOOR_REQUESTS, requests);
         let durations = Door::ALL.map(|door| (door.as_str(), self.door_counts.duration(door)));
         let durations = durations.into_iter().filter(|(_, duration)| duration.count() > 0);

@@ -127,12 +127,25 @@ async fn misconfigured_proxy_is_503_and_named() {
     let service = start_with_doors(&database).await;
     let address = forward_address(&service);
     for path in PATHS {
-        for query in ["scope=a", "scopes=A", "scopes=a&x", "preflight=yes", "cost=-1", "audience="] {
+        for query in [
+            "scope=a",
+            "scopes=A",
+            "scopes=a&x",
+            "preflight=yes",
+            "cost=-1",
+            "audience=",
+            "scopes=",
+            "cost=1&cost=2",
+        ] {
             let answer = ask(address, &format!("{path}?{query}"), &[("x-api-key", "key-number-1")]).await;
             assert_refused(&answer, path, 503, "PROXY_MISCONFIGURED");
         }
     }
-    assert_eq!(ask(address, "/forward-auth/other", &[]).await.status, 404);
+    // A typing error in the path of the door, too.
+    for path in ["/forward-auth/", "/forward-auth/other", "/forward-auth/nginx/"] {
+        let answer = ask(address, path, &[("x-api-key", "key-number-1")]).await;
+        assert_refused(&answer, path, 503, "PROXY_MISCONFIGURED");
+    }
     assert_eq!(ask(address, "/forward_auth", &[]).await.status, 404);
 }
 

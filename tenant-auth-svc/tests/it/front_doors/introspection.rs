@@ -111,7 +111,7 @@ async fn malformed_introspection_names_the_field() {
     let service = start_with_doors(&database).await;
     let long = format!("token={}", "x".repeat(9_000));
     for (headers, body, problem) in [
-        (&[FORM][..], "", "token: must not be empty"),
+        (&[FORM][..], "", "token: must be given"),
         (&[FORM], "token=", "token: must not be empty"),
         (&[FORM], "token=a&token=b", "token: must occur once"),
         (&[FORM], "token=a&client_address=home", "client_address: must be one"),
@@ -149,7 +149,8 @@ async fn client_authenticates_with_its_caller_token() {
         let headers = [FORM, ("authorization", &*authorization)];
         let answer = introspect(&service, &headers, &format!("token={}", unknown_key())).await;
         assert_eq!(answer.status, status, "{authorization}");
-        assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
+        let challenge = answer.header("www-authenticate");
+        assert_eq!(challenge, (status == 401).then_some("bearer, basic realm=\"tenant-auth\""));
     }
     assert_eq!(introspect(&service, &[FORM], "token=key-number-1").await.status, 401);
 }
