@@ -158,7 +158,7 @@ def handshakes_failing(testbed):
 
 @state
 def front_door_rejected(testbed):
-    """Proxies with a wrong token, without their role, and with a misspelt setting; and one that works."""
+    """Proxies with a wrong token, without a role, with a misspelt setting, and at a wrong path; and one that works."""
     token, digest = testbed.caller_token()
     proxy = f'[[caller]]\nname = "edge"\nroles = ["proxy"]\ntoken_sha256 = ["{digest}"]\n'
     testbed.write("callers.toml", testbed.callers.read_text() + proxy)
@@ -167,7 +167,9 @@ def front_door_rejected(testbed):
     replica = testbed.replica(start=False)
     replica.variables["TENANT_AUTH_FORWARD_LISTEN"] = f"{replica.host}:50053"
     replica.start().wait_for_status("process ready", "feed live")
-    asked = itertools.cycle([("tac_wrong", ""), (testbed.operator_token, ""), (token, "?scope=x"), (token, "")])
+    asked = itertools.cycle(
+        [("tac_wrong", ""), (testbed.operator_token, ""), (token, "?scope=x"), (token, "/other"), (token, "")]
+    )
     testbed.call_repeatedly(lambda: ask_door(replica, *next(asked)))
     ask_as_envoy(testbed, replica, token)
     for door in ("forward_auth", "ext_authz"):
@@ -176,9 +178,9 @@ def front_door_rejected(testbed):
             replica.wait_for_metric(name, lambda count: count > 5, door=door, code=code)
 
 
-def ask_door(replica, token, query):
+def ask_door(replica, token, rest):
     """Asks as a proxy does; any answer is one."""
-    url = f"http://{replica.host}:50053/forward-auth{query}"
+    url = f"http://{replica.host}:50053/forward-auth{rest}"
     request = urllib.request.Request(url, headers={"X-Tenant-Auth-Token": token})
     # HTTPError is one of these.
     with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):
