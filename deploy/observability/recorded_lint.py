@@ -51,7 +51,7 @@ def check_series(expect, used, known, scraped):
     Checks that no recording is out of date.
 
     used: the rules' selectors, metric to lists of (label, operator, value). known: metric to its labels. scraped: the
-    names in a current scrape, empty if there is none.
+    names in a current scrape and those that appear with their first count; empty if there is no scrape.
     """
     recorded_values = {}
     for path in sorted(RECORDED.glob("*.series")):

@@ -1,6 +1,6 @@
 """The row of decisions, and of the cache that answers them."""
 
-from dashboard_panels.promql import gauge, rate
+from dashboard_panels.promql import gauge, quantile, rate
 
 
 def decisions(board):
@@ -39,6 +39,20 @@ def decisions(board):
         (rate("tenant_auth_undecided_total", by="reason") + " > 0", "{{reason}}"),
         unit="ops",
         stack=True,
+    )
+    board.graph(
+        "Requests at front doors",
+        "Of proxies and other HTTP software, by the code of the answer. PROXY_MISCONFIGURED and UNKNOWN_CALLER: the"
+        " customers of a proxy are refused until its operator corrects it. More than a twentieth of a door pages.",
+        (rate("tenant_auth_front_door_requests_total", by="door, code"), "{{door}} {{code}}"),
+        unit="reqps",
+        stack=True,
+    )
+    board.graph(
+        "Latency at front doors",
+        "99th percentile of the time to answer a request of a proxy.",
+        (quantile(0.99, "tenant_auth_front_door_duration_seconds", by="door"), "{{door}}"),
+        unit="s",
     )
     board.graph(
         "Answered from the cache",

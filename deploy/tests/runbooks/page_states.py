@@ -24,6 +24,7 @@ PAGE_STATES = {
     "TenantAuthErrorBudgetBurn3d": "requests_failing",
     "TenantAuthErrorBudgetBurn6h": "requests_failing",
     "TenantAuthFeedLag": "feed_lagging",
+    "TenantAuthFrontDoorRejected": "front_door_rejected",
     "TenantAuthInternalErrors": "internal_errors",
     "TenantAuthKeyLeaked": "key_leaked",
     "TenantAuthMixedBuilds": "mixed_builds",

@@ -1,8 +1,10 @@
 """States with a fault of the service, its configuration or its callers."""
 
 import contextlib
+import itertools
 import signal
 import socket
+import urllib.request
 
 import grpc
 from states import state
@@ -152,6 +154,51 @@ def handshakes_failing(testbed):
 
     testbed.call_repeatedly(connect_without_tls)
     replica.wait_for_metric("tenant_auth_tls_handshakes_failed_total", lambda count: count > 5)
+
+
+@state
+def front_door_rejected(testbed):
+    """Proxies with a wrong token, without a role, with a misspelt setting, and at a wrong path; and one that works."""
+    token, digest = testbed.caller_token()
+    proxy = f'[[caller]]\nname = "edge"\nroles = ["proxy"]\ntoken_sha256 = ["{digest}"]\n'
+    testbed.write("callers.toml", testbed.callers.read_text() + proxy)
+    testbed.placeholders["PROXY_TOKEN_FILE"] = str(testbed.write("proxy-token", token + "\n"))
+    testbed.placeholders["CALLERS_FILE"] = str(testbed.callers)
+    replica = testbed.replica(start=False)
+    replica.variables["TENANT_AUTH_FORWARD_LISTEN"] = f"{replica.host}:50053"
+    replica.start().wait_for_status("process ready", "feed live")
+    asked = itertools.cycle(
+        [("tac_wrong", ""), (testbed.operator_token, ""), (token, "?scope=x"), (token, "/other"), (token, "")]
+    )
+    testbed.call_repeatedly(lambda: ask_door(replica, *next(asked)))
+    ask_as_envoy(testbed, replica, token)
+    for door in ("forward_auth", "ext_authz"):
+        for code in ("UNKNOWN_CALLER", "PROXY_MISCONFIGURED"):
+            name = "tenant_auth_front_door_requests_total"
+            replica.wait_for_metric(name, lambda count: count > 5, door=door, code=code)
+
+
+def ask_door(replica, token, rest):
+    """Asks as a proxy does; any answer is one."""
+    url = f"http://{replica.host}:50053/forward-auth{rest}"
+    request = urllib.request.Request(url, headers={"X-Tenant-Auth-Token": token})
+    # HTTPError is one of these.
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):
+        pass
+
+
+def ask_as_envoy(testbed, replica, token):
+    """Asks with a wrong token, and with a misspelt setting, repeatedly."""
+    path = "/envoy.service.auth.v3.Authorization/Check"
+    check = grpc.insecure_channel(f"{replica.host}:50051").unary_unary(path)
+    # A CheckRequest: attributes, context_extensions, and the entry scope: x.
+    asked = itertools.cycle([("tac_wrong", b""), (token, b"\x0a\x0c\x52\x0a\x0a\x05scope\x12\x01x")])
+
+    def ask():
+        sent, message = next(asked)
+        testbed.calls.append(check.future(message, timeout=2, metadata=(("authorization", f"Bearer {sent}"),)))
+
+    testbed.call_repeatedly(ask)
 
 
 @state

@@ -54,8 +54,7 @@ class Testbed:
     # --- Processes and files
 
     def write_files(self):
-        token = succeeded(run(PROGRAMS / "tenant-auth-svc", "caller-token"))
-        secret, digest = re.search(r"tac_\S+", token)[0], re.search(r"\b[0-9a-f]{64}\b", token)[0]
+        secret, digest = self.caller_token()
         roles = '["admin", "auditor", "validator", "sessions", "meter", "reporter"]'
         self.operator_token = secret
         self.callers = self.write(
@@ -63,6 +62,11 @@ class Testbed:
         )
         self.token_file = self.write("token", secret)
         self.database_token = self.write("database-token", TOKEN + "\n")
+
+    def caller_token(self):
+        """A new token of a caller, and its hash."""
+        token = succeeded(run(PROGRAMS / "tenant-auth-svc", "caller-token"))
+        return re.search(r"tac_\S+", token)[0], re.search(r"\b[0-9a-f]{64}\b", token)[0]
 
     def write(self, name, text):
         path = self.folder / name
