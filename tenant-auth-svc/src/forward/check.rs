@@ -85,9 +85,13 @@ impl<K: KeySource> CheckResponder<K> {
     pub fn respond_undecided(&self, response: &HeaderMap, started: Instant) -> Option<Bytes> {
         let status = Status::from_header_map(response).filter(|status| status.code() != Code::Ok)?;
         let refusal = refusal_for(&status);
-        if matches!(refusal, Refusal::ProxyRejected | Refusal::Misconfigured(_)) {
-            let (door, reason) = (Door::ExtAuthz.as_str(), status.message());
-            tracing::warn!(target: RPC_TARGET, door, reason, "the proxy is rejected or misconfigured");
+        let door = Door::ExtAuthz.as_str();
+        match &refusal {
+            Refusal::ProxyRejected => {
+                tracing::warn!(target: RPC_TARGET, door, reason = status.message(), "proxy rejected");
+            }
+            Refusal::Misconfigured(invalid) => tracing::warn!(door, invalid, "the proxy is misconfigured"),
+            _ => {}
         }
         self.counts.add(Door::ExtAuthz, refusal.code(), started.elapsed());
         Some(encode::refusal(&refusal, self.undecided_as))

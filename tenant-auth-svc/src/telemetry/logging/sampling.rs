@@ -22,7 +22,8 @@ use crate::domain::{audit::AUDIT_LOG_TARGET, clock::SharedClock, verdict::DENIAL
 const SAMPLING_INTERVAL: Duration = Duration::from_secs(10);
 /// The fields whose values distinguish the kinds of one event: constants, and ids of records in the database.
 /// Callers can choose none of them freely.
-const KIND_FIELDS: [&str; 13] = [
+const KIND_FIELDS: [&str; 14] = [
+    "door",
     "rpc.method",
     "rpc.response.status_code",
     "database",
