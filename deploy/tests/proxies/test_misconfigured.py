@@ -36,6 +36,24 @@ def test_an_unknown_setting_is_not_ignored(response):
     assert int(refused.headers["retry-after"]) > 0
 
 
+def test_an_empty_setting_is_not_ignored(response):
+    refused = response(lambda text: text.replace("scopes=billing:write", "scopes=").replace('"billing:write"', '""'))
+    assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
+
+
+@pytest.mark.parametrize("response", NAMES[1:], indirect=True)
+def test_a_repeated_setting_is_not_ignored(response):
+    """Envoy's are a map."""
+    refused = response(lambda text: text.replace("scopes=billing:write", "scopes=billing:write&scopes=orders:read"))
+    assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
+
+
+@pytest.mark.parametrize("response", ["caddy", "traefik", "haproxy"], indirect=True)
+def test_an_unknown_path_is_not_the_customer_s_fault(response):
+    refused = response(lambda text: text.replace("/forward-auth?", "/forward-auth/unknown?"))
+    assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
+
+
 def test_an_unknown_token_is_not_a_denial(response):
     refused = response(token="tac_wrong")
     assert (refused.status, refused.code()) == (503, "UNKNOWN_CALLER")
