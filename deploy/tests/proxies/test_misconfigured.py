@@ -1,6 +1,7 @@
 """A mistake in a proxy's configuration is never the customer's fault."""
 
 import copy
+import re
 
 import pytest
 
@@ -48,10 +49,19 @@ def test_a_repeated_setting_is_not_ignored(response):
     assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
 
 
-@pytest.mark.parametrize("response", ["caddy", "traefik", "haproxy"], indirect=True)
-def test_an_unknown_path_is_not_the_customer_s_fault(response):
-    refused = response(lambda text: text.replace("/forward-auth?", "/forward-auth/unknown?"))
-    assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        ("nginx", "UNDECIDED"),
+        ("caddy", "PROXY_MISCONFIGURED"),
+        ("traefik", "PROXY_MISCONFIGURED"),
+        ("haproxy", "PROXY_MISCONFIGURED"),
+    ],
+    indirect=["response"],
+)
+def test_an_unknown_path_is_not_the_customer_s_fault(response, code):
+    refused = response(lambda text: re.sub(r"/forward-auth(/nginx)?\?", "/forward-auth/unknown?", text))
+    assert (refused.status, refused.code()) == (503, code)
 
 
 def test_an_unknown_token_is_not_a_denial(response):
