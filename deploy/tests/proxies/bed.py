@@ -13,14 +13,16 @@ from deployment import PROGRAMS, run, succeeded
 
 # Parallel runs must not use the same addresses: loopback addresses depend on the process id.
 HOSTS = (f"127.{os.getpid() // 200 % 200 + 20}.{os.getpid() % 200 + 20}.{number}" for number in itertools.count(2))
+# As many scopes as there may be, of the greatest length.
+LONG_SCOPES = [f"{'orders' * 9}{number:02}:readall" for number in range(32)]
 TENANT, SUSPENDED, NAME = "ten_acme", "ten_late", "Acme Größe"
 
 
 class Bed:
-    """A database and a replica, with its front doors."""
+    """A database and a replica, with its front doors. Takes other variables of the service; an empty one is unset."""
 
-    def __init__(self, folder):
-        self.folder, self.host = folder, next(HOSTS)
+    def __init__(self, folder, **settings):
+        self.folder, self.host, self.settings = folder, next(HOSTS), settings
         folder.mkdir()
         self.grpc, self.forward = f"{self.host}:50051", f"{self.host}:50053"
         self.operator_token, operator = self.caller_token()
@@ -40,7 +42,7 @@ class Bed:
         return re.search(r"tac_\S+", printed)[0], re.search(r"\b[0-9a-f]{64}\b", printed)[0]
 
     def variables(self):
-        return {
+        variables = {
             "TENANT_AUTH_DATABASE_URL": self.database.url,
             "TENANT_AUTH_CREATE_SCHEMA": "true",
             "TENANT_AUTH_CALLERS_FILE": str(self.folder / "callers.toml"),
@@ -48,6 +50,7 @@ class Bed:
             "TENANT_AUTH_PRINCIPAL_KEYS_FILE": str(self.folder / "principal.pem"),
             "TENANT_AUTH_PRINCIPAL_ISSUER": "https://auth.example.com",
         }
+        return {name: value for name, value in (variables | self.settings).items() if value}
 
     def start(self):
         self.replica.start()

@@ -1,6 +1,7 @@
 """A mistake in a proxy's configuration is never the customer's fault."""
 
 import copy
+import re
 
 import pytest
 
@@ -34,6 +35,33 @@ def test_an_unknown_setting_is_not_ignored(response):
     refused = response(misspell)
     assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
     assert int(refused.headers["retry-after"]) > 0
+
+
+def test_an_empty_setting_is_not_ignored(response):
+    refused = response(lambda text: text.replace("scopes=billing:write", "scopes=").replace('"billing:write"', '""'))
+    assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
+
+
+@pytest.mark.parametrize("response", NAMES[1:], indirect=True)
+def test_a_repeated_setting_is_not_ignored(response):
+    """Envoy's are a map."""
+    refused = response(lambda text: text.replace("scopes=billing:write", "scopes=billing:write&scopes=orders:read"))
+    assert (refused.status, refused.code()) == (503, "PROXY_MISCONFIGURED")
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        ("nginx", "UNDECIDED"),
+        ("caddy", "PROXY_MISCONFIGURED"),
+        ("traefik", "PROXY_MISCONFIGURED"),
+        ("haproxy", "PROXY_MISCONFIGURED"),
+    ],
+    indirect=["response"],
+)
+def test_an_unknown_path_is_not_the_customer_s_fault(response, code):
+    refused = response(lambda text: re.sub(r"/forward-auth(/nginx)?\?", "/forward-auth/unknown?", text))
+    assert (refused.status, refused.code()) == (503, code)
 
 
 def test_an_unknown_token_is_not_a_denial(response):
