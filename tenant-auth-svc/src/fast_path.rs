@@ -8,6 +8,7 @@
 
 mod buffered_request;
 pub mod cache_responder;
+mod response_body;
 
 use std::{
     pin::Pin,
@@ -18,13 +19,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower::Service;
 
 use self::buffered_request::{BufferedRequest, ResumedBody};
+pub use self::response_body::FastPathBody;
 use crate::{
     domain::validate::KeySource,
     fast_path::cache_responder::CacheResponder,
@@ -227,7 +228,7 @@ where
                 {
                     return Poll::Ready(Ok(cached_response(frame, response.headers())));
                 }
-                Poll::Ready(Ok(response.map(|body| FastPathBody { source: BodySource::Inner { body } })))
+                Poll::Ready(Ok(response.map(FastPathBody::inner)))
             }
             RouteProjection::Buffering { .. } => Poll::Pending,
         }
@@ -240,67 +241,11 @@ const BODY_READ_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// `headers`: of the request, or of the response that is replaced.
 fn cached_response<Out>(frame: Bytes, headers: &HeaderMap) -> Response<FastPathBody<Out>> {
-    let mut response =
-        Response::new(FastPathBody { source: BodySource::Cached { frame: Some(frame), is_over: false } });
+    let mut response = Response::new(FastPathBody::cached(frame));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC_CONTENT_TYPE));
     // Only an id that the caller sent: nobody could search for an id that the caller does not have.
     if let Some(id) = headers.get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes())) {
         response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
     }
     response
-}
-
-pin_project! {
-    /// The body of a response.
-    pub struct FastPathBody<B> {
-        #[pin]
-        source: BodySource<B>,
-    }
-}
-
-pin_project! {
-    #[project = BodySourceProjection]
-    enum BodySource<B> {
-        // One frame, then the trailers with status OK.
-        Cached { frame: Option<Bytes>, is_over: bool },
-        Inner { #[pin] body: B },
-    }
-}
-
-impl<B: Body<Data = Bytes>> Body for FastPathBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().source.project() {
-            BodySourceProjection::Inner { body } => body.poll_frame(cx),
-            BodySourceProjection::Cached { frame, is_over } => match (frame.take(), *is_over) {
-                (Some(frame), _) => Poll::Ready(Some(Ok(Frame::data(frame)))),
-                (None, false) => {
-                    *is_over = true;
-                    let mut trailers = HeaderMap::with_capacity(1);
-                    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-                    Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-                }
-                (None, true) => Poll::Ready(None),
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.source {
-            BodySource::Inner { body } => body.is_end_stream(),
-            BodySource::Cached { is_over, .. } => *is_over,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            BodySource::Inner { body } => body.size_hint(),
-            BodySource::Cached { .. } => SizeHint::default(),
-        }
-    }
 }

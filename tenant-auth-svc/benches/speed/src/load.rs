@@ -163,7 +163,10 @@ struct LoadConnection {
     queued: VecDeque<(usize, Instant)>,
     /// When the requests in flight should have been sent, by stream.
     in_flight: HashMap<u32, Instant>,
-    answers_seen: u64,
+    requests_sent: u64,
+    /// The stream whose answer is checked, and the parts of its answer that have arrived.
+    checked: Option<u32>,
+    answer: Vec<u8>,
     latencies: Histogram<u64>,
 }
 
@@ -173,7 +176,9 @@ impl LoadConnection {
             connection: Connection::open(load.address, load.path)?,
             queued: VecDeque::new(),
             in_flight: HashMap::new(),
-            answers_seen: 0,
+            requests_sent: 0,
+            checked: None,
+            answer: Vec::new(),
             latencies: histogram(),
         })
     }
@@ -187,6 +192,10 @@ impl LoadConnection {
             && let Some((number, due)) = self.queued.front()
         {
             let Some(stream) = self.connection.send_request(load.body(*number)?) else { break };
+            self.requests_sent += 1;
+            if self.requests_sent.is_multiple_of(ANSWERS_PER_CHECK) && self.checked.is_none() {
+                self.checked = Some(stream);
+            }
             self.in_flight.insert(stream, *due);
             self.queued.pop_front();
         }
@@ -194,16 +203,20 @@ impl LoadConnection {
     }
 
     fn receive(&mut self, load: &Load) -> anyhow::Result<()> {
-        let Self { connection, in_flight: pending, answers_seen: seen, latencies, .. } = self;
+        let Self { connection, in_flight: pending, checked, answer, latencies, .. } = self;
         connection.poll(|event| match event {
-            Event::Data(data) => {
-                *seen += 1;
-                if seen.is_multiple_of(ANSWERS_PER_CHECK) {
-                    check_answer(data, load.is_expected)?;
+            Event::Data(stream, data) => {
+                if *checked == Some(stream) {
+                    answer.extend_from_slice(data);
                 }
                 Ok(())
             }
             Event::End(stream) => {
+                if *checked == Some(stream) {
+                    check_answer(answer, load.is_expected)?;
+                    *checked = None;
+                    answer.clear();
+                }
                 let due = pending.remove(&stream).context("a response to an unknown request")?;
                 Ok(latencies.record(u64::try_from(due.elapsed().as_nanos())?)?)
             }
@@ -211,13 +224,12 @@ impl LoadConnection {
     }
 }
 
-/// Checks a response that arrived in one frame.
+/// Checks a whole response.
 fn check_answer(data: &[u8], expect: fn(&[u8]) -> bool) -> anyhow::Result<()> {
-    let Some(([_, len @ ..], message)) = data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
-        return Ok(());
-    };
+    let ([_, len @ ..], message) =
+        data.split_first_chunk::<FRAME_HEADER_BYTES>().context("a response without a message")?;
     let is_whole = u32::from_be_bytes(*len) as usize == message.len();
-    ensure!(!is_whole || expect(message), "wrong response: {message:?}");
+    ensure!(is_whole && expect(message), "wrong response: {message:?}");
     Ok(())
 }
 

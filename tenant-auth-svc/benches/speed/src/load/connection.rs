@@ -39,7 +39,7 @@ pub(super) struct Connection {
 /// A received event.
 pub(super) enum Event<'a> {
     /// A part of a response body.
-    Data(&'a [u8]),
+    Data(u32, &'a [u8]),
     /// The end of a successful response.
     End(u32),
 }
@@ -214,7 +214,7 @@ impl Connection {
                     }
                     self.received = 0;
                 }
-                on(Event::Data(payload))?;
+                on(Event::Data(head.stream, payload))?;
                 ensure!(!head.has(wire::END_STREAM), "a response ended without a status");
             }
             wire::HEADERS => {

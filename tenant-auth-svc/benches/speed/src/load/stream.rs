@@ -79,7 +79,7 @@ impl StreamConnection {
     fn receive(&mut self, load: &Load) -> anyhow::Result<()> {
         let Self { connection, messages, has_ended, .. } = self;
         connection.poll(|event| match event {
-            Event::Data(data) => messages.push(data, load.is_expected),
+            Event::Data(_, data) => messages.push(data, load.is_expected),
             Event::End(_) => {
                 *has_ended = true;
                 Ok(())
