@@ -153,37 +153,59 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let settings = Arc::clone(&self.settings);
         // `self.inner` is the service that was polled ready; the clone serves the next request.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            if settings.needs_key(&request) {
+            let decision = if settings.needs_key(&request) {
                 let address = settings.client_address.read(request.extensions(), request.headers());
-                match settings.decide(request.headers(), address).await {
-                    Ok(principal) => {
-                        request.extensions_mut().insert(principal);
-                    }
-                    Err(rejection) if is_grpc(request.headers()) => {
-                        return Ok(rejection.into_grpc().map(Either::Right));
-                    }
-                    Err(rejection) => return Ok(rejection.into_http().map(Either::Right)),
-                }
-            }
-            Ok(inner.call(request).await?.map(Either::Left))
+                Some(settings.decide(request.headers(), address).await)
+            } else {
+                None
+            };
+            respond(&mut inner, request, decision).await
         })
     }
 }
 
+/// Calls the service with an admitted request, and rejects others. `None` admits a request without a principal.
+async fn respond<S, B, R, P>(
+    inner: &mut S,
+    mut request: Request<B>,
+    decision: Option<Result<P, Rejection>>,
+) -> Result<Response<AuthenticatedBody<R>>, S::Error>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    P: Clone + Send + Sync + 'static,
+{
+    match decision {
+        None => {}
+        Some(Ok(principal)) => {
+            request.extensions_mut().insert(principal);
+        }
+        Some(Err(rejection)) if is_grpc(request.headers()) => {
+            return Ok(rejection.into_grpc().map(Either::Right));
+        }
+        Some(Err(rejection)) => return Ok(rejection.into_http().map(Either::Right)),
+    }
+    Ok(inner.call(request).await?.map(Either::Left))
+}
+
+fn is_exempt<B>(paths: &[String], request: &Request<B>) -> bool {
+    paths.iter().any(|path| path == request.uri().path())
+}
+
+/// Whether a request is a CORS preflight. Browsers send no credentials with it.
+fn is_preflight<B>(request: &Request<B>) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
 impl Settings {
     fn needs_key<B>(&self, request: &Request<B>) -> bool {
-        let is_exempt = self.exempt.iter().any(|path| path == request.uri().path());
-        // Browsers send no credentials with a preflight.
-        let is_preflight = request.method() == Method::OPTIONS
-            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-            && !request.headers().contains_key(&self.header);
-        !(is_exempt || is_preflight)
+        let has_header = request.headers().contains_key(&self.header);
+        !is_exempt(&self.exempt, request) && (has_header || !is_preflight(request))
     }
 
     /// Reads the key before the first await: the headers of a request need not be shareable between threads.

@@ -8,14 +8,14 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, Request, Response};
-use http_body_util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    AuthenticatedBody, is_grpc,
+    AuthenticatedBody, is_exempt, is_preflight,
     log::{UndecidedLog, loggable_request_id},
     rejection::Rejection,
+    respond,
 };
 use crate::{PrincipalRejected, PrincipalVerifier, VerifiedPrincipal};
 
@@ -26,7 +26,8 @@ const PRINCIPAL_HEADER: HeaderName = HeaderName::from_static("x-tenant-principal
 /// the [`VerifiedPrincipal`] in their extensions.
 ///
 /// All other requests are rejected as by [`AuthenticateLayer`](crate::AuthenticateLayer): 401 without a valid token, 403 if
-/// scopes are missing, and 503 if the token is outdated or cannot be verified.
+/// scopes are missing, and 503 if the token is outdated or cannot be verified. A CORS preflight without a token proceeds without
+/// a principal.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct VerifyPrincipalLayer(Arc<Settings>);
@@ -90,24 +91,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let settings = Arc::clone(&self.settings);
         // `self.inner` is the service that was polled ready; the clone serves the next request.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
+        let is_preflight = is_preflight(&request);
         Box::pin(async move {
-            if !settings.exempt.iter().any(|path| path == request.uri().path()) {
+            let decision = if is_exempt(&settings.exempt, &request) {
+                None
+            } else {
                 match settings.verify(request.headers()).await {
-                    Ok(principal) => {
-                        request.extensions_mut().insert(principal);
-                    }
-                    Err(rejection) if is_grpc(request.headers()) => {
-                        return Ok(rejection.into_grpc().map(Either::Right));
-                    }
-                    Err(rejection) => return Ok(rejection.into_http().map(Either::Right)),
+                    Err(Rejection::NoCredentials) if is_preflight => None,
+                    decision => Some(decision),
                 }
-            }
-            Ok(inner.call(request).await?.map(Either::Left))
+            };
+            respond(&mut inner, request, decision).await
         })
     }
 }

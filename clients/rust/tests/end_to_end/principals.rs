@@ -1,7 +1,7 @@
 //! Principal tokens of a real service, behind the layer that verifies them.
 
-use axum::{Router, body::Body, routing::get};
-use http::{Request, StatusCode};
+use axum::{Router, body::Body, routing::any};
+use http::{Method, Request, StatusCode, request::Builder};
 use tenant_auth_client::{Client, PrincipalRejected, VerifiedPrincipal, VerifyPrincipalLayer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -25,6 +25,10 @@ async fn ask(service: &Service, key: &str) -> String {
 }
 
 async fn status(layer: &VerifyPrincipalLayer, token: Option<&str>) -> StatusCode {
+    status_of(layer, Request::builder().uri("/"), token).await
+}
+
+async fn status_of(layer: &VerifyPrincipalLayer, request: Builder, token: Option<&str>) -> StatusCode {
     let tenant = |request: Request<Body>| async move {
         request
             .extensions()
@@ -32,11 +36,23 @@ async fn status(layer: &VerifyPrincipalLayer, token: Option<&str>) -> StatusCode
             .map_or("", |found| "acme".min(&found.tenant_id))
             .to_owned()
     };
-    let app = Router::new().route("/", get(tenant)).layer(layer.clone());
-    let request = token
-        .into_iter()
-        .fold(Request::builder().uri("/"), |all, token| all.header("x-tenant-principal", token));
+    let app = Router::new().route("/", any(tenant)).layer(layer.clone());
+    let request = token.into_iter().fold(request, |all, token| all.header("x-tenant-principal", token));
     app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
+}
+
+/// A proxy that admits a preflight sends the header without a value.
+#[tokio::test]
+async fn preflight_without_a_token_proceeds_without_a_principal() {
+    let client = Client::builder("http://127.0.0.1:1").without_near_cache().connect_lazy().unwrap();
+    let layer = VerifyPrincipalLayer::new(client.principal_verifier("billing").unwrap());
+    let options = || Request::builder().method(Method::OPTIONS).uri("/");
+    let preflight = || options().header("access-control-request-method", "POST");
+    for token in [None, Some("")] {
+        assert_eq!(status_of(&layer, preflight(), token).await, StatusCode::OK);
+        assert_eq!(status_of(&layer, options(), token).await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(status_of(&layer, preflight(), Some("guess")).await, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
