@@ -1,4 +1,4 @@
-"""Principal tokens that are older than a change which the watch stream has told of."""
+"""Principal tokens that are older than a change that the watch stream has reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def client(connect: Connect, fake: Fake, clock: ManualClock) -> Any:
 
 
 async def tell(client: Any, fake: Fake, scope: str, name: str, revision: int) -> None:
-    """Waits until the client has heard of the change, and of a later revision."""
+    """Waits until the client has received the change, and of a later revision."""
     await asyncio.to_thread(fake.until, lambda: bool(fake.streams))
     fake.invalidate(scope, name, revision)
     fake.heartbeat(100)

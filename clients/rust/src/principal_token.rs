@@ -47,7 +47,7 @@ pub struct VerifiedPrincipal {
 /// Verifies principal tokens for one audience. Clones share the public keys.
 ///
 /// It gets the keys from the service, and keeps them through an outage. A token is refused as outdated once the
-/// near-cache has heard of a change of its key or its tenant. Without a near-cache, or while its stream is interrupted, a token
+/// near-cache has received a change of its key or its tenant. Without a near-cache, or while its stream is interrupted, a token
 /// is honoured until it expires: for at most 60 s.
 #[derive(Clone)]
 pub struct PrincipalVerifier {

@@ -68,7 +68,7 @@ test("a change is remembered until its tokens have expired", async (t) => {
   assert.equal(await refusal(one.verifier.verify(await token(one))), "outdated");
 });
 
-test("a heard change counts while the stream is down", async (t) => {
+test("a received change counts while the stream is down", async (t) => {
   const one = await watched(t);
   one.watch.invalidate(KEY, "key_1", 11n);
   await reached(one, 11n);

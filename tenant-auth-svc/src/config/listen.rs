@@ -34,7 +34,7 @@ pub struct ListenConfig {
     pub(super) exposure: Exposure,
 }
 
-/// Whether an address beyond loopback may be listened on: only with TLS and known callers, unless told otherwise.
+/// Whether an address beyond loopback may be listened on: only with TLS and known callers, unless the configuration allows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exposure {
     is_encrypted: bool,

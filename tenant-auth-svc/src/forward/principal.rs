@@ -131,7 +131,7 @@ impl PrincipalTokens {
         let key = TokenKeyRef { key_id: &record.key_id, audience, is_stale };
         if let Some(signed) = signing.signed.get(&key)
             && (Arc::ptr_eq(&signed.record, record) || signed.record == *record)
-            // A verifier that has heard of a later change would refuse an older token.
+            // A verifier that has received a later change would refuse an older token.
             && signed.revision >= decision.provenance.revision
             && monotonic.saturating_sub(signed.signed_at) < signed.reusable_for
             // Not one of keys that were replaced meanwhile.

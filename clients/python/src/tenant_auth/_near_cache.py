@@ -159,7 +159,7 @@ class NearCache:
             self._negative_epoch = self._epoch
 
     def has_changed(self, key_id: str, tenant_id: str, revision: int) -> bool:
-        """Reports whether the stream has told of a change of the key or of its tenant after this revision."""
+        """Reports whether the stream has reported a change of the key or of its tenant after this revision."""
         subjects = (self._subject(SubjectKind.KEY, key_id), self._subject(SubjectKind.TENANT, tenant_id))
         with self._lock:
             # Only revisions are compared: of a change made by this process it is unknown whether it was made before.

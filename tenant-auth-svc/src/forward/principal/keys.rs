@@ -89,7 +89,7 @@ impl SigningKeys {
         Arc::clone(&self.jwks)
     }
 
-    /// Signs claims; `None` if that fails, which is logged: the request is then admitted without a token.
+    /// Signs claims; `None` if that fails, which is logged: the request is then undecided.
     pub(super) fn sign(&self, claims: &Claims<'_>) -> Option<String> {
         jsonwebtoken::encode(&self.header, claims, &self.signer)
             .inspect_err(|error| tracing::error!(%error, "principal token not signed"))

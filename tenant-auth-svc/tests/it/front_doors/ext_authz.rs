@@ -109,7 +109,7 @@ async fn each_denial_has_its_status_and_code() {
 }
 
 #[tokio::test]
-async fn missing_and_different_credentials_are_told_apart() {
+async fn missing_and_different_credentials_are_distinguished() {
     let database = TestDatabase::test_server().await;
     let service = TestService::start(&database).await;
     let status = async |request| {

@@ -80,7 +80,7 @@ async fn only_a_denial_is_inactive_and_outage_is_503() {
             "{}",
             denied.code
         );
-        assert_eq!(json_body(&answer).as_object().unwrap().len() > 1, is_active, "nothing else is told");
+        assert_eq!(json_body(&answer).as_object().unwrap().len() > 1, is_active, "nothing else is reported");
     }
     database.server().faults().set(Fault::ResetBeforeExecute);
     clock.advance(Duration::from_secs(60));

@@ -161,7 +161,7 @@ async fn signing_keys_rotate_without_a_restart() {
     assert!(report.body.contains("reload refused for principal keys"), "{}", report.body);
 }
 
-/// A verifier refuses a token that is older than a change that it has heard of.
+/// A verifier refuses a token that is older than a change that it has received.
 #[tokio::test]
 async fn changed_key_gets_a_token_with_a_later_revision() {
     let database = TestDatabase::test_server().await;
