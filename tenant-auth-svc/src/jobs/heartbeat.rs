@@ -49,24 +49,25 @@ impl Heartbeat {
     /// one if no other replica has.
     pub(crate) async fn beat_if_due(&self) -> Result<(), StoreError> {
         let known = self.database_client.known_database();
-        let now = self.clock.monotonic();
-        if !known.is_heartbeat_due(self.interval, now) {
+        let asked_at = self.clock.monotonic();
+        if !known.is_heartbeat_due(self.interval, asked_at) {
             return Ok(());
         }
         let call = || Call::within(Lane::Maintenance, PRIMARY_TIMEOUT);
         match self.store.read_primary_heartbeat(call()).await {
             Ok((beat, age)) => {
-                known.record_primary_heartbeat(beat, now);
+                // From the response on: a slow primary does not make the read replica look stalled.
+                known.record_primary_heartbeat(beat, self.clock.monotonic());
                 if age >= self.interval {
                     let beat = self.store.write_heartbeat(call(), self.interval).await?;
-                    known.record_primary_heartbeat(beat, now);
+                    known.record_primary_heartbeat(beat, self.clock.monotonic());
                 }
                 Ok(())
             }
             Err(error) => {
                 // A rejection is a response: the primary is reachable.
                 if matches!(error.kind, FailureKind::TimedOut | FailureKind::Unreachable) {
-                    known.record_primary_failure(now);
+                    known.record_primary_failure(asked_at);
                 }
                 Err(error)
             }

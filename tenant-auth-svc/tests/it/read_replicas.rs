@@ -242,6 +242,30 @@ async fn read_only_primary_does_not_make_read_replica_stalled() {
     }
 }
 
+/// The primary commits a heartbeat late: the read replica has had no time yet to show it.
+#[tokio::test]
+async fn slow_primary_does_not_make_read_replica_stalled() {
+    let region = PrimaryAndReadReplica::start().await;
+    region.clock.advance(Duration::from_secs(1));
+    region.poll_read_replica_feed().await;
+    let (server, write) = (&region.read_replica, "UPDATE heartbeat");
+    let before = server.requests_with(write);
+    server.faults().set_where(write, u64::MAX, Fault::Hang);
+    let slowly = async {
+        while server.requests_with(write) == before {
+            tokio::task::yield_now().await;
+        }
+        region.clock.advance(Duration::from_secs(4));
+        server.faults().clear();
+    };
+    tokio::join!(region.at_read_replica.running.beat_if_due(), slowly).0.unwrap();
+    region.at_read_replica.running.feed().poll().await.unwrap();
+
+    // From then on it has three seconds.
+    region.clock.advance(Duration::from_secs(3));
+    region.at_read_replica.running.feed().poll().await.unwrap_err();
+}
+
 /// The read replica shows a write of the primary later. The writer waits for that, and does not fail because
 /// the write is not visible yet.
 #[tokio::test]
