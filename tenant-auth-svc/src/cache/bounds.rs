@@ -1,18 +1,21 @@
 //! Tests that weight units bound the memory of the cache.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::Hash, sync::Arc, time::Duration};
 
 use quick_cache::{DefaultHashBuilder, sync::Cache};
 
 use super::{
-    MAX_NEGATIVE_ENTRY_BYTES, WEIGHT_UNIT_BYTES, entry::CacheEntry, eviction::EvictionCounts, fence::Fence,
-    weight::RecordWeighter,
+    MAX_NEGATIVE_ENTRY_BYTES, WEIGHT_UNIT_BYTES,
+    entry::CacheEntry,
+    eviction::EvictionCounts,
+    fence::Fence,
+    weight::{RecordWeighter, negative_weight_of},
 };
 use crate::domain::{
     change::CacheableRecord,
     clock::UnixMillis,
     id::{KeyId, TenantId},
-    key::KeyRecord,
+    key::{KeyHash, KeyRecord, PresentedKey},
     network::AllowedNetworks,
     scope::ScopeSet,
     session::{Attributes, Session, SessionExpiry, SessionId, SessionRecord, Ttl},
@@ -38,11 +41,24 @@ pub(super) fn key(scopes: usize, length: usize) -> KeyRecord {
     }
 }
 
-fn session(attributes: usize, length: usize) -> SessionRecord {
+fn key_hash(number: u64) -> KeyHash {
+    KeyHash::of(&PresentedKey::new(number.to_string()))
+}
+
+/// An id of the length of a UUID.
+fn short_id(number: u64) -> SessionId {
+    SessionId::parse(&format!("{number:036}")).unwrap()
+}
+
+fn longest_id(number: u64) -> SessionId {
+    SessionId::parse(&format!("{number:0length$}", length = SessionId::MAX_LEN)).unwrap()
+}
+
+fn session(id: SessionId, attributes: usize, length: usize) -> SessionRecord {
     let key = key(4, 10);
     let attributes = (0..attributes).map(|number| (format!("{number:02}"), "v".repeat(length)));
     let session = Session {
-        id: SessionId::parse(&"i".repeat(SessionId::MAX_LEN)).unwrap(),
+        id,
         tenant_id: key.tenant_id.clone(),
         key_id: key.key_id.clone(),
         created_at: UnixMillis(0),
@@ -55,7 +71,10 @@ fn session(attributes: usize, length: usize) -> SessionRecord {
 }
 
 /// Returns the bytes per weight unit in a full pool of such records.
-fn bytes_per_weight_unit<R: CacheableRecord>(record: impl Fn() -> Option<R>) -> u64 {
+fn bytes_per_weight_unit<R: CacheableRecord>(entry: impl Fn(u64) -> (R::Id, Option<R>)) -> u64
+where
+    R::Id: Clone + Eq + Hash,
+{
     const WEIGHT_UNITS: u64 = 4_000;
     let epoch = Fence::new().epoch();
     let mut filled_pool = None;
@@ -63,8 +82,9 @@ fn bytes_per_weight_unit<R: CacheableRecord>(record: impl Fn() -> Option<R>) -> 
         let hasher = DefaultHashBuilder::default();
         let pool = Cache::with(4_000, WEIGHT_UNITS, RecordWeighter, hasher, EvictionCounts::default());
         for number in 0..WEIGHT_UNITS * 2 {
-            let entry = CacheEntry::new(record(), Revision(1), Duration::ZERO, Duration::from_secs(5), epoch);
-            pool.insert(number, Arc::new(entry));
+            let (id, record) = entry(number);
+            let entry = CacheEntry::new(record, Revision(1), Duration::ZERO, Duration::from_secs(5), epoch);
+            pool.insert(id, Arc::new(entry));
         }
         filled_pool = Some(pool);
     });
@@ -73,20 +93,58 @@ fn bytes_per_weight_unit<R: CacheableRecord>(record: impl Fn() -> Option<R>) -> 
     u64::try_from(used.bytes_current).unwrap() / WEIGHT_UNITS
 }
 
+/// Returns the bytes of one negative entry.
+fn bytes_per_entry<R: CacheableRecord>(id: impl Fn(u64) -> R::Id) -> u64
+where
+    R::Id: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    const ENTRIES: u64 = 4_000;
+    let epoch = Fence::new().epoch();
+    let mut filled_pool = None;
+    let used = allocation_counter::measure(|| {
+        let pool = moka::sync::Cache::<R::Id, Arc<CacheEntry<R>>>::builder().max_capacity(ENTRIES).build();
+        for number in 0..ENTRIES {
+            let entry = CacheEntry::new(None, Revision(1), Duration::ZERO, Duration::from_secs(5), epoch);
+            pool.insert(id(number), Arc::new(entry));
+        }
+        pool.run_pending_tasks();
+        filled_pool = Some(pool);
+    });
+    assert_eq!(filled_pool.map(|pool| pool.entry_count()), Some(ENTRIES));
+    u64::try_from(used.bytes_current).unwrap() / ENTRIES
+}
+
 #[test]
 fn weight_units_bound_bytes_for_every_record_shape() {
-    let records: [(&str, u64); 5] = [
-        ("a short key", bytes_per_weight_unit(|| Some(key(2, 10)))),
-        ("a key of long scopes", bytes_per_weight_unit(|| Some(key(ScopeSet::MAX_SCOPES, 50)))),
-        ("a session", bytes_per_weight_unit(|| Some(session(0, 0)))),
-        ("a session of long attributes", bytes_per_weight_unit(|| Some(session(16, 125)))),
-        ("a session of many attributes", bytes_per_weight_unit(|| Some(session(16, 1)))),
+    let keys = |scopes, length| bytes_per_weight_unit(|number| (key_hash(number), Some(key(scopes, length))));
+    let sessions = |id: fn(u64) -> SessionId, attributes, length| {
+        bytes_per_weight_unit(|number| (id(number), Some(session(id(number), attributes, length))))
+    };
+    let records: [(&str, u64); 6] = [
+        ("a short key", keys(2, 10)),
+        ("a key of long scopes", keys(ScopeSet::MAX_SCOPES, 50)),
+        ("a session", sessions(short_id, 0, 0)),
+        ("a session of the longest id", sessions(longest_id, 0, 0)),
+        ("a session of long attributes", sessions(longest_id, 16, 125)),
+        ("a session of many attributes", sessions(short_id, 16, 1)),
     ];
     for (what, bytes) in records {
         println!("{what}: {bytes} bytes per unit");
         assert!(bytes <= WEIGHT_UNIT_BYTES as u64, "{what}: {bytes} bytes per unit");
     }
-    let negative_entry = bytes_per_weight_unit::<KeyRecord>(|| None);
-    println!("a negative entry: {negative_entry} bytes");
-    assert!(negative_entry <= MAX_NEGATIVE_ENTRY_BYTES as u64, "{negative_entry}");
+}
+
+#[test]
+fn negative_entries_are_bounded_for_every_length_of_id() {
+    let negative_weight = |number| u64::from(negative_weight_of::<SessionRecord>(&longest_id(number)));
+    let entries: [(&str, u64, u64); 3] = [
+        ("a key", bytes_per_entry::<KeyRecord>(key_hash), 1),
+        ("a short session id", bytes_per_entry::<SessionRecord>(short_id), 1),
+        ("the longest session id", bytes_per_entry::<SessionRecord>(longest_id), negative_weight(0)),
+    ];
+    assert_eq!(negative_weight_of::<SessionRecord>(&short_id(0)), 1);
+    for (what, bytes, weight) in entries {
+        println!("a negative entry for {what}: {bytes} bytes, counted as {weight}");
+        assert!(bytes <= weight * MAX_NEGATIVE_ENTRY_BYTES as u64, "{what}: {bytes}");
+    }
 }

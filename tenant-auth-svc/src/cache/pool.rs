@@ -114,12 +114,13 @@ where
             ),
             negative: Cache::builder()
                 .max_capacity(config.max_negative_entries)
+                .weigher(|id, _| weight::negative_weight_of::<R>(id))
                 .time_to_live(config.policy.negative_ttl * 2)
                 .eviction_listener(move |_, _, cause| negative_evictions.count_negative(cause))
                 .build(),
             preloaded: Cache::builder()
                 .max_capacity(config.max_records)
-                .weigher(|_, entry: &Arc<CacheEntry<R>>| weight::weight_of_u32(entry.record.as_deref()))
+                .weigher(|_, entry: &Arc<CacheEntry<R>>| weight::weight_of(0, entry.record.as_deref()))
                 .time_to_live(MAX_ENTRY_AGE)
                 .build(),
             has_preloaded: AtomicBool::new(false),

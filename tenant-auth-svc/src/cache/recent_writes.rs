@@ -19,11 +19,14 @@ pub(super) struct RecentWrites<I, R>(Cache<I, Arc<RecentWrite<R>>>);
 impl<I, R> RecentWrites<I, R>
 where
     I: Clone + Eq + Hash + Send + Sync + 'static,
-    R: CacheableRecord,
+    R: CacheableRecord<Id = I>,
 {
     pub(super) fn new() -> Self {
-        let weight = |_: &I, write: &Arc<RecentWrite<R>>| {
-            weight::weight_of_u32(write.1.as_ref().and_then(|loaded| loaded.record.as_ref()))
+        let weight = |id: &I, write: &Arc<RecentWrite<R>>| {
+            weight::weight_of(
+                R::id_heap_bytes(id),
+                write.1.as_ref().and_then(|loaded| loaded.record.as_ref()),
+            )
         };
         Self(
             Cache::builder()

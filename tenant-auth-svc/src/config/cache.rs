@@ -3,7 +3,7 @@
 //! | variable | unit | default |
 //! |---|---|---|
 //! | `TENANT_AUTH_CACHE_KEYS` | cache size for keys, in weight units: set it to 1.5 times the number of keys in use; a record of more than 1 KiB takes several units | `100000` |
-//! | `TENANT_AUTH_CACHE_NEGATIVE_ENTRIES` | maximum number of negative entries (unknown keys) | `100000` |
+//! | `TENANT_AUTH_CACHE_NEGATIVE_ENTRIES` | maximum number of negative entries (unknown keys), of keys and of sessions each; one with a session id of over 48 characters counts as several | `60000` |
 //! | `TENANT_AUTH_CACHE_FRESH` | duration: served without a read; ±20 % per key | `5s` |
 //! | `TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE` | duration: served while a reload runs, if the change feed is live | `60s` |
 //! | `TENANT_AUTH_CACHE_GRACE` | duration: served while the database fails; `0s`: never | `4h` |
@@ -42,7 +42,7 @@ pub struct CacheSettings {
 pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
     let parse_size = || parse_number(1..=100_000_000);
     let max_records = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", parse_size());
-    let max_negative_entries = reader.value("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", "100000", parse_size());
+    let max_negative_entries = reader.value("TENANT_AUTH_CACHE_NEGATIVE_ENTRIES", "60000", parse_size());
     let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", parse_lifetime);
     let stale_while_revalidate =
         reader.value("TENANT_AUTH_CACHE_STALE_WHILE_REVALIDATE", "60s", |text| parse_at_most(text, 3_600));

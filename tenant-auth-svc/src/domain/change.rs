@@ -89,6 +89,9 @@ pub trait CacheableRecord: Clone + Debug + Send + Sync + 'static {
     /// Returns the approximate memory that the record takes, in bytes, including everything it owns.
     fn size_bytes(&self) -> usize;
 
+    /// Returns the memory that an id owns on the heap, in bytes.
+    fn id_heap_bytes(id: &Self::Id) -> usize;
+
     /// Returns the values for subjects that this record depends on.
     fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T>;
 

@@ -50,6 +50,31 @@ async fn bound_session_returns_tenant_and_scopes() {
     }
 }
 
+/// Some MCP servers use tokens as session ids.
+#[tokio::test]
+async fn session_id_may_be_as_long_as_a_token() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (key, _) = service.issue_key(&tenant, &[]).await;
+        let id = format!("{:~>1024}", unknown_key());
+        bind_session(&service, &id, &key, 60, SessionExpiry::Sliding).await.unwrap();
+        assert_eq!(verdict_and_source(validate_session(&service, &id, &key, &[]).await).0, Verdict::Valid);
+        let list = v1::ListSessionsRequest { tenant_id: tenant.clone(), ..Default::default() };
+        let listed = session_client(&service).list_sessions(list).await.unwrap().into_inner().sessions;
+        assert_eq!(listed[0].session_id, id);
+        let unbind = v1::UnbindSessionRequest { session_id: id.clone(), tenant_id: tenant };
+        assert!(session_client(&service).unbind_session(unbind).await.unwrap().into_inner().was_bound);
+        assert_eq!(verdict_and_source(validate_session(&service, &id, "", &[]).await).0, Verdict::Unbound);
+
+        let longer = bind_session(&service, &format!("{id}~"), &key, 60, SessionExpiry::Fixed).await;
+        let violations =
+            longer.unwrap_err().get_error_details().bad_request().unwrap().field_violations.clone();
+        assert_eq!(violations[0].field, "session_id");
+        assert_eq!(violations[0].description, "must have at most 1024 characters");
+    }
+}
+
 #[tokio::test]
 async fn session_is_invisible_to_other_tenants() {
     let replicas = SessionReplicas::start().await;

@@ -55,7 +55,7 @@ pub(crate) enum SessionCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bind {
-    /// Id of the session: 1 to 128 visible ASCII characters
+    /// Id of the session: 1 to 1,024 visible ASCII characters
     session_id: String,
 
     /// Lifetime of the session, 1s to 30d

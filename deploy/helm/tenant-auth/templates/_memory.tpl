@@ -16,8 +16,8 @@
 {{- end -}}
 
 {{- /* The service's memory must fit the limit, or the kernel kills the replica when it is most needed. A weight unit of a key or a
-session is 1 KiB at most, a negative entry 256 bytes, a queued usage event 512; everything else (connections, in-flight requests and
-responses, recent writes) is bounded too, and fits 288 MiB. The defaults fit 512 MiB. */ -}}
+session is 1 KiB at most, a negative entry of a key or a session 400 bytes, a queued usage event 512; everything else (connections,
+in-flight requests and responses, recent writes) is bounded too, and fits 269 MiB. The defaults fit 512 MiB. */ -}}
 {{- define "tenant-auth.validateMemory" -}}
 {{- $limit := dig "limits" "memory" "" .Values.resources -}}
 {{- if ne (toString $limit) "" -}}
@@ -28,9 +28,9 @@ responses, recent writes) is bounded too, and fits 288 MiB. The defaults fit 512
 {{- $settings := .Values.settings -}}
 {{- $keys := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_KEYS" "default" 100000) | int64 -}}
 {{- $sessions := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_SESSIONS" "default" 100000) | int64 -}}
-{{- $absences := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_NEGATIVE_ENTRIES" "default" 100000) | int64 -}}
+{{- $absences := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_NEGATIVE_ENTRIES" "default" 60000) | int64 -}}
 {{- $events := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_USAGE_QUEUE" "default" 20000) | int64 -}}
-{{- $needed := add (div (add (mul $keys 1024) (mul $sessions 1024) (mul $absences 256) (mul (max 0 (sub $events 20000)) 512)) 1048576) 289 -}}
+{{- $needed := add (div (add (mul $keys 1024) (mul $sessions 1024) (mul $absences 800) (mul (max 0 (sub $events 20000)) 512)) 1048576) 270 -}}
 {{- if lt (int64 $mebibytes) $needed -}}
 {{- fail (printf "resources.limits.memory is %q, which is %s MiB, but the service may need %dMi: with a cache capacity of %d for keys (TENANT_AUTH_CACHE_KEYS), %d for sessions (TENANT_AUTH_CACHE_SESSIONS) and %d for unknown keys (TENANT_AUTH_CACHE_NEGATIVE_ENTRIES), and a queue of %d usage events (TENANT_AUTH_USAGE_QUEUE). Set resources.limits.memory to %dMi or more, or lower these settings" (toString $limit) $mebibytes $needed $keys $sessions $absences $events $needed) -}}
 {{- end -}}

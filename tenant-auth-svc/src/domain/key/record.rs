@@ -58,6 +58,10 @@ impl CacheableRecord for KeyRecord {
             + texts.into_iter().chain(ids).filter(|length| *length > size_of::<String>()).sum::<usize>()
     }
 
+    fn id_heap_bytes(_: &KeyHash) -> usize {
+        0
+    }
+
     fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T> {
         values.keys.get(&self.key_id).into_iter().chain(values.tenants.get(&self.tenant_id))
     }

@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
-/// The id that the caller's protocol gave a session: 1 to 128 visible ASCII characters.
+/// The id that the caller's protocol gave a session: 1 to 1,024 visible ASCII characters. Some MCP servers use tokens
+/// (JWTs) as session ids.
 ///
 /// In some protocols, knowing the id is enough to act in the session, so `Debug` shows only the first four
 /// characters.
@@ -27,7 +28,7 @@ pub enum InvalidSessionId {
 
 impl SessionId {
     /// Maximum length, in bytes.
-    pub const MAX_LEN: usize = 128;
+    pub const MAX_LEN: usize = 1_024;
 
     /// Parses an id.
     ///
@@ -67,11 +68,11 @@ mod tests {
     #[test]
     fn invalid_session_ids_are_rejected_with_reason() {
         assert_eq!(SessionId::parse(""), Err(InvalidSessionId::Empty));
-        assert_eq!(SessionId::parse(&"x".repeat(129)), Err(InvalidSessionId::TooLong));
+        assert_eq!(SessionId::parse(&"x".repeat(1_025)), Err(InvalidSessionId::TooLong));
         for bad in ["a b", "a\n", "é"] {
             assert_eq!(SessionId::parse(bad), Err(InvalidSessionId::InvalidCharacter), "{bad:?}");
         }
-        assert_eq!(SessionId::parse(&"~".repeat(128)).unwrap().as_str().len(), 128);
+        assert_eq!(SessionId::parse(&"~".repeat(1_024)).unwrap().as_str().len(), 1_024);
     }
 
     #[test]

@@ -158,6 +158,10 @@ impl CacheableRecord for SessionRecord {
         size_of::<Session>() + texts + self.key.size_bytes()
     }
 
+    fn id_heap_bytes(id: &SessionId) -> usize {
+        id.as_str().len()
+    }
+
     fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T> {
         self.key.dependency_values(values).chain(values.sessions.get(&self.session.id))
     }

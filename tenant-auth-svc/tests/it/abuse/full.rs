@@ -86,7 +86,7 @@ async fn bind_sessions(victim: &Victim, count: usize) {
     let attributes: HashMap<_, _> = (0..16).map(|number| (format!("{number:02}"), "v".repeat(126))).collect();
     let bind = async |number: usize| {
         let request = v1::BindSessionRequest {
-            session_id: format!("{number:0128}"),
+            session_id: format!("{number:01024}"),
             key: key_plaintext(number % 1_000),
             ttl: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
             attributes: attributes.clone(),
