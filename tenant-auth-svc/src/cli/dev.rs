@@ -34,6 +34,16 @@ use crate::{
 const DEMO_TENANT: &str = "ten_demo";
 const DEMO_SCOPES: [&str; 2] = ["demo:read", "demo:write"];
 const DEMO_KEY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The variables that `dev` reads. None of them names a database: `dev` must not write to a production database that
+/// the environment names.
+const VARIABLES: [&str; 6] = [
+    "TENANT_AUTH_LOG",
+    "TENANT_AUTH_CACHE_",
+    "TENANT_AUTH_FORWARD_",
+    "TENANT_AUTH_PRINCIPAL_",
+    "TENANT_AUTH_KEY_HEADERS",
+    "TENANT_AUTH_ENVOY_",
+];
 
 /// Where to listen and where to keep the data.
 #[derive(Args, Debug)]
@@ -48,9 +58,8 @@ pub(super) struct DevArgs {
 
 pub(super) async fn run(args: DevArgs) -> ExitCode {
     let database = args.data_dir.join("dev.db");
-    // Only part of the environment: `dev` must not write to a production database that the environment names.
     let settings = Settings::from_environment()
-        .restricted_to(|name| name.starts_with("TENANT_AUTH_LOG") || name.starts_with("TENANT_AUTH_CACHE_"))
+        .restricted_to(|name| VARIABLES.iter().any(|prefix| name.starts_with(prefix)))
         .with_option("--listen", "TENANT_AUTH_LISTEN", Some(args.listen.clone()))
         // Any free port: a second `dev` is often started on the next gRPC port.
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
@@ -161,6 +170,9 @@ fn welcome_text(running: &RunningService, database: &Path, key: &str) -> String 
         // Quoted, because some shells treat the question mark as a pattern.
         format!("Status:\n  curl 'http://{ops}/readyz?verbose'\n\n")
     });
+    let forward = running.forward_address().map_or_else(String::new, |forward| {
+        format!("For a proxy:\n  curl -i -H 'Authorization: Bearer {key}' http://{forward}/forward-auth\n\n")
+    });
     format!(
         "\
 tenant-auth {version} is ready
@@ -177,6 +189,6 @@ With tenantctl:
   echo '{key}' | {tenantctl}{endpoint} validate --scope demo:read
   {tenantctl}{endpoint} key list --tenant {DEMO_TENANT}
 
-{status}Ctrl-C stops it; the data stays in the folder of the database."
+{forward}{status}Ctrl-C stops it; the data stays in the folder of the database."
     )
 }

@@ -15,7 +15,7 @@ use tokio::{
 use tonic::transport::Channel;
 
 use crate::harness::{
-    TOKEN, http_request, http_until,
+    TOKEN, http_exchange, http_request, http_until,
     program::{addresses, program, run, signal, text},
     unknown_key,
 };
@@ -26,6 +26,7 @@ async fn start_dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, S
     let mut child = program()
         .args(["dev", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(folder.path())
+        .env("TENANT_AUTH_FORWARD_LISTEN", "127.0.0.1:0")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -68,9 +69,14 @@ async fn dev_command_serves_and_keeps_its_key() {
         "grpcurl -plaintext -d '{{\"key\":\"{key}\",\"required_scopes\":[\"demo:read\"]}}' {endpoint}"
     );
     assert!(printed.contains(&call), "{printed}");
-    let shown = printed.split("http://").find_map(|rest| rest.split_once("/readyz?verbose"));
-    let answer = http_request(shown.unwrap().0.parse().unwrap(), "GET /readyz").await.unwrap();
-    assert_eq!(answer.body, "ready");
+    let shown = |path| printed.split("http://").find_map(|rest| rest.split_once(path)).unwrap().0;
+    let ready = http_request(shown("/readyz?verbose").parse().unwrap(), "GET /readyz").await.unwrap();
+    assert_eq!(ready.body, "ready");
+    // The variables of the front doors apply to `dev` too.
+    let credential = format!("Bearer {key}");
+    let (address, headers) = (shown("/forward-auth").parse().unwrap(), [("authorization", &*credential)]);
+    let admitted = http_exchange(address, "GET /forward-auth", &headers, "").await.unwrap();
+    assert_eq!(admitted.status, 200);
     assert!(
         printed.contains(&format!("--endpoint http://{endpoint} validate --scope demo:read")),
         "{printed}"
