@@ -13,6 +13,7 @@ mod eviction;
 mod fence;
 mod in_flight;
 mod inspect;
+mod loaded;
 mod loading;
 pub mod lookup;
 pub mod oldest_answer;
@@ -48,9 +49,10 @@ use futures::future::join_all;
 use self::{
     batch_lookup::{BatchLookup, LookupOutcome},
     in_flight::{InFlightLoad, LoadOutcomes, UnreadableOutcome},
+    loaded::LoadedRecord,
     lookup::Lookup,
     oldest_answer::OldestAnswerAge,
-    pool::{LoadedRecord, Pool, PoolLookup},
+    pool::{Pool, PoolLookup},
 };
 pub use self::{
     preload::PendingRead,

@@ -5,7 +5,8 @@ use std::{hash::Hash, sync::Arc};
 use super::{
     change_effects::{may_be_creation, unreflected_changes, with_revocations},
     entry::CacheEntry,
-    pool::{LoadedRecord, Pool},
+    loaded::LoadedRecord,
+    pool::Pool,
 };
 use crate::domain::{
     change::{CacheableRecord, ChangeEvent, PerSubject},

@@ -7,7 +7,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 
-use super::{fence::Epoch, pool::AppliedLoad};
+use super::{fence::Epoch, loaded::AppliedLoad};
 use crate::domain::store::{FailureKind, StoreError, UnknownReason};
 
 /// The outcome for each id of a load, in order, or the error of the whole load.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{RecordCache, fence::Epoch, pool::LoadedRecord};
+use super::{RecordCache, fence::Epoch, loaded::LoadedRecord};
 use crate::{
     cache::lookup::Lookup,
     domain::{change::WriteThrough, identity::DatabaseIdentity, store::StoredDigest, verdict::Revision},

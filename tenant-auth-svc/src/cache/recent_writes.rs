@@ -4,7 +4,7 @@ use std::{hash::Hash, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
-use super::{MAX_RECENT_WRITES, pool::LoadedRecord, weight};
+use super::{MAX_RECENT_WRITES, loaded::LoadedRecord, weight};
 use crate::domain::{change::CacheableRecord, verdict::Revision};
 
 /// How long a write is retained. A read replica that lags for longer counts as stalled.

@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    CacheConfig,
-    bounds::key,
-    pool::{LoadedRecord, Pool},
-};
+use super::{CacheConfig, bounds::key, loaded::LoadedRecord, pool::Pool};
 use crate::domain::{
     cache_policy::CachePolicy,
     grace::Grace,

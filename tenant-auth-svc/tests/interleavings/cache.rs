@@ -15,6 +15,9 @@ mod eviction;
 #[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/fence.rs"]
 mod fence;
+#[allow(dead_code, reason = "this test uses only a part")]
+#[path = "../../src/cache/loaded.rs"]
+mod loaded;
 mod model;
 #[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/pool.rs"]
@@ -34,7 +37,7 @@ mod sync {
 }
 
 use shuttle::thread;
-use tenant_auth_svc::cache::{CacheConfig, MAX_RECENT_WRITES, WEIGHT_UNIT_BYTES};
+use tenant_auth_svc::cache::{CacheConfig, MAX_NEGATIVE_ENTRY_BYTES, MAX_RECENT_WRITES, WEIGHT_UNIT_BYTES};
 
 use self::model::{CacheModel, CachedAnswer};
 

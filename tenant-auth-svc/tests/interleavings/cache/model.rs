@@ -13,7 +13,8 @@ use shuttle::{
 
 use super::{
     CacheConfig, Thread,
-    pool::{AppliedLoad, LoadedRecord, Pool, PoolLookup},
+    loaded::{AppliedLoad, LoadedRecord},
+    pool::{Pool, PoolLookup},
 };
 use crate::domain::{
     cache_policy::{self, CachePolicy},
