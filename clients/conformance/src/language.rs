@@ -2,6 +2,7 @@
 
 use std::{
     env, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -18,6 +19,9 @@ pub struct Language {
     prepare_command: &'static [&'static str],
     /// The command that starts the conformance runner.
     runner_command: &'static [&'static str],
+    /// The command that starts the example MCP server at `{listen}`, which has the port `{port}`, with the service at
+    /// `{service}`. Empty if there is none.
+    mcp_server_command: &'static [&'static str],
 }
 
 /// All languages.
@@ -28,24 +32,44 @@ pub const LANGUAGES: [Language; 4] = [
         // An example of the client's crate, which this crate also declares, so cargo has built it.
         prepare_command: &[],
         runner_command: &["{programs}/conformance-rust"],
+        mcp_server_command: &[
+            "env",
+            "TENANT_AUTH_ENDPOINT=http://{service}",
+            "LISTEN={listen}",
+            "{programs}/mcp-server-rust",
+        ],
     },
     Language {
         name: "typescript",
         tools: &[&["node", "--version"], &["npm", "--version"]],
         prepare_command: &["conformance/prepare"],
         runner_command: &["conformance/run"],
+        mcp_server_command: &[
+            "env",
+            "TENANT_AUTH_ENDPOINTS={service}",
+            "PORT={port}",
+            "node",
+            "build/examples/mcp-server.js",
+        ],
     },
     Language {
         name: "go",
         tools: &[&["go", "version"], &["cc", "--version"]],
         prepare_command: &["go", "build", "-o", "{out}/conformance-go", "./conformance"],
         runner_command: &["{out}/conformance-go"],
+        mcp_server_command: &[],
     },
     Language {
         name: "python",
         tools: &[&["python3", "-c", "import sys, venv; sys.exit(sys.version_info < (3, 11))"]],
         prepare_command: &["tools/environment"],
         runner_command: &["conformance/run"],
+        mcp_server_command: &[
+            ".venv/bin/python",
+            "examples/mcp_server.py",
+            "--tenant-auth={service}",
+            "--port={port}",
+        ],
     },
 ];
 
@@ -90,6 +114,24 @@ impl Language {
     #[must_use]
     pub fn runner_command(&self, out: &Path) -> Command {
         self.command(self.runner_command, out)
+    }
+
+    /// Whether there is an example MCP server.
+    #[must_use]
+    pub fn has_mcp_server(&self) -> bool {
+        !self.mcp_server_command.is_empty()
+    }
+
+    /// Returns the command that starts the example MCP server at `listen`, with the service at `service`.
+    #[must_use]
+    pub fn mcp_server_command(&self, out: &Path, service: SocketAddr, listen: SocketAddr) -> Option<Command> {
+        let filled = |word: &&str| {
+            let word = word.replace("{service}", &service.to_string());
+            word.replace("{listen}", &listen.to_string()).replace("{port}", &listen.port().to_string())
+        };
+        let words: Vec<_> = self.mcp_server_command.iter().map(filled).collect();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        self.has_mcp_server().then(|| self.command(&words, out))
     }
 
     /// Returns the command that runs the client's own tests.

@@ -11,6 +11,7 @@ mod cluster;
 mod cost;
 mod hung;
 mod load;
+mod streams;
 mod updates;
 
 use self::{
