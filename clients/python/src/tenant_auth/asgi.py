@@ -68,8 +68,8 @@ class TenantAuthMiddleware(AdmissionMiddleware):
 
     `app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt=["/healthz"])`
 
-    `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several of which
-    a request may have one. `exempt`: exact paths that need no key. `preflight`: whether CORS preflight requests are
+    `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several, which
+    must agree. `exempt`: exact paths that need no key. `preflight`: whether CORS preflight requests are
     admitted; they have no key and get no principal. `trusted_proxies`: addresses and networks of the proxies that set
     `client_address_header`; without them, the customer's address is that of the connection.
     """
