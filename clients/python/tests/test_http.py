@@ -17,7 +17,7 @@ from tenant_auth import AsyncClient, Client, Options, Principal, UnavailableErro
 from tenant_auth._http import KeySource, UndecidedLog
 from tenant_auth.asgi import ErrorResponseMiddleware, TenantAuthMiddleware
 from tenant_auth.fastapi import RequireTenant
-from tenant_auth.mcp import SessionBindingMiddleware, TenantTokenVerifier
+from tenant_auth.mcp import Handles, McpGate
 
 KEY = "ta_canary_0123456789abcdef"
 Call = Any
@@ -243,8 +243,8 @@ def test_adapters_require_an_async_client(client: Any) -> None:
     for make in (
         lambda: TenantAuthMiddleware(FastAPI(), client=client),
         lambda: RequireTenant(client),
-        lambda: TenantTokenVerifier(client),
-        lambda: SessionBindingMiddleware(FastAPI(), client=client),
+        lambda: Handles(client),
+        lambda: McpGate(FastAPI(), client=client),
     ):
         with pytest.raises(TypeError, match="give AsyncClient"):
             make()

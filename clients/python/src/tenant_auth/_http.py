@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Protocol
 
 from . import _checks
 from .errors import ErrorKind, TenantAuthError
@@ -44,6 +45,21 @@ DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
     Verdict.SESSION_EXPIRED: (HTTPStatus.NOT_FOUND, "The session does not exist."),
     Verdict.TENANT_MISMATCH: (HTTPStatus.NOT_FOUND, "The session does not exist."),
 }
+
+
+class Reply(Protocol):
+    """A response without streaming."""
+
+    @property
+    def status(self) -> HTTPStatus: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """All headers except the content length."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
