@@ -38,7 +38,8 @@ class Guards:
         self._engine = engine
         self._timeout = core.options.timeout
         # Without a near cache of the client, one of its own lets the guards of a key share their calls.
-        self._near = core.near_cache or NearCache(NearCacheOptions(watch=False), core.clock)
+        near = core.near_cache
+        self._near = NearCache(NearCacheOptions(watch=False), core.clock) if near is None else near
         self._near.listen(self._changed)
         self._guards: set[Guard] = set()
         self._by_subject: defaultdict[Subject, set[Guard]] = defaultdict(set)

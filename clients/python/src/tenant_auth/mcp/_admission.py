@@ -63,7 +63,7 @@ class Admission:
             return Admitted()
         body = await read_body(scope, receive, self.max_body_size)
         messages = messages_in(parse(body))
-        found = [operations(message) for message in messages]
+        found = [operations(message, is_handshake=True) for message in messages]
         # The id of a refused request is only clear if it is the only one.
         only = message_id(messages[0]) if len(messages) == 1 else None
         return Admitted(body, messages, self._decide(self._policy, found, validation, only))
@@ -76,7 +76,7 @@ class Admission:
         self._decide(self._policy, [headers.operations], validation, None)
         body = await read_body(scope, receive, self.max_body_size)
         message = headers.check(parse(body))
-        rules = self._decide(self._policy, [operations(message)], validation, message_id(message))
+        rules = self._decide(self._policy, [operations(message, is_handshake=False)], validation, message_id(message))
         return Admitted(body, [message], rules)
 
     def record(self, admitted: Admitted, tenant_id: str) -> None:

@@ -70,7 +70,7 @@ def params_of(message: Members) -> Any:
     return member(message, "params", message)
 
 
-def operations(message: Members) -> list[Operation]:
+def operations(message: Members, *, is_handshake: bool) -> list[Operation]:
     """Returns what a message asks for: first its method, then what it names. A response asks for nothing."""
     method = method_of(message)
     if method is None:
@@ -86,7 +86,9 @@ def operations(message: Members) -> list[Operation]:
         kind, field = NAMED[method]
         found.append(named(kind, params, field))
     elif method in SUBSCRIPTIONS:
-        found.append(named(Kind.RESOURCE, params, "uri"))
+        resource = named(Kind.RESOURCE, params, "uri")
+        # In a stateless revision, the method does not exist, which the server says.
+        found += [resource] if is_handshake or resource.name is not None else []
     elif method == "completion/complete":
         reference = member(params, "ref", message)
         kind_of_reference = member(reference, "type", message)
