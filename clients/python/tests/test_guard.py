@@ -9,25 +9,28 @@ import gc
 import json
 import pickle
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-import grpc
 import pytest
 import pytest_asyncio
-from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import TypeAdapter
 
 from conftest import until
 from fake import Fake
-from guards import Source, guards_of
-from replies import Failure, answer, session_answer
-from tenant_auth import AsyncClient, Client, DeniedError, NearCache, Options, Principal, UnavailableError
+from guards import (
+    KEY,
+    Source,
+    guards_of,
+    next_of,
+    reason_of,
+    settle,
+    started,
+    watch,
+)
+from replies import answer, session_answer
+from tenant_auth import AsyncClient, Client, DeniedError, Options, Principal
 from tenant_auth.proto import admin_pb2
 from tenant_auth.testing import ManualClock
-
-KEY = "ta_canary_0123456789abcdef"
 
 
 @pytest_asyncio.fixture
@@ -37,58 +40,6 @@ async def client(fake: Fake, clock: ManualClock) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(fake.endpoint, Options(clock=clock, retry=None)) as client:
         await watch(fake, client)
         yield client
-
-
-async def watch(fake: Fake, client: AsyncClient, revision: int = 10) -> None:
-    await until(lambda: bool(fake.streams))
-    fake.heartbeat(revision)
-    await until(lambda: client.watch_state.live)
-
-
-async def pass_time(fake: Fake, clock: ManualClock, seconds: int, client: AsyncClient, revision: int = 10) -> None:
-    """Lets time pass with a live watch stream."""
-    for _ in range(seconds):
-        clock.advance(1.0)
-        fake.heartbeat(revision)
-        await until(lambda: guards_of(client)._near._stream._last_event_at == clock.monotonic())
-
-
-async def settle(client: AsyncClient) -> None:
-    """Waits until no guard is validating."""
-    await until(lambda: all(guard._task is None for guard in guards_of(client)._guards))
-
-
-async def started(client: AsyncClient, source: Source, **options: Any) -> tuple[Any, asyncio.Task[Any]]:
-    """Returns a guarded stream, and the wait for its second item."""
-    principal = await client.require_key(KEY, options.pop("required", ()))
-    stream = client.guard(principal, source.stream(), **options)
-    source.send("first")
-    assert await anext(stream) == "first"
-    await settle(client)
-    return stream, next_of(stream)
-
-
-def next_of(stream: Any) -> asyncio.Task[Any]:
-    return asyncio.create_task(anext(stream))
-
-
-def retry_delays(clock: ManualClock) -> list[float]:
-    return [seconds for seconds in clock.sleeps if seconds < 1.0]
-
-
-def has_delays(clock: ManualClock, count: int) -> bool:
-    return len(retry_delays(clock)) == count
-
-
-async def reason_of(waiting: asyncio.Task[Any]) -> str:
-    """Returns why a stream ended."""
-    try:
-        await waiting
-    except DeniedError as denial:
-        return denial.verdict.name
-    except UnavailableError as error:
-        return str(error.reason)
-    raise AssertionError("the stream goes on")
 
 
 async def test_items_pass_and_the_guard_is_released_at_the_end(client: AsyncClient) -> None:
@@ -161,140 +112,6 @@ async def test_end_of_a_session_ends_its_streams(client: AsyncClient, fake: Fake
     fake.sessions["s1"] = session_answer(10, revision=11)
     fake.invalidate(*subject, 11)
     assert await reason_of(waiting) == "UNBOUND"
-
-
-@pytest.mark.parametrize("recovers", [True, False])
-async def test_undecided_change_is_retried_for_one_second(
-    client: AsyncClient, fake: Fake, clock: ManualClock, recovers: bool
-) -> None:
-    source = Source()
-    stream, waiting = await started(client, source)
-    fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
-    fake.invalidate("KEY", "key_1", 11)
-    await until(lambda: 0.05 in clock.sleeps)
-    if recovers:
-        fake.permanent_failure = None
-        fake.keys[KEY] = answer(revision=11)
-        clock.advance(0.05)
-        await settle(client)
-        source.send("second")
-        assert await waiting == "second"
-        await stream.aclose()
-        return
-    # The delays between attempts: 0.05, 0.1, 0.2, 0.4 and the rest of the second.
-    for count in range(1, 6):
-        await until(partial(has_delays, clock, count))
-        clock.advance(retry_delays(clock)[-1])
-    assert await reason_of(waiting) == "UNDECIDED"
-
-
-async def test_answer_older_than_the_change_does_not_count(client: AsyncClient, fake: Fake, clock: ManualClock) -> None:
-    _, waiting = await started(client, Source())
-    # The replica that answers does not know the revocation yet.
-    fake.invalidate("KEY", "key_1", 11)
-    await until(lambda: fake.calls["ValidateKey"] == 2)
-    fake.keys[KEY] = answer(5, revision=11)
-    await until(lambda: 0.05 in clock.sleeps)
-    clock.advance(0.05)
-    assert await reason_of(waiting) == "REVOKED"
-
-
-def expiring(clock: ManualClock, seconds: float, verdict: int = 1, **more: Any) -> Any:
-    expires_at = Timestamp()
-    expires_at.FromDatetime(datetime.fromtimestamp(clock.time() + seconds, UTC).replace(tzinfo=None))
-    return answer(verdict, expires_at=expires_at, **more)
-
-
-async def test_stream_ends_when_its_key_expires(client: AsyncClient, fake: Fake, clock: ManualClock) -> None:
-    fake.keys[KEY] = expiring(clock, 2.5)
-    _, waiting = await started(client, Source())
-    await pass_time(fake, clock, 2, client)
-    assert not waiting.done()
-    assert fake.calls["ValidateKey"] == 1
-    clock.advance(0.5)
-    assert await reason_of(waiting) == "EXPIRED"
-    assert fake.calls["ValidateKey"] == 2, "an expiry may have been extended"
-
-
-async def test_extended_expiry_keeps_the_stream(client: AsyncClient, fake: Fake, clock: ManualClock) -> None:
-    fake.keys[KEY] = expiring(clock, 2.5)
-    source = Source()
-    stream, waiting = await started(client, source)
-    fake.keys[KEY] = expiring(clock, 100)
-    await pass_time(fake, clock, 2, client)
-    clock.advance(0.5)
-    await until(lambda: fake.calls["ValidateKey"] == 2)
-    await settle(client)
-    source.send("second")
-    assert await waiting == "second"
-    await stream.aclose()
-
-
-async def test_idle_guards_cost_no_calls_while_watched(client: AsyncClient, fake: Fake, clock: ManualClock) -> None:
-    principal = await client.require_key(KEY)
-    sources = [Source() for _ in range(200)]
-    streams = [client.guard(principal, source.stream()) for source in sources]
-    waiting = [next_of(stream) for stream in streams]
-    await until(lambda: len(guards_of(client)) == 200)
-    await settle(client)
-    tasks = len(asyncio.all_tasks())
-    await pass_time(fake, clock, 90, client)
-    assert fake.calls["ValidateKey"] == 1
-    assert len(asyncio.all_tasks()) == tasks
-    fake.keys[KEY] = answer(5, revision=11)
-    fake.invalidate("KEY", "key_1", 11)
-    assert {await reason_of(one) for one in waiting} == {"REVOKED"}
-    assert fake.calls["ValidateKey"] == 2, "the guards of a key share their calls"
-
-
-@pytest.mark.parametrize("near_cache", [None, NearCache(watch=False), NearCache()])
-async def test_stream_is_validated_regularly_without_a_watch_stream(
-    fake: Fake, clock: ManualClock, near_cache: NearCache | None
-) -> None:
-    fake.keys[KEY] = answer()
-    fake.watch_enabled = False
-    async with AsyncClient(fake.endpoint, Options(clock=clock, retry=None, near_cache=near_cache)) as client:
-        _, waiting = await started(client, Source())
-        calls = fake.calls["ValidateKey"]
-        for second in range(5):
-            assert fake.calls["ValidateKey"] == calls, second
-            await until(lambda: any(sleeper.until == clock.monotonic() + 1.0 for sleeper in clock._sleepers))
-            clock.advance(1.0)
-        await until(lambda: fake.calls["ValidateKey"] == calls + 1)
-        await settle(client)
-        fake.keys[KEY] = answer(6)
-        for _ in range(5):
-            await until(lambda: any(sleeper.until == clock.monotonic() + 1.0 for sleeper in clock._sleepers))
-            clock.advance(1.0)
-        assert await reason_of(waiting) == "TENANT_SUSPENDED"
-
-
-async def test_revocation_before_the_watch_stream_was_live_is_noticed(fake: Fake, clock: ManualClock) -> None:
-    fake.keys[KEY] = answer()
-    async with AsyncClient(fake.endpoint, Options(clock=clock, retry=None)) as client:
-        _, waiting = await started(client, Source())
-        # Not reported: the stream starts later.
-        fake.keys[KEY] = answer(5, revision=11)
-        clock.advance(0.5)
-        await watch(fake, client, revision=11)
-        await pass_time(fake, clock, 6, client, revision=11)
-        assert await reason_of(waiting) == "REVOKED"
-
-
-async def test_undecided_stream_goes_on_for_ten_seconds(fake: Fake, clock: ManualClock) -> None:
-    fake.keys[KEY] = answer()
-    fake.watch_enabled = False
-    async with AsyncClient(fake.endpoint, Options(clock=clock, retry=None)) as client:
-        _, waiting = await started(client, Source())
-        fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
-        passed = 0.0
-        while not waiting.done():
-            await until(lambda: waiting.done() or bool(clock._sleepers))
-            clock.advance(0.25)
-            passed += 0.25
-            await asyncio.sleep(0.001)
-        assert await reason_of(waiting) == "UNDECIDED"
-        assert 15.0 <= passed <= 17.0, "5 s that the answer is fresh, and 10 s of patience"
 
 
 async def test_end_does_not_depend_on_the_consumer_waiting(client: AsyncClient, fake: Fake) -> None:
