@@ -166,3 +166,23 @@ async def test_undecided_stream_goes_on_for_ten_seconds(fake: Fake, clock: Manua
             await asyncio.sleep(0.001)
         assert await reason_of(waiting) == "UNDECIDED"
         assert 15.0 <= passed <= 17.0, "5 s that the answer is fresh, and 10 s of patience"
+
+
+async def test_failing_token_function_is_an_undecided_check(fake: Fake, clock: ManualClock) -> None:
+    fake.keys[KEY] = answer()
+    fails = False
+
+    def token() -> str:
+        if fails:
+            raise OSError("no token")
+        return "token"
+
+    async with AsyncClient(fake.endpoint, Options(clock=clock, retry=None, token=token)) as client:
+        await watch(fake, client)
+        _, waiting = await started(client, Source())
+        fails = True
+        fake.invalidate("KEY", "key_1", 11)
+        for count in range(1, 6):
+            await until(partial(has_delays, clock, count))
+            clock.advance(retry_delays(clock)[-1])
+        assert await reason_of(waiting) == "UNDECIDED"

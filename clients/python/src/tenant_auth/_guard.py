@@ -24,6 +24,8 @@ FIRST_DELAY, MAX_DELAY = 0.05, 1.0
 """Delays between attempts, in seconds."""
 MIN_LIMIT = 0.05
 """The least time for an attempt, in seconds."""
+EXPIRY_LIMIT = 1.0
+"""How long the validation of an expired key may take, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,9 @@ class Guard:
             self._expired = self.answers.first_to_expire
         self._since = self._guards.now()
         self.expires_at = math.inf
-        self.check(0.0)
+        self.check(EXPIRY_LIMIT)
 
-    def end_undecided(self, error: TenantAuthError) -> None:
+    def end_undecided(self, error: Exception) -> None:
         reason = UnavailableError("the key could not be checked", code="UNAVAILABLE", reason="UNDECIDED")
         reason.__cause__ = error
         self._end(reason)
@@ -147,18 +149,23 @@ class Guard:
                 answers = await self._guards.validate(self._credential, self._scopes, limit, self._since)
             except DeniedError as denial:
                 self._end(denial)
-            except TenantAuthError as error:
-                remaining = self._deadline - self._guards.now()
-                if self._expired is not None:
-                    self._end_expired(self._expired)
-                elif remaining <= 0 or isinstance(error, ClosedError):
-                    self.end_undecided(error)
-                else:
-                    await self._guards.sleep(min(delay, remaining))
-                    delay = min(2 * delay, MAX_DELAY)
+            except Exception as error:
+                # Also an error of the user's token function: it must not end the checks without ending the stream.
+                await self._undecided(error, delay)
+                delay = min(2 * delay, MAX_DELAY)
             else:
                 self._accept(answers)
                 return
+
+    async def _undecided(self, error: Exception, delay: float) -> None:
+        """Waits until the next attempt, or ends the guard if there is none."""
+        remaining = self._deadline - self._guards.now()
+        if self._expired is not None:
+            self._end_expired(self._expired)
+        elif remaining <= 0 or isinstance(error, ClosedError):
+            self.end_undecided(error)
+        else:
+            await self._guards.sleep(min(delay, remaining))
 
     def _accept(self, answers: Answers) -> None:
         self.answers = answers

@@ -72,14 +72,14 @@ class Guards:
     def release(self, guard: Guard) -> None:
         self._guards.discard(guard)
         self.register(guard, frozenset())
-        if not self._guards and self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
+        if not self._guards:
+            self._stop_ticker()
 
     def close(self) -> None:
         """Ends all streams, because nothing can be validated any more."""
         for guard in tuple(self._guards):
             guard.end_undecided(_status.closed_error())
+        self._stop_ticker()
 
     def register(self, guard: Guard, subjects: frozenset[Subject]) -> None:
         """Replaces the subjects whose changes a guard follows."""
@@ -148,9 +148,13 @@ class Guards:
         for guard in tuple(self._guards if subject is None else self._by_subject.get(subject, ())):
             guard.check(CHANGE_LIMIT)
 
-    def _restart_ticker(self) -> None:
+    def _stop_ticker(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
+            self._ticker = None
+
+    def _restart_ticker(self) -> None:
+        self._stop_ticker()
         self._ticker = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
