@@ -51,6 +51,10 @@ class Answers:
         return max(MIN_PERIOD, fresh or DEFAULT_PERIOD)
 
 
+Outcome = Answers | Validation | Exception
+"""Valid answers, a denial, or why there is no decision."""
+
+
 def expiry(answer: Validation) -> float:
     return math.inf if answer.expires_at is None else answer.expires_at.timestamp()
 
@@ -144,18 +148,16 @@ class Guard:
     async def _validate(self) -> None:
         delay = FIRST_DELAY
         while self.reason is None:
-            try:
-                limit = max(MIN_LIMIT, self._deadline - self._guards.now())
-                answers = await self._guards.validate(self._credential, self._scopes, limit, self._since)
-            except DeniedError as denial:
-                self._end(denial)
-            except Exception as error:
-                # Also an error of the user's token function: it must not end the checks without ending the stream.
-                await self._undecided(error, delay)
-                delay = min(2 * delay, MAX_DELAY)
-            else:
-                self._accept(answers)
+            limit = max(MIN_LIMIT, self._deadline - self._guards.now())
+            outcome = await self._guards.validate(self._credential, self._scopes, limit, self._since)
+            if isinstance(outcome, Answers):
+                self._accept(outcome)
                 return
+            if isinstance(outcome, Validation):
+                self._end(DeniedError(outcome))
+            else:
+                await self._undecided(outcome, delay)
+                delay = min(2 * delay, MAX_DELAY)
 
     async def _undecided(self, error: Exception, delay: float) -> None:
         """Waits until the next attempt, or ends the guard if there is none."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import _methods, _status
 from ._core import Core
 from ._credential import Credential
-from ._guard import Answers, Guard
+from ._guard import Answers, Guard, Outcome
 from ._marks import Subject
 from ._methods import CacheableCall
 from ._near_cache import NearCache, SubjectKind
 from .errors import UnavailableError
 from .options import NearCache as NearCacheOptions
-from .results import DeniedError, Principal, SessionValidation, Validation
+from .results import Principal, SessionValidation, Validation
 
 if TYPE_CHECKING:
     from ._async_engine import AsyncEngine
@@ -44,6 +44,7 @@ class Guards:
         self._guards: set[Guard] = set()
         self._by_subject: defaultdict[Subject, set[Guard]] = defaultdict(set)
         self._free = asyncio.Semaphore(MAX_CONCURRENT)
+        self._asking: dict[Hashable, asyncio.Task[Outcome]] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._wakes_at = math.inf
 
@@ -100,28 +101,48 @@ class Guards:
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
 
-    async def validate(self, credential: Credential, scopes: tuple[str, ...], limit: float, since: float) -> Answers:
-        """Returns current answers about the key and the session. Raises `DeniedError` if one is a denial."""
+    async def validate(self, credential: Credential, scopes: tuple[str, ...], limit: float, since: float) -> Outcome:
+        """Returns current answers about the key and the session, or a denial, or why there is none. Guards with the
+        same question share it.
+        """
+        question = (credential.key, credential.session_id, credential.address, scopes, since, self._near.epoch)
+        asking = self._asking.get(question)
+        if asking is None:
+            asking = asyncio.create_task(self._ask(credential, scopes, min(self._timeout, limit), since))
+            self._asking[question] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(question))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, credential: Credential, scopes: tuple[str, ...], timeout: float, since: float) -> Outcome:
+        try:
+            async with self._free:
+                return await self._answers(credential, scopes, timeout, since)
+        except Exception as error:
+            # Also an error of the user's token function: it must not end the checks without ending the stream.
+            return error
+
+    async def _answers(
+        self, credential: Credential, scopes: tuple[str, ...], timeout: float, since: float
+    ) -> Answers | Validation:
         found: list[Validation] = []
         subjects: frozenset[Subject] = frozenset()
         sent_at = math.inf
-        async with self._free:
-            for call in calls_for(credential):
-                epoch = self._near.epoch
-                # The scopes are those of the key. Without a key, they are those of the session.
-                required = scopes if not found else ()
-                answer = await self._engine.decide_cached(self._near, call, required, min(self._timeout, limit), since)
-                if not answer.is_valid:
-                    raise DeniedError(answer)
-                about = self._subjects_of(answer, call.session_id)
-                if self._near.is_superseded(about, answer.provenance.revision):
-                    # Of a replica that does not know the change yet.
-                    raise UnavailableError("the answer is older than a reported change", code="UNAVAILABLE")
-                # A change in the meantime may be about this answer, whose subjects the guard did not follow yet.
-                known = self._near.epoch == epoch
-                sent_at = min(sent_at, self._sent_at(call) if known else -math.inf)
-                subjects |= about
-                found.append(answer)
+        for call in calls_for(credential):
+            epoch = self._near.epoch
+            # The scopes are those of the key. Without a key, they are those of the session.
+            required = scopes if not found else ()
+            answer: Validation = await self._engine.decide_cached(self._near, call, required, timeout, since)
+            if not answer.is_valid:
+                return answer
+            about = self._subjects_of(answer, call.session_id)
+            if self._near.is_superseded(about, answer.provenance.revision):
+                # Of a replica that does not know the change yet.
+                raise UnavailableError("the answer is older than a reported change", code="UNAVAILABLE")
+            # A change in the meantime may be about this answer, whose subjects the guard did not follow yet.
+            known = self._near.epoch == epoch
+            sent_at = min(sent_at, self._sent_at(call) if known else -math.inf)
+            subjects |= about
+            found.append(answer)
         return Answers(found, subjects, sent_at)
 
     def expect(self, expires_at: float) -> None:
