@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,3 +96,17 @@ def expiring(clock: ManualClock, seconds: float, verdict: int = 1, **more: Any) 
     expires_at = Timestamp()
     expires_at.FromDatetime(datetime.fromtimestamp(clock.time() + seconds, UTC).replace(tzinfo=None))
     return answer(verdict, expires_at=expires_at, **more)
+
+
+async def pass_time_until(clock: ManualClock, condition: Callable[[], bool], step: float = 0.5) -> float:
+    """Lets time pass until a condition holds. Returns how much has passed at least."""
+    started_at = clock.monotonic()
+
+    def holds() -> bool:
+        if not condition():
+            clock.advance(step)
+            return False
+        return True
+
+    await until(holds)
+    return clock.monotonic() - started_at

@@ -222,7 +222,7 @@ async def test_invalid_key_without_session_is_rejected(server: Server, client: A
         assert response.headers["www-authenticate"] == challenge, "without an authorization server, none is named"
 
 
-@pytest.mark.parametrize("invalid", ["x" * 1_025, "a b", "", "é", "mcp-handle:cart_1"])
+@pytest.mark.parametrize("invalid", ["x" * 1_025, "~" * 129, "a b", "", "é", "mcp-handle:cart_1"])
 async def test_malformed_session_id_is_not_an_outage(server: Server, fleet: Fleet, invalid: str) -> None:
     response = await post(server, PING, bearer(fleet.key), ("mcp-session-id", invalid))
     assert (response.status_code, response.headers["cache-control"]) == (404, "no-store")

@@ -15,7 +15,7 @@ import pytest_asyncio
 from mcp.server.mcpserver import Context, MCPServer
 
 from conftest import until
-from guards import guards_of
+from guards import guards_of, pass_time_until
 from mcp_servers import ACCEPT, INITIALIZE, META, STATELESS, listening
 from service import Fleet, Replica, fleet_in
 from tenant_auth import AsyncClient, NearCache, Options
@@ -175,9 +175,7 @@ async def test_stream_is_validated_without_a_watch_stream(admin: AsyncClient, fl
             await first_event(lines)
             await revoke(admin, key_id)
             rest = asyncio.create_task(rest_of(lines))
-            while not rest.done():
-                clock.advance(1.0)
-                await asyncio.sleep(0.01)
+            await pass_time_until(clock, rest.done)
             assert await rest == [ended("call")]
 
 
@@ -189,10 +187,7 @@ async def test_stream_ends_undecided_after_the_service_has_stopped(fleet: Fleet,
         async with server.stream("POST", body, **headers) as lines:
             await first_event(lines)
             replica.kill()
-            rest, passed = asyncio.create_task(rest_of(lines)), 0.0
-            while not rest.done():
-                clock.advance(0.5)
-                passed += 0.5
-                await asyncio.sleep(0.01)
+            rest = asyncio.create_task(rest_of(lines))
+            passed = await pass_time_until(clock, rest.done)
             assert await rest == [ended("call", "UNDECIDED", "The key could not be checked now.")]
             assert passed >= 10.0

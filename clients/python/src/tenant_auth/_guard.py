@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ._credential import Credential
-from ._interruption import Interruption
+from ._interruption import Interruption, Reason
 from ._marks import Subject
-from .errors import ClosedError, TenantAuthError, UnavailableError
+from .errors import ClosedError, UnavailableError
 from .results import DeniedError, SessionValidation, Validation
 from .verdict import Verdict
 
@@ -86,7 +86,7 @@ class Guard:
         """When to validate again while the watch stream is not live."""
         self.expires_at = math.inf
         self.answers: Answers | None = None
-        self.reason: DeniedError | TenantAuthError | None = None
+        self.reason: Reason | None = None
         self.on_end: Callable[[], None] | None = None
         """Called when the guard ends."""
 
@@ -190,7 +190,7 @@ class Guard:
         verdict = Verdict.SESSION_EXPIRED if isinstance(answer, SessionValidation) else Verdict.EXPIRED
         self._end(DeniedError(replace(answer, verdict=verdict)))
 
-    def _end(self, reason: DeniedError | TenantAuthError) -> None:
+    def _end(self, reason: Reason) -> None:
         if self.reason is None and not self._released:
             self.reason = reason
             if self.on_end is not None:

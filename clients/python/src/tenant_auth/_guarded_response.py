@@ -7,7 +7,8 @@ from typing import Any
 
 from ._asgi_types import App, Message, Receive, Scope, Send
 from ._guard import Guard
-from ._stream_end import EventBoundary, Reason, close_code_of, code_of, end_event
+from ._interruption import Interruption, Reason
+from ._stream_end import EventBoundary, close_code_of, code_of, end_event
 from .async_client import AsyncClient
 from .errors import TenantAuthError
 from .results import DeniedError, Principal
@@ -29,41 +30,57 @@ async def run_guarded(
     last_events: LastEvents = end_event,
 ) -> None:
     """Runs an app. If its response is live, it ends when the principal may no longer be used."""
-    guard = client._engine.guards.prepare(principal, scopes, undecided_for)
-    response = GuardedResponse(guard, send, last_events)
+    response = GuardedResponse(
+        lambda: client._engine.guards.prepare(principal, scopes, undecided_for), send, last_events
+    )
     try:
-        async with guard.interrupting():
+        async with Interruption(response):
             await app(scope, receive, response)
     except (DeniedError, TenantAuthError) as error:
-        if error is not guard.reason:
+        if error is not response.reason:
             raise
         await response.end(error)
     finally:
-        guard.release()
+        response.release()
 
 
 class GuardedResponse:
-    """Passes the messages of the app on, and starts the guard when a live response begins."""
+    """Passes the messages of the app on, and starts a guard when a live response begins."""
 
-    def __init__(self, guard: Guard, send: Send, last_events: LastEvents) -> None:
-        self._guard = guard
+    def __init__(self, prepare: Callable[[], Guard], send: Send, last_events: LastEvents) -> None:
+        self._prepare = prepare
+        self._guard: Guard | None = None
         self._send = send
         self._last_events = last_events
         self._boundary = EventBoundary()
         self._is_socket = False
         self._ended = False
+        self.on_end: Callable[[], None] | None = None
+
+    @property
+    def reason(self) -> Reason | None:
+        return None if self._guard is None else self._guard.reason
+
+    def release(self) -> None:
+        if self._guard is not None:
+            self._guard.release()
+
+    def _start(self) -> None:
+        self._guard = self._prepare()
+        self._guard.on_end = self.on_end
+        self._guard.start()
 
     async def __call__(self, message: Message) -> None:
-        if self._guard.reason is not None:
+        if self.reason is not None:
             # The app sends this while it is interrupted.
             return
         kind = message["type"]
         if kind == "websocket.accept":
             self._is_socket = True
-            self._guard.start()
+            self._start()
         elif kind == "http.response.start" and is_event_stream(message):
-            self._guard.start()
-        elif kind == "http.response.body":
+            self._start()
+        elif kind == "http.response.body" and self._guard is not None:
             self._boundary.sent(message.get("body", b""))
             self._ended = not message.get("more_body", False)
         elif kind == "websocket.close":

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from ._guard import Guard
+from .errors import TenantAuthError
+from .results import DeniedError
+
+Reason = DeniedError | TenantAuthError
+"""Why a stream ends."""
+
+
+class Ending(Protocol):
+    """A guard, or what has one."""
+
+    on_end: Callable[[], None] | None
+    """Called when the guard ends."""
+
+    @property
+    def reason(self) -> Reason | None: ...
 
 
 class Interruption:
@@ -15,14 +29,15 @@ class Interruption:
 
     __slots__ = ("_guard", "_timeout")
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Ending) -> None:
         self._guard = guard
         # A timeout without a deadline costs no timer, and can be brought forward.
         self._timeout = asyncio.timeout(None)
 
     async def __aenter__(self) -> None:
-        if self._guard.reason is not None:
-            raise self._guard.reason
+        reason = self._guard.reason
+        if reason is not None:
+            raise reason
         await self._timeout.__aenter__()
         self._guard.on_end = self._interrupt
 
@@ -30,15 +45,16 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._guard.on_end = None
+        reason = self._guard.reason
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError as interrupted:
-            if self._guard.reason is None:
+            if reason is None:
                 raise
-            raise self._guard.reason from interrupted
-        if self._guard.reason is not None and self._timeout.expired() and isinstance(error, Exception):
+            raise reason from interrupted
+        if reason is not None and self._timeout.expired() and isinstance(error, Exception):
             # What was interrupted has turned that into an error of its own, or into its end.
-            raise self._guard.reason from error
+            raise reason from error
 
     def _interrupt(self) -> None:
         self._timeout.reschedule(0.0)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 
 from ._http import rejection_of
-from .errors import TenantAuthError
+from ._interruption import Reason
 from .results import DeniedError
 
 # WebSocket close codes: 1008 policy violation, 1013 try again later.
 CLOSE_DENIED = 1008
 CLOSE_LATER = 1013
 EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
-
-Reason = DeniedError | TenantAuthError
 
 
 def code_of(reason: Reason) -> str:

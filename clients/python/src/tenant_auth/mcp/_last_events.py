@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .._guarded_response import LastEvents
-from .._stream_end import Reason, code_of, detail_of
+from .._interruption import Reason
+from .._stream_end import code_of, detail_of
 from ._body import BodyTap
 from ._messages import is_request, message_id, messages_in, parse
 from ._refusals import STREAM_ENDED, RefusedError, RpcError
