@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import grpc
 import pytest
@@ -182,3 +183,32 @@ async def test_failing_token_function_is_an_undecided_check(fake: Fake, clock: M
             await until(partial(has_delays, clock, count))
             clock.advance(retry_delays(clock)[-1])
         assert await reason_of(waiting) == "UNDECIDED"
+
+
+async def test_reported_change_does_not_wait_for_the_delay_of_a_failure(
+    fake: Fake, clock: ManualClock, client: AsyncClient
+) -> None:
+    _, waiting = await started(client, Source())
+    fake.permanent_failure = Failure(grpc.StatusCode.UNAVAILABLE)
+    fake.invalidate("KEY", "key_1", 11)
+    await until(partial(has_delays, clock, 1))
+    fake.permanent_failure = None
+    fake.keys[KEY] = answer(5, revision=12)
+    fake.invalidate("KEY", "key_1", 12)
+    # The clock stands still.
+    assert await reason_of(waiting) == "REVOKED"
+
+
+async def test_failure_of_a_guard_ends_its_stream(
+    client: AsyncClient, fake: Fake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, waiting = await started(client, Source())
+
+    def fail(*_arguments: Any) -> None:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(guards_of(client), "validate", fail)
+    fake.keys[KEY] = answer(revision=11)
+    fake.invalidate("KEY", "key_1", 11)
+    assert await reason_of(waiting) == "UNDECIDED"
+    assert "guard failed" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from .verdict import Verdict
 
 if TYPE_CHECKING:
     from ._guards import Guards
+
+log = logging.getLogger("tenant_auth")
 
 MIN_PERIOD, DEFAULT_PERIOD = 1.0, 5.0
 """Time between validations while the watch stream is not live, if the answer gives no other, in seconds."""
@@ -76,6 +79,7 @@ class Guard:
         self._first_subjects = subjects
         self._task: asyncio.Task[None] | None = None
         self._checks_again = False
+        self._waits = False
         self._released = False
         self._deadline = math.inf
         self._expired: Validation | None = None
@@ -123,6 +127,10 @@ class Guard:
         self._deadline = min(self._deadline, self._guards.now() + limit)
         self.due = math.inf
         self._checks_again = True
+        if self._task is not None and self._waits:
+            # Not only after the delay of an earlier failure.
+            self._task.cancel()
+            self._task = None
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
@@ -140,9 +148,15 @@ class Guard:
         self._end(reason)
 
     async def _run(self) -> None:
-        while self._checks_again and self.reason is None:
-            self._checks_again = False
-            await self._validate()
+        self._waits = False
+        try:
+            while self._checks_again and self.reason is None:
+                self._checks_again = False
+                await self._validate()
+        except Exception as error:
+            # A stream must not go on unchecked, whatever has failed.
+            log.exception("guard failed")
+            self.end_undecided(error)
         self._task = None
 
     async def _validate(self) -> None:
@@ -167,7 +181,9 @@ class Guard:
         elif remaining <= 0 or isinstance(error, ClosedError):
             self.end_undecided(error)
         else:
+            self._waits = True
             await self._guards.sleep(min(delay, remaining))
+            self._waits = False
 
     def _accept(self, answers: Answers) -> None:
         self.answers = answers
