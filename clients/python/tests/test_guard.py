@@ -28,7 +28,7 @@ from guards import (
     watch,
 )
 from replies import answer, session_answer
-from tenant_auth import AsyncClient, Client, DeniedError, Options, Principal
+from tenant_auth import AsyncClient, Client, ClosedError, DeniedError, Options, Principal, UnavailableError
 from tenant_auth.proto import admin_pb2
 from tenant_auth.testing import ManualClock
 
@@ -219,3 +219,48 @@ async def test_invalid_guard_arguments_are_rejected(client: AsyncClient) -> None
 
 def test_client_for_threads_has_no_guard() -> None:
     assert not hasattr(Client, "guard")
+
+
+async def test_interrupted_source_may_end_in_its_own_way(client: AsyncClient, fake: Fake) -> None:
+    async def ends() -> AsyncIterator[int]:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+        yield 1
+
+    async def fails() -> AsyncIterator[int]:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise OSError("interrupted") from None
+        yield 1
+
+    for revision, source in ((11, ends), (13, fails)):
+        fake.keys[KEY] = answer(revision=revision)
+        fake.invalidate("KEY", "key_1", revision)
+        await until(lambda: len(guards_of(client)._near) == 0)
+        waiting = next_of(client.guard(await client.require_key(KEY), source()))
+        await until(lambda: len(guards_of(client)) == 1)
+        await settle(client)
+        fake.keys[KEY] = answer(5, revision=revision + 1)
+        fake.invalidate("KEY", "key_1", revision + 1)
+        assert await reason_of(waiting) == "REVOKED"
+
+
+async def test_undecided_end_has_its_cause(fake: Fake) -> None:
+    fake.keys[KEY] = answer()
+    async with AsyncClient(fake.endpoint) as client:
+        _, waiting = await started(client, Source())
+    with pytest.raises(UnavailableError) as caught:
+        await waiting
+    assert isinstance(caught.value.__cause__, ClosedError)
+
+
+async def test_caller_that_is_cancelled_stays_cancelled(client: AsyncClient, fake: Fake) -> None:
+    _, waiting = await started(client, Source())
+    guard = next(iter(guards_of(client)._guards))
+    guard.end_undecided(OSError())
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -46,15 +46,18 @@ class Interruption:
     ) -> None:
         self._guard.on_end = None
         reason = self._guard.reason
+        interrupted = False
         try:
             await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError as interrupted:
+        except TimeoutError:
             if reason is None:
                 raise
-            raise reason from interrupted
-        if reason is not None and self._timeout.expired() and isinstance(error, Exception):
-            # What was interrupted has turned that into an error of its own, or into its end.
-            raise reason from error
+            interrupted = True
+        if reason is not None and not interrupted:
+            # What was interrupted may have turned that into an error of its own, or into its end.
+            interrupted = self._timeout.expired() and isinstance(error, Exception)
+        if reason is not None and interrupted:
+            raise reason
 
     def _interrupt(self) -> None:
         self._timeout.reschedule(0.0)
