@@ -1,44 +1,84 @@
 """An MCP server whose callers are tenants: run `python examples/mcp_server.py`, then connect to
 http://127.0.0.1:8001/mcp.
 
-Each session is bound to the tenant whose key opened it. Each call is validated, and each use of the tool is recorded.
+Clients of all revisions of the protocol are served. The policy says which scopes a tool needs: a client sees only the
+tools that its key may call. Each refund is recorded as usage. The demo key of `tenant-auth-svc dev` may do neither;
+issue one for it: `tenantctl key issue --tenant ten_demo --scope orders:read --scope orders:write`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Callable
 
 import uvicorn
-from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
-from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 
 from tenant_auth import AsyncClient, AsyncUsageRecorder
-from tenant_auth.mcp import TenantTokenVerifier, current_principal, protect
+from tenant_auth.mcp import Policy, current_principal, protect
+
+POLICY = Policy(
+    {
+        "tools": {
+            "list_orders": {"scopes": ["orders:read"]},
+            "refund_order": {"scopes": ["orders:write"], "usage": {"metric": "mcp.tool_calls"}},
+        }
+    }
+)
 
 
-def make_app(client: AsyncClient, recorder: AsyncUsageRecorder, url: str, *, sessions: bool = True) -> Starlette:
-    # tenant-auth issues the keys, not an OAuth server, so they have no audience to check.
-    auth = AuthSettings(issuer_url=AnyHttpUrl(url), resource_server_url=AnyHttpUrl(url), validate_token_resource=False)
-    server = MCPServer("orders", token_verifier=TenantTokenVerifier(client), auth=auth)
+class Orders:
+    """The orders of all tenants, in memory."""
+
+    def __init__(self) -> None:
+        self._refunded: dict[str, set[int]] = {}
+
+    def list(self, tenant: str) -> list[str]:
+        refunded = self._refunded.get(tenant, set())
+        return [f"order {number}: {'refunded' if number in refunded else 'paid'}" for number in (1, 2)]
+
+    def refund(self, tenant: str, number: int) -> str:
+        self._refunded.setdefault(tenant, set()).add(number)
+        return f"order {number} is refunded"
+
+
+def make_app(
+    client: AsyncClient,
+    recorder: AsyncUsageRecorder,
+    *,
+    policy: Policy = POLICY,
+    register: Callable[[MCPServer], None] | None = None,
+    sessions: bool = True,
+) -> Starlette:
+    """Returns the app. `register` may add more tools, prompts and resources to the server."""
+    # Neither auth nor a token verifier: the gate admits requests, and no OAuth is offered.
+    server = MCPServer("orders")
+    orders = Orders()
 
     @server.tool()
-    async def count_words(text: str) -> int:
-        """Counts the words of a text."""
-        principal = current_principal()
-        count = len(text.split())
-        recorder.record(principal.tenant_id, "words.counted", count)
-        return count
+    async def list_orders() -> list[str]:
+        """Lists the orders of the tenant."""
+        return orders.list(current_principal().tenant_id)
 
-    return protect(server.streamable_http_app(), client, sessions=sessions)
+    @server.tool()
+    async def refund_order(number: int) -> str:
+        """Refunds an order."""
+        return orders.refund(current_principal().tenant_id, number)
+
+    if register is not None:
+        register(server)
+    app = server.streamable_http_app()
+    return protect(
+        app, client, policy=policy, recorder=recorder, key_headers=["Authorization", "X-API-Key"], sessions=sessions
+    )
 
 
 async def serve(tenant_auth: str, port: int, *, sessions: bool) -> None:
     async with AsyncClient(tenant_auth) as client:
         recorder = client.usage_recorder()
-        app = make_app(client, recorder, f"http://127.0.0.1:{port}", sessions=sessions)
+        app = make_app(client, recorder, sessions=sessions)
         # With proxy headers, uvicorn would let local processes choose the address that keys are compared with.
         await uvicorn.Server(uvicorn.Config(app, port=port, proxy_headers=False)).serve()
         for batch in await recorder.close():

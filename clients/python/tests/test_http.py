@@ -17,7 +17,7 @@ from tenant_auth import AsyncClient, Client, Options, Principal, UnavailableErro
 from tenant_auth._http import KeySource, UndecidedLog
 from tenant_auth.asgi import ErrorResponseMiddleware, TenantAuthMiddleware
 from tenant_auth.fastapi import RequireTenant
-from tenant_auth.mcp import SessionBindingMiddleware, TenantTokenVerifier
+from tenant_auth.mcp import Handles, McpGate
 
 KEY = "ta_canary_0123456789abcdef"
 Call = Any
@@ -29,9 +29,9 @@ async def client(fake: Fake) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def behind_the_middleware(client: AsyncClient) -> FastAPI:
+def behind_the_middleware(client: AsyncClient, header: Any = "Authorization") -> FastAPI:
     app = FastAPI()
-    app.add_middleware(TenantAuthMiddleware, client=client, scopes="orders:read", exempt="/healthz")
+    app.add_middleware(TenantAuthMiddleware, client=client, scopes="orders:read", exempt="/healthz", header=header)
 
     @app.get("/")
     async def root(request: Request) -> Principal:
@@ -45,9 +45,9 @@ def behind_the_middleware(client: AsyncClient) -> FastAPI:
     return app
 
 
-def with_the_dependency(client: AsyncClient) -> FastAPI:
+def with_the_dependency(client: AsyncClient, header: Any = "Authorization") -> FastAPI:
     app = FastAPI()
-    require = RequireTenant(client, "orders:read")
+    require = RequireTenant(client, "orders:read", header=header)
 
     @app.get("/")
     async def root(principal: Annotated[Principal, Depends(require)]) -> Principal:
@@ -205,11 +205,14 @@ def test_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, co
         ([("authorization", "Bearer a, Bearer b")], 400),
         ([("authorization", "Basic a,bearer b")], 400),
         ([("authorization", "Bearer a,b")], "a,b"),
-        ([("authorization", "Bearer a"), ("x-api-key", "a")], 400),
+        ([("authorization", "Bearer a"), ("x-api-key", "a")], "a"),
+        ([("authorization", "Bearer a"), ("x-api-key", "b")], 400),
+        ([("authorization", "Basic a"), ("x-api-key", "a")], 400),
+        ([("authorization", "Bearer a"), ("x-api-key", " ")], "a"),
         ([("x-api-key", "a"), ("X-API-Key", "a")], 400),
     ],
 )
-def test_key_may_come_in_one_header_only(headers: list[tuple[str, str]], key: Any) -> None:
+def test_key_is_one_credential_in_one_or_several_headers(headers: list[tuple[str, str]], key: Any) -> None:
     found = KeySource(["Authorization", "X-API-Key"]).key([(n.encode(), v.encode()) for n, v in headers])
     assert getattr(found, "status", found) == key
 
@@ -240,11 +243,23 @@ def test_adapters_require_an_async_client(client: Any) -> None:
     for make in (
         lambda: TenantAuthMiddleware(FastAPI(), client=client),
         lambda: RequireTenant(client),
-        lambda: TenantTokenVerifier(client),
-        lambda: SessionBindingMiddleware(FastAPI(), client=client),
+        lambda: Handles(client),
+        lambda: McpGate(FastAPI(), client=client),
     ):
         with pytest.raises(TypeError, match="give AsyncClient"):
             make()
+
+
+@pytest.mark.parametrize("make", [behind_the_middleware, with_the_dependency])
+async def test_same_key_in_two_headers_is_admitted_and_two_keys_are_not(
+    client: AsyncClient, fake: Fake, make: Any
+) -> None:
+    fake.keys[KEY] = answer()
+    app = make(client, ["Authorization", "X-API-Key"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
+        for second, status in ((KEY, 200), ("another", 400)):
+            headers = {"authorization": f"Bearer {KEY}", "x-api-key": second}
+            assert (await http.get("/", headers=headers)).status_code == status
 
 
 async def test_exempt_text_is_one_path(client: AsyncClient) -> None:
@@ -267,7 +282,8 @@ async def test_preflight_is_admitted_by_default(client: AsyncClient) -> None:
         transport = httpx.ASGITransport(TenantAuthMiddleware(app, client=client, preflight=admitted))
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
             assert (await http.options("/", headers=preflight)).status_code == (204 if admitted else 401)
-            assert (await http.options("/")).status_code == 401, "this is not a preflight request"
+            for partial in ({}, {"origin": "https://app"}, {"access-control-request-method": "GET"}):
+                assert (await http.options("/", headers=partial)).status_code == 401, "this is not a preflight request"
             repeated = [*preflight.items(), ("authorization", "Bearer a"), ("authorization", "Bearer b")]
             assert (await http.options("/", headers=repeated)).status_code == 400
     assert states == [None]

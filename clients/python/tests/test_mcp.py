@@ -3,78 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import grpc
 import httpx2
 import pytest
 import pytest_asyncio
-import uvicorn
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.server.auth.provider import TokenVerifier
+from mcp.shared.exceptions import MCPError
 from starlette.applications import Starlette
 
-import mcp_server
-from conftest import until
+from conftest import call_stub, until
 from fake import EVENT_TIMEOUT, Fake
+from mcp_servers import HEADERS, INITIALIZE, KEY, PING, Mode, Server, serving
 from replies import Failure, answer, session_answer
-from service import dev
+from service import Service, dev
 from tenant_auth import AsyncClient, Options, UsageBucket
-from tenant_auth.mcp import SessionBindingMiddleware, TenantTokenVerifier, current_principal, session_id_in
+from tenant_auth.mcp import McpGate, current_principal
+from tenant_auth.proto import admin_pb2
 
-KEY = "ta_canary_0123456789abcdef"
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
-PING = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
-HEADERS = {"accept": "application/json, text/event-stream", "authorization": f"Bearer {KEY}"}
-
-
-class Server:
-    """Runs the example on a port."""
-
-    def __init__(self, url: str, recorder: Any) -> None:
-        self.url = f"{url}/mcp"
-        self.recorder = recorder
-
-    async def post(self, body: dict[str, Any], **headers: str) -> httpx2.Response:
-        async with httpx2.AsyncClient() as http:
-            return await http.post(self.url, json=body, headers=HEADERS | headers)
-
-    @asynccontextmanager
-    async def client(self, mode: Literal["legacy", "auto"], key: str = KEY) -> AsyncIterator[Client]:
-        async with AsyncExitStack() as stack:
-            http = await stack.enter_async_context(httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}))
-            transport = streamable_http_client(self.url, http_client=http)
-            yield await stack.enter_async_context(Client(transport, mode=mode))
-
-
-@asynccontextmanager
-async def serving(client: AsyncClient, *, sessions: bool = True) -> AsyncIterator[Server]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    recorder = client.usage_recorder()
-    app = mcp_server.make_app(client, recorder, url, sessions=sessions)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    task = asyncio.create_task(server.serve([listening]))
-    await until(lambda: server.started)
-    yield Server(url, recorder)
-    server.should_exit = True
-    await task
-    listening.close()
+MODES: tuple[Mode, ...] = ("legacy", "auto")
 
 
 @pytest_asyncio.fixture
@@ -88,48 +38,70 @@ async def server(fake: Fake) -> AsyncIterator[Server]:
         assert await server.recorder.close() == []
 
 
-async def test_example_works_with_the_real_service(tmp_path: Path) -> None:
+async def issue(client: AsyncClient, service: Service, *scopes: str) -> str:
+    request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test", scopes=scopes)
+    issued = await call_stub(client.raw.admin.IssueKey, request, timeout=10.0)
+    return str(issued.plaintext)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_example_works_with_the_real_service(tmp_path: Path, mode: Mode) -> None:
     with dev(tmp_path) as service:
         async with AsyncClient(service.endpoint, Options(timeout=10.0)) as client, serving(client) as server:
 
             async def sessions() -> list[str]:
                 return [session.tenant_id async for session in client.list_sessions(service.tenant)]
 
-            async with server.client("legacy", service.key) as caller:
-                assert await sessions() == [service.tenant]
-                result = await caller.call_tool("count_words", {"text": "three small words"})
-                assert result.structured_content == {"result": 3}
-            # The client ended its session. The server passes this on after it has responded.
+            reader = await issue(client, service, "orders:read")
+            writer = await issue(client, service, "orders:read", "orders:write")
+            async with server.client(mode, reader) as caller:
+                assert await sessions() == ([service.tenant] if mode == "legacy" else [])
+                assert [tool.name for tool in (await caller.list_tools()).tools] == ["list_orders"]
+                listed = await caller.call_tool("list_orders", {})
+                assert listed.structured_content == {"result": ["order 1: paid", "order 2: paid"]}
+                with pytest.raises(MCPError):
+                    await caller.call_tool("refund_order", {"number": 1})
+            async with server.client(mode, writer) as caller:
+                assert [tool.name for tool in (await caller.list_tools()).tools] == ["list_orders", "refund_order"]
+                refunded = await caller.call_tool("refund_order", {"number": 1})
+                assert refunded.structured_content == {"result": "order 1 is refunded"}
+            # The clients ended their sessions. The server passes this on after it has responded.
             async with asyncio.timeout(EVENT_TIMEOUT):
                 while await sessions():
                     await asyncio.sleep(0.002)
             assert await server.recorder.close() == []
             now, hours = datetime.now(UTC), timedelta(hours=2)
             sums = client.query_usage(service.tenant, now - hours, now + hours, bucket=UsageBucket.MONTH)
-            assert [(one.metric, one.quantity) async for one in sums] == [("words.counted", 3)]
+            assert [(one.metric, one.quantity) async for one in sums] == [("mcp.tool_calls", 1)]
 
 
-async def test_session_is_bound_and_usage_is_recorded(server: Server, fake: Fake) -> None:
+async def test_session_is_bound_and_ended(server: Server, fake: Fake) -> None:
     async with server.client("legacy") as client:
         assert len(fake.bound) == 1
         assert next(iter(fake.bound.values())).tenant_id == "acme"
-        result = await client.call_tool("count_words", {"text": "three small words"})
-        assert result.structured_content == {"result": 3}
+        assert (await client.call_tool("list_orders", {})).structured_content
     assert fake.calls["ValidateSession"] >= 1
     # The client ended its session. The server passes this on after it has responded.
     await until(lambda: not fake.bound)
-    await server.recorder.flush()
-    events = [event for events in fake.usage.values() for event in events]
-    assert [(event.tenant_id, event.metric, event.quantity) for event in events] == [("acme", "words.counted", 3)]
 
 
 async def test_protocol_without_sessions_is_checked_by_key(server: Server, fake: Fake) -> None:
     async with server.client("auto") as client:
-        result = await client.call_tool("count_words", {"text": "two words"})
-        assert result.structured_content == {"result": 2}
+        assert (await client.call_tool("list_orders", {})).structured_content
     assert not fake.calls["BindSession"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_only_admitted_calls_record_usage(server: Server, fake: Fake, mode: Mode) -> None:
+    fake.keys[KEY] = answer(scopes=["orders:write"])
+    async with server.client(mode) as client:
+        assert (await client.call_tool("refund_order", {"number": 1})).structured_content
+        assert (await client.call_tool("refund_order", {"number": "no number"})).is_error
+        with pytest.raises(MCPError):
+            await client.call_tool("list_orders", {})
     await server.recorder.flush()
-    assert fake.usage
+    events = [event for events in fake.usage.values() for event in events]
+    assert [(event.tenant_id, event.metric, event.quantity) for event in events] == [("acme", "mcp.tool_calls", 1)] * 2
 
 
 @pytest.mark.parametrize(
@@ -177,21 +149,21 @@ def answer_then_fail(fake: Fake) -> Any:
 
 
 async def test_unbindable_session_is_ended_in_the_sdk(fake: Fake) -> None:
-    requests: list[tuple[str, str | None]] = []
+    fake.keys[KEY] = answer_then_fail(fake)
+    requests: list[tuple[str, bytes | None]] = []
 
     async def sdk(scope: Any, _receive: Any, send: Any) -> None:
-        requests.append((scope["method"], session_id_in(scope)))
+        requests.append((scope["method"], dict(scope["headers"]).get(b"mcp-session-id")))
         headers = [(b"mcp-session-id", b"s1")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     async with AsyncClient(fake.endpoint, Options(near_cache=None, retry=None)) as client:
-        transport = httpx2.ASGITransport(SessionBindingMiddleware(sdk, client=client))
-        fake.permanent_failure = Failure(grpc.StatusCode.UNIMPLEMENTED)
+        transport = httpx2.ASGITransport(McpGate(sdk, client=client))
         async with httpx2.AsyncClient(transport=transport, base_url="http://mcp") as http:
             response = await http.post("/mcp", headers=HEADERS)
     assert response.status_code == 503
-    assert requests == [("POST", None), ("DELETE", "s1")]
+    assert requests == [("POST", None), ("DELETE", b"s1")]
 
 
 async def test_ended_or_foreign_session_is_not_found(server: Server, fake: Fake) -> None:
@@ -212,22 +184,10 @@ async def test_ended_or_foreign_session_is_not_found(server: Server, fake: Fake)
         assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 403, verdict
 
 
-async def test_verifier_implements_the_sdk_and_hides_the_key(fake: Fake) -> None:
-    fake.keys[KEY] = answer()
-    async with AsyncClient(fake.endpoint) as client:
-        verifier: TokenVerifier = TenantTokenVerifier(client, scopes=["orders:read"], resource="http://me")
-        token = await verifier.verify_token(KEY)
-        assert token is not None
-        assert (token.client_id, token.subject, token.scopes) == ("acme", "acme", ["orders:read"])
-        assert (token.token, token.resource) == (KEY, "http://me")
-        assert KEY not in repr(token)
-        assert await verifier.verify_token("unknown") is None
-
-
 @pytest.mark.parametrize("ttl", [0, 59.9, float("nan"), 86_401, "1", None])
 def test_too_short_ttl_is_rejected(ttl: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="ttl is "):
-        SessionBindingMiddleware(Starlette(), client=AsyncClient("127.0.0.1:1"), ttl=ttl)
+        McpGate(Starlette(), client=AsyncClient("127.0.0.1:1"), ttl=ttl)
 
 
 def test_current_principal_requires_a_request() -> None:

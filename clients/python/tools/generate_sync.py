@@ -6,6 +6,7 @@ The folder to write to may be given as an argument.
 from __future__ import annotations
 
 import argparse
+import ast
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,8 @@ NAMES = {
     "async_verifier": "verifier",
 }
 """Besides the names of the standard library, which unasync knows. Docstrings and comments do not change."""
+WITHOUT_TWIN = {"guard"}
+"""Methods that only make sense in an event loop: a thread that waits for an item cannot be interrupted."""
 HEADER = "# Generated from {source} by tools/generate_sync.py. Do not edit.\n"
 
 
@@ -40,16 +43,27 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE)
     folder: Path = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as made:
-        rule = unasync.Rule(f"{PACKAGE}/", f"{made}/", NAMES)
+        rule = unasync.Rule(f"{made}/", f"{made}/", NAMES)
         for source, target in GENERATED.items():
-            unasync.unasync_files([str(PACKAGE / source)], [rule])
+            Path(made, source).write_text(with_twin(PACKAGE / source))
+            unasync.unasync_files([str(Path(made, source))], [rule])
             text = HEADER.format(source=source) + Path(made, source).read_text()
             (folder / target).write_text(formatted(text, PACKAGE / target))
 
 
+def with_twin(path: Path) -> str:
+    """Returns a module without the methods that have no twin."""
+    text = path.read_text()
+    lines = text.splitlines(keepends=True)
+    methods = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    for method in (method for method in methods if method.name in WITHOUT_TWIN):
+        lines[method.lineno - 1 : method.end_lineno] = [""] * ((method.end_lineno or 0) - method.lineno + 1)
+    return "".join(lines)
+
+
 def formatted(text: str, path: Path) -> str:
     """Formats a module as this package is formatted, because its names have other lengths and another order."""
-    for command in (["check", "--select", "I", "--fix", "--quiet"], ["format", "--quiet"]):
+    for command in (["check", "--select", "F401,I", "--fix", "--quiet"], ["format", "--quiet"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"]
         text = subprocess.run(ruff, cwd=HERE, input=text, check=True, capture_output=True, text=True).stdout
     return text

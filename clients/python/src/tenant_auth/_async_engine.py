@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -13,8 +14,10 @@ from . import _changes, _status
 from ._calls import Calls, Method
 from ._conditions import apply_conditions, are_valid_scopes
 from ._core import Core, Metadata
+from ._guards import Guards
 from ._in_flight import InFlightCalls
 from ._methods import GET_PRINCIPAL_KEYS, CacheableCall
+from ._near_cache import NearCache
 from ._pool import Pool
 from ._principal_keys import KeySet, PrincipalKeys
 from ._watch import Watch
@@ -32,6 +35,7 @@ class AsyncEngine:
         self.core = core
         self._in_flight = InFlightCalls(core.clock, core.options.timeout)
         self._principal_keys = PrincipalKeys(core.clock, self._fetch_principal_keys)
+        self.guards = Guards(core, self)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: Pool | None = None
         self._calls: Calls | None = None
@@ -76,8 +80,19 @@ class AsyncEngine:
         if near is None or not are_valid_scopes(scopes):
             with self._in_flight_guard():
                 return await self._validate(call, scopes, timeout)
-        if self._watch is not None:
-            self._watch.check()
+        self.check_watch()
+        return await self.decide_cached(near, call, scopes, timeout)
+
+    async def decide_cached(
+        self,
+        near: NearCache,
+        call: CacheableCall[V],
+        scopes: Sequence[str],
+        timeout: float | None,
+        since: float = -math.inf,
+    ) -> V:
+        """Like `decide`, with this near cache. Requests for cached answers must have been sent at `since` or later."""
+        self.open()
         digest = near.digest(*call.cache_key)
 
         async def load(timeout: float) -> Validation:
@@ -87,12 +102,18 @@ class AsyncEngine:
             return answer
 
         answer = near.get(digest)
-        if answer is None:
+        sent_at = near.sent_at(digest)
+        if answer is None or sent_at is None or sent_at < since:
             limit = self.core.timeout(timeout)
             with self._in_flight_guard():
                 answer = await self._in_flight.join((digest, near.epoch), load, limit)
         # The digest includes the kind of request, so the answer has the type of that kind.
         return apply_conditions(cast(V, answer), call.address, scopes)
+
+    def check_watch(self) -> None:
+        """Replaces a watch stream that hangs."""
+        if self._watch is not None:
+            self._watch.check()
 
     def known_principal_keys(self, kid: str) -> KeySet | None:
         """Returns the keys, or `None` if `principal_keys` must be called. May be called from any thread."""
@@ -101,8 +122,7 @@ class AsyncEngine:
     async def principal_keys(self, kid: str, timeout: float | None) -> KeySet:
         """Returns the keys of principal tokens, and fetches them if that is due or this one is unknown."""
         self.open()
-        if self._watch is not None:
-            self._watch.check()
+        self.check_watch()
         return await self._principal_keys.get(kid, self.core.timeout(timeout))
 
     async def call(
@@ -147,6 +167,7 @@ class AsyncEngine:
         # Calls made in the same tick have not started yet but must complete too.
         await asyncio.sleep(0)
         self._closed = True
+        self.guards.close()
         if self._watch is not None:
             await self._watch.close()
         while self._in_flight_count:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Protocol
 
 from . import _checks
 from .errors import ErrorKind, TenantAuthError
@@ -44,6 +45,21 @@ DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
     Verdict.SESSION_EXPIRED: (HTTPStatus.NOT_FOUND, "The session does not exist."),
     Verdict.TENANT_MISMATCH: (HTTPStatus.NOT_FOUND, "The session does not exist."),
 }
+
+
+class Reply(Protocol):
+    """A response without streaming."""
+
+    @property
+    def status(self) -> HTTPStatus: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """All headers except the content length."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +96,7 @@ class Rejection:
 
 NO_CREDENTIALS = Rejection(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "The request has no key.", {CHALLENGE: "Bearer"})
 AMBIGUOUS = Rejection(
-    HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "A header with a key or a session id occurs more than once."
+    HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "The request has several keys, or several session ids."
 )
 INVALID_PRINCIPAL = Rejection(
     HTTPStatus.UNAUTHORIZED, "INVALID_PRINCIPAL", "The principal token is invalid.", {CHALLENGE: INVALID_TOKEN}
@@ -94,6 +110,7 @@ OUTDATED_PRINCIPAL = Rejection(
 # These are rejected if repeated, even if another header carries the key: a server behind this one might read the other
 # value.
 SINGLE_HEADERS = frozenset({AUTHORIZATION, "mcp-session-id"})
+PREFLIGHT_HEADERS = frozenset({b"origin", b"access-control-request-method"})
 
 
 class KeySource:
@@ -109,27 +126,36 @@ class KeySource:
         self.names = frozenset(name.lower() for name in names)
 
     def key(self, headers: Headers) -> str | Rejection | None:
-        """Returns the key, a rejection if the request is ambiguous, or `None` if there is no key."""
-        decoded = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        """Returns the key, a rejection if the request is ambiguous, or `None` if there is no key.
+
+        The same key in several of the headers is one credential. Different ones, or a repeated header, are ambiguous:
+        a server behind this one might read the other value.
+        """
+        decoded = [(name.lower().decode("latin-1"), value.decode("latin-1").strip()) for name, value in headers]
         names = [name for name, _ in decoded]
-        found = [(name, value) for name, value in decoded if name in self.names]
-        if len(found) > 1 or any(names.count(name) > 1 for name in SINGLE_HEADERS):
+        if any(names.count(name) > 1 for name in SINGLE_HEADERS | self.names):
             return AMBIGUOUS
-        if not found:
-            return None
-        name, value = found[0]
-        if name != AUTHORIZATION:
-            return value.strip() or None
-        scheme, _, key = value.strip().partition(" ")
-        if SECOND_KEY.search(key):
-            # Two headers that a proxy has merged into one.
+        found = [key_in(name, value) for name, value in decoded if name in self.names and value]
+        if any(key != found[0] for key in found):
             return AMBIGUOUS
-        return key.strip() or None if scheme.lower() == "bearer" else None
+        return found[0] if found else None
+
+
+def key_in(name: str, value: str) -> str | Rejection | None:
+    """Returns the key in one header, or `None` if its value is another credential, such as one for Basic."""
+    if name != AUTHORIZATION:
+        return value
+    scheme, _, key = value.partition(" ")
+    if SECOND_KEY.search(key):
+        # Two headers that a proxy has merged into one.
+        return AMBIGUOUS
+    return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def is_preflight(method: str, headers: Headers) -> bool:
     """Reports whether this is a CORS preflight request. Browsers send these without credentials."""
-    return method == "OPTIONS" and any(name.lower() == b"access-control-request-method" for name, _ in headers)
+    names = {name.lower() for name, _ in headers}
+    return method == "OPTIONS" and names >= PREFLIGHT_HEADERS
 
 
 def denial(validation: Validation) -> Rejection:

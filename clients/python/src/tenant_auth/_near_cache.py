@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -48,6 +48,7 @@ class NearCache:
         self._entries = EntryStore(options.max_entries)
         self._marks = ChangeMarks(capacity=max(1_000, options.max_entries))
         self._stream = StreamState()
+        self._listener: Callable[[Subject | None], None] | None = None
         self._epoch = 0
         self._oldest_epoch = 0
         self._negative_epoch = 0
@@ -120,15 +121,16 @@ class NearCache:
 
     def invalidate(self, kind: SubjectKind, name: str, revision: int) -> None:
         """Applies an invalidation."""
+        subject = self.subject(kind, name)
         with self._lock:
             self._stream.record_event(revision, self._clock.monotonic())
             self._epoch += 1
-            subject = self._subject(kind, name)
             self._entries.remove_subject(subject, below=revision)
             evicted = self._marks.record(subject, revision=revision)
             # Without its mark, an old answer about this subject would look current. Answers this old get no watched
             # lifetime.
             self._stream.min_revision = max(self._stream.min_revision, evicted)
+        self._notify(subject)
 
     def start_over(self, revision: int) -> None:
         """Clears the cache, including requests in flight, because it is unknown what has changed."""
@@ -138,32 +140,63 @@ class NearCache:
             self._oldest_epoch = self._epoch
             self._entries.clear()
             self._marks.clear()
+        self._notify(None)
 
     def invalidate_local(self, changed: Iterable[tuple[SubjectKind, str]]) -> None:
         """Applies a change made by this process, whose revision is unknown. An empty list means that anything may have
         changed.
         """
-        named = list(changed)
+        named = [self.subject(kind, name) for kind, name in changed]
         with self._lock:
             self._epoch += 1
             if not named:
                 self._oldest_epoch = self._epoch
                 self._entries.clear()
-            for kind, name in named:
-                subject = self._subject(kind, name)
+            for subject in named:
                 self._entries.remove_subject(subject)
                 evicted = self._marks.record(subject, epoch=self._epoch)
                 self._stream.min_revision = max(self._stream.min_revision, evicted)
             # Negative entries have no ids, and what they describe may exist now.
             self._entries.clear_negative()
             self._negative_epoch = self._epoch
+        for one in named or [None]:
+            self._notify(one)
+
+    def listen(self, listener: Callable[[Subject | None], None]) -> None:
+        """Calls this function after each invalidation, with its subject. `None`: anything may have changed."""
+        self._listener = listener
+
+    def sent_at(self, digest: Digest) -> float | None:
+        """Returns when the request for a cached answer was sent."""
+        with self._lock:
+            entry = self._entries.get(digest)
+            return None if entry is None else entry.sent_at
+
+    def covered_since(self) -> tuple[float, int] | None:
+        """Returns the time and the revision from which on answers are current until an invalidation, or `None` while
+        the stream is not live.
+        """
+        with self._lock:
+            since = self._stream.continuous_since
+            live = self._stream.is_live(self._clock.monotonic())
+            return (since, self._stream.min_revision) if live and since is not None else None
 
     def has_changed(self, key_id: str, tenant_id: str, revision: int) -> bool:
         """Reports whether the stream has reported a change of the key or of its tenant after this revision."""
-        subjects = (self._subject(SubjectKind.KEY, key_id), self._subject(SubjectKind.TENANT, tenant_id))
+        return self.is_superseded(
+            (self.subject(SubjectKind.KEY, key_id), self.subject(SubjectKind.TENANT, tenant_id)), revision
+        )
+
+    def is_superseded(self, subjects: Iterable[Subject], revision: int) -> bool:
+        """Reports whether the stream has reported a change of one of the subjects after this revision."""
         with self._lock:
             # Only revisions are compared: of a change made by this process it is unknown whether it was made before.
             return self._marks.is_superseded(subjects, revision=revision, epoch=self._epoch)
+
+    def _notify(self, subject: Subject | None) -> None:
+        # Without the lock, because the listener may call this cache.
+        if self._listener is not None:
+            self._listener(subject)
 
     def watch_opening(self) -> int:
         """Records that a stream is being opened. Returns the revision to resume from."""
@@ -201,8 +234,8 @@ class NearCache:
         ]
         if isinstance(answer, SessionValidation):
             named.append((SubjectKind.KEY, answer.presented_key_id))
-        return tuple(self._subject(kind, name) for kind, name in named if name)
+        return tuple(self.subject(kind, name) for kind, name in named if name)
 
-    def _subject(self, kind: SubjectKind, name: str) -> Subject:
+    def subject(self, kind: SubjectKind, name: str) -> Subject:
         # A session id is stored as a digest, like a key, because it grants access together with a key.
         return (kind, self.digest(name) if kind is SubjectKind.SESSION else name)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
 
 from . import _checks, _http
+from ._asgi_types import App, Message, Receive, Scope, Send
 from ._client_address import DEFAULT_HEADER, AddressSource
-from ._http import KeySource, Rejection, rejection_of
+from ._guarded_response import run_guarded
+from ._http import KeySource, Rejection, Reply, rejection_of
+from ._stream_end import CLOSE_DENIED, CLOSE_LATER
 from .async_client import AsyncClient
 from .async_verifier import AsyncPrincipalVerifier
 from .errors import TenantAuthError
@@ -16,16 +18,7 @@ from .networks import IPAddress
 from .principal import VerifiedPrincipal
 from .results import DeniedError, Principal
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 PRINCIPAL_SOURCE = KeySource("X-Tenant-Principal")
-# WebSocket close codes: 1008 policy violation, 1013 try again later.
-CLOSE_DENIED = 1008
-CLOSE_LATER = 1013
 
 
 class AdmissionMiddleware:
@@ -37,11 +30,8 @@ class AdmissionMiddleware:
         self._app = app
         self._source = source
         self._scopes = _checks.texts("scopes", scopes)
-        self._exempt = frozenset(_checks.texts("exempt", exempt))
+        self._exempt = exempt_paths(exempt)
         self._preflight = _checks.flag("preflight", preflight)
-        for path in self._exempt:
-            if not path.startswith("/") or "?" in path or "#" in path:
-                raise ValueError(f"exempt contains {path!r}: give exact paths, such as /healthz")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
@@ -56,11 +46,14 @@ class AdmissionMiddleware:
             await send_rejection(outcome, scope, send)
             return
         scope.setdefault("state", {})["principal"] = outcome
-        await self._app(scope, receive, send)
+        await self._run(outcome, scope, receive, send)
 
     async def _admit(self, key: str | Rejection | None, scope: Scope) -> object:
         """Returns the principal, or the rejection."""
         raise NotImplementedError
+
+    async def _run(self, _principal: object, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 class TenantAuthMiddleware(AdmissionMiddleware):
@@ -68,9 +61,10 @@ class TenantAuthMiddleware(AdmissionMiddleware):
 
     `app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt=["/healthz"])`
 
-    `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several of which
-    a request may have one. `exempt`: exact paths that need no key. `preflight`: whether CORS preflight requests are
-    admitted; they have no key and get no principal. `trusted_proxies`: addresses and networks of the proxies that set
+    `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several, which
+    must agree. `exempt`: exact paths that need no key. `preflight`: whether CORS preflight requests are
+    admitted; they have no key and get no principal. `guard`: whether Server-Sent Events and WebSockets end when the key
+    may no longer be used; see `AsyncClient.guard`. `trusted_proxies`: addresses and networks of the proxies that set
     `client_address_header`; without them, the customer's address is that of the connection.
     """
 
@@ -83,16 +77,24 @@ class TenantAuthMiddleware(AdmissionMiddleware):
         exempt: str | Iterable[str] = (),
         header: str | Iterable[str] = "Authorization",
         preflight: bool = True,
+        guard: bool = True,
         trusted_proxies: str | Iterable[str] = (),
         client_address_header: str = DEFAULT_HEADER,
     ) -> None:
         _checks.instance("client", client, AsyncClient)
         super().__init__(app, KeySource(header), scopes, exempt, preflight)
         self._client = client
+        self._guard = _checks.flag("guard", guard)
         self._address_source = AddressSource(trusted_proxies, client_address_header)
 
     async def _admit(self, key: str | Rejection | None, scope: Scope) -> Principal | Rejection:
         return await admit(self._client, key, self._scopes, self._address_source.address(scope))
+
+    async def _run(self, principal: object, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._guard and isinstance(principal, Principal):
+            await run_guarded(self._app, self._client, principal, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class PrincipalMiddleware(AdmissionMiddleware):
@@ -146,6 +148,15 @@ class ErrorResponseMiddleware:
             await send_rejection(rejection_of(error), scope, send)
 
 
+def exempt_paths(given: str | Iterable[str]) -> frozenset[str]:
+    """Checks the paths that need no key."""
+    paths = frozenset(_checks.texts("exempt", given))
+    for path in paths:
+        if not path.startswith("/") or "?" in path or "#" in path:
+            raise ValueError(f"exempt contains {path!r}: give exact paths, such as /healthz")
+    return paths
+
+
 async def admit(
     client: AsyncClient, key: str | Rejection | None, scopes: Iterable[str], address: IPAddress | None
 ) -> Principal | Rejection:
@@ -174,7 +185,7 @@ async def admit_principal(
         return rejection_of(error)
 
 
-async def send_rejection(rejection: Rejection, scope: Scope, send: Send) -> None:
+async def send_rejection(rejection: Reply, scope: Scope, send: Send) -> None:
     """Sends the rejection."""
     if scope["type"] == "websocket":
         later = rejection.status is HTTPStatus.SERVICE_UNAVAILABLE

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from . import _methods, _wire
+from . import _checks, _methods, _wire
 from ._async_engine import AsyncEngine
 from ._checks import texts
 from ._core import Core, Metadata
+from ._credential import Credential
+from ._guarded import T, guarded
 from ._usage_buffer import OnRejected, RecorderOptions
 from .async_recorder import AsyncUsageRecorder
 from .async_verifier import AsyncPrincipalVerifier
@@ -48,8 +50,9 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
-        validation = await self.validate_key(key, scopes, client_address=client_address, timeout=timeout)
-        return validation.principal
+        call, required = _methods.validate_key(key, client_address), texts("scopes", scopes)
+        validation = await self._engine.decide(call, required, timeout)
+        return validation.principal._present(Credential(key, None, required, call.address))
 
     async def require_session(
         self,
@@ -61,10 +64,9 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
-        validation = await self.validate_session(
-            session_id, key, scopes, client_address=client_address, timeout=timeout
-        )
-        return validation.principal
+        call, required = _methods.validate_session(session_id, key, client_address), texts("scopes", scopes)
+        validation = await self._engine.decide(call, required, timeout)
+        return validation.principal._present(Credential(key, session_id, required, call.address))
 
     async def validate_key(
         self,
@@ -210,6 +212,29 @@ class AsyncClient:
         It is closed with the client. Raises `ImportError` without the extra `principal`.
         """
         return AsyncPrincipalVerifier(self._engine, self._core, audience)
+
+    def guard(
+        self,
+        principal: Principal,
+        stream: AsyncIterable[T],
+        *,
+        scopes: str | Iterable[str] = (),
+        undecided_for: float = 10.0,
+    ) -> AsyncIterator[T]:
+        """Iterates over a live stream until the principal's key, session or tenant may no longer be used.
+
+        The principal must come from `require_key` or `require_session` of this client. It is validated again when the
+        watch stream names it, when it expires, and regularly while the watch stream is not live. It must still hold the
+        scopes that were required then, and `scopes`. The iterator then raises `DeniedError` with the verdict, even
+        while it waits for the next item, or `UnavailableError` with the reason `UNDECIDED`: if a reported change could
+        not be checked within 1 s, or nothing could be checked for `undecided_for` seconds.
+
+        Items are neither delayed nor buffered. Close the iterator, or let it end, to release the guard.
+        """
+        _checks.instance("principal", principal, Principal)
+        required = texts("scopes", scopes)
+        patience = _checks.duration("undecided_for", undecided_for)
+        return guarded(self._engine.guards.prepare(principal, required, patience), stream)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the replica that responds."""

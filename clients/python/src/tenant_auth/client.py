@@ -11,6 +11,7 @@ from typing import Any, Self
 from . import _methods, _wire
 from ._checks import texts
 from ._core import Core, Metadata
+from ._credential import Credential
 from ._engine import Engine
 from ._usage_buffer import OnRejected, RecorderOptions
 from .networks import ClientAddress
@@ -49,8 +50,9 @@ class Client:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid key that holds all scopes. Raises `DeniedError` with the reason otherwise."""
-        validation = self.validate_key(key, scopes, client_address=client_address, timeout=timeout)
-        return validation.principal
+        call, required = _methods.validate_key(key, client_address), texts("scopes", scopes)
+        validation = self._engine.decide(call, required, timeout)
+        return validation.principal._present(Credential(key, None, required, call.address))
 
     def require_session(
         self,
@@ -62,8 +64,9 @@ class Client:
         timeout: float | None = None,
     ) -> Principal:
         """Returns the owner of a valid session, presented with a valid key if any. Raises `DeniedError` otherwise."""
-        validation = self.validate_session(session_id, key, scopes, client_address=client_address, timeout=timeout)
-        return validation.principal
+        call, required = _methods.validate_session(session_id, key, client_address), texts("scopes", scopes)
+        validation = self._engine.decide(call, required, timeout)
+        return validation.principal._present(Credential(key, session_id, required, call.address))
 
     def validate_key(
         self,

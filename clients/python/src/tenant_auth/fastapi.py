@@ -29,7 +29,8 @@ class RejectedError(HTTPException):
 class RequireTenant(SecurityBase):
     """Passes the caller's `Principal` to a handler if the key is valid and holds all scopes.
 
-    `header`: the header that carries the key: `Authorization` (as a bearer token) or a custom header.
+    `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several, which
+    must agree; the first one is in the OpenAPI description.
     `trusted_proxies` and `client_address_header`: as for `TenantAuthMiddleware`.
     """
 
@@ -37,19 +38,19 @@ class RequireTenant(SecurityBase):
         self,
         client: AsyncClient,
         *scopes: str | Iterable[str],
-        header: str = "Authorization",
+        header: str | Iterable[str] = "Authorization",
         trusted_proxies: str | Iterable[str] = (),
         client_address_header: str = DEFAULT_HEADER,
     ) -> None:
         _checks.instance("client", client, AsyncClient)
-        _checks.instance("header", header, str)
         self._client = client
         self._scopes = tuple(one for given in scopes for one in _checks.texts("scopes", given))
-        self._source = KeySource(header)
+        headers = _checks.texts("header", header)
+        self._source = KeySource(headers)
         self._address_source = AddressSource(trusted_proxies, client_address_header)
         # The OpenAPI description of the security scheme.
-        bearer = header.lower() == AUTHORIZATION
-        location = {"in": APIKeyIn.header, "name": header}
+        bearer = headers[0].lower() == AUTHORIZATION
+        location = {"in": APIKeyIn.header, "name": headers[0]}
         self.model = HTTPBearer(description="A key of a tenant.") if bearer else APIKey.model_validate(location)
         self.scheme_name = "HTTPBearer" if bearer else "APIKeyHeader"
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Self
 
 from ._checks import texts
+from ._credential import Presented
 from .errors import TenantAuthError
 from .networks import NO_NETWORKS, ClientAddress, Networks
 from .verdict import Source, Verdict
@@ -29,7 +30,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+class Principal(Presented):
     """The customer of an admitted request: what a handler needs to know."""
 
     tenant_id: str

@@ -1,0 +1,9 @@
+"""Keys, policies, sessions and usage for MCP servers, of all revisions of the protocol."""
+
+from ._context import current_principal
+from ._gate import McpGate
+from ._handles import Handles, UnknownHandleError
+from ._policy import Policy
+from ._protect import GateOptions, protect
+
+__all__ = ["GateOptions", "Handles", "McpGate", "Policy", "UnknownHandleError", "current_principal", "protect"]
