@@ -32,6 +32,7 @@ import { CallerTokens } from "./rpc/caller-token.js";
 import { type RawService, rawService } from "./rpc/raw.js";
 import { RetryBudget } from "./rpc/retry.js";
 import { type CallOptions, RpcClient } from "./rpc/rpc-client.js";
+import { MAX_SESSION_ID_LENGTH } from "./session-id.js";
 import { Sessions } from "./sessions.js";
 import { Usage } from "./usage.js";
 import {
@@ -42,9 +43,6 @@ import {
   validationFromWire,
 } from "./validation.js";
 import { text } from "./wire.js";
-
-/** The contract's maximum length of a session id, in characters. */
-const MAX_SESSION_ID_LENGTH = 128;
 
 /** Options of `validateKey`. */
 export interface ValidateKey extends CallOptions {

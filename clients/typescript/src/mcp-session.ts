@@ -16,6 +16,7 @@ import {
 } from "./http/rejection.js";
 import { notify, undecidedLog } from "./http/undecided-log.js";
 import type { Principal } from "./principal.js";
+import { isSessionId } from "./session-id.js";
 import type { SessionValidation } from "./validation.js";
 
 /** The part of a `Client` that `requireSession` needs. */
@@ -33,8 +34,6 @@ export interface RequireSessionOptions {
   /** Called with the error if no decision was made; the response is 503. Default: one log line per second. */
   readonly onError?: (error: unknown) => void;
 }
-
-const SESSION_ID = /^[\x21-\x7e]{1,128}$/;
 
 /**
  * Admits requests of a session only while the session belongs to the tenant of the presented key; any valid key of that
@@ -60,7 +59,7 @@ export function requireSession(
     const clientAddress = auth?.extra?.clientAddress as string | undefined;
     try {
       if (principal === undefined) return noCredentials({});
-      if (!SESSION_ID.test(sessionId)) return noSession("UNBOUND");
+      if (!isSessionId(sessionId)) return noSession("UNBOUND");
       const session = await client.validateSession(sessionId, { clientAddress, timeoutMs });
       if (!session.valid) return sessionRejection(session);
       return session.tenantId === principal.tenantId ? undefined : noSession("TENANT_MISMATCH");

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
+import * as sdkErrors from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { requireBearerAuth as sdkRequireBearerAuth } from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import express from "express";
 import { requireKey } from "../src/express.js";
@@ -216,6 +217,6 @@ test("mcp: the SDK's middleware admits no key with networks", async (t) => {
   fake.answer(validateKey, ({ clientAddress }) =>
     keyAnswer({ verdict: clientAddress === "" ? Verdict.ADDRESS_REQUIRED : Verdict.VALID }),
   );
-  const app = express().use(sdkRequireBearerAuth({ verifier: new KeyVerifier(client) }));
-  assert.equal((await raw(await listening(t, app), key)).status, 500);
+  const app = express().use(sdkRequireBearerAuth({ verifier: new KeyVerifier(client, sdkErrors) }));
+  assert.equal((await raw(await listening(t, app), key)).status, 400);
 });

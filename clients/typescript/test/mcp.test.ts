@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { InvalidTokenError } from "@modelcontextprotocol/sdk/server/auth/errors.js";
-import { requireBearerAuth as sdkRequireBearerAuth } from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
+import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import express, { type RequestHandler } from "express";
 import type { Client } from "../src/client.js";
-import { TenantAuthError } from "../src/error.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
-import { DeniedError, KeyVerifier, principalFrom, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { principalFrom, requireBearerAuth, requireSession } from "../src/mcp.js";
 import { listening } from "./support/adapters.js";
 import { invalid, keyAnswer, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
@@ -45,45 +43,6 @@ const guarded = (client: Client, onError: (e: unknown) => void): RequestHandler[
     onError,
   }),
 ];
-
-test("mcp: the SDK's own middleware accepts the verifier", async (t) => {
-  const { fake, ask } = await serving(t, (client) => [
-    sdkRequireBearerAuth({ verifier: new KeyVerifier(client), requiredScopes: ["orders:read"] }),
-  ]);
-  fake.answer(validateKey, () => keyAnswer());
-  const good = await ask();
-  assert.equal(good.status, 200);
-  assert.equal(((await good.json()) as { tenantId: string }).tenantId, "ten_1");
-  fake.answer(validateKey, () => keyAnswer({ scopes: [] }));
-  assert.equal((await ask()).status, 403);
-  fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.REVOKED }));
-  const revoked = await ask();
-  assert.equal(revoked.status, 401);
-  assert.match(revoked.headers.get("www-authenticate") ?? "", /^Bearer error="invalid_token"/);
-  // The SDK's middleware cannot respond with 503, but it does not respond with 401.
-  fake.answer(validateKey, () => Promise.reject(unavailable()));
-  assert.equal((await ask()).status, 500);
-});
-
-test("mcp: the verifier returns the principal and the expiry", async (t) => {
-  const { fake, client } = await connected(t, { nearCache: false, retryBudget: 0 });
-  const verifier = new KeyVerifier(client);
-  const end = Date.now() + 60_000;
-  fake.answer(validateKey, () => keyAnswer({ expiresAt: end }));
-  const auth = await verifier.verifyAccessToken("ta_key");
-  assert.deepEqual([auth.token, auth.clientId, auth.scopes], ["ta_key", "key_1", ["orders:read"]]);
-  assert.equal(auth.expiresAt, Math.ceil(end / 1000));
-  fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.EXPIRED }));
-  await assert.rejects(verifier.verifyAccessToken("ta_key"), InvalidTokenError);
-  fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.TENANT_SUSPENDED }));
-  const denied = (error: unknown): boolean =>
-    error instanceof DeniedError && error.verdict === "TENANT_SUSPENDED";
-  await assert.rejects(verifier.verifyAccessToken("ta_key"), denied);
-  fake.answer(validateKey, () => Promise.reject(invalid("key")));
-  await assert.rejects(verifier.verifyAccessToken("ta_key"), InvalidTokenError);
-  fake.answer(validateKey, () => Promise.reject(unavailable()));
-  await assert.rejects(verifier.verifyAccessToken("ta_key"), TenantAuthError);
-});
 
 test("mcp: valid keys are admitted, and each denial has its status", async (t) => {
   const { fake, ask, errors } = await serving(t, guarded);
@@ -163,7 +122,7 @@ test("mcp: a session is admitted while it belongs to the key's tenant", async (t
 test("mcp: a malformed session id is 404 without a call", async (t) => {
   const { fake, ask } = await serving(t, (client) => [requireBearerAuth(client), requireSession(client)]);
   fake.answer(validateKey, () => keyAnswer());
-  for (const id of ["", "a b", "x".repeat(200)]) {
+  for (const id of ["", "a b", "x".repeat(1025)]) {
     const headers = { authorization: "Bearer ta_key", "mcp-session-id": id };
     assert.equal((await ask(headers)).status, 404, JSON.stringify(id));
   }

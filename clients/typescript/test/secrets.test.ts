@@ -3,6 +3,7 @@ import type { Runtime } from "node:inspector";
 import { Session } from "node:inspector/promises";
 import { type TestContext, test } from "node:test";
 import { inspect } from "node:util";
+import * as sdkErrors from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { KeyVerifier } from "../src/mcp.js";
 import { keyAnswer, unavailable } from "./support/answers.js";
@@ -74,7 +75,7 @@ test("responses of the real service show no key and convert to JSON", withServic
     await client.validateKeys([key]),
     await admin.listKeys({ tenantId: "ten_demo" }),
   );
-  answers.push(await new KeyVerifier(client).verifyAccessToken(key));
+  answers.push(await new KeyVerifier(client, sdkErrors).verifyAccessToken(key));
   const secrets = [key, issued.plaintext, rotated.plaintext];
   assert.ok(secrets.every((secret) => secret.length > 20));
   for (const answer of answers) {

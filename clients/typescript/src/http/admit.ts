@@ -24,7 +24,7 @@ export interface KeyValidator {
 export interface RequireKeyOptions extends ProxyOptions {
   /** Scopes that the key must hold, all of them. */
   readonly scopes?: readonly string[];
-  /** The header that carries the key, or several of which a request may have one; default: `authorization`. */
+  /** The header that carries the key, or several; they must not have different keys. Default: `authorization`. */
   readonly header?: string | readonly string[];
   /** Exact paths, as sent by the client and without the query, that need no key. */
   readonly exempt?: string | readonly string[];
