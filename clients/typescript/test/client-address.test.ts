@@ -10,7 +10,7 @@ import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import type { RequireKeyOptions } from "../src/http/admit.js";
 import { clientAddressReader, type ProxyOptions } from "../src/http/client-address.js";
-import { clientAddressFrom, KeyVerifier, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { clientAddressFrom, KeyVerifier, mcpGate } from "../src/mcp.js";
 import { listening, servers } from "./support/adapters.js";
 import { keyAnswer } from "./support/answers.js";
 import { raw } from "./support/raw-request.js";
@@ -201,7 +201,7 @@ test("mcp: the client's address applies to the key and the session", async (t) =
   fake.answer(validateSession, () => keyAnswer());
   const app = express();
   const options = { trustedProxies: ["127.0.0.1"], clientAddressHeader: "cf-connecting-ip" };
-  app.get("/", requireBearerAuth(client, options), requireSession(client), (request, response) => {
+  app.get("/", mcpGate(client, options), (request, response) => {
     response.json(clientAddressFrom(request.auth) ?? "none");
   });
   const url = await listening(t, app);

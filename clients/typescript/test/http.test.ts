@@ -9,7 +9,7 @@ import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import type { RequireKeyOptions } from "../src/http/admit.js";
 import { undecidedLog } from "../src/http/undecided-log.js";
-import { KeyVerifier, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { KeyVerifier, mcpGate } from "../src/mcp.js";
 import { type Server, servers } from "./support/adapters.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
@@ -274,8 +274,7 @@ test("invalid adapter options are rejected immediately", async (t) => {
   for (const none of [undefined, {}] as Client[]) {
     assert.throws(() => expressRequireKey(none), /client must have a method validateKey/);
     assert.throws(() => fastifyRequireKey(none), /client must have a method validateKey/);
-    assert.throws(() => requireBearerAuth(none), /client must have a method validateKey/);
+    assert.throws(() => mcpGate(none), /client must have a method validateSession/);
     assert.throws(() => new KeyVerifier(none, sdkErrors), /client must have a method validateKey/);
-    assert.throws(() => requireSession(none), /client must have a method validateSession/);
   }
 });

@@ -1,5 +1,6 @@
 import * as checks from "../checks.js";
 import { TenantAuthError } from "../error.js";
+import { keepCredential } from "../guard/credential.js";
 import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { clientAddressReader, type ProxyOptions } from "./client-address.js";
@@ -83,7 +84,10 @@ export function admission(
       }
       const clientAddress = clientAddressOf(request);
       const validation = await client.validateKey(key, { scopes, clientAddress, timeoutMs });
-      if (validation.valid) return { validation, principal: principalOf(validation), key, clientAddress };
+      if (validation.valid) {
+        const principal = keepCredential(principalOf(validation), { key, clientAddress, scopes });
+        return { validation, principal, key, clientAddress };
+      }
       return { rejection: denied(validation.verdict, validation.missingScopes, challenge) };
     } catch (error) {
       // A key that the service rejects as malformed, such as one of 10,000 characters, is a mistake of the customer.

@@ -33,7 +33,7 @@ export function credential(request: HttpRequest, headers: readonly string[]): Cr
 }
 
 /** Returns all values of a header, as received. */
-export function valuesOf({ rawHeaders }: HttpRequest, name: string): string[] {
+export function valuesOf({ rawHeaders }: Pick<HttpRequest, "rawHeaders">, name: string): string[] {
   return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name);
 }
 

@@ -1,5 +1,6 @@
 import * as checks from "../checks.js";
 import { DeniedError } from "../denied.js";
+import { keepCredential } from "../guard/credential.js";
 import { isCausedBy, type KeyValidator } from "../http/admit.js";
 import { denied, undecided } from "../http/rejection.js";
 import { notify, undecidedLog } from "../http/undecided-log.js";
@@ -64,7 +65,10 @@ export class KeyVerifier {
    */
   async verifyAccessToken(token: string): Promise<AuthInfo> {
     const validation = await this.#validate(token);
-    if (validation.valid) return authInfo(token, validation, principalOf(validation));
+    if (validation.valid) {
+      const credential = { key: token, clientAddress: undefined, scopes: [] };
+      return authInfo(token, validation, keepCredential(principalOf(validation), credential));
+    }
     const { status, body } = denied(validation.verdict, validation.missingScopes, {});
     throw this.#error(CODES[status] ?? "access_denied", body.detail, new DeniedError(validation));
   }
