@@ -22,18 +22,20 @@ export const policy: McpPolicy = {
   },
 };
 
-/** Adds tools, resources and prompts to a server. */
-export type Register = (server: McpServer) => void;
-
-/** Registers the tools of the example. */
-export function orderTools(handles: McpHandles): Register {
+/** Returns a function that makes the server of the example, one for each session or request. */
+export function orderServers(handles: McpHandles): () => McpServer {
   const carts = new Map<string, string[]>();
   const text = (content: string) => ({ content: [{ type: "text" as const, text: content }] });
-  return (server) => {
+  const order = z.object({ order: z.string() });
+  const item = z.object({ cart: z.string(), item: z.string() });
+  return () => {
+    const server = new McpServer(
+      { name: "orders", version: "1.0.0" },
+      { cacheHints: { "tools/list": { ttlMs: 60_000, cacheScope: "public" } } },
+    );
     server.registerTool("list_orders", { description: "Lists the orders" }, ({ http }) =>
       text(`orders of ${customer(http).tenantName}: order_1`),
     );
-    const order = z.object({ order: z.string() });
     server.registerTool(
       "refund_order",
       { description: "Refunds an order", inputSchema: order },
@@ -44,18 +46,18 @@ export function orderTools(handles: McpHandles): Register {
       carts.set(cart, []);
       return text(cart);
     });
-    const item = z.object({ cart: z.string(), item: z.string() });
     server.registerTool(
       "add_to_cart",
-      { description: "Adds an item", inputSchema: item },
+      { description: "Adds an item to a cart", inputSchema: item },
       async (given, { http }) => {
         // The cart of another tenant is an unknown handle. The message of the error is the result of the tool.
         await handles.require(customer(http), given.cart, "cart");
-        const items = carts.get(given.cart) ?? [];
-        carts.set(given.cart, [...items, given.item]);
-        return text(`in the cart: ${[...items, given.item].join(", ")}`);
+        const items = [...(carts.get(given.cart) ?? []), given.item];
+        carts.set(given.cart, items);
+        return text(`in the cart: ${items.join(", ")}`);
       },
     );
+    return server;
   };
 }
 
@@ -72,21 +74,10 @@ export interface McpApp {
   readonly endSession: (sessionId: string) => void;
 }
 
-/** Returns an application that serves all revisions at `/mcp`, behind a gate that is set later. */
-export function mcpApp(register: Register, gate: (app: McpApp) => McpGate | undefined): McpApp {
+/** Returns an application that serves all revisions at `/mcp`, behind the gate that `gateOf` returns. */
+export function mcpApp(makeServer: () => McpServer, gateOf: (app: McpApp) => McpGate | undefined): McpApp {
   const transports = new Map<string, NodeStreamableHTTPServerTransport>();
-  const server = (): McpServer => {
-    const created = new McpServer(
-      { name: "orders", version: "1.0.0" },
-      {
-        capabilities: { logging: {} },
-        cacheHints: { "tools/list": { ttlMs: 60_000, cacheScope: "public" } },
-      },
-    );
-    register(created);
-    return created;
-  };
-  const stateless = toNodeHandler(createMcpHandler(server, { legacy: "reject" }));
+  const stateless = toNodeHandler(createMcpHandler(makeServer, { legacy: "reject" }));
 
   /** Serves the revisions with sessions. */
   async function withSessions(request: Request, response: Response): Promise<void> {
@@ -102,7 +93,7 @@ export function mcpApp(register: Register, gate: (app: McpApp) => McpGate | unde
       onsessioninitialized: (id) => void transports.set(id, transport),
       onsessionclosed: (id) => void transports.delete(id),
     });
-    await server().connect(transport);
+    await makeServer().connect(transport);
     await transport.handleRequest(request, response, request.body);
   }
 
@@ -122,8 +113,8 @@ export function mcpApp(register: Register, gate: (app: McpApp) => McpGate | unde
   };
   // Only this machine is served.
   app.use(localhostHostValidation(), localhostOriginValidation());
-  const first = gate(made);
-  if (first !== undefined) app.use(first);
+  const gate = gateOf(made);
+  if (gate !== undefined) app.use(gate);
   app.all("/mcp", express.json({ limit: "4mb" }), serve);
   return made;
 }

@@ -6,13 +6,13 @@
 import type { AddressInfo } from "node:net";
 import { Client } from "@tenant-auth/client";
 import { McpHandles, mcpGate } from "@tenant-auth/client/mcp";
-import { mcpApp, orderTools, policy } from "./mcp-app.js";
+import { mcpApp, orderServers, policy } from "./mcp-app.js";
 
 const client = new Client(process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051", {
   userAgent: "mcp-example/1.0",
 });
 const usage = client.usageRecorder();
-const { app } = mcpApp(orderTools(new McpHandles(client)), ({ endSession }) =>
+const { app } = mcpApp(orderServers(new McpHandles(client)), ({ endSession }) =>
   mcpGate(client, {
     policy,
     usage,

@@ -94,6 +94,22 @@ test("mcp: a session that cannot be bound is not opened, and the application lea
   assert.equal(errors.length, 1);
 });
 
+test("mcp: the headers of a response stay, in whichever form the application gives them", async (t) => {
+  const { url } = await gated(t, {}, (request, response) => {
+    const flat = ["Mcp-Session-Id", "s1", "Set-Cookie", "a=1", "Set-Cookie", "b=2", "X-Count", 3];
+    if (request.method === "POST") response.writeHead(202, "Taken", flat as string[]);
+    else response.writeHead(202, { "Set-Cookie": ["a=1", "b=2"], "X-Count": 3 });
+    response.flushHeaders();
+    response.end(Buffer.from("done"));
+  });
+  const headers = { authorization: "Bearer ta_key" };
+  for (const response of [await post(url, rpc("initialize")), await fetch(url, { headers })]) {
+    assert.deepEqual([response.status, response.headers.get("x-count")], [202, "3"]);
+    assert.deepEqual(response.headers.getSetCookie(), ["a=1", "b=2"]);
+    assert.equal(await response.text(), "done");
+  }
+});
+
 test("mcp: a session of an error response is not bound", async (t) => {
   const { fake, url } = await gated(t, {}, (_request, response) => {
     response.writeHead(400, { "Mcp-Session-Id": "s1" }).end();

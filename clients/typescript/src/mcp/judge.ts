@@ -2,7 +2,7 @@ import { type Challenge, insufficientScope, notInPolicy, type Rejection } from "
 import { type Decision, decide, united } from "./decision.js";
 import { agreedMessage, type MirroredHeaders, operationsOfHeaders } from "./header-agreement.js";
 import { asObject, idOf, type Json } from "./message.js";
-import { operationsOf } from "./operations.js";
+import { operationsOf, SUBSCRIPTIONS } from "./operations.js";
 import type { PolicyTable } from "./policy.js";
 
 /** The scopes that requests need, and those that the key holds. */
@@ -36,7 +36,11 @@ export function judgeHeaders(policy: PolicyTable, headers: MirroredHeaders): Dec
 /** Judges the body of a stateless request, which must agree with its headers. Throws `RpcRejection`. */
 export function judgeStateless(policy: PolicyTable, headers: MirroredHeaders, body: unknown): Judged {
   const message = agreedMessage(headers, body);
-  return { messages: [message], decision: decide(policy, operationsOf(message), idOf(message)) };
+  // These revisions have no subscriptions of single resources: the server says so if there is no URI to decide about.
+  const isUnknown =
+    SUBSCRIPTIONS.has(message.method as string) && asObject(message.params)?.uri === undefined;
+  const operations = operationsOf(message).filter(({ kind }) => !isUnknown || kind === "methods");
+  return { messages: [message], decision: decide(policy, operations, idOf(message)) };
 }
 
 /** Returns the rejection of a decision for a key, if there is one. Its scopes are those of the refused operations. */

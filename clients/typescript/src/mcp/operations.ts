@@ -15,7 +15,8 @@ export const NAMED: ReadonlyMap<string, { readonly kind: Kind; readonly member: 
   ["resources/read", { kind: "resources", member: "uri" }],
 ]);
 
-const SUBSCRIPTIONS: ReadonlySet<string> = new Set(["resources/subscribe", "resources/unsubscribe"]);
+/** Subscriptions of single resources, in the revisions with sessions. */
+export const SUBSCRIPTIONS: ReadonlySet<string> = new Set(["resources/subscribe", "resources/unsubscribe"]);
 
 /** Returns the operations of a message. A response has none. */
 export function operationsOf(message: Json): readonly Operation[] {

@@ -157,11 +157,16 @@ export class GatedResponse {
 
 type Headers = OutgoingHttpHeaders | OutgoingHttpHeader[] | undefined;
 
-/** The headers of `writeHead`: an object, or alternating names and values. */
+/** The headers of `writeHead`: an object, or alternating names and values, in which a name may occur several times. */
 function pairs(headers: Headers): (readonly [string, OutgoingHttpHeader | undefined])[] {
   if (headers === undefined) return [];
   if (!Array.isArray(headers)) return Object.entries(headers);
-  return headers.flatMap((name, at) => (at % 2 === 0 ? [[String(name), headers[at + 1]] as const] : []));
+  const values = new Map<string, string[]>();
+  for (let at = 0; at < headers.length; at += 2) {
+    const name = String(headers[at]).toLowerCase();
+    values.set(name, [...(values.get(name) ?? []), ...[headers[at + 1] ?? []].flat().map(String)]);
+  }
+  return [...values].map(([name, all]) => [name, all.length === 1 ? all[0] : all]);
 }
 
 function options(rest: readonly unknown[]): [BufferEncoding, Callback | undefined] {
