@@ -5,8 +5,9 @@ import { type TestContext, test } from "node:test";
 import { inspect } from "node:util";
 import * as sdkErrors from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
-import { KeyVerifier, McpHandles, mcpGate } from "../src/mcp.js";
+import { type AuthInfo, KeyVerifier, McpHandles, mcpGate } from "../src/mcp.js";
 import { keyAnswer, unavailable } from "./support/answers.js";
+import { listening } from "./support/gates.js";
 import { clientOf, startService, withService } from "./support/service.js";
 import { connected, failure } from "./support/setup.js";
 
@@ -91,17 +92,19 @@ test("principals, guards and what a tool gets of the gate show no key", async (t
   fake.answer(validateSession, () => keyAnswer());
   const principal = await client.requireKey(CANARY);
   const session = await client.requireSession("s", { key: CANARY });
-  const request = { method: "GET", url: "/", rawHeaders: ["authorization", `Bearer ${CANARY}`], headers: {} };
-  const reached = { ...request, socket: {} } as { auth?: object } & typeof request;
-  const response = { setHeader: () => undefined };
-  await new Promise<void>((resolve, reject) => {
-    const next = (error: unknown): void => (error === undefined ? resolve() : reject(error));
-    mcpGate(client)(reached as never, response as never, next);
-  });
-  assert.equal((reached.auth as { token: string }).token, CANARY, "tools may read it");
+  let auth: AuthInfo | undefined;
+  const gate = mcpGate(client);
+  const url = await listening(t, (request, response) =>
+    gate(request, response, () => {
+      ({ auth } = request as { auth?: AuthInfo });
+      response.end();
+    }),
+  );
+  await fetch(url, { headers: { authorization: `Bearer ${CANARY}` } });
+  assert.equal(auth?.token, CANARY, "tools may read it");
   const guard = client.guard(principal, () => undefined);
   t.after(() => guard.release());
-  for (const value of [principal, session, reached.auth, guard, client, new McpHandles(client)])
+  for (const value of [principal, session, auth, guard, client, new McpHandles(client)])
     assert.ok(!shown(value).includes(CANARY));
   assert.ok(!shown(structuredClone(principal)).includes(CANARY));
 });
