@@ -9,6 +9,7 @@ import { until } from "./support/until.js";
 
 interface Example {
   readonly url: string;
+  readonly endpoint: string;
   readonly server: Program;
   readonly operator: Client;
   /** Keys of acme, and one of globex with all scopes. */
@@ -36,6 +37,7 @@ async function example(t: TestContext): Promise<Example> {
   const url = await server.said(/^listening on (\S+)$/);
   return {
     url,
+    endpoint,
     server,
     operator,
     keys: { reader: reader[0], writer: writer[0], foreign: foreign[0] },
@@ -140,8 +142,10 @@ test("example: a client that lies about its revision or its tool runs nothing", 
   assert.equal(await recorded(operator), 0);
 });
 
-test("example: the event streams of a revoked key end", withService, async (t) => {
-  const { url, keys, keyIds, operator } = await example(t);
+test("example: the event streams of a revoked key end on every server", withService, async (t) => {
+  const { url, keys, keyIds, operator, endpoint } = await example(t);
+  const other = ours(t, "examples/mcp-server", { TENANT_AUTH_ENDPOINTS: endpoint, PORT: "0" });
+  const urls = [url, await other.said(/^listening on (\S+)$/)];
   const [, connect] = mcpClients[0];
   const { sessionId = "" } = await connect(t, url, keys.reader);
   const authorization = `Bearer ${keys.reader}`;
@@ -160,18 +164,19 @@ test("example: the event streams of a revoked key end", withService, async (t) =
     "mcp-protocol-version": "2026-07-28",
     "mcp-method": "subscriptions/listen",
   };
-  const listening = await fetch(url, { method: "POST", headers, body: JSON.stringify(listen) });
-  assert.equal(listening.headers.get("content-type"), "text/event-stream");
+  const body = JSON.stringify(listen);
+  const streams = await Promise.all(urls.map((each) => fetch(each, { method: "POST", headers, body })));
   const start = performance.now();
   await operator.raw.admin.revokeKey({ keyId: keyIds.reader, reason: "leaked" });
-  const events = await listening.text();
-  t.diagnostic(`a revoked key's stream ended after ${Math.round(performance.now() - start)} ms`);
-  const end = {
-    jsonrpc: "2.0",
-    id: 7,
-    error: { code: -32001, message: "The API key was revoked.", data: { code: "REVOKED" } },
+  const error = { code: -32001, message: "The API key was revoked.", data: { code: "REVOKED" } };
+  const end = `event: message\ndata: ${JSON.stringify({ jsonrpc: "2.0", id: 7, error })}\n\n`;
+  const read = async (response: Response): Promise<void> => {
+    assert.equal(response.headers.get("content-type"), "text/event-stream");
+    const events = await response.text();
+    t.diagnostic(`a revoked key's stream ended after ${Math.round(performance.now() - start)} ms`);
+    assert.ok(events.endsWith(end), events);
   };
-  assert.ok(events.endsWith(`event: message\ndata: ${JSON.stringify(end)}\n\n`), events);
+  await Promise.all(streams.map(read));
   await stream.text();
   assert.equal((await fetch(url, { headers: open })).status, 401);
 });

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
@@ -10,6 +12,7 @@ import type { Fake } from "./support/fake.js";
 import { type Application, frameworks, type Gated, listening, post, rpc } from "./support/gates.js";
 import { raw } from "./support/raw-request.js";
 import { connected } from "./support/setup.js";
+import { until } from "./support/until.js";
 
 const { validateKey } = ValidationService.method;
 const policy = {
@@ -171,6 +174,47 @@ test("mcp: a call whose usage cannot be recorded is 503, and does not reach the 
   const response = await post(url, call("list_orders"));
   assert.deepEqual([response.status, response.headers.get("retry-after")], [503, "1"]);
   assert.deepEqual([reached.length, errors.length], [0, 1]);
+});
+
+test("mcp: a key that is revoked while its client sends the body is rejected", async (t) => {
+  const { fake, client } = await connected(t, { nearCache: false });
+  const requests: IncomingMessage[] = [];
+  const reached: unknown[] = [];
+  const gate = mcpGate(client, { policy });
+  const url = await listening(t, (request, response) => {
+    requests.push(request);
+    gate(request, response, (error) => {
+      reached.push(error);
+      response.end();
+    });
+  });
+  const body = JSON.stringify(call("list_orders"));
+  const headers = { authorization: "Bearer ta_key", "content-length": body.length };
+  const slow = async (): Promise<ClientRequest> => {
+    fake.answer(validateKey, () => keyAnswer());
+    const asked = httpRequest(url, { method: "POST", headers, agent: false });
+    asked.on("error", () => undefined);
+    asked.write(body.slice(0, 10));
+    const count = requests.length;
+    await until("the body is read", () => (requests[count]?.listenerCount("readable") ?? 0) > 0);
+    return asked;
+  };
+  for (const [verdict, status] of [
+    [Verdict.VALID, 200],
+    [Verdict.REVOKED, 401],
+  ] as const) {
+    const asked = await slow();
+    fake.answer(validateKey, () => keyAnswer({ verdict }));
+    asked.end(body.slice(10));
+    const [response] = (await once(asked, "response")) as [IncomingMessage];
+    response.resume();
+    assert.equal(response.statusCode, status);
+  }
+  // A client that leaves does no harm.
+  const leaving = await slow();
+  leaving.destroy();
+  await until("nobody reads", () => requests.at(-1)?.listenerCount("readable") === 0);
+  assert.deepEqual(reached, [undefined]);
 });
 
 test("mcp: a body that is nested deeply, is empty, or is not UTF-8 is a parse error", async (t) => {

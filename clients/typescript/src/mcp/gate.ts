@@ -13,7 +13,6 @@ import {
   undecided,
 } from "../http/rejection.js";
 import { notify } from "../http/undecided-log.js";
-import type { Principal } from "../principal.js";
 import { authInfo } from "./auth-info.js";
 import { OPEN } from "./decision.js";
 import { mirroredHeaders } from "./header-agreement.js";
@@ -29,7 +28,7 @@ import {
   removeHeaders,
   setBody,
 } from "./request.js";
-import { type Exchange, gateResponse } from "./response-plan.js";
+import { type Checked, gateResponse } from "./response-plan.js";
 import { type Revision, revisionOf } from "./revision.js";
 import { GateSessions } from "./sessions.js";
 
@@ -98,11 +97,8 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
     return rejectionOf(judged.decision, scopes, challenge) ?? judged;
   }
 
-  async function pass(
-    request: GateRequest,
-    response: ServerResponse,
-    admitted: Admitted,
-  ): Promise<Rejection | undefined> {
+  /** Checks the session of a request, and what the policy says about it. */
+  async function check(request: GateRequest, admitted: Admitted): Promise<Rejection | Checked> {
     const { key, principal, validation, clientAddress } = admitted;
     const revision = revisionOf(valuesOf(request, "mcp-protocol-version"));
     if (revision === undefined) return ambiguous("The header MCP-Protocol-Version occurs more than once.");
@@ -115,19 +111,19 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
     }
     const judged = await judge(request, revision, validation.scopes);
     if (judged !== undefined && "status" in judged) return judged;
-    const credential = { key, clientAddress, scopes: needed };
-    const session = sessionId === undefined ? {} : { session: { id: sessionId, key: undefined } };
-    keepCredential(principal, { ...credential, ...session });
-    const exchange = { request, response, revision, sessionId, presented, principal, judged, validation };
-    gateResponse(exchange satisfies Exchange, { client, sessions, settings });
-    record(principal, judged);
-    request.auth = authInfo(key, validation, principal, clientAddress);
-    return undefined;
+    return { revision, presented, sessionId, judged, principal, validation };
   }
 
-  function record({ tenantId }: Principal, judged: Judged | undefined): void {
+  /** Prepares the request and the response for the application, and records the usage. */
+  function pass(request: GateRequest, response: ServerResponse, checked: Checked): void {
+    const { presented, sessionId, judged, principal, validation } = checked;
+    const { key, tenantId, clientAddress } = presented;
     for (const { metric, quantity } of judged?.decision.usage ?? [])
       usage?.record(tenantId, metric, quantity);
+    const session = sessionId === undefined ? {} : { session: { id: sessionId, key: undefined } };
+    keepCredential(principal, { key, clientAddress, scopes: needed, ...session });
+    request.auth = authInfo(key, validation, principal, clientAddress);
+    gateResponse({ ...checked, request, response }, { client, sessions, settings });
   }
 
   /** Returns whether the application gets the request. */
@@ -143,16 +139,18 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
       response.end();
       return false;
     }
-    const admitted = await admit({ method, url, rawHeaders, socket });
-    if (admitted.rejection !== undefined) {
-      send(response, admitted.rejection);
-      return false;
-    }
-    if (admitted.principal === undefined) return true;
     try {
-      const rejection = await pass(request, response, admitted);
-      if (rejection !== undefined) send(response, rejection);
-      return rejection === undefined;
+      for (let isSecond = false; ; isSecond = true) {
+        const admitted = await admit({ method, url, rawHeaders, socket });
+        if (admitted.rejection === undefined && admitted.principal === undefined) return true;
+        const wasWhole = request.complete;
+        const checked = admitted.rejection ?? (await check(request, admitted));
+        // The key may have been revoked while the client took its time to send the body.
+        if (!("status" in checked) && checked.judged !== undefined && !wasWhole && !isSecond) continue;
+        if ("status" in checked) send(response, checked);
+        else pass(request, response, checked);
+        return !("status" in checked);
+      }
     } catch (error) {
       if (error instanceof RequestAborted) return false;
       if (error instanceof RpcRejection) send(response, rpcRejection(error));
@@ -172,9 +170,11 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
     response: ServerResponse,
     next: (error?: unknown) => void,
   ): void => {
-    handle(request, response).then((isAdmitted) => {
-      if (isAdmitted) next();
-    }, next);
+    handle(request, response)
+      .then((isAdmitted) => {
+        if (isAdmitted) next();
+      })
+      .catch(next);
   };
   return Object.assign(gate, { metadataPath: metadata?.path });
 }

@@ -16,16 +16,20 @@ import type { Revision } from "./revision.js";
 import type { GateSessions, Presented } from "./sessions.js";
 import { eventTransform, jsonTransform } from "./transforms.js";
 
-/** An admitted request. */
-export interface Exchange {
-  readonly request: GateRequest;
-  readonly response: ServerResponse;
+/** What is known about a request that is admitted. */
+export interface Checked {
   readonly revision: Revision;
   readonly sessionId: string | undefined;
   readonly presented: Presented;
   readonly principal: Principal;
   readonly judged: Judged | undefined;
   readonly validation: Validation;
+}
+
+/** An admitted request and its response. */
+export interface Exchange extends Checked {
+  readonly request: GateRequest;
+  readonly response: ServerResponse;
 }
 
 /** What the gate deals with responses by. */
