@@ -11,8 +11,9 @@ import type { Principal } from "../src/principal.js";
 import { keyAnswer, unavailable } from "./support/answers.js";
 import { InvalidationScope } from "./support/fake-watch.js";
 import type { ManualClock } from "./support/manual-clock.js";
+import { clientOf, startService, withService } from "./support/service.js";
 import { connected } from "./support/setup.js";
-import { until } from "./support/until.js";
+import { gate, until } from "./support/until.js";
 import { heartbeat, opened, pass, watched } from "./support/watched.js";
 
 const { validateKey, validateSession } = ValidationService.method;
@@ -238,6 +239,37 @@ test("guard: many keys are validated in turn after starting over", async (t) => 
     [],
   );
 });
+
+test("guard: the wait for the validations of others counts", async (t) => {
+  const { fake, client, clock, watch } = await watched(t);
+  const all = await Promise.all(Array.from({ length: 300 }, (_, at) => client.requireKey(String(at))));
+  const guarded = all.map((principal) => ends(client, principal, { toleranceMs: 1500 }));
+  await setImmediate();
+  fake.answer(validateKey, () => gate<never>().passed);
+  watch.startOver(50n);
+  await calls(fake, 400);
+  const start = clock.monotonic();
+  await until("all have ended", () => {
+    if (clock.monotonic() - start < 2900) clock.advance(50);
+    return guarded.every((one) => one.all.length === 1);
+  });
+  assert.deepEqual(new Set(guarded.map((one) => one.all[0]?.code)), new Set(["UNDECIDED"]));
+});
+
+test(
+  "guard: when the real service stops, a stream is tolerated, then ends as undecided",
+  withService,
+  async (t) => {
+    const { endpoint, key, program } = await startService(t);
+    const client = clientOf(t, endpoint);
+    const principal = await client.requireKey(key, { timeoutMs: 10_000 });
+    const ended = new Promise<StreamEnd>((resolve) => {
+      client.guard(principal, resolve, { toleranceMs: 1000 });
+    });
+    program.kill();
+    assert.equal((await ended).code, "UNDECIDED");
+  },
+);
 
 test("guard: closing the client ends its streams", async (t) => {
   const { client, principal } = await setup(t);

@@ -39,7 +39,9 @@ export class StreamGuard {
   readonly #released = new AbortController();
   #turn = 0;
   #dueAt = 0;
+  /** When a decision was first wanted that has not been made yet. */
   #undecidedSince: number | undefined;
+  #lastError: unknown;
   #firstToExpire: Validation | undefined;
   #cancelExpiry: (() => void) | undefined;
 
@@ -86,18 +88,21 @@ export class StreamGuard {
 
   /** Called every second while the watch stream does not cover the last answer. */
   tick(): void {
-    if (this.#guards.clock.monotonic() >= this.#dueAt) void this.#check(false);
+    const now = this.#guards.clock.monotonic();
+    if (this.#toleranceLeft(now) <= 0) this.end(undecidedEnd(this.#lastError));
+    else if (now >= this.#dueAt) void this.#check(false);
   }
 
   async #check(isUrgent: boolean): Promise<void> {
     this.#turn += 1;
     const turn = this.#turn;
     this.#dueAt = Number.POSITIVE_INFINITY;
-    let startedAt = 0;
-    const outcome = await this.#guards.limited(() => {
-      startedAt = this.#guards.clock.monotonic();
-      return isUrgent ? this.#decide(turn) : this.#validate(this.#toleranceLeft(startedAt));
-    });
+    // The wait for other validations counts too.
+    this.#undecidedSince ??= this.#guards.clock.monotonic();
+    this.#guards.setCovered(this, false);
+    const outcome = await this.#guards.limited(() =>
+      isUrgent ? this.#decide(turn) : this.#validate(this.#toleranceLeft(this.#guards.clock.monotonic())),
+    );
     if (this.#released.signal.aborted) return;
     const { checked } = outcome;
     if (checked?.denial !== undefined) {
@@ -107,7 +112,7 @@ export class StreamGuard {
     // A later check decides.
     if (turn !== this.#turn) return;
     if (checked !== undefined) this.#goOn(checked.answers);
-    else this.#undecided(outcome.error, startedAt, isUrgent);
+    else this.#undecided(outcome.error, isUrgent);
   }
 
   /** Validates until there is a decision that reflects all known changes, for at most `DECISION_MS`. */
@@ -157,16 +162,15 @@ export class StreamGuard {
     this.#guards.setCovered(this, isCurrent && answers.every((answered) => answered.isCovered()));
   }
 
-  #undecided(error: unknown, startedAt: number, isUrgent: boolean): void {
+  #undecided(error: unknown, isUrgent: boolean): void {
     if (this.#endIfExpired()) return;
-    this.#undecidedSince ??= startedAt;
     const now = this.#guards.clock.monotonic();
     if (isUrgent || this.#toleranceLeft(now) <= 0) {
       this.end(undecidedEnd(error));
       return;
     }
+    this.#lastError = error;
     this.#dueAt = now + TICK_MS;
-    this.#guards.setCovered(this, false);
   }
 
   #toleranceLeft(now: number): number {
