@@ -16,10 +16,14 @@ import {
 } from "./gen/tenantauth/v1/validation_pb.js";
 import { Verdict as WireVerdict } from "./gen/tenantauth/v1/verdict_pb.js";
 import { WatchService } from "./gen/tenantauth/v1/watch_pb.js";
+import { keepCredential } from "./guard/credential.js";
+import { type GuardStream, guardStream } from "./guard/guard.js";
+import { Guards } from "./guard/guards.js";
 import { type ServerInfo, serverInfoFromWire } from "./info.js";
 import { NearCache } from "./near/cache.js";
 import { CachingValidator } from "./near/caching-validator.js";
 import { Coverage } from "./near/coverage.js";
+import { type Answered, uncovered } from "./near/entry.js";
 import { Watcher, type WatchState } from "./near/watch.js";
 import { parseEndpoints } from "./net/endpoint.js";
 import { Pool } from "./net/pool.js";
@@ -32,6 +36,7 @@ import { CallerTokens } from "./rpc/caller-token.js";
 import { type RawService, rawService } from "./rpc/raw.js";
 import { RetryBudget } from "./rpc/retry.js";
 import { type CallOptions, RpcClient } from "./rpc/rpc-client.js";
+import { MAX_SESSION_ID_LENGTH } from "./session-id.js";
 import { Sessions } from "./sessions.js";
 import { Usage } from "./usage.js";
 import {
@@ -42,9 +47,6 @@ import {
   validationFromWire,
 } from "./validation.js";
 import { text } from "./wire.js";
-
-/** The contract's maximum length of a session id, in characters. */
-const MAX_SESSION_ID_LENGTH = 128;
 
 /** Options of `validateKey`. */
 export interface ValidateKey extends CallOptions {
@@ -84,6 +86,15 @@ export class Client {
   readonly usage: Usage;
   /** All services of the contract, including administration. */
   readonly raw: RawServices;
+  /**
+   * Guards a live stream of a principal that this process has validated: an async iterable, a web `ReadableStream`, an
+   * event stream (`ServerResponse`; in Fastify, `reply.raw`), a WebSocket, or a function that ends anything else. When the
+   * key, the tenant or the session may no longer be used, the stream ends: iterables and web streams with the
+   * `DeniedError`, or the `TenantAuthError` without a decision; event streams with an event `end`; WebSockets with the code
+   * 1008, or 1013 without a decision. Throws a `TypeError` for a copy of a principal.
+   */
+  readonly guard: GuardStream;
+  readonly #guards: Guards;
   readonly #rpc: RpcClient;
   readonly #cache: NearCache | undefined;
   readonly #near: CachingValidator | undefined;
@@ -103,13 +114,23 @@ export class Client {
     const pool = new Pool({ ...validated, endpoints: parsedEndpoints });
     const rpc = new RpcClient({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
     this.#rpc = rpc;
-    if (validated.nearCache !== undefined) {
-      const coverage = new Coverage(clock);
+    const coverage = validated.nearCache === undefined ? undefined : new Coverage(clock);
+    const guards = new Guards(clock, coverage, timeoutMs, {
+      key: (key, options) => this.#key(key, options),
+      session: (id, key, options) => this.#session(id, { ...options, ...(key === undefined ? {} : { key }) }),
+    });
+    this.#guards = guards;
+    this.guard = guardStream(() => {
+      rpc.assertOpen();
+      return guards;
+    });
+    if (validated.nearCache !== undefined && coverage !== undefined) {
       const cache = new NearCache({ ...validated.nearCache, clock, coverage });
       const near = new CachingValidator(cache, clock, timeoutMs);
       this.#cache = cache;
       this.#near = near;
       rpc.onChange((request) => near.changed(request));
+      cache.onChange((name) => guards.changed(name));
       if (validated.nearCache.watch) {
         this.#watcher = new Watcher(rpc, cache, coverage, near.digests);
         void this.#watcher.run();
@@ -132,7 +153,9 @@ export class Client {
    * without a decision.
    */
   async requireKey(key: string, options: ValidateKey = {}): Promise<Principal> {
-    return principalOf(await this.validateKey(key, options));
+    const principal = principalOf(await this.validateKey(key, options));
+    const { clientAddress, scopes = [] } = options;
+    return keepCredential(principal, { key, clientAddress, scopes });
   }
 
   /**
@@ -140,23 +163,31 @@ export class Client {
    * without a decision.
    */
   async requireSession(sessionId: string, options: ValidateSession = {}): Promise<Principal> {
-    return principalOf(await this.validateSession(sessionId, options));
+    const principal = principalOf(await this.validateSession(sessionId, options));
+    const { key, clientAddress, scopes = [] } = options;
+    return keepCredential(principal, { session: { id: sessionId, key }, clientAddress, scopes });
   }
 
   /** Validates one key, exactly as the customer presented it, without the "Bearer " prefix. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
+    return (await this.#key(key, options)).answer;
+  }
+
+  async #key(key: string, options: ValidateKey): Promise<Answered<Validation>> {
     this.#rpc.assertOpen();
     const query = validatedOptions(options, ["scopes", "clientAddress", "timeoutMs", "signal"]);
     const { scopes, clientAddress, timeoutMs, signal } = query;
     text("key", key);
     if (isOverMaxLength(key))
-      return validationFromWire(create(ValidateKeyResponseSchema, { verdict: WireVerdict.MALFORMED }));
+      return uncovered(
+        validationFromWire(create(ValidateKeyResponseSchema, { verdict: WireVerdict.MALFORMED })),
+      );
     const ask = async (requiredScopes: readonly string[], limits: CallOptions): Promise<Validation> => {
       const asked = { key, requiredScopes: [...requiredScopes], clientAddress };
       const request = create(ValidateKeyRequestSchema, asked);
       return validationFromWire(await this.#rpc.call(ValidationService.method.validateKey, request, limits));
     };
-    if (this.#near === undefined) return await ask(scopes, { timeoutMs, signal });
+    if (this.#near === undefined) return uncovered(await ask(scopes, { timeoutMs, signal }));
     const digest = this.#near.digests.key(key);
     return await this.#near.answer({
       ...query,
@@ -175,6 +206,10 @@ export class Client {
 
   /** Validates one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
+    return (await this.#session(sessionId, options)).answer;
+  }
+
+  async #session(sessionId: string, options: ValidateSession): Promise<Answered<SessionValidation>> {
     this.#rpc.assertOpen();
     const query = validatedOptions(options, ["scopes", "key", "clientAddress", "timeoutMs", "signal"]);
     const { scopes, clientAddress, timeoutMs, signal } = query;
@@ -182,8 +217,8 @@ export class Client {
     if (sessionId.length > MAX_SESSION_ID_LENGTH)
       throw invalidField("session_id", `must have at most ${MAX_SESSION_ID_LENGTH} characters`);
     if (isOverMaxLength(ids.key))
-      return sessionValidationFromWire(
-        create(ValidateSessionResponseSchema, { verdict: WireVerdict.MALFORMED }),
+      return uncovered(
+        sessionValidationFromWire(create(ValidateSessionResponseSchema, { verdict: WireVerdict.MALFORMED })),
       );
     const ask = async (
       requiredScopes: readonly string[],
@@ -195,7 +230,7 @@ export class Client {
       return sessionValidationFromWire(await this.#rpc.call(method, request, limits));
     };
     const near = this.#near;
-    if (near === undefined) return await ask(scopes, { timeoutMs, signal });
+    if (near === undefined) return uncovered(await ask(scopes, { timeoutMs, signal }));
     return await near.answer({
       ...query,
       digest: near.digests.presented(sessionId, options.key),
@@ -230,11 +265,13 @@ export class Client {
 
   /**
    * Rejects new calls with an error of the kind `closed`, ends the watch stream, and closes the connections when the
-   * calls in flight have completed. May be called twice.
+   * calls in flight have completed. Guarded streams end, because their keys can no longer be validated. May be called
+   * twice.
    */
   close(): void {
     this.#watcher?.close();
     this.#rpc.close();
+    this.#guards.close();
   }
 
   [Symbol.dispose](): void {

@@ -1,6 +1,9 @@
 import type { Validation } from "./validation.js";
 import type { Source, Verdict } from "./verdict.js";
 
+/** The part of an answer that an error shows. */
+type Denial = Pick<Validation, "verdict" | "missingScopes" | "source" | "ageMs" | "revision">;
+
 /** The error for a denied key or session. It is a decision; without a decision the error is a `TenantAuthError`. */
 export class DeniedError extends Error {
   /** The reason: any verdict except `VALID`. */
@@ -14,7 +17,7 @@ export class DeniedError extends Error {
   /** The database's change-log sequence number that the verdict reflects. */
   readonly revision: bigint;
 
-  constructor({ verdict, missingScopes, source, ageMs, revision }: Validation) {
+  constructor({ verdict, missingScopes, source, ageMs, revision }: Denial) {
     super(
       missingScopes.length === 0 ? `denied: ${verdict}` : `denied: ${verdict}: ${missingScopes.join(" ")}`,
     );

@@ -8,6 +8,10 @@ export {
 export { type Clock, systemClock } from "./clock.js";
 export { DeniedError } from "./denied.js";
 export { type Code, type ErrorKind, TenantAuthError, type Violation } from "./error.js";
+export type { Guard, GuardStream } from "./guard/guard.js";
+export type { ClosableSocket } from "./guard/pushed.js";
+export type { StreamEnd } from "./guard/stream-end.js";
+export type { GuardOptions } from "./guard/stream-guard.js";
 export type { DatabaseKind, ServerInfo } from "./info.js";
 export type { WatchState } from "./near/watch.js";
 export type { TlsOptions } from "./net/tls.js";

@@ -35,7 +35,7 @@ export interface Session {
 
 /** Options of `bind`. */
 export interface BindSession extends CallOptions {
-  /** The session id, as used by the caller's protocol: 1 to 128 printable characters. */
+  /** The session id, as used by the caller's protocol: 1 to 1,024 visible ASCII characters. */
   readonly sessionId: string;
   /** The key that the customer presented. */
   readonly key: string;

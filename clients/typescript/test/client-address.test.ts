@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
+import * as sdkErrors from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { requireBearerAuth as sdkRequireBearerAuth } from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import express from "express";
 import { requireKey } from "../src/express.js";
@@ -9,7 +10,7 @@ import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import type { RequireKeyOptions } from "../src/http/admit.js";
 import { clientAddressReader, type ProxyOptions } from "../src/http/client-address.js";
-import { clientAddressFrom, KeyVerifier, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { clientAddressFrom, KeyVerifier, mcpGate } from "../src/mcp.js";
 import { listening, servers } from "./support/adapters.js";
 import { keyAnswer } from "./support/answers.js";
 import { raw } from "./support/raw-request.js";
@@ -200,7 +201,7 @@ test("mcp: the client's address applies to the key and the session", async (t) =
   fake.answer(validateSession, () => keyAnswer());
   const app = express();
   const options = { trustedProxies: ["127.0.0.1"], clientAddressHeader: "cf-connecting-ip" };
-  app.get("/", requireBearerAuth(client, options), requireSession(client), (request, response) => {
+  app.get("/", mcpGate(client, options), (request, response) => {
     response.json(clientAddressFrom(request.auth) ?? "none");
   });
   const url = await listening(t, app);
@@ -216,6 +217,6 @@ test("mcp: the SDK's middleware admits no key with networks", async (t) => {
   fake.answer(validateKey, ({ clientAddress }) =>
     keyAnswer({ verdict: clientAddress === "" ? Verdict.ADDRESS_REQUIRED : Verdict.VALID }),
   );
-  const app = express().use(sdkRequireBearerAuth({ verifier: new KeyVerifier(client) }));
-  assert.equal((await raw(await listening(t, app), key)).status, 500);
+  const app = express().use(sdkRequireBearerAuth({ verifier: new KeyVerifier(client, sdkErrors) }));
+  assert.equal((await raw(await listening(t, app), key)).status, 400);
 });

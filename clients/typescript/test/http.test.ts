@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import * as sdkErrors from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import type { Client } from "../src/client.js";
 import { TenantAuthError } from "../src/error.js";
 import { requireKey as expressRequireKey } from "../src/express.js";
@@ -8,7 +9,7 @@ import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import type { RequireKeyOptions } from "../src/http/admit.js";
 import { undecidedLog } from "../src/http/undecided-log.js";
-import { KeyVerifier, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { KeyVerifier, mcpGate } from "../src/mcp.js";
 import { type Server, servers } from "./support/adapters.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
@@ -155,7 +156,9 @@ for (const [name, server] of servers) {
     for (const headers of [
       [...good, "Authorization", "Bearer b"],
       [...good, "authorization", "Bearer a"],
-      [...good, "X-API-Key", "a"],
+      [...good, "X-API-Key", "b"],
+      [...good, "X-API-Key", ""],
+      ["Authorization", "Basic YTpi", "X-API-Key", "a"],
       ["X-API-Key", "a", "x-api-key", "b"],
       ["Authorization", "Bearer a, Bearer b"],
       [...good, "Mcp-Session-Id", "s", "mcp-session-id", "t"],
@@ -168,6 +171,15 @@ for (const [name, server] of servers) {
     assert.equal(fake.calls.length, 0);
     assert.equal((await raw(url, good)).status, 200);
     assert.equal((await raw(url, ["x-api-key", "a"])).status, 200);
+    assert.equal(
+      (await raw(url, [...good, "X-API-Key", " a "])).status,
+      200,
+      "the same key is one credential",
+    );
+    assert.deepEqual(
+      fake.callsOf(validateKey).map(({ request }) => request.key),
+      ["a", "a", "a"],
+    );
   });
 
   test(`${name}: custom header, exempt paths and preflights`, async (t) => {
@@ -186,6 +198,8 @@ for (const [name, server] of servers) {
     const asked = await raw(url, Object.entries(preflight).flat(), "OPTIONS");
     assert.deepEqual([asked.status, asked.body], [200, "nobody"]);
     assert.equal((await raw(url, [], "OPTIONS")).status, 401);
+    for (const [name, value] of Object.entries(preflight))
+      assert.equal((await raw(url, [name, value], "OPTIONS")).status, 401, `only ${name}`);
     assert.equal((await raw(url, Object.entries(preflight).flat(), "POST")).status, 401);
     const strict = await server(t, client, { allowPreflight: false });
     assert.equal((await raw(strict, Object.entries(preflight).flat(), "OPTIONS")).status, 401);
@@ -260,8 +274,7 @@ test("invalid adapter options are rejected immediately", async (t) => {
   for (const none of [undefined, {}] as Client[]) {
     assert.throws(() => expressRequireKey(none), /client must have a method validateKey/);
     assert.throws(() => fastifyRequireKey(none), /client must have a method validateKey/);
-    assert.throws(() => requireBearerAuth(none), /client must have a method validateKey/);
-    assert.throws(() => new KeyVerifier(none), /client must have a method validateKey/);
-    assert.throws(() => requireSession(none), /client must have a method validateSession/);
+    assert.throws(() => mcpGate(none), /client must have a method validateSession/);
+    assert.throws(() => new KeyVerifier(none, sdkErrors), /client must have a method validateKey/);
   }
 });

@@ -41,20 +41,38 @@ test("the package contains exactly what it exports", async () => {
   assert.deepEqual(strangers, []);
 });
 
-test("the client entry point imports no optional package", async () => {
+/** The files and packages that an entry point imports. */
+async function imports(entry: string): Promise<{ reached: Set<string>; packages: string[] }> {
   const reached = new Set<string>();
   const packages = new Set<string>();
   const follow = async (file: URL): Promise<void> => {
     if (reached.has(file.href)) return;
     reached.add(file.href);
     for (const [, name = ""] of (await readFile(file, "utf8")).matchAll(/(?:from|import) "([^"]+)"/g)) {
-      if (name.startsWith(".")) await follow(new URL(name, file));
+      const path = entry.endsWith(".d.ts") ? name.replace(/\.js$/, ".d.ts") : name;
+      if (name.startsWith(".")) await follow(new URL(path, file));
       else if (!name.startsWith("node:")) packages.add(name.split("/").slice(0, 2).join("/"));
     }
   };
-  await follow(new URL("../../dist/index.js", import.meta.url));
+  await follow(new URL(`../../dist/${entry}`, import.meta.url));
+  return { reached, packages: [...packages].sort() };
+}
+
+test("the entry point for MCP imports no SDK, neither its code nor its types", async () => {
+  for (const entry of ["mcp.js", "mcp.d.ts"]) {
+    const { reached, packages } = await imports(entry);
+    assert.ok(reached.size > 10);
+    assert.deepEqual(
+      packages.filter((name) => /modelcontextprotocol|express/.test(name)),
+      [],
+    );
+  }
+});
+
+test("the client entry point imports no optional package", async () => {
+  const { reached, packages } = await imports("index.js");
   assert.ok(reached.size > 20);
-  assert.deepEqual([...packages].sort(), [
+  assert.deepEqual(packages, [
     "@bufbuild/protobuf",
     "@connectrpc/connect",
     "@connectrpc/connect-node",

@@ -3,9 +3,11 @@ import type { Runtime } from "node:inspector";
 import { Session } from "node:inspector/promises";
 import { type TestContext, test } from "node:test";
 import { inspect } from "node:util";
+import * as sdkErrors from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
-import { KeyVerifier } from "../src/mcp.js";
+import { type AuthInfo, KeyVerifier, McpHandles, mcpGate } from "../src/mcp.js";
 import { keyAnswer, unavailable } from "./support/answers.js";
+import { listening } from "./support/gates.js";
 import { clientOf, startService, withService } from "./support/service.js";
 import { connected, failure } from "./support/setup.js";
 
@@ -74,7 +76,7 @@ test("responses of the real service show no key and convert to JSON", withServic
     await client.validateKeys([key]),
     await admin.listKeys({ tenantId: "ten_demo" }),
   );
-  answers.push(await new KeyVerifier(client).verifyAccessToken(key));
+  answers.push(await new KeyVerifier(client, sdkErrors).verifyAccessToken(key));
   const secrets = [key, issued.plaintext, rotated.plaintext];
   assert.ok(secrets.every((secret) => secret.length > 20));
   for (const answer of answers) {
@@ -82,6 +84,29 @@ test("responses of the real service show no key and convert to JSON", withServic
     for (const secret of secrets) assert.ok(!printed.includes(secret), printed);
   }
   assert.match(inspect(issued), /plaintext: '\[redacted\]'/);
+});
+
+test("principals, guards and what a tool gets of the gate show no key", async (t) => {
+  const { fake, client } = await setup(t);
+  fake.answer(validateKey, () => keyAnswer());
+  fake.answer(validateSession, () => keyAnswer());
+  const principal = await client.requireKey(CANARY);
+  const session = await client.requireSession("s", { key: CANARY });
+  let auth: AuthInfo | undefined;
+  const gate = mcpGate(client);
+  const url = await listening(t, (request, response) =>
+    gate(request, response, () => {
+      ({ auth } = request as { auth?: AuthInfo });
+      response.end();
+    }),
+  );
+  await fetch(url, { headers: { authorization: `Bearer ${CANARY}` } });
+  assert.equal(auth?.token, CANARY, "tools may read it");
+  const guard = client.guard(principal, () => undefined);
+  t.after(() => guard.release());
+  for (const value of [principal, session, auth, guard, client, new McpHandles(client)])
+    assert.ok(!shown(value).includes(CANARY));
+  assert.ok(!shown(structuredClone(principal)).includes(CANARY));
 });
 
 test("errors show neither keys nor tokens", async (t) => {

@@ -1,49 +1,18 @@
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { Client } from "../src/client.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import { keyAnswer, unknownKey } from "./support/answers.js";
 import { Fake, Refused } from "./support/fake.js";
-import { type FakeWatch, InvalidationScope } from "./support/fake-watch.js";
+import { InvalidationScope } from "./support/fake-watch.js";
 import { ManualClock } from "./support/manual-clock.js";
 import { connected } from "./support/setup.js";
 import { gate, until } from "./support/until.js";
+import { heartbeat, opened, pass, watched } from "./support/watched.js";
 
 const { validateKey, validateSession } = ValidationService.method;
-
-/** A client whose watch stream is live at revision 10, and whose answers are cacheable for a second. */
-async function watched(
-  t: TestContext,
-): Promise<{ fake: Fake; client: Client; clock: ManualClock; watch: FakeWatch }> {
-  const { fake, client, clock } = await connected(t);
-  fake.answer(validateKey, ({ key }) => keyAnswer({ keyId: `key_${key}`, cacheableForMs: 1000 }));
-  const watch = await opened(fake, 0);
-  await heartbeat(client, watch, 10n);
-  return { fake, client, clock, watch };
-}
-
-async function opened(fake: Fake, before: number, clock?: ManualClock): Promise<FakeWatch> {
-  await until("a watch is opened", () => {
-    clock?.advance(10);
-    return fake.watches.length > before;
-  });
-  return fake.watches.at(-1) as FakeWatch;
-}
-
-async function heartbeat(client: Client, watch: FakeWatch, revision: bigint): Promise<void> {
-  watch.heartbeat(revision);
-  await until("the heartbeat is applied", () => client.watchState().revision === revision);
-}
-
-/** Advances the clock with one heartbeat per second. */
-async function pass(client: Client, watch: FakeWatch, clock: ManualClock, seconds: number): Promise<void> {
-  for (let second = 0; second < seconds; second += 1) {
-    clock.advance(1000);
-    await heartbeat(client, watch, client.watchState().revision + 1n);
-  }
-}
 
 test("the watched lifetime applies while the stream is live", async (t) => {
   const { fake, client, clock, watch } = await watched(t);

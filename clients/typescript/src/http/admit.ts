@@ -1,5 +1,6 @@
 import * as checks from "../checks.js";
 import { TenantAuthError } from "../error.js";
+import { keepCredential } from "../guard/credential.js";
 import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { clientAddressReader, type ProxyOptions } from "./client-address.js";
@@ -24,7 +25,7 @@ export interface KeyValidator {
 export interface RequireKeyOptions extends ProxyOptions {
   /** Scopes that the key must hold, all of them. */
   readonly scopes?: readonly string[];
-  /** The header that carries the key, or several of which a request may have one; default: `authorization`. */
+  /** The header that carries the key, or several; they must not have different keys. Default: `authorization`. */
   readonly header?: string | readonly string[];
   /** Exact paths, as sent by the client and without the query, that need no key. */
   readonly exempt?: string | readonly string[];
@@ -83,7 +84,10 @@ export function admission(
       }
       const clientAddress = clientAddressOf(request);
       const validation = await client.validateKey(key, { scopes, clientAddress, timeoutMs });
-      if (validation.valid) return { validation, principal: principalOf(validation), key, clientAddress };
+      if (validation.valid) {
+        const principal = keepCredential(principalOf(validation), { key, clientAddress, scopes });
+        return { validation, principal, key, clientAddress };
+      }
       return { rejection: denied(validation.verdict, validation.missingScopes, challenge) };
     } catch (error) {
       // A key that the service rejects as malformed, such as one of 10,000 characters, is a mistake of the customer.

@@ -17,28 +17,32 @@ export type Credential =
   | { readonly key?: never; readonly ambiguous: boolean };
 
 /**
- * Returns the key in one of these headers. A repeated header, or several of these headers in one request, are
- * ambiguous: a server behind this one might read another value.
+ * Returns the key in these headers. The same key in several headers is one credential. Different keys and a repeated
+ * header are ambiguous: a server behind this one might read another value.
  */
 export function credential(request: HttpRequest, headers: readonly string[]): Credential {
-  const shown = headers.flatMap((name) => valuesOf(request, name).map((value) => ({ name, value })));
-  const [first] = shown;
   // Authorization is checked even if the key comes from another header, because other servers may read it.
-  const repeated = shown.length > 1 || valuesOf(request, "authorization").length > 1;
-  if (repeated || /,\s*bearer\s/i.test(first?.value ?? "")) return { ambiguous: true };
-  if (first === undefined) return { ambiguous: false };
-  const key = first.name === "authorization" ? bearer(first.value) : first.value.trim();
+  const isRepeated = ["authorization", ...headers].some((name) => valuesOf(request, name).length > 1);
+  const shown = headers.flatMap((name) => valuesOf(request, name).map((value) => ({ name, value })));
+  if (isRepeated || shown.some(({ value }) => /,\s*bearer\s/i.test(value))) return { ambiguous: true };
+  const [key, ...others] = shown.map(({ name, value }) =>
+    name === "authorization" ? bearer(value) : value.trim(),
+  );
+  if (others.some((other) => other !== key)) return { ambiguous: true };
   return key ? { key, ambiguous: false } : { ambiguous: false };
 }
 
 /** Returns all values of a header, as received. */
-export function valuesOf({ rawHeaders }: HttpRequest, name: string): string[] {
+export function valuesOf({ rawHeaders }: Pick<HttpRequest, "rawHeaders">, name: string): string[] {
   return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name);
 }
 
+const PREFLIGHT_HEADERS = ["origin", "access-control-request-method"] as const;
+
 /** Whether this is a CORS preflight request. Browsers send these without credentials. */
 export function isPreflight(request: HttpRequest): boolean {
-  return request.method === "OPTIONS" && valuesOf(request, "access-control-request-method").length > 0;
+  const isComplete = PREFLIGHT_HEADERS.every((name) => valuesOf(request, name).length > 0);
+  return request.method === "OPTIONS" && isComplete;
 }
 
 function bearer(authorization: string): string | undefined {

@@ -10,7 +10,9 @@ export type RejectionCode =
   | "NO_CREDENTIALS"
   | "AMBIGUOUS_REQUEST"
   | "UNDECIDED"
-  | "OUTDATED_PRINCIPAL";
+  | "OUTDATED_PRINCIPAL"
+  | "NOT_IN_POLICY"
+  | "CONTENT_TOO_LARGE";
 
 /** A problem document (RFC 9457). */
 export interface Problem {
@@ -25,10 +27,10 @@ export interface Problem {
 }
 
 /** An HTTP response that rejects a request. */
-export interface Rejection {
+export interface Rejection<B extends object = Problem> {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: Problem;
+  readonly body: B;
 }
 
 /** Parameters of the `WWW-Authenticate` challenge. */
@@ -44,6 +46,8 @@ const RETRY_AFTER = { "retry-after": "1" };
 const SENTENCES: Readonly<Partial<Record<RejectionCode, string>>> = {
   NO_CREDENTIALS: "An API key is required.",
   AMBIGUOUS_REQUEST: "A credential or a session id occurs more than once.",
+  NOT_IN_POLICY: "The policy of the server does not allow this to any API key.",
+  CONTENT_TOO_LARGE: "The body of the request is too large.",
   UNDECIDED: "The API key could not be checked; try again.",
   OUTDATED_PRINCIPAL: "The API key or its tenant has just changed; repeat the request.",
   INVALID_PRINCIPAL: "The principal token is not valid.",
@@ -65,8 +69,29 @@ export function noCredentials(challenge: Challenge): Rejection {
   return buildRejection(401, "NO_CREDENTIALS", challengeHeader(challenge, {}));
 }
 
-export function ambiguous(): Rejection {
-  return buildRejection(400, "AMBIGUOUS_REQUEST");
+/** Returns the rejection of a request with two values of something that must be single. */
+export function ambiguous(detail?: string): Rejection {
+  return buildRejection(400, "AMBIGUOUS_REQUEST", {}, detail === undefined ? {} : { detail });
+}
+
+/** Returns the rejection of an operation that the policy of an MCP server does not name. */
+export function notInPolicy(): Rejection {
+  return buildRejection(403, "NOT_IN_POLICY");
+}
+
+/** Returns the rejection of a body beyond the limit. The connection is closed, so that the rest is not read. */
+export function contentTooLarge(): Rejection {
+  return buildRejection(413, "CONTENT_TOO_LARGE", { connection: "close" });
+}
+
+/** Returns the rejection for missing scopes. The challenge names all scopes that the request needs. */
+export function insufficientScope(
+  needed: readonly string[],
+  missing: readonly string[],
+  challenge: Challenge,
+): Rejection {
+  const header = challengeHeader(challenge, { error: "insufficient_scope", scope: needed.join(" ") });
+  return buildRejection(403, "INSUFFICIENT_SCOPE", header, { missing_scopes: missing });
 }
 
 /** Returns the rejection for a denied key or principal token. Unknown verdicts are denials. */
@@ -82,13 +107,8 @@ export function denied(
     case "REVOKED":
     case "INVALID_PRINCIPAL":
       return buildRejection(401, verdict, challengeHeader(challenge, { error: "invalid_token" }));
-    case "INSUFFICIENT_SCOPE": {
-      const header = challengeHeader(challenge, {
-        error: "insufficient_scope",
-        scope: missingScopes.join(" "),
-      });
-      return buildRejection(403, verdict, header, { missing_scopes: missingScopes });
-    }
+    case "INSUFFICIENT_SCOPE":
+      return insufficientScope(missingScopes, missingScopes, challenge);
     case "QUOTA_EXCEEDED":
     case "RATE_LIMITED":
       return buildRejection(429, verdict, RETRY_AFTER);
@@ -111,10 +131,15 @@ export function undecided(error: unknown): Rejection {
 }
 
 /** Sends a rejection. */
-export function send(response: ServerResponse, { status, headers, body }: Rejection): void {
+export function send(response: ServerResponse, { status, headers, body }: Rejection<object>): void {
   response.statusCode = status;
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   response.end(JSON.stringify(body));
+}
+
+/** A sentence for humans about the reason of a rejection. */
+export function sentence(code: RejectionCode): string {
+  return SENTENCES[code] ?? "The request was denied.";
 }
 
 function buildRejection(
@@ -124,7 +149,7 @@ function buildRejection(
   more: { readonly detail?: string; readonly missing_scopes?: readonly string[] } = {},
 ): Rejection {
   const title = STATUS_CODES[status] ?? "";
-  const detail = SENTENCES[code] ?? "The request was denied.";
+  const detail = sentence(code);
   return {
     status,
     headers: { "content-type": "application/problem+json", "cache-control": "no-store", ...headers },

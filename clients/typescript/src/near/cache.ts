@@ -3,6 +3,7 @@ import type { Conditions, Validation } from "../validation.js";
 import { ChangeMarks } from "./change-marks.js";
 import type { Coverage } from "./coverage.js";
 import {
+  type Answered,
   type AnsweredRequest,
   type Entry,
   fromCache,
@@ -43,6 +44,7 @@ export class NearCache {
   readonly #positive: Lru<Entry<Validation>>;
   readonly #negative: Lru<Entry<Validation>>;
   readonly #bySubject = new Map<string, Set<Entry<Validation>>>();
+  #changed: (name: string | undefined) => void = () => undefined;
 
   constructor(options: CacheOptions) {
     this.#options = options;
@@ -51,13 +53,36 @@ export class NearCache {
     this.#negative = new Lru(Math.max(1, Math.floor(options.capacity * NEGATIVE_SHARE)));
   }
 
-  lookup<V extends Validation>(digest: string, conditions: Conditions): V | undefined {
+  /** Sets the listener that is called with each subject that has changed; `undefined`: any subject may have. */
+  onChange(changed: (name: string | undefined) => void): void {
+    this.#changed = changed;
+  }
+
+  lookup<V extends Validation>(
+    digest: string,
+    conditions: Conditions,
+    sessionDigest?: string,
+  ): Answered<V> | undefined {
     const entry = this.#get(digest) as Entry<V> | undefined;
     if (entry === undefined) return undefined;
     const { clock, coverage, watchedForMs } = this.#options;
-    if (isUsable(entry, clock, coverage, watchedForMs)) return fromCache(entry, conditions, clock);
+    if (isUsable(entry, clock, coverage, watchedForMs))
+      return this.answered(fromCache(entry, conditions, clock), entry.start, sessionDigest);
     this.#remove(entry);
     return undefined;
+  }
+
+  /** Returns an answer with what the cache knows about changes since its request. */
+  answered<V extends Validation>(answer: V, start: RequestStart, sessionDigest?: string): Answered<V> {
+    const { coverage } = this.#options;
+    const isWatched = answer.cacheableWhileWatchedMs > 0 && start.epoch !== undefined;
+    return {
+      answer,
+      subjects: subjectsOf(answer, sessionDigest),
+      isCurrent: () => this.isCurrent(answer, start, sessionDigest),
+      isCovered: () =>
+        isWatched && start.epoch === coverage.epoch() && answer.revision >= coverage.epochRevision,
+    };
   }
 
   /** Returns the state of the cache just before a request is sent. */
@@ -107,6 +132,7 @@ export class NearCache {
     for (const entry of [...(this.#bySubject.get(name) ?? [])]) {
       if (revision === undefined || entry.answer.revision < revision) this.#remove(entry);
     }
+    this.#changed(name);
   }
 
   /** Clears the cache. Answers to requests in flight are not cached. */
@@ -115,6 +141,7 @@ export class NearCache {
     this.#positive.clear();
     this.#negative.clear();
     this.#bySubject.clear();
+    this.#changed(undefined);
   }
 
   #get(digest: string): Entry<Validation> | undefined {

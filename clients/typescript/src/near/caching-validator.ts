@@ -7,7 +7,7 @@ import { withTimeout } from "../rpc/with-timeout.js";
 import { type Conditions, evaluate, type Validation } from "../validation.js";
 import { type NearCache, subject } from "./cache.js";
 import { Digests } from "./digest.js";
-import type { AnsweredRequest } from "./entry.js";
+import { type Answered, type AnsweredRequest, uncovered } from "./entry.js";
 import { InFlightRequests } from "./in-flight.js";
 
 /** A request that the near cache may answer. */
@@ -47,16 +47,16 @@ export class CachingValidator {
     this.#timeoutMs = timeoutMs;
   }
 
-  async answer<V extends Validation>(query: CacheableRequest<V>): Promise<V> {
-    const { digest, scopes, signal } = query;
+  async answer<V extends Validation>(query: CacheableRequest<V>): Promise<Answered<V>> {
+    const { digest, sessionDigest, scopes, signal } = query;
     const timeoutMs = limit(query.timeoutMs, this.#timeoutMs);
     signal?.throwIfAborted();
     const end = this.#clock.monotonic() + timeoutMs;
     // Requests with invalid scopes go to the service, which returns a precise error.
     if (!areValidScopes(scopes))
-      return await withTimeout(query.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
+      return uncovered(await withTimeout(query.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal));
     for (;;) {
-      const near = this.#cache.lookup<V>(digest, query);
+      const near = this.#cache.lookup<V>(digest, query, sessionDigest);
       if (near !== undefined) return near;
       const left = end - this.#clock.monotonic();
       const { position } = this.#cache.requestStart();
@@ -65,8 +65,10 @@ export class CachingValidator {
         const { answer, limits, start } = await withTimeout(pending, this.#clock, left, signal);
         // A request made after a change must not get an answer requested before it.
         const outdated =
-          joined && start.position < position && !this.#cache.isCurrent(answer, start, query.sessionDigest);
-        if (!outdated) return printable({ ...(answer as V), ...evaluate(answer, limits, query) });
+          joined && start.position < position && !this.#cache.isCurrent(answer, start, sessionDigest);
+        if (outdated) continue;
+        const evaluated = printable({ ...(answer as V), ...evaluate(answer, limits, query) });
+        return this.#cache.answered(evaluated, start, sessionDigest);
       } catch (error) {
         // The joined request had a shorter timeout than this one.
         const late = error instanceof TenantAuthError && error.kind === "deadline";

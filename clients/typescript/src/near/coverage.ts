@@ -12,6 +12,7 @@ export class Coverage {
   #epoch = 0;
   #lastEvent: Moment | undefined;
   #minRevision = 0n;
+  #epochRevision = 0n;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -29,6 +30,11 @@ export class Coverage {
     return this.#minRevision;
   }
 
+  /** Changes up to this revision were made before the epoch, so an answer below it may have missed one. */
+  get epochRevision(): bigint {
+    return this.#epochRevision;
+  }
+
   live(): boolean {
     return this.#lastEvent !== undefined && elapsed(this.#clock, this.#lastEvent) <= LIVENESS_TIMEOUT_MS;
   }
@@ -43,6 +49,7 @@ export class Coverage {
   startEpoch(revision: bigint): void {
     this.#epoch += 1;
     this.#minRevision = revision;
+    this.#epochRevision = revision;
   }
 
   /** Raises the minimum revision, because change marks up to this revision were evicted. */

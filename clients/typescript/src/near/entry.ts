@@ -26,6 +26,22 @@ export interface Entry<V extends Validation> extends AnsweredRequest<V> {
   readonly subjects: readonly string[];
 }
 
+/** An answer for one caller, and what is known about changes since its request. */
+export interface Answered<V extends Validation> {
+  readonly answer: V;
+  /** The subjects whose invalidation concerns the answer. */
+  readonly subjects: readonly string[];
+  /** Whether no change is known that the answer does not reflect. */
+  isCurrent(): boolean;
+  /** Whether the watch stream names every change of the subjects since the request. */
+  isCovered(): boolean;
+}
+
+/** An answer about whose changes nothing is known. */
+export function uncovered<V extends Validation>(answer: V): Answered<V> {
+  return { answer, subjects: [], isCurrent: () => true, isCovered: () => false };
+}
+
 /** Whether an entry may still be used; see tenant-auth-svc/docs/near-cache.md. */
 export function isUsable(
   { answer, start }: Entry<Validation>,
