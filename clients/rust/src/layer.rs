@@ -46,7 +46,7 @@ pub struct AuthenticateLayer(Arc<Settings>);
 #[derive(Clone, Debug)]
 struct Settings {
     client: Client,
-    header: HeaderName,
+    key_headers: Vec<HeaderName>,
     required_scopes: Vec<String>,
     exempt: Vec<String>,
     client_address: ClientAddressSource,
@@ -61,7 +61,7 @@ impl AuthenticateLayer {
     pub fn new(client: Client) -> Self {
         Self(Arc::new(Settings {
             client,
-            header: AUTHORIZATION,
+            key_headers: vec![AUTHORIZATION],
             required_scopes: Vec::new(),
             exempt: Vec::new(),
             client_address: ClientAddressSource::default(),
@@ -79,7 +79,15 @@ impl AuthenticateLayer {
     /// Reads the key from another header, such as `x-api-key`, which contains only the key.
     pub fn header(self, name: HeaderName) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
-        settings.header = name;
+        settings.key_headers = vec![name];
+        Self(Arc::new(settings))
+    }
+
+    /// Reads the key from this header, too, which contains only the key; may be called more than once. The same key in
+    /// several headers is one credential; different keys are ambiguous.
+    pub fn or_header(self, name: HeaderName) -> Self {
+        let mut settings = Arc::unwrap_or_clone(self.0);
+        settings.key_headers.push(name);
         Self(Arc::new(settings))
     }
 
@@ -204,7 +212,7 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
 
 impl Settings {
     fn needs_key<B>(&self, request: &Request<B>) -> bool {
-        let has_header = request.headers().contains_key(&self.header);
+        let has_header = self.key_headers.iter().any(|name| request.headers().contains_key(name));
         !is_exempt(&self.exempt, request) && (has_header || !is_preflight(request))
     }
 
@@ -215,7 +223,7 @@ impl Settings {
         address: Option<ClientAddress>,
     ) -> impl Future<Output = Result<Principal, Rejection>> + Send + use<'_> {
         let (credential, request_id) =
-            (Credential::read(headers, &self.header), loggable_request_id(headers));
+            (Credential::read(headers, &self.key_headers), loggable_request_id(headers));
         async move {
             let key = match credential {
                 Credential::Key(key) => key,
