@@ -23,6 +23,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+#[cfg(feature = "mcp")]
+pub(crate) use self::event::check_metric;
 use self::batch_sender::{BatchSender, PendingEvents, RecorderMessage};
 use crate::{Client, Error, RecordedUsage, Violation, options};
 

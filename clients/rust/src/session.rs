@@ -20,7 +20,7 @@ use crate::{
 /// Maximum sessions of one page that the service returns.
 const MAX_SESSIONS_PER_PAGE: usize = 500;
 /// Maximum length of a session id in the contract.
-const MAX_SESSION_ID_LEN: usize = 1_024;
+pub(crate) const MAX_SESSION_ID_LEN: usize = 1_024;
 
 /// A session to bind.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ const MAX_REQUEST_ID_LEN: usize = 128;
 
 /// A log of at most one line per second, with the number of requests that it stands for.
 #[derive(Debug, Default)]
-pub(super) struct UndecidedLog(Mutex<LogState>);
+pub(crate) struct UndecidedLog(Mutex<LogState>);
 
 #[derive(Debug, Default)]
 struct LogState {
@@ -24,7 +24,7 @@ struct LogState {
 }
 
 impl UndecidedLog {
-    pub(super) fn log_undecided(&self, error: &Error, request_id: Option<&str>) {
+    pub(crate) fn log_undecided(&self, error: &Error, request_id: Option<&str>) {
         if let Some(requests) = self.take_due_count() {
             tracing::warn!(%error, request_id, requests, "key could not be validated");
         }
@@ -43,7 +43,7 @@ impl UndecidedLog {
 }
 
 /// Returns the request id, if it is safe to log.
-pub(super) fn loggable_request_id(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn loggable_request_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
     (id.len() <= MAX_REQUEST_ID_LEN).then(|| id.to_owned())
 }
