@@ -233,8 +233,7 @@ impl AnswerCache {
         self.entries.clear();
         fence.reset(revision);
         self.change_count.fetch_add(1, Ordering::AcqRel);
-        drop(fence);
-        self.guards.wake_all();
+        // The heartbeat that follows starts the stream anew, and wakes the guards.
     }
 
     /// Returns whether an answer is older than a change of its subject that the stream has announced.

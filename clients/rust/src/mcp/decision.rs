@@ -33,10 +33,12 @@ pub(super) fn decide_headers(
     principal: &Principal,
     required: &[String],
 ) -> Result<(), McpRejection> {
-    let mut demand = demand_of(required);
+    let mut demand = Demand::default();
     let operations: Vec<_> = named.operation().into_iter().collect();
-    policy.add_demand(&mut demand, named.method(), &operations).map_err(|refusal| refused(&refusal, None))?;
-    check_scopes(&demand.scopes, principal)
+    policy
+        .add_demand(&mut demand, named.method(), &operations, required)
+        .map_err(|refusal| refused(&refusal, None))?;
+    check_scopes(&demand, principal)
 }
 
 /// Decides from the body. For a stateless revision, it must be one message and agree with the headers.
@@ -57,21 +59,21 @@ pub(super) fn decide_body(
             .map_err(unreadable)?
             .map_err(|mismatch| mismatched(&mismatch, message.id))?;
     }
-    let mut asked = Asked { demand: demand_of(required), ..Asked::default() };
+    let mut asked = Asked { demand: Demand::of_all(required), ..Asked::default() };
     for message in body.messages() {
-        asked.add(policy, message)?;
+        asked.add(policy, message, required)?;
     }
-    check_scopes(&asked.demand.scopes, principal)?;
+    check_scopes(&asked.demand, principal)?;
     Ok(asked)
 }
 
-/// Checks scopes that do not depend on a message.
-pub(super) fn check_scopes(required: &BTreeSet<String>, principal: &Principal) -> Result<(), McpRejection> {
-    let missing: Vec<_> = required.iter().filter(|scope| !principal.holds(scope)).cloned().collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(McpRejection::InsufficientScope { required: required.clone(), missing })
+/// Checks that a key holds the scopes. The rejection names those of the operations that it may not do.
+pub(super) fn check_scopes(demand: &Demand, principal: &Principal) -> Result<(), McpRejection> {
+    let lacks = |scope: &&String| !principal.holds(scope);
+    let refused = demand.scopes.iter().filter(|scopes| scopes.iter().any(|scope| lacks(&scope)));
+    let required: BTreeSet<String> = refused.flatten().cloned().collect();
+    let missing: Vec<_> = required.iter().filter(lacks).cloned().collect();
+    if missing.is_empty() { Ok(()) } else { Err(McpRejection::InsufficientScope { required, missing }) }
 }
 
 /// Returns the ids of the requests in a body that was not decided.
@@ -86,10 +88,15 @@ pub(super) fn mismatched(mismatch: &HeaderMismatch, id: Option<&RawValue>) -> Mc
 }
 
 impl Asked {
-    fn add(&mut self, policy: &McpPolicy, message: &Message<'_>) -> Result<(), McpRejection> {
+    fn add(
+        &mut self,
+        policy: &McpPolicy,
+        message: &Message<'_>,
+        required: &[String],
+    ) -> Result<(), McpRejection> {
         let operations = operations(message).map_err(unreadable)?;
         policy
-            .add_demand(&mut self.demand, message.method.as_deref(), &operations)
+            .add_demand(&mut self.demand, message.method.as_deref(), &operations, required)
             .map_err(|refusal| refused(&refusal, message.id))?;
         if let Some(method) = &message.method {
             self.request_ids.extend(id_of(message));
@@ -103,10 +110,6 @@ impl Asked {
 
 fn id_of(message: &Message<'_>) -> Option<Box<RawValue>> {
     message.id.map(ToOwned::to_owned)
-}
-
-pub(super) fn demand_of(required: &[String]) -> Demand {
-    Demand { scopes: required.iter().cloned().collect(), usage: Vec::new() }
 }
 
 fn unreadable(error: BodyError) -> McpRejection {

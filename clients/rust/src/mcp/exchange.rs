@@ -17,6 +17,7 @@ use super::{
     headers::NamedInHeaders,
     lists::ListFilter,
     metadata::is_metadata_path,
+    policy::Demand,
     rejection::McpRejection,
     response::Reply,
     revision::{Repeated, Revision},
@@ -121,7 +122,7 @@ where
         // A compressed list could not be filtered.
         parts.headers.remove(ACCEPT_ENCODING);
     }
-    let scopes: Vec<_> = asked.demand.scopes.iter().map(String::as_str).collect();
+    let scopes: Vec<_> = asked.demand.all_scopes().into_iter().collect();
     let admission = match &session_id {
         Some(id) => Admission::KeyWithSession(key, id.clone()),
         None => Admission::Key(key),
@@ -158,8 +159,8 @@ where
     let required = &settings.required_scopes;
     let may_have_messages = !matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
     let Some(policy) = settings.policy.as_ref().filter(|_| may_have_messages) else {
-        let asked = Asked { demand: decision::demand_of(required), ..Asked::default() };
-        decision::check_scopes(&asked.demand.scopes, principal)?;
+        let asked = Asked { demand: Demand::of_all(required), ..Asked::default() };
+        decision::check_scopes(&asked.demand, principal)?;
         let notes = may_have_messages.then(Notes::default);
         return Ok((McpRequestBody::noted(body, notes.clone(), settings.body_limit), asked, notes));
     };

@@ -49,7 +49,8 @@ struct Rules {
 /// What operations demand of a key, and what they are recorded as.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Demand {
-    pub(super) scopes: BTreeSet<String>,
+    /// The scopes of each operation, with those of its method.
+    pub(super) scopes: Vec<BTreeSet<String>>,
     pub(super) usage: Vec<Usage>,
 }
 
@@ -130,7 +131,7 @@ impl McpPolicy {
         self
     }
 
-    /// Adds what a method and its operations demand.
+    /// Adds what a method and its operations demand, besides scopes that everything needs.
     ///
     /// # Errors
     /// If an operation is refused for every key.
@@ -139,16 +140,25 @@ impl McpPolicy {
         demand: &mut Demand,
         method: Option<&str>,
         operations: &[Operation],
+        required: &[String],
     ) -> Result<(), Refusal> {
-        for operation in operations {
-            let Some(rules) = self.rules(operation.kind) else { continue };
-            let name = operation.name.as_deref().ok_or(Refusal::Unnamed)?;
-            demand.add(rules.find(name).ok_or(Refusal::NotInPolicy)?);
+        let of_method = self.methods.as_ref().zip(method).and_then(|(rules, method)| rules.find(method));
+        let common = of_method.map_or(&[][..], |rule| &rule.scopes).iter().chain(required);
+        demand.usage.extend(of_method.and_then(|rule| rule.usage.clone()));
+        if operations.is_empty() {
+            demand.scopes.push(common.clone().cloned().collect());
         }
-        if let (Some(rules), Some(method)) = (&self.methods, method)
-            && let Some(rule) = rules.find(method)
-        {
-            demand.add(rule);
+        for operation in operations {
+            let rule = match self.rules(operation.kind) {
+                Some(rules) => {
+                    let name = operation.name.as_deref().ok_or(Refusal::Unnamed)?;
+                    Some(rules.find(name).ok_or(Refusal::NotInPolicy)?)
+                }
+                None => None,
+            };
+            let scopes = rule.into_iter().flat_map(|rule| &rule.scopes);
+            demand.scopes.push(scopes.chain(common.clone()).cloned().collect());
+            demand.usage.extend(rule.and_then(|rule| rule.usage.clone()));
         }
         Ok(())
     }
@@ -214,8 +224,13 @@ impl Rules {
 }
 
 impl Demand {
-    fn add(&mut self, rule: &McpRule) {
-        self.scopes.extend(rule.scopes.iter().cloned());
-        self.usage.extend(rule.usage.clone());
+    /// Returns what everything needs.
+    pub(super) fn of_all(required: &[String]) -> Self {
+        Self { scopes: vec![required.iter().cloned().collect()], usage: Vec::new() }
+    }
+
+    /// Returns all scopes, sorted.
+    pub(super) fn all_scopes(&self) -> BTreeSet<&str> {
+        self.scopes.iter().flatten().map(String::as_str).collect()
     }
 }

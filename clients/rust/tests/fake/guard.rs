@@ -1,0 +1,330 @@
+//! Guards of live streams with a fake service.
+
+use std::time::{Duration, SystemTime};
+
+use futures::{Stream, StreamExt as _, channel::mpsc, stream};
+use http_body_util::{BodyExt as _, StreamBody};
+use tenant_auth_client::{Client, Ended, Error, PresentedKey, Principal, Verdict, proto as v1};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use v1::InvalidationScope::{Key, Session, Tenant};
+
+use crate::harness::{
+    Pair, SECOND,
+    server::{provenance, session, valid},
+    until,
+};
+
+/// Returns the answer for a key as of a revision.
+fn at(revision: i64, answer: v1::ValidateKeyResponse) -> v1::ValidateKeyResponse {
+    v1::ValidateKeyResponse { provenance: Some(provenance(revision)), ..answer }
+}
+
+fn denied(verdict: v1::Verdict, answer: v1::ValidateKeyResponse) -> v1::ValidateKeyResponse {
+    v1::ValidateKeyResponse { verdict: verdict.into(), ..answer }
+}
+
+/// Returns the principal of a key that holds `orders:read`.
+async fn principal(client: &Client, key: &str) -> Principal {
+    client.require_guardable(PresentedKey::new(key), &["orders:read"]).await.unwrap()
+}
+
+/// Waits for the end of a guard, with a timeout for a busy machine.
+async fn ended(guard: impl Future<Output = Ended>) -> Ended {
+    timeout(SECOND * 60, guard).await.unwrap()
+}
+
+/// Returns whether a guard is still not resolved after the other tasks of this thread have run.
+async fn continues(guard: &mut (impl Future<Output = Ended> + Unpin)) -> bool {
+    let still = timeout(Duration::from_millis(50), guard).await;
+    still.is_err()
+}
+
+#[tokio::test]
+async fn named_change_ends_only_its_streams_with_the_verdict() {
+    let pair = Pair::watched().await;
+    for key in ["a", "b"] {
+        pair.fake.answer(key, valid(key));
+    }
+    let (a, b) = (principal(&pair.client, "a").await, principal(&pair.client, "b").await);
+    let (items, source) = mpsc::unbounded();
+    let mut guarded = pair.client.guard(&a, source).unwrap();
+    let mut other = pair.client.guard_connection(&b).unwrap();
+    items.unbounded_send(1).unwrap();
+    assert_eq!(guarded.next().await, Some(Ok(1)));
+    assert!(continues(&mut other).await);
+
+    pair.fake.answer("a", at(2, denied(v1::Verdict::Revoked, valid("a"))));
+    pair.fake.invalidate(2, Key, "key_a");
+    let Some(Err(Ended::Denied(denied))) = timeout(SECOND * 60, guarded.next()).await.unwrap() else {
+        unreachable!("the stream has ended otherwise")
+    };
+    assert_eq!(denied.verdict(), Verdict::Revoked);
+    assert_eq!(guarded.next().await, None);
+    assert!(items.is_closed(), "the source is dropped");
+    assert!(continues(&mut other).await);
+}
+
+#[tokio::test]
+async fn changes_of_tenant_and_session_and_lost_scopes_end_streams() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    pair.fake.answer_session("s", session());
+    let of_key = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    let with_key = Some(PresentedKey::new("a"));
+    let of_session = pair.client.require_session_guardable("s", with_key, &[]).await.unwrap();
+    let of_session = pair.client.guard_connection(&of_session).unwrap();
+
+    let unbound = v1::ValidateSessionResponse {
+        verdict: v1::Verdict::Unbound.into(),
+        provenance: Some(provenance(2)),
+        ..Default::default()
+    };
+    pair.fake.answer_session("s", unbound);
+    pair.fake.invalidate(2, Session, "s");
+    assert_eq!(ended(of_session).await.code(), "UNBOUND");
+
+    pair.fake.answer("a", at(3, v1::ValidateKeyResponse { scopes: Vec::new(), ..valid("a") }));
+    pair.fake.invalidate(3, Tenant, "acme");
+    assert_eq!(ended(of_key).await.code(), "INSUFFICIENT_SCOPE");
+}
+
+#[tokio::test]
+async fn stream_of_a_key_that_is_still_valid_goes_on_after_changes_and_restarts() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let mut guard = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    assert!(continues(&mut guard).await);
+    for revision in [2, 3] {
+        let asked = pair.fake.asked();
+        pair.fake.answer("a", at(revision, valid("a")));
+        if revision == 2 {
+            pair.fake.invalidate(revision, Key, "key_a");
+        } else {
+            pair.fake.start_over(revision);
+        }
+        while pair.fake.asked() == asked {
+            assert!(continues(&mut guard).await);
+        }
+        assert!(continues(&mut guard).await);
+    }
+    pair.fake.answer("a", at(4, denied(v1::Verdict::Disabled, valid("a"))));
+    pair.fake.start_over(4);
+    assert_eq!(ended(guard).await.code(), "DISABLED");
+}
+
+#[tokio::test]
+async fn answer_that_is_older_than_the_change_does_not_count() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let mut guard = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    assert!(continues(&mut guard).await);
+    let asked = pair.fake.asked();
+    // The replica that answers has not applied the change yet.
+    pair.fake.invalidate(2, Key, "key_a");
+    while pair.fake.asked() == asked {
+        assert!(continues(&mut guard).await);
+    }
+    pair.fake.answer("a", at(2, denied(v1::Verdict::Revoked, valid("a"))));
+    assert_eq!(ended(guard).await.code(), "REVOKED");
+}
+
+#[tokio::test]
+async fn undecided_change_ends_the_stream_as_undecided() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let mut guard = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    assert!(continues(&mut guard).await);
+    pair.fake.hold(true);
+    pair.fake.invalidate(2, Key, "key_a");
+    let end = ended(guard).await;
+    pair.fake.hold(false);
+    assert_eq!((end.code(), end.close_code()), ("UNDECIDED".to_owned(), 1_013));
+    let status = Status::from(end);
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "UNDECIDED");
+}
+
+#[tokio::test]
+async fn stream_ends_at_the_expiry_unless_it_was_extended() {
+    let pair = Pair::watched().await;
+    let expiring = |key: &str, at: SystemTime| v1::ValidateKeyResponse { expires_at: Some(at.into()), ..valid(key) };
+    let soon = SystemTime::now() + Duration::from_millis(300);
+    pair.fake.answer("a", expiring("a", soon));
+    pair.fake.answer("b", expiring("b", soon));
+    let a = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    let mut b = pair.client.guard_connection(&principal(&pair.client, "b").await).unwrap();
+    pair.fake.answer("b", at(2, expiring("b", soon + SECOND * 3_600)));
+    pair.fake.invalidate(2, Key, "key_b");
+    let end = ended(a).await;
+    assert_eq!(end, Ended::Expired);
+    assert_eq!(Status::from(end).code(), Code::Unauthenticated);
+    assert!(SystemTime::now() >= soon);
+    assert!(continues(&mut b).await);
+}
+
+#[tokio::test]
+async fn expiry_is_judged_by_the_time_of_the_service() {
+    let pair = Pair::watched().await;
+    let hour = SECOND * 3_600;
+    let expires_at = Some((SystemTime::now() + hour).into());
+    pair.fake.answer("a", v1::ValidateKeyResponse { expires_at, ..valid("a") });
+    let mut guard = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    assert!(continues(&mut guard).await);
+    pair.fake.heartbeat_at(2, SystemTime::now() + hour * 2);
+    pair.wait_until_revision(2).await;
+    // The guard looks at the clock when it wakes.
+    pair.fake.answer("a", v1::ValidateKeyResponse { expires_at, ..at(3, valid("a")) });
+    pair.fake.invalidate(3, Key, "key_a");
+    assert_eq!(ended(guard).await, Ended::Expired);
+}
+
+#[tokio::test]
+async fn guard_validates_again_while_the_stream_is_down() {
+    let pair = Pair::watched().await;
+    let short = |answer: v1::ValidateKeyResponse| {
+        let provenance = v1::Provenance { cacheable_for: Some(SECOND.try_into().unwrap()), ..provenance(1) };
+        v1::ValidateKeyResponse { provenance: Some(provenance), ..answer }
+    };
+    pair.fake.answer("a", short(valid("a")));
+    let mut guard = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    assert!(continues(&mut guard).await);
+    pair.fake.without_watch();
+    pair.fake.drop_streams();
+    pair.fake.watched(2).await;
+    pair.fake.answer("a", short(denied(v1::Verdict::Revoked, valid("a"))));
+    // The cached answers are old by now.
+    pair.clock.advance(SECOND * 100);
+    assert_eq!(ended(guard).await.code(), "REVOKED");
+}
+
+#[tokio::test]
+async fn unreachable_service_is_tolerated_for_a_while() {
+    let tolerance = Duration::from_millis(200);
+    let mut pair = Pair::with(|builder| builder.without_near_cache().guard_tolerance(tolerance)).await;
+    pair.fake.answer("a", valid("a"));
+    let principal = principal(&pair.client, "a").await;
+    pair.fake.kill().await;
+    let guard = pair.client.guard_connection(&principal).unwrap();
+    assert!(matches!(ended(guard).await, Ended::Undecided(_)));
+}
+
+#[tokio::test]
+async fn idle_guards_cost_no_calls_and_leave_nothing_behind() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let principal = principal(&pair.client, "a").await;
+    let mut guards: stream::FuturesUnordered<_> =
+        (0..10_000).map(|_| pair.client.guard_connection(&principal).unwrap()).collect();
+    assert_eq!(pair.client.guard_count(), 10_000);
+    let asked = pair.fake.asked();
+    for revision in 2..5 {
+        pair.heartbeat(revision).await;
+        assert!(timeout(Duration::from_millis(20), guards.next()).await.is_err());
+    }
+    assert_eq!(pair.fake.asked(), asked);
+
+    // A change costs one call for all.
+    pair.fake.answer("a", at(5, denied(v1::Verdict::Revoked, valid("a"))));
+    pair.fake.invalidate(5, Key, "key_a");
+    let ends: Vec<_> = timeout(SECOND * 60, guards.by_ref().take(9_000).collect()).await.unwrap();
+    assert!(ends.iter().all(|end: &Ended| end.code() == "REVOKED"));
+    assert_eq!(pair.fake.asked(), asked + 1);
+    drop(guards);
+    assert_eq!(pair.client.guard_count(), 0);
+}
+
+#[tokio::test]
+async fn guard_is_released_when_the_stream_ends_or_its_reader_leaves() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let principal = principal(&pair.client, "a").await;
+    let mut guarded = pair.client.guard(&principal, stream::iter([1, 2])).unwrap();
+    let left = pair.client.guard(&principal, stream::pending::<u8>()).unwrap();
+    assert_eq!(pair.client.guard_count(), 2);
+    drop(left);
+    assert_eq!(pair.client.guard_count(), 1);
+    assert_eq!(guarded.by_ref().collect::<Vec<_>>().await, [Ok(1), Ok(2)]);
+    assert_eq!(pair.client.guard_count(), 0);
+    assert_eq!(guarded.next().await, None);
+}
+
+#[tokio::test]
+async fn guarded_stream_takes_no_item_before_its_reader_asks() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let taken = std::sync::atomic::AtomicU32::new(0);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    let source = stream::iter(0..3).inspect(|_| {
+        taken.fetch_add(1, order);
+    });
+    let mut guarded = pair.client.guard(&principal(&pair.client, "a").await, source).unwrap();
+    for expected in 0..3 {
+        assert_eq!(taken.load(order), expected);
+        assert_eq!(guarded.next().await, Some(Ok(expected)));
+    }
+}
+
+#[tokio::test]
+async fn grpc_stream_ends_with_the_status_of_the_denial() {
+    let pair = Pair::watched().await;
+    for (verdict, code, revision) in [
+        (v1::Verdict::Revoked, Code::Unauthenticated, 2),
+        (v1::Verdict::TenantSuspended, Code::PermissionDenied, 3),
+        (v1::Verdict::QuotaExceeded, Code::ResourceExhausted, 4),
+    ] {
+        let key = verdict.as_str_name();
+        pair.fake.answer(key, at(revision - 1, valid(key)));
+        let principal = principal(&pair.client, key).await;
+        let source = stream::iter([Ok(1), Err(Status::aborted("own"))]).chain(stream::pending());
+        let mut guarded = pair.client.guard_grpc(&principal, source).unwrap();
+        assert_eq!(guarded.next().await.unwrap().unwrap(), 1);
+        assert_eq!(guarded.next().await.unwrap().unwrap_err().code(), Code::Aborted);
+        pair.fake.answer(key, at(revision, denied(verdict, valid(key))));
+        pair.fake.invalidate(revision, Key, &format!("key_{key}"));
+        let status = timeout(SECOND * 60, guarded.next()).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(status.code(), code);
+        let reason = status.get_error_details().error_info().unwrap().reason.clone();
+        assert_eq!(format!("VERDICT_{reason}"), key);
+        assert!(guarded.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn event_stream_ends_with_an_event() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let principal = principal(&pair.client, "a").await;
+    let first = http_body::Frame::data(bytes::Bytes::from_static(b"data: 1\n\n"));
+    let source = stream::iter([Ok::<_, std::convert::Infallible>(first)]).chain(stream::pending());
+    let mut body = pair.client.guard_sse(&principal, StreamBody::new(source)).unwrap();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: 1\n\n");
+    pair.fake.answer("a", at(2, denied(v1::Verdict::Revoked, valid("a"))));
+    pair.fake.invalidate(2, Key, "key_a");
+    let rest = timeout(SECOND * 60, body.collect()).await.unwrap().unwrap().to_bytes();
+    let data = str::from_utf8(&rest).unwrap().strip_prefix("event: end\ndata: ").unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data["code"], "REVOKED");
+    assert!(data["detail"].as_str().unwrap().contains("REVOKED"));
+}
+
+#[tokio::test]
+async fn principal_without_a_key_cannot_be_guarded_and_the_key_is_never_printed() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("canary", valid("canary"));
+    let bare = pair.client.require(&PresentedKey::new("canary"), &[]).await.unwrap();
+    let Err(Error::Setup { message }) = pair.client.guard_connection(&bare) else {
+        unreachable!("it was guarded")
+    };
+    assert!(message.contains("principal") && message.contains("require_guardable"), "{message}");
+    let principal = principal(&pair.client, "canary").await;
+    assert_eq!(principal, bare);
+    let guarded = pair.client.guard(&principal, stream::pending::<()>()).unwrap();
+    let printed = format!("{principal:?} {guarded:?}");
+    assert!(!printed.replace("key_canary", "").contains("canary"), "{printed}");
+    assert_streams_are_send(guarded);
+    until(|| pair.client.guard_count() == 0).await;
+}
+
+fn assert_streams_are_send(_: impl Stream + Send + Unpin + 'static) {}
