@@ -9,6 +9,7 @@ mod examples;
 mod harness;
 mod keys;
 mod layer;
+mod mcp;
 mod outage;
 mod principals;
 mod secrecy;
