@@ -134,7 +134,8 @@ impl Client {
     pub fn guard_connection(&self, principal: &Principal) -> Result<Guard, Error> {
         let Some(credentials) = principal.credentials() else {
             return Err(setup_error(
-                "principal: it has no key to validate again: take it from a layer, or from require_guardable".to_owned(),
+                "principal: it has no key to validate again: take it from a layer, or from require_guardable"
+                    .to_owned(),
             ));
         };
         let registration = self.guards().register(credentials.subjects(principal));

@@ -162,11 +162,8 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            let decision = if settings.needs_key(&request) {
-                Some(settings.decide(&request).await)
-            } else {
-                None
-            };
+            let decision =
+                if settings.needs_key(&request) { Some(settings.decide(&request).await) } else { None };
             respond(&mut inner, request, decision).await
         })
     }
@@ -206,7 +203,8 @@ pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
 
 impl Settings {
     fn needs_key<B>(&self, request: &Request<B>) -> bool {
-        let has_header = self.authenticator.key_headers.iter().any(|name| request.headers().contains_key(name));
+        let has_header =
+            self.authenticator.key_headers.iter().any(|name| request.headers().contains_key(name));
         !is_exempt(&self.exempt, request) && (has_header || !is_preflight(request))
     }
 

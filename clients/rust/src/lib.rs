@@ -35,7 +35,8 @@ pub use tonic::Code;
 
 #[cfg(feature = "mcp")]
 pub use self::mcp::{
-    HandleError, McpBody, McpHandles, McpLayer, McpLayerBuilder, McpPolicy, McpRequestBody, McpRule, McpService,
+    HandleError, McpBody, McpHandles, McpLayer, McpLayerBuilder, McpPolicy, McpRequestBody, McpRule,
+    McpService,
 };
 pub use self::{
     admin::{AdminClient, ImportedKey, IssuedKey, RotatedKey},

@@ -19,6 +19,8 @@ use std::{
 
 use quick_cache::{UnitWeighter, sync::Cache};
 
+#[cfg(feature = "mcp")]
+pub(crate) use self::entry::is_valid_scope;
 pub use self::settings::NearCache;
 use self::{
     entry::CacheEntry,
@@ -28,8 +30,6 @@ use self::{
     tag::{TagHasher, Tagger},
     watch::WatchTask,
 };
-#[cfg(feature = "mcp")]
-pub(crate) use self::entry::is_valid_scope;
 pub(crate) use self::{
     entry::{Requirements, apply_requirements},
     fence::ChangeSubject,

@@ -58,7 +58,11 @@ pub(crate) fn policy() -> Result<McpPolicy, Error> {
 
 /// Returns the layer before the tools.
 pub(crate) fn layer(client: Client, recorder: UsageRecorder, policy: McpPolicy) -> Result<McpLayer, Error> {
-    McpLayer::builder(client).or_header(http::HeaderName::from_static("x-api-key")).policy(policy).usage(recorder).build()
+    McpLayer::builder(client)
+        .or_header(http::HeaderName::from_static("x-api-key"))
+        .policy(policy)
+        .usage(recorder)
+        .build()
 }
 
 /// Serves the tools of a handler at `/mcp`, for clients of all revisions.

@@ -29,9 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8082".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/mcp", listener.local_addr()?);
-    axum::serve(listener, server)
-        .with_graceful_shutdown(async { _ = tokio::signal::ctrl_c().await })
-        .await?;
+    axum::serve(listener, server).with_graceful_shutdown(async { _ = tokio::signal::ctrl_c().await }).await?;
     for unsent in recorder.close(Duration::from_secs(5)).await {
         eprintln!("not recorded: {} events of the request {}", unsent.events.len(), unsent.request_id);
     }

@@ -45,7 +45,9 @@ impl Ended {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::Denied(denied) => format!("The stream ended because the key was denied: {}.", denied.verdict()),
+            Self::Denied(denied) => {
+                format!("The stream ended because the key was denied: {}.", denied.verdict())
+            }
             Self::Expired => "The stream ended because the key has expired.".to_owned(),
             Self::Undecided(_) => "The stream ended because the key cannot be checked now.".to_owned(),
         }

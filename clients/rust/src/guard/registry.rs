@@ -148,8 +148,7 @@ impl GuardRegistry {
         let offset = self.clock_offset.load(Ordering::Acquire);
         let distance = Duration::from_nanos(offset.unsigned_abs());
         let now = SystemTime::now();
-        let corrected =
-            if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
+        let corrected = if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
         corrected.unwrap_or(now)
     }
 
@@ -181,7 +180,8 @@ mod tests {
     fn change_wakes_only_the_guards_that_it_names() {
         let registry = Arc::new(GuardRegistry::new(Duration::ZERO));
         let key = |id: &str| ChangeSubject::Key(id.to_owned());
-        let (first, second) = (registry.register(vec![key("a"), key("b")]), registry.register(vec![key("b")]));
+        let (first, second) =
+            (registry.register(vec![key("a"), key("b")]), registry.register(vec![key("b")]));
         registry.name(&key("a"));
         assert_eq!((first.signal.take(), second.signal.take()), (Pending::Named, Pending::Nothing));
         registry.name(&key("b"));

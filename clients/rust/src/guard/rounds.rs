@@ -59,7 +59,9 @@ impl Rounds {
                 Cause::Missed | Cause::Named | Cause::Expired(_) => Instant::now() + NAMED_LIMIT,
             };
             cause = match (self.decide(cause, limit).await, cause) {
-                (Ok(Ok(valid)), Cause::Expired(at)) if valid.expires_at.is_some_and(|expiry| expiry <= at) => {
+                (Ok(Ok(valid)), Cause::Expired(at))
+                    if valid.expires_at.is_some_and(|expiry| expiry <= at) =>
+                {
                     return Ended::Expired;
                 }
                 (Ok(Ok(valid)), _) => {

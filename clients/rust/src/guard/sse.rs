@@ -133,7 +133,8 @@ mod tests {
             (&["data: 1\n\nda"], Boundary::Text),
             (&[], Boundary::Blank),
         ] {
-            let reached = chunks.iter().fold(Boundary::Blank, |boundary, chunk| boundary.after(chunk.as_bytes()));
+            let reached =
+                chunks.iter().fold(Boundary::Blank, |boundary, chunk| boundary.after(chunk.as_bytes()));
             assert_eq!(reached, expected, "{chunks:?}");
         }
     }

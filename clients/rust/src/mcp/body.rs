@@ -40,11 +40,13 @@ impl Notes {
     /// Returns the bytes so far.
     pub(super) fn read(&self) -> Bytes {
         let chunks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        chunks.iter().fold(BytesMut::new(), |mut all, chunk| {
-            all.extend_from_slice(chunk);
-            all
-        })
-        .freeze()
+        chunks
+            .iter()
+            .fold(BytesMut::new(), |mut all, chunk| {
+                all.extend_from_slice(chunk);
+                all
+            })
+            .freeze()
     }
 }
 

@@ -149,7 +149,8 @@ impl McpLayerBuilder {
         policy.map_or(Ok(()), McpPolicy::check)?;
         if policy.is_some_and(McpPolicy::records_usage) && settings.recorder.is_none() {
             return Err(setup_error(
-                "usage: the policy records usage, but there is no recorder: call McpLayerBuilder::usage".to_owned(),
+                "usage: the policy records usage, but there is no recorder: call McpLayerBuilder::usage"
+                    .to_owned(),
             ));
         }
         if let Some((resource, servers)) = self.resource {

@@ -61,7 +61,7 @@ pub(super) fn decide_body(
     }
     let mut asked = Asked { demand: Demand::of_all(required), ..Asked::default() };
     for message in body.messages() {
-        asked.add(policy, message, required)?;
+        asked.add(policy, message, stateless.is_some(), required)?;
     }
     check_scopes(&asked.demand, principal)?;
     Ok(asked)
@@ -92,9 +92,10 @@ impl Asked {
         &mut self,
         policy: &McpPolicy,
         message: &Message<'_>,
+        is_stateless: bool,
         required: &[String],
     ) -> Result<(), McpRejection> {
-        let operations = operations(message).map_err(unreadable)?;
+        let operations = operations(message, is_stateless).map_err(unreadable)?;
         policy
             .add_demand(&mut self.demand, message.method.as_deref(), &operations, required)
             .map_err(|refusal| refused(&refusal, message.id))?;

@@ -1,10 +1,6 @@
 //! One request through the layer: what it may do, what the server behind sees, and what the client gets.
 
-use http::{
-    HeaderName, Method, Request, Response,
-    header::ACCEPT_ENCODING,
-    request::Parts,
-};
+use http::{HeaderName, Method, Request, Response, header::ACCEPT_ENCODING, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use tonic::codegen::Bytes;
@@ -157,7 +153,8 @@ where
     B::Error: Into<BoxError>,
 {
     let required = &settings.required_scopes;
-    let may_have_messages = !matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
+    let may_have_messages =
+        !matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
     let Some(policy) = settings.policy.as_ref().filter(|_| may_have_messages) else {
         let asked = Asked { demand: Demand::of_all(required), ..Asked::default() };
         decision::check_scopes(&asked.demand, principal)?;

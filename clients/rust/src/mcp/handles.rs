@@ -70,14 +70,18 @@ impl McpHandles {
     /// invalid, or the principal has no key.
     pub async fn mint(&self, principal: &Principal, kind: &str) -> Result<String, HandleError> {
         if !is_kind(kind) {
-            return Err(setup_error(format!("kind: invalid kind {kind:?}: must be 1 to 64 characters of a-z 0-9 _ -")).into());
+            return Err(setup_error(format!(
+                "kind: invalid kind {kind:?}: must be 1 to 64 characters of a-z 0-9 _ -"
+            ))
+            .into());
         }
         let (client, key) = self.credentials(principal)?;
         let mut random = [0; RANDOM_LEN];
         getrandom::fill(&mut random)
             .map_err(|_| setup_error("the random generator of this machine failed".to_owned()))?;
         let handle = format!("{kind}_{}", BASE64_URL_SAFE_NO_PAD.encode(random));
-        let session = BindSession::new(session_id(&handle), self.ttl).sliding().attribute(KIND_ATTRIBUTE, kind);
+        let session =
+            BindSession::new(session_id(&handle), self.ttl).sliding().attribute(KIND_ATTRIBUTE, kind);
         let verdict = client.bind_session(session, key).await?.verdict;
         if verdict.is_valid() {
             return Ok(handle);
@@ -103,17 +107,27 @@ impl McpHandles {
             Err(NotAdmitted::Undecided(error)) => return Err(error.into()),
         };
         let is_of_kind = session.attributes().get(KIND_ATTRIBUTE).is_some_and(|bound| bound == kind);
-        if is_of_kind && session.tenant_id() == principal.tenant_id() { Ok(()) } else { Err(HandleError::Unknown) }
+        if is_of_kind && session.tenant_id() == principal.tenant_id() {
+            Ok(())
+        } else {
+            Err(HandleError::Unknown)
+        }
     }
 
     /// Ends a handle of the tenant of the principal. Idempotent: returns whether the handle existed until now.
     ///
     /// # Errors
     /// [`HandleError::Undecided`] if the service did not respond.
-    pub async fn release(&self, principal: &Principal, handle: &str, kind: &str) -> Result<bool, HandleError> {
+    pub async fn release(
+        &self,
+        principal: &Principal,
+        handle: &str,
+        kind: &str,
+    ) -> Result<bool, HandleError> {
         match self.require(principal, handle, kind).await {
             Ok(()) => {
-                let unbinding = self.client.unbind_session(&session_id(handle), principal.tenant_id()).await?;
+                let unbinding =
+                    self.client.unbind_session(&session_id(handle), principal.tenant_id()).await?;
                 Ok(unbinding.was_bound)
             }
             Err(HandleError::Unknown) => Ok(false),
@@ -125,7 +139,9 @@ impl McpHandles {
         let credentials = principal.credentials();
         let found = credentials.and_then(|all| Some((all.client_address, all.key()?)));
         let (address, key) = found.ok_or_else(|| {
-            setup_error("principal: it has no key: take it from a layer, or from require_guardable".to_owned())
+            setup_error(
+                "principal: it has no key: take it from a layer, or from require_guardable".to_owned(),
+            )
         })?;
         Ok((self.client.with_client_address(address), key))
     }
@@ -153,7 +169,8 @@ fn is_kind(kind: &str) -> bool {
 fn is_handle(handle: &str, kind: &str) -> bool {
     let random = handle.strip_prefix(kind).and_then(|rest| rest.strip_prefix('_'));
     let is_encoded = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    is_kind(kind) && random.is_some_and(|random| random.len() == ENCODED_LEN && random.bytes().all(is_encoded))
+    is_kind(kind)
+        && random.is_some_and(|random| random.len() == ENCODED_LEN && random.bytes().all(is_encoded))
 }
 
 /// Returns whether a verdict is about the key or its tenant at present, rather than about the handle.

@@ -111,8 +111,8 @@ impl ListFilter {
 
     /// An item without a readable name is left out.
     fn may_use(&self, kind: Kind, key: &str, item: &RawValue) -> bool {
-        let name = Members::of(item)
-            .and_then(|item| serde_json::from_str::<String>(item.get(key)?.get()).ok());
+        let name =
+            Members::of(item).and_then(|item| serde_json::from_str::<String>(item.get(key)?.get()).ok());
         name.is_some_and(|name| self.policy.permits(kind, &name, |scope| self.principal.holds(scope)))
     }
 }

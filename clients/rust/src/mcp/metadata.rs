@@ -31,11 +31,7 @@ impl ResourceMetadata {
     /// # Errors
     /// [`Error::Setup`] for a resource or a server that is not an absolute `http` or `https` URI without a fragment, or
     /// without servers.
-    pub(super) fn new(
-        resource: &str,
-        servers: &[String],
-        policy: Option<&McpPolicy>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(resource: &str, servers: &[String], policy: Option<&McpPolicy>) -> Result<Self, Error> {
         let uri = absolute_uri("resource", resource)?;
         if servers.is_empty() {
             return Err(setup_error("authorization_servers: must name at least one server".to_owned()));
@@ -43,7 +39,8 @@ impl ResourceMetadata {
         for server in servers {
             absolute_uri("authorization_servers", server)?;
         }
-        let (scheme, authority) = (uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |all| all.as_str()));
+        let (scheme, authority) =
+            (uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |all| all.as_str()));
         // The slash after the host is no path of its own.
         let path = format!("{WELL_KNOWN}{}", if uri.path() == "/" { "" } else { uri.path() });
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();

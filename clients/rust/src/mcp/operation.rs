@@ -38,15 +38,21 @@ pub(super) fn kind_in_headers(method: &str) -> Option<Kind> {
     }
 }
 
-/// Returns the operations of a message besides its method.
+/// Returns the operations of a message besides its method. Stateless revisions have no `resources/subscribe`: without a URI, the
+/// server answers that it does not know the method.
 ///
 /// # Errors
 /// If a member that decides is repeated.
-pub(super) fn operations(message: &Message<'_>) -> Result<Vec<Operation>, BodyError> {
+pub(super) fn operations(message: &Message<'_>, is_stateless: bool) -> Result<Vec<Operation>, BodyError> {
     let params = &message.params;
     Ok(match message.method.as_deref() {
         Some("tools/call") => vec![Operation::new(Kind::Tool, params.name())],
         Some("prompts/get") => vec![Operation::new(Kind::Prompt, params.name())],
+        Some("resources/subscribe" | "resources/unsubscribe")
+            if is_stateless && params.uri() == Member::Missing =>
+        {
+            Vec::new()
+        }
         Some("resources/read" | "resources/subscribe" | "resources/unsubscribe") => {
             vec![Operation::new(Kind::Resource, params.uri())]
         }
@@ -84,7 +90,8 @@ mod tests {
             let describe = |operation: Operation| {
                 format!("{:?} {}", operation.kind, operation.name.as_deref().unwrap_or("-"))
             };
-            operations(&message).map(|all| all.into_iter().map(describe).collect::<Vec<_>>().join(", "))
+            operations(&message, false)
+                .map(|all| all.into_iter().map(describe).collect::<Vec<_>>().join(", "))
         };
         for (method, params, expected) in [
             ("tools/call", r#"{"name":"a"}"#, "Tool a"),
@@ -108,6 +115,10 @@ mod tests {
         ] {
             assert_eq!(of(method, params).as_deref(), Ok(expected), "{method} {params}");
         }
+        let body = r#"{"id":1,"method":"resources/subscribe"}"#;
+        let Ok(Body::One(unnamed)) = Body::parse(body.as_bytes()) else { unreachable!() };
+        assert_eq!(operations(&unnamed, true), Ok(Vec::new()));
+        assert_eq!(operations(&unnamed, false), Ok(vec![Operation { kind: Kind::Resource, name: None }]));
         let repeated = r#"{"ref":{"type":"ref/prompt","name":"a","name":"b"}}"#;
         assert_eq!(of("completion/complete", repeated), Err(BodyError::Invalid));
     }

@@ -26,19 +26,28 @@ pub(super) enum McpRejection {
     /// As in front of other HTTP services.
     Http(Rejection),
     /// The key lacks scopes of the operations.
-    InsufficientScope { required: BTreeSet<String>, missing: Vec<String> },
+    InsufficientScope {
+        required: BTreeSet<String>,
+        missing: Vec<String>,
+    },
     /// No rule of the policy matches.
     NotInPolicy,
     /// The session has ended, belongs to another tenant, or was never opened.
     NoSession(String),
     /// The body cannot be read.
     Unreadable,
-    TooLarge { limit: usize },
+    TooLarge {
+        limit: usize,
+    },
     /// Nothing is at this path.
     NotFound,
     MethodNotAllowed,
     /// 400 with an error of JSON-RPC.
-    JsonRpc { code: i32, message: String, id: Option<Box<RawValue>> },
+    JsonRpc {
+        code: i32,
+        message: String,
+        id: Option<Box<RawValue>>,
+    },
 }
 
 impl From<Rejection> for McpRejection {
@@ -57,10 +66,15 @@ impl McpRejection {
         let mut response = match self {
             Self::Http(rejection) => rejection.into_http(),
             Self::InsufficientScope { required, missing } => insufficient_scope(&required, &missing),
-            Self::NotInPolicy => {
-                problem(StatusCode::FORBIDDEN, "NOT_IN_POLICY", "The policy of this server does not permit it.", &[])
+            Self::NotInPolicy => problem(
+                StatusCode::FORBIDDEN,
+                "NOT_IN_POLICY",
+                "The policy of this server does not permit it.",
+                &[],
+            ),
+            Self::NoSession(code) => {
+                problem(StatusCode::NOT_FOUND, &code, "The session does not exist.", &[])
             }
-            Self::NoSession(code) => problem(StatusCode::NOT_FOUND, &code, "The session does not exist.", &[]),
             Self::Unreadable => {
                 problem(StatusCode::BAD_REQUEST, "UNREADABLE_BODY", "The body could not be read.", &[])
             }
@@ -70,8 +84,12 @@ impl McpRejection {
             }
             Self::NotFound => problem(StatusCode::NOT_FOUND, "NOT_FOUND", "Nothing is here.", &[]),
             Self::MethodNotAllowed => {
-                let mut response =
-                    problem(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Only GET is allowed.", &[]);
+                let mut response = problem(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "METHOD_NOT_ALLOWED",
+                    "Only GET is allowed.",
+                    &[],
+                );
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response
             }
@@ -81,7 +99,9 @@ impl McpRejection {
         if let (Some(url), Some(challenge)) = (resource_metadata, challenge) {
             let text = challenge.to_str().unwrap_or("Bearer");
             let separator = if text.contains(' ') { "," } else { "" };
-            if let Ok(value) = HeaderValue::from_str(&format!("{text}{separator} resource_metadata=\"{url}\"")) {
+            if let Ok(value) =
+                HeaderValue::from_str(&format!("{text}{separator} resource_metadata=\"{url}\""))
+            {
                 *challenge = value;
             }
         }
@@ -113,7 +133,8 @@ fn json_rpc(code: i32, message: &str, id: Option<&RawValue>) -> Response<Full<By
 
 /// Returns an error response of JSON-RPC, in one line. An id that is no text and no number becomes `null`.
 pub(super) fn error_object(id: Option<&RawValue>, error: &serde_json::Value) -> String {
-    let is_id = |id: &str| id.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
+    let is_id =
+        |id: &str| id.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
     let id = id.map(RawValue::get).filter(|id| is_id(id)).unwrap_or("null");
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
 }

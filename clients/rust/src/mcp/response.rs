@@ -24,9 +24,7 @@ use super::{
     session,
 };
 use crate::{
-    Client, Ended, Error, GuardedSse, NotAdmitted, Principal,
-    guard::EndEvent,
-    layer::SESSION_ID_HEADER,
+    Client, Ended, Error, GuardedSse, NotAdmitted, Principal, guard::EndEvent, layer::SESSION_ID_HEADER,
 };
 
 /// What is known of a request when its response arrives.
@@ -82,7 +80,8 @@ impl Reply {
 
     /// Returns the session that a response opens: another one than that of the request.
     fn opened_session<R>(&self, response: &Response<R>) -> Option<HeaderValue> {
-        let opened = response.headers().get(SESSION_ID_HEADER).filter(|_| response.status().as_u16() < 400)?;
+        let opened =
+            response.headers().get(SESSION_ID_HEADER).filter(|_| response.status().as_u16() < 400)?;
         let continued = self.session_id.as_ref().is_some_and(|id| id.as_bytes() == opened.as_bytes());
         (!continued).then(|| opened.clone())
     }
@@ -130,9 +129,8 @@ impl Reply {
         let guard = self.client.guard_connection(&self.principal).map_err(|error| undecided(&error))?;
         let end_event = self.end_event();
         Ok(match self.filter {
-            Some(filter) => response.map(|body| {
-                boxed(GuardedSse::new(guard, FilteredEvents::new(body, filter), end_event))
-            }),
+            Some(filter) => response
+                .map(|body| boxed(GuardedSse::new(guard, FilteredEvents::new(body, filter), end_event))),
             None => response.map(|body| boxed(GuardedSse::new(guard, body, end_event))),
         })
     }
@@ -142,11 +140,10 @@ impl Reply {
         let noted = self.notes.as_ref().map(|notes| decision::request_ids(&notes.read()));
         let ids = noted.unwrap_or_else(|| self.request_ids.clone());
         Box::new(move |ended: &Ended| {
-            let error =
-                json!({ "code": ENDED, "message": ended.detail(), "data": { "code": ended.code() } });
+            let error = json!({ "code": ENDED, "message": ended.detail(), "data": { "code": ended.code() } });
             let event =
-                |id: &Box<RawValue>| format!("event: message\ndata: {}\n\n", error_object(Some(id), &error));
-            ids.iter().map(event).collect()
+                |id: &RawValue| format!("event: message\ndata: {}\n\n", error_object(Some(id), &error));
+            ids.iter().map(|id| event(id)).collect()
         })
     }
 
@@ -165,8 +162,9 @@ impl Reply {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 let error = Error::Unreachable { message: error.into().to_string() };
-                let rejection =
-                    settings.authenticator.rejection(NotAdmitted::Undecided(error), self.request_id.as_deref());
+                let rejection = settings
+                    .authenticator
+                    .rejection(NotAdmitted::Undecided(error), self.request_id.as_deref());
                 return Err(rejection.into());
             }
         };

@@ -25,7 +25,9 @@ impl Revision {
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(Repeated),
             (None, None) => Ok(Self::Handshake),
-            (Some(value), None) if HANDSHAKE_REVISIONS.iter().any(|known| value == known) => Ok(Self::Handshake),
+            (Some(value), None) if HANDSHAKE_REVISIONS.iter().any(|known| value == known) => {
+                Ok(Self::Handshake)
+            }
             (Some(value), None) => Ok(Self::Stateless(value.as_bytes().to_vec())),
         }
     }

@@ -40,7 +40,9 @@ pub(super) async fn validate(
 ) -> Result<(), McpRejection> {
     match client.require_session(session_id, Some(key), &[]).await {
         Ok(_) => Ok(()),
-        Err(NotAdmitted::Denied(denied)) if ends_session(denied.verdict()) => Err(no_session(denied.verdict())),
+        Err(NotAdmitted::Denied(denied)) if ends_session(denied.verdict()) => {
+            Err(no_session(denied.verdict()))
+        }
         Err(NotAdmitted::Undecided(Error::Invalid { violations, .. }))
             if violations.iter().any(|violation| violation.field == "session_id") =>
         {
@@ -61,7 +63,10 @@ pub(super) async fn bind(
 ) -> Result<(), McpRejection> {
     let bound = match self::session_id(session_id) {
         Some(id) => client.bind_session(BindSession::new(id, ttl).sliding(), key).await,
-        None => Err(Error::invalid_field("session_id", "the server behind the layer has opened an invalid session")),
+        None => Err(Error::invalid_field(
+            "session_id",
+            "the server behind the layer has opened an invalid session",
+        )),
     };
     let not_admitted = match bound {
         Ok(binding) if binding.verdict.is_valid() => return Ok(()),

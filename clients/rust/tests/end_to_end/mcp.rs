@@ -1,6 +1,8 @@
 //! MCP servers behind the layer, with the real service and the clients of the official SDK.
 
 mod clients;
+mod conformance;
+mod fixtures;
 mod handles;
 mod sessions;
 mod streams;

@@ -149,7 +149,8 @@ async fn undecided_change_ends_the_stream_as_undecided() {
 #[tokio::test]
 async fn stream_ends_at_the_expiry_unless_it_was_extended() {
     let pair = Pair::watched().await;
-    let expiring = |key: &str, at: SystemTime| v1::ValidateKeyResponse { expires_at: Some(at.into()), ..valid(key) };
+    let expiring =
+        |key: &str, at: SystemTime| v1::ValidateKeyResponse { expires_at: Some(at.into()), ..valid(key) };
     let soon = SystemTime::now() + Duration::from_millis(300);
     pair.fake.answer("a", expiring("a", soon));
     pair.fake.answer("b", expiring("b", soon));

@@ -54,7 +54,8 @@ fn read_usage(value: &RawValue, path: &str) -> Result<Usage, Error> {
             _ => return Err(unknown(&path, "metric and quantity")),
         }
     }
-    let metric = metric.ok_or_else(|| setup_error(format!("policy: {path}.metric is missing: name a metric")))?;
+    let metric =
+        metric.ok_or_else(|| setup_error(format!("policy: {path}.metric is missing: name a metric")))?;
     Ok(Usage { metric, quantity })
 }
 

@@ -4,9 +4,7 @@ use rmcp::{
     ClientLifecycleMode, ClientServiceExt as _,
     model::{CallToolRequestParams, ProtocolVersion},
     service::{RoleClient, RunningService, ServiceError},
-    transport::{
-        StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
-    },
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
 use serde_json::json;
 use tenant_auth_client::PresentedKey;
@@ -52,7 +50,8 @@ async fn example_serves_sdk_clients_of_both_revisions() {
     let url = example.line().await.strip_prefix("listening on ").unwrap().to_owned();
     for (index, lifecycle) in lifecycles().into_iter().enumerate() {
         let reader = connect(&url, &shop.reader, lifecycle.clone()).await;
-        let tools: Vec<_> = reader.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name).collect();
+        let tools: Vec<_> =
+            reader.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name).collect();
         assert_eq!(tools, ["list_orders"], "{lifecycle:?}");
         assert_eq!(call(&reader, "list_orders").await.unwrap(), "orders of acme: 1, 2");
         let error = call(&reader, "refund_order").await.unwrap_err();
@@ -81,7 +80,8 @@ async fn sdk_client_without_a_valid_key_is_refused() {
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, shop.router.clone()).into_future());
     for lifecycle in lifecycles() {
-        let config = StreamableHttpClientTransportConfig::with_uri(url.as_str()).auth_header("some-strange-key");
+        let config =
+            StreamableHttpClientTransportConfig::with_uri(url.as_str()).auth_header("some-strange-key");
         let transport = StreamableHttpClientTransport::from_config(config);
         let refused = ().serve_with_lifecycle(transport, lifecycle.clone()).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.auth_challenge(), Some("Bearer error=\"invalid_token\""), "{lifecycle:?}");

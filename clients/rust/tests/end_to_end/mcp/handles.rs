@@ -30,7 +30,11 @@ async fn handle_is_known_only_to_keys_of_its_tenant_and_for_its_kind() {
         (&reader, "", ""),
     ] {
         let error = handles.require(principal, handle, kind).await.unwrap_err();
-        assert_eq!((&error, error.to_string().as_str()), (&HandleError::Unknown, "unknown handle"), "{handle}");
+        assert_eq!(
+            (&error, error.to_string().as_str()),
+            (&HandleError::Unknown, "unknown handle"),
+            "{handle}"
+        );
     }
     assert_eq!(handles.release(&foreign, &cart, "cart").await, Ok(false));
     assert_eq!(handles.release(&writer, &cart, "cart").await, Ok(true));
@@ -70,7 +74,8 @@ async fn undecided_handle_is_not_unknown_and_bad_settings_are_errors() {
     let refused = handles.mint(&bare, "cart").await.unwrap_err();
     assert!(matches!(&refused, HandleError::Undecided(Error::Setup { .. })), "{refused:?}");
 
-    let (one, two) = (handles.mint(&principal, "a").await.unwrap(), handles.mint(&principal, "b").await.unwrap());
+    let (one, two) =
+        (handles.mint(&principal, "a").await.unwrap(), handles.mint(&principal, "b").await.unwrap());
     assert_eq!(handles.require(&principal, &one, "a").await, Ok(()));
     shop.service.running.stop().await;
     let undecided = handles.require(&principal, &two, "b").await.unwrap_err();

@@ -13,9 +13,11 @@ async fn session_is_of_its_tenant_and_survives_other_keys_of_it() {
     let shop = Shop::open().await;
     let id = shop.open_session(&shop.reader).await;
     let session = [("mcp-session-id", id.as_str()), ("mcp-protocol-version", "2025-11-25")];
-    for (key, status) in
-        [(&shop.reader, StatusCode::OK), (&shop.writer, StatusCode::OK), (&shop.foreign, StatusCode::NOT_FOUND)]
-    {
+    for (key, status) in [
+        (&shop.reader, StatusCode::OK),
+        (&shop.writer, StatusCode::OK),
+        (&shop.foreign, StatusCode::NOT_FOUND),
+    ] {
         let response = shop.send(post(key, &session, &call("list_orders"))).await;
         assert_eq!(response.status(), status);
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -47,9 +49,8 @@ async fn revoked_key_that_opened_a_session_ends_it() {
 #[tokio::test]
 async fn mismatch_of_headers_and_body_never_runs_a_tool() {
     let shop = Shop::open().await;
-    let stateless = |name| {
-        [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", name)]
-    };
+    let stateless =
+        |name| [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", name)];
     let mut message = call("refund_order");
     let meta = serde_json::json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",

@@ -13,8 +13,10 @@ use crate::harness::{
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
 const CALL: &str = r#"{"jsonrpc":"2.0","id":"a-1","method":"tools/call","params":{"name":"read"}}"#;
-const TOOLS: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"write"},{"name":"read"}],"cacheScope":"public"}}"#;
-const FILTERED: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"read"}],"cacheScope":"private"}}"#;
+const TOOLS: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"write"},{"name":"read"}],"cacheScope":"public"}}"#;
+const FILTERED: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"read"}],"cacheScope":"private"}}"#;
 
 fn policy() -> McpPolicy {
     McpPolicy::new()
@@ -32,8 +34,7 @@ impl Pair {
     /// Revokes the key `k`.
     fn revoke(&self) {
         let verdict = v1::Verdict::Revoked.into();
-        let revoked =
-            v1::ValidateKeyResponse { verdict, provenance: Some(provenance(2)), ..valid("k") };
+        let revoked = v1::ValidateKeyResponse { verdict, provenance: Some(provenance(2)), ..valid("k") };
         self.fake.answer("k", revoked);
         self.fake.invalidate(2, v1::InvalidationScope::Key, "key_k");
     }

@@ -30,9 +30,12 @@ fn opening(id: &str) -> Answer {
 #[tokio::test]
 async fn session_is_bound_before_the_client_gets_its_id_and_unbound_on_delete() {
     let (pair, layer) = pair().await;
-    let server = Server::new(|parts| {
-        if parts.method == "POST" { opening("s-1") } else { answer("application/json", "{}") }
-    });
+    let server =
+        Server::new(
+            |parts| {
+                if parts.method == "POST" { opening("s-1") } else { answer("application/json", "{}") }
+            },
+        );
     let received = server.send(&layer, request("POST", &[], INITIALIZE)).await;
     assert_eq!((received.status(), received.header("mcp-session-id")), (200, Some("s-1")));
     assert!(pair.fake.is_bound("s-1"));
@@ -49,9 +52,12 @@ async fn session_is_bound_before_the_client_gets_its_id_and_unbound_on_delete() 
 #[tokio::test]
 async fn session_that_cannot_be_bound_is_ended_and_its_id_stays_secret() {
     let (pair, layer) = pair().await;
-    let server = Server::new(|parts| {
-        if parts.method == "POST" { opening("s-1") } else { answer("application/json", "{}") }
-    });
+    let server =
+        Server::new(
+            |parts| {
+                if parts.method == "POST" { opening("s-1") } else { answer("application/json", "{}") }
+            },
+        );
     // The key is in the near-cache, so that the failure is that of the binding.
     server.send(&layer, request("GET", &[], "")).await;
     server.take_seen();
@@ -62,7 +68,10 @@ async fn session_that_cannot_be_bound_is_ended_and_its_id_stays_secret() {
     assert_eq!(received.json().await["code"], "UNDECIDED");
     let [(_, first), (ending, body)] = &server.take_seen()[..] else { unreachable!("two requests") };
     assert_eq!((first, &ending.method, body.len()), (&INITIALIZE.into(), &http::Method::DELETE, 0));
-    assert_eq!((&ending.headers["mcp-session-id"], &ending.headers["x-own"]), (&"s-1".parse().unwrap(), &"1".parse().unwrap()));
+    assert_eq!(
+        (&ending.headers["mcp-session-id"], &ending.headers["x-own"]),
+        (&"s-1".parse().unwrap(), &"1".parse().unwrap())
+    );
     assert!(!pair.fake.is_bound("s-1"));
 }
 

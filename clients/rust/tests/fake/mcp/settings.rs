@@ -55,7 +55,9 @@ async fn metadata_are_published_and_named_only_if_configured() {
     let pair = Pair::start().await;
     pair.fake.answer("k", valid("k"));
     let server = Server::new(|_| answer("application/json", "{}"));
-    let policy = McpPolicy::new().tool("b", McpRule::new().scope("b").scope("a")).prompt("p", McpRule::new().scope("a"));
+    let policy = McpPolicy::new()
+        .tool("b", McpRule::new().scope("b").scope("a"))
+        .prompt("p", McpRule::new().scope("a"));
     let call = r#"{"id":1,"method":"tools/call","params":{"name":"b"}}"#;
     let plain = McpLayer::builder(pair.client.clone()).policy(policy.clone()).build().unwrap();
     for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"] {
@@ -114,7 +116,8 @@ async fn body_that_is_too_large_is_rejected() {
 async fn layer_needs_its_own_scopes_for_every_request() {
     let pair = Pair::start().await;
     pair.fake.answer("k", valid("k"));
-    let layer = McpLayer::builder(pair.client.clone()).requires("orders:read").requires("mcp").build().unwrap();
+    let layer =
+        McpLayer::builder(pair.client.clone()).requires("orders:read").requires("mcp").build().unwrap();
     let server = Server::new(|_| answer("application/json", "{}"));
     for method in ["GET", "POST"] {
         let received = server.send(&layer, request(method, &[], "{}")).await;

@@ -121,7 +121,11 @@ async fn differences(vectors: &Vectors, case: &Case, pair: &Pair, recorder: &Usa
     expected_usage.sort_unstable();
     compare("usage", format!("{usage:?}"), format!("{expected_usage:?}"));
     if let Some(calls) = expected.validated_sessions {
-        compare("validated_sessions", (pair.fake.sessions_asked() - sessions_asked).to_string(), calls.to_string());
+        compare(
+            "validated_sessions",
+            (pair.fake.sessions_asked() - sessions_asked).to_string(),
+            calls.to_string(),
+        );
     }
     if let (Some(expected), Some((parts, _))) = (&expected.session_id_seen, seen.first()) {
         let found = parts.headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned());
