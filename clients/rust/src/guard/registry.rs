@@ -69,6 +69,14 @@ impl Signal {
         self.woken.notify_one();
     }
 
+    /// Waits until a change names the guard, and leaves the signal to be taken.
+    pub(super) async fn named(&self) {
+        while self.pending.load(Ordering::Acquire) != Pending::Named as u8 {
+            self.woken.notified().await;
+        }
+        self.woken.notify_one();
+    }
+
     pub(super) fn take(&self) -> Pending {
         match self.pending.swap(Pending::Nothing as u8, Ordering::AcqRel) {
             0 => Pending::Nothing,

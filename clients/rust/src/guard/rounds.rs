@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{self, Instant},
+};
 
 use super::{
     Ended,
@@ -76,48 +79,57 @@ impl Rounds {
     }
 
     /// Validates until there is a decision, or until a limit.
-    async fn decide(&self, cause: Cause, limit: Instant) -> Result<Decision, Error> {
-        let mut limit = limit;
-        let _permit = match cause {
-            Cause::Named | Cause::Expired(_) => None,
-            Cause::Due => match time::timeout_at(limit, self.registration.registry.permits.acquire()).await {
-                Ok(permit) => permit.ok(),
-                Err(_) => return Err(Error::DeadlineExceeded),
-            },
-            Cause::Missed => {
-                let permit = self.registration.registry.permits.acquire().await.ok();
-                limit = Instant::now() + NAMED_LIMIT;
-                permit
-            }
-        };
+    async fn decide(&self, cause: Cause, mut limit: Instant) -> Result<Decision, Error> {
+        let signal = &self.registration.signal;
         let mut last = Error::DeadlineExceeded;
         let mut delay = if cause == Cause::Due { RETRY_DELAY } else { MIN_RETRY_DELAY };
+        let mut is_first = true;
         loop {
+            let permit = self.permit(cause, limit).await;
+            if is_first && cause == Cause::Missed {
+                // Its turn has come only now.
+                limit = Instant::now() + NAMED_LIMIT;
+            }
+            is_first = false;
             // Boxed: an idle guard must not hold the space of a call.
             match time::timeout_at(limit, Box::pin(self.credentials.validate(&self.client))).await {
                 Ok(Ok(decision)) => return Ok(decision),
                 Ok(Err(error)) => last = error,
                 Err(_) => return Err(last),
             }
-            if Instant::now() + delay >= limit && cause != Cause::Due {
-                return Err(last);
-            }
-            tokio::select! {
-                () = time::sleep_until(limit.min(Instant::now() + delay)) => {}
-                // A change that names the guard leaves less time.
-                () = self.registration.signal.woken.notified(), if cause == Cause::Due => {
-                    if self.registration.signal.take() == Pending::Named {
-                        limit = limit.min(Instant::now() + NAMED_LIMIT);
-                        delay = MIN_RETRY_DELAY;
+            drop(permit);
+            if cause == Cause::Due {
+                tokio::select! {
+                    () = time::sleep_until(limit.min(Instant::now() + delay)) => {}
+                    // A change that names the guard leaves less time.
+                    () = signal.woken.notified() => {
+                        if signal.take() == Pending::Named {
+                            limit = limit.min(Instant::now() + NAMED_LIMIT);
+                            delay = MIN_RETRY_DELAY;
+                        }
                     }
                 }
+            } else {
+                time::sleep_until(limit.min(Instant::now() + delay)).await;
+                delay *= 2;
             }
             if Instant::now() >= limit {
                 return Err(last);
             }
-            if cause != Cause::Due {
-                delay *= 2;
-            }
+        }
+    }
+
+    /// Waits for its turn, so that not all guards call together. Guards that a change names do not wait.
+    async fn permit(&self, cause: Cause, limit: Instant) -> Option<SemaphorePermit<'_>> {
+        let Registration { registry, signal, .. } = &self.registration;
+        match cause {
+            Cause::Named | Cause::Expired(_) => None,
+            Cause::Missed => registry.permits.acquire().await.ok(),
+            Cause::Due => tokio::select! {
+                permit = registry.permits.acquire() => permit.ok(),
+                () = signal.named() => None,
+                () = time::sleep_until(limit) => None,
+            },
         }
     }
 
@@ -126,7 +138,7 @@ impl Rounds {
         let Registration { registry, signal, .. } = &self.registration;
         let fresh_time = if valid.fresh_for.is_zero() { DEFAULT_FRESH_TIME } else { valid.fresh_for };
         // At different times, so that guards that lost the stream together do not call together.
-        let fresh_time = fresh_time.max(MIN_FRESH_TIME).mul_f64(fastrand::f64().mul_add(0.25, 0.75));
+        let fresh_time = fresh_time.mul_f64(fastrand::f64().mul_add(0.25, 0.75)).max(MIN_FRESH_TIME);
         let mut due = None;
         loop {
             match signal.take() {

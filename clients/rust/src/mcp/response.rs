@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
     request::Parts,
 };
 use http_body::Body;
@@ -67,8 +67,12 @@ impl Reply {
         } else if let Some(ended) = self.ended_session(response.status()) {
             session::unbind(&self.client, ended, self.principal.tenant_id()).await;
         }
+        if self.filter.is_some() && response.headers().contains_key(CONTENT_ENCODING) {
+            let error = Error::Unreachable { message: "a compressed list cannot be filtered".to_owned() };
+            return Err(self.undecided(settings, error));
+        }
         if has_type(&response, "text/event-stream") {
-            return self.guard(response);
+            return self.guard(settings, response);
         }
         match &self.filter {
             Some(filter) if has_type(&response, "application/json") => {
@@ -120,13 +124,20 @@ impl Reply {
         }
     }
 
+    /// Returns the rejection for an error on this side, and logs it.
+    fn undecided(&self, settings: &Settings, error: Error) -> McpRejection {
+        let request_id = self.request_id.as_deref();
+        settings.authenticator.rejection(NotAdmitted::Undecided(error), request_id).into()
+    }
+
     /// Guards a stream of events, and filters it.
-    fn guard<R>(self, response: Response<R>) -> Result<Response<McpBody>, McpRejection>
+    fn guard<R>(self, settings: &Settings, response: Response<R>) -> Result<Response<McpBody>, McpRejection>
     where
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let guard = self.client.guard_connection(&self.principal).map_err(|error| undecided(&error))?;
+        let guarded = self.client.guard_connection(&self.principal);
+        let guard = guarded.map_err(|error| self.undecided(settings, error))?;
         let end_event = self.end_event();
         Ok(match self.filter {
             Some(filter) => response
@@ -162,10 +173,7 @@ impl Reply {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 let error = Error::Unreachable { message: error.into().to_string() };
-                let rejection = settings
-                    .authenticator
-                    .rejection(NotAdmitted::Undecided(error), self.request_id.as_deref());
-                return Err(rejection.into());
+                return Err(self.undecided(settings, error));
             }
         };
         let filtered = str::from_utf8(&body).ok().and_then(|json| filter.filter(json));
@@ -174,10 +182,6 @@ impl Reply {
         parts.headers.insert(CONTENT_LENGTH, body.len().into());
         Ok(Response::from_parts(parts, boxed(Full::new(body))))
     }
-}
-
-fn undecided(error: &Error) -> McpRejection {
-    crate::layer::Rejection::Undecided { retry_after_seconds: error.retry_after() }.into()
 }
 
 fn has_type<R>(response: &Response<R>, name: &str) -> bool {

@@ -75,6 +75,19 @@ async fn lists_contain_only_what_the_key_may_use_as_json_and_as_events() {
 }
 
 #[tokio::test]
+async fn list_that_cannot_be_filtered_is_not_passed_on() {
+    let pair = pair().await;
+    let layer = McpLayer::builder(pair.client.clone()).policy(policy()).build().unwrap();
+    let server = Server::new(|_| {
+        let mut answer = answer("application/json", TOOLS);
+        answer.headers_mut().insert("content-encoding", http::HeaderValue::from_static("gzip"));
+        answer
+    });
+    assert_eq!(server.send(&layer, request("POST", &[], LIST)).await.status(), 503);
+    assert_eq!(server.send(&layer, request("POST", &[], CALL)).await.status(), 200);
+}
+
+#[tokio::test]
 async fn other_responses_and_unfiltered_lists_are_untouched() {
     let pair = pair().await;
     let filtering = McpLayer::builder(pair.client.clone()).policy(policy()).build().unwrap();
