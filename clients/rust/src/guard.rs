@@ -24,7 +24,7 @@ use http_body::Body;
 
 use self::rounds::Rounds;
 #[cfg(feature = "mcp")]
-pub(crate) use self::sse::EndEvent;
+pub(crate) use self::{credentials::SessionOfTenant, sse::EndEvent};
 pub(crate) use self::{
     credentials::{Admission, Credentials},
     registry::GuardRegistry,

@@ -30,7 +30,11 @@ pub(crate) use self::{
     rejection::Rejection,
 };
 #[cfg(feature = "mcp")]
-pub(crate) use self::{credential::SESSION_ID_HEADER, log::loggable_request_id, rejection::problem};
+pub(crate) use self::{
+    credential::SESSION_ID_HEADER,
+    log::{LimitedLog, loggable_request_id},
+    rejection::problem,
+};
 use crate::{Client, Error, Principal, guard::Admission, network::TrustedProxies};
 
 /// A tower layer for axum and tonic: requests with a valid key proceed, with the [`Principal`] in their

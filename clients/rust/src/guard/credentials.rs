@@ -19,7 +19,15 @@ pub(crate) enum Admission {
     Session(String, Option<PresentedKey>),
     /// A key, which must hold the scopes, and a session of its tenant.
     #[cfg(feature = "mcp")]
-    KeyWithSession(PresentedKey, String),
+    KeyWithSession(PresentedKey, SessionOfTenant),
+}
+
+/// A session that any key of its tenant may continue.
+#[cfg(feature = "mcp")]
+pub(crate) struct SessionOfTenant {
+    pub(crate) session_id: String,
+    /// The public id of the key that opened it: with that key, it ends.
+    pub(crate) opened_by: String,
 }
 
 /// An answer that admits.
@@ -44,16 +52,17 @@ impl Credentials {
 
     /// Returns the subjects whose changes concern a principal with these credentials.
     pub(super) fn subjects(&self, principal: &Subject) -> Vec<ChangeSubject> {
-        let session_id = match &self.admission {
-            Admission::Key(_) => None,
-            Admission::Session(id, _) => Some(id.clone()),
+        let (session_id, opened_by) = match &self.admission {
+            Admission::Key(_) => (None, ""),
+            Admission::Session(id, _) => (Some(id), ""),
             #[cfg(feature = "mcp")]
-            Admission::KeyWithSession(_, id) => Some(id.clone()),
+            Admission::KeyWithSession(_, session) => (Some(&session.session_id), session.opened_by.as_str()),
         };
-        let keys = [principal.key_id(), principal.presented_key_id()].into_iter().filter(|id| !id.is_empty());
-        let mut subjects: Vec<_> = keys.map(|id| ChangeSubject::Key(id.to_owned())).collect();
+        let keys = [principal.key_id(), principal.presented_key_id(), opened_by];
+        let keys = keys.into_iter().filter(|id| !id.is_empty()).map(|id| ChangeSubject::Key(id.to_owned()));
+        let mut subjects: Vec<_> = keys.collect();
         subjects.push(ChangeSubject::Tenant(principal.tenant_id().to_owned()));
-        subjects.extend(session_id.map(ChangeSubject::Session));
+        subjects.extend(session_id.cloned().map(ChangeSubject::Session));
         subjects
     }
 
@@ -70,12 +79,15 @@ impl Credentials {
                 still_valid(&client, client.validate_session(id, key.as_ref(), &scopes).await?)
             }
             #[cfg(feature = "mcp")]
-            Admission::KeyWithSession(key, id) => {
+            Admission::KeyWithSession(key, session) => {
                 let of_key = match still_valid(&client, client.validate(key, &scopes).await?)? {
                     Ok(of_key) => of_key,
                     Err(denied) => return Ok(Err(denied)),
                 };
-                let of_session = still_valid(&client, client.validate_session(id, Some(key), &[]).await?)?;
+                let of_session = still_valid(
+                    &client,
+                    client.validate_session(&session.session_id, Some(key), &[]).await?,
+                )?;
                 Ok(of_session.map(|of_session| of_key.and(of_session)))
             }
         }

@@ -8,7 +8,7 @@ use super::{
     Rejection,
     client_address::ClientAddressSource,
     credential::Credential,
-    log::{UndecidedLog, loggable_request_id},
+    log::{LimitedLog, loggable_request_id},
 };
 use crate::{Client, ClientAddress, Error, NotAdmitted, PresentedKey, Principal};
 
@@ -18,7 +18,7 @@ pub(crate) struct Authenticator {
     pub(crate) client: Client,
     pub(crate) key_headers: Vec<HeaderName>,
     pub(crate) client_address: ClientAddressSource,
-    pub(crate) log: Arc<UndecidedLog>,
+    pub(crate) log: Arc<LimitedLog>,
 }
 
 /// A valid key and its owner.

@@ -7,7 +7,7 @@ use http::{Extensions, HeaderName};
 use super::{McpLayer, McpPolicy, handles::check_ttl, metadata::ResourceMetadata};
 use crate::{
     Client, Error, UsageRecorder,
-    layer::Authenticator,
+    layer::{Authenticator, LimitedLog},
     network::TrustedProxies,
     options::{check_count, setup_error},
 };
@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) required_scopes: Vec<String>,
     pub(super) exempt: Vec<String>,
     pub(super) recorder: Option<UsageRecorder>,
+    pub(super) unrecorded: Arc<LimitedLog>,
     pub(super) filter_lists: bool,
     pub(super) body_limit: usize,
     pub(super) session_ttl: Duration,
@@ -46,6 +47,7 @@ impl McpLayerBuilder {
             required_scopes: Vec::new(),
             exempt: Vec::new(),
             recorder: None,
+            unrecorded: Arc::default(),
             filter_lists: true,
             body_limit: DEFAULT_BODY_LIMIT,
             session_ttl: DEFAULT_SESSION_TTL,

@@ -107,9 +107,10 @@ where
             None
         }
     };
-    if let Some(id) = &session_id {
-        session::validate(authenticator, &client, id, &key, request_id.as_deref()).await?;
-    }
+    let session = match session_id.clone() {
+        Some(id) => Some(session::validate(authenticator, &client, id, &key, request_id.as_deref()).await?),
+        None => None,
+    };
     let (body, asked, notes) = decide(settings, &parts, body, &revision, &principal).await?;
     record_usage(settings, &principal, &asked);
 
@@ -119,8 +120,8 @@ where
         parts.headers.remove(ACCEPT_ENCODING);
     }
     let scopes: Vec<_> = asked.demand.all_scopes().into_iter().collect();
-    let admission = match &session_id {
-        Some(id) => Admission::KeyWithSession(key, id.clone()),
+    let admission = match session {
+        Some(session) => Admission::KeyWithSession(key, session),
         None => Admission::Key(key),
     };
     let principal = principal.with_credentials(client.credentials(admission, &scopes));
@@ -181,7 +182,7 @@ fn record_usage(settings: &Settings, principal: &Principal, asked: &Asked) {
     let Some(recorder) = &settings.recorder else { return };
     for usage in &asked.demand.usage {
         if let Err(error) = recorder.record(principal.tenant_id(), &usage.metric, usage.quantity) {
-            tracing::error!(%error, metric = usage.metric, tenant = principal.tenant_id(), "usage not recorded");
+            settings.unrecorded.log_unrecorded(&error, &usage.metric);
         }
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use super::{handles::HANDLE_PREFIX, rejection::McpRejection};
 use crate::{
     BindSession, Client, Denied, Error, NotAdmitted, PresentedKey, Validation, Verdict,
+    guard::SessionOfTenant,
     layer::{Authenticator, SESSION_ID_HEADER},
     session::MAX_SESSION_ID_LEN,
 };
@@ -30,16 +31,16 @@ pub(super) fn session_id(value: &HeaderValue) -> Option<&str> {
     (!id.starts_with(HANDLE_PREFIX)).then_some(id)
 }
 
-/// Checks that a session continues and belongs to the tenant of a key.
+/// Returns a session if it continues and belongs to the tenant of a key.
 pub(super) async fn validate(
     authenticator: &Authenticator,
     client: &Client,
-    session_id: &str,
+    session_id: String,
     key: &PresentedKey,
     request_id: Option<&str>,
-) -> Result<(), McpRejection> {
-    match client.require_session(session_id, Some(key), &[]).await {
-        Ok(_) => Ok(()),
+) -> Result<SessionOfTenant, McpRejection> {
+    match client.require_session(&session_id, Some(key), &[]).await {
+        Ok(session) => Ok(SessionOfTenant { session_id, opened_by: session.key_id().to_owned() }),
         Err(NotAdmitted::Denied(denied)) if ends_session(denied.verdict()) => {
             Err(no_session(denied.verdict()))
         }

@@ -6,6 +6,7 @@ mod closing;
 mod encrypted;
 mod endpoints;
 mod examples;
+mod guards;
 mod harness;
 mod keys;
 mod layer;

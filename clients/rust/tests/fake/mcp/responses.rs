@@ -133,6 +133,24 @@ async fn listening_stream_just_ends_and_the_next_request_is_rejected() {
 }
 
 #[tokio::test]
+async fn revocation_of_the_key_that_opened_a_session_ends_the_streams_of_others() {
+    let pair = pair().await;
+    let opened = v1::ValidateSessionResponse { key_id: "key_opener".to_owned(), ..session() };
+    pair.fake.answer_session("s", opened.clone());
+    let layer = McpLayer::builder(pair.client.clone()).build().unwrap();
+    let server = Server::new(|_| open_stream(": open\n\n"));
+    let received = server.send(&layer, request("GET", &[("mcp-session-id", "s")], "")).await;
+    let revoked = v1::ValidateSessionResponse {
+        verdict: v1::Verdict::Revoked.into(),
+        provenance: Some(provenance(2)),
+        ..opened
+    };
+    pair.fake.answer_session("s", revoked);
+    pair.fake.invalidate(2, v1::InvalidationScope::Key, "key_opener");
+    assert_eq!(received.rest().await, ": open\n\n");
+}
+
+#[tokio::test]
 async fn end_of_a_session_ends_its_stream() {
     let pair = pair().await;
     pair.fake.answer_session("s", session());
