@@ -1,16 +1,17 @@
 //! The official conformance suite of MCP, against the same server with and without the layer.
 #![allow(clippy::print_stdout)]
 
-use std::{collections::BTreeMap, env, fs, path::Path, process::Stdio};
+use std::{collections::BTreeMap, env, fs, io::Write as _, path::Path, process::Stdio};
 
 use axum::{Router, extract::Request};
 use http::{HeaderValue, header::AUTHORIZATION};
 use serde_json::Value;
 use tenant_auth_client::McpRule;
-use tokio::{net::TcpListener, process::Command};
+use tokio::{net::TcpListener, process::Command, time::timeout};
 use tower::util::MapRequestLayer;
 
 use super::{Shop, app, fixtures::Fixtures};
+use crate::harness::WAIT_TIMEOUT;
 
 /// The suite needs a Node.js that is newer than that of some distributions.
 const NODE: &str = "node@22.23.3";
@@ -49,9 +50,9 @@ async fn run(requirements: &str, url: &str) -> Failures {
         .arg(folder.path())
         .current_dir(folder.path())
         .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(WAIT_TIMEOUT * 5, output).await.unwrap().unwrap();
     let mut failures = Failures::new();
     collect(folder.path(), &mut failures);
     let text = String::from_utf8_lossy(&output.stdout);
@@ -89,7 +90,11 @@ async fn has_npx() -> bool {
         Command::new("npx").arg("--version").output().await.is_ok_and(|output| output.status.success());
     assert!(found || env::var("CI").as_deref() != Ok("true"), "npx is missing");
     if !found {
-        println!("SKIPPED: npx is missing, so the conformance suite of MCP did not run");
+        // Not captured, so that it is seen.
+        _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: npx is missing, so the conformance suite of MCP did not run"
+        );
     }
     found
 }
