@@ -212,6 +212,25 @@ async fn unreachable_service_is_tolerated_for_a_while() {
 }
 
 #[tokio::test]
+async fn restart_of_the_stream_ends_no_stream_of_a_valid_key_however_many_there_are() {
+    let pair = Pair::watched().await;
+    let mut guards = stream::FuturesUnordered::new();
+    for number in 0..1_000 {
+        let key = number.to_string();
+        pair.fake.answer(&key, valid(&key));
+        guards.push(pair.client.guard_connection(&principal(&pair.client, &key).await).unwrap());
+        pair.fake.answer(&key, at(2, valid(&key)));
+    }
+    let asked = pair.fake.asked();
+    pair.fake.start_over(2);
+    while pair.fake.asked() < asked + 1_000 {
+        assert!(timeout(Duration::from_millis(50), guards.next()).await.is_err(), "a stream has ended");
+    }
+    assert!(timeout(Duration::from_millis(50), guards.next()).await.is_err(), "a stream has ended");
+    assert_eq!(pair.client.guard_count(), 1_000);
+}
+
+#[tokio::test]
 async fn idle_guards_cost_no_calls_and_leave_nothing_behind() {
     let pair = Pair::watched().await;
     pair.fake.answer("a", valid("a"));
