@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering},
@@ -17,7 +18,6 @@ use crate::near::ChangeSubject;
 const MAX_CONCURRENT_VALIDATIONS: usize = 256;
 
 /// The guards of a client and its clones.
-#[derive(Debug)]
 pub(crate) struct GuardRegistry {
     guards: Mutex<Guards>,
     /// Whether the invalidation stream is open and not silent.
@@ -29,7 +29,7 @@ pub(crate) struct GuardRegistry {
     pub(super) tolerance: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Guards {
     next_id: u64,
     signals: HashMap<u64, Arc<Signal>>,
@@ -55,7 +55,6 @@ pub(super) struct Signal {
 }
 
 /// A registered guard; it is removed on drop.
-#[derive(Debug)]
 pub(super) struct Registration {
     pub(super) registry: Arc<GuardRegistry>,
     pub(super) signal: Arc<Signal>,
@@ -162,6 +161,13 @@ impl GuardRegistry {
 
     fn lock(&self) -> MutexGuard<'_, Guards> {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The subjects contain ids of sessions, so they are not logged.
+impl fmt::Debug for GuardRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardRegistry").field("guards", &self.len()).finish_non_exhaustive()
     }
 }
 

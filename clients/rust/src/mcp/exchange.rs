@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Principal,
     guard::Admission,
-    layer::{Admitted, Rejection, SESSION_ID_HEADER, is_exempt, is_preflight, loggable_request_id},
+    layer::{Admitted, SESSION_ID_HEADER, is_exempt, is_preflight, loggable_request_id},
 };
 
 /// The response body of a [`McpLayer`](crate::McpLayer).
@@ -97,7 +97,7 @@ where
     let request_id = loggable_request_id(&parts.headers);
     let admitting = authenticator.admit(&parts.headers, &parts.extensions, &[]);
     let Admitted { principal, key, client } = admitting.await?;
-    let revision = Revision::read(&parts.headers).map_err(|Repeated| Rejection::Ambiguous)?;
+    let revision = Revision::read(&parts.headers).map_err(|Repeated| McpRejection::RepeatedRevision)?;
     let session_id = match revision {
         Revision::Handshake => session::session_id_of(&parts.headers)?,
         Revision::Stateless(_) => {
@@ -126,17 +126,20 @@ where
     };
     let principal = principal.with_credentials(client.credentials(admission, &scopes));
     parts.extensions.insert(principal.clone());
+    let is_handshake = revision == Revision::Handshake;
+    // Without a session, the response may open one.
+    let opening = (is_handshake && session_id.is_none()).then(|| parts.clone());
     let reply = Reply {
         client,
         principal,
         request_id,
-        is_handshake: revision == Revision::Handshake,
+        is_handshake,
+        method: parts.method.clone(),
         session_id,
         filter,
         request_ids: asked.request_ids,
         notes,
-        // To end a session that cannot be bound.
-        request: parts.clone(),
+        opening,
     };
     Ok(Prepared { request: Request::from_parts(parts, body), reply })
 }

@@ -32,6 +32,8 @@ pub(super) enum McpRejection {
     },
     /// No rule of the policy matches.
     NotInPolicy,
+    /// The revision of the protocol is named more than once.
+    RepeatedRevision,
     /// The session has ended, belongs to another tenant, or was never opened.
     NoSession(String),
     /// The body cannot be read.
@@ -72,6 +74,10 @@ impl McpRejection {
                 "The policy of this server does not permit it.",
                 &[],
             ),
+            Self::RepeatedRevision => {
+                let detail = "MCP-Protocol-Version is repeated: send it once.";
+                problem(StatusCode::BAD_REQUEST, "AMBIGUOUS_REQUEST", detail, &[])
+            }
             Self::NoSession(code) => {
                 problem(StatusCode::NOT_FOUND, &code, "The session does not exist.", &[])
             }

@@ -38,7 +38,9 @@ pub(super) struct Reply {
     pub(super) request_ids: Vec<Box<RawValue>>,
     /// The body, if the layer has not read it.
     pub(super) notes: Option<Notes>,
-    pub(super) request: Parts,
+    pub(super) method: Method,
+    /// A request that may open a session, to end one that cannot be bound.
+    pub(super) opening: Option<Parts>,
 }
 
 impl Reply {
@@ -93,7 +95,7 @@ impl Reply {
     /// Returns the session that the client has ended, and the server knows no longer.
     fn ended_session(&self, status: StatusCode) -> Option<&str> {
         let has_ended = status.is_success() || status == StatusCode::NOT_FOUND;
-        self.session_id.as_deref().filter(|_| self.request.method == Method::DELETE && has_ended)
+        self.session_id.as_deref().filter(|_| self.method == Method::DELETE && has_ended)
     }
 
     async fn bind(&self, settings: &Settings, opened: &HeaderValue) -> Result<(), McpRejection> {
@@ -111,7 +113,7 @@ impl Reply {
         B: Body<Data = Bytes> + Send + 'static,
         R: Send,
     {
-        let mut parts = self.request;
+        let Some(mut parts) = self.opening else { return };
         parts.method = Method::DELETE;
         for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING] {
             parts.headers.remove(name);

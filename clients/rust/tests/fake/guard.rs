@@ -5,7 +5,7 @@ mod streams;
 use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt as _, channel::mpsc, stream};
-use tenant_auth_client::{Client, Ended, PresentedKey, Principal, Verdict, proto as v1};
+use tenant_auth_client::{Client, Ended, NearCache, PresentedKey, Principal, Verdict, proto as v1};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -181,9 +181,27 @@ async fn expiry_is_judged_by_the_time_of_the_service() {
     assert_eq!(ended(guard).await, Ended::Expired);
 }
 
+/// Ways in which the invalidation stream announces nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Silence {
+    Down,
+    Hung,
+    Disabled,
+}
+
 #[tokio::test]
-async fn guard_validates_again_while_the_stream_is_down() {
-    let pair = Pair::watched().await;
+async fn guard_validates_again_while_the_stream_is_down_hung_or_disabled() {
+    let silences = [Silence::Down, Silence::Hung, Silence::Disabled];
+    let codes = futures::future::join_all(silences.map(code_in_silence)).await;
+    assert_eq!(codes, ["REVOKED"; 3]);
+}
+
+/// Returns how a stream ends whose key is revoked in silence.
+async fn code_in_silence(silence: Silence) -> String {
+    let pair = match silence {
+        Silence::Down | Silence::Hung => Pair::watched().await,
+        Silence::Disabled => Pair::with(|builder| builder.near_cache(NearCache::new().unwatched())).await,
+    };
     let short = |answer: v1::ValidateKeyResponse| {
         let provenance = v1::Provenance { cacheable_for: Some(SECOND.try_into().unwrap()), ..provenance(1) };
         v1::ValidateKeyResponse { provenance: Some(provenance), ..answer }
@@ -191,13 +209,29 @@ async fn guard_validates_again_while_the_stream_is_down() {
     pair.fake.answer("a", short(valid("a")));
     let mut guard = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
     assert!(continues(&mut guard).await);
-    pair.fake.without_watch();
-    pair.fake.drop_streams();
-    pair.fake.watched(2).await;
+    if silence == Silence::Down {
+        pair.fake.without_watch();
+        pair.fake.drop_streams();
+        pair.fake.watched(2).await;
+    }
     pair.fake.answer("a", short(denied(v1::Verdict::Revoked, valid("a"))));
     // The cached answers are old by now.
     pair.clock.advance(SECOND * 100);
-    assert_eq!(ended(guard).await.code(), "REVOKED");
+    ended(guard).await.code()
+}
+
+#[tokio::test]
+async fn stream_that_is_resumed_without_a_gap_costs_no_calls() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("a", valid("a"));
+    let mut guard = pair.client.guard_connection(&principal(&pair.client, "a").await).unwrap();
+    assert!(continues(&mut guard).await);
+    let asked = pair.fake.asked();
+    pair.fake.drop_streams();
+    pair.fake.watched(2).await;
+    pair.heartbeat(2).await;
+    assert!(continues(&mut guard).await);
+    assert_eq!(pair.fake.asked(), asked);
 }
 
 #[tokio::test]
