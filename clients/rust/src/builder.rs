@@ -8,6 +8,7 @@ use crate::{
     CallerToken, Client, Clock, Error, NearCache, Tls,
     call::RpcClient,
     clock::SystemClock,
+    guard::GuardRegistry,
     near::{AnswerCache, CacheHandle},
     options,
     transport::{Target, Transport, read_endpoints},
@@ -16,6 +17,7 @@ use crate::{
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum time that [`ClientBuilder::connect`] waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_GUARD_TOLERANCE: Duration = Duration::from_secs(10);
 const MAX_USER_AGENT_LEN: usize = 200;
 const DEFAULT_USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -32,6 +34,7 @@ pub struct ClientBuilder {
     request_id: Option<String>,
     near_cache: Option<NearCache>,
     clock: Arc<dyn Clock>,
+    guard_tolerance: Duration,
 }
 
 impl ClientBuilder {
@@ -46,6 +49,7 @@ impl ClientBuilder {
             request_id: None,
             near_cache: Some(NearCache::new()),
             clock: Arc::new(SystemClock),
+            guard_tolerance: DEFAULT_GUARD_TOLERANCE,
         }
     }
 
@@ -113,6 +117,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how long a guarded stream continues while nothing can be decided about its key. Default: 10 s; maximum: 24 h.
+    pub fn guard_tolerance(mut self, time: Duration) -> Self {
+        self.guard_tolerance = time;
+        self
+    }
+
     /// Sets another clock for the near-cache, for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -158,14 +168,17 @@ impl ClientBuilder {
     }
 
     fn build_client(self, transport: Transport) -> Result<Client, Error> {
+        let tolerance = options::check_duration("guard_tolerance", self.guard_tolerance)?;
+        let guards = Arc::new(GuardRegistry::new(tolerance));
         let cache = match self.near_cache {
             Some(settings) => {
-                let answers = Arc::new(AnswerCache::new(settings.limits()?, self.clock)?);
+                let answers = AnswerCache::new(settings.limits()?, self.clock, Arc::clone(&guards))?;
+                let answers = Arc::new(answers);
                 Some(CacheHandle::new(answers, settings.is_watched().then(|| transport.clone())))
             }
             None => None,
         };
-        Ok(Client::new(RpcClient::new(transport, self.timeout, self.hedge_after), cache))
+        Ok(Client::new(RpcClient::new(transport, self.timeout, self.hedge_after), cache, guards))
     }
 }
 
@@ -220,6 +233,7 @@ mod tests {
             (builder().timeout(Duration::MAX), "timeout"),
             (builder().hedge_after(none), "hedge_after"),
             (builder().hedge_after(long), "hedge_after"),
+            (builder().guard_tolerance(none), "guard_tolerance"),
             (builder().user_agent(""), "user_agent"),
             (builder().user_agent("tab\tbed"), "user_agent"),
             (builder().user_agent("\u{e4}"), "user_agent"),

@@ -13,6 +13,7 @@ use crate::{
     AdminClient, Answers, ClientAddress, ClientBuilder, Error, KeyQuery, NotAdmitted, PresentedKey,
     Principal, PrincipalVerifier, ServerInfo, Validation,
     call::{RpcClient, invalid_reply, required_field},
+    guard::GuardRegistry,
     key_query::address_text,
     near::{CacheHandle, Requirements, WatchState, apply_requirements},
     options,
@@ -28,6 +29,7 @@ pub struct Client {
     rpc: RpcClient,
     cache: Option<CacheHandle>,
     client_address: Option<ClientAddress>,
+    guards: Arc<GuardRegistry>,
 }
 
 impl Client {
@@ -36,8 +38,8 @@ impl Client {
         ClientBuilder::new(endpoint.into())
     }
 
-    pub(crate) fn new(rpc: RpcClient, cache: Option<CacheHandle>) -> Self {
-        Self { rpc, cache, client_address: None }
+    pub(crate) fn new(rpc: RpcClient, cache: Option<CacheHandle>, guards: Arc<GuardRegistry>) -> Self {
+        Self { rpc, cache, client_address: None, guards }
     }
 
     /// Returns the same client with another timeout, for calls that take longer or must be faster; 24 h at
@@ -254,6 +256,10 @@ impl Client {
 
     pub(crate) fn rpc(&self) -> &RpcClient {
         &self.rpc
+    }
+
+    pub(crate) fn guards(&self) -> &Arc<GuardRegistry> {
+        &self.guards
     }
 
     pub(crate) fn cache(&self) -> Option<&CacheHandle> {

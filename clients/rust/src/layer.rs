@@ -1,5 +1,6 @@
 //! A tower layer that admits only requests with a valid key.
 
+mod authenticator;
 mod client_address;
 mod credential;
 mod log;
@@ -16,7 +17,7 @@ use std::{
 
 use http::{
     Extensions, HeaderMap, HeaderName, Method, Request, Response,
-    header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE},
+    header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE},
 };
 use http_body_util::{Either, Full};
 use tonic::codegen::Bytes;
@@ -24,13 +25,17 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::principal::{VerifyPrincipal, VerifyPrincipalLayer};
-use self::{
-    client_address::ClientAddressSource,
-    credential::Credential,
-    log::{UndecidedLog, loggable_request_id},
+pub(crate) use self::{
+    authenticator::{Admitted, Authenticator},
     rejection::Rejection,
 };
-use crate::{Client, ClientAddress, Error, NotAdmitted, Principal, network::TrustedProxies};
+#[cfg(feature = "mcp")]
+pub(crate) use self::{
+    credential::SESSION_ID_HEADER,
+    log::{LimitedLog, loggable_request_id},
+    rejection::problem,
+};
+use crate::{Client, Error, Principal, guard::Admission, network::TrustedProxies};
 
 /// A tower layer for axum and tonic: requests with a valid key proceed, with the [`Principal`] in their
 /// extensions.
@@ -45,12 +50,9 @@ pub struct AuthenticateLayer(Arc<Settings>);
 
 #[derive(Clone, Debug)]
 struct Settings {
-    client: Client,
-    header: HeaderName,
+    authenticator: Authenticator,
     required_scopes: Vec<String>,
     exempt: Vec<String>,
-    client_address: ClientAddressSource,
-    log: Arc<UndecidedLog>,
 }
 
 /// The response body: that of your service, or that of a rejection.
@@ -60,12 +62,9 @@ impl AuthenticateLayer {
     /// Creates a layer that reads the key from `authorization: Bearer …`.
     pub fn new(client: Client) -> Self {
         Self(Arc::new(Settings {
-            client,
-            header: AUTHORIZATION,
+            authenticator: Authenticator::new(client),
             required_scopes: Vec::new(),
             exempt: Vec::new(),
-            client_address: ClientAddressSource::default(),
-            log: Arc::default(),
         }))
     }
 
@@ -79,7 +78,15 @@ impl AuthenticateLayer {
     /// Reads the key from another header, such as `x-api-key`, which contains only the key.
     pub fn header(self, name: HeaderName) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
-        settings.header = name;
+        settings.authenticator.key_headers = vec![name];
+        Self(Arc::new(settings))
+    }
+
+    /// Reads the key from this header, too, which contains only the key; may be called more than once. The same key in
+    /// several headers is one credential; different keys are ambiguous.
+    pub fn or_header(self, name: HeaderName) -> Self {
+        let mut settings = Arc::unwrap_or_clone(self.0);
+        settings.authenticator.key_headers.push(name);
         Self(Arc::new(settings))
     }
 
@@ -91,7 +98,7 @@ impl AuthenticateLayer {
         F: Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static,
     {
         let mut settings = Arc::unwrap_or_clone(self.0);
-        settings.client_address.peer = Arc::new(read);
+        settings.authenticator.client_address.peer = Arc::new(read);
         Self(Arc::new(settings))
     }
 
@@ -102,7 +109,7 @@ impl AuthenticateLayer {
     /// [`Error::Setup`] for a text that is not a network in CIDR notation or an address.
     pub fn trusted_proxies<T: AsRef<str>>(self, networks: &[T]) -> Result<Self, Error> {
         let mut settings = Arc::unwrap_or_clone(self.0);
-        settings.client_address.proxies = TrustedProxies::parse(networks)?;
+        settings.authenticator.client_address.proxies = TrustedProxies::parse(networks)?;
         Ok(Self(Arc::new(settings)))
     }
 
@@ -110,7 +117,7 @@ impl AuthenticateLayer {
     /// proxies may set it.
     pub fn client_address_header(self, name: HeaderName) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
-        settings.client_address.header = name;
+        settings.authenticator.client_address.header = name;
         Self(Arc::new(settings))
     }
 
@@ -159,12 +166,8 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            let decision = if settings.needs_key(&request) {
-                let address = settings.client_address.read(request.extensions(), request.headers());
-                Some(settings.decide(request.headers(), address).await)
-            } else {
-                None
-            };
+            let decision =
+                if settings.needs_key(&request) { Some(settings.decide(&request).await) } else { None };
             respond(&mut inner, request, decision).await
         })
     }
@@ -193,52 +196,32 @@ where
     Ok(inner.call(request).await?.map(Either::Left))
 }
 
-fn is_exempt<B>(paths: &[String], request: &Request<B>) -> bool {
+pub(crate) fn is_exempt<B>(paths: &[String], request: &Request<B>) -> bool {
     paths.iter().any(|path| path == request.uri().path())
 }
 
 /// Whether a request is a CORS preflight. Browsers send no credentials with it.
-fn is_preflight<B>(request: &Request<B>) -> bool {
+pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 impl Settings {
     fn needs_key<B>(&self, request: &Request<B>) -> bool {
-        let has_header = request.headers().contains_key(&self.header);
+        let has_header =
+            self.authenticator.key_headers.iter().any(|name| request.headers().contains_key(name));
         !is_exempt(&self.exempt, request) && (has_header || !is_preflight(request))
     }
 
-    /// Reads the key before the first await: the headers of a request need not be shareable between threads.
-    fn decide(
+    fn decide<B>(
         &self,
-        headers: &HeaderMap,
-        address: Option<ClientAddress>,
-    ) -> impl Future<Output = Result<Principal, Rejection>> + Send + use<'_> {
-        let (credential, request_id) =
-            (Credential::read(headers, &self.header), loggable_request_id(headers));
+        request: &Request<B>,
+    ) -> impl Future<Output = Result<Principal, Rejection>> + Send + use<'_, B> {
+        let admitting =
+            self.authenticator.admit(request.headers(), request.extensions(), &self.required_scopes);
         async move {
-            let key = match credential {
-                Credential::Key(key) => key,
-                Credential::None => return Err(Rejection::NoCredentials),
-                Credential::Ambiguous => return Err(Rejection::Ambiguous),
-                Credential::Malformed => return Err(Rejection::Malformed),
-            };
+            let Admitted { principal, key, client } = admitting.await?;
             let scopes: Vec<_> = self.required_scopes.iter().map(String::as_str).collect();
-            let client = self.client.with_client_address(address);
-            match client.require(&key, &scopes).await {
-                Ok(principal) => Ok(principal),
-                Err(NotAdmitted::Denied(denied)) => Err(Rejection::Denied(denied)),
-                // A key that breaks the contract is the customer's error; any other error is on this side.
-                Err(NotAdmitted::Undecided(Error::Invalid { violations, .. }))
-                    if violations.iter().any(|violation| violation.field == "key") =>
-                {
-                    Err(Rejection::Malformed)
-                }
-                Err(NotAdmitted::Undecided(error)) => {
-                    self.log.log_undecided(&error, request_id.as_deref());
-                    Err(Rejection::Undecided { retry_after_seconds: error.retry_after() })
-                }
-            }
+            Ok(principal.with_credentials(client.credentials(Admission::Key(key), &scopes)))
         }
     }
 }

@@ -7,10 +7,13 @@ mod client;
 mod clock;
 mod denied;
 mod error;
+mod guard;
 mod info;
 mod key;
 mod key_query;
 mod layer;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod near;
 mod network;
 mod options;
@@ -30,6 +33,11 @@ pub use tenant_auth_proto::v1 as proto;
 /// The status code in [`Error::Other`].
 pub use tonic::Code;
 
+#[cfg(feature = "mcp")]
+pub use self::mcp::{
+    HandleError, McpBody, McpHandles, McpLayer, McpLayerBuilder, McpPolicy, McpRequestBody, McpRule,
+    McpService,
+};
 pub use self::{
     admin::{AdminClient, ImportedKey, IssuedKey, RotatedKey},
     builder::ClientBuilder,
@@ -37,6 +45,7 @@ pub use self::{
     clock::Clock,
     denied::{Denied, NotAdmitted},
     error::{Error, Violation},
+    guard::{Ended, Guard, GuardedGrpc, GuardedSse, GuardedStream},
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
     key_query::KeyQuery,

@@ -19,6 +19,8 @@ use std::{
 
 use quick_cache::{UnitWeighter, sync::Cache};
 
+#[cfg(feature = "mcp")]
+pub(crate) use self::entry::is_valid_scope;
 pub use self::settings::NearCache;
 use self::{
     entry::CacheEntry,
@@ -34,7 +36,7 @@ pub(crate) use self::{
     settings::CacheLimits,
     tag::Tag,
 };
-use crate::{Clock, Error, Validation, clock::Moment, transport::Transport};
+use crate::{Clock, Error, Validation, clock::Moment, guard::GuardRegistry, transport::Transport};
 
 /// Cached answers of the service. It contains no plaintext key.
 pub(crate) struct AnswerCache {
@@ -54,6 +56,7 @@ pub(crate) struct AnswerCache {
     /// Number of invalidations so far.
     change_count: AtomicU64,
     in_flight: InFlightRequests,
+    guards: Arc<GuardRegistry>,
 }
 
 /// A client's near-cache and the task that invalidates it. Clones share both.
@@ -79,6 +82,7 @@ impl CacheHandle {
     pub(crate) fn close(&self) {
         if let Some(task) = &self.watch_task {
             task.stop();
+            self.cache.guards.set_live(false);
         }
     }
 }
@@ -104,7 +108,11 @@ struct RequestStart {
 }
 
 impl AnswerCache {
-    pub(crate) fn new(limits: CacheLimits, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        limits: CacheLimits,
+        clock: Arc<dyn Clock>,
+        guards: Arc<GuardRegistry>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             lag: clock.lag(),
             limits,
@@ -120,6 +128,7 @@ impl AnswerCache {
             fence: Mutex::default(),
             change_count: AtomicU64::new(0),
             in_flight: InFlightRequests::default(),
+            guards,
             clock,
         })
     }
@@ -196,8 +205,14 @@ impl AnswerCache {
     /// Records a heartbeat of the stream, after its event was applied.
     fn record_heartbeat(&self, revision: i64) {
         let mut fence = self.fence();
-        if self.liveness.record_heartbeat(self.now(), revision) {
+        let is_restart = self.liveness.record_heartbeat(self.now(), revision);
+        if is_restart {
             fence.start_stream(revision);
+        }
+        drop(fence);
+        self.guards.set_live(true);
+        if is_restart {
+            self.guards.wake_all();
         }
     }
 
@@ -205,8 +220,10 @@ impl AnswerCache {
     fn invalidate(&self, subject: ChangeSubject, revision: i64) {
         let mut fence = self.fence();
         self.entries.retain(|_, entry| entry.revision() >= revision || !subject.matches(entry.subject()));
-        fence.mark(subject, revision);
+        fence.mark(subject.clone(), revision);
         self.change_count.fetch_add(1, Ordering::AcqRel);
+        drop(fence);
+        self.guards.name(&subject);
     }
 
     /// Drops all entries, and ignores the answers of requests in flight.
@@ -216,6 +233,17 @@ impl AnswerCache {
         self.entries.clear();
         fence.reset(revision);
         self.change_count.fetch_add(1, Ordering::AcqRel);
+        // The heartbeat that follows starts the stream anew, and wakes the guards.
+    }
+
+    /// Returns whether an answer is older than a change of its subject that the stream has announced.
+    pub(crate) fn is_outdated(&self, validation: &Validation) -> bool {
+        self.fence().is_outdated(&validation.subject, validation.provenance.revision)
+    }
+
+    /// Returns whether the stream announces every change that an answer may lack.
+    pub(crate) fn is_covered(&self, validation: &Validation) -> bool {
+        self.fence().is_covered_by_stream(validation.provenance.revision)
     }
 
     /// Returns whether the stream has announced a change of a key or its tenant after a revision.
@@ -241,6 +269,10 @@ impl AnswerCache {
         self.entries.retain(|_, entry| subject.is_some_and(|subject| !subject.matches(entry.subject())));
         fence.advance_epoch();
         self.change_count.fetch_add(1, Ordering::AcqRel);
+        drop(fence);
+        if let Some(subject) = subject {
+            self.guards.name(subject);
+        }
     }
 
     /// Returns whether the stream is live, and the last revision that it has announced.

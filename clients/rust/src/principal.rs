@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::SystemTime};
 
-use crate::network::AnswerNetworks;
+use crate::{guard::Credentials, network::AnswerNetworks};
 
 /// The owner of an admitted key or session, and its permissions. Clones share it.
 ///
 /// Only a valid answer contains one: see [`Client::require`](crate::Client::require) and
 /// [`Validation::principal`](crate::Validation::principal).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Principal(Subject);
+#[derive(Clone)]
+pub struct Principal {
+    subject: Subject,
+    /// What admitted it, for guards. Never printed and never compared.
+    credentials: Option<Arc<Credentials>>,
+}
 
 /// The owner of a key or session, for logs and displays. It proves nothing, because a denial has one, too.
 /// Clones share it.
@@ -35,15 +39,37 @@ pub(crate) struct SubjectFields {
 impl Principal {
     /// Creates a principal. Call it only for an answer that admits.
     pub(crate) fn admitted(subject: Subject) -> Self {
-        Self(subject)
+        Self { subject, credentials: None }
+    }
+
+    pub(crate) fn with_credentials(self, credentials: Credentials) -> Self {
+        Self { credentials: Some(Arc::new(credentials)), ..self }
+    }
+
+    pub(crate) fn credentials(&self) -> Option<&Arc<Credentials>> {
+        self.credentials.as_ref()
+    }
+
+    /// Returns the principal that a layer of this crate has put into the extensions of a request.
+    #[must_use]
+    pub fn of(extensions: &http::Extensions) -> Option<&Self> {
+        extensions.get()
     }
 }
+
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        self.subject == other.subject
+    }
+}
+
+impl Eq for Principal {}
 
 impl Deref for Principal {
     type Target = Subject;
 
     fn deref(&self) -> &Subject {
-        &self.0
+        &self.subject
     }
 }
 
@@ -121,7 +147,7 @@ impl Subject {
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_fields("Principal", f)
+        self.subject.fmt_fields("Principal", f)
     }
 }
 

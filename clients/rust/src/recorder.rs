@@ -24,6 +24,8 @@ use tokio::{
 use uuid::Uuid;
 
 use self::batch_sender::{BatchSender, PendingEvents, RecorderMessage};
+#[cfg(feature = "mcp")]
+pub(crate) use self::event::check_metric;
 use crate::{Client, Error, RecordedUsage, Violation, options};
 
 const DEFAULT_CAPACITY: usize = 10_000;

@@ -20,7 +20,7 @@ use crate::{
 /// Maximum sessions of one page that the service returns.
 const MAX_SESSIONS_PER_PAGE: usize = 500;
 /// Maximum length of a session id in the contract.
-const MAX_SESSION_ID_LEN: usize = 128;
+pub(crate) const MAX_SESSION_ID_LEN: usize = 1_024;
 
 /// A session to bind.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub struct Unbinding {
 }
 
 impl BindSession {
-    /// Creates a session to bind. The id is 1 to 128 visible ASCII characters; the lifetime is 1 s to 30
+    /// Creates a session to bind. The id is 1 to 1,024 visible ASCII characters; the lifetime is 1 s to 30
     /// days.
     #[must_use]
     pub fn new(session_id: impl Into<String>, ttl: Duration) -> Self {

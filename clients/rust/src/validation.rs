@@ -102,10 +102,15 @@ impl Validation {
     /// Returns the decision about a text that is too long to send as a key.
     pub(crate) fn malformed(session_id: Option<&str>) -> Self {
         let fields = SubjectFields { session_id: session_id.map(str::to_owned), ..SubjectFields::default() };
+        Self { subject: Subject::new(fields), ..Self::without_subject(Verdict::Malformed) }
+    }
+
+    /// Returns a decision of which only the verdict is known.
+    pub(crate) fn without_subject(verdict: Verdict) -> Self {
         let none = Duration::ZERO;
         Self {
-            verdict: Verdict::Malformed,
-            subject: Subject::new(fields),
+            verdict,
+            subject: Subject::default(),
             missing_scopes: Vec::new(),
             provenance: Provenance {
                 source: Source::NoLookup,

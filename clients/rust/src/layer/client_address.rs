@@ -7,17 +7,17 @@ use http::{Extensions, HeaderMap, HeaderName};
 use crate::{ClientAddress, network::TrustedProxies};
 
 /// Reads the address of the peer from the extensions of a request.
-pub(super) type PeerAddress = Arc<dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync>;
+pub(crate) type PeerAddress = Arc<dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync>;
 
 /// The header in which most proxies forward the addresses that they saw.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Where the address of the customer is read.
 #[derive(Clone)]
-pub(super) struct ClientAddressSource {
-    pub(super) peer: PeerAddress,
-    pub(super) proxies: TrustedProxies,
-    pub(super) header: HeaderName,
+pub(crate) struct ClientAddressSource {
+    pub(crate) peer: PeerAddress,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) header: HeaderName,
 }
 
 impl Default for ClientAddressSource {
@@ -37,7 +37,7 @@ impl fmt::Debug for ClientAddressSource {
 
 impl ClientAddressSource {
     /// Returns the address of the customer; `None` if it is unknown.
-    pub(super) fn read(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<ClientAddress> {
+    pub(crate) fn read(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<ClientAddress> {
         let peer = (self.peer)(extensions)?.into();
         // A line that is not text hides an address, so it counts as an invalid one.
         let lines: Vec<_> =

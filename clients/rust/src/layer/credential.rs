@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use crate::{PresentedKey, key_query::MAX_KEY_LEN};
 
 /// A repeated session id is rejected, because another component might read another of its values.
-const SESSION_ID_HEADER: &str = "mcp-session-id";
+pub(crate) const SESSION_ID_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 
-pub(super) enum Credential {
+pub(crate) enum Credential {
     None,
     /// There are several credentials; a parser must not choose between them.
     Ambiguous,
@@ -17,29 +17,39 @@ pub(super) enum Credential {
 }
 
 impl Credential {
-    pub(super) fn read(headers: &HeaderMap, name: &HeaderName) -> Self {
+    /// Reads the key from all of these headers: the same key in several of them is one credential.
+    pub(crate) fn read(headers: &HeaderMap, names: &[HeaderName]) -> Self {
         let is_repeated = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
-        let session_id = HeaderName::from_static(SESSION_ID_HEADER);
-        if [name, &AUTHORIZATION, &session_id].into_iter().any(is_repeated) {
+        if names.iter().chain([&AUTHORIZATION, &SESSION_ID_HEADER]).any(is_repeated) {
             return Self::Ambiguous;
         }
-        let Some(text) = headers.get(name).map(HeaderValue::as_bytes).map(<[u8]>::trim_ascii) else {
+        let mut found = names.iter().filter_map(|name| presented(headers, name));
+        let Some(key) = found.next() else {
             return Self::None;
         };
-        let key = if *name == AUTHORIZATION {
-            match text.iter().position(|byte| *byte == b' ').map(|index| text.split_at(index)) {
-                Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer") => key.trim_ascii(),
-                _ => return Self::None,
-            }
-        } else {
-            text
-        };
+        if found.any(|other| other != key) {
+            return Self::Ambiguous;
+        }
         match str::from_utf8(key) {
-            Ok("") => Self::None,
             Ok(key) if key.len() <= MAX_KEY_LEN && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Self::Key(PresentedKey::new(key))
             }
             _ => Self::Malformed,
         }
     }
+}
+
+/// Returns what a header presents as a key; `None` if it is absent, empty, or `authorization` with another scheme.
+fn presented<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let text = headers.get(name).map(HeaderValue::as_bytes)?.trim_ascii();
+    let key = if *name == AUTHORIZATION {
+        let (scheme, key) = text.split_at(text.iter().position(|byte| *byte == b' ')?);
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            return None;
+        }
+        key.trim_ascii()
+    } else {
+        text
+    };
+    (!key.is_empty()).then_some(key)
 }

@@ -1,4 +1,4 @@
-//! Logs undecided keys, with a rate limit.
+//! Logs what fails on this side, with a rate limit.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -9,13 +9,15 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::Error;
+#[cfg(feature = "mcp")]
+use crate::NotRecorded;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_REQUEST_ID_LEN: usize = 128;
 
 /// A log of at most one line per second, with the number of requests that it stands for.
 #[derive(Debug, Default)]
-pub(super) struct UndecidedLog(Mutex<LogState>);
+pub(crate) struct LimitedLog(Mutex<LogState>);
 
 #[derive(Debug, Default)]
 struct LogState {
@@ -23,10 +25,17 @@ struct LogState {
     unlogged_count: u64,
 }
 
-impl UndecidedLog {
-    pub(super) fn log_undecided(&self, error: &Error, request_id: Option<&str>) {
+impl LimitedLog {
+    pub(crate) fn log_undecided(&self, error: &Error, request_id: Option<&str>) {
         if let Some(requests) = self.take_due_count() {
             tracing::warn!(%error, request_id, requests, "key could not be validated");
+        }
+    }
+
+    #[cfg(feature = "mcp")]
+    pub(crate) fn log_unrecorded(&self, error: &NotRecorded, metric: &str) {
+        if let Some(operations) = self.take_due_count() {
+            tracing::error!(%error, metric, operations, "usage not recorded");
         }
     }
 
@@ -43,7 +52,7 @@ impl UndecidedLog {
 }
 
 /// Returns the request id, if it is safe to log.
-pub(super) fn loggable_request_id(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn loggable_request_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
     (id.len() <= MAX_REQUEST_ID_LEN).then(|| id.to_owned())
 }
@@ -53,8 +62,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn undecided_log_is_limited_to_one_line_per_second() {
-        let log = UndecidedLog::default();
+    async fn log_is_limited_to_one_line_per_second() {
+        let log = LimitedLog::default();
         assert_eq!([log.take_due_count(), log.take_due_count(), log.take_due_count()], [Some(1), None, None]);
         tokio::time::advance(LOG_INTERVAL).await;
         assert_eq!([log.take_due_count(), log.take_due_count()], [Some(3), None]);

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     AuthenticatedBody, is_exempt, is_preflight,
-    log::{UndecidedLog, loggable_request_id},
+    log::{LimitedLog, loggable_request_id},
     rejection::Rejection,
     respond,
 };
@@ -37,7 +37,7 @@ struct Settings {
     verifier: PrincipalVerifier,
     required_scopes: Vec<String>,
     exempt: Vec<String>,
-    log: Arc<UndecidedLog>,
+    log: Arc<LimitedLog>,
 }
 
 impl VerifyPrincipalLayer {

@@ -17,7 +17,7 @@ const MIN_RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The reason why a request may not proceed.
 #[derive(Debug)]
-pub(super) enum Rejection {
+pub(crate) enum Rejection {
     /// It has no key.
     NoCredentials,
     /// It has more than one credential or session id.
@@ -157,7 +157,7 @@ impl Rejection {
     }
 
     /// Returns the rejection as `application/problem+json` (RFC 9457).
-    pub(super) fn into_http(self) -> Response<Full<Bytes>> {
+    pub(crate) fn into_http(self) -> Response<Full<Bytes>> {
         let kind = self.kind();
         let status = match kind {
             RejectionKind::Invalid => StatusCode::BAD_REQUEST,
@@ -166,37 +166,52 @@ impl Rejection {
             RejectionKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             RejectionKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let mut problem = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": self.detail(),
-            "code": self.code(),
-        });
-        if !self.missing_scopes().is_empty() {
-            problem["missing_scopes"] = json!(self.missing_scopes());
-        }
-        let mut response = Response::new(Full::from(problem.to_string()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = problem(status, &self.code(), &self.detail(), self.missing_scopes());
         if let Some((name, value)) = self.extra_header(kind)
             && let Ok(value) = HeaderValue::from_str(&value)
         {
-            headers.insert(name, value);
+            response.headers_mut().insert(name, value);
         }
         response
     }
 
-    pub(super) fn into_grpc(self) -> Response<Full<Bytes>> {
-        let code = match self.kind() {
+    /// Returns the status code of the rejection over gRPC.
+    pub(crate) fn grpc_code(&self) -> Code {
+        match self.kind() {
             RejectionKind::Invalid => Code::InvalidArgument,
             RejectionKind::Unauthenticated => Code::Unauthenticated,
             RejectionKind::Forbidden => Code::PermissionDenied,
             RejectionKind::RateLimited => Code::ResourceExhausted,
             RejectionKind::Unavailable => Code::Unavailable,
-        };
-        Status::new(code, self.detail()).into_http()
+        }
     }
+
+    pub(super) fn into_grpc(self) -> Response<Full<Bytes>> {
+        Status::new(self.grpc_code(), self.detail()).into_http()
+    }
+}
+
+/// Returns a response with `application/problem+json`.
+pub(crate) fn problem(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    missing_scopes: &[String],
+) -> Response<Full<Bytes>> {
+    let mut problem = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": detail,
+        "code": code,
+    });
+    if !missing_scopes.is_empty() {
+        problem["missing_scopes"] = json!(missing_scopes);
+    }
+    let mut response = Response::new(Full::from(problem.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -142,7 +142,7 @@ pub(crate) fn apply_requirements(
     Some(validation)
 }
 
-fn is_valid_scope(text: &str) -> bool {
+pub(crate) fn is_valid_scope(text: &str) -> bool {
     let allowed = |byte: u8| {
         byte.is_ascii_lowercase()
             || byte.is_ascii_digit()

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::{AnswerCache, ChangeSubject, liveness::LIVENESS_TIMEOUT};
 use crate::{
-    call::jittered_backoff,
+    call::{jittered_backoff, parse_time},
     transport::{Route, Transport},
 };
 
@@ -67,6 +67,8 @@ async fn run_watch(cache: Arc<AnswerCache>, transport: Transport) {
     loop {
         let route = Arc::new(Route::avoiding(last));
         let end = read_stream(&cache, &transport, &route).await;
+        // From now on, changes may not be announced.
+        cache.guards.set_live(false);
         last = route.connection().map(|connection| connection.replica_id());
         let delay = match end {
             StreamEnd::Unimplemented => UNIMPLEMENTED_RETRY_DELAY,
@@ -146,7 +148,11 @@ impl AnswerCache {
                 InvalidationScope::Unspecified => self.reset(revision),
             },
             Some(Event::StartOver(_)) => self.reset(revision),
-            Some(Event::Heartbeat(_)) => {}
+            Some(Event::Heartbeat(heartbeat)) => {
+                if let Some(sent_at) = heartbeat.sent_at.and_then(|time| parse_time(time).ok()) {
+                    self.guards.set_server_time(sent_at);
+                }
+            }
             None => self.reset(revision),
         }
         self.record_heartbeat(revision);

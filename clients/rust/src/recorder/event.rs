@@ -19,14 +19,26 @@ pub(super) fn checked_event(
     quantity: i64,
     at: SystemTime,
 ) -> Result<UsageEvent, Violation> {
-    let violation = |field: &str, description: &str| {
-        Err(Violation { field: field.to_owned(), description: description.to_owned() })
-    };
-    let has_length = |text: &str| (1..=MAX_NAME_LEN).contains(&text.len());
     let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if !has_length(tenant_id) || !tenant_id.bytes().all(is_id) {
         return violation("tenant_id", "must be 1 to 64 characters of A-Z a-z 0-9 _ -");
     }
+    check_metric(metric, quantity)?;
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    if since.is_err() || since.is_ok_and(|since| since >= Duration::from_secs(MAX_UNIX_SECONDS + 1)) {
+        return violation("occurred_at", "must be in the years 1970 to 9999");
+    }
+    Ok(UsageEvent {
+        tenant_id: tenant_id.to_owned(),
+        metric: metric.to_owned(),
+        quantity,
+        occurred_at: Some(at.into()),
+    })
+}
+
+/// # Errors
+/// The violation: `metric` or `quantity`.
+pub(crate) fn check_metric(metric: &str, quantity: i64) -> Result<(), Violation> {
     let is_metric =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.');
     if !has_length(metric)
@@ -38,16 +50,15 @@ pub(super) fn checked_event(
     if !(0..=MAX_QUANTITY).contains(&quantity) {
         return violation("quantity", "must be 0 to 1,000,000,000,000");
     }
-    let since = at.duration_since(SystemTime::UNIX_EPOCH);
-    if since.is_err() || since.is_ok_and(|since| since >= Duration::from_secs(MAX_UNIX_SECONDS + 1)) {
-        return violation("occurred_at", "must be in the years 1970 to 9999");
-    }
-    Ok(UsageEvent {
-        tenant_id: tenant_id.to_owned(),
-        metric: metric.to_owned(),
-        quantity,
-        occurred_at: Some(at.into()),
-    })
+    Ok(())
+}
+
+fn has_length(text: &str) -> bool {
+    (1..=MAX_NAME_LEN).contains(&text.len())
+}
+
+fn violation<T>(field: &str, description: &str) -> Result<T, Violation> {
+    Err(Violation { field: field.to_owned(), description: description.to_owned() })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::harness::{Service, WAIT_TIMEOUT, usage_sum};
 const HOUR: u64 = 3_600_000;
 
 /// A running example; it is killed on drop.
-struct Example {
+pub(crate) struct Example {
     child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
@@ -24,7 +24,7 @@ struct Example {
 
 impl Example {
     /// Starts the binary that `cargo test` has built beside this test.
-    fn start(name: &str, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(name: &str, environment: &[(&str, &str)]) -> Self {
         let test = env::current_exe().unwrap();
         let program = test.parent().unwrap().with_file_name("examples").join(name);
         let mut child = Command::new(&program)
@@ -40,7 +40,7 @@ impl Example {
         Self { child, stdin, lines: BufReader::new(stdout).lines() }
     }
 
-    async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         timeout(WAIT_TIMEOUT, self.lines.next_line()).await.unwrap().unwrap().unwrap()
     }
 

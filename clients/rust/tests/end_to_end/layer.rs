@@ -214,6 +214,35 @@ async fn ambiguous_credentials_are_rejected() {
 }
 
 #[tokio::test]
+async fn one_key_in_two_headers_is_one_credential_over_http_and_grpc() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let good = format!("Bearer {}", key.expose());
+    let (good, plain) = (("authorization", good.as_bytes()), ("x-api-key", key.expose().as_bytes()));
+    let layer =
+        AuthenticateLayer::new(service.client.clone()).or_header(HeaderName::from_static("x-api-key"));
+    let basic: (&str, &[u8]) = ("authorization", b"Basic dXNlcjpwYXNz");
+    let other: (&str, &[u8]) = ("x-api-key", b"some-strange-key");
+    for (headers, http, grpc) in [
+        (&[good][..], 200, None),
+        (&[plain], 200, None),
+        (&[good, plain], 200, None),
+        (&[basic, plain], 200, None),
+        (&[good, other], 400, Some(Code::InvalidArgument)),
+        (&[good, ("x-api-key", b"two keys")], 400, Some(Code::InvalidArgument)),
+        (&[good, plain, plain], 400, Some(Code::InvalidArgument)),
+        (&[basic], 401, Some(Code::Unauthenticated)),
+    ] {
+        assert_eq!(send(&layer, with(headers)).await.status(), http, "{headers:?}");
+        let mut request = with(headers);
+        request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+        let seen = send(&layer, request).await;
+        let code = Status::from_header_map(seen.response.headers()).map(|status| status.code());
+        assert_eq!(code, grpc, "{headers:?}");
+    }
+}
+
+#[tokio::test]
 async fn exempt_paths_and_preflights_pass_without_a_principal() {
     let service = Service::start().await;
     let layer = AuthenticateLayer::new(service.client.clone()).exempt("/healthz");

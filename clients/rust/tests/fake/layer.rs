@@ -90,6 +90,21 @@ async fn undecided_is_503_never_401() {
 }
 
 #[tokio::test]
+async fn principal_of_the_layer_can_be_guarded_over_http_and_grpc() {
+    let pair = pair().await;
+    let layer = AuthenticateLayer::new(pair.client.clone()).requires("orders:read");
+    for request in [with("authorization", "Bearer good"), grpc("good")] {
+        let client = pair.client.clone();
+        let inner = service_fn(move |request: Request<()>| {
+            let guard = client.guard_connection(Principal::of(request.extensions()).unwrap());
+            async move { Ok::<_, Infallible>(Response::new(guard.unwrap())) }
+        });
+        let response = layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!((response.status(), pair.client.guard_count()), (StatusCode::OK, 1));
+    }
+}
+
+#[tokio::test]
 async fn grpc_rejections_have_their_own_status() {
     let pair = pair().await;
     let layer = AuthenticateLayer::new(pair.client.clone());

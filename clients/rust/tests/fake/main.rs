@@ -4,9 +4,11 @@
 mod allocations;
 mod cache;
 mod connections;
+mod guard;
 mod harness;
 mod hedges;
 mod interleavings;
 mod layer;
+mod mcp;
 mod sessions;
 mod watch;

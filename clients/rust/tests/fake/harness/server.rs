@@ -9,13 +9,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tenant_auth_client::proto::{self as v1, watch_response::Event};
 use tenant_auth_proto::v1::{
-    session_service_server::SessionServiceServer, validation_service_server::ValidationServiceServer,
-    watch_service_server::WatchServiceServer,
+    session_service_server::SessionServiceServer, usage_service_server::UsageServiceServer,
+    validation_service_server::ValidationServiceServer, watch_service_server::WatchServiceServer,
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -45,6 +45,10 @@ struct State {
     failures: Mutex<VecDeque<Status>>,
     /// Number of requests that arrived.
     asked: AtomicU32,
+    /// Number of them that validate sessions.
+    sessions_asked: AtomicU32,
+    /// The usage events that arrived.
+    usage: Mutex<Vec<v1::UsageEvent>>,
     /// Whether answers are held back.
     held: AtomicBool,
     /// The `authorization` of the last request.
@@ -79,6 +83,7 @@ impl FakeServer {
         let serving = server
             .add_service(ValidationServiceServer::from_arc(state.clone()))
             .add_service(SessionServiceServer::from_arc(state.clone()))
+            .add_service(UsageServiceServer::from_arc(state.clone()))
             .add_service(WatchServiceServer::from_arc(state.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(async move { serving.await.unwrap() });
@@ -103,6 +108,21 @@ impl FakeServer {
     /// Returns how many requests have arrived.
     pub(crate) fn asked(&self) -> u32 {
         self.state.asked.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many requests to validate a session have arrived.
+    pub(crate) fn sessions_asked(&self) -> u32 {
+        self.state.sessions_asked.load(Ordering::SeqCst)
+    }
+
+    /// Returns the usage events that have arrived since the last call.
+    pub(crate) fn take_usage(&self) -> Vec<v1::UsageEvent> {
+        std::mem::take(&mut self.state.usage.lock().unwrap())
+    }
+
+    /// Returns whether a session is bound.
+    pub(crate) fn is_bound(&self, session_id: &str) -> bool {
+        self.state.sessions.lock().unwrap().contains_key(session_id)
     }
 
     /// Sets the answer for a key.
@@ -149,6 +169,11 @@ impl FakeServer {
 
     pub(crate) fn heartbeat(&self, revision: i64) {
         self.send_event(revision, Event::Heartbeat(v1::Heartbeat::default()));
+    }
+
+    /// Sends a heartbeat with the time of the service.
+    pub(crate) fn heartbeat_at(&self, revision: i64, sent_at: SystemTime) {
+        self.send_event(revision, Event::Heartbeat(v1::Heartbeat { sent_at: Some(sent_at.into()) }));
     }
 
     pub(crate) fn invalidate(&self, revision: i64, scope: v1::InvalidationScope, id: &str) {

@@ -1,12 +1,16 @@
 //! The RPCs of the fake service.
 
-use std::{pin::Pin, sync::atomic::Ordering};
+use std::{
+    pin::Pin,
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
 
 use futures::Stream;
 use tenant_auth_client::proto as v1;
 use tenant_auth_proto::v1::{
-    session_service_server::SessionService, validation_service_server::ValidationService,
-    watch_service_server::WatchService,
+    session_service_server::SessionService, usage_service_server::UsageService,
+    validation_service_server::ValidationService, watch_service_server::WatchService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -70,6 +74,7 @@ impl ValidationService for State {
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
+        self.sessions_asked.fetch_add(1, Ordering::SeqCst);
         let known = self.sessions.lock().unwrap().get(&request.get_ref().session_id).cloned();
         let unbound = v1::ValidateSessionResponse {
             verdict: v1::Verdict::Unbound.into(),
@@ -84,9 +89,30 @@ impl ValidationService for State {
 impl SessionService for State {
     async fn bind_session(
         &self,
-        _: Request<v1::BindSessionRequest>,
+        request: Request<v1::BindSessionRequest>,
     ) -> Result<Response<v1::BindSessionResponse>, Status> {
-        Err(Status::unimplemented("no bindings"))
+        let message = request.get_ref().clone();
+        let key = self.keys.lock().unwrap().get(&message.key).cloned().unwrap_or_default();
+        let later = SystemTime::now() + Duration::from_secs(3_600);
+        let session = v1::Session {
+            session_id: message.session_id.clone(),
+            tenant_id: key.tenant_id.clone(),
+            key_id: key.key_id.clone(),
+            created_at: Some(SystemTime::now().into()),
+            expires_at: Some(later.into()),
+            expiry: message.expiry,
+            attributes: message.attributes.clone(),
+        };
+        let answer =
+            v1::BindSessionResponse { verdict: key.verdict, session: Some(session), ..Default::default() };
+        let answer = self.asked(&request, answer).await?;
+        let bound = v1::ValidateSessionResponse {
+            attributes: message.attributes,
+            tenant_id: key.tenant_id,
+            ..super::session()
+        };
+        self.sessions.lock().unwrap().insert(message.session_id, bound);
+        Ok(answer)
     }
 
     async fn unbind_session(
@@ -102,6 +128,26 @@ impl SessionService for State {
         _: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         Err(Status::unimplemented("no lists"))
+    }
+}
+
+#[tonic::async_trait]
+impl UsageService for State {
+    async fn record_usage(
+        &self,
+        request: Request<v1::RecordUsageRequest>,
+    ) -> Result<Response<v1::RecordUsageResponse>, Status> {
+        let events = request.into_inner().events;
+        let accepted = events.len().try_into().unwrap();
+        self.usage.lock().unwrap().extend(events);
+        Ok(Response::new(v1::RecordUsageResponse { accepted, ..Default::default() }))
+    }
+
+    async fn query_usage(
+        &self,
+        _: Request<v1::QueryUsageRequest>,
+    ) -> Result<Response<v1::QueryUsageResponse>, Status> {
+        Err(Status::unimplemented("no sums"))
     }
 }
 
