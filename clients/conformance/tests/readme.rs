@@ -82,7 +82,8 @@ fn exists(language: &str, test: &str) -> bool {
 /// Returns the rows of the table whose head contains a text, the head first and without the line below it.
 fn table_with(readme: &Path, head: &str) -> Vec<Vec<String>> {
     let readme = fs::read_to_string(readme).unwrap();
-    let lines = readme.lines().skip_while(|line| !line.contains(head)).take_while(|line| line.starts_with('|'));
+    let lines =
+        readme.lines().skip_while(|line| !line.contains(head)).take_while(|line| line.starts_with('|'));
     let rows = lines.enumerate().filter(|(number, _)| *number != 1);
     rows.map(|(_, line)| cells(line).into_iter().map(str::to_owned).collect()).collect()
 }

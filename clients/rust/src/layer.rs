@@ -17,7 +17,7 @@ use std::{
 
 use http::{
     Extensions, HeaderMap, HeaderName, Method, Request, Response,
-    header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE},
+    header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN},
 };
 use http_body_util::{Either, Full};
 use tonic::codegen::Bytes;
@@ -41,7 +41,7 @@ use crate::{Client, Error, Principal, guard::Admission, network::TrustedProxies}
 /// extensions.
 ///
 /// All other requests are rejected: over HTTP with `application/problem+json` (RFC 9457), and with a gRPC
-/// status if the content type is gRPC; the README has the table. A CORS preflight (`OPTIONS` with
+/// status if the content type is gRPC; the README has the table. A CORS preflight (`OPTIONS` with `origin` and
 /// `access-control-request-method`) without a key proceeds without a principal, as do requests for exempt
 /// paths.
 #[derive(Clone, Debug)]
@@ -202,7 +202,8 @@ pub(crate) fn is_exempt<B>(paths: &[String], request: &Request<B>) -> bool {
 
 /// Whether a request is a CORS preflight. Browsers send no credentials with it.
 pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
-    request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    let has = |name| request.headers().contains_key(name);
+    request.method() == Method::OPTIONS && has(ORIGIN) && has(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 impl Settings {

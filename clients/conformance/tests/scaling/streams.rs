@@ -44,7 +44,9 @@ impl McpServer {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(WAIT_TIMEOUT, listening).await.with_context(|| format!("{}: not listening", language.name))?;
+        timeout(WAIT_TIMEOUT, listening)
+            .await
+            .with_context(|| format!("{}: not listening", language.name))?;
         Ok(server)
     }
 
@@ -115,7 +117,8 @@ struct Response {
 
 impl Response {
     fn header(&self, name: &str) -> Option<&str> {
-        let found = |line: &&String| line.split_once(':').is_some_and(|(is, _)| is.eq_ignore_ascii_case(name));
+        let found =
+            |line: &&String| line.split_once(':').is_some_and(|(is, _)| is.eq_ignore_ascii_case(name));
         Some(self.head.iter().find(found)?.split_once(':')?.1.trim())
     }
 
@@ -127,7 +130,9 @@ impl Response {
     /// Reads to the end.
     async fn rest(&mut self) -> anyhow::Result<String> {
         let mut rest = Vec::new();
-        timeout(WAIT_TIMEOUT, self.body.read_to_end(&mut rest)).await.context("the stream does not end")??;
+        timeout(WAIT_TIMEOUT, self.body.read_to_end(&mut rest))
+            .await
+            .context("the stream does not end")??;
         Ok(String::from_utf8_lossy(&rest).into_owned())
     }
 }

@@ -255,13 +255,16 @@ async fn exempt_paths_and_preflights_pass_without_a_principal() {
     for path in ["/", "/healthz/", "/health", "/healthz/x", "/HEALTHZ"] {
         assert_eq!(send(&layer, get(path)).await.status(), 401, "{path}");
     }
-    let preflight = || request(Method::OPTIONS, "/orders").header("access-control-request-method", "POST");
+    let without_origin =
+        || request(Method::OPTIONS, "/orders").header("access-control-request-method", "POST");
+    let preflight = || without_origin().header("origin", "https://app.example.com");
     let seen = send(&layer, preflight().body(()).unwrap()).await;
     assert_eq!((seen.status(), seen.header("tenant")), (200, Some("nobody")));
     let with_a_key = preflight().header("authorization", "Bearer some-strange-key").body(()).unwrap();
     assert_eq!(send(&layer, with_a_key).await.status(), 401);
-    let no_preflight = request(Method::OPTIONS, "/orders").body(()).unwrap();
-    assert_eq!(send(&layer, no_preflight).await.status(), 401);
+    for no_preflight in [request(Method::OPTIONS, "/orders"), without_origin()] {
+        assert_eq!(send(&layer, no_preflight.body(()).unwrap()).await.status(), 401);
+    }
 }
 
 #[tokio::test]

@@ -47,7 +47,9 @@ async fn preflight_without_a_token_proceeds_without_a_principal() {
     let client = Client::builder("http://127.0.0.1:1").without_near_cache().connect_lazy().unwrap();
     let layer = VerifyPrincipalLayer::new(client.principal_verifier("billing").unwrap());
     let options = || Request::builder().method(Method::OPTIONS).uri("/");
-    let preflight = || options().header("access-control-request-method", "POST");
+    let preflight = || {
+        options().header("origin", "https://app.example.com").header("access-control-request-method", "POST")
+    };
     for token in [None, Some("")] {
         assert_eq!(status_of(&layer, preflight(), token).await, StatusCode::OK);
         assert_eq!(status_of(&layer, options(), token).await, StatusCode::UNAUTHORIZED);
