@@ -31,7 +31,7 @@ type Session struct {
 
 // Bind describes a session to bind.
 type Bind struct {
-	// SessionID is the session id, as used by the caller's protocol: 1 to 128 visible ASCII characters.
+	// SessionID is the session id, as used by the caller's protocol: 1 to 1,024 visible ASCII characters.
 	SessionID string
 	// Key is the key that the customer presented.
 	Key Key

@@ -19,7 +19,7 @@ const (
 	// maxKeyLen is far longer than any key, and short enough that a batch of 1,000 keys fits into one message.
 	maxKeyLen = 512
 	// maxSessionIDLen is the contract's maximum length of a session id.
-	maxSessionIDLen = 128
+	maxSessionIDLen = 1_024
 )
 
 // KeyQuery is a key to validate, with the scopes that it must hold.
@@ -193,7 +193,7 @@ func isUnsendableKey(key Key) bool { return len(key) > maxKeyLen || !utf8.ValidS
 // checkSessionID rejects texts that cannot be sent as a session id.
 func checkSessionID(id string) error {
 	if len(id) > maxSessionIDLen || !utf8.ValidString(id) {
-		return invalidField("session_id", "must be 1 to 128 visible ASCII characters")
+		return invalidField("session_id", "must be 1 to 1,024 visible ASCII characters")
 	}
 	return nil
 }

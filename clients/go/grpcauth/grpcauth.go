@@ -47,10 +47,12 @@ type Interceptor struct {
 // Option configures an [Interceptor].
 type Option func(*Interceptor)
 
-// WithHeader reads the key from the given metadata entry, such as x-api-key, instead of "authorization: Bearer …".
-func WithHeader(name string) Option {
+// WithHeader reads the key from the given metadata entries, such as x-api-key, instead of "authorization: Bearer …". Name
+// authorization too to read it from both. The same key in several entries, including authorization, is one credential; calls
+// with two different keys get INVALID_ARGUMENT.
+func WithHeader(names ...string) Option {
 	return func(i *Interceptor) {
-		location, err := admission.InHeader(name)
+		location, err := admission.InHeaders(names...)
 		i.location, i.errs = location, append(i.errs, err)
 	}
 }
