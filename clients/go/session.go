@@ -133,9 +133,7 @@ func (c *Client) ListSessions(ctx context.Context, tenantID string) iter.Seq2[Se
 }
 
 func (c *Client) invalidateSession(sessionID string) {
-	if c.cache != nil {
-		c.cache.InvalidateLocal(c.sessionSubject(sessionID))
-	}
+	c.invalidateOwn(c.sessionSubject(sessionID))
 }
 
 func sessionFromWire(message *tenantauthv1.Session) (Session, error) {

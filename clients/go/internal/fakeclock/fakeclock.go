@@ -86,6 +86,13 @@ func (c *Clock) AwaitTimers(ctx context.Context, count int, d time.Duration) err
 	}
 }
 
+// Timers returns the number of timers that are registered.
+func (c *Clock) Timers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.timers)
+}
+
 // Farthest returns the time until the last timer is due.
 func (c *Clock) Farthest() (farthest time.Duration) {
 	c.mu.Lock()
