@@ -15,6 +15,9 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
+// unhedged makes the timers of validations later than those of guards.
+var unhedged = tenantauth.WithHedgeAfter(time.Hour)
+
 const revoked = tenantauthv1.Verdict_VERDICT_REVOKED
 
 // admit returns the principal of the rig's key.
@@ -164,7 +167,7 @@ func TestSessionStreamEndsWithTheSession(t *testing.T) {
 }
 
 func TestUndecidedReportEndsTheStreamWithinASecond(t *testing.T) {
-	r, stream := startWatched(t, tenantauth.WithAttempts(1))
+	r, stream := startWatched(t, tenantauth.WithAttempts(1), unhedged)
 	guarded := r.guard(r.admit())
 	r.fail()
 	reported := r.clock.Now()
@@ -179,7 +182,7 @@ func TestUndecidedReportEndsTheStreamWithinASecond(t *testing.T) {
 }
 
 func TestReportIsValidatedAgainAfterAnError(t *testing.T) {
-	r, stream := startWatched(t, tenantauth.WithAttempts(1))
+	r, stream := startWatched(t, tenantauth.WithAttempts(1), unhedged)
 	guarded := r.guard(r.admit())
 	r.fail()
 	stream.Invalidate(12, scopeKey, "key_1")
@@ -192,7 +195,7 @@ func TestReportIsValidatedAgainAfterAnError(t *testing.T) {
 }
 
 func TestAnswerOfALaggingReplicaDoesNotKeepTheStream(t *testing.T) {
-	r, stream := startWatched(t)
+	r, stream := startWatched(t, unhedged)
 	guarded := r.guard(r.admit())
 	// The replica that answers does not know the change of revision 12 yet.
 	stream.Invalidate(12, scopeKey, "key_1")
