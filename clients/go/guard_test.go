@@ -68,6 +68,13 @@ func (r *rig) awaitCalls(calls int) {
 	r.await("the validations", func() bool { return r.service.Calls("ValidateKey") == calls && !tenantauth.IsChecking(r.client) })
 }
 
+// retryUntilEnd advances the clock while a guard waits before it validates again, until it ends its context.
+func (r *rig) retryUntilEnd(guarded context.Context) {
+	for r.clock.AwaitTimer(guarded, 250*time.Millisecond) == nil {
+		r.clock.Advance(10 * time.Millisecond)
+	}
+}
+
 // fail makes each validation fail, without retries of the client itself.
 func (r *rig) fail() {
 	r.service.Before(func(_ context.Context, method string, _ any) error {
@@ -172,9 +179,7 @@ func TestUndecidedReportEndsTheStreamWithinASecond(t *testing.T) {
 	r.fail()
 	reported := r.clock.Now()
 	stream.Invalidate(12, scopeKey, "key_1")
-	for r.clock.AwaitTimer(guarded, 250*time.Millisecond) == nil {
-		r.clock.Advance(10 * time.Millisecond)
-	}
+	r.retryUntilEnd(guarded)
 	r.expectEnd("undecided", guarded, "UNDECIDED")
 	if passed := r.clock.Now().Sub(reported); passed > time.Second || r.service.Calls("ValidateKey") < 3 {
 		t.Errorf("ended after %v and %d calls", passed, r.service.Calls("ValidateKey"))
@@ -201,7 +206,7 @@ func TestAnswerOfALaggingReplicaDoesNotKeepTheStream(t *testing.T) {
 	stream.Invalidate(12, scopeKey, "key_1")
 	r.await("the first attempt", func() bool { return r.service.Calls("ValidateKey") == 2 })
 	r.service.Put(key, fake.At(12, fake.Denied(revoked, "key_1")))
-	r.advance(250 * time.Millisecond)
+	r.retryUntilEnd(guarded)
 	r.expectEnd("when the replica has caught up", guarded, "REVOKED")
 }
 
@@ -215,4 +220,30 @@ func TestChangeBetweenValidationAndGuardIsNotMissed(t *testing.T) {
 	// By now the denial is cached.
 	r.expectEnd("a second stream", r.guard(principal), "REVOKED")
 	r.expectCalls("ValidateKey", 2)
+}
+
+func TestReportDoesNotWaitForAHungValidation(t *testing.T) {
+	r, stream := startWatched(t, tenantauth.WithTimeout(testTimeout), unhedged)
+	r.service.Put(key, expiring(r.clock.Now().Add(time.Second)))
+	guarded := r.guard(r.admit())
+	release := make(chan struct{})
+	r.service.Before(func(ctx context.Context, method string, _ any) error {
+		if method == "ValidateKey" {
+			close(release)
+			return hang(ctx, method, nil)
+		}
+		return nil
+	})
+	r.clock.Advance(time.Second)
+	<-release
+	r.service.Before(nil)
+	r.service.Put(key, fake.At(12, fake.Denied(revoked, "key_1")))
+	stream.Invalidate(12, scopeKey, "key_1")
+	r.expectEnd("revoked", guarded, "REVOKED")
+}
+
+// hang blocks until the caller gives up.
+func hang(ctx context.Context, _ string, _ any) error {
+	<-ctx.Done()
+	return ctx.Err()
 }
