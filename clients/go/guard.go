@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// credential is what a principal was admitted with; a guard validates it again. It is kept in an unexported pointer, which
-// printers and encoders do not follow.
+// credential is what a principal was admitted with; a guard validates it again.
 type credential struct {
 	key Key
 	// session is a session id. It is redacted like a key, because it is a secret too.
@@ -22,13 +21,23 @@ type credential struct {
 	cacheableFor   time.Duration
 }
 
+// hidden is a pointer to a pointer, because fmt follows a pointer to a struct in an unexported field for some verbs, and
+// then prints the plain text of a Key.
+type hidden **credential
+
 // keep stores what a valid answer was requested with.
 func (v *Validation) keep(with credential, scopes []string) {
 	if !v.IsValid() {
 		return
 	}
 	with.scopes, with.expiresAt, with.cacheableFor = slices.Clone(scopes), v.ExpiresAt, v.Provenance.CacheableFor
-	v.credential = &with
+	// One allocation for both.
+	kept := &struct {
+		pointer    *credential
+		credential credential
+	}{credential: with}
+	kept.pointer = &kept.credential
+	v.credential = &kept.pointer
 }
 
 const (
@@ -110,11 +119,11 @@ func (c *Client) Guard(ctx context.Context, principal Principal, opts ...GuardOp
 	if err != nil {
 		return nil, nil, invalidField("options", err.Error())
 	}
-	admitted := principal.credential
-	if admitted == nil {
+	if principal.credential == nil {
 		return nil, nil, invalidField("principal", "has no key that could be validated again; "+
 			"use the principal of RequireKey, RequireSession, Validation.Principal, or of a middleware for keys")
 	}
+	admitted := *principal.credential
 	guarded, end := context.WithCancelCause(ctx)
 	made := &guard{
 		scopes:    slices.Concat(admitted.scopes, settings.scopes),

@@ -84,11 +84,8 @@ func (r *guardRegistry) check(ctx context.Context, shared *guardedCredential, wh
 
 // ask requests an answer that reflects all reported changes.
 func (r *guardRegistry) ask(ctx context.Context, shared *guardedCredential, why guardCheck) (sharedAnswer, error) {
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
-		return sharedAnswer{}, contextError(ctx.Err())
+	if err := r.waitForSlot(ctx); err != nil {
+		return sharedAnswer{}, err
 	}
 	if why != reportedCheck {
 		return r.askOnce(ctx, shared.credential, shared.digest, why)
@@ -98,13 +95,24 @@ func (r *guardRegistry) ask(ctx context.Context, shared *guardedCredential, why 
 	defer r.client.options.clock.AfterFunc(reportedCheckTimeout, cancel)()
 	for failures := 1; ; failures++ {
 		answer, err := r.askOnce(ctx, shared.credential, shared.digest, why)
-		if err == nil || clock.Sleep(ctx, r.client.options.clock, guardBackoff.Delay(failures)) != nil {
+		if err == nil || clock.Sleep(ctx, r.client.options.clock, guardBackoff.Delay(failures)) != nil || r.waitForSlot(ctx) != nil {
 			return answer, err
 		}
 	}
 }
 
+// waitForSlot waits until askOnce may be called, which frees the slot.
+func (r *guardRegistry) waitForSlot(ctx context.Context) error {
+	select {
+	case r.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return contextError(ctx.Err())
+	}
+}
+
 func (r *guardRegistry) askOnce(ctx context.Context, with *credential, digest near.Digest, why guardCheck) (answer sharedAnswer, err error) {
+	defer func() { <-r.slots }()
 	c := r.client
 	switch session := string(with.session); {
 	case c.cache == nil || why == expiryCheck:

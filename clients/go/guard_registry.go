@@ -72,7 +72,7 @@ func newGuardRegistry(client *Client) *guardRegistry {
 
 // add registers a guard, and ends it at once if the near cache knows that it may not go on.
 func (r *guardRegistry) add(made *guard, principal Principal) error {
-	c, credential := r.client, principal.credential
+	c, credential := r.client, *principal.credential
 	digest, subjects := c.keyDigest(credential.key), subjectsOf(principal.TenantID, principal.KeyID, credential.presentedKeyID)
 	if credential.session != "" {
 		digest = c.sessionDigest(string(credential.session), credential.key)

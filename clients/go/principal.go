@@ -21,7 +21,7 @@ type Principal struct {
 	Scopes []string
 
 	// credential is nil for principals that were not admitted by a client.
-	credential *credential
+	credential hidden
 }
 
 // Has reports whether the key holds a scope. Scopes are compared exactly: * is not a wildcard.

@@ -39,7 +39,7 @@ type Validation struct {
 	Provenance Provenance
 
 	// credential is set if the verdict is [Valid] and the validation comes from a client.
-	credential *credential
+	credential hidden
 }
 
 // SessionValidation is the verdict on a session, and the tenant of the session. KeyID, Scopes and AllowedNetworks are
