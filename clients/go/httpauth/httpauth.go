@@ -35,6 +35,7 @@ type Middleware struct {
 	onDenied  func(*http.Request, tenantauth.Validation, error)
 	undecided *admission.UndecidedLog
 	preflight bool
+	guard     []tenantauth.GuardOption
 	errs      []error
 }
 
