@@ -25,9 +25,9 @@ type Ended struct {
 
 // EndOf returns why the guard of a context ended it, and false if it did not: the context is still live, or its caller
 // has ended it.
-func EndOf(ctx context.Context) (*Ended, bool) {
-	var ended *Ended
-	return ended, errors.As(context.Cause(ctx), &ended)
+func EndOf(ctx context.Context) (ended *Ended, ok bool) {
+	ok = errors.As(context.Cause(ctx), &ended)
+	return ended, ok
 }
 
 // Code returns the name of the verdict, such as REVOKED, or UNDECIDED.

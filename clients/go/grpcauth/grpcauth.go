@@ -41,6 +41,9 @@ type Interceptor struct {
 	scopes    func(method string) []string
 	exempt    map[string]bool
 	undecided *admission.UndecidedLog
+	// guarder is nil if streams are not guarded.
+	guarder Guarder
+	guard   []tenantauth.GuardOption
 	errs      []error
 }
 
@@ -127,6 +130,12 @@ func New(validator Validator, opts ...Option) (*Interceptor, error) {
 		}
 		option(interceptor)
 	}
+	if interceptor.guard != nil {
+		var ok bool
+		if interceptor.guarder, ok = validator.(Guarder); !ok {
+			interceptor.errs = append(interceptor.errs, errors.New("WithGuardedStreams: the validator cannot guard streams; use a *tenantauth.Client"))
+		}
+	}
 	if err := errors.Join(interceptor.errs...); err != nil {
 		return nil, fmt.Errorf("grpcauth: %w", err)
 	}
@@ -141,23 +150,6 @@ func (i *Interceptor) Unary(ctx context.Context, request any, info *grpc.UnarySe
 	}
 	return handler(ctx, request)
 }
-
-// Stream is a grpc.StreamServerInterceptor. The key is validated once, when the stream opens.
-func (i *Interceptor) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, err := i.admit(stream.Context(), info.FullMethod)
-	if err != nil {
-		return err
-	}
-	return handler(service, &admitted{ServerStream: stream, ctx: ctx})
-}
-
-type admitted struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-// Context returns the context with the principal.
-func (a *admitted) Context() context.Context { return a.ctx }
 
 func (i *Interceptor) admit(ctx context.Context, method string) (context.Context, error) {
 	if i.exempt[method] {

@@ -55,8 +55,16 @@ func (m *Middleware) RequireStream(scopes ...string) func(http.Handler) http.Han
 				return
 			}
 			defer release()
+			defer m.logUndecided(guarded)
 			serveStream(w, r.WithContext(guarded), next)
 		}))
+	}
+}
+
+// logUndecided logs a stream that ended without a decision.
+func (m *Middleware) logUndecided(guarded context.Context) {
+	if ended, ok := tenantauth.EndOf(guarded); ok && ended.Verdict == 0 {
+		m.undecided.Log(guarded, ended)
 	}
 }
 
