@@ -44,7 +44,7 @@ type Interceptor struct {
 	// guarder is nil if streams are not guarded.
 	guarder Guarder
 	guard   []tenantauth.GuardOption
-	errs      []error
+	errs    []error
 }
 
 // Option configures an [Interceptor].
