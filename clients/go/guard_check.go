@@ -162,7 +162,7 @@ func (r *guardRegistry) apply(shared *guardedCredential, why guardCheck, answer 
 		r.start(shared, periodicCheck)
 	}
 	shared.expiresAt, shared.periodicity = value.ExpiresAt, periodicityOf(value.Provenance.CacheableFor)
-	isCovered := c.cache != nil && answer.Period == r.period && c.cache.ReportsChangesAfter(answer.Period, value.Provenance.Revision)
+	isCovered := c.cache != nil && c.cache.ReportsChangesAfter(answer.Period, value.Provenance.Revision)
 	if isExpired := !shared.expiresAt.IsZero() && !shared.expiresAt.After(r.serverNow()); isExpired && (why == expiryCheck || !r.knowsServerTime) {
 		if r.knowsServerTime {
 			r.endAll(shared, shared.expired())

@@ -173,6 +173,30 @@ func TestSessionStreamEndsWithTheSession(t *testing.T) {
 	}
 }
 
+func TestSessionStreamFollowsTheKeyThatTheSessionIsBoundTo(t *testing.T) {
+	r, stream := startWatched(t)
+	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour})
+	principal, err := r.client.RequireSession(r.ctx, session, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guarded := r.guard(principal)
+	r.service.Put("ta_other", fake.At(12, fake.Valid("key_2")))
+	elsewhere := connectTo(t, []string{r.service.Address()}, tenantauth.WithoutNearCache())
+	if _, err := elsewhere.UnbindSession(r.ctx, session, "ten_1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := elsewhere.BindSession(r.ctx, tenantauth.Bind{SessionID: session, Key: "ta_other", TTL: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	stream.Invalidate(12, scopeSession, session)
+	r.await("the validation", func() bool { return r.service.Calls("ValidateSession") > 1 && !tenantauth.IsChecking(r.client) })
+	r.expectLive("bound to another key of the tenant", guarded)
+	r.service.Put("ta_other", fake.At(13, fake.Denied(revoked, "key_2")))
+	stream.Invalidate(13, scopeKey, "key_2")
+	r.expectEnd("the other key is revoked", guarded, "REVOKED")
+}
+
 func TestUndecidedReportEndsTheStreamWithinASecond(t *testing.T) {
 	r, stream := startWatched(t, tenantauth.WithAttempts(1), unhedged)
 	guarded := r.guard(r.admit())

@@ -134,15 +134,21 @@ func TestStreamsAreValidatedPeriodicallyWhileTheWatchStreamIsDown(t *testing.T) 
 }
 
 func TestPeriodOfValidationsIsAtLeastASecond(t *testing.T) {
-	r := start(t, tenantauth.WithoutWatch())
-	answer := fake.Valid("key_1", scope)
-	answer.Provenance.CacheableFor = durationpb.New(10 * time.Millisecond)
-	r.service.Put(key, answer)
-	r.guard(r.admit())
-	r.clock.Advance(999 * time.Millisecond)
-	r.expectCalls("ValidateKey", 1)
-	r.clock.Advance(time.Millisecond)
-	r.awaitCalls(2)
+	for name, option := range map[string]tenantauth.Option{"watch stream": tenantauth.WithoutWatch(), "near cache": tenantauth.WithoutNearCache()} {
+		t.Run("without the "+name, func(t *testing.T) {
+			r := start(t, option)
+			answer := fake.Valid("key_1", scope)
+			answer.Provenance.CacheableFor = durationpb.New(10 * time.Millisecond)
+			r.service.Put(key, answer)
+			r.guard(r.admit())
+			for calls := 2; calls <= 3; calls++ {
+				r.clock.Advance(999 * time.Millisecond)
+				r.expectCalls("ValidateKey", calls-1)
+				r.clock.Advance(time.Millisecond)
+				r.awaitCalls(calls)
+			}
+		})
+	}
 }
 
 func TestSilentWatchStreamStartsPeriodicValidations(t *testing.T) {
@@ -206,6 +212,34 @@ func TestUndecidedValidationsAreToleratedForTenSeconds(t *testing.T) {
 			r.expectEnd("after the tolerance", guarded, "UNDECIDED")
 		})
 	}
+}
+
+func TestLaterStreamHasAToleranceOfItsOwn(t *testing.T) {
+	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithAttempts(1), unhedged)
+	principal := r.admit()
+	earlier := r.guard(principal)
+	r.fail()
+	pass := func(d time.Duration) {
+		for range d / time.Second {
+			calls := r.service.Calls("ValidateKey")
+			r.clock.Advance(time.Second)
+			r.awaitCalls(calls + 1)
+		}
+	}
+	r.clock.Advance(fake.DefaultCacheableFor - time.Second)
+	pass(6 * time.Second)
+	calls := r.service.Calls("ValidateKey")
+	later := r.guard(principal)
+	r.awaitCalls(calls + 1)
+	pass(4 * time.Second)
+	r.clock.Advance(time.Second)
+	r.expectEnd("the earlier one, after ten seconds", earlier, "UNDECIDED")
+	r.awaitCalls(calls + 6)
+	r.expectLive("the later one, after five seconds", later)
+	pass(4 * time.Second)
+	r.expectLive("the later one, after nine seconds", later)
+	r.clock.Advance(time.Second)
+	r.expectEnd("the later one, after ten seconds", later, "UNDECIDED")
 }
 
 func TestDecisionEndsTheTolerance(t *testing.T) {
