@@ -66,3 +66,18 @@ func BenchmarkWithoutNearCache(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkGuard(b *testing.B) {
+	client := benchmarked(b, fake.Valid("key_1", scope))
+	principal, err := client.RequireKey(b.Context(), key, scope)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		_, release, err := client.Guard(b.Context(), principal)
+		if err != nil {
+			b.Fatal(err)
+		}
+		release()
+	}
+}

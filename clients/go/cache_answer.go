@@ -1,6 +1,7 @@
 package tenantauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -54,30 +55,94 @@ func isScopeChar(char byte) bool {
 	return false
 }
 
+// sharedAnswer is an answer that is evaluated for each of its callers.
+type sharedAnswer = near.Result[*SessionValidation]
+
+func (c *Client) keyDigest(key Key) near.Digest { return c.hasher.Digest("key", string(key)) }
+
+func (c *Client) sessionDigest(sessionID string, key Key) near.Digest {
+	return c.hasher.Digest("session", sessionID, string(key))
+}
+
+// requestSharedKeyAnswer requests an answer for all callers that validate this key, through the near cache. The request
+// carries no scopes, and the answer has all networks of the key: each caller compares its own address and scopes.
+func (c *Client) requestSharedKeyAnswer(
+	ctx context.Context, digest near.Digest, key Key, from clientAddress,
+) (sharedAnswer, error) {
+	return c.requestShared(ctx, digest, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
+		validation, err := c.requestKeyValidation(ctx, key, from, nil)
+		return toCacheable(SessionValidation{Validation: validation}), err
+	})
+}
+
+// requestSharedSessionAnswer is requestSharedKeyAnswer for a session and the key presented with it.
+func (c *Client) requestSharedSessionAnswer(
+	ctx context.Context, digest near.Digest, sessionID string, key Key, from clientAddress,
+) (sharedAnswer, error) {
+	return c.requestShared(ctx, digest, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
+		validation, err := c.requestSessionValidation(ctx, sessionID, key, from, nil)
+		return toCacheable(validation, c.sessionSubject(sessionID)), err
+	})
+}
+
+func (c *Client) requestShared(
+	ctx context.Context, digest near.Digest, send func(context.Context) (near.Answer[*SessionValidation], error),
+) (sharedAnswer, error) {
+	if err := c.gate.enter(); err != nil {
+		return sharedAnswer{}, err
+	}
+	defer c.gate.leave()
+	ctx, cancel := c.withTimeout(ctx)
+	defer cancel()
+	result, err := c.cache.GetOrRequest(ctx, near.Request{Digest: digest}, send)
+	if err != nil {
+		return result, toError(err)
+	}
+	return result, nil
+}
+
+// requestAnswer requests such an answer without the near cache. Without a session, it is about the key.
+func (c *Client) requestAnswer(ctx context.Context, sessionID string, key Key, from clientAddress) (sharedAnswer, error) {
+	if err := c.gate.enter(); err != nil {
+		return sharedAnswer{}, err
+	}
+	defer c.gate.leave()
+	if sessionID != "" {
+		validation, err := c.requestSessionValidation(ctx, sessionID, key, from, nil)
+		return sharedAnswer{Value: &validation}, err
+	}
+	validation, err := c.requestKeyValidation(ctx, key, from, nil)
+	return sharedAnswer{Value: &SessionValidation{Validation: validation}}, err
+}
+
 // toCacheable returns the cacheable form of a validation: how long it may be cached, and which subjects it depends on.
 func toCacheable(validation SessionValidation, session ...near.Subject) near.Answer[*SessionValidation] {
-	answer := near.Answer[*SessionValidation]{
+	return near.Answer[*SessionValidation]{
 		Value:        &validation,
 		CacheableFor: validation.Provenance.CacheableFor,
 		WhileWatched: validation.Provenance.CacheableWhileWatched,
 		Revision:     validation.Provenance.Revision,
-		Subjects:     session,
+		Subjects:     append(session, subjectsOf(validation.TenantID, validation.KeyID, validation.PresentedKeyID)...),
 		Negative:     validation.TenantID == "",
 	}
-	for _, id := range []string{validation.KeyID, validation.PresentedKeyID} {
+}
+
+// subjectsOf returns the subjects with these ids, which may be empty.
+func subjectsOf(tenantID string, keyIDs ...string) (subjects []near.Subject) {
+	for _, id := range keyIDs {
 		if id != "" {
-			answer.Subjects = append(answer.Subjects, near.Subject{Kind: near.Key, ID: id})
+			subjects = append(subjects, near.Subject{Kind: near.Key, ID: id})
 		}
 	}
-	if validation.TenantID != "" {
-		answer.Subjects = append(answer.Subjects, near.Subject{Kind: near.Tenant, ID: validation.TenantID})
+	if tenantID != "" {
+		subjects = append(subjects, near.Subject{Kind: near.Tenant, ID: tenantID})
 	}
-	return answer
+	return subjects
 }
 
 // copyForCaller makes the caller's own copy of a shared answer, evaluated with the address of this caller and the scopes
 // that it requires. It fills the result of its caller, because each further copy has a measurable cost per hit.
-func copyForCaller(result near.Result[*SessionValidation], from netip.Addr, scopes []string, validation *Validation) {
+func copyForCaller(result sharedAnswer, from netip.Addr, scopes []string, validation *Validation) {
 	result.Value.Validation.cloneTo(validation)
 	if result.FromCache {
 		provenance := &validation.Provenance

@@ -34,6 +34,7 @@ type Client struct {
 	cache *near.Cache[*SessionValidation]
 
 	principalKeys principalKeys
+	guards        *guardRegistry
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -92,6 +93,7 @@ func newClient(endpoints []string, opts []Option) (*Client, error) {
 		stop:       stop,
 		recorders:  map[*Recorder]struct{}{},
 	}
+	client.guards = newGuardRegistry(client)
 	conn.Connect()
 	if settings.nearEntries > 0 {
 		client.cache = near.New[*SessionValidation](settings.clock, near.Config{
@@ -110,10 +112,11 @@ func newClient(endpoints []string, opts []Option) (*Client, error) {
 const closeFlushTimeout = 5 * time.Second
 
 // Close rejects new calls with [ErrClosed], waits for calls in flight, whose deadlines bound the wait, and closes the
-// connections. It also closes recorders that are still open. Events that they cannot send within 5 s are lost; Close
+// connections. It ends all guarded streams, and closes recorders that are still open. Events that they cannot send within 5 s are lost; Close
 // logs their number. Closing a client twice is not an error.
 func (c *Client) Close() error {
 	c.gate.close()
+	c.guards.close()
 	c.closed.Do(func() {
 		c.closeRecorders()
 		c.gate.wait()

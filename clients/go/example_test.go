@@ -32,3 +32,25 @@ func ExampleClient_NewPrincipalVerifier() {
 		fmt.Println("503, retry after 1 s")
 	}
 }
+
+func ExampleClient_Guard() {
+	client, err := tenantauth.New("127.0.0.1:50051")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = client.Close() }()
+	principal, err := client.RequireKey(context.Background(), "the key of the customer", "orders:read")
+	if err != nil {
+		return
+	}
+	guarded, release, err := client.Guard(context.Background(), principal)
+	if err != nil {
+		return
+	}
+	defer release()
+	<-guarded.Done()
+	if ended, ok := tenantauth.EndOf(guarded); ok {
+		code, reason := ended.WebSocketClose()
+		fmt.Println(ended.Code(), code, reason)
+	}
+}

@@ -105,7 +105,7 @@ func (r *rig) beat(stream *fake.Stream, d time.Duration, revision int64) {
 func (r *rig) heartbeat(stream *fake.Stream, revision int64) {
 	r.t.Helper()
 	stream.Heartbeat(revision)
-	r.await("the liveness timer was restarted", func() bool { return r.clock.Farthest() >= 3*time.Second })
+	r.await("the liveness timer was restarted", func() bool { return r.clock.HasTimerIn(3 * time.Second) })
 }
 
 func (r *rig) validate(scopes ...string) tenantauth.Validation {

@@ -6,6 +6,8 @@ import (
 )
 
 // Principal identifies the customer of a request: what a handler needs to know about an admitted key.
+//
+// A principal that was admitted by a client also keeps the key for [Client.Guard]. The key is never printed or encoded.
 type Principal struct {
 	// TenantID is the id of the tenant that owns the key.
 	TenantID string
@@ -17,6 +19,9 @@ type Principal struct {
 	KeyID string
 	// Scopes are all scopes that the key holds, sorted.
 	Scopes []string
+
+	// credential is nil for principals that were not admitted by a client.
+	credential hidden
 }
 
 // Has reports whether the key holds a scope. Scopes are compared exactly: * is not a wildcard.

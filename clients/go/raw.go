@@ -70,7 +70,7 @@ var readOnlyMethods = map[string]bool{
 // invalidateChanged drops the answers that a call may have changed: those about the subjects named in the request, or
 // all answers if it names none.
 func (c *Client) invalidateChanged(method string, request any) {
-	if c.cache == nil || readOnlyMethods[method] {
+	if readOnlyMethods[method] {
 		return
 	}
 	var subjects []near.Subject
@@ -86,12 +86,20 @@ func (c *Client) invalidateChanged(method string, request any) {
 			subjects = append(subjects, near.Subject{Kind: near.Tenant, ID: id})
 		}
 	}
-	if len(subjects) == 0 {
+	if len(subjects) == 0 && c.cache != nil {
 		c.cache.Clear()
 	}
-	for _, subject := range subjects {
-		c.cache.InvalidateLocal(subject)
+	c.invalidateOwn(subjects...)
+}
+
+// invalidateOwn drops the answers about subjects that this client has tried to change, and validates their guards again.
+func (c *Client) invalidateOwn(subjects ...near.Subject) {
+	if c.cache != nil {
+		for _, subject := range subjects {
+			c.cache.InvalidateLocal(subject)
+		}
 	}
+	c.guards.onOwnChange(subjects...)
 }
 
 func stringField(message proto.Message, name protoreflect.Name) string {

@@ -3,11 +3,13 @@ package tenantauth_test
 import (
 	"bytes"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -96,6 +98,42 @@ func TestGeneratedMessagesNeverPrintKeys(t *testing.T) {
 	}
 	if none := (*tenantauthv1.ValidateKeyRequest)(nil); fmt.Sprint(none) != "<nil>" {
 		t.Errorf("%v", none)
+	}
+}
+
+func TestPrincipalsKeepTheKeyWithoutPrintingIt(t *testing.T) {
+	r := start(t, tenantauth.WithoutWatch())
+	r.bind(tenantauth.Bind{SessionID: "ta_canary_of_a_session", Key: key, TTL: time.Hour})
+	validation, err := r.client.ValidateSession(r.ctx, "ta_canary_of_a_session", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	principal, err := validation.Principal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	guarded := r.guard(principal)
+	ctx := tenantauth.ContextWithPrincipal(guarded, principal)
+	_ = r.client.Close()
+	for name, value := range map[string]any{
+		"a principal": principal, "a pointer": &principal, "a validation": validation, "principals": []tenantauth.Principal{principal},
+		"a verified principal": tenantauth.VerifiedPrincipal{Principal: principal}, "a context": ctx, "the end": r.expectEnd("closed", guarded, "UNDECIDED"),
+	} {
+		text := shown(t, value)
+		if encoded, err := json.Marshal(value); err == nil {
+			text += string(encoded)
+		}
+		var binary bytes.Buffer
+		_ = gob.NewEncoder(&binary).Encode(value)
+		text += binary.String()
+		hides(t, name, text)
+		if strings.Contains(text, "ta_canary_of_a_session") {
+			t.Errorf("%s contains the session: %s", name, text)
+		}
+	}
+	encoded, err := json.Marshal(principal)
+	if err != nil || string(encoded) != `{"TenantID":"ten_1","TenantName":"Acme","Plan":"pro","KeyID":"key_1","Scopes":["orders:read","orders:write"]}` {
+		t.Errorf("%s, %v", encoded, err)
 	}
 }
 

@@ -31,7 +31,7 @@ type Session struct {
 
 // Bind describes a session to bind.
 type Bind struct {
-	// SessionID is the session id, as used by the caller's protocol: 1 to 128 visible ASCII characters.
+	// SessionID is the session id, as used by the caller's protocol: 1 to 1,024 visible ASCII characters.
 	SessionID string
 	// Key is the key that the customer presented.
 	Key Key
@@ -133,9 +133,7 @@ func (c *Client) ListSessions(ctx context.Context, tenantID string) iter.Seq2[Se
 }
 
 func (c *Client) invalidateSession(sessionID string) {
-	if c.cache != nil {
-		c.cache.InvalidateLocal(c.sessionSubject(sessionID))
-	}
+	c.invalidateOwn(c.sessionSubject(sessionID))
 }
 
 func sessionFromWire(message *tenantauthv1.Session) (Session, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -208,4 +209,23 @@ func TestSessionsAreLoadedPageByPage(t *testing.T) {
 	if failures != 1 {
 		t.Errorf("%d errors", failures)
 	}
+}
+
+func TestSessionIDMayHave1024Characters(t *testing.T) {
+	r := start(t)
+	longest := strings.Repeat("s", 1_024)
+	if binding := r.bind(tenantauth.Bind{SessionID: longest, Key: key, TTL: time.Hour}); binding.Session.ID != longest {
+		t.Errorf("%+v", binding)
+	}
+	if validation, err := r.client.ValidateSession(r.ctx, longest, key); err != nil || !validation.IsValid() {
+		t.Errorf("%v, %v", validation.Verdict, err)
+	}
+	if was, err := r.client.UnbindSession(r.ctx, longest, "ten_1"); err != nil || !was {
+		t.Errorf("%v, %v", was, err)
+	}
+	_, err := r.client.ValidateSession(r.ctx, longest+"s", key)
+	if made := toError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "session_id" {
+		t.Errorf("%+v", made)
+	}
+	r.expectCalls("ValidateSession", 1)
 }

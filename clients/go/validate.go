@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc/status"
 
-	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
@@ -19,7 +18,7 @@ const (
 	// maxKeyLen is far longer than any key, and short enough that a batch of 1,000 keys fits into one message.
 	maxKeyLen = 512
 	// maxSessionIDLen is the contract's maximum length of a session id.
-	maxSessionIDLen = 128
+	maxSessionIDLen = 1_024
 )
 
 // KeyQuery is a key to validate, with the scopes that it must hold.
@@ -58,28 +57,19 @@ func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (va
 			return Validation{}, err
 		}
 		defer c.gate.leave()
-		return c.requestKeyValidation(ctx, key, from, scopes)
+		validation, err = c.requestKeyValidation(ctx, key, from, scopes)
+		validation.keep(credential{key: key, from: from}, scopes)
+		return validation, err
 	}
-	digest := c.hasher.Digest("key", string(key))
+	digest := c.keyDigest(key)
 	result, cached := c.cache.Get(digest)
 	if !cached {
-		if err = c.gate.enter(); err != nil {
+		if result, err = c.requestSharedKeyAnswer(ctx, digest, key, from); err != nil {
 			return Validation{}, err
-		}
-		defer c.gate.leave()
-		ctx, cancel := c.withTimeout(ctx)
-		defer cancel()
-		result, err = c.cache.GetOrRequest(ctx, near.Request{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
-			// The request carries no scopes, and the answer has all networks of the key, so all callers that validate
-			// this key share the answer. Each compares its own address and scopes.
-			validation, err := c.requestKeyValidation(ctx, key, from, nil)
-			return toCacheable(SessionValidation{Validation: validation}), err
-		})
-		if err != nil {
-			return Validation{}, toError(err)
 		}
 	}
 	copyForCaller(result, from.plain, scopes, &validation)
+	validation.keep(credential{key: key, from: from}, scopes)
 	return validation, nil
 }
 
@@ -104,24 +94,16 @@ func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key,
 			return SessionValidation{}, err
 		}
 		defer c.gate.leave()
-		return c.requestSessionValidation(ctx, sessionID, key, from, scopes)
+		validation, err := c.requestSessionValidation(ctx, sessionID, key, from, scopes)
+		validation.keep(credential{key: key, session: Key(sessionID), from: from, presentedKeyID: validation.PresentedKeyID}, scopes)
+		return validation, err
 	}
-	digest := c.hasher.Digest("session", sessionID, string(key))
+	digest := c.sessionDigest(sessionID, key)
 	result, cached := c.cache.Get(digest)
 	if !cached {
-		err := c.gate.enter()
-		if err != nil {
+		var err error
+		if result, err = c.requestSharedSessionAnswer(ctx, digest, sessionID, key, from); err != nil {
 			return SessionValidation{}, err
-		}
-		defer c.gate.leave()
-		ctx, cancel := c.withTimeout(ctx)
-		defer cancel()
-		result, err = c.cache.GetOrRequest(ctx, near.Request{Digest: digest}, func(ctx context.Context) (near.Answer[*SessionValidation], error) {
-			validation, err := c.requestSessionValidation(ctx, sessionID, key, from, nil)
-			return toCacheable(validation, c.sessionSubject(sessionID)), err
-		})
-		if err != nil {
-			return SessionValidation{}, toError(err)
 		}
 	}
 	own := SessionValidation{
@@ -131,6 +113,7 @@ func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key,
 		PresentedKeyAllowedNetworks: slices.Clone(result.Value.PresentedKeyAllowedNetworks),
 	}
 	copyForCaller(result, from.plain, scopes, &own.Validation)
+	own.keep(credential{key: key, session: Key(sessionID), from: from, presentedKeyID: own.PresentedKeyID}, scopes)
 	return own, nil
 }
 
@@ -149,6 +132,7 @@ func (c *Client) ValidateKeys(ctx context.Context, queries []KeyQuery) ([]Outcom
 	shared := clientAddressOf(ctx)
 	var indexes []int
 	var secrets []string
+	var addresses []clientAddress
 	for index, query := range queries {
 		if !utf8.ValidString(string(query.Key)) {
 			outcomes[index].Verdict = Malformed
@@ -162,7 +146,7 @@ func (c *Client) ValidateKeys(ctx context.Context, queries []KeyQuery) ([]Outcom
 			continue
 		}
 		indexes = append(indexes, index)
-		secrets = append(secrets, string(query.Key))
+		secrets, addresses = append(secrets, string(query.Key)), append(addresses, from)
 		request.Requests = append(request.Requests, &tenantauthv1.ValidateKeyRequest{
 			Key: string(query.Key), RequiredScopes: query.Scopes, ClientAddress: from.wire(),
 		})
@@ -181,7 +165,10 @@ func (c *Client) ValidateKeys(ctx context.Context, queries []KeyQuery) ([]Outcom
 		return nil, invalidReply(fmt.Sprintf("the response has %d results for %d keys", len(reply.GetResults()), len(indexes)))
 	}
 	for position, result := range reply.GetResults() {
-		outcomes[indexes[position]] = outcomeFromWire(result, secrets[position])
+		outcome := outcomeFromWire(result, secrets[position])
+		query := queries[indexes[position]]
+		outcome.keep(credential{key: query.Key, from: addresses[position]}, query.Scopes)
+		outcomes[indexes[position]] = outcome
 	}
 	return outcomes, nil
 }
@@ -193,7 +180,7 @@ func isUnsendableKey(key Key) bool { return len(key) > maxKeyLen || !utf8.ValidS
 // checkSessionID rejects texts that cannot be sent as a session id.
 func checkSessionID(id string) error {
 	if len(id) > maxSessionIDLen || !utf8.ValidString(id) {
-		return invalidField("session_id", "must be 1 to 128 visible ASCII characters")
+		return invalidField("session_id", "must be 1 to 1,024 visible ASCII characters")
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ type Validation struct {
 	AllowedNetworks []netip.Prefix
 	// Provenance is the source of the verdict, and how long it may be cached.
 	Provenance Provenance
+
+	// credential is set if the verdict is [Valid] and the validation comes from a client.
+	credential hidden
 }
 
 // SessionValidation is the verdict on a session, and the tenant of the session. KeyID, Scopes and AllowedNetworks are
@@ -76,7 +79,9 @@ func (v Validation) Principal() (Principal, error) {
 	if !v.IsValid() {
 		return Principal{}, &Denied{Verdict: v.Verdict, MissingScopes: v.MissingScopes, Provenance: v.Provenance}
 	}
-	return Principal{TenantID: v.TenantID, TenantName: v.TenantName, Plan: v.Plan, KeyID: v.KeyID, Scopes: v.Scopes}, nil
+	return Principal{
+		TenantID: v.TenantID, TenantName: v.TenantName, Plan: v.Plan, KeyID: v.KeyID, Scopes: v.Scopes, credential: v.credential,
+	}, nil
 }
 
 // cloneTo copies everything that is mutable: changes that a caller makes to its answer must not reach the near cache.

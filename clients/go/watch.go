@@ -58,10 +58,13 @@ func (c *Client) runWatch(ctx context.Context) {
 		case code == codes.Unimplemented || code == codes.FailedPrecondition:
 			// The server does not implement the stream, or does not follow the change log.
 			c.cache.MarkBroken()
+			c.guards.onEvent()
 			delay = watchUnsupportedDelay
 		case code == codes.ResourceExhausted && received:
 			// The client read too slowly and was disconnected. The missed changes are too many to catch up with.
 			c.cache.StartOver(0)
+			c.guards.onEvent()
+			c.guards.onStartOver()
 		}
 		c.options.logger.Warn("tenant-auth: watch stream ended", "code", code.String(), "again_in", delay)
 		if clock.Sleep(ctx, c.options.clock, delay) != nil {
@@ -78,6 +81,7 @@ func (c *Client) readStream(ctx context.Context) (received bool, err error) {
 	if resume == 0 {
 		// Without a revision to resume from, the stream starts with the changes made from now on.
 		c.cache.MarkBroken()
+		c.guards.onEvent()
 	}
 	ctx, attempt := replicas.NewAttempt(ctx)
 	onTimeout := func() {
@@ -105,19 +109,26 @@ func (c *Client) readStream(ctx context.Context) (received bool, err error) {
 }
 
 func (c *Client) applyEvent(event *tenantauthv1.WatchResponse) {
+	updateGuards := c.guards.onStartOver
 	switch kind := event.GetEvent().(type) {
 	case *tenantauthv1.WatchResponse_Heartbeat:
+		updateGuards = func() { c.guards.onServerTime(kind.Heartbeat.GetSentAt()) }
 	case *tenantauthv1.WatchResponse_Invalidation:
-		if subject, ok := c.invalidationSubject(kind.Invalidation); ok {
-			c.cache.Invalidate(subject, event.GetRevision())
-		} else {
+		subject, ok := c.invalidationSubject(kind.Invalidation)
+		if !ok {
 			c.cache.StartOver(event.GetRevision())
+			break
 		}
+		c.cache.Invalidate(subject, event.GetRevision())
+		updateGuards = func() { c.guards.onReported(subject) }
 	default:
 		// START_OVER, or an event that this version does not know. In the second case it is unknown what to invalidate.
 		c.cache.StartOver(event.GetRevision())
 	}
 	c.cache.RecordEvent(event.GetRevision())
+	// Answers that are requested from now on reflect the event.
+	c.guards.onEvent()
+	updateGuards()
 }
 
 func (c *Client) invalidationSubject(invalidation *tenantauthv1.Invalidation) (near.Subject, bool) {

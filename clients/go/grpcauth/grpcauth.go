@@ -41,16 +41,21 @@ type Interceptor struct {
 	scopes    func(method string) []string
 	exempt    map[string]bool
 	undecided *admission.UndecidedLog
-	errs      []error
+	// guarder is nil if streams are not guarded.
+	guarder Guarder
+	guard   []tenantauth.GuardOption
+	errs    []error
 }
 
 // Option configures an [Interceptor].
 type Option func(*Interceptor)
 
-// WithHeader reads the key from the given metadata entry, such as x-api-key, instead of "authorization: Bearer …".
-func WithHeader(name string) Option {
+// WithHeader reads the key from the given metadata entries, such as x-api-key, instead of "authorization: Bearer …". Name
+// authorization too to read it from both. The same key in several entries, including authorization, is one credential; calls
+// with two different keys get INVALID_ARGUMENT.
+func WithHeader(names ...string) Option {
 	return func(i *Interceptor) {
-		location, err := admission.InHeader(name)
+		location, err := admission.InHeaders(names...)
 		i.location, i.errs = location, append(i.errs, err)
 	}
 }
@@ -125,6 +130,12 @@ func New(validator Validator, opts ...Option) (*Interceptor, error) {
 		}
 		option(interceptor)
 	}
+	if interceptor.guard != nil {
+		var ok bool
+		if interceptor.guarder, ok = validator.(Guarder); !ok {
+			interceptor.errs = append(interceptor.errs, errors.New("WithGuardedStreams: the validator cannot guard streams; use a *tenantauth.Client"))
+		}
+	}
 	if err := errors.Join(interceptor.errs...); err != nil {
 		return nil, fmt.Errorf("grpcauth: %w", err)
 	}
@@ -139,23 +150,6 @@ func (i *Interceptor) Unary(ctx context.Context, request any, info *grpc.UnarySe
 	}
 	return handler(ctx, request)
 }
-
-// Stream is a grpc.StreamServerInterceptor. The key is validated once, when the stream opens.
-func (i *Interceptor) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, err := i.admit(stream.Context(), info.FullMethod)
-	if err != nil {
-		return err
-	}
-	return handler(service, &admitted{ServerStream: stream, ctx: ctx})
-}
-
-type admitted struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-// Context returns the context with the principal.
-func (a *admitted) Context() context.Context { return a.ctx }
 
 func (i *Interceptor) admit(ctx context.Context, method string) (context.Context, error) {
 	if i.exempt[method] {

@@ -138,6 +138,29 @@ func TestMissingOrAmbiguousKeyIsRejectedWithoutACall(t *testing.T) {
 	}
 }
 
+func TestSameKeyInSeveralEntriesIsOneCredential(t *testing.T) {
+	own, both := grpcauth.WithHeader("x-api-key"), grpcauth.WithHeader("authorization", "x-api-key")
+	for name, test := range map[string]struct {
+		option grpcauth.Option
+		pairs  []string
+		code   codes.Code
+	}{
+		"the same":                     {own, []string{"authorization", "Bearer ta_key", "x-api-key", "ta_key"}, codes.OK},
+		"the same, both read":          {both, []string{"authorization", "Bearer ta_key", "x-api-key", "ta_key"}, codes.OK},
+		"only one, both read":          {both, []string{"authorization", "Bearer ta_key"}, codes.OK},
+		"two different":                {own, []string{"authorization", "Bearer another", "x-api-key", "ta_key"}, codes.InvalidArgument},
+		"two different, both read":     {both, []string{"authorization", "Bearer another", "x-api-key", "ta_key"}, codes.InvalidArgument},
+		"one entry twice":              {both, []string{"authorization", "Bearer ta_key", "x-api-key", "ta_key", "x-api-key", "ta_key"}, codes.InvalidArgument},
+		"only authorization, not read": {own, []string{"authorization", "Bearer ta_key"}, codes.Unauthenticated},
+	} {
+		service := &stub{validation: tenantauth.Validation{Verdict: tenantauth.Valid}}
+		client, _ := serve(t, interceptor(t, service, test.option))
+		if err := check(client, t, test.pairs...); status.Code(err) != test.code || (test.code == codes.OK) != (len(service.keys) == 1) {
+			t.Errorf("%s: %v, %d keys were validated", name, err, len(service.keys))
+		}
+	}
+}
+
 func TestExemptMethodsNeedNoKey(t *testing.T) {
 	service := &stub{}
 	client, principals := serve(t, interceptor(t, service, grpcauth.WithExempt(healthv1.Health_Check_FullMethodName)))

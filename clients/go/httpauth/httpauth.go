@@ -35,16 +35,19 @@ type Middleware struct {
 	onDenied  func(*http.Request, tenantauth.Validation, error)
 	undecided *admission.UndecidedLog
 	preflight bool
+	guard     []tenantauth.GuardOption
 	errs      []error
 }
 
 // Option configures a [Middleware].
 type Option func(*Middleware)
 
-// WithHeader reads the key from the given header, such as X-API-Key, instead of "Authorization: Bearer …".
-func WithHeader(name string) Option {
+// WithHeader reads the key from the given headers, such as X-API-Key, instead of "Authorization: Bearer …". Name Authorization
+// too to read it from both. The same key in several headers, including Authorization, is one credential; requests with two
+// different keys get 400.
+func WithHeader(names ...string) Option {
 	return func(m *Middleware) {
-		location, err := admission.InHeader(name)
+		location, err := admission.InHeaders(names...)
 		m.location, m.errs = location, append(m.errs, err)
 	}
 }
@@ -183,7 +186,7 @@ func peer(r *http.Request) string {
 	return r.RemoteAddr
 }
 
-// isPreflight reports whether a request is a CORS preflight request.
+// isPreflight reports whether a request is a CORS preflight request. Browsers send these without credentials.
 func isPreflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+	return r.Method == http.MethodOptions && len(r.Header.Values("Access-Control-Request-Method")) > 0
 }

@@ -173,6 +173,7 @@ func TestPreflightsAndExemptPathsNeedNoKey(t *testing.T) {
 func TestInvalidMiddlewareOptionIsRejected(t *testing.T) {
 	for name, options := range map[string][]httpauth.Option{
 		"no header":      {httpauth.WithHeader("")},
+		"no headers":     {httpauth.WithHeader()},
 		"no header name": {httpauth.WithHeader("X API Key")},
 		"no path":        {httpauth.WithExempt("healthz")},
 		"no function":    {httpauth.WithOnDenied(nil)},

@@ -118,3 +118,18 @@ func errorReply(err error) Reply {
 	}
 	return reply
 }
+
+// ReplyForEnd is the reply to a request whose stream was ended by its guard.
+func ReplyForEnd(ended *tenantauth.Ended) Reply {
+	var denied *tenantauth.Denied
+	if errors.As(ended, &denied) {
+		return ReplyFor(tenantauth.Validation{Verdict: denied.Verdict, MissingScopes: denied.MissingScopes}, nil)
+	}
+	// The key was valid before, whatever the error says about it.
+	reply := errorReply(tenantauth.ErrUnavailable)
+	var serviceErr *tenantauth.Error
+	if errors.As(ended, &serviceErr) {
+		reply.RetryAfter = max(reply.RetryAfter, serviceErr.RetryAfter)
+	}
+	return reply
+}

@@ -1,7 +1,10 @@
 package admission
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
@@ -9,8 +12,8 @@ import (
 
 // KeyLocation is where requests carry the key.
 type KeyLocation struct {
-	// header is the name of a custom header, in lower case; empty for "Authorization: Bearer …".
-	header string
+	// headers are the names of the headers, in lower case; empty for "Authorization: Bearer …" only.
+	headers []string
 	// holdsToken is true if requests carry a principal token instead of a key.
 	holdsToken bool
 }
@@ -21,16 +24,19 @@ func (w KeyLocation) ForTokens() KeyLocation {
 	return w
 }
 
-// InHeader returns the location of a custom header.
-func InHeader(header string) (KeyLocation, error) {
-	if !isHeaderName(header) {
-		return KeyLocation{}, fmt.Errorf("WithHeader(%q): must be the name of a header, such as X-API-Key", header)
+// InHeaders returns the location of these headers. In the Authorization header, the Bearer scheme applies.
+func InHeaders(headers ...string) (KeyLocation, error) {
+	if len(headers) == 0 {
+		return KeyLocation{}, errors.New("WithHeader(): must name at least one header, such as X-API-Key")
 	}
-	if strings.EqualFold(header, "authorization") {
-		// With the Authorization header, the Bearer scheme applies.
-		return KeyLocation{}, nil
+	var location KeyLocation
+	for _, header := range headers {
+		if !isHeaderName(header) {
+			return KeyLocation{}, fmt.Errorf("WithHeader(%.100q): must be the name of a header, such as X-API-Key", header)
+		}
+		location.headers = append(location.headers, strings.ToLower(header))
 	}
-	return KeyLocation{header: strings.ToLower(header)}, nil
+	return location, nil
 }
 
 func isHeaderName(text string) bool {
@@ -57,40 +63,59 @@ const (
 var singleHeaders = []string{authorization, "mcp-session-id"}
 
 // KeyFrom returns the key of a request, or the reply to a request that has no key or may have two. values returns all
-// values of a header.
+// values of a header. The same key in several headers is one credential. That includes the Authorization header even if
+// keys are not read from it: another server behind this one might read them there.
 func (w KeyLocation) KeyFrom(values func(header string) []string) (tenantauth.Key, Reply) {
-	name := w.header
-	if name == "" {
-		name = authorization
+	names := w.headers
+	if len(names) == 0 {
+		names = []string{authorization}
 	}
-	for _, header := range append(singleHeaders[:len(singleHeaders):len(singleHeaders)], name) {
+	for _, header := range slices.Concat(singleHeaders, names) {
 		if len(values(header)) > 1 {
 			return "", AmbiguousReply()
 		}
 	}
-	missing := NoCredentialsReply()
-	if w.holdsToken {
-		missing.Detail = "A principal token is required. It is added by the proxy in front of this server."
-	}
-	found := values(name)
-	if len(found) == 0 {
-		return "", missing
-	}
-	key := strings.TrimSpace(found[0])
-	if name == authorization {
-		var scheme string
-		scheme, key, _ = strings.Cut(key, " ")
-		key = strings.TrimSpace(key)
-		if !strings.EqualFold(scheme, "Bearer") {
-			return "", missing
+	var key string
+	for _, name := range names {
+		found := credentialIn(name, values)
+		if found != "" && key != "" && found != key {
+			return "", AmbiguousReply()
 		}
+		key = cmp.Or(key, found)
 	}
-	switch {
+	switch other := credentialIn(authorization, values); {
 	case key == "":
-		return "", missing
+		return "", w.missing()
 	case w.holdsToken:
+	case other != "" && other != key:
+		return "", AmbiguousReply()
 	case len(key) > maxKeyLen || strings.ContainsFunc(key, func(char rune) bool { return char <= ' ' || char > '~' }):
 		return "", ReplyFor(tenantauth.Validation{Verdict: tenantauth.Malformed}, nil)
 	}
 	return tenantauth.Key(key), Reply{}
+}
+
+// credentialIn returns the key in a header that occurs at most once; empty if there is none.
+func credentialIn(header string, values func(header string) []string) string {
+	found := values(header)
+	if len(found) == 0 {
+		return ""
+	}
+	key := strings.TrimSpace(found[0])
+	if header != authorization {
+		return key
+	}
+	scheme, key, _ := strings.Cut(key, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(key)
+}
+
+func (w KeyLocation) missing() Reply {
+	missing := NoCredentialsReply()
+	if w.holdsToken {
+		missing.Detail = "A principal token is required. It is added by the proxy in front of this server."
+	}
+	return missing
 }

@@ -7,6 +7,7 @@ import (
 	"path"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -59,6 +60,12 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 
 // Address returns the address that the server listens on.
 func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// Now sets the clock by which sessions expire and heartbeats are sent.
+func (s *Server) Now(now func() time.Time) {
+	s.sessions.setNow(now)
+	s.watch.setNow(now)
+}
 
 // Stop stops the server immediately. It closes the port first, even if serving has not started, so that clients do not
 // wait for it.

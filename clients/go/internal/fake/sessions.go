@@ -24,6 +24,8 @@ type sessions struct {
 	bound      map[string]*tenantauthv1.Session
 	openers    map[string]string
 	now        func() time.Time
+	// unbound is the provenance of answers about unknown sessions.
+	unbound *tenantauthv1.Provenance
 }
 
 func (s *sessions) init(validation *validation) {
@@ -32,10 +34,18 @@ func (s *sessions) init(validation *validation) {
 	s.bound = map[string]*tenantauthv1.Session{}
 	s.openers = map[string]string{}
 	s.now = time.Now
+	s.unbound = provenance()
 }
 
-// Now sets the clock by which sessions expire.
-func (s *sessions) Now(now func() time.Time) {
+// PutUnbound sets the revision of answers about unknown sessions.
+func (s *sessions) PutUnbound(revision int64) {
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	s.unbound = provenance()
+	s.unbound.Revision = revision
+}
+
+func (s *sessions) setNow(now func() time.Time) {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
 	s.now = now
@@ -114,7 +124,7 @@ func (v *validation) ValidateSession(_ context.Context, request *tenantauthv1.Va
 	defer s.sessionsMu.Unlock()
 	session, ok := s.bound[request.GetSessionId()]
 	if !ok {
-		return &tenantauthv1.ValidateSessionResponse{Verdict: tenantauthv1.Verdict_VERDICT_UNBOUND, Provenance: provenance()}, nil
+		return &tenantauthv1.ValidateSessionResponse{Verdict: tenantauthv1.Verdict_VERDICT_UNBOUND, Provenance: s.unbound}, nil
 	}
 	answer := v.decide(s.openers[session.GetSessionId()], request.GetClientAddress(), request.GetRequiredScopes())
 	presented := v.decide(request.GetKey(), request.GetClientAddress(), nil)

@@ -68,6 +68,12 @@ func Restricted(keyID string, networks ...string) *tenantauthv1.ValidateKeyRespo
 	return answer
 }
 
+// At returns the answer with another revision.
+func At(revision int64, answer *tenantauthv1.ValidateKeyResponse) *tenantauthv1.ValidateKeyResponse {
+	answer.Provenance.Revision = revision
+	return answer
+}
+
 // Denied returns an answer with another verdict.
 func Denied(verdict tenantauthv1.Verdict, keyID string) *tenantauthv1.ValidateKeyResponse {
 	answer := Valid(keyID)

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,6 +16,7 @@ type watch struct {
 
 	watchMu sync.Mutex
 	enabled bool
+	now     func() time.Time
 	// opened receives each stream when it starts.
 	opened chan *Stream
 }
@@ -24,12 +26,14 @@ type Stream struct {
 	// ResumeAfter is the revision after which the subscriber resumes.
 	ResumeAfter int64
 
+	now    func() time.Time
 	events chan *tenantauthv1.WatchResponse
 	end    chan error
 	ended  <-chan struct{}
 }
 
 func (w *watch) init() {
+	w.now = time.Now
 	w.opened = make(chan *Stream, 100)
 }
 
@@ -40,19 +44,26 @@ func (w *watch) ServeWatch() {
 	w.enabled = true
 }
 
+func (w *watch) setNow(now func() time.Time) {
+	w.watchMu.Lock()
+	defer w.watchMu.Unlock()
+	w.now = now
+}
+
 // Streams returns a channel that receives each stream when it starts.
 func (w *watch) Streams() <-chan *Stream { return w.opened }
 
 // Watch serves a stream that the test controls.
 func (w *watch) Watch(request *tenantauthv1.WatchRequest, stream tenantauthv1.WatchService_WatchServer) error {
 	w.watchMu.Lock()
-	served := w.enabled
+	served, now := w.enabled, w.now
 	w.watchMu.Unlock()
 	if !served {
 		return status.Error(codes.Unimplemented, "Watch is not served")
 	}
 	led := &Stream{
 		ResumeAfter: request.GetResumeAfterRevision(),
+		now:         now,
 		events:      make(chan *tenantauthv1.WatchResponse),
 		end:         make(chan error),
 		ended:       stream.Context().Done(),
@@ -76,7 +87,7 @@ func (w *watch) Watch(request *tenantauthv1.WatchRequest, stream tenantauthv1.Wa
 func (s *Stream) Heartbeat(revision int64) {
 	s.send(&tenantauthv1.WatchResponse{
 		Revision: revision,
-		Event:    &tenantauthv1.WatchResponse_Heartbeat{Heartbeat: &tenantauthv1.Heartbeat{SentAt: timestamppb.Now()}},
+		Event:    &tenantauthv1.WatchResponse_Heartbeat{Heartbeat: &tenantauthv1.Heartbeat{SentAt: timestamppb.New(s.now())}},
 	})
 }
 

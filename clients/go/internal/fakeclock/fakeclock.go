@@ -86,6 +86,25 @@ func (c *Clock) AwaitTimers(ctx context.Context, count int, d time.Duration) err
 	}
 }
 
+// Timers returns the number of timers that are registered.
+func (c *Clock) Timers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.timers)
+}
+
+// HasTimerIn reports whether a timer is due in exactly d.
+func (c *Clock) HasTimerIn(d time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for set := range c.timers {
+		if set.at.Sub(c.now) == d {
+			return true
+		}
+	}
+	return false
+}
+
 // Farthest returns the time until the last timer is due.
 func (c *Clock) Farthest() (farthest time.Duration) {
 	c.mu.Lock()

@@ -118,8 +118,7 @@ func (c *Cache[V]) isUsable(e *entry[V], now time.Time) bool {
 	if age < e.answer.CacheableFor {
 		return true
 	}
-	return age < min(e.answer.WhileWatched, c.config.WatchedFor) &&
-		e.epoch != 0 && e.epoch == c.liveness.currentEpoch(now) && e.answer.Revision >= c.liveness.startRevision
+	return age < min(e.answer.WhileWatched, c.config.WatchedFor) && c.liveness.reportsChangesAfter(e.epoch, e.answer.Revision, now)
 }
 
 // RecordEvent must be called after each event of the stream has been applied.
@@ -141,6 +140,26 @@ func (c *Cache[V]) WatchState() (live bool, revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.liveness.isLive(c.clock.Now()), c.liveness.revision
+}
+
+// LivePeriod returns the number of the current live period of the stream, and the time after which it ends if no event
+// arrives; 0 if the stream is not live.
+func (c *Cache[V]) LivePeriod() (period int, remaining time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.clock.Now()
+	if period = c.liveness.currentEpoch(now); period == 0 {
+		return 0, 0
+	}
+	return period, livenessTimeout - now.Sub(c.liveness.lastEventAt)
+}
+
+// ReportsChangesAfter reports whether the stream has reported, and will report as long as it is live, all changes that an
+// answer of a period and a revision does not reflect.
+func (c *Cache[V]) ReportsChangesAfter(period int, revision int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.liveness.reportsChangesAfter(period, revision, c.clock.Now())
 }
 
 // Invalidate removes the answers about a subject that are older than a revision, and prevents requests in flight from

@@ -20,6 +20,8 @@ type Result[V any] struct {
 	FromCache bool
 	// Age is the time since the request.
 	Age time.Duration
+	// Period is the live period of the stream in which the request was sent; 0 for none. See [Cache.ReportsChangesAfter].
+	Period int
 }
 
 // inFlightRequest is one request in flight, shared by all callers that need it.
@@ -57,7 +59,7 @@ func (c *Cache[V]) GetOrRequest(ctx context.Context, request Request, send func(
 			return Result[V]{}, c.waitError(ctx, joined)
 		}
 		if joined.err == nil {
-			return Result[V]{Value: joined.value}, nil
+			return Result[V]{Value: joined.value, Period: joined.epoch}, nil
 		}
 		if !hasMoreTime(ctx, joined) {
 			return Result[V]{}, joined.err
@@ -98,7 +100,7 @@ func (c *Cache[V]) Get(digest Digest) (Result[V], bool) {
 	defer c.mu.Unlock()
 	now := c.clock.Now()
 	if found := c.lookup(digest, now); found != nil {
-		return Result[V]{Value: found.answer.Value, FromCache: true, Age: now.Sub(found.requestedAt)}, true
+		return found.result(now), true
 	}
 	return Result[V]{}, false
 }
@@ -110,7 +112,7 @@ func (c *Cache[V]) startOrJoin(ctx context.Context, request Request, send func(c
 	defer c.mu.Unlock()
 	now := c.clock.Now()
 	if found := c.lookup(request.Digest, now); found != nil {
-		return nil, Result[V]{Value: found.answer.Value, FromCache: true, Age: now.Sub(found.requestedAt)}
+		return nil, found.result(now)
 	}
 	if joined, ok := c.joinable[request.Digest]; ok {
 		return joined, Result[V]{}

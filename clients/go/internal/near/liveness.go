@@ -28,6 +28,11 @@ func (p *liveness) currentEpoch(now time.Time) int {
 	return p.epoch
 }
 
+// reportsChangesAfter reports whether the current period covers all changes after an answer.
+func (p *liveness) reportsChangesAfter(epoch int, revision int64, now time.Time) bool {
+	return epoch != 0 && epoch == p.currentEpoch(now) && revision >= p.startRevision
+}
+
 func (p *liveness) recordEvent(now time.Time, revision int64) {
 	if !p.isLive(now) {
 		p.epoch++

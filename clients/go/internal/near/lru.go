@@ -14,6 +14,10 @@ type entry[V any] struct {
 	newer, older *entry[V]
 }
 
+func (e *entry[V]) result(now time.Time) Result[V] {
+	return Result[V]{Value: e.answer.Value, FromCache: true, Age: now.Sub(e.requestedAt), Period: e.epoch}
+}
+
 // entries is a bounded map from digests to entries with an index by subject. The least recently used entry is evicted
 // first.
 type entries[V any] struct {
