@@ -87,6 +87,7 @@ func TestPreflightPassesUntouched(t *testing.T) {
 	}
 	for name, request := range map[string]*http.Request{
 		"without a requested method": {Method: http.MethodOptions, Header: http.Header{"Origin": {"https://app.example.com"}}},
+		"without an origin":          {Method: http.MethodOptions, Header: http.Header{"Access-Control-Request-Method": {"POST"}}},
 		"with another method":        {Method: http.MethodPost, Header: http.Header{"Access-Control-Request-Method": {"POST"}}},
 	} {
 		request.URL = httptest.NewRequest(http.MethodGet, "/orders", nil).URL

@@ -188,5 +188,6 @@ func peer(r *http.Request) string {
 
 // isPreflight reports whether a request is a CORS preflight request. Browsers send these without credentials.
 func isPreflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions && len(r.Header.Values("Access-Control-Request-Method")) > 0
+	has := func(name string) bool { return len(r.Header.Values(name)) > 0 }
+	return r.Method == http.MethodOptions && has("Origin") && has("Access-Control-Request-Method")
 }

@@ -141,6 +141,7 @@ func TestMissingOrAmbiguousKeyIsRejectedWithoutACall(t *testing.T) {
 func TestPreflightsAndExemptPathsNeedNoKey(t *testing.T) {
 	preflight := func(header ...string) *http.Request {
 		request := httptest.NewRequest(http.MethodOptions, "/orders", nil)
+		request.Header.Set("Origin", "https://app.example.com")
 		request.Header.Set("Access-Control-Request-Method", "POST")
 		for index := 0; index < len(header); index += 2 {
 			request.Header.Add(header[index], header[index+1])

@@ -115,6 +115,7 @@ func TestMissingOrAmbiguousPrincipalTokenIsRejected(t *testing.T) {
 
 func TestPreflightNeedsNoPrincipalToken(t *testing.T) {
 	request := httptest.NewRequest(http.MethodOptions, "/orders", nil)
+	request.Header.Set("Origin", "https://app.example.com")
 	request.Header.Set("Access-Control-Request-Method", "GET")
 	request.Header.Set("X-Tenant-Principal", "")
 	if response := answer(behindProxy(t, &verifierStub{}), request); response.Code != http.StatusTeapot {

@@ -207,7 +207,7 @@ func TestRequestsWithoutAKeyAreNotGuarded(t *testing.T) {
 		status       int
 	}{
 		"exempt path": {http.MethodGet, "/public", nil, 418},
-		"preflight":   {http.MethodOptions, "/", http.Header{"Access-Control-Request-Method": {"GET"}}, 418},
+		"preflight":   {http.MethodOptions, "/", http.Header{"Origin": {"https://app.example.com"}, "Access-Control-Request-Method": {"GET"}}, 418},
 		"without key": {http.MethodGet, "/", nil, 401},
 		"with key":    {http.MethodGet, "/", bearer, 418},
 	} {

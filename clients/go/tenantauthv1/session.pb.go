@@ -195,7 +195,7 @@ func (x *Session) GetAttributes() map[string]string {
 // A session to bind.
 type BindSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The session id, as used by the caller's protocol. 1 to 128 visible ASCII characters. Required.
+	// The session id, as used by the caller's protocol. 1 to 1,024 visible ASCII characters. Required.
 	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// The key that the customer presented. Required.
 	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`

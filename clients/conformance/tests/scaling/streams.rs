@@ -12,7 +12,7 @@ use tenant_auth_conformance::{
     port,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
     process::{Child, Command},
     task::spawn_blocking,
@@ -24,6 +24,8 @@ use crate::cluster::{Cluster, EXCLUSIVE, TENANT, print};
 const RUNNER_BUILD_FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 const STATELESS_REVISION: &str = "2026-07-28";
 const HANDSHAKE_REVISION: &str = "2025-11-25";
+/// The end of a response of unknown length (RFC 9112, section 7.1).
+const LAST_CHUNK: &str = "\r\n0\r\n\r\n";
 
 /// An MCP server of one language that asks one replica.
 struct McpServer {
@@ -127,13 +129,16 @@ impl Response {
             && self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
     }
 
-    /// Reads to the end.
+    /// Reads to the end of the response. Its connection may stay open for a while.
     async fn rest(&mut self) -> anyhow::Result<String> {
-        let mut rest = Vec::new();
-        timeout(WAIT_TIMEOUT, self.body.read_to_end(&mut rest))
-            .await
-            .context("the stream does not end")??;
-        Ok(String::from_utf8_lossy(&rest).into_owned())
+        // The end of the head: a response may consist of the last chunk alone.
+        let mut rest = "\r\n".to_owned();
+        let reading = async {
+            while !rest.ends_with(LAST_CHUNK) && self.body.read_line(&mut rest).await? > 0 {}
+            anyhow::Ok(())
+        };
+        timeout(WAIT_TIMEOUT, reading).await.context("the stream does not end")??;
+        Ok(rest)
     }
 }
 

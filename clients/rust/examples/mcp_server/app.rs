@@ -7,7 +7,9 @@ use http::request::Parts;
 use rmcp::{
     ErrorData, ServerHandler,
     handler::server::{tool::Extension, wrapper::Parameters},
+    model::{ServerCapabilities, ServerConfig, SubscriptionFilter},
     schemars::{self, JsonSchema},
+    service::SubscriptionContext,
     tool, tool_handler, tool_router,
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
@@ -44,7 +46,21 @@ impl Orders {
 }
 
 #[tool_handler]
-impl ServerHandler for Orders {}
+impl ServerHandler for Orders {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tool_list_changed().build())
+    }
+
+    /// Clients may subscribe to changes of the list of tools, which this server does not make.
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(requested.supported_by(&self.get_info().capabilities))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        context.cancelled().await;
+        Ok(())
+    }
+}
 
 /// Returns the owner of the key of the current request.
 fn principal(parts: &Parts) -> Result<&Principal, ErrorData> {

@@ -7,6 +7,10 @@ use tokio::{
     net::TcpStream,
 };
 
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Maximum time to wait for a response as wanted, generous enough for a busy machine.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A plain HTTP response.
 pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
@@ -60,9 +64,9 @@ pub(crate) async fn http_until(
             if wanted(&answer) {
                 return answer;
             }
+            // Without a pause, the requests would keep a busy machine from starting the service.
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), request_loop)
-        .await
-        .expect("the response must become as wanted")
+    tokio::time::timeout(WAIT_TIMEOUT, request_loop).await.expect("the response must become as wanted")
 }

@@ -5,11 +5,6 @@ use std::{net::SocketAddr, time::Instant};
 
 use axum::{Router, body::Body};
 use http_body_util::BodyExt as _;
-use rmcp::{
-    ErrorData, ServerHandler,
-    model::{ServerCapabilities, ServerConfig, SubscriptionFilter},
-    service::SubscriptionContext,
-};
 use serde_json::json;
 use tenant_auth_client::{Client, PresentedKey, RecorderSettings, UsageRecorder};
 use tenant_auth_svc::server::RunningService;
@@ -19,24 +14,6 @@ use tower::ServiceExt as _;
 
 use super::{Shop, app, create_tenant, initialize, issue_key, post, request};
 use crate::harness::{Stopped, WAIT_TIMEOUT, until};
-
-/// A server whose subscriptions stay open.
-struct Subscribable;
-
-impl ServerHandler for Subscribable {
-    fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tool_list_changed().build())
-    }
-
-    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(requested.supported_by(&self.get_info().capabilities))
-    }
-
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        context.cancelled().await;
-        Ok(())
-    }
-}
 
 /// Opens a stream that listens to a session of its own.
 async fn listening(router: &Router, key: &PresentedKey) -> Body {
@@ -97,7 +74,7 @@ async fn revocation_ends_streams_on_every_replica() {
     for client in [&one, &two] {
         let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new()).unwrap();
         let layer = app::layer(client.clone(), recorder, app::policy().unwrap()).unwrap();
-        let router = app::serve(|| Subscribable).layer(layer);
+        let router = app::serve(|| app::Orders).layer(layer);
         streams.push(listening(&router, &key).await);
         streams.push(subscribed(&router, &key).await);
     }
