@@ -196,8 +196,8 @@ async fn read_replica_cut_off_from_primary_counts_as_outage() {
     region.read_replica.set_partitioned(true);
     region.clock.advance(Duration::from_secs(1));
     region.at_read_replica.poll_feed().await;
-    assert!(region.at_read_replica.running.beat_if_due().await.is_err(), "the primary is unreachable");
-    for _ in 0..3 {
+    for _ in 0..4 {
+        assert!(region.at_read_replica.running.beat_if_due().await.is_err(), "the primary is unreachable");
         region.clock.advance(Duration::from_secs(1));
         let _ = region.at_read_replica.running.feed().poll().await;
     }

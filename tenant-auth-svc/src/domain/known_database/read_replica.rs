@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Time within which the read replica must show the primary's heartbeat; after it the replica counts as
 /// stalled.
 pub const READ_REPLICA_STALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// The primary is read again at least this often while it fails. A failure that is older says nothing about now, nor
+/// does a single one: the process may have been paused.
+const MAX_FAILURE_AGE: Duration = Duration::from_secs(6);
 
 /// State of the read replica.
 #[derive(Debug, Default)]
@@ -26,8 +29,8 @@ pub(super) struct ReadReplica {
     age: (Duration, Duration),
     /// The primary's heartbeat that is awaited, and since when.
     expected: Option<(i64, Duration)>,
-    /// Since when the primary has not responded while the read replica has.
-    primary_failing_since: Option<Duration>,
+    /// Since when the primary has not responded while the read replica has, and the last time.
+    primary_failing: Option<(Duration, Duration)>,
 }
 
 impl ReadReplica {
@@ -35,7 +38,7 @@ impl ReadReplica {
         if self.heartbeat != Some(beat) {
             self.heartbeat = Some(beat);
             self.changed_at = at;
-            self.primary_failing_since = None;
+            self.primary_failing = None;
             self.heartbeat_at = at.checked_sub(age);
         }
         self.age = (age, at);
@@ -46,7 +49,7 @@ impl ReadReplica {
 
     /// If several heartbeats are awaited, the one awaited longest counts.
     pub(super) fn expect_heartbeat(&mut self, beat: i64, at: Duration) {
-        self.primary_failing_since = None;
+        self.primary_failing = None;
         let is_shown = self.heartbeat.is_some_and(|shown| shown >= beat);
         if !is_shown && self.expected.is_none() {
             self.expected = Some((beat, at));
@@ -57,13 +60,21 @@ impl ReadReplica {
     pub(super) fn record_primary_failure(&mut self, at: Duration) {
         let (_, seen_at) = self.age;
         if at.saturating_sub(seen_at) < READ_REPLICA_STALL_TIMEOUT {
-            self.primary_failing_since.get_or_insert(at);
+            let since = self.failing_primary(at).map_or(at, |(since, _)| since);
+            self.primary_failing = Some((since, at));
         }
     }
 
     pub(super) fn is_stalled(&self, now: Duration) -> bool {
-        let since = self.expected.map(|(_, since)| since).into_iter().chain(self.primary_failing_since).min();
+        let awaited_since = self.expected.map(|(_, since)| since);
+        let failing_since =
+            self.failing_primary(now).filter(|(first, last)| first < last).map(|(first, _)| first);
+        let since = awaited_since.into_iter().chain(failing_since).min();
         since.is_some_and(|since| now.saturating_sub(since) >= READ_REPLICA_STALL_TIMEOUT)
+    }
+
+    fn failing_primary(&self, now: Duration) -> Option<(Duration, Duration)> {
+        self.primary_failing.filter(|(_, last)| now.saturating_sub(*last) < MAX_FAILURE_AGE)
     }
 
     pub(super) fn is_heartbeat_due(&self, interval: Duration, now: Duration) -> bool {

@@ -90,6 +90,7 @@ fn read_replica_is_stalled_only_if_primary_alone_is_down() {
     let known = known();
     known.record_read_replica_heartbeat(7, seconds(0), seconds(100));
     known.record_primary_failure(seconds(101));
+    known.record_primary_failure(seconds(102));
     known.record_read_replica_heartbeat(7, seconds(3), seconds(103));
     assert!(!known.is_unusable());
     known.record_read_replica_heartbeat(7, seconds(4), seconds(104));
@@ -98,6 +99,14 @@ fn read_replica_is_stalled_only_if_primary_alone_is_down() {
     // up to date.
     known.record_primary_heartbeat(7, seconds(105));
     known.record_read_replica_heartbeat(7, seconds(5), seconds(105));
+    assert!(!known.is_unusable());
+
+    // Failures, and then a pause of the process: they say nothing about the primary after the pause.
+    known.record_primary_failure(seconds(106));
+    known.record_read_replica_heartbeat(7, seconds(10), seconds(110));
+    assert!(!known.is_unusable(), "one failure is not enough");
+    known.record_primary_failure(seconds(111));
+    known.record_read_replica_heartbeat(7, seconds(71), seconds(171));
     assert!(!known.is_unusable());
 
     // Neither responds for ten minutes; then both do.
