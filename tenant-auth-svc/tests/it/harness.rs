@@ -10,6 +10,7 @@ mod http;
 pub(crate) mod pki;
 pub(crate) mod program;
 pub(crate) mod raw_peer;
+pub(crate) mod read_replica;
 pub(crate) mod records;
 pub(crate) mod replicas;
 pub(crate) mod scrape;

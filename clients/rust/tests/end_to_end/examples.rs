@@ -1,64 +1,17 @@
 //! Runs the examples as users do.
 
-use std::{env, process::Stdio, time::SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use tenant_auth_client::BindSession;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::{Child, ChildStdin, ChildStdout, Command},
-    time::timeout,
 };
 
-use crate::harness::{Service, WAIT_TIMEOUT, usage_sum};
+use crate::harness::{Service, WAIT_TIMEOUT, example::Example, usage_sum};
 
 const HOUR: u64 = 3_600_000;
-
-/// A running example; it is killed on drop.
-pub(crate) struct Example {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Example {
-    /// Starts the binary that `cargo test` has built beside this test.
-    pub(crate) fn start(name: &str, environment: &[(&str, &str)]) -> Self {
-        let test = env::current_exe().unwrap();
-        let program = test.parent().unwrap().with_file_name("examples").join(name);
-        let mut child = Command::new(&program)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| {
-                unreachable!("cargo build --examples, then {}: {error}", program.display())
-            });
-        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child, stdin, lines: BufReader::new(stdout).lines() }
-    }
-
-    pub(crate) async fn line(&mut self) -> String {
-        timeout(WAIT_TIMEOUT, self.lines.next_line()).await.unwrap().unwrap().unwrap()
-    }
-
-    async fn send_line(&mut self, line: &str) {
-        self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-    }
-
-    /// Closes its input and waits for it to exit. Returns whether it succeeded.
-    async fn exited_successfully(mut self) -> bool {
-        drop(self.stdin);
-        timeout(WAIT_TIMEOUT, self.child.wait()).await.unwrap().unwrap().success()
-    }
-
-    async fn run_command(&mut self, command: Value) -> Value {
-        self.send_line(&command.to_string()).await;
-        serde_json::from_str(&self.line().await).unwrap()
-    }
-}
 
 #[tokio::test]
 async fn http_api_example_admits_and_rejects_keys() {
@@ -209,6 +162,6 @@ async fn conformance_runner_reports_setup_errors() {
         let answer: Value = serde_json::from_str(&example.line().await).unwrap();
         assert_eq!(answer["ready"], false);
         assert!(answer["error"].as_str().unwrap().contains(expected), "{answer}");
-        assert_eq!(timeout(WAIT_TIMEOUT, example.child.wait()).await.unwrap().unwrap().code(), Some(2));
+        assert_eq!(example.exit_code().await, Some(2));
     }
 }

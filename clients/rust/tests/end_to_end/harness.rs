@@ -1,5 +1,7 @@
 //! A service with an embedded database in this process, and a client of it.
 
+pub(crate) mod example;
+
 use std::{
     io::ErrorKind,
     net::SocketAddr,

@@ -5,7 +5,7 @@ mod streams;
 use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt as _, channel::mpsc, stream};
-use tenant_auth_client::{Client, Ended, NearCache, PresentedKey, Principal, Verdict, proto as v1};
+use tenant_auth_client::{Ended, NearCache, PresentedKey, Verdict, proto as v1};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -13,33 +13,9 @@ use v1::InvalidationScope::{Key, Session, Tenant};
 
 use crate::harness::{
     Pair, SECOND,
+    guards::{at, continues, denied, ended, principal},
     server::{provenance, session, valid},
 };
-
-/// Returns the answer for a key as of a revision.
-fn at(revision: i64, answer: v1::ValidateKeyResponse) -> v1::ValidateKeyResponse {
-    v1::ValidateKeyResponse { provenance: Some(provenance(revision)), ..answer }
-}
-
-fn denied(verdict: v1::Verdict, answer: v1::ValidateKeyResponse) -> v1::ValidateKeyResponse {
-    v1::ValidateKeyResponse { verdict: verdict.into(), ..answer }
-}
-
-/// Returns the principal of a key that holds `orders:read`.
-async fn principal(client: &Client, key: &str) -> Principal {
-    client.require_guardable(PresentedKey::new(key), &["orders:read"]).await.unwrap()
-}
-
-/// Waits for the end of a guard, with a timeout for a busy machine.
-async fn ended(guard: impl Future<Output = Ended>) -> Ended {
-    timeout(SECOND * 60, guard).await.unwrap()
-}
-
-/// Returns whether a guard is still not resolved after the other tasks of this thread have run.
-async fn continues(guard: &mut (impl Future<Output = Ended> + Unpin)) -> bool {
-    let still = timeout(Duration::from_millis(50), guard).await;
-    still.is_err()
-}
 
 #[tokio::test]
 async fn named_change_ends_only_its_streams_with_the_verdict() {

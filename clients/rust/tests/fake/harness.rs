@@ -1,5 +1,6 @@
 //! A fake service, a client of it, and a clock that the test moves.
 
+pub(crate) mod guards;
 pub(crate) mod server;
 
 use std::{

@@ -10,10 +10,7 @@ use serde_json::json;
 use tenant_auth_client::PresentedKey;
 
 use super::Shop;
-use crate::{
-    examples::Example,
-    harness::{until, usage_sum},
-};
+use crate::harness::{example::Example, until, usage_sum};
 
 /// Without TLS, the client still wants a provider of cryptography.
 fn install_provider() {

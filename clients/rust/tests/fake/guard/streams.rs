@@ -12,8 +12,12 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use v1::InvalidationScope::Key;
 
-use super::{at, denied, principal};
-use crate::harness::{Pair, SECOND, server::valid, until};
+use crate::harness::{
+    Pair, SECOND,
+    guards::{at, denied, principal},
+    server::valid,
+    until,
+};
 
 #[tokio::test]
 async fn guard_is_released_when_the_stream_ends_or_its_reader_leaves() {
