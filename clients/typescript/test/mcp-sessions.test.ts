@@ -76,7 +76,7 @@ for (const [name, framework] of frameworks) {
   });
 }
 
-test("mcp: a session that cannot be bound is not opened, and the application learns its id", async (t) => {
+test("mcp: a session that cannot be bound is not opened, and the application gets its id", async (t) => {
   const unbound: string[] = [];
   const { fake, url, errors } = await gated(t, { onUnboundSession: (id) => unbound.push(id) });
   for (const [answer, status] of [

@@ -159,7 +159,7 @@ class BindSessionRequest(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session id, as used by the caller's protocol. 1 to 128 visible ASCII characters. Required."""
+    """The session id, as used by the caller's protocol. 1 to 1,024 visible ASCII characters. Required."""
     key: _builtins.str
     """The key that the customer presented. Required."""
     expiry: Global___SessionExpiry.ValueType

@@ -91,7 +91,7 @@ export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
  */
 export type BindSessionRequest = Message<"tenantauth.v1.BindSessionRequest"> & {
   /**
-   * The session id, as used by the caller's protocol. 1 to 128 visible ASCII characters. Required.
+   * The session id, as used by the caller's protocol. 1 to 1,024 visible ASCII characters. Required.
    *
    * @generated from field: string session_id = 1;
    */
