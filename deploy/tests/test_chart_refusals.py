@@ -73,7 +73,7 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", "networkPolicy: {mesh: {kind: consul}}", "/networkPolicy/mesh/kind"),
         ("autoscaling", "autoscaling: {minReplicas: 11}", "minReplicas must not be more"),
         # A memory limit that is too small.
-        ("minimal", "settings: {TENANT_AUTH_CACHE_KEYS: 2000000}", "Set resources.limits.memory to 2364Mi or more"),
+        ("minimal", "settings: {TENANT_AUTH_CACHE_KEYS: 2000000}", "Set resources.limits.memory to 2366Mi or more"),
         ("minimal", "settings: {TENANT_AUTH_CACHE_SESSIONS: '1000000'}", "Set resources.limits.memory to"),
         ("minimal", "settings: {TENANT_AUTH_CACHE_NEGATIVE_ENTRIES: 1000000}", "Set resources.limits.memory to"),
         ("minimal", "settings: {TENANT_AUTH_USAGE_QUEUE: 1000000}", "Set resources.limits.memory to"),
