@@ -104,7 +104,8 @@ export function isCausedBy(error: unknown, ...fields: readonly string[]): boolea
   return error.violations.length > 0 && error.violations.every(({ field }) => fields.includes(field));
 }
 
-const OPTIONS = [
+/** The names of the options that all adapters have. */
+export const ADAPTER_OPTIONS = [
   "scopes",
   "header",
   "exempt",
@@ -114,8 +115,9 @@ const OPTIONS = [
   "timeoutMs",
   "realm",
   "onError",
-  "resourceMetadataUrl",
 ] as const;
+
+const OPTIONS = [...ADAPTER_OPTIONS, "resourceMetadataUrl"] as const;
 
 function checked<O extends RequireKeyOptions & Challenge>(given: O): O {
   checks.options("options", given as RequireKeyOptions & Challenge, OPTIONS);

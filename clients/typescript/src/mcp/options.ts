@@ -1,5 +1,5 @@
 import * as checks from "../checks.js";
-import type { RequireKeyOptions } from "../http/admit.js";
+import { ADAPTER_OPTIONS, type RequireKeyOptions } from "../http/admit.js";
 import { undecidedLog } from "../http/undecided-log.js";
 import type { ResourceOptions } from "./metadata.js";
 import { type McpPolicy, PolicyTable } from "./policy.js";
@@ -50,15 +50,7 @@ const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 const MAX_BODY_BYTES = 1024 ** 3;
 const OPTIONS = [
-  "scopes",
-  "header",
-  "exempt",
-  "allowPreflight",
-  "trustedProxies",
-  "clientAddressHeader",
-  "timeoutMs",
-  "realm",
-  "onError",
+  ...ADAPTER_OPTIONS,
   "policy",
   "usage",
   "filterLists",
