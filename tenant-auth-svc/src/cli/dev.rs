@@ -67,10 +67,13 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_option("--data-dir", "TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
-    if config::parse_address(&args.listen).is_ok_and(|address| !address.ip().is_loopback()) {
-        let message =
-            "not a loopback address; dev serves only this machine, without encryption. Use serve instead";
-        return fail(2, &format!("--listen {}: {message}", args.listen));
+    let forward = std::env::var("TENANT_AUTH_FORWARD_LISTEN").unwrap_or_default();
+    for (name, listen) in [("--listen", &args.listen), ("TENANT_AUTH_FORWARD_LISTEN", &forward)] {
+        if config::parse_address(listen).is_ok_and(|address| !address.ip().is_loopback()) {
+            let message =
+                "not a loopback address; dev serves only this machine, without encryption. Use serve instead";
+            return fail(2, &format!("{name} {listen}: {message}"));
+        }
     }
     let config = match ServiceConfig::read(settings) {
         Ok((config, _)) => config,

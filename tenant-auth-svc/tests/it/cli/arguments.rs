@@ -90,6 +90,22 @@ async fn dev_errors_name_dev_options() {
 }
 
 #[tokio::test]
+async fn dev_opens_front_doors_on_loopback_only() {
+    let empty_folder = tempfile::tempdir().unwrap();
+    let mut dev = program();
+    dev.arg("dev").env("TENANT_AUTH_FORWARD_LISTEN", "0.0.0.0:0").current_dir(empty_folder.path());
+    let ran = run(&mut dev).await;
+    let error_text = text(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{error_text}");
+    assert!(
+        error_text.contains(
+            "TENANT_AUTH_FORWARD_LISTEN 0.0.0.0:0: not a loopback address; dev serves only this machine"
+        ),
+        "{error_text}"
+    );
+}
+
+#[tokio::test]
 async fn empty_variable_counts_as_unset() {
     let example = include_str!("../../../../deploy/config/tenant-auth.env");
     let mut check = program();
