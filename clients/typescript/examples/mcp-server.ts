@@ -1,7 +1,8 @@
 /**
  * An MCP server for customers with API keys: run `npm run example:mcp`, then connect to http://127.0.0.1:3000/mcp with
  * the header `authorization: Bearer <key>`, or `x-api-key: <key>`. The scope `orders:read` lists orders, `orders:write`
- * refunds them; each key sees the tools that it may call.
+ * refunds them; each key sees the tools that it may call. The demo key of `tenant-auth-svc dev` may do neither; issue one
+ * for it: `tenantctl key issue --tenant ten_demo --scope orders:read --scope orders:write`.
  */
 import type { AddressInfo } from "node:net";
 import { Client } from "@tenant-auth/client";

@@ -7,7 +7,8 @@
 //! listening on http://127.0.0.1:8082/mcp
 //! ```
 //!
-//! Name this address and a key with the scopes `orders:read` and `orders:write` to an MCP client.
+//! Name this address to an MCP client, and a key with the scopes. The demo key of `dev` has none of them; this issues one:
+//! `tenantctl key issue --tenant ten_demo --scope orders:read --scope orders:write`.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod app;
