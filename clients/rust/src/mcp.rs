@@ -46,8 +46,8 @@ use crate::Client;
 /// extensions.
 ///
 /// It serves the revisions with a handshake and sessions, and the stateless ones since 2026-07-28. It ends event streams when
-/// the key may no longer be used. A CORS preflight (`OPTIONS` with `access-control-request-method`) proceeds without a
-/// principal. The README has the table of rejections.
+/// the key may no longer be used. A CORS preflight (`OPTIONS` with `origin` and
+/// `access-control-request-method`) proceeds without a principal. The README has the table of rejections.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct McpLayer(Arc<Settings>);

@@ -124,6 +124,18 @@ class PrincipalMiddleware(AdmissionMiddleware):
         return await admit_principal(self._verifier, key, self._scopes)
 
 
+class ResponseStart:
+    """Sends messages, and notes whether a response has started, after which it cannot be replaced."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_started = False
+
+    async def __call__(self, message: Message) -> None:
+        self.has_started = True
+        await self._send(message)
+
+
 class ErrorResponseMiddleware:
     """Converts denials and errors of this package that handlers raise to responses, such as 503 for an undecided
     request.
@@ -133,17 +145,11 @@ class ErrorResponseMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def send_and_mark(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        response = ResponseStart(send)
         try:
-            await self._app(scope, receive, send_and_mark)
+            await self._app(scope, receive, response)
         except (TenantAuthError, DeniedError) as error:
-            if started or scope["type"] not in ("http", "websocket"):
+            if response.has_started or scope["type"] not in ("http", "websocket"):
                 raise
             await send_rejection(rejection_of(error), scope, send)
 

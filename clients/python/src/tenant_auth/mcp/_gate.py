@@ -11,7 +11,7 @@ from .._client_address import DEFAULT_HEADER, AddressSource
 from .._credential import Credential
 from .._guarded_response import LastEvents, run_guarded
 from .._http import KeySource, Reply, rejection_of
-from ..asgi import exempt_paths, send_rejection
+from ..asgi import ResponseStart, exempt_paths, send_rejection
 from ..async_client import AsyncClient
 from ..async_recorder import AsyncUsageRecorder
 from ..errors import TenantAuthError
@@ -85,17 +85,11 @@ class McpGate:
         if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def send_and_mark(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        response = ResponseStart(send)
         try:
-            await self._handle(scope, receive, send_and_mark)
+            await self._handle(scope, receive, response)
         except (RefusedError, TenantAuthError, DeniedError) as error:
-            if started:
+            if response.has_started:
                 raise
             reply = error.reply if isinstance(error, RefusedError) else rejection_of(error)
             await send_rejection(reply if self._resource is None else self._resource.challenge(reply), scope, send)
