@@ -112,7 +112,7 @@ where
         None => None,
     };
     let (body, asked, notes) = decide(settings, &parts, body, &revision, &principal).await?;
-    record_usage(settings, &principal, &asked);
+    record_usage(settings, &principal, &asked)?;
 
     let filter = list_filter(settings, &parts.method, &revision, &principal, &asked);
     if filter.is_some() {
@@ -180,14 +180,17 @@ where
     Ok((McpRequestBody::read(bytes), asked, None))
 }
 
-/// Records what the request is about to use. The recorder never waits.
-fn record_usage(settings: &Settings, principal: &Principal, asked: &Asked) {
-    let Some(recorder) = &settings.recorder else { return };
+/// Records what the request is about to use. The recorder never waits; if it takes no more, the request is rejected, so
+/// that no usage is lost.
+fn record_usage(settings: &Settings, principal: &Principal, asked: &Asked) -> Result<(), McpRejection> {
+    let Some(recorder) = &settings.recorder else { return Ok(()) };
     for usage in &asked.demand.usage {
         if let Err(error) = recorder.record(principal.tenant_id(), &usage.metric, usage.quantity) {
             settings.unrecorded.log_unrecorded(&error, &usage.metric);
+            return Err(McpRejection::UsageNotRecorded);
         }
     }
+    Ok(())
 }
 
 fn list_filter(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
 use serde_json::{json, value::RawValue};
@@ -41,6 +41,8 @@ pub(super) enum McpRejection {
     TooLarge {
         limit: usize,
     },
+    /// The recorder takes no more usage now.
+    UsageNotRecorded,
     /// Nothing is at this path.
     NotFound,
     MethodNotAllowed,
@@ -87,6 +89,12 @@ impl McpRejection {
             Self::TooLarge { limit } => {
                 let detail = format!("The body must have at most {limit} bytes.");
                 problem(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", &detail, &[])
+            }
+            Self::UsageNotRecorded => {
+                let detail = "The usage cannot be recorded now.";
+                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "UNDECIDED", detail, &[]);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                response
             }
             Self::NotFound => problem(StatusCode::NOT_FOUND, "NOT_FOUND", "Nothing is here.", &[]),
             Self::MethodNotAllowed => {

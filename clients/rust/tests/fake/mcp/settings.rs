@@ -113,6 +113,22 @@ async fn body_that_is_too_large_is_rejected() {
 }
 
 #[tokio::test]
+async fn call_whose_usage_cannot_be_recorded_is_rejected_and_not_passed_on() {
+    let pair = Pair::start().await;
+    pair.fake.answer("k", valid("k"));
+    let recorder = UsageRecorder::start(pair.client.clone(), RecorderSettings::new()).unwrap();
+    recorder.clone().close(Duration::ZERO).await;
+    let policy = McpPolicy::new().tool("a", McpRule::new().usage("mcp.tool_calls", 1));
+    let layer = McpLayer::builder(pair.client.clone()).policy(policy).usage(recorder).build().unwrap();
+    let server = Server::new(|_| answer("application/json", "{}"));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}"#;
+    let received = server.send(&layer, request("POST", &[], call)).await;
+    assert_eq!((received.status(), received.header("retry-after")), (503, Some("1")));
+    assert_eq!(received.json().await["code"], "UNDECIDED");
+    assert!(server.take_seen().is_empty());
+}
+
+#[tokio::test]
 async fn layer_needs_its_own_scopes_for_every_request() {
     let pair = Pair::start().await;
     pair.fake.answer("k", valid("k"));
