@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTO_FILES: [&str; 9] = [
+const PROTO_FILES: [&str; 10] = [
     "envoy/service/auth/v3/external_auth.proto",
     "tenantauth/v1/admin.proto",
     "tenantauth/v1/info.proto",
     "tenantauth/v1/inspect.proto",
+    "tenantauth/v1/limit.proto",
     "tenantauth/v1/session.proto",
     "tenantauth/v1/usage.proto",
     "tenantauth/v1/validation.proto",

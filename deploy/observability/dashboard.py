@@ -12,13 +12,14 @@ from pathlib import Path
 from dashboard_panels.board import SOURCE, Dashboard
 from dashboard_panels.database import change_feed, database
 from dashboard_panels.decisions import decisions
+from dashboard_panels.limits import limits
 from dashboard_panels.processes import builds, processes
 from dashboard_panels.service_level import service_level
 from dashboard_panels.usage import audit_copy, usage
 
 FILE = Path(__file__).with_name("dashboard.json")
 # In the order of the dashboard.
-ROWS = (service_level, decisions, database, change_feed, usage, audit_copy, processes, builds)
+ROWS = (service_level, decisions, database, change_feed, limits, usage, audit_copy, processes, builds)
 
 
 def variable(name, label, query, **more):

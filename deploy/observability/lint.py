@@ -32,6 +32,7 @@ LATE_VALUES = {
     ),
     "source": {"database", "fresh", "refreshing", "stale", "negative", "none"},
     "outcome": {"ok"},
+    "result": {"admitted", "quota_exceeded", "rate_limited"},
     "code": {"ADMITTED", "UNDECIDED", "PROXY_MISCONFIGURED", "UNKNOWN_CALLER"},
 }
 # Labels whose values depend on the build.

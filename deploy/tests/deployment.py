@@ -15,9 +15,9 @@ PROGRAMS = Path(os.environ["DEPLOY_PROGRAMS"])
 # The folder of the interpreter, which has the tools that are Python packages.
 VENV = Path(sys.executable).parent
 
-# Seconds from the end of the drain delay after SIGTERM: in-flight requests have 10, queued usage events 5, last-used
-# times and the last spans 2 each.
-SHUTDOWN_SECONDS = 19
+# Seconds from the end of the drain delay after SIGTERM: in-flight requests have 10, queued usage events 5, leases of
+# limits, last-used times and the last spans 2 each.
+SHUTDOWN_SECONDS = 21
 
 
 def run(*command, env=None, cwd=ROOT, stdin=""):
@@ -65,6 +65,7 @@ def check_config(environment, *flags, folder):
     """Has the service check a configuration. The files that it names are created in a folder."""
     example_files = {
         "TENANT_AUTH_CALLERS_FILE": (DEPLOY / "config" / "callers.toml").read_text(),
+        "TENANT_AUTH_CONSOLE_PEERS_TOKEN_FILE": "token",
         "TENANT_AUTH_DATABASE_TOKEN_FILE": "token",
         "TENANT_AUTH_DENY_FILE": "# nobody\n",
         "TENANT_AUTH_PEPPER_FILE": f"p1 {'x' * 40}",

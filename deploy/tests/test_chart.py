@@ -107,6 +107,7 @@ def test_secrets_are_mounted_and_not_created(rendered, case):
     everything = {
         "SSL_CERT_DIR",
         "TENANT_AUTH_CALLERS_FILE",
+        "TENANT_AUTH_CONSOLE_PEERS_TOKEN_FILE",
         "TENANT_AUTH_DATABASE_TOKEN_FILE",
         "TENANT_AUTH_DENY_FILE",
         "TENANT_AUTH_PEPPER_FILE",

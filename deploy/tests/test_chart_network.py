@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 
 from chart import OPERATORS, render
-from deployment import PROGRAMS, check_config
+from deployment import PROGRAMS, SHUTDOWN_SECONDS, check_config
 from network_policy import allows, pod
 
 SAME_NAMESPACE_POD = pod("prod", app="api")
@@ -139,7 +139,7 @@ def test_mesh_policy_allows_sidecars_and_control_plane(rendered):
     assert annotations["traffic.sidecar.istio.io/excludeInboundPorts"] == str(ops), "Prometheus has no certificate"
     config = json.loads(annotations["proxy.istio.io/config"])
     seconds = int(config["terminationDrainDuration"].removesuffix("s"))
-    assert 5 + 19 < seconds < mesh.pod()["terminationGracePeriodSeconds"], "the sidecar runs as long as the service"
+    assert 5 + SHUTDOWN_SECONDS < seconds < mesh.pod()["terminationGracePeriodSeconds"], "the sidecar runs as long as the service"
     # Another name, and the alerts still select it.
     (headless,) = [each for each in mesh.all("Service") if each["metadata"]["name"] == "auth-identity-headless"]
     assert headless["metadata"]["labels"][mesh.one("ServiceMonitor")["spec"]["jobLabel"]] == "tenant-auth"

@@ -37,6 +37,7 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", f"{ANONYMOUS}{CALLERS}service: {{type: NodePort}}\n{FORWARD}", "let anybody try keys"),
         # Front doors.
         ("minimal", "forward: {enabled: true, port: 50051}", "forward.port must differ"),
+        ("minimal", "console: {enabled: true}", "console.peersTokenSecret.name must be set"),
         ("minimal", "forward: {enabled: true, trustedPeers: [proxy]}", "/forward/trustedPeers/0"),
         ("minimal", "forward: {trusted: [10.0.0.0/8]}", "trusted"),
         ("minimal", "principal: {keysSecret: {name: keys}}", "principal.issuer must be set"),

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod cache;
+mod console;
 mod database;
 mod front_doors;
 mod keys;
@@ -25,6 +26,7 @@ pub use self::{
     access::{AccessConfig, CallersFile, DenyFile, read_callers, read_deny_list},
     audit::AuditConfig,
     cache::CacheSettings,
+    console::{ConsoleConfig, PeerUrl},
     database::{DatabaseConfig, DatabaseLocation},
     front_doors::{FrontDoorsConfig, PrincipalConfig, read_signing_keys},
     keys::KeysConfig,
@@ -52,6 +54,8 @@ pub struct ServiceConfig {
     pub access: AccessConfig,
     /// Front doors.
     pub front_doors: FrontDoorsConfig,
+    /// The console.
+    pub console: ConsoleConfig,
     /// The database.
     pub database: DatabaseConfig,
     /// Format and hashing of keys.
@@ -92,6 +96,7 @@ impl ServiceConfig {
         let access = AccessConfig::read(&mut reader);
         let listen = ListenConfig::read(&mut reader, tls.as_ref(), access.as_ref());
         let front_doors = FrontDoorsConfig::read(&mut reader, listen.as_ref());
+        let console = ConsoleConfig::read(&mut reader, listen.as_ref());
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let cache = cache::read(&mut reader);
@@ -109,6 +114,7 @@ impl ServiceConfig {
             tls,
             access,
             front_doors,
+            console,
             database,
             keys,
             cache,
@@ -126,6 +132,7 @@ impl ServiceConfig {
                 Some(tls),
                 Some(access),
                 Some(front_doors),
+                Some(console),
                 Some(database),
                 Some(keys),
                 Some(cache),
@@ -143,6 +150,7 @@ impl ServiceConfig {
                     tls,
                     access,
                     front_doors,
+                    console,
                     database,
                     keys,
                     cache,

@@ -24,6 +24,7 @@ pub mod key_headers;
 pub mod known_database;
 pub mod last_used;
 pub mod leak;
+pub mod limit;
 pub mod network;
 pub mod outage;
 pub mod page;

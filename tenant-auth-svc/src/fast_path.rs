@@ -27,12 +27,14 @@ use tower::Service;
 use self::buffered_request::{BufferedRequest, ResumedBody};
 pub use self::response_body::FastPathBody;
 use crate::{
-    domain::validate::KeySource,
+    domain::{limit::LimitEnforcer, validate::KeySource},
     fast_path::cache_responder::CacheResponder,
     grpc::denials,
     middleware::{
         authorize::check_access,
-        identify::{CallerDirectory, REQUEST_ID_HEADER, identify_caller, is_valid_request_id},
+        identify::{
+            CallerDirectory, PresentedCredential, REQUEST_ID_HEADER, identify_caller, is_valid_request_id,
+        },
         metrics::RpcMetrics,
         trace::SamplingDecision,
     },
@@ -43,23 +45,23 @@ use crate::{
 /// The service that answers cache hits itself. Clones share no counters that are written per request: each
 /// connection has a clone, and threads do not contend for a counter.
 #[derive(Debug)]
-pub struct FastPath<S, K>(Arc<FastPathState<S, K>>);
+pub struct FastPath<S, K, L>(Arc<FastPathState<S, K, L>>);
 
 /// The state of the fast path, and the service behind it.
 #[derive(Debug)]
-pub struct FastPathState<S, K> {
-    responder: CacheResponder<K>,
+pub struct FastPathState<S, K, L> {
+    responder: CacheResponder<K, L>,
     callers: CallerDirectory,
     metrics: Arc<RpcMetrics>,
     tracing: Option<RequestTracer>,
     inner: S,
 }
 
-impl<S, K: KeySource> FastPath<S, K> {
+impl<S, K: KeySource, L: LimitEnforcer> FastPath<S, K, L> {
     /// Creates a service that answers with `responder` what it can for `callers`, and counts these requests
     /// in `metrics`. All other requests, and requests that `tracing` samples, go to `inner`.
     pub fn new(
-        responder: CacheResponder<K>,
+        responder: CacheResponder<K, L>,
         callers: CallerDirectory,
         metrics: Arc<RpcMetrics>,
         tracing: Option<RequestTracer>,
@@ -69,7 +71,7 @@ impl<S, K: KeySource> FastPath<S, K> {
     }
 }
 
-impl<S: Clone, K: KeySource> Clone for FastPath<S, K> {
+impl<S: Clone, K: KeySource, L: LimitEnforcer> Clone for FastPath<S, K, L> {
     fn clone(&self) -> Self {
         let FastPathState { responder, callers, metrics, tracing, inner } = &*self.0;
         let (responder, callers, metrics) = (responder.clone(), callers.clone(), Arc::clone(metrics));
@@ -83,14 +85,15 @@ impl<S: Clone, K: KeySource> Clone for FastPath<S, K> {
     }
 }
 
-impl<S, K, Out> Service<PeerRequest> for FastPath<S, K>
+impl<S, K, L, Out> Service<PeerRequest> for FastPath<S, K, L>
 where
     S: Service<Request<tonic::body::Body>, Response = Response<Out>> + Clone,
     K: KeySource,
+    L: LimitEnforcer,
 {
     type Response = Response<FastPathBody<Out>>;
     type Error = S::Error;
-    type Future = FastPathFuture<S, K, S::Future>;
+    type Future = FastPathFuture<S, K, L, S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -116,28 +119,28 @@ where
     }
 }
 
-impl<S, K: KeySource> FastPathState<S, K> {
+impl<S, K: KeySource, L: LimitEnforcer> FastPathState<S, K, L> {
     fn is_eligible(&self, peer_request: &PeerRequest) -> bool {
         let PeerRequest { peer, request } = peer_request;
         let path = request.uri().path();
-        CacheResponder::<K>::handles(path)
+        CacheResponder::<K, L>::handles(path)
             && request.method() == Method::POST
             && request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == GRPC_CONTENT_TYPE || kind == "application/grpc+proto")
             // At this level the access log has a line for each of these RPCs, which only the middleware stack
             // writes.
             && !tracing::enabled!(target: RPC_TARGET, tracing::Level::DEBUG)
-            && check_access(&identify_caller(self.callers.load().as_deref(), Some(peer), request.headers()), path).is_ok()
+            && check_access(&identify_caller(self.callers.load().as_deref(), PresentedCredential::from_headers(request.headers()), Some(peer)), path).is_ok()
     }
 }
 
-impl<S, K: KeySource> FastPathState<S, K> {
+impl<S, K: KeySource, L: LimitEnforcer> FastPathState<S, K, L> {
     /// Returns the state if a gRPC error in the response to this path is replaced.
-    fn error_responder(state: &Arc<Self>, path: &str, started: Instant) -> ErrorResponder<S, K> {
-        CacheResponder::<K>::replaces_errors(path).then(|| (Arc::clone(state), started))
+    fn error_responder(state: &Arc<Self>, path: &str, started: Instant) -> ErrorResponder<S, K, L> {
+        CacheResponder::<K, L>::replaces_errors(path).then(|| (Arc::clone(state), started))
     }
 }
 
-impl<S, K> FastPathState<S, K> {
+impl<S, K, L> FastPathState<S, K, L> {
     /// Returns whether the request may be traced. If the caller sent no sampling flag, the decision is drawn
     /// here and stored with the request, so that it is not drawn twice.
     fn is_sampled(&self, request: &mut Request<Incoming>) -> bool {
@@ -154,24 +157,24 @@ impl<S, K> FastPathState<S, K> {
 }
 
 /// Replaces a gRPC error in the response to a request that arrived at a time; `None` if the caller gets the error.
-type ErrorResponder<S, K> = Option<(Arc<FastPathState<S, K>>, Instant)>;
+type ErrorResponder<S, K, L> = Option<(Arc<FastPathState<S, K, L>>, Instant)>;
 
 const GRPC_CONTENT_TYPE: &str = "application/grpc";
 
 pin_project! {
     /// The future of [`FastPath`].
-    pub struct FastPathFuture<S, K, F> {
+    pub struct FastPathFuture<S, K, L, F> {
         #[pin]
-        route: Route<S, K, F>,
+        route: Route<S, K, L, F>,
     }
 }
 
 pin_project! {
     #[project = RouteProjection]
-    enum Route<S, K, F> {
+    enum Route<S, K, L, F> {
         // The request's message is being read.
         Buffering {
-            state: Arc<FastPathState<S, K>>,
+            state: Arc<FastPathState<S, K, L>>,
             peer_request: Option<PeerRequest>,
             read: BufferedRequest,
             // Set only if the message does not arrive together with the request headers.
@@ -179,14 +182,15 @@ pin_project! {
             started: Instant,
         },
         // Boxed: the future is many times larger, and every cache hit would move that many bytes.
-        Inner { answer: Pin<Box<F>>, errors: ErrorResponder<S, K> },
+        Inner { answer: Pin<Box<F>>, errors: ErrorResponder<S, K, L> },
     }
 }
 
-impl<S, K, Out> Future for FastPathFuture<S, K, S::Future>
+impl<S, K, L, Out> Future for FastPathFuture<S, K, L, S::Future>
 where
     S: Service<Request<tonic::body::Body>, Response = Response<Out>> + Clone,
     K: KeySource,
+    L: LimitEnforcer,
 {
     type Output = Result<Response<FastPathBody<Out>>, S::Error>;
 

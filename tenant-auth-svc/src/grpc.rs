@@ -15,5 +15,5 @@ pub mod tally;
 
 pub use self::{
     error::{ApiError, MalformedRequest, Violation},
-    services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
+    services::{AdminRpc, InfoRpc, LimitRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
 };

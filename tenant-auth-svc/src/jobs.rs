@@ -5,6 +5,7 @@ pub(crate) mod audit_copy;
 pub(crate) mod audit_file;
 pub(crate) mod feed_poller;
 pub(crate) mod heartbeat;
+pub(crate) mod limits;
 pub(crate) mod maintenance;
 pub(crate) mod readiness;
 pub(crate) mod usage;

@@ -10,4 +10,7 @@ mod server;
 pub mod status;
 mod text;
 
-pub use self::server::{OpsListener, OpsState, StatusCheck, bind};
+pub use self::{
+    server::{OpsListener, OpsState, StatusCheck, bind},
+    text::{describe_parts, format_rfc3339},
+};

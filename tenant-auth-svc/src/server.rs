@@ -13,6 +13,7 @@ mod error;
 pub mod expiry;
 mod foundation;
 mod front_doors;
+mod http_server;
 mod lifecycle;
 #[cfg(test)]
 mod memory_budget;
@@ -39,6 +40,7 @@ use self::{
     coverage::CoverageProbe,
     foundation::{Caches, Foundation},
     front_doors::FrontDoors,
+    http_server::HttpServer,
     metrics_source::{MetricsFormat, MetricsSources},
     middleware_stack::Instrumentation,
     reload::FileReloader,
@@ -49,8 +51,9 @@ pub use self::{database_client::build_database_client, error::StartError, lifecy
 use crate::{
     build,
     config::{DatabaseLocation, OtlpConfig, ServiceConfig},
+    console::{self, ConsoleListener, ConsoleParts},
     domain::clock::{Moment, SharedClock},
-    jobs::{audit_copy::AuditCopy, maintenance::PendingWrites, usage::UsageJobs},
+    jobs::{audit_copy::AuditCopy, limits::LimitJobs, maintenance::PendingWrites, usage::UsageJobs},
     middleware::metrics::RpcMetrics,
     ops,
     telemetry::{
@@ -80,6 +83,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     // the database, not about the port.
     let ops = bind_ops(config.ops.listen).await?;
     let otlp_counts = Arc::new(OtlpCounts::default());
+    let console = bind_console(config.console.listen).await?;
     let otlp = build_otlp(config.telemetry.otlp.as_ref(), &otlp_counts)?;
 
     let base = Foundation::new(client, config.keys.peppers, lookup_timeout, Arc::clone(&clock));
@@ -132,7 +136,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         (limiters.clone(), max_forward_connections),
         Arc::clone(&rpc_metrics),
     );
-    let server = listener.serve(services, instrumentation, callers, certificates)?;
+    let (server, rpc) = listener.serve(services, instrumentation, callers.clone(), certificates.clone())?;
     health.set_service_status(database_startup::PROCESS_HEALTH_NAME, ServingStatus::Serving).await;
 
     let background = BackgroundTasks::spawn(
@@ -145,6 +149,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         health.clone(),
     );
 
+    let limits = caches.limits.clone();
     let stopping_since = Arc::new(OnceLock::new());
     let status_sources = StatusSources {
         clock: Arc::clone(&clock),
@@ -156,6 +161,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         file_reloader: file_reloader.clone(),
         pepper_gap: Arc::clone(base.store.missing_pepper()),
         denied: deny_list,
+        limits: limits.clone(),
         coverage_probe: CoverageProbe::new(caches.keys.clone(), Arc::clone(&caches.grace)),
     };
     let metrics_sources = Arc::new(MetricsSources {
@@ -185,17 +191,35 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         secret_scanning::build(location, leaks, Arc::clone(&clock)).map_err(StartError::SecretScanning)
     });
     let secret_scanning = secret_scanning.transpose()?;
+    let status_check = status_sources.clone().into_status_check();
+    let console_server = console.map(|listener| {
+        let parts = ConsoleParts {
+            callers,
+            rpc,
+            status: status_check,
+            clock: Arc::clone(&clock),
+            readings: {
+                let sources = Arc::clone(&metrics_sources);
+                Arc::new(move || sources.reading())
+            },
+            peers: config.console.peers,
+            peers_token_file: config.console.peers_token_file,
+        };
+        HttpServer::start(listener.address(), |end| listener.serve(parts, certificates, end))
+    });
     let ops_guard = serve_ops(ops, status_sources, metrics_sources, secret_scanning, max_ops_connections);
     Ok(RunningService {
         address,
         ops_address,
         forward_server,
+        console_server,
         clock,
         admin,
         validator,
         feed,
         scheduler_lag: Arc::clone(base.client.lag()),
         maintenance: background.maintenance,
+        limit_jobs: LimitJobs::spawn(limits, base.store.clone(), background.readiness.clone()),
         usage_jobs,
         health,
         readiness: background.readiness,
@@ -219,6 +243,12 @@ async fn bind_ops(address: Option<SocketAddr>) -> Result<Option<ops::OpsListener
     let Some(address) = address else { return Ok(None) };
     let listener = ops::bind(address).await.map_err(|source| StartError::OpsListen { address, source })?;
     Ok(Some(listener))
+}
+
+async fn bind_console(address: Option<SocketAddr>) -> Result<Option<ConsoleListener>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = console::bind(address).await;
+    Ok(Some(bound.map_err(|source| StartError::ConsoleListen { address, source })?))
 }
 
 fn build_otlp(

@@ -11,6 +11,7 @@ use crate::{
         sql::SqlStore,
     },
     domain::usage::UsageRecorder,
+    limit_leases::LimitLeases,
     usage_batcher::UsageBatcher,
 };
 
@@ -20,11 +21,15 @@ pub type ServiceStore = SqlStore<DatabaseClient>;
 pub type KeyRecordCache = RecordCache<KeyLookup<ServiceStore>>;
 /// The session cache.
 pub type SessionRecordCache = RecordCache<SessionLookup<ServiceStore>>;
-/// The caches that the change feed applies every change to.
+/// The caches of records.
 pub type AllCaches = (KeyRecordCache, SessionRecordCache);
+/// The limits in use, and their leases.
+pub type ServiceLimits = LimitLeases<ServiceStore>;
+/// What the change feed applies every change to.
+pub type FeedTargets = (AllCaches, ServiceLimits);
 /// The usage recorder, with batched writes.
 pub type ServiceUsageRecorder = UsageRecorder<UsageBatcher, ServiceStore>;
 /// A store that also writes to an untrusted database: an operator uses it to accept one.
 pub type RecoveryStore = SqlStore<WriteQueue<RetryingEngine>>;
 /// The change feed of this replica.
-pub type ChangeFeed = FeedPoller<ServiceStore, AllCaches>;
+pub type ChangeFeed = FeedPoller<ServiceStore, FeedTargets>;

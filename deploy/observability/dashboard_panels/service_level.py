@@ -2,7 +2,7 @@
 
 from dashboard_panels.promql import gauge, quantile, rate
 
-PUBLIC_SERVICES = 'grpc_service=~"tenantauth[.]v1[.](Validation|Session|Usage|Admin)Service"'
+PUBLIC_SERVICES = 'grpc_service=~"tenantauth[.]v1[.](Validation|Session|Limit|Usage|Admin)Service"'
 RPC = "grpc_service, grpc_method"
 RPC_LEGEND = "{{grpc_service}}/{{grpc_method}}"
 

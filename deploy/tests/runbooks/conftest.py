@@ -11,6 +11,7 @@ import pytest
 import states_at_night  # noqa: F401  (registers its states)
 import states_database  # noqa: F401
 import states_expiry  # noqa: F401
+import states_limits  # noqa: F401
 import states_service  # noqa: F401
 import states_synthetic  # noqa: F401
 import yaml

@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT / "clients/python/src"))
 # initialised.
 from tenant_auth.proto import (  # noqa: E402
     admin_pb2_grpc,
+    limit_pb2,  # noqa: F401
+    limit_pb2_grpc,
     session_pb2_grpc,
     usage_pb2_grpc,
     validation_pb2,
@@ -126,7 +128,7 @@ class Testbed:
         return key["key_id"], secret
 
     def stub(self, service, replica=None):
-        modules = [admin_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, validation_pb2_grpc]
+        modules = [admin_pb2_grpc, limit_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, validation_pb2_grpc]
         (stub_type,) = [getattr(module, f"{service}Stub") for module in modules if hasattr(module, f"{service}Stub")]
         channel = grpc.insecure_channel(f"{(replica or self.replicas[0]).host}:50051")
         return stub_type(channel)

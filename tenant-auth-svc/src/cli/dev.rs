@@ -63,6 +63,7 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         .with_option("--listen", "TENANT_AUTH_LISTEN", Some(args.listen.clone()))
         // Any free port: a second `dev` is often started on the next gRPC port.
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
+        .with_flag("TENANT_AUTH_CONSOLE_LISTEN", Some("127.0.0.1:0".to_owned()))
         // There is no load balancer.
         .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
@@ -141,6 +142,7 @@ async fn load_or_issue_demo_key(running: &RunningService, file: &Path) -> anyhow
         scopes: ScopeSet::new(scopes)?,
         allowed_networks: AllowedNetworks::EVERYWHERE,
         expires_at: None,
+        reason: None,
     };
     let issued = admin.issue_key(key_to_issue, actor(), deadline).await?;
     let key = issued.outcome.plaintext.expose();
@@ -173,6 +175,9 @@ fn welcome_text(running: &RunningService, database: &Path, key: &str) -> String 
         // Quoted, because some shells treat the question mark as a pattern.
         format!("Status:\n  curl 'http://{ops}/readyz?verbose'\n\n")
     });
+    let console = running
+        .console_address()
+        .map_or_else(String::new, |console| format!("In a browser:\n  http://{console}/\n\n"));
     let forward = running.forward_address().map_or_else(String::new, |forward| {
         format!("For a proxy:\n  curl -i -H 'Authorization: Bearer {key}' http://{forward}/forward-auth\n\n")
     });
@@ -192,6 +197,6 @@ With tenantctl:
   echo '{key}' | {tenantctl}{endpoint} validate --scope demo:read
   {tenantctl}{endpoint} key list --tenant {DEMO_TENANT}
 
-{forward}{status}Ctrl-C stops it; the data stays in the folder of the database."
+{console}{forward}{status}Ctrl-C stops it; the data stays in the folder of the database."
     )
 }

@@ -24,6 +24,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         address = %running.address(),
         ops = running.ops_address().map(tracing::field::display),
         forward = running.forward_address().map(tracing::field::display),
+        console = running.console_address().map(tracing::field::display),
         version = build::THIS.version,
         commit = build::THIS.commit,
         branch = build::THIS.branch,

@@ -11,12 +11,15 @@ macro_rules! now {
 }
 
 mod audit;
+mod by_name;
 mod changes;
 mod deletion;
 pub mod identity;
 mod import_outcomes;
 mod keys;
 mod leaks;
+mod limit_leases;
+mod limits;
 mod lookup;
 pub mod peppers;
 pub mod probe;
@@ -149,8 +152,9 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         id: &SessionId,
         tenant: &TenantId,
+        reason: Option<(&Reason, &Change)>,
     ) -> Result<Committed<bool>, StoreError> {
-        sessions::unbind(&self.engine, call, id, tenant).await
+        sessions::unbind(&self.engine, call, id, tenant, reason).await
     }
 
     async fn list_sessions(
@@ -242,9 +246,11 @@ impl<E: Engine> Store for SqlStore<E> {
         &self,
         call: Call,
         key: &NewKey,
+        reason: Option<&Reason>,
         change: &Change,
     ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
-        write::insert(&self.engine, &self.peppers, &self.unreadable_records, call, key, change).await
+        write::insert((&self.engine, &self.peppers, &self.unreadable_records), call, key, reason, change)
+            .await
     }
 
     async fn import_keys(

@@ -9,6 +9,6 @@ mod role;
 
 pub use self::{
     callers::{Caller, CallerEntry, Callers, InvalidCallers, TokenHash},
-    policy::{Access, FORWARD_AUTH_ACCESS, INTROSPECTION_ACCESS, access, access_rules},
+    policy::{Access, CONSOLE_ROLES, FORWARD_AUTH_ACCESS, INTROSPECTION_ACCESS, access, access_rules},
     role::{Role, Roles},
 };

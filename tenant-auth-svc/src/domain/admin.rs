@@ -62,6 +62,8 @@ pub struct KeyToIssue {
     pub allowed_networks: AllowedNetworks,
     /// When it expires; `None` means never.
     pub expires_at: Option<UnixMillis>,
+    /// Why it is issued, for the audit log.
+    pub reason: Option<Reason>,
 }
 
 /// The cache of keys, and of sessions that depend on them.
@@ -117,18 +119,18 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         if fields.is_empty() { Ok(created) } else { Err(AdminError::TenantExists { tenant: new.id, fields }) }
     }
 
-    /// Suspends a tenant if there is a reason, otherwise resumes it.
+    /// Suspends or resumes a tenant.
     ///
     /// # Errors
-    /// [`AdminError::NoSuchTenant`]; [`AdminError::Store`].
-    pub async fn set_tenant_suspended(
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::TenantBeingDeleted`]; [`AdminError::Store`].
+    pub async fn set_tenant_status(
         &self,
         id: TenantId,
+        status: TenantStatus,
         reason: Option<Reason>,
         actor: Actor,
         deadline: Instant,
     ) -> Result<Committed<Tenant>, AdminError> {
-        let status = if reason.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
         let change = self.new_change(actor);
         let outcome =
             self.store.set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change).await;
@@ -173,7 +175,8 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             expires_at: key_to_issue.expires_at,
         };
         let begun = self.cache.begin();
-        let Committed { outcome, revision } = self.store.insert_key(call(deadline), &key, &change).await?;
+        let Committed { outcome, revision } =
+            self.store.insert_key(call(deadline), &key, key_to_issue.reason.as_ref(), &change).await?;
         let Some((stored, record)) = outcome else {
             let tenant = self.get_tenant(key.tenant_id, deadline).await?;
             return Err(match tenant.deletion_started_at {
@@ -215,6 +218,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         old: KeyId,
         overlap: Option<Duration>,
         expires_at: SuccessorExpiry,
+        reason: Option<Reason>,
         actor: Actor,
         deadline: Instant,
     ) -> Result<Committed<(IssuedKey, ApiKey)>, AdminError> {
@@ -227,8 +231,15 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             return Err(AdminError::OverlapTooLong);
         }
         let (plaintext, hash, prefix_hint) = self.generate_key()?;
-        let rotation =
-            Rotation { old: old.clone(), overlap, id: KeyId::generate(), hash, prefix_hint, expires_at };
+        let rotation = Rotation {
+            old: old.clone(),
+            overlap,
+            id: KeyId::generate(),
+            hash,
+            prefix_hint,
+            expires_at,
+            reason,
+        };
         let begun = self.cache.begin();
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
         // A refused rotation has changed nothing, but it may have revealed a revocation.

@@ -49,6 +49,14 @@ pub enum AuditAction {
     KeyRotate,
     /// A key was revoked.
     KeyRevoke,
+    /// A session was ended for a given reason.
+    SessionUnbind,
+    /// A limit was created or replaced.
+    LimitSet,
+    /// A limit was deleted.
+    LimitDelete,
+    /// Credits were added to a limit, or taken away.
+    LimitAddCredits,
     /// A usage total was set to the sum of its events.
     UsageRepair,
     /// The database was accepted as it is, in place of the known one.
@@ -60,6 +68,28 @@ pub enum AuditAction {
 }
 
 impl AuditAction {
+    /// All actions.
+    pub const ALL: [Self; 18] = [
+        Self::TenantCreate,
+        Self::TenantSuspend,
+        Self::TenantResume,
+        Self::TenantUpdate,
+        Self::TenantDelete,
+        Self::KeyIssue,
+        Self::KeyImport,
+        Self::KeyUpdate,
+        Self::KeyLeak,
+        Self::KeyRotate,
+        Self::KeyRevoke,
+        Self::LimitSet,
+        Self::LimitDelete,
+        Self::LimitAddCredits,
+        Self::UsageRepair,
+        Self::DatabaseAccept,
+        Self::GraceSet,
+        Self::GraceReset,
+    ];
+
     /// Returns the name used in the audit log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -75,6 +105,10 @@ impl AuditAction {
             Self::KeyLeak => "key.leak",
             Self::KeyRotate => "key.rotate",
             Self::KeyRevoke => "key.revoke",
+            Self::SessionUnbind => "session.unbind",
+            Self::LimitSet => "limit.set",
+            Self::LimitDelete => "limit.delete",
+            Self::LimitAddCredits => "limit.add_credits",
             Self::UsageRepair => "usage.repair",
             Self::DatabaseAccept => "database.accept",
             Self::GraceSet => "grace.set",
@@ -178,7 +212,7 @@ pub struct AuditEvent {
     pub detail: String,
 }
 
-/// A value that an entry's target or caller is compared with.
+/// A value that an entry's target, caller or action is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditTerm(Box<str>);
 
@@ -213,10 +247,12 @@ impl AuditTerm {
 pub struct AuditFilter {
     /// Only entries that concern this tenant.
     pub tenant: Option<TenantId>,
-    /// Only entries about the tenant, key or database with this id.
+    /// Only entries about the tenant, key, session or database with this id.
     pub target: Option<AuditTerm>,
     /// Only entries of this caller.
     pub caller: Option<AuditTerm>,
+    /// Only entries with this action.
+    pub action: Option<AuditTerm>,
     /// Only entries at or after this time.
     pub since: Option<UnixMillis>,
     /// Only entries before this time.

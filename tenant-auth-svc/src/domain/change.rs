@@ -24,6 +24,15 @@ pub enum ChangeKind {
     Unbound,
 }
 
+/// A change of the limits of a tenant. The greater one includes the lesser one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitChange {
+    /// A replica lacks what others hold in leases.
+    LeaseWanted,
+    /// A limit was set or deleted, or credits were added.
+    Definition,
+}
+
 /// A change event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangeEvent {
@@ -44,11 +53,18 @@ pub struct PerSubject<T> {
     pub tenants: HashMap<TenantId, T>,
     /// For sessions.
     pub sessions: HashMap<SessionId, T>,
+    /// The tenants whose limits have changed; `None` for all tenants. No record depends on them.
+    pub limits: HashMap<Option<TenantId>, LimitChange>,
 }
 
 impl<T> Default for PerSubject<T> {
     fn default() -> Self {
-        Self { keys: HashMap::new(), tenants: HashMap::new(), sessions: HashMap::new() }
+        Self {
+            keys: HashMap::new(),
+            tenants: HashMap::new(),
+            sessions: HashMap::new(),
+            limits: HashMap::new(),
+        }
     }
 }
 
@@ -71,7 +87,7 @@ impl<T> PerSubject<T> {
     /// Returns the number of values.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len() + self.tenants.len() + self.sessions.len()
+        self.keys.len() + self.tenants.len() + self.sessions.len() + self.limits.len()
     }
 
     /// Whether there is no value.

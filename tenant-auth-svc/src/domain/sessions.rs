@@ -10,6 +10,7 @@ use std::{
 pub use self::types::{BindOutcome, SessionDecision, SessionError, SessionQuery, SessionToBind};
 use super::{
     admin::local_change,
+    audit::Actor,
     cache_policy::sliding_session_reuse,
     change::{ChangeKind, Invalidate, PerSubject, WriteThrough},
     client_reuse::ClientReuse,
@@ -23,7 +24,8 @@ use super::{
         NewSession, Session, SessionExpiry, SessionId, SessionRecord, SessionVerdict, SlidingExpiryTracker,
         StoredBinding,
     },
-    store::{Call, Committed, FailureKind, Lane, Store, StoreError},
+    store::{Call, Change, Committed, FailureKind, Lane, Store, StoreError},
+    text::Reason,
     unknown_lookup_limiter::LoadContext,
     validate::{KeyQuery, KeySource, Validator},
     verdict::{Decision, Provenance, Source, Verdict},
@@ -119,7 +121,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         }
     }
 
-    /// Unbinds a session of a tenant. Returns whether it was bound until now.
+    /// Unbinds a session of a tenant. Returns whether it was bound until now. With a reason, it is recorded who did it and why.
     ///
     /// # Errors
     /// [`SessionError::Store`], after which it may be unbound.
@@ -127,9 +129,12 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         &self,
         id: SessionId,
         tenant: TenantId,
+        reason: Option<(Reason, Actor)>,
         deadline: Instant,
     ) -> Result<Committed<bool>, SessionError> {
-        let outcome = self.store.unbind_session(call(deadline), &id, &tenant).await;
+        let recorded = reason.map(|(reason, actor)| (reason, Change { actor, at: self.clock.now() }));
+        let recorded = recorded.as_ref().map(|(reason, change)| (reason, change));
+        let outcome = self.store.unbind_session(call(deadline), &id, &tenant, recorded).await;
         let was_bound = outcome.as_ref().is_ok_and(|committed| committed.outcome);
         let kind = if was_bound { ChangeKind::Unbound } else { ChangeKind::Changed };
         self.cache.apply(&PerSubject::for_session(&id, local_change(kind, &outcome)));

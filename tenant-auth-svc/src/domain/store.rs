@@ -1,5 +1,6 @@
 //! The storage interface of the use cases: one trait, and errors by kind.
 
+mod by_name;
 mod call;
 mod circuit;
 mod failure;
@@ -9,6 +10,7 @@ mod lookup_result;
 use std::{future::Future, time::Duration};
 
 pub use self::{
+    by_name::{NameCursor, NamedRecords},
     call::{Call, Operation},
     circuit::Circuit,
     failure::{FailureKind, StoreError, UnreadableRecord},
@@ -127,12 +129,14 @@ pub trait Store: Send + Sync + 'static {
         new: &NewSession,
     ) -> impl Future<Output = Result<Committed<(StoredBinding, Option<SessionRecord>)>, StoreError>> + Send;
 
-    /// Unbinds a session of a tenant. Returns whether there was one that had not expired.
+    /// Unbinds a session of a tenant. Returns whether there was one that had not expired. With a reason, the audit log gets an
+    /// entry if there was one.
     fn unbind_session(
         &self,
         call: Call,
         id: &SessionId,
         tenant: &TenantId,
+        reason: Option<(&Reason, &Change)>,
     ) -> impl Future<Output = Result<Committed<bool>, StoreError>> + Send;
 
     /// Lists a tenant's sessions, newest first, without expired ones and those whose key is revoked or expired.
@@ -228,6 +232,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         call: Call,
         key: &NewKey,
+        reason: Option<&Reason>,
         change: &Change,
     ) -> impl Future<Output = Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError>> + Send;
 

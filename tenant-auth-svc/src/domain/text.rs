@@ -120,6 +120,34 @@ text!(
     LeakType, 64, required: false
 );
 
+/// The beginning of a name to search for: 1 to 64 characters. Any characters: a name that was stored by another writer is found
+/// too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePrefix(Box<str>);
+
+impl NamePrefix {
+    /// Maximum number of characters: as many as a name has.
+    pub const MAX_CHARS: usize = TenantName::MAX_CHARS;
+
+    /// Accepts a text within the limits.
+    ///
+    /// # Errors
+    /// When it is empty or too long.
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
+        match text.chars().take(Self::MAX_CHARS + 1).count() {
+            0 => Err(InvalidText::Empty),
+            1..=Self::MAX_CHARS => Ok(Self(text.into())),
+            _ => Err(InvalidText::TooLong { max: Self::MAX_CHARS }),
+        }
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl PrefixHint {
     /// Creates a hint from the first characters of a text.
     #[must_use]

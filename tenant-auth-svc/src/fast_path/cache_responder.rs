@@ -1,5 +1,6 @@
 //! Responses from the cache, from the bytes of the request to the bytes of the response.
 
+mod consume_view;
 mod request_view;
 
 use std::{ops::Deref, sync::Arc, time::Instant};
@@ -7,17 +8,24 @@ use std::{ops::Deref, sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use self::request_view::RequestView;
+use self::{consume_view::ConsumeView, request_view::RequestView};
 use crate::{
     domain::{
+        limit::{
+            LimitEnforcer,
+            consume::{KeyConsumer, Validation},
+        },
         validate::{KeySource, Validator},
         verdict::{Decision, Source, Verdict},
     },
     forward::check::{CHECK_PATH, CheckResponder},
-    grpc::convert::{FRAME_HEADER_LEN, MAX_BATCH_KEYS, encode_batch_frame, encode_decision_frame},
+    grpc::convert::{
+        FRAME_HEADER_LEN, MAX_BATCH_KEYS, encode_batch_frame, encode_consume_frame, encode_decision_frame,
+    },
 };
 
 const VALIDATE_KEY_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const CONSUME_PATH: &str = "/tenantauth.v1.LimitService/Consume";
 const BATCH_VALIDATE_KEYS_PATH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 
 /// A response and its verdicts.
@@ -66,28 +74,40 @@ fn verdict_and_source(decision: &Decision) -> (Verdict, Source) {
 
 /// Decides requests from the cache.
 #[derive(Debug)]
-pub struct CacheResponder<K> {
+pub struct CacheResponder<K, L> {
     validator: Arc<Validator<K>>,
+    consumer: Arc<KeyConsumer<K, L>>,
     check: CheckResponder<K>,
 }
 
-impl<K> Clone for CacheResponder<K> {
+impl<K, L> Clone for CacheResponder<K, L> {
     fn clone(&self) -> Self {
-        Self { validator: Arc::clone(&self.validator), check: self.check.clone() }
+        Self {
+            validator: Arc::clone(&self.validator),
+            consumer: Arc::clone(&self.consumer),
+            check: self.check.clone(),
+        }
     }
 }
 
-impl<K: KeySource> CacheResponder<K> {
-    /// Creates a responder for what `validator` and `check` can decide without waiting.
+impl<K: KeySource, L: LimitEnforcer> CacheResponder<K, L> {
+    /// Creates a responder for what `validator`, `consumer` and `check` can decide without waiting.
     #[must_use]
-    pub fn new(validator: Arc<Validator<K>>, check: CheckResponder<K>) -> Self {
-        Self { validator, check }
+    pub fn new(
+        validator: Arc<Validator<K>>,
+        consumer: Arc<KeyConsumer<K, L>>,
+        check: CheckResponder<K>,
+    ) -> Self {
+        Self { validator, consumer, check }
     }
 
     /// Returns whether the RPC at a path can be answered from the cache.
     #[must_use]
     pub fn handles(path: &str) -> bool {
-        path == VALIDATE_KEY_PATH || path == CHECK_PATH || path == BATCH_VALIDATE_KEYS_PATH
+        path == VALIDATE_KEY_PATH
+            || path == CONSUME_PATH
+            || path == CHECK_PATH
+            || path == BATCH_VALIDATE_KEYS_PATH
     }
 
     /// Returns whether a gRPC error in the response of an RPC is replaced: proxies cannot handle one.
@@ -113,6 +133,9 @@ impl<K: KeySource> CacheResponder<K> {
                 checked.verdict.map_or(HitVerdicts::None, |verdict| HitVerdicts::Single([verdict]));
             return Some(CacheResponse { frame: checked.frame, verdicts });
         }
+        if path == CONSUME_PATH {
+            return self.consume(message);
+        }
         if path == VALIDATE_KEY_PATH {
             let decision = self.decide(&RequestView::parse(message)?)?;
             Some(CacheResponse {
@@ -131,6 +154,17 @@ impl<K: KeySource> CacheResponder<K> {
                 verdicts: HitVerdicts::Batch(outcomes),
             })
         }
+    }
+
+    fn consume(&self, message: &[u8]) -> Option<CacheResponse> {
+        let ConsumeView { query, costs } = ConsumeView::parse(message)?;
+        let query = (query.key, &query.required_scopes, query.client_address);
+        let decision = self.consumer.consume_now(query, &costs)?;
+        let Validation::Key(validation) = &decision.validation else { return None };
+        Some(CacheResponse {
+            frame: encode_consume_frame(&decision)?,
+            verdicts: HitVerdicts::Single([verdict_and_source(validation)]),
+        })
     }
 
     fn decide(&self, request: &RequestView<'_>) -> Option<Decision> {

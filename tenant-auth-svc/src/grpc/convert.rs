@@ -2,6 +2,8 @@
 
 mod admin;
 mod audit;
+mod consume;
+mod consume_encoded;
 mod database;
 mod encoded;
 mod entries;
@@ -10,6 +12,9 @@ mod fields;
 mod grace;
 mod inspect;
 mod leak;
+mod limit_definition;
+mod limit_message;
+mod listing;
 mod replica;
 mod session;
 mod time;
@@ -19,14 +24,19 @@ mod validation;
 mod watch;
 pub(crate) mod wire;
 
+#[cfg(test)]
+pub(crate) use self::consume::parse_consume_for_tests;
 pub(super) use self::{
     admin::{
-        KeyListing, api_key_message, get_key_response, import_response, list_keys_response,
-        list_tenants_response, parse_create_tenant, parse_import_keys, parse_issue_key, parse_key_id,
-        parse_list_keys, parse_list_tenants, parse_rotate_key, parse_tenant_id, parse_with_reason,
-        tenant_message,
+        api_key_message, get_key_response, import_response, parse_create_tenant, parse_import_keys,
+        parse_issue_key, parse_key_id, parse_resume_tenant, parse_rotate_key, parse_tenant_id,
+        parse_with_reason, tenant_message,
     },
     audit::{audit_response, parse_list_audit_events},
+    consume::{
+        consume_response, parse_cancel, parse_consume, parse_consume_batch, parse_reserve, parse_settle,
+        proto_state, reserve_response, settle_response,
+    },
     database::{
         database_identity_message, database_state_message, parse_reason, retained_revocation_message,
     },
@@ -34,6 +44,14 @@ pub(super) use self::{
     grace::{grace_message, parse_reset_grace, parse_set_grace},
     inspect::inspection_message,
     leak::{leak_response, parse_report_leak},
+    limit_definition::{parse_add_credits, parse_limit_reference, parse_list_limits, parse_set_limit},
+    limit_message::{
+        add_credits_response, limit_message, limit_state_response, list_limits_response, parse_limit_state,
+    },
+    listing::{
+        KeyListing, TenantListing, list_keys_response, list_tenants_response, parse_list_keys,
+        parse_list_tenants,
+    },
     replica::{parse_wait_for_revision, replica_state_message},
     session::{
         bind_response, list_sessions_response, parse_bind_session, parse_list_sessions, parse_session_query,
@@ -46,6 +64,7 @@ pub(super) use self::{
     watch::{parse_watch, watch_messages},
 };
 pub(crate) use self::{
+    consume_encoded::encode_consume_frame,
     encoded::{encode_batch_frame, encode_decision_frame},
     validation::{MAX_BATCH_KEYS, parse_key_query, parse_key_query_batch},
     wire::FRAME_HEADER_LEN,

@@ -7,7 +7,12 @@ use thiserror::Error;
 pub use self::malformed::MalformedRequest;
 use super::permits::LimitReached;
 use crate::domain::{
-    admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError,
+    admin::AdminError,
+    limit::{LimitError, ReservationError, admin::LimitAdminError},
+    recovery::RecoveryError,
+    sessions::SessionError,
+    store::StoreError,
+    usage::UsageError,
     watch::WatchError,
 };
 
@@ -26,6 +31,15 @@ pub enum ApiError {
     /// An administrative change failed.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A limit was not changed or read.
+    #[error(transparent)]
+    LimitAdmin(#[from] LimitAdminError),
+    /// Nothing was taken from a limit.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A reservation was not ended.
+    #[error(transparent)]
+    Reservation(#[from] ReservationError),
     /// The new database was not accepted.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),

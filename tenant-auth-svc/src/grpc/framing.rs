@@ -35,6 +35,7 @@ impl FramingRules {
         let largest = match service {
             "tenantauth.v1.ValidationService"
             | "tenantauth.v1.AdminService"
+            | "tenantauth.v1.LimitService"
             | "tenantauth.v1.UsageService" => MAX_BATCH_MESSAGE_BYTES,
             _ => MAX_SINGLE_MESSAGE_BYTES,
         };
@@ -48,7 +49,7 @@ impl FramingRules {
             }
             _ => None,
         };
-        let many = matches!(method, "StreamValidateKeys" | "ServerReflectionInfo");
+        let many = matches!(method, "StreamValidateKeys" | "StreamConsume" | "ServerReflectionInfo");
         Self { max_message_len: largest, allows_many_messages: many, check }
     }
 }
@@ -214,6 +215,7 @@ mod tests {
 
     const UNARY_PATH: &str = "/tenantauth.v1.SessionService/BindSession";
     const STREAM_PATH: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
+    const CONSUME_STREAM_PATH: &str = "/tenantauth.v1.LimitService/StreamConsume";
     const REFLECTION_PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
     /// Checks a body, and that the result does not depend on how the body is split into chunks.
@@ -251,6 +253,7 @@ mod tests {
         assert_eq!(check_in_chunks(UNARY_PATH, b"\0\0\0\0\x03abc"), Ok(()));
         assert_eq!(check_in_chunks(STREAM_PATH, b""), Ok(()));
         assert_eq!(check_in_chunks(STREAM_PATH, b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01d"), Ok(()));
+        assert_eq!(check_in_chunks(CONSUME_STREAM_PATH, b"\0\0\0\0\x01a\0\0\0\0\x01b"), Ok(()));
         assert_eq!(check_in_chunks(REFLECTION_PATH, b"\0\0\0\0\0\0\0\0\0\0"), Ok(()));
     }
 

@@ -4,6 +4,11 @@ mod admin;
 mod explain;
 mod info;
 mod inspection;
+mod keys;
+mod limit;
+mod limit_definitions;
+mod outage;
+mod response_stream;
 mod session;
 mod usage;
 mod validation;
@@ -12,6 +17,7 @@ mod watch;
 pub use self::{
     admin::AdminRpc,
     info::{InfoRpc, ServerInfo},
+    limit::LimitRpc,
     session::SessionRpc,
     usage::UsageRpc,
     validation::ValidationRpc,

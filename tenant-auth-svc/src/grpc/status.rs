@@ -29,6 +29,9 @@
 //!
 //! Messages are for the developer of the caller. They never contain text of the database: the log does.
 
+mod limit;
+mod limit_definition;
+
 use std::{collections::HashMap, time::Duration};
 
 use prost::Message as _;
@@ -80,6 +83,9 @@ impl From<ApiError> for Status {
                 status_with_reason(Code::FailedPrecondition, "DATABASE_NOT_KNOWN", error.to_string())
             }
             ApiError::Usage(error) => usage_status(&error),
+            ApiError::LimitAdmin(error) => limit_definition::limit_admin_status(&error),
+            ApiError::Limit(error) => limit::limit_status(&error),
+            ApiError::Reservation(error) => limit::reservation_status(&error),
             ApiError::Watch(error) => watch_status(error),
             ApiError::Admin(error) => admin_status(&error),
             // Without a retry delay: a slot is free only when another session ends.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwapOption, Guard};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use tokio::sync::watch;
 use tower::{Layer, Service};
 use uuid::Uuid;
@@ -116,8 +116,9 @@ where
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         let id = request_id(&request);
+        let credential = PresentedCredential::of(request.extensions(), request.headers());
         let identity =
-            identify_caller(self.callers.load().as_deref(), request.extensions().get(), request.headers());
+            identify_caller(self.callers.load().as_deref(), credential, request.extensions().get());
         let caller = match &identity {
             Identity::Known(caller) => Arc::clone(&caller.name),
             Identity::Anyone | Identity::Unknown => unknown_caller_label(request.extensions().get()),
@@ -172,6 +173,11 @@ pub(crate) enum PresentedCredential {
 }
 
 impl PresentedCredential {
+    /// Returns the credential of a request: the one that this process has set for a call of its own, or that in the headers.
+    pub(crate) fn of(extensions: &Extensions, headers: &HeaderMap) -> Self {
+        extensions.get().copied().unwrap_or_else(|| Self::from_headers(headers))
+    }
+
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let Some(value) = headers.get(AUTHORIZATION) else { return Self::Absent };
         let token = value.to_str().ok().and_then(bearer_token);
@@ -191,14 +197,13 @@ impl PresentedCredential {
     }
 }
 
-/// Identifies the caller by the headers of the request and the certificate of the connection.
+/// Identifies the caller by the credential of the request and the certificate of the connection.
 pub(crate) fn identify_caller(
     callers: Option<&Callers>,
+    credential: PresentedCredential,
     peer: Option<&Peer>,
-    headers: &HeaderMap,
 ) -> Identity {
-    let Some(callers) = callers else { return Identity::Anyone };
-    PresentedCredential::from_headers(headers).identify(callers, peer)
+    callers.map_or(Identity::Anyone, |callers| credential.identify(callers, peer))
 }
 
 /// Returns the token of `Bearer <token>`; HTTP ignores the case of the scheme.

@@ -62,6 +62,7 @@ pub(super) fn is_routine(rpc: &str) -> bool {
         "tenantauth.v1.ValidationService/",
         "envoy.service.auth.v3.Authorization/",
         "tenantauth.v1.SessionService/",
+        "tenantauth.v1.LimitService/",
         "tenantauth.v1.UsageService/RecordUsage",
     ]
     .iter()

@@ -28,8 +28,9 @@ use super::{
 use crate::{grpc::ApiError, transport::Peer};
 
 /// The RPCs with a stream as response.
-pub const STREAMING_RPCS: [&str; 5] = [
+pub const STREAMING_RPCS: [&str; 6] = [
     "/tenantauth.v1.ValidationService/StreamValidateKeys",
+    "/tenantauth.v1.LimitService/StreamConsume",
     "/tenantauth.v1.WatchService/Watch",
     // Every caller may call these, so a replacement of the callers ends none of them. They are listed in case
     // that changes.
@@ -86,7 +87,7 @@ where
             replaced.mark_changed();
             Box::new(OpenStream {
                 path,
-                credential: PresentedCredential::from_headers(request.headers()),
+                credential: PresentedCredential::of(request.extensions(), request.headers()),
                 peer: request.extensions().get().cloned(),
                 callers: self.callers.clone(),
                 replacements: replaced,

@@ -36,10 +36,11 @@ pub enum PermitClass {
 }
 
 /// The class of each service. A service that is not listed uses `Requests`.
-pub const SERVICE_PERMIT_CLASSES: [(&str, PermitClass); 10] = [
+pub const SERVICE_PERMIT_CLASSES: [(&str, PermitClass); 11] = [
     ("tenantauth.v1.ValidationService", PermitClass::Requests),
     ("envoy.service.auth.v3.Authorization", PermitClass::Requests),
     ("tenantauth.v1.SessionService", PermitClass::Requests),
+    ("tenantauth.v1.LimitService", PermitClass::Requests),
     ("tenantauth.v1.UsageService", PermitClass::Requests),
     ("tenantauth.v1.WatchService", PermitClass::Requests),
     ("tenantauth.v1.AdminService", PermitClass::Operators),

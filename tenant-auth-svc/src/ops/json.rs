@@ -61,6 +61,7 @@ pub(super) fn render(status: &ServiceStatus) -> String {
         "expiry": { "certificates": expiries(status, false), "tokens": expiries(status, true) },
         "grace": grace(status.grace),
         "denied": { "entries": status.denied_entries },
+        "limits": condition(status, status.limits),
         "peppers": { "missing": status.pepper_missing },
         "cache": { "oldest_answer_ms": status.oldest_answer.map(millis) },
     })
@@ -69,7 +70,7 @@ pub(super) fn render(status: &ServiceStatus) -> String {
     text
 }
 
-/// The condition of reads, or of writes.
+/// The condition of reads, of writes, or of exchanges of leases.
 fn condition(status: &ServiceStatus, condition: Option<Condition>) -> Value {
     let (state, failure) = match condition.map(|condition| condition.failure) {
         None => ("not_tried", None),
@@ -189,6 +190,11 @@ mod tests {
                 not_after: at(300).wall,
             }],
             denied_entries: 0,
+            limits: Some(Condition {
+                failure: Some(FailureKind::Blocked),
+                since: at(310),
+                last_call_at: at(318),
+            }),
             pepper_missing: None,
         };
         let expected = json!({
@@ -230,6 +236,10 @@ mod tests {
                 "oldest_key_ends_ms": -5_000, "median_key_ends_ms": 7_000, "keys_beyond": 3,
             },
             "denied": { "entries": 0 },
+            "limits": {
+                "state": "failing", "failure": "blocked", "since": "2026-11-21T07:25:10Z", "for_ms": 10_000,
+                "last_tried_ms": 2_000,
+            },
             "peppers": { "missing": null },
             "cache": { "oldest_answer_ms": 313_900 },
         });
@@ -260,6 +270,7 @@ mod tests {
             files: FileStatus::default(),
             expiries: Vec::new(),
             denied_entries: 0,
+            limits: None,
             pepper_missing: None,
         };
         let rendered = read(&status);
@@ -271,6 +282,7 @@ mod tests {
             "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,
         });
         assert_eq!(rendered["reads"], not_tried);
+        assert_eq!(rendered["limits"], not_tried);
         not_tried["waiting"] = 0.into();
         not_tried["under_way_ms"] = Value::Null;
         assert_eq!(rendered["writes"], not_tried);

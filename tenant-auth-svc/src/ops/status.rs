@@ -47,6 +47,8 @@ pub struct ServiceStatus {
     pub expiries: Vec<CredentialExpiry>,
     /// Number of entries in the deny list.
     pub denied_entries: usize,
+    /// Result of the last exchange of leases of limits with the database; `None` before the first one.
+    pub limits: Option<Condition>,
     /// The id of a pepper under which live keys are stored and that this replica lacks.
     pub pepper_missing: Option<String>,
 }
@@ -136,6 +138,20 @@ pub struct FileStatus {
     pub signing_keys_refused: bool,
     /// The database token file: it is unreadable, or the database rejects the token for reads or for writes.
     pub database_token_refused: bool,
+}
+
+impl FileStatus {
+    /// The names of the files that were refused, for people.
+    pub fn refused(self) -> impl Iterator<Item = &'static str> {
+        let files = [
+            (self.callers_refused, "callers"),
+            (self.certificates_refused, "certificates"),
+            (self.deny_list_refused, "deny list"),
+            (self.signing_keys_refused, "principal keys"),
+            (self.database_token_refused, "database token"),
+        ];
+        files.into_iter().filter(|(refused, _)| *refused).map(|(_, name)| name)
+    }
 }
 
 /// State of the process.

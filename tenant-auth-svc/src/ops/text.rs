@@ -20,7 +20,13 @@ use crate::domain::{
 
 /// Renders a line for the process and for each dependency.
 pub(super) fn render(status: &ServiceStatus) -> String {
-    let lines = [
+    describe_parts(status).map(|(name, value)| format!("{name:8}  {value}\n")).concat()
+}
+
+/// Describes the process and each dependency: its name, and how it is.
+#[must_use]
+pub fn describe_parts(status: &ServiceStatus) -> [(&'static str, String); 15] {
+    [
         ("process", process(status)),
         ("database", database(status)),
         ("reads", condition(status, status.reads)),
@@ -34,9 +40,9 @@ pub(super) fn render(status: &ServiceStatus) -> String {
         ("files", files(status.files)),
         ("expiry", expiry::describe_all(&status.expiries, status.now.wall)),
         ("denied", denied(status)),
+        ("limits", limits(status)),
         ("peppers", peppers(status)),
-    ];
-    lines.map(|(name, value)| format!("{name:8}  {value}\n")).concat()
+    ]
 }
 
 /// Formats a time as RFC 3339, to the second. Times before 1970 and after 9999 are clamped.
@@ -188,14 +194,7 @@ fn grace(status: &ServiceStatus) -> String {
 }
 
 fn files(files: FileStatus) -> String {
-    let refused = [
-        (files.callers_refused, "callers"),
-        (files.certificates_refused, "certificates"),
-        (files.deny_list_refused, "deny list"),
-        (files.signing_keys_refused, "principal keys"),
-        (files.database_token_refused, "database token"),
-    ];
-    let refused: Vec<_> = refused.iter().filter(|(refused, _)| *refused).map(|(_, name)| *name).collect();
+    let refused: Vec<_> = files.refused().collect();
     if refused.is_empty() {
         return "in effect".to_owned();
     }
@@ -209,6 +208,18 @@ fn denied(status: &ServiceStatus) -> String {
     match status.denied_entries {
         0 => "no entries in the deny file".to_owned(),
         count => format!("{count} entries in the deny file, denied regardless of the database"),
+    }
+}
+
+fn limits(status: &ServiceStatus) -> String {
+    let Some(condition) = status.limits else { return "no lease exchanged yet".to_owned() };
+    let since = format_since(status, condition.since);
+    match condition.failure {
+        None => format!("leases are exchanged {since}"),
+        Some(kind) => format!(
+            "leases are NOT exchanged ({}) {since}: what is held is spent, then on_outage of each limit decides",
+            kind.as_str()
+        ),
     }
 }
 

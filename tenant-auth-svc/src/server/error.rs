@@ -29,6 +29,14 @@ pub enum StartError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The address of the console cannot be used.
+    #[error("cannot listen on TENANT_AUTH_CONSOLE_LISTEN={address}: {source}")]
+    ConsoleListen {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
     /// The ops address cannot be bound.
     #[error("cannot listen on {address} for health and metrics over HTTP (TENANT_AUTH_OPS_LISTEN): {source}")]
     OpsListen {

@@ -17,7 +17,9 @@ use crate::{
         clock::SharedClock, grace::Grace, key::Peppers, last_used::LastUsedTracker,
         unknown_lookup_limiter::UnknownLookupLimiter,
     },
-    service_types::{AllCaches, KeyRecordCache, ServiceStore, SessionRecordCache},
+    service_types::{
+        AllCaches, FeedTargets, KeyRecordCache, ServiceLimits, ServiceStore, SessionRecordCache,
+    },
 };
 
 /// The shortest time budget of one load or one decision. The database client usually times out earlier; if it is configured with
@@ -63,6 +65,7 @@ pub(super) struct Caches {
     pub(super) oldest_answer: Arc<OldestAnswerAge>,
     pub(super) grace: Arc<Grace>,
     pub(super) unknown_lookup_limiter: Arc<UnknownLookupLimiter>,
+    pub(super) limits: ServiceLimits,
 }
 
 impl Caches {
@@ -85,6 +88,7 @@ impl Caches {
         let session_config = CacheConfig { max_records: sessions.cache_capacity, ..key_config };
         let key_lookup =
             KeyLookup::new(base.store.clone(), Arc::clone(&base.peppers), Arc::clone(&last_used));
+        let limits_liveness = Arc::clone(&feed_liveness);
         let session_lookup = SessionLookup::new(base.store.clone());
         Self {
             keys: RecordCache::new(batch_lookup(base, key_lookup), key_config, context()),
@@ -96,7 +100,18 @@ impl Caches {
             oldest_answer,
             grace,
             unknown_lookup_limiter,
+            limits: ServiceLimits::new(
+                base.store.clone(),
+                Arc::clone(&base.clock),
+                health_probe(&base.client, &limits_liveness),
+                usize::try_from(key_config.max_records).unwrap_or(usize::MAX),
+            ),
         }
+    }
+
+    /// What the change feed applies every change to.
+    pub(super) fn feed_targets(&self) -> FeedTargets {
+        (self.all(), self.limits.clone())
     }
 
     /// Both caches, as one that changes are applied to.

@@ -1,10 +1,8 @@
 //! The front doors: what decides at them, and the listener of those over HTTP.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, task::JoinHandle};
-
-use super::StartError;
+use super::{StartError, http_server::HttpServer};
 use crate::{
     config::FrontDoorsConfig,
     domain::{clock::SharedClock, network::TrustedProxies, validate::Validator},
@@ -31,23 +29,6 @@ pub(super) struct FrontDoors {
     door: Arc<FrontDoor<KeyRecordCache>>,
     listener: Option<ForwardListener>,
     trusted_peers: TrustedProxies,
-}
-
-/// The running HTTP server. Dropping it ends the server.
-#[derive(Debug)]
-pub(super) struct ForwardServer {
-    pub(super) address: SocketAddr,
-    end: oneshot::Sender<Infallible>,
-    task: JoinHandle<()>,
-}
-
-impl ForwardServer {
-    /// Stops to accept connections, and waits until the requests in flight have ended, for a few seconds.
-    pub(super) async fn stop(self) {
-        drop(self.end);
-        // Its only possible error is a panic, which the panic hook has logged.
-        let _ = self.task.await;
-    }
 }
 
 impl FrontDoors {
@@ -96,10 +77,8 @@ impl FrontDoors {
         certificates: Option<Arc<Certificates>>,
         (limiters, max_connections): (Limiters, usize),
         rpc_metrics: Arc<RpcMetrics>,
-    ) -> Option<ForwardServer> {
+    ) -> Option<HttpServer> {
         let listener = self.listener?;
-        let address = listener.address();
-        let (end, ended) = oneshot::channel();
         let doors = HttpDoors {
             door: self.door,
             callers,
@@ -108,10 +87,8 @@ impl FrontDoors {
             counts: self.counts,
             rpc_metrics,
         };
-        let task = tokio::spawn(listener.serve(doors, certificates, max_connections, async move {
-            // Nothing is ever sent. The channel closes when its sender is dropped.
-            let _: Result<Infallible, _> = ended.await;
-        }));
-        Some(ForwardServer { address, end, task })
+        Some(HttpServer::start(listener.address(), |end| {
+            listener.serve(doors, certificates, max_connections, end)
+        }))
     }
 }

@@ -1,5 +1,7 @@
 //! The running service and its shutdown: report not ready, wait for load balancers, drain in-flight requests.
 
+mod explicit;
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -14,7 +16,7 @@ use tokio::{
 };
 use tonic_health::server::HealthReporter;
 
-use super::{StartError, database_startup, front_doors::ForwardServer, reload::FileReloader};
+use super::{StartError, database_startup, http_server::HttpServer, reload::FileReloader};
 use crate::{
     domain::{
         admin::Admin,
@@ -24,8 +26,9 @@ use crate::{
     },
     instruments::lag::SchedulerLag,
     jobs::{
-        audit_copy::{AuditCopy, AuditCopyError},
+        audit_copy::AuditCopy,
         heartbeat::Heartbeat,
+        limits::LimitJobs,
         maintenance::MaintenanceJobs,
         readiness::{Readiness, ReadinessState},
         usage::UsageJobs,
@@ -43,6 +46,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long queued usage events may take to be committed at shutdown: two attempts.
 const USAGE_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long it may take to give the leases of limits back.
+const LEASE_RETURN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long the last-used times and the last entries of the audit log copy may delay the shutdown.
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -55,13 +61,16 @@ pub struct RunningService {
     pub(super) address: SocketAddr,
     pub(super) ops_address: Option<SocketAddr>,
     /// `None` without an address for front doors over HTTP.
-    pub(super) forward_server: Option<ForwardServer>,
+    pub(super) forward_server: Option<HttpServer>,
+    /// `None` without an address for the console.
+    pub(super) console_server: Option<HttpServer>,
     pub(super) clock: SharedClock,
     pub(super) admin: Arc<Admin<ServiceStore, AllCaches>>,
     pub(super) validator: Arc<Validator<KeyRecordCache>>,
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) scheduler_lag: Arc<SchedulerLag>,
     pub(super) maintenance: MaintenanceJobs,
+    pub(super) limit_jobs: LimitJobs,
     pub(super) usage_jobs: UsageJobs,
     pub(super) health: HealthReporter,
     pub(super) readiness: watch::Receiver<Readiness>,
@@ -101,6 +110,12 @@ impl RunningService {
     #[must_use]
     pub fn forward_address(&self) -> Option<SocketAddr> {
         self.forward_server.as_ref().map(|server| server.address)
+    }
+
+    /// The address of the console, if it has one.
+    #[must_use]
+    pub fn console_address(&self) -> Option<SocketAddr> {
+        self.console_server.as_ref().map(|server| server.address)
     }
 
     /// The administration use cases, for code in the same process.
@@ -192,41 +207,6 @@ impl RunningService {
         &self.usage_jobs.batcher_task
     }
 
-    /// Deletes old usage requests and events explicitly.
-    ///
-    /// # Errors
-    /// When the database does not respond; what was not deleted is deleted the next time.
-    pub async fn sweep_usage(&self) -> Result<(), StoreError> {
-        self.usage_jobs.sweep().await
-    }
-
-    /// Compares all usage totals with their events explicitly.
-    ///
-    /// # Errors
-    /// When the database does not respond.
-    pub async fn reconcile_usage(&self) -> Result<(), StoreError> {
-        self.usage_jobs.reconcile().await
-    }
-
-    /// Copies new entries of the audit log to its file explicitly; does nothing without a file.
-    ///
-    /// # Errors
-    /// When the database does not respond, or the file cannot be written; missing entries are written the next time.
-    pub async fn copy_audit_log(&self) -> Result<(), AuditCopyError> {
-        match &self.audit_copy {
-            Some(copy) => copy.copy_new_entries().await,
-            None => Ok(()),
-        }
-    }
-
-    /// Deletes sessions that expired some time ago, explicitly. Returns their number.
-    ///
-    /// # Errors
-    /// When the database does not respond.
-    pub async fn sweep_sessions(&self) -> Result<u64, StoreError> {
-        self.maintenance.sweep_sessions().await
-    }
-
     /// Waits until the database was reached and its schema is valid.
     ///
     /// # Errors
@@ -296,7 +276,8 @@ impl RunningService {
             }
         }
 
-        let forward_ended = self.forward_server.take().map(|server| tokio::spawn(server.stop()));
+        let http_servers = [self.forward_server.take(), self.console_server.take()];
+        let http_ended = http_servers.map(|server| server.map(|server| tokio::spawn(server.stop())));
         self.server.drain();
         // A watch stream, or a watched health name, is a request that never ends by itself.
         self.feed.hub().close();
@@ -305,7 +286,7 @@ impl RunningService {
             let seconds = DRAIN_TIMEOUT.as_secs();
             tracing::warn!(seconds, "requests still in flight after the drain timeout were cancelled");
         }
-        if let Some(ended) = forward_ended {
+        for ended in http_ended.into_iter().flatten() {
             // It has a timeout of its own, and its only possible error is a panic, which the panic hook has logged.
             let _ = ended.await;
         }
@@ -318,6 +299,8 @@ impl RunningService {
                 "usage events were not committed before shutdown; none of them was acknowledged"
             );
         }
+        // Tokens that are not given back stay counted.
+        self.limit_jobs.drain(LEASE_RETURN_TIMEOUT).await;
         // Without a response last-used times are lost: the next use of each key is recorded again. Audit entries that
         // are not copied now are copied after the next start.
         if let Some(task) = &self.audit_copy_task {

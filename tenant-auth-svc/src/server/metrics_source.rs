@@ -1,6 +1,8 @@
 //! Collects the metrics from their sources when they are read.
 
 mod database;
+mod limits;
+mod reading;
 mod rpcs;
 
 use std::{iter, sync::Arc, time::Duration};
@@ -82,6 +84,7 @@ impl MetricsSources {
         // From the start: an alert needs the zero.
         let leaks = self.leaks.counts().map(|(effect, count)| (effect, count_to_f64(count)));
         snapshot.push_by_label(&names::LEAK_REPORTS, leaks);
+        limits::add_limit_metrics(&mut snapshot, &self.status_sources.limits, &status);
         self.add_front_door_metrics(&mut snapshot);
         self.add_usage_metrics(&mut snapshot);
         self.add_audit_copy_metrics(&mut snapshot);

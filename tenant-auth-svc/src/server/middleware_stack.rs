@@ -7,8 +7,9 @@ use tenant_auth_proto::{
     envoy::service::auth::v3::authorization_server::AuthorizationServer,
     v1::{
         admin_service_server::AdminServiceServer, info_service_server::InfoServiceServer,
-        session_service_server::SessionServiceServer, usage_service_server::UsageServiceServer,
-        validation_service_server::ValidationServiceServer, watch_service_server::WatchServiceServer,
+        limit_service_server::LimitServiceServer, session_service_server::SessionServiceServer,
+        usage_service_server::UsageServiceServer, validation_service_server::ValidationServiceServer,
+        watch_service_server::WatchServiceServer,
     },
 };
 use tokio::net::TcpListener;
@@ -23,10 +24,11 @@ use super::StartError;
 use crate::{
     change_feed::hub::Hub,
     config::ListenConfig,
-    domain::validate::Validator,
+    console::rpc::InProcessRpc,
+    domain::{limit::consume::KeyConsumer, validate::Validator},
     fast_path::{FastPath, cache_responder::CacheResponder},
     forward::check::CheckResponder,
-    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, limiters::Limiters},
+    grpc::{AdminRpc, InfoRpc, LimitRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, limiters::Limiters},
     middleware::{
         authorize::AuthorizeLayer,
         catch_panic,
@@ -40,7 +42,9 @@ use crate::{
         shed::ShedLayer,
         trace::TraceLayer,
     },
-    service_types::{AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, SessionRecordCache},
+    service_types::{
+        AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceLimits, ServiceStore, SessionRecordCache,
+    },
     telemetry::{process::ProcessStats, traces::RequestTracer},
     transport::{Server, ServerConfig, descriptors, tls::Certificates},
     usage_batcher::UsageBatcher,
@@ -49,6 +53,8 @@ use crate::{
 /// The gRPC services.
 pub(super) struct Services {
     pub(super) fast_path_validator: Arc<Validator<KeyRecordCache>>,
+    pub(super) key_consumer: Arc<KeyConsumer<KeyRecordCache, ServiceLimits>>,
+    pub(super) limit: LimitRpc<ServiceStore, KeyRecordCache, SessionRecordCache, ServiceLimits>,
     pub(super) check: CheckResponder<KeyRecordCache>,
     pub(super) validation: ValidationRpc<ServiceStore, KeyRecordCache, SessionRecordCache>,
     pub(super) admin: AdminRpc<ServiceStore, AllCaches, RecoveryStore, Arc<ChangeFeed>>,
@@ -127,7 +133,7 @@ fn limit_to_descriptors(
 }
 
 impl GrpcListener {
-    /// Starts to serve.
+    /// Starts to serve. Also returns the services for calls of this process, behind the same middleware.
     ///
     /// # Errors
     /// [`StartError::Threads`] when the worker threads cannot be started.
@@ -137,7 +143,7 @@ impl GrpcListener {
         instrumentation: Instrumentation,
         callers: CallerDirectory,
         certificates: Option<Arc<Certificates>>,
-    ) -> Result<Server, StartError> {
+    ) -> Result<(Server, InProcessRpc), StartError> {
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -151,6 +157,7 @@ impl GrpcListener {
             .add_service(AuthorizationServer::new(services.check.clone()))
             .add_service(AdminServiceServer::new(services.admin))
             .add_service(InfoServiceServer::new(services.info))
+            .add_service(LimitServiceServer::new(services.limit))
             .add_service(SessionServiceServer::new(services.session))
             .add_service(UsageServiceServer::new(services.usage))
             .add_service(WatchServiceServer::new(services.watch))
@@ -164,7 +171,8 @@ impl GrpcListener {
             routes.add_service(v1alpha);
         }
 
-        let cache_responder = CacheResponder::new(services.fast_path_validator, services.check);
+        let cache_responder =
+            CacheResponder::new(services.fast_path_validator, services.key_consumer, services.check);
         // Outermost first.
         let stack = ServiceBuilder::new()
             .layer(IdentifyLayer::new(callers.clone()))
@@ -178,6 +186,7 @@ impl GrpcListener {
             .layer(AuthorizeLayer)
             .layer(RejectMalformedLayer)
             .service(routes.routes().prepare());
+        let in_process = InProcessRpc::new(stack.clone());
         let service = FastPath::new(
             cache_responder,
             callers,
@@ -185,7 +194,8 @@ impl GrpcListener {
             instrumentation.request_tracer,
             stack,
         );
-        Server::start(self.listener, certificates, service, self.config).map_err(StartError::Threads)
+        let server = Server::start(self.listener, certificates, service, self.config);
+        Ok((server.map_err(StartError::Threads)?, in_process))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         StatusCheck,
         status::{FeedStatus, LifecyclePhase, ServiceStatus, WriteStatus},
     },
+    service_types::ServiceLimits,
 };
 
 /// The sources of the status.
@@ -39,6 +40,7 @@ pub(super) struct StatusSources {
     pub(super) pepper_gap: Arc<MissingPepper>,
     pub(super) coverage_probe: CoverageProbe,
     pub(super) denied: Arc<ActiveDenyList>,
+    pub(super) limits: ServiceLimits,
 }
 
 impl StatusSources {
@@ -88,6 +90,7 @@ impl StatusSources {
             files: self.file_reloader.file_status(),
             expiries: self.file_reloader.expiries(),
             denied_entries: self.denied.counts().total(),
+            limits: self.limits.condition(),
             pepper_missing: self.pepper_gap.id().map(|id| id.as_str().to_owned()),
         }
     }
@@ -105,7 +108,7 @@ impl StatusSources {
         (phase, readiness.since)
     }
 
-    fn feed_status(&self, now: Moment) -> FeedStatus {
+    pub(super) fn feed_status(&self, now: Moment) -> FeedStatus {
         let Some(liveness) = &self.feed_liveness else { return FeedStatus::Off };
         match liveness.last_read_at() {
             None => FeedStatus::NotYetLive,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic_health::server::HealthReporter;
+use uuid::Uuid;
 
 use super::{
     foundation::{Caches, Foundation},
@@ -20,13 +21,17 @@ use crate::{
         inspect::{KeyInspector, ReplicaProbe},
         key::KeyFormat,
         leak::{LeakPolicy, Leaks},
+        limit::{
+            admin::LimitAdmin,
+            consume::{Consumer, KeyConsumer},
+        },
         outage::OutageGrace,
         recovery::Recovery,
         session::SlidingExpiryTracker,
         sessions::Sessions,
         validate::Validator,
     },
-    grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
+    grpc::{AdminRpc, InfoRpc, LimitRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     service_types::{
         AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, ServiceUsageRecorder,
         SessionRecordCache,
@@ -46,6 +51,7 @@ pub(super) struct UseCases {
     inspector: KeyInspector,
     probe: ReplicaProbe,
     pub(super) leaks: Arc<Leaks<ServiceStore, AllCaches>>,
+    limits: Arc<LimitAdmin<ServiceStore>>,
 }
 
 impl UseCases {
@@ -62,7 +68,7 @@ impl UseCases {
         let Foundation { clock, client, store, peppers, lookup_timeout } = base;
         let feed = Arc::new(FeedPoller::new(
             store.clone(),
-            caches.all(),
+            caches.feed_targets(),
             Arc::clone(clock),
             Arc::clone(&caches.feed_liveness),
             Arc::clone(client.known_database()),
@@ -103,6 +109,7 @@ impl UseCases {
             )),
             admin: Arc::new(admin),
             leaks: Arc::new(leaks),
+            limits: Arc::new(LimitAdmin::new(store.clone(), Arc::clone(clock))),
             feed,
             deny_list,
             validator,
@@ -120,15 +127,27 @@ impl UseCases {
         is_remote: bool,
         front_doors: &FrontDoors,
     ) -> Services {
+        let key_consumer = Arc::new(KeyConsumer::new(Arc::clone(&self.validator), caches.limits.clone()));
+        let consumer = Arc::new(Consumer::new(Arc::clone(&key_consumer), Arc::clone(&self.sessions)));
         Services {
             check: front_doors.check.clone(),
+            key_consumer,
+            limit: LimitRpc::new(consumer, Arc::clone(&self.limits)),
             fast_path_validator: Arc::clone(&self.validator),
             validation: ValidationRpc::new(self.validator, Arc::clone(&self.sessions), base.load_timeout()),
-            admin: AdminRpc::new(self.admin, self.outage_grace, self.recovery, self.inspector, self.leaks),
+            admin: AdminRpc::new(
+                self.admin,
+                self.outage_grace,
+                self.recovery,
+                self.inspector,
+                self.leaks,
+                self.limits,
+            ),
             info: InfoRpc(ServerInfo {
                 build: build::THIS,
                 is_remote,
                 schema_version: KNOWN_VERSION,
+                instance: Uuid::now_v7().simple().to_string(),
                 started_at: base.clock.monotonic(),
                 clock: Arc::clone(&base.clock),
                 revision: {

@@ -171,6 +171,21 @@ metrics! {
         "Reads of a record that exists and cannot be read, which is an error of that record alone; the log names it once an hour.";
     LEAK_REPORTS = Counter "tenant_auth_leak_reports_total" "1" ["effect"]
         "Reports of leaked keys: effect disable, notify or expire (the policy that a first report applied), already_reported, or unknown_key.";
+    // Limits.
+    LIMIT_DECISIONS = Counter "tenant_auth_limit_decisions_total" "1" ["result", "decided_by"]
+        "What limits decided, each limit of a request separately. result: admitted, quota_exceeded, rate_limited, shadow_exceeded (a shadow limit had less left than the request cost), or undecided, which counts once per request. decided_by: lease, database, local_share (the lease, while no lease can be exchanged), or outage_policy (not checked: OUTAGE_POLICY_OPEN).";
+    LIMIT_COUNTERS = Gauge "tenant_auth_limit_counters" "1" []
+        "Counters of limits in memory: one for each limit of a tenant or a key.";
+    LIMIT_EXCHANGES = Counter "tenant_auth_limit_exchanges_total" "1" ["outcome"]
+        "Transactions that exchange leases with the database: outcome ok or failed; each attempt counts, and one without a response for a second counts as failed, too.";
+    LIMIT_EXCHANGE_DURATION = Histogram "tenant_auth_limit_exchange_duration_seconds" "s" []
+        "Duration of exchanges that were committed; of a repeated one, the last attempt.";
+    LIMIT_EXCHANGE_FAILING = Gauge "tenant_auth_limit_exchange_failing_seconds" "s" []
+        "Time for which exchanges of leases have failed; 0 if the last one succeeded, or none was needed yet.";
+    LIMIT_LEASES_EXCHANGED = Counter "tenant_auth_limit_leases_exchanged_total" "1" []
+        "Leases in these exchanges: one for each counter and window that something is reported, asked or given back of.";
+    LIMIT_LEASES_STARVED = Counter "tenant_auth_limit_leases_starved_total" "1" []
+        "Leases of quotas and credits that got less than callers waited for while other replicas held a part of the limit.";
     // Front doors.
     FRONT_DOOR_REQUESTS = Counter "tenant_auth_front_door_requests_total" "1" ["door", "code"]
         "Requests that a proxy or other HTTP software asked about, by outcome: door ext_authz (Envoy), forward_auth, nginx or introspection; code ADMITTED, a denial, UNDECIDED, or PROXY_MISCONFIGURED and UNKNOWN_CALLER, for which the operator of the proxy has to act.";

@@ -5,9 +5,10 @@ use std::{
     path::Path,
 };
 
+use libsql::Builder;
 use tenant_auth_proto::v1;
 
-use crate::database::query_rows;
+use crate::{database::query_rows, process::WAIT_TIMEOUT};
 
 /// Tenant and metric.
 pub(crate) type Account = (String, String);
@@ -104,4 +105,12 @@ impl Differences {
 
 fn all_keys<'a, K: Ord, V>(one: &'a BTreeMap<K, V>, other: &'a BTreeMap<K, V>) -> BTreeSet<&'a K> {
     one.keys().chain(other.keys()).collect()
+}
+
+/// Runs a statement directly on the file.
+pub(crate) async fn execute_in_file(file: &Path, sql: &str) -> u64 {
+    let database = Builder::new_local(file).build().await.unwrap();
+    let connection = database.connect().unwrap();
+    connection.busy_timeout(WAIT_TIMEOUT).unwrap();
+    connection.execute(sql, ()).await.unwrap()
 }

@@ -14,11 +14,15 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../processes/database.rs"]
 mod database;
 mod ledger;
+#[path = "../processes/process.rs"]
 mod process;
 mod report;
 mod service_under_test;
+#[path = "../processes/settings.rs"]
+mod settings;
 mod traffic;
 
 use std::thread;
@@ -26,10 +30,10 @@ use std::thread;
 use tenant_auth_testkit::Random;
 
 use self::{
-    database::execute_in_file,
-    ledger::Ledger,
-    report::{Report, print_head, print_uncaptured},
+    ledger::{Ledger, execute_in_file},
+    report::{Report, print_head},
     service_under_test::{DatabaseKind, ServiceUnderTest, Victim},
+    settings::{number_from_env, print_uncaptured},
     traffic::Traffic,
 };
 
@@ -38,11 +42,6 @@ const SCENARIOS: [(&str, DatabaseKind, Victim); 3] = [
     ("service, remote database", DatabaseKind::Remote, Victim::Service),
     ("remote database", DatabaseKind::Remote, Victim::Database),
 ];
-
-fn number_from_env(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
-}
 
 async fn run_scenario(
     (name, kind, victim): (&'static str, DatabaseKind, Victim),

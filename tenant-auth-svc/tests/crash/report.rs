@@ -1,8 +1,6 @@
 //! The results of the kills, and the expected values.
 
-use std::io::Write as _;
-
-use crate::ledger::Differences;
+use crate::{ledger::Differences, settings::print_uncaptured};
 
 /// The result of one scenario.
 pub(crate) struct Report {
@@ -60,9 +58,4 @@ pub(crate) fn print_head() {
         "\nkilled                       kills  in flight  acknowledged  retried  already recorded  events stored  lost  \
          twice  reconcile\n",
     );
-}
-
-/// Prints past the output capture of passing tests.
-pub(crate) fn print_uncaptured(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }

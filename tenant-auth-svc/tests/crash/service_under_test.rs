@@ -21,6 +21,9 @@ use crate::{
     traffic::{TENANTS, Traffic, tenant_id},
 };
 
+/// A part that occurs in every usage transaction and in no other.
+const USAGE_WRITE: &str = "INSERT INTO usage_requests";
+
 /// The kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DatabaseKind {
@@ -56,7 +59,7 @@ impl ServiceUnderTest {
     /// Starts the processes and creates the tenants.
     pub(crate) async fn start(kind: DatabaseKind) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = (kind == DatabaseKind::Remote).then(|| Database::start(folder.path()));
+        let database = (kind == DatabaseKind::Remote).then(|| Database::start(folder.path(), USAGE_WRITE));
         let address = free_address();
         let mut serve = service_command("serve", &database_url(&folder, database.as_ref()));
         serve.env("TENANT_AUTH_LISTEN", address.to_string());

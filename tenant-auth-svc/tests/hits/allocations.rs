@@ -5,19 +5,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prost::Message as _;
 use tenant_auth_proto::v1;
 use tenant_auth_svc::{
+    database::{client::DatabaseClient, sql::SqlStore},
     domain::{
+        cache_policy::UpstreamHealth,
         clock::{ManualClock, UnixMillis},
         id::{KeyId, TenantId},
         key::{KeyFormat, KeyHash, KeyRecord},
         key_headers::KeyHeaders,
+        limit::{Cost, LimitEnforcer, consume::KeyConsumer},
         network::AllowedNetworks,
         record_source::{CachedRecord, RecordSource},
         scope::{Scope, ScopeSet},
         store::StoreError,
         tenant::TenantStatus,
         unknown_lookup_limiter::LoadContext,
+        usage::UsageMetric,
         validate::Validator,
         verdict::{Provenance, Revision, Source},
     },
@@ -27,11 +32,17 @@ use tenant_auth_svc::{
         door::FrontDoor,
         principal::PrincipalTokens,
     },
+    limit_leases::{LeaseExchanger, LimitLeases},
 };
 
 use crate::{
-    harness::{NOW, front_doors::check_request, unknown_key},
-    raw::{BATCH_PATH, VALIDATE_PATH, validate_request},
+    harness::{
+        NOW, TestDatabase, TestService,
+        front_doors::check_request,
+        limits::{consumption, limit_of, per_day, rate, store_limit},
+        unknown_key,
+    },
+    raw::{BATCH_PATH, CONSUME_PATH, VALIDATE_PATH, validate_request},
 };
 
 /// A cache in which every key has the same record.
@@ -55,11 +66,11 @@ impl RecordSource for SingleRecordCache {
     }
 }
 
-fn cache_responder() -> CacheResponder<SingleRecordCache> {
+fn record(tenant_id: TenantId, key_id: KeyId) -> KeyRecord {
     let scopes = ["orders:read", "orders:write"].map(|name| Scope::parse(name).unwrap());
-    let record = KeyRecord {
-        key_id: KeyId::generate(),
-        tenant_id: TenantId::generate(),
+    KeyRecord {
+        key_id,
+        tenant_id,
         tenant_name: "Acme Corporation".into(),
         plan: "enterprise".into(),
         tenant_status: TenantStatus::Active,
@@ -69,7 +80,16 @@ fn cache_responder() -> CacheResponder<SingleRecordCache> {
         expires_at: Some(UnixMillis(NOW.0 + 1_000_000)),
         revoked_at: None,
         last_used_at: None,
-    };
+    }
+}
+
+/// Limits that are exchanged with a real database.
+fn limits(database: &TestDatabase) -> LimitLeases<SqlStore<DatabaseClient>> {
+    let store = SqlStore::new(database.client(), Arc::default());
+    LimitLeases::new(store, ManualClock::at(NOW), Box::new(|_| UpstreamHealth::Healthy), 100)
+}
+
+fn cache_responder<L: LimitEnforcer>(record: KeyRecord, limits: L) -> CacheResponder<SingleRecordCache, L> {
     let format = KeyFormat::new("ta").unwrap();
     let clock = ManualClock::at(NOW);
     let validator = Arc::new(Validator::new(SingleRecordCache(Arc::new(record)), format, clock));
@@ -77,7 +97,8 @@ fn cache_responder() -> CacheResponder<SingleRecordCache> {
     let tokens = Arc::new(PrincipalTokens::disabled());
     let door = FrontDoor::new(Arc::clone(&validator), key_headers, tokens, Duration::from_secs(1));
     let check = CheckResponder::new(Arc::new(door), Arc::default(), UndecidedAs::DeniedResponse);
-    CacheResponder::new(validator, check)
+    let consumer = Arc::new(KeyConsumer::new(Arc::clone(&validator), limits));
+    CacheResponder::new(validator, consumer, check)
 }
 
 fn grpc_frame(message: &impl prost::Message) -> Vec<u8> {
@@ -90,9 +111,10 @@ fn grpc_frame(message: &impl prost::Message) -> Vec<u8> {
 
 /// Only the response's bytes are allocated: the query is parsed in place, and nothing of the record is
 /// copied.
-#[test]
-fn cache_hit_allocates_only_request_and_response() {
-    let hits = cache_responder();
+#[tokio::test]
+async fn cache_hit_allocates_only_request_and_response() {
+    let database = TestDatabase::test_server().await;
+    let hits = cache_responder(record(TenantId::generate(), KeyId::generate()), limits(&database));
     let count = |path: &str, frame: &[u8]| {
         // The first call allocates the encode buffer, which is kept.
         assert!(hits.respond(path, frame, Instant::now()).is_some());
@@ -126,4 +148,32 @@ fn cache_hit_allocates_only_request_and_response() {
     };
     let (few, many) = (batch(64), batch(512));
     assert!(many - few <= 4, "growing lists only, and nothing per key: {few} and {many}");
+}
+
+/// One allocation more than a validation: the list of limits.
+#[tokio::test]
+async fn decision_from_a_lease_allocates_the_list_of_limits_and_the_response() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start_at(&database, &ManualClock::at(NOW)).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, key_id) = service.issue_key(&tenant, &[]).await;
+    store_limit(&service, limit_of(&tenant, "requests.daily", per_day(1_000_000))).await;
+    store_limit(&service, limit_of(&tenant, "requests.rate", rate(100_000, 1, 100_000))).await;
+    let limits = limits(&database);
+    let _exchanger = LeaseExchanger::start(limits.clone());
+    let record = record(TenantId::parse(&tenant).unwrap(), KeyId::parse(&key_id).unwrap());
+    let costs = [Cost { metric: UsageMetric::parse("requests").unwrap(), amount: 1 }].into_iter().collect();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    assert_eq!(limits.take(&record, &costs, deadline).await.unwrap().denial, None);
+
+    let hits = cache_responder(record, limits);
+    let frame = grpc_frame(&consumption(&key, &[("requests", 1)]));
+    assert!(hits.respond(CONSUME_PATH, &frame, Instant::now()).is_some());
+    let mut response = None;
+    let counted =
+        allocation_counter::measure(|| response = hits.respond(CONSUME_PATH, &frame, Instant::now()));
+    let response = v1::ConsumeResponse::decode(&response.unwrap().frame[5..]).unwrap();
+    assert_eq!((response.verdict(), response.limits.len()), (v1::Verdict::Valid, 2));
+    assert_eq!(response.limits[0].decided_by(), v1::DecidedBy::Lease);
+    assert_eq!(counted.count_total, 2, "the list of limits, and the response");
 }

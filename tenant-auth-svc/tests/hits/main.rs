@@ -18,8 +18,12 @@ use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::Fault;
 
 use self::{
-    it::harness::{self, NOW, TestDatabase, TestService, http_request, unknown_key},
-    raw::{BATCH_PATH, Connection, VALIDATE_PATH, validate_request},
+    it::harness::{
+        self, NOW, TestDatabase, TestService, http_request,
+        limits::{consume, consumption, limit_of, per_day, store_limit},
+        unknown_key,
+    },
+    raw::{BATCH_PATH, CONSUME_PATH, Connection, VALIDATE_PATH, validate_request},
 };
 
 /// Installs no log capture, for the reason above.
@@ -189,4 +193,24 @@ async fn fast_path_hits_are_counted_in_rpc_metrics() {
     is("tenant_auth_verdicts_total{verdict=\"valid\"} 9");
     is("tenant_auth_verdicts_total{verdict=\"insufficient_scope\"} 1");
     is("tenant_auth_answers_total{source=\"fresh\"} 9");
+}
+
+#[tokio::test]
+async fn consume_is_answered_from_the_lease_like_by_the_full_stack() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_fixed_clock(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, _) = service.issue_key(&tenant, &[]).await;
+    store_limit(&service, limit_of(&tenant, "requests.daily", per_day(3))).await;
+    consume(&service, &key, 1).await.unwrap();
+    let connection = Connection::open(service.running.address()).await;
+    // A denied request takes nothing, so that both responses are the same.
+    for message in [consumption(&key, &[("requests", 4)]), consumption("ta_x", &[("requests", 1)])] {
+        let message = message.encode_to_vec();
+        let short = connection.send(CONSUME_PATH, &message, &[]).await;
+        let full_stack = connection.send_in_pieces(CONSUME_PATH, &message).await;
+        let decode = |bytes: &[u8]| v1::ConsumeResponse::decode(&bytes[5..]).unwrap();
+        assert_eq!((short.status, decode(&short.message)), (0, decode(&full_stack.message)));
+        assert_eq!((short.request_id.is_some(), full_stack.request_id.is_some()), (false, true));
+    }
 }

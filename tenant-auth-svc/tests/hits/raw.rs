@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::harness::owned;
 
 pub(crate) const VALIDATE_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+pub(crate) const CONSUME_PATH: &str = "/tenantauth.v1.LimitService/Consume";
 pub(crate) const BATCH_PATH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 
 pub(crate) fn validate_request(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {

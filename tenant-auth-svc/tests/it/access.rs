@@ -47,42 +47,54 @@ fn every_rpc_has_exactly_one_access_rule() {
 }
 
 /// The access policy as decided. It is repeated here so that changing a rule requires two edits. One column
-/// per role: V(alidator), S(essions), M(eter), R(eporter), A(dmin), aU(ditor); `*` for every known caller,
-/// `+` for anyone.
+/// per role: V(alidator), S(essions), M(eter), R(eporter), A(dmin), aU(ditor), vieWer, Operator; `*` for every known
+/// caller, `+` for anyone.
 const DECIDED_POLICY: &str = "
 ValidationService/ValidateKey            V
 ValidationService/BatchValidateKeys      V
 ValidationService/StreamValidateKeys     V
 ValidationService/ValidateSession        V
+LimitService/Consume                     V
+LimitService/BatchConsume                V
+LimitService/StreamConsume               V
+LimitService/Reserve                     V
+LimitService/Settle                      V
+LimitService/Cancel                      V
+LimitService/GetLimitState               VRAUWO
 WatchService/Watch                       V
 SessionService/BindSession               S
-SessionService/UnbindSession             SA
-SessionService/ListSessions              SAU
+SessionService/UnbindSession             SAO
+SessionService/ListSessions              SAUWO
 UsageService/RecordUsage                 M
-UsageService/QueryUsage                  RAU
-AdminService/CreateTenant                A
-AdminService/GetTenant                   AU
-AdminService/ListTenants                 AU
-AdminService/UpdateTenant                A
-AdminService/DeleteTenant                A
-AdminService/SuspendTenant               A
-AdminService/ResumeTenant                A
-AdminService/IssueKey                    A
-AdminService/ImportKeys                  A
-AdminService/UpdateKey                   A
-AdminService/RotateKey                   A
-AdminService/RevokeKey                   A
-AdminService/GetKey                      AU
-AdminService/InspectKey                  AU
-AdminService/ExplainKey                  AU
-AdminService/ReportLeak                  A
-AdminService/ListKeys                    AU
-AdminService/ListAuditEvents             AU
-AdminService/GetDatabaseState            AU
-AdminService/AcceptDatabase              A
-AdminService/GetOutageGrace              AU
-AdminService/SetOutageGrace              A
-AdminService/ResetOutageGrace            A
+UsageService/QueryUsage                  RAUWO
+AdminService/CreateTenant                AO
+AdminService/GetTenant                   AUWO
+AdminService/ListTenants                 AUWO
+AdminService/UpdateTenant                AO
+AdminService/DeleteTenant                AO
+AdminService/SuspendTenant               AO
+AdminService/ResumeTenant                AO
+AdminService/IssueKey                    AO
+AdminService/ImportKeys                  AO
+AdminService/UpdateKey                   AO
+AdminService/RotateKey                   AO
+AdminService/RevokeKey                   AO
+AdminService/GetKey                      AUWO
+AdminService/InspectKey                  AUWO
+AdminService/ExplainKey                  AUWO
+AdminService/ReportLeak                  AO
+AdminService/ListKeys                    AUWO
+AdminService/SetLimit                    AO
+AdminService/GetLimit                    AUWO
+AdminService/ListLimits                  AUWO
+AdminService/DeleteLimit                 AO
+AdminService/AddCredits                  AO
+AdminService/ListAuditEvents             AUWO
+AdminService/GetDatabaseState            AUWO
+AdminService/AcceptDatabase              AO
+AdminService/GetOutageGrace              AUWO
+AdminService/SetOutageGrace              AO
+AdminService/ResetOutageGrace            AO
 InfoService/GetServerInfo                *
 InfoService/WaitForRevision              *
 InfoService/GetPrincipalKeys             *
@@ -103,6 +115,8 @@ fn access_policy_matches_decided_table() {
         Role::Reporter => 'R',
         Role::Admin => 'A',
         Role::Auditor => 'U',
+        Role::Viewer => 'W',
+        Role::Operator => 'O',
     };
     let who = |access| match access {
         Access::Anyone => "+".to_owned(),

@@ -25,14 +25,14 @@ async fn tenant_is_created_once_suspended_and_resumed() {
         let suspend = v1::SuspendTenantRequest { tenant_id: id.clone(), reason: "unpaid".to_owned() };
         let tenant = admin.suspend_tenant(suspend).await.unwrap().into_inner().tenant.unwrap();
         assert_eq!((tenant.status(), &*tenant.suspend_reason), (v1::TenantStatus::Suspended, "unpaid"));
-        let resume = v1::ResumeTenantRequest { tenant_id: id.clone() };
+        let resume = v1::ResumeTenantRequest { tenant_id: id.clone(), ..Default::default() };
         let tenant = admin.resume_tenant(resume).await.unwrap().into_inner().tenant.unwrap();
         assert_eq!((tenant.status(), &*tenant.suspend_reason), (v1::TenantStatus::Active, ""));
 
         let unknown = || "ten_nobody".to_owned();
         let get = v1::GetTenantRequest { tenant_id: unknown() };
         assert_eq!(admin.get_tenant(get).await.unwrap_err().code(), Code::NotFound);
-        let resume = v1::ResumeTenantRequest { tenant_id: unknown() };
+        let resume = v1::ResumeTenantRequest { tenant_id: unknown(), ..Default::default() };
         assert_eq!(admin.resume_tenant(resume).await.unwrap_err().code(), Code::NotFound);
     }
 }

@@ -91,7 +91,11 @@ async fn own_change_is_visible_immediately() {
         let suspend = v1::SuspendTenantRequest { tenant_id: tenant.clone(), reason: "unpaid".to_owned() };
         service.admin().suspend_tenant(suspend).await.unwrap();
         assert_eq!(service.validate(&second).await.unwrap().verdict(), Verdict::TenantSuspended);
-        service.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id: tenant }).await.unwrap();
+        service
+            .admin()
+            .resume_tenant(v1::ResumeTenantRequest { tenant_id: tenant, ..Default::default() })
+            .await
+            .unwrap();
         assert_eq!(service.validate(&second).await.unwrap().verdict(), Verdict::Valid);
     }
 }

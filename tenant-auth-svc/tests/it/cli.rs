@@ -144,7 +144,7 @@ async fn serve_refuses_invalid_configuration_and_names_each_value() {
         ("TENANT_AUTH_LISTEN", "beyond loopback"),
         ("TENANT_AUTH_KEY_PREFIX", "must be 1 to 18 characters"),
         ("TENANT_AUTH_CACHE_FRESH", "invalid duration"),
-        ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be an integer from 7"),
+        ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be an integer from 8"),
         ("TENANT_AUTH_MAX_REQUESTS", "must be an integer from 1 to 1000000"),
         ("TENANT_AUTH_PEPPER_FILE", "cannot read"),
         ("TENANT_AUTH_OPS_LISTEN", "must be an address and a port"),

@@ -2,6 +2,7 @@
 
 mod import;
 mod last_used;
+mod limits;
 mod one_key;
 mod peppers;
 mod sessions;
@@ -96,6 +97,7 @@ async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E
         check_pages(&store).await;
         one_key::check_key_queries(&store).await;
         usage::check_usage(&store).await;
+        limits::check_limits(&engine, &store).await;
     }
     // This check runs last and leaves no live key behind: stores without these peppers could not look the
     // keys up.
@@ -157,8 +159,11 @@ async fn check_keys(store: &impl Store) {
     let before = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(before.records, [Ok(None)]);
 
-    let inserted = store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap();
-    assert_eq!(store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().outcome, inserted.outcome);
+    let inserted = store.insert_key(call(Lane::Admin), &key, None, &change()).await.unwrap();
+    assert_eq!(
+        store.insert_key(call(Lane::Admin), &key, None, &change()).await.unwrap().outcome,
+        inserted.outcome
+    );
     let (stored, written) = inserted.outcome.unwrap();
     assert_eq!((&stored.id, &stored.scopes, stored.created_at), (&key.id, &key.scopes, NOW));
 
@@ -189,7 +194,7 @@ async fn check_keys(store: &impl Store) {
     assert_eq!(audit_actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
 
     let homeless = new_key(&TenantId::generate(), &[], None);
-    assert_eq!(store.insert_key(call(Lane::Admin), &homeless, &change()).await.unwrap().outcome, None);
+    assert_eq!(store.insert_key(call(Lane::Admin), &homeless, None, &change()).await.unwrap().outcome, None);
     let outcome = store.revoke_key(call(Lane::Admin), &KeyId::generate(), &first, &change()).await;
     assert_eq!(outcome.unwrap().outcome, None);
 }
@@ -198,7 +203,7 @@ async fn check_rotation(store: &impl Store) {
     let tenant =
         store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let old = new_key(&tenant.id, &["a"], None);
-    store.insert_key(call(Lane::Admin), &old, &change()).await.unwrap();
+    store.insert_key(call(Lane::Admin), &old, None, &change()).await.unwrap();
     let rotate = |old: &KeyId| Rotation {
         old: old.clone(),
         overlap: Duration::from_secs(60),
@@ -206,6 +211,7 @@ async fn check_rotation(store: &impl Store) {
         hash: random_hash(),
         prefix_hint: PrefixHint::parse("ta_1234").unwrap(),
         expires_at: SuccessorExpiry::Never,
+        reason: None,
     };
     let rotation = rotate(&old.id);
     let mut old_ends_at = None;

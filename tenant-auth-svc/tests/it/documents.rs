@@ -113,19 +113,28 @@ fn names_in(row: &str) -> Vec<&str> {
     last.split('`').skip(1).step_by(2).collect()
 }
 
-#[test]
-fn every_test_that_a_guarantee_names_exists() {
-    let file = crate_folder().join("docs/guarantees.md");
-    let text = read(&file);
+/// The rows of the tables whose last column names tests, with their line numbers.
+fn rows_with_tests(text: &str) -> Vec<(usize, &str)> {
     let lines: Vec<_> = text.lines().collect();
+    let (mut rows, mut is_among) = (Vec::new(), false);
+    for (index, line) in lines.iter().enumerate() {
+        if lines.get(index + 1).is_some_and(|next| next.starts_with("|-")) {
+            is_among = line.ends_with("| tests |");
+        } else if is_among && line.starts_with('|') && !line.starts_with("|-") {
+            rows.push((index + 1, *line));
+        }
+    }
+    rows
+}
+
+/// Checks a document, and returns how many tests it names.
+fn check_named_tests(document: &str) -> usize {
+    let file = crate_folder().join(document);
+    let text = read(&file);
     let mut problems = Vec::new();
     let mut checked = 0;
-    for (index, row) in lines.iter().enumerate().filter(|(_, line)| line.starts_with('|')) {
-        // A separator row, or the header above it.
-        if row.starts_with("|-") || lines.get(index + 1).is_some_and(|next| next.starts_with("|-")) {
-            continue;
-        }
-        let at = format!("{}:{}", display_path(&file), index + 1);
+    for (number, row) in rows_with_tests(&text) {
+        let at = format!("{}:{number}", display_path(&file));
         let names = names_in(row);
         if names.is_empty() {
             problems.push(format!("{at}: the row names no test: name one in its last column, in backticks"));
@@ -138,7 +147,15 @@ fn every_test_that_a_guarantee_names_exists() {
         }
     }
     assert!(problems.is_empty(), "{problems:#?}");
-    assert!(checked > 80, "{}: only {checked} tests were found in the tables", display_path(&file));
+    checked
+}
+
+#[test]
+fn every_test_that_a_guarantee_names_exists() {
+    for (document, least) in [("docs/guarantees.md", 80), ("docs/console.md", 10)] {
+        let checked = check_named_tests(document);
+        assert!(checked > least, "{document}: only {checked} tests were found in the tables");
+    }
 }
 
 #[test]

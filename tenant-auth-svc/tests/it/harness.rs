@@ -3,10 +3,15 @@
 pub(crate) mod callers;
 pub(crate) mod captured;
 pub(crate) mod collector;
+pub(crate) mod console;
+pub(crate) mod console_audit;
+pub(crate) mod console_pages;
 mod database;
+pub(crate) mod events;
 pub(crate) mod frames;
 pub(crate) mod front_doors;
 mod http;
+pub(crate) mod limits;
 pub(crate) mod pki;
 pub(crate) mod program;
 pub(crate) mod raw_peer;

@@ -127,8 +127,11 @@ async fn tenants() {
     for (page_size, token, expected) in
         [(-1, "", "page_size"), (0, "!!", "page_token"), (0, "w6Q", "page_token"), (0, "YSBi", "page_token")]
     {
-        let list = v1::ListTenantsRequest { page_size, page_token: token.to_owned() };
-        assert_eq!(violated_fields(admin.list_tenants(list).await.unwrap_err()), [expected], "{token}");
+        let list = v1::ListTenantsRequest { page_size, page_token: token.to_owned(), ..Default::default() };
+        let by_name = v1::ListTenantsRequest { name_prefix: "a".to_owned(), ..list.clone() };
+        for list in [list, by_name] {
+            assert_eq!(violated_fields(admin.list_tenants(list).await.unwrap_err()), [expected], "{token}");
+        }
     }
     assert_eq!(database.caller_requests(), requests);
 }
@@ -167,6 +170,7 @@ async fn keys() {
         overlap,
         expires_at,
         no_expiry: false,
+        ..Default::default()
     };
     let span = |seconds| Some(Duration { seconds, nanos: 0 });
     for (request, expected) in [
@@ -183,6 +187,11 @@ async fn keys() {
         violated_fields(admin.list_keys(list.clone()).await.unwrap_err()),
         ["tenant_id", "page_size", "page_token"]
     );
+    let by_name = v1::ListKeysRequest { name_prefix: "ü".repeat(65), ..list.clone() };
+    let wrong = violated_fields(admin.list_keys(by_name.clone()).await.unwrap_err());
+    assert_eq!(wrong, ["name_prefix", "page_size", "page_token"]);
+    let by_both = v1::ListKeysRequest { prefix: "k".to_owned(), ..by_name };
+    assert_eq!(violated_fields(admin.list_keys(by_both).await.unwrap_err()), ["name_prefix"]);
     let by_prefix = v1::ListKeysRequest { prefix: "k".repeat(25), tenant_id: "a b".to_owned(), ..list };
     let wrong = violated_fields(admin.list_keys(by_prefix).await.unwrap_err());
     assert_eq!(wrong, ["tenant_id", "prefix", "page_size", "page_token"]);
@@ -194,9 +203,10 @@ async fn keys() {
         since: timestamp(2),
         until: timestamp(2),
         page_size: 0,
+        action: "key revoke".to_owned(),
     };
     let wrong = violated_fields(admin.list_audit_events(audit).await.unwrap_err());
-    assert_eq!(wrong, ["tenant_id", "target", "caller", "until", "page_token"]);
+    assert_eq!(wrong, ["tenant_id", "target", "caller", "action", "until", "page_token"]);
     for key_id in ["", "a b"] {
         let get = v1::GetKeyRequest { key_id: key_id.to_owned() };
         assert_eq!(violated_fields(admin.get_key(get).await.unwrap_err()), ["key_id"]);

@@ -92,7 +92,7 @@ const NOT_UTF8: &[u8] = b"\0\0\0\0\x04\x0a\x02\xff\xfe";
 const GARBAGE: &[u8] = b"\0\0\0\0\x04\xff\xff\xff\xff";
 
 fn is_stream(path: &str) -> bool {
-    path == STREAM || path.ends_with("/ServerReflectionInfo")
+    path == STREAM || path.ends_with("/StreamConsume") || path.ends_with("/ServerReflectionInfo")
 }
 
 /// All RPCs but those whose callers cannot handle an error: `front_doors::ext_authz` has their answers.

@@ -1,6 +1,7 @@
 //! `/metrics`: contains every documented metric, no other, and correct values.
 
 mod idle;
+mod limits;
 mod messages;
 
 use std::{sync::Arc, time::Duration};

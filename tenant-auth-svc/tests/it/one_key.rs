@@ -215,9 +215,45 @@ async fn keys_are_found_by_prefix() {
     let rest = service.admin().list_keys(rest).await.unwrap().into_inner();
     assert_ne!(first.keys[0].key_id, rest.keys[0].key_id);
     assert!(rest.next_page_token.is_empty());
-    // A page token of one order is invalid for the other.
-    let tenant_id = ids[0].0.clone();
-    let mixed =
-        v1::ListKeysRequest { prefix: String::new(), tenant_id, page_token: first.next_page_token, ..all };
-    assert_eq!(service.admin().list_keys(mixed).await.unwrap_err().code(), Code::InvalidArgument);
+    // A page token of one order is invalid for another.
+    let page_token = first.next_page_token;
+    let by_id = v1::ListKeysRequest { tenant_id: ids[0].0.clone(), page_token, ..Default::default() };
+    let by_name = v1::ListKeysRequest { name_prefix: "t".to_owned(), ..by_id.clone() };
+    for mixed in [by_id, by_name] {
+        assert_eq!(service.admin().list_keys(mixed).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn tenants_and_keys_are_found_by_the_beginning_of_their_names() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let mut tenants = Vec::new();
+    for name in ["Zoo one", "Zoo two", "ZOO three", "Zo"] {
+        let tenant = service.create_tenant(name).await;
+        service.issue_key(&tenant, &[]).await;
+        tenants.push(tenant);
+    }
+    let mut list =
+        v1::ListTenantsRequest { name_prefix: "zoo".to_owned(), page_size: 2, ..Default::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = service.admin().list_tenants(list.clone()).await.unwrap().into_inner();
+        found.extend(page.tenants.into_iter().map(|tenant| tenant.tenant_id));
+        list.page_token = page.next_page_token;
+        if list.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, [&*tenants[0], &tenants[2], &tenants[1]], "by name");
+    let keys = async |tenant: &str, name: &str| {
+        let (tenant_id, name_prefix) = (tenant.to_owned(), name.to_owned());
+        let list = v1::ListKeysRequest { tenant_id, name_prefix, ..Default::default() };
+        service.admin().list_keys(list).await.map(|keys| keys.into_inner().keys)
+    };
+    let found = keys("", "TES").await.unwrap();
+    assert!(tenants.iter().all(|tenant| found.iter().any(|key| key.tenant_id == *tenant)));
+    assert_eq!(keys(&tenants[1], "test").await.unwrap().len(), 1);
+    assert_eq!(keys(&tenants[1], "tests").await.unwrap().len(), 0);
+    assert_eq!(keys("ten_nobody", "test").await.unwrap_err().code(), Code::NotFound);
 }

@@ -39,7 +39,7 @@ async fn own_changes_stay_visible_behind_lagging_read_replica() {
     there.admin().suspend_tenant(suspend).await.unwrap();
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_TENANT_SUSPENDED");
     region.poll_both_feeds().await;
-    there.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id }).await.unwrap();
+    there.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id, ..Default::default() }).await.unwrap();
     assert_eq!(
         outcome(&there.validate(&key).await),
         "Unavailable",

@@ -63,7 +63,8 @@ async fn session_id_may_be_as_long_as_a_token() {
         let list = v1::ListSessionsRequest { tenant_id: tenant.clone(), ..Default::default() };
         let listed = session_client(&service).list_sessions(list).await.unwrap().into_inner().sessions;
         assert_eq!(listed[0].session_id, id);
-        let unbind = v1::UnbindSessionRequest { session_id: id.clone(), tenant_id: tenant };
+        let unbind =
+            v1::UnbindSessionRequest { session_id: id.clone(), tenant_id: tenant, ..Default::default() };
         assert!(session_client(&service).unbind_session(unbind).await.unwrap().into_inner().was_bound);
         assert_eq!(verdict_and_source(validate_session(&service, &id, "", &[]).await).0, Verdict::Unbound);
 
@@ -87,7 +88,11 @@ async fn session_is_invisible_to_other_tenants() {
     assert_eq!(response.verdict(), Verdict::TenantMismatch);
     assert_eq!((&*response.tenant_id, &*response.key_id, response.expires_at), ("", "", None));
     assert!(response.attributes.is_empty());
-    let unbind = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id: other_tenant };
+    let unbind = v1::UnbindSessionRequest {
+        session_id: "session-1".to_owned(),
+        tenant_id: other_tenant,
+        ..Default::default()
+    };
     assert!(!session_client(&replicas.second).unbind_session(unbind).await.unwrap().into_inner().was_bound);
     assert_eq!(replicas.validate_on_second("session-1").await.0, Verdict::Valid);
 

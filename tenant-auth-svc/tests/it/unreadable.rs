@@ -184,7 +184,7 @@ async fn listings_skip_unreadable_rows() {
     // Two of them do not even have a valid id.
     let sql = format!("UPDATE api_keys SET id = ' ' || id WHERE id IN ('{}', '{}')", ids[2], ids[5]);
     assert_eq!(database.server().execute(&sql), Ok(2));
-    for page_size in [1, 2, 50] {
+    for (page_size, name_prefix) in [1, 2, 50].into_iter().flat_map(|size| [(size, ""), (size, "TE")]) {
         let (mut listed, mut page_token) = (Vec::new(), String::new());
         loop {
             let request = v1::ListKeysRequest {
@@ -193,6 +193,7 @@ async fn listings_skip_unreadable_rows() {
                 page_token,
                 include_inactive: true,
                 prefix: String::new(),
+                name_prefix: name_prefix.to_owned(),
             };
             let page = service.admin().list_keys(request).await.unwrap().into_inner();
             listed.extend(page.keys.into_iter().map(|key| key.key_id));

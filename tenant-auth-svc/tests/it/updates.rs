@@ -244,7 +244,7 @@ async fn successor_keeps_expiry_unless_told_otherwise() {
             let (_, id) = service.issue_key(&tenant, &["a"]).await;
             let expire = v1::UpdateKeyRequest { expires_at: Some(end), ..key_update(&id, &["expires_at"]) };
             update(&service, expire).await.unwrap();
-            let rotate = v1::RotateKeyRequest { key_id: id, overlap: None, expires_at, no_expiry };
+            let rotate = v1::RotateKeyRequest { key_id: id, expires_at, no_expiry, ..Default::default() };
             let rotated = service.admin().rotate_key(rotate).await.unwrap().into_inner();
             let successor = rotated.key.unwrap();
             assert_eq!((successor.expires_at, &*successor.name), (expected, "test"), "{}", database.name());
@@ -302,7 +302,7 @@ async fn change_returns_revision_that_includes_it() {
     assert_eq!(replicas.validate_on_second(&key).await.0, Verdict::Disabled);
 
     let suspend = v1::SuspendTenantRequest { tenant_id: replicas.tenant.clone(), reason: reason() };
-    let resume = v1::ResumeTenantRequest { tenant_id: replicas.tenant.clone() };
+    let resume = v1::ResumeTenantRequest { tenant_id: replicas.tenant.clone(), ..Default::default() };
     let revisions = [
         paused,
         admin

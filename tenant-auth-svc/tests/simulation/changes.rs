@@ -11,6 +11,7 @@ use tenant_auth_svc::domain::{
     network::{AddressCheck, AllowedNetworks, ClientAddress},
     scope::{Scope, ScopeSet},
     store::{FailureKind, UpdateConditions},
+    tenant::TenantStatus,
     text::{KeyName, PrefixHint, Reason},
 };
 use tenant_auth_testkit::Random;
@@ -130,6 +131,7 @@ impl SimulatedCluster {
             scopes: scopes(random),
             allowed_networks: AllowedNetworks::EVERYWHERE,
             expires_at: random.is_chance(33).then(|| UnixMillis(self.now().wall).plus(lifetime)),
+            reason: None,
         };
         match self.replicas[replica].admin().issue_key(wanted, actor(), deadline()).await {
             Ok(issued) => {
@@ -198,7 +200,8 @@ impl SimulatedCluster {
         let (credential, id) = self.random_existing_key(random);
         let overlap = Duration::from_millis(250 * random.below(60) as u64);
         let admin = self.replicas[replica].admin();
-        let outcome = admin.rotate_key(id, Some(overlap), SuccessorExpiry::Kept, actor(), deadline()).await;
+        let outcome =
+            admin.rotate_key(id, Some(overlap), SuccessorExpiry::Kept, None, actor(), deadline()).await;
         self.oracle.record_change(replica, order, &credential.digest, is_outcome_known(&outcome));
         let what = format!("rotate {} with an overlap of {overlap:?}", credential.plaintext);
         let outcome = outcome.map(|rotated| {
@@ -250,10 +253,9 @@ impl SimulatedCluster {
     async fn suspend_or_resume(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
         let tenant = *random.pick(&TENANTS);
         let suspend = !self.oracle.is_suspended(tenant) && random.is_chance(40);
-        let reason = suspend.then(|| Reason::parse("simulation").unwrap());
-        let id = TenantId::parse(tenant).unwrap();
-        let admin = self.replicas[replica].admin();
-        let outcome = admin.set_tenant_suspended(id, reason, actor(), deadline()).await;
+        let status = if suspend { TenantStatus::Suspended } else { TenantStatus::Active };
+        let (id, admin) = (TenantId::parse(tenant).unwrap(), self.replicas[replica].admin());
+        let outcome = admin.set_tenant_status(id, status, None, actor(), deadline()).await;
         self.oracle.record_change(replica, order, tenant, is_outcome_known(&outcome));
         let what = format!("{} {tenant}", if suspend { "suspend" } else { "resume" });
         let holds = move |cluster: &SimulatedCluster| cluster.oracle.is_suspended(tenant) == suspend;
@@ -304,9 +306,8 @@ impl SimulatedCluster {
         };
         self.server.execute(&sql).unwrap();
         self.oracle.record_touch(order, subject);
-        let what = format!("with SQL: {sql} ({})", credential.plaintext);
         self.record_database(order);
-        what
+        format!("with SQL: {sql} ({})", credential.plaintext)
     }
 
     /// Revokes a key with SQL, if it exists.
@@ -341,8 +342,7 @@ fn is_outcome_known<T>(outcome: &Result<T, AdminError>) -> bool {
     !matches!(outcome, Err(AdminError::Store(_)))
 }
 
-/// The outcome, a description, and the condition that the database must satisfy if the change was
-/// acknowledged.
+/// The outcome, a description, and what the database must satisfy if the change was acknowledged.
 type ChangeResult = (Result<(), AdminError>, String, Box<dyn Fn(&SimulatedCluster) -> bool>);
 
 fn done_change(what: String, holds: impl Fn(&SimulatedCluster) -> bool + 'static) -> ChangeResult {

@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use super::{
     disasters::BeforeDisaster,
     history::{EventOrder, KeyRow},
+    limits::LimitTraffic,
     metering::UsageLedger,
     oracle::{ObservedAnswer, Oracle, SimulatedTime},
     read_replicas::ReadReplica,
@@ -44,6 +45,7 @@ pub(crate) struct SimulatedCluster {
     pub(crate) credentials: Vec<Credential>,
     pub(crate) oracle: Oracle,
     pub(crate) ledger: UsageLedger,
+    pub(crate) limits: LimitTraffic,
     /// The newest entry of the change log.
     pub(crate) change_log_end: i64,
     /// The current fault.
@@ -80,6 +82,7 @@ impl SimulatedCluster {
             channels: Vec::new(),
             credentials: (0..6).map(|number| Credential::new(&format!("a-key-of-before-{number}"))).collect(),
             ledger: UsageLedger::default(),
+            limits: LimitTraffic::default(),
             change_log_end: 0,
             trouble: None,
             recovering_until: Default::default(),
@@ -101,6 +104,11 @@ impl SimulatedCluster {
             cluster.replicas.push(running);
         }
         cluster.add_tenants();
+        if flaw == SeededFlaw::GrantsWithoutCounting {
+            let forget = "CREATE TRIGGER forget AFTER UPDATE OF counted ON limit_counters BEGIN \
+                          UPDATE limit_counters SET counted = 0 WHERE rowid = NEW.rowid; END";
+            cluster.server.execute(forget).unwrap();
+        }
         let order = cluster.oracle.next_order();
         cluster.record_database(order);
         cluster
@@ -147,6 +155,9 @@ impl SimulatedCluster {
         let tenants = tenants.iter().map(is_suspended).collect();
         self.change_log_end = number(&read("SELECT coalesce(max(seq), 0) FROM changes")[0][0]).unwrap();
         self.oracle.record_database(order, self.now(), keys.collect(), &tenants);
+        let limits = self.stored_limits();
+        let at = self.now().monotonic;
+        self.limits.ledger.record_limits(order, at, &limits);
         self.mark_read_replica_behind();
     }
 
@@ -287,19 +298,26 @@ impl SimulatedCluster {
 
     pub(crate) async fn restart(&mut self, replica: usize) {
         self.until_loads_finish().await;
-        self.restart_silently(replica).await;
+        drop(self.restart_silently(replica).await);
+        self.note_restart(replica).await;
+    }
+
+    /// Records that a replica was restarted, and waits until it is ready.
+    pub(crate) async fn note_restart(&mut self, replica: usize) {
         self.oracle.restart_replica(replica);
+        self.limits.known_failures[replica] = 0;
         if self.oracle.reads_work() {
             self.replicas[replica].wait_until_ready().await.unwrap();
             self.replicas[replica].wait_until_preloaded().await;
         }
     }
 
-    pub(crate) async fn restart_silently(&mut self, replica: usize) {
+    /// Starts another replica in place of one, and returns the former one.
+    pub(crate) async fn restart_silently(&mut self, replica: usize) -> RunningService {
         self.catch_up_read_replica_if_following(replica).await;
         let running = self.start_replica(replica).await;
         self.channels[replica] = channel(&running);
-        self.replicas[replica] = running;
+        std::mem::replace(&mut self.replicas[replica], running)
     }
 }
 

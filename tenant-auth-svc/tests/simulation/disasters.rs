@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient, retained_revocation::Subject};
-use tenant_auth_svc::domain::store::FailureKind;
+use tenant_auth_svc::domain::{clock::Clock as _, store::FailureKind};
 use tenant_auth_testkit::{Backup, Random};
 
 use super::{
@@ -102,7 +102,7 @@ impl SimulatedCluster {
         self.advance_time(DETECTION_DELAY).await?;
         self.poll_until_noticed(Some(disaster)).await?;
         if self.flaw == SeededFlaw::TrustsAnyDatabase {
-            self.restart_silently(0).await;
+            drop(self.restart_silently(0).await);
             self.replicas[0].wait_until_ready().await.unwrap();
         }
         Ok(format!("the database was changed: {what}"))
@@ -133,6 +133,8 @@ impl SimulatedCluster {
         if random.is_chance(40) {
             self.server.restore(&before.backup).await.unwrap();
             self.catch_up_read_replica().await;
+            let order = self.oracle.next_order();
+            self.limits.forget_all(order, self.clock.monotonic());
             self.count("the known database is restored");
             return Ok("the known database is restored".to_owned());
         }
@@ -145,6 +147,7 @@ impl SimulatedCluster {
         let retained = self.accept_database(replica).await?;
         self.backups.clear();
         self.ledger.forget_rolled_back(&self.server);
+        self.limits.forget_all(order, self.clock.monotonic());
         self.oracle.break_log();
         let seen = self.oracle.next_order();
         self.record_database(seen);

@@ -46,6 +46,11 @@ impl<T: Clone + PartialEq> History<T> {
         std::iter::once(self.last()).chain(older.map(|(_, (_, _, state))| state))
     }
 
+    /// Returns all states, oldest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, _, state)| state)
+    }
+
     /// Whether any state matches.
     pub(crate) fn any(&self, matches: impl Fn(&T) -> bool) -> bool {
         self.0.iter().any(|(_, _, state)| matches(state))

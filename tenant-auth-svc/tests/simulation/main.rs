@@ -2,7 +2,8 @@
 //!
 //! Three replicas, the real service in this process, share one test database in simulated time; with an even
 //! seed, the last one reads from a read replica of it. Keys are issued, imported, revoked, rotated, and
-//! expire; tenants are suspended; rows are changed with SQL; usage is recorded; responses are lost, feeds
+//! expire; tenants are suspended; rows are changed with SQL; usage is recorded; limits are set, changed and
+//! deleted, and requests take from them, with ids, reservations and credits; responses are lost, feeds
 //! stall, replicas restart, the log is pruned. The database becomes unreachable, rejects writes or reads,
 //! fails in one lane, has its write lock held, lags, stalls, or is emptied, replaced or rolled back, and then
 //! restored or accepted as it is. The [`oracle`] checks every single answer and every acknowledgement.
@@ -12,7 +13,7 @@
 //!
 //! - `TENANT_AUTH_TEST_SEED`: runs only this seed.
 //! - `TENANT_AUTH_TEST_SEEDS`: number of seeds, 16 by default.
-//! - `TENANT_AUTH_TEST_STEPS`: number of steps per seed, 300 by default.
+//! - `TENANT_AUTH_TEST_STEPS`: number of steps per seed, 400 by default.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,6 +21,7 @@ mod changes;
 mod cluster;
 mod disasters;
 mod history;
+mod limits;
 mod metering;
 mod oracle;
 mod read_replicas;
@@ -39,6 +41,8 @@ use std::{
 
 use self::{replica::SeededFlaw, steps::simulate};
 
+/// Number of steps per seed, unless the environment has another one.
+const STEPS: u64 = 400;
 /// Number of concurrent simulations, each in its own thread.
 const MAX_CONCURRENT_SIMULATIONS: usize = 2;
 
@@ -54,7 +58,7 @@ fn run_simulation(seed: u64, steps: usize, flaw: SeededFlaw) -> Result<Vec<(Stri
 
 #[test]
 fn simulated_answers_are_all_allowed_by_oracle() {
-    let steps = usize::try_from(number_from_env("TENANT_AUTH_TEST_STEPS").unwrap_or(300)).unwrap();
+    let steps = usize::try_from(number_from_env("TENANT_AUTH_TEST_STEPS").unwrap_or(STEPS)).unwrap();
     let (first, seeds) = match number_from_env("TENANT_AUTH_TEST_SEED") {
         Some(seed) => (seed, 1),
         None => (1, number_from_env("TENANT_AUTH_TEST_SEEDS").unwrap_or(16)),
@@ -85,7 +89,7 @@ fn simulated_answers_are_all_allowed_by_oracle() {
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n\n"));
     let answers = answers.into_inner().unwrap();
     print_uncaptured(&format!("\n{seeds} seeds, {steps} steps each: {answers:?}\n"));
-    if seeds >= 10 && steps >= 300 {
+    if seeds >= 10 && steps >= STEPS as usize {
         for (verdict, sources) in [
             ("valid", &["database", "fresh", "refreshing", "stale"][..]),
             ("revoked", &["database", "fresh", "refreshing", "stale"]),
@@ -114,6 +118,20 @@ fn simulated_answers_are_all_allowed_by_oracle() {
             "the known database is restored",
             "a database is accepted",
             "revocations are retained",
+            "limit DECIDED_BY_LEASE VERDICT_VALID",
+            "limit DECIDED_BY_DATABASE VERDICT_VALID",
+            "limit DECIDED_BY_LOCAL_SHARE VERDICT_VALID",
+            "limit DECIDED_BY_OUTAGE_POLICY VERDICT_VALID",
+            "a quota denies",
+            "a rate denies",
+            "limits undecided",
+            "consumed once",
+            "already consumed",
+            "reserved",
+            "settled",
+            "cancelled",
+            "a limit is set",
+            "credits are added",
         ] {
             assert!(answers.contains_key(what), "never: {what}");
         }
@@ -124,6 +142,8 @@ fn simulated_answers_are_all_allowed_by_oracle() {
 #[test]
 fn oracle_detects_each_seeded_flaw() {
     let flaws = [
+        (SeededFlaw::GrantsWithoutCounting, "more than the limit"),
+        (SeededFlaw::ForgetsConsumeIds, "is consumed twice"),
         (SeededFlaw::IgnoresFeed, "may still assume"),
         (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_GRACE", "4h"), "source and age"),
         (SeededFlaw::OtherSetting("TENANT_AUTH_CACHE_FRESH", "60s"), "source and age"),
@@ -137,8 +157,9 @@ fn oracle_detects_each_seeded_flaw() {
         (SeededFlaw::UndoesRevocation, "did not happen"),
     ];
     for (flaw, why) in flaws {
-        let found = (1..=40)
-            .find_map(|seed| run_simulation(seed, 300, flaw).err().filter(|found| found.contains(why)));
+        let found = (1..=40).find_map(|seed| {
+            run_simulation(seed, STEPS as usize, flaw).err().filter(|found| found.contains(why))
+        });
         let found = found.unwrap_or_else(|| panic!("{flaw:?} was not detected"));
         print_uncaptured(&format!("{flaw:?}: {}\n", found.lines().next().unwrap_or_default()));
     }

@@ -154,6 +154,7 @@ impl SimulatedCluster {
                 }
                 last_outcome.push(self.send_usage(replica, at).await?);
                 if !self.ledger.0[at].is_acknowledged {
+                    self.restart_if_wedged().await;
                     // Retries as callers do: while a lane's breaker is open, all its calls are rejected.
                     self.advance_time(Duration::from_secs(11)).await?;
                 }

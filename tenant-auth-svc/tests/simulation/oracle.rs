@@ -151,6 +151,11 @@ impl Oracle {
         self.reads_work() && view.has_read_since_outage && !view.read_replica_is_stalled
     }
 
+    /// Returns whether the feed has reported the change of an event to a replica.
+    pub(crate) fn was_reported(&self, replica: usize, order: EventOrder) -> bool {
+        self.views[replica].was_reported(order)
+    }
+
     /// Records that the change log was pruned or replaced.
     pub(crate) fn break_log(&mut self) {
         self.views.iter_mut().for_each(|view| view.log_broken = true);

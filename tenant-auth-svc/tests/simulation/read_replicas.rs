@@ -194,8 +194,11 @@ impl SimulatedCluster {
             (Some(Trouble::Disaster(_)), Some(_)) => Ok(()),
             (Some(Trouble::ReadReplicaStalled), failed) if stopped.is_some() => {
                 let stopped = stopped.unwrap_or_default();
+                // Right after another fault no replica may write a heartbeat yet, and without one a read replica that
+                // is stalled looks like one that follows.
+                let beats_since = (now - stopped).max(self.recovering_until.1);
                 match failed {
-                    None if stopped <= MAX_STALL_DETECTION => Ok(()),
+                    None if now <= beats_since + MAX_STALL_DETECTION => Ok(()),
                     None => Err(format!("the read replica has been stalled for {stopped:?}")),
                     Some(FailureKind::Lagging) if stopped >= MIN_STALL_DETECTION => {
                         self.oracle.record_stalled_read_replica(replica);

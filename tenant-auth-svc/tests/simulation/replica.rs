@@ -33,6 +33,10 @@ pub(crate) enum SeededFlaw {
     LosesUsage,
     /// An acknowledged revocation is undone.
     UndoesRevocation,
+    /// Leases are granted as if nothing had been counted.
+    GrantsWithoutCounting,
+    /// The ids of consumption are not remembered.
+    ForgetsConsumeIds,
 }
 
 /// The address of all callers, and the network that contains it, as the database stores networks.
@@ -103,6 +107,7 @@ fn settings(server: &HranaServer, folder: &Path) -> Settings {
     Settings::default()
         .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
+        .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
         .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(folder.join("token").display().to_string()))
         // Nothing hangs for this long: a busy machine must not make a healthy database look slow.

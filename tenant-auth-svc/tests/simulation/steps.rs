@@ -40,6 +40,10 @@ pub(crate) async fn simulate(
         let made = simulation.cluster.change(0, ReplicaChange::Issue, &mut simulation.random).await;
         trail.push(format!("before:        {}", made?));
     }
+    trail.push(format!(
+        "before:        {}",
+        simulation.cluster.set_first_limits(&mut simulation.random).await?
+    ));
     for step in 0..=steps {
         let happened = if step < steps { simulation.step().await } else { simulation.finish().await };
         match happened {
@@ -56,8 +60,12 @@ pub(crate) async fn simulate(
 
 impl Simulation {
     async fn step(&mut self) -> Result<String, String> {
+        self.cluster.note_failed_exchanges();
+        if self.cluster.trouble.is_none() {
+            self.cluster.restart_if_wedged().await;
+        }
         let replica = self.random.below(REPLICAS);
-        match self.random.below(100) {
+        match self.random.below(133) {
             0..26 => self.validate_one(replica).await,
             26..36 => self.validate_several(replica).await,
             36..46 => self.poll(replica).await,
@@ -86,7 +94,7 @@ impl Simulation {
             82..84 => self.lose_commit_response(replica).await,
             84..89 => self.begin_or_end_trouble().await,
             89..90 => {
-                if self.cluster.trouble.is_some_and(is_restart_inconclusive) {
+                if self.cluster.trouble.is_some_and(Trouble::makes_restart_inconclusive) {
                     return Ok("nothing".to_owned());
                 }
                 self.cluster.restart(replica).await;
@@ -103,10 +111,25 @@ impl Simulation {
                 Some(Trouble::Disaster(_)) => Ok("nothing".to_owned()),
                 _ => Ok(self.cluster.take_backup()),
             },
-            98..99 => self.revoke_with_sql_and_check().await,
+            98 => self.revoke_with_sql_and_check().await,
+            100..116 => self.take_from_limits(replica).await,
+            116..123 => {
+                let key = self.any_key();
+                self.cluster.reserve_or_end(replica, &key, &mut self.random).await
+            }
+            123..128 => self.cluster.change_limits(replica, &mut self.random).await,
+            128..129 => Ok(self.cluster.replace_gracefully(replica).await),
+            129 => self.change_limit_and_check().await,
+            130..133 => {
+                let key = self.usable_key();
+                self.cluster.exhaust_a_limit(&key, &mut self.random).await
+            }
             _ => {
                 let minutes = i64::try_from(self.random.below(360)).unwrap() - 180;
+                self.cluster.note_wall_clock();
                 self.cluster.clock.jump_to(UnixMillis(self.cluster.now().wall + minutes * 60_000));
+                self.cluster.note_wall_clock();
+                self.cluster.limits.ledger.break_flow();
                 Ok(format!("the wall clock jumps by {minutes} minutes"))
             }
         }
@@ -122,7 +145,35 @@ impl Simulation {
         // Every write that may still be waiting has ended by then.
         self.cluster.advance_time(Duration::from_secs(11)).await?;
         self.cluster.finish_usage().await?;
+        let key = self.any_key();
+        self.cluster.check_limits_decide(&key).await?;
+        self.cluster.check_all_counted().await?;
         Ok("there is no fault, and all usage is counted".to_owned())
+    }
+
+    /// Takes from limits, mostly with a key that may.
+    async fn take_from_limits(&mut self, replica: usize) -> Result<String, String> {
+        let key = self.usable_key();
+        self.cluster.take_from_limits(replica, &key, &mut self.random).await
+    }
+
+    /// Changes a limit. One second later, every replica whose reads work decides by it.
+    async fn change_limit_and_check(&mut self) -> Result<String, String> {
+        if !self.cluster.limits_work() {
+            return Ok("nothing".to_owned());
+        }
+        let replica = self.random.below(REPLICAS);
+        let mut happened = vec![self.cluster.change_limits(replica, &mut self.random).await?];
+        for _ in 0..4 {
+            self.cluster.advance_time(Duration::from_millis(250)).await?;
+            for replica in 0..REPLICAS {
+                self.poll(replica).await?;
+            }
+        }
+        for replica in 0..REPLICAS {
+            happened.push(self.take_from_limits(replica).await?);
+        }
+        Ok(happened.join("; "))
     }
 
     async fn validate_one(&mut self, replica: usize) -> Result<String, String> {
@@ -145,6 +196,12 @@ impl Simulation {
             return Credential::new(&format!("a-made-up-key-{}", self.random.below(1_000)));
         }
         self.random.pick(&self.cluster.credentials).clone()
+    }
+
+    /// Returns a key that is valid now, if a few attempts find one.
+    fn usable_key(&mut self) -> Credential {
+        let drawn: [Credential; 8] = std::array::from_fn(|_| self.any_key());
+        self.cluster.first_usable(&drawn)
     }
 
     async fn poll(&mut self, replica: usize) -> Result<String, String> {
@@ -177,8 +234,13 @@ impl Simulation {
         if self.cluster.trouble.is_some() {
             return self.end_trouble().await;
         }
+        // What is leased now is spent during the fault.
+        let key = self.usable_key();
+        let leased = self.cluster.take_from_each_limit(&key).await?;
         let begun = self.cluster.begin_trouble(&mut self.random).await?;
-        Ok(format!("{begun}; {}", self.exercise_replicas(&[0, 1, 2]).await?))
+        let during = self.exercise_replicas(&[0, 1, 2]).await?;
+        let spent = self.cluster.take_from_each_limit(&key).await?;
+        Ok(format!("{leased}; {begun}; {during}; {spent}"))
     }
 
     /// Within one second of regular feed polls, everything works.
@@ -213,6 +275,7 @@ impl Simulation {
             happened.push(self.cluster.record_usage(replica, &mut self.random).await?);
             happened.push(self.cluster.list_something(replica, &mut self.random).await?);
             happened.push(self.validate_several(replica).await?);
+            happened.push(self.take_from_limits(replica).await?);
         }
         happened.push(self.revoke_with_sql_and_check().await?);
         Ok(happened.join("; "))
@@ -282,13 +345,5 @@ impl Simulation {
             () = release => {}
         }
         Ok(format!("while replica {replica} loads {}: {}; {polled}", key.plaintext, changed?))
-    }
-}
-
-/// Returns whether a replica that starts now would trust a database that the others distrust.
-fn is_restart_inconclusive(trouble: Trouble) -> bool {
-    match trouble {
-        Trouble::Disaster(_) | Trouble::ReadReplicaStalled => true,
-        Trouble::Outage | Trouble::Writes | Trouble::Reads | Trouble::Lane | Trouble::WriteLock => false,
     }
 }

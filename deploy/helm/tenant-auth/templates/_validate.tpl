@@ -67,6 +67,9 @@
 {{- if and .forward.enabled .allowAnonymous (ne .service.type "ClusterIP") (not (and .networkPolicy.enabled .networkPolicy.proxies)) -}}
 {{- fail "allowAnonymous with forward.enabled and a Service that is reachable from outside would let anybody try keys: set callersSecret.name, or restrict proxies with networkPolicy.proxies" -}}
 {{- end -}}
+{{- if and .console.enabled (not .allowAnonymous) (not .console.peersTokenSecret.name) -}}
+{{- fail "console.peersTokenSecret.name must be set: a console asks the other replicas, which know callers by their tokens" -}}
+{{- end -}}
 {{- if and .principal.keysSecret.name (not .principal.issuer) -}}
 {{- fail "principal.issuer must be set: verifiers of principal tokens compare it" -}}
 {{- end -}}

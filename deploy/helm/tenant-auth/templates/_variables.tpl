@@ -34,6 +34,7 @@ are in no environment. */ -}}
 
 {{- define "tenant-auth.variables" -}}
 {{ include "tenant-auth.databaseVariables" . }}
+{{- $replicas := printf "%s://%s-headless.%s.svc:50051" (ternary "http" "https" (empty .Values.tls.secretName)) (include "tenant-auth.fullname" .) .Release.Namespace }}
 {{- $address := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
 {{- with .Values }}
 - name: TENANT_AUTH_MIGRATE
@@ -49,6 +50,16 @@ are in no environment. */ -}}
 {{- if and .forward.enabled .forward.trustedPeers }}
 - name: TENANT_AUTH_FORWARD_TRUSTED_PEERS
   value: {{ join "," .forward.trustedPeers | quote }}
+{{- end }}
+{{- if .console.enabled }}
+- name: TENANT_AUTH_CONSOLE_LISTEN
+  value: "127.0.0.1:50054"
+- name: TENANT_AUTH_CONSOLE_PEERS
+  value: {{ $replicas | quote }}
+{{- if .console.peersTokenSecret.name }}
+- name: TENANT_AUTH_CONSOLE_PEERS_TOKEN_FILE
+  value: {{ printf "/run/tenant-auth/console-peers/%s" .console.peersTokenSecret.key | quote }}
+{{- end }}
 {{- end }}
 {{- if .principal.keysSecret.name }}
 - name: TENANT_AUTH_PRINCIPAL_KEYS_FILE
@@ -131,6 +142,9 @@ are in no environment. */ -}}
 {{- with .denySecret }}{{ if .name }}
 - { mount: denied, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
 {{- end }}{{ end }}
+{{- if .console.enabled }}{{ with .console.peersTokenSecret }}{{ if .name }}
+- { mount: console-peers, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
+{{- end }}{{ end }}{{ end }}
 {{- with .principal.keysSecret }}{{ if .name }}
 - { mount: principal, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
 {{- end }}{{ end }}

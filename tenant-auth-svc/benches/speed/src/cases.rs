@@ -3,6 +3,7 @@
 mod cross_check;
 mod front_doors;
 mod latency;
+mod limits;
 mod many;
 mod maps;
 mod memory;
@@ -53,6 +54,7 @@ impl Plan {
 const SERVER_CORE: usize = 0;
 /// The core of the load generator.
 const LOAD_CORE: usize = 1;
+const CONSUME: &str = "/tenantauth.v1.LimitService/Consume";
 const VALIDATE_KEY: &str = "/tenantauth.v1.ValidationService/ValidateKey";
 const BATCH_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 const STREAM_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
@@ -113,6 +115,10 @@ pub async fn run(plan: &Plan) -> anyhow::Result<MissingFigures> {
     let mut peak = None;
     if plan.includes("unary") {
         peak = unary::run(plan, &mut missing).await?;
+    }
+    if plan.includes("limits") {
+        limits::run(plan, &mut missing).await?;
+        limits::writers::run(plan).await?;
     }
     if plan.includes("doors") {
         front_doors::run(plan, &mut missing).await?;

@@ -17,7 +17,7 @@ struct Args {
     /// Seconds of each round
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Run only cases whose name contains this text: unary, doors, cross-check, many, latency, misses, memory, maps,
+    /// Run only cases whose name contains this text: unary, limits, doors, cross-check, many, latency, misses, memory, maps,
     /// near, profile
     #[arg(long)]
     only: Option<String>,

@@ -107,6 +107,6 @@ mod tests {
             assert_eq!(shares.iter().sum::<usize>(), total.max(LaneLimits::MIN_TOTAL), "{total}");
             assert!(shares.iter().all(|share| *share >= 1), "{total}: {shares:?}");
         }
-        assert_eq!(LaneLimits::from_total(64), LaneLimits([20, 16, 8, 4, 8, 4, 4]));
+        assert_eq!(LaneLimits::from_total(64), LaneLimits([16, 16, 8, 4, 4, 8, 4, 4]));
     }
 }

@@ -118,7 +118,10 @@ impl<E: Engine> Observing<E> {
         let is_representative = match (operation, call.lane) {
             (Operation::Write, _) | (Operation::Read, Lane::Known | Lane::Unknown | Lane::Feed) => true,
             // A timeout of a long listing is no sign that lookups time out.
-            (Operation::Read, Lane::Sessions | Lane::Usage | Lane::Admin | Lane::Maintenance) => false,
+            (
+                Operation::Read,
+                Lane::Sessions | Lane::Usage | Lane::Limits | Lane::Admin | Lane::Maintenance,
+            ) => false,
         };
         self.conditions[operation as usize].send_if_modified(|last| {
             let was_healthy = last.is_some_and(|last| last.is_healthy());

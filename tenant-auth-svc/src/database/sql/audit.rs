@@ -160,9 +160,9 @@ async fn contains_entry<E: Engine>(
 
 /// Returns the FROM clause of a listing, and the terms that are bound from `?4` on.
 ///
-/// There is one index each by target, tenant, caller and time, in the order of the listing. The statement names the
+/// There is one index each by target, tenant, caller, action and time, in the order of the listing. The statement names the
 /// index explicitly; other conditions are checked entry by entry. A target has few entries, and a tenant usually has
-/// fewer than a caller. Entries at the time at which the previous page ended are checked again: there are at most as
+/// fewer than a caller. A caller that is searched for with an action is usually a person, who has few. Entries at the time at which the previous page ended are checked again: there are at most as
 /// many as one import has keys.
 fn filter_sql(filter: &AuditFilter) -> (String, Vec<SqlValue>) {
     let text =
@@ -171,6 +171,7 @@ fn filter_sql(filter: &AuditFilter) -> (String, Vec<SqlValue>) {
         (text(&filter.target), "target =", "audit_log_by_target"),
         (filter.tenant.as_ref().map(|tenant| tenant.as_str().into()), "tenant_id =", "audit_log_by_tenant"),
         (text(&filter.caller), "caller =", "audit_log_by_caller"),
+        (text(&filter.action), "action =", "audit_log_by_action"),
         // The end of the range on any index.
         (filter.since.map(|since| since.0.into()), "at >=", "audit_log_by_time"),
     ];

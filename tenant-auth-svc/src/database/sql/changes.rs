@@ -4,7 +4,7 @@ use super::{Engine, SqlStore};
 use crate::{
     database::engine::{Row, Statement},
     domain::{
-        change::{ChangeEvent, ChangeKind, PerSubject},
+        change::{ChangeEvent, ChangeKind, LimitChange, PerSubject},
         change_log::{ChangeLog, LogHeartbeat, LogPage},
         clock::UnixMillis,
         id::{KeyId, TenantId},
@@ -131,7 +131,13 @@ fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), S
                 .insert(id.clone(), event(if bound { ChangeKind::Changed } else { ChangeKind::Unbound }));
             Subject::Session(id)
         }
-        // Written by a newer version; no verdict of this version depends on it.
+        "limit" | "lease" => {
+            let change = if kind == "limit" { LimitChange::Definition } else { LimitChange::LeaseWanted };
+            let known = page.per_subject.limits.entry(TenantId::parse(row.text(3)?).ok()).or_insert(change);
+            *known = change.max(*known);
+            return Ok(());
+        }
+        // Written by a newer version, or only to move the log on; no verdict of this version depends on it.
         _ => return Ok(()),
     };
     if let Ok(tenant) = TenantId::parse(row.text(3)?) {

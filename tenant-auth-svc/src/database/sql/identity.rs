@@ -52,9 +52,11 @@ pub(super) async fn accept<E: Engine>(
     change: &Change,
 ) -> Result<DatabaseIdentity, StoreError> {
     // Safe to repeat, and takes effect once for all replicas that know the same database.
-    let update = Statement::new(
-        "UPDATE database_identity SET epoch = max(epoch, ?1) + 1, replaces = ?2 WHERE epoch <= ?1 OR replaces <> ?2",
-    )
+    let update = Statement::new(concat!(
+        "UPDATE database_identity SET epoch = max(epoch, ?1) + 1, replaces = ?2, accepted_at = ",
+        now!(),
+        " WHERE epoch <= ?1 OR replaces <> ?2"
+    ))
     .bind(known.epoch)
     .bind(known.id.as_str());
     let detail = format!("instead of {known}: {}", reason.as_str());

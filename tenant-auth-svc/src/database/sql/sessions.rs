@@ -30,6 +30,7 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) use self::sweep::{sweep_expired, sweep_orphaned};
 use super::{
     Engine, RecordTable, UnreadableRecords,
+    audit::audit_statement,
     identity::read_identity,
     lookup::{parse_status, read_networks, read_scopes, to_json},
     millis,
@@ -39,6 +40,7 @@ use super::{
 use crate::{
     database::engine::{Row, Statement},
     domain::{
+        audit::AuditAction,
         clock::UnixMillis,
         id::{KeyId, TenantId},
         key::KeyRecord,
@@ -46,7 +48,8 @@ use crate::{
         session::{
             Attributes, NewSession, Session, SessionExpiry, SessionId, SessionRecord, StoredBinding, Ttl,
         },
-        store::{Call, Committed, FailureKind, LookupResult, StoreError},
+        store::{Call, Change, Committed, FailureKind, LookupResult, StoreError},
+        text::Reason,
         verdict::Revision,
     },
 };
@@ -189,6 +192,7 @@ pub(super) async fn unbind<E: Engine>(
     call: Call,
     id: &SessionId,
     tenant: &TenantId,
+    reason: Option<(&Reason, &Change)>,
 ) -> Result<Committed<bool>, StoreError> {
     let exists = Statement::new(concat!(
         "SELECT EXISTS (SELECT 1 FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2 AND expires_at > ",
@@ -200,7 +204,12 @@ pub(super) async fn unbind<E: Engine>(
     let delete = Statement::new("DELETE FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2")
         .bind(id.as_str())
         .bind(tenant.as_str());
-    let Committed { outcome: results, revision } = commit(engine, call, vec![exists, delete]).await?;
+    let mut steps = vec![exists, delete];
+    if let Some((reason, change)) = reason {
+        let action = AuditAction::SessionUnbind;
+        steps.push(audit_statement(change, action, id.as_str(), tenant.as_str(), reason.as_str()));
+    }
+    let Committed { outcome: results, revision } = commit(engine, call, steps).await?;
     let exists = first_integer(results.first().map(Vec::as_slice))?;
     Ok(Committed { outcome: exists == 1, revision })
 }

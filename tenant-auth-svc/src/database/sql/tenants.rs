@@ -106,7 +106,7 @@ pub(super) async fn set_status<E: Engine>(
     )
     .bind(id.as_str())
     .bind(status.as_str())
-    .bind(reason)
+    .bind(if status == TenantStatus::Suspended { reason } else { "" })
     .bind(change.at.0);
     let action = match status {
         TenantStatus::Active => AuditAction::TenantResume,

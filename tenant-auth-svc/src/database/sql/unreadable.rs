@@ -30,6 +30,8 @@ pub enum RecordTable {
     Tenants,
     /// The audit log.
     AuditLog,
+    /// Limits. A row is identified by its subject.
+    Limits,
     /// Stored outcomes of usage requests.
     UsageRequests,
     /// Usage totals.
@@ -38,11 +40,12 @@ pub enum RecordTable {
 
 impl RecordTable {
     /// Every table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ApiKeys,
         Self::SessionBindings,
         Self::Tenants,
         Self::AuditLog,
+        Self::Limits,
         Self::UsageRequests,
         Self::UsageTotals,
     ];
@@ -55,6 +58,7 @@ impl RecordTable {
             Self::SessionBindings => "session_bindings",
             Self::Tenants => "tenants",
             Self::AuditLog => "audit_log",
+            Self::Limits => "limits",
             Self::UsageRequests => "usage_requests",
             Self::UsageTotals => "usage_totals",
         }

@@ -172,7 +172,7 @@ fn read_outcome(row: &Row) -> Result<StoredOutcome, StoreError> {
 }
 
 /// Returns the id of a batch: a retry after a lost response finds its own rows.
-fn new_batch_id() -> i64 {
+pub(super) fn new_batch_id() -> i64 {
     let (_, random) = Uuid::now_v7().as_u64_pair();
     i64::try_from(random & (u64::MAX >> 1)).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,7 @@
 //! Writes of keys. Each is one transaction that may run twice with the same result.
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Engine, UnreadableRecords,
@@ -29,11 +30,10 @@ use crate::{
 };
 
 pub(super) async fn insert<E: Engine>(
-    engine: &E,
-    peppers: &Peppers,
-    unreadable: &UnreadableRecords,
+    (engine, peppers, unreadable): (&E, &Peppers, &UnreadableRecords),
     call: Call,
     key: &NewKey,
+    reason: Option<&Reason>,
     change: &Change,
 ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
     let stored = peppers.stored_hash(&key.hash);
@@ -53,13 +53,11 @@ pub(super) async fn insert<E: Engine>(
     .bind(change.at.0)
     .bind(key.expires_at.map(|at| at.0))
     .bind(networks_json(&key.allowed_networks)?);
-    let audit = audit_statement(
-        change,
-        AuditAction::KeyIssue,
-        key.id.as_str(),
-        key.tenant_id.as_str(),
-        key.name.as_str(),
-    );
+    let name = key.name.as_str();
+    let detail = reason.map(|reason| json!({ "name": name, "reason": reason.as_str() }).to_string());
+    let detail = detail.as_deref().unwrap_or(name);
+    let audit =
+        audit_statement(change, AuditAction::KeyIssue, key.id.as_str(), key.tenant_id.as_str(), detail);
     let found = lookup::lookup_statement(peppers, std::slice::from_ref(&key.hash))?;
     let Committed { outcome: mut results, revision } =
         commit(engine, call, vec![insert, audit, select_key(&key.id), found]).await?;
@@ -109,7 +107,11 @@ pub(super) async fn rotate<E: Engine>(
     .bind(rotation.old.as_str())
     .bind(rotation.id.as_str())
     .bind(millis(rotation.overlap));
-    let detail = format!("replaced by {}", rotation.id);
+    let successor_id = rotation.id.as_str();
+    let detail = match &rotation.reason {
+        Some(reason) => json!({ "replaced_by": successor_id, "reason": reason.as_str() }).to_string(),
+        None => format!("replaced by {successor_id}"),
+    };
     let audit =
         audit_statement(change, AuditAction::KeyRotate, rotation.old.as_str(), SqlValue::Null, &detail);
     let found = lookup::lookup_statement(peppers, std::slice::from_ref(&rotation.hash))?;

@@ -21,13 +21,22 @@ const fn any_of(roles: &[Role]) -> Access {
 
 const VALIDATE: Access = any_of(&[Role::Validator]);
 const BIND_SESSION: Access = any_of(&[Role::Sessions]);
-const READ_ADMIN: Access = any_of(&[Role::Admin, Role::Auditor]);
-const WRITE_ADMIN: Access = any_of(&[Role::Admin]);
+const READ_LIMITS: Access =
+    any_of(&[Role::Validator, Role::Reporter, Role::Admin, Role::Auditor, Role::Viewer, Role::Operator]);
+const READ_ADMIN: Access = any_of(&[Role::Admin, Role::Auditor, Role::Viewer, Role::Operator]);
+const WRITE_ADMIN: Access = any_of(&[Role::Admin, Role::Operator]);
+const END_SESSIONS: Access = any_of(&[Role::Sessions, Role::Admin, Role::Operator]);
+const READ_SESSIONS: Access =
+    any_of(&[Role::Sessions, Role::Admin, Role::Auditor, Role::Viewer, Role::Operator]);
+const READ_USAGE: Access =
+    any_of(&[Role::Reporter, Role::Admin, Role::Auditor, Role::Viewer, Role::Operator]);
 
 /// Who may call `/forward-auth`, in all its forms.
 pub const FORWARD_AUTH_ACCESS: Access = any_of(&[Role::Proxy]);
 /// Who may call `/oauth2/introspect`.
 pub const INTROSPECTION_ACCESS: Access = VALIDATE;
+/// Who may log in to the console.
+pub const CONSOLE_ROLES: Roles = Roles::of(&[Role::Viewer, Role::Operator]);
 
 /// The access rules, the most frequently called RPCs first: the list is searched in this order.
 const ACCESS_RULES: &[(&str, Access)] = &[
@@ -36,13 +45,20 @@ const ACCESS_RULES: &[(&str, Access)] = &[
     ("/envoy.service.auth.v3.Authorization/Check", any_of(&[Role::Proxy])),
     ("/tenantauth.v1.ValidationService/StreamValidateKeys", VALIDATE),
     ("/tenantauth.v1.ValidationService/ValidateSession", VALIDATE),
+    ("/tenantauth.v1.LimitService/Consume", VALIDATE),
+    ("/tenantauth.v1.LimitService/BatchConsume", VALIDATE),
+    ("/tenantauth.v1.LimitService/StreamConsume", VALIDATE),
+    ("/tenantauth.v1.LimitService/Reserve", VALIDATE),
+    ("/tenantauth.v1.LimitService/Settle", VALIDATE),
+    ("/tenantauth.v1.LimitService/Cancel", VALIDATE),
+    ("/tenantauth.v1.LimitService/GetLimitState", READ_LIMITS),
     ("/tenantauth.v1.UsageService/RecordUsage", any_of(&[Role::Meter])),
     ("/tenantauth.v1.SessionService/BindSession", BIND_SESSION),
     // An admin may end sessions that another caller opened.
-    ("/tenantauth.v1.SessionService/UnbindSession", any_of(&[Role::Sessions, Role::Admin])),
-    ("/tenantauth.v1.SessionService/ListSessions", any_of(&[Role::Sessions, Role::Admin, Role::Auditor])),
+    ("/tenantauth.v1.SessionService/UnbindSession", END_SESSIONS),
+    ("/tenantauth.v1.SessionService/ListSessions", READ_SESSIONS),
     ("/tenantauth.v1.WatchService/Watch", VALIDATE),
-    ("/tenantauth.v1.UsageService/QueryUsage", any_of(&[Role::Reporter, Role::Admin, Role::Auditor])),
+    ("/tenantauth.v1.UsageService/QueryUsage", READ_USAGE),
     ("/tenantauth.v1.AdminService/CreateTenant", WRITE_ADMIN),
     ("/tenantauth.v1.AdminService/UpdateTenant", WRITE_ADMIN),
     ("/tenantauth.v1.AdminService/GetTenant", READ_ADMIN),
@@ -60,6 +76,11 @@ const ACCESS_RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.AdminService/ExplainKey", READ_ADMIN),
     ("/tenantauth.v1.AdminService/ReportLeak", WRITE_ADMIN),
     ("/tenantauth.v1.AdminService/ListKeys", READ_ADMIN),
+    ("/tenantauth.v1.AdminService/SetLimit", WRITE_ADMIN),
+    ("/tenantauth.v1.AdminService/GetLimit", READ_ADMIN),
+    ("/tenantauth.v1.AdminService/ListLimits", READ_ADMIN),
+    ("/tenantauth.v1.AdminService/DeleteLimit", WRITE_ADMIN),
+    ("/tenantauth.v1.AdminService/AddCredits", WRITE_ADMIN),
     ("/tenantauth.v1.AdminService/ListAuditEvents", READ_ADMIN),
     ("/tenantauth.v1.AdminService/GetDatabaseState", READ_ADMIN),
     ("/tenantauth.v1.AdminService/AcceptDatabase", WRITE_ADMIN),

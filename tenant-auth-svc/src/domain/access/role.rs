@@ -19,11 +19,15 @@ pub enum Role {
     Admin,
     /// Reads what admins can read, and changes nothing.
     Auditor,
+    /// A person who reads what an auditor can read, and may log in to the console.
+    Viewer,
+    /// A person who changes what an admin can change, and may log in to the console.
+    Operator,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Validator,
         Self::Proxy,
         Self::Sessions,
@@ -31,6 +35,8 @@ impl Role {
         Self::Reporter,
         Self::Admin,
         Self::Auditor,
+        Self::Viewer,
+        Self::Operator,
     ];
 
     /// Returns the name used in the callers file.
@@ -44,6 +50,8 @@ impl Role {
             Self::Reporter => "reporter",
             Self::Admin => "admin",
             Self::Auditor => "auditor",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
         }
     }
 
@@ -53,14 +61,14 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
 
 /// A set of roles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Roles(u8);
+pub struct Roles(u16);
 
 impl Roles {
     /// Creates a set from a list.

@@ -9,9 +9,9 @@ use crate::domain::{
     id::{KeyId, TenantId},
     key::{ApiKey, KeyPrefixCursor, StoredKey},
     page::{Page, PageRequest},
-    store::Store,
+    store::{NameCursor, NamedRecords, Store},
     tenant::Tenant,
-    text::PrefixHint,
+    text::{NamePrefix, PrefixHint},
     verdict::Verdict,
 };
 
@@ -26,6 +26,41 @@ pub struct KeyState {
     pub decided_at: UnixMillis,
     /// Whether the deny list contains the key or its tenant.
     pub on_deny_list: bool,
+}
+
+impl<S: Store + NamedRecords, M: KeyCache> Admin<S, M> {
+    /// Lists the tenants whose names begin with a text, by name and then by id.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn find_tenants_by_name(
+        &self,
+        prefix: NamePrefix,
+        page: PageRequest<NameCursor<TenantId>>,
+        deadline: Instant,
+    ) -> Result<Page<Tenant, NameCursor<TenantId>>, AdminError> {
+        Ok(self.store.find_tenants_by_name(call(deadline), &prefix, &page).await?)
+    }
+
+    /// Lists the keys whose names begin with a text, of one tenant or of all, by name and then by id.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`] when the list is empty because there is no such tenant; [`AdminError::Store`].
+    pub async fn find_keys_by_name(
+        &self,
+        (prefix, tenant): (NamePrefix, Option<TenantId>),
+        page: PageRequest<NameCursor<KeyId>>,
+        include_inactive: bool,
+        deadline: Instant,
+    ) -> Result<Page<ApiKey, NameCursor<KeyId>>, AdminError> {
+        let live_at = (!include_inactive).then(|| self.clock.now());
+        let what = (&prefix, tenant.as_ref());
+        let keys = self.store.find_keys_by_name(call(deadline), what, &page, live_at).await?;
+        if let Some(tenant) = tenant.filter(|_| keys.items.is_empty() && page.after.is_none()) {
+            self.get_tenant(tenant, deadline).await?;
+        }
+        Ok(keys)
+    }
 }
 
 impl<S: Store, M: KeyCache> Admin<S, M> {

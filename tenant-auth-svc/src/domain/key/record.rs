@@ -14,7 +14,7 @@ use crate::domain::{
     scope::ScopeSet,
     store::StoredDigest,
     tenant::{Tenant, TenantStatus},
-    text::{KeyName, PrefixHint},
+    text::{KeyName, PrefixHint, Reason},
 };
 
 /// The data that a verdict depends on: a key with its tenant, as of one read.
@@ -257,6 +257,8 @@ pub struct Rotation {
     pub prefix_hint: PrefixHint,
     /// When the successor expires.
     pub expires_at: SuccessorExpiry,
+    /// Why, for the audit log.
+    pub reason: Option<Reason>,
 }
 
 /// When the successor of a rotated key expires.

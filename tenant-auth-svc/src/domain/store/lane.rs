@@ -16,6 +16,8 @@ pub enum Lane {
     Sessions,
     /// Recording and summing usage.
     Usage,
+    /// Reading limits, and exchanging their leases.
+    Limits,
     /// Managing tenants and keys.
     Admin,
     /// Reading the change log.
@@ -43,7 +45,7 @@ pub struct LanePolicy {
 pub enum LaneShare {
     /// One of this many.
     OneIn(usize),
-    /// The remainder of the other lanes: about a third of the default total.
+    /// The remainder of the other lanes: about a quarter of the default total.
     Rest,
 }
 
@@ -81,11 +83,20 @@ impl LaneTimeouts {
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Self; 7] =
-        [Self::Known, Self::Unknown, Self::Sessions, Self::Usage, Self::Admin, Self::Feed, Self::Maintenance];
+    pub const ALL: [Self; 8] = [
+        Self::Known,
+        Self::Unknown,
+        Self::Sessions,
+        Self::Usage,
+        Self::Limits,
+        Self::Admin,
+        Self::Feed,
+        Self::Maintenance,
+    ];
 
     /// The lanes that write.
-    pub const WRITING: [Self; 4] = [Self::Sessions, Self::Usage, Self::Admin, Self::Maintenance];
+    pub const WRITING: [Self; 5] =
+        [Self::Sessions, Self::Usage, Self::Limits, Self::Admin, Self::Maintenance];
 
     /// Returns the policy of the lane.
     #[must_use]
@@ -98,6 +109,8 @@ impl Lane {
             Self::Sessions => (OneIn(8), Listing, Some(Circuit::Sessions), 1_024),
             // The usage batcher has at most one transaction in flight.
             Self::Usage => (OneIn(16), Listing, Some(Circuit::Usage), 64),
+            // At most one exchange is in flight. Reads are on the path of a decision.
+            Self::Limits => (OneIn(16), Lookup, Some(Circuit::Lookups), 64),
             Self::Admin => (OneIn(8), Listing, Some(Circuit::Admin), 512),
             // The next poll serves as the second attempt. Without a circuit, a poll detects at once that the
             // database is back.
@@ -123,6 +136,7 @@ impl Lane {
             Self::Unknown => "unknown",
             Self::Sessions => "sessions",
             Self::Usage => "usage",
+            Self::Limits => "limits",
             Self::Admin => "admin",
             Self::Feed => "feed",
             Self::Maintenance => "maintenance",
@@ -136,7 +150,7 @@ mod tests {
 
     #[test]
     fn index_is_the_place_in_the_list_of_all_lanes() {
-        assert_eq!(Lane::ALL.map(Lane::index), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(Lane::ALL.map(Lane::index), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

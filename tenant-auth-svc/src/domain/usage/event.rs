@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use compact_str::CompactString;
 use thiserror::Error;
 
 use crate::domain::{clock::UnixMillis, id::TenantId};
@@ -13,9 +14,9 @@ pub(super) const MAX_EVENT_LEAD: Duration = Duration::from_secs(5 * 60);
 /// One hour, in milliseconds.
 const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
 
-/// The name of a metric: `[a-z][a-z0-9_.]{0,63}`.
+/// The name of a metric: `[a-z][a-z0-9_.]{0,63}`. A short one needs no allocation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UsageMetric(Box<str>);
+pub struct UsageMetric(CompactString);
 
 /// Why a text is not a valid metric name. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

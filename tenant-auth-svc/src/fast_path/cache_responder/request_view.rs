@@ -54,7 +54,7 @@ pub(super) fn parse_batch(message: &[u8]) -> impl Iterator<Item = Option<Request
 
 /// Iterates over the fields of a message that holds only strings and messages. `None` at the first error, and
 /// from there on for ever.
-fn decode_fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u32, &[u8])>> {
+pub(super) fn decode_fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u32, &[u8])>> {
     std::iter::from_fn(move || {
         (!rest.is_empty()).then(|| {
             let (field, wire) = decode_key(&mut rest).ok()?;

@@ -1,13 +1,13 @@
 //! Messages of `AdminService`.
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use prost_types::Timestamp;
 use tenant_auth_proto::v1;
 
 use super::{
     entries::{EntryErrors, ParsedEntries},
-    fields::{FieldValidator, ParseResult, page_token},
+    fields::{FieldValidator, ParseResult},
     leak::leak_policy_message,
     time::{parse_duration, parse_timestamp, timestamp},
     validation::{network_texts, proto_verdict, scope_names},
@@ -17,10 +17,7 @@ use crate::{
         admin::{AdminError, KeyState, KeyToIssue},
         clock::UnixMillis,
         id::{KeyId, TenantId},
-        key::{
-            ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey, SuccessorExpiry, key_text,
-        },
-        page::{Page, PageRequest},
+        key::{ApiKey, ImportOutcome, KeyHash, KeyToImport, NewKey, SuccessorExpiry, key_text},
         store::Committed,
         tenant::{Tenant, TenantStatus},
         text::{KeyName, Plan, PrefixHint, Reason, TenantName},
@@ -57,6 +54,15 @@ pub(in crate::grpc) fn parse_key_id(key_id: &str) -> ParseResult<KeyId> {
     fields.check("key_id", KeyId::parse(key_id)).ok_or_else(|| fields.into_error())
 }
 
+pub(in crate::grpc) fn parse_resume_tenant(
+    request: &v1::ResumeTenantRequest,
+) -> ParseResult<(TenantId, Option<Reason>)> {
+    let mut fields = FieldValidator::new();
+    let id = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
+    let reason = fields.parse_optional_reason(&request.reason);
+    id.zip(reason).ok_or_else(|| fields.into_error())
+}
+
 /// Parses a change that requires a reason: the parsed id of the target, and the reason.
 pub(in crate::grpc) fn parse_with_reason<Id>(id: ParseResult<Id>, reason: &str) -> ParseResult<(Id, Reason)> {
     let mut fields = FieldValidator::new();
@@ -71,22 +77,6 @@ pub(in crate::grpc) fn parse_with_reason<Id>(id: ParseResult<Id>, reason: &str) 
         }
         (Err(error), _) => Err(error),
         (Ok(_), None) => Err(fields.into_error()),
-    }
-}
-
-pub(in crate::grpc) fn parse_list_tenants(
-    request: &v1::ListTenantsRequest,
-) -> ParseResult<PageRequest<TenantId>> {
-    let mut fields = FieldValidator::new();
-    fields
-        .parse_page(request.page_size, &request.page_token, |text| TenantId::parse(text).ok())
-        .ok_or_else(|| fields.into_error())
-}
-
-pub(in crate::grpc) fn list_tenants_response(page: Page<Tenant, TenantId>) -> v1::ListTenantsResponse {
-    v1::ListTenantsResponse {
-        next_page_token: page_token(page.next),
-        tenants: page.items.into_iter().map(tenant_message).collect(),
     }
 }
 
@@ -116,17 +106,23 @@ pub(in crate::grpc) fn parse_issue_key(request: &v1::IssueKeyRequest) -> ParseRe
     let scopes = fields.parse_scopes("scopes", &request.scopes);
     let expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
     let networks = fields.parse_networks("allowed_networks", &request.allowed_networks);
-    match (tenant_id, name, scopes, expires_at, networks) {
-        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at), Some(allowed_networks)) => {
-            Ok(KeyToIssue { tenant_id, name, scopes, allowed_networks, expires_at })
-        }
+    let reason = fields.parse_optional_reason(&request.reason);
+    match (tenant_id, name, scopes, expires_at, networks, reason) {
+        (
+            Some(tenant_id),
+            Some(name),
+            Some(scopes),
+            Some(expires_at),
+            Some(allowed_networks),
+            Some(reason),
+        ) => Ok(KeyToIssue { tenant_id, name, scopes, allowed_networks, expires_at, reason }),
         _ => Err(fields.into_error()),
     }
 }
 
 pub(in crate::grpc) fn parse_rotate_key(
     request: &v1::RotateKeyRequest,
-) -> ParseResult<(KeyId, Option<Duration>, SuccessorExpiry)> {
+) -> ParseResult<(KeyId, Option<Duration>, SuccessorExpiry, Option<Reason>)> {
     let mut fields = FieldValidator::new();
     let key_id = fields.check("key_id", KeyId::parse(&request.key_id));
     let overlap = match request.overlap {
@@ -142,8 +138,11 @@ pub(in crate::grpc) fn parse_rotate_key(
         (expires_at, false) => expires_at.map(|at| at.map_or(SuccessorExpiry::Kept, SuccessorExpiry::At)),
         (expires_at, true) => expires_at.map(|_| SuccessorExpiry::Never),
     };
-    match (key_id, overlap, expires_at) {
-        (Some(key_id), Some(overlap), Some(expires_at)) => Ok((key_id, overlap, expires_at)),
+    let reason = fields.parse_optional_reason(&request.reason);
+    match (key_id, overlap, expires_at, reason) {
+        (Some(key_id), Some(overlap), Some(expires_at), Some(reason)) => {
+            Ok((key_id, overlap, expires_at, reason))
+        }
         _ => Err(fields.into_error()),
     }
 }
@@ -223,38 +222,6 @@ pub(in crate::grpc) fn import_response(
     v1::ImportKeysResponse { results: results.collect(), revision: revision.0 }
 }
 
-/// Which keys to list.
-pub(in crate::grpc) enum KeyListing {
-    /// The keys of a tenant.
-    OfTenant(TenantId, PageRequest<KeyId>),
-    /// The keys that may begin with a prefix, of one tenant or of all.
-    ByPrefix((PrefixHint, Option<TenantId>), PageRequest<KeyPrefixCursor>),
-}
-
-pub(in crate::grpc) fn parse_list_keys(request: &v1::ListKeysRequest) -> ParseResult<KeyListing> {
-    let mut fields = FieldValidator::new();
-    let tenant = match (&*request.tenant_id, &*request.prefix) {
-        ("", "") => {
-            fields
-                .add_violation("tenant_id", "must not be empty if prefix is empty: set a tenant or a prefix");
-            None
-        }
-        ("", _) => Some(None),
-        (id, _) => fields.check("tenant_id", TenantId::parse(id)).map(Some),
-    };
-    let prefix = fields.check("prefix", PrefixHint::parse(&request.prefix));
-    let (size, token) = (request.page_size, &request.page_token);
-    let listing = if request.prefix.is_empty() {
-        let page = fields.parse_page(size, token, |text| KeyId::parse(text).ok());
-        tenant.flatten().zip(page).map(|(tenant, page)| KeyListing::OfTenant(tenant, page))
-    } else {
-        let page = fields.parse_page(size, token, KeyPrefixCursor::parse);
-        let of = prefix.zip(tenant).zip(page);
-        of.map(|(of, page)| KeyListing::ByPrefix(of, page))
-    };
-    listing.ok_or_else(|| fields.into_error())
-}
-
 pub(in crate::grpc) fn get_key_response(state: KeyState) -> v1::GetKeyResponse {
     let KeyState { stored, verdict, decided_at, on_deny_list } = state;
     v1::GetKeyResponse {
@@ -263,13 +230,6 @@ pub(in crate::grpc) fn get_key_response(state: KeyState) -> v1::GetKeyResponse {
         verdict: proto_verdict(verdict).into(),
         decided_at: Some(timestamp(decided_at)),
         on_deny_list,
-    }
-}
-
-pub(in crate::grpc) fn list_keys_response(page: Page<ApiKey, impl Display>) -> v1::ListKeysResponse {
-    v1::ListKeysResponse {
-        next_page_token: page_token(page.next),
-        keys: page.items.into_iter().map(api_key_message).collect(),
     }
 }
 

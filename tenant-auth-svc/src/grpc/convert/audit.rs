@@ -29,13 +29,16 @@ pub(in crate::grpc) fn parse_list_audit_events(
         text => fields.check(field, AuditTerm::parse(text)),
     };
     let (target, caller) = (term("target", &request.target), term("caller", &request.caller));
+    let action = term("action", &request.action);
     let since = parse_optional_timestamp(&mut fields, "since", request.since).flatten();
     let until = parse_optional_timestamp(&mut fields, "until", request.until).flatten();
     if since.zip(until).is_some_and(|(since, until)| since >= until) {
         fields.add_violation("until", "must be after since");
     }
     match fields.parse_page(request.page_size, &request.page_token, AuditCursor::parse) {
-        Some(page) if fields.is_valid() => Ok((AuditFilter { tenant, target, caller, since, until }, page)),
+        Some(page) if fields.is_valid() => {
+            Ok((AuditFilter { tenant, target, caller, action, since, until }, page))
+        }
         _ => Err(fields.into_error()),
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn encode_batch_frame(decisions: &[Decision]) -> Bytes {
     })
 }
 
-fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
+pub(super) fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
     put_number(VERDICT, i32::from(proto_verdict(decision.verdict)).into(), out);
     if let Some(key) = &decision.key {
         put_text(TENANT_ID, key.tenant_id.as_str(), out);
@@ -91,12 +91,12 @@ fn put_provenance(provenance: Provenance, out: &mut Vec<u8>) {
     put_short_message(CACHEABLE_WHILE_WATCHED, out, |out| put_duration(provenance.reuse.watched, out));
 }
 
-fn put_duration(value: Duration, out: &mut Vec<u8>) {
+pub(super) fn put_duration(value: Duration, out: &mut Vec<u8>) {
     let value = duration(value);
     put_seconds_and_nanos(value.seconds, value.nanos, out);
 }
 
-fn put_seconds_and_nanos(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
+pub(super) fn put_seconds_and_nanos(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
     put_number(SECONDS, seconds, out);
     put_number(NANOS, nanos.into(), out);
 }

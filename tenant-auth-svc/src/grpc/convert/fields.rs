@@ -9,6 +9,7 @@ use crate::{
         network::{AllowedNetworks, ClientAddress, InvalidNetwork},
         page::{PageRequest, PageSize},
         scope::{InvalidScope, Scope, ScopeSet},
+        text::Reason,
     },
     grpc::error::{ApiError, Violation},
 };
@@ -47,6 +48,14 @@ impl FieldValidator {
     /// Returns whether no field has been invalid so far.
     pub(super) fn is_valid(&self) -> bool {
         self.violations.is_empty()
+    }
+
+    /// Parses a reason that may be empty.
+    pub(super) fn parse_optional_reason(&mut self, reason: &str) -> Option<Option<Reason>> {
+        match reason {
+            "" => Some(None),
+            reason => self.check("reason", Reason::parse(reason)).map(Some),
+        }
     }
 
     /// Parses a list of scopes.

@@ -15,6 +15,7 @@ use crate::{
         page::{Page, PageRequest},
         session::{Attributes, Session, SessionExpiry, SessionId, SessionVerdict, Ttl},
         sessions::{BindOutcome, SessionDecision, SessionQuery, SessionToBind},
+        text::Reason,
     },
     grpc::error::ApiError,
 };
@@ -76,12 +77,13 @@ pub(in crate::grpc) fn bind_response(bound: BindOutcome) -> v1::BindSessionRespo
 
 pub(in crate::grpc) fn parse_unbind_session(
     request: &v1::UnbindSessionRequest,
-) -> Result<(SessionId, TenantId), ApiError> {
+) -> Result<(SessionId, TenantId, Option<Reason>), ApiError> {
     let mut fields = FieldValidator::new();
     let id = fields.check("session_id", SessionId::parse(&request.session_id));
     let tenant = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
-    match (id, tenant) {
-        (Some(id), Some(tenant)) => Ok((id, tenant)),
+    let reason = fields.parse_optional_reason(&request.reason);
+    match (id, tenant, reason) {
+        (Some(id), Some(tenant), Some(reason)) => Ok((id, tenant, reason)),
         _ => Err(fields.into_error()),
     }
 }
@@ -179,7 +181,7 @@ fn attributes_message(attributes: &Attributes) -> std::collections::HashMap<Stri
     attributes.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn proto_session_verdict(verdict: SessionVerdict) -> v1::Verdict {
+pub(super) fn proto_session_verdict(verdict: SessionVerdict) -> v1::Verdict {
     match verdict {
         SessionVerdict::Key(verdict) => proto_verdict(verdict),
         SessionVerdict::Unbound => v1::Verdict::Unbound,

@@ -16,7 +16,7 @@ use crate::{
         key::KeyUpdate,
         store::{Committed, UpdateConditions},
         tenant::{TenantDeletion, TenantUpdate},
-        text::{KeyName, Plan, Reason, TenantName},
+        text::{KeyName, Plan, TenantName},
     },
     grpc::error::ApiError,
 };
@@ -113,9 +113,6 @@ fn parse_conditions(fields: &mut FieldValidator, etag: &str, reason: &str) -> Op
         "" => Some(None),
         etag => fields.check("etag", Etag::parse(etag)).map(Some),
     };
-    let reason = match reason {
-        "" => Some(None),
-        reason => fields.check("reason", Reason::parse(reason)).map(Some),
-    };
+    let reason = fields.parse_optional_reason(reason);
     Some(UpdateConditions { etag: etag?, reason: reason? })
 }

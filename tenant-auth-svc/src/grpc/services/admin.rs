@@ -11,20 +11,20 @@ use crate::{
         audit::AuditStore,
         inspect::KeyInspector,
         leak::{LeakStore, Leaks},
-        outage::{GraceChange, OutageGrace},
-        recovery::{DatabaseWatch, Recovery, RecoveryError},
-        store::{Committed, Store},
+        limit::{admin::LimitAdmin, store::LimitStore},
+        outage::OutageGrace,
+        recovery::{DatabaseWatch, Recovery},
+        store::{Committed, NamedRecords, Store},
+        tenant::TenantStatus,
     },
     grpc::{
         context::{RequestContext as _, RpcRecord},
         convert::{
-            KeyListing, api_key_message, audit_response, database_identity_message, database_state_message,
-            delete_tenant_response, get_key_response, grace_message, import_response, inspection_message,
-            leak_response, list_keys_response, list_tenants_response, parse_create_tenant,
-            parse_delete_tenant, parse_explain_key, parse_import_keys, parse_issue_key, parse_key_id,
-            parse_list_audit_events, parse_list_keys, parse_list_tenants, parse_reason, parse_report_leak,
-            parse_reset_grace, parse_rotate_key, parse_set_grace, parse_tenant_id, parse_update_key,
-            parse_update_tenant, parse_with_reason, retained_revocation_message, tenant_message,
+            api_key_message, audit_response, database_state_message, delete_tenant_response,
+            get_key_response, grace_message, import_response, inspection_message, leak_response,
+            parse_create_tenant, parse_delete_tenant, parse_explain_key, parse_import_keys, parse_issue_key,
+            parse_key_id, parse_list_audit_events, parse_report_leak, parse_resume_tenant, parse_tenant_id,
+            parse_update_key, parse_update_tenant, parse_with_reason, tenant_message,
         },
         error::ApiError,
         services::inspection::InspectionRunner,
@@ -32,16 +32,17 @@ use crate::{
 };
 
 /// The time limit of a call whose caller sets no deadline.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `AdminService` over an [`Admin`].
 #[derive(Debug)]
 pub struct AdminRpc<S, M, R, W> {
     pub(super) admin: Arc<Admin<S, M>>,
-    grace: Arc<OutageGrace<S>>,
-    recovery: Recovery<R, W>,
+    pub(super) grace: Arc<OutageGrace<S>>,
+    pub(super) recovery: Recovery<R, W>,
     pub(super) inspection: InspectionRunner,
     leaks: Arc<Leaks<S, M>>,
+    pub(super) limits: Arc<LimitAdmin<S>>,
 }
 
 impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
@@ -52,14 +53,16 @@ impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
         recovery: Recovery<R, W>,
         inspector: KeyInspector,
         leaks: Arc<Leaks<S, M>>,
+        limits: Arc<LimitAdmin<S>>,
     ) -> Self {
-        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector), leaks }
+        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector), leaks, limits }
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminService
-    for AdminRpc<S, M, R, W>
+impl<S, M: KeyCache, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W>
+where
+    S: Store + NamedRecords + AuditStore + LeakStore + LimitStore,
 {
     async fn get_database_state(
         &self,
@@ -72,18 +75,7 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         &self,
         request: Request<v1::AcceptDatabaseRequest>,
     ) -> Result<Response<v1::AcceptDatabaseResponse>, Status> {
-        let reason = parse_reason(&request.get_ref().reason)?;
-        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let accepted = self.recovery.accept(&reason, actor, deadline).await;
-        if let Err(RecoveryError::Store(error)) = &accepted {
-            request.rpc_record().set_failure(error.kind);
-        }
-        let accepted = accepted.map_err(ApiError::from)?;
-        Ok(Response::new(v1::AcceptDatabaseResponse {
-            database: Some(database_identity_message(accepted.database)),
-            retained_revocations: accepted.retained.into_iter().map(retained_revocation_message).collect(),
-            accepted: accepted.by_this_call,
-        }))
+        Ok(Response::new(self.accept(request).await?))
     }
 
     async fn create_tenant(
@@ -127,9 +119,7 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         &self,
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        let page = parse_list_tenants(request.get_ref())?;
-        let tenants = self.admin.list_tenants(page, request.deadline(ADMIN_TIMEOUT)?).await;
-        Ok(Response::new(list_tenants_response(note_failure(&request.rpc_record(), tenants)?)))
+        Ok(Response::new(self.page_of_tenants(request).await?))
     }
 
     async fn suspend_tenant(
@@ -140,7 +130,8 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         let (id, reason) =
             parse_with_reason(parse_tenant_id(&request_message.tenant_id), &request_message.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let tenant = self.admin.set_tenant_suspended(id, Some(reason), actor, deadline).await;
+        let tenant =
+            self.admin.set_tenant_status(id, TenantStatus::Suspended, Some(reason), actor, deadline).await;
         let Committed { outcome, revision } = note_failure(&request.rpc_record(), tenant)?;
         let tenant = Some(tenant_message(outcome));
         Ok(Response::new(v1::SuspendTenantResponse { tenant, revision: revision.0 }))
@@ -150,9 +141,9 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         &self,
         request: Request<v1::ResumeTenantRequest>,
     ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
-        let id = parse_tenant_id(&request.get_ref().tenant_id)?;
+        let (id, reason) = parse_resume_tenant(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let tenant = self.admin.set_tenant_suspended(id, None, actor, deadline).await;
+        let tenant = self.admin.set_tenant_status(id, TenantStatus::Active, reason, actor, deadline).await;
         let Committed { outcome, revision } = note_failure(&request.rpc_record(), tenant)?;
         let tenant = Some(tenant_message(outcome));
         Ok(Response::new(v1::ResumeTenantResponse { tenant, revision: revision.0 }))
@@ -188,17 +179,7 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         &self,
         request: Request<v1::RotateKeyRequest>,
     ) -> Result<Response<v1::RotateKeyResponse>, Status> {
-        let (key_id, overlap, expires_at) = parse_rotate_key(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let rotated = self.admin.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
-        let Committed { outcome: (IssuedKey { key, plaintext }, old), revision } =
-            note_failure(&request.rpc_record(), rotated)?;
-        Ok(Response::new(v1::RotateKeyResponse {
-            key: Some(api_key_message(key)),
-            plaintext: plaintext.expose().to_owned(),
-            replaced: Some(api_key_message(old)),
-            revision: revision.0,
-        }))
+        Ok(Response::new(self.rotate(request).await?))
     }
 
     async fn update_key(
@@ -230,18 +211,7 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         &self,
         request: Request<v1::ListKeysRequest>,
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
-        let inactive = request.get_ref().include_inactive;
-        let deadline = request.deadline(ADMIN_TIMEOUT)?;
-        Ok(Response::new(match parse_list_keys(request.get_ref())? {
-            KeyListing::OfTenant(tenant, page) => {
-                let keys = self.admin.list_keys(tenant, page, inactive, deadline).await;
-                list_keys_response(note_failure(&request.rpc_record(), keys)?)
-            }
-            KeyListing::ByPrefix(what, page) => {
-                let keys = self.admin.find_keys(what, page, inactive, deadline).await;
-                list_keys_response(note_failure(&request.rpc_record(), keys)?)
-            }
-        }))
+        Ok(Response::new(self.page_of_keys(request).await?))
     }
 
     async fn get_key(
@@ -294,6 +264,41 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         Ok(Response::new(leak_response(note_failure(&record, outcome)?)))
     }
 
+    async fn set_limit(
+        &self,
+        request: Request<v1::SetLimitRequest>,
+    ) -> Result<Response<v1::SetLimitResponse>, Status> {
+        Ok(Response::new(self.store_limit(request).await?))
+    }
+
+    async fn get_limit(
+        &self,
+        request: Request<v1::GetLimitRequest>,
+    ) -> Result<Response<v1::GetLimitResponse>, Status> {
+        Ok(Response::new(self.read_limit(request).await?))
+    }
+
+    async fn list_limits(
+        &self,
+        request: Request<v1::ListLimitsRequest>,
+    ) -> Result<Response<v1::ListLimitsResponse>, Status> {
+        Ok(Response::new(self.read_limits(request).await?))
+    }
+
+    async fn delete_limit(
+        &self,
+        request: Request<v1::DeleteLimitRequest>,
+    ) -> Result<Response<v1::DeleteLimitResponse>, Status> {
+        Ok(Response::new(self.remove_limit(request).await?))
+    }
+
+    async fn add_credits(
+        &self,
+        request: Request<v1::AddCreditsRequest>,
+    ) -> Result<Response<v1::AddCreditsResponse>, Status> {
+        Ok(Response::new(self.adjust_credits(request).await?))
+    }
+
     async fn list_audit_events(
         &self,
         request: Request<v1::ListAuditEventsRequest>,
@@ -315,32 +320,19 @@ impl<S: Store + AuditStore + LeakStore, M: KeyCache, R: Store, W: DatabaseWatch>
         &self,
         request: Request<v1::SetOutageGraceRequest>,
     ) -> Result<Response<v1::SetOutageGraceResponse>, Status> {
-        let (grace, expires_in, reason) = parse_set_grace(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let GraceChange { state, is_audited } =
-            self.grace.set(grace, expires_in, reason, actor, deadline).await;
-        Ok(Response::new(v1::SetOutageGraceResponse {
-            grace: Some(grace_message(state)),
-            audited: is_audited,
-        }))
+        Ok(Response::new(self.set_grace(request).await?))
     }
 
     async fn reset_outage_grace(
         &self,
         request: Request<v1::ResetOutageGraceRequest>,
     ) -> Result<Response<v1::ResetOutageGraceResponse>, Status> {
-        let reason = parse_reset_grace(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
-        let GraceChange { state, is_audited } = self.grace.reset(&reason, actor, deadline).await;
-        Ok(Response::new(v1::ResetOutageGraceResponse {
-            grace: Some(grace_message(state)),
-            audited: is_audited,
-        }))
+        Ok(Response::new(self.reset_grace(request).await?))
     }
 }
 
 /// Records a database failure for the access log.
-fn note_failure<T>(record: &RpcRecord, outcome: Result<T, AdminError>) -> Result<T, ApiError> {
+pub(super) fn note_failure<T>(record: &RpcRecord, outcome: Result<T, AdminError>) -> Result<T, ApiError> {
     if let Err(AdminError::Store(error)) = &outcome {
         record.set_failure(error.kind);
     }

@@ -27,6 +27,8 @@ pub struct ServerInfo {
     pub is_remote: bool,
     /// The schema version of the build.
     pub schema_version: i32,
+    /// Random id of this start of the process.
+    pub instance: String,
     /// The start of the process, by the monotonic clock.
     pub started_at: Duration,
     /// The process's clock.
@@ -92,6 +94,7 @@ impl InfoService for InfoRpc {
             schema_version: info.schema_version,
             built_at: built_at.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
             replica: Some(info.replica_state()),
+            instance: info.instance.clone(),
         }))
     }
 

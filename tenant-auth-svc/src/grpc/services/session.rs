@@ -60,8 +60,10 @@ impl<S: Store, K: KeySource, M: SessionCache> SessionService for SessionRpc<S, K
         request: Request<v1::UnbindSessionRequest>,
     ) -> Result<Response<v1::UnbindSessionResponse>, Status> {
         let deadline = request.deadline(SESSION_TIMEOUT)?;
-        let (id, tenant) = parse_unbind_session(request.get_ref())?;
-        let unbound = note_failure(&request.rpc_record(), self.0.unbind(id, tenant, deadline).await)?;
+        let (id, tenant, reason) = parse_unbind_session(request.get_ref())?;
+        let reason = reason.map(|reason| (reason, request.actor()));
+        let unbound = self.0.unbind(id, tenant, reason, deadline).await;
+        let unbound = note_failure(&request.rpc_record(), unbound)?;
         Ok(Response::new(v1::UnbindSessionResponse {
             was_bound: unbound.outcome,
             revision: unbound.revision.0,

@@ -1,19 +1,21 @@
 //! `ValidationService`.
 
-mod stream;
-
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
-use tenant_auth_proto::v1::{self, batch_validate_keys_result, validation_service_server::ValidationService};
+use tenant_auth_proto::v1::{
+    self, batch_validate_keys_result, stream_validate_keys_response,
+    validation_service_server::ValidationService,
+};
 use tonic::{Request, Response, Status, Streaming};
 
-use self::stream::{ResponseStream, StreamContext};
+use super::response_stream::{ResponseStream, StreamContext, StreamedRpc};
 use crate::{
     domain::{
         sessions::{SessionCache, Sessions},
         store::{Store, StoreError},
-        validate::{KeySource, Validator},
+        unknown_lookup_limiter::LoadContext,
+        validate::{KeyQuery, KeySource, Validator},
         verdict::Decision,
     },
     grpc::{
@@ -82,14 +84,14 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
         &self,
         request: Request<Streaming<v1::StreamValidateKeysRequest>>,
     ) -> Result<Response<Self::StreamValidateKeysStream>, Status> {
-        let messages = StreamContext {
-            validator: Arc::clone(&self.keys),
+        let context = StreamContext {
             record: request.rpc_record(),
             budget: request.budget(self.timeout),
             lookup_origin: request.lookup_origin(),
             permit: request.release_permit(),
         };
-        Ok(Response::new(Box::pin(ResponseStream::new(messages, request.into_inner()))))
+        let rpc = StreamedValidation(Arc::clone(&self.keys));
+        Ok(Response::new(Box::pin(ResponseStream::new(rpc, context, request.into_inner()))))
     }
 
     async fn validate_session(
@@ -104,6 +106,52 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
         let subject = DenialSubject::for_key(decision.session.as_deref().map(|session| &session.key));
         record.add_decision(decision.verdict, decision.provenance.source, subject);
         Ok(Response::new(session_decision_message(decision)))
+    }
+}
+
+/// `StreamValidateKeys`.
+struct StreamedValidation<K>(Arc<Validator<K>>);
+
+impl<K> Clone for StreamedValidation<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: KeySource> StreamedRpc for StreamedValidation<K> {
+    type Message = v1::StreamValidateKeysRequest;
+    type Query = KeyQuery;
+    type Decision = Decision;
+    type Response = v1::StreamValidateKeysResponse;
+
+    fn parse(&self, message: Self::Message) -> (u64, Result<KeyQuery, ApiError>) {
+        (message.correlation_id, parse_key_query(message.request.unwrap_or_default()))
+    }
+
+    fn decide_now(&self, query: &KeyQuery, record: &RpcRecord) -> Option<Decision> {
+        let decision = self.0.decide_from_cache(&query.key, &query.required_scopes, query.client_address)?;
+        let subject = DenialSubject::for_key(decision.key.as_deref());
+        record.add_decision(decision.verdict, decision.provenance.source, subject);
+        Some(decision)
+    }
+
+    async fn decide(
+        self,
+        query: KeyQuery,
+        context: LoadContext,
+        record: RpcRecord,
+    ) -> Result<Decision, ApiError> {
+        note_decision(&record, self.0.decide(&query, context).await)
+    }
+
+    fn response(correlation_id: u64, outcome: Result<Decision, ApiError>) -> Self::Response {
+        use stream_validate_keys_response::Result as Outcome;
+
+        let result = match outcome {
+            Ok(decision) => Outcome::Response(decision_message(decision)),
+            Err(error) => Outcome::Error(status_message(error)),
+        };
+        v1::StreamValidateKeysResponse { correlation_id, result: Some(result) }
     }
 }
 

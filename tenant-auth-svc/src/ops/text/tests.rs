@@ -48,6 +48,7 @@ fn outage_status_is_rendered_completely() {
         files: FileStatus::default(),
         expiries: Vec::new(),
         denied_entries: 0,
+        limits: Some(Condition { failure: Some(FailureKind::Blocked), since: at(10), last_call_at: at(319) }),
         pepper_missing: None,
     };
     assert_eq!(
@@ -70,6 +71,8 @@ oldest 5 s ago; keys beyond it: 3
 files     in effect
 expiry    no known expiry
 denied    no entries in the deny file
+limits    leases are NOT exchanged (blocked) since 2026-11-21T07:20:10Z, 310 s: what is held is spent, then on_outage of each \
+limit decides
 peppers   none is missing
 "
     );
@@ -99,6 +102,7 @@ fn unknown_values_are_rendered_as_unknown() {
         files: FileStatus::default(),
         expiries: Vec::new(),
         denied_entries: 0,
+        limits: None,
         pepper_missing: None,
     };
     assert_eq!(
@@ -117,6 +121,7 @@ grace     14400 s
 files     in effect
 expiry    no known expiry
 denied    no entries in the deny file
+limits    no lease exchanged yet
 peppers   none is missing
 "
     );
@@ -125,6 +130,7 @@ peppers   none is missing
         reads: Some(Condition { failure: None, since: at(0), last_call_at: at(0) }),
         feed: FeedStatus::Live(Duration::from_millis(120)),
         clock_offset: Some(4_000),
+        limits: Some(Condition { failure: None, since: at(0), last_call_at: at(0) }),
         scheduler_lag: Duration::from_millis(4),
         ..status
     };
@@ -136,6 +142,7 @@ peppers   none is missing
         "writes    not tried yet",
         "feed      live, last poll 120 ms ago",
         "clock     agrees with the database's",
+        "limits    leases are exchanged since 2026-11-21T07:20:00Z, 0 ms",
     ] {
         assert!(rendered.lines().any(|found| found == line), "{line}: {rendered}");
     }

@@ -16,11 +16,12 @@ pub fn render_markdown() -> String {
          A counter or histogram with labels appears with its first count, so that an idle server exports few series. These are \
          exported from the start, because alerts need the zero:\n\n\
          - `grpc_server_handled_total` with the codes Unavailable, DeadlineExceeded, ResourceExhausted and Internal, for the RPCs of \
-         daily traffic (ValidationService, SessionService, RecordUsage); for the other RPCs of this service, from their first call\n\
+         daily traffic (ValidationService, SessionService, LimitService, RecordUsage); for the other RPCs of this service, from their first call\n\
          - `tenant_auth_verdicts_total` for valid and unknown, and all of `tenant_auth_undecided_total`\n\
          - `tenant_auth_database_failures_total` for denied, blocked, read_only, disk_full, throttled, invalid_response, \
          schema_missing and internal\n\
          - `tenant_auth_cache_evictions_total` for records\n\
+         - `tenant_auth_limit_decisions_total` for shadow_exceeded and undecided, and `tenant_auth_limit_exchanges_total`\n\
          - `tenant_auth_database_breaker_opened_total`, `tenant_auth_tls_handshakes_failed_total`, \
          `tenant_auth_unreadable_records_total`\n\
          - `tenant_auth_otlp_spans_total` for dropped and failed\n\n\

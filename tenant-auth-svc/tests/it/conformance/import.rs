@@ -27,7 +27,7 @@ async fn check_outcomes(store: &impl Store) {
     let theirs =
         store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let held = new_key(&theirs.id, &[], None);
-    store.insert_key(call(Lane::Admin), &held, &change()).await.unwrap();
+    store.insert_key(call(Lane::Admin), &held, None, &change()).await.unwrap();
 
     let good = to_import(new_key(&ours.id, &["read"], Some(NOW)));
     let mut same_hash = to_import(new_key(&ours.id, &[], None));

@@ -19,7 +19,7 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
         store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let keys: Vec<_> = (0..4).map(|_| new_key(&tenant.id, &["a"], None)).collect();
     for key in &keys {
-        store.insert_key(call(Lane::Admin), key, &change()).await.unwrap();
+        store.insert_key(call(Lane::Admin), key, None, &change()).await.unwrap();
     }
     let ago = Duration::from_secs;
     // The last key is never used, the third is revoked, and the first was used last.

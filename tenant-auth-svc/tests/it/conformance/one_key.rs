@@ -6,8 +6,9 @@ use tenant_auth_svc::domain::{
     id::KeyId,
     key::{KeyPrefixCursor, StoredKey},
     page::{PageRequest, PageSize},
-    store::{Change, Lane, Store},
-    text::{PrefixHint, Reason},
+    store::{Change, Lane, NameCursor, NamedRecords, Store},
+    tenant::NewTenant,
+    text::{KeyName, NamePrefix, PrefixHint, Reason, TenantName},
     verdict::Verdict,
 };
 
@@ -16,9 +17,10 @@ use crate::harness::{
     records::{new_key, new_tenant},
 };
 
-pub(super) async fn check_key_queries(store: &impl Store) {
+pub(super) async fn check_key_queries(store: &(impl Store + NamedRecords)) {
     check_by_id(store).await;
     check_by_prefix(store).await;
+    check_by_name(store).await;
     check_audit_entries(store).await;
 }
 
@@ -26,7 +28,7 @@ async fn check_by_id(store: &impl Store) {
     let admin = || call(Lane::Admin);
     let tenant = store.create_tenant(admin(), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let key = new_key(&tenant.id, &["a", "b"], Some(UnixMillis(NOW.0 + 5)));
-    let stored = store.insert_key(admin(), &key, &change()).await.unwrap().outcome.unwrap();
+    let stored = store.insert_key(admin(), &key, None, &change()).await.unwrap().outcome.unwrap();
     let read = async || store.get_key(admin(), &key.id).await.unwrap().unwrap();
     let StoredKey { key: read_key, tenant: read_tenant, .. } = read().await;
     assert_eq!((read_key, read_tenant), (stored.0, Some(tenant)));
@@ -55,7 +57,7 @@ async fn check_by_prefix(store: &impl Store) {
             let mut key = new_key(&tenant.id, &[], None);
             key.prefix_hint = hint(rest);
             ids.push((key.prefix_hint.as_str().to_owned(), key.id.clone()));
-            store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap();
+            store.insert_key(call(Lane::Admin), &key, None, &change()).await.unwrap();
         }
     }
     let found = async |rest: &str, tenant, size| {
@@ -95,6 +97,84 @@ async fn check_by_prefix(store: &impl Store) {
     assert_eq!(KeyPrefixCursor::parse(&position.to_string()), Some(position));
 }
 
+async fn check_by_name(store: &(impl Store + NamedRecords)) {
+    let named = |text: &str| NewTenant { name: TenantName::stored(text), ..new_tenant() };
+    // No other name starts with this, even on a shared database.
+    let mark: String = new_tenant().id.as_str().chars().rev().take(6).collect();
+    let (lower, upper) = (mark.to_ascii_lowercase(), mark.to_ascii_uppercase());
+    let name = |mark: &str, rest: &str| format!("n{mark}{rest}");
+    let mut names = Vec::new();
+    for rest in ["", " a", " a", " A", " ab", " ä", " b%", " b_c"] {
+        for mark in [&lower, &upper] {
+            let tenant = named(&name(mark, rest));
+            let mut key = new_key(&tenant.id, &[], None);
+            key.name = KeyName::stored(&name(mark, rest));
+            store.create_tenant(call(Lane::Admin), &tenant, &change()).await.unwrap();
+            store.insert_key(call(Lane::Admin), &key, None, &change()).await.unwrap();
+            names.push((name(mark, rest), tenant.id.clone(), key.id.clone()));
+        }
+    }
+    let found = async |rest: &str, size| {
+        let size = PageSize::from_request(size).unwrap();
+        let prefix = NamePrefix::parse(&name(&lower, rest)).unwrap();
+        let (mut tenants, mut keys) = (Vec::new(), Vec::new());
+        let mut after = None;
+        loop {
+            let page = PageRequest { size, after: after.take() };
+            let page = store.find_tenants_by_name(call(Lane::Admin), &prefix, &page).await.unwrap();
+            tenants.extend(page.items.into_iter().map(|tenant| tenant.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = PageRequest { size, after: after.take() };
+            let what = (&prefix, None);
+            let page = store.find_keys_by_name(call(Lane::Admin), what, &page, Some(NOW)).await.unwrap();
+            keys.extend(page.items.into_iter().map(|key| key.id));
+            after = page.next;
+            if after.is_none() {
+                return (tenants, keys);
+            }
+        }
+    };
+    let expected = |rest: &str| {
+        let prefix = name(&lower, rest).to_ascii_lowercase();
+        let folded = |text: &str| text.to_ascii_lowercase();
+        let mut of: Vec<_> = names.iter().filter(|(name, ..)| folded(name).starts_with(&prefix)).collect();
+        of.sort_by_key(|(name, tenant, _)| (folded(name), tenant.clone()));
+        let tenants: Vec<_> = of.iter().map(|(_, tenant, _)| tenant.clone()).collect();
+        of.sort_by_key(|(name, _, key)| (folded(name), key.clone()));
+        (tenants, of.iter().map(|(.., key)| key.clone()).collect::<Vec<_>>())
+    };
+    for size in [1, 3, 500] {
+        for rest in ["", " a", " A", " ab", " ä", " b%", " b_", " c", " \u{10ffff}"] {
+            assert_eq!(found(rest, size).await, expected(rest), "{rest}, {size} per page");
+        }
+        assert_eq!(found("", size).await.0.len(), names.len());
+    }
+    // Of one tenant; without revoked keys; and not after a position outside of the names.
+    let prefix = NamePrefix::parse(&name(&lower, "")).unwrap();
+    let (_, tenant, key) = &names[3];
+    let all = || PageRequest { size: PageSize::MAX, after: None };
+    let of_tenant = async |live_at| {
+        let what = (&prefix, Some(tenant));
+        let page = store.find_keys_by_name(call(Lane::Admin), what, &all(), live_at).await.unwrap();
+        page.items.into_iter().map(|key| key.id).collect::<Vec<_>>()
+    };
+    assert_eq!(of_tenant(Some(NOW)).await, vec![key.clone()]);
+    store.revoke_key(call(Lane::Admin), key, &Reason::parse("x").unwrap(), &change()).await.unwrap();
+    assert_eq!((of_tenant(Some(NOW)).await, of_tenant(None).await), (vec![], vec![key.clone()]));
+    for (name, count) in [("a", names.len()), ("zzz", 0)] {
+        let after = Some(NameCursor { name: name.to_owned(), id: tenant.clone() });
+        let page = PageRequest { size: PageSize::MAX, after };
+        let found = store.find_tenants_by_name(call(Lane::Admin), &prefix, &page).await.unwrap();
+        assert_eq!(found.items.len(), count, "{name}");
+    }
+}
+
 async fn check_audit_entries(store: &impl Store) {
     let tenant = new_tenant();
     let by = |caller: &str, at: i64| {
@@ -106,7 +186,7 @@ async fn check_audit_entries(store: &impl Store) {
     store.create_tenant(call(Lane::Admin), &tenant, &by("alice", 0)).await.unwrap();
     let keys: Vec<_> = (0..3).map(|_| new_key(&tenant.id, &[], None)).collect();
     for (key, at) in keys.iter().zip([1, 2, 2]) {
-        store.insert_key(call(Lane::Admin), key, &by("bob", at)).await.unwrap();
+        store.insert_key(call(Lane::Admin), key, None, &by("bob", at)).await.unwrap();
     }
     let reason = Reason::parse("leaked").unwrap();
     // Revoked by a replica whose clock is behind: the entry is listed by its timestamp.
@@ -124,6 +204,12 @@ async fn check_audit_entries(store: &impl Store) {
         (AuditFilter { target: term(&first), ..AuditFilter::default() }, vec![revoke, issue(&first)]),
         (AuditFilter { caller: caller("alice"), ..AuditFilter::default() }, vec![revoke, create]),
         (AuditFilter { caller: caller("bob"), target: term(&first), ..of_tenant() }, vec![issue(&first)]),
+        (AuditFilter { action: term("key.revoke"), ..of_tenant() }, vec![revoke]),
+        (
+            AuditFilter { action: term("key.issue"), since: at(2), ..of_tenant() },
+            vec![issue(&third), issue(&second)],
+        ),
+        (AuditFilter { action: term("key"), ..of_tenant() }, vec![]),
         (AuditFilter { since: at(2), ..of_tenant() }, vec![issue(&third), issue(&second)]),
         (AuditFilter { since: at(1), until: at(2), ..of_tenant() }, vec![revoke, issue(&first)]),
         (AuditFilter { until: at(1), caller: caller("alice"), ..AuditFilter::default() }, vec![create]),

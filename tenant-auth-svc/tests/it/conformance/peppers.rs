@@ -34,7 +34,8 @@ pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {
         [(&plain, None), (&store(Some(old)), Some("old")), (&store(Some(PEPPERS)), Some("new"))]
     {
         let key = new_key(&tenant.id, &[], None);
-        let stored = writer.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().outcome.unwrap().0;
+        let stored =
+            writer.insert_key(call(Lane::Admin), &key, None, &change()).await.unwrap().outcome.unwrap().0;
         assert_eq!(stored.pepper_id.as_deref(), pepper, "the row names its pepper");
         hashes.push(key.hash);
     }

@@ -45,7 +45,7 @@ async fn tenant_with_key(store: &impl Store) -> (TenantId, NewKey) {
     let tenant =
         store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().outcome.tenant;
     let key = new_key(&tenant.id, &["a", "b"], None);
-    store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap();
+    store.insert_key(call(Lane::Admin), &key, None, &change()).await.unwrap();
     (tenant.id, key)
 }
 
@@ -143,7 +143,7 @@ async fn check_binding(store: &impl Store) {
 
     // Its tenant may bind the session again with another key, because the first key is gone.
     let second = new_key(&tenant, &[], None);
-    store.insert_key(call(Lane::Admin), &second, &change()).await.unwrap();
+    store.insert_key(call(Lane::Admin), &second, None, &change()).await.unwrap();
     let taken_over = NewSession { key_id: second.id.clone(), ..clone_session(&new) };
     let (session, already) = bind_expecting_success(store, &taken_over).await;
     assert_eq!((session.key_id, already), (second.id, false));
@@ -169,12 +169,12 @@ async fn check_session_limits(store: &impl Store) {
         "a bound session needs no free slot"
     );
     assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([second.id.clone(), third.id.clone()]));
-    assert!(store.unbind_session(call(Lane::Sessions), &second.id, &tenant).await.unwrap().outcome);
+    assert!(store.unbind_session(call(Lane::Sessions), &second.id, &tenant, None).await.unwrap().outcome);
     assert!(!bind_expecting_success(store, &fourth).await.1);
 
     // Orphaned sessions of an ended key free their slots too, regardless of the sessions' own expiry.
     let spare = new_key(&tenant, &[], None);
-    store.insert_key(call(Lane::Admin), &spare, &change()).await.unwrap();
+    store.insert_key(call(Lane::Admin), &spare, None, &change()).await.unwrap();
     let reason = Reason::parse("leaked").unwrap();
     store.revoke_key(call(Lane::Admin), &key.id, &reason, &change()).await.unwrap();
     assert_eq!(live_sessions(store, &tenant).await, BTreeSet::new(), "the session is not listed");
@@ -217,7 +217,7 @@ async fn check_endings(store: &impl Store) {
         ends.push(bind_expecting_success(store, new).await.0.expires_at);
     }
     let unbind = |id: SessionId, tenant: TenantId| async move {
-        store.unbind_session(call(Lane::Sessions), &id, &tenant).await.unwrap().outcome
+        store.unbind_session(call(Lane::Sessions), &id, &tenant, None).await.unwrap().outcome
     };
     let other_tenant = TenantId::generate();
     assert!(!unbind(gone.id.clone(), other_tenant).await, "the session belongs to another tenant");

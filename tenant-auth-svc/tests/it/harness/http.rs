@@ -40,10 +40,10 @@ pub(crate) async fn http_exchange(
     body: &str,
 ) -> std::io::Result<HttpAnswer> {
     let mut stream = TcpStream::connect(address).await?;
+    let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "host: test\r\n" };
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-    let request =
-        format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}{length}\r\n{body}");
+    let request = format!("{request} HTTP/1.1\r\n{host}connection: close\r\n{headers}{length}\r\n{body}");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

@@ -24,6 +24,8 @@ async fn idle_server_exports_few_series() {
         "tenant_auth_tls_handshakes_failed_total{reason=\"error\"}",
         "tenant_auth_unreadable_records_total{table=\"api_keys\"}",
         "tenant_auth_otlp_spans_total{outcome=\"dropped\"}",
+        "tenant_auth_limit_decisions_total{result=\"shadow_exceeded\",decided_by=\"lease\"}",
+        "tenant_auth_limit_decisions_total{result=\"undecided\",decided_by=\"local_share\"}",
     ] {
         assert_eq!(scrape.value(series), 0.0, "{series}");
     }

@@ -50,10 +50,15 @@ async fn each_audit_filter_uses_an_index() {
             "audit_log_by_caller (caller=? AND at>? AND at<?)",
         ),
         (
+            v1::ListAuditEventsRequest { action: text("key.revoke"), until: at(2), ..request.clone() },
+            "audit_log_by_action (action=? AND at<?)",
+        ),
+        (
             v1::ListAuditEventsRequest {
                 target: text("key_1"),
                 tenant_id: text("acme"),
                 caller: text("api"),
+                action: text("key.revoke"),
                 ..request.clone()
             },
             "audit_log_by_target (target=? AND at<?)",
@@ -84,6 +89,24 @@ async fn key_prefix_search_uses_an_index() {
     let steps = plan_steps(&database, &["FROM api_keys INDEXED BY api_keys_by_prefix"]);
     // Three searches for shorter hints, and one for hints that start with the text.
     assert_uses_index(&steps, "api_keys", &[shorter, shorter, shorter, begins]);
+}
+
+/// Two ranges: the rest of one name, and the greater names.
+#[tokio::test]
+async fn name_search_uses_an_index() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let name_prefix = "Ac".to_owned();
+    let tenants = v1::ListTenantsRequest { name_prefix: name_prefix.clone(), ..Default::default() };
+    service.admin().list_tenants(tenants).await.unwrap();
+    let keys = v1::ListKeysRequest { name_prefix, ..Default::default() };
+    service.admin().list_keys(keys).await.unwrap();
+    for (table, index) in [("tenants", "tenants_by_name"), ("api_keys", "api_keys_by_name")] {
+        let steps = plan_steps(&database, &[&format!("FROM {table} INDEXED BY {index}")]);
+        let same = format!("{index} (name=? AND id>?)");
+        let greater = format!("{index} (name>? AND name<?)");
+        assert_uses_index(&steps, table, &[&same, &greater]);
+    }
 }
 
 #[tokio::test]

@@ -133,7 +133,12 @@ async fn suspension_ends_sessions_for_good_after_ten_minutes() {
         replicas.first.admin().suspend_tenant(suspend).await.unwrap();
         replicas.clock.advance(Duration::from_secs(minutes * 60));
         assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), u64::from(!survives));
-        replicas.first.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id }).await.unwrap();
+        replicas
+            .first
+            .admin()
+            .resume_tenant(v1::ResumeTenantRequest { tenant_id, ..Default::default() })
+            .await
+            .unwrap();
         let verdict = verdict_and_source(validate_session(&replicas.first, "session", "", &[]).await).0;
         assert_eq!(verdict, if survives { Verdict::Valid } else { Verdict::Unbound });
     }

@@ -38,7 +38,11 @@ async fn session_ended_on_one_replica_ends_on_all() {
         let tenant_id = replicas.tenant.clone();
         match what {
             "unbound" => {
-                let request = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id };
+                let request = v1::UnbindSessionRequest {
+                    session_id: "session-1".to_owned(),
+                    tenant_id,
+                    ..Default::default()
+                };
                 let ended = session_client(&replicas.first).unbind_session(request).await.unwrap();
                 assert!(ended.into_inner().was_bound);
             }
@@ -183,7 +187,8 @@ async fn load_overlapping_unbind_does_not_restore_session() {
     let meanwhile = async {
         server.wait_for(|counters| counters.statements > statements).await;
         let tenant_id = replicas.tenant.clone();
-        let request = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id };
+        let request =
+            v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id, ..Default::default() };
         session_client(&replicas.first).unbind_session(request).await.unwrap();
         server.faults().clear();
     };

@@ -149,7 +149,7 @@ async fn large_tenant_is_deleted_in_bounded_calls() {
     let shown = service.admin().get_tenant(get).await.unwrap().into_inner().tenant.unwrap();
     assert!(shown.deletion_started_at.is_some());
     assert_eq!(audit_details(&service, &tenant, "tenant.delete").await.len(), 1);
-    let resume = v1::ResumeTenantRequest { tenant_id: tenant.clone() };
+    let resume = v1::ResumeTenantRequest { tenant_id: tenant.clone(), ..Default::default() };
     let issue = v1::IssueKeyRequest { tenant_id: tenant.clone(), ..Default::default() };
     for refused in [
         service.admin().resume_tenant(resume).await.map(drop),
