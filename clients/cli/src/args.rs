@@ -5,6 +5,8 @@ mod customer_address;
 mod expiry;
 pub(crate) mod leak_policy;
 mod limit;
+pub(crate) mod limit_rule;
+mod limit_subject;
 mod sources;
 mod when;
 
@@ -20,6 +22,8 @@ pub(crate) use self::{
     expiry::{Expiry, NewExpiry},
     leak_policy::LeakPolicyChange,
     limit::Limit,
+    limit_rule::LimitRule,
+    limit_subject::{LimitHolder, LimitSubject, ListedSubject},
     sources::OptionSources,
     when::When,
 };

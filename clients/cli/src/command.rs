@@ -8,6 +8,7 @@ pub(crate) mod grace;
 pub(crate) mod import;
 pub(crate) mod key;
 mod key_update;
+pub(crate) mod limit;
 mod replay;
 mod replica;
 pub(crate) mod replicas;
@@ -26,8 +27,9 @@ use tenant_auth_client::Client;
 use uuid::Uuid;
 
 use self::{
-    audit::AuditCommand, database::DatabaseCommand, grace::GraceCommand, key::KeyCommand, replicas::Replicas,
-    scan::Scan, session::SessionCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
+    audit::AuditCommand, database::DatabaseCommand, grace::GraceCommand, key::KeyCommand,
+    limit::LimitCommand, replicas::Replicas, scan::Scan, session::SessionCommand, tenant::TenantCommand,
+    usage::UsageCommand, validate::Validate,
 };
 use crate::{
     args::{Globals, OptionSources},
@@ -63,6 +65,10 @@ pub(crate) enum Command {
     /// Bind, validate, unbind and list sessions
     #[command(subcommand)]
     Session(SessionCommand),
+
+    /// Set, show, list and delete limits, add credits, and show what is used
+    #[command(subcommand)]
+    Limit(LimitCommand),
 
     /// Show the audit log, and replay it after a restore
     #[command(subcommand)]
@@ -188,6 +194,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Tenant(command) => tenant::run(context, command).await,
         Command::Key(command) => key::run(context, command).await,
         Command::Session(command) => session::run(context, command).await,
+        Command::Limit(command) => limit::run(context, command).await,
         Command::Grace(command) => grace::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Database(command) => database::run(context, command).await,

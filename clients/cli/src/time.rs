@@ -126,6 +126,14 @@ pub(crate) fn format_coarse(length: Duration) -> String {
     }
 }
 
+/// Formats a duration exactly, in its greatest whole unit: `90m`, `1d`, `1500ms`.
+pub(crate) fn format_exact(length: Duration) -> String {
+    let millis = length.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let unit = units.into_iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
+}
+
 /// Parses RFC 3339, with any offset.
 pub(crate) fn parse_moment(text: &str) -> Result<Moment, &'static str> {
     const INVALID: &str = "must be RFC 3339, such as 2030-01-31T00:00:00Z";

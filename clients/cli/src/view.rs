@@ -11,6 +11,8 @@ mod import;
 mod info;
 mod key;
 mod key_state;
+mod limit;
+mod limit_state;
 mod replay;
 mod replicas;
 mod scan;
@@ -34,6 +36,8 @@ pub(crate) use self::{
     info::InfoView,
     key::{IssuedView, KeyView, KeyWithTenantView, RotatedView},
     key_state::KeyStateView,
+    limit::{AddedCreditsView, DeletedLimitView, LimitView},
+    limit_state::LimitStatesView,
     replay::{LostRow, ReplayView},
     replicas::{ReplicaRow, ReplicasView},
     scan::{FindingView, LeakView, ScanView},

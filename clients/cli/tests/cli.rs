@@ -52,6 +52,7 @@ fn help_lists_exit_codes() {
         "tenant",
         "key",
         "session",
+        "limit",
         "audit",
         "usage",
         "validate",
@@ -104,6 +105,16 @@ fn usage_error_exits_with_2() {
         &["usage", "show", "acme", "--csv", "--json"],
         &["usage", "show", "acme", "--bucket", "week"],
         &["usage", "record", "acme", "--metric", "calls", "--quantity", "1"],
+        &["limit", "set", "x", "--metric", "y", "--quota", "1/day"],
+        &["limit", "set", "--plan", "pro", "x", "--metric", "y"],
+        &["limit", "set", "--plan", "pro", "--tenant", "t", "x", "--metric", "y", "--quota", "1/day"],
+        &["limit", "set", "--plan", "pro", "x", "--metric", "y", "--quota", "1/day", "--rate", "1/s"],
+        &["limit", "set", "--plan", "pro", "x", "--metric", "y", "--quota", "1/week"],
+        &["limit", "set", "--plan", "pro", "x", "--metric", "y", "--quota", "1/day", "--burst", "5"],
+        &["limit", "set", "--plan", "pro", "x", "--metric", "y", "--rate", "1/s", "--max-balance", "5"],
+        &["limit", "get", "x"],
+        &["limit", "add-credits", "--plan", "pro", "x", "5", "--id", "a"],
+        &["limit", "add-credits", "--tenant", "t", "x", "5"],
     ] {
         let ran = tenantctl(args, b"");
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);

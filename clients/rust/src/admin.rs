@@ -1,5 +1,6 @@
-//! Administration: tenants, keys and the audit log; the state of one replica is in `replica`.
+//! Administration: tenants, keys and the audit log; limits are in `limits`, and the state of one replica is in `replica`.
 
+mod limits;
 mod replica;
 
 use std::sync::Arc;
@@ -120,7 +121,7 @@ impl AdminClient {
     /// # Errors
     /// [`Error::NotFound`] if the tenant does not exist.
     pub async fn resume_tenant(&self, tenant_id: &str) -> Result<v1::ResumeTenantResponse, Error> {
-        let request = v1::ResumeTenantRequest { tenant_id: tenant_id.to_owned() };
+        let request = v1::ResumeTenantRequest { tenant_id: tenant_id.to_owned(), ..Default::default() };
         let send = async |transport, request| AdminServiceClient::new(transport).resume_tenant(request).await;
         let _changing = self.invalidate_on_drop(ChangeSubject::Tenant(tenant_id.to_owned()));
         self.rpc.call_once(request, send).await

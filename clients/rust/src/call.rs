@@ -2,6 +2,8 @@
 
 mod attempt;
 mod retry_budget;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::Arc,
@@ -42,6 +44,17 @@ enum Effect {
     ReadOnly,
     /// It may be repeated once it is known to have failed.
     Idempotent,
+    /// It must not be repeated if it may have reached a replica.
+    NotIdempotent,
+}
+
+/// The outcome of one attempt of a call.
+struct Attempted<R> {
+    outcome: Result<R, Error>,
+    /// The replica that it was sent to, if it was sent.
+    replica_id: Option<u64>,
+    /// Whether the call may be sent again.
+    is_repeatable: bool,
 }
 
 impl RpcClient {
@@ -87,6 +100,19 @@ impl RpcClient {
         self.call_with_retries(Effect::Idempotent, message, send).await
     }
 
+    /// Sends a request that must not be repeated, with retries only while it was not sent, until there is a
+    /// response, an error or no time left.
+    pub(crate) async fn call_retried_unsent<M: Clone, R, F>(
+        &self,
+        message: M,
+        send: impl Fn(Transport, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.call_with_retries(Effect::NotIdempotent, message, send).await
+    }
+
     /// Sends a request once, without retries.
     pub(crate) async fn call_once<M: Clone, R, F>(
         &self,
@@ -117,7 +143,9 @@ impl RpcClient {
             let attempt = self.attempt(left, message, send);
             async move {
                 let outcome = attempt.run(&route, hedges).await;
-                (outcome, route.connection().map(|connection| connection.replica_id()))
+                let replica_id = route.connection().map(|connection| connection.replica_id());
+                let is_repeatable = effect != Effect::NotIdempotent || !route.may_have_arrived();
+                Attempted { outcome, replica_id, is_repeatable }
             }
         };
         retry(self.timeout, &self.budget, || self.transport.is_connected(), attempt).await
@@ -154,13 +182,13 @@ async fn retry<R, F>(
     attempt: impl Fn(Duration, Option<u64>) -> F,
 ) -> Result<R, Error>
 where
-    F: Future<Output = (Result<R, Error>, Option<u64>)>,
+    F: Future<Output = Attempted<R>>,
 {
     let deadline = Instant::now() + limit;
     budget.deposit();
     let mut avoided = None;
     for tries in 1.. {
-        let (outcome, replica_id) =
+        let Attempted { outcome, replica_id, is_repeatable } =
             attempt(deadline.saturating_duration_since(Instant::now()), avoided).await;
         let error = match outcome {
             Ok(answer) => return Ok(answer),
@@ -168,7 +196,7 @@ where
         };
         avoided = replica_id;
         let Some(delay) = retry_delay(&error, tries)
-            .filter(|delay| *delay < deadline.saturating_duration_since(Instant::now()))
+            .filter(|delay| is_repeatable && *delay < deadline.saturating_duration_since(Instant::now()))
         else {
             return Err(error);
         };
@@ -225,89 +253,4 @@ pub(crate) fn parse_duration(message: impl TryInto<Duration>) -> Result<Duration
 /// Returns the error for a response that breaks the contract.
 pub(crate) fn invalid_reply(message: impl Into<String>) -> Error {
     Error::Other { code: Code::Internal, message: message.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    async fn tries(error: impl Fn() -> Error, succeeds_at: u32, budget: &RetryBudget) -> (u32, bool) {
-        tries_where(true, error, succeeds_at, budget).await
-    }
-
-    async fn tries_where(
-        is_served: bool,
-        error: impl Fn() -> Error,
-        succeeds_at: u32,
-        budget: &RetryBudget,
-    ) -> (u32, bool) {
-        let count = AtomicU32::new(0);
-        let attempt = |_, _| {
-            let number = count.fetch_add(1, Ordering::Relaxed) + 1;
-            std::future::ready((if number == succeeds_at { Ok(()) } else { Err(error()) }, None))
-        };
-        let outcome = retry(Duration::from_secs(3), budget, || is_served, attempt).await;
-        (count.into_inner(), outcome.is_ok())
-    }
-
-    fn unavailable(retry_after: Option<Duration>) -> Error {
-        Error::Unavailable { message: String::new(), reason: None, retry_after }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn transient_error_is_retried_up_to_the_limit() {
-        let budget = RetryBudget::new();
-        assert_eq!(tries(|| unavailable(None), 3, &budget).await, (3, true));
-        assert_eq!(tries(|| unavailable(None), 99, &budget).await, (MAX_ATTEMPTS, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn permanent_error_is_not_retried() {
-        let budget = RetryBudget::new();
-        let full = || Error::Overloaded { message: String::new(), retry_after: None };
-        assert_eq!(tries(full, 2, &budget).await, (1, false));
-        assert_eq!(tries(|| Error::DeadlineExceeded, 2, &budget).await, (1, false));
-        let invalid = || Error::Invalid { message: String::new(), violations: Vec::new() };
-        assert_eq!(tries(invalid, 2, &budget).await, (1, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retry_after_is_kept_and_past_deadline_ends_the_call() {
-        let budget = RetryBudget::new();
-        let started = Instant::now();
-        let soon = || unavailable(Some(Duration::from_secs(1)));
-        assert_eq!(tries(soon, 2, &budget).await, (2, true));
-        assert!(started.elapsed() >= Duration::from_secs(1));
-        let after_deadline = || unavailable(Some(Duration::from_secs(4)));
-        assert_eq!(tries(after_deadline, 2, &budget).await, (1, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn budget_limits_client_retries_to_a_tenth_of_calls() {
-        let budget = RetryBudget::new();
-        let mut sent = 0;
-        for _ in 0..1_000 {
-            sent += tries(|| unavailable(None), 99, &budget).await.0;
-        }
-        // A tenth of the calls, plus the initial balance of the budget.
-        assert!((1_100..=1_110).contains(&sent), "{sent}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn moving_off_a_lost_replica_costs_no_budget() {
-        let disconnected = || Error::Unreachable { message: String::new() };
-        let budget = RetryBudget::new();
-        for _ in 0..100 {
-            assert_eq!(tries_where(true, disconnected, 2, &budget).await, (2, true));
-        }
-        // No budget was used. The second attempt that finds its replica disconnected draws on it.
-        assert_eq!(tries_where(true, disconnected, 99, &budget).await, (MAX_ATTEMPTS, false));
-        let mut sent = 0;
-        for _ in 0..1_000 {
-            sent += tries_where(false, disconnected, 99, &budget).await.0;
-        }
-        assert!((1_100..=1_110).contains(&sent), "{sent}");
-    }
 }

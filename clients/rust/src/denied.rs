@@ -2,13 +2,19 @@
 
 use thiserror::Error;
 
-use crate::{Error, Provenance, Subject, Validation, Verdict};
+use crate::{Error, Limits, Provenance, Subject, Validation, Verdict};
 
 /// A denial: the request may not proceed. It never means that nothing was decided: that is an
 /// [`Error`](enum@crate::Error).
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("denied: {}", .0.verdict)]
-pub struct Denied(Box<Validation>);
+#[error("denied: {}", .0.validation.verdict)]
+pub struct Denied(Box<Denial>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Denial {
+    validation: Validation,
+    limits: Limits,
+}
 
 /// The reason why [`Client::require`](crate::Client::require) returned no principal.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -23,29 +29,40 @@ pub enum NotAdmitted {
 
 impl Denied {
     pub(crate) fn new(validation: Validation) -> Self {
-        Self(Box::new(validation))
+        Self::by_limits(validation, Limits::default())
+    }
+
+    /// Returns a denial by the limits of a key or session, or by its validation, with the verdict of `validation`.
+    pub(crate) fn by_limits(validation: Validation, limits: Limits) -> Self {
+        Self(Box::new(Denial { validation, limits }))
     }
 
     /// Returns the decision; never [`Verdict::Valid`].
     pub fn verdict(&self) -> Verdict {
-        self.0.verdict
+        self.0.validation.verdict
     }
 
     /// Returns the required scopes that the key lacks, with [`Verdict::InsufficientScope`].
     #[must_use]
     pub fn missing_scopes(&self) -> &[String] {
-        &self.0.missing_scopes
+        &self.0.validation.missing_scopes
     }
 
     /// Returns the owner of the key or session, for logs; empty if there is none.
     #[must_use]
     pub fn subject(&self) -> &Subject {
-        &self.0.subject
+        &self.0.validation.subject
     }
 
     /// Returns where the answer came from and how long it may be reused.
     #[must_use]
     pub fn provenance(&self) -> Provenance {
-        self.0.provenance
+        self.0.validation.provenance
+    }
+
+    /// Returns the limits that apply to the costs; empty if no limit decided.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 }

@@ -61,7 +61,7 @@ pub enum Error {
         /// What is wrong with each field; empty if the service did not say.
         violations: Vec<Violation>,
     },
-    /// There is no such tenant or key.
+    /// There is no such tenant, key, limit or reservation.
     #[error("not found: {message}")]
     NotFound {
         /// The message of the service.

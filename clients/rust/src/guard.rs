@@ -27,6 +27,7 @@ use self::rounds::Rounds;
 pub(crate) use self::{credentials::SessionOfTenant, sse::EndEvent};
 pub(crate) use self::{
     credentials::{Admission, Credentials},
+    ended::ERROR_DOMAIN,
     registry::GuardRegistry,
 };
 pub use self::{

@@ -2,6 +2,7 @@
 
 mod authenticator;
 mod client_address;
+mod costs;
 mod credential;
 mod log;
 mod principal;
@@ -18,6 +19,7 @@ use std::{
 use http::{
     Extensions, HeaderMap, HeaderName, Method, Request, Response,
     header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN},
+    request::Parts,
 };
 use http_body_util::{Either, Full};
 use tonic::codegen::Bytes;
@@ -27,6 +29,7 @@ use tower_service::Service;
 pub use self::principal::{VerifyPrincipal, VerifyPrincipalLayer};
 pub(crate) use self::{
     authenticator::{Admitted, Authenticator},
+    costs::{Costs, add_limit_headers},
     rejection::Rejection,
 };
 #[cfg(feature = "mcp")]
@@ -35,7 +38,7 @@ pub(crate) use self::{
     log::{LimitedLog, loggable_request_id},
     rejection::problem,
 };
-use crate::{Client, Error, Principal, guard::Admission, network::TrustedProxies};
+use crate::{Client, Cost, Error, Limits, Principal, guard::Admission, network::TrustedProxies};
 
 /// A tower layer for axum and tonic: requests with a valid key proceed, with the [`Principal`] in their
 /// extensions.
@@ -121,6 +124,28 @@ impl AuthenticateLayer {
         Self(Arc::new(settings))
     }
 
+    /// Takes these amounts from the limits of the key with each request, 1 to 16: [`Client::consume`] in place of a
+    /// validation. Requests that a limit denies are 429, or RESOURCE_EXHAUSTED; others have the [`Limits`] in their extensions,
+    /// and their responses name them.
+    pub fn costs(self, costs: impl IntoIterator<Item = Cost>) -> Self {
+        self.with_costs(Costs::fixed(costs))
+    }
+
+    /// Takes the amounts that a function returns for a request, as [`Self::costs`]. If it returns none, the key is only
+    /// validated.
+    pub fn costs_of<F>(self, costs: F) -> Self
+    where
+        F: Fn(&Parts) -> Vec<Cost> + Send + Sync + 'static,
+    {
+        self.with_costs(Costs::of(costs))
+    }
+
+    fn with_costs(self, costs: Costs) -> Self {
+        let mut settings = Arc::unwrap_or_clone(self.0);
+        settings.authenticator.costs = Some(costs);
+        Self(Arc::new(settings))
+    }
+
     /// Adds a path that needs no key, exactly as requested, such as `/healthz` or
     /// `/grpc.health.v1.Health/Check`; may be called more than once. Requests for it proceed without a
     /// principal.
@@ -165,35 +190,49 @@ where
         // `self.inner` is the service that was polled ready; the clone serves the next request.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
+        let needs_key = settings.needs_key(&request);
         Box::pin(async move {
-            let decision =
-                if settings.needs_key(&request) { Some(settings.decide(&request).await) } else { None };
-            respond(&mut inner, request, decision).await
+            let (parts, body) = request.into_parts();
+            let decision = if needs_key { Some(settings.decide(&parts).await) } else { None };
+            respond(&mut inner, Request::from_parts(parts, body), decision).await
         })
     }
+}
+
+/// What a request is passed on with.
+struct Pass<P> {
+    principal: P,
+    limits: Option<Limits>,
 }
 
 /// Calls the service with an admitted request, and rejects others. `None` admits a request without a principal.
 async fn respond<S, B, R, P>(
     inner: &mut S,
     mut request: Request<B>,
-    decision: Option<Result<P, Rejection>>,
+    decision: Option<Result<Pass<P>, Rejection>>,
 ) -> Result<Response<AuthenticatedBody<R>>, S::Error>
 where
     S: Service<Request<B>, Response = Response<R>>,
     P: Clone + Send + Sync + 'static,
 {
-    match decision {
-        None => {}
-        Some(Ok(principal)) => {
+    let is_grpc = is_grpc(request.headers());
+    let limits = match decision {
+        None => None,
+        Some(Ok(Pass { principal, limits })) => {
             request.extensions_mut().insert(principal);
+            if let Some(limits) = limits.clone() {
+                request.extensions_mut().insert(limits);
+            }
+            limits
         }
-        Some(Err(rejection)) if is_grpc(request.headers()) => {
-            return Ok(rejection.into_grpc().map(Either::Right));
-        }
+        Some(Err(rejection)) if is_grpc => return Ok(rejection.into_grpc().map(Either::Right)),
         Some(Err(rejection)) => return Ok(rejection.into_http().map(Either::Right)),
+    };
+    let mut response = inner.call(request).await?;
+    if let Some(limits) = limits.filter(|_| !is_grpc) {
+        add_limit_headers(response.headers_mut(), &limits);
     }
-    Ok(inner.call(request).await?.map(Either::Left))
+    Ok(response.map(Either::Left))
 }
 
 pub(crate) fn is_exempt<B>(paths: &[String], request: &Request<B>) -> bool {
@@ -213,17 +252,12 @@ impl Settings {
         !is_exempt(&self.exempt, request) && (has_header || !is_preflight(request))
     }
 
-    fn decide<B>(
-        &self,
-        request: &Request<B>,
-    ) -> impl Future<Output = Result<Principal, Rejection>> + Send + use<'_, B> {
-        let admitting =
-            self.authenticator.admit(request.headers(), request.extensions(), &self.required_scopes);
-        async move {
-            let Admitted { principal, key, client } = admitting.await?;
-            let scopes: Vec<_> = self.required_scopes.iter().map(String::as_str).collect();
-            Ok(principal.with_credentials(client.credentials(Admission::Key(key), &scopes)))
-        }
+    async fn decide(&self, request: &Parts) -> Result<Pass<Principal>, Rejection> {
+        let Admitted { principal, key, client, limits } =
+            self.authenticator.admit(request, &self.required_scopes).await?;
+        let scopes: Vec<_> = self.required_scopes.iter().map(String::as_str).collect();
+        let principal = principal.with_credentials(client.credentials(Admission::Key(key), &scopes));
+        Ok(Pass { principal, limits })
     }
 }
 

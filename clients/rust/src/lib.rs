@@ -12,6 +12,7 @@ mod info;
 mod key;
 mod key_query;
 mod layer;
+mod limits;
 #[cfg(feature = "mcp")]
 mod mcp;
 mod near;
@@ -50,6 +51,11 @@ pub use self::{
     key::PresentedKey,
     key_query::KeyQuery,
     layer::{Authenticate, AuthenticateLayer, AuthenticatedBody, VerifyPrincipal, VerifyPrincipalLayer},
+    limits::{
+        ConsumeAnswer, ConsumeAnswers, ConsumeRequest, Consumption, Cost, DecidedBy, LimitCredential,
+        LimitDecision, LimitOwner, Limits, LocalLimiter, OnExpiry, Reservation, ReservationState,
+        ReserveOutcome, ReserveRequest, SessionQuery, SettledLimit, Settlement,
+    },
     near::{NearCache, WatchState},
     network::{ClientAddress, InvalidAddress},
     principal::{Principal, Subject},

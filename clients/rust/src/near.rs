@@ -23,18 +23,14 @@ use quick_cache::{UnitWeighter, sync::Cache};
 pub(crate) use self::entry::is_valid_scope;
 pub use self::settings::NearCache;
 use self::{
-    entry::CacheEntry,
-    fence::Fence,
-    in_flight::InFlightRequests,
-    liveness::Liveness,
-    tag::{TagHasher, Tagger},
+    entry::CacheEntry, fence::Fence, in_flight::InFlightRequests, liveness::Liveness, tag::Tagger,
     watch::WatchTask,
 };
 pub(crate) use self::{
     entry::{Requirements, apply_requirements},
     fence::ChangeSubject,
     settings::CacheLimits,
-    tag::Tag,
+    tag::{Tag, TagHasher},
 };
 use crate::{Clock, Error, Validation, clock::Moment, guard::GuardRegistry, transport::Transport};
 
@@ -283,8 +279,13 @@ impl AnswerCache {
         }
     }
 
+    /// Returns a time that is not before the present one: with the maximum lag of the clock.
+    pub(crate) fn latest_now(&self) -> Moment {
+        self.now().after(self.lag)
+    }
+
     /// Returns the time of the clock, which may lag a little.
-    fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.clock.now().into()
     }
 

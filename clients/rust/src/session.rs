@@ -252,8 +252,11 @@ impl Client {
     pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<Unbinding, Error> {
         self.rpc().check_open()?;
         check_session_id(session_id)?;
-        let message =
-            v1::UnbindSessionRequest { session_id: session_id.to_owned(), tenant_id: tenant_id.to_owned() };
+        let message = v1::UnbindSessionRequest {
+            session_id: session_id.to_owned(),
+            tenant_id: tenant_id.to_owned(),
+            reason: String::new(),
+        };
         let _changing = self.invalidate_session_on_drop(session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).unbind_session(request).await;

@@ -73,6 +73,8 @@ pub(crate) struct Route {
     /// The connection that must be used.
     fixed: Option<Arc<Connection>>,
     used: OnceLock<(Arc<Connection>, Instant)>,
+    /// Whether the connection was lost before the request was sent on it.
+    is_unsent: AtomicBool,
 }
 
 impl Route {
@@ -89,6 +91,11 @@ impl Route {
     /// Returns the connection on which the request was sent; `None` while it waits for one.
     pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
         self.used.get().map(|(connection, _)| connection)
+    }
+
+    /// Returns whether the request may have reached a replica.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        self.connection().is_some() && !self.is_unsent.load(Ordering::Acquire)
     }
 
     /// Returns when the request was sent.
@@ -180,11 +187,15 @@ impl Service<Request<Body>> for Transport {
                 Some(connection) => connection,
                 None => shared.pool.next_connection(route.as_ref().and_then(|route| route.avoided)).await?,
             };
-            if let Some(route) = route {
+            if let Some(route) = &route {
                 // Each attempt has its own route.
                 let _ = route.used.set((Arc::clone(&connection), Instant::now()));
             }
-            Ok(connection.send(request).await?)
+            let outcome = connection.send(request).await;
+            if let (Some(route), Err(error)) = (route, &outcome) {
+                route.is_unsent.store(connection::is_unsent(error), Ordering::Release);
+            }
+            Ok(outcome?)
         })
     }
 }

@@ -29,9 +29,9 @@ pub enum Verdict {
     AddressNotAllowed,
     /// The key is live, but lacks a required scope.
     InsufficientScope,
-    /// The tenant has used up its quota.
+    /// A quota or the credits have less left than the request costs.
     QuotaExceeded,
-    /// The tenant has exceeded its rate limit.
+    /// A rate has less left than the request costs.
     RateLimited,
     /// The session is not bound to a tenant.
     Unbound,

@@ -44,6 +44,10 @@ pub(crate) struct List {
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     caller: String,
 
+    /// Only changes of this kind, such as key.revoke
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    action: String,
+
     /// Only changes since this time, such as 2030-01-31T00:00:00Z, or a duration before now, such as 2h
     #[arg(long, value_parser = When::parse, value_name = "WHEN")]
     since: Option<When>,
@@ -60,6 +64,7 @@ const FIELD_NAMES: FieldNames = &[
     ("tenant_id", "--tenant"),
     ("target", "--target"),
     ("caller", "--caller"),
+    ("action", "--action"),
     ("since", "--since"),
     ("until", "--until"),
 ];
@@ -80,6 +85,7 @@ pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<Exit
             caller: list.caller.clone(),
             since: since.map(Into::into),
             until: until.map(Into::into),
+            action: list.action.clone(),
         };
         let page = admin.list_audit_events(request).await?;
         let events = page.events.into_iter().map(EventView::new);

@@ -116,14 +116,14 @@ pub(crate) enum KeyCommand {
     /// if one contradicts, and with 4 if a replica or the database does not respond.
     Check(Check),
 
-    /// List the keys of a tenant, oldest first, or the keys with a prefix
+    /// List the keys of a tenant, oldest first, or the keys with a prefix or a name
     List(List),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Tenant; with --prefix, the default is all tenants
-    #[arg(long, required_unless_present = "prefix", value_name = "ID")]
+    /// Tenant; with --prefix or --name, the default is all tenants
+    #[arg(long, required_unless_present_any = ["prefix", "name"], value_name = "ID")]
     tenant: Option<String>,
 
     /// First characters of the keys, at most 24; never a whole key
@@ -132,6 +132,10 @@ pub(crate) struct List {
     /// with the prefix, or the prefix starts with its hint.
     #[arg(long, value_parser = parse_prefix, value_name = "TEXT")]
     prefix: Option<String>,
+
+    /// Only keys whose name begins with this text, at most 64 characters; upper and lower case of A to Z are the same
+    #[arg(long, conflicts_with = "prefix", value_name = "TEXT")]
+    name: Option<String>,
 
     /// Include revoked and expired keys
     #[arg(long)]
@@ -205,6 +209,7 @@ pub(super) const FIELD_NAMES: FieldNames = &[
     ("tenant_id", "--tenant"),
     ("prefix", "--prefix"),
     ("name", "--name"),
+    ("name_prefix", "--name"),
     ("scopes", "--scope"),
     ("etag", "--etag"),
     ("allowed_networks", "--network"),
@@ -265,6 +270,7 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
         scopes: command.scopes,
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
         allowed_networks: command.networks,
+        reason: String::new(),
     };
     let issued = context.client()?.admin().issue_key(request).await;
     let issued = issued.map_err(Failure::from_service(ISSUE_FIELD_NAMES))?;
@@ -279,6 +285,7 @@ async fn rotate(context: &Context, command: Rotate) -> Result<(), Failure> {
         overlap: overlap.map_err(|_| Failure::usage("--overlap: the duration is too long"))?,
         no_expiry: command.expiry.is_never(),
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
+        reason: String::new(),
     };
     let rotated = context.client()?.admin().rotate_key(request).await;
     let rotated = rotated.map_err(Failure::from_service(FIELD_NAMES))?;
@@ -322,6 +329,7 @@ async fn list<V: Item>(
             page_token,
             include_inactive: command.include_inactive,
             prefix: command.prefix.clone().unwrap_or_default(),
+            name_prefix: command.name.clone().unwrap_or_default(),
         };
         let page = admin.list_keys(request).await?;
         Ok((page.keys.into_iter().map(view).collect(), page.next_page_token))

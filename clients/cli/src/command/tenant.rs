@@ -39,8 +39,12 @@ pub(crate) enum TenantCommand {
         id: String,
     },
 
-    /// List tenants, ordered by id
+    /// List tenants, ordered by id, or those with a name, ordered by it
     List {
+        /// Only tenants whose name begins with this text, at most 64 characters; upper and lower case of A to Z are the same
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        name: String,
+
         #[command(flatten)]
         limit: Limit,
     },
@@ -122,6 +126,7 @@ const CREATE_FIELD_NAMES: FieldNames = &[("tenant_id", "--id"), ("name", "--name
 const FIELD_NAMES: FieldNames = &[
     ("tenant_id", "ID"),
     ("name", "--name"),
+    ("name_prefix", "--name"),
     ("plan", "--plan"),
     ("leak_policy.expire_in", "--leak-policy"),
     ("etag", "--etag"),
@@ -175,9 +180,10 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
             let resumed = admin.resume_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES))?;
             (resumed.tenant, resumed.revision, wait)
         }
-        TenantCommand::List { limit } => {
+        TenantCommand::List { name, limit } => {
             let page = async |page_size, page_token| {
-                let request = proto::ListTenantsRequest { page_size, page_token };
+                let name_prefix = name.clone();
+                let request = proto::ListTenantsRequest { page_size, page_token, name_prefix };
                 let page = admin.list_tenants(request).await?;
                 let tenants = page.tenants.into_iter().map(TenantView::new);
                 Ok((tenants.collect(), page.next_page_token))

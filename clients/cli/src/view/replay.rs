@@ -53,9 +53,11 @@ impl View for ReplayView {
             text += &format!("\n{id}: not in this database: nothing to revoke");
         }
         for LostRow { action, target, .. } in &self.lost {
-            text += &format!(
-                "\n{target}: {action}: a log cannot restore it; check whether it exists, and create it again if not"
-            );
+            let remedy = match action.starts_with("limit.") {
+                true => "it is not made again; see `tenantctl limit list`, and the detail of the entry",
+                false => "a log cannot restore it; check whether it exists, and create it again if not",
+            };
+            text += &format!("\n{target}: {action}: {remedy}");
         }
         text
     }
@@ -77,10 +79,16 @@ mod tests {
             target: "key_3".to_owned(),
             tenant_id: None,
         });
+        view.lost.push(LostRow {
+            action: "limit.set".to_owned(),
+            target: "plan:pro".to_owned(),
+            tenant_id: None,
+        });
         assert_eq!(
             view.text(),
             "revoked: 1, suspended: 0, resumed: 1, updated: 0, deleted: 0\nkey_2: not in this database: nothing to revoke\n\
-             key_3: key.issue: a log cannot restore it; check whether it exists, and create it again if not"
+             key_3: key.issue: a log cannot restore it; check whether it exists, and create it again if not\n\
+             plan:pro: limit.set: it is not made again; see `tenantctl limit list`, and the detail of the entry"
         );
     }
 }

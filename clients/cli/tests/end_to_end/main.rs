@@ -9,6 +9,7 @@ mod harness;
 mod import;
 mod import_runs;
 mod leaks;
+mod limits;
 mod lists;
 mod one_key;
 mod receipts;

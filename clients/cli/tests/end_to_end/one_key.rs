@@ -143,6 +143,31 @@ fn keys_are_found_by_prefix_in_every_tenant() {
 }
 
 #[test]
+fn tenants_and_keys_are_found_by_the_beginning_of_their_names() {
+    let service = Service::start();
+    for (id, name) in [("acme", "Acme GmbH"), ("acme2", "ACME Ltd"), ("other", "Other")] {
+        service.json(&["tenant", "create", "--name", name, "--id", id]);
+        service.json(&["key", "issue", "--tenant", id, "--name", &format!("{name} backend")]);
+    }
+    let found = |list: &str, field: &str, args: &[&str]| {
+        let found = service.json(&[&[list, "list"], args].concat());
+        let found = found[format!("{list}s")].as_array().unwrap().iter().map(|item| item[field].clone());
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(found("tenant", "name", &["--name", "acme"]), ["Acme GmbH", "ACME Ltd"]);
+    assert_eq!(found("tenant", "name", &["--name", "acme l"]), ["ACME Ltd"]);
+    assert_eq!(found("key", "tenant_id", &["--name", "ACME"]), ["acme", "acme2"]);
+    assert_eq!(found("key", "tenant_id", &["--name", "ACME", "--tenant", "acme2"]), ["acme2"]);
+    let text = service.run(&["key", "list", "--name", "Other"], "").stdout;
+    assert!(text.contains("TENANT") && text.contains(" other "), "{text}");
+    for list in ["tenant", "key"] {
+        let long = service.run(&[list, "list", "--name", &"x".repeat(65)], "");
+        assert!(long.code == 2 && long.stderr.contains("--name: must have at most 64"), "{}", long.stderr);
+    }
+    assert_eq!(service.run(&["key", "list", "--name", "a", "--prefix", "ta_"], "").code, 2);
+}
+
+#[test]
 fn audit_list_is_filtered_by_every_option() {
     let service = Service::start_at(UnixMillis(2_000_000_000_000));
     service.tenant("acme");
@@ -157,6 +182,7 @@ fn audit_list_is_filtered_by_every_option() {
     assert_eq!(actions(&["--target", &id]), ["key.revoke", "key.issue"]);
     assert_eq!(actions(&["--caller", "unauthenticated@127.0.0.1", "--limit", "1"]), ["key.revoke"]);
     assert_eq!(actions(&["--caller", "nobody"]).len(), 0);
+    assert_eq!(actions(&["--action", "key.issue"]), ["key.issue"]);
     // The clock of the service shows 2033.
     assert_eq!(actions(&["--since", "1h"]).len(), 3);
     assert_eq!(actions(&["--since", "2033-05-18T03:33:21Z"]).len(), 0);

@@ -9,6 +9,7 @@
 
 mod answers;
 mod keys;
+mod limits;
 mod sessions;
 mod setup;
 mod usage;
@@ -69,6 +70,12 @@ async fn run_command(client: &Client, command: &Value) -> Result<Value, Error> {
         "record_usage" => usage::record(client, command).await,
         "record_many" => usage::record_many(client, command).await,
         "query_usage" => usage::query(client, command).await,
+        "consume" => limits::consume(client, command).await,
+        "consume_many" => limits::consume_many(client, command).await,
+        "reserve" => limits::reserve(client, command).await,
+        "settle" => limits::settle(client, command).await,
+        "cancel" => limits::cancel(client, command).await,
+        "limit_state" => limits::limit_state(client, command).await,
         "watch_state" => Ok(watch_state(client)),
         "server_info" => server_info(client).await,
         _ => Ok(json!({"error": "UNSUPPORTED"})),

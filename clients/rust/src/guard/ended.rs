@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::{Denied, Error, layer::Rejection};
 
 /// The domain of the error details.
-const ERROR_DOMAIN: &str = "tenantauth";
+pub(crate) const ERROR_DOMAIN: &str = "tenantauth";
 /// WebSocket close codes of RFC 6455 and its registry.
 const CLOSE_POLICY_VIOLATION: u16 = 1_008;
 const CLOSE_TRY_AGAIN_LATER: u16 = 1_013;

@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    AuthenticatedBody, is_exempt, is_preflight,
+    AuthenticatedBody, Pass, is_exempt, is_preflight,
     log::{LimitedLog, loggable_request_id},
     rejection::Rejection,
     respond,
@@ -103,7 +103,7 @@ where
             } else {
                 match settings.verify(request.headers()).await {
                     Err(Rejection::NoCredentials) if is_preflight => None,
-                    decision => Some(decision),
+                    decision => Some(decision.map(|principal| Pass { principal, limits: None })),
                 }
             };
             respond(&mut inner, request, decision).await

@@ -1,6 +1,6 @@
 //! The response to a request that may not proceed.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
@@ -9,8 +9,10 @@ use http::{
 use http_body_util::Full;
 use serde_json::json;
 use tonic::{Code, Status, codegen::Bytes};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{Denied, PrincipalRejected, Verdict};
+use super::costs::{add_limit_headers, whole_seconds};
+use crate::{Denied, Limits, PrincipalRejected, Verdict, guard::ERROR_DOMAIN};
 
 /// Used unless the service sent a time.
 const MIN_RETRY_AFTER_SECONDS: u64 = 1;
@@ -118,6 +120,11 @@ impl Rejection {
             _ if !self.missing_scopes().is_empty() => {
                 format!("The key lacks {}.", self.missing_scopes().join(", "))
             }
+            Self::Denied(denied) if !denied.limits().is_empty() => {
+                let exceeded = denied.limits().iter().filter(|limit| limit.denies());
+                let names: Vec<_> = exceeded.map(|limit| limit.name.as_str()).collect();
+                format!("The key has reached its limits: {}.", names.join(", "))
+            }
             Self::Denied(denied) => format!("The key was denied: {}.", denied.verdict()),
             Self::Principal(PrincipalRejected::Outdated) => "Repeat the request.".to_owned(),
             Self::Principal(PrincipalRejected::Undecided(_)) | Self::Undecided { .. } => {
@@ -127,13 +134,21 @@ impl Rejection {
         }
     }
 
-    fn retry_after(&self) -> u64 {
+    /// Returns the limits that decided, if any did.
+    fn limits(&self) -> Option<&Limits> {
         match self {
-            Self::Undecided { retry_after_seconds: Some(time) } => {
-                time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(MIN_RETRY_AFTER_SECONDS)
-            }
-            _ => MIN_RETRY_AFTER_SECONDS,
+            Self::Denied(denied) => Some(denied.limits()).filter(|limits| !limits.is_empty()),
+            _ => None,
         }
+    }
+
+    /// Returns whole seconds, at least one; `None` if limits decided and no time is known.
+    fn retry_after(&self) -> Option<u64> {
+        let time = match self {
+            Self::Undecided { retry_after_seconds } => retry_after_seconds.unwrap_or_default(),
+            _ => self.limits().map_or(Some(Duration::ZERO), Limits::retry_after)?,
+        };
+        Some(whole_seconds(time).max(MIN_RETRY_AFTER_SECONDS))
     }
 
     /// Returns the `www-authenticate` header of RFC 6750, or `retry-after`.
@@ -150,7 +165,7 @@ impl Rejection {
                 Some((WWW_AUTHENTICATE, format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"")))
             }
             RejectionKind::RateLimited | RejectionKind::Unavailable => {
-                Some((RETRY_AFTER, self.retry_after().to_string()))
+                Some((RETRY_AFTER, self.retry_after()?.to_string()))
             }
             RejectionKind::Invalid | RejectionKind::Forbidden => None,
         }
@@ -172,6 +187,9 @@ impl Rejection {
         {
             response.headers_mut().insert(name, value);
         }
+        if let Some(limits) = self.limits() {
+            add_limit_headers(response.headers_mut(), limits);
+        }
         response
     }
 
@@ -187,7 +205,28 @@ impl Rejection {
     }
 
     pub(super) fn into_grpc(self) -> Response<Full<Bytes>> {
-        Status::new(self.grpc_code(), self.detail()).into_http()
+        let (code, detail) = (self.grpc_code(), self.detail());
+        match self.error_details() {
+            Some(details) => Status::with_error_details(code, detail, details),
+            None => Status::new(code, detail),
+        }
+        .into_http()
+    }
+
+    /// Returns the details of a denial by limits.
+    fn error_details(&self) -> Option<ErrorDetails> {
+        let (Self::Denied(denied), Some(limits)) = (self, self.limits()) else { return None };
+        let mut details = ErrorDetails::with_error_info(self.code(), ERROR_DOMAIN, HashMap::new());
+        for limit in limits.iter().filter(|limit| limit.denies()) {
+            let subject = format!("tenant:{}", denied.subject().tenant_id());
+            let (name, metric, left, all) = (&limit.name, &limit.metric, limit.remaining, limit.limit);
+            details
+                .add_quota_failure_violation(subject, format!("{name}: {left} of {all} {metric} are left"));
+        }
+        if let Some(time) = limits.retry_after() {
+            details.set_retry_info(Some(time));
+        }
+        Some(details)
     }
 }
 

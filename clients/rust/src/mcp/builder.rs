@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{Extensions, HeaderName};
+use http::{Extensions, HeaderName, request::Parts};
 
 use super::{McpLayer, McpPolicy, handles::check_ttl, metadata::ResourceMetadata};
 use crate::{
-    Client, Error, UsageRecorder,
-    layer::{Authenticator, LimitedLog},
+    Client, Cost, Error, UsageRecorder,
+    layer::{Authenticator, Costs, LimitedLog},
     network::TrustedProxies,
     options::{check_count, setup_error},
 };
@@ -100,6 +100,23 @@ impl McpLayerBuilder {
     /// Reads forwarded addresses from another header than `x-forwarded-for`. Only trusted proxies may set it.
     pub fn client_address_header(mut self, name: HeaderName) -> Self {
         self.settings.authenticator.client_address.header = name;
+        self
+    }
+
+    /// Takes these amounts from the limits of the key with each request; see
+    /// [`AuthenticateLayer::costs`](crate::AuthenticateLayer::costs). Requests that the policy refuses cost the same.
+    pub fn costs(mut self, costs: impl IntoIterator<Item = Cost>) -> Self {
+        self.settings.authenticator.costs = Some(Costs::fixed(costs));
+        self
+    }
+
+    /// Takes the amounts that a function returns for a request; see
+    /// [`AuthenticateLayer::costs_of`](crate::AuthenticateLayer::costs_of). It sees the headers, not the body.
+    pub fn costs_of<F>(mut self, costs: F) -> Self
+    where
+        F: Fn(&Parts) -> Vec<Cost> + Send + Sync + 'static,
+    {
+        self.settings.authenticator.costs = Some(Costs::of(costs));
         self
     }
 

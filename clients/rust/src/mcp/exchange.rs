@@ -20,9 +20,12 @@ use super::{
     session,
 };
 use crate::{
-    Principal,
+    Principal, Verdict,
     guard::Admission,
-    layer::{Admitted, SESSION_ID_HEADER, is_exempt, is_preflight, loggable_request_id},
+    layer::{
+        Admitted, Rejection, SESSION_ID_HEADER, add_limit_headers, is_exempt, is_preflight,
+        loggable_request_id,
+    },
 };
 
 /// The response body of a [`McpLayer`](crate::McpLayer).
@@ -64,9 +67,12 @@ where
     }
     match prepare(settings, parts, body).await {
         Ok(Prepared { request, reply }) => {
-            let response = inner.call(request).await?;
+            let (response, limits) = (inner.call(request).await?, reply.limits.clone());
             Ok(match reply.complete(settings, inner, response).await {
-                Ok(response) => response,
+                Ok(mut response) => {
+                    add_limit_headers(response.headers_mut(), &limits);
+                    response
+                }
                 Err(rejection) => rejected(settings, rejection),
             })
         }
@@ -95,8 +101,7 @@ where
 {
     let authenticator = &settings.authenticator;
     let request_id = loggable_request_id(&parts.headers);
-    let admitting = authenticator.admit(&parts.headers, &parts.extensions, &[]);
-    let Admitted { principal, key, client } = admitting.await?;
+    let Admitted { principal, key, client, limits } = admit(settings, &parts).await?;
     let revision = Revision::read(&parts.headers).map_err(|Repeated| McpRejection::RepeatedRevision)?;
     let session_id = match revision {
         Revision::Handshake => session::session_id_of(&parts.headers)?,
@@ -126,6 +131,9 @@ where
     };
     let principal = principal.with_credentials(client.credentials(admission, &scopes));
     parts.extensions.insert(principal.clone());
+    if let Some(limits) = limits.clone() {
+        parts.extensions.insert(limits);
+    }
     let is_handshake = revision == Revision::Handshake;
     // Without a session, the response may open one.
     let opening = (is_handshake && session_id.is_none()).then(|| parts.clone());
@@ -133,6 +141,7 @@ where
         client,
         principal,
         request_id,
+        limits: limits.unwrap_or_default(),
         is_handshake,
         method: parts.method.clone(),
         session_id,
@@ -142,6 +151,22 @@ where
         opening,
     };
     Ok(Prepared { request: Request::from_parts(parts, body), reply })
+}
+
+/// Validates the key. If the request has costs, they are taken before the policy is applied, so a key that lacks a scope which
+/// every request needs must be refused here.
+async fn admit(settings: &Settings, parts: &Parts) -> Result<Admitted, McpRejection> {
+    let has_costs = settings.authenticator.costs.is_some();
+    let required = if has_costs { settings.required_scopes.as_slice() } else { &[] };
+    settings.authenticator.admit(parts, required).await.map_err(|rejection| match rejection {
+        Rejection::Denied(denied) if denied.verdict() == Verdict::InsufficientScope => {
+            McpRejection::InsufficientScope {
+                required: required.iter().cloned().collect(),
+                missing: denied.missing_scopes().to_vec(),
+            }
+        }
+        rejection => rejection.into(),
+    })
 }
 
 /// Applies the policy. Without one, the body is not read.

@@ -24,7 +24,8 @@ use super::{
     session,
 };
 use crate::{
-    Client, Ended, Error, GuardedSse, NotAdmitted, Principal, guard::EndEvent, layer::SESSION_ID_HEADER,
+    Client, Ended, Error, GuardedSse, Limits, NotAdmitted, Principal, guard::EndEvent,
+    layer::SESSION_ID_HEADER,
 };
 
 /// What is known of a request when its response arrives.
@@ -32,6 +33,8 @@ pub(super) struct Reply {
     pub(super) client: Client,
     pub(super) principal: Principal,
     pub(super) request_id: Option<String>,
+    /// Empty if the request has no costs.
+    pub(super) limits: Limits,
     pub(super) is_handshake: bool,
     pub(super) session_id: Option<String>,
     pub(super) filter: Option<ListFilter>,

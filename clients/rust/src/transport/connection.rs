@@ -1,9 +1,9 @@
 //! One connection to one replica.
 
 use std::{
+    error::Error as StdError,
     fmt,
     future::{Ready, poll_fn, ready},
-    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -165,23 +165,53 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// The connection was lost before a request was sent on it.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection was lost")]
+struct Lost;
+
+/// Returns whether a request that failed was certainly not sent.
+pub(super) fn is_unsent(error: &(dyn StdError + 'static)) -> bool {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if error.is::<Lost>() || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        link = error.source();
+    }
+    false
+}
+
 /// A connector that returns its one socket once: the replica task decides when and where to reconnect.
 struct SingleUseConnector(Option<TokioIo<Socket<TcpStream>>>);
 
 impl Service<Uri> for SingleUseConnector {
     type Response = TokioIo<Socket<TcpStream>>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Self::Response>>;
+    type Error = Lost;
+    type Future = Ready<Result<Self::Response, Lost>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        ready(
-            self.0
-                .take()
-                .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection was lost")),
-        )
+        ready(self.0.take().ok_or(Lost))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tonic::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_was_lost_before_the_request_counts_as_unsent() {
+        assert!(is_unsent(&Lost));
+        assert!(is_unsent(&Status::from_error(Box::new(Lost))));
+        assert!(!is_unsent(&io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert!(!is_unsent(&Status::unavailable("busy")));
     }
 }

@@ -30,7 +30,11 @@ async fn raw_transport_changes_invalidate_at_once() {
     assert!(bound.verdict.is_valid());
     client.require_session("s", None, &[]).await.unwrap();
 
-    let unbind = proto::UnbindSessionRequest { session_id: "s".to_owned(), tenant_id: "acme".to_owned() };
+    let unbind = proto::UnbindSessionRequest {
+        session_id: "s".to_owned(),
+        tenant_id: "acme".to_owned(),
+        reason: String::new(),
+    };
     SessionServiceClient::new(client.transport()).unbind_session(unbind).await.unwrap();
     assert_eq!(client.validate_session("s", None, &[]).await.unwrap().verdict, Verdict::Unbound);
     client.require(&key, &[]).await.unwrap();

@@ -1,6 +1,7 @@
 //! A service with an embedded database in this process, and a client of it.
 
 pub(crate) mod example;
+pub(crate) mod limits;
 
 use std::{
     io::ErrorKind,

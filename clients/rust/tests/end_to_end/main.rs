@@ -10,6 +10,7 @@ mod guards;
 mod harness;
 mod keys;
 mod layer;
+mod limits;
 mod mcp;
 mod outage;
 mod principals;

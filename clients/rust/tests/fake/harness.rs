@@ -1,6 +1,7 @@
 //! A fake service, a client of it, and a clock that the test moves.
 
 pub(crate) mod guards;
+pub(crate) mod limits;
 pub(crate) mod server;
 
 use std::{

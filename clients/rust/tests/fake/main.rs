@@ -9,6 +9,7 @@ mod harness;
 mod hedges;
 mod interleavings;
 mod layer;
+mod limits;
 mod mcp;
 mod sessions;
 mod watch;

@@ -82,6 +82,10 @@ impl FinalStates {
             }
             // The database stores only a digest of a key, and the log does not contain it.
             "key.issue" | "key.import" | "key.rotate" => self.lost.push(entry.into()),
+            // Few ends of sessions are in the log: only those with a reason.
+            "session.unbind" => self.lost.push(entry.into()),
+            // What was used since is unknown, too.
+            "limit.set" | "limit.delete" | "limit.add_credits" => self.lost.push(entry.into()),
             "tenant.create" => {
                 // Earlier changes were those of another tenant with this id.
                 self.forget_tenant(&entry.target);

@@ -7,10 +7,14 @@ use rmcp::{
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
 use serde_json::json;
-use tenant_auth_client::PresentedKey;
+use tenant_auth_client::{Cost, McpLayer, PresentedKey};
 
-use super::Shop;
-use crate::harness::{example::Example, until, usage_sum};
+use super::{Shop, app};
+use crate::harness::{
+    example::Example,
+    limits::{limit_requests, take_rest},
+    until, usage_sum,
+};
 
 /// Without TLS, the client still wants a provider of cryptography.
 fn install_provider() {
@@ -82,5 +86,29 @@ async fn sdk_client_without_a_valid_key_is_refused() {
         let transport = StreamableHttpClientTransport::from_config(config);
         let refused = ().serve_with_lifecycle(transport, lifecycle.clone()).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.auth_challenge(), Some("Bearer error=\"invalid_token\""), "{lifecycle:?}");
+    }
+}
+
+#[tokio::test]
+async fn sdk_clients_of_both_revisions_are_stopped_by_a_limit() {
+    let shop = Shop::open().await;
+    let client = &shop.service.client;
+    limit_requests(client, 100).await;
+    let layer = McpLayer::builder(client.clone()).costs([Cost::new("requests", 1)]).build().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, app::serve(|| app::Orders).layer(layer)).into_future());
+    let mut clients = Vec::new();
+    for lifecycle in lifecycles() {
+        let reader = connect(&url, &shop.reader, lifecycle).await;
+        assert_eq!(call(&reader, "list_orders").await.unwrap(), "orders of acme: 1, 2");
+        clients.push(reader);
+    }
+    let rest = take_rest(client, &shop.writer).await;
+    // Each client has sent a request to open and one to call, at least.
+    assert!((1..=96).contains(&rest), "{rest}");
+    for client in clients {
+        let refused = call(&client, "list_orders").await.unwrap_err();
+        assert!(format!("{refused:?}").contains("429"), "{refused:?}");
     }
 }

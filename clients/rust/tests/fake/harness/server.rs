@@ -1,5 +1,6 @@
 //! A fake service that the test controls.
 
+mod limits;
 mod serving;
 
 use std::{
@@ -14,8 +15,9 @@ use std::{
 
 use tenant_auth_client::proto::{self as v1, watch_response::Event};
 use tenant_auth_proto::v1::{
-    session_service_server::SessionServiceServer, usage_service_server::UsageServiceServer,
-    validation_service_server::ValidationServiceServer, watch_service_server::WatchServiceServer,
+    limit_service_server::LimitServiceServer, session_service_server::SessionServiceServer,
+    usage_service_server::UsageServiceServer, validation_service_server::ValidationServiceServer,
+    watch_service_server::WatchServiceServer,
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -27,6 +29,7 @@ use tonic::{
     transport::{Server, ServerTlsConfig},
 };
 
+use self::limits::FakeLimits;
 use super::until;
 
 /// A running fake service; it stops on drop.
@@ -59,6 +62,7 @@ struct State {
     /// The revisions from which streams were resumed.
     resumed: Mutex<Vec<i64>>,
     unserved: AtomicBool,
+    limits: FakeLimits,
 }
 
 impl FakeServer {
@@ -83,6 +87,7 @@ impl FakeServer {
         let serving = server
             .add_service(ValidationServiceServer::from_arc(state.clone()))
             .add_service(SessionServiceServer::from_arc(state.clone()))
+            .add_service(LimitServiceServer::from_arc(state.clone()))
             .add_service(UsageServiceServer::from_arc(state.clone()))
             .add_service(WatchServiceServer::from_arc(state.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));

@@ -24,7 +24,7 @@ type Answers = Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, 
 
 impl State {
     /// Counts a request. Its answer is the one at arrival, even if it is held back.
-    async fn asked<T, R>(&self, request: &Request<T>, answer: R) -> Result<Response<R>, Status> {
+    pub(super) async fn asked<T, R>(&self, request: &Request<T>, answer: R) -> Result<Response<R>, Status> {
         let authorization = request.metadata().get("authorization");
         *self.authorization.lock().unwrap() = authorization.map(|value| value.to_str().unwrap().to_owned());
         let failure = self.failures.lock().unwrap().pop_front();

@@ -1,5 +1,7 @@
-//! Measures a hit in the near-cache: `cargo bench -p tenant-auth-client`.
+//! Measures a hit in the near-cache, and one of a local limiter: `cargo bench -p tenant-auth-client`.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+mod limiter;
 
 use std::{
     hint::black_box,
@@ -77,6 +79,8 @@ fn main() {
             println!("{name}, {threads} thread(s): {median:.1} ns per hit, at best {best:.1}");
         }
     }
+    let (median, best) = limiter::measure(&runtime, &client, &keys[0]);
+    println!("local limiter, one key, 1 thread(s): {median:.1} ns per hit, at best {best:.1}");
     let allocations = allocation_counter::measure(|| {
         for key in &keys[..1_000] {
             hit(&client, key);
@@ -90,6 +94,7 @@ async fn client_with_full_cache() -> (Client, Vec<PresentedKey>) {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let service = tonic::transport::Server::builder()
         .add_service(server::ValidationServiceServer::new(AlwaysValid))
+        .add_service(limiter::service())
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(service);
     // Twice the capacity that is needed, so that no key is evicted.
