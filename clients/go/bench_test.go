@@ -81,3 +81,16 @@ func BenchmarkGuard(b *testing.B) {
 		release()
 	}
 }
+
+func BenchmarkLocalLimiter(b *testing.B) {
+	client := benchmarked(b, fake.Valid("key_1", scope))
+	limiter, err := client.NewLocalLimiter(metric)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if result, err := limiter.Consume(b.Context(), ofKey, 1); err != nil || !result.Allowed() {
+			b.Fatal(result, err)
+		}
+	}
+}

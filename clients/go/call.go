@@ -32,6 +32,8 @@ type rpc[Request, Response any] struct {
 	request Request
 	// readOnly RPCs change nothing and may be sent to two replicas at once.
 	readOnly bool
+	// sentOnce RPCs must not be repeated once they may have reached the service: they would count twice.
+	sentOnce bool
 	// secrets occur in the request and must not appear in an error.
 	secrets []string
 }
@@ -62,7 +64,7 @@ func (c *Client) hedgeAfter(ctx context.Context) time.Duration {
 }
 
 // callWithRetries makes an RPC and retries it while a retry may help and the deadline allows it. All RPCs made here are
-// safe to repeat.
+// safe to repeat, except those that are marked as sentOnce.
 func callWithRetries[Request, Response any](ctx context.Context, c *Client, request rpc[Request, Response]) (Response, error) {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
@@ -74,7 +76,7 @@ func callWithRetries[Request, Response any](ctx context.Context, c *Client, requ
 		if result.err == nil {
 			return result.response, nil
 		}
-		if attempt >= c.options.attempts || !isRetryable(result.err) || ctx.Err() != nil {
+		if attempt >= c.options.attempts || !isRetryable(result.err) || ctx.Err() != nil || request.sentOnce && wasSent(sent) {
 			return result.response, result.err
 		}
 		earlier = sent
@@ -92,6 +94,11 @@ func callWithRetries[Request, Response any](ctx context.Context, c *Client, requ
 			return result.response, result.err
 		}
 	}
+}
+
+// wasSent reports whether one of the attempts may have reached a replica.
+func wasSent(attempts []*replicas.Attempt) bool {
+	return slices.ContainsFunc(attempts, func(attempt *replicas.Attempt) bool { return attempt.Replica() != nil })
 }
 
 // callHedged makes one attempt. If the response is late, it checks the liveness of the replica and, for a read-only

@@ -28,6 +28,7 @@ type Client struct {
 	validation tenantauthv1.ValidationServiceClient
 	sessions   tenantauthv1.SessionServiceClient
 	usage      tenantauthv1.UsageServiceClient
+	limits     tenantauthv1.LimitServiceClient
 
 	hasher *near.Hasher
 	// cache is nil when the near cache is off.
@@ -46,6 +47,8 @@ type Client struct {
 	mu sync.Mutex
 	// recorders are the recorders that are not closed yet.
 	recorders map[*Recorder]struct{}
+	// limiters are the local limiters that are not closed yet.
+	limiters map[*LocalLimiter]struct{}
 }
 
 // Endpoints is a string, which may hold several endpoints separated by commas, or a list of strings.
@@ -89,9 +92,11 @@ func newClient(endpoints []string, opts []Option) (*Client, error) {
 		validation: tenantauthv1.NewValidationServiceClient(conn),
 		sessions:   tenantauthv1.NewSessionServiceClient(conn),
 		usage:      tenantauthv1.NewUsageServiceClient(conn),
+		limits:     tenantauthv1.NewLimitServiceClient(conn),
 		hasher:     near.NewHasher(),
 		stop:       stop,
 		recorders:  map[*Recorder]struct{}{},
+		limiters:   map[*LocalLimiter]struct{}{},
 	}
 	client.guards = newGuardRegistry(client)
 	conn.Connect()
@@ -108,17 +113,18 @@ func newClient(endpoints []string, opts []Option) (*Client, error) {
 	return client, nil
 }
 
-// closeFlushTimeout is how long Close sends the events of recorders that were not closed.
+// closeFlushTimeout is how long Close sends the events of recorders, and settles the chunks of local limiters, that were
+// not closed.
 const closeFlushTimeout = 5 * time.Second
 
 // Close rejects new calls with [ErrClosed], waits for calls in flight, whose deadlines bound the wait, and closes the
-// connections. It ends all guarded streams, and closes recorders that are still open. Events that they cannot send within 5 s are lost; Close
-// logs their number. Closing a client twice is not an error.
+// connections. It ends all guarded streams, and closes recorders and local limiters that are still open. Events that they cannot
+// send within 5 s are lost, and chunks that they cannot settle count as used; Close logs both. Closing a client twice is not an error.
 func (c *Client) Close() error {
 	c.gate.close()
 	c.guards.close()
 	c.closed.Do(func() {
-		c.closeRecorders()
+		c.closeOwned()
 		c.gate.wait()
 		c.stop()
 		c.background.Wait()
@@ -127,17 +133,18 @@ func (c *Client) Close() error {
 	return c.closeErr
 }
 
-func (c *Client) closeRecorders() {
+// closeOwned closes the recorders and the local limiters that are still open.
+func (c *Client) closeOwned() {
 	c.mu.Lock()
-	open := slices.Collect(maps.Keys(c.recorders))
+	recorders, limiters := slices.Collect(maps.Keys(c.recorders)), slices.Collect(maps.Keys(c.limiters))
 	c.mu.Unlock()
-	if len(open) == 0 {
+	if len(recorders)+len(limiters) == 0 {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	defer c.options.clock.AfterFunc(closeFlushTimeout, cancel)()
-	for _, recorder := range open {
+	for _, recorder := range recorders {
 		lost := 0
 		for _, batch := range recorder.Close(ctx) {
 			lost += len(batch.Events)
@@ -145,6 +152,10 @@ func (c *Client) closeRecorders() {
 		if lost > 0 {
 			c.options.logger.Error("tenant-auth: client closed before its usage recorder; usage events lost", "events", lost)
 		}
+	}
+	for _, limiter := range limiters {
+		// It logs the chunks that it cannot settle.
+		_ = limiter.Close(ctx)
 	}
 }
 

@@ -19,6 +19,7 @@ func TestClosedClientRejectsEveryCall(t *testing.T) {
 	r.validate()
 	recorder := newRecorder(t, r.client)
 	raw := tenantauthv1.NewInfoServiceClient(r.client.Raw())
+	limiter := newLimiter(t, r.client)
 	for range 2 {
 		if err := r.client.Close(); err != nil {
 			t.Fatal(err)
@@ -43,6 +44,14 @@ func TestClosedClientRejectsEveryCall(t *testing.T) {
 		"info":               func() error { _, err := r.client.ServerInfo(r.ctx); return err },
 		"record":             func() error { return recorder.Record(event("calls")) },
 		"a recorder":         func() error { _, err := r.client.NewRecorder(); return err },
+		"consume":            func() error { _, err := r.client.Consume(r.ctx, consumption(1)); return err },
+		"consume many":       func() error { _, err := r.client.ConsumeMany(r.ctx, nil); return err },
+		"reserve":            func() error { _, err := r.client.Reserve(r.ctx, tenantauth.ReserveRequest{}); return err },
+		"settle":             func() error { _, err := r.client.SettleReservation(r.ctx, "id"); return err },
+		"cancel":             func() error { _, err := r.client.CancelReservation(r.ctx, "id"); return err },
+		"tenant limits":      func() error { _, err := r.client.TenantLimitState(r.ctx, "t"); return err },
+		"key limits":         func() error { _, err := r.client.KeyLimitState(r.ctx, "k"); return err },
+		"a limiter":          func() error { _, err := limiter.Consume(r.ctx, ofKey, 1); return err },
 		"raw": func() error {
 			_, err := raw.GetServerInfo(r.ctx, &tenantauthv1.GetServerInfoRequest{})
 			return err

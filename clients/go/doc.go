@@ -1,4 +1,5 @@
-// Package tenantauth is the Go client of tenant-auth. It validates API keys and sessions, and records usage.
+// Package tenantauth is the Go client of tenant-auth. It validates API keys and sessions, takes amounts from their limits, and
+// records usage.
 //
 //	client, err := tenantauth.New("127.0.0.1:50051")
 //	if err != nil { … }

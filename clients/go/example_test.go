@@ -54,3 +54,54 @@ func ExampleClient_Guard() {
 		fmt.Println(ended.Code(), code, reason)
 	}
 }
+
+func ExampleClient_Consume() {
+	client, err := tenantauth.New("127.0.0.1:50051")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = client.Close() }()
+	result, err := client.Consume(context.Background(), tenantauth.ConsumeRequest{
+		Credential: tenantauth.KeyQuery{Key: "the key of the customer", Scopes: []string{"orders:read"}},
+		Costs:      []tenantauth.Cost{{Metric: "api.calls", Amount: 1}},
+	})
+	if err != nil {
+		fmt.Println("503")
+		return
+	}
+	if after, ok := result.RetryAfter(); ok {
+		fmt.Println("429, retry after", after)
+		return
+	}
+	principal, err := result.Principal()
+	if err != nil {
+		fmt.Println("401 or 403")
+		return
+	}
+	fmt.Println("welcome,", principal.TenantName)
+}
+
+func ExampleClient_Reserve() {
+	client, err := tenantauth.New("127.0.0.1:50051")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = client.Close() }()
+	reservation, err := client.Reserve(context.Background(), tenantauth.ReserveRequest{
+		Credential: tenantauth.KeyQuery{Key: "the key of the customer"},
+		Costs:      []tenantauth.Cost{{Metric: "llm.tokens", Amount: 4_000}},
+	})
+	if err != nil {
+		return
+	}
+	defer func() { _ = reservation.Close() }()
+	if _, err := reservation.Principal(); err != nil {
+		return
+	}
+	used := int64(1_234)
+	settlement, err := reservation.Settle(context.Background(), tenantauth.Cost{Metric: "llm.tokens", Amount: used})
+	if err != nil {
+		return
+	}
+	fmt.Println(settlement.State)
+}

@@ -30,3 +30,25 @@ func IsChecking(client *Client) bool {
 	}
 	return false
 }
+
+// IsReserving reports whether a local limiter waits for a reservation.
+func IsReserving(limiter *LocalLimiter) bool {
+	limiter.mu.Lock()
+	defer limiter.mu.Unlock()
+	for _, lease := range limiter.leases {
+		if lease.isFetching {
+			return true
+		}
+	}
+	return false
+}
+
+// Waiting returns the number of requests of a local limiter that wait for a reservation.
+func Waiting(limiter *LocalLimiter) (waiting int) {
+	limiter.mu.Lock()
+	defer limiter.mu.Unlock()
+	for _, lease := range limiter.leases {
+		waiting += len(lease.waiters)
+	}
+	return waiting
+}

@@ -101,6 +101,11 @@ func TestFailedChangeInvalidatesToo(t *testing.T) {
 	r.expect("after reading", tenantauth.Valid, tenantauth.SourceNear)
 	_, _ = admin.ExplainKey(r.ctx, &tenantauthv1.ExplainKeyRequest{KeyId: "key_1"})
 	r.expect("after explaining the key", tenantauth.Valid, tenantauth.SourceNear)
+	subject := &tenantauthv1.LimitSubject{Subject: &tenantauthv1.LimitSubject_KeyId{KeyId: "key_1"}}
+	_, _ = admin.SetLimit(r.ctx, &tenantauthv1.SetLimitRequest{Limit: &tenantauthv1.Limit{Subject: subject}})
+	_, _ = admin.AddCredits(r.ctx, &tenantauthv1.AddCreditsRequest{Subject: subject})
+	_, _ = admin.DeleteLimit(r.ctx, &tenantauthv1.DeleteLimitRequest{Subject: subject})
+	r.expect("after changes of a limit of the key", tenantauth.Valid, tenantauth.SourceNear)
 	_, _ = admin.UpdateKey(r.ctx, &tenantauthv1.UpdateKeyRequest{KeyId: "key_1"})
 	r.expect("after an update of the key", tenantauth.Valid, tenantauth.SourceDatabase)
 	_, _ = admin.UpdateTenant(r.ctx, &tenantauthv1.UpdateTenantRequest{TenantId: "ten_2"})

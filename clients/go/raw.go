@@ -44,7 +44,7 @@ func (r rawConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	return r.client.conn.NewStream(ctx, desc, method, opts...)
 }
 
-// readOnlyMethods are the methods after which all cached answers stay valid.
+// readOnlyMethods are the methods after which all cached answers stay valid. Limits are not part of an answer.
 var readOnlyMethods = map[string]bool{
 	"/tenantauth.v1.ValidationService/ValidateKey":       true,
 	"/tenantauth.v1.ValidationService/BatchValidateKeys": true,
@@ -52,6 +52,17 @@ var readOnlyMethods = map[string]bool{
 	"/tenantauth.v1.SessionService/ListSessions":         true,
 	"/tenantauth.v1.UsageService/RecordUsage":            true,
 	"/tenantauth.v1.UsageService/QueryUsage":             true,
+	"/tenantauth.v1.LimitService/Consume":                true,
+	"/tenantauth.v1.LimitService/BatchConsume":           true,
+	"/tenantauth.v1.LimitService/Reserve":                true,
+	"/tenantauth.v1.LimitService/Settle":                 true,
+	"/tenantauth.v1.LimitService/Cancel":                 true,
+	"/tenantauth.v1.LimitService/GetLimitState":          true,
+	"/tenantauth.v1.AdminService/SetLimit":               true,
+	"/tenantauth.v1.AdminService/GetLimit":               true,
+	"/tenantauth.v1.AdminService/ListLimits":             true,
+	"/tenantauth.v1.AdminService/DeleteLimit":            true,
+	"/tenantauth.v1.AdminService/AddCredits":             true,
 	"/tenantauth.v1.AdminService/GetTenant":              true,
 	"/tenantauth.v1.AdminService/ListTenants":            true,
 	"/tenantauth.v1.AdminService/GetKey":                 true,

@@ -3,7 +3,9 @@ package tenantauth
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Denied is the error for a denied key or session. It is a decision; the lack of a decision is an [Error].
@@ -12,14 +14,25 @@ type Denied struct {
 	Verdict Verdict
 	// MissingScopes are the required scopes that the key does not hold; see [InsufficientScope].
 	MissingScopes []string
-	// Provenance is the source of the decision.
+	// Limits are what the limits say, if one of them is exceeded; see [QuotaExceeded] and [RateLimited].
+	Limits []LimitDecision
+	// Provenance is the source of the decision about the key.
 	Provenance Provenance
 }
 
-// Error returns the verdict and the missing scopes.
+// RetryAfter returns the time after which a retry can succeed, at the earliest. ok is false if no time is known.
+func (d *Denied) RetryAfter() (after time.Duration, ok bool) { return retryAfter(d.Limits) }
+
+// Error returns the verdict, and the missing scopes or the limits that are exceeded.
 func (d *Denied) Error() string {
-	if len(d.MissingScopes) > 0 {
-		return fmt.Sprintf("tenant-auth: denied: %v: %s", d.Verdict, strings.Join(d.MissingScopes, " "))
+	names := slices.Clone(d.MissingScopes)
+	for _, limit := range d.Limits {
+		if limit.Denies() {
+			names = append(names, limit.Name)
+		}
+	}
+	if len(names) > 0 {
+		return fmt.Sprintf("tenant-auth: denied: %v: %s", d.Verdict, strings.Join(names, " "))
 	}
 	return fmt.Sprintf("tenant-auth: denied: %v", d.Verdict)
 }

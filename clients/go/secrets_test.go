@@ -45,6 +45,8 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 		"a key":     plain,
 		"a pointer": &plain,
 		"a query":   tenantauth.KeyQuery{Key: key, Scopes: []string{scope}},
+		"a session": tenantauth.SessionQuery{SessionID: session, Key: key},
+		"consuming": tenantauth.ConsumeRequest{Credential: tenantauth.KeyQuery{Key: key}},
 		"a binding": tenantauth.Bind{SessionID: session, Key: key},
 		"keys":      []tenantauth.Key{key},
 		"TLS":       tenantauth.TLSPEM{Key: []byte(key)},
@@ -76,7 +78,13 @@ func TestGeneratedMessagesNeverPrintKeys(t *testing.T) {
 		"an issue":   &tenantauthv1.IssueKeyResponse{Plaintext: key, Key: &tenantauthv1.ApiKey{KeyId: "key_1"}},
 		"a rotation": &tenantauthv1.RotateKeyResponse{Plaintext: key},
 		"a question": &tenantauthv1.ExplainKeyRequest{Plaintext: key, ClientAddress: "192.0.2.7"},
-		"a report":   &tenantauthv1.ReportLeakRequest{Plaintext: key, Source: "github"},
+		"consuming": &tenantauthv1.BatchConsumeRequest{Requests: []*tenantauthv1.ConsumeRequest{{
+			Credential: &tenantauthv1.LimitCredential{Credential: &tenantauthv1.LimitCredential_Key{Key: query}},
+		}}},
+		"reserving": &tenantauthv1.ReserveRequest{Credential: &tenantauthv1.LimitCredential{
+			Credential: &tenantauthv1.LimitCredential_Session{Session: &tenantauthv1.ValidateSessionRequest{Key: key}},
+		}},
+		"a report": &tenantauthv1.ReportLeakRequest{Plaintext: key, Source: "github"},
 	} {
 		text := shown(t, message)
 		hides(t, name, text)
@@ -147,7 +155,13 @@ func TestKeyEchoedByTheServiceIsRedacted(t *testing.T) {
 	_, batch := r.client.ValidateKeys(r.ctx, []tenantauth.KeyQuery{{Key: key}})
 	_, session := r.client.ValidateSession(r.ctx, session, key)
 	_, binding := r.client.BindSession(r.ctx, tenantauth.Bind{Key: key})
-	for name, err := range map[string]error{"single": single, "batch": batch, "session": session, "binding": binding} {
+	_, consuming := r.client.Consume(r.ctx, consumption(1))
+	_, consumingMany := r.client.ConsumeMany(r.ctx, []tenantauth.ConsumeRequest{consumption(1)})
+	_, reserving := r.client.Reserve(r.ctx, tenantauth.ReserveRequest{Credential: tenantauth.SessionQuery{SessionID: "s", Key: key}, Costs: costs(1)})
+	for name, err := range map[string]error{
+		"single": single, "batch": batch, "session": session, "binding": binding,
+		"consuming": consuming, "consuming many": consumingMany, "reserving": reserving,
+	} {
 		made := toError(t, err)
 		hides(t, name, shown(t, err)+fmt.Sprintf("%+v", *made))
 		if made.Message != "cannot decide about [redacted]" {

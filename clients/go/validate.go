@@ -243,12 +243,16 @@ func (c *Client) requestSessionValidation(
 	if err != nil {
 		return SessionValidation{}, err
 	}
-	validation, err := validationFromWire(reply)
+	return sessionValidationFromWire(reply)
+}
+
+func sessionValidationFromWire(message *tenantauthv1.ValidateSessionResponse) (SessionValidation, error) {
+	validation, err := validationFromWire(message)
 	return SessionValidation{
 		Validation:     validation,
-		Attributes:     reply.GetAttributes(),
-		PresentedKeyID: reply.GetPresentedKeyId(),
+		Attributes:     message.GetAttributes(),
+		PresentedKeyID: message.GetPresentedKeyId(),
 
-		PresentedKeyAllowedNetworks: networksFromWire(reply.GetPresentedKeyAllowedNetworks()),
+		PresentedKeyAllowedNetworks: networksFromWire(message.GetPresentedKeyAllowedNetworks()),
 	}, err
 }

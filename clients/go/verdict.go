@@ -28,9 +28,9 @@ const (
 	TenantSuspended = Verdict(tenantauthv1.Verdict_VERDICT_TENANT_SUSPENDED)
 	// InsufficientScope: the key is active but does not hold all required scopes.
 	InsufficientScope = Verdict(tenantauthv1.Verdict_VERDICT_INSUFFICIENT_SCOPE)
-	// QuotaExceeded: the tenant has used up its quota.
+	// QuotaExceeded: a quota or credits of the tenant or the key are used up.
 	QuotaExceeded = Verdict(tenantauthv1.Verdict_VERDICT_QUOTA_EXCEEDED)
-	// RateLimited: the tenant exceeds its rate limit.
+	// RateLimited: the tenant or the key exceeds a rate.
 	RateLimited = Verdict(tenantauthv1.Verdict_VERDICT_RATE_LIMITED)
 	// Unbound: the session is not bound to a tenant.
 	Unbound = Verdict(tenantauthv1.Verdict_VERDICT_UNBOUND)
@@ -49,12 +49,17 @@ func (v Verdict) IsValid() bool { return v == Valid }
 
 // String returns the contract's name without its prefix, such as INSUFFICIENT_SCOPE.
 func (v Verdict) String() string {
-	// The service never sends VERDICT_UNSPECIFIED, so it is treated like an unknown value.
-	name, known := tenantauthv1.Verdict_name[int32(v)]
-	if !known || v == 0 {
-		return "UNRECOGNIZED(" + strconv.Itoa(int(v)) + ")"
+	return enumName(tenantauthv1.Verdict_name, int32(v), "VERDICT_")
+}
+
+// enumName returns the contract's name of a value without its prefix. The service never sends UNSPECIFIED, so that is
+// treated like an unknown value.
+func enumName(names map[int32]string, number int32, prefix string) string {
+	name, known := names[number]
+	if !known || number == 0 {
+		return "UNRECOGNIZED(" + strconv.Itoa(int(number)) + ")"
 	}
-	return strings.TrimPrefix(name, "VERDICT_")
+	return strings.TrimPrefix(name, prefix)
 }
 
 // Source is where a verdict comes from.

@@ -124,6 +124,41 @@ func TestEachCommandGetsAnAnswer(t *testing.T) {
 	}
 }
 
+func TestEachCommandAboutLimitsGetsAnAnswer(t *testing.T) {
+	service := fake.Start(t)
+	service.Put("good", fake.Valid("key_1", "a"))
+	service.PutLimit("calls", 10)
+	d := drive(t, service, tenantauth.WithoutWatch())
+	const valid = `"allowed":true,"verdict":"VALID","tenant_id":"ten_1","plan":"pro","key_id":"key_1","missing_scopes":[],"source":"DATABASE","attributes":null,"presented_key_id":""`
+	const denied = `"allowed":false,"verdict":"QUOTA_EXCEEDED","tenant_id":"ten_1","plan":"pro","key_id":"key_1","missing_scopes":[],"source":"DATABASE","attributes":null,"presented_key_id":""`
+	limit := func(remaining int, exceeded bool, retryAfter string) string {
+		return fmt.Sprintf(`"limits":[{"name":"requests","metric":"calls","limit":100,"remaining":%d,"window_ms":3600000,"reset_after_ms":90000,`+
+			`"retry_after_ms":%s,"decided_by":"LEASE","exceeded":%t,"shadow":false}]`, remaining, retryAfter, exceeded)
+	}
+	const cost = `"costs":[{"metric":"calls","amount":4}]`
+	for _, step := range []struct{ command, answer string }{
+		{`{"id":1,"op":"consume","key":"good","scopes":["a"],` + cost + `,"consume_id":"c"}`, `{"id":1,` + valid + `,"already_consumed":false,` + limit(6, false, "null") + `}`},
+		{`{"id":2,"op":"consume","key":"good",` + cost + `,"consume_id":"c"}`, `{"id":2,` + valid + `,"already_consumed":true,"limits":[]}`},
+		{`{"id":3,"op":"reserve","key":"good",` + cost + `,"reservation_id":"r","expires_in_ms":60000,"on_expiry":"CHARGE"}`,
+			`{"id":3,` + valid + `,"reservation_id":"r","already_reserved":false,"expires_in_ms":60000,` + limit(2, false, "null") + `}`},
+		{`{"id":4,"op":"reserve","key":"good",` + cost + `,"reservation_id":"s"}`,
+			`{"id":4,` + denied + `,"reservation_id":"s","already_reserved":false,"expires_in_ms":null,` + limit(2, true, "90000") + `}`},
+		{`{"id":5,"op":"settle","reservation_id":"r","actual":[{"metric":"calls","amount":1}]}`,
+			`{"id":5,"state":"SETTLED","already_settled":false,"limits":[{"name":"requests","metric":"calls","reserved":4,"charged":1,"exceeded_by":0}]}`},
+		{`{"id":6,"op":"cancel","reservation_id":"r"}`, `{"id":6,"error":"FAILED_PRECONDITION","reason":"","fields":[]}`},
+		{`{"id":7,"op":"consume_many","requests":[{"key":"good",` + cost + `},{"key":"good","client_address":"x",` + cost + `}]}`,
+			`{"id":7,"items":[{` + valid + `,"already_consumed":false,` + limit(1, false, "null") + `},{"error":"INVALID_ARGUMENT","reason":"","fields":["credential.key.client_address"]}]}`},
+		{`{"id":8,"op":"consume","session_id":"",` + cost + `}`, `{"id":8,"error":"INVALID_ARGUMENT","reason":"","fields":["session_id"]}`},
+		{`{"id":9,"op":"limit_state","tenant_id":"ten_1"}`,
+			`{"id":9,"limits":[{"name":"requests","metric":"calls","used":0,"leased":0,"reserved":0,"unaccounted":0,"remaining":1,"reset_after_ms":60000}]}`},
+		{`{"id":10,"op":"limit_state","tenant_id":"ten_2"}`, `{"id":10,"error":"NOT_FOUND","reason":"","fields":[]}`},
+		{`{"op":"close"}`, `{"closed":true}`},
+	} {
+		d.send(step.command)
+		d.expect(step.answer)
+	}
+}
+
 func TestLoadReportsEachCall(t *testing.T) {
 	service := fake.Start(t)
 	service.Put("good", fake.Valid("key_1", "a"))

@@ -19,8 +19,9 @@ type command struct {
 	Keys       []tenantauth.Key  `json:"keys"`
 	Scopes     []string          `json:"scopes"`
 	Times      int               `json:"times"`
-	SessionID  string            `json:"session_id"`
+	SessionID  *string           `json:"session_id"`
 	TenantID   string            `json:"tenant_id"`
+	KeyID      string            `json:"key_id"`
 	TTLMS      int64             `json:"ttl_ms"`
 	Attributes map[string]string `json:"attributes"`
 	RequestID  string            `json:"request_id"`
@@ -36,6 +37,30 @@ type command struct {
 	Count       int `json:"count"`
 	// ClientAddress is the address of the customer of all keys.
 	ClientAddress string `json:"client_address"`
+
+	Costs         []cost   `json:"costs"`
+	Actual        []cost   `json:"actual"`
+	ConsumeID     string   `json:"consume_id"`
+	ReservationID string   `json:"reservation_id"`
+	ExpiresInMS   int64    `json:"expires_in_ms"`
+	OnExpiry      string   `json:"on_expiry"`
+	Requests      []taking `json:"requests"`
+}
+
+// sessionID returns the session id, or an empty text if there is none.
+func (c command) sessionID() string {
+	if c.SessionID == nil {
+		return ""
+	}
+	return *c.SessionID
+}
+
+// taking returns the arguments of a command that takes something. The context has the client address.
+func (c command) taking() taking {
+	return taking{
+		Key: c.Key, SessionID: c.SessionID, Scopes: c.Scopes, Costs: c.Costs, ConsumeID: c.ConsumeID,
+		ReservationID: c.ReservationID, ExpiresInMS: c.ExpiresInMS, OnExpiry: c.OnExpiry,
+	}
 }
 
 type usageEvent struct {
@@ -59,6 +84,12 @@ var operations = map[string]operation{
 	"unbind_session":            unbindSession,
 	"record_usage":              recordUsage,
 	"query_usage":               queryUsage,
+	"consume":                   consume,
+	"consume_many":              consumeMany,
+	"reserve":                   reserve,
+	"settle":                    settle,
+	"cancel":                    cancel,
+	"limit_state":               limitState,
 	"watch_state":               watchState,
 	"server_info":               serverInfo,
 }
@@ -118,7 +149,7 @@ func validateKeys(ctx context.Context, client *tenantauth.Client, c command) (an
 
 func bindSession(ctx context.Context, client *tenantauth.Client, c command) (answer, error) {
 	binding, err := client.BindSession(ctx, tenantauth.Bind{
-		SessionID:  c.SessionID,
+		SessionID:  c.sessionID(),
 		Key:        c.Key,
 		TTL:        time.Duration(c.TTLMS) * time.Millisecond,
 		Attributes: c.Attributes,
@@ -132,15 +163,12 @@ func bindSession(ctx context.Context, client *tenantauth.Client, c command) (ans
 }
 
 func validateSession(ctx context.Context, client *tenantauth.Client, c command) (answer, error) {
-	validation, err := client.ValidateSession(ctx, c.SessionID, c.Key, c.Scopes...)
-	made := described(validation.Validation)
-	made["attributes"] = validation.Attributes
-	made["presented_key_id"] = validation.PresentedKeyID
-	return made, err
+	validation, err := client.ValidateSession(ctx, c.sessionID(), c.Key, c.Scopes...)
+	return describedSession(validation), err
 }
 
 func unbindSession(ctx context.Context, client *tenantauth.Client, c command) (answer, error) {
-	wasBound, err := client.UnbindSession(ctx, c.SessionID, c.TenantID)
+	wasBound, err := client.UnbindSession(ctx, c.sessionID(), c.TenantID)
 	return answer{"was_bound": wasBound}, err
 }
 
@@ -208,6 +236,13 @@ func described(validation tenantauth.Validation) answer {
 		"missing_scopes": missing,
 		"source":         validation.Provenance.Source.String(),
 	}
+}
+
+func describedSession(validation tenantauth.SessionValidation) answer {
+	made := described(validation.Validation)
+	made["attributes"] = validation.Attributes
+	made["presented_key_id"] = validation.PresentedKeyID
+	return made
 }
 
 func failure(err error) answer {

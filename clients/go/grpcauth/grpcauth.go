@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
@@ -40,6 +41,8 @@ type Interceptor struct {
 	address   admission.ClientAddress
 	scopes    func(method string) []string
 	exempt    map[string]bool
+	// costs is nil if calls cost nothing.
+	costs     costsFunc
 	undecided *admission.UndecidedLog
 	// guarder is nil if streams are not guarded.
 	guarder Guarder
@@ -136,6 +139,10 @@ func New(validator Validator, opts ...Option) (*Interceptor, error) {
 			interceptor.errs = append(interceptor.errs, errors.New("WithGuardedStreams: the validator cannot guard streams; use a *tenantauth.Client"))
 		}
 	}
+	if interceptor.costs != nil && validator != nil {
+		_, err := admission.ConsumerIn(validator)
+		interceptor.errs = append(interceptor.errs, err)
+	}
 	if err := errors.Join(interceptor.errs...); err != nil {
 		return nil, fmt.Errorf("grpcauth: %w", err)
 	}
@@ -144,14 +151,15 @@ func New(validator Validator, opts ...Option) (*Interceptor, error) {
 
 // Unary is a grpc.UnaryServerInterceptor.
 func (i *Interceptor) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx, err := i.admit(ctx, info.FullMethod)
+	ctx, err := i.admit(ctx, info.FullMethod, request)
 	if err != nil {
 		return nil, err
 	}
 	return handler(ctx, request)
 }
 
-func (i *Interceptor) admit(ctx context.Context, method string) (context.Context, error) {
+// admit returns the context of an admitted call. request is nil for a stream.
+func (i *Interceptor) admit(ctx context.Context, method string, request any) (context.Context, error) {
 	if i.exempt[method] {
 		return ctx, nil
 	}
@@ -161,16 +169,23 @@ func (i *Interceptor) admit(ctx context.Context, method string) (context.Context
 		return nil, statusError(reply)
 	}
 	addressed := i.address.AddTo(ctx, connectedFrom(ctx), values)
-	validation, err := i.validator.ValidateKey(addressed, key, i.scopes(method)...)
-	principal, denied := validation.Principal()
-	if err == nil && denied == nil {
-		return tenantauth.ContextWithPrincipal(addressed, principal), nil
+	var costs []tenantauth.Cost
+	if i.costs != nil {
+		costs = i.costs(addressed, method, request)
 	}
-	reply = admission.ReplyFor(validation, err)
-	if reply.Class == admission.Undecided {
-		i.undecided.Log(ctx, err)
+	result, err := admission.Decide(addressed, i.validator, key, i.scopes(method), costs)
+	principal, denied := result.Principal()
+	if err != nil || denied != nil {
+		reply = admission.ReplyForResult(result, err)
+		if reply.Class == admission.Undecided {
+			i.undecided.Log(ctx, err)
+		}
+		return nil, statusError(reply)
 	}
-	return nil, statusError(reply)
+	if len(costs) > 0 {
+		addressed = tenantauth.ContextWithLimits(addressed, result.Limits)
+	}
+	return tenantauth.ContextWithPrincipal(addressed, principal), nil
 }
 
 // connectedFrom returns the address of the connection, or an empty text for a Unix socket. There, the address is a path,
@@ -203,10 +218,14 @@ func statusError(reply admission.Reply) error {
 	if len(reply.MissingScopes) > 0 {
 		info.Metadata = map[string]string{"missing_scopes": strings.Join(reply.MissingScopes, " ")}
 	}
-	detailed, err := made.WithDetails(info)
-	if err == nil && reply.RetryAfter > 0 {
-		detailed, err = detailed.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(reply.RetryAfter)})
+	details := []protoadapt.MessageV1{info}
+	if reply.RetryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(reply.RetryAfter)})
 	}
+	if len(reply.Exceeded) > 0 {
+		details = append(details, quotaFailure(reply))
+	}
+	detailed, err := made.WithDetails(details...)
 	if err != nil {
 		return made.Err()
 	}

@@ -57,3 +57,24 @@ func TestRealServiceResultsHaveTheirStatusCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestRealServiceLimitsHaveTheirDetails(t *testing.T) {
+	real := service.Start(t)
+	client, err := tenantauth.New(real.Address, tenantauth.WithTimeout(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	service.SetQuota(t, client.Raw(), "requests", "api.calls", 1)
+	server, principals := serve(t, interceptor(t, client, grpcauth.WithCosts(call)))
+	if err := check(server, t, "authorization", "Bearer "+real.Key); err != nil {
+		t.Fatal(err)
+	}
+	<-principals
+	err = check(server, t, "authorization", "Bearer "+real.Key)
+	made := refusalOf(err)
+	if status.Code(err) != codes.ResourceExhausted || made.reason != "QUOTA_EXCEEDED" || made.retry <= 0 || len(made.violations) != 1 ||
+		made.violations[0] != "tenant:ten_demo The limit requests of the metric api.calls is exceeded." {
+		t.Errorf("%v %+v", err, made)
+	}
+}

@@ -27,7 +27,7 @@ func WithGuardedStreams(opts ...tenantauth.GuardOption) Option {
 // Stream is a grpc.StreamServerInterceptor. The key is validated when the stream opens, and again if [WithGuardedStreams] is
 // set.
 func (i *Interceptor) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, err := i.admit(stream.Context(), info.FullMethod)
+	ctx, err := i.admit(stream.Context(), info.FullMethod, nil)
 	if err != nil {
 		return err
 	}

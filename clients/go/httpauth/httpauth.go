@@ -35,8 +35,10 @@ type Middleware struct {
 	onDenied  func(*http.Request, tenantauth.Validation, error)
 	undecided *admission.UndecidedLog
 	preflight bool
-	guard     []tenantauth.GuardOption
-	errs      []error
+	// costs is nil if requests cost nothing.
+	costs func(*http.Request) []tenantauth.Cost
+	guard []tenantauth.GuardOption
+	errs  []error
 }
 
 // Option configures a [Middleware].
@@ -87,7 +89,8 @@ func WithoutPreflight() Option {
 }
 
 // WithOnDenied sets a function that is called for each request with a key that is not admitted. err is set if no
-// decision was made, or if a principal token was refused. The context of the request has the customer's network address.
+// decision was made, or if a principal token was refused. If a limit is exceeded, the verdict is that of the limit. The context of
+// the request has the customer's network address, and the limits if there are costs.
 func WithOnDenied(onDenied func(*http.Request, tenantauth.Validation, error)) Option {
 	return func(m *Middleware) {
 		if onDenied == nil {
@@ -129,6 +132,10 @@ func New(validator Validator, opts ...Option) (*Middleware, error) {
 		}
 		option(middleware)
 	}
+	if middleware.costs != nil && validator != nil {
+		_, err := admission.ConsumerIn(validator)
+		middleware.errs = append(middleware.errs, err)
+	}
 	if err := errors.Join(middleware.errs...); err != nil {
 		return nil, fmt.Errorf("httpauth: %w", err)
 	}
@@ -157,10 +164,18 @@ func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
 				return
 			}
 			ctx := m.address.AddTo(r.Context(), peer(r), r.Header.Values)
-			validation, err := m.validator.ValidateKey(ctx, key, scopes...)
-			principal, denied := validation.Principal()
+			var costs []tenantauth.Cost
+			if m.costs != nil {
+				costs = m.costs(r)
+			}
+			result, err := admission.Decide(ctx, m.validator, key, scopes, costs)
+			if len(costs) > 0 && err == nil {
+				ctx = tenantauth.ContextWithLimits(ctx, result.Limits)
+				setLimits(w.Header(), result.Limits)
+			}
+			principal, denied := result.Principal()
 			if err != nil || denied != nil {
-				m.deny(w, r.WithContext(ctx), validation, err)
+				m.deny(w, r.WithContext(ctx), result, err)
 				return
 			}
 			next.ServeHTTP(w, r.WithContext(tenantauth.ContextWithPrincipal(ctx, principal)))
@@ -168,11 +183,13 @@ func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
 	}
 }
 
-func (m *Middleware) deny(w http.ResponseWriter, r *http.Request, validation tenantauth.Validation, err error) {
-	reply := admission.ReplyFor(validation, err)
+func (m *Middleware) deny(w http.ResponseWriter, r *http.Request, result tenantauth.ConsumeResult, err error) {
+	reply := admission.ReplyForResult(result, err)
 	if reply.Class == admission.Undecided {
 		m.undecided.Log(r.Context(), err)
 	}
+	validation := result.Validation.Validation
+	validation.Verdict = result.Verdict
 	m.onDenied(r, validation, err)
 	writeProblem(w, reply)
 }

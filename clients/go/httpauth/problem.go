@@ -3,11 +3,9 @@ package httpauth
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/admission"
 )
@@ -41,7 +39,7 @@ func writeProblem(w http.ResponseWriter, reply admission.Reply) {
 		header.Set("WWW-Authenticate", challenge)
 	}
 	if reply.RetryAfter > 0 {
-		header.Set("Retry-After", seconds(reply.RetryAfter))
+		header.Set("Retry-After", strconv.FormatInt(admission.Seconds(reply.RetryAfter), 10))
 	}
 	// The response holds for this key and this moment only. Intermediaries must not cache it.
 	header.Set("Cache-Control", "no-store")
@@ -69,9 +67,4 @@ func challenge(reply admission.Reply) string {
 	default:
 		return ""
 	}
-}
-
-// seconds rounds up, so that a client does not retry too early.
-func seconds(d time.Duration) string {
-	return strconv.Itoa(int(math.Ceil(d.Seconds())))
 }

@@ -2,6 +2,8 @@ package httpauth_test
 
 import (
 	"net/http"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -73,4 +75,35 @@ func TestRealServiceResultsHaveTheirStatuses(t *testing.T) {
 	expect("a resumed tenant", real.Key, 403, "INSUFFICIENT_SCOPE")
 	real.Stop()
 	expect("undecided", "another-key", 503, "UNDECIDED")
+}
+
+func TestRealServiceLimitsHaveTheirHeaders(t *testing.T) {
+	real := service.Start(t)
+	client, err := tenantauth.New(real.Address, tenantauth.WithTimeout(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	service.SetQuota(t, client.Raw(), "requests", "api.calls", 2)
+	issued, err := tenantauthv1.NewAdminServiceClient(client.Raw()).IssueKey(t.Context(), &tenantauthv1.IssueKeyRequest{
+		TenantId: service.DemoTenant, Name: "orders", Scopes: []string{"orders:read"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth := middleware(t, client, httpauth.WithCosts(call))
+	header := http.Header{"Authorization": {"Bearer " + issued.GetPlaintext()}}
+	state := regexp.MustCompile(`^"requests";r=[01];t=[0-9]+$`)
+	for range 2 {
+		response := serve(auth, header)
+		if response.Code != http.StatusOK || response.Header().Get("RateLimit-Policy") != `"requests";q=2;w=3600` || !state.MatchString(response.Header().Get("RateLimit")) {
+			t.Errorf("%d %v", response.Code, response.Header())
+		}
+	}
+	response := serve(auth, header)
+	body := rejection(t, "the third request", response)
+	after, err := strconv.Atoi(response.Header().Get("Retry-After"))
+	if response.Code != http.StatusTooManyRequests || body.Code != "QUOTA_EXCEEDED" || err != nil || after < 1 || after > 3_900 || !state.MatchString(response.Header().Get("RateLimit")) {
+		t.Errorf("%d %+v %v", response.Code, body, response.Header())
+	}
 }

@@ -51,7 +51,7 @@ func (m *Middleware) RequireStream(scopes ...string) func(http.Handler) http.Han
 			}
 			guarded, release, err := guarder.Guard(r.Context(), principal, m.guard...)
 			if err != nil {
-				m.deny(w, r, tenantauth.Validation{}, err)
+				m.deny(w, r, tenantauth.ConsumeResult{}, err)
 				return
 			}
 			defer release()
@@ -79,8 +79,12 @@ func serveStream(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	func() {
 		// The response must not be used after this function has returned, even by a panic.
 		defer func() {
-			if !stop() {
+			switch {
+			case !stop():
 				<-finished
+			case r.Context().Err() != nil:
+				// The handler has seen the end before the function above was started.
+				stream.finish()
 			}
 		}()
 		next.ServeHTTP(stream, r)

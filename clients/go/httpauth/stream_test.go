@@ -87,9 +87,14 @@ func TestFinalEventIsNeverInsideAnotherOne(t *testing.T) {
 		<-r.Context().Done()
 	})
 	response := s.open()
+	// The half must have been written when the stream ends.
+	text := make([]byte, len("data: 1\n\ndata: half of an event\n"))
+	if _, err := io.ReadFull(response.Body, text); err != nil || string(text) != "data: 1\n\ndata: half of an event\n" {
+		t.Errorf("%q, %v", text, err)
+	}
 	s.revoke()
-	if text := rest(t, response.Body); text != "data: 1\n\ndata: half of an event\n" {
-		t.Errorf("%q", text)
+	if text := rest(t, response.Body); text != "" {
+		t.Errorf("%q follows", text)
 	}
 }
 

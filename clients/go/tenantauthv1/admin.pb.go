@@ -967,7 +967,10 @@ type ListTenantsRequest struct {
 	// Maximum number of tenants to return. 0 means 50; the maximum is 500.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty for the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only tenants whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
+	// characters. If empty, all tenants. Reads no other tenants.
+	NamePrefix    string `protobuf:"bytes,3,opt,name=name_prefix,json=namePrefix,proto3" json:"name_prefix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1026,10 +1029,17 @@ func (x *ListTenantsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListTenantsRequest) GetNamePrefix() string {
+	if x != nil {
+		return x.NamePrefix
+	}
+	return ""
+}
+
 // A page of tenants.
 type ListTenantsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenants, ordered by id.
+	// The tenants, ordered by id. With a name_prefix, ordered by name without regard to the case of A to Z, then by id.
 	Tenants []*Tenant `protobuf:"bytes,1,rep,name=tenants,proto3" json:"tenants,omitempty"`
 	// Token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1225,7 +1235,9 @@ func (x *SuspendTenantResponse) GetRevision() int64 {
 type ResumeTenantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the tenant. Required.
-	TenantId      string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// Why the tenant is resumed, for the record. Up to 256 characters.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1273,6 +1285,13 @@ func (*ResumeTenantRequest) Descriptor() ([]byte, []int) {
 func (x *ResumeTenantRequest) GetTenantId() string {
 	if x != nil {
 		return x.TenantId
+	}
+	return ""
+}
+
+func (x *ResumeTenantRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -1771,8 +1790,10 @@ type IssueKeyRequest struct {
 	// The networks from which the key may be used, in CIDR notation, such as 203.0.113.0/24 or 2001:db8::/32. An address
 	// without a prefix length is a network of one address. At most 32. If empty, the key may be used from everywhere.
 	AllowedNetworks []string `protobuf:"bytes,5,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Why the key is issued, for the record. Up to 256 characters.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IssueKeyRequest) Reset() {
@@ -1848,6 +1869,13 @@ func (x *IssueKeyRequest) GetAllowedNetworks() []string {
 		return x.AllowedNetworks
 	}
 	return nil
+}
+
+func (x *IssueKeyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // The issued key.
@@ -2374,7 +2402,9 @@ type RotateKeyRequest struct {
 	// unless the request says so.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// The successor does not expire. Must not be set together with expires_at.
-	NoExpiry      bool `protobuf:"varint,4,opt,name=no_expiry,json=noExpiry,proto3" json:"no_expiry,omitempty"`
+	NoExpiry bool `protobuf:"varint,4,opt,name=no_expiry,json=noExpiry,proto3" json:"no_expiry,omitempty"`
+	// Why the key is replaced, for the record. Up to 256 characters.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2445,6 +2475,13 @@ func (x *RotateKeyRequest) GetNoExpiry() bool {
 		return x.NoExpiry
 	}
 	return false
+}
+
+func (x *RotateKeyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // The successor and the old key.
@@ -3220,7 +3257,7 @@ func (x *ExplainKeyResponse) GetDeniedByList() bool {
 // Requests a page of keys.
 type ListKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only keys of this tenant. Required if prefix is empty. If empty, keys of all tenants.
+	// Only keys of this tenant. Required if prefix and name_prefix are empty. If empty, keys of all tenants.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// Maximum number of keys to return. 0 means 50; the maximum is 500.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -3230,7 +3267,10 @@ type ListKeysRequest struct {
 	IncludeInactive bool `protobuf:"varint,4,opt,name=include_inactive,json=includeInactive,proto3" json:"include_inactive,omitempty"`
 	// Only keys that may begin with these characters: keys whose prefix_hint begins with prefix, or is itself the beginning
 	// of prefix. Up to 24 characters; never send a whole key. If empty, all keys of the tenant.
-	Prefix        string `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Prefix string `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Only keys whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
+	// characters. Must be empty if prefix is set. Reads also inactive keys, and keys of other tenants, with such a name.
+	NamePrefix    string `protobuf:"bytes,6,opt,name=name_prefix,json=namePrefix,proto3" json:"name_prefix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3310,10 +3350,18 @@ func (x *ListKeysRequest) GetPrefix() string {
 	return ""
 }
 
+func (x *ListKeysRequest) GetNamePrefix() string {
+	if x != nil {
+		return x.NamePrefix
+	}
+	return ""
+}
+
 // A page of keys.
 type ListKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id.
+	// The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id. With a
+	// name_prefix, ordered by name without regard to the case of A to Z, then by id.
 	Keys []*ApiKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	// Token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -3384,14 +3432,17 @@ type ListAuditEventsRequest struct {
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty for the first page.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only changes of the tenant, key or database with this id. If empty, all entries. Up to 128 characters.
+	// Only changes of the tenant, key, session or database with this id. If empty, all entries. Up to 128 characters.
 	Target string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
 	// Only changes made by this caller, by its name in the callers file. If empty, all entries. Up to 128 characters.
 	Caller string `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Only entries at or after this time. If absent, no lower limit.
 	Since *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
 	// Only entries before this time. If absent, no upper limit. Must be after since.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	// Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters. Alone, it reads no other
+	// entries; with a target, tenant or caller, it reads all entries of that one, so set since if there are many.
+	Action        string `protobuf:"bytes,8,opt,name=action,proto3" json:"action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3483,6 +3534,13 @@ func (x *ListAuditEventsRequest) GetUntil() *timestamppb.Timestamp {
 		return x.Until
 	}
 	return nil
+}
+
+func (x *ListAuditEventsRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
 }
 
 // A page of the audit log.
@@ -4637,11 +4695,706 @@ func (x *ResetOutageGraceResponse) GetAudited() bool {
 	return false
 }
 
+// A limit to set.
+type SetLimitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit. version and updated_at are ignored. Required.
+	Limit *Limit `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// If set, the limit must have this version; 0 for a limit that must not exist yet.
+	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *SetLimitRequest) Reset() {
+	*x = SetLimitRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLimitRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *SetLimitRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *SetLimitRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*SetLimitRequest) ProtoMessage() {}
+
+func (x *SetLimitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLimitRequest.ProtoReflect.Descriptor instead.
+func (*SetLimitRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *SetLimitRequest) GetLimit() *Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *SetLimitRequest) GetExpectedVersion() int64 {
+	if x != nil && x.ExpectedVersion != nil {
+		return *x.ExpectedVersion
+	}
+	return 0
+}
+
+// The limit after the change.
+type SetLimitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit.
+	Limit *Limit `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The change-log sequence number that includes the change. See InfoService.WaitForRevision.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLimitResponse) Reset() {
+	*x = SetLimitResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLimitResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *SetLimitResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *SetLimitResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*SetLimitResponse) ProtoMessage() {}
+
+func (x *SetLimitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLimitResponse.ProtoReflect.Descriptor instead.
+func (*SetLimitResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *SetLimitResponse) GetLimit() *Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *SetLimitResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Which limit to read.
+type GetLimitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose limit it is. Required.
+	Subject *LimitSubject `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Its name. Required.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLimitRequest) Reset() {
+	*x = GetLimitRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLimitRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *GetLimitRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *GetLimitRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*GetLimitRequest) ProtoMessage() {}
+
+func (x *GetLimitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLimitRequest.ProtoReflect.Descriptor instead.
+func (*GetLimitRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *GetLimitRequest) GetSubject() *LimitSubject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *GetLimitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The limit.
+type GetLimitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit.
+	Limit         *Limit `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLimitResponse) Reset() {
+	*x = GetLimitResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLimitResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *GetLimitResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *GetLimitResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*GetLimitResponse) ProtoMessage() {}
+
+func (x *GetLimitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLimitResponse.ProtoReflect.Descriptor instead.
+func (*GetLimitResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *GetLimitResponse) GetLimit() *Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+// Which limits to list.
+type ListLimitsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose limits. If absent, all.
+	Subject *LimitSubject `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Maximum number of limits in the response. 1 to 1,000; 0 means 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous response.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLimitsRequest) Reset() {
+	*x = ListLimitsRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLimitsRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *ListLimitsRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *ListLimitsRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*ListLimitsRequest) ProtoMessage() {}
+
+func (x *ListLimitsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLimitsRequest.ProtoReflect.Descriptor instead.
+func (*ListLimitsRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ListLimitsRequest) GetSubject() *LimitSubject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *ListLimitsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListLimitsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of limits.
+type ListLimitsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limits.
+	Limits []*Limit `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
+	// The token of the next page. Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLimitsResponse) Reset() {
+	*x = ListLimitsResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLimitsResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *ListLimitsResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *ListLimitsResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*ListLimitsResponse) ProtoMessage() {}
+
+func (x *ListLimitsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLimitsResponse.ProtoReflect.Descriptor instead.
+func (*ListLimitsResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListLimitsResponse) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *ListLimitsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Which limit to delete.
+type DeleteLimitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose limit it is. Required.
+	Subject *LimitSubject `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Its name. Required.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteLimitRequest) Reset() {
+	*x = DeleteLimitRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteLimitRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *DeleteLimitRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *DeleteLimitRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*DeleteLimitRequest) ProtoMessage() {}
+
+func (x *DeleteLimitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteLimitRequest.ProtoReflect.Descriptor instead.
+func (*DeleteLimitRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *DeleteLimitRequest) GetSubject() *LimitSubject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *DeleteLimitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The result of a deletion.
+type DeleteLimitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the limit existed.
+	Existed bool `protobuf:"varint,1,opt,name=existed,proto3" json:"existed,omitempty"`
+	// The change-log sequence number that includes the deletion.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteLimitResponse) Reset() {
+	*x = DeleteLimitResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteLimitResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *DeleteLimitResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *DeleteLimitResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*DeleteLimitResponse) ProtoMessage() {}
+
+func (x *DeleteLimitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteLimitResponse.ProtoReflect.Descriptor instead.
+func (*DeleteLimitResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *DeleteLimitResponse) GetExisted() bool {
+	if x != nil {
+		return x.Existed
+	}
+	return false
+}
+
+func (x *DeleteLimitResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Credits to add.
+type AddCreditsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenant or key whose credits they are; a plan is rejected. Required.
+	Subject *LimitSubject `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The name of the limit that applies to the subject. Required.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The amount; negative to take credits away. The balance does not fall below what is used. Not 0.
+	Amount int64 `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	// Identifies the adjustment, so that a retry counts once: 1 to 128 printable ASCII characters, unique per caller. Required.
+	AdjustmentId string `protobuf:"bytes,4,opt,name=adjustment_id,json=adjustmentId,proto3" json:"adjustment_id,omitempty"`
+	// Why, for the audit log. Up to 200 characters.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddCreditsRequest) Reset() {
+	*x = AddCreditsRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCreditsRequest) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *AddCreditsRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *AddCreditsRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*AddCreditsRequest) ProtoMessage() {}
+
+func (x *AddCreditsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCreditsRequest.ProtoReflect.Descriptor instead.
+func (*AddCreditsRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *AddCreditsRequest) GetSubject() *LimitSubject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *AddCreditsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddCreditsRequest) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *AddCreditsRequest) GetAdjustmentId() string {
+	if x != nil {
+		return x.AdjustmentId
+	}
+	return ""
+}
+
+func (x *AddCreditsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The credits after the adjustment.
+type AddCreditsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All credits that were ever added, less those taken away.
+	Credited int64 `protobuf:"varint,1,opt,name=credited,proto3" json:"credited,omitempty"`
+	// What no replica holds and nobody has used.
+	Remaining int64 `protobuf:"varint,2,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// Whether an earlier call with this adjustment_id had made the adjustment.
+	AlreadyAdded bool `protobuf:"varint,3,opt,name=already_added,json=alreadyAdded,proto3" json:"already_added,omitempty"`
+	// The change-log sequence number that includes the change.
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddCreditsResponse) Reset() {
+	*x = AddCreditsResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCreditsResponse) String() string {
+	return redacted(x)
+}
+
+// Format prints the message without keys, for any verb.
+func (x *AddCreditsResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON returns the message without keys.
+func (x *AddCreditsResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*AddCreditsResponse) ProtoMessage() {}
+
+func (x *AddCreditsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCreditsResponse.ProtoReflect.Descriptor instead.
+func (*AddCreditsResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *AddCreditsResponse) GetCredited() int64 {
+	if x != nil {
+		return x.Credited
+	}
+	return 0
+}
+
+func (x *AddCreditsResponse) GetRemaining() int64 {
+	if x != nil {
+		return x.Remaining
+	}
+	return 0
+}
+
+func (x *AddCreditsResponse) GetAlreadyAdded() bool {
+	if x != nil {
+		return x.AlreadyAdded
+	}
+	return false
+}
+
+func (x *AddCreditsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 var File_tenantauth_v1_admin_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\xbb\x03\n" +
+	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x19tenantauth/v1/limit.proto\x1a\x1btenantauth/v1/verdict.proto\"\xbb\x03\n" +
 	"\x06Tenant\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4705,11 +5458,13 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x10GetTenantRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\"B\n" +
 	"\x11GetTenantResponse\x12-\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\"P\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\"q\n" +
 	"\x12ListTenantsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"n\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x1f\n" +
+	"\vname_prefix\x18\x03 \x01(\tR\n" +
+	"namePrefix\"n\n" +
 	"\x13ListTenantsResponse\x12/\n" +
 	"\atenants\x18\x01 \x03(\v2\x15.tenantauth.v1.TenantR\atenants\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"K\n" +
@@ -4718,9 +5473,10 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"b\n" +
 	"\x15SuspendTenantResponse\x12-\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"2\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"J\n" +
 	"\x13ResumeTenantRequest\x12\x1b\n" +
-	"\ttenant_id\x18\x01 \x01(\tR\btenantId\"a\n" +
+	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"a\n" +
 	"\x14ResumeTenantResponse\x12-\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"m\n" +
@@ -4749,14 +5505,15 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x10already_reported\x18\x02 \x01(\bR\x0falreadyReported\x121\n" +
 	"\x06action\x18\x03 \x01(\x0e2\x19.tenantauth.v1.LeakActionR\x06action\x12'\n" +
 	"\x03key\x18\x04 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x03R\brevision\"\xc0\x01\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\"\xd8\x01\n" +
 	"\x0fIssueKeyRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06scopes\x18\x03 \x03(\tR\x06scopes\x129\n" +
 	"\n" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12)\n" +
-	"\x10allowed_networks\x18\x05 \x03(\tR\x0fallowedNetworks\"z\n" +
+	"\x10allowed_networks\x18\x05 \x03(\tR\x0fallowedNetworks\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"z\n" +
 	"\x10IssueKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12!\n" +
 	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\x12\x1a\n" +
@@ -4786,13 +5543,14 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x06result\"=\n" +
 	"\fDifferentKey\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
-	"\x06fields\x18\x02 \x03(\tR\x06fields\"\xb6\x01\n" +
+	"\x06fields\x18\x02 \x03(\tR\x06fields\"\xce\x01\n" +
 	"\x10RotateKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x123\n" +
 	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x129\n" +
 	"\n" +
 	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1b\n" +
-	"\tno_expiry\x18\x04 \x01(\bR\bnoExpiry\"\xae\x01\n" +
+	"\tno_expiry\x18\x04 \x01(\bR\bnoExpiry\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xae\x01\n" +
 	"\x11RotateKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12!\n" +
 	"\tplaintext\x18\x02 \x01(\tB\x03\x80\x01\x01R\tplaintext\x121\n" +
@@ -4844,17 +5602,19 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"key_events\x18\x06 \x03(\v2\x19.tenantauth.v1.AuditEventR\tkeyEvents\x12>\n" +
 	"\rtenant_events\x18\a \x03(\v2\x19.tenantauth.v1.AuditEventR\ftenantEvents\x12%\n" +
 	"\x0emissing_scopes\x18\b \x03(\tR\rmissingScopes\x12$\n" +
-	"\x0edenied_by_list\x18\t \x01(\bR\fdeniedByList\"\xad\x01\n" +
+	"\x0edenied_by_list\x18\t \x01(\bR\fdeniedByList\"\xce\x01\n" +
 	"\x0fListKeysRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12)\n" +
 	"\x10include_inactive\x18\x04 \x01(\bR\x0fincludeInactive\x12\x16\n" +
-	"\x06prefix\x18\x05 \x01(\tR\x06prefix\"e\n" +
+	"\x06prefix\x18\x05 \x01(\tR\x06prefix\x12\x1f\n" +
+	"\vname_prefix\x18\x06 \x01(\tR\n" +
+	"namePrefix\"e\n" +
 	"\x10ListKeysResponse\x12)\n" +
 	"\x04keys\x18\x01 \x03(\v2\x15.tenantauth.v1.ApiKeyR\x04keys\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x85\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x02\n" +
 	"\x16ListAuditEventsRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -4863,7 +5623,8 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x06target\x18\x04 \x01(\tR\x06target\x12\x16\n" +
 	"\x06caller\x18\x05 \x01(\tR\x06caller\x120\n" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
-	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"t\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
+	"\x06action\x18\b \x01(\tR\x06action\"t\n" +
 	"\x17ListAuditEventsResponse\x121\n" +
 	"\x06events\x18\x01 \x03(\v2\x19.tenantauth.v1.AuditEventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe6\x01\n" +
@@ -4932,7 +5693,44 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"f\n" +
 	"\x18ResetOutageGraceResponse\x120\n" +
 	"\x05grace\x18\x01 \x01(\v2\x1a.tenantauth.v1.OutageGraceR\x05grace\x12\x18\n" +
-	"\aaudited\x18\x02 \x01(\bR\aaudited*d\n" +
+	"\aaudited\x18\x02 \x01(\bR\aaudited\"\x82\x01\n" +
+	"\x0fSetLimitRequest\x12*\n" +
+	"\x05limit\x18\x01 \x01(\v2\x14.tenantauth.v1.LimitR\x05limit\x12.\n" +
+	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01B\x13\n" +
+	"\x11_expected_version\"Z\n" +
+	"\x10SetLimitResponse\x12*\n" +
+	"\x05limit\x18\x01 \x01(\v2\x14.tenantauth.v1.LimitR\x05limit\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\\\n" +
+	"\x0fGetLimitRequest\x125\n" +
+	"\asubject\x18\x01 \x01(\v2\x1b.tenantauth.v1.LimitSubjectR\asubject\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\">\n" +
+	"\x10GetLimitResponse\x12*\n" +
+	"\x05limit\x18\x01 \x01(\v2\x14.tenantauth.v1.LimitR\x05limit\"\x86\x01\n" +
+	"\x11ListLimitsRequest\x125\n" +
+	"\asubject\x18\x01 \x01(\v2\x1b.tenantauth.v1.LimitSubjectR\asubject\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"j\n" +
+	"\x12ListLimitsResponse\x12,\n" +
+	"\x06limits\x18\x01 \x03(\v2\x14.tenantauth.v1.LimitR\x06limits\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n" +
+	"\x12DeleteLimitRequest\x125\n" +
+	"\asubject\x18\x01 \x01(\v2\x1b.tenantauth.v1.LimitSubjectR\asubject\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"K\n" +
+	"\x13DeleteLimitResponse\x12\x18\n" +
+	"\aexisted\x18\x01 \x01(\bR\aexisted\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xb3\x01\n" +
+	"\x11AddCreditsRequest\x125\n" +
+	"\asubject\x18\x01 \x01(\v2\x1b.tenantauth.v1.LimitSubjectR\asubject\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12#\n" +
+	"\radjustment_id\x18\x04 \x01(\tR\fadjustmentId\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x8f\x01\n" +
+	"\x12AddCreditsResponse\x12\x1a\n" +
+	"\bcredited\x18\x01 \x01(\x03R\bcredited\x12\x1c\n" +
+	"\tremaining\x18\x02 \x01(\x03R\tremaining\x12#\n" +
+	"\ralready_added\x18\x03 \x01(\bR\falreadyAdded\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision*d\n" +
 	"\fTenantStatus\x12\x1d\n" +
 	"\x19TENANT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TENANT_STATUS_ACTIVE\x10\x01\x12\x1b\n" +
@@ -4947,7 +5745,7 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"$DATABASE_DISTRUST_REASON_UNSPECIFIED\x10\x00\x12-\n" +
 	")DATABASE_DISTRUST_REASON_ANOTHER_DATABASE\x10\x01\x12\"\n" +
 	"\x1eDATABASE_DISTRUST_REASON_EMPTY\x10\x02\x12(\n" +
-	"$DATABASE_DISTRUST_REASON_ROLLED_BACK\x10\x032\xda\x0f\n" +
+	"$DATABASE_DISTRUST_REASON_ROLLED_BACK\x10\x032\xf0\x12\n" +
 	"\fAdminService\x12W\n" +
 	"\fCreateTenant\x12\".tenantauth.v1.CreateTenantRequest\x1a#.tenantauth.v1.CreateTenantResponse\x12N\n" +
 	"\tGetTenant\x12\x1f.tenantauth.v1.GetTenantRequest\x1a .tenantauth.v1.GetTenantResponse\x12T\n" +
@@ -4969,7 +5767,14 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"ExplainKey\x12 .tenantauth.v1.ExplainKeyRequest\x1a!.tenantauth.v1.ExplainKeyResponse\x12Q\n" +
 	"\n" +
 	"ReportLeak\x12 .tenantauth.v1.ReportLeakRequest\x1a!.tenantauth.v1.ReportLeakResponse\x12K\n" +
-	"\bListKeys\x12\x1e.tenantauth.v1.ListKeysRequest\x1a\x1f.tenantauth.v1.ListKeysResponse\x12`\n" +
+	"\bListKeys\x12\x1e.tenantauth.v1.ListKeysRequest\x1a\x1f.tenantauth.v1.ListKeysResponse\x12K\n" +
+	"\bSetLimit\x12\x1e.tenantauth.v1.SetLimitRequest\x1a\x1f.tenantauth.v1.SetLimitResponse\x12K\n" +
+	"\bGetLimit\x12\x1e.tenantauth.v1.GetLimitRequest\x1a\x1f.tenantauth.v1.GetLimitResponse\x12Q\n" +
+	"\n" +
+	"ListLimits\x12 .tenantauth.v1.ListLimitsRequest\x1a!.tenantauth.v1.ListLimitsResponse\x12T\n" +
+	"\vDeleteLimit\x12!.tenantauth.v1.DeleteLimitRequest\x1a\".tenantauth.v1.DeleteLimitResponse\x12Q\n" +
+	"\n" +
+	"AddCredits\x12 .tenantauth.v1.AddCreditsRequest\x1a!.tenantauth.v1.AddCreditsResponse\x12`\n" +
 	"\x0fListAuditEvents\x12%.tenantauth.v1.ListAuditEventsRequest\x1a&.tenantauth.v1.ListAuditEventsResponse\x12c\n" +
 	"\x10GetDatabaseState\x12&.tenantauth.v1.GetDatabaseStateRequest\x1a'.tenantauth.v1.GetDatabaseStateResponse\x12]\n" +
 	"\x0eAcceptDatabase\x12$.tenantauth.v1.AcceptDatabaseRequest\x1a%.tenantauth.v1.AcceptDatabaseResponse\x12]\n" +
@@ -4990,7 +5795,7 @@ func file_tenantauth_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(TenantStatus)(0),                // 0: tenantauth.v1.TenantStatus
 	(LeakAction)(0),                  // 1: tenantauth.v1.LeakAction
@@ -5049,136 +5854,166 @@ var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(*SetOutageGraceResponse)(nil),   // 54: tenantauth.v1.SetOutageGraceResponse
 	(*ResetOutageGraceRequest)(nil),  // 55: tenantauth.v1.ResetOutageGraceRequest
 	(*ResetOutageGraceResponse)(nil), // 56: tenantauth.v1.ResetOutageGraceResponse
-	(*timestamppb.Timestamp)(nil),    // 57: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),    // 58: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),      // 59: google.protobuf.Duration
-	(*status.Status)(nil),            // 60: google.rpc.Status
-	(Verdict)(0),                     // 61: tenantauth.v1.Verdict
-	(*InspectKeyResponse)(nil),       // 62: tenantauth.v1.InspectKeyResponse
-	(*InspectKeyRequest)(nil),        // 63: tenantauth.v1.InspectKeyRequest
+	(*SetLimitRequest)(nil),          // 57: tenantauth.v1.SetLimitRequest
+	(*SetLimitResponse)(nil),         // 58: tenantauth.v1.SetLimitResponse
+	(*GetLimitRequest)(nil),          // 59: tenantauth.v1.GetLimitRequest
+	(*GetLimitResponse)(nil),         // 60: tenantauth.v1.GetLimitResponse
+	(*ListLimitsRequest)(nil),        // 61: tenantauth.v1.ListLimitsRequest
+	(*ListLimitsResponse)(nil),       // 62: tenantauth.v1.ListLimitsResponse
+	(*DeleteLimitRequest)(nil),       // 63: tenantauth.v1.DeleteLimitRequest
+	(*DeleteLimitResponse)(nil),      // 64: tenantauth.v1.DeleteLimitResponse
+	(*AddCreditsRequest)(nil),        // 65: tenantauth.v1.AddCreditsRequest
+	(*AddCreditsResponse)(nil),       // 66: tenantauth.v1.AddCreditsResponse
+	(*timestamppb.Timestamp)(nil),    // 67: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),    // 68: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),      // 69: google.protobuf.Duration
+	(*status.Status)(nil),            // 70: google.rpc.Status
+	(Verdict)(0),                     // 71: tenantauth.v1.Verdict
+	(*InspectKeyResponse)(nil),       // 72: tenantauth.v1.InspectKeyResponse
+	(*Limit)(nil),                    // 73: tenantauth.v1.Limit
+	(*LimitSubject)(nil),             // 74: tenantauth.v1.LimitSubject
+	(*InspectKeyRequest)(nil),        // 75: tenantauth.v1.InspectKeyRequest
 }
 var file_tenantauth_v1_admin_proto_depIdxs = []int32{
-	0,  // 0: tenantauth.v1.Tenant.status:type_name -> tenantauth.v1.TenantStatus
-	57, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	57, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
-	19, // 3: tenantauth.v1.Tenant.leak_policy:type_name -> tenantauth.v1.LeakPolicy
-	57, // 4: tenantauth.v1.Tenant.deletion_started_at:type_name -> google.protobuf.Timestamp
-	57, // 5: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	57, // 6: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 7: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	57, // 8: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
-	57, // 9: tenantauth.v1.ApiKey.disabled_at:type_name -> google.protobuf.Timestamp
-	3,  // 10: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	58, // 11: tenantauth.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
-	19, // 12: tenantauth.v1.UpdateTenantRequest.leak_policy:type_name -> tenantauth.v1.LeakPolicy
-	3,  // 13: tenantauth.v1.UpdateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	3,  // 14: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	3,  // 15: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
-	3,  // 16: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	3,  // 17: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	1,  // 18: tenantauth.v1.LeakPolicy.action:type_name -> tenantauth.v1.LeakAction
-	59, // 19: tenantauth.v1.LeakPolicy.expire_in:type_name -> google.protobuf.Duration
-	1,  // 20: tenantauth.v1.ReportLeakResponse.action:type_name -> tenantauth.v1.LeakAction
-	4,  // 21: tenantauth.v1.ReportLeakResponse.key:type_name -> tenantauth.v1.ApiKey
-	57, // 22: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 23: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	25, // 24: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
-	57, // 25: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
-	57, // 26: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
-	27, // 27: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
-	28, // 28: tenantauth.v1.ImportKeyResult.different:type_name -> tenantauth.v1.DifferentKey
-	60, // 29: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
-	59, // 30: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	57, // 31: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 32: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	4,  // 33: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
-	58, // 34: tenantauth.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	57, // 35: tenantauth.v1.UpdateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 36: tenantauth.v1.UpdateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	4,  // 37: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	4,  // 38: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 39: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
-	61, // 40: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
-	57, // 41: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
-	61, // 42: tenantauth.v1.ExplainKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
-	36, // 43: tenantauth.v1.ExplainKeyResponse.database:type_name -> tenantauth.v1.GetKeyResponse
-	60, // 44: tenantauth.v1.ExplainKeyResponse.database_error:type_name -> google.rpc.Status
-	62, // 45: tenantauth.v1.ExplainKeyResponse.replica:type_name -> tenantauth.v1.InspectKeyResponse
-	43, // 46: tenantauth.v1.ExplainKeyResponse.key_events:type_name -> tenantauth.v1.AuditEvent
-	43, // 47: tenantauth.v1.ExplainKeyResponse.tenant_events:type_name -> tenantauth.v1.AuditEvent
-	4,  // 48: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
-	57, // 49: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
-	57, // 50: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
-	43, // 51: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
-	57, // 52: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	57, // 53: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
-	44, // 54: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
-	2,  // 55: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
-	57, // 56: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
-	44, // 57: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
-	59, // 58: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
-	45, // 59: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	44, // 60: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
-	45, // 61: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
-	59, // 62: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
-	59, // 63: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
-	57, // 64: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
-	50, // 65: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	59, // 66: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
-	59, // 67: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
-	50, // 68: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	50, // 69: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	5,  // 70: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
-	9,  // 71: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
-	11, // 72: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
-	7,  // 73: tenantauth.v1.AdminService.UpdateTenant:input_type -> tenantauth.v1.UpdateTenantRequest
-	13, // 74: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
-	15, // 75: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
-	17, // 76: tenantauth.v1.AdminService.DeleteTenant:input_type -> tenantauth.v1.DeleteTenantRequest
-	22, // 77: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
-	24, // 78: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
-	31, // 79: tenantauth.v1.AdminService.UpdateKey:input_type -> tenantauth.v1.UpdateKeyRequest
-	29, // 80: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
-	33, // 81: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
-	35, // 82: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
-	63, // 83: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
-	37, // 84: tenantauth.v1.AdminService.ExplainKey:input_type -> tenantauth.v1.ExplainKeyRequest
-	20, // 85: tenantauth.v1.AdminService.ReportLeak:input_type -> tenantauth.v1.ReportLeakRequest
-	39, // 86: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
-	41, // 87: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
-	46, // 88: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
-	48, // 89: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
-	51, // 90: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
-	53, // 91: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
-	55, // 92: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
-	6,  // 93: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
-	10, // 94: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
-	12, // 95: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
-	8,  // 96: tenantauth.v1.AdminService.UpdateTenant:output_type -> tenantauth.v1.UpdateTenantResponse
-	14, // 97: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
-	16, // 98: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
-	18, // 99: tenantauth.v1.AdminService.DeleteTenant:output_type -> tenantauth.v1.DeleteTenantResponse
-	23, // 100: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
-	26, // 101: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
-	32, // 102: tenantauth.v1.AdminService.UpdateKey:output_type -> tenantauth.v1.UpdateKeyResponse
-	30, // 103: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
-	34, // 104: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
-	36, // 105: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
-	62, // 106: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
-	38, // 107: tenantauth.v1.AdminService.ExplainKey:output_type -> tenantauth.v1.ExplainKeyResponse
-	21, // 108: tenantauth.v1.AdminService.ReportLeak:output_type -> tenantauth.v1.ReportLeakResponse
-	40, // 109: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
-	42, // 110: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
-	47, // 111: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
-	49, // 112: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
-	52, // 113: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
-	54, // 114: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
-	56, // 115: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
-	93, // [93:116] is the sub-list for method output_type
-	70, // [70:93] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	0,   // 0: tenantauth.v1.Tenant.status:type_name -> tenantauth.v1.TenantStatus
+	67,  // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	67,  // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
+	19,  // 3: tenantauth.v1.Tenant.leak_policy:type_name -> tenantauth.v1.LeakPolicy
+	67,  // 4: tenantauth.v1.Tenant.deletion_started_at:type_name -> google.protobuf.Timestamp
+	67,  // 5: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	67,  // 6: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	67,  // 7: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	67,  // 8: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
+	67,  // 9: tenantauth.v1.ApiKey.disabled_at:type_name -> google.protobuf.Timestamp
+	3,   // 10: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	68,  // 11: tenantauth.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19,  // 12: tenantauth.v1.UpdateTenantRequest.leak_policy:type_name -> tenantauth.v1.LeakPolicy
+	3,   // 13: tenantauth.v1.UpdateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,   // 14: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,   // 15: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
+	3,   // 16: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	3,   // 17: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	1,   // 18: tenantauth.v1.LeakPolicy.action:type_name -> tenantauth.v1.LeakAction
+	69,  // 19: tenantauth.v1.LeakPolicy.expire_in:type_name -> google.protobuf.Duration
+	1,   // 20: tenantauth.v1.ReportLeakResponse.action:type_name -> tenantauth.v1.LeakAction
+	4,   // 21: tenantauth.v1.ReportLeakResponse.key:type_name -> tenantauth.v1.ApiKey
+	67,  // 22: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,   // 23: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	25,  // 24: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
+	67,  // 25: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
+	67,  // 26: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
+	27,  // 27: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
+	28,  // 28: tenantauth.v1.ImportKeyResult.different:type_name -> tenantauth.v1.DifferentKey
+	70,  // 29: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
+	69,  // 30: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	67,  // 31: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,   // 32: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,   // 33: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
+	68,  // 34: tenantauth.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	67,  // 35: tenantauth.v1.UpdateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,   // 36: tenantauth.v1.UpdateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,   // 37: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	4,   // 38: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,   // 39: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
+	71,  // 40: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	67,  // 41: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
+	71,  // 42: tenantauth.v1.ExplainKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	36,  // 43: tenantauth.v1.ExplainKeyResponse.database:type_name -> tenantauth.v1.GetKeyResponse
+	70,  // 44: tenantauth.v1.ExplainKeyResponse.database_error:type_name -> google.rpc.Status
+	72,  // 45: tenantauth.v1.ExplainKeyResponse.replica:type_name -> tenantauth.v1.InspectKeyResponse
+	43,  // 46: tenantauth.v1.ExplainKeyResponse.key_events:type_name -> tenantauth.v1.AuditEvent
+	43,  // 47: tenantauth.v1.ExplainKeyResponse.tenant_events:type_name -> tenantauth.v1.AuditEvent
+	4,   // 48: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
+	67,  // 49: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
+	67,  // 50: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
+	43,  // 51: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
+	67,  // 52: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	67,  // 53: tenantauth.v1.RetainedRevocation.revoked_at:type_name -> google.protobuf.Timestamp
+	44,  // 54: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
+	2,   // 55: tenantauth.v1.GetDatabaseStateResponse.distrust_reason:type_name -> tenantauth.v1.DatabaseDistrustReason
+	67,  // 56: tenantauth.v1.GetDatabaseStateResponse.distrusted_since:type_name -> google.protobuf.Timestamp
+	44,  // 57: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
+	69,  // 58: tenantauth.v1.GetDatabaseStateResponse.read_replica_stalled_for:type_name -> google.protobuf.Duration
+	45,  // 59: tenantauth.v1.GetDatabaseStateResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	44,  // 60: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
+	45,  // 61: tenantauth.v1.AcceptDatabaseResponse.retained_revocations:type_name -> tenantauth.v1.RetainedRevocation
+	69,  // 62: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
+	69,  // 63: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
+	67,  // 64: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
+	50,  // 65: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	69,  // 66: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
+	69,  // 67: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
+	50,  // 68: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	50,  // 69: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	73,  // 70: tenantauth.v1.SetLimitRequest.limit:type_name -> tenantauth.v1.Limit
+	73,  // 71: tenantauth.v1.SetLimitResponse.limit:type_name -> tenantauth.v1.Limit
+	74,  // 72: tenantauth.v1.GetLimitRequest.subject:type_name -> tenantauth.v1.LimitSubject
+	73,  // 73: tenantauth.v1.GetLimitResponse.limit:type_name -> tenantauth.v1.Limit
+	74,  // 74: tenantauth.v1.ListLimitsRequest.subject:type_name -> tenantauth.v1.LimitSubject
+	73,  // 75: tenantauth.v1.ListLimitsResponse.limits:type_name -> tenantauth.v1.Limit
+	74,  // 76: tenantauth.v1.DeleteLimitRequest.subject:type_name -> tenantauth.v1.LimitSubject
+	74,  // 77: tenantauth.v1.AddCreditsRequest.subject:type_name -> tenantauth.v1.LimitSubject
+	5,   // 78: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
+	9,   // 79: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
+	11,  // 80: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
+	7,   // 81: tenantauth.v1.AdminService.UpdateTenant:input_type -> tenantauth.v1.UpdateTenantRequest
+	13,  // 82: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
+	15,  // 83: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
+	17,  // 84: tenantauth.v1.AdminService.DeleteTenant:input_type -> tenantauth.v1.DeleteTenantRequest
+	22,  // 85: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
+	24,  // 86: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
+	31,  // 87: tenantauth.v1.AdminService.UpdateKey:input_type -> tenantauth.v1.UpdateKeyRequest
+	29,  // 88: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
+	33,  // 89: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
+	35,  // 90: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
+	75,  // 91: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
+	37,  // 92: tenantauth.v1.AdminService.ExplainKey:input_type -> tenantauth.v1.ExplainKeyRequest
+	20,  // 93: tenantauth.v1.AdminService.ReportLeak:input_type -> tenantauth.v1.ReportLeakRequest
+	39,  // 94: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
+	57,  // 95: tenantauth.v1.AdminService.SetLimit:input_type -> tenantauth.v1.SetLimitRequest
+	59,  // 96: tenantauth.v1.AdminService.GetLimit:input_type -> tenantauth.v1.GetLimitRequest
+	61,  // 97: tenantauth.v1.AdminService.ListLimits:input_type -> tenantauth.v1.ListLimitsRequest
+	63,  // 98: tenantauth.v1.AdminService.DeleteLimit:input_type -> tenantauth.v1.DeleteLimitRequest
+	65,  // 99: tenantauth.v1.AdminService.AddCredits:input_type -> tenantauth.v1.AddCreditsRequest
+	41,  // 100: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
+	46,  // 101: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
+	48,  // 102: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
+	51,  // 103: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
+	53,  // 104: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
+	55,  // 105: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
+	6,   // 106: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
+	10,  // 107: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
+	12,  // 108: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
+	8,   // 109: tenantauth.v1.AdminService.UpdateTenant:output_type -> tenantauth.v1.UpdateTenantResponse
+	14,  // 110: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
+	16,  // 111: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
+	18,  // 112: tenantauth.v1.AdminService.DeleteTenant:output_type -> tenantauth.v1.DeleteTenantResponse
+	23,  // 113: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
+	26,  // 114: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
+	32,  // 115: tenantauth.v1.AdminService.UpdateKey:output_type -> tenantauth.v1.UpdateKeyResponse
+	30,  // 116: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
+	34,  // 117: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
+	36,  // 118: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
+	72,  // 119: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
+	38,  // 120: tenantauth.v1.AdminService.ExplainKey:output_type -> tenantauth.v1.ExplainKeyResponse
+	21,  // 121: tenantauth.v1.AdminService.ReportLeak:output_type -> tenantauth.v1.ReportLeakResponse
+	40,  // 122: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
+	58,  // 123: tenantauth.v1.AdminService.SetLimit:output_type -> tenantauth.v1.SetLimitResponse
+	60,  // 124: tenantauth.v1.AdminService.GetLimit:output_type -> tenantauth.v1.GetLimitResponse
+	62,  // 125: tenantauth.v1.AdminService.ListLimits:output_type -> tenantauth.v1.ListLimitsResponse
+	64,  // 126: tenantauth.v1.AdminService.DeleteLimit:output_type -> tenantauth.v1.DeleteLimitResponse
+	66,  // 127: tenantauth.v1.AdminService.AddCredits:output_type -> tenantauth.v1.AddCreditsResponse
+	42,  // 128: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
+	47,  // 129: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
+	49,  // 130: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
+	52,  // 131: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
+	54,  // 132: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
+	56,  // 133: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
+	106, // [106:134] is the sub-list for method output_type
+	78,  // [78:106] is the sub-list for method input_type
+	78,  // [78:78] is the sub-list for extension type_name
+	78,  // [78:78] is the sub-list for extension extendee
+	0,   // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_admin_proto_init() }
@@ -5187,6 +6022,7 @@ func file_tenantauth_v1_admin_proto_init() {
 		return
 	}
 	file_tenantauth_v1_inspect_proto_init()
+	file_tenantauth_v1_limit_proto_init()
 	file_tenantauth_v1_verdict_proto_init()
 	file_tenantauth_v1_admin_proto_msgTypes[24].OneofWrappers = []any{
 		(*ImportKeyResult_ImportedKeyId)(nil),
@@ -5200,13 +6036,14 @@ func file_tenantauth_v1_admin_proto_init() {
 		(*RetainedRevocation_SessionId)(nil),
 		(*RetainedRevocation_DisabledKeyId)(nil),
 	}
+	file_tenantauth_v1_admin_proto_msgTypes[54].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_admin_proto_rawDesc), len(file_tenantauth_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   54,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

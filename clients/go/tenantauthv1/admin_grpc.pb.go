@@ -41,6 +41,11 @@ const (
 	AdminService_ExplainKey_FullMethodName       = "/tenantauth.v1.AdminService/ExplainKey"
 	AdminService_ReportLeak_FullMethodName       = "/tenantauth.v1.AdminService/ReportLeak"
 	AdminService_ListKeys_FullMethodName         = "/tenantauth.v1.AdminService/ListKeys"
+	AdminService_SetLimit_FullMethodName         = "/tenantauth.v1.AdminService/SetLimit"
+	AdminService_GetLimit_FullMethodName         = "/tenantauth.v1.AdminService/GetLimit"
+	AdminService_ListLimits_FullMethodName       = "/tenantauth.v1.AdminService/ListLimits"
+	AdminService_DeleteLimit_FullMethodName      = "/tenantauth.v1.AdminService/DeleteLimit"
+	AdminService_AddCredits_FullMethodName       = "/tenantauth.v1.AdminService/AddCredits"
 	AdminService_ListAuditEvents_FullMethodName  = "/tenantauth.v1.AdminService/ListAuditEvents"
 	AdminService_GetDatabaseState_FullMethodName = "/tenantauth.v1.AdminService/GetDatabaseState"
 	AdminService_AcceptDatabase_FullMethodName   = "/tenantauth.v1.AdminService/AcceptDatabase"
@@ -64,7 +69,8 @@ type AdminServiceClient interface {
 	CreateTenant(ctx context.Context, in *CreateTenantRequest, opts ...grpc.CallOption) (*CreateTenantResponse, error)
 	// Reads one tenant from the database. Fails with NOT_FOUND if it does not exist.
 	GetTenant(ctx context.Context, in *GetTenantRequest, opts ...grpc.CallOption) (*GetTenantResponse, error)
-	// Lists tenants by id. Unreadable records are omitted and named in the server log.
+	// Lists tenants by id, or those whose names begin with a text by name. Unreadable records are omitted and named in the
+	// server log.
 	ListTenants(ctx context.Context, in *ListTenantsRequest, opts ...grpc.CallOption) (*ListTenantsResponse, error)
 	// Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
 	// and with ABORTED if etag is set and the tenant has changed since.
@@ -111,8 +117,23 @@ type AdminServiceClient interface {
 	// Idempotent for a key and a source: only the first report has an effect.
 	ReportLeak(ctx context.Context, in *ReportLeakRequest, opts ...grpc.CallOption) (*ReportLeakResponse, error)
 	// Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
-	// is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
+	// is the order of creation. Keys selected by prefix are ordered by prefix_hint, and keys selected by name_prefix by name,
+	// then by id.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
+	// Sets a limit of a plan, a tenant or a key: creates it, or replaces the one with this name. What was used before counts
+	// on, unless the kind or the window of the limit changes. Idempotent. Fails with NOT_FOUND if the tenant or key does not
+	// exist, and with ABORTED if expected_version is set and the limit has another version.
+	SetLimit(ctx context.Context, in *SetLimitRequest, opts ...grpc.CallOption) (*SetLimitResponse, error)
+	// Reads one limit. Fails with NOT_FOUND if it does not exist.
+	GetLimit(ctx context.Context, in *GetLimitRequest, opts ...grpc.CallOption) (*GetLimitResponse, error)
+	// Lists the limits of a plan, a tenant or a key, or all limits, by subject and name. Unreadable records are omitted and
+	// named in the server log.
+	ListLimits(ctx context.Context, in *ListLimitsRequest, opts ...grpc.CallOption) (*ListLimitsResponse, error)
+	// Deletes a limit. Of a tenant or a key, what was used is forgotten. Idempotent.
+	DeleteLimit(ctx context.Context, in *DeleteLimitRequest, opts ...grpc.CallOption) (*DeleteLimitResponse, error)
+	// Adds credits to a limit of a tenant or a key, or takes some away. Safe to retry: an adjustment_id counts once. Fails with
+	// NOT_FOUND if no limit of this name applies to the tenant or key, and with FAILED_PRECONDITION if it has no credits.
+	AddCredits(ctx context.Context, in *AddCreditsRequest, opts ...grpc.CallOption) (*AddCreditsResponse, error)
 	// Lists the audit log, latest entry first. Unreadable records are omitted and named in the server log.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Reports which database the replica that responds knows, whether it trusts that database, and which revocations it holds
@@ -310,6 +331,56 @@ func (c *adminServiceClient) ListKeys(ctx context.Context, in *ListKeysRequest, 
 	return out, nil
 }
 
+func (c *adminServiceClient) SetLimit(ctx context.Context, in *SetLimitRequest, opts ...grpc.CallOption) (*SetLimitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetLimitResponse)
+	err := c.cc.Invoke(ctx, AdminService_SetLimit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetLimit(ctx context.Context, in *GetLimitRequest, opts ...grpc.CallOption) (*GetLimitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLimitResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetLimit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListLimits(ctx context.Context, in *ListLimitsRequest, opts ...grpc.CallOption) (*ListLimitsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListLimitsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListLimits_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeleteLimit(ctx context.Context, in *DeleteLimitRequest, opts ...grpc.CallOption) (*DeleteLimitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteLimitResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteLimit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) AddCredits(ctx context.Context, in *AddCreditsRequest, opts ...grpc.CallOption) (*AddCreditsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddCreditsResponse)
+	err := c.cc.Invoke(ctx, AdminService_AddCredits_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditEventsResponse)
@@ -385,7 +456,8 @@ type AdminServiceServer interface {
 	CreateTenant(context.Context, *CreateTenantRequest) (*CreateTenantResponse, error)
 	// Reads one tenant from the database. Fails with NOT_FOUND if it does not exist.
 	GetTenant(context.Context, *GetTenantRequest) (*GetTenantResponse, error)
-	// Lists tenants by id. Unreadable records are omitted and named in the server log.
+	// Lists tenants by id, or those whose names begin with a text by name. Unreadable records are omitted and named in the
+	// server log.
 	ListTenants(context.Context, *ListTenantsRequest) (*ListTenantsResponse, error)
 	// Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
 	// and with ABORTED if etag is set and the tenant has changed since.
@@ -432,8 +504,23 @@ type AdminServiceServer interface {
 	// Idempotent for a key and a source: only the first report has an effect.
 	ReportLeak(context.Context, *ReportLeakRequest) (*ReportLeakResponse, error)
 	// Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
-	// is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
+	// is the order of creation. Keys selected by prefix are ordered by prefix_hint, and keys selected by name_prefix by name,
+	// then by id.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
+	// Sets a limit of a plan, a tenant or a key: creates it, or replaces the one with this name. What was used before counts
+	// on, unless the kind or the window of the limit changes. Idempotent. Fails with NOT_FOUND if the tenant or key does not
+	// exist, and with ABORTED if expected_version is set and the limit has another version.
+	SetLimit(context.Context, *SetLimitRequest) (*SetLimitResponse, error)
+	// Reads one limit. Fails with NOT_FOUND if it does not exist.
+	GetLimit(context.Context, *GetLimitRequest) (*GetLimitResponse, error)
+	// Lists the limits of a plan, a tenant or a key, or all limits, by subject and name. Unreadable records are omitted and
+	// named in the server log.
+	ListLimits(context.Context, *ListLimitsRequest) (*ListLimitsResponse, error)
+	// Deletes a limit. Of a tenant or a key, what was used is forgotten. Idempotent.
+	DeleteLimit(context.Context, *DeleteLimitRequest) (*DeleteLimitResponse, error)
+	// Adds credits to a limit of a tenant or a key, or takes some away. Safe to retry: an adjustment_id counts once. Fails with
+	// NOT_FOUND if no limit of this name applies to the tenant or key, and with FAILED_PRECONDITION if it has no credits.
+	AddCredits(context.Context, *AddCreditsRequest) (*AddCreditsResponse, error)
 	// Lists the audit log, latest entry first. Unreadable records are omitted and named in the server log.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Reports which database the replica that responds knows, whether it trusts that database, and which revocations it holds
@@ -511,6 +598,21 @@ func (UnimplementedAdminServiceServer) ReportLeak(context.Context, *ReportLeakRe
 }
 func (UnimplementedAdminServiceServer) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
+}
+func (UnimplementedAdminServiceServer) SetLimit(context.Context, *SetLimitRequest) (*SetLimitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLimit not implemented")
+}
+func (UnimplementedAdminServiceServer) GetLimit(context.Context, *GetLimitRequest) (*GetLimitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLimit not implemented")
+}
+func (UnimplementedAdminServiceServer) ListLimits(context.Context, *ListLimitsRequest) (*ListLimitsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListLimits not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteLimit(context.Context, *DeleteLimitRequest) (*DeleteLimitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteLimit not implemented")
+}
+func (UnimplementedAdminServiceServer) AddCredits(context.Context, *AddCreditsRequest) (*AddCreditsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddCredits not implemented")
 }
 func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
@@ -857,6 +959,96 @@ func _AdminService_ListKeys_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_SetLimit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLimitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetLimit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetLimit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetLimit(ctx, req.(*SetLimitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetLimit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLimitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetLimit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetLimit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetLimit(ctx, req.(*GetLimitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListLimits_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListLimitsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListLimits(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListLimits_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListLimits(ctx, req.(*ListLimitsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteLimit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteLimitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteLimit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteLimit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteLimit(ctx, req.(*DeleteLimitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_AddCredits_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddCreditsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).AddCredits(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_AddCredits_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).AddCredits(ctx, req.(*AddCreditsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuditEventsRequest)
 	if err := dec(in); err != nil {
@@ -1039,6 +1231,26 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListKeys",
 			Handler:    _AdminService_ListKeys_Handler,
+		},
+		{
+			MethodName: "SetLimit",
+			Handler:    _AdminService_SetLimit_Handler,
+		},
+		{
+			MethodName: "GetLimit",
+			Handler:    _AdminService_GetLimit_Handler,
+		},
+		{
+			MethodName: "ListLimits",
+			Handler:    _AdminService_ListLimits_Handler,
+		},
+		{
+			MethodName: "DeleteLimit",
+			Handler:    _AdminService_DeleteLimit_Handler,
+		},
+		{
+			MethodName: "AddCredits",
+			Handler:    _AdminService_AddCredits_Handler,
 		},
 		{
 			MethodName: "ListAuditEvents",

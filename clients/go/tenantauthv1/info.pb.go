@@ -149,7 +149,9 @@ type GetServerInfoResponse struct {
 	// Build time, or the value of SOURCE_DATE_EPOCH at build time. Absent if unknown.
 	BuiltAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=built_at,json=builtAt,proto3" json:"built_at,omitempty"`
 	// What the replica has applied, and how old its answers may be.
-	Replica       *ReplicaState `protobuf:"bytes,11,opt,name=replica,proto3" json:"replica,omitempty"`
+	Replica *ReplicaState `protobuf:"bytes,11,opt,name=replica,proto3" json:"replica,omitempty"`
+	// Random id of this start of the process. It tells replicas behind one address apart.
+	Instance      string `protobuf:"bytes,12,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -269,6 +271,13 @@ func (x *GetServerInfoResponse) GetReplica() *ReplicaState {
 		return x.Replica
 	}
 	return nil
+}
+
+func (x *GetServerInfoResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
 }
 
 // What a replica has applied, and how old its answers may be.
@@ -622,7 +631,7 @@ var File_tenantauth_v1_info_proto protoreflect.FileDescriptor
 const file_tenantauth_v1_info_proto_rawDesc = "" +
 	"\n" +
 	"\x18tenantauth/v1/info.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/inspect.proto\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xcb\x03\n" +
+	"\x14GetServerInfoRequest\"\xe7\x03\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x14\n" +
@@ -635,7 +644,8 @@ const file_tenantauth_v1_info_proto_rawDesc = "" +
 	"\x0eschema_version\x18\t \x01(\x05R\rschemaVersion\x125\n" +
 	"\bbuilt_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\abuiltAt\x125\n" +
-	"\areplica\x18\v \x01(\v2\x1b.tenantauth.v1.ReplicaStateR\areplica\"\xdb\x02\n" +
+	"\areplica\x18\v \x01(\v2\x1b.tenantauth.v1.ReplicaStateR\areplica\x12\x1a\n" +
+	"\binstance\x18\f \x01(\tR\binstance\"\xdb\x02\n" +
 	"\fReplicaState\x12)\n" +
 	"\x10applied_revision\x18\x01 \x01(\x03R\x0fappliedRevision\x124\n" +
 	"\bfeed_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\afeedAge\x124\n" +

@@ -374,7 +374,10 @@ type UnbindSessionRequest struct {
 	// The id that the session was bound with. Required.
 	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Id of the tenant that the session must belong to. Required.
-	TenantId      string `protobuf:"bytes,2,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	TenantId string `protobuf:"bytes,2,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// Why the session is ended, for the record. Up to 256 characters. With a reason, the audit log gets an entry; without one,
+	// it does not: sessions end all the time.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -429,6 +432,13 @@ func (x *UnbindSessionRequest) GetSessionId() string {
 func (x *UnbindSessionRequest) GetTenantId() string {
 	if x != nil {
 		return x.TenantId
+	}
+	return ""
+}
+
+func (x *UnbindSessionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -675,11 +685,12 @@ const file_tenantauth_v1_session_proto_rawDesc = "" +
 	"\x13BindSessionResponse\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x120\n" +
 	"\asession\x18\x02 \x01(\v2\x16.tenantauth.v1.SessionR\asession\x12#\n" +
-	"\ralready_bound\x18\x03 \x01(\bR\falreadyBound\"R\n" +
+	"\ralready_bound\x18\x03 \x01(\bR\falreadyBound\"j\n" +
 	"\x14UnbindSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
-	"\ttenant_id\x18\x02 \x01(\tR\btenantId\"P\n" +
+	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"P\n" +
 	"\x15UnbindSessionResponse\x12\x1b\n" +
 	"\twas_bound\x18\x01 \x01(\bR\bwasBound\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"n\n" +

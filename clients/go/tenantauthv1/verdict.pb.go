@@ -50,9 +50,9 @@ const (
 	Verdict_VERDICT_TENANT_SUSPENDED Verdict = 6
 	// The key is active but does not hold all required scopes (see missing_scopes).
 	Verdict_VERDICT_INSUFFICIENT_SCOPE Verdict = 7
-	// Reserved for future use: the tenant has used up its quota.
+	// LimitService only: the key or session is valid, and a quota or the credits have less left than the request costs.
 	Verdict_VERDICT_QUOTA_EXCEEDED Verdict = 8
-	// Reserved for future use: the tenant exceeds its rate limit.
+	// LimitService only: the key or session is valid, and a rate has less left than the request costs.
 	Verdict_VERDICT_RATE_LIMITED Verdict = 9
 	// Sessions only: the session is not bound to a tenant, or was unbound.
 	Verdict_VERDICT_UNBOUND Verdict = 10

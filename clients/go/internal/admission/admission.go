@@ -47,6 +47,9 @@ type Reply struct {
 	RetryAfter time.Duration
 	// MissingScopes are the required scopes that the key does not hold.
 	MissingScopes []string
+	// Exceeded are the limits that deny the request, and Subject is whose limits they are, such as tenant:ten_1.
+	Exceeded []tenantauth.LimitDecision
+	Subject  string
 }
 
 // NoCredentialsReply is the reply to a request without a key.
@@ -107,7 +110,7 @@ func errorReply(err error) Reply {
 	if known && serviceErr.Kind == tenantauth.ErrInvalid {
 		for _, violation := range serviceErr.Violations {
 			// The scopes come from this server's configuration, but the key comes from the customer.
-			if violation.Field == "key" {
+			if violation.Field == "key" || violation.Field == "credential.key.key" {
 				return Reply{Class: Unauthenticated, Code: tenantauth.Malformed.String(), Detail: "The API key is not valid."}
 			}
 		}

@@ -22,6 +22,7 @@ type Server struct {
 	validation
 	sessions
 	usage
+	limits
 	watch
 
 	listener net.Listener
@@ -44,6 +45,7 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	s.validation.init()
 	s.sessions.init(&s.validation)
 	s.usage.init()
+	s.limits.init(&s.validation)
 	s.watch.init()
 	// Like the real service, it accepts pings at any rate.
 	pings := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 1, PermitWithoutStream: true})
@@ -52,6 +54,7 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	tenantauthv1.RegisterValidationServiceServer(s.server, s)
 	tenantauthv1.RegisterSessionServiceServer(s.server, s)
 	tenantauthv1.RegisterUsageServiceServer(s.server, s)
+	tenantauthv1.RegisterLimitServiceServer(s.server, s)
 	tenantauthv1.RegisterWatchServiceServer(s.server, s)
 	go func() { _ = s.server.Serve(listener) }()
 	t.Cleanup(s.Stop)
