@@ -17,6 +17,7 @@ from tenant_auth.proto import (
     admin_pb2,
     info_pb2,
     info_pb2_grpc,
+    limit_pb2,
     session_pb2,
     session_pb2_grpc,
     usage_pb2,
@@ -29,6 +30,7 @@ from tenant_auth.proto import (
 )
 
 ADMIN_SERVICE: Any = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+LIMIT_SERVICE: Any = limit_pb2.DESCRIPTOR.services_by_name["LimitService"]
 EVENT_TIMEOUT = 20.0
 """Maximum time that a test waits for an expected event. Tests do not normally take this long."""
 
@@ -64,6 +66,8 @@ class Fake(
         """Metrics for which the whole request is rejected, without the index of the event."""
         self.failures: deque[Failure] = deque()
         self.permanent_failure: Failure | None = None
+        self.limits: dict[str, Any] = {}
+        """The responses of the methods about limits, or functions that return them."""
         self.pages: list[Any] = []
         self.drops_one_result = False
         self.responding = threading.Event()
@@ -85,7 +89,11 @@ class Fake(
         admin = grpc.method_handlers_generic_handler(
             ADMIN_SERVICE.full_name, {name: self._admin_method(name) for name in ADMIN_SERVICE.methods_by_name}
         )
-        self._server.add_generic_rpc_handlers((health, admin))
+        methods = ("Consume", "BatchConsume", "Reserve", "Settle", "Cancel", "GetLimitState")
+        limits = grpc.method_handlers_generic_handler(
+            LIMIT_SERVICE.full_name, {name: self._limit_method(name) for name in methods}
+        )
+        self._server.add_generic_rpc_handlers((health, admin, limits))
         address = "127.0.0.1:0"
         self.port = (
             self._server.add_insecure_port(address)
@@ -121,6 +129,24 @@ class Fake(
             return b""
 
         handler: Any = grpc.unary_unary_rpc_method_handler(respond)
+        return handler
+
+    def _limit_method(self, name: str) -> Any:
+        """Returns a handler that responds as `limits` says."""
+
+        def respond(request: Any, context: Any) -> Any:
+            self._receive(name, request, context)
+            made = self.limits[name]
+            made = made(request) if callable(made) else made
+            if isinstance(made, Failure):
+                abort(context, made)
+            return made
+
+        handler: Any = grpc.unary_unary_rpc_method_handler(
+            respond,
+            getattr(limit_pb2, f"{name}Request").FromString,
+            lambda message: message.SerializeToString(),
+        )
         return handler
 
     # Invalidations

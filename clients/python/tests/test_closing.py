@@ -9,7 +9,7 @@ import pytest
 
 from conftest import Connect, collect
 from service import Service, dev
-from tenant_auth import AsyncClient, ClosedError, Options, UsageEvent
+from tenant_auth import AsyncClient, ClosedError, ConsumeRequest, Options, UsageEvent
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,12 @@ async def test_closed_client_rejects_every_call(service: Service, connect: Conne
         client.bind_session("s", service.key, 60),
         client.unbind_session("s", service.tenant),
         client.record_usage([UsageEvent(service.tenant, "calls", 1)], "r"),
+        client.consume(service.key, {"calls": 1}),
+        client.consume_many([ConsumeRequest(service.key, {"calls": 1})]),
+        client.reserve(service.key, {"calls": 1}),
+        client.settle_reservation("r"),
+        client.cancel_reservation("r"),
+        client.limit_state(tenant_id=service.tenant),
         client.server_info(),
         collect(client.list_sessions(service.tenant)),
     ):

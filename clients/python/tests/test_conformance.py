@@ -18,6 +18,7 @@ from google.rpc import status_pb2
 
 from certificates import CertificateAuthority
 from fake import Fake
+from limit_replies import QUOTA_EXCEEDED, cancelled, consumed, exceeded, reserved, settled, state_of_hourly
 from replies import Failure, answer
 from service import Fleet, callers, fleet_in
 from tenant_auth.proto import usage_pb2
@@ -185,6 +186,59 @@ def test_require_key_command_returns_principal_or_denial(runner: Runner, fake: F
     assert runner.call(op="require_key", key="old") == {"denied": "REVOKED", "missing_scopes": []}
     fake.permanent_failure = Failure(grpc.StatusCode.UNAUTHENTICATED)
     assert runner.call(op="require_key", key="new")["error"] == "UNAUTHENTICATED"
+
+
+def test_limit_commands_return_decisions_and_settlements(runner: Runner, fake: Fake) -> None:
+    fake.limits |= {
+        "Consume": consumed(QUOTA_EXCEEDED, exceeded()),
+        "BatchConsume": Failure(grpc.StatusCode.UNAVAILABLE, reason="LIMIT_UNDECIDED"),
+        "Reserve": reserved(1, expires_in=60.0),
+        "Settle": settled(),
+        "Cancel": cancelled(),
+        "GetLimitState": state_of_hourly(),
+    }
+    costs = [{"metric": "requests", "amount": 1}, {"metric": "requests", "amount": 2}]
+    denied = runner.call(op="consume", key="k", scopes=["a"], client_address="::1", costs=costs, consume_id="c")
+    assert [denied[name] for name in ("verdict", "allowed", "key_id", "already_consumed")] == [
+        "QUOTA_EXCEEDED",
+        False,
+        "key_1",
+        False,
+    ]
+    assert denied["limits"] == [
+        {
+            "name": "hourly",
+            "metric": "requests",
+            "limit": 100,
+            "remaining": 0,
+            "window_ms": 3_600_000,
+            "reset_after_ms": 1_800_000,
+            "retry_after_ms": 90_500,
+            "decided_by": "LEASE",
+            "exceeded": True,
+            "shadow": False,
+        }
+    ]
+    assert [(one.metric, one.amount) for one in fake.requests[-1].costs] == [("requests", 1), ("requests", 2)]
+    many = runner.call(op="consume_many", requests=[{"session_id": "s", "key": "k", "costs": costs}])
+    assert (many["error"], many["reason"]) == ("UNAVAILABLE", "LIMIT_UNDECIDED")
+    made = runner.call(op="reserve", key="k", costs=costs, reservation_id="r", expires_in_ms=60_000, on_expiry="CHARGE")
+    assert [made[name] for name in ("allowed", "reservation_id", "expires_in_ms", "already_reserved")] == [
+        True,
+        "r",
+        60_000,
+        False,
+    ]
+    actual = [{"metric": "tokens", "amount": 4}]
+    settlement = runner.call(op="settle", reservation_id="r", actual=actual)
+    assert (settlement["state"], settlement["already_settled"], settlement["limits"][0]["charged"]) == (
+        "SETTLED",
+        False,
+        4,
+    )
+    assert runner.call(op="cancel", reservation_id="r") == {"state": "CANCELLED"}
+    (state,) = runner.call(op="limit_state", tenant_id="acme")["limits"]
+    assert (state["name"], state["unaccounted"], state["reset_after_ms"]) == ("hourly", 4, 60_000)
 
 
 @pytest.fixture(scope="module")

@@ -16,20 +16,33 @@ import unasync
 
 HERE = Path(__file__).resolve().parent.parent
 PACKAGE = HERE / "src" / "tenant_auth"
-GENERATED = {"async_client.py": "client.py", "async_recorder.py": "recorder.py", "async_verifier.py": "verifier.py"}
+GENERATED = {
+    "async_client.py": "client.py",
+    "async_local_limiter.py": "local_limiter.py",
+    "async_recorder.py": "recorder.py",
+    "async_reservation.py": "reservation.py",
+    "async_verifier.py": "verifier.py",
+    "_async_limit_calls.py": "_limit_calls.py",
+}
 """The generated modules by their sources."""
 NAMES = {
     "AsyncClient": "Client",
     "AsyncEngine": "Engine",
+    "AsyncLimitCalls": "LimitCalls",
+    "AsyncLocalLimiter": "LocalLimiter",
     "AsyncPrincipalVerifier": "PrincipalVerifier",
     "AsyncProgress": "Progress",
     "AsyncRaw": "Raw",
+    "AsyncReservation": "Reservation",
     "AsyncSend": "Send",
     "AsyncUsageRecorder": "UsageRecorder",
     "AsyncWorker": "Worker",
     "_async_engine": "_engine",
+    "_async_limit_calls": "_limit_calls",
     "_async_worker": "_worker",
+    "async_local_limiter": "local_limiter",
     "async_recorder": "recorder",
+    "async_reservation": "reservation",
     "async_verifier": "verifier",
 }
 """Besides the names of the standard library, which unasync knows. Docstrings and comments do not change."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from tenant_auth import AsyncClient, NearCache, Options, TenantAuthError, Tls, TokenFile
 
-from .operations import OPERATIONS, error_of
+from .answers import error_of
+from .operations import OPERATIONS
 
 
 def client_from_environment() -> AsyncClient:

@@ -7,7 +7,9 @@ from ._redaction import redact
 from ._usage_buffer import RecorderOptions
 from ._version import __version__
 from .async_client import AsyncClient
+from .async_local_limiter import AsyncLocalLimiter
 from .async_recorder import AsyncUsageRecorder
+from .async_reservation import AsyncReservation
 from .async_verifier import AsyncPrincipalVerifier
 from .client import Client
 from .errors import (
@@ -25,10 +27,37 @@ from .errors import (
     UnimplementedError,
     Violation,
 )
+from .limit_state import (
+    CalendarWindow,
+    CreditRefill,
+    Credits,
+    Limit,
+    LimitState,
+    LimitSubject,
+    OutagePolicy,
+    Quota,
+    Rate,
+)
+from .limits import (
+    ConsumeOutcome,
+    ConsumeRequest,
+    Consumption,
+    Costs,
+    DecidedBy,
+    LimitCredential,
+    LimitDecision,
+    LimitExceededError,
+    ReservationExpiry,
+    ReservationState,
+    SettledLimit,
+    Settlement,
+)
+from .local_limiter import LocalLimiter
 from .networks import ClientAddress, Networks
 from .options import NearCache, Options, Retry, Tls, TokenFile
 from .principal import InvalidPrincipalError, VerifiedPrincipal
 from .recorder import UsageRecorder
+from .reservation import Reservation
 from .results import (
     DeniedError,
     KeyQuery,
@@ -36,6 +65,7 @@ from .results import (
     Principal,
     Provenance,
     ServerInfo,
+    SessionQuery,
     SessionValidation,
     Validation,
     WatchState,
@@ -49,21 +79,39 @@ redact()
 
 __all__ = [
     "AsyncClient",
+    "AsyncLocalLimiter",
     "AsyncPrincipalVerifier",
+    "AsyncReservation",
     "AsyncUsageRecorder",
     "Binding",
+    "CalendarWindow",
     "Client",
     "ClientAddress",
     "ClosedError",
+    "ConsumeOutcome",
+    "ConsumeRequest",
+    "Consumption",
+    "Costs",
+    "CreditRefill",
+    "Credits",
     "DeadlineExceededError",
+    "DecidedBy",
     "DeniedError",
     "ErrorKind",
     "InvalidPrincipalError",
     "InvalidRequestError",
     "KeyQuery",
+    "Limit",
+    "LimitCredential",
+    "LimitDecision",
+    "LimitExceededError",
+    "LimitState",
+    "LimitSubject",
+    "LocalLimiter",
     "NearCache",
     "Networks",
     "Options",
+    "OutagePolicy",
     "Outcome",
     "OutdatedPrincipalError",
     "OverloadedError",
@@ -72,13 +120,21 @@ __all__ = [
     "PrincipalVerifier",
     "Provenance",
     "QueueFullError",
+    "Quota",
+    "Rate",
     "RecorderOptions",
     "RejectedEvent",
+    "Reservation",
+    "ReservationExpiry",
+    "ReservationState",
     "Retry",
     "ServerInfo",
     "Session",
     "SessionExpiry",
+    "SessionQuery",
     "SessionValidation",
+    "SettledLimit",
+    "Settlement",
     "Source",
     "TenantAuthError",
     "Tls",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -16,16 +17,22 @@ from ._conditions import apply_conditions, are_valid_scopes
 from ._core import Core, Metadata
 from ._guards import Guards
 from ._in_flight import InFlightCalls
-from ._methods import GET_PRINCIPAL_KEYS, CacheableCall
+from ._local_leases import LocalLeases
+from ._methods import CANCEL, GET_PRINCIPAL_KEYS, CacheableCall
 from ._near_cache import NearCache
 from ._pool import Pool
 from ._principal_keys import KeySet, PrincipalKeys
 from ._watch import Watch
 from .errors import TenantAuthError
-from .proto import info_pb2
+from .proto import info_pb2, limit_pb2
 from .results import Validation
 
+log = logging.getLogger("tenant_auth")
+
+T = TypeVar("T")
 V = TypeVar("V", bound=Validation)
+HOLDS_NOTHING = frozenset({"NOT_FOUND", "FAILED_PRECONDITION"})
+"""The errors about a reservation that does not exist, or was settled."""
 
 
 class AsyncEngine:
@@ -42,6 +49,7 @@ class AsyncEngine:
         self._watch: Watch | None = None
         self._in_flight_count = 0
         self._idle = asyncio.Event()
+        self._giving_back: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def open(self) -> Pool:
@@ -63,6 +71,20 @@ class AsyncEngine:
             if self.core.near_cache is not None and self.core.watch_enabled:
                 self._watch = Watch(self.core, self.core.near_cache, self._pool)
         return self._pool
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop, once the client has connected."""
+        if self._loop is None:
+            raise _status.closed_error()
+        return self._loop
+
+    async def complete(self, work: Awaitable[T]) -> T:
+        """Awaits something that belongs to the event loop."""
+        return await work
+
+    def local_leases(self, metric: str) -> LocalLeases:
+        return LocalLeases(self, self.core, metric)
 
     def cached(self, call: CacheableCall[V], scopes: Sequence[str]) -> V | None:
         """Returns the cached answer, or `None` if the service must be called. May be called from any thread."""
@@ -137,6 +159,24 @@ class AsyncEngine:
                 if self.core.near_cache is not None and not method.is_read:
                     _changes.invalidate(self.core.near_cache, request)
 
+    async def give_back(self, request: limit_pb2.CancelRequest) -> None:
+        """Cancels a reservation, also if the caller is cancelled meanwhile. A failure is only logged."""
+        await asyncio.shield(self.abandon(request))
+
+    def abandon(self, request: limit_pb2.CancelRequest) -> asyncio.Task[None]:
+        """Cancels a reservation in the background."""
+        task = asyncio.create_task(self._give_back(request))
+        self._giving_back.add(task)
+        task.add_done_callback(self._giving_back.discard)
+        return task
+
+    async def _give_back(self, request: limit_pb2.CancelRequest) -> None:
+        try:
+            await self.call(CANCEL, request, None)
+        except TenantAuthError as error:
+            if error.code not in HOLDS_NOTHING:
+                warn_held(error)
+
     async def stream(
         self, kind: str, method: Method, request: Any, timeout: float | None, metadata: Metadata
     ) -> AsyncIterator[Any]:
@@ -208,6 +248,10 @@ class AsyncEngine:
         self._in_flight_count += change
         if self._in_flight_count == 0:
             self._idle.set()
+
+
+def warn_held(error: TenantAuthError) -> None:
+    log.warning("reservation not cancelled, it is held until it expires: %s", error)
 
 
 class InFlightGuard:

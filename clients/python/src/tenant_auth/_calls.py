@@ -13,7 +13,7 @@ import grpc.aio
 from . import _status
 from ._core import Core, Metadata
 from ._pool import Pool
-from ._replica import ConnectionLost, Replica
+from ._replica import ConnectionLost, NotSent, Replica, was_not_sent
 from ._retry import Attempts
 from .errors import TenantAuthError, UnavailableError
 
@@ -23,7 +23,7 @@ HEDGE_SHARE = 0.25
 # Read-only calls, by the first word of their name, and writes that are safe to repeat: each identifies what it changes,
 # so a repetition changes nothing.
 READS = ("Validate", "BatchValidate", "Explain", "Get", "Inspect", "List", "Query", "Wait")
-REPEATABLE = frozenset({"BindSession", "UnbindSession", "RecordUsage"})
+REPEATABLE = frozenset({"BindSession", "UnbindSession", "RecordUsage", "Reserve", "Settle", "Cancel"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,12 @@ class Method:
     def is_read(self) -> bool:
         return self.name.startswith(READS)
 
-    @property
-    def is_repeatable(self) -> bool:
+    def is_repeatable(self, request: Any) -> bool:
+        if self.name == "Consume":
+            # Without an id, a repetition takes the amounts again.
+            return bool(request.consume_id)
+        if self.name == "BatchConsume":
+            return all(one.consume_id for one in request.requests)
         return self.is_read or self.name in REPEATABLE
 
 
@@ -63,22 +67,24 @@ class Calls:
         while True:
             limit = attempts.next_timeout()
             error: TenantAuthError
-            failover = False
+            failover = unsent = False
             try:
                 sent = (*self._core.metadata(attempts.request_id), *metadata)
                 return await self._attempt(method, request, limit, sent, attempts, slow_after), attempts.request_id
             except grpc.RpcError as status:
                 error = _status.from_rpc(status, attempts.request_id, secrets)
-            except ConnectionLost:
+                unsent = isinstance(status, grpc.aio.AioRpcError) and was_not_sent(status)
+            except ConnectionLost as lost:
                 # This client closed the connection, so the service is not overloaded: another replica may be tried
                 # without using the budget.
                 failover = True
+                unsent = isinstance(lost, NotSent)
                 error = unresponsive(attempts.request_id)
             except TenantAuthError as failure:
                 error = failure
             # Raised outside of the handlers, so that the error does not carry the original exception, which may contain
             # secrets.
-            if not method.is_repeatable:
+            if not unsent and not method.is_repeatable(request):
                 raise error
             delay = attempts.delay_after(error, failover=failover)
             if delay is None:

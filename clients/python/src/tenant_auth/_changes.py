@@ -8,7 +8,19 @@ from ._near_cache import NearCache, SubjectKind
 
 SUBJECTS = {"key_id": SubjectKind.KEY, "tenant_id": SubjectKind.TENANT, "session_id": SubjectKind.SESSION}
 # These requests change no key, tenant or session.
-WITHOUT_EFFECT = frozenset({"RecordUsageRequest"})
+WITHOUT_EFFECT = frozenset(
+    {
+        "RecordUsageRequest",
+        "ConsumeRequest",
+        "BatchConsumeRequest",
+        "ReserveRequest",
+        "SettleRequest",
+        "CancelRequest",
+        "SetLimitRequest",
+        "DeleteLimitRequest",
+        "AddCreditsRequest",
+    }
+)
 
 
 def invalidate(near: NearCache, request: Any) -> None:

@@ -7,15 +7,18 @@ the watch stream, all of which can be cancelled only in an event loop. It runs a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ._async_engine import AsyncEngine
+from ._async_engine import AsyncEngine, warn_held
 from ._calls import Method
 from ._core import Core, Metadata
+from ._local_leases import LocalLeases
 from ._loop_thread import LoopThread
 from ._methods import CacheableCall
 from ._principal_keys import KeySet
+from .errors import ClosedError
+from .proto import limit_pb2
 from .results import Validation
 
 T = TypeVar("T")
@@ -45,10 +48,31 @@ class Engine:
         known = self._inner.known_principal_keys(kid)
         return known if known is not None else self._loop.run(self._inner.principal_keys(kid, timeout))
 
+    def complete(self, work: Awaitable[T]) -> T:
+        return self._loop.run(work)
+
+    def local_leases(self, metric: str) -> LocalLeases:
+        return self._inner.local_leases(metric)
+
     def call(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
     ) -> tuple[Any, str]:
         return self._loop.run(self._inner.call(method, request, timeout, metadata, secrets))
+
+    def give_back(self, request: limit_pb2.CancelRequest) -> None:
+        try:
+            self._loop.run(self._inner.give_back(request))
+        except ClosedError as error:
+            warn_held(error)
+
+    def abandon(self, request: limit_pb2.CancelRequest) -> None:
+        async def abandon_inner() -> None:
+            self._inner.abandon(request)
+
+        try:
+            self._loop.run(abandon_inner())
+        except ClosedError as error:
+            warn_held(error)
 
     def stream(
         self, kind: str, method: Method, request: Any, timeout: float | None, metadata: Metadata

@@ -9,12 +9,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Protocol
 
 from . import _checks
+from ._limit_headers import limit_headers
 from .errors import ErrorKind, TenantAuthError
+from .limits import LimitExceededError, exceeded
 from .principal import InvalidPrincipalError
 from .results import DeniedError, Validation
 from .verdict import Verdict
@@ -110,6 +112,9 @@ OUTDATED_PRINCIPAL = Rejection(
 # These are rejected if repeated, even if another header carries the key: a server behind this one might read the other
 # value.
 SINGLE_HEADERS = frozenset({AUTHORIZATION, "mcp-session-id"})
+# The fields with what the customer sent, of a validation and of a call about limits.
+KEY_FIELDS = frozenset({"key", "credential.key.key"})
+SESSION_FIELDS = frozenset({"session_id", "credential.session.session_id"})
 PREFLIGHT_HEADERS = frozenset({b"origin", b"access-control-request-method"})
 
 
@@ -174,6 +179,15 @@ def denial(validation: Validation) -> Rejection:
     return Rejection(status, verdict.name, detail, extra, missing)
 
 
+def limited(error: LimitExceededError) -> Rejection:
+    """Returns the rejection of a request that a limit denies."""
+    plain = denial(error.validation)
+    names = ", ".join(one.name for one in exceeded(error.limits))
+    detail = f"A limit is exceeded: {names}." if names else plain.detail
+    wait = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    return replace(plain, detail=detail, extra_headers=wait | limit_headers(error.limits))
+
+
 def no_session(verdict: Verdict = Verdict.UNBOUND) -> Rejection:
     """Returns the rejection for a session that has ended, belongs to another tenant, or has a malformed id."""
     return Rejection(HTTPStatus.NOT_FOUND, verdict.name, "The session does not exist.")
@@ -183,19 +197,22 @@ def rejection_of(error: TenantAuthError | DeniedError) -> Rejection:
     """Returns the rejection for a denial or an error. Logs undecided requests."""
     if isinstance(error, InvalidPrincipalError):
         return INVALID_PRINCIPAL
+    if isinstance(error, LimitExceededError):
+        return limited(error)
     if isinstance(error, DeniedError):
         return denial(error.validation)
     if error.kind is ErrorKind.OUTDATED:
         return OUTDATED_PRINCIPAL
     fields = {violation.field for violation in error.violations}
-    if error.kind is ErrorKind.INVALID and fields == {"key"}:
+    if error.kind is ErrorKind.INVALID and fields and fields <= KEY_FIELDS:
         # The key comes from the customer and cannot even be sent to the service.
         return denial(Validation(verdict=Verdict.MALFORMED))
-    if error.kind is ErrorKind.INVALID and fields == {"session_id"}:
+    if error.kind is ErrorKind.INVALID and fields and fields <= SESSION_FIELDS:
         return no_session()
     UNDECIDED_LOG.record(error)
     wait = max(1, math.ceil(error.retry_after or 1))
-    detail = "The key could not be checked now."
+    what = "limits" if error.reason == "LIMIT_UNDECIDED" else "key"
+    detail = f"The {what} could not be checked now."
     return Rejection(HTTPStatus.SERVICE_UNAVAILABLE, "UNDECIDED", detail, {"Retry-After": str(wait)})
 
 

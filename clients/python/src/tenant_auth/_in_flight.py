@@ -33,8 +33,9 @@ class InFlightCalls:
             if remaining <= 0:
                 raise _status.deadline_exceeded()
             call = self._in_flight.get(request)
-            joined = call is not None
-            if call is None:
+            # Waiting for a call that is done would not let the event loop run, and so not remove the call.
+            joined = call is not None and not call.done()
+            if call is None or call.done():
                 call = asyncio.create_task(self._run_load(load, max(remaining, self._min_timeout)))
                 self._in_flight[request] = call
                 call.add_done_callback(lambda done: self._remove(request, done))

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from . import _wire
 from ._calls import Method
 from .networks import ClientAddress, IPAddress
-from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2
+from .proto import info_pb2, limit_pb2, session_pb2, usage_pb2, validation_pb2
 from .results import SessionValidation, Validation
 
 V = TypeVar("V", bound=Validation)
@@ -28,6 +28,12 @@ UNBIND_SESSION = method("SessionService", "UnbindSession", session_pb2)
 LIST_SESSIONS = method("SessionService", "ListSessions", session_pb2)
 RECORD_USAGE = method("UsageService", "RecordUsage", usage_pb2)
 QUERY_USAGE = method("UsageService", "QueryUsage", usage_pb2)
+CONSUME = method("LimitService", "Consume", limit_pb2)
+BATCH_CONSUME = method("LimitService", "BatchConsume", limit_pb2)
+RESERVE = method("LimitService", "Reserve", limit_pb2)
+SETTLE = method("LimitService", "Settle", limit_pb2)
+CANCEL = method("LimitService", "Cancel", limit_pb2)
+GET_LIMIT_STATE = method("LimitService", "GetLimitState", limit_pb2)
 GET_SERVER_INFO = method("InfoService", "GetServerInfo", info_pb2)
 GET_PRINCIPAL_KEYS = method("InfoService", "GetPrincipalKeys", info_pb2)
 

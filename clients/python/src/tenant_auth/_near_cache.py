@@ -193,6 +193,10 @@ class NearCache:
             # Only revisions are compared: of a change made by this process it is unknown whether it was made before.
             return self._marks.is_superseded(subjects, revision=revision, epoch=self._epoch)
 
+    def is_outdated(self, answer: Validation, session_id: str | None) -> bool:
+        """Reports whether the stream has reported a change of what an answer is about, after its revision."""
+        return self.is_superseded(self._subjects(answer, session_id), answer.provenance.revision)
+
     def _notify(self, subject: Subject | None) -> None:
         # Without the lock, because the listener may call this cache.
         if self._listener is not None:

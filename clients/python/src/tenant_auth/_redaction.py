@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import descriptor, message
 
-from .proto import admin_pb2, session_pb2, usage_pb2, validation_pb2, watch_pb2
+from .proto import admin_pb2, limit_pb2, session_pb2, usage_pb2, validation_pb2, watch_pb2
 
 SECRET = frozenset({"key", "plaintext"})
 REDACTED = "[redacted]"
@@ -14,7 +14,7 @@ REDACTED = "[redacted]"
 
 def redact() -> None:
     """Patches the generated classes that contain a key, directly or in a nested message."""
-    for module in (admin_pb2, session_pb2, usage_pb2, validation_pb2, watch_pb2):
+    for module in (admin_pb2, limit_pb2, session_pb2, usage_pb2, validation_pb2, watch_pb2):
         for kind in module.DESCRIPTOR.message_types_by_name.values():
             if contains_secrets(kind):
                 patch(getattr(module, kind.name))

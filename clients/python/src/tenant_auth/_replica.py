@@ -17,6 +17,8 @@ LIVENESS_CHECK_TIMEOUT = 0.5
 """How long a replica may take to respond to a liveness check, in seconds."""
 POLL_INTERVAL, CONNECTING_POLL_INTERVAL = 0.25, 0.01
 """How often the state of a connection is polled, in seconds."""
+NO_CONNECTION = "failed to connect to all addresses"
+"""How the error of gRPC begins if there is no connection. Its errors about a connection in use are others."""
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 # The health of the whole process: a request without a service name, which is encoded as zero bytes.
 WHOLE_PROCESS = b""
@@ -28,6 +30,10 @@ FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 class ConnectionLost(Exception):  # noqa: N818
     """The replica did not respond and its connection was closed. The call may or may not have been processed."""
+
+
+class NotSent(ConnectionLost):
+    """The connection was closed before the call was sent."""
 
 
 class Replica:
@@ -82,7 +88,7 @@ class Replica:
             raise
         except grpc.aio.UsageError:
             # The channel was closed after it was selected and before it was used.
-            raise ConnectionLost from None
+            raise NotSent from None
         finally:
             timer.cancel()
         self.record_activity()
@@ -166,3 +172,9 @@ class Replica:
 def has_server_metadata(error: grpc.aio.AioRpcError) -> bool:
     """Reports whether the status came from the service, not from the local side of the connection."""
     return bool(error.initial_metadata()) or bool(error.trailing_metadata())
+
+
+def was_not_sent(error: grpc.aio.AioRpcError) -> bool:
+    """Reports whether a call failed because there was no connection to send it on."""
+    no_connection = (error.details() or "").startswith(NO_CONNECTION)
+    return error.code() is grpc.StatusCode.UNAVAILABLE and no_connection and not has_server_metadata(error)

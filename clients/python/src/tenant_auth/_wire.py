@@ -167,9 +167,11 @@ def check_scopes(scopes: Sequence[str]) -> list[str]:
 
 def secrets_in(request: Any) -> tuple[str, ...]:
     """Returns the keys in a message of the generated stubs."""
-    own = (getattr(request, "key", ""), getattr(request, "plaintext", ""))
-    inner = getattr(request, "requests", ())
-    return tuple(one for one in (*own, *(item.key for item in inner)) if isinstance(one, str) and one)
+    parts = [request, *getattr(request, "requests", ())]
+    for credential in [one.credential for one in parts if hasattr(one, "credential")]:
+        parts += [credential.key, credential.session]
+    found = (getattr(part, name, "") for part in parts for name in ("key", "plaintext"))
+    return tuple(one for one in found if isinstance(one, str) and one)
 
 
 class Batch:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from . import _checks, _http
 from ._asgi_types import App, Message, Receive, Scope, Send
 from ._client_address import DEFAULT_HEADER, AddressSource
+from ._costs import CostSource
 from ._guarded_response import run_guarded
 from ._http import KeySource, Rejection, Reply, rejection_of
+from ._limit_headers import limit_headers, with_limit_headers
 from ._stream_end import CLOSE_DENIED, CLOSE_LATER
 from .async_client import AsyncClient
 from .async_verifier import AsyncPrincipalVerifier
 from .errors import TenantAuthError
+from .limits import Costs, LimitDecision
 from .networks import IPAddress
 from .principal import VerifiedPrincipal
-from .results import DeniedError, Principal
+from .results import DeniedError, KeyQuery, Principal
+
+__all__ = ["ErrorResponseMiddleware", "PrincipalMiddleware", "TenantAuthMiddleware", "limit_headers"]
 
 PRINCIPAL_SOURCE = KeySource("X-Tenant-Principal")
 
@@ -65,7 +71,9 @@ class TenantAuthMiddleware(AdmissionMiddleware):
     must agree. `exempt`: exact paths that need no key. `preflight`: whether CORS preflight requests are
     admitted; they have no key and get no principal. `guard`: whether Server-Sent Events and WebSockets end when the key
     may no longer be used; see `AsyncClient.guard`. `trusted_proxies`: addresses and networks of the proxies that set
-    `client_address_header`; without them, the customer's address is that of the connection.
+    `client_address_header`; without them, the customer's address is that of the connection. `costs`: what each request
+    takes from the limits of its key, or a function that returns it for the scope of a request. Handlers then find the
+    decisions in `request.state.limits`.
     """
 
     def __init__(
@@ -80,17 +88,27 @@ class TenantAuthMiddleware(AdmissionMiddleware):
         guard: bool = True,
         trusted_proxies: str | Iterable[str] = (),
         client_address_header: str = DEFAULT_HEADER,
+        costs: Costs | Callable[[Scope], Costs] | None = None,
     ) -> None:
         _checks.instance("client", client, AsyncClient)
         super().__init__(app, KeySource(header), scopes, exempt, preflight)
         self._client = client
         self._guard = _checks.flag("guard", guard)
         self._address_source = AddressSource(trusted_proxies, client_address_header)
+        self._costs = CostSource(costs)
 
     async def _admit(self, key: str | Rejection | None, scope: Scope) -> Principal | Rejection:
-        return await admit(self._client, key, self._scopes, self._address_source.address(scope))
+        costs = self._costs.of(scope) if isinstance(key, str) else {}
+        outcome = await admit(self._client, key, self._scopes, self._address_source.address(scope), costs)
+        if isinstance(outcome, Rejection):
+            return outcome
+        if self._costs.is_set:
+            scope.setdefault("state", {})["limits"] = outcome.limits
+        return outcome.principal
 
     async def _run(self, principal: object, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._costs.is_set:
+            send = with_limit_headers(scope["state"]["limits"], send)
         if self._guard and isinstance(principal, Principal):
             await run_guarded(self._app, self._client, principal, scope, receive, send)
         else:
@@ -163,16 +181,27 @@ def exempt_paths(given: str | Iterable[str]) -> frozenset[str]:
     return paths
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may proceed."""
+
+    principal: Principal
+    limits: tuple[LimitDecision, ...] = ()
+
+
 async def admit(
-    client: AsyncClient, key: str | Rejection | None, scopes: Iterable[str], address: IPAddress | None
-) -> Principal | Rejection:
-    """Returns the principal, or the rejection."""
+    client: AsyncClient, key: str | Rejection | None, scopes: Iterable[str], address: IPAddress | None, costs: Costs
+) -> Admitted | Rejection:
+    """Validates the key, and takes the costs in the same call. Returns the rejection otherwise."""
     if key is None:
         return _http.NO_CREDENTIALS
     if isinstance(key, Rejection):
         return key
     try:
-        return await client.require_key(key, scopes, client_address=address)
+        if not costs:
+            return Admitted(await client.require_key(key, scopes, client_address=address))
+        decided = await client.consume(KeyQuery(key, scopes, address), costs)
+        return Admitted(decided.principal, decided.limits)
     except (TenantAuthError, DeniedError) as error:
         return rejection_of(error)
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from . import _checks, _methods, _wire
 from ._async_engine import AsyncEngine
+from ._async_limit_calls import AsyncLimitCalls
 from ._checks import texts
 from ._core import Core, Metadata
 from ._credential import Credential
@@ -25,7 +26,7 @@ from .sessions import Binding, Session, SessionExpiry
 from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 
 
-class AsyncClient:
+class AsyncClient(AsyncLimitCalls):
     """A tenant-auth client. Create one per process and close it at the end.
 
     `endpoints` is `host:port`, `dns:///host:port`, a URL with `http://` or `https://`, or several of them, as a list or

@@ -13,6 +13,7 @@ from ._checks import texts
 from ._core import Core, Metadata
 from ._credential import Credential
 from ._engine import Engine
+from ._limit_calls import LimitCalls
 from ._usage_buffer import OnRejected, RecorderOptions
 from .networks import ClientAddress
 from .options import Options
@@ -25,7 +26,7 @@ from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
 from .verifier import PrincipalVerifier
 
 
-class Client:
+class Client(LimitCalls):
     """A tenant-auth client. Create one per process and close it at the end.
 
     `endpoints` is `host:port`, `dns:///host:port`, a URL with `http://` or `https://`, or several of them, as a list or

@@ -1,6 +1,6 @@
 """FastAPI dependencies: `principal: Annotated[Principal, Depends(RequireTenant(client, "orders:read"))]`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fastapi import HTTPException
 from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBearer
@@ -10,10 +10,12 @@ from starlette.responses import Response
 
 from . import _checks
 from ._client_address import DEFAULT_HEADER, AddressSource
+from ._costs import CostSource
 from ._http import AUTHORIZATION, KeySource, Rejection
-from .asgi import PRINCIPAL_SOURCE, admit, admit_principal
+from .asgi import PRINCIPAL_SOURCE, admit, admit_principal, limit_headers
 from .async_client import AsyncClient
 from .async_verifier import AsyncPrincipalVerifier
+from .limits import Costs
 from .principal import VerifiedPrincipal
 from .results import Principal
 
@@ -32,6 +34,9 @@ class RequireTenant(SecurityBase):
     `header`: the header that carries the key: `Authorization` (as a bearer token), a custom header, or several, which
     must agree; the first one is in the OpenAPI description.
     `trusted_proxies` and `client_address_header`: as for `TenantAuthMiddleware`.
+    `costs`: what each request takes from the limits of its key, or a function that returns it for a request. The
+    decisions are in `request.state.limits`, and in the headers of the response, unless the handler returns its own
+    `Response`: add `tenant_auth.asgi.limit_headers(request.state.limits)` to that.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class RequireTenant(SecurityBase):
         header: str | Iterable[str] = "Authorization",
         trusted_proxies: str | Iterable[str] = (),
         client_address_header: str = DEFAULT_HEADER,
+        costs: Costs | Callable[[HTTPConnection], Costs] | None = None,
     ) -> None:
         _checks.instance("client", client, AsyncClient)
         self._client = client
@@ -48,18 +54,24 @@ class RequireTenant(SecurityBase):
         headers = _checks.texts("header", header)
         self._source = KeySource(headers)
         self._address_source = AddressSource(trusted_proxies, client_address_header)
+        self._costs = CostSource(costs)
         # The OpenAPI description of the security scheme.
         bearer = headers[0].lower() == AUTHORIZATION
         location = {"in": APIKeyIn.header, "name": headers[0]}
         self.model = HTTPBearer(description="A key of a tenant.") if bearer else APIKey.model_validate(location)
         self.scheme_name = "HTTPBearer" if bearer else "APIKeyHeader"
 
-    async def __call__(self, connection: HTTPConnection) -> Principal:
+    async def __call__(self, connection: HTTPConnection, response: Response) -> Principal:
         key = self._source.key(connection.scope["headers"])
-        outcome = await admit(self._client, key, self._scopes, self._address_source.address(connection.scope))
+        address = self._address_source.address(connection.scope)
+        costs = self._costs.of(connection) if isinstance(key, str) else {}
+        outcome = await admit(self._client, key, self._scopes, address, costs)
         if isinstance(outcome, Rejection):
             raise rejected(outcome, connection)
-        return outcome
+        if self._costs.is_set:
+            connection.state.limits = outcome.limits
+            response.headers.update(limit_headers(outcome.limits))
+        return outcome.principal
 
 
 class RequirePrincipal:

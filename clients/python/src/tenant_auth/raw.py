@@ -13,6 +13,7 @@ from typing import Any
 from ._calls import Method
 from .proto.admin_pb2_grpc import AdminServiceStub
 from .proto.info_pb2_grpc import InfoServiceStub
+from .proto.limit_pb2_grpc import LimitServiceStub
 from .proto.session_pb2_grpc import SessionServiceStub
 from .proto.usage_pb2_grpc import UsageServiceStub
 from .proto.validation_pb2_grpc import ValidationServiceStub
@@ -26,6 +27,7 @@ class Stubs:
         channel: Any = Channel(unary, stream)
         self.admin = AdminServiceStub(channel)
         self.info = InfoServiceStub(channel)
+        self.limit = LimitServiceStub(channel)
         self.session = SessionServiceStub(channel)
         self.usage = UsageServiceStub(channel)
         self.validation = ValidationServiceStub(channel)

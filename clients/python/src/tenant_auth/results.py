@@ -127,13 +127,28 @@ Outcome = Validation | TenantAuthError
 
 @dataclass(frozen=True, slots=True)
 class KeyQuery:
-    """A key of a batch, with its own required scopes and address."""
+    """A key of a batch or of a call about limits, with its own required scopes and address."""
 
     key: str = field(repr=False)
     scopes: str | Iterable[str] = ()
     """As for `validate_key`: a single scope may be given as text."""
     client_address: ClientAddress = None
     """As for `validate_key`. An invalid address is the error of this key alone."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scopes", texts("scopes", self.scopes))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionQuery:
+    """A session that takes something from limits, with the key that is presented with it, if any."""
+
+    session_id: str
+    key: str | None = field(default=None, repr=False)
+    scopes: str | Iterable[str] = ()
+    """As for `validate_session`: a single scope may be given as text."""
+    client_address: ClientAddress = None
+    """As for `validate_session`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scopes", texts("scopes", self.scopes))

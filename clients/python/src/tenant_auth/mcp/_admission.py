@@ -57,9 +57,13 @@ class Admission:
         self._recorder = recorder
         self.max_body_size = _checks.count("max_body_size", max_body_size, 1, MAX_LIMIT)
 
+    def reads_body(self, scope: Scope) -> bool:
+        """Reports whether a request is decided by its body."""
+        return self._policy is not None and scope["method"] not in WITHOUT_BODY
+
     async def handshake(self, validation: Validation, scope: Scope, receive: Receive) -> Admitted:
         """Decides a request of a handshake revision, by its body."""
-        if self._policy is None or scope["method"] in WITHOUT_BODY:
+        if self._policy is None or not self.reads_body(scope):
             return Admitted()
         body = await read_body(scope, receive, self.max_body_size)
         messages = messages_in(parse(body))
@@ -70,7 +74,7 @@ class Admission:
 
     async def stateless(self, version: str, validation: Validation, scope: Scope, receive: Receive) -> Admitted:
         """Decides a request of a stateless revision: by its headers, and then by its body, which must agree."""
-        if self._policy is None or scope["method"] in WITHOUT_BODY:
+        if self._policy is None or not self.reads_body(scope):
             return Admitted()
         headers = RoutingHeaders.of(version, scope["headers"])
         self._decide(self._policy, [headers.operations], validation, None)

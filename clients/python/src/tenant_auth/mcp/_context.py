@@ -11,9 +11,11 @@ from mcp.server.auth.provider import AccessToken
 from starlette.authentication import AuthCredentials
 
 from .._asgi_types import App
+from ..limits import LimitDecision
 from ..results import Principal
 
 CURRENT: ContextVar[Principal] = ContextVar("tenant_auth_principal")
+CURRENT_LIMITS: ContextVar[tuple[LimitDecision, ...]] = ContextVar("tenant_auth_limits")
 
 
 def current_principal() -> Principal:
@@ -22,6 +24,14 @@ def current_principal() -> Principal:
         return CURRENT.get()
     except LookupError:
         raise LookupError("the current request was not admitted by an McpGate: use protect") from None
+
+
+def current_limits() -> tuple[LimitDecision, ...]:
+    """Returns what the limits say about the running tool call; empty without `costs`. Raises `LookupError` outside of
+    requests that a gate admitted.
+    """
+    current_principal()
+    return CURRENT_LIMITS.get()
 
 
 def sdk_user(principal: Principal) -> dict[str, Any]:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .. import _checks, _http
 from .._asgi_types import App, Message, Receive, Scope, Send
 from .._client_address import DEFAULT_HEADER, AddressSource
+from .._costs import CostSource
 from .._credential import Credential
 from .._guarded_response import LastEvents, run_guarded
 from .._http import KeySource, Reply, rejection_of
+from .._limit_headers import with_limit_headers
 from ..asgi import ResponseStart, exempt_paths, send_rejection
 from ..async_client import AsyncClient
 from ..async_recorder import AsyncUsageRecorder
 from ..errors import TenantAuthError
+from ..limits import Consumption, Costs
 from ..networks import IPAddress
-from ..results import DeniedError, SessionValidation, Validation
+from ..results import DeniedError, KeyQuery, SessionValidation, Validation
 from ._admission import Admission, Admitted
 from ._body import BodyTap, DisconnectedError, replay
-from ._context import CURRENT, sdk_user, with_sdk_user
+from ._context import CURRENT, CURRENT_LIMITS, sdk_user, with_sdk_user
 from ._filtered import FilteredResponse, filterable
 from ._last_events import no_events, rpc_errors
 from ._lists import ListFilter, lists_requested
 from ._policy import Policy
 from ._refusals import NOT_FOUND, RefusedError
+from ._request import McpRequest
 from ._resource import DISCOVERY_PREFIX, protected_resource
 from ._revision import HANDSHAKE_REVISIONS, LAST_EVENT_HEADER, SESSION_HEADER, VERSION_HEADER, single, without
 from ._sessions import SessionOpeningResponse, Sessions, is_session_id, session_id_in
@@ -36,11 +40,15 @@ class Call:
 
     key: str
     address: IPAddress | None
-    validation: Validation
+    decided: Consumption
     admitted: Admitted
     is_handshake: bool
     session_id: str | None = None
     session: SessionValidation | None = None
+
+    @property
+    def validation(self) -> Validation:
+        return self.decided.validation
 
 
 class McpGate:
@@ -65,12 +73,14 @@ class McpGate:
         preflight: bool = True,
         trusted_proxies: str | Iterable[str] = (),
         client_address_header: str = DEFAULT_HEADER,
+        costs: Costs | Callable[[McpRequest], Costs] | None = None,
     ) -> None:
         _checks.instance("client", client, AsyncClient)
         self._app = with_sdk_user(app)
         self._client = client
         self._source = KeySource(key_headers)
         self._addresses = AddressSource(trusted_proxies, client_address_header)
+        self._costs = CostSource(costs)
         self._admission = Admission(policy, recorder, max_body_size)
         bindings = Sessions(client, ttl)
         self._sessions = bindings if _checks.flag("sessions", sessions) else None
@@ -111,22 +121,39 @@ class McpGate:
         if not isinstance(key, str):
             raise RefusedError(_http.NO_CREDENTIALS if key is None else key)
         address = self._addresses.address(scope)
-        validation = await self._client.validate_key(key, client_address=address)
-        if not validation.is_valid:
-            raise DeniedError(validation)
+        # A request that the policy refuses costs nothing, and the costs may depend on the body.
+        takes_last = self._costs.is_set and self._admission.reads_body(scope)
+        decided = await self._decide(key, address, {} if takes_last else self._costs.of(McpRequest(scope)))
+        validation = decided.validation
         version = single(headers, VERSION_HEADER)
-        if version is None or version in HANDSHAKE_REVISIONS:
+        is_handshake = version is None or version in HANDSHAKE_REVISIONS
+        if version is None or is_handshake:
             session_id = session_id_in(scope)
             session = await self._session(session_id, key, address)
             admitted = await self._admission.handshake(validation, scope, receive)
-            call = Call(key, address, validation, admitted, True, session_id, session)
         else:
             admitted = await self._admission.stateless(version, validation, scope, receive)
+            session_id = session = None
+        costs = self._costs.of(McpRequest(scope, admitted.messages)) if takes_last else {}
+        if costs:
+            decided = await self._decide(key, address, costs)
+        call = Call(key, address, decided, admitted, is_handshake, session_id, session)
+        if not is_handshake:
             # Behind the gate, an old server may take this revision for one with sessions.
             scope = {**scope, "headers": without(headers, SESSION_HEADER, LAST_EVENT_HEADER)}
-            call = Call(key, address, validation, admitted, False)
         self._admission.record(admitted, validation.tenant_id)
         await self._forward(call, scope, receive, send)
+
+    async def _decide(self, key: str, address: IPAddress | None, costs: Costs) -> Consumption:
+        """Validates the key, and takes the costs in the same call. Raises the denial."""
+        if costs:
+            decided = await self._client.consume(KeyQuery(key, (), address), costs)
+        else:
+            validation = await self._client.validate_key(key, client_address=address)
+            decided = Consumption(verdict=validation.verdict, validation=validation)
+        if not decided.allowed:
+            raise decided._denial
+        return decided
 
     def _metadata(self, scope: Scope) -> Reply:
         """Returns the metadata of the protected resource, if there is an authorization server."""
@@ -146,14 +173,18 @@ class McpGate:
         bound_session = None if call.session is None else call.session_id
         credential = Credential(call.key, bound_session, (), call.address)
         principal = call.validation.principal._present(credential)
+        limits = call.decided.limits
         scope.setdefault("state", {})["principal"] = principal
+        if self._costs.is_set:
+            scope["state"]["limits"] = limits
+            send = with_limit_headers(limits, send)
         scope.update(sdk_user(principal))
         tap = BodyTap(receive if call.admitted.body is None else replay(call.admitted.body, receive), self._limit)
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             await self._serve(call, scope, receive, send)
 
-        token = CURRENT.set(principal)
+        token, limits_token = CURRENT.set(principal), CURRENT_LIMITS.set(limits)
         try:
             await run_guarded(
                 serve,
@@ -168,6 +199,7 @@ class McpGate:
             )
         finally:
             CURRENT.reset(token)
+            CURRENT_LIMITS.reset(limits_token)
         if scope["method"] == "DELETE" and self._sessions is not None and call.session is not None:
             await self._sessions.unbind(str(call.session_id), call.session.tenant_id)
 

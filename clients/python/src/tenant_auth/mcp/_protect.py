@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypedDict, Unpack
 
 from starlette.applications import Starlette
 
 from ..async_client import AsyncClient
 from ..async_recorder import AsyncUsageRecorder
+from ..limits import Costs
 from ._gate import McpGate
 from ._policy import Policy
+from ._request import McpRequest
 
 
 class GateOptions(TypedDict, total=False):
@@ -44,6 +46,10 @@ class GateOptions(TypedDict, total=False):
     """As for `TenantAuthMiddleware`."""
     client_address_header: str
     """As for `TenantAuthMiddleware`."""
+    costs: Costs | Callable[[McpRequest], Costs] | None
+    """What each request takes from the limits of its key, or a function that returns it. With a policy, only admitted
+    requests cost something. In tools, `current_limits()` has the decisions.
+    """
 
 
 def protect(app: Starlette, client: AsyncClient, **options: Unpack[GateOptions]) -> Starlette:

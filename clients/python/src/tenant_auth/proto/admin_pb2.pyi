@@ -17,6 +17,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from . import inspect_pb2 as _inspect_pb2
+from . import limit_pb2 as _limit_pb2
 from . import verdict_pb2 as _verdict_pb2
 import builtins as _builtins
 import sys
@@ -467,19 +468,25 @@ class ListTenantsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NAME_PREFIX_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Maximum number of tenants to return. 0 means 50; the maximum is 500."""
     page_token: _builtins.str
     """next_page_token of the previous page. Empty for the first page."""
+    name_prefix: _builtins.str
+    """Only tenants whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
+    characters. If empty, all tenants. Reads no other tenants.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        name_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name_prefix", b"name_prefix", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -497,7 +504,7 @@ class ListTenantsResponse(_message.Message):
     """Token for the next page. Empty on the last page."""
     @_builtins.property
     def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tenant]:
-        """The tenants, ordered by id."""
+        """The tenants, ordered by id. With a name_prefix, ordered by name without regard to the case of A to Z, then by id."""
 
     def __init__(
         self,
@@ -574,16 +581,20 @@ class ResumeTenantRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant. Required."""
+    reason: _builtins.str
+    """Why the tenant is resumed, for the record. Up to 256 characters."""
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -802,10 +813,13 @@ class IssueKeyRequest(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Id of the tenant that will own the key. Required."""
     name: _builtins.str
     """Display name of the key. Up to 64 characters."""
+    reason: _builtins.str
+    """Why the key is issued, for the record. Up to 256 characters."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes of the key. At most 32 scopes of up to 64 characters of a-z 0-9 : . _ - / *"""
@@ -828,10 +842,11 @@ class IssueKeyRequest(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "expires_at", b"expires_at", "name", b"name", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "expires_at", b"expires_at", "name", b"name", "reason", b"reason", "scopes", b"scopes", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1063,10 +1078,13 @@ class RotateKeyRequest(_message.Message):
     OVERLAP_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     NO_EXPIRY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Public id of the old key. Required."""
     no_expiry: _builtins.bool
     """The successor does not expire. Must not be set together with expires_at."""
+    reason: _builtins.str
+    """Why the key is replaced, for the record. Up to 256 characters."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
         """How long the old key stays valid. If absent, 24 h. Zero expires it immediately. At most 90 days."""
@@ -1084,10 +1102,11 @@ class RotateKeyRequest(_message.Message):
         overlap: _duration_pb2.Duration | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         no_expiry: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "overlap", b"overlap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "key_id", b"key_id", "no_expiry", b"no_expiry", "overlap", b"overlap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "key_id", b"key_id", "no_expiry", b"no_expiry", "overlap", b"overlap", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1464,8 +1483,9 @@ class ListKeysRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_INACTIVE_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
+    NAME_PREFIX_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """Only keys of this tenant. Required if prefix is empty. If empty, keys of all tenants."""
+    """Only keys of this tenant. Required if prefix and name_prefix are empty. If empty, keys of all tenants."""
     page_size: _builtins.int
     """Maximum number of keys to return. 0 means 50; the maximum is 500."""
     page_token: _builtins.str
@@ -1476,6 +1496,10 @@ class ListKeysRequest(_message.Message):
     """Only keys that may begin with these characters: keys whose prefix_hint begins with prefix, or is itself the beginning
     of prefix. Up to 24 characters; never send a whole key. If empty, all keys of the tenant.
     """
+    name_prefix: _builtins.str
+    """Only keys whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
+    characters. Must be empty if prefix is set. Reads also inactive keys, and keys of other tenants, with such a name.
+    """
     def __init__(
         self,
         *,
@@ -1484,10 +1508,11 @@ class ListKeysRequest(_message.Message):
         page_token: _builtins.str = ...,
         include_inactive: _builtins.bool = ...,
         prefix: _builtins.str = ...,
+        name_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_inactive", b"include_inactive", "page_size", b"page_size", "page_token", b"page_token", "prefix", b"prefix", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_inactive", b"include_inactive", "name_prefix", b"name_prefix", "page_size", b"page_size", "page_token", b"page_token", "prefix", b"prefix", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1505,7 +1530,9 @@ class ListKeysResponse(_message.Message):
     """Token for the next page. Empty on the last page."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApiKey]:
-        """The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id."""
+        """The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id. With a
+        name_prefix, ordered by name without regard to the case of A to Z, then by id.
+        """
 
     def __init__(
         self,
@@ -1534,6 +1561,7 @@ class ListAuditEventsRequest(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only entries that concern this tenant. If empty, all entries."""
     page_size: _builtins.int
@@ -1541,9 +1569,13 @@ class ListAuditEventsRequest(_message.Message):
     page_token: _builtins.str
     """next_page_token of the previous page. Empty for the first page."""
     target: _builtins.str
-    """Only changes of the tenant, key or database with this id. If empty, all entries. Up to 128 characters."""
+    """Only changes of the tenant, key, session or database with this id. If empty, all entries. Up to 128 characters."""
     caller: _builtins.str
     """Only changes made by this caller, by its name in the callers file. If empty, all entries. Up to 128 characters."""
+    action: _builtins.str
+    """Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters. Alone, it reads no other
+    entries; with a target, tenant or caller, it reads all entries of that one, so set since if there are many.
+    """
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Only entries at or after this time. If absent, no lower limit."""
@@ -1562,10 +1594,11 @@ class ListAuditEventsRequest(_message.Message):
         caller: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
+        action: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "target", b"target", "tenant_id", b"tenant_id", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "caller", b"caller", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "target", b"target", "tenant_id", b"tenant_id", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2058,3 +2091,301 @@ class ResetOutageGraceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResetOutageGraceResponse: _TypeAlias = ResetOutageGraceResponse  # noqa: Y015
+
+@_typing.final
+class SetLimitRequest(_message.Message):
+    """A limit to set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    expected_version: _builtins.int
+    """If set, the limit must have this version; 0 for a limit that must not exist yet."""
+    @_builtins.property
+    def limit(self) -> _limit_pb2.Limit:
+        """The limit. version and updated_at are ignored. Required."""
+
+    def __init__(
+        self,
+        *,
+        limit: _limit_pb2.Limit | None = ...,
+        expected_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___SetLimitRequest: _TypeAlias = SetLimitRequest  # noqa: Y015
+
+@_typing.final
+class SetLimitResponse(_message.Message):
+    """The limit after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The change-log sequence number that includes the change. See InfoService.WaitForRevision."""
+    @_builtins.property
+    def limit(self) -> _limit_pb2.Limit:
+        """The limit."""
+
+    def __init__(
+        self,
+        *,
+        limit: _limit_pb2.Limit | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLimitResponse: _TypeAlias = SetLimitResponse  # noqa: Y015
+
+@_typing.final
+class GetLimitRequest(_message.Message):
+    """Which limit to read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name. Required."""
+    @_builtins.property
+    def subject(self) -> _limit_pb2.LimitSubject:
+        """Whose limit it is. Required."""
+
+    def __init__(
+        self,
+        *,
+        subject: _limit_pb2.LimitSubject | None = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLimitRequest: _TypeAlias = GetLimitRequest  # noqa: Y015
+
+@_typing.final
+class GetLimitResponse(_message.Message):
+    """The limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limit(self) -> _limit_pb2.Limit:
+        """The limit."""
+
+    def __init__(
+        self,
+        *,
+        limit: _limit_pb2.Limit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLimitResponse: _TypeAlias = GetLimitResponse  # noqa: Y015
+
+@_typing.final
+class ListLimitsRequest(_message.Message):
+    """Which limits to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Maximum number of limits in the response. 1 to 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """next_page_token of the previous response."""
+    @_builtins.property
+    def subject(self) -> _limit_pb2.LimitSubject:
+        """Whose limits. If absent, all."""
+
+    def __init__(
+        self,
+        *,
+        subject: _limit_pb2.LimitSubject | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitsRequest: _TypeAlias = ListLimitsRequest  # noqa: Y015
+
+@_typing.final
+class ListLimitsResponse(_message.Message):
+    """A page of limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page. Empty on the last page."""
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[_limit_pb2.Limit]:
+        """The limits."""
+
+    def __init__(
+        self,
+        *,
+        limits: _abc.Iterable[_limit_pb2.Limit] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitsResponse: _TypeAlias = ListLimitsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteLimitRequest(_message.Message):
+    """Which limit to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name. Required."""
+    @_builtins.property
+    def subject(self) -> _limit_pb2.LimitSubject:
+        """Whose limit it is. Required."""
+
+    def __init__(
+        self,
+        *,
+        subject: _limit_pb2.LimitSubject | None = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteLimitRequest: _TypeAlias = DeleteLimitRequest  # noqa: Y015
+
+@_typing.final
+class DeleteLimitResponse(_message.Message):
+    """The result of a deletion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXISTED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    existed: _builtins.bool
+    """Whether the limit existed."""
+    revision: _builtins.int
+    """The change-log sequence number that includes the deletion."""
+    def __init__(
+        self,
+        *,
+        existed: _builtins.bool = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["existed", b"existed", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteLimitResponse: _TypeAlias = DeleteLimitResponse  # noqa: Y015
+
+@_typing.final
+class AddCreditsRequest(_message.Message):
+    """Credits to add."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ADJUSTMENT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name of the limit that applies to the subject. Required."""
+    amount: _builtins.int
+    """The amount; negative to take credits away. The balance does not fall below what is used. Not 0."""
+    adjustment_id: _builtins.str
+    """Identifies the adjustment, so that a retry counts once: 1 to 128 printable ASCII characters, unique per caller. Required."""
+    reason: _builtins.str
+    """Why, for the audit log. Up to 200 characters."""
+    @_builtins.property
+    def subject(self) -> _limit_pb2.LimitSubject:
+        """The tenant or key whose credits they are; a plan is rejected. Required."""
+
+    def __init__(
+        self,
+        *,
+        subject: _limit_pb2.LimitSubject | None = ...,
+        name: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        adjustment_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustment_id", b"adjustment_id", "amount", b"amount", "name", b"name", "reason", b"reason", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddCreditsRequest: _TypeAlias = AddCreditsRequest  # noqa: Y015
+
+@_typing.final
+class AddCreditsResponse(_message.Message):
+    """The credits after the adjustment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDITED_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    ALREADY_ADDED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    credited: _builtins.int
+    """All credits that were ever added, less those taken away."""
+    remaining: _builtins.int
+    """What no replica holds and nobody has used."""
+    already_added: _builtins.bool
+    """Whether an earlier call with this adjustment_id had made the adjustment."""
+    revision: _builtins.int
+    """The change-log sequence number that includes the change."""
+    def __init__(
+        self,
+        *,
+        credited: _builtins.int = ...,
+        remaining: _builtins.int = ...,
+        already_added: _builtins.bool = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_added", b"already_added", "credited", b"credited", "remaining", b"remaining", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddCreditsResponse: _TypeAlias = AddCreditsResponse  # noqa: Y015

@@ -124,6 +124,31 @@ class AdminServiceStub(object):
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.ListKeysRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListKeysResponse.FromString,
                 _registered_method=True)
+        self.SetLimit = channel.unary_unary(
+                '/tenantauth.v1.AdminService/SetLimit',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.SetLimitRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.SetLimitResponse.FromString,
+                _registered_method=True)
+        self.GetLimit = channel.unary_unary(
+                '/tenantauth.v1.AdminService/GetLimit',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.GetLimitRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetLimitResponse.FromString,
+                _registered_method=True)
+        self.ListLimits = channel.unary_unary(
+                '/tenantauth.v1.AdminService/ListLimits',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.ListLimitsRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListLimitsResponse.FromString,
+                _registered_method=True)
+        self.DeleteLimit = channel.unary_unary(
+                '/tenantauth.v1.AdminService/DeleteLimit',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.DeleteLimitRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.DeleteLimitResponse.FromString,
+                _registered_method=True)
+        self.AddCredits = channel.unary_unary(
+                '/tenantauth.v1.AdminService/AddCredits',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.AddCreditsRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.AddCreditsResponse.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/tenantauth.v1.AdminService/ListAuditEvents',
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
@@ -180,7 +205,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """Lists tenants by id. Unreadable records are omitted and named in the server log.
+        """Lists tenants by id, or those whose names begin with a text by name. Unreadable records are omitted and named in the
+        server log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -297,7 +323,47 @@ class AdminServiceServicer(object):
 
     def ListKeys(self, request, context):
         """Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
-        is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
+        is the order of creation. Keys selected by prefix are ordered by prefix_hint, and keys selected by name_prefix by name,
+        then by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLimit(self, request, context):
+        """Sets a limit of a plan, a tenant or a key: creates it, or replaces the one with this name. What was used before counts
+        on, unless the kind or the window of the limit changes. Idempotent. Fails with NOT_FOUND if the tenant or key does not
+        exist, and with ABORTED if expected_version is set and the limit has another version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLimit(self, request, context):
+        """Reads one limit. Fails with NOT_FOUND if it does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLimits(self, request, context):
+        """Lists the limits of a plan, a tenant or a key, or all limits, by subject and name. Unreadable records are omitted and
+        named in the server log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteLimit(self, request, context):
+        """Deletes a limit. Of a tenant or a key, what was used is forgotten. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddCredits(self, request, context):
+        """Adds credits to a limit of a tenant or a key, or takes some away. Safe to retry: an adjustment_id counts once. Fails with
+        NOT_FOUND if no limit of this name applies to the tenant or key, and with FAILED_PRECONDITION if it has no credits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -437,6 +503,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListKeys,
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListKeysRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_admin__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'SetLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimit,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.SetLimitRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.SetLimitResponse.SerializeToString,
+            ),
+            'GetLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLimit,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetLimitRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.GetLimitResponse.SerializeToString,
+            ),
+            'ListLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLimits,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListLimitsRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.ListLimitsResponse.SerializeToString,
+            ),
+            'DeleteLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteLimit,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.DeleteLimitRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.DeleteLimitResponse.SerializeToString,
+            ),
+            'AddCredits': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddCredits,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.AddCreditsRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.AddCreditsResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -932,6 +1023,141 @@ class AdminService(object):
             '/tenantauth.v1.AdminService/ListKeys',
             tenantauth_dot_v1_dot_admin__pb2.ListKeysRequest.SerializeToString,
             tenantauth_dot_v1_dot_admin__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/SetLimit',
+            tenantauth_dot_v1_dot_admin__pb2.SetLimitRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.SetLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/GetLimit',
+            tenantauth_dot_v1_dot_admin__pb2.GetLimitRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.GetLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/ListLimits',
+            tenantauth_dot_v1_dot_admin__pb2.ListLimitsRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.ListLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/DeleteLimit',
+            tenantauth_dot_v1_dot_admin__pb2.DeleteLimitRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.DeleteLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddCredits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/AddCredits',
+            tenantauth_dot_v1_dot_admin__pb2.AddCreditsRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.AddCreditsResponse.FromString,
             options,
             channel_credentials,
             insecure,

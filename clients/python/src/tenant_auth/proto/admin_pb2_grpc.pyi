@@ -50,7 +50,9 @@ class AdminServiceStub:
     GetTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTenantRequest, _admin_pb2.GetTenantResponse]
     """Reads one tenant from the database. Fails with NOT_FOUND if it does not exist."""
     ListTenants: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTenantsRequest, _admin_pb2.ListTenantsResponse]
-    """Lists tenants by id. Unreadable records are omitted and named in the server log."""
+    """Lists tenants by id, or those whose names begin with a text by name. Unreadable records are omitted and named in the
+    server log.
+    """
     UpdateTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.UpdateTenantResponse]
     """Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
     and with ABORTED if etag is set and the tenant has changed since.
@@ -107,7 +109,25 @@ class AdminServiceStub:
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
     """Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
-    is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
+    is the order of creation. Keys selected by prefix are ordered by prefix_hint, and keys selected by name_prefix by name,
+    then by id.
+    """
+    SetLimit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLimitRequest, _admin_pb2.SetLimitResponse]
+    """Sets a limit of a plan, a tenant or a key: creates it, or replaces the one with this name. What was used before counts
+    on, unless the kind or the window of the limit changes. Idempotent. Fails with NOT_FOUND if the tenant or key does not
+    exist, and with ABORTED if expected_version is set and the limit has another version.
+    """
+    GetLimit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetLimitRequest, _admin_pb2.GetLimitResponse]
+    """Reads one limit. Fails with NOT_FOUND if it does not exist."""
+    ListLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListLimitsRequest, _admin_pb2.ListLimitsResponse]
+    """Lists the limits of a plan, a tenant or a key, or all limits, by subject and name. Unreadable records are omitted and
+    named in the server log.
+    """
+    DeleteLimit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteLimitRequest, _admin_pb2.DeleteLimitResponse]
+    """Deletes a limit. Of a tenant or a key, what was used is forgotten. Idempotent."""
+    AddCredits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddCreditsRequest, _admin_pb2.AddCreditsResponse]
+    """Adds credits to a limit of a tenant or a key, or takes some away. Safe to retry: an adjustment_id counts once. Fails with
+    NOT_FOUND if no limit of this name applies to the tenant or key, and with FAILED_PRECONDITION if it has no credits.
     """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
     """Lists the audit log, latest entry first. Unreadable records are omitted and named in the server log."""
@@ -147,7 +167,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTenantRequest, _admin_pb2.GetTenantResponse]  # type: ignore[assignment]
     """Reads one tenant from the database. Fails with NOT_FOUND if it does not exist."""
     ListTenants: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTenantsRequest, _admin_pb2.ListTenantsResponse]  # type: ignore[assignment]
-    """Lists tenants by id. Unreadable records are omitted and named in the server log."""
+    """Lists tenants by id, or those whose names begin with a text by name. Unreadable records are omitted and named in the
+    server log.
+    """
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.UpdateTenantResponse]  # type: ignore[assignment]
     """Changes the fields of a tenant that update_mask names. Idempotent. Fails with NOT_FOUND if the tenant does not exist,
     and with ABORTED if etag is set and the tenant has changed since.
@@ -204,7 +226,25 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
-    is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
+    is the order of creation. Keys selected by prefix are ordered by prefix_hint, and keys selected by name_prefix by name,
+    then by id.
+    """
+    SetLimit: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLimitRequest, _admin_pb2.SetLimitResponse]  # type: ignore[assignment]
+    """Sets a limit of a plan, a tenant or a key: creates it, or replaces the one with this name. What was used before counts
+    on, unless the kind or the window of the limit changes. Idempotent. Fails with NOT_FOUND if the tenant or key does not
+    exist, and with ABORTED if expected_version is set and the limit has another version.
+    """
+    GetLimit: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetLimitRequest, _admin_pb2.GetLimitResponse]  # type: ignore[assignment]
+    """Reads one limit. Fails with NOT_FOUND if it does not exist."""
+    ListLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListLimitsRequest, _admin_pb2.ListLimitsResponse]  # type: ignore[assignment]
+    """Lists the limits of a plan, a tenant or a key, or all limits, by subject and name. Unreadable records are omitted and
+    named in the server log.
+    """
+    DeleteLimit: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteLimitRequest, _admin_pb2.DeleteLimitResponse]  # type: ignore[assignment]
+    """Deletes a limit. Of a tenant or a key, what was used is forgotten. Idempotent."""
+    AddCredits: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddCreditsRequest, _admin_pb2.AddCreditsResponse]  # type: ignore[assignment]
+    """Adds credits to a limit of a tenant or a key, or takes some away. Safe to retry: an adjustment_id counts once. Fails with
+    NOT_FOUND if no limit of this name applies to the tenant or key, and with FAILED_PRECONDITION if it has no credits.
     """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the audit log, latest entry first. Unreadable records are omitted and named in the server log."""
@@ -259,7 +299,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListTenantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListTenantsResponse, _abc.Awaitable[_admin_pb2.ListTenantsResponse]]:
-        """Lists tenants by id. Unreadable records are omitted and named in the server log."""
+        """Lists tenants by id, or those whose names begin with a text by name. Unreadable records are omitted and named in the
+        server log.
+        """
 
     @_abc_1.abstractmethod
     def UpdateTenant(
@@ -400,7 +442,55 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListKeysResponse, _abc.Awaitable[_admin_pb2.ListKeysResponse]]:
         """Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
-        is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
+        is the order of creation. Keys selected by prefix are ordered by prefix_hint, and keys selected by name_prefix by name,
+        then by id.
+        """
+
+    @_abc_1.abstractmethod
+    def SetLimit(
+        self,
+        request: _admin_pb2.SetLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetLimitResponse, _abc.Awaitable[_admin_pb2.SetLimitResponse]]:
+        """Sets a limit of a plan, a tenant or a key: creates it, or replaces the one with this name. What was used before counts
+        on, unless the kind or the window of the limit changes. Idempotent. Fails with NOT_FOUND if the tenant or key does not
+        exist, and with ABORTED if expected_version is set and the limit has another version.
+        """
+
+    @_abc_1.abstractmethod
+    def GetLimit(
+        self,
+        request: _admin_pb2.GetLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetLimitResponse, _abc.Awaitable[_admin_pb2.GetLimitResponse]]:
+        """Reads one limit. Fails with NOT_FOUND if it does not exist."""
+
+    @_abc_1.abstractmethod
+    def ListLimits(
+        self,
+        request: _admin_pb2.ListLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListLimitsResponse, _abc.Awaitable[_admin_pb2.ListLimitsResponse]]:
+        """Lists the limits of a plan, a tenant or a key, or all limits, by subject and name. Unreadable records are omitted and
+        named in the server log.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteLimit(
+        self,
+        request: _admin_pb2.DeleteLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeleteLimitResponse, _abc.Awaitable[_admin_pb2.DeleteLimitResponse]]:
+        """Deletes a limit. Of a tenant or a key, what was used is forgotten. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def AddCredits(
+        self,
+        request: _admin_pb2.AddCreditsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddCreditsResponse, _abc.Awaitable[_admin_pb2.AddCreditsResponse]]:
+        """Adds credits to a limit of a tenant or a key, or takes some away. Safe to retry: an adjustment_id counts once. Fails with
+        NOT_FOUND if no limit of this name applies to the tenant or key, and with FAILED_PRECONDITION if it has no credits.
         """
 
     @_abc_1.abstractmethod

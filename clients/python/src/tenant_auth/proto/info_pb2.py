@@ -27,29 +27,29 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from . import inspect_pb2 as tenantauth_dot_v1_dot_inspect__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tenantauth/v1/info.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/inspect.proto\"\x16\n\x14GetServerInfoRequest\"\xe5\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\r\n\x05\x64irty\x18\x03 \x01(\x08\x12\x0e\n\x06\x62ranch\x18\x04 \x01(\t\x12\x32\n\rdatabase_kind\x18\x05 \x01(\x0e\x32\x1b.tenantauth.v1.DatabaseKind\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x03now\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eschema_version\x18\t \x01(\x05\x12,\n\x08\x62uilt_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07replica\x18\x0b \x01(\x0b\x32\x1b.tenantauth.v1.ReplicaState\"\x94\x02\n\x0cReplicaState\x12\x18\n\x10\x61pplied_revision\x18\x01 \x01(\x03\x12+\n\x08\x66\x65\x65\x64_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07lookups\x18\x03 \x01(\x0e\x32\x1a.tenantauth.v1.LookupState\x12\x31\n\x0emax_answer_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11oldest_answer_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x03now\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x16WaitForRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x17WaitForRevisionResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x01(\x08\x12,\n\x07replica\x18\x02 \x01(\x0b\x32\x1b.tenantauth.v1.ReplicaState\"\x19\n\x17GetPrincipalKeysRequest\"8\n\x18GetPrincipalKeysResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t*c\n\x0c\x44\x61tabaseKind\x12\x1d\n\x19\x44\x41TABASE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x41TABASE_KIND_EMBEDDED\x10\x01\x12\x18\n\x14\x44\x41TABASE_KIND_REMOTE\x10\x02\x32\xb0\x02\n\x0bInfoService\x12Z\n\rGetServerInfo\x12#.tenantauth.v1.GetServerInfoRequest\x1a$.tenantauth.v1.GetServerInfoResponse\x12`\n\x0fWaitForRevision\x12%.tenantauth.v1.WaitForRevisionRequest\x1a&.tenantauth.v1.WaitForRevisionResponse\x12\x63\n\x10GetPrincipalKeys\x12&.tenantauth.v1.GetPrincipalKeysRequest\x1a\'.tenantauth.v1.GetPrincipalKeysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tenantauth/v1/info.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/inspect.proto\"\x16\n\x14GetServerInfoRequest\"\xf7\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\r\n\x05\x64irty\x18\x03 \x01(\x08\x12\x0e\n\x06\x62ranch\x18\x04 \x01(\t\x12\x32\n\rdatabase_kind\x18\x05 \x01(\x0e\x32\x1b.tenantauth.v1.DatabaseKind\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x03now\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eschema_version\x18\t \x01(\x05\x12,\n\x08\x62uilt_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07replica\x18\x0b \x01(\x0b\x32\x1b.tenantauth.v1.ReplicaState\x12\x10\n\x08instance\x18\x0c \x01(\t\"\x94\x02\n\x0cReplicaState\x12\x18\n\x10\x61pplied_revision\x18\x01 \x01(\x03\x12+\n\x08\x66\x65\x65\x64_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07lookups\x18\x03 \x01(\x0e\x32\x1a.tenantauth.v1.LookupState\x12\x31\n\x0emax_answer_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11oldest_answer_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x03now\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x16WaitForRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x17WaitForRevisionResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x01(\x08\x12,\n\x07replica\x18\x02 \x01(\x0b\x32\x1b.tenantauth.v1.ReplicaState\"\x19\n\x17GetPrincipalKeysRequest\"8\n\x18GetPrincipalKeysResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t*c\n\x0c\x44\x61tabaseKind\x12\x1d\n\x19\x44\x41TABASE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x41TABASE_KIND_EMBEDDED\x10\x01\x12\x18\n\x14\x44\x41TABASE_KIND_REMOTE\x10\x02\x32\xb0\x02\n\x0bInfoService\x12Z\n\rGetServerInfo\x12#.tenantauth.v1.GetServerInfoRequest\x1a$.tenantauth.v1.GetServerInfoResponse\x12`\n\x0fWaitForRevision\x12%.tenantauth.v1.WaitForRevisionRequest\x1a&.tenantauth.v1.WaitForRevisionResponse\x12\x63\n\x10GetPrincipalKeys\x12&.tenantauth.v1.GetPrincipalKeysRequest\x1a\'.tenantauth.v1.GetPrincipalKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantauth.v1.info_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATABASEKIND']._serialized_start=1063
-  _globals['_DATABASEKIND']._serialized_end=1162
+  _globals['_DATABASEKIND']._serialized_start=1081
+  _globals['_DATABASEKIND']._serialized_end=1180
   _globals['_GETSERVERINFOREQUEST']._serialized_start=137
   _globals['_GETSERVERINFOREQUEST']._serialized_end=159
   _globals['_GETSERVERINFORESPONSE']._serialized_start=162
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=519
-  _globals['_REPLICASTATE']._serialized_start=522
-  _globals['_REPLICASTATE']._serialized_end=798
-  _globals['_WAITFORREVISIONREQUEST']._serialized_start=800
-  _globals['_WAITFORREVISIONREQUEST']._serialized_end=886
-  _globals['_WAITFORREVISIONRESPONSE']._serialized_start=888
-  _globals['_WAITFORREVISIONRESPONSE']._serialized_end=976
-  _globals['_GETPRINCIPALKEYSREQUEST']._serialized_start=978
-  _globals['_GETPRINCIPALKEYSREQUEST']._serialized_end=1003
-  _globals['_GETPRINCIPALKEYSRESPONSE']._serialized_start=1005
-  _globals['_GETPRINCIPALKEYSRESPONSE']._serialized_end=1061
-  _globals['_INFOSERVICE']._serialized_start=1165
-  _globals['_INFOSERVICE']._serialized_end=1469
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=537
+  _globals['_REPLICASTATE']._serialized_start=540
+  _globals['_REPLICASTATE']._serialized_end=816
+  _globals['_WAITFORREVISIONREQUEST']._serialized_start=818
+  _globals['_WAITFORREVISIONREQUEST']._serialized_end=904
+  _globals['_WAITFORREVISIONRESPONSE']._serialized_start=906
+  _globals['_WAITFORREVISIONRESPONSE']._serialized_end=994
+  _globals['_GETPRINCIPALKEYSREQUEST']._serialized_start=996
+  _globals['_GETPRINCIPALKEYSREQUEST']._serialized_end=1021
+  _globals['_GETPRINCIPALKEYSRESPONSE']._serialized_start=1023
+  _globals['_GETPRINCIPALKEYSRESPONSE']._serialized_end=1079
+  _globals['_INFOSERVICE']._serialized_start=1183
+  _globals['_INFOSERVICE']._serialized_end=1487
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,7 @@ class GetServerInfoResponse(_message.Message):
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
     BUILT_AT_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Semantic version of the server."""
     commit: _builtins.str
@@ -92,6 +93,8 @@ class GetServerInfoResponse(_message.Message):
     """The highest change-log sequence number that this replica has read. 0 before its first read."""
     schema_version: _builtins.int
     """The database schema version that this build supports."""
+    instance: _builtins.str
+    """Random id of this start of the process. It tells replicas behind one address apart."""
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """Time since the replica started to serve."""
@@ -122,10 +125,11 @@ class GetServerInfoResponse(_message.Message):
         schema_version: _builtins.int = ...,
         built_at: _timestamp_pb2.Timestamp | None = ...,
         replica: Global___ReplicaState | None = ...,
+        instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["built_at", b"built_at", "now", b"now", "replica", b"replica", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "built_at", b"built_at", "commit", b"commit", "database_kind", b"database_kind", "dirty", b"dirty", "now", b"now", "replica", b"replica", "revision", b"revision", "schema_version", b"schema_version", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "built_at", b"built_at", "commit", b"commit", "database_kind", b"database_kind", "dirty", b"dirty", "instance", b"instance", "now", b"now", "replica", b"replica", "revision", b"revision", "schema_version", b"schema_version", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from . import verdict_pb2 as tenantauth_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btenantauth/v1/session.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/verdict.proto\"\xbd\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x65xpiry\x18\x06 \x01(\x0e\x32\x1c.tenantauth.v1.SessionExpiry\x12:\n\nattributes\x18\x07 \x03(\x0b\x32&.tenantauth.v1.Session.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\x12\x42indSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x06\x65xpiry\x18\x04 \x01(\x0e\x32\x1c.tenantauth.v1.SessionExpiry\x12\x45\n\nattributes\x18\x05 \x03(\x0b\x32\x31.tenantauth.v1.BindSessionRequest.AttributesEntry\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"~\n\x13\x42indSessionResponse\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.tenantauth.v1.Session\x12\x15\n\ralready_bound\x18\x03 \x01(\x08\"=\n\x14UnbindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\"<\n\x15UnbindSessionResponse\x12\x11\n\twas_bound\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x03\"O\n\x13ListSessionsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.tenantauth.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*e\n\rSessionExpiry\x12\x1e\n\x1aSESSION_EXPIRY_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_EXPIRY_FIXED\x10\x01\x12\x1a\n\x16SESSION_EXPIRY_SLIDING\x10\x02\x32\x9b\x02\n\x0eSessionService\x12T\n\x0b\x42indSession\x12!.tenantauth.v1.BindSessionRequest\x1a\".tenantauth.v1.BindSessionResponse\x12Z\n\rUnbindSession\x12#.tenantauth.v1.UnbindSessionRequest\x1a$.tenantauth.v1.UnbindSessionResponse\x12W\n\x0cListSessions\x12\".tenantauth.v1.ListSessionsRequest\x1a#.tenantauth.v1.ListSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btenantauth/v1/session.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btenantauth/v1/verdict.proto\"\xbd\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x65xpiry\x18\x06 \x01(\x0e\x32\x1c.tenantauth.v1.SessionExpiry\x12:\n\nattributes\x18\x07 \x03(\x0b\x32&.tenantauth.v1.Session.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\x12\x42indSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x06\x65xpiry\x18\x04 \x01(\x0e\x32\x1c.tenantauth.v1.SessionExpiry\x12\x45\n\nattributes\x18\x05 \x03(\x0b\x32\x31.tenantauth.v1.BindSessionRequest.AttributesEntry\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"~\n\x13\x42indSessionResponse\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.tenantauth.v1.Verdict\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.tenantauth.v1.Session\x12\x15\n\ralready_bound\x18\x03 \x01(\x08\"M\n\x14UnbindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"<\n\x15UnbindSessionResponse\x12\x11\n\twas_bound\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x03\"O\n\x13ListSessionsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.tenantauth.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*e\n\rSessionExpiry\x12\x1e\n\x1aSESSION_EXPIRY_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_EXPIRY_FIXED\x10\x01\x12\x1a\n\x16SESSION_EXPIRY_SLIDING\x10\x02\x32\x9b\x02\n\x0eSessionService\x12T\n\x0b\x42indSession\x12!.tenantauth.v1.BindSessionRequest\x1a\".tenantauth.v1.BindSessionResponse\x12Z\n\rUnbindSession\x12#.tenantauth.v1.UnbindSessionRequest\x1a$.tenantauth.v1.UnbindSessionResponse\x12W\n\x0cListSessions\x12\".tenantauth.v1.ListSessionsRequest\x1a#.tenantauth.v1.ListSessionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_BINDSESSIONREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_BINDSESSIONREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_SESSIONEXPIRY']._serialized_start=1173
-  _globals['_SESSIONEXPIRY']._serialized_end=1274
+  _globals['_SESSIONEXPIRY']._serialized_start=1189
+  _globals['_SESSIONEXPIRY']._serialized_end=1290
   _globals['_SESSION']._serialized_start=141
   _globals['_SESSION']._serialized_end=458
   _globals['_SESSION_ATTRIBUTESENTRY']._serialized_start=409
@@ -51,13 +51,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BINDSESSIONRESPONSE']._serialized_start=748
   _globals['_BINDSESSIONRESPONSE']._serialized_end=874
   _globals['_UNBINDSESSIONREQUEST']._serialized_start=876
-  _globals['_UNBINDSESSIONREQUEST']._serialized_end=937
-  _globals['_UNBINDSESSIONRESPONSE']._serialized_start=939
-  _globals['_UNBINDSESSIONRESPONSE']._serialized_end=999
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1001
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1080
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1082
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1171
-  _globals['_SESSIONSERVICE']._serialized_start=1277
-  _globals['_SESSIONSERVICE']._serialized_end=1560
+  _globals['_UNBINDSESSIONREQUEST']._serialized_end=953
+  _globals['_UNBINDSESSIONRESPONSE']._serialized_start=955
+  _globals['_UNBINDSESSIONRESPONSE']._serialized_end=1015
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1017
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1096
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1098
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1187
+  _globals['_SESSIONSERVICE']._serialized_start=1293
+  _globals['_SESSIONSERVICE']._serialized_end=1576
 # @@protoc_insertion_point(module_scope)

@@ -234,19 +234,25 @@ class UnbindSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The id that the session was bound with. Required."""
     tenant_id: _builtins.str
     """Id of the tenant that the session must belong to. Required."""
+    reason: _builtins.str
+    """Why the session is ended, for the record. Up to 256 characters. With a reason, the audit log gets an entry; without one,
+    it does not: sessions end all the time.
+    """
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         tenant_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session_id", b"session_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,9 +43,9 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_INSUFFICIENT_SCOPE: _Verdict.ValueType  # 7
     """The key is active but does not hold all required scopes (see missing_scopes)."""
     VERDICT_QUOTA_EXCEEDED: _Verdict.ValueType  # 8
-    """Reserved for future use: the tenant has used up its quota."""
+    """LimitService only: the key or session is valid, and a quota or the credits have less left than the request costs."""
     VERDICT_RATE_LIMITED: _Verdict.ValueType  # 9
-    """Reserved for future use: the tenant exceeds its rate limit."""
+    """LimitService only: the key or session is valid, and a rate has less left than the request costs."""
     VERDICT_UNBOUND: _Verdict.ValueType  # 10
     """Sessions only: the session is not bound to a tenant, or was unbound."""
     VERDICT_SESSION_EXPIRED: _Verdict.ValueType  # 11
@@ -87,9 +87,9 @@ VERDICT_TENANT_SUSPENDED: Verdict.ValueType  # 6
 VERDICT_INSUFFICIENT_SCOPE: Verdict.ValueType  # 7
 """The key is active but does not hold all required scopes (see missing_scopes)."""
 VERDICT_QUOTA_EXCEEDED: Verdict.ValueType  # 8
-"""Reserved for future use: the tenant has used up its quota."""
+"""LimitService only: the key or session is valid, and a quota or the credits have less left than the request costs."""
 VERDICT_RATE_LIMITED: Verdict.ValueType  # 9
-"""Reserved for future use: the tenant exceeds its rate limit."""
+"""LimitService only: the key or session is valid, and a rate has less left than the request costs."""
 VERDICT_UNBOUND: Verdict.ValueType  # 10
 """Sessions only: the session is not bound to a tenant, or was unbound."""
 VERDICT_SESSION_EXPIRED: Verdict.ValueType  # 11
