@@ -1,29 +1,19 @@
 import { setTimeout } from "node:timers/promises";
-import {
-  type Client,
-  DeniedError,
-  TenantAuthError,
-  type UsageBucket,
-  type Validation,
-} from "@tenant-auth/client";
+import { type Client, DeniedError, TenantAuthError, type UsageBucket } from "@tenant-auth/client";
+import { decision, failed, type Operation } from "./answers.js";
+import { type LimitCommand, limitOperations } from "./limits.js";
 
 /** A command of the driver. The fields depend on `op`. */
-export interface Command {
+export interface Command extends LimitCommand {
   readonly id?: number;
   readonly op: string;
-  readonly key?: string;
   readonly keys?: readonly string[];
-  readonly scopes?: readonly string[];
   readonly times?: number;
   readonly calls?: number;
   readonly interval_ms?: number;
   /** Maximum number of calls in flight; default: no limit. */
   readonly concurrency?: number;
   readonly count?: number;
-  readonly timeout_ms?: number;
-  readonly session_id?: string;
-  readonly tenant_id?: string;
-  readonly client_address?: string;
   readonly ttl_ms?: number;
   readonly attributes?: Readonly<Record<string, string>>;
   readonly request_id?: string;
@@ -39,9 +29,9 @@ export interface Command {
   readonly bucket?: UsageBucket;
 }
 
-type Operation = (client: Client, command: Command) => Promise<object>;
+export const operations: Readonly<Record<string, Operation<Command>>> = {
+  ...limitOperations,
 
-export const operations: Readonly<Record<string, Operation>> = {
   validate_key: async (client, command) => {
     const { key = "", scopes = [], client_address: clientAddress, timeout_ms: timeoutMs } = command;
     return decision(await client.validateKey(key, { scopes, clientAddress, timeoutMs }));
@@ -88,7 +78,7 @@ export const operations: Readonly<Record<string, Operation>> = {
       session_id,
       key === undefined ? options : { ...options, key },
     );
-    return { ...decision(answer), presented_key_id: answer.presentedKeyId, attributes: answer.attributes };
+    return decision(answer);
   },
 
   bind_session: async (client, command) => {
@@ -184,30 +174,6 @@ async function load(client: Client, command: Command): Promise<object> {
   await Promise.all(running);
   const ok = Object.values(verdicts).reduce((sum, times) => sum + times, 0);
   return { ok, verdicts, errors, latency_ms };
-}
-
-/** The answer of a call that failed, or of a key of a batch that was not decided. */
-export function failed(error: unknown): object {
-  if (!(error instanceof TenantAuthError)) return { error: "INVALID_ARGUMENT", fields: [] };
-  const fields = error.violations.map(({ field }) => field);
-  return {
-    error: error.code,
-    ...(error.reason && { reason: error.reason }),
-    ...(fields.length > 0 && { fields }),
-  };
-}
-
-function decision(answer: Validation): object {
-  const { verdict, tenantId, plan, keyId, missingScopes, source, ageMs } = answer;
-  return {
-    verdict,
-    tenant_id: tenantId,
-    plan,
-    key_id: keyId,
-    missing_scopes: missingScopes,
-    source,
-    age_ms: ageMs,
-  };
 }
 
 function count(tally: Record<string, number>, name: string): void {

@@ -1,7 +1,8 @@
 /** Runs the commands of the conformance driver: one JSON command per line in, one JSON answer per line out. */
 import { createInterface } from "node:readline";
 import { Client, type ClientOptions } from "@tenant-auth/client";
-import { type Command, failed, operations } from "./operations.js";
+import { failed } from "./answers.js";
+import { type Command, operations } from "./operations.js";
 
 function say(answer: object): void {
   process.stdout.write(`${JSON.stringify(answer)}\n`);

@@ -1,10 +1,9 @@
 import { create } from "@bufbuild/protobuf";
-import { checkedClientAddress } from "./address.js";
 import { isOverMaxLength, type KeyOutcome, type KeyQuery, validateKeys } from "./batch.js";
-import * as checks from "./checks.js";
 import { invalidField } from "./error.js";
 import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
 import { InfoService } from "./gen/tenantauth/v1/info_pb.js";
+import { LimitService } from "./gen/tenantauth/v1/limit_pb.js";
 import { SessionService } from "./gen/tenantauth/v1/session_pb.js";
 import { UsageService } from "./gen/tenantauth/v1/usage_pb.js";
 import {
@@ -16,14 +15,17 @@ import {
 } from "./gen/tenantauth/v1/validation_pb.js";
 import { Verdict as WireVerdict } from "./gen/tenantauth/v1/verdict_pb.js";
 import { WatchService } from "./gen/tenantauth/v1/watch_pb.js";
+import type { Validators } from "./guard/check.js";
 import { keepCredential } from "./guard/credential.js";
 import { type GuardStream, guardStream } from "./guard/guard.js";
 import { Guards } from "./guard/guards.js";
 import { type ServerInfo, serverInfoFromWire } from "./info.js";
+import { Limits } from "./limits/limits.js";
 import { NearCache } from "./near/cache.js";
 import { CachingValidator } from "./near/caching-validator.js";
 import { Coverage } from "./near/coverage.js";
 import { type Answered, uncovered } from "./near/entry.js";
+import { SecondOpinion } from "./near/second-opinion.js";
 import { Watcher, type WatchState } from "./near/watch.js";
 import { parseEndpoints } from "./net/endpoint.js";
 import { Pool } from "./net/pool.js";
@@ -39,8 +41,8 @@ import { type CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { MAX_SESSION_ID_LENGTH } from "./session-id.js";
 import { Sessions } from "./sessions.js";
 import { Usage } from "./usage.js";
+import { type ValidateKey, type ValidateSession, validatedOptions } from "./validate-options.js";
 import {
-  type Conditions,
   type SessionValidation,
   sessionValidationFromWire,
   type Validation,
@@ -48,27 +50,11 @@ import {
 } from "./validation.js";
 import { text } from "./wire.js";
 
-/** Options of `validateKey`. */
-export interface ValidateKey extends CallOptions {
-  /** Scopes that the key must hold, all of them. Compared exactly; at most 32. */
-  readonly scopes?: readonly string[];
-  /**
-   * The customer's IPv4 or IPv6 address; a port and a zone are ignored. Required for keys that are limited to networks.
-   * Take it from the connection, or from a header of a proxy that you trust.
-   */
-  readonly clientAddress?: string | undefined;
-}
-
-/** Options of `validateSession`. */
-export interface ValidateSession extends ValidateKey {
-  /** The key presented with the session, if any. It must belong to the tenant of the session. */
-  readonly key?: string;
-}
-
 /** The generated services of the contract. */
 export interface RawServices {
   readonly admin: RawService<typeof AdminService>;
   readonly info: RawService<typeof InfoService>;
+  readonly limits: RawService<typeof LimitService>;
   readonly sessions: RawService<typeof SessionService>;
   readonly usage: RawService<typeof UsageService>;
   readonly validation: RawService<typeof ValidationService>;
@@ -80,6 +66,8 @@ export interface RawServices {
  * and follows the watch stream.
  */
 export class Client {
+  /** Takes amounts from the limits of tenants and keys. */
+  readonly limits: Limits;
   /** Binds sessions to tenants. */
   readonly sessions: Sessions;
   /** Records and reports usage. */
@@ -115,10 +103,11 @@ export class Client {
     const rpc = new RpcClient({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
     this.#rpc = rpc;
     const coverage = validated.nearCache === undefined ? undefined : new Coverage(clock);
-    const guards = new Guards(clock, coverage, timeoutMs, {
+    const validators: Validators = {
       key: (key, options) => this.#key(key, options),
       session: (id, key, options) => this.#session(id, { ...options, ...(key === undefined ? {} : { key }) }),
-    });
+    };
+    const guards = new Guards(clock, coverage, timeoutMs, validators);
     this.#guards = guards;
     this.guard = guardStream(() => {
       rpc.assertOpen();
@@ -136,11 +125,16 @@ export class Client {
         void this.#watcher.run();
       }
     }
+    this.limits = new Limits(
+      rpc,
+      this.#cache && this.#near && new SecondOpinion(this.#cache, this.#near.digests, validators),
+    );
     this.sessions = new Sessions(rpc);
     this.usage = new Usage(rpc);
     this.raw = Object.freeze({
       admin: rawService(AdminService, rpc),
       info: rawService(InfoService, rpc),
+      limits: rawService(LimitService, rpc),
       sessions: rawService(SessionService, rpc),
       usage: rawService(UsageService, rpc),
       validation: rawService(ValidationService, rpc),
@@ -277,19 +271,4 @@ export class Client {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/** Validated options of a validation. */
-interface Query extends Conditions {
-  /** The text of the address; empty without one. */
-  readonly clientAddress: string;
-  readonly timeoutMs: number | undefined;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** Rejects unknown options: with a misspelt `scopes` option, no scope would be required. */
-function validatedOptions<O extends ValidateKey>(given: O, known: readonly (keyof O & string)[]): Query {
-  const { scopes = [], clientAddress, timeoutMs, signal } = checks.options("options", given, known);
-  const { text, address } = checkedClientAddress(clientAddress);
-  return { scopes: checks.texts("scopes", scopes), clientAddress: text, address, timeoutMs, signal };
 }

@@ -14,7 +14,7 @@ export type ErrorKind =
   | "permission-denied"
   /** The key or its tenant has changed since a principal token was signed. Repeating the request may help. */
   | "outdated"
-  /** The client or recorder is closed. */
+  /** The client, the recorder or the local limiter is closed. */
   | "closed"
   /** Any other error; see `code`. */
   | "other";
@@ -122,6 +122,11 @@ export function clientClosed(): TenantAuthError {
 /** The error of `record` after the recorder's `close()`. */
 export function recorderClosed(): TenantAuthError {
   return new TenantAuthError("CANCELLED", "the usage recorder is closed", { kind: "closed" });
+}
+
+/** The error of `admit` after the local limiter's `close()`. */
+export function limiterClosed(): TenantAuthError {
+  return new TenantAuthError("CANCELLED", "the local limiter is closed", { kind: "closed" });
 }
 
 /** An error for an invalid field, in the same form as the service's. */

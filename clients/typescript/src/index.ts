@@ -1,10 +1,5 @@
 export type { KeyOutcome, KeyQuery } from "./batch.js";
-export {
-  Client,
-  type RawServices,
-  type ValidateKey,
-  type ValidateSession,
-} from "./client.js";
+export { Client, type RawServices } from "./client.js";
 export { type Clock, systemClock } from "./clock.js";
 export { DeniedError } from "./denied.js";
 export { type Code, type ErrorKind, TenantAuthError, type Violation } from "./error.js";
@@ -13,6 +8,21 @@ export type { ClosableSocket } from "./guard/pushed.js";
 export type { StreamEnd } from "./guard/stream-end.js";
 export type { GuardOptions } from "./guard/stream-guard.js";
 export type { DatabaseKind, ServerInfo } from "./info.js";
+export type { ConsumeOutcome, ConsumeQuery } from "./limits/batch.js";
+export type { Cost } from "./limits/cost.js";
+export type { LimitCredential, SessionQuery } from "./limits/credential.js";
+export type { DecidedBy, LimitDecision } from "./limits/decision.js";
+export type { ConsumeOptions, LimitStateSubject, Limits, ReserveOptions } from "./limits/limits.js";
+export type { LocalLimiter, LocalLimiterOptions } from "./limits/local-limiter.js";
+export type { Consumption, LimitOutcome } from "./limits/outcome.js";
+export type {
+  Reservation,
+  ReservationState,
+  ReserveOutcome,
+  SettledLimit,
+  Settlement,
+} from "./limits/reservation.js";
+export type { CalendarWindow, Limit, LimitRule, LimitState, LimitSubject } from "./limits/state.js";
 export type { WatchState } from "./near/watch.js";
 export type { TlsOptions } from "./net/tls.js";
 export type { ClientOptions, NearCacheOptions } from "./options.js";
@@ -39,5 +49,6 @@ export type {
   UsageRecorded,
   UsageSum,
 } from "./usage.js";
+export type { ValidateKey, ValidateSession } from "./validate-options.js";
 export type { SessionValidation, Validation } from "./validation.js";
 export type { Source, Verdict } from "./verdict.js";

@@ -1,5 +1,8 @@
 import type { UsageEvent } from "./usage.js";
 
+/** The contract's form of the name of a metric. */
+export const METRIC = /^[a-z][a-z0-9_.]{0,63}$/;
+
 const MAX_QUANTITY = 1_000_000_000_000;
 const MIN_TIME_MS = 0;
 /** The last millisecond of the year 9999. */
@@ -18,7 +21,7 @@ export function usageEvent(
   if (typeof tenantId !== "string" || !/^[A-Za-z0-9_-]{1,64}$/.test(tenantId)) {
     throw new TypeError("tenantId must be 1 to 64 characters of A-Z a-z 0-9 _ -");
   }
-  if (typeof metric !== "string" || !/^[a-z][a-z0-9_.]{0,63}$/.test(metric)) {
+  if (typeof metric !== "string" || !METRIC.test(metric)) {
     throw new TypeError(
       "metric must be a lower-case letter, then up to 63 characters of a-z 0-9 _ and the full stop",
     );

@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { InfoService } from "../src/gen/tenantauth/v1/info_pb.js";
+import { LimitService } from "../src/gen/tenantauth/v1/limit_pb.js";
 import { SessionService } from "../src/gen/tenantauth/v1/session_pb.js";
 import { UsageService } from "../src/gen/tenantauth/v1/usage_pb.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import { invalid, keyAnswer, unavailable } from "./support/answers.js";
 import { Fake } from "./support/fake.js";
+import { exceeded, limited, reserved } from "./support/limit-answers.js";
 import { ours, type Program } from "./support/process.js";
 import { gate, until } from "./support/until.js";
 
@@ -99,6 +101,62 @@ test("conformance: the client's address", async (t) => {
   for (const command of [{ op: "validate_key", key: "k" }, session, required, bind])
     assert.deepEqual(await ask({ ...command, client_address: "x" }), error);
   assert.deepEqual(await ask({ ...batch, client_address: "x" }), { items: [error, error] });
+});
+
+test("conformance: limits", async (t) => {
+  const { fake, ask } = await running(t, { TENANT_AUTH_NEAR_CACHE: "off" });
+  const { consume, batchConsume, reserve, settle, cancel, getLimitState } = LimitService.method;
+  const costs = [{ metric: "requests", amount: 2 }];
+  const limit = {
+    name: "hourly",
+    metric: "requests",
+    limit: 10,
+    window_ms: 3_600_000,
+    reset_after_ms: 1_800_000,
+  };
+  const admitted = { ...limit, remaining: 7, retry_after_ms: null, decided_by: "LEASE" };
+  const limits = [{ ...admitted, exceeded: false, shadow: false }];
+  const valid = { ...good, source: "FRESH", allowed: true, limits };
+  fake.answer(consume, () => limited());
+  const asked = { op: "consume", key: "k", scopes: ["a"], costs, consume_id: "c-1", timeout_ms: 5000 };
+  assert.deepEqual(await ask(asked), { ...valid, already_consumed: false });
+  const sent = fake.callsOf(consume)[0]?.request;
+  assert.deepEqual(
+    [sent?.consumeId, sent?.costs[0]?.amount, sent?.credential?.credential.case],
+    ["c-1", 2n, "key"],
+  );
+  fake.answer(consume, () => limited(Verdict.QUOTA_EXCEEDED, [exceeded()]));
+  const denied = { ...valid, verdict: "QUOTA_EXCEEDED", allowed: false, already_consumed: false };
+  const refused = { ...admitted, remaining: 0, retry_after_ms: 1500, exceeded: true, shadow: false };
+  assert.deepEqual(await ask({ op: "consume", session_id: "s", costs }), { ...denied, limits: [refused] });
+  assert.equal(fake.callsOf(consume)[1]?.request.credential?.credential.case, "session");
+  fake.answer(batchConsume, () => ({
+    results: [
+      { result: { case: "response" as const, value: limited() } },
+      { result: { case: "error" as const, value: { code: 14, message: "no answer" } } },
+    ],
+  }));
+  const items = [{ ...valid, age_ms: 0, already_consumed: false }, { error: "UNAVAILABLE" }];
+  const one = { key: "k", costs };
+  assert.deepEqual(await ask({ op: "consume_many", requests: [one, one] }), { items });
+  fake.answer(reserve, () => reserved(30_000));
+  const held = { ...valid, reservation_id: "r-1", expires_in_ms: 30_000, already_reserved: false };
+  assert.deepEqual(await ask({ op: "reserve", key: "k", costs, reservation_id: "r-1" }), held);
+  fake.answer(settle, () => ({ state: 2, limits: [{ name: "hourly", metric: "requests", reserved: 2n }] }));
+  assert.deepEqual(await ask({ op: "settle", reservation_id: "r-1", actual: [] }), {
+    state: "SETTLED",
+    already_settled: false,
+    limits: [{ name: "hourly", metric: "requests", reserved: 2, charged: 0, exceeded_by: 0 }],
+  });
+  fake.answer(cancel, () => ({ state: 3 }));
+  assert.deepEqual(await ask({ op: "cancel", reservation_id: "r-1" }), { state: "CANCELLED" });
+  fake.answer(getLimitState, () => ({
+    limits: [{ limit: { name: "hourly", metric: "requests" }, used: 3n }],
+  }));
+  const amounts = { used: 3, leased: 0, reserved: 0, unaccounted: 0, remaining: 0 };
+  assert.deepEqual(await ask({ op: "limit_state", tenant_id: "ten_1" }), {
+    limits: [{ name: "hourly", metric: "requests", ...amounts, reset_after_ms: null }],
+  });
 });
 
 test("conformance: sessions, usage and other commands", async (t) => {

@@ -4,10 +4,12 @@ import { Session } from "node:inspector/promises";
 import { type TestContext, test } from "node:test";
 import { inspect } from "node:util";
 import * as sdkErrors from "@modelcontextprotocol/sdk/server/auth/errors.js";
+import { LimitService } from "../src/gen/tenantauth/v1/limit_pb.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { type AuthInfo, KeyVerifier, McpHandles, mcpGate } from "../src/mcp.js";
 import { keyAnswer, unavailable } from "./support/answers.js";
 import { listening } from "./support/gates.js";
+import { limited, reserved } from "./support/limit-answers.js";
 import { clientOf, startService, withService } from "./support/service.js";
 import { connected, failure } from "./support/setup.js";
 
@@ -37,12 +39,20 @@ test("clients and answers show neither keys nor tokens", async (t) => {
   const { fake, client } = await setup(t);
   fake.answer(validateKey, () => keyAnswer());
   fake.answer(validateSession, () => keyAnswer());
-  const answers = [
+  const answers: unknown[] = [
     await client.validateKey(CANARY),
     await client.validateKey(CANARY),
     await client.validateSession("s", { key: CANARY }),
   ];
   assert.equal(fake.callsOf(validateKey)[0]?.request.key, CANARY);
+  fake.answer(LimitService.method.consume, () => limited());
+  fake.answer(LimitService.method.reserve, () => reserved(30_000));
+  fake.answer(LimitService.method.settle, () => ({}));
+  const costs = [{ metric: "requests", amount: 1 }];
+  const limiter = client.limits.local({ metric: "requests" });
+  answers.push(limiter, await client.limits.consume(CANARY, costs));
+  answers.push(await client.limits.reserve(CANARY, costs), await limiter.admit(CANARY));
+  await limiter.close();
   for (const value of [client, ...answers]) assert.ok(!shown(value).includes(CANARY));
 });
 

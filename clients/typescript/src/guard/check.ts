@@ -9,6 +9,7 @@ export interface CheckOptions {
   readonly scopes: readonly string[];
   readonly clientAddress: string | undefined;
   readonly timeoutMs: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The validations of the client, through its near cache. */

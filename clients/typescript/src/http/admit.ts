@@ -1,30 +1,35 @@
 import * as checks from "../checks.js";
 import { TenantAuthError } from "../error.js";
 import { keepCredential } from "../guard/credential.js";
+import type { LimitDecision } from "../limits/decision.js";
+import type { LimitOutcome } from "../limits/outcome.js";
 import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { clientAddressReader, type ProxyOptions } from "./client-address.js";
+import { decider, type KeyValidator, type RequestCosts } from "./costs.js";
 import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
 import { exemptPaths } from "./exempt.js";
-import { ambiguous, type Challenge, denied, noCredentials, type Rejection, undecided } from "./rejection.js";
+import { rateLimitHeaders } from "./rate-limit.js";
+import {
+  ambiguous,
+  type Challenge,
+  denied,
+  limitExceeded,
+  noCredentials,
+  type Rejection,
+  undecided,
+} from "./rejection.js";
 import { notify, undecidedLog } from "./undecided-log.js";
 
-/** The part of a `Client` that an adapter needs. */
-export interface KeyValidator {
-  validateKey(
-    key: string,
-    options?: {
-      readonly scopes?: readonly string[];
-      readonly clientAddress?: string | undefined;
-      readonly timeoutMs?: number | undefined;
-    },
-  ): Promise<Validation>;
-}
-
-/** Options of the adapters. */
-export interface RequireKeyOptions extends ProxyOptions {
+/** Options of the adapters. `R` is the request of the framework. */
+export interface RequireKeyOptions<R = unknown> extends ProxyOptions {
   /** Scopes that the key must hold, all of them. */
   readonly scopes?: readonly string[];
+  /**
+   * What a request takes from the limits of its key, always or as a function of the request; default: nothing. It is taken
+   * in the same call that validates the key. A request whose function returns an empty list takes nothing.
+   */
+  readonly costs?: RequestCosts<R>;
   /** The header that carries the key, or several; they must not have different keys. Default: `authorization`. */
   readonly header?: string | readonly string[];
   /** Exact paths, as sent by the client and without the query, that need no key. */
@@ -47,22 +52,32 @@ export type Admission =
       readonly key: string;
       /** The client's address, if it is known. */
       readonly clientAddress: string | undefined;
+      /** What the limits say, if the adapter takes costs. */
+      readonly limits: readonly LimitDecision[] | undefined;
+      /** Headers of the response that state the limits. */
+      readonly headers: Readonly<Record<string, string>>;
       readonly rejection?: never;
     }
-  | { readonly rejection: Rejection; readonly principal?: never; readonly clientAddress?: never }
+  | { readonly rejection: Rejection; readonly principal?: never }
   /** The request needs no key. */
-  | { readonly principal?: never; readonly clientAddress?: never; readonly rejection?: never };
+  | { readonly principal?: never; readonly rejection?: never };
+
+/** The paths of the key in the requests of a validation and of a decision about limits. */
+const KEY_FIELDS = ["key", "credential.key.key"];
 
 /** Headers that are rejected if they occur more than once. */
 const SINGLE = ["mcp-session-id"];
 
-/** Returns the admission function that all adapters use. Its promise never rejects. */
-export function admission(
+/**
+ * Returns the admission function that all adapters use. Its promise never rejects. Its second argument is what the function
+ * of the option `costs` gets.
+ */
+export function admission<R>(
   client: KeyValidator,
-  given: RequireKeyOptions & Challenge,
-): (request: HttpRequest) => Promise<Admission> {
-  const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
-  checks.withMethod("client", client, "validateKey");
+  given: RequireKeyOptions<R> & Challenge,
+): (request: HttpRequest, source: R) => Promise<Admission> {
+  const { timeoutMs, onError = undecidedLog(), allowPreflight = true, costs, ...challenge } = checked(given);
+  const decide = decider(client, costs, timeoutMs);
   const { scopes: required = [], header = "authorization", exempt: paths = [] } = given;
   const scopes = checks.texts("scopes", required);
   const clientAddressOf = clientAddressReader(given);
@@ -73,7 +88,7 @@ export function admission(
       'header must be a header name such as "X-API-Key", or a list of them that is not empty',
     );
   const exempt = exemptPaths(paths);
-  return async (request) => {
+  return async (request, source) => {
     try {
       if (exempt(request)) return {};
       const { key, ambiguous: isAmbiguous } = credential(request, headers);
@@ -83,15 +98,15 @@ export function admission(
         return allowPreflight && isPreflight(request) ? {} : { rejection: noCredentials(challenge) };
       }
       const clientAddress = clientAddressOf(request);
-      const validation = await client.validateKey(key, { scopes, clientAddress, timeoutMs });
-      if (validation.valid) {
-        const principal = keepCredential(principalOf(validation), { key, clientAddress, scopes });
-        return { validation, principal, key, clientAddress };
-      }
-      return { rejection: denied(validation.verdict, validation.missingScopes, challenge) };
+      const outcome = await decide({ key, scopes, clientAddress }, source);
+      if (!outcome.allowed) return { rejection: deniedByOutcome(outcome, challenge) };
+      const { validation } = outcome;
+      const principal = keepCredential(principalOf(validation), { key, clientAddress, scopes });
+      const limits = costs === undefined ? undefined : outcome.limits;
+      return { validation, principal, key, clientAddress, limits, headers: rateLimitHeaders(outcome.limits) };
     } catch (error) {
       // A key that the service rejects as malformed, such as one of 10,000 characters, is a mistake of the customer.
-      if (isCausedBy(error, "key")) return { rejection: denied("MALFORMED", [], challenge) };
+      if (isCausedBy(error, ...KEY_FIELDS)) return { rejection: denied("MALFORMED", [], challenge) };
       notify(onError, error);
       return { rejection: undecided(error) };
     }
@@ -107,6 +122,7 @@ export function isCausedBy(error: unknown, ...fields: readonly string[]): boolea
 /** The names of the options that all adapters have. */
 export const ADAPTER_OPTIONS = [
   "scopes",
+  "costs",
   "header",
   "exempt",
   "allowPreflight",
@@ -119,8 +135,16 @@ export const ADAPTER_OPTIONS = [
 
 const OPTIONS = [...ADAPTER_OPTIONS, "resourceMetadataUrl"] as const;
 
-function checked<O extends RequireKeyOptions & Challenge>(given: O): O {
-  checks.options("options", given as RequireKeyOptions & Challenge, OPTIONS);
+function deniedByOutcome(outcome: LimitOutcome, challenge: Challenge): Rejection {
+  const { verdict, validation, limits, retryAfterMs } = outcome;
+  if (!validation.valid) return denied(validation.verdict, validation.missingScopes, challenge);
+  if (verdict === "QUOTA_EXCEEDED" || verdict === "RATE_LIMITED")
+    return limitExceeded(verdict, limits, retryAfterMs);
+  return denied(verdict, [], challenge);
+}
+
+function checked<R>(given: RequireKeyOptions<R> & Challenge): RequireKeyOptions<R> & Challenge {
+  checks.options("options", given, OPTIONS);
   if (given.timeoutMs !== undefined) checks.milliseconds("timeoutMs", given.timeoutMs);
   if (given.allowPreflight !== undefined) checks.flag("allowPreflight", given.allowPreflight);
   if (given.realm !== undefined) checks.headerText("realm", given.realm);

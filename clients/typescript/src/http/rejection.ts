@@ -1,7 +1,9 @@
 import { type ServerResponse, STATUS_CODES } from "node:http";
 import { TenantAuthError } from "../error.js";
+import type { LimitDecision } from "../limits/decision.js";
 import type { PrincipalDenial } from "../principal-token/denied.js";
 import type { Verdict } from "../verdict.js";
+import { rateLimitHeaders, retryAfterSeconds } from "./rate-limit.js";
 
 /** The reason of a rejection: a verdict, or one of these codes. */
 export type RejectionCode =
@@ -61,8 +63,8 @@ const SENTENCES: Readonly<Partial<Record<RejectionCode, string>>> = {
     "The API key may be used from certain networks only, and the client's address is not known.",
   ADDRESS_NOT_ALLOWED: "The API key may not be used from this address.",
   TENANT_SUSPENDED: "The tenant is suspended.",
-  QUOTA_EXCEEDED: "The tenant has used up its quota.",
-  RATE_LIMITED: "The tenant exceeds its rate limit.",
+  QUOTA_EXCEEDED: "A quota is used up.",
+  RATE_LIMITED: "A rate limit is exceeded.",
 };
 
 export function noCredentials(challenge: Challenge): Rejection {
@@ -117,6 +119,21 @@ export function denied(
   }
 }
 
+/**
+ * Returns the rejection of a valid key with an exceeded limit. There is no `Retry-After` if no retry delay is known: the
+ * limit may never recover by itself.
+ */
+export function limitExceeded(
+  verdict: "QUOTA_EXCEEDED" | "RATE_LIMITED",
+  limits: readonly LimitDecision[],
+  retryAfterMs: number | undefined,
+): Rejection {
+  const names = limits.filter(({ exceeded, shadow }) => exceeded && !shadow).map(({ name }) => name);
+  const what = sentence(verdict).replace(/\.$/, names.length === 0 ? "." : `: ${names.join(", ")}.`);
+  const delay = retryAfterMs === undefined ? {} : { "retry-after": retryAfterSeconds(retryAfterMs) };
+  return buildRejection(429, verdict, { ...delay, ...rateLimitHeaders(limits) }, { detail: what });
+}
+
 /** Returns the rejection for a session that has ended, does not exist, or belongs to another tenant. */
 export function noSession(verdict: Verdict): Rejection {
   return buildRejection(404, verdict, {}, { detail: "The session does not exist." });
@@ -127,7 +144,7 @@ export function undecided(error: unknown): Rejection {
   const { kind, retryAfterMs } = error instanceof TenantAuthError ? error : {};
   const code = kind === "outdated" ? "OUTDATED_PRINCIPAL" : "UNDECIDED";
   if (retryAfterMs === undefined) return buildRejection(503, code, RETRY_AFTER);
-  return buildRejection(503, code, { "retry-after": String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
+  return buildRejection(503, code, { "retry-after": retryAfterSeconds(retryAfterMs) });
 }
 
 /** Sends a rejection. */

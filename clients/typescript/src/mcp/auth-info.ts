@@ -1,3 +1,4 @@
+import type { LimitDecision } from "../limits/decision.js";
 import type { Principal } from "../principal.js";
 import { printable } from "../printable.js";
 import type { Validation } from "../validation.js";
@@ -18,13 +19,15 @@ export interface AuthInfo {
 /** The SDKs require every token to expire. Each request is validated again, so this value has no other effect. */
 const DEFAULT_EXPIRY_SECONDS = 3600;
 
+/** What an adapter keeps about a request. */
+interface Kept {
+  readonly principal: Principal;
+  readonly clientAddress?: string | undefined;
+  readonly limits?: readonly LimitDecision[] | undefined;
+}
+
 /** Returns what the SDKs know about the customer of a request. */
-export function authInfo(
-  token: string,
-  validation: Validation,
-  principal: Principal,
-  clientAddress?: string,
-): AuthInfo {
+export function authInfo(token: string, validation: Validation, kept: Kept): AuthInfo {
   const endMs = validation.expiresAt?.getTime() ?? Date.now() + DEFAULT_EXPIRY_SECONDS * 1000;
   // Redacts the key, because tools may log the object.
   return printable({
@@ -32,7 +35,7 @@ export function authInfo(
     clientId: validation.keyId,
     scopes: [...validation.scopes],
     expiresAt: Math.ceil(endMs / 1000),
-    extra: { principal, clientAddress },
+    extra: { ...kept },
   });
 }
 
@@ -49,4 +52,9 @@ export function principalFrom(auth: WithExtra | undefined): Principal | undefine
 /** Returns the address of the client with which the key was validated, if it is known. */
 export function clientAddressFrom(auth: WithExtra | undefined): string | undefined {
   return auth?.extra?.clientAddress as string | undefined;
+}
+
+/** Returns what the limits say about a request; `undefined` if the gate takes no costs. */
+export function limitsFrom(auth: WithExtra | undefined): readonly LimitDecision[] | undefined {
+  return auth?.extra?.limits as readonly LimitDecision[] | undefined;
 }

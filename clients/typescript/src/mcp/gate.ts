@@ -17,7 +17,7 @@ import { authInfo } from "./auth-info.js";
 import { OPEN } from "./decision.js";
 import { mirroredHeaders } from "./header-agreement.js";
 import { type Judged, judgeHandshake, judgeHeaders, judgeStateless, rejectionOf } from "./judge.js";
-import { parseBody, RpcRejection } from "./message.js";
+import { type Json, parseBody, RpcRejection } from "./message.js";
 import { METADATA_PATH, resourceMetadata, sendMetadata } from "./metadata.js";
 import { gateSettings, type McpGateOptions } from "./options.js";
 import {
@@ -33,7 +33,8 @@ import { type Revision, revisionOf } from "./revision.js";
 import { GateSessions } from "./sessions.js";
 
 /** The parts of a `Client` that a gate needs. */
-export type McpGateClient = Pick<Client, "validateKey" | "validateSession" | "sessions" | "guard">;
+export type McpGateClient = Pick<Client, "validateKey" | "validateSession" | "sessions" | "guard"> &
+  Partial<Pick<Client, "limits">>;
 
 /** Middleware for Express, and for plain `node:http`, where `next` calls the server. */
 export interface McpGate {
@@ -49,8 +50,8 @@ const WITHOUT_BODY: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE", "OPT
 
 /**
  * Returns the gate in front of an MCP server of any SDK. It admits only requests with a valid key, binds sessions to the
- * key's tenant, applies the policy, and ends streams when the key may no longer be used. It sets `request.auth`, and
- * `request.body` if there is a policy. Throws a `TypeError` for invalid options.
+ * key's tenant, applies the policy, takes the costs, and ends streams when the key may no longer be used. It sets
+ * `request.auth`, and `request.body` if there is a policy. Throws a `TypeError` for invalid options.
  */
 export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): McpGate {
   const settings = gateSettings(options);
@@ -59,10 +60,13 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
   checks.withMethod("client", client, "validateSession");
   const metadata = resourceMetadata(options, policy?.scopes ?? []);
   const challenge: Challenge = { realm, resourceMetadataUrl: metadata?.url };
-  const admit = admission(client, {
+  const admissionOptions = {
     ...settings.admission,
     ...(metadata && { resourceMetadataUrl: metadata.url }),
-  });
+  };
+  const admit = admission(client, admissionOptions);
+  const { costs, ...withoutCosts } = admissionOptions;
+  const validate = costs === undefined ? admit : admission(client, withoutCosts);
   const sessions = new GateSessions(client, { ttlMs: settings.sessionTtlMs, timeoutMs, onError });
 
   async function bodyOf(request: GateRequest): Promise<unknown> {
@@ -99,7 +103,7 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
 
   /** Checks the session of a request, and what the policy says about it. */
   async function check(request: GateRequest, admitted: Admitted): Promise<Rejection | Checked> {
-    const { key, principal, validation, clientAddress } = admitted;
+    const { key, principal, validation, clientAddress, limits, headers } = admitted;
     const revision = revisionOf(valuesOf(request, "mcp-protocol-version"));
     if (revision === undefined) return ambiguous("The header MCP-Protocol-Version occurs more than once.");
     const presented = { key, tenantId: principal.tenantId, clientAddress };
@@ -111,18 +115,19 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
     }
     const judged = await judge(request, revision, validation.scopes);
     if (judged !== undefined && "status" in judged) return judged;
-    return { revision, presented, sessionId, judged, principal, validation };
+    return { revision, presented, sessionId, judged, principal, validation, limits, headers };
   }
 
   /** Prepares the request and the response for the application, and records the usage. */
   function pass(request: GateRequest, response: ServerResponse, checked: Checked): void {
-    const { presented, sessionId, judged, principal, validation } = checked;
+    const { presented, sessionId, judged, principal, validation, limits, headers } = checked;
     const { key, tenantId, clientAddress } = presented;
     for (const { metric, quantity } of judged?.decision.usage ?? [])
       usage?.record(tenantId, metric, quantity);
     const session = sessionId === undefined ? {} : { session: { id: sessionId, key: undefined } };
     keepCredential(principal, { key, clientAddress, scopes: needed, ...session });
-    request.auth = authInfo(key, validation, principal, clientAddress);
+    request.auth = authInfo(key, validation, { principal, clientAddress, limits });
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     gateResponse({ ...checked, request, response }, { client, sessions, settings });
   }
 
@@ -140,13 +145,22 @@ export function mcpGate(client: McpGateClient, options: McpGateOptions = {}): Mc
       return false;
     }
     try {
+      // The costs are taken last: nothing that the policy refuses costs anything, and they may depend on the body.
+      const readsBody = policy !== undefined && !WITHOUT_BODY.has(method ?? "");
+      const first = readsBody ? validate : admit;
+      let messages: readonly Json[] = [];
       for (let isSecond = false; ; isSecond = true) {
-        const admitted = await admit({ method, url, rawHeaders, socket });
+        const step = isSecond ? admit : first;
+        const admitted = await step({ method, url, rawHeaders, socket }, { request, messages });
         if (admitted.rejection === undefined && admitted.principal === undefined) return true;
         const wasWhole = request.complete;
         const checked = admitted.rejection ?? (await check(request, admitted));
         // The key may have been revoked while the client took its time to send the body.
-        if (!("status" in checked) && checked.judged !== undefined && !wasWhole && !isSecond) continue;
+        const isLate = !("status" in checked) && checked.judged !== undefined && !wasWhole;
+        if (!("status" in checked) && !isSecond && (isLate || first !== admit)) {
+          messages = checked.judged?.messages ?? [];
+          continue;
+        }
         if ("status" in checked) send(response, checked);
         else pass(request, response, checked);
         return !("status" in checked);

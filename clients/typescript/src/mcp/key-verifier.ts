@@ -1,7 +1,8 @@
 import * as checks from "../checks.js";
 import { DeniedError } from "../denied.js";
 import { keepCredential } from "../guard/credential.js";
-import { isCausedBy, type KeyValidator } from "../http/admit.js";
+import { isCausedBy } from "../http/admit.js";
+import type { KeyValidator } from "../http/costs.js";
 import { denied, undecided } from "../http/rejection.js";
 import { notify, undecidedLog } from "../http/undecided-log.js";
 import { principalOf } from "../principal.js";
@@ -67,7 +68,7 @@ export class KeyVerifier {
     const validation = await this.#validate(token);
     if (validation.valid) {
       const credential = { key: token, clientAddress: undefined, scopes: [] };
-      return authInfo(token, validation, keepCredential(principalOf(validation), credential));
+      return authInfo(token, validation, { principal: keepCredential(principalOf(validation), credential) });
     }
     const { status, body } = denied(validation.verdict, validation.missingScopes, {});
     throw this.#error(CODES[status] ?? "access_denied", body.detail, new DeniedError(validation));

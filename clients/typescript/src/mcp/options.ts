@@ -1,3 +1,4 @@
+import type { IncomingMessage } from "node:http";
 import * as checks from "../checks.js";
 import { ADAPTER_OPTIONS, type RequireKeyOptions } from "../http/admit.js";
 import { undecidedLog } from "../http/undecided-log.js";
@@ -10,8 +11,18 @@ export interface UsageSink {
   record(tenantId: string, metric: string, quantity: number): void;
 }
 
-/** Options of `mcpGate`; besides these, those of all adapters. */
-export interface McpGateOptions extends RequireKeyOptions, ResourceOptions {
+/** What the function of the gate's `costs` gets. */
+export interface McpRequest {
+  readonly request: IncomingMessage;
+  /** With a policy: the JSON-RPC message of the body, or those of a batch. */
+  readonly messages: readonly Readonly<Record<string, unknown>>[];
+}
+
+/**
+ * Options of `mcpGate`; besides these, those of all adapters. With a policy, `costs` are taken after the policy has admitted
+ * the request.
+ */
+export interface McpGateOptions extends RequireKeyOptions<McpRequest>, ResourceOptions {
   /** Which keys may use which tools, resources, prompts and methods; default: every valid key may use all. */
   readonly policy?: McpPolicy;
   /** Records the usage that the policy names; required if it names any. */
@@ -43,7 +54,7 @@ export interface GateSettings {
   readonly onError: (error: unknown) => void;
   readonly onUnboundSession: (sessionId: string) => void;
   /** The options that all adapters have. */
-  readonly admission: RequireKeyOptions;
+  readonly admission: RequireKeyOptions<McpRequest>;
 }
 
 const MINUTE_MS = 60_000;

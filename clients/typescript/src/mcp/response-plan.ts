@@ -3,6 +3,7 @@ import type { Client } from "../client.js";
 import type { StreamEnd } from "../guard/stream-end.js";
 import { type Rejection, undecided } from "../http/rejection.js";
 import { notify } from "../http/undecided-log.js";
+import type { LimitDecision } from "../limits/decision.js";
 import type { Principal } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { guarded } from "../warning.js";
@@ -24,6 +25,10 @@ export interface Checked {
   readonly principal: Principal;
   readonly judged: Judged | undefined;
   readonly validation: Validation;
+  /** What the limits say, if the gate takes costs. */
+  readonly limits: readonly LimitDecision[] | undefined;
+  /** Headers of the response that state the limits. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** An admitted request and its response. */

@@ -30,6 +30,14 @@ export function connectionLost(error: TenantAuthError): boolean {
   return LOST.has(error);
 }
 
+/** Errors of calls that no replica has processed. */
+const UNSENT = new WeakSet<TenantAuthError>();
+
+/** Whether it is certain that no replica has processed the call. */
+export function neverSent(error: TenantAuthError): boolean {
+  return UNSENT.has(error);
+}
+
 /** Makes one attempt of a unary call. */
 export async function unary<I extends DescMessage, O extends DescMessage>(
   replica: Replica,
@@ -40,7 +48,7 @@ export async function unary<I extends DescMessage, O extends DescMessage>(
   const { signal, timeoutMs = 0, requestId } = options;
   signal?.throwIfAborted();
   const connection = replica.connection;
-  if (connection === undefined) throw connectionLostError("closed", requestId);
+  if (connection === undefined) throw unsent(connectionLostError("closed", requestId));
   try {
     const init = message as MessageInitShape<I>;
     const whole = Math.max(1, Math.ceil(timeoutMs));
@@ -92,15 +100,21 @@ function failure(error: unknown, connection: Connection, requestId: string): Ten
   const { code, rawMessage, metadata, details } = ConnectError.from(error);
   if (metadata.has("grpc-status")) return errorFromStatus(code, rawMessage, details, requestId);
   if (code === Code.DeadlineExceeded) return deadlineExceeded(requestId);
+  // The replica refused the stream before it processed anything of it (RFC 9113, section 8.7).
+  if (/REFUSED_STREAM/.test(rawMessage)) return unsent(connectionLostError(rawMessage, requestId));
   if (connection.isUnusable) return connectionLostError(connection.endReason, requestId);
   // The replica shuts down and has not processed the call, or the stream could not be opened.
-  if (code === Code.Aborted || /REFUSED_STREAM/.test(rawMessage))
-    return connectionLostError(rawMessage, requestId);
+  if (code === Code.Aborted) return connectionLostError(rawMessage, requestId);
   return errorFromStatus(code, rawMessage, [], requestId);
 }
 
 function connectionLostError(why: string, requestId: string): TenantAuthError {
   const error = new TenantAuthError("UNAVAILABLE", `connection lost: ${why}`, { requestId });
   LOST.add(error);
+  return error;
+}
+
+function unsent(error: TenantAuthError): TenantAuthError {
+  UNSENT.add(error);
   return error;
 }

@@ -5,7 +5,7 @@ import { type Clock, sleep } from "../clock.js";
 import { clientClosed, deadlineExceeded, TenantAuthError } from "../error.js";
 import type { Pool } from "../net/pool.js";
 import type { Replica } from "../net/replica.js";
-import { connectionLost, serverStreaming, unary } from "./attempt.js";
+import { connectionLost, neverSent, serverStreaming, unary } from "./attempt.js";
 import type { CallerTokens } from "./caller-token.js";
 import { hedged } from "./hedge.js";
 import { MAX_ATTEMPTS, type RetryBudget, retriable, retryDelay } from "./retry.js";
@@ -19,7 +19,7 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Options of a call. `once` turns retries off, for calls that must not be repeated. */
+/** Options of a call. With `once`, it is not repeated after the service may have received it. */
 export interface RpcOptions extends CallOptions {
   readonly once?: boolean;
 }
@@ -39,7 +39,18 @@ export interface RpcState {
 export const NO_EVENTS = new Error("no events on the stream");
 
 /** RPCs that are not repeated like reads, and change nothing that is cached. */
-const UNCACHED: ReadonlySet<string> = new Set(["RecordUsage", "WaitForRevision"]);
+const UNCACHED: ReadonlySet<string> = new Set([
+  "RecordUsage",
+  "WaitForRevision",
+  "Consume",
+  "BatchConsume",
+  "Reserve",
+  "Settle",
+  "Cancel",
+  "SetLimit",
+  "DeleteLimit",
+  "AddCredits",
+]);
 
 /** Makes calls with a deadline, retries, hedging and a request id. */
 export class RpcClient {
@@ -110,12 +121,14 @@ export class RpcClient {
     let resent = false;
     budget.deposit();
     for (let retries = 0; ; retries += 1) {
+      let isSent = false;
       try {
         // The token function may be slow, so its time is limited to the remaining time of the call.
         const authorization = tokens && (await withTimeout(tokens.header(), clock, left(), signal));
         if (left() <= 0) throw deadlineExceeded(requestId);
         const first = await pool.ready(failed, left(), signal);
         failed = first;
+        isSent = true;
         const also = { requestId, authorization, userAgent: this.#shared.userAgent };
         return await hedged({
           clock,
@@ -130,7 +143,8 @@ export class RpcClient {
       } catch (error) {
         if (!(error instanceof TenantAuthError)) throw error;
         if (error.kind === "unauthenticated") tokens?.markRejected();
-        if (once || !retriable(error) || retries + 1 >= MAX_ATTEMPTS || left() <= 0) throw error;
+        const mayRepeat = !once || !isSent || neverSent(error);
+        if (!mayRepeat || !retriable(error) || retries + 1 >= MAX_ATTEMPTS || left() <= 0) throw error;
         // A lost connection does not mean overload: the call moves to another replica without a delay.
         if (connectionLost(error) && budget.enabled && !resent) {
           resent = true;

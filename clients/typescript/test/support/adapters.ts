@@ -8,8 +8,12 @@ import type { Client } from "../../src/client.js";
 import { requireKey as expressRequireKey } from "../../src/express.js";
 import { requireKey as fastifyRequireKey } from "../../src/fastify.js";
 import type { RequireKeyOptions } from "../../src/http/admit.js";
+import type { LimitDecision } from "../../src/limits/decision.js";
 
-/** Starts a server with an adapter and returns its URL. It responds with the principal, or "nobody". */
+/**
+ * Starts a server with an adapter and returns its URL. It responds with the principal, or "nobody", and with the names of
+ * the limits as a header.
+ */
 export type Server = (t: TestContext, client: Client, options: RequireKeyOptions) => Promise<string>;
 
 /** Listens on a loopback port until the test ends, and returns the URL. */
@@ -20,8 +24,13 @@ export async function listening(t: TestContext, app: Express): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
+function namesOf(limits: readonly LimitDecision[]): string {
+  return limits.map(({ name }) => name).join();
+}
+
 const respond: RequestHandler = (request, response) => {
   if (request.clientAddress !== undefined) response.setHeader("client-address", request.clientAddress);
+  if (request.limits !== undefined) response.setHeader("limits", namesOf(request.limits));
   response.json(request.principal ?? "nobody");
 };
 
@@ -38,6 +47,7 @@ const withFastify: Server = async (t, client, options) => {
   app.addHook("onRequest", fastifyRequireKey(client, options));
   app.all("/*", async (request, reply) => {
     if (request.clientAddress !== undefined) reply.header("client-address", request.clientAddress);
+    if (request.limits !== undefined) reply.header("limits", namesOf(request.limits));
     return request.principal ?? JSON.stringify("nobody");
   });
   t.after(() => app.close());

@@ -13,6 +13,7 @@ import { anyPack } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { StatusSchema } from "../../src/gen/google/rpc/status_pb.js";
 import { InfoService } from "../../src/gen/tenantauth/v1/info_pb.js";
+import { LimitService } from "../../src/gen/tenantauth/v1/limit_pb.js";
 import { SessionService } from "../../src/gen/tenantauth/v1/session_pb.js";
 import { UsageService } from "../../src/gen/tenantauth/v1/usage_pb.js";
 import { ValidationService } from "../../src/gen/tenantauth/v1/validation_pb.js";
@@ -32,7 +33,7 @@ type Answer<I extends DescMessage, O extends DescMessage> = (
   call: Call<I>,
 ) => MessageInitShape<O> | Promise<MessageInitShape<O>>;
 
-const UNARY = [ValidationService, SessionService, UsageService, InfoService];
+const UNARY = [ValidationService, SessionService, UsageService, InfoService, LimitService];
 
 /** A detail of a status, and its schema. */
 export type Fact = [DescMessage, Message];

@@ -15,6 +15,8 @@ import type { Status } from "../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
 import type { InspectKeyRequestSchema, InspectKeyResponse, InspectKeyResponseSchema } from "./inspect_pb.js";
 import { file_tenantauth_v1_inspect } from "./inspect_pb.js";
+import type { Limit, LimitSubject } from "./limit_pb.js";
+import { file_tenantauth_v1_limit } from "./limit_pb.js";
 import type { Verdict } from "./verdict_pb.js";
 import { file_tenantauth_v1_verdict } from "./verdict_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -23,7 +25,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/admin.proto.
  */
 export const file_tenantauth_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItMCCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCRIMCgRldGFnGAggASgJEi4KC2xlYWtfcG9saWN5GAkgASgLMhkudGVuYW50YXV0aC52MS5MZWFrUG9saWN5EjcKE2RlbGV0aW9uX3N0YXJ0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItADCgZBcGlLZXkSDgoGa2V5X2lkGAEgASgJEhEKCXRlbmFudF9pZBgCIAEoCRIMCgRuYW1lGAMgASgJEhMKC3ByZWZpeF9oaW50GAQgASgJEg4KBnNjb3BlcxgFIAMoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZXZva2VfcmVhc29uGAkgASgJEjAKDGxhc3RfdXNlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoScmVwbGFjZWRfYnlfa2V5X2lkGAsgASgJEhEKCXBlcHBlcl9pZBgMIAEoCRIPCgdlbmFibGVkGA0gASgIEi8KC2Rpc2FibGVkX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGA8gASgJEhgKEGFsbG93ZWRfbmV0d29ya3MYECADKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJImgKFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhcKD2FscmVhZHlfZXhpc3RlZBgCIAEoCBIQCghyZXZpc2lvbhgDIAEoAyLDAQoTVXBkYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEgwKBG5hbWUYAyABKAkSDAoEcGxhbhgEIAEoCRIMCgRldGFnGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIuCgtsZWFrX3BvbGljeRgHIAEoCzIZLnRlbmFudGF1dGgudjEuTGVha1BvbGljeSJPChRVcGRhdGVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyIlChBHZXRUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCSI6ChFHZXRUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudCI7ChJMaXN0VGVuYW50c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiVgoTTGlzdFRlbmFudHNSZXNwb25zZRImCgd0ZW5hbnRzGAEgAygLMhUudGVuYW50YXV0aC52MS5UZW5hbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjkKFFN1c3BlbmRUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiUAoVU3VzcGVuZFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhAKCHJldmlzaW9uGAIgASgDIigKE1Jlc3VtZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIk8KFFJlc3VtZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhAKCHJldmlzaW9uGAIgASgDIk4KE0RlbGV0ZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIUCgxkZWxldGVfdXNhZ2UYAyABKAgigQEKFERlbGV0ZVRlbmFudFJlc3BvbnNlEhAKCGNvbXBsZXRlGAEgASgIEhgKEHNlc3Npb25zX2RlbGV0ZWQYAiABKAMSFAoMa2V5c19kZWxldGVkGAMgASgDEhUKDXVzYWdlX2RlbGV0ZWQYBCABKAMSEAoIcmV2aXNpb24YBSABKAMiZQoKTGVha1BvbGljeRIpCgZhY3Rpb24YASABKA4yGS50ZW5hbnRhdXRoLnYxLkxlYWtBY3Rpb24SLAoJZXhwaXJlX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImsKEVJlcG9ydExlYWtSZXF1ZXN0EhYKCXBsYWludGV4dBgBIAEoCUIDgAEBEg4KBnNoYTI1NhgCIAEoDBIOCgZzb3VyY2UYAyABKAkSEAoIbG9jYXRpb24YBCABKAkSDAoEdHlwZRgFIAEoCSKeAQoSUmVwb3J0TGVha1Jlc3BvbnNlEg0KBWtub3duGAEgASgIEhgKEGFscmVhZHlfcmVwb3J0ZWQYAiABKAgSKQoGYWN0aW9uGAMgASgOMhkudGVuYW50YXV0aC52MS5MZWFrQWN0aW9uEiIKA2tleRgEIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhAKCHJldmlzaW9uGAUgASgDIowBCg9Jc3N1ZUtleVJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc2NvcGVzGAMgAygJEi4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGFsbG93ZWRfbmV0d29ya3MYBSADKAkiYAoQSXNzdWVLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIWCglwbGFpbnRleHQYAiABKAlCA4ABARIQCghyZXZpc2lvbhgDIAEoAyI7ChFJbXBvcnRLZXlzUmVxdWVzdBImCgRrZXlzGAEgAygLMhgudGVuYW50YXV0aC52MS5JbXBvcnRLZXki2wEKCUltcG9ydEtleRIRCgl0ZW5hbnRfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEgwKBG5hbWUYAyABKAkSEwoLcHJlZml4X2hpbnQYBCABKAkSDgoGc2NvcGVzGAUgAygJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGFsbG93ZWRfbmV0d29ya3MYCCADKAkiVwoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdBIQCghyZXZpc2lvbhgCIAEoAyKoAQoPSW1wb3J0S2V5UmVzdWx0EhkKD2ltcG9ydGVkX2tleV9pZBgBIAEoCUgAEhkKD2V4aXN0aW5nX2tleV9pZBgCIAEoCUgAEjAKCWRpZmZlcmVudBgEIAEoCzIbLnRlbmFudGF1dGgudjEuRGlmZmVyZW50S2V5SAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCIuCgxEaWZmZXJlbnRLZXkSDgoGa2V5X2lkGAEgASgJEg4KBmZpZWxkcxgCIAMoCSKRAQoQUm90YXRlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSKgoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglub19leHBpcnkYBCABKAgiigEKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YBCABKAMi6gEKEFVwZGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIMCgRuYW1lGAMgASgJEg4KBnNjb3BlcxgEIAMoCRIuCgpleHBpcmVzX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdlbmFibGVkGAYgASgIEgwKBGV0YWcYByABKAkSDgoGcmVhc29uGAggASgJEhgKEGFsbG93ZWRfbmV0d29ya3MYCSADKAkiSQoRVXBkYXRlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YAiABKAMiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIkkKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhAKCHJldmlzaW9uGAIgASgDIh8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIsoBCg5HZXRLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIlCgZ0ZW5hbnQYAiABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBInCgd2ZXJkaWN0GAMgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0Ei4KCmRlY2lkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDG9uX2RlbnlfbGlzdBgFIAEoCCJsChFFeHBsYWluS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSFgoJcGxhaW50ZXh0GAIgASgJQgOAAQESFwoPcmVxdWlyZWRfc2NvcGVzGAMgAygJEhYKDmNsaWVudF9hZGRyZXNzGAQgASgJIu8CChJFeHBsYWluS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEicKB3ZlcmRpY3QYAiABKA4yFi50ZW5hbnRhdXRoLnYxLlZlcmRpY3QSLwoIZGF0YWJhc2UYAyABKAsyHS50ZW5hbnRhdXRoLnYxLkdldEtleVJlc3BvbnNlEioKDmRhdGFiYXNlX2Vycm9yGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSMgoHcmVwbGljYRgFIAEoCzIhLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlc3BvbnNlEi0KCmtleV9ldmVudHMYBiADKAsyGS50ZW5hbnRhdXRoLnYxLkF1ZGl0RXZlbnQSMAoNdGVuYW50X2V2ZW50cxgHIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIWCg5taXNzaW5nX3Njb3BlcxgIIAMoCRIWCg5kZW5pZWRfYnlfbGlzdBgJIAEoCCJ1Cg9MaXN0S2V5c1JlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhgKEGluY2x1ZGVfaW5hY3RpdmUYBCABKAgSDgoGcHJlZml4GAUgASgJIlAKEExpc3RLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLIAQoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGdGFyZ2V0GAQgASgJEg4KBmNhbGxlchgFIAEoCRIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl0KF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEikKBmV2ZW50cxgBIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkF1ZGl0RXZlbnQSCwoDc2VxGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjYWxsZXIYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIRCgl0ZW5hbnRfaWQYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZkZXRhaWwYCCABKAkiNgoQRGF0YWJhc2VJZGVudGl0eRITCgtkYXRhYmFzZV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoAyLWAQoSUmV0YWluZWRSZXZvY2F0aW9uEhAKBmtleV9pZBgBIAEoCUgAEh0KE3N1c3BlbmRlZF90ZW5hbnRfaWQYAiABKAlIABIUCgpzZXNzaW9uX2lkGAMgASgJSAASGQoPZGlzYWJsZWRfa2V5X2lkGAcgASgJSAASEQoJdGVuYW50X2lkGAQgASgJEi4KCnJldm9rZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDQgkKB3N1YmplY3QiGQoXR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QimAMKGEdldERhdGFiYXNlU3RhdGVSZXNwb25zZRIuCgVrbm93bhgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIQCghyZXZpc2lvbhgCIAEoAxI+Cg9kaXN0cnVzdF9yZWFzb24YAyABKA4yJS50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SNAoQZGlzdHJ1c3RlZF9zaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoFZm91bmQYBSABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSFgoOZm91bmRfcmV2aXNpb24YBiABKAMSOwoYcmVhZF9yZXBsaWNhX3N0YWxsZWRfZm9yGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj8KFHJldGFpbmVkX3Jldm9jYXRpb25zGAggAygLMiEudGVuYW50YXV0aC52MS5SZXRhaW5lZFJldm9jYXRpb24iJwoVQWNjZXB0RGF0YWJhc2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSKeAQoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZRIxCghkYXRhYmFzZRgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRI/ChRyZXRhaW5lZF9yZXZvY2F0aW9ucxgCIAMoCzIhLnRlbmFudGF1dGgudjEuUmV0YWluZWRSZXZvY2F0aW9uEhAKCGFjY2VwdGVkGAMgASgIIqYBCgtPdXRhZ2VHcmFjZRIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpjb25maWd1cmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgEIAEoCSIXChVHZXRPdXRhZ2VHcmFjZVJlcXVlc3QiQwoWR2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2UigAEKFVNldE91dGFnZUdyYWNlUmVxdWVzdBIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpleHBpcmVzX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgDIAEoCSJUChZTZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIIikKF1Jlc2V0T3V0YWdlR3JhY2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSJWChhSZXNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgqZAoMVGVuYW50U3RhdHVzEh0KGVRFTkFOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRURU5BTlRfU1RBVFVTX0FDVElWRRABEhsKF1RFTkFOVF9TVEFUVVNfU1VTUEVOREVEEAIqcgoKTGVha0FjdGlvbhIbChdMRUFLX0FDVElPTl9VTlNQRUNJRklFRBAAEhcKE0xFQUtfQUNUSU9OX0RJU0FCTEUQARIWChJMRUFLX0FDVElPTl9OT1RJRlkQAhIWChJMRUFLX0FDVElPTl9FWFBJUkUQAyq/AQoWRGF0YWJhc2VEaXN0cnVzdFJlYXNvbhIoCiREQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fVU5TUEVDSUZJRUQQABItCilEQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fQU5PVEhFUl9EQVRBQkFTRRABEiIKHkRBVEFCQVNFX0RJU1RSVVNUX1JFQVNPTl9FTVBUWRACEigKJERBVEFCQVNFX0RJU1RSVVNUX1JFQVNPTl9ST0xMRURfQkFDSxADMtoPCgxBZG1pblNlcnZpY2USVwoMQ3JlYXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXNwb25zZRJOCglHZXRUZW5hbnQSHy50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlc3BvbnNlElQKC0xpc3RUZW5hbnRzEiEudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1JlcXVlc3QaIi50ZW5hbnRhdXRoLnYxLkxpc3RUZW5hbnRzUmVzcG9uc2USVwoMVXBkYXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5VcGRhdGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5VcGRhdGVUZW5hbnRSZXNwb25zZRJaCg1TdXNwZW5kVGVuYW50EiMudGVuYW50YXV0aC52MS5TdXNwZW5kVGVuYW50UmVxdWVzdBokLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlc3BvbnNlElcKDFJlc3VtZVRlbmFudBIiLnRlbmFudGF1dGgudjEuUmVzdW1lVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuUmVzdW1lVGVuYW50UmVzcG9uc2USVwoMRGVsZXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5EZWxldGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5EZWxldGVUZW5hbnRSZXNwb25zZRJLCghJc3N1ZUtleRIeLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlc3BvbnNlElEKCkltcG9ydEtleXMSIC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVzcG9uc2USTgoJVXBkYXRlS2V5Eh8udGVuYW50YXV0aC52MS5VcGRhdGVLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5VcGRhdGVLZXlSZXNwb25zZRJOCglSb3RhdGVLZXkSHy50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlc3BvbnNlEk4KCVJldm9rZUtleRIfLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVzcG9uc2USRQoGR2V0S2V5EhwudGVuYW50YXV0aC52MS5HZXRLZXlSZXF1ZXN0Gh0udGVuYW50YXV0aC52MS5HZXRLZXlSZXNwb25zZRJRCgpJbnNwZWN0S2V5EiAudGVuYW50YXV0aC52MS5JbnNwZWN0S2V5UmVxdWVzdBohLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlc3BvbnNlElEKCkV4cGxhaW5LZXkSIC50ZW5hbnRhdXRoLnYxLkV4cGxhaW5LZXlSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5FeHBsYWluS2V5UmVzcG9uc2USUQoKUmVwb3J0TGVhaxIgLnRlbmFudGF1dGgudjEuUmVwb3J0TGVha1JlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLlJlcG9ydExlYWtSZXNwb25zZRJLCghMaXN0S2V5cxIeLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5MaXN0S2V5c1Jlc3BvbnNlEmAKD0xpc3RBdWRpdEV2ZW50cxIlLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBomLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USYwoQR2V0RGF0YWJhc2VTdGF0ZRImLnRlbmFudGF1dGgudjEuR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXNwb25zZRJdCg5BY2NlcHREYXRhYmFzZRIkLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5BY2NlcHREYXRhYmFzZVJlc3BvbnNlEl0KDkdldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLkdldE91dGFnZUdyYWNlUmVzcG9uc2USXQoOU2V0T3V0YWdlR3JhY2USJC50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuU2V0T3V0YWdlR3JhY2VSZXNwb25zZRJjChBSZXNldE91dGFnZUdyYWNlEiYudGVuYW50YXV0aC52MS5SZXNldE91dGFnZUdyYWNlUmVxdWVzdBonLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_inspect, file_tenantauth_v1_verdict]);
+  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItMCCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCRIMCgRldGFnGAggASgJEi4KC2xlYWtfcG9saWN5GAkgASgLMhkudGVuYW50YXV0aC52MS5MZWFrUG9saWN5EjcKE2RlbGV0aW9uX3N0YXJ0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItADCgZBcGlLZXkSDgoGa2V5X2lkGAEgASgJEhEKCXRlbmFudF9pZBgCIAEoCRIMCgRuYW1lGAMgASgJEhMKC3ByZWZpeF9oaW50GAQgASgJEg4KBnNjb3BlcxgFIAMoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZXZva2VfcmVhc29uGAkgASgJEjAKDGxhc3RfdXNlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoScmVwbGFjZWRfYnlfa2V5X2lkGAsgASgJEhEKCXBlcHBlcl9pZBgMIAEoCRIPCgdlbmFibGVkGA0gASgIEi8KC2Rpc2FibGVkX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGA8gASgJEhgKEGFsbG93ZWRfbmV0d29ya3MYECADKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJImgKFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhcKD2FscmVhZHlfZXhpc3RlZBgCIAEoCBIQCghyZXZpc2lvbhgDIAEoAyLDAQoTVXBkYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEgwKBG5hbWUYAyABKAkSDAoEcGxhbhgEIAEoCRIMCgRldGFnGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIuCgtsZWFrX3BvbGljeRgHIAEoCzIZLnRlbmFudGF1dGgudjEuTGVha1BvbGljeSJPChRVcGRhdGVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyIlChBHZXRUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCSI6ChFHZXRUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudCJQChJMaXN0VGVuYW50c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSEwoLbmFtZV9wcmVmaXgYAyABKAkiVgoTTGlzdFRlbmFudHNSZXNwb25zZRImCgd0ZW5hbnRzGAEgAygLMhUudGVuYW50YXV0aC52MS5UZW5hbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjkKFFN1c3BlbmRUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiUAoVU3VzcGVuZFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50EhAKCHJldmlzaW9uGAIgASgDIjgKE1Jlc3VtZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSJPChRSZXN1bWVUZW5hbnRSZXNwb25zZRIlCgZ0ZW5hbnQYASABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIQCghyZXZpc2lvbhgCIAEoAyJOChNEZWxldGVUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSFAoMZGVsZXRlX3VzYWdlGAMgASgIIoEBChREZWxldGVUZW5hbnRSZXNwb25zZRIQCghjb21wbGV0ZRgBIAEoCBIYChBzZXNzaW9uc19kZWxldGVkGAIgASgDEhQKDGtleXNfZGVsZXRlZBgDIAEoAxIVCg11c2FnZV9kZWxldGVkGAQgASgDEhAKCHJldmlzaW9uGAUgASgDImUKCkxlYWtQb2xpY3kSKQoGYWN0aW9uGAEgASgOMhkudGVuYW50YXV0aC52MS5MZWFrQWN0aW9uEiwKCWV4cGlyZV9pbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJrChFSZXBvcnRMZWFrUmVxdWVzdBIWCglwbGFpbnRleHQYASABKAlCA4ABARIOCgZzaGEyNTYYAiABKAwSDgoGc291cmNlGAMgASgJEhAKCGxvY2F0aW9uGAQgASgJEgwKBHR5cGUYBSABKAkingEKElJlcG9ydExlYWtSZXNwb25zZRINCgVrbm93bhgBIAEoCBIYChBhbHJlYWR5X3JlcG9ydGVkGAIgASgIEikKBmFjdGlvbhgDIAEoDjIZLnRlbmFudGF1dGgudjEuTGVha0FjdGlvbhIiCgNrZXkYBCABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIQCghyZXZpc2lvbhgFIAEoAyKcAQoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBhbGxvd2VkX25ldHdvcmtzGAUgAygJEg4KBnJlYXNvbhgGIAEoCSJgChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEhAKCHJldmlzaW9uGAMgASgDIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLbAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQYWxsb3dlZF9uZXR3b3JrcxgIIAMoCSJXChJJbXBvcnRLZXlzUmVzcG9uc2USLwoHcmVzdWx0cxgBIAMoCzIeLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5UmVzdWx0EhAKCHJldmlzaW9uGAIgASgDIqgBCg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASMAoJZGlmZmVyZW50GAQgASgLMhsudGVuYW50YXV0aC52MS5EaWZmZXJlbnRLZXlIABIjCgVlcnJvchgDIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCAoGcmVzdWx0Ii4KDERpZmZlcmVudEtleRIOCgZrZXlfaWQYASABKAkSDgoGZmllbGRzGAIgAygJIqEBChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5vX2V4cGlyeRgEIAEoCBIOCgZyZWFzb24YBSABKAkiigEKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YBCABKAMi6gEKEFVwZGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIMCgRuYW1lGAMgASgJEg4KBnNjb3BlcxgEIAMoCRIuCgpleHBpcmVzX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdlbmFibGVkGAYgASgIEgwKBGV0YWcYByABKAkSDgoGcmVhc29uGAggASgJEhgKEGFsbG93ZWRfbmV0d29ya3MYCSADKAkiSQoRVXBkYXRlS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkSEAoIcmV2aXNpb24YAiABKAMiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIkkKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhAKCHJldmlzaW9uGAIgASgDIh8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIsoBCg5HZXRLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIlCgZ0ZW5hbnQYAiABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBInCgd2ZXJkaWN0GAMgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0Ei4KCmRlY2lkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDG9uX2RlbnlfbGlzdBgFIAEoCCJsChFFeHBsYWluS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSFgoJcGxhaW50ZXh0GAIgASgJQgOAAQESFwoPcmVxdWlyZWRfc2NvcGVzGAMgAygJEhYKDmNsaWVudF9hZGRyZXNzGAQgASgJIu8CChJFeHBsYWluS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEicKB3ZlcmRpY3QYAiABKA4yFi50ZW5hbnRhdXRoLnYxLlZlcmRpY3QSLwoIZGF0YWJhc2UYAyABKAsyHS50ZW5hbnRhdXRoLnYxLkdldEtleVJlc3BvbnNlEioKDmRhdGFiYXNlX2Vycm9yGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSMgoHcmVwbGljYRgFIAEoCzIhLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlc3BvbnNlEi0KCmtleV9ldmVudHMYBiADKAsyGS50ZW5hbnRhdXRoLnYxLkF1ZGl0RXZlbnQSMAoNdGVuYW50X2V2ZW50cxgHIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIWCg5taXNzaW5nX3Njb3BlcxgIIAMoCRIWCg5kZW5pZWRfYnlfbGlzdBgJIAEoCCKKAQoPTGlzdEtleXNSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRIYChBpbmNsdWRlX2luYWN0aXZlGAQgASgIEg4KBnByZWZpeBgFIAEoCRITCgtuYW1lX3ByZWZpeBgGIAEoCSJQChBMaXN0S2V5c1Jlc3BvbnNlEiMKBGtleXMYASADKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki2AEKFkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg4KBnRhcmdldBgEIAEoCRIOCgZjYWxsZXIYBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhY3Rpb24YCCABKAkiXQoXTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USKQoGZXZlbnRzGAEgAygLMhkudGVuYW50YXV0aC52MS5BdWRpdEV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAQoKQXVkaXRFdmVudBILCgNzZXEYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmNhbGxlchgDIAEoCRIOCgZhY3Rpb24YBCABKAkSDgoGdGFyZ2V0GAUgASgJEhEKCXRlbmFudF9pZBgGIAEoCRISCgpyZXF1ZXN0X2lkGAcgASgJEg4KBmRldGFpbBgIIAEoCSI2ChBEYXRhYmFzZUlkZW50aXR5EhMKC2RhdGFiYXNlX2lkGAEgASgJEg0KBWVwb2NoGAIgASgDItYBChJSZXRhaW5lZFJldm9jYXRpb24SEAoGa2V5X2lkGAEgASgJSAASHQoTc3VzcGVuZGVkX3RlbmFudF9pZBgCIAEoCUgAEhQKCnNlc3Npb25faWQYAyABKAlIABIZCg9kaXNhYmxlZF9rZXlfaWQYByABKAlIABIRCgl0ZW5hbnRfaWQYBCABKAkSLgoKcmV2b2tlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKANCCQoHc3ViamVjdCIZChdHZXREYXRhYmFzZVN0YXRlUmVxdWVzdCKYAwoYR2V0RGF0YWJhc2VTdGF0ZVJlc3BvbnNlEi4KBWtub3duGAEgASgLMh8udGVuYW50YXV0aC52MS5EYXRhYmFzZUlkZW50aXR5EhAKCHJldmlzaW9uGAIgASgDEj4KD2Rpc3RydXN0X3JlYXNvbhgDIAEoDjIlLnRlbmFudGF1dGgudjEuRGF0YWJhc2VEaXN0cnVzdFJlYXNvbhI0ChBkaXN0cnVzdGVkX3NpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgVmb3VuZBgFIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIWCg5mb3VuZF9yZXZpc2lvbhgGIAEoAxI7ChhyZWFkX3JlcGxpY2Ffc3RhbGxlZF9mb3IYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SPwoUcmV0YWluZWRfcmV2b2NhdGlvbnMYCCADKAsyIS50ZW5hbnRhdXRoLnYxLlJldGFpbmVkUmV2b2NhdGlvbiInChVBY2NlcHREYXRhYmFzZVJlcXVlc3QSDgoGcmVhc29uGAEgASgJIp4BChZBY2NlcHREYXRhYmFzZVJlc3BvbnNlEjEKCGRhdGFiYXNlGAEgASgLMh8udGVuYW50YXV0aC52MS5EYXRhYmFzZUlkZW50aXR5Ej8KFHJldGFpbmVkX3Jldm9jYXRpb25zGAIgAygLMiEudGVuYW50YXV0aC52MS5SZXRhaW5lZFJldm9jYXRpb24SEAoIYWNjZXB0ZWQYAyABKAgipgEKC091dGFnZUdyYWNlEigKBWdyYWNlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmNvbmZpZ3VyZWQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoKZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAQgASgJIhcKFUdldE91dGFnZUdyYWNlUmVxdWVzdCJDChZHZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZSKAAQoVU2V0T3V0YWdlR3JhY2VSZXF1ZXN0EigKBWdyYWNlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmV4cGlyZXNfaW4YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAMgASgJIlQKFlNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgiKQoXUmVzZXRPdXRhZ2VHcmFjZVJlcXVlc3QSDgoGcmVhc29uGAEgASgJIlYKGFJlc2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2USDwoHYXVkaXRlZBgCIAEoCCJqCg9TZXRMaW1pdFJlcXVlc3QSIwoFbGltaXQYASABKAsyFC50ZW5hbnRhdXRoLnYxLkxpbWl0Eh0KEGV4cGVjdGVkX3ZlcnNpb24YAiABKANIAIgBAUITChFfZXhwZWN0ZWRfdmVyc2lvbiJJChBTZXRMaW1pdFJlc3BvbnNlEiMKBWxpbWl0GAEgASgLMhQudGVuYW50YXV0aC52MS5MaW1pdBIQCghyZXZpc2lvbhgCIAEoAyJNCg9HZXRMaW1pdFJlcXVlc3QSLAoHc3ViamVjdBgBIAEoCzIbLnRlbmFudGF1dGgudjEuTGltaXRTdWJqZWN0EgwKBG5hbWUYAiABKAkiNwoQR2V0TGltaXRSZXNwb25zZRIjCgVsaW1pdBgBIAEoCzIULnRlbmFudGF1dGgudjEuTGltaXQiaAoRTGlzdExpbWl0c1JlcXVlc3QSLAoHc3ViamVjdBgBIAEoCzIbLnRlbmFudGF1dGgudjEuTGltaXRTdWJqZWN0EhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIlMKEkxpc3RMaW1pdHNSZXNwb25zZRIkCgZsaW1pdHMYASADKAsyFC50ZW5hbnRhdXRoLnYxLkxpbWl0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJQChJEZWxldGVMaW1pdFJlcXVlc3QSLAoHc3ViamVjdBgBIAEoCzIbLnRlbmFudGF1dGgudjEuTGltaXRTdWJqZWN0EgwKBG5hbWUYAiABKAkiOAoTRGVsZXRlTGltaXRSZXNwb25zZRIPCgdleGlzdGVkGAEgASgIEhAKCHJldmlzaW9uGAIgASgDIoYBChFBZGRDcmVkaXRzUmVxdWVzdBIsCgdzdWJqZWN0GAEgASgLMhsudGVuYW50YXV0aC52MS5MaW1pdFN1YmplY3QSDAoEbmFtZRgCIAEoCRIOCgZhbW91bnQYAyABKAMSFQoNYWRqdXN0bWVudF9pZBgEIAEoCRIOCgZyZWFzb24YBSABKAkiYgoSQWRkQ3JlZGl0c1Jlc3BvbnNlEhAKCGNyZWRpdGVkGAEgASgDEhEKCXJlbWFpbmluZxgCIAEoAxIVCg1hbHJlYWR5X2FkZGVkGAMgASgIEhAKCHJldmlzaW9uGAQgASgDKmQKDFRlbmFudFN0YXR1cxIdChlURU5BTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGAoUVEVOQU5UX1NUQVRVU19BQ1RJVkUQARIbChdURU5BTlRfU1RBVFVTX1NVU1BFTkRFRBACKnIKCkxlYWtBY3Rpb24SGwoXTEVBS19BQ1RJT05fVU5TUEVDSUZJRUQQABIXChNMRUFLX0FDVElPTl9ESVNBQkxFEAESFgoSTEVBS19BQ1RJT05fTk9USUZZEAISFgoSTEVBS19BQ1RJT05fRVhQSVJFEAMqvwEKFkRhdGFiYXNlRGlzdHJ1c3RSZWFzb24SKAokREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASLQopREFUQUJBU0VfRElTVFJVU1RfUkVBU09OX0FOT1RIRVJfREFUQUJBU0UQARIiCh5EQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fRU1QVFkQAhIoCiREQVRBQkFTRV9ESVNUUlVTVF9SRUFTT05fUk9MTEVEX0JBQ0sQAzLwEgoMQWRtaW5TZXJ2aWNlElcKDENyZWF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USTgoJR2V0VGVuYW50Eh8udGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXNwb25zZRJUCgtMaXN0VGVuYW50cxIhLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1Jlc3BvbnNlElcKDFVwZGF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuVXBkYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuVXBkYXRlVGVuYW50UmVzcG9uc2USWgoNU3VzcGVuZFRlbmFudBIjLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlcXVlc3QaJC50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXNwb25zZRJXCgxSZXN1bWVUZW5hbnQSIi50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlcXVlc3QaIy50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlc3BvbnNlElcKDERlbGV0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuRGVsZXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuRGVsZXRlVGVuYW50UmVzcG9uc2USSwoISXNzdWVLZXkSHi50ZW5hbnRhdXRoLnYxLklzc3VlS2V5UmVxdWVzdBofLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXNwb25zZRJRCgpJbXBvcnRLZXlzEiAudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVxdWVzdBohLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5c1Jlc3BvbnNlEk4KCVVwZGF0ZUtleRIfLnRlbmFudGF1dGgudjEuVXBkYXRlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuVXBkYXRlS2V5UmVzcG9uc2USTgoJUm90YXRlS2V5Eh8udGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXNwb25zZRJOCglSZXZva2VLZXkSHy50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlc3BvbnNlEkUKBkdldEtleRIcLnRlbmFudGF1dGgudjEuR2V0S2V5UmVxdWVzdBodLnRlbmFudGF1dGgudjEuR2V0S2V5UmVzcG9uc2USUQoKSW5zcGVjdEtleRIgLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkluc3BlY3RLZXlSZXNwb25zZRJRCgpFeHBsYWluS2V5EiAudGVuYW50YXV0aC52MS5FeHBsYWluS2V5UmVxdWVzdBohLnRlbmFudGF1dGgudjEuRXhwbGFpbktleVJlc3BvbnNlElEKClJlcG9ydExlYWsSIC50ZW5hbnRhdXRoLnYxLlJlcG9ydExlYWtSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5SZXBvcnRMZWFrUmVzcG9uc2USSwoITGlzdEtleXMSHi50ZW5hbnRhdXRoLnYxLkxpc3RLZXlzUmVxdWVzdBofLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXNwb25zZRJLCghTZXRMaW1pdBIeLnRlbmFudGF1dGgudjEuU2V0TGltaXRSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5TZXRMaW1pdFJlc3BvbnNlEksKCEdldExpbWl0Eh4udGVuYW50YXV0aC52MS5HZXRMaW1pdFJlcXVlc3QaHy50ZW5hbnRhdXRoLnYxLkdldExpbWl0UmVzcG9uc2USUQoKTGlzdExpbWl0cxIgLnRlbmFudGF1dGgudjEuTGlzdExpbWl0c1JlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkxpc3RMaW1pdHNSZXNwb25zZRJUCgtEZWxldGVMaW1pdBIhLnRlbmFudGF1dGgudjEuRGVsZXRlTGltaXRSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5EZWxldGVMaW1pdFJlc3BvbnNlElEKCkFkZENyZWRpdHMSIC50ZW5hbnRhdXRoLnYxLkFkZENyZWRpdHNSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5BZGRDcmVkaXRzUmVzcG9uc2USYAoPTGlzdEF1ZGl0RXZlbnRzEiUudGVuYW50YXV0aC52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiYudGVuYW50YXV0aC52MS5MaXN0QXVkaXRFdmVudHNSZXNwb25zZRJjChBHZXREYXRhYmFzZVN0YXRlEiYudGVuYW50YXV0aC52MS5HZXREYXRhYmFzZVN0YXRlUmVxdWVzdBonLnRlbmFudGF1dGgudjEuR2V0RGF0YWJhc2VTdGF0ZVJlc3BvbnNlEl0KDkFjY2VwdERhdGFiYXNlEiQudGVuYW50YXV0aC52MS5BY2NlcHREYXRhYmFzZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLkFjY2VwdERhdGFiYXNlUmVzcG9uc2USXQoOR2V0T3V0YWdlR3JhY2USJC50ZW5hbnRhdXRoLnYxLkdldE91dGFnZUdyYWNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuR2V0T3V0YWdlR3JhY2VSZXNwb25zZRJdCg5TZXRPdXRhZ2VHcmFjZRIkLnRlbmFudGF1dGgudjEuU2V0T3V0YWdlR3JhY2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5TZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEmMKEFJlc2V0T3V0YWdlR3JhY2USJi50ZW5hbnRhdXRoLnYxLlJlc2V0T3V0YWdlR3JhY2VSZXF1ZXN0GicudGVuYW50YXV0aC52MS5SZXNldE91dGFnZUdyYWNlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_inspect, file_tenantauth_v1_limit, file_tenantauth_v1_verdict]);
 
 /**
  * A customer of the SaaS.
@@ -458,6 +460,14 @@ export type ListTenantsRequest = Message<"tenantauth.v1.ListTenantsRequest"> & {
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * Only tenants whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
+   * characters. If empty, all tenants. Reads no other tenants.
+   *
+   * @generated from field: string name_prefix = 3;
+   */
+  namePrefix: string;
 };
 
 /**
@@ -474,7 +484,7 @@ export const ListTenantsRequestSchema: GenMessage<ListTenantsRequest> = /*@__PUR
  */
 export type ListTenantsResponse = Message<"tenantauth.v1.ListTenantsResponse"> & {
   /**
-   * The tenants, ordered by id.
+   * The tenants, ordered by id. With a name_prefix, ordered by name without regard to the case of A to Z, then by id.
    *
    * @generated from field: repeated tenantauth.v1.Tenant tenants = 1;
    */
@@ -563,6 +573,13 @@ export type ResumeTenantRequest = Message<"tenantauth.v1.ResumeTenantRequest"> &
    * @generated from field: string tenant_id = 1;
    */
   tenantId: string;
+
+  /**
+   * Why the tenant is resumed, for the record. Up to 256 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
 };
 
 /**
@@ -851,6 +868,13 @@ export type IssueKeyRequest = Message<"tenantauth.v1.IssueKeyRequest"> & {
    * @generated from field: repeated string allowed_networks = 5;
    */
   allowedNetworks: string[];
+
+  /**
+   * Why the key is issued, for the record. Up to 256 characters.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
 };
 
 /**
@@ -1132,6 +1156,13 @@ export type RotateKeyRequest = Message<"tenantauth.v1.RotateKeyRequest"> & {
    * @generated from field: bool no_expiry = 4;
    */
   noExpiry: boolean;
+
+  /**
+   * Why the key is replaced, for the record. Up to 256 characters.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
 };
 
 /**
@@ -1545,7 +1576,7 @@ export const ExplainKeyResponseSchema: GenMessage<ExplainKeyResponse> = /*@__PUR
  */
 export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
   /**
-   * Only keys of this tenant. Required if prefix is empty. If empty, keys of all tenants.
+   * Only keys of this tenant. Required if prefix and name_prefix are empty. If empty, keys of all tenants.
    *
    * @generated from field: string tenant_id = 1;
    */
@@ -1579,6 +1610,14 @@ export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
    * @generated from field: string prefix = 5;
    */
   prefix: string;
+
+  /**
+   * Only keys whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
+   * characters. Must be empty if prefix is set. Reads also inactive keys, and keys of other tenants, with such a name.
+   *
+   * @generated from field: string name_prefix = 6;
+   */
+  namePrefix: string;
 };
 
 /**
@@ -1595,7 +1634,8 @@ export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
  */
 export type ListKeysResponse = Message<"tenantauth.v1.ListKeysResponse"> & {
   /**
-   * The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id.
+   * The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id. With a
+   * name_prefix, ordered by name without regard to the case of A to Z, then by id.
    *
    * @generated from field: repeated tenantauth.v1.ApiKey keys = 1;
    */
@@ -1644,7 +1684,7 @@ export type ListAuditEventsRequest = Message<"tenantauth.v1.ListAuditEventsReque
   pageToken: string;
 
   /**
-   * Only changes of the tenant, key or database with this id. If empty, all entries. Up to 128 characters.
+   * Only changes of the tenant, key, session or database with this id. If empty, all entries. Up to 128 characters.
    *
    * @generated from field: string target = 4;
    */
@@ -1670,6 +1710,14 @@ export type ListAuditEventsRequest = Message<"tenantauth.v1.ListAuditEventsReque
    * @generated from field: google.protobuf.Timestamp until = 7;
    */
   until?: Timestamp | undefined;
+
+  /**
+   * Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters. Alone, it reads no other
+   * entries; with a target, tenant or caller, it reads all entries of that one, so set since if there are many.
+   *
+   * @generated from field: string action = 8;
+   */
+  action: string;
 };
 
 /**
@@ -2214,6 +2262,321 @@ export const ResetOutageGraceResponseSchema: GenMessage<ResetOutageGraceResponse
   messageDesc(file_tenantauth_v1_admin, 53);
 
 /**
+ * A limit to set.
+ *
+ * @generated from message tenantauth.v1.SetLimitRequest
+ */
+export type SetLimitRequest = Message<"tenantauth.v1.SetLimitRequest"> & {
+  /**
+   * The limit. version and updated_at are ignored. Required.
+   *
+   * @generated from field: tenantauth.v1.Limit limit = 1;
+   */
+  limit?: Limit | undefined;
+
+  /**
+   * If set, the limit must have this version; 0 for a limit that must not exist yet.
+   *
+   * @generated from field: optional int64 expected_version = 2;
+   */
+  expectedVersion?: bigint | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.SetLimitRequest.
+ * Use `create(SetLimitRequestSchema)` to create a new message.
+ */
+export const SetLimitRequestSchema: GenMessage<SetLimitRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 54);
+
+/**
+ * The limit after the change.
+ *
+ * @generated from message tenantauth.v1.SetLimitResponse
+ */
+export type SetLimitResponse = Message<"tenantauth.v1.SetLimitResponse"> & {
+  /**
+   * The limit.
+   *
+   * @generated from field: tenantauth.v1.Limit limit = 1;
+   */
+  limit?: Limit | undefined;
+
+  /**
+   * The change-log sequence number that includes the change. See InfoService.WaitForRevision.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.SetLimitResponse.
+ * Use `create(SetLimitResponseSchema)` to create a new message.
+ */
+export const SetLimitResponseSchema: GenMessage<SetLimitResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 55);
+
+/**
+ * Which limit to read.
+ *
+ * @generated from message tenantauth.v1.GetLimitRequest
+ */
+export type GetLimitRequest = Message<"tenantauth.v1.GetLimitRequest"> & {
+  /**
+   * Whose limit it is. Required.
+   *
+   * @generated from field: tenantauth.v1.LimitSubject subject = 1;
+   */
+  subject?: LimitSubject | undefined;
+
+  /**
+   * Its name. Required.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.GetLimitRequest.
+ * Use `create(GetLimitRequestSchema)` to create a new message.
+ */
+export const GetLimitRequestSchema: GenMessage<GetLimitRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 56);
+
+/**
+ * The limit.
+ *
+ * @generated from message tenantauth.v1.GetLimitResponse
+ */
+export type GetLimitResponse = Message<"tenantauth.v1.GetLimitResponse"> & {
+  /**
+   * The limit.
+   *
+   * @generated from field: tenantauth.v1.Limit limit = 1;
+   */
+  limit?: Limit | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.GetLimitResponse.
+ * Use `create(GetLimitResponseSchema)` to create a new message.
+ */
+export const GetLimitResponseSchema: GenMessage<GetLimitResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 57);
+
+/**
+ * Which limits to list.
+ *
+ * @generated from message tenantauth.v1.ListLimitsRequest
+ */
+export type ListLimitsRequest = Message<"tenantauth.v1.ListLimitsRequest"> & {
+  /**
+   * Whose limits. If absent, all.
+   *
+   * @generated from field: tenantauth.v1.LimitSubject subject = 1;
+   */
+  subject?: LimitSubject | undefined;
+
+  /**
+   * Maximum number of limits in the response. 1 to 1,000; 0 means 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * next_page_token of the previous response.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.ListLimitsRequest.
+ * Use `create(ListLimitsRequestSchema)` to create a new message.
+ */
+export const ListLimitsRequestSchema: GenMessage<ListLimitsRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 58);
+
+/**
+ * A page of limits.
+ *
+ * @generated from message tenantauth.v1.ListLimitsResponse
+ */
+export type ListLimitsResponse = Message<"tenantauth.v1.ListLimitsResponse"> & {
+  /**
+   * The limits.
+   *
+   * @generated from field: repeated tenantauth.v1.Limit limits = 1;
+   */
+  limits: Limit[];
+
+  /**
+   * The token of the next page. Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.ListLimitsResponse.
+ * Use `create(ListLimitsResponseSchema)` to create a new message.
+ */
+export const ListLimitsResponseSchema: GenMessage<ListLimitsResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 59);
+
+/**
+ * Which limit to delete.
+ *
+ * @generated from message tenantauth.v1.DeleteLimitRequest
+ */
+export type DeleteLimitRequest = Message<"tenantauth.v1.DeleteLimitRequest"> & {
+  /**
+   * Whose limit it is. Required.
+   *
+   * @generated from field: tenantauth.v1.LimitSubject subject = 1;
+   */
+  subject?: LimitSubject | undefined;
+
+  /**
+   * Its name. Required.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.DeleteLimitRequest.
+ * Use `create(DeleteLimitRequestSchema)` to create a new message.
+ */
+export const DeleteLimitRequestSchema: GenMessage<DeleteLimitRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 60);
+
+/**
+ * The result of a deletion.
+ *
+ * @generated from message tenantauth.v1.DeleteLimitResponse
+ */
+export type DeleteLimitResponse = Message<"tenantauth.v1.DeleteLimitResponse"> & {
+  /**
+   * Whether the limit existed.
+   *
+   * @generated from field: bool existed = 1;
+   */
+  existed: boolean;
+
+  /**
+   * The change-log sequence number that includes the deletion.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.DeleteLimitResponse.
+ * Use `create(DeleteLimitResponseSchema)` to create a new message.
+ */
+export const DeleteLimitResponseSchema: GenMessage<DeleteLimitResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 61);
+
+/**
+ * Credits to add.
+ *
+ * @generated from message tenantauth.v1.AddCreditsRequest
+ */
+export type AddCreditsRequest = Message<"tenantauth.v1.AddCreditsRequest"> & {
+  /**
+   * The tenant or key whose credits they are; a plan is rejected. Required.
+   *
+   * @generated from field: tenantauth.v1.LimitSubject subject = 1;
+   */
+  subject?: LimitSubject | undefined;
+
+  /**
+   * The name of the limit that applies to the subject. Required.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The amount; negative to take credits away. The balance does not fall below what is used. Not 0.
+   *
+   * @generated from field: int64 amount = 3;
+   */
+  amount: bigint;
+
+  /**
+   * Identifies the adjustment, so that a retry counts once: 1 to 128 printable ASCII characters, unique per caller. Required.
+   *
+   * @generated from field: string adjustment_id = 4;
+   */
+  adjustmentId: string;
+
+  /**
+   * Why, for the audit log. Up to 200 characters.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.AddCreditsRequest.
+ * Use `create(AddCreditsRequestSchema)` to create a new message.
+ */
+export const AddCreditsRequestSchema: GenMessage<AddCreditsRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 62);
+
+/**
+ * The credits after the adjustment.
+ *
+ * @generated from message tenantauth.v1.AddCreditsResponse
+ */
+export type AddCreditsResponse = Message<"tenantauth.v1.AddCreditsResponse"> & {
+  /**
+   * All credits that were ever added, less those taken away.
+   *
+   * @generated from field: int64 credited = 1;
+   */
+  credited: bigint;
+
+  /**
+   * What no replica holds and nobody has used.
+   *
+   * @generated from field: int64 remaining = 2;
+   */
+  remaining: bigint;
+
+  /**
+   * Whether an earlier call with this adjustment_id had made the adjustment.
+   *
+   * @generated from field: bool already_added = 3;
+   */
+  alreadyAdded: boolean;
+
+  /**
+   * The change-log sequence number that includes the change.
+   *
+   * @generated from field: int64 revision = 4;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.AddCreditsResponse.
+ * Use `create(AddCreditsResponseSchema)` to create a new message.
+ */
+export const AddCreditsResponseSchema: GenMessage<AddCreditsResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 63);
+
+/**
  * Whether a tenant is active.
  *
  * @generated from enum tenantauth.v1.TenantStatus
@@ -2361,7 +2724,8 @@ export const AdminService: GenService<{
     output: typeof GetTenantResponseSchema;
   },
   /**
-   * Lists tenants by id. Unreadable records are omitted and named in the server log.
+   * Lists tenants by id, or those whose names begin with a text by name. Unreadable records are omitted and named in the
+   * server log.
    *
    * @generated from rpc tenantauth.v1.AdminService.ListTenants
    */
@@ -2520,7 +2884,8 @@ export const AdminService: GenService<{
   },
   /**
    * Lists keys. Unreadable records are omitted and named in the server log. The keys of a tenant are ordered by id, which
-   * is the order of creation. Keys selected by prefix are ordered by prefix_hint, then by id.
+   * is the order of creation. Keys selected by prefix are ordered by prefix_hint, and keys selected by name_prefix by name,
+   * then by id.
    *
    * @generated from rpc tenantauth.v1.AdminService.ListKeys
    */
@@ -2528,6 +2893,60 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListKeysRequestSchema;
     output: typeof ListKeysResponseSchema;
+  },
+  /**
+   * Sets a limit of a plan, a tenant or a key: creates it, or replaces the one with this name. What was used before counts
+   * on, unless the kind or the window of the limit changes. Idempotent. Fails with NOT_FOUND if the tenant or key does not
+   * exist, and with ABORTED if expected_version is set and the limit has another version.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.SetLimit
+   */
+  setLimit: {
+    methodKind: "unary";
+    input: typeof SetLimitRequestSchema;
+    output: typeof SetLimitResponseSchema;
+  },
+  /**
+   * Reads one limit. Fails with NOT_FOUND if it does not exist.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.GetLimit
+   */
+  getLimit: {
+    methodKind: "unary";
+    input: typeof GetLimitRequestSchema;
+    output: typeof GetLimitResponseSchema;
+  },
+  /**
+   * Lists the limits of a plan, a tenant or a key, or all limits, by subject and name. Unreadable records are omitted and
+   * named in the server log.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.ListLimits
+   */
+  listLimits: {
+    methodKind: "unary";
+    input: typeof ListLimitsRequestSchema;
+    output: typeof ListLimitsResponseSchema;
+  },
+  /**
+   * Deletes a limit. Of a tenant or a key, what was used is forgotten. Idempotent.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.DeleteLimit
+   */
+  deleteLimit: {
+    methodKind: "unary";
+    input: typeof DeleteLimitRequestSchema;
+    output: typeof DeleteLimitResponseSchema;
+  },
+  /**
+   * Adds credits to a limit of a tenant or a key, or takes some away. Safe to retry: an adjustment_id counts once. Fails with
+   * NOT_FOUND if no limit of this name applies to the tenant or key, and with FAILED_PRECONDITION if it has no credits.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.AddCredits
+   */
+  addCredits: {
+    methodKind: "unary";
+    input: typeof AddCreditsRequestSchema;
+    output: typeof AddCreditsResponseSchema;
   },
   /**
    * Lists the audit log, latest entry first. Unreadable records are omitted and named in the server log.

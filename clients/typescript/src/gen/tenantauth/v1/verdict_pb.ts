@@ -139,14 +139,14 @@ export enum Verdict {
   INSUFFICIENT_SCOPE = 7,
 
   /**
-   * Reserved for future use: the tenant has used up its quota.
+   * LimitService only: the key or session is valid, and a quota or the credits have less left than the request costs.
    *
    * @generated from enum value: VERDICT_QUOTA_EXCEEDED = 8;
    */
   QUOTA_EXCEEDED = 8,
 
   /**
-   * Reserved for future use: the tenant exceeds its rate limit.
+   * LimitService only: the key or session is valid, and a rate has less left than the request costs.
    *
    * @generated from enum value: VERDICT_RATE_LIMITED = 9;
    */
