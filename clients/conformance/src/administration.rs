@@ -1,5 +1,7 @@
 //! Operator calls. They bypass the proxy, so that it does not count them.
 
+mod limits;
+
 use std::{
     net::SocketAddr,
     time::{Duration, SystemTime},
@@ -10,8 +12,9 @@ use prost_types::FieldMask;
 use tenant_auth_proto::v1::{
     CreateTenantRequest, IssueKeyRequest, ResumeTenantRequest, RevokeKeyRequest, SuspendTenantRequest,
     UnbindSessionRequest, UpdateKeyRequest, UpdateTenantRequest, WatchRequest, WatchResponse,
-    admin_service_client::AdminServiceClient, session_service_client::SessionServiceClient,
-    watch_response::Event, watch_service_client::WatchServiceClient,
+    admin_service_client::AdminServiceClient, info_service_client::InfoServiceClient,
+    session_service_client::SessionServiceClient, watch_response::Event,
+    watch_service_client::WatchServiceClient,
 };
 use tokio::time::{interval, timeout};
 use tonic::{
@@ -19,6 +22,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+pub use self::limits::{CreditsToAdd, LimitOfTenant, NewCredits, NewLimit, NewQuota, NewRate};
 use crate::WAIT_TIMEOUT;
 
 /// A key that was issued.
@@ -34,6 +38,7 @@ pub struct IssuedKey {
 #[derive(Clone, Debug)]
 pub struct AdminClient {
     admin: AdminServiceClient<Channel>,
+    info: InfoServiceClient<Channel>,
     sessions: SessionServiceClient<Channel>,
     watch: WatchServiceClient<Channel>,
 }
@@ -70,6 +75,7 @@ impl AdminClient {
         let channel = Endpoint::from_shared(format!("http://{service}"))?.connect_lazy();
         Ok(Self {
             admin: AdminServiceClient::new(channel.clone()),
+            info: InfoServiceClient::new(channel.clone()),
             sessions: SessionServiceClient::new(channel.clone()),
             watch: WatchServiceClient::new(channel),
         })
@@ -207,7 +213,11 @@ impl AdminClient {
     /// # Errors
     /// Fails if the service rejects it.
     pub async fn unbind_session(&mut self, session: &str, tenant: &str) -> anyhow::Result<()> {
-        let request = UnbindSessionRequest { session_id: session.to_owned(), tenant_id: tenant.to_owned() };
+        let request = UnbindSessionRequest {
+            session_id: session.to_owned(),
+            tenant_id: tenant.to_owned(),
+            reason: String::new(),
+        };
         self.sessions.unbind_session(request).await?;
         Ok(())
     }
@@ -227,7 +237,9 @@ impl AdminClient {
     /// # Errors
     /// Fails if the service rejects it.
     pub async fn resume_tenant(&mut self, tenant: &str) -> anyhow::Result<()> {
-        self.admin.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
+        self.admin
+            .resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned(), ..Default::default() })
+            .await?;
         Ok(())
     }
 }

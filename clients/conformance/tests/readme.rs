@@ -9,11 +9,12 @@ use std::{
 
 use tenant_auth_conformance::language::LANGUAGES;
 
-const FEATURE_GROUPS: [&str; 17] = [
+const FEATURE_GROUPS: [&str; 18] = [
     "An answer and no answer",
     "Keys",
     "Sessions",
     "Usage",
+    "Limits",
     "Near-cache",
     "Watch",
     "Retries and deadlines",

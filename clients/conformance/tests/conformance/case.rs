@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
+use tenant_auth_conformance::administration::{CreditsToAdd, LimitOfTenant, NewLimit};
 
 /// A case: the initial state, the steps and the expected results.
 #[derive(Clone, Debug, Deserialize)]
@@ -107,6 +108,10 @@ pub(crate) enum Action {
     Unbind(SessionRef),
     Suspend(String),
     Resume(String),
+    /// Sets a limit, of a key by its name.
+    Limit(Box<NewLimit>),
+    DeleteLimit(LimitOfTenant),
+    AddCredits(CreditsToAdd),
     Database(DatabaseAction),
     Service(ServiceAction),
     /// Sets the response of the proxy to calls of a method, instead of the service's.

@@ -172,6 +172,15 @@ impl CaseRun<'_> {
             }
             Action::Suspend(tenant) => self.operator.suspend_tenant(tenant).await,
             Action::Resume(tenant) => self.operator.resume_tenant(tenant).await,
+            Action::Limit(limit) => {
+                let mut limit = limit.clone();
+                if let Some(key) = &mut limit.key {
+                    *key = self.key(key)?.key_id.clone();
+                }
+                self.operator.set_limit(&limit).await
+            }
+            Action::DeleteLimit(limit) => self.operator.delete_limit(limit).await,
+            Action::AddCredits(credits) => self.operator.add_credits(credits).await,
             Action::Database(what) => self.change_database(*what).await,
             Action::Service(what) => self.change_service(*what).await,
             Action::Network(disturbance) => {
