@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use futures::executor::block_on;
 use tokio::sync::watch;
 
 use crate::{server::HranaServer, streams::connect};
@@ -81,15 +80,18 @@ impl HranaServer {
     }
 }
 
-pub(crate) async fn open_database(path: &Path) -> io::Result<Arc<libsql::Database>> {
+pub(crate) async fn open_database(path: &Path) -> io::Result<Arc<Path>> {
+    // The embedded engine of a test uses the same library by another binding, which refuses a library that it has not
+    // initialized itself.
     let database = libsql::Builder::new_local(path).build().await.map_err(io::Error::other)?;
-    let setup = connect(&database).map_err(io::Error::other)?;
-    drop(setup.query("PRAGMA journal_mode = WAL", ()).await.map_err(io::Error::other)?);
-    Ok(Arc::new(database))
+    drop(database.connect().map_err(io::Error::other)?);
+    let connection = connect(path).map_err(io::Error::other)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(io::Error::other)?;
+    Ok(Arc::from(path))
 }
 
-pub(crate) fn vacuum_into(database: &libsql::Database, path: &Path) -> Result<(), String> {
+pub(crate) fn vacuum_into(database: &Path, path: &Path) -> Result<(), String> {
     let connection = connect(database).map_err(|error| error.to_string())?;
     let vacuum = format!("VACUUM INTO '{}'", path.display());
-    block_on(connection.execute(&vacuum, ())).map(drop).map_err(|error| error.to_string())
+    connection.execute(&vacuum, ()).map(drop).map_err(|error| error.to_string())
 }

@@ -25,4 +25,5 @@ pub use self::{
     fault::{Fault, FaultPlan},
     random::Random,
     server::{Builder, HranaServer},
+    statement_log::StatementRows,
 };

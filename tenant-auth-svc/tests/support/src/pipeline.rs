@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use libsql::Connection;
+use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use crate::{
@@ -207,7 +207,9 @@ impl Stream<'_> {
         // Counted after execution: a test that waits for the counter relies on the statement having read its
         // data.
         count();
-        Ok(result?)
+        let executed = result?;
+        self.shared.statement_log.record_rows(sql, executed.rows_read, executed.rows_written);
+        Ok(executed.result)
     }
 
     fn execute_batch(&mut self, batch: &Json) -> Result<Json, RequestError> {

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use futures::executor::block_on;
 use http::{HeaderMap, header::AUTHORIZATION};
 use serde_json::Value as Json;
 use tempfile::TempDir;
@@ -296,7 +295,7 @@ impl HranaServer {
     /// Returns the engine's message.
     pub fn execute(&self, sql: &str) -> Result<u64, String> {
         let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
-        block_on(connection.execute(sql, ())).map_err(|error| error.to_string())
+        connection.execute(sql, ()).map(|changed| changed as u64).map_err(|error| error.to_string())
     }
 
     /// Runs a query directly, and returns the rows in the protocol's encoding.
@@ -306,9 +305,8 @@ impl HranaServer {
     pub fn query(&self, sql: &str) -> Result<Vec<Json>, String> {
         let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
         let statement = sql::prepare(sql, self.shared.clock.now()).map_err(|error| error.message)?;
-        let result = sql::run(&connection, &statement, Vec::new(), true);
-        let result = result.map_err(|error| error.message)?;
-        Ok(result.get("rows").and_then(Json::as_array).cloned().unwrap_or_default())
+        let executed = sql::run(&connection, &statement, Vec::new(), true).map_err(|error| error.message)?;
+        Ok(executed.result.get("rows").and_then(Json::as_array).cloned().unwrap_or_default())
     }
 }
 

@@ -2,11 +2,13 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use fallible_iterator::FallibleIterator as _;
-use futures::executor::block_on;
-use libsql::{Connection, Value};
 use libsql_sqlite3_parser::{
     ast::{Cmd, Stmt, TransactionType},
     lexer::sql::Parser,
+};
+use rusqlite::{
+    Connection, Error as EngineError, StatementStatus,
+    types::{Value, ValueRef},
 };
 use serde_json::{Value as Json, json};
 
@@ -98,56 +100,68 @@ fn classify(command: &Cmd) -> Option<bool> {
     }
 }
 
-/// Runs a statement and returns its result in the wire format.
+/// The result of a statement.
+#[derive(Debug)]
+pub(crate) struct Executed {
+    /// In the wire format.
+    pub(crate) result: Json,
+    pub(crate) rows_read: u64,
+    pub(crate) rows_written: u64,
+}
+
+/// Runs a statement.
 pub(crate) fn run(
     connection: &Connection,
     statement: &PreparedStatement,
     args: Vec<Value>,
     want_rows: bool,
-) -> Result<Json, SqlError> {
-    block_on(async {
-        let prepared = connection.prepare(&statement.sql).await.map_err(input_error)?;
-        let columns: Vec<_> = prepared
-            .columns()
-            .iter()
-            .map(|column| json!({ "name": column.name(), "decltype": column.decl_type() }))
-            .collect();
-        let width = i32::try_from(columns.len()).unwrap_or(i32::MAX);
-        let mut rows = prepared.query(args).await.map_err(run_error)?;
-        let mut read = Vec::new();
-        while let Some(row) = rows.next().await.map_err(run_error)? {
-            let values = (0..width).map(|column| row.get_value(column).map(encode_value));
-            read.push(Json::Array(values.collect::<Result<_, _>>().map_err(run_error)?));
-        }
-        let affected = if statement.is_write { connection.changes() } else { 0 };
-        Ok(json!({
-            "cols": columns,
-            "rows": if want_rows { read } else { Vec::new() },
-            "affected_row_count": affected,
-            "last_insert_rowid": connection.last_insert_rowid().to_string(),
-            "replication_index": "1",
-            // The engine counts rows, but its binding does not expose the count: a placeholder.
-            "rows_read": 1,
-            "rows_written": affected,
-            "query_duration_ms": 0.1,
-        }))
-    })
+) -> Result<Executed, SqlError> {
+    let mut prepared = connection.prepare(&statement.sql).map_err(input_error)?;
+    let columns: Vec<_> = prepared
+        .columns()
+        .iter()
+        .map(|column| json!({ "name": column.name(), "decltype": column.decl_type() }))
+        .collect();
+    for (index, arg) in args.into_iter().enumerate() {
+        prepared.raw_bind_parameter(index + 1, arg).map_err(run_error)?;
+    }
+    let mut found = Vec::new();
+    let mut rows = prepared.raw_query();
+    while let Some(row) = rows.next().map_err(run_error)? {
+        let values = (0..columns.len()).map(|column| row.get_ref(column).map(encode_value));
+        found.push(Json::Array(values.collect::<Result<_, _>>().map_err(run_error)?));
+    }
+    drop(rows);
+    let status = |status| u64::try_from(prepared.get_status(status)).unwrap_or_default();
+    let (rows_read, rows_written) = (status(StatementStatus::RowsRead), status(StatementStatus::RowsWritten));
+    let affected = if statement.is_write { connection.changes() } else { 0 };
+    let result = json!({
+        "cols": columns,
+        "rows": if want_rows { found } else { Vec::new() },
+        "affected_row_count": affected,
+        "last_insert_rowid": connection.last_insert_rowid().to_string(),
+        "replication_index": "1",
+        "rows_read": rows_read,
+        "rows_written": rows_written,
+        "query_duration_ms": 0.1,
+    });
+    Ok(Executed { result, rows_read, rows_written })
 }
 
-/// An error while preparing: the real server's SQLite binding distinguishes it from errors during execution.
-fn input_error(error: libsql::Error) -> SqlError {
+/// An error while preparing: the real server distinguishes it from errors during execution.
+fn input_error(error: EngineError) -> SqlError {
     match error {
-        libsql::Error::SqliteFailure(1, message) => {
-            SqlError::new("SQL_INPUT_ERROR", format!("SQL input error: {message} (at offset 0)"))
+        EngineError::SqlInputError { msg, offset, .. } => {
+            SqlError::new("SQL_INPUT_ERROR", format!("SQL input error: {msg} (at offset {offset})"))
         }
         other => run_error(other),
     }
 }
 
-fn run_error(error: libsql::Error) -> SqlError {
+fn run_error(error: EngineError) -> SqlError {
     match error {
-        libsql::Error::SqliteFailure(code, message) => {
-            let code = match code & 0xff {
+        EngineError::SqliteFailure(failure, message) => {
+            let code = match failure.extended_code & 0xff {
                 5 => "SQLITE_BUSY",
                 6 => "SQLITE_LOCKED",
                 8 => "SQLITE_READONLY",
@@ -157,6 +171,7 @@ fn run_error(error: libsql::Error) -> SqlError {
                 20 => "SQLITE_MISMATCH",
                 _ => "SQLITE_UNKNOWN",
             };
+            let message = message.unwrap_or_else(|| failure.to_string());
             SqlError::new(code, format!("SQLite error: {message}"))
         }
         other => SqlError::new("SQLITE_UNKNOWN", other.to_string()),
@@ -164,13 +179,13 @@ fn run_error(error: libsql::Error) -> SqlError {
 }
 
 /// Encodes a value of the engine. Integers are encoded as text.
-fn encode_value(value: Value) -> Json {
+fn encode_value(value: ValueRef<'_>) -> Json {
     match value {
-        Value::Null => json!({ "type": "null" }),
-        Value::Integer(integer) => json!({ "type": "integer", "value": integer.to_string() }),
-        Value::Real(real) => json!({ "type": "float", "value": real }),
-        Value::Text(text) => json!({ "type": "text", "value": text }),
-        Value::Blob(bytes) => {
+        ValueRef::Null => json!({ "type": "null" }),
+        ValueRef::Integer(integer) => json!({ "type": "integer", "value": integer.to_string() }),
+        ValueRef::Real(real) => json!({ "type": "float", "value": real }),
+        ValueRef::Text(text) => json!({ "type": "text", "value": String::from_utf8_lossy(text) }),
+        ValueRef::Blob(bytes) => {
             json!({ "type": "blob", "base64": BASE64_STANDARD_NO_PAD.encode(bytes) })
         }
     }

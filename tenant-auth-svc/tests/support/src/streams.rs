@@ -3,11 +3,12 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use libsql::{Connection, Database};
+use rusqlite::Connection;
 
 use crate::counters::SharedCounters;
 
@@ -31,7 +32,8 @@ pub(crate) enum StreamError {
 
 #[derive(Debug)]
 pub(crate) struct Streams {
-    database: Mutex<Arc<Database>>,
+    /// Its file.
+    database: Mutex<Arc<Path>>,
     state: Mutex<StreamsState>,
     counters: SharedCounters,
 }
@@ -45,17 +47,17 @@ struct StreamsState {
 }
 
 impl Streams {
-    pub(crate) fn new(database: Arc<Database>, tally: SharedCounters) -> Self {
+    pub(crate) fn new(database: Arc<Path>, tally: SharedCounters) -> Self {
         Self { database: Mutex::new(database), state: Mutex::default(), counters: tally }
     }
 
-    /// Returns the database that new streams are opened on.
-    pub(crate) fn database(&self) -> Arc<Database> {
+    /// Returns the file of the database that new streams are opened on.
+    pub(crate) fn database(&self) -> Arc<Path> {
         Arc::clone(&self.database.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens new streams on another database.
-    pub(crate) fn replace(&self, database: Arc<Database>) {
+    pub(crate) fn replace(&self, database: Arc<Path>) {
         *self.database.lock().unwrap_or_else(PoisonError::into_inner) = database;
     }
 
@@ -120,8 +122,8 @@ impl Streams {
 }
 
 /// Opens a connection with the lock timeout of the real server.
-pub(crate) fn connect(database: &Database) -> libsql::Result<Connection> {
-    let connection = database.connect()?;
+pub(crate) fn connect(database: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(database)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     Ok(connection)
 }
