@@ -54,6 +54,14 @@ def database(board):
         width=6,
     )
     board.graph(
+        "Rows",
+        "Read and written, by lane, as the database counts and Turso bills them.",
+        (rate("tenant_auth_database_rows_read_total", by="lane"), "{{lane}} read"),
+        (rate("tenant_auth_database_rows_written_total", by="lane"), "{{lane}} written"),
+        unit="ops",
+        width=6,
+    )
+    board.graph(
         "Latency of calls",
         "99th percentile of successful calls. Timeouts: 300 ms for an attempt, 800 ms for a read of a validation, 10 s"
         " for a write.",

@@ -3,7 +3,7 @@
 use super::{
     client::observer::ServerAddress,
     engine::{Engine, Rows, Statement, Transaction, TransactionResult},
-    hrana::RemoteEngine,
+    hrana::{RemoteEngine, RowCounts},
     libsql::EmbeddedEngine,
 };
 use crate::domain::store::{Call, StoreError};
@@ -24,6 +24,15 @@ impl Backend {
         match self {
             Self::Embedded(_) => None,
             Self::Remote(engine) => engine.server_address(),
+        }
+    }
+
+    /// Returns the rows that a remote server has counted.
+    #[must_use]
+    pub fn row_counts(&self) -> Option<&RowCounts> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Remote(engine) => Some(engine.row_counts()),
         }
     }
 

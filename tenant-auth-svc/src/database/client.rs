@@ -24,6 +24,7 @@ use self::{
 use super::{
     backend::Backend,
     engine::{Engine, Rows, Statement, Transaction, TransactionResult},
+    hrana::RowCounts,
     sql,
 };
 use crate::{
@@ -112,6 +113,12 @@ impl DatabaseClient {
     #[must_use]
     pub fn lag(&self) -> &Arc<SchedulerLag> {
         self.bulkhead().inner().lag()
+    }
+
+    /// Returns the rows that a remote server has counted.
+    #[must_use]
+    pub fn row_counts(&self) -> Option<&RowCounts> {
+        self.bulkhead().inner().inner().row_counts()
     }
 }
 

@@ -7,8 +7,10 @@
 //! expires while a replica idles, and no resource of the server waits for the client. See
 //! <https://github.com/tursodatabase/libsql/blob/main/docs/HTTP_V2_SPEC.md>.
 
+mod batch;
 mod denial;
 mod response;
+mod row_counts;
 mod token;
 mod wire;
 
@@ -24,11 +26,15 @@ use reqwest::{
 };
 use thiserror::Error;
 
-pub use self::token::{TokenError, TokenFile, TokenValidity};
 use self::{
+    batch::{primary_batch, transaction_batch},
     denial::Denial,
     token::TokenUse,
-    wire::{Batch, PipelineRequest, StepCondition, Stmt, StreamRequest},
+    wire::{PipelineRequest, Stmt, StreamRequest},
+};
+pub use self::{
+    row_counts::RowCounts,
+    token::{TokenError, TokenFile, TokenValidity},
 };
 use super::{
     client::observer::ServerAddress,
@@ -67,9 +73,16 @@ pub struct RemoteEngine {
     http: reqwest::Client,
     pipeline_url: Url,
     token: Option<Arc<TokenFile>>,
+    rows: RowCounts,
 }
 
 impl RemoteEngine {
+    /// The rows that the server has counted.
+    #[must_use]
+    pub fn row_counts(&self) -> &RowCounts {
+        &self.rows
+    }
+
     /// Returns the server's address.
     #[must_use]
     pub fn server_address(&self) -> Option<ServerAddress> {
@@ -105,7 +118,7 @@ impl RemoteEngine {
         let mut pipeline = config.url;
         let path = format!("{}/v2/pipeline", pipeline.path().trim_end_matches('/'));
         pipeline.set_path(&path);
-        Ok(Self { http, pipeline_url: pipeline, token: config.token })
+        Ok(Self { http, pipeline_url: pipeline, token: config.token, rows: RowCounts::default() })
     }
 
     /// Sends requests on a new stream, which runs them one after the other, and parses the response. A denied request
@@ -211,47 +224,28 @@ impl Engine for RemoteEngine {
             false => StreamRequest::Execute { stmt: Stmt::new(&statement) },
         };
         let access = if statement.at_primary { TokenUse::Write } else { TokenUse::Read };
-        self.send(call, access, vec![request], |body| response::parse_rows(body).and_then(require_rows)).await
+        let read = |body: &[u8]| {
+            let (rows, billed) = response::parse_rows(body)?;
+            self.rows.add(call.lane, billed);
+            require_rows(rows)
+        };
+        self.send(call, access, vec![request], read).await
     }
 
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         let batch = |statements: &Transaction| StreamRequest::Batch { batch: transaction_batch(statements) };
         let sizes: Vec<usize> = transactions.iter().map(Vec::len).collect();
         let requests = transactions.iter().map(batch).collect();
-        let read = |body: &[u8]| response::parse_transactions(body, &sizes);
+        let read = |body: &[u8]| {
+            let (outcomes, billed) = response::parse_transactions(body, &sizes)?;
+            self.rows.add(call.lane, billed);
+            Ok(outcomes)
+        };
         match self.send(call, TokenUse::Write, requests, read).await {
             Ok(outcomes) => outcomes,
             Err(error) => sizes.iter().map(|_| Err(error.clone())).collect(),
         }
     }
-}
-
-/// `BEGIN IMMEDIATE`, the statements, `COMMIT`, each only if the previous one succeeded; and `ROLLBACK` if the
-/// transaction began but did not commit. A pipeline without conditions would continue after an error.
-fn transaction_batch(statements: &[Statement]) -> Batch {
-    let mut batch = Batch::default();
-    batch.push(None, Stmt::without_rows("BEGIN IMMEDIATE"));
-    for statement in statements {
-        let before = batch.last_step();
-        batch.push(Some(StepCondition::ok(before)), Stmt::new(statement));
-    }
-    let before = batch.last_step();
-    batch.push(Some(StepCondition::ok(before)), Stmt::without_rows("COMMIT"));
-    let commit = batch.last_step();
-    let begun_without_commit =
-        StepCondition::all([StepCondition::ok(0), StepCondition::not(StepCondition::ok(commit))]);
-    batch.push(Some(begun_without_commit), Stmt::without_rows("ROLLBACK"));
-    batch
-}
-
-/// The statement, and a write that is never executed: a read replica forwards a whole batch to its primary if it
-/// contains a write. Nothing is locked there, because the write does not run.
-fn primary_batch(statement: &Statement) -> Batch {
-    let mut batch = Batch::default();
-    batch.push(None, Stmt::new(statement));
-    let failed = StepCondition::not(StepCondition::ok(0));
-    batch.push(Some(failed), Stmt::without_rows("UPDATE heartbeat SET beat = beat WHERE only = 0"));
-    batch
 }
 
 async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, StoreError> {
@@ -330,20 +324,5 @@ mod tests {
         assert_eq!(kind(503), FailureKind::Unreachable);
         assert_eq!(kind(302), FailureKind::InvalidResponse);
         assert_eq!(kind(400), FailureKind::Internal);
-    }
-
-    #[test]
-    fn batch_step_requires_the_previous_step() {
-        let statements = [Statement::new("INSERT"), Statement::new("SELECT")];
-        let batch = serde_json::to_value(transaction_batch(&statements)).unwrap();
-        let conditions: Vec<_> =
-            batch["steps"].as_array().unwrap().iter().map(|step| step["condition"].to_string()).collect();
-        assert_eq!(conditions[0], "null");
-        assert_eq!(conditions[1], r#"{"step":0,"type":"ok"}"#);
-        assert_eq!(conditions[3], r#"{"step":2,"type":"ok"}"#);
-        assert_eq!(
-            conditions[4],
-            r#"{"conds":[{"step":0,"type":"ok"},{"cond":{"step":3,"type":"ok"},"type":"not"}],"type":"and"}"#
-        );
     }
 }

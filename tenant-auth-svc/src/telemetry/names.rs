@@ -157,6 +157,10 @@ metrics! {
         "Duration of each call to the database, every attempt separately, including the wait for the bulkhead: outcome ok or the kind of failure.";
     DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["operation", "kind"]
         "Failed calls, every attempt separately: operation read or write. denied: the token is rejected (401; 403 of a read); invalid_response: the response cannot be read; schema_missing: a table or the namespace is missing; internal: a defect; blocked: over a quota, or suspended (BLOCKED, 402); read_only: the token or the database allows only reads (403 of a write, SQLITE_READONLY), which counts as a write; disk_full: no space for a write; circuit_open: not sent.";
+    DATABASE_ROWS_READ = Counter "tenant_auth_database_rows_read_total" "1" ["lane"]
+        "Rows that the statements of a lane have read, as the remote database counts and Turso bills them. Absent for the embedded database.";
+    DATABASE_ROWS_WRITTEN = Counter "tenant_auth_database_rows_written_total" "1" ["lane"]
+        "Rows that they have written, those of indexes and triggers included.";
     DATABASE_RETRIES = Counter "tenant_auth_database_retries_total" "1" []
         "Second attempts.";
     DATABASE_CALLS = Gauge "tenant_auth_database_calls_in_flight" "1" ["lane"]

@@ -33,6 +33,11 @@ impl<E: Engine> LagDetector<E> {
         Self { inner, lag }
     }
 
+    /// The inner engine.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
     /// The scheduler lag of this process.
     pub fn lag(&self) -> &Arc<SchedulerLag> {
         &self.lag

@@ -2,6 +2,7 @@
 
 use super::{
     MAX_ERROR_CHARS,
+    row_counts::BilledRows,
     wire::{BatchResult, PipelineResponse, SqlError, StmtResult, StreamResponse, StreamResult},
 };
 use crate::{
@@ -10,24 +11,51 @@ use crate::{
 };
 
 /// Parses the rows of a single statement, alone or as the first step of a batch.
-pub(super) fn parse_rows(body: &[u8]) -> Result<Rows, StoreError> {
-    match parse_responses(body, 1)?.pop() {
-        Some(Ok(StreamResponse::Execute { result })) => statement_rows(result),
-        Some(Ok(StreamResponse::Batch { result })) => first_step_rows(result),
-        Some(Ok(StreamResponse::Other)) | None => Err(unexpected_response()),
-        Some(Err(error)) => Err(error),
-    }
+pub(super) fn parse_rows(body: &[u8]) -> Result<(Rows, BilledRows), StoreError> {
+    let response = parse_responses(body, 1)?.pop().ok_or_else(unexpected_response)??;
+    let billed = billed_rows(&response);
+    let rows = match response {
+        StreamResponse::Execute { result } => statement_rows(result),
+        StreamResponse::Batch { result } => first_step_rows(result),
+        StreamResponse::Other => Err(unexpected_response()),
+    };
+    Ok((rows?, billed))
 }
 
 /// Parses the result of each transaction: the rows of each statement if it was committed. `sizes` is the number of
 /// statements of each.
-pub(super) fn parse_transactions(body: &[u8], sizes: &[usize]) -> Result<Vec<TransactionResult>, StoreError> {
+pub(super) fn parse_transactions(
+    body: &[u8],
+    sizes: &[usize],
+) -> Result<(Vec<TransactionResult>, BilledRows), StoreError> {
     let responses = parse_responses(body, sizes.len())?;
+    let mut billed = BilledRows::default();
+    for response in responses.iter().flatten() {
+        billed.add(billed_rows(response));
+    }
     let outcomes = responses.into_iter().zip(sizes).map(|(response, statements)| match response? {
         StreamResponse::Batch { result } => transaction_result(result, *statements),
         StreamResponse::Execute { .. } | StreamResponse::Other => Err(unexpected_response()),
     });
-    Ok(outcomes.collect())
+    Ok((outcomes.collect(), billed))
+}
+
+fn billed_rows(response: &StreamResponse<'_>) -> BilledRows {
+    let of_statement = |result: &StmtResult<'_>| BilledRows {
+        read: result.rows_read.get(),
+        written: result.rows_written.get(),
+    };
+    match response {
+        StreamResponse::Execute { result } => of_statement(result),
+        StreamResponse::Batch { result } => {
+            let mut billed = BilledRows::default();
+            for step in result.step_results.iter().flatten() {
+                billed.add(of_statement(step));
+            }
+            billed
+        }
+        StreamResponse::Other => BilledRows::default(),
+    }
 }
 
 fn first_step_rows(result: BatchResult<'_>) -> Result<Rows, StoreError> {
@@ -143,7 +171,7 @@ mod tests {
             blob.clone(),
             blob,
         ];
-        assert_eq!(parse_rows(body.as_bytes()), Ok(vec![Row(expected)]));
+        assert_eq!(parse_rows(body.as_bytes()).map(|(rows, _)| rows), Ok(vec![Row(expected)]));
     }
 
     #[test]
@@ -170,7 +198,7 @@ mod tests {
         );
         bodies.push(vec![0xff, 0xfe, 0x00]);
         for body in bodies {
-            let outcome = parse_rows(&body);
+            let outcome = parse_rows(&body).map(|(rows, _)| rows);
             let shown = String::from_utf8_lossy(&body);
             assert_eq!(outcome.unwrap_err().kind, FailureKind::InvalidResponse, "{shown}");
         }
@@ -191,7 +219,7 @@ mod tests {
     }
 
     fn single_transaction(body: &str, statements: usize) -> TransactionResult {
-        parse_transactions(body.as_bytes(), &[statements]).unwrap().pop().unwrap()
+        parse_transactions(body.as_bytes(), &[statements]).unwrap().0.pop().unwrap()
     }
 
     const EMPTY_RESULT: &str = r#"{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null}"#;
@@ -231,7 +259,7 @@ mod tests {
         ));
         let failed = r#"{"type":"error","error":{"message":"locked","code":"SQLITE_BUSY"}}"#;
         let body = pipeline(&format!("{committed},{failed},{committed}"));
-        let outcomes = parse_transactions(body.as_bytes(), &[1, 1, 1]).unwrap();
+        let (outcomes, _) = parse_transactions(body.as_bytes(), &[1, 1, 1]).unwrap();
         let kinds: Vec<_> =
             outcomes.iter().map(|outcome| outcome.as_ref().err().map(|error| error.kind)).collect();
         assert_eq!(kinds, [None, Some(FailureKind::Busy), None]);
@@ -240,6 +268,18 @@ mod tests {
             FailureKind::InvalidResponse,
             "one result too many"
         );
+    }
+
+    #[test]
+    fn rows_are_counted_and_a_strange_count_harms_no_answer() {
+        let body = |read: &str| {
+            execute("[]")
+                .replace(r#""affected_row_count":0"#, &format!(r#""rows_read":{read},"rows_written":2"#))
+        };
+        for (read, counted) in [("7", 7), ("null", 0), ("-1", 0), ("\"7\"", 0), ("1e99", 0), ("[{}]", 0)] {
+            let (rows, billed) = parse_rows(body(read).as_bytes()).unwrap();
+            assert_eq!((rows.len(), billed), (0, BilledRows { read: counted, written: 2 }), "{read}");
+        }
     }
 
     proptest! {

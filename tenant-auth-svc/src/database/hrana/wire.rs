@@ -11,7 +11,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     database::engine::{self, Statement},
@@ -203,6 +203,33 @@ pub(super) enum StreamResponse<'a> {
 pub(super) struct StmtResult<'a> {
     #[serde(borrow)]
     pub(super) rows: Vec<Vec<WireValue<'a>>>,
+    #[serde(default)]
+    pub(super) rows_read: RowCount,
+    #[serde(default)]
+    pub(super) rows_written: RowCount,
+}
+
+/// A statistic: whatever the server sends, the rows are valid.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RowCount {
+    Count(u64),
+    Other(IgnoredAny),
+}
+
+impl Default for RowCount {
+    fn default() -> Self {
+        Self::Count(0)
+    }
+}
+
+impl RowCount {
+    pub(super) fn get(&self) -> u64 {
+        match self {
+            Self::Count(count) => *count,
+            Self::Other(_) => 0,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -64,6 +64,12 @@ pub(super) fn add_database_metrics(
         })
     });
     push_counts(snapshot, &names::DATABASE_FAILURES, failures);
+    if let Some(rows) = hop.row_counts() {
+        let of_lanes =
+            |count: &dyn Fn(Lane) -> u64| Lane::ALL.map(|lane| (lane.as_str(), count_to_f64(count(lane))));
+        snapshot.push_by_label(&names::DATABASE_ROWS_READ, of_lanes(&|lane| rows.read(lane)));
+        snapshot.push_by_label(&names::DATABASE_ROWS_WRITTEN, of_lanes(&|lane| rows.written(lane)));
+    }
     snapshot.push(&names::DATABASE_RETRIES, count_to_f64(hop.retry_layer().retries()));
     snapshot.push_by_label(
         &names::DATABASE_CALLS,
