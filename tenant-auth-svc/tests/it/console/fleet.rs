@@ -1,19 +1,25 @@
 //! The replicas, and how many of them have applied a change.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::domain::{
     access::Role,
     clock::{ManualClock, SharedClock, SystemClock},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::harness::{
     NOW, TestDatabase, TestService,
     callers::CallersFile,
     console::{Browser, token_of, with_console},
     events::{EventStream, page_until},
+    http_exchange,
+    pki::Authority,
+    program::program,
 };
 
 /// Starts a replica whose console knows these peers.
@@ -62,6 +68,52 @@ async fn overview_lists_peers_and_marks_what_differs() {
     assert!(!row(alike.running.address()).contains("tag bad"), "{page}");
     assert!(row(late.running.address()).contains(" behind</span>"), "{page}");
     assert!(row(closed).contains("no answer</span> no connection: "), "{page}");
+}
+
+/// By the real program, because the roots are read from the environment. `localhost` is a name, often of two addresses.
+#[tokio::test]
+async fn encrypted_peer_is_asked_by_its_name_and_certificate() {
+    let database = TestDatabase::test_server().await;
+    let (trusted, other) = (Authority::new(), Authority::named("other"));
+    let files = trusted.server_certificate().write();
+    let settings = database
+        .settings()
+        .with_flag("TENANT_AUTH_TLS_CERT_FILE", Some(files.certificate()))
+        .with_flag("TENANT_AUTH_TLS_KEY_FILE", Some(files.key()));
+    let peer = TestService::start_with(settings, SystemClock::shared()).await;
+    let port = peer.running.address().port();
+    for (authority, summary) in [(&trusted, "2 replicas, all alike."), (&other, "1 without an answer")] {
+        let roots = authority.write();
+        let mut serve = program()
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .env("TENANT_AUTH_DATABASE_URL", database.server().url())
+            .env("TENANT_AUTH_DATABASE_TOKEN_FILE", database.token_file())
+            .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
+            .env("TENANT_AUTH_CONSOLE_LISTEN", "127.0.0.1:0")
+            .env("TENANT_AUTH_CONSOLE_PEERS", format!("https://localhost:{port}"))
+            .env("SSL_CERT_FILE", roots.certificate())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
+        let console: SocketAddr = loop {
+            let line = log.next_line().await.unwrap().unwrap();
+            if let Some((_, rest)) = line.split_once("\"console\":\"") {
+                break rest.split('"').next().unwrap().parse().unwrap();
+            }
+        };
+        let host = console.to_string();
+        let shown = async {
+            while !http_exchange(console, "GET /", &[("host", &host)], "")
+                .await
+                .unwrap()
+                .body
+                .contains(summary)
+            {}
+        };
+        tokio::time::timeout(Duration::from_secs(30), shown).await.expect(summary);
+        serve.kill().await.unwrap();
+    }
 }
 
 #[tokio::test]
