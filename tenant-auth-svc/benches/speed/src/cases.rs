@@ -1,5 +1,6 @@
 //! The benchmark cases.
 
+mod connections;
 mod cross_check;
 mod front_doors;
 mod latency;
@@ -10,6 +11,7 @@ mod memory;
 mod misses;
 mod near_cache;
 mod profile;
+mod startup;
 mod unary;
 
 use std::{path::PathBuf, time::Duration};
@@ -137,6 +139,12 @@ pub async fn run(plan: &Plan) -> anyhow::Result<MissingFigures> {
     }
     if plan.includes("memory") {
         memory::run(plan).await?;
+    }
+    if plan.includes("connections") {
+        connections::run(plan).await?;
+    }
+    if plan.includes("startup") {
+        startup::run(plan).await?;
     }
     if let Some(samples) = plan.samples.as_ref().filter(|_| plan.includes("profile")) {
         profile::run(plan, samples).await?;

@@ -1,6 +1,8 @@
 //! A remote database that counts its requests: the test server of the tests.
 
-use tenant_auth_testkit::{Counters, HranaServer};
+use std::collections::BTreeMap;
+
+use tenant_auth_testkit::{Counters, HranaServer, StatementRows};
 use tokio::runtime::Runtime;
 
 /// A database on its own threads, because the load generator never yields its thread.
@@ -38,6 +40,19 @@ impl Database {
         });
         let server = receiver.recv()??;
         Ok(Self { url: server.url(), server, _runtime: BackgroundRuntime(Some(runtime)) })
+    }
+
+    /// Runs a statement directly.
+    ///
+    /// # Errors
+    /// Fails if the engine rejects it.
+    pub fn execute(&self, sql: &str) -> anyhow::Result<()> {
+        self.server.execute(sql).map(drop).map_err(anyhow::Error::msg)
+    }
+
+    /// Returns the rows that each statement has read and written since the last call.
+    pub fn take_rows(&self) -> BTreeMap<String, StatementRows> {
+        self.server.take_rows()
     }
 
     /// Returns the counters so far.

@@ -18,7 +18,7 @@ struct Args {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Run only cases whose name contains this text: unary, limits, doors, cross-check, many, latency, misses, memory, maps,
-    /// near, profile
+    /// near, profile, startup, connections
     #[arg(long)]
     only: Option<String>,
     /// Use the programs in this target folder instead of building them
