@@ -7,6 +7,7 @@ pub(crate) mod feed_poller;
 pub(crate) mod heartbeat;
 pub(crate) mod limits;
 pub(crate) mod maintenance;
+mod preload;
 pub(crate) mod readiness;
 pub(crate) mod usage;
 pub(crate) mod usage_reconciler;

@@ -2,7 +2,7 @@
 
 use crate::{
     cache::{
-        RecordCache,
+        PendingRead, RecordCache,
         lookup::{KeyLookup, SessionLookup},
     },
     change_feed::poller::FeedPoller,
@@ -19,6 +19,8 @@ use crate::{
 pub type ServiceStore = SqlStore<DatabaseClient>;
 /// The key cache.
 pub type KeyRecordCache = RecordCache<KeyLookup<ServiceStore>>;
+/// A read whose records go into the key cache.
+pub type PendingKeyRead = PendingRead;
 /// The session cache.
 pub type SessionRecordCache = RecordCache<SessionLookup<ServiceStore>>;
 /// The caches of records.

@@ -3269,7 +3269,7 @@ type ListKeysRequest struct {
 	// of prefix. Up to 24 characters; never send a whole key. If empty, all keys of the tenant.
 	Prefix string `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// Only keys whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
-	// characters. Must be empty if prefix is set. Reads also inactive keys, and keys of other tenants, with such a name.
+	// characters. Must be empty if prefix is set.
 	NamePrefix    string `protobuf:"bytes,6,opt,name=name_prefix,json=namePrefix,proto3" json:"name_prefix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3363,7 +3363,8 @@ type ListKeysResponse struct {
 	// The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id. With a
 	// name_prefix, ordered by name without regard to the case of A to Z, then by id.
 	Keys []*ApiKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	// Token for the next page. Empty on the last page.
+	// Token for the next page. Empty on the last page. A page may have fewer keys than asked for, or none, although more
+	// follow: a call reads a limited number of records, whether they match or not.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3440,8 +3441,7 @@ type ListAuditEventsRequest struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
 	// Only entries before this time. If absent, no upper limit. Must be after since.
 	Until *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
-	// Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters. Alone, it reads no other
-	// entries; with a target, tenant or caller, it reads all entries of that one, so set since if there are many.
+	// Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters.
 	Action        string `protobuf:"bytes,8,opt,name=action,proto3" json:"action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3548,7 +3548,8 @@ type ListAuditEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The entries, latest first. Entries with the same time are ordered by seq, highest first.
 	Events []*AuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// Token for the next page. Empty on the last page.
+	// Token for the next page. Empty on the last page. A page may have fewer entries than asked for, or none, although more
+	// follow: a call reads a limited number of records, whether they match or not.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

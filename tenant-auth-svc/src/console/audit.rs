@@ -17,6 +17,7 @@ use super::{
     html::{Place, id, page, text, timestamp},
     person::Person,
     rpc::call,
+    tenants::empty_page,
 };
 use crate::domain::{
     audit::{AuditAction, AuditTerm},
@@ -98,7 +99,7 @@ fn list(filter: &Filter, entries: &v1::ListAuditEventsResponse) -> Markup {
     let next = &entries.next_page_token;
     html! {
         @if entries.events.is_empty() {
-            p.empty { (empty_text(filter)) }
+            (empty_page(empty_text(filter), next))
         } @else {
             div.scroll role="region" aria-label="Entries, newest first" tabindex="0" {
                 table {
@@ -117,7 +118,7 @@ fn list(filter: &Filter, entries: &v1::ListAuditEventsResponse) -> Markup {
             @if !filter.after.is_empty() { a href=(filter.path("/audit", "")) { "Newest entries" } }
             @if !next.is_empty() { a href=(filter.path("/audit", next)) rel="next" { "Older entries" } }
         }
-        @if !entries.events.is_empty() {
+        @if !entries.events.is_empty() || !next.is_empty() {
             p.pages {
                 a.button href=(filter.path("/audit.csv", "")) { "Export as CSV" }
                 a.button href=(filter.path("/audit.json", "")) { "Export as JSON" }

@@ -26,7 +26,7 @@ use super::{
     paths,
     person::Person,
     rpc::call,
-    tenants::{self, PAGE_SIZE, next},
+    tenants::{self, PAGE_SIZE, empty_page, next},
 };
 use crate::domain::clock::UnixMillis;
 
@@ -172,11 +172,11 @@ fn keys_part(listed: &v1::ListKeysResponse, tenant_id: &str, view: &View, now: U
             }
         }
         @if listed.keys.is_empty() {
-            p.empty {
-                @if !view.keys_after.is_empty() { "There are no more keys." }
-                @else if all { "The tenant has no keys yet." }
-                @else { "The tenant has no key that can be used." }
-            }
+            (empty_page(match (view.keys_after.is_empty(), all) {
+                (false, _) => "There are no more keys.",
+                (true, true) => "The tenant has no keys yet.",
+                (true, false) => "The tenant has no key that can be used.",
+            }, &listed.next_page_token))
         } @else {
             (keys::table(&listed.keys, now, false))
         }

@@ -93,6 +93,13 @@ pub(super) fn status(tenant: &v1::Tenant) -> Markup {
     }
 }
 
+/// The text in place of an empty page. With a filter, a page may be empty although others follow.
+pub(super) fn empty_page(text: &str, next_token: &str) -> Markup {
+    html! {
+        p.empty { @if next_token.is_empty() { (text) } @else { "Nothing among the records read so far. More follow." } }
+    }
+}
+
 /// The link to the next page, if there is one.
 pub(super) fn next(path: &str, parameters: &[(&str, &str)], (name, token): (&str, &str)) -> Markup {
     let mut parameters = parameters.to_vec();

@@ -50,8 +50,8 @@ use crate::domain::{
     page::{Page, PageRequest},
     session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
     store::{
-        Call, Change, Committed, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store, StoreError,
-        UpdateConditions,
+        Call, Change, Committed, KnownTenants, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store,
+        StoreError, UpdateConditions,
     },
     tenant::{
         CreatedTenant, DeletedRows, DeletionState, NewTenant, Tenant, TenantDeletion, TenantStatus,
@@ -123,8 +123,9 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         after: Option<RecentlyUsedCursor>,
         limit: usize,
+        tenants: &mut KnownTenants,
     ) -> Result<RecentlyUsedKeys, StoreError> {
-        recently_used::list(&self.engine, &self.unreadable_records, call, after, limit).await
+        recently_used::list(&self.engine, &self.unreadable_records, call, (after, limit), tenants).await
     }
 
     async fn record_last_used(&self, call: Call, uses: &[(KeyId, Duration)]) -> Result<(), StoreError> {

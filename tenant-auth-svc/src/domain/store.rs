@@ -6,6 +6,7 @@ mod circuit;
 mod failure;
 mod lane;
 mod lookup_result;
+mod recently_used;
 
 use std::{future::Future, time::Duration};
 
@@ -16,6 +17,7 @@ pub use self::{
     failure::{FailureKind, StoreError, UnreadableRecord},
     lane::{Lane, LaneAttempts, LanePolicy, LaneShare, LaneTimeouts},
     lookup_result::{LookupResult, UnknownReason},
+    recently_used::{KnownTenants, RecentlyUsedCursor, RecentlyUsedKeys, StoredTenant},
 };
 use super::{
     audit::{Actor, AuditCursor, AuditEvent, AuditFilter},
@@ -46,19 +48,6 @@ pub struct Change {
     pub at: UnixMillis,
 }
 
-/// Recently used keys, the latest use first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecentlyUsedKeys {
-    /// The keys with the digests they are stored under, without unreadable ones.
-    pub keys: Vec<(StoredDigest, KeyRecord)>,
-    /// The key after which the next page starts; `None` when this page is the last.
-    pub next: Option<RecentlyUsedCursor>,
-    /// The change-log position that the records reflect.
-    pub revision: Revision,
-    /// The database that the records come from.
-    pub database: DatabaseIdentity,
-}
-
 /// The outcome of a committed change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed<T> {
@@ -77,9 +66,6 @@ pub struct UpdateConditions {
     pub reason: Option<Reason>,
 }
 
-/// The last-used time of a key, and its id as stored, which may be unreadable.
-pub type RecentlyUsedCursor = (UnixMillis, String);
-
 /// The digest under which a key is stored.
 pub type StoredDigest = [u8; 32];
 
@@ -97,12 +83,14 @@ pub trait Store: Send + Sync + 'static {
         hashes: &[KeyHash],
     ) -> impl Future<Output = Result<LookupResult<KeyRecord>, StoreError>> + Send;
 
-    /// Lists used keys that are not revoked, the latest use first: up to `limit` after the given one.
+    /// Lists used keys that are not revoked, the latest use first: up to `limit` after the given one. Tenants that are
+    /// not among the known ones are read, and added to them.
     fn recently_used_keys(
         &self,
         call: Call,
         after: Option<RecentlyUsedCursor>,
         limit: usize,
+        tenants: &mut KnownTenants,
     ) -> impl Future<Output = Result<RecentlyUsedKeys, StoreError>> + Send;
 
     /// Records how long ago keys were last used, for up to [`MAX_USES_PER_WRITE`] keys. A later stored time

@@ -4,26 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::readiness::{Readiness, until_ready};
+use super::{preload::preload_cache, readiness::Readiness};
 use crate::{
     domain::{
         clock::SharedClock,
         last_used::LastUsedTracker,
         outage::OutageGrace,
         session::{SessionSweeper, SlidingExpiryTracker},
-        store::{Call, Lane, Store as _, StoreError},
+        store::{Call, Lane, StoreError},
     },
     service_types::{AllCaches, KeyRecordCache, ServiceStore},
 };
 
-/// How many keys one statement preloads.
-const KEYS_PER_PAGE: usize = 500;
 /// Timeout of one maintenance statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The delay before preloading continues after a failure; it doubles with each further failure.
-const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Maximum of that delay.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// How often last-used times are flushed, and sessions are swept.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// How often sliding expiries and pending audit entries are flushed. Well below the minimum time to live of a sliding
@@ -75,7 +69,13 @@ impl MaintenanceJobs {
         readiness: watch::Receiver<Readiness>,
     ) -> Self {
         let key_cache = caches.0.clone();
-        let preload_task = tokio::spawn(preload_cache(store.clone(), key_cache.clone(), capacity, readiness));
+        let preload_task = tokio::spawn(preload_cache(
+            store.clone(),
+            key_cache.clone(),
+            capacity,
+            Arc::clone(&clock),
+            readiness,
+        ));
         let (last_used, sliding_expiries) =
             (Arc::clone(&pending.last_used), Arc::clone(&pending.sliding_expiries));
         let session_sweeper = Arc::new(SessionSweeper::default());
@@ -112,42 +112,6 @@ impl Drop for MaintenanceJobs {
         self.preload_task.abort();
         for task in &self.tasks {
             task.abort();
-        }
-    }
-}
-
-/// Fills an empty cache with the most recently used keys, up to its capacity, so that a replica which has just
-/// started can serve stale answers during an outage too. No request waits for it.
-async fn preload_cache(
-    store: ServiceStore,
-    key_cache: KeyRecordCache,
-    capacity: u64,
-    mut readiness: watch::Receiver<Readiness>,
-) {
-    if !until_ready(&mut readiness).await {
-        return;
-    }
-    let mut remaining = usize::try_from(capacity).unwrap_or(usize::MAX);
-    let (mut after, mut delay) = (None, INITIAL_RETRY_DELAY);
-    while remaining > 0 {
-        let limit = remaining.min(KEYS_PER_PAGE);
-        let pending_read = key_cache.start_read();
-        let page = match store.recently_used_keys(maintenance_call(), after.clone(), limit).await {
-            Ok(page) => page,
-            Err(error) => {
-                let seconds = delay.as_secs();
-                tracing::warn!(%error, seconds, "recently used keys could not be preloaded; retrying after a delay");
-                tokio::time::sleep(delay).await;
-                delay = (delay * 2).min(MAX_RETRY_DELAY);
-                continue;
-            }
-        };
-        delay = INITIAL_RETRY_DELAY;
-        remaining = remaining.saturating_sub(page.keys.len());
-        after = page.next;
-        key_cache.insert_preloaded(pending_read, &page.database, page.revision, page.keys);
-        if after.is_none() {
-            return;
         }
     }
 }
@@ -207,6 +171,6 @@ async fn run_cache_sweep((keys, sessions): AllCaches) {
     }
 }
 
-fn maintenance_call() -> Call {
+pub(super) fn maintenance_call() -> Call {
     Call::within(Lane::Maintenance, STATEMENT_TIMEOUT)
 }

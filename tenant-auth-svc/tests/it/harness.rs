@@ -18,6 +18,7 @@ pub(crate) mod raw_peer;
 pub(crate) mod read_replica;
 pub(crate) mod records;
 pub(crate) mod replicas;
+pub(crate) mod scale;
 pub(crate) mod scrape;
 mod service;
 pub(crate) mod sessions;
@@ -41,7 +42,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 pub(crate) use self::{
-    database::{TestDatabase, backend, settings_with_long_timeouts},
+    database::{BACKGROUND_STATEMENTS, TestDatabase, backend, settings_with_long_timeouts},
     http::{HttpAnswer, http_exchange, http_request, http_until},
     service::TestService,
 };

@@ -5,6 +5,7 @@
 //! real server does: the test that counts rows needs its program, `TENANT_AUTH_TEST_SQLD`. With
 //! `TENANT_AUTH_TEST_LONG` it counts with a million keys.
 
+mod budget;
 mod former_statements;
 mod one_key;
 mod rows_read;

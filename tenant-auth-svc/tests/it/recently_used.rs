@@ -140,15 +140,15 @@ async fn preload_is_paged_and_delays_nothing() {
          SELECT randomblob(32), 'key_' || value, '{tenant}', 1, value / 7 FROM generate_series"
     );
     let series = "WITH RECURSIVE generate_series (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM \
-                  generate_series WHERE value < 1201) ";
+                  generate_series WHERE value < 4401) ";
     database.server().execute(&format!("{series}{many}")).unwrap();
 
     let preloaded = || database.server().requests_with(READ_AHEAD);
     let before = preloaded();
     let second = TestService::start(&database).await;
-    assert_eq!(second.running.key_cache().size().records, 1_201);
+    assert_eq!(second.running.key_cache().size().records, 4_401);
     let of_the_start = preloaded() - before;
-    assert_eq!(of_the_start, 3, "by pages of 500");
+    assert_eq!(of_the_start, 3, "by pages of 2,000");
     let third = TestService::start(&database).await;
     assert_eq!(preloaded() - before, 2 * of_the_start, "a start costs what a start costs");
     drop(third);
@@ -159,5 +159,5 @@ async fn preload_is_paged_and_delays_nothing() {
     fourth.running.wait_until_ready().await.unwrap();
     assert_eq!(fourth.validate(&key).await.unwrap().verdict(), Verdict::Valid);
     fourth.running.wait_until_preloaded().await;
-    assert_eq!(fourth.running.key_cache().size().records, 1_202);
+    assert_eq!(fourth.running.key_cache().size().records, 4_402);
 }

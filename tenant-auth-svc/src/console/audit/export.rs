@@ -75,7 +75,7 @@ async fn export(
     let content_type = HeaderValue::from_static(format.content_type());
     let record =
         ExportRecord { person, filters: filter.path("", ""), format, entries: 0, is_complete: false };
-    let export = Export { console, parts, filter, record, next: Next::Page(first) };
+    let export = Export { console, parts, filter, record, has_begun: false, next: Next::Page(first) };
     let body = Body::from_stream(stream::try_unfold(export, Export::write_page));
     ([(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, disposition)], body).into_response()
 }
@@ -96,6 +96,8 @@ struct Export {
     parts: Parts,
     filter: Filter,
     record: ExportRecord,
+    /// Whether the beginning of the file has been written. The first pages may be empty.
+    has_begun: bool,
     next: Next,
 }
 
@@ -117,7 +119,8 @@ impl Export {
         };
         let (format, written) = (self.record.format, self.record.entries);
         let (count, is_cut) = part_of_page(written, page.events.len(), !page.next_page_token.is_empty());
-        let mut text = if written == 0 { format.begin()? } else { Vec::new() };
+        let mut text = if self.has_begun { Vec::new() } else { format.begin()? };
+        self.has_begun = true;
         for (index, event) in page.events.iter().take(count).enumerate() {
             format.write_entry(&mut text, event, written + index == 0)?;
         }

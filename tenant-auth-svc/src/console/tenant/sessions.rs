@@ -8,14 +8,14 @@ use crate::console::{
     paths,
     person::Person,
     reason,
-    tenants::next,
+    tenants::{empty_page, next},
 };
 
 /// A table of sessions, with a form to end each.
 pub(super) fn show(person: &Person, listed: &v1::ListSessionsResponse, tenant_id: &str) -> Markup {
     html! {
         @if listed.sessions.is_empty() {
-            p.empty { "No session is bound to the tenant." }
+            (empty_page("No session is bound to the tenant.", &listed.next_page_token))
         } @else {
             (scrolling_table("Sessions",
                 if person.may_change { &["Session", "Key", "Bound", "Expires", "End it"] } else { &["Session", "Key", "Bound", "Expires"] },

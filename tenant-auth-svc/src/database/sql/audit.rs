@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Engine, RecordTable, SqlStore, UnreadableRecords,
-    rows::{ListingReader, listing_sql, lookahead_limit},
+    rows::{ListingReader, Records, filtered_listing_sql, listing_sql},
 };
 use crate::{
     database::engine::{Row, SqlValue, Statement},
@@ -18,6 +18,8 @@ use crate::{
         store::{Call, Change, FailureKind, StoreError},
     },
 };
+
+const AUDIT_COLUMNS: &str = "seq, at, caller, action, target, tenant_id, request_id, detail";
 
 /// Writes an entry if the previous statement of the same transaction changed anything.
 ///
@@ -85,20 +87,15 @@ pub(super) async fn list<E: Engine>(
     filter: &AuditFilter,
     page: &PageRequest<AuditCursor>,
 ) -> Result<Page<AuditEvent, AuditCursor>, StoreError> {
-    let (from, terms) = filter_sql(filter);
-    let sql = listing_sql(
-        "seq, at, caller, action, target, tenant_id, request_id, detail",
-        &from,
-        "at DESC, seq DESC",
-    );
-    let statement = |before: &AuditCursor| {
-        let statement =
-            Statement::new(sql.as_str()).bind(before.at.0).bind(before.seq).bind(lookahead_limit(page.size));
+    let AuditListing { sql, terms, is_filtered } = listing_of(filter);
+    let statement = |before: &AuditCursor, limit| {
+        let statement = Statement::new(sql.as_str()).bind(before.at.0).bind(before.seq).bind(limit);
         terms.iter().fold(statement, |statement, term| statement.bind(term.clone()))
     };
     let events = ListingReader {
         table: RecordTable::AuditLog,
         id_column: 0,
+        records: if is_filtered { Records::Matching(|cursor| Some(*cursor)) } else { Records::All },
         read_position: |row| Ok(AuditCursor { at: UnixMillis(row.integer(1)?), seq: row.integer(0)? }),
         read_record: read_event,
         cursor_of: |event| AuditCursor { at: event.at, seq: event.seq },
@@ -120,20 +117,17 @@ async fn read<E: Engine>(
         Some(checkpoint) => contains_entry(engine, call, checkpoint).await?,
         None => true,
     };
-    let sql = listing_sql(
-        "seq, at, caller, action, target, tenant_id, request_id, detail",
-        "FROM audit_log WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-        "seq",
-    );
+    let sql = listing_sql(AUDIT_COLUMNS, "FROM audit_log WHERE seq > ?1 ORDER BY seq LIMIT ?2");
     let events = ListingReader {
         table: RecordTable::AuditLog,
         id_column: 0,
+        records: Records::All,
         read_position: |row| row.integer(0),
         read_record: read_event,
         cursor_of: |event| event.seq,
     };
     let begin = after.filter(|_| is_in_log).map_or(0, |checkpoint| checkpoint.seq);
-    let statement = |seq: &i64| Statement::new(sql.as_str()).bind(*seq).bind(lookahead_limit(size));
+    let statement = |seq: &i64, limit| Statement::new(sql.as_str()).bind(*seq).bind(limit);
     let page = events.read_page((engine, unreadable, call), size, begin, statement).await?;
     Ok(AuditBatch { events: page.items, from_beginning: !is_in_log, has_more: page.next.is_some() })
 }
@@ -158,36 +152,56 @@ async fn contains_entry<E: Engine>(
     Ok(row.integer(0)? == 1)
 }
 
-/// Returns the FROM clause of a listing, and the terms that are bound from `?4` on.
+/// A listing of the log.
+struct AuditListing {
+    sql: String,
+    /// Bound from `?4` on.
+    terms: Vec<SqlValue>,
+    /// Whether rows that do not match are read too.
+    is_filtered: bool,
+}
+
+/// Returns how entries are listed.
 ///
 /// There is one index each by target, tenant, caller, action and time, in the order of the listing. The statement names the
 /// index explicitly; other conditions are checked entry by entry. A target has few entries, and a tenant usually has
 /// fewer than a caller. A caller that is searched for with an action is usually a person, who has few. Entries at the time at which the previous page ended are checked again: there are at most as
 /// many as one import has keys.
-fn filter_sql(filter: &AuditFilter) -> (String, Vec<SqlValue>) {
+fn listing_of(filter: &AuditFilter) -> AuditListing {
     let text =
         |term: &Option<AuditTerm>| -> Option<SqlValue> { term.as_ref().map(|term| term.as_str().into()) };
     let conditions = [
-        (text(&filter.target), "target =", "audit_log_by_target"),
-        (filter.tenant.as_ref().map(|tenant| tenant.as_str().into()), "tenant_id =", "audit_log_by_tenant"),
-        (text(&filter.caller), "caller =", "audit_log_by_caller"),
-        (text(&filter.action), "action =", "audit_log_by_action"),
-        // The end of the range on any index.
-        (filter.since.map(|since| since.0.into()), "at >=", "audit_log_by_time"),
+        (text(&filter.target), "target", "audit_log_by_target"),
+        (filter.tenant.as_ref().map(|tenant| tenant.as_str().into()), "tenant_id", "audit_log_by_tenant"),
+        (text(&filter.caller), "caller", "audit_log_by_caller"),
+        (text(&filter.action), "action", "audit_log_by_action"),
     ];
-    let given =
-        conditions.into_iter().filter_map(|(term, comparison, index)| Some((term?, comparison, index)));
-    let (mut first, mut sql, mut terms) = (None, String::new(), Vec::new());
-    for (term, comparison, index) in given {
-        first.get_or_insert(index);
-        sql += &format!(" AND {comparison} ?{}", terms.len() + 4);
+    let (mut index, mut range, mut others, mut terms) =
+        ("audit_log_by_time", String::new(), Vec::new(), Vec::new());
+    for (term, column, of_column) in conditions {
+        let Some(term) = term else { continue };
+        let condition = format!("{column} = ?{}", terms.len() + 4);
+        if terms.is_empty() {
+            (index, range) = (of_column, format!(" AND {condition}"));
+        } else {
+            others.push(condition);
+        }
         terms.push(term);
     }
-    let index = first.unwrap_or("audit_log_by_time");
+    // The end of the range on any index.
+    if let Some(since) = filter.since {
+        range += &format!(" AND at >= ?{}", terms.len() + 4);
+        terms.push(since.0.into());
+    }
     let from = format!(
-        "FROM audit_log INDEXED BY {index} WHERE (at, seq) < (?1, ?2){sql} ORDER BY at DESC, seq DESC LIMIT ?3"
+        "FROM audit_log INDEXED BY {index} WHERE (at, seq) < (?1, ?2){range} ORDER BY at DESC, seq DESC LIMIT ?3"
     );
-    (from, terms)
+    let is_filtered = !others.is_empty();
+    let sql = match is_filtered {
+        true => filtered_listing_sql(AUDIT_COLUMNS, &["seq", "at"], &others.join(" AND "), &from),
+        false => listing_sql(AUDIT_COLUMNS, &from),
+    };
+    AuditListing { sql, terms, is_filtered }
 }
 
 fn read_event(row: &Row) -> Result<AuditEvent, StoreError> {

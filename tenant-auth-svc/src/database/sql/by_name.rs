@@ -5,8 +5,8 @@
 
 use super::{
     Engine, RecordTable, SqlStore,
-    keys::{KEY_COLUMNS, read_key},
-    rows::{ListingReader, listing_sql, lookahead_limit},
+    keys::{KeyFilter, read_key},
+    rows::{ListingReader, Records, listing_sql},
     tenants::{TENANT_COLUMNS, read_tenant},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         clock::UnixMillis,
         id::{KeyId, TenantId},
         key::ApiKey,
-        page::{Page, PageRequest, PageSize},
+        page::{Page, PageRequest},
         store::{Call, NameCursor, NamedRecords, StoreError},
         tenant::Tenant,
         text::NamePrefix,
@@ -29,11 +29,12 @@ impl<E: Engine> NamedRecords for SqlStore<E> {
         prefix: &NamePrefix,
         page: &PageRequest<NameCursor<TenantId>>,
     ) -> Result<Page<Tenant, NameCursor<TenantId>>, StoreError> {
-        let sql = page_sql(TENANT_COLUMNS, "tenants INDEXED BY tenants_by_name", "");
-        let statement = |after: &Position| bind_range(&sql, prefix, after, page.size);
+        let sql = listing_sql(TENANT_COLUMNS, &range_sql("tenants INDEXED BY tenants_by_name", ""));
+        let statement = |after: &Position, limit| bind_range(&sql, prefix, after, limit);
         let tenants = ListingReader {
             table: RecordTable::Tenants,
             id_column: 0,
+            records: Records::All,
             read_position: |row| Ok((row.text(1)?.to_owned(), row.text(0)?.to_owned())),
             read_record: read_tenant,
             cursor_of: |tenant| NameCursor { name: tenant.name.as_str().to_owned(), id: tenant.id.clone() },
@@ -49,19 +50,20 @@ impl<E: Engine> NamedRecords for SqlStore<E> {
         page: &PageRequest<NameCursor<KeyId>>,
         live_at: Option<UnixMillis>,
     ) -> Result<Page<ApiKey, NameCursor<KeyId>>, StoreError> {
-        // The first condition matches that of the partial index.
-        let conditions = "name <> '' \
-             AND (?5 IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?5))) \
-             AND (?6 IS NULL OR tenant_id = ?6) AND ";
-        let sql = page_sql(KEY_COLUMNS, "api_keys INDEXED BY api_keys_by_name", conditions);
-        let statement = |after: &Position| {
-            bind_range(&sql, prefix, after, page.size)
-                .bind(live_at.map(|at| at.0))
-                .bind(tenant.map(TenantId::as_str))
+        // The index of the tenant's keys, if there is a tenant. The first condition matches that of either partial index.
+        let (index, condition) = match tenant {
+            Some(_) => ("api_keys INDEXED BY api_keys_by_tenant_name", "name <> '' AND tenant_id = ?6 AND "),
+            None => ("api_keys INDEXED BY api_keys_by_name", "name <> '' AND "),
         };
+        let filter = KeyFilter { live_at, tenant };
+        let sql = filter.listing(&["id", "name"], &range_sql(index, condition), 5);
+        let statement = |after: &Position, limit| filter.bind(bind_range(&sql, prefix, after, limit));
         let keys = ListingReader {
             table: RecordTable::ApiKeys,
             id_column: 0,
+            records: filter.records(|(name, id): &Position| {
+                Some(NameCursor { name: name.clone(), id: KeyId::parse(id).ok()? })
+            }),
             read_position: |row| Ok((row.text(2)?.to_owned(), row.text(0)?.to_owned())),
             read_record: read_key,
             cursor_of: |key| NameCursor { name: key.name.clone(), id: key.id.clone() },
@@ -78,21 +80,22 @@ fn position<Id: ToString>(page: &PageRequest<NameCursor<Id>>) -> Position {
     page.after.as_ref().map(|after| (after.name.clone(), after.id.to_string())).unwrap_or_default()
 }
 
-fn page_sql(columns: &str, table: &str, conditions: &str) -> String {
+/// Returns the FROM clause of a listing. `?1` and `?2` are the position, `?3` is the end, and `?4` the limit.
+fn range_sql(table: &str, condition: &str) -> String {
     let part = |range: &str, order: &str| {
         format!(
-            "SELECT * FROM (SELECT {columns} FROM {table} \
-             WHERE {conditions}{range} AND name COLLATE NOCASE < ?3 ORDER BY {order} LIMIT ?4)"
+            "SELECT * FROM (SELECT * FROM {table} \
+             WHERE {condition}{range} AND name COLLATE NOCASE < ?3 ORDER BY {order} LIMIT ?4)"
         )
     };
     let order = "name COLLATE NOCASE, id";
     let same_name = part("name COLLATE NOCASE = ?1 AND id > ?2", "id");
     let greater_names = part("name COLLATE NOCASE > ?1", order);
-    let from = format!("FROM ({same_name} UNION ALL {greater_names}) ORDER BY {order} LIMIT ?4");
-    listing_sql(columns, &from, order)
+    // In order already: to sort them would read both parts to their ends.
+    format!("FROM ({same_name} UNION ALL {greater_names}) LIMIT ?4")
 }
 
-fn bind_range(sql: &str, prefix: &NamePrefix, after: &Position, size: PageSize) -> Statement {
+fn bind_range(sql: &str, prefix: &NamePrefix, after: &Position, limit: i64) -> Statement {
     let prefix = prefix.as_str();
     // In the order of the index.
     let is_within = after.0.to_ascii_lowercase() >= prefix.to_ascii_lowercase();
@@ -102,5 +105,5 @@ fn bind_range(sql: &str, prefix: &NamePrefix, after: &Position, size: PageSize) 
         .bind(id)
         // Greater than every name that begins with the prefix.
         .bind(format!("{prefix}{}", char::MAX))
-        .bind(lookahead_limit(size))
+        .bind(limit)
 }

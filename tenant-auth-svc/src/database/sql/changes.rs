@@ -16,23 +16,24 @@ use crate::{
     },
 };
 
-/// Everything after a position, and what shows that the log is still the one that the position was taken from: the
-/// entry at the position (if it is gone, the last one before it), and the log's first and last position; whether each
-/// subject is revoked, disabled, suspended or unbound; the database's identity, heartbeat and clock. Returns at least one row, so that a
-/// response without rows is invalid.
+/// The first row is the state of the database and shows whether the log is still the one that the position was taken from: the
+/// log's first and last position, the entry at the position (if it is gone, the last one before it), the database's
+/// identity, heartbeat and clock. A response without it is invalid. The others are everything after the position, and
+/// whether each subject is revoked, disabled, suspended or unbound.
+///
+/// Every replica sends this several times a second. An idle poll reads six rows.
 const READ_LOG: &str = "\
-SELECT log.seq, log.kind, log.ref, log.tenant_id, \
-       (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
+SELECT NULL, NULL, NULL, NULL, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
        (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1), \
-       log.kind || ' ' || log.ref || ' ' || log.at, \
-       CASE log.kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = log.ref) END, \
-       CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END, \
-       CASE log.kind WHEN 'session' THEN EXISTS (SELECT 1 FROM session_bindings WHERE session_id = log.ref) END, \
-       (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), (SELECT beat FROM heartbeat), (SELECT at FROM heartbeat), \
-       CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER), \
-       CASE log.kind WHEN 'key' THEN (SELECT disabled_at FROM api_keys WHERE id = log.ref) END \
-FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
-ON TRUE ORDER BY log.seq";
+       NULL, NULL, NULL, NULL, (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), \
+       (SELECT beat || ' ' || at FROM heartbeat), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER), NULL \
+UNION ALL SELECT * FROM ( \
+SELECT seq, kind, ref, tenant_id, NULL, NULL, NULL, kind || ' ' || ref || ' ' || at, \
+       CASE kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = changes.ref) END, \
+       CASE kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = changes.ref) END, \
+       CASE kind WHEN 'session' THEN EXISTS (SELECT 1 FROM session_bindings WHERE session_id = changes.ref) END, \
+       NULL, NULL, NULL, CASE kind WHEN 'key' THEN (SELECT disabled_at FROM api_keys WHERE id = changes.ref) END \
+FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2)";
 
 /// A range of the log's primary key: it reads as many rows as it deletes.
 const PRUNE_LOG: &str = "\
@@ -72,25 +73,30 @@ async fn prune<E: Engine>(engine: &E, call: Call, keep: i64, page: i64) -> Resul
 }
 
 fn parse_page(rows: &[Row]) -> Result<LogPage, StoreError> {
-    let Some(first) = rows.first() else {
+    let Some((first, entries)) = rows.split_first() else {
         return Err(StoreError::new(FailureKind::InvalidResponse, "the change log returned no rows"));
     };
+    if first.optional_integer(0)?.is_some() {
+        return Err(StoreError::new(FailureKind::InvalidResponse, "the change log returned no state"));
+    }
+    let heartbeat = first.optional_text(12)?.and_then(|text| text.split_once(' '));
+    let heartbeat = heartbeat.and_then(|(beat, at)| Some((beat.parse().ok()?, at.parse().ok()?)));
     let mut page = LogPage {
         newest: first.integer(4)?,
         oldest: first.integer(5)?,
         anchor: first.optional_text(6)?.map(str::to_owned),
         database: first.optional_text(11)?.and_then(DatabaseIdentity::parse),
         heartbeat: LogHeartbeat {
-            beat: first.optional_integer(12)?,
-            at: UnixMillis(first.optional_integer(13)?.unwrap_or_default()),
-            now: UnixMillis(first.integer(14)?),
+            beat: heartbeat.map(|(beat, _)| beat),
+            at: UnixMillis(heartbeat.map_or(0, |(_, at)| at)),
+            now: UnixMillis(first.integer(13)?),
         },
         entries: Vec::new(),
         per_subject: PerSubject::default(),
         invalidations: Vec::new(),
     };
-    for row in rows {
-        let Some(seq) = row.optional_integer(0)? else { continue };
+    for row in entries {
+        let seq = row.integer(0)?;
         page.entries.push((seq, row.text(7)?.to_owned()));
         add_change(&mut page, row, Revision(seq))?;
     }
@@ -104,7 +110,7 @@ fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), S
     let subject = match kind {
         "key" => {
             let revoked_at = row.optional_integer(8)?.map(UnixMillis);
-            let is_disabled = row.optional_integer(15)?.is_some();
+            let is_disabled = row.optional_integer(14)?.is_some();
             let Ok(id) = KeyId::parse(id) else { return Ok(()) };
             let kind = match revoked_at {
                 Some(at) => ChangeKind::Revoked(at),

@@ -3,7 +3,7 @@
 use super::{
     Engine, RecordTable, UnreadableRecords,
     lookup::{read_networks, read_scopes},
-    rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
+    rows::{ListingReader, Records, filtered_listing_sql, listing_sql, single_row, unreadable_value},
     tenants,
 };
 use crate::{
@@ -26,6 +26,46 @@ pub(super) const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, 
                                   revoke_reason, last_used_at, replaced_by, pepper_id, disabled_at, version, \
                                   allowed_networks";
 
+/// Which keys of an index's range are listed.
+pub(super) struct KeyFilter<'a> {
+    /// Only keys that are neither revoked nor expired at this time.
+    pub(super) live_at: Option<UnixMillis>,
+    /// Only those of this tenant.
+    pub(super) tenant: Option<&'a TenantId>,
+}
+
+impl KeyFilter<'_> {
+    fn is_empty(&self) -> bool {
+        self.live_at.is_none() && self.tenant.is_none()
+    }
+
+    /// A listing of the keys that match. `from` has the arguments before `live_at`; the filter's own are
+    /// `?{live_at}` and the next one.
+    pub(super) fn listing(&self, position: &[&str], from: &str, live_at: usize) -> String {
+        let tenant = live_at + 1;
+        let condition = format!(
+            "(?{live_at} IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?{live_at}))) \
+             AND (?{tenant} IS NULL OR tenant_id = ?{tenant})"
+        );
+        match self.is_empty() {
+            true => listing_sql(KEY_COLUMNS, from),
+            false => filtered_listing_sql(KEY_COLUMNS, position, &condition, from),
+        }
+    }
+
+    /// Binds the filter's own arguments, if there is a filter.
+    pub(super) fn bind(&self, statement: Statement) -> Statement {
+        match self.is_empty() {
+            true => statement,
+            false => statement.bind(self.live_at.map(|at| at.0)).bind(self.tenant.map(TenantId::as_str)),
+        }
+    }
+
+    pub(super) fn records<Raw, Cursor>(&self, cursor_at: fn(&Raw) -> Option<Cursor>) -> Records<Raw, Cursor> {
+        if self.is_empty() { Records::All } else { Records::Matching(cursor_at) }
+    }
+}
+
 pub(super) async fn list<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
@@ -34,23 +74,16 @@ pub(super) async fn list<E: Engine>(
     page: &PageRequest<KeyId>,
     live_at: Option<UnixMillis>,
 ) -> Result<Page<ApiKey, KeyId>, StoreError> {
-    let sql = listing_sql(
-        KEY_COLUMNS,
-        "FROM api_keys WHERE tenant_id = ?1 AND id > ?2 \
-         AND (?4 IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4))) \
-         ORDER BY id LIMIT ?3",
-        "id",
-    );
-    let statement = |after: &String| {
-        Statement::new(sql.as_str())
-            .bind(tenant.as_str())
-            .bind(after.as_str())
-            .bind(lookahead_limit(page.size))
-            .bind(live_at.map(|at| at.0))
+    let filter = KeyFilter { live_at, tenant: None };
+    let sql =
+        filter.listing(&["id"], "FROM api_keys WHERE tenant_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3", 4);
+    let statement = |after: &String, limit| {
+        filter.bind(Statement::new(sql.as_str()).bind(tenant.as_str()).bind(after.as_str()).bind(limit))
     };
     let keys = ListingReader {
         table: RecordTable::ApiKeys,
         id_column: 0,
+        records: filter.records(|id: &String| KeyId::parse(id).ok()),
         read_position: |row| row.text(0).map(str::to_owned),
         read_record: read_key,
         cursor_of: |key| key.id.clone(),
@@ -62,7 +95,7 @@ pub(super) async fn list<E: Engine>(
 /// Finds keys whose stored first characters begin with a prefix, or are a beginning of it.
 ///
 /// Each shorter beginning is a separate search, so that a page continues on the index where the previous one ended,
-/// and reads at most a page of each. Keys of other tenants that may begin with the same prefix are read too.
+/// and reads at most a page of each. Keys of other tenants with such a beginning are read too.
 pub(super) async fn find<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
@@ -71,14 +104,16 @@ pub(super) async fn find<E: Engine>(
     page: &PageRequest<KeyPrefixCursor>,
     live_at: Option<UnixMillis>,
 ) -> Result<Page<ApiKey, KeyPrefixCursor>, StoreError> {
+    let filter = KeyFilter { live_at, tenant };
     let prefix = prefix.as_str();
     let shorter = || prefix.char_indices().skip(1).map(|(end, _)| &prefix[..end]);
-    let statement = |after: &(String, String)| {
+    let statement = |after: &(String, String), limit| {
         let (after_hint, after_id) = (after.0.as_str(), after.1.as_str());
-        // From ?9 on: the shorter beginnings that are not before the position of the page.
+        // After the filter's arguments: the shorter beginnings that are not before the position of the page.
+        let first_hint = if filter.is_empty() { 7 } else { 9 };
         let shorter_hints: Vec<_> = shorter().filter(|hint| *hint >= after_hint).collect();
         let equal = (0..shorter_hints.len()).map(|index| {
-            let hint = index + 9;
+            let hint = index + first_hint;
             prefix_branch_sql(
                 &format!("prefix_hint = ?{hint} AND id > CASE WHEN ?{hint} = ?1 THEN ?2 ELSE '' END"),
                 "id",
@@ -88,23 +123,25 @@ pub(super) async fn find<E: Engine>(
             prefix_branch_sql("(prefix_hint, id) > (?3, ?4) AND prefix_hint < ?5", "prefix_hint, id");
         let from_begin = (prefix, "");
         let (begin_hint, begin_id) = from_begin.max((after_hint, after_id));
+        // In order already, because a beginning sorts before everything that is longer.
         let branches: Vec<_> = equal.chain([prefix_range]).collect();
-        let from = format!("FROM ({}) ORDER BY prefix_hint, id LIMIT ?6", branches.join(" UNION ALL "));
-        let statement = Statement::new(listing_sql(KEY_COLUMNS, &from, "prefix_hint, id"))
+        let from = format!("FROM ({}) LIMIT ?6", branches.join(" UNION ALL "));
+        let statement = Statement::new(filter.listing(&["id", "prefix_hint"], &from, 7))
             .bind(after_hint)
             .bind(after_id)
             .bind(begin_hint)
             .bind(begin_id)
             // Greater than every hint that begins with the prefix.
             .bind(format!("{prefix}{}", char::MAX))
-            .bind(lookahead_limit(page.size))
-            .bind(live_at.map(|at| at.0))
-            .bind(tenant.map(TenantId::as_str));
-        shorter_hints.into_iter().fold(statement, Statement::bind)
+            .bind(limit);
+        shorter_hints.into_iter().fold(filter.bind(statement), Statement::bind)
     };
     let keys = ListingReader {
         table: RecordTable::ApiKeys,
         id_column: 0,
+        records: filter.records(|(hint, id): &(String, String)| {
+            Some(KeyPrefixCursor { prefix_hint: hint.clone(), id: KeyId::parse(id).ok()? })
+        }),
         read_position: |row| Ok((row.text(3)?.to_owned(), row.text(0)?.to_owned())),
         read_record: read_key,
         cursor_of: |key| KeyPrefixCursor { prefix_hint: key.prefix_hint.clone(), id: key.id.clone() },
@@ -117,9 +154,7 @@ fn prefix_branch_sql(keys: &str, order: &str) -> String {
     // The first condition matches that of the partial index.
     format!(
         "SELECT * FROM (SELECT {KEY_COLUMNS} FROM api_keys INDEXED BY api_keys_by_prefix \
-         WHERE prefix_hint <> '' AND {keys} \
-         AND (?7 IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?7))) \
-         AND (?8 IS NULL OR tenant_id = ?8) ORDER BY {order} LIMIT ?6)"
+         WHERE prefix_hint <> '' AND {keys} ORDER BY {order} LIMIT ?6)"
     )
 }
 

@@ -16,7 +16,7 @@ use self::record::{
 };
 use super::{
     Engine, RecordTable, SqlStore, UnreadableRecords,
-    rows::{ListingReader, listing_sql, lookahead_limit, single_row},
+    rows::{ListingReader, Records, listing_sql, single_row},
     transaction::{commit, last_rows},
 };
 use crate::{
@@ -136,15 +136,16 @@ async fn list<E: Engine>(
         None => "(scope, subject, name) > (?1, ?2, ?3)",
     };
     let from = format!("FROM limits WHERE {condition} ORDER BY scope, subject, name LIMIT ?4");
-    let sql = listing_sql(LIMIT_COLUMNS, &from, "scope, subject, name");
-    let statement = |(scope, id, name): &(String, String, String)| {
+    let sql = listing_sql(LIMIT_COLUMNS, &from);
+    let statement = |(scope, id, name): &(String, String, String), limit| {
         let texts = [scope, id, name].map(|text| SqlValue::from(text.as_str()));
         let statement = texts.into_iter().fold(Statement::new(sql.as_str()), Statement::bind);
-        statement.bind(lookahead_limit(page.size))
+        statement.bind(limit)
     };
     let limits = ListingReader {
         table: RecordTable::Limits,
         id_column: 1,
+        records: Records::All,
         read_position: |row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned(), row.text(2)?.to_owned())),
         read_record: |row| read_limit(row, 0),
         cursor_of: |limit| LimitCursor { subject: limit.subject.clone(), name: limit.name.clone() },
@@ -238,8 +239,13 @@ fn delete_statements(subject: &LimitSubject, name: &LimitName, change: &Change) 
 
 /// Forgets what is counted of a limit. The leases first: what a replica held of a counter must not be given back to a new one.
 fn forget_statements(condition: &str) -> [String; 2] {
-    ["limit_leases", "limit_counters"]
-        .map(|table| format!("DELETE FROM {table} WHERE {IS_COUNTER_OF_THIS} {condition}"))
+    // The key of the table begins with the holder: holder by holder, no other lease is read.
+    let of_each_holder = "holder IN (WITH RECURSIVE holders (id) AS (SELECT min(holder) FROM limit_leases UNION ALL \
+         SELECT (SELECT min(holder) FROM limit_leases WHERE holder > holders.id) FROM holders WHERE id IS NOT NULL) \
+         SELECT id FROM holders)";
+    [("limit_leases", of_each_holder), ("limit_counters", "TRUE")].map(|(table, range)| {
+        format!("DELETE FROM {table} WHERE {range} AND {IS_COUNTER_OF_THIS} {condition}")
+    })
 }
 
 fn of_limit(sql: String, subject: &LimitSubject, name: &LimitName) -> Statement {

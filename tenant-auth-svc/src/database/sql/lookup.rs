@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Returns exactly one row per digest, whether the key exists or not, so that a truncated response cannot be taken
+/// Returns exactly one row per digest, in their order, whether the key exists or not, so that a truncated response cannot be taken
 /// for a negative result. A key whose tenant was deleted counts as not found.
 ///
 /// For a digest without a key, the row names a pepper that this replica lacks, if live keys are stored under one: the
@@ -38,8 +38,7 @@ SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants
        CASE WHEN tenants.id IS NULL THEN {missing} END \
 FROM json_each(?1) AS digests \
 LEFT JOIN api_keys AS keys ON keys.key_hash = unhex(digests.value) \
-LEFT JOIN tenants ON tenants.id = keys.tenant_id \
-ORDER BY digests.key"
+LEFT JOIN tenants ON tenants.id = keys.tenant_id"
     )
 });
 

@@ -1,41 +1,52 @@
 //! The recently used keys.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     Engine, RecordTable, UnreadableRecords,
     identity::read_identity,
     lookup::{IDENTITY_COLUMN, KEY_ID_COLUMN, REVISION_COLUMN, read_key_record, to_json},
     millis,
-    rows::unreadable_value,
+    rows::{sql_limit, unreadable_value},
 };
 use crate::{
-    database::engine::{Row, Statement},
+    database::engine::{Row, SqlValue, Statement},
     domain::{
         clock::UnixMillis,
         id::KeyId,
+        identity::DatabaseIdentity,
         key::KeyRecord,
-        store::{Call, FailureKind, RecentlyUsedCursor, RecentlyUsedKeys, StoreError, StoredDigest},
+        store::{
+            Call, FailureKind, KnownTenants, RecentlyUsedCursor, RecentlyUsedKeys, StoreError, StoredDigest,
+            StoredTenant,
+        },
         verdict::Revision,
     },
 };
 
-/// The columns of a lookup, so that both are decoded by the same code; the digest replaces the position.
+/// The columns of a lookup, so that both are decoded by the same code; the digest replaces the position, and the tenant's
+/// columns are filled in later. The first row is the state of the database.
 ///
 /// One direction and a row value: each page is a range of the index by last use, and reads as many rows as it
-/// returns.
+/// returns. A join with the tenants would read one for each key, although most keys share theirs.
 const SELECT_RECENTLY_USED: &str = "\
-SELECT hex(keys.key_hash), keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, keys.disabled_at, keys.allowed_networks, \
-       (SELECT coalesce(max(seq), 0) FROM changes), \
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, (SELECT coalesce(max(seq), 0) FROM changes), \
        (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
-FROM (SELECT 1) LEFT JOIN ( \
-    SELECT * FROM api_keys \
+UNION ALL SELECT * FROM ( \
+    SELECT hex(key_hash), id, tenant_id, NULL, NULL, NULL, scopes, expires_at, revoked_at, last_used_at, disabled_at, \
+           allowed_networks, NULL, NULL FROM api_keys \
     WHERE revoked_at IS NULL AND last_used_at IS NOT NULL AND (last_used_at, id) < (?1, ?2) \
       AND typeof(last_used_at) = 'integer' AND typeof(id) = 'text' \
-    ORDER BY last_used_at DESC, id DESC LIMIT ?3) AS keys ON TRUE \
-LEFT JOIN tenants ON tenants.id = keys.tenant_id \
-ORDER BY keys.last_used_at DESC, keys.id DESC";
+    ORDER BY last_used_at DESC, id DESC LIMIT ?3)";
+
+/// The columns of the tenant's name, plan and status.
+const TENANT_COLUMNS: [usize; 3] = [3, 4, 5];
+
+/// One row per id, in their order, whether the tenant exists or not.
+const SELECT_TENANTS: &str = "\
+SELECT wanted.value, tenants.name, tenants.plan, tenants.status, \
+       (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
+FROM json_each(?1) AS wanted LEFT JOIN tenants ON tenants.id = wanted.value";
 
 /// No trigger fires on this column, so the change log is unaffected.
 ///
@@ -53,26 +64,34 @@ pub(super) async fn list<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
     call: Call,
-    after: Option<RecentlyUsedCursor>,
-    limit: usize,
+    (after, limit): (Option<RecentlyUsedCursor>, usize),
+    tenants: &mut KnownTenants,
 ) -> Result<RecentlyUsedKeys, StoreError> {
     let (at, id) = after.unwrap_or((UnixMillis(i64::MAX), String::new()));
-    let statement = Statement::new(SELECT_RECENTLY_USED)
-        .bind(at.0)
-        .bind(id)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    let rows = engine.query(call, statement).await?;
-    let first = rows
-        .first()
-        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a page of keys returned no rows"))?;
+    let statement = Statement::new(SELECT_RECENTLY_USED).bind(at.0).bind(id).bind(sql_limit(limit));
+    let mut rows = engine.query(call, statement).await?;
+    let Some((state, rows)) = rows.split_first_mut() else {
+        return Err(StoreError::new(FailureKind::InvalidResponse, "a page of keys returned no rows"));
+    };
     let (database, revision) =
-        (read_identity(first, IDENTITY_COLUMN)?, Revision(first.integer(REVISION_COLUMN)?));
+        (read_identity(state, IDENTITY_COLUMN)?, Revision(state.integer(REVISION_COLUMN)?));
+    let unknown: BTreeSet<&str> =
+        rows.iter().filter_map(|row| row.text(2).ok()).filter(|id| !tenants.contains(id)).collect();
+    if !unknown.is_empty() {
+        read_tenants(engine, call, &unknown, &database, tenants).await?;
+    }
     let mut page = RecentlyUsedKeys { keys: Vec::with_capacity(rows.len()), next: None, revision, database };
-    for row in &rows {
-        // The only row of an empty list.
-        let Some(id) = row.optional_text(KEY_ID_COLUMN)? else { continue };
+    for row in &mut *rows {
+        if let Some(tenant) = row.text(2).ok().and_then(|id| tenants.get(id)) {
+            let texts = [&tenant.name, &tenant.plan, &tenant.status];
+            for (column, text) in TENANT_COLUMNS.into_iter().zip(texts) {
+                if let Some(value) = row.0.get_mut(column) {
+                    *value = SqlValue::Text(Arc::clone(text));
+                }
+            }
+        }
         // By the stored values: an unreadable key must neither end the list nor restart it.
-        page.next = Some((UnixMillis(row.integer(9)?), id.to_owned()));
+        page.next = Some((UnixMillis(row.integer(9)?), row.text(KEY_ID_COLUMN)?.to_owned()));
         let key = unreadable.check(RecordTable::ApiKeys, (row, KEY_ID_COLUMN), read_key_with_digest(row));
         page.keys.extend(key.ok().flatten());
     }
@@ -80,6 +99,35 @@ pub(super) async fn list<E: Engine>(
         page.next = None;
     }
     Ok(page)
+}
+
+async fn read_tenants<E: Engine>(
+    engine: &E,
+    call: Call,
+    ids: &BTreeSet<&str>,
+    database: &DatabaseIdentity,
+    tenants: &mut KnownTenants,
+) -> Result<(), StoreError> {
+    let rows = engine.query(call, Statement::new(SELECT_TENANTS).bind(to_json(ids)?)).await?;
+    if rows.len() != ids.len() {
+        let message = format!("expected rows for {} tenants, got {}", ids.len(), rows.len());
+        return Err(StoreError::new(FailureKind::InvalidResponse, message));
+    }
+    for row in &rows {
+        if read_identity(row, 4)? != *database {
+            return Err(StoreError::new(
+                FailureKind::InvalidResponse,
+                "a page of keys is from two databases",
+            ));
+        }
+        let text = |column| row.optional_text(column).map(|text| text.map(Arc::<str>::from));
+        let tenant = match (text(1)?, text(2)?, text(3)?) {
+            (Some(name), Some(plan), Some(status)) => Some(StoredTenant { name, plan, status }),
+            _ => None,
+        };
+        tenants.insert(row.text(0)?.into(), tenant);
+    }
+    Ok(())
 }
 
 /// Reads a key and its digest; `None` if its tenant was deleted.

@@ -24,31 +24,69 @@ pub(super) fn single_row(rows: &[Row]) -> Result<Option<&Row>, StoreError> {
     }
 }
 
-/// A listing that returns one row of NULLs when there is nothing to list.
-pub(super) fn listing_sql(columns: &str, from: &str, order: &str) -> String {
-    format!("SELECT {columns} FROM (SELECT 1) LEFT JOIN (SELECT {columns} {from}) ON TRUE ORDER BY {order}")
+/// How many rows a statement of a [filtered listing](filtered_listing_sql) reads, if a page of them was not enough.
+const SCANNED_ROWS: usize = 1_000;
+/// How many statements one page of a filtered listing takes at most.
+const MAX_SCANS: usize = 5;
+
+/// A listing, after one row of NULLs.
+///
+/// Nothing is joined or sorted around `from`: each of its rows would be read again, and every read is billed.
+pub(super) fn listing_sql(columns: &str, from: &str) -> String {
+    let width = columns.split(", ").count();
+    after_nulls(width, &format!("SELECT {columns} {from}"))
 }
 
-/// Returns the rows of a [`listing_sql`].
+/// A listing with a condition that no index covers: rows that do not match are read too. The last column tells whether a row matches; a row that does not has its `position` only.
+pub(super) fn filtered_listing_sql(columns: &str, position: &[&str], condition: &str, from: &str) -> String {
+    let shown: Vec<_> = columns
+        .split(", ")
+        .map(|column| match position.contains(&column) {
+            true => column.to_owned(),
+            false => format!("iif(matches, {column}, NULL)"),
+        })
+        .collect();
+    let rows = format!("SELECT {columns}, ({condition}) AS matches {from}");
+    after_nulls(shown.len() + 1, &format!("SELECT {}, matches FROM ({rows})", shown.join(", ")))
+}
+
+fn after_nulls(width: usize, rows: &str) -> String {
+    format!("SELECT {} UNION ALL SELECT * FROM ({rows})", vec!["NULL"; width].join(", "))
+}
+
+/// Returns the rows of a listing.
 ///
 /// # Errors
-/// [`FailureKind::InvalidResponse`] when there are no rows.
+/// [`FailureKind::InvalidResponse`] when the row before them is missing.
 pub(super) fn listing_rows(rows: &[Row]) -> Result<&[Row], StoreError> {
     match rows {
-        [] => Err(StoreError::new(FailureKind::InvalidResponse, "a listing returned no rows")),
-        [row] if is_all_null(row) => Ok(&[]),
-        _ => Ok(rows),
+        [first, rows @ ..] if is_all_null(first) => Ok(rows),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a listing returned no rows")),
     }
 }
 
 /// One more row than the page, to detect whether there is a next page.
 pub(super) fn lookahead_limit(size: PageSize) -> i64 {
-    i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
+    sql_limit(size.get()).saturating_add(1)
+}
+
+/// A number of rows as an argument.
+pub(super) fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// A stored value that is invalid. The value stays out of the message: it may be confidential.
 pub(super) fn unreadable_value(what: &str) -> StoreError {
     StoreError::new(FailureKind::InvalidResponse, format!("invalid {what}"))
+}
+
+/// Which rows of a listing are its records.
+pub(super) enum Records<Raw, Cursor> {
+    /// All.
+    All,
+    /// Those that match, of a [filtered listing](filtered_listing_sql). The function returns the cursor after a row that is
+    /// not shown; `None` if its stored position is unreadable.
+    Matching(fn(&Raw) -> Option<Cursor>),
 }
 
 /// How to decode the rows of a listing.
@@ -57,6 +95,8 @@ pub(super) struct ListingReader<Raw, Item, Cursor> {
     pub(super) table: RecordTable,
     /// The column with the id of a row for the log.
     pub(super) id_column: usize,
+    /// Which rows are records.
+    pub(super) records: Records<Raw, Cursor>,
     /// Reads the position of a row in the order of the listing, as stored.
     pub(super) read_position: fn(&Row) -> Result<Raw, StoreError>,
     /// Reads the record.
@@ -66,28 +106,58 @@ pub(super) struct ListingReader<Raw, Item, Cursor> {
 }
 
 impl<Raw, Item, Cursor> ListingReader<Raw, Item, Cursor> {
-    /// Reads a page after a position. Unreadable records are skipped; if a page has no other records, the next one is
-    /// read at once.
+    /// Reads a page after a position; `statement` returns the listing after a position, with a limit.
+    ///
+    /// Unreadable records are skipped; if a page has no other records, the next one is read at once. A page of a
+    /// filtered listing ends after [`MAX_SCANS`] statements: it may have few records, or none, although more follow.
     pub(super) async fn read_page<E: Engine>(
         self,
         (engine, unreadable, call): (&E, &UnreadableRecords, Call),
         size: PageSize,
         mut after: Raw,
-        statement: impl Fn(&Raw) -> Statement,
+        statement: impl Fn(&Raw, i64) -> Statement,
     ) -> Result<Page<Item, Cursor>, StoreError> {
+        let (mut items, mut scans) = (Vec::new(), 0);
+        // One more row than the page, to detect whether there is a next page.
+        let mut limit = size.get() + 1;
         loop {
-            let rows = engine.query(call, statement(&after)).await?;
+            scans += 1;
+            let rows = engine.query(call, statement(&after, sql_limit(limit))).await?;
             let rows = listing_rows(&rows)?;
-            let (current, more) = rows.split_at(rows.len().min(size.get()));
-            let read =
-                |row| unreadable.check(self.table, (row, self.id_column), (self.read_record)(row)).ok();
-            let items: Vec<_> = current.iter().filter_map(read).collect();
-            match (items.last(), current.last()) {
-                _ if more.is_empty() => return Ok(Page { items, next: None }),
-                (Some(item), _) => return Ok(Page { next: Some((self.cursor_of)(item)), items }),
-                (None, Some(row)) => after = (self.read_position)(row)?,
-                (None, None) => return Ok(Page { items, next: None }),
+            for row in rows {
+                if let (Some(item), true) = (items.last(), items.len() == size.get()) {
+                    return Ok(Page { next: Some((self.cursor_of)(item)), items });
+                }
+                if self.is_record(row) {
+                    let record = (self.read_record)(row);
+                    items.extend(unreadable.check(self.table, (row, self.id_column), record));
+                }
             }
+            let Some(last) = rows.last().filter(|_| rows.len() >= limit) else {
+                return Ok(Page { items, next: None });
+            };
+            after = (self.read_position)(last)?;
+            let next = match (&self.records, items.last()) {
+                (Records::All, item) => item.map(self.cursor_of),
+                (Records::Matching(_), Some(item)) if items.len() == size.get() => {
+                    Some((self.cursor_of)(item))
+                }
+                (Records::Matching(cursor_at), _) if scans >= MAX_SCANS => cursor_at(&after),
+                (Records::Matching(_), _) => None,
+            };
+            if next.is_some() {
+                return Ok(Page { items, next });
+            }
+            if let Records::Matching(_) = self.records {
+                limit = SCANNED_ROWS;
+            }
+        }
+    }
+
+    fn is_record(&self, row: &Row) -> bool {
+        match self.records {
+            Records::All => true,
+            Records::Matching(_) => row.0.last() == Some(&SqlValue::Integer(1)),
         }
     }
 }
@@ -107,7 +177,12 @@ mod tests {
         assert_eq!(single_row(&[]).unwrap_err().kind, FailureKind::InvalidResponse);
         assert_eq!(listing_rows(&[]).unwrap_err().kind, FailureKind::InvalidResponse);
         assert_eq!(single_row(std::slice::from_ref(&absent)), Ok(None));
-        assert_eq!(listing_rows(&[absent]), Ok(&[][..]));
+        assert_eq!(
+            listing_rows(std::slice::from_ref(&present)).unwrap_err().kind,
+            FailureKind::InvalidResponse
+        );
+        assert_eq!(listing_rows(&[absent.clone()]), Ok(&[][..]));
+        assert_eq!(listing_rows(&[absent.clone(), present.clone()]), Ok(std::slice::from_ref(&present)));
         assert_eq!(single_row(std::slice::from_ref(&present)), Ok(Some(&present)));
         assert_eq!(single_row(&[present.clone(), present]).unwrap_err().kind, FailureKind::InvalidResponse);
     }

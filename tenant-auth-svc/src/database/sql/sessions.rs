@@ -34,7 +34,7 @@ use super::{
     identity::read_identity,
     lookup::{parse_status, read_networks, read_scopes, to_json},
     millis,
-    rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
+    rows::{ListingReader, Records, filtered_listing_sql, single_row, unreadable_value},
     transaction::commit,
 };
 use crate::{
@@ -61,7 +61,7 @@ const SESSION_COLUMNS: &str =
 /// The column of its key's id.
 const KEY_ID_COLUMN: usize = 2;
 
-/// Returns exactly one row per id, whether the session exists or not. A session whose key or tenant was deleted, or
+/// Returns exactly one row per id, in their order, whether the session exists or not. A session whose key or tenant was deleted, or
 /// whose key now belongs to another tenant, counts as not found.
 const LOOKUP_SQL: &str = "\
 SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
@@ -71,8 +71,7 @@ SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.
 FROM json_each(?1) AS wanted \
 LEFT JOIN session_bindings AS bound ON bound.session_id = wanted.value \
 LEFT JOIN api_keys AS keys ON keys.id = bound.key_id AND keys.tenant_id = bound.tenant_id \
-LEFT JOIN tenants ON tenants.id = bound.tenant_id \
-ORDER BY wanted.key";
+LEFT JOIN tenants ON tenants.id = bound.tenant_id";
 
 /// Binds a session, or keeps an existing binding. An expired session, or one whose key has expired, was revoked or is
 /// disabled, is bound again, by its own tenant only. A key that now belongs to another tenant is not a key of this one.
@@ -221,28 +220,23 @@ pub(super) async fn list<E: Engine>(
     tenant: &TenantId,
     page: &PageRequest<(UnixMillis, SessionId)>,
 ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
-    let sql = listing_sql(
+    let sql = filtered_listing_sql(
         SESSION_COLUMNS,
-        concat!(
-            "FROM session_bindings WHERE tenant_id = ?1 AND expires_at > ",
-            now!(),
-            " AND ",
-            opener_lives!(),
-            " AND (created_at < ?2 OR (created_at = ?2 AND session_id > ?3)) \
-             ORDER BY created_at DESC, session_id LIMIT ?4"
-        ),
-        "created_at DESC, session_id",
+        &["session_id", "created_at"],
+        concat!("expires_at > ", now!(), " AND ", opener_lives!()),
+        // The first comparison is one of the index, so that a page does not read the pages before it.
+        "FROM session_bindings WHERE tenant_id = ?1 AND created_at <= ?2 AND (created_at < ?2 OR session_id > ?3) \
+         ORDER BY created_at DESC, session_id LIMIT ?4",
     );
-    let statement = |(at, id): &(i64, String)| {
-        Statement::new(sql.as_str())
-            .bind(tenant.as_str())
-            .bind(*at)
-            .bind(id.as_str())
-            .bind(lookahead_limit(page.size))
+    let statement = |(at, id): &(i64, String), limit| {
+        Statement::new(sql.as_str()).bind(tenant.as_str()).bind(*at).bind(id.as_str()).bind(limit)
     };
     let sessions = ListingReader {
         table: RecordTable::SessionBindings,
         id_column: KEY_ID_COLUMN,
+        records: Records::Matching(|(at, id): &(i64, String)| {
+            Some((UnixMillis(*at), SessionId::parse(id).ok()?))
+        }),
         read_position: |row| Ok((row.integer(3)?, row.text(0)?.to_owned())),
         read_record: read_session,
         cursor_of: |session| (session.created_at, session.id.clone()),

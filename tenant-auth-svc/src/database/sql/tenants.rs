@@ -4,7 +4,7 @@ use super::{
     Engine, RecordTable, Row, UnreadableRecords,
     audit::audit_statement,
     lookup::parse_status,
-    rows::{ListingReader, listing_sql, lookahead_limit, single_row, unreadable_value},
+    rows::{ListingReader, Records, listing_sql, single_row, unreadable_value},
     transaction::{commit, last_rows},
 };
 use crate::{
@@ -77,12 +77,12 @@ pub(super) async fn list<E: Engine>(
     call: Call,
     page: &PageRequest<TenantId>,
 ) -> Result<Page<Tenant, TenantId>, StoreError> {
-    let sql = listing_sql(TENANT_COLUMNS, "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2", "id");
-    let statement =
-        |after: &String| Statement::new(sql.as_str()).bind(after.as_str()).bind(lookahead_limit(page.size));
+    let sql = listing_sql(TENANT_COLUMNS, "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2");
+    let statement = |after: &String, limit| Statement::new(sql.as_str()).bind(after.as_str()).bind(limit);
     let tenants = ListingReader {
         table: RecordTable::Tenants,
         id_column: 0,
+        records: Records::All,
         read_position: |row| row.text(0).map(str::to_owned),
         read_record: read_tenant,
         cursor_of: |tenant| tenant.id.clone(),

@@ -12,7 +12,10 @@ use uuid::Uuid;
 
 use self::sums::sum;
 use super::{
-    Engine, RecordTable, UnreadableRecords, lookup::to_json, millis, rows::unreadable_value,
+    Engine, RecordTable, UnreadableRecords,
+    lookup::to_json,
+    millis,
+    rows::{sql_limit, unreadable_value},
     transaction::last_rows,
 };
 use crate::{
@@ -238,10 +241,6 @@ async fn sweep_events<E: Engine>(
         }
     };
     Ok(SweptEvents { deleted: events, last_tenant })
-}
-
-fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn read_count(results: &[Vec<Row>], position: usize) -> Result<usize, StoreError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenant_auth_svc::domain::{
     clock::UnixMillis,
     key::Peppers,
-    store::{Lane, Store},
+    store::{KnownTenants, Lane, Store},
     text::Reason,
 };
 
@@ -42,7 +42,8 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
     store.revoke_key(call(Lane::Admin), &keys[2].id, &reason, &change()).await.unwrap();
 
     let mine = |id| keys.iter().position(|key| key.id == id);
-    let first = store.recently_used_keys(call(Lane::Maintenance), None, 500).await.unwrap();
+    let mut tenants = KnownTenants::default();
+    let first = store.recently_used_keys(call(Lane::Maintenance), None, 500, &mut tenants).await.unwrap();
     assert!(first.revision > after.revision);
     let listed: Vec<_> = first
         .keys
@@ -56,12 +57,11 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
     }
     // Reads page by page to the end.
     let after_first = Some((at, keys[0].id.to_string()));
-    let next = store.recently_used_keys(call(Lane::Maintenance), after_first, 500).await.unwrap();
+    let next =
+        store.recently_used_keys(call(Lane::Maintenance), after_first, 500, &mut tenants).await.unwrap();
     let next = next.keys.into_iter().find_map(|(_, key)| mine(key.key_id));
     assert_eq!(next, Some(1));
-    let end = store
-        .recently_used_keys(call(Lane::Maintenance), Some((UnixMillis(i64::MIN), keys[0].id.to_string())), 10)
-        .await
-        .unwrap();
+    let last = Some((UnixMillis(i64::MIN), keys[0].id.to_string()));
+    let end = store.recently_used_keys(call(Lane::Maintenance), last, 10, &mut tenants).await.unwrap();
     assert!(end.keys.is_empty());
 }

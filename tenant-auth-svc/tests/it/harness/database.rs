@@ -20,7 +20,7 @@ use super::{READ_FEED, TOKEN, WRITE_LAST_USED};
 
 /// Parts of all statements that replicas send on their own, periodically: polls of the change log, deletion
 /// of expired rows, pruning and preloading.
-const BACKGROUND_STATEMENTS: [&str; 9] = [
+pub(crate) const BACKGROUND_STATEMENTS: [&str; 9] = [
     WRITE_LAST_USED,
     READ_FEED,
     "UPDATE session_bindings SET expires_at",

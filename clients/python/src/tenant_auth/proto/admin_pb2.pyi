@@ -1498,7 +1498,7 @@ class ListKeysRequest(_message.Message):
     """
     name_prefix: _builtins.str
     """Only keys whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
-    characters. Must be empty if prefix is set. Reads also inactive keys, and keys of other tenants, with such a name.
+    characters. Must be empty if prefix is set.
     """
     def __init__(
         self,
@@ -1527,7 +1527,9 @@ class ListKeysResponse(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token for the next page. Empty on the last page."""
+    """Token for the next page. Empty on the last page. A page may have fewer keys than asked for, or none, although more
+    follow: a call reads a limited number of records, whether they match or not.
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApiKey]:
         """The keys, ordered by id, which is the order of creation. With a prefix, ordered by prefix_hint, then by id. With a
@@ -1573,9 +1575,7 @@ class ListAuditEventsRequest(_message.Message):
     caller: _builtins.str
     """Only changes made by this caller, by its name in the callers file. If empty, all entries. Up to 128 characters."""
     action: _builtins.str
-    """Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters. Alone, it reads no other
-    entries; with a target, tenant or caller, it reads all entries of that one, so set since if there are many.
-    """
+    """Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Only entries at or after this time. If absent, no lower limit."""
@@ -1613,7 +1613,9 @@ class ListAuditEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token for the next page. Empty on the last page."""
+    """Token for the next page. Empty on the last page. A page may have fewer entries than asked for, or none, although more
+    follow: a call reads a limited number of records, whether they match or not.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
         """The entries, latest first. Entries with the same time are ordered by seq, highest first."""

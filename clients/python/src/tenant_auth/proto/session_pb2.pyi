@@ -325,7 +325,9 @@ class ListSessionsResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token for the next page. Empty on the last page."""
+    """Token for the next page. Empty on the last page. A page may have fewer sessions than asked for, or none, although more
+    follow: a call reads a limited number of records, whether they match or not.
+    """
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
         """The sessions, newest first."""

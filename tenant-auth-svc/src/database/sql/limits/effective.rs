@@ -4,7 +4,11 @@ use super::record::{LIMIT_COLUMNS, read_limit};
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{RecordTable, UnreadableRecords, keys::qualified, rows::listing_rows},
+        sql::{
+            RecordTable, UnreadableRecords,
+            keys::qualified,
+            rows::{listing_rows, listing_sql},
+        },
     },
     domain::{
         id::{KeyId, TenantId},
@@ -51,9 +55,8 @@ pub(super) async fn read<E: Engine>(
     (tenant, plan, key): (&TenantId, &Plan, &KeyId),
 ) -> Result<Vec<Limit>, StoreError> {
     let effective = effective_sql("SELECT ?1 AS tenant_id, ?2 AS plan, ?3 AS key_id", "TRUE");
-    let statement = Statement::new(format!(
-        "{effective} SELECT {LIMIT_COLUMNS} FROM (SELECT 1) LEFT JOIN effective ON TRUE ORDER BY name"
-    ));
+    let statement =
+        Statement::new(format!("{effective} {}", listing_sql(LIMIT_COLUMNS, "FROM effective ORDER BY name")));
     let statement = statement.bind(tenant.as_str()).bind(plan.as_str()).bind(key.as_str());
     let rows = engine.query(call, statement).await?;
     let read = |row: &Row| Ok(unreadable.check(RecordTable::Limits, (row, 1), read_limit(row, 0))?);

@@ -7,7 +7,7 @@ use super::first_integer;
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{millis, transaction::last_rows},
+        sql::{millis, rows::sql_limit, transaction::last_rows},
     },
     domain::{
         session::{NewSession, SessionOpener, SweptSessions},
@@ -142,8 +142,4 @@ pub(in crate::database::sql) async fn sweep_orphaned<E: Engine>(
 fn deleted_count(rows: Option<&[Row]>) -> Result<u64, StoreError> {
     u64::try_from(first_integer(rows)?)
         .map_err(|_| StoreError::new(FailureKind::InvalidResponse, "a negative count"))
-}
-
-fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -6,7 +6,10 @@ use super::sums::parse_metric;
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{millis, rows::unreadable_value},
+        sql::{
+            millis,
+            rows::{sql_limit, unreadable_value},
+        },
     },
     domain::{
         clock::UnixMillis,
@@ -79,7 +82,7 @@ pub(super) async fn run<E: Engine>(
         .bind(from.hour.start().0)
         .bind(end.start().0)
         .bind(from.after.as_ref().map_or("", |metric| metric.as_str()))
-        .bind(super::sql_limit(limit))
+        .bind(sql_limit(limit))
         .bind(millis(retention))
         .bind(PAGE_SPAN_MILLIS);
     let rows = engine.query(call, statement).await?;

@@ -1613,7 +1613,7 @@ export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
 
   /**
    * Only keys whose name begins with these characters, whether the letters A to Z are upper or lower case. Up to 64
-   * characters. Must be empty if prefix is set. Reads also inactive keys, and keys of other tenants, with such a name.
+   * characters. Must be empty if prefix is set.
    *
    * @generated from field: string name_prefix = 6;
    */
@@ -1642,7 +1642,8 @@ export type ListKeysResponse = Message<"tenantauth.v1.ListKeysResponse"> & {
   keys: ApiKey[];
 
   /**
-   * Token for the next page. Empty on the last page.
+   * Token for the next page. Empty on the last page. A page may have fewer keys than asked for, or none, although more
+   * follow: a call reads a limited number of records, whether they match or not.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -1712,8 +1713,7 @@ export type ListAuditEventsRequest = Message<"tenantauth.v1.ListAuditEventsReque
   until?: Timestamp | undefined;
 
   /**
-   * Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters. Alone, it reads no other
-   * entries; with a target, tenant or caller, it reads all entries of that one, so set since if there are many.
+   * Only entries with this action, e.g. "key.revoke". If empty, all entries. Up to 128 characters.
    *
    * @generated from field: string action = 8;
    */
@@ -1741,7 +1741,8 @@ export type ListAuditEventsResponse = Message<"tenantauth.v1.ListAuditEventsResp
   events: AuditEvent[];
 
   /**
-   * Token for the next page. Empty on the last page.
+   * Token for the next page. Empty on the last page. A page may have fewer entries than asked for, or none, although more
+   * follow: a call reads a limited number of records, whether they match or not.
    *
    * @generated from field: string next_page_token = 2;
    */

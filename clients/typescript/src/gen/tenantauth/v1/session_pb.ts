@@ -290,7 +290,8 @@ export type ListSessionsResponse = Message<"tenantauth.v1.ListSessionsResponse">
   sessions: Session[];
 
   /**
-   * Token for the next page. Empty on the last page.
+   * Token for the next page. Empty on the last page. A page may have fewer sessions than asked for, or none, although more
+   * follow: a call reads a limited number of records, whether they match or not.
    *
    * @generated from field: string next_page_token = 2;
    */
