@@ -1,9 +1,9 @@
 //! Background statements read only the rows that they need: checks their query plans and the number of rows
 //! read.
 //!
-//! The embedded engine does not report how many rows a statement read, so the test server cannot either. A
-//! real server does: the test that counts rows needs its program, `TENANT_AUTH_TEST_SQLD`. With
-//! `TENANT_AUTH_TEST_LONG` it counts with a million keys.
+//! [`budget`] counts the rows of every operation on the test server, and [`rows_read`] those of former statements on
+//! a real server, if its program is there: `TENANT_AUTH_TEST_SQLD`. With `TENANT_AUTH_TEST_LONG` both count with a
+//! million keys.
 
 mod budget;
 mod former_statements;

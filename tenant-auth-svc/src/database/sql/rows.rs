@@ -133,22 +133,20 @@ impl<Raw, Item, Cursor> ListingReader<Raw, Item, Cursor> {
                     items.extend(unreadable.check(self.table, (row, self.id_column), record));
                 }
             }
-            let Some(last) = rows.last().filter(|_| rows.len() >= limit) else {
+            if rows.len() < limit {
                 return Ok(Page { items, next: None });
-            };
-            after = (self.read_position)(last)?;
-            let next = match (&self.records, items.last()) {
-                (Records::All, item) => item.map(self.cursor_of),
-                (Records::Matching(_), Some(item)) if items.len() == size.get() => {
-                    Some((self.cursor_of)(item))
-                }
-                (Records::Matching(cursor_at), _) if scans >= MAX_SCANS => cursor_at(&after),
-                (Records::Matching(_), _) => None,
-            };
-            if next.is_some() {
-                return Ok(Page { items, next });
             }
-            if let Records::Matching(_) = self.records {
+            let is_done = matches!(self.records, Records::All) || items.len() == size.get();
+            if let (Some(item), true) = (items.last(), is_done) {
+                return Ok(Page { next: Some((self.cursor_of)(item)), items });
+            }
+            // A row with an unreadable position is read again with the next rows.
+            let position = rows.iter().rev().find_map(|row| (self.read_position)(row).ok());
+            after = position.ok_or_else(|| unreadable_value("position"))?;
+            if let Records::Matching(cursor_at) = self.records {
+                if let (Some(next), true) = (cursor_at(&after), scans >= MAX_SCANS) {
+                    return Ok(Page { items, next: Some(next) });
+                }
                 limit = SCANNED_ROWS;
             }
         }
@@ -168,7 +166,75 @@ fn is_all_null(row: &Row) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures::executor::block_on;
+
     use super::*;
+    use crate::{
+        database::engine::{Rows, Transaction, TransactionResult},
+        domain::store::Lane,
+    };
+
+    /// Numbers from 1, of which every `n`-th one matches. Those in `unreadable` have a position that cannot be read.
+    struct Numbers {
+        end: i64,
+        every: i64,
+        unreadable: Vec<i64>,
+    }
+
+    impl Engine for Numbers {
+        async fn query(&self, _: Call, statement: Statement) -> Result<Rows, StoreError> {
+            let [SqlValue::Integer(after), SqlValue::Integer(limit)] = statement.args[..] else {
+                unreachable!()
+            };
+            let row = |number: i64| {
+                let position: SqlValue =
+                    if self.unreadable.contains(&number) { "x".into() } else { number.into() };
+                Row(vec![position, i64::from(number % self.every == 0).into()])
+            };
+            let numbers = (after + 1..=self.end).take(usize::try_from(limit).unwrap());
+            Ok([Row(vec![SqlValue::Null, SqlValue::Null])].into_iter().chain(numbers.map(row)).collect())
+        }
+
+        async fn transactions(&self, _: Call, _: Vec<Transaction>) -> Vec<TransactionResult> {
+            unreachable!()
+        }
+    }
+
+    fn list(numbers: &Numbers, size: u16, after: i64) -> Result<Page<i64, i64>, StoreError> {
+        let reader = ListingReader {
+            table: RecordTable::ApiKeys,
+            id_column: 0,
+            records: Records::Matching(|position: &i64| Some(*position)),
+            read_position: |row| row.integer(0),
+            read_record: |row| row.integer(0),
+            cursor_of: |number| *number,
+        };
+        let call = Call::within(Lane::Admin, Duration::from_secs(1));
+        let unreadable = UnreadableRecords::default();
+        let statement = |after: &i64, limit: i64| Statement::new("list").bind(*after).bind(limit);
+        block_on(reader.read_page((numbers, &unreadable, call), PageSize::new(size), after, statement))
+    }
+
+    #[test]
+    fn filtered_page_ends_after_a_limited_number_of_rows() {
+        let numbers = Numbers { end: 10_000, every: 3_000, unreadable: Vec::new() };
+        let page = list(&numbers, 2, 0).unwrap();
+        // A page of three rows, and four times a thousand.
+        assert_eq!(page, Page { items: vec![3_000], next: Some(4_003) });
+        assert_eq!(list(&numbers, 2, 4_003).unwrap(), Page { items: vec![6_000], next: Some(8_006) });
+        assert_eq!(list(&numbers, 2, 8_006).unwrap(), Page { items: vec![9_000], next: None });
+        let dense = Numbers { every: 1, ..numbers };
+        assert_eq!(list(&dense, 2, 5).unwrap(), Page { items: vec![6, 7], next: Some(7) });
+    }
+
+    #[test]
+    fn unreadable_position_ends_no_list() {
+        // The last row of the first statement, and the last of all.
+        let numbers = Numbers { end: 8, every: 4, unreadable: vec![3, 8] };
+        assert_eq!(list(&numbers, 2, 0).unwrap(), Page { items: vec![4], next: None });
+    }
 
     #[test]
     fn empty_result_is_an_error() {
@@ -181,8 +247,8 @@ mod tests {
             listing_rows(std::slice::from_ref(&present)).unwrap_err().kind,
             FailureKind::InvalidResponse
         );
-        assert_eq!(listing_rows(&[absent.clone()]), Ok(&[][..]));
-        assert_eq!(listing_rows(&[absent.clone(), present.clone()]), Ok(std::slice::from_ref(&present)));
+        assert_eq!(listing_rows(std::slice::from_ref(&absent)), Ok(&[][..]));
+        assert_eq!(listing_rows(&[absent, present.clone()]), Ok(std::slice::from_ref(&present)));
         assert_eq!(single_row(std::slice::from_ref(&present)), Ok(Some(&present)));
         assert_eq!(single_row(&[present.clone(), present]).unwrap_err().kind, FailureKind::InvalidResponse);
     }
