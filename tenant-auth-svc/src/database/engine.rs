@@ -263,6 +263,10 @@ mod tests {
         assert_eq!(kind("SQLITE_AUTH", ""), FailureKind::Denied);
         assert_eq!(kind("SQLITE_IOERR_WRITE", ""), FailureKind::Unreachable);
         assert_eq!(kind("SQL_INPUT_ERROR", "no such table: tenants"), FailureKind::SchemaMissing);
+        assert_eq!(
+            kind("SQLITE_UNKNOWN", "SQLite error: no such table: tenants"),
+            FailureKind::SchemaMissing
+        );
         assert_eq!(kind("SQLITE_ERROR", "near \"SELEC\": syntax error"), FailureKind::Internal);
         assert_eq!(kind("SQL_PARSE_ERROR", ""), FailureKind::Internal);
     }

@@ -99,7 +99,9 @@ async fn refusals_match_the_real_server() {
         ("SELECT 1; SELECT 2", "SQL_MANY_STATEMENTS"),
         ("ATTACH 'x' AS y", "SQL_PARSE_ERROR"),
         ("PRAGMA journal_mode = DELETE", "SQL_PARSE_ERROR"),
-        ("SELECT * FROM nowhere", "SQL_INPUT_ERROR"),
+        // With a place in the text, and without one.
+        ("SELECT no_such_column FROM sqlite_schema", "SQL_INPUT_ERROR"),
+        ("SELECT * FROM nowhere", "SQLITE_UNKNOWN"),
     ] {
         let answer =
             client.pipeline(&server, Json::Null, json!([execute(sql), execute("SELECT 1"), close()])).await;
