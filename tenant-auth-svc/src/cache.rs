@@ -9,7 +9,6 @@ mod bounds;
 mod change_effects;
 mod changes;
 mod entry;
-mod eviction;
 mod fence;
 mod in_flight;
 mod inspect;
@@ -20,17 +19,20 @@ pub mod oldest_answer;
 mod pool;
 mod preload;
 mod recent_writes;
+mod shard;
 #[cfg(test)]
 mod stalled_read_replica;
 mod statistics;
+mod subjects;
+mod table;
 mod weight;
 
 /// The primitives of the fence and the pools. `tests/interleavings` compiles the same source files with those of a
 /// scheduler that explores their interleavings.
 mod sync {
     pub(super) use std::sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     };
 }
 

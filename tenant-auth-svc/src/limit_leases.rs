@@ -35,7 +35,7 @@ use crate::{
         change::{ChangeEvent, Invalidate, LimitChange, PerSubject},
         clock::SharedClock,
         condition::Condition,
-        id::{KeyId, TenantId},
+        id::{PackedKeyId, TenantId},
         limit::{CounterKey, HolderId, LeaseStore, LimitStore, counter::LimitCounter},
     },
 };
@@ -54,7 +54,7 @@ struct Shared<S> {
     health: HealthProbe,
     holder: HolderId,
     /// The limits of each key.
-    applied: Cache<KeyId, Arc<AppliedLimits>>,
+    applied: Cache<PackedKeyId, Arc<AppliedLimits>>,
     /// Rises when limits change: what was read before may be old.
     epoch: AtomicU64,
     /// The counters, which keys of a tenant share.

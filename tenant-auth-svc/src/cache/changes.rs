@@ -1,16 +1,16 @@
-//! Applies changes to the cache.
+//! Applies changes to the cache. Each costs the same however much is cached: a subject is looked up, never searched for.
 
-use std::{hash::Hash, sync::Arc};
+use std::hash::Hash;
 
 use super::{
-    change_effects::{may_be_creation, unreflected_changes, with_revocations},
-    entry::CacheEntry,
+    change_effects::{apply_change, may_be_creation},
     loaded::LoadedRecord,
     pool::Pool,
 };
 use crate::domain::{
     change::{CacheableRecord, ChangeEvent, PerSubject},
     clock::UnixMillis,
+    id::PackedKeyId,
     verdict::Revision,
 };
 
@@ -22,46 +22,35 @@ where
     /// Removes entries that the changes contradict, or writes the revocation into them. `at` is the current time.
     pub(super) fn apply(&self, changes: &PerSubject<ChangeEvent>, at: UnixMillis) {
         let guard = self.fence.record_changes(changes, at);
-        for (id, _) in R::values_by_id(changes) {
-            self.negative.invalidate(id);
-            if let Some(entry) = self.records.get(id) {
-                self.apply_to_entry(id, &entry, changes);
-            }
-        }
-        let mut seen = 0;
-        // Checks every entry: changes are rare, and a second index would add a cost to each load.
-        if !(changes.keys.is_empty() && changes.tenants.is_empty()) {
-            for (id, entry) in self.records.iter() {
-                let own_change = entry.record.as_deref().and_then(|record| record.own_value(changes));
-                seen += usize::from(own_change.is_some_and(may_be_creation));
-                self.apply_to_entry(&id, &entry, changes);
-            }
-            for (digest, entry) in &self.preloaded {
-                // It is loaded again when it is next requested.
-                if !unreflected_changes(&entry, changes, &self.fence).is_empty() {
-                    self.preloaded.invalidate(&*digest);
-                }
-            }
-        }
+        let changed = self.apply_to_entries(changes);
         drop(guard);
         // A changed subject without a cached record may be a new one with a negative entry. Which entry that
         // is cannot be determined, so all negative entries are invalidated.
-        let creations = || R::values_without_record_id(changes).filter(|change| may_be_creation(change));
+        let creations = || {
+            R::values_by_public_id(changes).map(|(_, change)| change).filter(|change| may_be_creation(change))
+        };
         let revision = creations().filter_map(|change| change.revision).max();
-        if revision.is_some() && seen < creations().count() {
+        if revision.is_some() && changed < creations().count() {
             drop(self.fence.record_creation(revision));
         }
     }
 
-    fn apply_to_entry(&self, id: &I, entry: &CacheEntry<R>, changes: &PerSubject<ChangeEvent>) {
-        let kinds = unreflected_changes(entry, changes, &self.fence);
-        if kinds.is_empty() {
-            return;
+    /// Applies changes to what is cached; the caller holds the lock of the fence. Returns how many changes that may be
+    /// creations concern records that were cached before.
+    fn apply_to_entries(&self, changes: &PerSubject<ChangeEvent>) -> usize {
+        for (id, change) in R::values_by_id(changes) {
+            self.negative.invalidate(id);
+            self.records.update(id, |entry| apply_change(entry, change, &self.fence));
         }
-        match with_revocations(entry, &kinds) {
-            Some(entry) => self.insert_record(id, Arc::new(entry)),
-            None => drop(self.records.remove(id)),
+        let mut changed = 0;
+        for (id, change) in R::values_by_public_id(changes) {
+            let id = PackedKeyId::from(id);
+            let apply = |entry: &mut _| apply_change(entry, change, &self.fence);
+            changed += usize::from(self.records.update_public(&id, apply) && may_be_creation(change));
+            self.preloaded.update_public(&id, apply);
         }
+        self.subjects.record(changes, self.fence.epoch(), &self.fence);
+        changed
     }
 
     /// Invalidates the negative entries of ids that exist now.
@@ -83,10 +72,7 @@ where
     /// Applies revocations even if the database does not show them.
     pub(super) fn retain_revocations(&self, revocations: &PerSubject<ChangeEvent>) {
         let _guard = self.fence.retain_revocations(revocations);
-        for (id, entry) in self.records.iter() {
-            self.apply_to_entry(&id, &entry, revocations);
-        }
-        self.preloaded.invalidate_all();
+        self.apply_to_entries(revocations);
     }
 
     /// Marks every entry as needing revalidation. Until then it is only a stale fallback.

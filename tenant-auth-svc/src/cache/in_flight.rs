@@ -37,7 +37,7 @@ impl<I, R> Clone for InFlightLoad<I, R> {
     }
 }
 
-impl<I: PartialEq, R: Send + Sync + 'static> InFlightLoad<I, R> {
+impl<I: PartialEq, R: Clone + Send + Sync + 'static> InFlightLoad<I, R> {
     /// Starts `load`, which returns the outcome for each of `ids`, in order.
     pub(super) fn start(ids: Arc<[I]>, load: impl Future<Output = LoadOutcomes<R>> + Send + 'static) -> Self {
         let task = tokio::spawn(load);

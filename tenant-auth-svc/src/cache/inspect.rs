@@ -1,17 +1,19 @@
 //! Inspects the cache without side effects: nothing is loaded, no reload is claimed, and no use is recorded.
 //!
-//! The request names a key by its public id, but the cache is indexed by hash. So every record is scanned, at
-//! about 100 ns each, with the lock of a shard held for one record at a time. An index by id would add a cost
-//! to each load, while inspections are rare and made by people.
+//! The request names a key by its public id, by which the tables have an index.
 
-use super::RecordCache;
+use super::{
+    RecordCache,
+    entry::{CacheEntry, ReadPoint},
+};
 use crate::{
     cache::lookup::KeyLookup,
     domain::{
         cache_policy::CacheDecision,
-        id::KeyId,
+        change::CacheableRecord as _,
+        id::{KeyId, PackedKeyId},
         inspect::{CachedKeyState, InspectCache, InspectedRecord},
-        key::KeyHash,
+        key::{KeyHash, KeyRecord},
         store::Store,
         verdict::Source,
     },
@@ -20,8 +22,7 @@ use crate::{
 impl<S: Store> InspectCache for RecordCache<KeyLookup<S>> {
     fn key_id(&self, hash: &KeyHash) -> Option<KeyId> {
         // `peek` does not count as a use.
-        let entry = self.0.pool.records.peek(hash)?;
-        Some(entry.record.as_ref()?.key_id.clone())
+        self.0.pool.records.peek(hash, |entry| entry.record.key_id.unpack())
     }
 
     fn inspect(&self, key: &KeyId) -> CachedKeyState {
@@ -30,25 +31,20 @@ impl<S: Store> InspectCache for RecordCache<KeyLookup<S>> {
         // Read before the records: a change that is applied meanwhile may then be missing here while the
         // record already reflects it, but never the reverse.
         let last_change = pool.fence.last_change(key);
-        let mut scanned = 0;
-        let found = pool.records.iter().inspect(|_| scanned += 1).find_map(|(hash, entry)| {
-            let is_match = entry.record.as_deref().is_some_and(|record| record.key_id == *key);
-            is_match.then_some((Some(hash), entry))
-        });
-        let found = found.or_else(|| {
-            pool.preloaded.iter().inspect(|_| scanned += 1).find_map(|(_, entry)| {
-                let is_match = entry.record.as_deref().is_some_and(|record| record.key_id == *key);
-                is_match.then_some((None, entry))
-            })
-        });
-        let cached = found.and_then(|(hash, entry)| {
-            let source = match pool.decide(&entry, now, (self.0.health)(now)) {
+        let id = PackedKeyId::from(key);
+        let view = |hash: Option<KeyHash>, entry: &CacheEntry<KeyRecord>| {
+            let (decision, revocations) = pool.decide(entry, now, (self.0.health)(now))?;
+            let source = match decision {
                 CacheDecision::Serve(source) | CacheDecision::ServeAndReload(source) => source,
                 CacheDecision::Reload => Source::Database,
             };
-            let record = entry.record.clone()?;
-            Some(InspectedRecord { record, hash, source, age: entry.age(now), revision: entry.revision })
-        });
-        CachedKeyState { cached, last_change, records_scanned: scanned }
+            let mut record = entry.record.clone();
+            revocations.iter().for_each(|kind| record.apply_revocation(*kind));
+            let ReadPoint { revision, .. } = entry.read;
+            Some(InspectedRecord { record, hash, source, age: entry.read.age(now), revision })
+        };
+        let cached = pool.records.find_public(&id, |hash, entry| view(Some(*hash), entry));
+        let cached = cached.or_else(|| pool.preloaded.find_public(&id, |_, entry| view(None, entry)));
+        CachedKeyState { cached, last_change, records: pool.records.len() + pool.preloaded.len() }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fence::Epoch;
+use super::{entry::ReadPoint, fence::Epoch};
 use crate::domain::{record_source::CachedRecord, verdict::Revision};
 
 /// The result of one read: a record, or none.
@@ -18,18 +18,19 @@ pub(super) struct LoadedRecord<R> {
     pub(super) is_lagging: bool,
 }
 
+impl<R> LoadedRecord<R> {
+    /// Returns when and where it was read.
+    pub(super) fn read_point(&self) -> ReadPoint {
+        ReadPoint::new(self.loaded_at, self.epoch, self.revision)
+    }
+}
+
 /// The result of an applied load.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AppliedLoad<R> {
     pub(super) cached: CachedRecord<R>,
     /// A caller that asked under this epoch or a higher one has to load again.
     pub(super) superseded_at: Option<Epoch>,
     /// Whether the result is older than what is known, and must not be trusted.
     pub(super) is_lagging: bool,
-}
-
-impl<R> Clone for AppliedLoad<R> {
-    fn clone(&self) -> Self {
-        Self { cached: self.cached.clone(), superseded_at: self.superseded_at, is_lagging: self.is_lagging }
-    }
 }

@@ -97,7 +97,7 @@ impl<L: Lookup> RecordCache<L> {
                     PoolLookup::Hit(cached) if !anyway => return Some(JoinOutcome::Cached(cached)),
                     PoolLookup::Hit(_) | PoolLookup::HitNeedsReload(_) | PoolLookup::Miss => {}
                 }
-                let lane = if self.0.pool.records.contains_key(id) { &mut known } else { &mut unknown };
+                let lane = if self.0.pool.records.contains(id) { &mut known } else { &mut unknown };
                 lane.push(id.clone());
                 None
             })

@@ -1,36 +1,37 @@
 //! The entries of the cache: records, negative entries, and preloaded records.
 //!
-//! Nothing here blocks on I/O. quick_cache and moka bound the size and evict entries that are not used. The
+//! Nothing here blocks on I/O. The tables and moka bound the size and evict entries that are not used. The
 //! age of an entry, the injected clock and the upstream health decide whether it may be served
 //! (`domain::cache_policy`). Negative entries have a pool of their own, so that a flood of unknown keys
-//! cannot evict known ones, and are never served beyond their short time to live.
-//!
-//! Every request reads the pool of records. For many keys quick_cache is several times faster than moka, with
-//! a fraction of the memory. Negative entries and preloaded records expire by time, which moka supports.
+//! cannot evict known ones, and are never served beyond their short time to live, by which moka removes them.
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
-use quick_cache::{DefaultHashBuilder, sync::Cache as QuickCache};
+use moka::{notification::RemovalCause, sync::Cache};
 
 use super::{
     CacheConfig,
-    change_effects::with_revocations,
-    entry::CacheEntry,
-    eviction::{EvictedEntries, EvictionCounts},
+    change_effects::is_superseded,
+    entry::{CacheEntry, ReadPoint},
     fence::{Epoch, Fence, FenceVerdict},
     loaded::{AppliedLoad, LoadedRecord},
     recent_writes::RecentWrites,
+    shard::Keep,
+    subjects::{Revocations, Subjects, Unreflected},
     sync::{AtomicBool, Ordering},
-    weight::{self, RecordWeighter},
+    table::Table,
+    weight,
 };
-use crate::domain::{
-    cache_policy::{CacheDecision, Lifetimes, UpstreamHealth},
-    change::CacheableRecord,
-    client_reuse::ClientReuse,
-    grace::{Grace, MAX_GRACE},
-    record_source::CachedRecord,
-    verdict::{Revision, Source},
+use crate::{
+    domain::{
+        cache_policy::{CacheDecision, Lifetimes, UpstreamHealth},
+        change::{CacheableRecord, ChangeKind},
+        client_reuse::ClientReuse,
+        grace::{Grace, MAX_GRACE},
+        record_source::CachedRecord,
+        verdict::{Revision, Source},
+    },
+    instruments::counts::Counter,
 };
 
 /// The digest that identifies a record in the database.
@@ -41,18 +42,20 @@ pub(super) struct Pool<I, R> {
     config: CacheConfig,
     grace: Arc<Grace>,
     pub(super) fence: Fence,
-    pub(super) records: QuickCache<I, Arc<CacheEntry<R>>, RecordWeighter, DefaultHashBuilder, EvictionCounts>,
-    pub(super) negative: Cache<I, Arc<CacheEntry<R>>>,
+    pub(super) records: Table<I, R>,
+    pub(super) negative: Cache<I, ReadPoint>,
     /// Preloaded records, by their digest in the database. A record moves to `records` when it is first
     /// requested.
-    pub(super) preloaded: Cache<RecordDigest, Arc<CacheEntry<R>>>,
+    pub(super) preloaded: Table<RecordDigest, R>,
     /// Whether a record was ever preloaded. If not, no digest needs to be computed for a lookup.
     has_preloaded: AtomicBool,
+    /// What many entries depend on.
+    pub(super) subjects: Subjects,
     /// Recent writes of this replica with their positions in the change log: a result that was read at an
     /// earlier position is not trusted.
     pub(super) recent_writes: RecentWrites<I, R>,
-    /// Records and negative entries that were evicted because the cache was full.
-    pub(super) evictions: EvictionCounts,
+    /// Records, and negative entries, that were evicted because the cache was full.
+    evicted: (Counter, Arc<Counter>),
 }
 
 /// The result of a lookup in the cache.
@@ -70,40 +73,39 @@ where
     R: CacheableRecord<Id = I>,
 {
     pub(super) fn new(config: CacheConfig, grace: Arc<Grace>) -> Self {
-        let evictions = EvictionCounts::default();
-        let negative_evictions = evictions.clone();
-        let expected_records = usize::try_from(config.max_records).unwrap_or(usize::MAX);
+        let evicted_negative = Arc::new(Counter::default());
+        let counted = Arc::clone(&evicted_negative);
         Self {
             config,
             grace,
             fence: Fence::new(),
-            records: QuickCache::with(
-                expected_records,
-                config.max_records,
-                RecordWeighter,
-                DefaultHashBuilder::default(),
-                evictions.clone(),
-            ),
+            records: Table::new(config.max_records),
             negative: Cache::builder()
                 .max_capacity(config.max_negative_entries)
                 .weigher(|id, _| weight::negative_weight_of::<R>(id))
                 .time_to_live(config.policy.negative_ttl * 2)
-                .eviction_listener(move |_, _, cause| negative_evictions.count_negative(cause))
+                .eviction_listener(move |_, _, cause| {
+                    if cause == RemovalCause::Size {
+                        counted.increment();
+                    }
+                })
                 .build(),
-            preloaded: Cache::builder()
-                .max_capacity(config.max_records)
-                .weigher(|_, entry: &Arc<CacheEntry<R>>| weight::weight_of(0, entry.record.as_deref()))
-                .time_to_live(MAX_ENTRY_AGE)
-                .build(),
+            preloaded: Table::new(config.max_records),
             has_preloaded: AtomicBool::new(false),
+            subjects: Subjects::default(),
             recent_writes: RecentWrites::new(),
-            evictions,
+            evicted: (Counter::default(), evicted_negative),
         }
     }
 
     /// Returns the epoch. Take it before a read starts, and when a request arrives.
     pub(super) fn epoch(&self) -> Epoch {
         self.fence.epoch()
+    }
+
+    /// Returns how many records and how many negative entries were evicted because the cache was full.
+    pub(super) fn evicted(&self) -> (u64, u64) {
+        (self.evicted.0.get(), self.evicted.1.get())
     }
 
     /// Returns the cached record of an id if it may be served.
@@ -113,60 +115,92 @@ where
         now: Duration,
         health: impl FnOnce() -> UpstreamHealth,
     ) -> PoolLookup<R> {
-        if let Some(entry) = self.records.get(id) {
-            return match self.decide(&entry, now, health()) {
-                CacheDecision::Serve(source) => PoolLookup::Hit(self.cached_record(&entry, now, source)),
-                CacheDecision::ServeAndReload(source) if entry.claim_reload() => {
-                    PoolLookup::HitNeedsReload(self.cached_record(&entry, now, source))
-                }
-                CacheDecision::ServeAndReload(source) => {
-                    PoolLookup::Hit(self.cached_record(&entry, now, source))
-                }
-                CacheDecision::Reload => PoolLookup::Miss,
-            };
+        if let Some(lookup) = self.records.get(id, |entry| self.look_at(entry, now, health)) {
+            return lookup;
         }
+        let negative_ttl = self.config.policy.negative_ttl;
         match self.negative.get(id) {
-            Some(entry) if entry.age(now) < entry.fresh && self.fence.is_negative_valid(entry.epoch) => {
-                PoolLookup::Hit(self.cached_record(&entry, now, Source::Negative))
+            Some(read) if read.age(now) < negative_ttl && self.fence.is_negative_valid(read.epoch) => {
+                let policy = &self.config.policy;
+                PoolLookup::Hit(read.answer(None, (now, negative_ttl), Source::Negative, policy))
             }
             _ => PoolLookup::Miss,
         }
     }
 
-    fn cached_record(&self, entry: &CacheEntry<R>, now: Duration, source: Source) -> CachedRecord<R> {
-        entry.cached_record(now, source, &self.config.policy)
+    fn look_at(
+        &self,
+        entry: &CacheEntry<R>,
+        now: Duration,
+        health: impl FnOnce() -> UpstreamHealth,
+    ) -> PoolLookup<R> {
+        let Some((decision, revocations)) = self.decide(entry, now, health()) else {
+            return PoolLookup::Miss;
+        };
+        let answer = |source| self.cached_record(entry, &revocations, now, source);
+        match decision {
+            CacheDecision::Serve(source) => PoolLookup::Hit(answer(source)),
+            CacheDecision::ServeAndReload(source) if entry.claim_reload() => {
+                PoolLookup::HitNeedsReload(answer(source))
+            }
+            CacheDecision::ServeAndReload(source) => PoolLookup::Hit(answer(source)),
+            CacheDecision::Reload => PoolLookup::Miss,
+        }
     }
 
+    fn cached_record(
+        &self,
+        entry: &CacheEntry<R>,
+        revocations: &[ChangeKind],
+        now: Duration,
+        source: Source,
+    ) -> CachedRecord<R> {
+        entry.cached_record(revocations, now, source, &self.config.policy)
+    }
+
+    /// Decides about an entry, and returns the revocations that apply to it; `None` if it does not count any more.
     pub(super) fn decide(
         &self,
         entry: &CacheEntry<R>,
         now: Duration,
         health: UpstreamHealth,
-    ) -> CacheDecision {
-        self.lifetimes(entry, now).decide(
-            entry.age(now),
-            entry.is_outdated || self.fence.needs_revalidation(entry.epoch),
-            health,
-        )
+    ) -> Option<(CacheDecision, Revocations)> {
+        let revocations = self.revocations(entry)?;
+        let is_outdated =
+            entry.is_outdated || !revocations.is_empty() || self.fence.needs_revalidation(entry.read.epoch);
+        let decision = self.lifetimes(entry, now).decide(entry.read.age(now), is_outdated, health);
+        Some((decision, revocations))
+    }
+
+    /// Returns the revocations of an entry's subjects that its record does not show; `None` if the entry does not count
+    /// any more.
+    fn revocations(&self, entry: &CacheEntry<R>) -> Option<Revocations> {
+        match entry.unreflected(&self.fence) {
+            Unreflected::Nothing => Some(Revocations::new()),
+            Unreflected::Revoked(kinds) => Some(kinds),
+            Unreflected::Changed => None,
+        }
     }
 
     fn lifetimes(&self, entry: &CacheEntry<R>, now: Duration) -> Lifetimes {
-        self.config.policy.lifetimes(entry.fresh, self.grace.at(now))
+        let policy = &self.config.policy;
+        policy.lifetimes(entry.fresh(policy), self.grace.at(now))
     }
 
     /// Returns the record to serve as stale if the database gave no answer.
     pub(super) fn stale_fallback(&self, id: &I, now: Duration) -> Option<CachedRecord<R>> {
-        let entry = self.records.get(id)?;
-        self.lifetimes(&entry, now)
-            .usable_when_stale(entry.age(now))
-            .then(|| self.cached_record(&entry, now, Source::Stale))
+        let usable = |entry: &CacheEntry<R>| {
+            let revocations = self.revocations(entry)?;
+            self.lifetimes(entry, now)
+                .usable_when_stale(entry.read.age(now))
+                .then(|| self.cached_record(entry, &revocations, now, Source::Stale))
+        };
+        self.records.get(id, usable).flatten()
     }
 
     /// Releases the claim on a reload. If it inserted nothing, the next caller claims another one.
     pub(super) fn release_reload(&self, id: &I) {
-        if let Some(entry) = self.records.get(id) {
-            entry.release_reload();
-        }
+        self.records.peek(id, CacheEntry::release_reload);
     }
 
     /// Inserts the result of a load, unless a change supersedes it. `jitter` varies the entry's fresh time by
@@ -200,26 +234,73 @@ where
             }
             verdict => verdict,
         };
-        let mut entry = self.new_entry(loaded, jitter);
-        let entry = match &verdict {
-            FenceVerdict::UpToDate => self.insert_and_get(id, Arc::new(entry)),
-            FenceVerdict::Revoked(kinds) => match with_revocations(&entry, kinds) {
-                Some(entry) => self.insert_and_get(id, Arc::new(entry)),
-                None => Arc::new(entry),
-            },
-            // The result answers callers that asked before the change. It is not cached.
-            FenceVerdict::Superseded(_) | FenceVerdict::Lagging => {
-                entry.is_outdated = true;
-                Arc::new(entry)
-            }
-        };
-        drop(marks);
         let superseded_at = match verdict {
             FenceVerdict::Superseded(epoch) => Some(epoch),
             FenceVerdict::UpToDate | FenceVerdict::Revoked(_) | FenceVerdict::Lagging => None,
         };
         let is_lagging = verdict == FenceVerdict::Lagging;
-        AppliedLoad { cached: self.cached_record(&entry, now, Source::Database), superseded_at, is_lagging }
+        let read = loaded.read_point();
+        let cached = match loaded.record {
+            None => self.apply_negative(id, read, &verdict, now),
+            Some(record) => {
+                let mut entry = self.new_entry(record, read, jitter);
+                let is_cached = match &verdict {
+                    FenceVerdict::UpToDate => true,
+                    FenceVerdict::Revoked(kinds) => {
+                        kinds.iter().for_each(|kind| entry.apply_revocation(*kind));
+                        true
+                    }
+                    // The result answers callers that asked before the change. It is not cached.
+                    FenceVerdict::Superseded(_) | FenceVerdict::Lagging => {
+                        entry.is_outdated = true;
+                        false
+                    }
+                };
+                let cached = self.cached_record(&entry, &[], now, Source::Database);
+                if is_cached {
+                    self.insert_record(id, entry);
+                    self.negative.invalidate(id);
+                }
+                cached
+            }
+        };
+        drop(marks);
+        AppliedLoad { cached, superseded_at, is_lagging }
+    }
+
+    /// Inserts a negative result if nothing supersedes it, and returns the answer.
+    ///
+    /// Two loads of one id can finish at the same time, and the fence compares neither with the other. So a
+    /// negative entry must not replace a record that was read at a later position of the log.
+    fn apply_negative(
+        &self,
+        id: &I,
+        read: ReadPoint,
+        verdict: &FenceVerdict,
+        now: Duration,
+    ) -> CachedRecord<R> {
+        let policy = &self.config.policy;
+        let mut answer = read.answer(None, (now, policy.negative_ttl), Source::Database, policy);
+        if *verdict != FenceVerdict::UpToDate {
+            answer.provenance.reuse = ClientReuse::NONE;
+            return answer;
+        }
+        self.records.update(id, |found| {
+            let is_older = found.read.revision <= read.revision
+                || self.fence.needs_revalidation(found.read.epoch)
+                || is_superseded(found, &self.fence);
+            if is_older { Keep::No } else { Keep::Yes }
+        });
+        self.negative.insert(id.clone(), read);
+        // Checked after the negative entry is inserted, just as a negative entry is removed after a record is
+        // inserted: the later of the two sees the other.
+        match self.records.peek(id, |found| self.cached_record(found, &[], now, Source::Database)) {
+            Some(found) => {
+                self.negative.invalidate(id);
+                found
+            }
+            None => answer,
+        }
     }
 
     /// Marks the result of a load from a stalled read replica as stale. A record may be served within the
@@ -239,71 +320,40 @@ where
     /// from which on a caller that asked has to load again.
     pub(super) fn remove_unreadable(&self, id: &I, load_epoch: Epoch, revision: Revision) -> Option<Epoch> {
         let _marks = self.fence.lock_for_insert();
-        let is_older = |found: &Arc<CacheEntry<R>>| {
-            !found.is_outdated && (found.revision <= revision || self.fence.needs_revalidation(found.epoch))
-        };
-        self.records.remove_if(id, is_older);
+        self.records.update(id, |found| {
+            let is_newer = found.read.revision > revision && !self.fence.needs_revalidation(found.read.epoch);
+            if found.is_outdated || is_newer { Keep::Yes } else { Keep::No }
+        });
         self.negative.invalidate(id);
         (self.fence.epoch() > load_epoch).then_some(load_epoch + 1)
     }
 
-    fn new_entry(&self, loaded: LoadedRecord<R>, jitter: u8) -> CacheEntry<R> {
-        let LoadedRecord { record, revision, loaded_at, epoch, .. } = loaded;
-        let fresh = match record {
-            Some(_) => self.config.policy.fresh_for(jitter),
-            None => self.config.policy.negative_ttl,
-        };
-        CacheEntry::new(record, revision, loaded_at, fresh, epoch)
+    fn new_entry(&self, mut record: R, read: ReadPoint, jitter: u8) -> CacheEntry<R> {
+        let subjects = self.subjects.share(&mut record);
+        CacheEntry::new(record, read, jitter, subjects)
     }
 
     /// Inserts the entry of a record, and counts the records that it evicts.
-    pub(super) fn insert_record(&self, id: &I, entry: Arc<CacheEntry<R>>) {
-        let mut evicted = EvictedEntries::default();
-        self.records.insert_with_lifecycle(id.clone(), Arc::clone(&entry), &mut evicted);
-        self.evictions.count_records(&evicted, id, &entry);
-    }
-
-    /// Inserts an entry, and returns the entry that is cached afterwards.
-    ///
-    /// Two loads of one id can finish at the same time, and the fence compares neither with the other. So a
-    /// negative entry must not replace a record that was read at a later position of the log.
-    fn insert_and_get(&self, id: &I, entry: Arc<CacheEntry<R>>) -> Arc<CacheEntry<R>> {
-        if entry.record.is_some() {
-            self.insert_record(id, Arc::clone(&entry));
-            self.negative.invalidate(id);
-            return entry;
-        }
-        let is_older = |found: &Arc<CacheEntry<R>>| {
-            found.revision <= entry.revision || self.fence.needs_revalidation(found.epoch)
-        };
-        self.records.remove_if(id, is_older);
-        self.negative.insert(id.clone(), Arc::clone(&entry));
-        // Checked after the negative entry is inserted, just as a negative entry is removed after a record is
-        // inserted: the later of the two sees the other.
-        match self.records.peek(id) {
-            Some(found) => {
-                self.negative.invalidate(id);
-                found
-            }
-            None => entry,
-        }
+    fn insert_record(&self, id: &I, entry: CacheEntry<R>) {
+        self.evicted.0.add(self.records.insert(id.clone(), R::id_heap_bytes(id), entry));
     }
 
     /// Inserts a preloaded record, unless a change supersedes it. If the pool is full, the record may be
     /// dropped.
     pub(super) fn insert_preloaded(&self, digest: RecordDigest, loaded: LoadedRecord<R>) {
         let marks = self.fence.lock_for_insert();
-        let Some(record) = &loaded.record else { return };
-        if marks.evaluate(record, loaded.epoch, loaded.revision) == FenceVerdict::UpToDate {
+        let read = loaded.read_point();
+        let Some(record) = loaded.record else { return };
+        if marks.evaluate(&record, loaded.epoch, loaded.revision) == FenceVerdict::UpToDate {
             let [.., jitter] = digest;
-            self.preloaded.insert(digest, Arc::new(self.new_entry(loaded, jitter)));
+            self.preloaded.insert(digest, 0, self.new_entry(record, read, jitter));
             self.has_preloaded.store(true, Ordering::Release);
         }
     }
 
     /// Moves a preloaded record to `records`. Returns whether there was one.
     pub(super) fn promote_preloaded(&self, id: &I, digests: impl FnOnce() -> Vec<RecordDigest>) -> bool {
-        if !self.has_preloaded.load(Ordering::Acquire) || self.records.contains_key(id) {
+        if !self.has_preloaded.load(Ordering::Acquire) || self.records.contains(id) {
             return false;
         }
         // Without the lock, a change could miss an entry that is in neither pool.
@@ -312,9 +362,12 @@ where
         entry.map(|entry| self.insert_record(id, entry)).is_some()
     }
 
-    /// Removes records that are too old to be served in any case.
+    /// Removes records that are too old to be served in any case, and what no entry depends on.
     pub(super) fn sweep(&self, now: Duration) {
-        self.records.retain(|_, entry| entry.age(now) <= MAX_ENTRY_AGE);
+        let is_usable = |entry: &CacheEntry<R>| entry.read.age(now) <= MAX_ENTRY_AGE;
+        self.records.retain(is_usable);
+        self.preloaded.retain(is_usable);
+        self.subjects.sweep();
     }
 }
 

@@ -23,10 +23,8 @@ where
 {
     pub(super) fn new() -> Self {
         let weight = |id: &I, write: &Arc<RecentWrite<R>>| {
-            weight::weight_of(
-                R::id_heap_bytes(id),
-                write.1.as_ref().and_then(|loaded| loaded.record.as_ref()),
-            )
+            let record = write.1.as_ref().and_then(|loaded| loaded.record.as_ref());
+            record.map_or(1, |record| weight::weight_of::<I, R>(R::id_heap_bytes(id), record))
         };
         Self(
             Cache::builder()

@@ -64,19 +64,15 @@ where
     /// Returns the monotonic time before the read of each record, without preloaded records that no caller
     /// has requested yet.
     fn load_times(&self) -> Vec<Duration> {
-        self.records.iter().map(|(_, entry)| entry.loaded_at).collect()
+        let mut times = Vec::new();
+        self.records.for_each(|entry| times.push(entry.read.loaded_at()));
+        times
     }
 
     /// Returns the number of records and of negative entries.
     fn size(&self) -> (u64, u64) {
         // Expired entries do not count: moka removes them now.
-        self.preloaded.run_pending_tasks();
         self.negative.run_pending_tasks();
-        (self.records.len() as u64 + self.preloaded.entry_count(), self.negative.entry_count())
-    }
-
-    /// Returns how many records and how many negative entries were evicted because the cache was full.
-    fn evicted(&self) -> (u64, u64) {
-        self.evictions.counts()
+        (self.records.len() + self.preloaded.len(), self.negative.entry_count())
     }
 }

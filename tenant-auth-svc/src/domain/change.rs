@@ -1,11 +1,13 @@
 //! Changes to keys, tenants and sessions, and the interfaces by which caches apply them.
 
-use std::{collections::HashMap, fmt::Debug};
+use std::{collections::HashMap, fmt::Debug, sync::Arc};
 
 use super::{
     clock::UnixMillis,
-    id::{KeyId, TenantId},
+    id::{KeyId, PackedKeyId, TenantId},
+    scope::ScopeSet,
     session::SessionId,
+    tenant::TenantSnapshot,
     verdict::Revision,
 };
 
@@ -97,6 +99,17 @@ impl<T> PerSubject<T> {
     }
 }
 
+/// What a record has in common with others, and the subjects that it depends on besides itself.
+#[derive(Debug)]
+pub struct SharedParts<'a> {
+    /// Its tenant.
+    pub tenant: &'a mut Arc<TenantSnapshot>,
+    /// The scopes.
+    pub scopes: &'a mut Arc<ScopeSet>,
+    /// The key that opened it, if it is a session.
+    pub opened_by: Option<&'a PackedKeyId>,
+}
+
 /// A record that a verdict depends on, as of one read.
 pub trait CacheableRecord: Clone + Debug + Send + Sync + 'static {
     /// The id that the record is looked up by.
@@ -111,11 +124,14 @@ pub trait CacheableRecord: Clone + Debug + Send + Sync + 'static {
     /// Returns the values for subjects that this record depends on.
     fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T>;
 
-    /// Returns the value for this record itself, if there is one.
-    fn own_value<'m, T>(&self, values: &'m PerSubject<T>) -> Option<&'m T>;
+    /// Returns the id by which changes name this record, if that is not the id that it is looked up by.
+    fn public_id(&self) -> Option<&PackedKeyId>;
 
-    /// Returns the values for records of this kind whose lookup ids are unknown.
-    fn values_without_record_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = &T>;
+    /// Returns what it has in common with other records.
+    fn shared_parts(&mut self) -> SharedParts<'_>;
+
+    /// Returns the values for records of this kind by public id: their lookup ids are unknown.
+    fn values_by_public_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = (&KeyId, &T)>;
 
     /// Returns the values for records of this kind, by lookup id.
     fn values_by_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = (&Self::Id, &T)>;

@@ -1,11 +1,14 @@
 //! Ids of tenants and keys. They are safe to log, to display and to put into a URL.
 
+mod packed;
+
 use std::fmt::{self, Write as _};
 
 use arrayvec::ArrayString;
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::packed::PackedKeyId;
 use super::clock::UnixMillis;
 
 /// Maximum length of an id, in bytes.

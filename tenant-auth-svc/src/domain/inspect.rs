@@ -17,7 +17,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct InspectedRecord {
     /// The record.
-    pub record: Arc<KeyRecord>,
+    pub record: KeyRecord,
     /// The hash of the key; `None` for a preloaded record that no request has loaded.
     pub hash: Option<KeyHash>,
     /// The source it would be served with; [`Source::Database`] if the database would be read first.
@@ -45,7 +45,7 @@ pub struct CachedKeyState {
     /// The last applied change of the key that is still recorded.
     pub last_change: Option<AppliedChange>,
     /// Number of records scanned.
-    pub records_scanned: u64,
+    pub records: u64,
 }
 
 /// A cache that can be inspected without side effects: nothing is loaded, and no use is recorded.
@@ -90,7 +90,7 @@ pub struct KeyInspection {
     /// This replica's clock.
     pub now: UnixMillis,
     /// Number of records scanned.
-    pub records_scanned: u64,
+    pub records: u64,
 }
 
 /// Inspects the cached state of keys.
@@ -128,7 +128,7 @@ impl KeyInspector {
     /// size of the cache, so it must not run on a thread that serves requests.
     #[must_use]
     pub fn inspect(&self, key: &KeyId) -> KeyInspection {
-        let CachedKeyState { cached, last_change, records_scanned } = self.cache.inspect(key);
+        let CachedKeyState { cached, last_change, records } = self.cache.inspect(key);
         let now = self.clock.now();
         let by_hash = cached
             .as_ref()
@@ -136,7 +136,7 @@ impl KeyInspector {
             .is_some_and(|hash| self.deny_list.is_hash_denied(&hash));
         let cached = cached.map(|cached| {
             let verdict = Verdict::of_key(&cached.record, now);
-            let denial = self.deny_list.verdict(key, &cached.record.tenant_id);
+            let denial = self.deny_list.verdict(&cached.record.key_id, &cached.record.tenant.id);
             let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
             (cached, if by_hash { Verdict::Revoked } else { verdict })
         });
@@ -148,7 +148,7 @@ impl KeyInspector {
             is_on_deny_list,
             replica: (self.replica)(),
             now,
-            records_scanned,
+            records,
         }
     }
 }
@@ -157,6 +157,6 @@ impl InspectedRecord {
     /// Whether the record's tenant is suspended.
     #[must_use]
     pub fn is_tenant_suspended(&self) -> bool {
-        self.record.tenant_status == TenantStatus::Suspended
+        self.record.tenant.status == TenantStatus::Suspended
     }
 }

@@ -41,16 +41,17 @@ impl LastUsedTracker {
     /// are not recorded.
     pub fn record_use(&self, key: &KeyRecord) {
         let now = self.clock.now();
-        let is_unusable = key.revoked_at.is_some()
-            || key.expires_at.is_some_and(|expires_at| expires_at <= now)
-            || key.tenant_status == TenantStatus::Suspended;
-        let written_recently = key.last_used_at.is_some_and(|last| last.plus(LAST_USED_GRANULARITY) > now);
+        let is_unusable = key.revoked_at.get().is_some()
+            || key.expires_at.get().is_some_and(|expires_at| expires_at <= now)
+            || key.tenant.status == TenantStatus::Suspended;
+        let written_recently =
+            key.last_used_at.get().is_some_and(|last| last.plus(LAST_USED_GRANULARITY) > now);
         if is_unusable || written_recently {
             return;
         }
         let mut pending = self.pending();
         if pending.len() < MAX_PENDING_KEYS {
-            pending.insert(key.key_id.clone(), now);
+            pending.insert(key.key_id.unpack(), now);
         }
     }
 

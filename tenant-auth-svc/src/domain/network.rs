@@ -104,7 +104,7 @@ pub enum InvalidNetwork {
 ///
 /// A network contains only addresses of its own family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedNetworks(Option<Arc<[IpNet]>>);
+pub struct AllowedNetworks(Option<Arc<Vec<IpNet>>>);
 
 /// Whether an address is in one of the networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ impl AllowedNetworks {
         let mut networks = texts.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
         networks.sort_unstable();
         networks.dedup();
-        Ok(if networks.is_empty() { Self::EVERYWHERE } else { Self(Some(networks.into())) })
+        Ok(if networks.is_empty() { Self::EVERYWHERE } else { Self(Some(Arc::new(networks))) })
     }
 
     /// Checks the address of a request; `None` if it is unknown.
@@ -163,7 +163,9 @@ impl AllowedNetworks {
     /// Returns the size of the networks in memory, in bytes.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.iter().map(size_of_val).sum()
+        // The list is behind a pointer, with its counts of references.
+        let list = self.0.as_ref().map_or(0, |_| size_of::<Vec<IpNet>>() + 2 * size_of::<usize>());
+        list + self.iter().map(size_of_val).sum::<usize>()
     }
 
     /// Returns whether there are no networks: all addresses are allowed.

@@ -28,7 +28,7 @@ pub struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
     sub: &'a str,
-    key_id: &'a str,
+    key_id: String,
     scope: &'a str,
     /// How many scopes of the key did not fit.
     #[serde(skip_serializing_if = "is_zero")]
@@ -55,17 +55,17 @@ impl<'a> Claims<'a> {
             }
         };
         let iat = now.0.div_euclid(1_000);
-        let ends_at = key.expires_at.map_or(UnixMillis::MAX, |at| at).0.min(now.plus(lifetime).0);
+        let ends_at = key.expires_at.get().unwrap_or(UnixMillis::MAX).0.min(now.plus(lifetime).0);
         let exp = ends_at.div_euclid(1_000);
         let (scope, scope_omitted) = key.scopes.leading(MAX_SCOPES_LEN);
         (exp > iat).then_some(Self {
             iss: issuer,
             aud: audience,
-            sub: key.tenant_id.as_str(),
-            key_id: key.key_id.as_str(),
+            sub: key.tenant.id.as_str(),
+            key_id: key.key_id.to_string(),
             scope,
             scope_omitted,
-            plan: &key.plan,
+            plan: &key.tenant.plan,
             rev: decision.provenance.revision.0,
             iat,
             exp,
@@ -81,34 +81,38 @@ impl<'a> Claims<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::domain::{
+        clock::OptionalMillis,
         id::{KeyId, TenantId},
         key::KeyRecord,
         network::AllowedNetworks,
         scope::{Scope, ScopeSet},
-        tenant::TenantStatus,
+        tenant::{TenantSnapshot, TenantStatus},
         verdict::{Provenance, Revision},
     };
 
     fn decision(verdict: Verdict, source: Source, expires_at: Option<i64>, scopes: &[&str]) -> Decision {
         let key = KeyRecord {
-            key_id: KeyId::parse("key_1").unwrap(),
-            tenant_id: TenantId::parse("ten_1").unwrap(),
-            tenant_name: "Acme".into(),
-            plan: "pro".into(),
-            tenant_status: TenantStatus::Active,
-            is_disabled: false,
-            scopes: ScopeSet::new(scopes.iter().map(|name| Scope::parse(name).unwrap()).collect()).unwrap(),
+            key_id: KeyId::parse("key_1").unwrap().into(),
+            tenant: TenantSnapshot {
+                id: TenantId::parse("ten_1").unwrap(),
+                name: "Acme".into(),
+                plan: "pro".into(),
+                status: TenantStatus::Active,
+            }
+            .into(),
+            scopes: ScopeSet::new(scopes.iter().map(|name| Scope::parse(name).unwrap()).collect())
+                .unwrap()
+                .into(),
             allowed_networks: AllowedNetworks::EVERYWHERE,
-            expires_at: expires_at.map(UnixMillis),
-            revoked_at: None,
-            last_used_at: None,
+            expires_at: expires_at.map(UnixMillis).into(),
+            revoked_at: OptionalMillis::NONE,
+            last_used_at: OptionalMillis::NONE,
+            is_disabled: false,
         };
         let provenance = Provenance { source, revision: Revision(7), ..Provenance::NO_LOOKUP };
-        Decision { verdict, key: Some(Arc::new(key)), missing_scopes: ScopeSet::EMPTY, provenance }
+        Decision { verdict, key: Some(key), missing_scopes: ScopeSet::EMPTY, provenance }
     }
 
     fn lifetime(source: Source, expires_at: Option<i64>) -> Option<i64> {

@@ -1,29 +1,23 @@
 //! The source of key and session records for the use cases.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{future::Future, time::Instant};
 
 use super::{store::StoreError, unknown_lookup_limiter::LoadContext, verdict::Provenance};
 
 /// The cached state of a key or a session.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedRecord<R> {
     /// The record; `None` when it is known not to exist.
-    pub record: Option<Arc<R>>,
+    pub record: Option<R>,
     /// Source, age and reuse of the record.
     pub provenance: Provenance,
-}
-
-impl<R> Clone for CachedRecord<R> {
-    fn clone(&self) -> Self {
-        Self { record: self.record.clone(), provenance: self.provenance }
-    }
 }
 
 /// A source of records.
 pub trait RecordSource: Send + Sync + 'static {
     /// The id that records are looked up by.
     type Id: Send + Sync;
-    /// The record.
+    /// The record. Cheap to clone: an answer contains one.
     type Record;
 
     /// Returns the cached record, if it may still be served.

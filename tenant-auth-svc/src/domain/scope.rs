@@ -73,7 +73,7 @@ impl fmt::Display for Scope {
 ///
 /// It is stored as one text with a space between two scopes; no scope contains a space. A set is small and is
 /// read sequentially, and takes one heap allocation, or none while it is short.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScopeSet(CompactString);
 
 const SEPARATOR: char = ' ';
@@ -92,10 +92,10 @@ impl ScopeSet {
         (kept, rest.split_ascii_whitespace().count())
     }
 
-    /// Returns the length of the text, in bytes.
+    /// Returns the memory that the set takes, in bytes, including everything it owns.
     #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.0.len()
+    pub fn size_bytes(&self) -> usize {
+        size_of::<Self>() + if self.0.is_heap_allocated() { self.0.capacity() } else { 0 }
     }
 }
 

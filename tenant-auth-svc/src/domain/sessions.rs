@@ -93,8 +93,8 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         };
         let new = NewSession {
             id: session_to_bind.id.clone(),
-            tenant_id: key.tenant_id.clone(),
-            key_id: key.key_id.clone(),
+            tenant_id: key.tenant.id.clone(),
+            key_id: key.key_id.unpack(),
             ttl: session_to_bind.ttl,
             expiry: session_to_bind.expiry,
             attributes: session_to_bind.attributes,
@@ -200,7 +200,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         };
         // Another replica may have validated the session and extended it, so a cached expiry must be
         // confirmed.
-        let may_be_extended = cached.record.as_deref().is_some_and(|record| {
+        let may_be_extended = cached.record.as_ref().is_some_and(|record| {
             record.session.expiry == SessionExpiry::Sliding
                 && self.sliding_expiries.expires_at(&record.session) <= self.clock.now()
         });
@@ -248,7 +248,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         let mut presented_key_networks = AllowedNetworks::EVERYWHERE;
         let mut address_denial = None;
         if let Some(Decision { verdict, key, .. }) = presented {
-            if key.as_ref().is_some_and(|key| key.tenant_id != record.session.tenant_id) {
+            if key.as_ref().is_some_and(|key| key.tenant.id != record.session.tenant_id) {
                 // The caller must not learn which other tenant owns the session.
                 return deny(SessionVerdict::TenantMismatch);
             }
@@ -261,13 +261,13 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
             if let Some(key) = key.as_ref().filter(|key| key.key_id != record.key.key_id) {
                 presented_key_networks = key.allowed_networks.clone();
             }
-            presented_key = key.map(|key| key.key_id.clone());
+            presented_key = key.map(|key| key.key_id.unpack());
         }
         let extended_until = self.sliding_expiries.expires_at(&record.session);
         if extended_until != record.session.expires_at {
-            Arc::make_mut(&mut record).session.expires_at = extended_until;
+            Arc::make_mut(&mut record.session).expires_at = extended_until;
         }
-        let denial = self.validator.deny_list().verdict(&record.session.key_id, &record.session.tenant_id);
+        let denial = self.validator.deny_list().verdict(&record.key.key_id, &record.session.tenant_id);
         let verdict = match (SessionVerdict::evaluate(&record, required, address, now), address_denial) {
             (SessionVerdict::Key(Verdict::Valid | Verdict::InsufficientScope), Some(verdict)) => {
                 SessionVerdict::Key(verdict)

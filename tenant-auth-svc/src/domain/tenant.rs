@@ -1,5 +1,7 @@
 //! Tenants: the customers whose keys are validated.
 
+use compact_str::CompactString;
+
 use super::{
     clock::UnixMillis,
     etag::Etag,
@@ -35,6 +37,29 @@ impl TenantStatus {
             "suspended" => Some(Self::Suspended),
             _ => None,
         }
+    }
+}
+
+/// The data of a tenant that a verdict depends on, as of one read. The records of its keys share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantSnapshot {
+    /// Id of the tenant.
+    pub id: TenantId,
+    /// Display name.
+    pub name: CompactString,
+    /// Plan, an opaque label.
+    pub plan: CompactString,
+    /// Whether its keys are accepted.
+    pub status: TenantStatus,
+}
+
+impl TenantSnapshot {
+    /// Returns the memory that it takes, in bytes, including everything it owns.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        // Short texts are stored in the snapshot itself.
+        let on_heap = |text: &CompactString| if text.is_heap_allocated() { text.capacity() } else { 0 };
+        size_of::<Self>() + on_heap(&self.name) + on_heap(&self.plan)
     }
 }
 

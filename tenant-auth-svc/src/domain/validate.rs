@@ -178,9 +178,9 @@ impl<S: KeySource> Validator<S> {
             };
         };
         // Keys without an expiry need no clock read, which is not free.
-        let now = if key.expires_at.is_some() { self.clock.now() } else { UnixMillis(0) };
+        let now = if key.expires_at.get().is_some() { self.clock.now() } else { UnixMillis(0) };
         let verdict = Verdict::evaluate(&key, required, address, now);
-        let denial = self.deny_list.verdict(&key.key_id, &key.tenant_id);
+        let denial = self.deny_list.verdict(&key.key_id, &key.tenant.id);
         let verdict = denial.map_or(verdict, |denial| verdict.with_denial(denial));
         let missing_scopes = match verdict {
             Verdict::InsufficientScope => key.scopes.missing(required),
@@ -194,7 +194,7 @@ impl<S: KeySource> Validator<S> {
             | Verdict::AddressRequired
             | Verdict::AddressNotAllowed => ScopeSet::default(),
         };
-        provenance = provenance.limit_reuse_until(key.expires_at, now);
+        provenance = provenance.limit_reuse_until(key.expires_at.get(), now);
         if denial.is_some() {
             provenance.reuse = ClientReuse::NONE;
         }

@@ -1,6 +1,6 @@
 //! The verdict on a key, and its provenance.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     client_reuse::ClientReuse,
@@ -80,13 +80,13 @@ impl Verdict {
     /// Permanent reasons come first: a revoked key stays revoked after its expiry.
     #[must_use]
     pub fn of_key(key: &KeyRecord, now: UnixMillis) -> Self {
-        if key.revoked_at.is_some() {
+        if key.revoked_at.get().is_some() {
             Self::Revoked
-        } else if key.expires_at.is_some_and(|expires_at| expires_at <= now) {
+        } else if key.expires_at.get().is_some_and(|expires_at| expires_at <= now) {
             Self::Expired
         } else if key.is_disabled {
             Self::Disabled
-        } else if key.tenant_status == TenantStatus::Suspended {
+        } else if key.tenant.status == TenantStatus::Suspended {
             Self::TenantSuspended
         } else {
             Self::Valid
@@ -219,7 +219,7 @@ pub struct Decision {
     /// The verdict.
     pub verdict: Verdict,
     /// The key, if it exists.
-    pub key: Option<Arc<KeyRecord>>,
+    pub key: Option<KeyRecord>,
     /// Required scopes that the key lacks; empty unless the verdict is [`Verdict::InsufficientScope`].
     pub missing_scopes: ScopeSet,
     /// Source, age and reuse of the answer.
@@ -240,9 +240,11 @@ impl Decision {
 mod tests {
     use super::*;
     use crate::domain::{
+        clock::OptionalMillis,
         id::{KeyId, TenantId},
         network::AllowedNetworks,
         scope::Scope,
+        tenant::TenantSnapshot,
     };
 
     fn scopes(names: &[&str]) -> ScopeSet {
@@ -257,17 +259,20 @@ mod tests {
         networks: &[&str],
     ) -> KeyRecord {
         KeyRecord {
-            key_id: KeyId::parse("key_1").unwrap(),
-            tenant_id: TenantId::parse("ten_1").unwrap(),
-            tenant_name: "Acme".into(),
-            plan: "pro".into(),
-            tenant_status: status,
-            is_disabled,
-            scopes: scopes(&["a"]),
+            key_id: KeyId::parse("key_1").unwrap().into(),
+            tenant: TenantSnapshot {
+                id: TenantId::parse("ten_1").unwrap(),
+                name: "Acme".into(),
+                plan: "pro".into(),
+                status,
+            }
+            .into(),
+            scopes: scopes(&["a"]).into(),
             allowed_networks: AllowedNetworks::parse(networks).unwrap(),
-            expires_at: expires_at.map(UnixMillis),
-            revoked_at: revoked.then_some(UnixMillis(1)),
-            last_used_at: None,
+            expires_at: expires_at.map(UnixMillis).into(),
+            revoked_at: revoked.then_some(UnixMillis(1)).into(),
+            last_used_at: OptionalMillis::NONE,
+            is_disabled,
         }
     }
 

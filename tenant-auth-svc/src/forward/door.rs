@@ -183,7 +183,7 @@ pub(super) fn decision_of(answer: &Answer) -> Option<&Decision> {
 /// Records the decision about the key of a request, for the access log and the metrics.
 pub(super) fn record_decision(answer: &Answer, record: &RpcRecord) {
     if let Some(decision) = decision_of(answer) {
-        let subject = DenialSubject::for_key(decision.key.as_deref());
+        let subject = DenialSubject::for_key(decision.key.as_ref());
         record.add_decision(decision.verdict, decision.provenance.source, subject);
     }
 }

@@ -154,11 +154,16 @@ fn response(answer: &Answer, door: Door) -> Response {
     let mut response = Response::new(Body::empty());
     let refusal = answer.as_ref().err();
     let status = refusal.map_or(200, Refusal::status);
+    let key_id = match answer {
+        Ok(Admission::Key { decision, .. }) => decision.key.as_ref().map(|key| key.key_id.unpack()),
+        Ok(Admission::Preflight) | Err(_) => None,
+    };
     let identity = match answer {
-        Ok(Admission::Key { decision, principal }) => decision
-            .key
-            .as_deref()
-            .map(|key| IdentityHeaders::of(key, decision.provenance.source, principal.as_deref())),
+        Ok(Admission::Key { decision, principal }) => {
+            decision.key.as_ref().zip(key_id.as_ref()).map(|(key, id)| {
+                IdentityHeaders::of(key, id, decision.provenance.source, principal.as_deref())
+            })
+        }
         Ok(Admission::Preflight) | Err(_) => None,
     };
     let headers = response.headers_mut();

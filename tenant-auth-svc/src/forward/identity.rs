@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::domain::{key::KeyRecord, verdict::Source};
+use crate::domain::{id::KeyId, key::KeyRecord, verdict::Source};
 
 /// The names of all headers, in the order of their values.
 pub(super) const IDENTITY_HEADERS: [&str; 9] = [
@@ -43,18 +43,23 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 pub(super) struct IdentityHeaders<'a>([Cow<'a, str>; IDENTITY_HEADERS.len()]);
 
 impl<'a> IdentityHeaders<'a> {
-    /// Returns the values for a key, with its principal token if one was signed.
-    pub(super) fn of(key: &'a KeyRecord, source: Source, principal: Option<&'a str>) -> Self {
-        let expires_at = key.expires_at.map_or(Cow::Borrowed(""), |at| {
+    /// Returns the values for a key and its id, with its principal token if one was signed.
+    pub(super) fn of(
+        key: &'a KeyRecord,
+        key_id: &'a KeyId,
+        source: Source,
+        principal: Option<&'a str>,
+    ) -> Self {
+        let expires_at = key.expires_at.get().map_or(Cow::Borrowed(""), |at| {
             let since_epoch = std::time::Duration::from_millis(u64::try_from(at.0).unwrap_or_default());
             let time = std::time::UNIX_EPOCH + since_epoch;
             humantime::format_rfc3339_millis(time).to_string().into()
         });
         let mut headers = Self([
-            key.tenant_id.as_str().into(),
-            encode(&key.tenant_name, MAX_NAME_LEN),
-            encode(&key.plan, MAX_PLAN_LEN),
-            key.key_id.as_str().into(),
+            key.tenant.id.as_str().into(),
+            encode(&key.tenant.name, MAX_NAME_LEN),
+            encode(&key.tenant.plan, MAX_PLAN_LEN),
+            key_id.as_str().into(),
             "".into(),
             "".into(),
             expires_at,
@@ -109,26 +114,31 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        clock::UnixMillis,
+        clock::{OptionalMillis, UnixMillis},
         id::{KeyId, TenantId},
         network::AllowedNetworks,
         scope::{Scope, ScopeSet},
-        tenant::TenantStatus,
+        tenant::{TenantSnapshot, TenantStatus},
     };
 
     fn key(name: &str, plan: &str, id: &str, scopes: &[String], expires_at: Option<i64>) -> KeyRecord {
         KeyRecord {
-            key_id: KeyId::parse(id).unwrap(),
-            tenant_id: TenantId::parse(id).unwrap(),
-            tenant_name: name.into(),
-            plan: plan.into(),
-            tenant_status: TenantStatus::Active,
-            is_disabled: false,
-            scopes: ScopeSet::new(scopes.iter().map(|name| Scope::parse(name).unwrap()).collect()).unwrap(),
+            key_id: KeyId::parse(id).unwrap().into(),
+            tenant: TenantSnapshot {
+                id: TenantId::parse(id).unwrap(),
+                name: name.into(),
+                plan: plan.into(),
+                status: TenantStatus::Active,
+            }
+            .into(),
+            scopes: ScopeSet::new(scopes.iter().map(|name| Scope::parse(name).unwrap()).collect())
+                .unwrap()
+                .into(),
             allowed_networks: AllowedNetworks::EVERYWHERE,
-            expires_at: expires_at.map(UnixMillis),
-            revoked_at: None,
-            last_used_at: None,
+            expires_at: expires_at.map(UnixMillis).into(),
+            revoked_at: OptionalMillis::NONE,
+            last_used_at: OptionalMillis::NONE,
+            is_disabled: false,
         }
     }
 
@@ -136,7 +146,8 @@ mod tests {
     fn identity_has_every_header() {
         let scopes = ["a:r".to_owned(), "b:w".to_owned()];
         let key = key("Caf\u{e9} 100%", "pro", "id-1", &scopes, Some(1_790_000_000_123));
-        let headers = IdentityHeaders::of(&key, Source::Stale, Some("a.b.c"));
+        let key_id = key.key_id.unpack();
+        let headers = IdentityHeaders::of(&key, &key_id, Source::Stale, Some("a.b.c"));
         let values: Vec<_> = headers.iter().map(|(_, value)| value.to_owned()).collect();
         let expected = [
             "id-1",
@@ -175,7 +186,8 @@ mod tests {
             let scopes: Vec<_> = (0..count).map(|n| format!("{n:02}{}", "x".repeat(scope_len - 2))).collect();
             let (id, token) = ("i".repeat(id_len), "t".repeat(token_len));
             let key = key(&name, &plan, &id, &scopes, expires_at);
-            let headers = IdentityHeaders::of(&key, Source::Refreshing, Some(&token));
+            let key_id = key.key_id.unpack();
+            let headers = IdentityHeaders::of(&key, &key_id, Source::Refreshing, Some(&token));
             prop_assert!(headers.size() <= MAX_IDENTITY_BYTES, "{} bytes", headers.size());
             let visible = |value: &str| value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
             prop_assert!(headers.iter().all(|(_, value)| visible(value)));

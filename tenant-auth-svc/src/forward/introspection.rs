@@ -132,17 +132,18 @@ fn undecided(refusal: &Refusal) -> Response {
 }
 
 fn active(key: &KeyRecord) -> String {
+    let key_id = key.key_id.unpack();
     let active = Active {
         active: true,
         scope: key.scopes.iter().collect::<Vec<_>>().join(" "),
-        client_id: key.key_id.as_str(),
-        sub: key.tenant_id.as_str(),
+        client_id: key_id.as_str(),
+        sub: key.tenant.id.as_str(),
         token_type: "Bearer",
-        exp: key.expires_at.map(|at| at.0.div_euclid(1_000)),
-        iat: key.key_id.generated_at().map(|at| at.0.div_euclid(1_000)),
-        tenant_name: &key.tenant_name,
-        plan: &key.plan,
-        key_id: key.key_id.as_str(),
+        exp: key.expires_at.get().map(|at| at.0.div_euclid(1_000)),
+        iat: key_id.generated_at().map(|at| at.0.div_euclid(1_000)),
+        tenant_name: &key.tenant.name,
+        plan: &key.tenant.plan,
+        key_id: key_id.as_str(),
     };
     // Texts and numbers always serialize.
     serde_json::to_string(&active).unwrap_or_default()

@@ -71,7 +71,7 @@ impl Weighter<TokenKey, Arc<SignedToken>> for TokenWeight {
 #[derive(Debug)]
 struct SignedToken {
     token: Arc<str>,
-    record: Arc<KeyRecord>,
+    record: KeyRecord,
     revision: Revision,
     /// By the monotonic clock.
     signed_at: Duration,
@@ -128,9 +128,9 @@ impl PrincipalTokens {
         let record = decision.key.as_ref()?;
         let is_stale = decision.provenance.source == Source::Stale;
         let (now, monotonic) = (signing.clock.now(), signing.clock.monotonic());
-        let key = TokenKeyRef { key_id: &record.key_id, audience, is_stale };
+        let key = TokenKeyRef { key_id: &record.key_id.unpack(), audience, is_stale };
         if let Some(signed) = signing.signed.get(&key)
-            && (Arc::ptr_eq(&signed.record, record) || signed.record == *record)
+            && signed.record == *record
             // A verifier that has received a later change would refuse an older token.
             && signed.revision >= decision.provenance.revision
             && monotonic.saturating_sub(signed.signed_at) < signed.reusable_for
@@ -143,13 +143,13 @@ impl PrincipalTokens {
         let token: Arc<str> = keys.sign(&claims)?.into();
         let signed = SignedToken {
             token: Arc::clone(&token),
-            record: Arc::clone(record),
+            record: record.clone(),
             revision: decision.provenance.revision,
             signed_at: monotonic,
             reusable_for: signing.fresh.min(claims.expires_at().since(now) / 2),
             keys,
         };
-        let key = TokenKey { key_id: record.key_id.clone(), audience: audience.into(), is_stale };
+        let key = TokenKey { key_id: record.key_id.unpack(), audience: audience.into(), is_stale };
         signing.signed.insert(key, Arc::new(signed));
         Some(token)
     }

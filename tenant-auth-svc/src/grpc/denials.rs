@@ -30,9 +30,9 @@ pub struct DenialLog {
 }
 
 /// The ids of the key, if it is known: an unknown or malformed key has no id.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DenialSubject<'a> {
-    key_id: Option<&'a KeyId>,
+    key_id: Option<KeyId>,
     tenant_id: Option<&'a TenantId>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> DenialSubject<'a> {
     /// Returns the subject of a key, or an empty subject.
     #[must_use]
     pub fn for_key(key: Option<&'a KeyRecord>) -> Self {
-        Self { key_id: key.map(|key| &key.key_id), tenant_id: key.map(|key| &key.tenant_id) }
+        Self { key_id: key.map(|key| key.key_id.unpack()), tenant_id: key.map(|key| &key.tenant.id) }
     }
 }
 
@@ -49,7 +49,7 @@ impl DenialLog {
         tracing::debug!(
             target: DENIALS_LOG_TARGET,
             verdict = verdict.as_str(),
-            key_id = subject.key_id.map(KeyId::as_str),
+            key_id = subject.key_id.as_ref().map(KeyId::as_str),
             tenant_id = subject.tenant_id.map(TenantId::as_str),
             rpc.method = self.rpc,
             caller = self.caller.as_ref().map(|caller| &*caller.0),

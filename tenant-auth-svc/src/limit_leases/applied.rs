@@ -36,7 +36,7 @@ impl<S: LimitDatabase> LimitLeases<S> {
     /// Returns the limits of a key if they are in memory and current.
     pub(super) fn cached_limits(&self, record: &KeyRecord, now: Duration) -> Option<Arc<AppliedLimits>> {
         let applied = self.0.applied.get(&record.key_id)?;
-        let is_same = applied.tenant_id == record.tenant_id && *applied.plan == *record.plan;
+        let is_same = applied.tenant_id == record.tenant.id && *applied.plan == *record.tenant.plan;
         let is_current = match (self.0.health)(now) {
             UpstreamHealth::Healthy => true,
             UpstreamHealth::FeedSilent => now.saturating_sub(applied.read_at) <= FRESH,
@@ -71,9 +71,12 @@ impl<S: LimitDatabase> LimitLeases<S> {
                 ));
             }
             let call = Call::until(Lane::Limits, deadline);
-            let plan = Plan::parse(&record.plan).map_err(|_| unreadable_plan())?;
-            let limits =
-                self.0.store.effective_limits(call, &record.tenant_id, &plan, &record.key_id).await?;
+            let plan = Plan::parse(&record.tenant.plan).map_err(|_| unreadable_plan())?;
+            let limits = self
+                .0
+                .store
+                .effective_limits(call, &record.tenant.id, &plan, &record.key_id.unpack())
+                .await?;
             Ok::<_, StoreError>(Arc::new(self.applied_limits(record, limits, now)))
         };
         let loaded = self.0.applied.get_or_insert_async(&record.key_id, read).await;
@@ -86,8 +89,8 @@ impl<S: LimitDatabase> LimitLeases<S> {
                 Ok(applied)
             }
             (Err(_), Some(previous))
-                if previous.tenant_id == record.tenant_id
-                    && *previous.plan == *record.plan
+                if previous.tenant_id == record.tenant.id
+                    && *previous.plan == *record.tenant.plan
                     && self.0.epoch.load(Ordering::Acquire) == epoch =>
             {
                 self.0.applied.insert(record.key_id.clone(), Arc::clone(&previous));
@@ -101,8 +104,8 @@ impl<S: LimitDatabase> LimitLeases<S> {
         limits.sort_by(|a, b| a.name.cmp(&b.name));
         let limits = limits.into_iter().map(|limit| self.applied_limit(record, Arc::new(limit))).collect();
         AppliedLimits {
-            tenant_id: record.tenant_id.clone(),
-            plan: record.plan.as_str().into(),
+            tenant_id: record.tenant.id.clone(),
+            plan: record.tenant.plan.as_str().into(),
             read_at,
             limits,
         }
@@ -110,8 +113,8 @@ impl<S: LimitDatabase> LimitLeases<S> {
 
     fn applied_limit(&self, record: &KeyRecord, limit: Arc<Limit>) -> AppliedLimit {
         let key = CounterKey {
-            tenant_id: record.tenant_id.clone(),
-            key_id: matches!(limit.subject, LimitSubject::Key(_)).then(|| record.key_id.clone()),
+            tenant_id: record.tenant.id.clone(),
+            key_id: matches!(limit.subject, LimitSubject::Key(_)).then(|| record.key_id.unpack()),
             name: limit.name.clone(),
             kind: limit.rule.kind().into(),
         };

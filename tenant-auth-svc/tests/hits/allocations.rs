@@ -11,7 +11,7 @@ use tenant_auth_svc::{
     database::{client::DatabaseClient, sql::SqlStore},
     domain::{
         cache_policy::UpstreamHealth,
-        clock::{ManualClock, UnixMillis},
+        clock::{ManualClock, OptionalMillis, UnixMillis},
         id::{KeyId, TenantId},
         key::{KeyFormat, KeyHash, KeyRecord},
         key_headers::KeyHeaders,
@@ -20,7 +20,7 @@ use tenant_auth_svc::{
         record_source::{CachedRecord, RecordSource},
         scope::{Scope, ScopeSet},
         store::StoreError,
-        tenant::TenantStatus,
+        tenant::{TenantSnapshot, TenantStatus},
         unknown_lookup_limiter::LoadContext,
         usage::UsageMetric,
         validate::Validator,
@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// A cache in which every key has the same record.
-struct SingleRecordCache(Arc<KeyRecord>);
+struct SingleRecordCache(KeyRecord);
 
 impl RecordSource for SingleRecordCache {
     type Id = KeyHash;
@@ -54,7 +54,7 @@ impl RecordSource for SingleRecordCache {
 
     fn get(&self, _: &KeyHash) -> Option<CachedRecord<KeyRecord>> {
         let provenance = Provenance { source: Source::Fresh, revision: Revision(7), ..Provenance::NO_LOOKUP };
-        Some(CachedRecord { record: Some(Arc::clone(&self.0)), provenance })
+        Some(CachedRecord { record: Some(self.0.clone()), provenance })
     }
 
     async fn load(&self, _: &[KeyHash], _: &LoadContext) -> Vec<Result<CachedRecord<KeyRecord>, StoreError>> {
@@ -69,17 +69,20 @@ impl RecordSource for SingleRecordCache {
 fn record(tenant_id: TenantId, key_id: KeyId) -> KeyRecord {
     let scopes = ["orders:read", "orders:write"].map(|name| Scope::parse(name).unwrap());
     KeyRecord {
-        key_id,
-        tenant_id,
-        tenant_name: "Acme Corporation".into(),
-        plan: "enterprise".into(),
-        tenant_status: TenantStatus::Active,
-        is_disabled: false,
-        scopes: ScopeSet::new(scopes.into()).unwrap(),
+        key_id: key_id.into(),
+        tenant: TenantSnapshot {
+            id: tenant_id,
+            name: "Acme Corporation".into(),
+            plan: "enterprise".into(),
+            status: TenantStatus::Active,
+        }
+        .into(),
+        scopes: ScopeSet::new(scopes.into()).unwrap().into(),
         allowed_networks: AllowedNetworks::EVERYWHERE,
-        expires_at: Some(UnixMillis(NOW.0 + 1_000_000)),
-        revoked_at: None,
-        last_used_at: None,
+        expires_at: Some(UnixMillis(NOW.0 + 1_000_000)).into(),
+        revoked_at: OptionalMillis::NONE,
+        last_used_at: OptionalMillis::NONE,
+        is_disabled: false,
     }
 }
 
@@ -92,7 +95,7 @@ fn limits(database: &TestDatabase) -> LimitLeases<SqlStore<DatabaseClient>> {
 fn cache_responder<L: LimitEnforcer>(record: KeyRecord, limits: L) -> CacheResponder<SingleRecordCache, L> {
     let format = KeyFormat::new("ta").unwrap();
     let clock = ManualClock::at(NOW);
-    let validator = Arc::new(Validator::new(SingleRecordCache(Arc::new(record)), format, clock));
+    let validator = Arc::new(Validator::new(SingleRecordCache(record), format, clock));
     let key_headers = KeyHeaders::parse("authorization,x-api-key").unwrap();
     let tokens = Arc::new(PrincipalTokens::disabled());
     let door = FrontDoor::new(Arc::clone(&validator), key_headers, tokens, Duration::from_secs(1));

@@ -10,9 +10,6 @@ mod changes;
 #[path = "../../src/cache/entry.rs"]
 mod entry;
 #[allow(dead_code, reason = "this test uses only a part")]
-#[path = "../../src/cache/eviction.rs"]
-mod eviction;
-#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/fence.rs"]
 mod fence;
 #[allow(dead_code, reason = "this test uses only a part")]
@@ -26,13 +23,22 @@ mod pool;
 #[path = "../../src/cache/recent_writes.rs"]
 mod recent_writes;
 #[allow(dead_code, reason = "this test uses only a part")]
+#[path = "../../src/cache/shard.rs"]
+mod shard;
+#[allow(dead_code, reason = "this test uses only a part")]
+#[path = "../../src/cache/subjects.rs"]
+mod subjects;
+#[allow(dead_code, reason = "this test uses only a part")]
+#[path = "../../src/cache/table.rs"]
+mod table;
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/weight.rs"]
 mod weight;
 
 mod sync {
     pub(super) use shuttle::sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     };
 }
 

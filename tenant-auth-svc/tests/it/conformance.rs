@@ -177,10 +177,10 @@ async fn check_keys(store: &impl Store) {
     assert_eq!(written, record, "a write returns what a lookup finds");
     assert!(inserted.revision > before.revision && inserted.revision <= found.revision);
     assert_eq!(found.records, [Ok(None), Ok(Some(record.clone())), Ok(None), Ok(Some(record.clone()))]);
-    assert_eq!((&record.key_id, &record.tenant_id), (&key.id, &tenant.id));
-    assert_eq!((&*record.tenant_name, &*record.plan), ("Müller & Söhne", "pro"));
-    assert_eq!((record.expires_at, record.revoked_at), (key.expires_at, None));
-    assert_eq!(record.scopes, key.scopes);
+    assert_eq!((&record.key_id.unpack(), &record.tenant.id), (&key.id, &tenant.id));
+    assert_eq!((&*record.tenant.name, &*record.tenant.plan), ("Müller & Söhne", "pro"));
+    assert_eq!((record.expires_at.get(), record.revoked_at.get()), (key.expires_at, None));
+    assert_eq!(*record.scopes, key.scopes);
 
     let (first, second) = (Reason::parse("leaked").unwrap(), Reason::parse("again").unwrap());
     for reason in [&first, &second] {
@@ -189,7 +189,7 @@ async fn check_keys(store: &impl Store) {
         assert_eq!((revoked.revoked_at, revoked.revoke_reason.as_str()), (Some(NOW), "leaked"));
     }
     let after = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
-    assert_eq!(after.records[0].clone().unwrap().unwrap().revoked_at, Some(NOW));
+    assert_eq!(after.records[0].clone().unwrap().unwrap().revoked_at.get(), Some(NOW));
     assert!(after.revision > found.revision, "a revocation must appear in the change log");
     assert_eq!(audit_actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
 
@@ -219,7 +219,7 @@ async fn check_rotation(store: &impl Store) {
     for _ in 0..2 {
         match store.rotate_key(call(Lane::Admin), &rotation, &change()).await.unwrap().outcome {
             RotationOutcome::Done { new, old: ended, record } => {
-                assert_eq!((&record.key_id, &record.scopes), (&rotation.id, &old.scopes));
+                assert_eq!((&record.key_id.unpack(), &*record.scopes), (&rotation.id, &old.scopes));
                 assert_eq!((&new.id, &new.tenant_id, &new.scopes), (&rotation.id, &tenant.id, &old.scopes));
                 let ends_at = ended.expires_at.unwrap();
                 assert_eq!(*old_ends_at.get_or_insert(ends_at), ends_at, "the first run sets the time");

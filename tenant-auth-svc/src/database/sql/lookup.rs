@@ -17,7 +17,7 @@ use crate::{
         network::AllowedNetworks,
         scope::{Scope, ScopeSet},
         store::{Call, FailureKind, LookupResult, StoreError},
-        tenant::TenantStatus,
+        tenant::{TenantSnapshot, TenantStatus},
         verdict::Revision,
     },
 };
@@ -138,18 +138,22 @@ pub(super) fn read_key_record(row: &Row) -> Result<Option<KeyRecord>, StoreError
         return Ok(None);
     };
     let revoked_at = row.optional_integer(8)?.map(UnixMillis);
-    Ok(Some(KeyRecord {
-        key_id: KeyId::parse(key_id).map_err(|_| unreadable_value("key id"))?,
-        tenant_id: TenantId::parse(row.text(2)?).map_err(|_| unreadable_value("tenant id"))?,
-        tenant_name: row.text(3)?.into(),
+    let key_id = KeyId::parse(key_id).map_err(|_| unreadable_value("key id"))?;
+    let tenant = TenantSnapshot {
+        id: TenantId::parse(row.text(2)?).map_err(|_| unreadable_value("tenant id"))?,
+        name: row.text(3)?.into(),
         plan: row.text(4)?.into(),
-        tenant_status: parse_status(status)?,
-        is_disabled: row.optional_integer(10)?.is_some(),
-        scopes: read_scopes(row.text(6)?, revoked_at)?,
+        status: parse_status(status)?,
+    };
+    Ok(Some(KeyRecord {
+        key_id: key_id.into(),
+        tenant: tenant.into(),
+        scopes: read_scopes(row.text(6)?, revoked_at)?.into(),
         allowed_networks: read_networks(row.text(11)?, revoked_at)?,
-        expires_at: row.optional_integer(7)?.map(UnixMillis),
-        revoked_at,
-        last_used_at: row.optional_integer(9)?.map(UnixMillis),
+        expires_at: row.optional_integer(7)?.map(UnixMillis).into(),
+        revoked_at: revoked_at.into(),
+        last_used_at: row.optional_integer(9)?.map(UnixMillis).into(),
+        is_disabled: row.optional_integer(10)?.is_some(),
     }))
 }
 

@@ -41,7 +41,7 @@ use crate::{
     database::engine::{Row, Statement},
     domain::{
         audit::AuditAction,
-        clock::UnixMillis,
+        clock::{OptionalMillis, UnixMillis},
         id::{KeyId, TenantId},
         key::KeyRecord,
         page::{Page, PageRequest},
@@ -49,6 +49,7 @@ use crate::{
             Attributes, NewSession, Session, SessionExpiry, SessionId, SessionRecord, StoredBinding, Ttl,
         },
         store::{Call, Change, Committed, FailureKind, LookupResult, StoreError},
+        tenant::TenantSnapshot,
         text::Reason,
         verdict::Revision,
     },
@@ -271,20 +272,23 @@ fn read_session_record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
     };
     let session = read_session(row)?;
     let revoked_at = row.optional_integer(13)?.map(UnixMillis);
-    let key = KeyRecord {
-        key_id: session.key_id.clone(),
-        tenant_id: session.tenant_id.clone(),
-        tenant_name: row.text(8)?.into(),
+    let tenant = TenantSnapshot {
+        id: session.tenant_id.clone(),
+        name: row.text(8)?.into(),
         plan: row.text(9)?.into(),
-        tenant_status: parse_status(status)?,
-        is_disabled: row.optional_integer(17)?.is_some(),
-        scopes: read_scopes(scopes, revoked_at)?,
-        allowed_networks: read_networks(row.text(18)?, revoked_at)?,
-        expires_at: row.optional_integer(12)?.map(UnixMillis),
-        revoked_at,
-        last_used_at: None,
+        status: parse_status(status)?,
     };
-    Ok(Some(SessionRecord { session, key, unbound: false }))
+    let key = KeyRecord {
+        key_id: (&session.key_id).into(),
+        tenant: tenant.into(),
+        scopes: read_scopes(scopes, revoked_at)?.into(),
+        allowed_networks: read_networks(row.text(18)?, revoked_at)?,
+        expires_at: row.optional_integer(12)?.map(UnixMillis).into(),
+        revoked_at: revoked_at.into(),
+        last_used_at: OptionalMillis::NONE,
+        is_disabled: row.optional_integer(17)?.is_some(),
+    };
+    Ok(Some(SessionRecord { session: session.into(), key, unbound: false }))
 }
 
 fn read_session(row: &Row) -> Result<Session, StoreError> {

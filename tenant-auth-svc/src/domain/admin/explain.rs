@@ -107,7 +107,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             }
         });
         let id = match &found {
-            Ok(Some(record)) => Some(record.key_id.clone()),
+            Ok(Some(record)) => Some(record.key_id.unpack()),
             Ok(None) | Err(_) => cached(&hash),
         };
         match (id, found) {
@@ -163,7 +163,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
             inspection.is_on_deny_list && !self.deny_list.is_key_denied(&inspection.key_id);
         let is_stored_hash_denied = stored.flatten().is_some_and(|state| {
             let key = &state.stored.key;
-            state.on_deny_list && self.deny_list.verdict(&key.id, &key.tenant_id).is_none()
+            state.on_deny_list && self.deny_list.verdict(&(&key.id).into(), &key.tenant_id).is_none()
         });
         if is_cached_hash_denied || is_stored_hash_denied {
             return ExplainedVerdict::without_record(Some(Verdict::Revoked), true);
@@ -178,7 +178,7 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
 
     fn explain_record(&self, query: &ExplainQuery, record: &KeyRecord, now: UnixMillis) -> ExplainedVerdict {
         let verdict = Verdict::evaluate(record, &query.required_scopes, query.client_address, now);
-        let denial = self.deny_list.verdict(&record.key_id, &record.tenant_id);
+        let denial = self.deny_list.verdict(&record.key_id, &record.tenant.id);
         let with_denial = denial.map_or(verdict, |denial| verdict.with_denial(denial));
         let missing_scopes = match with_denial {
             Verdict::InsufficientScope => record.scopes.missing(&query.required_scopes),

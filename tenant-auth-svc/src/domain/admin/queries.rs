@@ -97,7 +97,8 @@ impl<S: Store, M: KeyCache> Admin<S, M> {
         let verdict = record.as_ref().map_or(Verdict::Unknown, |record| Verdict::of_key(record, decided_at));
         let by_hash =
             self.deny_list.is_digest_denied(&stored.digest, &self.peppers).then_some(Verdict::Revoked);
-        let denial = by_hash.or_else(|| self.deny_list.verdict(&stored.key.id, &stored.key.tenant_id));
+        let denial =
+            by_hash.or_else(|| self.deny_list.verdict(&(&stored.key.id).into(), &stored.key.tenant_id));
         // A validation checks the deny list by hash before any lookup, so that verdict takes precedence.
         let verdict = by_hash.unwrap_or_else(|| denial.map_or(verdict, |denial| verdict.with_denial(denial)));
         Ok(KeyState { stored, verdict, decided_at, on_deny_list: denial.is_some() })

@@ -1,61 +1,53 @@
 //! Records of keys.
 
-use std::{fmt, time::Duration};
-
-use compact_str::CompactString;
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::KeyHash;
 use crate::domain::{
-    change::{CacheableRecord, ChangeKind, PerSubject},
-    clock::UnixMillis,
+    change::{CacheableRecord, ChangeKind, PerSubject, SharedParts},
+    clock::{OptionalMillis, UnixMillis},
     etag::Etag,
-    id::{KeyId, TenantId},
+    id::{KeyId, PackedKeyId, TenantId},
     network::AllowedNetworks,
     scope::ScopeSet,
     store::StoredDigest,
-    tenant::{Tenant, TenantStatus},
+    tenant::{Tenant, TenantSnapshot, TenantStatus},
     text::{KeyName, PrefixHint, Reason},
 };
 
 /// The data that a verdict depends on: a key with its tenant, as of one read.
 ///
-/// Short texts, which nearly all are, are stored inline, so that a validation reads contiguous memory.
+/// It is kept by the million, so it is small: the keys of a tenant share what they have in common, and a clone copies
+/// no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The key's public id.
-    pub key_id: KeyId,
+    pub key_id: PackedKeyId,
     /// Its tenant.
-    pub tenant_id: TenantId,
-    /// The tenant's display name.
-    pub tenant_name: CompactString,
-    /// The tenant's plan.
-    pub plan: CompactString,
-    /// Whether the tenant's keys are accepted.
-    pub tenant_status: TenantStatus,
-    /// Whether the key is disabled.
-    pub is_disabled: bool,
+    pub tenant: Arc<TenantSnapshot>,
     /// The key's scopes.
-    pub scopes: ScopeSet,
+    pub scopes: Arc<ScopeSet>,
     /// The networks from which it may be used.
     pub allowed_networks: AllowedNetworks,
-    /// When it expires; `None` means never.
-    pub expires_at: Option<UnixMillis>,
+    /// When it expires; none means never.
+    pub expires_at: OptionalMillis,
     /// When it was revoked.
-    pub revoked_at: Option<UnixMillis>,
+    pub revoked_at: OptionalMillis,
     /// The approximate last-used time, as of the read.
-    pub last_used_at: Option<UnixMillis>,
+    pub last_used_at: OptionalMillis,
+    /// Whether the key is disabled.
+    pub is_disabled: bool,
 }
 
 impl CacheableRecord for KeyRecord {
     type Id = KeyHash;
 
     fn size_bytes(&self) -> usize {
-        // Short texts are stored in the record itself.
-        let texts = [self.tenant_name.len(), self.plan.len(), self.scopes.byte_len()];
-        let ids = [self.key_id.as_str().len(), self.tenant_id.as_str().len()];
         size_of::<Self>()
+            + self.key_id.heap_bytes()
+            + self.tenant.size_bytes()
+            + self.scopes.size_bytes()
             + self.allowed_networks.heap_bytes()
-            + texts.into_iter().chain(ids).filter(|length| *length > size_of::<String>()).sum::<usize>()
     }
 
     fn id_heap_bytes(_: &KeyHash) -> usize {
@@ -63,15 +55,20 @@ impl CacheableRecord for KeyRecord {
     }
 
     fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T> {
-        values.keys.get(&self.key_id).into_iter().chain(values.tenants.get(&self.tenant_id))
+        let of_key = (!values.keys.is_empty()).then(|| values.keys.get(&self.key_id.unpack())).flatten();
+        of_key.into_iter().chain(values.tenants.get(&self.tenant.id))
     }
 
-    fn own_value<'m, T>(&self, values: &'m PerSubject<T>) -> Option<&'m T> {
-        values.keys.get(&self.key_id)
+    fn public_id(&self) -> Option<&PackedKeyId> {
+        Some(&self.key_id)
     }
 
-    fn values_without_record_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = &T> {
-        values.keys.values()
+    fn shared_parts(&mut self) -> SharedParts<'_> {
+        SharedParts { tenant: &mut self.tenant, scopes: &mut self.scopes, opened_by: None }
+    }
+
+    fn values_by_public_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = (&KeyId, &T)> {
+        values.keys.iter()
     }
 
     fn values_by_id<T>(_: &PerSubject<T>) -> impl Iterator<Item = (&KeyHash, &T)> {
@@ -86,18 +83,18 @@ impl CacheableRecord for KeyRecord {
     fn reflects(&self, kind: ChangeKind) -> bool {
         match kind {
             ChangeKind::Changed | ChangeKind::Unbound => true,
-            ChangeKind::Revoked(_) => self.revoked_at.is_some(),
+            ChangeKind::Revoked(_) => self.revoked_at.get().is_some(),
             ChangeKind::Disabled => self.is_disabled,
-            ChangeKind::Suspended => self.tenant_status == TenantStatus::Suspended,
+            ChangeKind::Suspended => self.tenant.status == TenantStatus::Suspended,
         }
     }
 
     fn apply_revocation(&mut self, kind: ChangeKind) {
         match kind {
             ChangeKind::Changed | ChangeKind::Unbound => {}
-            ChangeKind::Revoked(at) => self.revoked_at = Some(at),
+            ChangeKind::Revoked(at) => self.revoked_at = Some(at).into(),
             ChangeKind::Disabled => self.is_disabled = true,
-            ChangeKind::Suspended => self.tenant_status = TenantStatus::Suspended,
+            ChangeKind::Suspended => Arc::make_mut(&mut self.tenant).status = TenantStatus::Suspended,
         }
     }
 }
@@ -153,18 +150,21 @@ impl StoredKey {
     #[must_use]
     pub fn record(&self) -> Option<KeyRecord> {
         let (key, tenant) = (&self.key, self.tenant.as_ref()?);
-        Some(KeyRecord {
-            key_id: key.id.clone(),
-            tenant_id: tenant.id.clone(),
-            tenant_name: tenant.name.as_str().into(),
+        let tenant = TenantSnapshot {
+            id: tenant.id.clone(),
+            name: tenant.name.as_str().into(),
             plan: tenant.plan.as_str().into(),
-            tenant_status: tenant.status,
-            is_disabled: key.disabled_at.is_some(),
-            scopes: key.scopes.clone(),
+            status: tenant.status,
+        };
+        Some(KeyRecord {
+            key_id: PackedKeyId::from(&key.id),
+            tenant: tenant.into(),
+            scopes: key.scopes.clone().into(),
             allowed_networks: key.allowed_networks.clone(),
-            expires_at: key.expires_at,
-            revoked_at: key.revoked_at,
-            last_used_at: key.last_used_at,
+            expires_at: key.expires_at.into(),
+            revoked_at: key.revoked_at.into(),
+            last_used_at: key.last_used_at.into(),
+            is_disabled: key.disabled_at.is_some(),
         })
     }
 }

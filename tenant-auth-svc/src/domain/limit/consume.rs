@@ -108,9 +108,9 @@ impl Validation {
     /// The key whose limits apply, if the credential is valid.
     fn valid_key(&self) -> Option<&KeyRecord> {
         match self {
-            Self::Key(decision) => decision.key.as_deref().filter(|_| decision.verdict == Verdict::Valid),
+            Self::Key(decision) => decision.key.as_ref().filter(|_| decision.verdict == Verdict::Valid),
             Self::Session(decision) => {
-                let session = decision.session.as_deref();
+                let session = decision.session.as_ref();
                 session
                     .filter(|_| decision.verdict == SessionVerdict::Key(Verdict::Valid))
                     .map(|session| &session.key)
@@ -235,7 +235,7 @@ fn limit_id(purpose: &str, id: &CallerId, record: &KeyRecord, costs: &Costs) -> 
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
-    add(record.key_id.as_str().as_bytes());
+    add(record.key_id.unpack().as_str().as_bytes());
     for cost in costs {
         add(cost.metric.as_str().as_bytes());
         add(&cost.amount.to_be_bytes());

@@ -1,14 +1,14 @@
 //! Records of sessions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
 use super::{Attributes, SessionId};
 use crate::domain::{
-    change::{CacheableRecord, ChangeKind, PerSubject},
+    change::{CacheableRecord, ChangeKind, PerSubject, SharedParts},
     clock::UnixMillis,
-    id::{KeyId, TenantId},
+    id::{KeyId, PackedKeyId, TenantId},
     key::KeyRecord,
 };
 
@@ -132,7 +132,7 @@ pub enum StoredBinding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
     /// The session.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// The key that opened it, with its tenant.
     pub key: KeyRecord,
     /// Whether it was unbound meanwhile.
@@ -145,6 +145,7 @@ impl SessionRecord {
     pub fn expires_at(&self) -> UnixMillis {
         self.key
             .expires_at
+            .get()
             .map_or(self.session.expires_at, |key_expiry| key_expiry.min(self.session.expires_at))
     }
 }
@@ -166,11 +167,16 @@ impl CacheableRecord for SessionRecord {
         self.key.dependency_values(values).chain(values.sessions.get(&self.session.id))
     }
 
-    fn own_value<'m, T>(&self, values: &'m PerSubject<T>) -> Option<&'m T> {
-        values.sessions.get(&self.session.id)
+    fn public_id(&self) -> Option<&PackedKeyId> {
+        None
     }
 
-    fn values_without_record_id<T>(_: &PerSubject<T>) -> impl Iterator<Item = &T> {
+    fn shared_parts(&mut self) -> SharedParts<'_> {
+        let KeyRecord { key_id, tenant, scopes, .. } = &mut self.key;
+        SharedParts { tenant, scopes, opened_by: Some(key_id) }
+    }
+
+    fn values_by_public_id<T>(_: &PerSubject<T>) -> impl Iterator<Item = (&KeyId, &T)> {
         std::iter::empty()
     }
 

@@ -1,7 +1,5 @@
 //! Inputs, results and errors of the session use cases.
 
-use std::sync::Arc;
-
 use thiserror::Error;
 
 use crate::domain::{
@@ -43,7 +41,7 @@ pub enum BindOutcome {
         already: bool,
     },
     /// The session is not bound, for this reason; with the record of the presented key, if it exists.
-    Denied(SessionVerdict, Option<Arc<KeyRecord>>),
+    Denied(SessionVerdict, Option<KeyRecord>),
 }
 
 /// A request to validate a session.
@@ -65,7 +63,7 @@ pub struct SessionDecision {
     /// The verdict.
     pub verdict: SessionVerdict,
     /// The session, if the caller may see it.
-    pub session: Option<Arc<SessionRecord>>,
+    pub session: Option<SessionRecord>,
     /// When it expires.
     pub expires_at: Option<UnixMillis>,
     /// Required scopes that its key lacks.

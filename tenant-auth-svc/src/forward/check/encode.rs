@@ -60,11 +60,12 @@ pub(super) fn admission(key_headers: &KeyHeaders, request: &DoorRequest<'_>, adm
             Admission::Key { decision, principal } => (Some(decision), principal.as_deref()),
             Admission::Preflight => (None, None),
         };
-        let known =
-            decision.and_then(|decision| Some((decision.key.as_deref()?, decision.provenance.source)));
-        let identity = known.map_or_else(IdentityHeaders::default, |(key, source)| {
-            IdentityHeaders::of(key, source, principal)
-        });
+        let known = decision.and_then(|decision| Some((decision.key.as_ref()?, decision.provenance.source)));
+        let key_id = known.map(|(key, _)| key.key_id.unpack());
+        let identity = match (known, &key_id) {
+            (Some((key, source)), Some(key_id)) => IdentityHeaders::of(key, key_id, source, principal),
+            _ => IdentityHeaders::default(),
+        };
         put_message(OK_RESPONSE, frame, |response| {
             for (name, value) in identity.iter() {
                 put_header(name, value, response);
@@ -110,8 +111,8 @@ pub(super) fn refusal(refusal: &Refusal, undecided_as: UndecidedAs) -> Bytes {
         put_message(DYNAMIC_METADATA, frame, |metadata| {
             put_metadata_text("code", refusal.code(), metadata);
             if let Refusal::Denied(Decision { key: Some(key), .. }) = refusal {
-                put_metadata_text("tenant_id", key.tenant_id.as_str(), metadata);
-                put_metadata_text("key_id", key.key_id.as_str(), metadata);
+                put_metadata_text("tenant_id", key.tenant.id.as_str(), metadata);
+                put_metadata_text("key_id", key.key_id.unpack().as_str(), metadata);
             }
         });
     })
@@ -129,10 +130,10 @@ fn put_header(name: &str, value: &str, out: &mut Vec<u8>) {
 }
 
 fn put_metadata(key: &KeyRecord, source: Source, cost: Option<u32>, out: &mut Vec<u8>) {
-    put_metadata_text("tenant_id", key.tenant_id.as_str(), out);
-    put_metadata_text("tenant_name", &key.tenant_name, out);
-    put_metadata_text("plan", &key.plan, out);
-    put_metadata_text("key_id", key.key_id.as_str(), out);
+    put_metadata_text("tenant_id", key.tenant.id.as_str(), out);
+    put_metadata_text("tenant_name", &key.tenant.name, out);
+    put_metadata_text("plan", &key.tenant.plan, out);
+    put_metadata_text("key_id", key.key_id.unpack().as_str(), out);
     put_metadata_text("source", source.as_str(), out);
     put_entry("scopes", out, |value| {
         put_message(LIST_VALUE, value, |list| {

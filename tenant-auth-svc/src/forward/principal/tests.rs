@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::*;
 use crate::domain::{
     clock::ManualClock,
-    clock::UnixMillis,
+    clock::{OptionalMillis, UnixMillis},
     id::TenantId,
     network::AllowedNetworks,
     principal_token::{MAX_AUDIENCE_LEN, MAX_ISSUER_LEN},
     scope::{Scope, ScopeSet},
-    tenant::TenantStatus,
+    tenant::{TenantSnapshot, TenantStatus},
     verdict::{Provenance, Verdict},
 };
 
@@ -33,21 +33,26 @@ fn p256_pem() -> String {
 
 fn decision(scopes: &[String], name: &str, revision: i64, source: Source) -> Decision {
     let key = KeyRecord {
-        key_id: KeyId::parse(&"k".repeat(64)).unwrap(),
-        tenant_id: TenantId::parse(&"t".repeat(64)).unwrap(),
-        tenant_name: name.into(),
-        plan: "\u{1f600}".repeat(32).into(),
-        tenant_status: TenantStatus::Active,
-        is_disabled: false,
-        scopes: ScopeSet::new(scopes.iter().map(|name| Scope::parse(name).unwrap()).collect()).unwrap(),
+        key_id: KeyId::parse(&"k".repeat(64)).unwrap().into(),
+        tenant: TenantSnapshot {
+            id: TenantId::parse(&"t".repeat(64)).unwrap(),
+            name: name.into(),
+            plan: "\u{1f600}".repeat(32).into(),
+            status: TenantStatus::Active,
+        }
+        .into(),
+        scopes: ScopeSet::new(scopes.iter().map(|name| Scope::parse(name).unwrap()).collect())
+            .unwrap()
+            .into(),
         allowed_networks: AllowedNetworks::EVERYWHERE,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
+        expires_at: OptionalMillis::NONE,
+        revoked_at: OptionalMillis::NONE,
+        last_used_at: OptionalMillis::NONE,
+        is_disabled: false,
     };
     Decision {
         verdict: Verdict::Valid,
-        key: Some(Arc::new(key)),
+        key: Some(key),
         missing_scopes: ScopeSet::EMPTY,
         provenance: Provenance { source, revision: Revision(revision), ..Provenance::NO_LOOKUP },
     }

@@ -62,12 +62,12 @@ pub(crate) fn encode_batch_frame(decisions: &[Decision]) -> Bytes {
 pub(super) fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
     put_number(VERDICT, i32::from(proto_verdict(decision.verdict)).into(), out);
     if let Some(key) = &decision.key {
-        put_text(TENANT_ID, key.tenant_id.as_str(), out);
-        put_text(TENANT_NAME, &key.tenant_name, out);
-        put_text(PLAN, &key.plan, out);
-        put_text(KEY_ID, key.key_id.as_str(), out);
+        put_text(TENANT_ID, key.tenant.id.as_str(), out);
+        put_text(TENANT_NAME, &key.tenant.name, out);
+        put_text(PLAN, &key.tenant.plan, out);
+        put_text(KEY_ID, key.key_id.unpack().as_str(), out);
         put_scopes(SCOPES, &key.scopes, out);
-        if let Some(expires_at) = key.expires_at.map(timestamp) {
+        if let Some(expires_at) = key.expires_at.get().map(timestamp) {
             put_short_message(EXPIRES_AT, out, |out| {
                 put_seconds_and_nanos(expires_at.seconds, expires_at.nanos, out)
             });
@@ -109,7 +109,7 @@ fn put_scopes(field: u8, scopes: &ScopeSet, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use proptest::prelude::*;
     use prost::Message as _;
@@ -119,12 +119,12 @@ mod tests {
     use crate::{
         domain::{
             client_reuse::ClientReuse,
-            clock::UnixMillis,
+            clock::{OptionalMillis, UnixMillis},
             id::{KeyId, TenantId},
             key::KeyRecord,
             network::AllowedNetworks,
             scope::Scope,
-            tenant::TenantStatus,
+            tenant::{TenantSnapshot, TenantStatus},
             verdict::{Provenance, Revision, Source, Verdict},
         },
         grpc::convert::{decision_message, wire::FRAME_HEADER_LEN},
@@ -146,17 +146,20 @@ mod tests {
             expires_at in proptest::option::of(0..UnixMillis::MAX.0),
         ) -> KeyRecord {
             KeyRecord {
-                key_id: KeyId::generate(),
-                tenant_id: TenantId::parse(&tenant).unwrap(),
-                tenant_name: name.as_str().into(),
-                plan: plan.as_str().into(),
-                tenant_status: TenantStatus::Active,
-                is_disabled: false,
-                scopes,
+                key_id: KeyId::generate().into(),
+                tenant: TenantSnapshot {
+                    id: TenantId::parse(&tenant).unwrap(),
+                    name: name.as_str().into(),
+                    plan: plan.as_str().into(),
+                    status: TenantStatus::Active,
+                }
+                .into(),
+                scopes: scopes.into(),
                 allowed_networks: AllowedNetworks::parse(&networks).unwrap(),
-                expires_at: expires_at.map(UnixMillis),
-                revoked_at: None,
-                last_used_at: None,
+                expires_at: expires_at.map(UnixMillis).into(),
+                revoked_at: OptionalMillis::NONE,
+                last_used_at: OptionalMillis::NONE,
+                is_disabled: false,
             }
         }
     }
@@ -176,7 +179,7 @@ mod tests {
         ) -> Decision {
             Decision {
                 verdict,
-                key: key.map(Arc::new),
+                key,
                 missing_scopes,
                 provenance: Provenance {
                     source,

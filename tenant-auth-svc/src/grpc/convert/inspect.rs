@@ -22,7 +22,7 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
         is_on_deny_list: on_deny_list,
         replica,
         now,
-        records_scanned: records,
+        records,
     } = inspection;
     v1::InspectKeyResponse {
         cached: cached.map(cached_key_message),
@@ -39,13 +39,13 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
 fn cached_key_message((cached, verdict): (InspectedRecord, Verdict)) -> v1::CachedKey {
     let record = &cached.record;
     v1::CachedKey {
-        tenant_id: record.tenant_id.to_string(),
+        tenant_id: record.tenant.id.to_string(),
         verdict: proto_verdict(verdict).into(),
         source: proto_source(cached.source).into(),
         age: Some(duration(cached.age)),
         revision: cached.revision.0,
-        expires_at: record.expires_at.map(timestamp),
-        revoked_at: record.revoked_at.map(timestamp),
+        expires_at: record.expires_at.get().map(timestamp),
+        revoked_at: record.revoked_at.get().map(timestamp),
         tenant_suspended: cached.is_tenant_suspended(),
         preloaded: cached.hash.is_none(),
         disabled: record.is_disabled,

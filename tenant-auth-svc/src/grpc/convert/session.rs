@@ -150,10 +150,10 @@ pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1
         ..v1::ValidateSessionResponse::default()
     };
     if let Some(session) = session {
-        message.tenant_id = session.key.tenant_id.as_str().to_owned();
-        message.tenant_name = session.key.tenant_name.as_str().to_owned();
-        message.plan = session.key.plan.as_str().to_owned();
-        message.key_id = session.key.key_id.as_str().to_owned();
+        message.tenant_id = session.key.tenant.id.as_str().to_owned();
+        message.tenant_name = session.key.tenant.name.as_str().to_owned();
+        message.plan = session.key.tenant.plan.as_str().to_owned();
+        message.key_id = session.key.key_id.unpack().as_str().to_owned();
         message.scopes = scope_names(&session.key.scopes);
         message.allowed_networks = network_texts(&session.key.allowed_networks);
         message.attributes = attributes_message(&session.session.attributes);

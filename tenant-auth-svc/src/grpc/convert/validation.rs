@@ -68,12 +68,12 @@ pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyRe
         ..v1::ValidateKeyResponse::default()
     };
     if let Some(key) = key {
-        message.tenant_id = key.tenant_id.as_str().to_owned();
-        message.tenant_name = key.tenant_name.as_str().to_owned();
-        message.plan = key.plan.as_str().to_owned();
-        message.key_id = key.key_id.as_str().to_owned();
+        message.tenant_id = key.tenant.id.as_str().to_owned();
+        message.tenant_name = key.tenant.name.as_str().to_owned();
+        message.plan = key.tenant.plan.as_str().to_owned();
+        message.key_id = key.key_id.unpack().as_str().to_owned();
         message.scopes = scope_names(&key.scopes);
-        message.expires_at = key.expires_at.map(timestamp);
+        message.expires_at = key.expires_at.get().map(timestamp);
         message.allowed_networks = network_texts(&key.allowed_networks);
     }
     message
@@ -125,18 +125,18 @@ pub(super) fn network_texts(networks: &AllowedNetworks) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use prost::Message as _;
 
     use super::*;
     use crate::domain::{
         client_reuse::ClientReuse,
-        clock::UnixMillis,
+        clock::{OptionalMillis, UnixMillis},
         id::{KeyId, TenantId},
         key::KeyRecord,
         scope::Scope,
-        tenant::TenantStatus,
+        tenant::{TenantSnapshot, TenantStatus},
         verdict::Revision,
     };
 
@@ -169,21 +169,24 @@ mod tests {
     fn typical_response_stays_below_256_bytes() {
         let scopes = ["orders:read", "orders:write"].map(|name| Scope::parse(name).unwrap());
         let key = KeyRecord {
-            key_id: KeyId::generate(),
-            tenant_id: TenantId::generate(),
-            tenant_name: "Acme Corporation".into(),
-            plan: "enterprise".into(),
-            tenant_status: TenantStatus::Active,
-            is_disabled: false,
-            scopes: ScopeSet::new(scopes.into()).unwrap(),
+            key_id: KeyId::generate().into(),
+            tenant: TenantSnapshot {
+                id: TenantId::generate(),
+                name: "Acme Corporation".into(),
+                plan: "enterprise".into(),
+                status: TenantStatus::Active,
+            }
+            .into(),
+            scopes: ScopeSet::new(scopes.into()).unwrap().into(),
             allowed_networks: AllowedNetworks::EVERYWHERE,
-            expires_at: Some(UnixMillis(1_793_000_000_123)),
-            revoked_at: None,
-            last_used_at: None,
+            expires_at: Some(UnixMillis(1_793_000_000_123)).into(),
+            revoked_at: OptionalMillis::NONE,
+            last_used_at: OptionalMillis::NONE,
+            is_disabled: false,
         };
         let decision = Decision {
             verdict: Verdict::Valid,
-            key: Some(Arc::new(key)),
+            key: Some(key),
             missing_scopes: ScopeSet::EMPTY,
             provenance: Provenance {
                 source: Source::Fresh,

@@ -213,11 +213,11 @@ impl<S: Store, K: KeySource, M: SessionCache, L: LimitEnforcer> StreamedRpc
 fn note_validation(record: &RpcRecord, validation: &Validation) {
     match validation {
         Validation::Key(decision) => {
-            let subject = DenialSubject::for_key(decision.key.as_deref());
+            let subject = DenialSubject::for_key(decision.key.as_ref());
             record.add_decision(decision.verdict, decision.provenance.source, subject);
         }
         Validation::Session(decision) => {
-            let subject = DenialSubject::for_key(decision.session.as_deref().map(|session| &session.key));
+            let subject = DenialSubject::for_key(decision.session.as_ref().map(|session| &session.key));
             record.add_decision(decision.verdict, decision.provenance.source, subject);
         }
     }

@@ -49,7 +49,7 @@ impl<S: Store, K: KeySource, M: SessionCache> SessionService for SessionRpc<S, K
         let bound = note_failure(&record, self.0.bind(session, context).await)?;
         let (verdict, subject) = match &bound {
             BindOutcome::Bound { .. } => (SessionVerdict::VALID, DenialSubject::default()),
-            BindOutcome::Denied(verdict, key) => (*verdict, DenialSubject::for_key(key.as_deref())),
+            BindOutcome::Denied(verdict, key) => (*verdict, DenialSubject::for_key(key.as_ref())),
         };
         record.add_decision(verdict, Source::Database, subject);
         Ok(Response::new(bind_response(bound)))

@@ -103,7 +103,7 @@ impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRp
         let decision = self.sessions.decide(query, context).await;
         let decision =
             decision.inspect_err(|error| record.add_undecided(error.kind)).map_err(ApiError::from)?;
-        let subject = DenialSubject::for_key(decision.session.as_deref().map(|session| &session.key));
+        let subject = DenialSubject::for_key(decision.session.as_ref().map(|session| &session.key));
         record.add_decision(decision.verdict, decision.provenance.source, subject);
         Ok(Response::new(session_decision_message(decision)))
     }
@@ -130,7 +130,7 @@ impl<K: KeySource> StreamedRpc for StreamedValidation<K> {
 
     fn decide_now(&self, query: &KeyQuery, record: &RpcRecord) -> Option<Decision> {
         let decision = self.0.decide_from_cache(&query.key, &query.required_scopes, query.client_address)?;
-        let subject = DenialSubject::for_key(decision.key.as_deref());
+        let subject = DenialSubject::for_key(decision.key.as_ref());
         record.add_decision(decision.verdict, decision.provenance.source, subject);
         Some(decision)
     }
@@ -162,7 +162,7 @@ fn note_decision(record: &RpcRecord, outcome: Result<Decision, StoreError>) -> R
             record.add_decision(
                 decision.verdict,
                 decision.provenance.source,
-                DenialSubject::for_key(decision.key.as_deref()),
+                DenialSubject::for_key(decision.key.as_ref()),
             );
         }
         Err(error) => record.add_undecided(error.kind),

@@ -19,14 +19,14 @@ use super::{
 use crate::domain::{
     cache_policy::{self, CachePolicy},
     change::{ChangeEvent, ChangeKind, PerSubject},
-    clock::UnixMillis,
+    clock::{OptionalMillis, UnixMillis},
     grace::Grace,
     id::{KeyId, TenantId},
     key::{KeyHash, KeyRecord},
     network::AllowedNetworks,
     record_source::CachedRecord,
     scope::{Scope, ScopeSet},
-    tenant::TenantStatus,
+    tenant::{TenantSnapshot, TenantStatus},
     verdict::Revision,
 };
 
@@ -217,22 +217,22 @@ impl CacheModel {
 
     pub(super) fn revoke_and_announce(&self) {
         let at = UnixMillis(1);
-        let revision = self.change_row(|row| row.revoked_at = Some(at));
+        let revision = self.change_row(|row| row.revoked_at = Some(at).into());
         self.announce(&key_change_event(ChangeKind::Revoked(at), Some(revision)));
     }
 
     pub(super) fn rescope_and_announce(&self) {
-        let revision = self.change_row(|row| row.scopes = ScopeSet::EMPTY);
+        let revision = self.change_row(|row| row.scopes = ScopeSet::EMPTY.into());
         self.announce(&key_change_event(ChangeKind::Changed, Some(revision)));
     }
 
     pub(super) fn rescope_locally(&self) {
-        self.change_row(|row| row.scopes = ScopeSet::EMPTY);
+        self.change_row(|row| row.scopes = ScopeSet::EMPTY.into());
         self.announce(&key_change_event(ChangeKind::Changed, None));
     }
 
     pub(super) fn suspend_and_announce(&self) {
-        let revision = self.change_row(|row| row.tenant_status = TenantStatus::Suspended);
+        let revision = self.change_row(|row| Arc::make_mut(&mut row.tenant).status = TenantStatus::Suspended);
         let event = ChangeEvent { kind: ChangeKind::Suspended, revision: Some(revision) };
         self.announce(&PerSubject::for_tenant(&tenant_id(), event));
     }
@@ -243,7 +243,7 @@ impl CacheModel {
             let mut database = self.0.database.lock().unwrap();
             database.revision = 0;
             if let Some(row) = &mut database.row {
-                row.scopes = ScopeSet::EMPTY;
+                row.scopes = ScopeSet::EMPTY.into();
             }
         }
         self.0.pool.require_revalidation();
@@ -302,22 +302,25 @@ fn tenant_id() -> TenantId {
 
 fn key_record() -> KeyRecord {
     KeyRecord {
-        key_id: KeyId::parse("key_1").unwrap(),
-        tenant_id: tenant_id(),
-        tenant_name: "Acme".into(),
-        plan: "pro".into(),
-        tenant_status: TenantStatus::Active,
-        is_disabled: false,
-        scopes: ScopeSet::new(vec![Scope::parse("a").unwrap()]).unwrap(),
+        key_id: KeyId::parse("key_1").unwrap().into(),
+        tenant: TenantSnapshot {
+            id: tenant_id(),
+            name: "Acme".into(),
+            plan: "pro".into(),
+            status: TenantStatus::Active,
+        }
+        .into(),
+        scopes: ScopeSet::new(vec![Scope::parse("a").unwrap()]).unwrap().into(),
         allowed_networks: AllowedNetworks::EVERYWHERE,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
+        expires_at: OptionalMillis::NONE,
+        revoked_at: OptionalMillis::NONE,
+        last_used_at: OptionalMillis::NONE,
+        is_disabled: false,
     }
 }
 
 fn answer_of(hit: &CachedRecord<KeyRecord>) -> CachedAnswer {
-    match hit.record.as_deref() {
+    match hit.record.as_ref() {
         None => CachedAnswer::Negative,
         Some(record) if *record == key_record() => CachedAnswer::Old,
         Some(_) => CachedAnswer::New,

@@ -56,7 +56,7 @@ async fn check_outcomes(store: &impl Store) {
 
     let found = store.lookup_keys(call(Lane::Unknown), &[good.key.hash]).await.unwrap();
     let record = found.records[0].clone().unwrap().unwrap();
-    assert_eq!((&record.key_id, &record.scopes), (&good.key.id, &good.key.scopes));
+    assert_eq!((&record.key_id.unpack(), &*record.scopes), (&good.key.id, &good.key.scopes));
 }
 
 async fn check_differing_values(store: &impl Store) {

@@ -31,7 +31,7 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
     // A later stored time is kept.
     let used = async || {
         let found = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
-        found.records[0].clone().unwrap().unwrap().last_used_at.unwrap()
+        found.records[0].clone().unwrap().unwrap().last_used_at.get().unwrap()
     };
     let at = used().await;
     store.record_last_used(call(Lane::Maintenance), &[(keys[0].id.clone(), ago(3_600))]).await.unwrap();
@@ -48,18 +48,18 @@ pub(super) async fn check_last_used(store: &impl Store, peppers: &Peppers) {
     let listed: Vec<_> = first
         .keys
         .iter()
-        .filter_map(|(digest, key)| Some((mine(key.key_id.clone())?, digest, key)))
+        .filter_map(|(digest, key)| Some((mine(key.key_id.unpack())?, digest, key)))
         .collect();
     assert_eq!(listed.iter().map(|(position, ..)| *position).collect::<Vec<_>>(), [0, 1]);
     for (position, digest, key) in listed {
         assert_eq!(*digest, peppers.stored_hash(&keys[position].hash).digest);
-        assert_eq!((&key.tenant_id, &key.scopes), (&tenant.id, &keys[position].scopes));
+        assert_eq!((&key.tenant.id, &*key.scopes), (&tenant.id, &keys[position].scopes));
     }
     // Reads page by page to the end.
     let after_first = Some((at, keys[0].id.to_string()));
     let next =
         store.recently_used_keys(call(Lane::Maintenance), after_first, 500, &mut tenants).await.unwrap();
-    let next = next.keys.into_iter().find_map(|(_, key)| mine(key.key_id));
+    let next = next.keys.into_iter().find_map(|(_, key)| mine(key.key_id.unpack()));
     assert_eq!(next, Some(1));
     let last = Some((UnixMillis(i64::MIN), keys[0].id.to_string()));
     let end = store.recently_used_keys(call(Lane::Maintenance), last, 10, &mut tenants).await.unwrap();

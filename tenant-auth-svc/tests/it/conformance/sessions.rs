@@ -125,9 +125,9 @@ async fn check_binding(store: &impl Store) {
     assert!(found.revision > before.revision, "a binding must appear in the change log");
     let record = found.records[1].clone().unwrap().unwrap();
     assert_eq!(found.records, [Ok(None), Ok(Some(record.clone())), Ok(Some(record.clone()))]);
-    assert_eq!((&record.session, record.unbound), (&session, false));
-    assert_eq!((&record.key.key_id, &record.key.scopes), (&key.id, &key.scopes));
-    assert_eq!(record.key.tenant_status, TenantStatus::Active);
+    assert_eq!((&*record.session, record.unbound), (&session, false));
+    assert_eq!((&record.key.key_id.unpack(), &*record.key.scopes), (&key.id, &key.scopes));
+    assert_eq!(record.key.tenant.status, TenantStatus::Active);
 
     // A session reflects the state of its key and its tenant.
     let reason = Reason::parse("test").unwrap();
@@ -138,8 +138,8 @@ async fn check_binding(store: &impl Store) {
         .unwrap();
     let found = store.lookup_sessions(call(Lane::Known), &[id]).await.unwrap();
     let record = found.records[0].clone().unwrap().unwrap();
-    assert_eq!(record.key.revoked_at, Some(NOW));
-    assert_eq!(record.key.tenant_status, TenantStatus::Suspended);
+    assert_eq!(record.key.revoked_at.get(), Some(NOW));
+    assert_eq!(record.key.tenant.status, TenantStatus::Suspended);
 
     // Its tenant may bind the session again with another key, because the first key is gone.
     let second = new_key(&tenant, &[], None);

@@ -19,13 +19,13 @@ use tenant_auth_svc::{
     database::sql::SqlStore,
     domain::{
         cache_policy::UpstreamHealth,
-        clock::SystemClock,
+        clock::{OptionalMillis, SystemClock},
         id::{KeyId, TenantId},
         key::KeyRecord,
         limit::{Cost, Costs, LimitEnforcer as _},
         network::AllowedNetworks,
         scope::ScopeSet,
-        tenant::TenantStatus,
+        tenant::{TenantSnapshot, TenantStatus},
         usage::UsageMetric,
     },
     limit_leases::{LeaseExchanger, LimitLeases},
@@ -198,16 +198,19 @@ async fn create_limited_tenant(plan: &Plan, url: &str) -> anyhow::Result<(String
 
 fn record(tenant: &str, key: &str) -> anyhow::Result<KeyRecord> {
     Ok(KeyRecord {
-        key_id: KeyId::parse(key)?,
-        tenant_id: TenantId::parse(tenant)?,
-        tenant_name: "Acme Corporation".into(),
-        plan: "enterprise".into(),
-        tenant_status: TenantStatus::Active,
-        is_disabled: false,
-        scopes: ScopeSet::EMPTY,
+        key_id: KeyId::parse(key)?.into(),
+        tenant: TenantSnapshot {
+            id: TenantId::parse(tenant)?,
+            name: "Acme Corporation".into(),
+            plan: "enterprise".into(),
+            status: TenantStatus::Active,
+        }
+        .into(),
+        scopes: ScopeSet::EMPTY.into(),
         allowed_networks: AllowedNetworks::EVERYWHERE,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
+        expires_at: OptionalMillis::NONE,
+        revoked_at: OptionalMillis::NONE,
+        last_used_at: OptionalMillis::NONE,
+        is_disabled: false,
     })
 }
