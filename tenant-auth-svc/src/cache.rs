@@ -79,7 +79,7 @@ use crate::{
 /// longer record takes several units, so a limit in units is a limit in bytes.
 pub const WEIGHT_UNIT_BYTES: usize = 1_024;
 /// Maximum size of a negative entry with a short id, in bytes. One with a longer id counts as several entries.
-pub const MAX_NEGATIVE_ENTRY_BYTES: usize = 400;
+pub const MAX_NEGATIVE_ENTRY_BYTES: usize = 448;
 /// Maximum number of weight units for this replica's recent writes, for keys and for sessions each. It is
 /// more than the replica can write, one call after another, while a write is retained.
 pub const MAX_RECENT_WRITES: u64 = 30_000;

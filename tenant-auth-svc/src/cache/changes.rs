@@ -45,9 +45,8 @@ where
         let mut changed = 0;
         for (id, change) in R::values_by_public_id(changes) {
             let id = PackedKeyId::from(id);
-            let apply = |entry: &mut _| apply_change(entry, change, &self.fence);
-            changed += usize::from(self.records.update_public(&id, apply) && may_be_creation(change));
-            self.preloaded.update_public(&id, apply);
+            let is_cached = self.records.update_public(&id, |entry| apply_change(entry, change, &self.fence));
+            changed += usize::from(is_cached && may_be_creation(change));
         }
         self.subjects.record(changes, self.fence.epoch(), &self.fence);
         changed

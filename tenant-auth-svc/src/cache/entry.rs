@@ -71,6 +71,8 @@ pub(super) struct CacheEntry<R> {
     pub(super) is_outdated: bool,
     /// Whether a reload is claimed.
     is_reloading: AtomicBool,
+    /// Whether it was preloaded, and no request has used it yet.
+    is_unused_preload: AtomicBool,
     /// What the table notes about the entry. It is kept here because there is room.
     pub(super) clock: ClockState,
 }
@@ -79,7 +81,7 @@ pub(super) struct CacheEntry<R> {
 #[derive(Debug, Default)]
 pub(super) struct ClockState {
     /// The weight of the entry.
-    pub(super) weight: u32,
+    pub(super) weight: u16,
     /// Its uses since the hand last passed, up to a maximum.
     pub(super) uses: AtomicU8,
 }
@@ -100,7 +102,26 @@ impl<R: CacheableRecord> CacheEntry<R> {
             jitter,
             is_outdated: false,
             is_reloading: AtomicBool::new(false),
+            is_unused_preload: AtomicBool::new(false),
             clock: ClockState::default(),
+        }
+    }
+
+    /// Returns the entry as a preloaded one, which no request has used.
+    pub(super) fn as_preloaded(self) -> Self {
+        Self { is_unused_preload: AtomicBool::new(true), ..self }
+    }
+
+    /// Whether the entry was preloaded, and no request has used it yet.
+    pub(super) fn is_unused_preload(&self) -> bool {
+        self.is_unused_preload.load(Ordering::Relaxed)
+    }
+
+    /// Records that a request uses the entry.
+    pub(super) fn record_use(&self) {
+        // Written once only: entries in constant use are not written.
+        if self.is_unused_preload() {
+            self.is_unused_preload.store(false, Ordering::Relaxed);
         }
     }
 

@@ -32,7 +32,7 @@ impl<S: Store> InspectCache for RecordCache<KeyLookup<S>> {
         // record already reflects it, but never the reverse.
         let last_change = pool.fence.last_change(key);
         let id = PackedKeyId::from(key);
-        let view = |hash: Option<KeyHash>, entry: &CacheEntry<KeyRecord>| {
+        let view = |hash: &KeyHash, entry: &CacheEntry<KeyRecord>| {
             let (decision, revocations) = pool.decide(entry, now, (self.0.health)(now))?;
             let source = match decision {
                 CacheDecision::Serve(source) | CacheDecision::ServeAndReload(source) => source,
@@ -41,10 +41,11 @@ impl<S: Store> InspectCache for RecordCache<KeyLookup<S>> {
             let mut record = entry.record.clone();
             revocations.iter().for_each(|kind| record.apply_revocation(*kind));
             let ReadPoint { revision, .. } = entry.read;
+            // A preloaded entry may be stored under the digest of the key with a pepper.
+            let hash = (!entry.is_unused_preload()).then_some(*hash);
             Some(InspectedRecord { record, hash, source, age: entry.read.age(now), revision })
         };
-        let cached = pool.records.find_public(&id, |hash, entry| view(Some(*hash), entry));
-        let cached = cached.or_else(|| pool.preloaded.find_public(&id, |_, entry| view(None, entry)));
-        CachedKeyState { cached, last_change, records: pool.records.len() + pool.preloaded.len() }
+        let cached = pool.records.find_public(&id, view);
+        CachedKeyState { cached, last_change, records: pool.records.len() }
     }
 }

@@ -42,11 +42,10 @@ pub(super) struct Pool<I, R> {
     config: CacheConfig,
     grace: Arc<Grace>,
     pub(super) fence: Fence,
+    /// Records by their id; a preloaded one by its digest in the database, which is another one if it has a pepper,
+    /// until it is first requested.
     pub(super) records: Table<I, R>,
     pub(super) negative: Cache<I, ReadPoint>,
-    /// Preloaded records, by their digest in the database. A record moves to `records` when it is first
-    /// requested.
-    pub(super) preloaded: Table<RecordDigest, R>,
     /// Whether a record was ever preloaded. If not, no digest needs to be computed for a lookup.
     has_preloaded: AtomicBool,
     /// What many entries depend on.
@@ -90,7 +89,6 @@ where
                     }
                 })
                 .build(),
-            preloaded: Table::new(config.max_records),
             has_preloaded: AtomicBool::new(false),
             subjects: Subjects::default(),
             recent_writes: RecentWrites::new(),
@@ -134,6 +132,7 @@ where
         now: Duration,
         health: impl FnOnce() -> UpstreamHealth,
     ) -> PoolLookup<R> {
+        entry.record_use();
         let Some((decision, revocations)) = self.decide(entry, now, health()) else {
             return PoolLookup::Miss;
         };
@@ -338,27 +337,32 @@ where
         self.evicted.0.add(self.records.insert(id.clone(), R::id_heap_bytes(id), entry));
     }
 
-    /// Inserts a preloaded record, unless a change supersedes it. If the pool is full, the record may be
-    /// dropped.
+    /// Inserts a preloaded record, unless a change supersedes it or a request has loaded it meanwhile.
     pub(super) fn insert_preloaded(&self, digest: RecordDigest, loaded: LoadedRecord<R>) {
         let marks = self.fence.lock_for_insert();
         let read = loaded.read_point();
-        let Some(record) = loaded.record else { return };
-        if marks.evaluate(&record, loaded.epoch, loaded.revision) == FenceVerdict::UpToDate {
+        let (Some(record), Some(id)) = (loaded.record, R::id_of_digest(digest)) else { return };
+        let is_current = marks.evaluate(&record, loaded.epoch, loaded.revision) == FenceVerdict::UpToDate;
+        if is_current && !self.records.contains(&id) {
             let [.., jitter] = digest;
-            self.preloaded.insert(digest, 0, self.new_entry(record, read, jitter));
+            self.insert_record(&id, self.new_entry(record, read, jitter).as_preloaded());
             self.has_preloaded.store(true, Ordering::Release);
         }
     }
 
-    /// Moves a preloaded record to `records`. Returns whether there was one.
+    /// Moves a preloaded record from its digest to its id. Returns whether there was one.
     pub(super) fn promote_preloaded(&self, id: &I, digests: impl FnOnce() -> Vec<RecordDigest>) -> bool {
         if !self.has_preloaded.load(Ordering::Acquire) || self.records.contains(id) {
             return false;
         }
-        // Without the lock, a change could miss an entry that is in neither pool.
+        let digests = digests().into_iter().filter_map(R::id_of_digest);
+        let mut others = digests.filter(|digest| digest != id).peekable();
+        if others.peek().is_none() {
+            return false;
+        }
+        // Without the lock, a change could miss an entry that is in neither place.
         let _marks = self.fence.lock_for_insert();
-        let entry = digests().iter().find_map(|digest| self.preloaded.remove(digest));
+        let entry = others.find_map(|digest| self.records.remove(&digest));
         entry.map(|entry| self.insert_record(id, entry)).is_some()
     }
 
@@ -366,7 +370,6 @@ where
     pub(super) fn sweep(&self, now: Duration) {
         let is_usable = |entry: &CacheEntry<R>| entry.read.age(now) <= MAX_ENTRY_AGE;
         self.records.retain(is_usable);
-        self.preloaded.retain(is_usable);
         self.subjects.sweep();
     }
 }

@@ -24,7 +24,7 @@ where
     pub(super) fn new() -> Self {
         let weight = |id: &I, write: &Arc<RecentWrite<R>>| {
             let record = write.1.as_ref().and_then(|loaded| loaded.record.as_ref());
-            record.map_or(1, |record| weight::weight_of::<I, R>(R::id_heap_bytes(id), record))
+            record.map_or(1, |record| weight::weight_of::<I, R>(R::id_heap_bytes(id), record).into())
         };
         Self(
             Cache::builder()

@@ -87,7 +87,7 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
         hasher: &DefaultHashBuilder,
         id: I,
         mut entry: CacheEntry<R>,
-        weight: u32,
+        weight: u16,
     ) -> u64 {
         let hash = hasher.hash_one(&id);
         let replaced = self.remove(hasher, hash, &id);

@@ -65,7 +65,11 @@ where
     /// has requested yet.
     fn load_times(&self) -> Vec<Duration> {
         let mut times = Vec::new();
-        self.records.for_each(|entry| times.push(entry.read.loaded_at()));
+        self.records.for_each(|entry| {
+            if !entry.is_unused_preload() {
+                times.push(entry.read.loaded_at());
+            }
+        });
         times
     }
 
@@ -73,6 +77,6 @@ where
     fn size(&self) -> (u64, u64) {
         // Expired entries do not count: moka removes them now.
         self.negative.run_pending_tasks();
-        (self.records.len() + self.preloaded.len(), self.negative.entry_count())
+        (self.records.len(), self.negative.entry_count())
     }
 }

@@ -10,11 +10,11 @@ const INDEX_BYTES: usize = 24;
 const SHORT_ID_BYTES: usize = 48;
 
 /// Returns the weight of an entry whose id owns `id_heap_bytes` on the heap, as if it shared nothing with others.
-pub(super) fn weight_of<I, R: CacheableRecord>(id_heap_bytes: usize, record: &R) -> u32 {
+pub(super) fn weight_of<I, R: CacheableRecord>(id_heap_bytes: usize, record: &R) -> u16 {
     // The record itself is in the slot.
     let owned = record.size_bytes() - size_of::<R>();
     let bytes = id_heap_bytes + owned + slot_bytes::<I, R>() + INDEX_BYTES + MAX_SUBJECT_BYTES;
-    u32::try_from(bytes.div_ceil(WEIGHT_UNIT_BYTES)).unwrap_or(u32::MAX)
+    u16::try_from(bytes.div_ceil(WEIGHT_UNIT_BYTES)).unwrap_or(u16::MAX)
 }
 
 /// Returns the weight of a negative entry for an id.

@@ -7,6 +7,7 @@ use super::{
     id::{KeyId, PackedKeyId, TenantId},
     scope::ScopeSet,
     session::SessionId,
+    store::StoredDigest,
     tenant::TenantSnapshot,
     verdict::Revision,
 };
@@ -126,6 +127,10 @@ pub trait CacheableRecord: Clone + Debug + Send + Sync + 'static {
 
     /// Returns the id by which changes name this record, if that is not the id that it is looked up by.
     fn public_id(&self) -> Option<&PackedKeyId>;
+
+    /// Returns the id that stands for a digest in the database until the record's own is known; `None` if such records
+    /// are not preloaded.
+    fn id_of_digest(digest: StoredDigest) -> Option<Self::Id>;
 
     /// Returns what it has in common with other records.
     fn shared_parts(&mut self) -> SharedParts<'_>;

@@ -63,6 +63,11 @@ impl CacheableRecord for KeyRecord {
         Some(&self.key_id)
     }
 
+    fn id_of_digest(digest: StoredDigest) -> Option<KeyHash> {
+        // Without a pepper it is the same. No key has a hash that is another key's digest.
+        Some(KeyHash::from_bytes(digest))
+    }
+
     fn shared_parts(&mut self) -> SharedParts<'_> {
         SharedParts { tenant: &mut self.tenant, scopes: &mut self.scopes, opened_by: None }
     }

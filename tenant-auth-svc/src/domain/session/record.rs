@@ -10,6 +10,7 @@ use crate::domain::{
     clock::UnixMillis,
     id::{KeyId, PackedKeyId, TenantId},
     key::KeyRecord,
+    store::StoredDigest,
 };
 
 /// Whether the expiry of a session is fixed or sliding.
@@ -168,6 +169,10 @@ impl CacheableRecord for SessionRecord {
     }
 
     fn public_id(&self) -> Option<&PackedKeyId> {
+        None
+    }
+
+    fn id_of_digest(_: StoredDigest) -> Option<SessionId> {
         None
     }
 
