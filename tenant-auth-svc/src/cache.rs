@@ -11,6 +11,7 @@ mod changes;
 mod entry;
 mod fence;
 mod in_flight;
+mod insertion;
 mod inspect;
 mod loaded;
 mod loading;

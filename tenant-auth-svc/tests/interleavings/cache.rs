@@ -13,6 +13,9 @@ mod entry;
 #[path = "../../src/cache/fence.rs"]
 mod fence;
 #[allow(dead_code, reason = "this test uses only a part")]
+#[path = "../../src/cache/insertion.rs"]
+mod insertion;
+#[allow(dead_code, reason = "this test uses only a part")]
 #[path = "../../src/cache/loaded.rs"]
 mod loaded;
 mod model;
