@@ -24,8 +24,12 @@ mod shard;
 #[cfg(test)]
 mod stalled_read_replica;
 mod statistics;
+#[cfg(test)]
+mod subject_changes;
 mod subjects;
 mod table;
+#[cfg(test)]
+mod table_model;
 mod weight;
 
 /// The primitives of the fence and the pools. `tests/interleavings` compiles the same source files with those of a

@@ -105,8 +105,7 @@ type AdminServiceClient interface {
 	// NOT_FOUND if the key does not exist.
 	GetKey(ctx context.Context, in *GetKeyRequest, opts ...grpc.CallOption) (*GetKeyResponse, error)
 	// Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
-	// from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
-	// outside the threads that serve requests: about 0.1 s for a million records.
+	// from it. Does not query the database and does not change the cache.
 	InspectKey(ctx context.Context, in *InspectKeyRequest, opts ...grpc.CallOption) (*InspectKeyResponse, error)
 	// Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
 	// each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.
@@ -492,8 +491,7 @@ type AdminServiceServer interface {
 	// NOT_FOUND if the key does not exist.
 	GetKey(context.Context, *GetKeyRequest) (*GetKeyResponse, error)
 	// Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
-	// from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
-	// outside the threads that serve requests: about 0.1 s for a million records.
+	// from it. Does not query the database and does not change the cache.
 	InspectKey(context.Context, *InspectKeyRequest) (*InspectKeyResponse, error)
 	// Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
 	// each, and the latest changes of the key and its tenant. During a database outage, only the part about the cache is set.

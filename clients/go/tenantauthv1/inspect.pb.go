@@ -162,7 +162,7 @@ type InspectKeyResponse struct {
 	Lookups LookupState `protobuf:"varint,6,opt,name=lookups,proto3,enum=tenantauth.v1.LookupState" json:"lookups,omitempty"`
 	// Current time by the replica's clock. The replica compares key expiries with this clock.
 	Now *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=now,proto3" json:"now,omitempty"`
-	// Number of cached records that were scanned.
+	// Number of records in the replica's cache.
 	Records       int64 `protobuf:"varint,8,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -117,7 +117,7 @@ fn bytes_per_entry<R: CacheableRecord>(id: impl Fn(u64) -> R::Id) -> u64
 where
     R::Id: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    const ENTRIES: u64 = 4_000;
+    const ENTRIES: u64 = 16_000;
     let mut filled_pool = None;
     let used = allocation_counter::measure(|| {
         let pool = pool::<R>(1, ENTRIES * u64::from(negative_weight_of::<R>(&id(0))));

@@ -108,7 +108,7 @@ impl<R: CacheableRecord> CacheEntry<R> {
     }
 
     /// Returns the entry as a preloaded one, which no request has used.
-    pub(super) fn as_preloaded(self) -> Self {
+    pub(super) fn into_preloaded(self) -> Self {
         Self { is_unused_preload: AtomicBool::new(true), ..self }
     }
 
@@ -134,6 +134,10 @@ impl<R: CacheableRecord> CacheEntry<R> {
 
     /// Returns what has changed about the subjects that it shares with other entries, and that it does not reflect.
     pub(super) fn unreflected(&self, fence: &Fence) -> Unreflected {
+        // The usual case. It spares a look at the marks, which are elsewhere in memory.
+        if fence.are_subjects_unchanged_since(self.read.epoch) {
+            return Unreflected::Nothing;
+        }
         let of_tenant = self.tenant.unreflected(&self.read, fence);
         match &self.key {
             None => of_tenant,

@@ -30,6 +30,8 @@ pub(super) struct Fence {
     epoch: AtomicU64,
     /// Entries that were loaded under a lower epoch need revalidation.
     revalidate_below: AtomicU64,
+    /// The epoch of the latest change of a subject that several entries share.
+    last_shared_change: AtomicU64,
     /// Negative entries that were loaded under a lower epoch are invalid: the record may exist by now.
     negative_valid_from: AtomicU64,
     marks: RwLock<ChangeMarks>,
@@ -78,6 +80,7 @@ impl Fence {
         Self {
             epoch: AtomicU64::new(0),
             revalidate_below: AtomicU64::new(0),
+            last_shared_change: AtomicU64::new(0),
             negative_valid_from: AtomicU64::new(0),
             marks: RwLock::new(ChangeMarks::default()),
         }
@@ -91,6 +94,16 @@ impl Fence {
     /// Whether an entry that was loaded under an epoch needs revalidation before it is served.
     pub(super) fn needs_revalidation(&self, load_epoch: Epoch) -> bool {
         load_epoch < self.revalidate_below.load(Ordering::Acquire)
+    }
+
+    /// Records that a subject which several entries share changes in this epoch. The caller has marked it.
+    pub(super) fn record_shared_change(&self) {
+        self.last_shared_change.store(self.epoch(), Ordering::Release);
+    }
+
+    /// Whether no subject that several entries share has changed since a load that started under an epoch.
+    pub(super) fn are_subjects_unchanged_since(&self, load_epoch: Epoch) -> bool {
+        load_epoch >= self.last_shared_change.load(Ordering::Acquire)
     }
 
     /// Whether a negative entry that was loaded under an epoch is still valid.

@@ -13,8 +13,9 @@ use super::{
 };
 use crate::domain::{change::CacheableRecord, id::PackedKeyId};
 
-/// Slots that are allocated together. So a shard grows without moving its entries.
-const SLOTS_PER_BLOCK: usize = 64;
+/// Slots that are allocated together: a shard grows without moving its entries. So many that the addresses of all blocks
+/// stay in the processor's cache, and so few that little of the last block is unused.
+const BLOCK_SLOTS: usize = 128;
 /// How often the hand passes an entry that was used as often, or more often, since the last time.
 const MAX_USES: u8 = 2;
 
@@ -31,9 +32,14 @@ struct Slot<I, R> {
     entry: CacheEntry<R>,
 }
 
+type Block<I, R> = Vec<Option<Slot<I, R>>>;
+
 /// A part of the entries of a table.
 pub(super) struct Shard<I, R> {
-    blocks: Vec<Box<[Option<Slot<I, R>>]>>,
+    /// A block has room for all its slots from the start, and what was never used is not resident.
+    blocks: Vec<Block<I, R>>,
+    /// Number of slots that were ever used.
+    slots: u32,
     by_id: HashTable<u32>,
     /// Entries by the public id of their record, for records that changes name by it.
     by_public_id: HashTable<u32>,
@@ -48,6 +54,7 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
     pub(super) fn new(capacity: u64) -> Self {
         Self {
             blocks: Vec::new(),
+            slots: 0,
             by_id: HashTable::new(),
             by_public_id: HashTable::new(),
             free: Vec::new(),
@@ -143,7 +150,10 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
         mut update: impl FnMut(&mut CacheEntry<R>) -> Keep,
     ) -> bool {
         let found: Vec<u32> = self.public_indexes(hash, id).collect();
-        found.iter().fold(false, |any, index| self.update_slot(hasher, *index, &mut update) || any)
+        for index in &found {
+            self.update_slot(hasher, *index, &mut update);
+        }
+        !found.is_empty()
     }
 
     /// Returns the entries of records with a public id: one, or more if somebody has changed the key's digest.
@@ -170,12 +180,12 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
         keep: impl Fn(&CacheEntry<R>) -> bool,
     ) -> bool {
         let end = start.saturating_add(count);
-        for index in start..end.min(self.slots()) {
+        for index in start..end.min(self.slots) {
             if self.slot(index).is_some_and(|slot| !keep(&slot.entry)) {
                 self.take(hasher, index);
             }
         }
-        end < self.slots()
+        end < self.slots
     }
 
     /// Iterates over the entries.
@@ -198,10 +208,10 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
 
     fn evict_one(&mut self, hasher: &DefaultHashBuilder) -> bool {
         // Each entry is passed at most as often as it can be used before it is evicted.
-        let passes = self.slots().saturating_mul(u32::from(MAX_USES) + 1);
+        let passes = self.slots.saturating_mul(u32::from(MAX_USES) + 1);
         for _ in 0..passes {
             let index = self.hand;
-            self.hand = if index + 1 < self.slots() { index + 1 } else { 0 };
+            self.hand = if index + 1 < self.slots { index + 1 } else { 0 };
             let Some(slot) = self.slot(index) else { continue };
             match slot.entry.clock.uses.load(Ordering::Relaxed) {
                 0 => return self.take(hasher, index).is_some(),
@@ -213,15 +223,19 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
 
     /// Puts a slot into a free place.
     fn put(&mut self, slot: Slot<I, R>) -> u32 {
-        if self.free.is_empty() {
-            let first = self.slots();
-            self.blocks.push(std::iter::repeat_with(|| None).take(SLOTS_PER_BLOCK).collect());
-            // The lowest index is taken first.
-            self.free.extend((first..self.slots()).rev());
+        if let Some(index) = self.free.pop() {
+            if let Some(place) = self.slot_mut(index) {
+                *place = Some(slot);
+            }
+            return index;
         }
-        let index = self.free.pop().unwrap_or_default();
-        if let Some(place) = self.slot_mut(index) {
-            *place = Some(slot);
+        let index = self.slots;
+        if (index as usize).is_multiple_of(BLOCK_SLOTS) {
+            self.blocks.push(Vec::with_capacity(BLOCK_SLOTS));
+        }
+        if let Some(block) = self.blocks.last_mut() {
+            block.push(Some(slot));
+            self.slots += 1;
         }
         index
     }
@@ -242,17 +256,13 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
         Some(slot)
     }
 
-    fn slots(&self) -> u32 {
-        u32::try_from(self.blocks.len() * SLOTS_PER_BLOCK).unwrap_or(u32::MAX)
-    }
-
     fn slot(&self, index: u32) -> Option<&Slot<I, R>> {
         slot_of(&self.blocks, index)
     }
 
     fn slot_mut(&mut self, index: u32) -> Option<&mut Option<Slot<I, R>>> {
         let index = index as usize;
-        self.blocks.get_mut(index / SLOTS_PER_BLOCK)?.get_mut(index % SLOTS_PER_BLOCK)
+        self.blocks.get_mut(index / BLOCK_SLOTS)?.get_mut(index % BLOCK_SLOTS)
     }
 
     fn has_id(&self, index: u32, id: &I) -> bool {
@@ -260,9 +270,9 @@ impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
     }
 }
 
-fn slot_of<I, R>(blocks: &[Box<[Option<Slot<I, R>>]>], index: u32) -> Option<&Slot<I, R>> {
+fn slot_of<I, R>(blocks: &[Block<I, R>], index: u32) -> Option<&Slot<I, R>> {
     let index = index as usize;
-    blocks.get(index / SLOTS_PER_BLOCK)?.get(index % SLOTS_PER_BLOCK)?.as_ref()
+    blocks.get(index / BLOCK_SLOTS)?.get(index % BLOCK_SLOTS)?.as_ref()
 }
 
 /// The size of a slot, in bytes.

@@ -174,25 +174,35 @@ impl Subjects {
 
     /// Notes changes that are applied in an epoch, for all entries that depend on their subjects.
     pub(super) fn record(&self, changes: &PerSubject<ChangeEvent>, epoch: Epoch, fence: &Fence) {
+        let mut is_any = false;
         if !changes.tenants.is_empty() {
             let tenants = lock(&self.tenants);
             for (id, event) in &changes.tenants {
                 if let Some(shared) = tenants.get(id) {
                     shared.mark.record(*event, epoch, fence);
+                    is_any = true;
                 }
             }
         }
-        if !changes.keys.is_empty() {
-            let keys = lock(&self.keys);
-            if keys.is_empty() {
-                return;
-            }
+        let keys = lock(&self.keys);
+        if !keys.is_empty() {
             for (id, event) in &changes.keys {
                 if let Some(mark) = keys.get(&PackedKeyId::from(id)) {
                     mark.record(*event, epoch, fence);
+                    is_any = true;
                 }
             }
         }
+        // After the marks: whoever sees this sees them.
+        if is_any {
+            fence.record_shared_change();
+        }
+    }
+
+    /// Returns the number of tenants and of sets of scopes.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> (usize, usize) {
+        (lock(&self.tenants).len(), lock(&self.scopes).len())
     }
 
     /// Forgets subjects that no entry depends on.

@@ -44,14 +44,13 @@ pub struct CachedKeyState {
     pub cached: Option<InspectedRecord>,
     /// The last applied change of the key that is still recorded.
     pub last_change: Option<AppliedChange>,
-    /// Number of records scanned.
+    /// Number of cached records.
     pub records: u64,
 }
 
 /// A cache that can be inspected without side effects: nothing is loaded, and no use is recorded.
 pub trait InspectCache: Send + Sync + 'static {
-    /// Returns the cached state of a key. It scans all records, so it must not run on a thread that serves
-    /// requests.
+    /// Returns the cached state of a key.
     fn inspect(&self, key: &KeyId) -> CachedKeyState;
 
     /// Returns the id of the cached key with a hash; `None` if it is not cached, or was only preloaded.
@@ -89,7 +88,7 @@ pub struct KeyInspection {
     pub replica: ReplicaState,
     /// This replica's clock.
     pub now: UnixMillis,
-    /// Number of records scanned.
+    /// Number of cached records.
     pub records: u64,
 }
 
@@ -124,8 +123,7 @@ impl KeyInspector {
         self.cache.key_id(hash)
     }
 
-    /// Returns the cached state of a key, and the verdict that follows from it. The duration grows with the
-    /// size of the cache, so it must not run on a thread that serves requests.
+    /// Returns the cached state of a key, and the verdict that follows from it.
     #[must_use]
     pub fn inspect(&self, key: &KeyId) -> KeyInspection {
         let CachedKeyState { cached, last_change, records } = self.cache.inspect(key);

@@ -140,7 +140,7 @@ impl<K: KeySource> FrontDoor<K> {
 
     fn answer(&self, request: &DoorRequest<'_>, decision: Decision) -> Answer {
         if decision.verdict != Verdict::Valid {
-            return Err(Refusal::Denied(decision));
+            return Err(Refusal::Denied(decision.into()));
         }
         let principal = match request.route.audience.as_deref() {
             None => None,

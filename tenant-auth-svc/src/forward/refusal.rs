@@ -18,7 +18,7 @@ pub(super) enum Refusal {
     /// It has several different keys.
     Ambiguous,
     /// Its key was denied.
-    Denied(Decision),
+    Denied(Box<Decision>),
     /// Its key cannot be decided now.
     Undecided {
         /// How long to wait before a retry.
@@ -195,7 +195,7 @@ mod tests {
 
     fn denied(verdict: Verdict, missing: &[&str]) -> Refusal {
         let missing = missing.iter().map(|name| Scope::parse(name).unwrap()).collect();
-        Refusal::Denied(Decision {
+        Refusal::Denied(Box::new(Decision {
             verdict,
             key: None,
             missing_scopes: ScopeSet::new(missing).unwrap(),

@@ -3,7 +3,6 @@
 mod admin;
 mod explain;
 mod info;
-mod inspection;
 mod keys;
 mod limit;
 mod limit_definitions;

@@ -1,12 +1,12 @@
 //! The benchmark cases.
 
+mod cache;
 mod connections;
 mod cross_check;
 mod front_doors;
 mod latency;
 mod limits;
 mod many;
-mod maps;
 mod memory;
 mod misses;
 mod near_cache;
@@ -15,6 +15,8 @@ mod startup;
 mod unary;
 
 use std::{path::PathBuf, time::Duration};
+
+pub use self::cache::run_part as run_cache_part;
 
 use prost::Message as _;
 use tenant_auth_proto::v1;
@@ -149,8 +151,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<MissingFigures> {
     if let Some(samples) = plan.samples.as_ref().filter(|_| plan.includes("profile")) {
         profile::run(plan, samples).await?;
     }
-    if plan.includes("maps") {
-        maps::run(plan, load_core, &mut missing)?;
+    if plan.includes("cache") {
+        cache::run(plan)?;
     }
     if plan.includes("near") {
         near_cache::run()?;

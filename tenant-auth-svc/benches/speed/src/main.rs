@@ -17,7 +17,7 @@ struct Args {
     /// Seconds of each round
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Run only cases whose name contains this text: unary, limits, doors, cross-check, many, latency, misses, memory, maps,
+    /// Run only cases whose name contains this text: unary, limits, doors, cross-check, many, latency, misses, memory, cache,
     /// near, profile, startup, connections
     #[arg(long)]
     only: Option<String>,
@@ -30,7 +30,14 @@ struct Args {
     /// Let `perf` write samples of the service under load to this file
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
+    /// One part of the case `cache`, which runs itself in processes of their own
+    #[arg(long, hide = true)]
+    cache_part: Option<String>,
 }
+
+/// That of the service, so that memory is comparable.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code if a row of a table has no figure.
 const EXIT_TOO_BUSY: u8 = 3;
@@ -55,6 +62,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<MissingFigures> {
+    if let Some(part) = args.cache_part {
+        cases::run_cache_part(&part, args.rounds)?;
+        return Ok(MissingFigures::default());
+    }
     let programs = match args.built {
         Some(folder) => Programs::in_folder(&folder),
         None => Programs::build()?,

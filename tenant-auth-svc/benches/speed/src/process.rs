@@ -88,11 +88,19 @@ impl Process {
     /// # Errors
     /// Fails without a `/proc`.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib = line.trim().trim_end_matches("kB").trim().parse::<u64>()?;
-        Ok(kib * 1_024)
+        resident_bytes(self.child.id())
     }
+}
+
+/// Returns the resident memory of a process, in bytes.
+///
+/// # Errors
+/// Fails without a `/proc`.
+pub fn resident_bytes(process: u32) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib = line.trim().trim_end_matches("kB").trim().parse::<u64>()?;
+    Ok(kib * 1_024)
 }
 
 impl Drop for Process {

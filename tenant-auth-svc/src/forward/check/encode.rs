@@ -110,7 +110,9 @@ pub(super) fn refusal(refusal: &Refusal, undecided_as: UndecidedAs) -> Bytes {
         });
         put_message(DYNAMIC_METADATA, frame, |metadata| {
             put_metadata_text("code", refusal.code(), metadata);
-            if let Refusal::Denied(Decision { key: Some(key), .. }) = refusal {
+            if let Refusal::Denied(decision) = refusal
+                && let Some(key) = &decision.key
+            {
                 put_metadata_text("tenant_id", key.tenant.id.as_str(), metadata);
                 put_metadata_text("key_id", key.key_id.unpack().as_str(), metadata);
             }

@@ -27,7 +27,6 @@ use crate::{
             parse_update_key, parse_update_tenant, parse_with_reason, tenant_message,
         },
         error::ApiError,
-        services::inspection::InspectionRunner,
     },
 };
 
@@ -40,7 +39,7 @@ pub struct AdminRpc<S, M, R, W> {
     pub(super) admin: Arc<Admin<S, M>>,
     pub(super) grace: Arc<OutageGrace<S>>,
     pub(super) recovery: Recovery<R, W>,
-    pub(super) inspection: InspectionRunner,
+    pub(super) inspector: KeyInspector,
     leaks: Arc<Leaks<S, M>>,
     pub(super) limits: Arc<LimitAdmin<S>>,
 }
@@ -55,7 +54,7 @@ impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
         leaks: Arc<Leaks<S, M>>,
         limits: Arc<LimitAdmin<S>>,
     ) -> Self {
-        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector), leaks, limits }
+        Self { admin, grace, recovery, inspector, leaks, limits }
     }
 }
 
@@ -228,8 +227,7 @@ where
         request: Request<v1::InspectKeyRequest>,
     ) -> Result<Response<v1::InspectKeyResponse>, Status> {
         let id = parse_key_id(&request.get_ref().key_id)?;
-        let inspection = self.inspection.run(id, request.deadline(ADMIN_TIMEOUT)?).await?;
-        Ok(Response::new(inspection_message(inspection)))
+        Ok(Response::new(inspection_message(self.inspector.inspect(&id))))
     }
 
     async fn delete_tenant(

@@ -23,13 +23,13 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S,
     /// Explains a key. A failure of the database is a part of the explanation.
     ///
     /// # Errors
-    /// [`AdminError::NoSuchKey`] for an id that neither the database nor the cache contains; an error of the inspection.
+    /// [`AdminError::NoSuchKey`] for an id that neither the database nor the cache contains.
     pub(super) async fn explain(
         &self,
         query: &ExplainQuery,
         deadline: Instant,
     ) -> Result<v1::ExplainKeyResponse, ApiError> {
-        let cached = |hash: &_| self.inspection.key_id(hash);
+        let cached = |hash: &_| self.inspector.key_id(hash);
         let without_key = |verdict, denied_by_list, error| {
             let explained = ExplainedVerdict::without_record(verdict, denied_by_list);
             Ok(explanation_without_key(explained, error))
@@ -43,7 +43,7 @@ impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S,
                 return without_key(None, false, Some(AdminError::Store(error).into()));
             }
         };
-        let inspection = self.inspection.run(id.clone(), deadline).await?;
+        let inspection = self.inspector.inspect(&id);
         let history = self.admin.key_history(&id, deadline).await;
         let is_missing = history.as_ref().is_ok_and(|history| history.state.is_none());
         if is_missing && inspection.cached.is_none() && matches!(query.key, KeyReference::Id(_)) {

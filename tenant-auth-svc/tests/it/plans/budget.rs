@@ -97,7 +97,7 @@ const BUDGETS: [(&str, Budget); 63] = [
     ("sweep usage", per_statement(5_000, 1_000)),
     ("sweep limits", per_statement(10, 5)),
     // Of 24 hours, with the events of a tenant in each: it grows with those.
-    ("compare usage totals", per_statement(200_000, 0)),
+    ("compare usage totals", per_statement(12_000, 0)),
 ];
 
 #[tokio::test]

@@ -296,8 +296,7 @@ class AdminServiceServicer(object):
 
     def InspectKey(self, request, context):
         """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
-        from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
-        outside the threads that serve requests: about 0.1 s for a million records.
+        from it. Does not query the database and does not change the cache.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -94,8 +94,7 @@ class AdminServiceStub:
     """
     InspectKey: _grpc.UnaryUnaryMultiCallable[_inspect_pb2.InspectKeyRequest, _inspect_pb2.InspectKeyResponse]
     """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
-    from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
-    outside the threads that serve requests: about 0.1 s for a million records.
+    from it. Does not query the database and does not change the cache.
     """
     ExplainKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainKeyRequest, _admin_pb2.ExplainKeyResponse]
     """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
@@ -211,8 +210,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     InspectKey: _aio.UnaryUnaryMultiCallable[_inspect_pb2.InspectKeyRequest, _inspect_pb2.InspectKeyResponse]  # type: ignore[assignment]
     """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
-    from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
-    outside the threads that serve requests: about 0.1 s for a million records.
+    from it. Does not query the database and does not change the cache.
     """
     ExplainKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainKeyRequest, _admin_pb2.ExplainKeyResponse]  # type: ignore[assignment]
     """Explains the verdict on a key: what the database and the cache of the replica that responds hold for it, the verdict of
@@ -409,8 +407,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inspect_pb2.InspectKeyResponse, _abc.Awaitable[_inspect_pb2.InspectKeyResponse]]:
         """Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
-        from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
-        outside the threads that serve requests: about 0.1 s for a million records.
+        from it. Does not query the database and does not change the cache.
         """
 
     @_abc_1.abstractmethod

@@ -104,7 +104,7 @@ class InspectKeyResponse(_message.Message):
     lookups: Global___LookupState.ValueType
     """State of the replica's database lookups."""
     records: _builtins.int
-    """Number of cached records that were scanned."""
+    """Number of records in the replica's cache."""
     @_builtins.property
     def cached(self) -> Global___CachedKey:
         """The cached record of the key. Absent if the key is not cached; the replica then reads the database when the key is

@@ -19,8 +19,10 @@ use crate::{
     },
 };
 
-/// Time span of one page, in milliseconds.
-const PAGE_SPAN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+/// Maximum time span of one page, in milliseconds.
+const MAX_PAGE_SPAN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+/// A page ends with the hour before this many events, but has an hour at least: an hour's events are compared at once.
+const EVENTS_PER_PAGE: usize = 4_000;
 
 /// The first time whose hours have all of their events: by the retention `?`, and by the oldest remaining request,
 /// since events are deleted only after their requests. An empty table of requests proves nothing about earlier ones.
@@ -51,17 +53,20 @@ const COMPARE: &str = concat!(
         UNION ALL \
         SELECT * FROM (SELECT hour FROM usage_events WHERE tenant_id = ?1 AND hour >= (SELECT start FROM bound) \
                        ORDER BY hour LIMIT 1)) WHERE hour < ?3 \
-          AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND deletion_started_at IS NOT NULL)) \
-     SELECT (SELECT start FROM page), found.hour, found.metric, found.total, found.events, found.rows \
+          AND NOT EXISTS (SELECT 1 FROM tenants WHERE id = ?1 AND deletion_started_at IS NOT NULL)), \
+     stop (hour) AS MATERIALIZED (SELECT min(?3, start + ?7, max(start + 3600000, coalesce( \
+        (SELECT hour FROM usage_events WHERE tenant_id = ?1 AND hour >= (SELECT start FROM page) \
+         ORDER BY hour LIMIT 1 OFFSET ?8), ?3))) FROM page) \
+     SELECT (SELECT hour FROM stop), found.hour, found.metric, found.total, found.events, found.rows \
      FROM (SELECT 1) LEFT JOIN ( \
         SELECT hour, metric, sum(total) AS total, sum(events) AS events, sum(rows) AS rows FROM ( \
             SELECT hour, metric, quantity AS total, 0 AS events, 0 AS rows FROM usage_totals \
             WHERE tenant_id = ?1 AND hour >= (SELECT start FROM page) \
-              AND hour < min(?3, (SELECT start FROM page) + ?7) \
+              AND hour < (SELECT hour FROM stop) \
             UNION ALL \
             SELECT hour, metric, 0, quantity, 1 FROM usage_events \
             WHERE tenant_id = ?1 AND hour >= (SELECT start FROM page) \
-              AND hour < min(?3, (SELECT start FROM page) + ?7)) \
+              AND hour < (SELECT hour FROM stop)) \
         WHERE hour > ?2 OR metric > ?4 \
         GROUP BY hour, metric HAVING sum(total) <> sum(events) ORDER BY hour, metric LIMIT ?5) AS found ON TRUE \
      ORDER BY found.hour, found.metric"
@@ -84,12 +89,13 @@ pub(super) async fn run<E: Engine>(
         .bind(from.after.as_ref().map_or("", |metric| metric.as_str()))
         .bind(sql_limit(limit))
         .bind(millis(retention))
-        .bind(PAGE_SPAN_MILLIS);
+        .bind(MAX_PAGE_SPAN_MILLIS)
+        .bind(sql_limit(EVENTS_PER_PAGE));
     let rows = engine.query(call, statement).await?;
     let Some(first) = rows.first() else {
         return Err(StoreError::new(FailureKind::InvalidResponse, "a comparison returned no rows"));
     };
-    let Some(start) = first.optional_integer(0)? else {
+    let Some(page_end) = first.optional_integer(0)? else {
         return Ok(ComparisonPage { differences: Vec::new(), next: None });
     };
     let mut differences = Vec::with_capacity(rows.len());
@@ -103,10 +109,8 @@ pub(super) async fn run<E: Engine>(
         Some(last) if differences.len() >= limit => {
             ComparisonCursor { hour: last.hour, after: Some(last.metric.clone()) }
         }
-        _ => ComparisonCursor {
-            hour: Hour::floor(UnixMillis(start.saturating_add(PAGE_SPAN_MILLIS))),
-            after: None,
-        },
+        // It is an hour or more after the start of this page, so it is a later one.
+        _ => ComparisonCursor { hour: Hour::floor(UnixMillis(page_end)), after: None },
     };
     Ok(ComparisonPage { differences, next: Some(next) })
 }

@@ -2849,8 +2849,7 @@ export const AdminService: GenService<{
   },
   /**
    * Reports what the cache of the replica that responds holds for one key, and the verdict that the replica would return
-   * from it. Does not query the database and does not change the cache. Scans all cached records, one call at a time and
-   * outside the threads that serve requests: about 0.1 s for a million records.
+   * from it. Does not query the database and does not change the cache.
    *
    * @generated from rpc tenantauth.v1.AdminService.InspectKey
    */

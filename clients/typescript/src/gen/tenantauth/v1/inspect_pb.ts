@@ -100,7 +100,7 @@ export type InspectKeyResponse = Message<"tenantauth.v1.InspectKeyResponse"> & {
   now?: Timestamp | undefined;
 
   /**
-   * Number of cached records that were scanned.
+   * Number of records in the replica's cache.
    *
    * @generated from field: int64 records = 8;
    */
