@@ -168,13 +168,13 @@ where
         if is_current && !self.records.contains(&id) {
             let [.., jitter] = digest;
             self.insert_record(&id, self.new_entry(record, read, jitter).into_preloaded());
-            self.hinto_preloaded.store(true, Ordering::Release);
+            self.has_preloaded.store(true, Ordering::Release);
         }
     }
 
     /// Moves a preloaded record from its digest to its id. Returns whether there was one.
     pub(super) fn promote_preloaded(&self, id: &I, digests: impl FnOnce() -> Vec<StoredDigest>) -> bool {
-        if !self.hinto_preloaded.load(Ordering::Acquire) || self.records.contains(id) {
+        if !self.has_preloaded.load(Ordering::Acquire) || self.records.contains(id) {
             return false;
         }
         let digests = digests().into_iter().filter_map(R::id_of_digest);

@@ -168,7 +168,8 @@ fn key_query(request: &DoorRequest<'_>, key: BorrowedKey<'_>) -> KeyQuery {
 /// Returns the decision about the key of a request, if it has one.
 pub(super) fn decision_of(answer: &Answer) -> Option<&Decision> {
     match answer {
-        Ok(Admission::Key { decision, .. }) | Err(Refusal::Denied(decision)) => Some(decision),
+        Ok(Admission::Key { decision, .. }) => Some(decision),
+        Err(Refusal::Denied(decision)) => Some(decision),
         Ok(Admission::Preflight)
         | Err(
             Refusal::NoCredentials

@@ -200,7 +200,7 @@ mod tests {
             key: None,
             missing_scopes: ScopeSet::new(missing).unwrap(),
             provenance: Provenance::NO_LOOKUP,
-        })
+        }))
     }
 
     #[test]

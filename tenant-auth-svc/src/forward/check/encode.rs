@@ -4,11 +4,7 @@ use bytes::Bytes;
 
 use super::UndecidedAs;
 use crate::{
-    domain::{
-        key::KeyRecord,
-        key_headers::KeyHeaders,
-        verdict::{Decision, Source},
-    },
+    domain::{key::KeyRecord, key_headers::KeyHeaders, verdict::Source},
     forward::{
         door::{Admission, DoorRequest},
         identity::IdentityHeaders,
