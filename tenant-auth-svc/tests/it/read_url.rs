@@ -47,18 +47,20 @@ async fn warm_up_reads_from_the_read_url() {
     let primary = TestDatabase::test_server().await;
     let first = TestService::start(&primary).await;
     let (key, _) = first.issue_key(&first.create_tenant("Acme").await, &[]).await;
+    assert_eq!(outcome(&first.validate(&key).await), "VERDICT_VALID");
+    first.running.flush_pending_writes().await.unwrap();
     let read_replica = HranaServer::builder().token(TOKEN).replica_of(primary.server()).start().await.unwrap();
     let mut config = two_urls(primary.settings(), &read_replica.url());
     config.cache.feed_interval = Some(Duration::from_millis(250));
     let warm_up = "ORDER BY last_used_at DESC";
-    let before = primary.server().requests_with(warm_up);
+    let before = [warm_up, LOOKUP].map(|part| primary.server().requests_with(part));
     let mut here = TestService::start_configured(config, SystemClock::shared()).await;
     here.running.wait_until_ready().await.unwrap();
     here.running.wait_until_preloaded().await;
     assert_eq!(read_replica.requests_with(warm_up), 1);
-    assert_eq!(primary.server().requests_with(warm_up), before);
     assert_eq!(outcome(&here.validate(&key).await), "VERDICT_VALID");
-    assert_eq!(read_replica.requests_with(LOOKUP) + primary.server().requests_with(LOOKUP), 0, "the key is cached");
+    assert_eq!(read_replica.requests_with(LOOKUP), 0, "the key is cached");
+    assert_eq!([warm_up, LOOKUP].map(|part| primary.server().requests_with(part)), before);
 }
 
 /// An answer counts as of the last read of the primary's log, and not as of the read that brought it.
@@ -193,7 +195,7 @@ async fn empty_read_replica_is_used_as_soon_as_it_has_the_data() {
         assert_eq!(outcome(&here.validate(&key).await), "VERDICT_VALID");
     }
     read_replica.catch_up().await.unwrap();
-    for _ in 0..12 {
+    for _ in 0..20 {
         clock.advance(POLL_STEP);
         here.poll_feed().await;
         read_replica.catch_up().await.unwrap();

@@ -138,8 +138,9 @@ impl<P: Engine, R: Engine> Engine for ReadRouter<P, R> {
 
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         let outcomes = self.primary.transactions(call, transactions).await;
-        // Also if it failed: it may have been committed.
-        if let Some(route) = self.known_database.read_route() {
+        if let Some(route) = self.known_database.read_route()
+            && outcomes.iter().any(Result::is_ok)
+        {
             route.record_write(call.lane, self.clock.monotonic());
         }
         outcomes

@@ -145,10 +145,11 @@ impl ReadRoute {
         state.source(now) == ReadSource::Primary || is_due(state.primary_checked_at, now)
     }
 
-    /// Whether the read replica's log was not read for a while.
+    /// Whether the read replica's log was not read for a while, or each read of it decides about its recovery.
     #[must_use]
     pub fn is_probe_due(&self, now: Duration) -> bool {
-        is_due(self.lock().read_replica_checked_at, now)
+        let state = self.lock();
+        state.is_read_replica_recovering() || is_due(state.read_replica_checked_at, now)
     }
 
     /// Whether the primary has shown no newer heartbeat than this one.
@@ -190,13 +191,13 @@ impl ReadRoute {
     /// Records that a read failed at the read replica.
     pub fn record_read_replica_failure(&self, asked_at: Duration, now: Duration) {
         let mut state = self.lock();
-        log_transition(state.record_failure(asked_at), &state, now);
+        log_transition(state.record_failure(asked_at, now), &state, now);
     }
 
     /// Records that the read replica is one of another database.
     pub fn record_other_database(&self, asked_at: Duration, now: Duration) {
         let mut state = self.lock();
-        log_transition(state.leave(UnusedReason::OtherDatabase, asked_at), &state, now);
+        log_transition(state.record_other_database(asked_at, now), &state, now);
     }
 
     /// Notices a read replica that has become too old, without a read.

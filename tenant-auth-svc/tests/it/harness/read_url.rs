@@ -64,7 +64,7 @@ impl TwoUrls {
 
     /// The read replica catches up, and time passes until it is used.
     pub(crate) async fn follow(&self) {
-        for _ in 0..20 {
+        for _ in 0..60 {
             self.read_replica.catch_up().await.unwrap();
             self.step().await;
             if self.is_used().await && self.here.running.feed().poll().await.is_ok() {

@@ -8,9 +8,13 @@ use super::{MAX_LAG, ReadSource, ReplicationIndex, RouteStatus, UnusedReason};
 const MAX_AWAITED: usize = 64;
 /// Failed reads in a row after which the read replica, or the primary, counts as failing.
 const MAX_FAILURES: u32 = 2;
-/// Reads in a row, about a second apart, that show a small lag, before a read replica that was left is used again.
-const RECOVERY_READS: u32 = 3;
-/// The lag below which a read counts as one of those.
+/// For how long every read of a read replica that was left has to show a small lag before it is used again. It doubles
+/// with each time that the read replica is left shortly after, up to [`MAX_RECOVERY_TIME`]: the route must not flap.
+const MIN_RECOVERY_TIME: Duration = Duration::from_secs(3);
+const MAX_RECOVERY_TIME: Duration = Duration::from_secs(60);
+/// A read replica that was used for this long has recovered.
+const STABLE_TIME: Duration = Duration::from_secs(60);
+/// The lag below which a read counts towards the recovery.
 const MAX_RECOVERED_LAG: Duration = Duration::from_millis(500);
 
 /// The end of a server's change log, and its heartbeat.
@@ -65,7 +69,11 @@ pub(super) struct RouteState {
     /// `None` while the read replica is used.
     unused: Option<UnusedReason>,
     failures: u32,
-    good_reads: u32,
+    /// Since when every read of an unused read replica has shown a small lag.
+    recovering_since: Option<Duration>,
+    recovery_time: Duration,
+    /// When it was used again after it had been left.
+    recovered_at: Option<Duration>,
     /// In the order of [`ReadSource`].
     indexes: [ReplicationIndex; 2],
 }
@@ -82,7 +90,9 @@ impl RouteState {
             complete_until: None,
             unused: Some(UnusedReason::Unproven),
             failures: 0,
-            good_reads: 0,
+            recovering_since: None,
+            recovery_time: MIN_RECOVERY_TIME,
+            recovered_at: None,
             indexes,
         }
     }
@@ -139,42 +149,55 @@ impl RouteState {
         self.shown = shown;
         self.release_shown();
         let is_good = self.primary.is_some() && self.primary_failures == 0 && self.lag(now) < MAX_RECOVERED_LAG;
-        self.good_reads = if is_good { self.good_reads.saturating_add(1) } else { 0 };
-        let needed = match self.unused {
+        let since = if is_good { *self.recovering_since.get_or_insert(now) } else { now };
+        if !is_good {
+            self.recovering_since = None;
+        }
+        let recovered = match self.unused {
             None => return self.evaluate(now),
-            Some(UnusedReason::Unproven) => 1,
-            Some(UnusedReason::Behind | UnusedReason::Failing | UnusedReason::OtherDatabase) => RECOVERY_READS,
+            Some(UnusedReason::Unproven) => is_good,
+            Some(UnusedReason::Behind | UnusedReason::Failing | UnusedReason::OtherDatabase) => {
+                now.saturating_sub(since) >= self.recovery_time
+            }
         };
-        if self.good_reads < needed {
+        if !recovered {
             return None;
         }
-        self.unused = None;
+        self.recovered_at = (self.unused != Some(UnusedReason::Unproven)).then_some(now);
+        (self.unused, self.recovering_since) = (None, None);
         Some(Transition::Used)
     }
 
-    pub(super) fn record_failure(&mut self, asked_at: Duration) -> Option<Transition> {
-        self.failures = self.failures.saturating_add(1);
-        if self.failures < MAX_FAILURES {
-            self.read_replica_checked_at = Some(asked_at);
-            self.good_reads = 0;
-            return None;
-        }
-        self.leave(UnusedReason::Failing, asked_at)
+    /// Whether each read of the read replica decides about its recovery.
+    pub(super) fn is_read_replica_recovering(&self) -> bool {
+        self.recovering_since.is_some() && self.unused.is_some()
     }
 
-    pub(super) fn leave(&mut self, reason: UnusedReason, asked_at: Duration) -> Option<Transition> {
+    pub(super) fn record_failure(&mut self, asked_at: Duration, now: Duration) -> Option<Transition> {
+        self.failures = self.failures.saturating_add(1);
         self.read_replica_checked_at = Some(asked_at);
-        self.stop_using(reason)
+        self.recovering_since = None;
+        (self.failures >= MAX_FAILURES).then(|| self.leave(UnusedReason::Failing, now)).flatten()
+    }
+
+    pub(super) fn record_other_database(&mut self, asked_at: Duration, now: Duration) -> Option<Transition> {
+        self.read_replica_checked_at = Some(asked_at);
+        self.leave(UnusedReason::OtherDatabase, now)
     }
 
     /// Leaves a read replica that has become too old.
     pub(super) fn evaluate(&mut self, now: Duration) -> Option<Transition> {
         let is_behind = self.unused.is_none() && self.lag(now) >= MAX_LAG;
-        is_behind.then(|| self.stop_using(UnusedReason::Behind)).flatten()
+        is_behind.then(|| self.leave(UnusedReason::Behind, now)).flatten()
     }
 
-    fn stop_using(&mut self, reason: UnusedReason) -> Option<Transition> {
-        self.good_reads = 0;
+    fn leave(&mut self, reason: UnusedReason, now: Duration) -> Option<Transition> {
+        self.recovering_since = None;
+        if self.unused.is_none() {
+            let is_stable = self.recovered_at.is_none_or(|at| now.saturating_sub(at) >= STABLE_TIME);
+            let doubled = (self.recovery_time * 2).min(MAX_RECOVERY_TIME);
+            self.recovery_time = if is_stable { MIN_RECOVERY_TIME } else { doubled };
+        }
         (self.unused.replace(reason) != Some(reason)).then_some(Transition::Left(reason))
     }
 

@@ -91,24 +91,40 @@ fn lag_counts_from_the_oldest_state_that_is_missing() {
 }
 
 #[test]
-fn read_replica_that_was_left_answers_again_after_three_good_reads_in_a_row() {
+fn read_replica_that_was_left_is_used_after_three_seconds_in_which_every_read_showed_a_small_lag() {
     let pair = Pair::following();
     pair.primary(11, 1, 700);
     pair.route.evaluate(millis(1_800));
-    for (position, at, source) in [
-        (11, 2_000, ReadSource::Primary),
-        (11, 2_700, ReadSource::Primary),
-        // Behind again, by more than a recovered read replica may be.
-        (11, 4_200, ReadSource::Primary),
-        (12, 4_900, ReadSource::Primary),
-        (12, 5_600, ReadSource::Primary),
-        (12, 6_300, ReadSource::ReadReplica),
-    ] {
-        if at == 4_200 {
-            pair.primary(12, 1, 3_600);
+    assert_eq!(pair.status(1_800), left(UnusedReason::Behind));
+    pair.read_replica(11, 1, 2_000);
+    assert!(pair.route.is_probe_due(millis(2_001)), "each read decides");
+    // Behind again, by more than a recovering read replica may be.
+    pair.primary(12, 1, 3_600);
+    pair.read_replica(11, 1, 4_100);
+    pair.read_replica(12, 1, 4_200);
+    pair.primary(13, 1, 5_000);
+    pair.read_replica(12, 1, 5_400);
+    pair.read_replica(13, 1, 7_100);
+    assert_eq!(pair.status(7_100), left(UnusedReason::Behind), "since 4.2 s");
+    pair.read_replica(13, 1, 7_200);
+    assert_eq!(pair.status(7_200), USED);
+}
+
+#[test]
+fn recovery_takes_twice_as_long_each_time_that_it_did_not_last() {
+    let pair = Pair::following();
+    let mut now = 0;
+    for (stays_used, seconds) in [(0, 3), (1_000, 6), (1_000, 12), (1_000, 24), (1_000, 48), (1_000, 60), (1_000, 60), (61_000, 3)] {
+        now += stays_used;
+        for _ in 0..2 {
+            pair.route.record_read_replica_failure(millis(now), millis(now));
         }
-        pair.read_replica(position, 1, at);
-        assert_eq!(pair.route.source(millis(at)), source, "{at}");
+        pair.read_replica(10, 1, now);
+        pair.read_replica(10, 1, now + seconds * 1_000 - 1);
+        assert_eq!(pair.status(now), left(UnusedReason::Failing), "{seconds}");
+        now += seconds * 1_000;
+        pair.read_replica(10, 1, now);
+        assert_eq!(pair.status(now), USED, "{seconds}");
     }
 }
 
@@ -122,12 +138,12 @@ fn read_replica_is_left_after_two_failures_in_a_row() {
     assert_eq!(pair.status(300), USED, "one failure in a row");
     fail(301);
     assert_eq!(pair.status(301), left(UnusedReason::Failing));
-    for at in [1_000, 1_700] {
+    for at in [1_000, 3_999] {
         pair.read_replica(10, 1, at);
         assert_eq!(pair.status(at), left(UnusedReason::Failing), "{at}");
     }
-    pair.read_replica(10, 1, 2_400);
-    assert_eq!(pair.status(2_400), USED);
+    pair.read_replica(10, 1, 4_000);
+    assert_eq!(pair.status(4_000), USED);
 }
 
 #[test]
