@@ -73,13 +73,15 @@ pub enum DatabaseLocation {
     },
 }
 
-impl DatabaseLocation {
-    /// Returns the token file, if one is configured.
-    pub(crate) fn token(&self) -> Option<Arc<TokenFile>> {
-        match self {
-            Self::Remote { token_file: token, .. } => token.clone(),
-            Self::Embedded(_) => None,
-        }
+impl DatabaseConfig {
+    /// Returns the token files: that of the URL, and then that of the read replica's.
+    pub(crate) fn tokens(&self) -> Vec<Arc<TokenFile>> {
+        let token = match &self.location {
+            DatabaseLocation::Remote { token_file, .. } => token_file.clone(),
+            DatabaseLocation::Embedded(_) => None,
+        };
+        let of_read_replica = self.read_replica.as_ref().and_then(|replica| replica.token_file.clone());
+        token.into_iter().chain(of_read_replica).collect()
     }
 }
 

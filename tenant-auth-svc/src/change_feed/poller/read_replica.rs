@@ -17,8 +17,8 @@ use crate::domain::{
     store::{Call, Lane, ReadFrom, StoreError},
 };
 
-/// Maximum duration of a read that only shows how current the read replica is. It delays the next poll.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+/// Maximum duration of a read of the read replica, which is nearby. A longer one would delay the next read of the primary.
+const MAX_READ_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
     pub(super) async fn poll_nearest(
@@ -29,7 +29,7 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         let now = self.clock.monotonic();
         route.evaluate(now);
         if !route.is_check_due(now) {
-            return self.poll_read_replica(position, route, self.read_timeout).await;
+            return self.poll_read_replica(position, route).await;
         }
         let outcome = self.poll_primary(position).await;
         let has_failed = outcome.as_ref().is_err_and(|error| error.kind.database_responds() == Some(false));
@@ -42,12 +42,12 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         let now = self.clock.monotonic();
         match outcome {
             Err(_) if has_failed && route.source(now) == ReadSource::ReadReplica => {
-                self.poll_read_replica(position, route, self.read_timeout).await
+                self.poll_read_replica(position, route).await
             }
             outcome => {
                 if route.is_probe_due(now) {
                     // The route records what it shows.
-                    let _ = self.poll_read_replica(position, route, PROBE_TIMEOUT.min(self.read_timeout)).await;
+                    let _ = self.poll_read_replica(position, route).await;
                 }
                 outcome
             }
@@ -58,8 +58,8 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         &self,
         position: &mut FeedPosition,
         route: &ReadRoute,
-        timeout: Duration,
     ) -> Result<(), StoreError> {
+        let timeout = self.read_timeout.min(MAX_READ_TIMEOUT);
         loop {
             let (at, asked_at) = (self.clock.monotonic(), self.clock.now());
             let call = Call::within(Lane::Feed, timeout).reading_from(ReadFrom::ReadReplica);

@@ -95,3 +95,75 @@ fn is_same_server(one: &Url, other: &Url) -> bool {
     };
     parts(one) == parts(other)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{ServiceConfig, Settings};
+
+    /// The problems of a configuration whose token files exist, one a line.
+    fn problems(variables: &[(&str, &str)]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "secret\n").unwrap();
+        let mut settings = Settings::default();
+        for (variable, value) in variables {
+            let value = if *value == "TOKEN" { token.display().to_string() } else { (*value).to_owned() };
+            settings = settings.with_flag(variable, Some(value));
+        }
+        match ServiceConfig::read(settings) {
+            Ok(_) => String::new(),
+            Err(error) => error.0.iter().map(|problem| format!("{problem}\n")).collect(),
+        }
+    }
+
+    const URL: (&str, &str) = ("TENANT_AUTH_DATABASE_URL", "https://db.example");
+    const TOKEN: (&str, &str) = ("TENANT_AUTH_DATABASE_TOKEN_FILE", "TOKEN");
+
+    fn with_read_url(read_url: &str, more: &[(&str, &str)]) -> String {
+        let mut variables = vec![URL, TOKEN, ("TENANT_AUTH_DATABASE_READ_URL", read_url)];
+        variables.extend(more);
+        problems(&variables)
+    }
+
+    #[test]
+    fn read_url_is_accepted_in_every_form_of_a_remote_database() {
+        for url in ["libsql://near.example", "https://near.example:8443/base", "http://127.0.0.1:8080", "https://db.example/near"] {
+            assert_eq!(with_read_url(url, &[]), "", "{url}");
+        }
+        let plain = [
+            ("TENANT_AUTH_DATABASE_URL", "http://sqld:8080"),
+            ("TENANT_AUTH_DATABASE_READ_URL", "http://near:8080"),
+        ];
+        assert_eq!(problems(&plain), "", "on a private network, without a token");
+        assert_eq!(problems(&[&plain[..], &[TOKEN]].concat()), "", "as the primary's");
+        assert_eq!(with_read_url("https://near.example", &[("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "TOKEN")]), "");
+    }
+
+    #[test]
+    fn read_url_that_cannot_work_is_refused_with_its_remedy() {
+        let refused = |read_url: &str, more: &[(&str, &str)], reason: &str| {
+            let found = with_read_url(read_url, more);
+            assert!(found.contains(reason) && found.lines().count() == 1, "{read_url}: {found}");
+        };
+        for same in ["https://db.example", "libsql://DB.example", "https://db.example:443/"] {
+            refused(same, &[], "READ_URL: must not be the URL in TENANT_AUTH_DATABASE_URL; remove it, or set it");
+        }
+        refused("file:near.db", &[], "not supported with a local file");
+        refused("near.example", &[], "READ_URL: must be libsql://");
+        refused("https://user:hush@near.example", &[], "must not contain credentials");
+        refused("http://near.example:8080", &[], "without TLS to http://near.example:8080/, while TENANT_AUTH_DATABASE_URL uses TLS; use https://");
+        refused("https://near.example", &[("TENANT_AUTH_HEARTBEAT_INTERVAL", "off")], "HEARTBEAT_INTERVAL: must not be off");
+        refused("https://near.example", &[("TENANT_AUTH_FEED_INTERVAL", "off")], "FEED_INTERVAL: must not be off");
+        refused("https://near.example", &[("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "/nowhere")], "READ_TOKEN_FILE: cannot read");
+    }
+
+    #[test]
+    fn read_url_needs_a_remote_primary_and_a_token_where_tls_is_used() {
+        let embedded = [("TENANT_AUTH_DATABASE_URL", "file:auth.db"), ("TENANT_AUTH_DATABASE_READ_URL", "https://near.example")];
+        assert!(problems(&embedded).contains("READ_URL: not supported with a local file"), "{}", problems(&embedded));
+        let without_token = [("TENANT_AUTH_DATABASE_URL", "http://sqld:8080"), ("TENANT_AUTH_DATABASE_READ_URL", "https://near.example")];
+        assert!(problems(&without_token).contains("READ_TOKEN_FILE: must be set"), "{}", problems(&without_token));
+        let token_only = [URL, TOKEN, ("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "TOKEN")];
+        assert!(problems(&token_only).contains("READ_TOKEN_FILE: not used without TENANT_AUTH_DATABASE_READ_URL"));
+    }
+}
