@@ -19,10 +19,11 @@ impl<L: Lookup> CacheInner<L> {
     /// that no newer change supersedes. What a read replica with a URL of its own lacks is read at the primary, without
     /// waiting for the read replica.
     pub(super) async fn load(&self, is_known: bool, ids: &Arc<[L::Id]>) -> LoadOutcomes<L::Record> {
-        let nearest = LookupClass { is_known, at_primary: false };
+        let is_read_replica_unused = self.known.is_read_replica_unused(self.clock.monotonic());
+        let nearest = LookupClass { is_known, at_primary: is_read_replica_unused };
         let at_primary = LookupClass { is_known, at_primary: true };
         let loaded = self.load_from(nearest, ids).await;
-        if self.known.read_route().is_none() || self.known.is_stalled() {
+        if self.known.read_route().is_none() || is_read_replica_unused || self.known.is_stalled() {
             return Ok(loaded?.into_iter().map(|(outcome, _)| outcome).collect());
         }
         let loaded = match loaded {

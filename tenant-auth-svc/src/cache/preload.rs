@@ -48,11 +48,9 @@ impl<L: Lookup> RecordCache<L> {
         records: Vec<(StoredDigest, L::Record)>,
     ) {
         let PendingRead { read_at, position, epoch, .. } = pending;
-        let (Ok(()), Ok(loaded_at), false) = (
-            self.0.known.check(database),
-            self.0.known.effective_read_time(read_at),
-            revision < position,
-        ) else {
+        let (Ok(()), Ok(loaded_at), false) =
+            (self.0.known.check(database), self.0.known.effective_read_time(read_at), revision < position)
+        else {
             return;
         };
         for (digest, record) in records {
@@ -71,13 +69,8 @@ impl<L: Lookup> WriteThrough<L::Id, L::Record> for RecordCache<L> {
 
     fn put(&self, begun: PendingRead, id: &L::Id, record: L::Record, revision: Revision) {
         let PendingRead { written_at, epoch, .. } = begun;
-        let loaded = LoadedRecord {
-            record: Some(record),
-            revision,
-            loaded_at: written_at,
-            epoch,
-            is_lagging: false,
-        };
+        let loaded =
+            LoadedRecord { record: Some(record), revision, loaded_at: written_at, epoch, is_lagging: false };
         self.0.pool.record_write(id, loaded);
     }
 }

@@ -19,7 +19,10 @@ use std::{
 use tokio::sync::watch;
 
 pub use self::read_replica::READ_REPLICA_STALL_TIMEOUT;
-use self::{read_replica::ReadReplica, read_route::ReadRoute};
+use self::{
+    read_replica::ReadReplica,
+    read_route::{ReadRoute, ReadSource},
+};
 use crate::domain::{
     clock::{Moment, SharedClock},
     identity::{DatabaseIdentity, DistrustReason, Trust},
@@ -64,6 +67,12 @@ impl KnownDatabase {
     #[must_use]
     pub fn read_route(&self) -> Option<&ReadRoute> {
         self.read_route.as_ref()
+    }
+
+    /// Whether the primary answers reads in place of a read replica with a URL of its own.
+    #[must_use]
+    pub fn is_read_replica_unused(&self, now: Duration) -> bool {
+        self.read_route.as_ref().is_some_and(|route| route.source(now) == ReadSource::Primary)
     }
 
     /// Returns the time as of which a read that begins now counts, if the position of its answer is not below

@@ -48,13 +48,15 @@ pub(super) async fn preload_cache(
     if !until_ready(&mut readiness).await {
         return;
     }
-    if let Some(route) = cache.known_database().read_route() {
-        until_read_replica_is_used(route, &clock).await;
-    }
+    let read_from = match cache.known_database().read_route() {
+        Some(route) if is_read_replica_used_soon(route, &clock).await => ReadFrom::Nearest,
+        _ => ReadFrom::Primary,
+    };
     let mut preload = Preload {
         store,
         cache,
         clock,
+        read_from,
         remaining: usize::try_from(capacity).unwrap_or(usize::MAX),
         limit: KEYS_PER_PAGE,
         after: None,
@@ -77,21 +79,22 @@ pub(super) async fn preload_cache(
 }
 
 /// Waits until the feed has compared the read replica with the primary: a nearby server then answers this, the largest
-/// read of all.
-async fn until_read_replica_is_used(route: &ReadRoute, clock: &SharedClock) {
+/// read of all. Returns whether it does.
+async fn is_read_replica_used_soon(route: &ReadRoute, clock: &SharedClock) -> bool {
     let used = async {
         while route.source(clock.monotonic()) == ReadSource::Primary {
             tokio::time::sleep(ROUTE_CHECK_INTERVAL).await;
         }
     };
-    // Otherwise the primary answers.
-    let _ = tokio::time::timeout(MAX_ROUTE_DELAY, used).await;
+    tokio::time::timeout(MAX_ROUTE_DELAY, used).await.is_ok()
 }
 
 struct Preload {
     store: ServiceStore,
     cache: KeyRecordCache,
     clock: SharedClock,
+    /// One choice for all pages, since they share the time as of which they count.
+    read_from: ReadFrom,
     /// How many more keys the cache holds.
     remaining: usize,
     /// How many keys the next statement reads.
@@ -126,7 +129,7 @@ impl Preload {
             tenants: KnownTenants::default(),
         });
         let after = self.after.clone();
-        let call = maintenance_call().reading_from(ReadFrom::Nearest);
+        let call = maintenance_call().reading_from(self.read_from);
         let page = self.store.recently_used_keys(call, after, limit, &mut reads.tenants).await?;
         // A read replica may answer after the primary, and show less.
         let revision = (*reads.revision.get_or_insert(page.revision)).min(page.revision);

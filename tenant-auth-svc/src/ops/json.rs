@@ -298,8 +298,7 @@ mod tests {
         };
         let rendered = read(&status);
         assert_eq!(rendered["process"]["reason"], "schema_newer");
-        let nothing =
-            json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null, "read_route": null });
+        let nothing = json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null, "read_route": null });
         assert_eq!(rendered["database"], nothing);
         let mut not_tried = json!({
             "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,

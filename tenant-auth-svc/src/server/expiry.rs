@@ -85,19 +85,18 @@ pub fn describe_expiries(tls: &TlsConfig, database: &DatabaseConfig, clock: &Sha
     let loaded = tls.certificates.as_ref().map(|(_, loaded)| loaded);
     let files = database.tokens();
     let tokens = token_validity(&files);
-    let mut lines: Vec<_> =
-        collect_credentials(loaded, database.private_roots.as_ref(), tokens)
-            .into_iter()
-            .map(|(kind, subject, validity)| {
-                // The subject is chosen by the issuer: it must not contain terminal control characters.
-                let subject = subject.map(|subject| format!(" ({})", subject.escape_debug()));
-                format!(
-                    "{}{}",
-                    credential_expiry(kind, validity).describe(clock.now()),
-                    subject.unwrap_or_default()
-                )
-            })
-            .collect();
+    let mut lines: Vec<_> = collect_credentials(loaded, database.private_roots.as_ref(), tokens)
+        .into_iter()
+        .map(|(kind, subject, validity)| {
+            // The subject is chosen by the issuer: it must not contain terminal control characters.
+            let subject = subject.map(|subject| format!(" ({})", subject.escape_debug()));
+            format!(
+                "{}{}",
+                credential_expiry(kind, validity).describe(clock.now()),
+                subject.unwrap_or_default()
+            )
+        })
+        .collect();
     if !files.is_empty() && tokens == TokenValidity::default() {
         lines.push("the database token has no expiry".to_owned());
     }

@@ -126,7 +126,11 @@ impl FileReloader {
             certificates_refused,
             deny_list_refused,
             signing_keys_refused,
-            expiry_sources: ExpirySources { certificates: certificates.clone(), database_ca, database_tokens },
+            expiry_sources: ExpirySources {
+                certificates: certificates.clone(),
+                database_ca,
+                database_tokens,
+            },
             expiry_log: ExpiryLog::default(),
             clock,
         };

@@ -49,7 +49,8 @@ async fn warm_up_reads_from_the_read_url() {
     let (key, _) = first.issue_key(&first.create_tenant("Acme").await, &[]).await;
     assert_eq!(outcome(&first.validate(&key).await), "VERDICT_VALID");
     first.running.flush_pending_writes().await.unwrap();
-    let read_replica = HranaServer::builder().token(TOKEN).replica_of(primary.server()).start().await.unwrap();
+    let read_replica =
+        HranaServer::builder().token(TOKEN).replica_of(primary.server()).start().await.unwrap();
     let mut config = two_urls(primary.settings(), &read_replica.url());
     config.cache.feed_interval = Some(Duration::from_millis(250));
     let warm_up = "ORDER BY last_used_at DESC";
@@ -170,7 +171,10 @@ async fn read_replica_of_another_database_answers_nothing() {
     metrics.assert_value("tenant_auth_database_trusted", 1.0);
     let status = http_request(here.running.ops_address().unwrap(), "GET /readyz?verbose");
     let status = status.await.unwrap().body;
-    assert!(status.contains("reads go to the primary, because the read replica is unusable (other_database)"), "{status}");
+    assert!(
+        status.contains("reads go to the primary, because the read replica is unusable (other_database)"),
+        "{status}"
+    );
     assert_eq!(outcome(&here.validate(&key).await), "VERDICT_VALID");
     assert_eq!(outcome(&here.validate(&foreign_key).await), "VERDICT_UNKNOWN");
 }
@@ -179,7 +183,8 @@ async fn read_replica_of_another_database_answers_nothing() {
 #[tokio::test]
 async fn empty_read_replica_is_used_as_soon_as_it_has_the_data() {
     let primary = TestDatabase::test_server().await;
-    let read_replica = HranaServer::builder().token(TOKEN).replica_of(primary.server()).start().await.unwrap();
+    let read_replica =
+        HranaServer::builder().token(TOKEN).replica_of(primary.server()).start().await.unwrap();
     let clock = ManualClock::at(NOW);
     let shared = Arc::clone(&clock) as SharedClock;
     let config = two_urls(primary.settings(), &read_replica.url());

@@ -4,9 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use url::Url;
 
-use super::{
-    DatabaseAddress, DatabaseLocation, TOKEN_FILE, URL, is_loopback, parse_database_address,
-};
+use super::{DatabaseAddress, DatabaseLocation, TOKEN_FILE, URL, is_loopback, parse_database_address};
 use crate::{config::reader::ConfigReader, database::hrana::TokenFile};
 
 const READ_URL: &str = "TENANT_AUTH_DATABASE_READ_URL";
@@ -31,17 +29,22 @@ impl ReadReplicaConfig {
         primary_token_file: Option<&Path>,
     ) -> Option<Option<Self>> {
         let address = reader.optional(READ_URL, parse_database_address);
-        let own_token = reader.optional(READ_TOKEN_FILE, |path| TokenFile::open(Path::new(path)).map(Arc::new));
+        let own_token =
+            reader.optional(READ_TOKEN_FILE, |path| TokenFile::open(Path::new(path)).map(Arc::new));
         let (address, own_token, primary) = (address?, own_token?, primary?);
         let Some(address) = address else {
             if own_token.is_some() {
-                reader.report_problem(READ_TOKEN_FILE, format!("not used without {READ_URL}; set that, or remove this"));
+                reader.report_problem(
+                    READ_TOKEN_FILE,
+                    format!("not used without {READ_URL}; set that, or remove this"),
+                );
                 return None;
             }
             return Some(None);
         };
         let url_name = reader.given_name(URL);
-        let (DatabaseAddress::Http(url), DatabaseLocation::Remote { url: primary_url, .. }) = (address, primary)
+        let (DatabaseAddress::Http(url), DatabaseLocation::Remote { url: primary_url, .. }) =
+            (address, primary)
         else {
             reader.report_problem(
                 READ_URL,
@@ -76,7 +79,11 @@ impl ReadReplicaConfig {
             return None;
         }
         // The primary's own URL shows whether the operator relies on a private network.
-        if url.scheme() == "http" && primary_url.scheme() == "https" && token_file.is_some() && !is_loopback(&url) {
+        if url.scheme() == "http"
+            && primary_url.scheme() == "https"
+            && token_file.is_some()
+            && !is_loopback(&url)
+        {
             reader.report_problem(
                 READ_URL,
                 format!("would send the database token without TLS to {url}, while {url_name} uses TLS; use https://"),
@@ -127,7 +134,12 @@ mod tests {
 
     #[test]
     fn read_url_is_accepted_in_every_form_of_a_remote_database() {
-        for url in ["libsql://near.example", "https://near.example:8443/base", "http://127.0.0.1:8080", "https://db.example/near"] {
+        for url in [
+            "libsql://near.example",
+            "https://near.example:8443/base",
+            "http://127.0.0.1:8080",
+            "https://db.example/near",
+        ] {
             assert_eq!(with_read_url(url, &[]), "", "{url}");
         }
         let plain = [
@@ -136,7 +148,10 @@ mod tests {
         ];
         assert_eq!(problems(&plain), "", "on a private network, without a token");
         assert_eq!(problems(&[&plain[..], &[TOKEN]].concat()), "", "as the primary's");
-        assert_eq!(with_read_url("https://near.example", &[("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "TOKEN")]), "");
+        assert_eq!(
+            with_read_url("https://near.example", &[("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "TOKEN")]),
+            ""
+        );
     }
 
     #[test]
@@ -146,24 +161,60 @@ mod tests {
             assert!(found.contains(reason) && found.lines().count() == 1, "{read_url}: {found}");
         };
         for same in ["https://db.example", "libsql://DB.example", "https://db.example:443/"] {
-            refused(same, &[], "READ_URL: must not be the URL in TENANT_AUTH_DATABASE_URL; remove it, or set it");
+            refused(
+                same,
+                &[],
+                "READ_URL: must not be the URL in TENANT_AUTH_DATABASE_URL; remove it, or set it",
+            );
         }
         refused("file:near.db", &[], "not supported with a local file");
         refused("near.example", &[], "READ_URL: must be libsql://");
         refused("https://user:hush@near.example", &[], "must not contain credentials");
-        refused("http://near.example:8080", &[], "without TLS to http://near.example:8080/, while TENANT_AUTH_DATABASE_URL uses TLS; use https://");
-        refused("https://near.example", &[("TENANT_AUTH_HEARTBEAT_INTERVAL", "off")], "HEARTBEAT_INTERVAL: must not be off");
-        refused("https://near.example", &[("TENANT_AUTH_FEED_INTERVAL", "off")], "FEED_INTERVAL: must not be off");
-        refused("https://near.example", &[("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "/nowhere")], "READ_TOKEN_FILE: cannot read");
+        refused(
+            "http://near.example:8080",
+            &[],
+            "without TLS to http://near.example:8080/, while TENANT_AUTH_DATABASE_URL uses TLS; use https://",
+        );
+        refused(
+            "https://near.example",
+            &[("TENANT_AUTH_HEARTBEAT_INTERVAL", "off")],
+            "HEARTBEAT_INTERVAL: must not be off",
+        );
+        refused(
+            "https://near.example",
+            &[("TENANT_AUTH_FEED_INTERVAL", "off")],
+            "FEED_INTERVAL: must not be off",
+        );
+        refused(
+            "https://near.example",
+            &[("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "/nowhere")],
+            "READ_TOKEN_FILE: cannot read",
+        );
     }
 
     #[test]
     fn read_url_needs_a_remote_primary_and_a_token_where_tls_is_used() {
-        let embedded = [("TENANT_AUTH_DATABASE_URL", "file:auth.db"), ("TENANT_AUTH_DATABASE_READ_URL", "https://near.example")];
-        assert!(problems(&embedded).contains("READ_URL: not supported with a local file"), "{}", problems(&embedded));
-        let without_token = [("TENANT_AUTH_DATABASE_URL", "http://sqld:8080"), ("TENANT_AUTH_DATABASE_READ_URL", "https://near.example")];
-        assert!(problems(&without_token).contains("READ_TOKEN_FILE: must be set"), "{}", problems(&without_token));
+        let embedded = [
+            ("TENANT_AUTH_DATABASE_URL", "file:auth.db"),
+            ("TENANT_AUTH_DATABASE_READ_URL", "https://near.example"),
+        ];
+        assert!(
+            problems(&embedded).contains("READ_URL: not supported with a local file"),
+            "{}",
+            problems(&embedded)
+        );
+        let without_token = [
+            ("TENANT_AUTH_DATABASE_URL", "http://sqld:8080"),
+            ("TENANT_AUTH_DATABASE_READ_URL", "https://near.example"),
+        ];
+        assert!(
+            problems(&without_token).contains("READ_TOKEN_FILE: must be set"),
+            "{}",
+            problems(&without_token)
+        );
         let token_only = [URL, TOKEN, ("TENANT_AUTH_DATABASE_READ_TOKEN_FILE", "TOKEN")];
-        assert!(problems(&token_only).contains("READ_TOKEN_FILE: not used without TENANT_AUTH_DATABASE_READ_URL"));
+        assert!(
+            problems(&token_only).contains("READ_TOKEN_FILE: not used without TENANT_AUTH_DATABASE_READ_URL")
+        );
     }
 }

@@ -69,7 +69,8 @@ impl<P: Engine, R: Engine> ReadRouter<P, R> {
     }
 
     async fn read_at_primary(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let outcome = self.primary.query(call, statement).await;
+        // Boxed, because the futures of all layers and of both servers would otherwise be one very large type.
+        let outcome = Box::pin(self.primary.query(call, statement)).await;
         if outcome.is_ok() {
             self.counts.add(ReadSource::Primary as usize, 1);
         }
@@ -83,7 +84,7 @@ impl<P: Engine, R: Engine> ReadRouter<P, R> {
         statement: Statement,
     ) -> Result<Rows, StoreError> {
         let asked_at = self.clock.monotonic();
-        let outcome = engine.query(call, statement).await;
+        let outcome = Box::pin(engine.query(call, statement)).await;
         match &outcome {
             Ok(_) => self.counts.add(ReadSource::ReadReplica as usize, 1),
             Err(error) if call.database_responds(Some(error.kind)) == Some(false) => {

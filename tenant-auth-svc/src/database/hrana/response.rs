@@ -280,25 +280,39 @@ mod tests {
         };
         for (read, counted) in [("7", 7), ("null", 0), ("-1", 0), ("\"7\"", 0), ("1e99", 0), ("[{}]", 0)] {
             let (rows, statistics) = parse_rows(body(read).as_bytes()).unwrap();
-            assert_eq!((rows.len(), statistics), (0, Statistics { rows_read: counted, rows_written: 2, replication_index: 7 }), "{read}");
+            assert_eq!(
+                (rows.len(), statistics),
+                (0, Statistics { rows_read: counted, rows_written: 2, replication_index: 7 }),
+                "{read}"
+            );
         }
     }
 
     #[test]
     fn replication_index_is_read_from_statements_and_batches_and_harms_no_answer() {
         let index = |index: &str| {
-            let body = execute("[]").replace(r#""replication_index":"7""#, &format!(r#""replication_index":{index}"#));
+            let body = execute("[]")
+                .replace(r#""replication_index":"7""#, &format!(r#""replication_index":{index}"#));
             parse_rows(body.as_bytes()).unwrap().1.replication_index
         };
         let largest = u64::MAX.to_string();
-        for (given, read) in
-            [("\"12\"", 12), ("12", 12), (&format!("\"{largest}\"") as &str, u64::MAX), ("null", 0), ("\"x\"", 0), ("-1", 0), ("[]", 0)]
-        {
+        for (given, read) in [
+            ("\"12\"", 12),
+            ("12", 12),
+            (&format!("\"{largest}\"") as &str, u64::MAX),
+            ("null", 0),
+            ("\"x\"", 0),
+            ("-1", 0),
+            ("[]", 0),
+        ] {
             assert_eq!(index(given), read, "{given}");
         }
         let result = EMPTY_RESULT.replace('}', r#","replication_index":"9"}"#);
-        let body = batch(&format!("{result},null,{EMPTY_RESULT},null"), "null,null,null,null")
-            .replacen(r#""step_errors""#, r#""replication_index":"11","step_errors""#, 1);
+        let body = batch(&format!("{result},null,{EMPTY_RESULT},null"), "null,null,null,null").replacen(
+            r#""step_errors""#,
+            r#""replication_index":"11","step_errors""#,
+            1,
+        );
         let (_, statistics) = parse_transactions(body.as_bytes(), &[1]).unwrap();
         assert_eq!(statistics.replication_index, 11, "the index of the whole batch, or its highest");
     }

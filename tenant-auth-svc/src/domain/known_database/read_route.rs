@@ -22,6 +22,8 @@ use crate::domain::store::Lane;
 
 /// Maximum time for which the read replica may lack a state of the primary and still answer reads.
 pub const MAX_LAG: Duration = Duration::from_secs(1);
+/// A read replica that has not been compared with the primary for this long is not used, unless the primary fails.
+const COMPARISON_TIMEOUT: Duration = Duration::from_secs(3);
 /// The primary is read again after this time at the latest, by the first poll of the feed after it. At the default
 /// interval of the feed, two of its reads are less than a second apart.
 const CHECK_INTERVAL: Duration = Duration::from_millis(700);
@@ -54,7 +56,7 @@ impl ReadSource {
 /// Why the read replica answers no reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnusedReason {
-    /// It has not shown yet that it follows the primary.
+    /// It has not shown that it follows the primary, since the start or since the feed was last read.
     Unproven,
     /// It lacks a state that the primary had [`MAX_LAG`] ago: it lags, or is frozen.
     Behind,
@@ -246,7 +248,12 @@ fn log_transition(transition: Option<Transition>, state: &RouteState, now: Durat
         }
         Some(Transition::Left(reason)) => {
             let reason = reason.as_str();
-            tracing::error!(reason, lag_ms, lag_positions, "read replica not used: the primary answers reads");
+            tracing::error!(
+                reason,
+                lag_ms,
+                lag_positions,
+                "read replica not used: the primary answers reads"
+            );
         }
     }
 }

@@ -106,8 +106,7 @@ fn add_read_route(snapshot: &mut MetricsSnapshot, hop: &DatabaseClient, status: 
     snapshot.push(&names::DATABASE_READ_REPLICA_LAG, route.lag.as_secs_f64());
     snapshot.push(&names::DATABASE_READ_REPLICA_LAG_CHANGES, count_to_f64(route.lag_positions));
     let router = hop.read_router();
-    let reads =
-        ReadSource::ALL.map(|source| (source.as_str(), count_to_f64(router.answered_reads(source))));
+    let reads = ReadSource::ALL.map(|source| (source.as_str(), count_to_f64(router.answered_reads(source))));
     snapshot.push_by_label(&names::DATABASE_READS, reads);
     snapshot.push(&names::DATABASE_READ_FALLBACKS, count_to_f64(router.fallbacks()));
 }

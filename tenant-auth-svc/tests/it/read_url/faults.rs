@@ -67,7 +67,10 @@ async fn revocation_elsewhere_takes_effect_within_a_second_whatever_the_read_rep
             let _ = urls.here.running.feed().poll().await;
         }
         let again = urls.outcome(&key).await;
-        assert_eq!(again, "VERDICT_REVOKED", "{behaviour:?}: an older answer of the read replica is not used");
+        assert_eq!(
+            again, "VERDICT_REVOKED",
+            "{behaviour:?}: an older answer of the read replica is not used"
+        );
     }
 }
 
@@ -79,7 +82,8 @@ async fn read_replica_that_stands_still_is_left_one_second_after_the_primary_sho
     assert!(urls.is_used().await);
     // From here on the read replica shows no change.
     urls.elsewhere.revoke_key(&key_id).await;
-    let lag = async || Scrape::collect(&urls.here).await.value("tenant_auth_database_read_replica_lag_seconds");
+    let lag =
+        async || Scrape::collect(&urls.here).await.value("tenant_auth_database_read_replica_lag_seconds");
     let mut observable_for = Duration::ZERO;
     while urls.is_used().await {
         assert!(observable_for < Duration::from_secs(1), "{}", urls.status().await);
@@ -156,7 +160,8 @@ async fn read_replica_that_lags_now_and_then_does_not_make_the_route_flap() {
 
 #[tokio::test]
 async fn service_answers_while_the_read_replica_is_down_and_uses_it_again_afterwards() {
-    for fault in [Fault::service_unavailable(), Fault::unauthorized(), Fault::html_ok(), Fault::ResetMidBody] {
+    for fault in [Fault::service_unavailable(), Fault::unauthorized(), Fault::html_ok(), Fault::ResetMidBody]
+    {
         let urls = TwoUrls::start().await;
         let (first, _) = urls.cold_key().await;
         let (second, _) = urls.cold_key().await;
@@ -226,10 +231,18 @@ async fn read_replica_answers_stale_while_the_primary_is_down() {
     let (source, age) = urls.provenance(&known).await;
     assert!(source == Source::Stale && age >= 10_000, "{source:?} {age}");
     let (source, age) = urls.provenance(&cold).await;
-    assert!(source == Source::Stale && (9_000..13_000).contains(&age), "{source:?} {age}: as old as the comparison");
-    assert_eq!(urls.outcome(&unknown_key()).await, "Unavailable", "a key that is not found may exist at the primary");
+    assert!(
+        source == Source::Stale && (9_000..13_000).contains(&age),
+        "{source:?} {age}: as old as the comparison"
+    );
+    assert_eq!(
+        urls.outcome(&unknown_key()).await,
+        "Unavailable",
+        "a key that is not found may exist at the primary"
+    );
     assert!(urls.here.running.feed().poll().await.is_err(), "the feed is silent");
-    let create = v1::CreateTenantRequest { name: "Late".to_owned(), plan: "pro".to_owned(), ..Default::default() };
+    let create =
+        v1::CreateTenantRequest { name: "Late".to_owned(), plan: "pro".to_owned(), ..Default::default() };
     assert!(urls.here.admin().create_tenant(create).await.is_err(), "no write is acknowledged");
     assert_eq!(urls.listed_keys().await.len(), 2, "the read replica answers lists");
 

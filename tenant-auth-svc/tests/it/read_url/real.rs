@@ -1,6 +1,9 @@
 //! The same against a real primary with a real read replica, if the environment names them.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
 use tenant_auth_svc::domain::clock::SystemClock;
 
@@ -9,11 +12,16 @@ use crate::harness::{TestDatabase, TestService, outcome, read_url::two_urls, scr
 /// Longer than the stated bound, because the machine may be busy and the network slow.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Writes to the real standard error, which the test runner does not capture.
+fn report(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Returns a service with both URLs and one with the primary's, if both servers are given.
 async fn services() -> Option<(TestService, TestService)> {
     let given = (TestDatabase::real(), std::env::var("TENANT_AUTH_TEST_REPLICA_URL"));
     let (Some(primary), Ok(read_url)) = given else {
-        eprintln!("SKIPPED: TENANT_AUTH_TEST_REMOTE_URL and TENANT_AUTH_TEST_REPLICA_URL are not both set");
+        report("SKIPPED: TENANT_AUTH_TEST_REMOTE_URL and TENANT_AUTH_TEST_REPLICA_URL are not both set");
         return None;
     };
     let beating = primary
@@ -53,8 +61,9 @@ async fn real_read_replica_answers_and_shows_changes_of_both_services() {
     let validate = async |key: &str| outcome(&here.validate(key).await);
     until("the key must be known", async || validate(&key).await == "VERDICT_VALID").await;
     elsewhere.revoke_key(&key_id).await;
-    let took = until("the revocation must be known", async || validate(&key).await == "VERDICT_REVOKED").await;
-    eprintln!("a revocation elsewhere took effect after {took:?}");
+    let took =
+        until("the revocation must be known", async || validate(&key).await == "VERDICT_REVOKED").await;
+    report(&format!("a revocation elsewhere took effect after {took:?}"));
     assert!(read(answered).await > before, "the read replica must have answered");
 
     // Own changes, without a wait.
@@ -65,6 +74,6 @@ async fn real_read_replica_answers_and_shows_changes_of_both_services() {
         assert_eq!(validate(&key).await, "VERDICT_REVOKED");
     }
     let lag = read("tenant_auth_database_read_replica_lag_seconds").await;
-    eprintln!("the read replica lags {lag} s");
+    report(&format!("the read replica lags {lag} s"));
     assert_eq!(read("tenant_auth_database_read_replica_used").await, 1.0, "it lags {lag} s");
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
-use super::{MAX_LAG, ReadSource, ReplicationIndex, RouteStatus, UnusedReason};
+use super::{COMPARISON_TIMEOUT, MAX_LAG, ReadSource, ReplicationIndex, RouteStatus, UnusedReason};
 
 /// Maximum number of states that are awaited. More of them say no more about the lag.
 const MAX_AWAITED: usize = 64;
@@ -64,6 +64,8 @@ pub(super) struct RouteState {
     shown: LogState,
     /// The states of the primary that the read replica has not shown, with the replication index known at each.
     awaited: VecDeque<(PrimaryState, u64)>,
+    /// When the primary was asked for the last state that the read replica has shown.
+    shown_at: Option<Duration>,
     /// The read replica shows every write that was acknowledged before this time.
     complete_until: Option<Duration>,
     /// `None` while the read replica is used.
@@ -87,6 +89,7 @@ impl RouteState {
             read_replica_checked_at: None,
             shown: LogState::default(),
             awaited: VecDeque::new(),
+            shown_at: None,
             complete_until: None,
             unused: Some(UnusedReason::Unproven),
             failures: 0,
@@ -104,12 +107,23 @@ impl RouteState {
     }
 
     pub(super) fn source(&self, now: Duration) -> ReadSource {
-        let is_used = self.unused.is_none() && self.lag(now) < MAX_LAG;
+        let is_used = self.unused_reason(now).is_none();
         // Old answers of the read replica, dated as such, are better than none.
         let is_only_one = self.primary_failures >= MAX_FAILURES
             && self.failures < MAX_FAILURES
             && !matches!(self.unused, Some(UnusedReason::Unproven | UnusedReason::OtherDatabase));
         if is_used || is_only_one { ReadSource::ReadReplica } else { ReadSource::Primary }
+    }
+
+    /// Why the read replica is not used; `None` while it is.
+    fn unused_reason(&self, now: Duration) -> Option<UnusedReason> {
+        let is_behind = || (self.lag(now) >= MAX_LAG).then_some(UnusedReason::Behind);
+        let is_unproven = || (!self.is_compared(now)).then_some(UnusedReason::Unproven);
+        self.unused.or_else(is_behind).or_else(is_unproven)
+    }
+
+    fn is_compared(&self, now: Duration) -> bool {
+        self.primary.is_some_and(|primary| now.saturating_sub(primary.asked_at) <= COMPARISON_TIMEOUT)
     }
 
     /// For how long the read replica has lacked a state of the primary.
@@ -126,6 +140,9 @@ impl RouteState {
     pub(super) fn record_primary(&mut self, primary: PrimaryState) {
         self.primary_checked_at = Some(primary.asked_at);
         self.primary_failures = 0;
+        if self.unused.is_none() && !self.is_compared(primary.asked_at) {
+            self.unused = Some(UnusedReason::Unproven);
+        }
         self.primary = Some(primary);
         if self.awaited.len() < MAX_AWAITED {
             self.awaited.push_back((primary, self.index(ReadSource::Primary)));
@@ -148,7 +165,8 @@ impl RouteState {
         self.failures = 0;
         self.shown = shown;
         self.release_shown();
-        let is_good = self.primary.is_some() && self.primary_failures == 0 && self.lag(now) < MAX_RECOVERED_LAG;
+        let shows_recent_state = self.shown_at.is_some_and(|at| now.saturating_sub(at) < MAX_LAG);
+        let is_good = self.primary_failures == 0 && self.lag(now) < MAX_RECOVERED_LAG && shows_recent_state;
         let since = if is_good { *self.recovering_since.get_or_insert(now) } else { now };
         if !is_good {
             self.recovering_since = None;
@@ -170,7 +188,13 @@ impl RouteState {
 
     /// Whether each read of the read replica decides about its recovery.
     pub(super) fn is_read_replica_recovering(&self) -> bool {
-        self.recovering_since.is_some() && self.unused.is_some()
+        match self.unused {
+            None => false,
+            Some(UnusedReason::Unproven) => true,
+            Some(UnusedReason::Behind | UnusedReason::Failing | UnusedReason::OtherDatabase) => {
+                self.recovering_since.is_some()
+            }
+        }
     }
 
     pub(super) fn record_failure(&mut self, asked_at: Duration, now: Duration) -> Option<Transition> {
@@ -215,17 +239,17 @@ impl RouteState {
             let has_index = *index_then > 0 && index >= *index_then;
             let until = if has_index { oldest.asked_at } else { oldest.beat_at };
             self.complete_until = self.complete_until.max(Some(until));
+            self.shown_at = Some(oldest.asked_at);
             self.awaited.pop_front();
         }
     }
 
     pub(super) fn status(&self, now: Duration) -> RouteStatus {
         let source = self.source(now);
-        let is_behind = self.unused.is_none() && self.lag(now) >= MAX_LAG;
         let position = self.primary.map_or(0, |primary| primary.log.position);
         RouteStatus {
             source,
-            unused: self.unused.or(is_behind.then_some(UnusedReason::Behind)),
+            unused: self.unused_reason(now),
             lag: self.lag(now),
             lag_positions: u64::try_from(position.saturating_sub(self.shown.position)).unwrap_or_default(),
             is_primary_failing: self.primary_failures >= MAX_FAILURES,

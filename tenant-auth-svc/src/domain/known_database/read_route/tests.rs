@@ -40,6 +40,12 @@ impl Pair {
         self.route.record_read_replica(LogState { position, beat }, millis(at), millis(at));
     }
 
+    /// The read replica shows the state that the primary has.
+    fn both(&self, position: i64, beat: i64, at: u64) {
+        self.primary(position, beat, at);
+        self.read_replica(position, beat, at);
+    }
+
     fn status(&self, at: u64) -> (ReadSource, Option<UnusedReason>) {
         let status = self.route.status(millis(at));
         assert_eq!(status.source, self.route.source(millis(at)));
@@ -51,6 +57,20 @@ const USED: (ReadSource, Option<UnusedReason>) = (ReadSource::ReadReplica, None)
 
 fn left(reason: UnusedReason) -> (ReadSource, Option<UnusedReason>) {
     (ReadSource::Primary, Some(reason))
+}
+
+#[test]
+fn read_replica_is_not_used_without_comparisons_and_is_used_again_when_it_shows_the_state_after_them() {
+    let pair = Pair::following();
+    assert_eq!(pair.status(3_000), USED);
+    assert_eq!(pair.status(3_001), left(UnusedReason::Unproven));
+    pair.primary(11, 4, 60_000);
+    assert_eq!(pair.status(60_000), left(UnusedReason::Unproven));
+    pair.read_replica(10, 1, 60_010);
+    assert_eq!(pair.status(60_010), left(UnusedReason::Unproven), "it may have stopped meanwhile");
+    assert!(pair.route.is_probe_due(millis(60_011)));
+    pair.read_replica(11, 4, 60_300);
+    assert_eq!(pair.status(60_300), USED);
 }
 
 #[test]
@@ -96,34 +116,37 @@ fn read_replica_that_was_left_is_used_after_three_seconds_in_which_every_read_sh
     pair.primary(11, 1, 700);
     pair.route.evaluate(millis(1_800));
     assert_eq!(pair.status(1_800), left(UnusedReason::Behind));
-    pair.read_replica(11, 1, 2_000);
+    pair.both(11, 1, 2_000);
     assert!(pair.route.is_probe_due(millis(2_001)), "each read decides");
     // Behind again, by more than a recovering read replica may be.
     pair.primary(12, 1, 3_600);
     pair.read_replica(11, 1, 4_100);
-    pair.read_replica(12, 1, 4_200);
-    pair.primary(13, 1, 5_000);
-    pair.read_replica(12, 1, 5_400);
-    pair.read_replica(13, 1, 7_100);
-    assert_eq!(pair.status(7_100), left(UnusedReason::Behind), "since 4.2 s");
-    pair.read_replica(13, 1, 7_200);
-    assert_eq!(pair.status(7_200), USED);
+    for at in [4_200, 5_000, 6_000, 7_100] {
+        pair.both(13, 1, at);
+        assert_eq!(pair.status(at), left(UnusedReason::Behind), "{at}");
+    }
+    pair.both(13, 1, 7_200);
+    assert_eq!(pair.status(7_200), USED, "since 4.2 s");
 }
 
 #[test]
 fn recovery_takes_twice_as_long_each_time_that_it_did_not_last() {
     let pair = Pair::following();
     let mut now = 0;
-    for (stays_used, seconds) in [(0, 3), (1_000, 6), (1_000, 12), (1_000, 24), (1_000, 48), (1_000, 60), (1_000, 60), (61_000, 3)] {
-        now += stays_used;
+    for (stays_used, seconds) in [(0, 3), (1, 6), (1, 12), (1, 24), (1, 48), (1, 60), (1, 60), (61, 3)] {
+        for _ in 0..stays_used {
+            now += 1_000;
+            pair.both(10, 1, now);
+        }
         for _ in 0..2 {
             pair.route.record_read_replica_failure(millis(now), millis(now));
         }
-        pair.read_replica(10, 1, now);
-        pair.read_replica(10, 1, now + seconds * 1_000 - 1);
-        assert_eq!(pair.status(now), left(UnusedReason::Failing), "{seconds}");
-        now += seconds * 1_000;
-        pair.read_replica(10, 1, now);
+        for _ in 0..seconds {
+            pair.both(10, 1, now);
+            assert_eq!(pair.status(now), left(UnusedReason::Failing), "{seconds}");
+            now += 1_000;
+        }
+        pair.both(10, 1, now);
         assert_eq!(pair.status(now), USED, "{seconds}");
     }
 }
@@ -138,11 +161,11 @@ fn read_replica_is_left_after_two_failures_in_a_row() {
     assert_eq!(pair.status(300), USED, "one failure in a row");
     fail(301);
     assert_eq!(pair.status(301), left(UnusedReason::Failing));
-    for at in [1_000, 3_999] {
-        pair.read_replica(10, 1, at);
+    for at in [1_000, 2_000, 3_999] {
+        pair.both(10, 1, at);
         assert_eq!(pair.status(at), left(UnusedReason::Failing), "{at}");
     }
-    pair.read_replica(10, 1, 4_000);
+    pair.both(10, 1, 4_000);
     assert_eq!(pair.status(4_000), USED);
 }
 
@@ -194,7 +217,11 @@ fn primary_answers_lists_until_the_read_replica_shows_a_heartbeat_after_the_own_
     assert_eq!(of(Lane::Admin, 1_450), ReadSource::ReadReplica);
     pair.route.record_write(Lane::Limits, millis(1_500));
     pair.route.record_write(Lane::Maintenance, millis(1_500));
-    assert_eq!(of(Lane::Admin, 1_500), ReadSource::ReadReplica, "leases and housekeeping are no changes of a user");
+    assert_eq!(
+        of(Lane::Admin, 1_500),
+        ReadSource::ReadReplica,
+        "leases and housekeeping are no changes of a user"
+    );
 }
 
 #[test]
@@ -210,7 +237,11 @@ fn replication_index_shows_an_own_write_before_the_next_heartbeat_does() {
     pair.primary(10, 1, 1_400);
     pair.indexes[ReadSource::ReadReplica as usize].store(40, Ordering::Relaxed);
     pair.read_replica(10, 1, 1_450);
-    assert_eq!(pair.route.source_for(Lane::Usage, millis(1_450)), ReadSource::Primary, "no new state to compare");
+    assert_eq!(
+        pair.route.source_for(Lane::Usage, millis(1_450)),
+        ReadSource::Primary,
+        "no new state to compare"
+    );
     pair.primary(10, 1, 2_100);
     assert_eq!(pair.route.source_for(Lane::Usage, millis(2_100)), ReadSource::ReadReplica);
 }
