@@ -188,10 +188,7 @@ impl SimulatedCluster {
         }
         let polled = self.replicas[replica].feed().poll().await;
         if polled.is_ok() {
-            if self.has_read_url(replica) {
-                // From then on, no older answer of the read replica is used.
-                self.oracle.read_replica_caught_up(self.now());
-            }
+            self.record_primary_poll(replica);
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
         }
         let judged = self.judge_reading(replica, polled.as_ref().err().map(|error| error.kind));

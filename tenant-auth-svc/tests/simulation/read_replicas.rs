@@ -98,6 +98,14 @@ impl SimulatedCluster {
         }
     }
 
+    /// Records a successful poll. With a read URL it has read the primary's log: from then on, no older answer of the read
+    /// replica is used.
+    pub(crate) fn record_primary_poll(&mut self, replica: usize) {
+        if self.has_read_url(replica) {
+            self.oracle.read_replica_caught_up(self.now());
+        }
+    }
+
     /// Returns all servers that replicas connect to.
     pub(crate) fn servers_mut(&mut self) -> impl Iterator<Item = &mut HranaServer> {
         std::iter::once(&mut self.server)

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use url::Url;
 
-use super::{DatabaseAddress, DatabaseLocation, TOKEN_FILE, URL, is_loopback, parse_database_address};
+use super::{DatabaseAddress, DatabaseLocation, PROXY, TOKEN_FILE, URL, is_loopback, parse_database_address};
 use crate::{config::reader::ConfigReader, database::hrana::TokenFile};
 
 const READ_URL: &str = "TENANT_AUTH_DATABASE_READ_URL";
@@ -43,7 +43,7 @@ impl ReadReplicaConfig {
             return Some(None);
         };
         let url_name = reader.given_name(URL);
-        let (DatabaseAddress::Http(url), DatabaseLocation::Remote { url: primary_url, .. }) =
+        let (DatabaseAddress::Http(url), DatabaseLocation::Remote { url: primary_url, proxy, .. }) =
             (address, primary)
         else {
             reader.report_problem(
@@ -87,6 +87,14 @@ impl ReadReplicaConfig {
             reader.report_problem(
                 READ_URL,
                 format!("would send the database token without TLS to {url}, while {url_name} uses TLS; use https://"),
+            );
+            return None;
+        }
+        let is_shown_to_proxy = proxy.as_ref().is_some_and(|proxy| !is_loopback(proxy));
+        if url.scheme() == "http" && token_file.is_some() && is_shown_to_proxy {
+            reader.report_problem(
+                READ_URL,
+                format!("{PROXY} would see the database token, because this is {url}, without TLS; use https://, or a proxy on loopback"),
             );
             return None;
         }
@@ -179,6 +187,11 @@ mod tests {
             "https://near.example",
             &[("TENANT_AUTH_HEARTBEAT_INTERVAL", "off")],
             "HEARTBEAT_INTERVAL: must not be off",
+        );
+        refused(
+            "http://127.0.0.1:8080",
+            &[("TENANT_AUTH_DATABASE_PROXY", "http://proxy:3128")],
+            "TENANT_AUTH_DATABASE_PROXY would see the database token",
         );
         refused(
             "https://near.example",
