@@ -44,6 +44,12 @@ BUILD_LABELS = {
 # Metrics that a service without TLS and with an embedded database does not report, and the values of their label.
 CERTIFICATES, TOKENS = {"certificate": {"server", "client_ca", "database_ca"}}, {"token": {"reads", "writes"}}
 OPTIONAL_METRICS = {
+    # Without a read URL.
+    "tenant_auth_database_read_replica_used": {},
+    "tenant_auth_database_read_replica_lag_seconds": {},
+    "tenant_auth_database_read_replica_lag_changes": {},
+    "tenant_auth_database_reads_total": {"source": {"read_replica", "primary"}},
+    "tenant_auth_database_read_fallbacks_total": {},
     "tenant_auth_certificate_expiry_timestamp_seconds": CERTIFICATES,
     "tenant_auth_certificate_not_before_timestamp_seconds": CERTIFICATES,
     "tenant_auth_token_expiry_timestamp_seconds": TOKENS,

@@ -190,6 +190,11 @@ def test_database_egress_follows_the_url(chart, url, port):
     assert {each for each in [80, 443, 8080, 8081, 8443] if allows(spec, "to", each, EXTERNAL_ADDRESS)} == {port}
 
 
+def test_database_egress_follows_both_urls(chart):
+    spec = policy(chart, "minimal", "database: {readUrl: 'https://near.example:8443'}")
+    assert {each for each in [80, 443, 8080, 8443] if allows(spec, "to", each, EXTERNAL_ADDRESS)} == {443, 8443}
+
+
 @pytest.mark.parametrize(("endpoint", "port"), [("http://c:4317", 4317), ("http://c", 80), ("https://c.example", 443)])
 def test_collector_egress_follows_the_endpoint(chart, endpoint, port):
     spec = policy(

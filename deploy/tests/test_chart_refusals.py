@@ -28,6 +28,9 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         (None, "database: {url: 'libsql://db.example?authToken=hush'}", "hold no credentials"),
         (None, "database: {url: 'https://user:hush@db.example'}", "hold no credentials"),
         (None, "database: {url: 'file:auth.db'}", "must begin with libsql://"),
+        ("minimal", "database: {readUrl: 'https://user:hush@near.example'}", "hold no credentials"),
+        ("minimal", "database: {readUrl: 'libsql://db.example/', url: 'libsql://db.example'}", "must not be database.url"),
+        ("minimal", "database: {readTokenSecret: {name: near}}", "not used without database.readUrl"),
         ("everything-on", "database: {caConfigMap: {name: ca}}", "exclude each other"),
         # Anonymous callers from outside could administer.
         ("minimal", f"{ANONYMOUS}service: {{type: LoadBalancer}}", "let anybody administer"),

@@ -94,6 +94,18 @@ ingress: {{enabled: true, className: "1", hosts: ["123"], tlsSecretName: "1e3"}}
     assert rendered.one("ServiceMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["42"]}
 
 
+def test_read_url_and_its_token_reach_the_service(chart):
+    more = "database: {readUrl: 'https://near.example', readTokenSecret: {name: near, key: auth}}"
+    rendered = render(chart, "minimal", f"{more}\nreconcile: {{enabled: true}}")
+    (container,) = rendered.pod()["containers"]
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert variables["TENANT_AUTH_DATABASE_READ_URL"] == "https://near.example"
+    assert variables["TENANT_AUTH_DATABASE_READ_TOKEN_FILE"] == "/run/tenant-auth/database-read/auth"
+    assert "near" in [each.get("secret", {}).get("secretName") for each in rendered.pod()["volumes"]]
+    (container,) = render(chart, "minimal").pod()["containers"]
+    assert not [each for each in container["env"] if "READ_URL" in each["name"]]
+
+
 def test_long_release_name_yields_valid_names(chart):
     more = "dashboard: {enabled: true}\nreconcile: {enabled: true}"
     for each in render(chart, "minimal", more, release="r" * 53).objects:

@@ -13,6 +13,7 @@ mod fence;
 mod in_flight;
 mod insertion;
 mod inspect;
+mod load;
 mod loaded;
 mod loading;
 pub mod lookup;
@@ -54,9 +55,8 @@ use std::{
 use futures::future::join_all;
 
 use self::{
-    batch_lookup::{BatchLookup, LookupOutcome},
-    in_flight::{InFlightLoad, LoadOutcomes, UnreadableOutcome},
-    loaded::LoadedRecord,
+    batch_lookup::BatchLookup,
+    in_flight::InFlightLoad,
     lookup::Lookup,
     oldest_answer::OldestAnswerAge,
     pool::{Pool, PoolLookup},
@@ -73,7 +73,7 @@ use crate::{
         grace::Grace,
         known_database::KnownDatabase,
         record_source::{CachedRecord, RecordSource},
-        store::{FailureKind, StoreError, UnknownReason},
+        store::{FailureKind, StoreError},
         unknown_lookup_limiter::{LoadContext, LookupOrigin, UnknownLookupLimiter},
         verdict::{Revision, Source},
     },
@@ -202,37 +202,6 @@ impl<L: Lookup> CacheInner<L> {
     fn lock_in_flight(&self) -> MutexGuard<'_, InFlightLoads<L>> {
         // Every change to the map is a single call, so a panic leaves it consistent.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads up to [`MAX_IDS_PER_LOOKUP`](crate::domain::store::MAX_IDS_PER_LOOKUP) records, and caches those
-    /// that no newer change supersedes.
-    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> LoadOutcomes<L::Record> {
-        let (load_epoch, asked_at) = (self.pool.epoch(), self.clock.monotonic());
-        // A result older than the position known before the read comes from a lagging replica and is not
-        // used.
-        let known_before = self.known.position();
-        let found = self.store.lookup(known, Arc::clone(ids)).await?;
-        let now = self.clock.monotonic();
-        let loaded_at = self.known.effective_read_time(asked_at)?;
-        let is_stalled = loaded_at < asked_at;
-        let apply = |(id, (read, revision)): (&L::Id, LookupOutcome<L::Record>)| {
-            self.revision.fetch_max(revision.0, Ordering::Relaxed);
-            let record = read.map_err(|reason| {
-                let superseded_at = match &reason {
-                    UnknownReason::Unreadable(_) => self.pool.remove_unreadable(id, load_epoch, revision),
-                    UnknownReason::Inconclusive(_) => None,
-                };
-                UnreadableOutcome { reason, superseded_at }
-            })?;
-            if let Some(record) = &record {
-                self.store.table().on_loaded(record);
-            }
-            let is_lagging = revision < known_before;
-            let loaded = LoadedRecord { record, revision, loaded_at, epoch: load_epoch, is_lagging };
-            let applied = self.pool.apply_load(id, loaded, L::jitter_seed(id), now);
-            Ok(if is_stalled { self.pool.as_stale(applied, now) } else { applied })
-        };
-        Ok(ids.iter().zip(found).map(apply).collect())
     }
 }
 

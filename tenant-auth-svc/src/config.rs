@@ -27,7 +27,7 @@ pub use self::{
     audit::AuditConfig,
     cache::CacheSettings,
     console::{ConsoleConfig, PeerUrl},
-    database::{DatabaseConfig, DatabaseLocation},
+    database::{DatabaseConfig, DatabaseLocation, ReadReplicaConfig},
     front_doors::{FrontDoorsConfig, PrincipalConfig, read_signing_keys},
     keys::KeysConfig,
     leaks::{LeaksConfig, SigningKeysLocation},
@@ -100,6 +100,13 @@ impl ServiceConfig {
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let cache = cache::read(&mut reader);
+        let has_read_replica = database.as_ref().is_some_and(|database| database.read_replica.is_some());
+        if has_read_replica && cache.as_ref().is_some_and(|cache| cache.feed_interval.is_none()) {
+            reader.report_problem(
+                "TENANT_AUTH_FEED_INTERVAL",
+                "must not be off with TENANT_AUTH_DATABASE_READ_URL: the feed compares the read replica with its primary",
+            );
+        }
         let sessions = SessionsConfig::read(&mut reader);
         let leaks = LeaksConfig::read(&mut reader);
         let usage = UsageConfig::read(&mut reader);

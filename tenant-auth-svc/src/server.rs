@@ -76,7 +76,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     let listener = middleware_stack::bind(&config.listen, has_forward_address).await?;
     let is_remote = matches!(config.database.location, DatabaseLocation::Remote { .. });
     let database_settings = DatabaseSettings::from(&config.database);
-    let database_files = (config.database.location.token(), config.database.private_roots.clone());
+    let database_files = (config.database.tokens(), config.database.private_roots.clone());
     let lookup_timeout = config.database.timeouts.total;
     let client = build_database_client(config.database, &clock)?;
     // After the database client: a second process on one embedded database then fails with the error about

@@ -7,7 +7,7 @@ use crate::{
     },
     change_feed::poller::FeedPoller,
     database::{
-        client::{DatabaseClient, RetryingEngine, write_queue::WriteQueue},
+        client::{DatabaseClient, RoutingEngine, write_queue::WriteQueue},
         sql::SqlStore,
     },
     domain::usage::UsageRecorder,
@@ -32,6 +32,6 @@ pub type FeedTargets = (AllCaches, ServiceLimits);
 /// The usage recorder, with batched writes.
 pub type ServiceUsageRecorder = UsageRecorder<UsageBatcher, ServiceStore>;
 /// A store that also writes to an untrusted database: an operator uses it to accept one.
-pub type RecoveryStore = SqlStore<WriteQueue<RetryingEngine>>;
+pub type RecoveryStore = SqlStore<WriteQueue<RoutingEngine>>;
 /// The change feed of this replica.
 pub type ChangeFeed = FeedPoller<ServiceStore, FeedTargets>;

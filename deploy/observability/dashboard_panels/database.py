@@ -37,6 +37,24 @@ def database(board):
         width=6,
     )
     board.graph(
+        "Reads by server",
+        "With TENANT_AUTH_DATABASE_READ_URL: which server has answered, and how many reads the primary answered after the"
+        " read replica had failed to.",
+        (rate("tenant_auth_database_reads_total", by="source"), "{{source}}"),
+        (rate("tenant_auth_database_read_fallbacks_total"), "failed first at the read replica"),
+        unit="ops",
+        width=6,
+    )
+    board.graph(
+        "Lag of the read replica",
+        "With TENANT_AUTH_DATABASE_READ_URL: for how long the read replica has lacked a state of the primary. From 1 s on,"
+        " the primary answers reads.",
+        (gauge("tenant_auth_database_read_replica_lag_seconds"), "{{instance}}"),
+        unit="s",
+        limit=1,
+        width=6,
+    )
+    board.graph(
         "Failures",
         "Each attempt counts, reads and writes separately. blocked: a quota; read_only, disk_full: writes only; denied:"
         " the token; circuit_open: not sent.",

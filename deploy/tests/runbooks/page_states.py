@@ -36,6 +36,7 @@ PAGE_STATES = {
     "TenantAuthNotReady": "not_ready",
     "TenantAuthPepperMissing": "pepper_missing",
     "TenantAuthReadReplicaStalled": "read_replica_stalled",
+    "TenantAuthReadReplicaUnused": "read_replica_unused",
     "TenantAuthReloadFailed": "reload_refused",
     "TenantAuthRequestsCancelled": "requests_cancelled",
     "TenantAuthRestarting": "restarting",

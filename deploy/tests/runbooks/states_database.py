@@ -151,6 +151,18 @@ def read_replica_stalled(testbed):
 
 
 @state
+def read_replica_unused(testbed):
+    """The read replica of the read URL stands still; its primary answers."""
+    database = testbed.database("--replica", "127.0.0.1:0")
+    replica = testbed.replica(database, url=database.url, DATABASE_READ_URL=database.read_replica_url)
+    replica.wait_for_status("process ready", "reads works", "feed live")
+    _, secret = cached_key(testbed)
+    replica.wait_for_status("reads go to the primary")
+    replica.wait_for_log("read replica not used")
+    testbed.validate_repeatedly(lambda: secret)
+
+
+@state
 def listings_failing(testbed):
     """Lists of tenants and keys fail, lookups do not."""
     replica = testbed.healthy_replica()

@@ -16,7 +16,7 @@ use super::lookup::Lookup;
 use crate::{
     domain::{
         known_database::KnownDatabase,
-        store::{Call, FailureKind, Lane, MAX_IDS_PER_LOOKUP, StoreError, UnknownReason},
+        store::{Call, FailureKind, Lane, MAX_IDS_PER_LOOKUP, ReadFrom, StoreError, UnknownReason},
         verdict::Revision,
     },
     instruments::spans::TraceContext,
@@ -42,8 +42,23 @@ struct BatchLookupInner<L: Lookup> {
     known: Arc<KnownDatabase>,
     /// Time limit of one statement, independent of the callers' deadlines.
     statement_timeout: Duration,
-    /// Index 0: ids that are not cached. Index 1: ids that are cached.
-    queues: [Mutex<LookupQueue<L>>; 2],
+    /// By [`LookupClass::index`].
+    queues: [Mutex<LookupQueue<L>>; 4],
+}
+
+/// Lookups that share statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookupClass {
+    /// Whether the ids are cached.
+    pub is_known: bool,
+    /// Whether the primary must answer.
+    pub at_primary: bool,
+}
+
+impl LookupClass {
+    const fn index(self) -> usize {
+        self.is_known as usize + 2 * self.at_primary as usize
+    }
 }
 
 /// Queued groups and the number of statements in flight, in one lane.
@@ -94,21 +109,21 @@ impl<L: Lookup> BatchLookup<L> {
     /// # Errors
     /// When the database returns no complete result: every id of the statement gets that error. An unreadable
     /// record is an error of that record only.
-    pub async fn lookup(&self, known: bool, ids: Arc<[L::Id]>) -> BatchOutcome<L::Record> {
+    pub async fn lookup(&self, class: LookupClass, ids: Arc<[L::Id]>) -> BatchOutcome<L::Record> {
         let (sender, receiver) = oneshot::channel();
         {
-            let mut queue = self.lock_queue(known);
+            let mut queue = self.lock_queue(class);
             queue.queued_ids += ids.len();
             queue.groups.push(LookupGroup { ids, trace: TraceContext::current(), reply: sender });
             if queue.in_flight == 0 || queue.queued_ids >= MAX_IDS_PER_LOOKUP {
-                self.start_statement(known, &mut queue);
+                self.start_statement(class, &mut queue);
             } else if !mem::replace(&mut queue.is_delaying, true) {
                 let this = self.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(BATCH_DELAY).await;
-                    let mut queue = this.lock_queue(known);
+                    let mut queue = this.lock_queue(class);
                     queue.is_delaying = false;
-                    this.start_statement(known, &mut queue);
+                    this.start_statement(class, &mut queue);
                 });
             }
         }
@@ -117,14 +132,14 @@ impl<L: Lookup> BatchLookup<L> {
         })
     }
 
-    fn lock_queue(&self, known: bool) -> MutexGuard<'_, LookupQueue<L>> {
-        let queue = &self.0.queues[usize::from(known)];
+    fn lock_queue(&self, class: LookupClass) -> MutexGuard<'_, LookupQueue<L>> {
+        let queue = &self.0.queues[class.index()];
         // Every step of a change leaves the queue usable, so a panic does not break it.
         queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a statement with as many queued groups as fit into it.
-    fn start_statement(&self, known: bool, queue: &mut LookupQueue<L>) {
+    fn start_statement(&self, class: LookupClass, queue: &mut LookupQueue<L>) {
         let mut ids = 0;
         let fitting = queue
             .groups
@@ -145,16 +160,17 @@ impl<L: Lookup> BatchLookup<L> {
         let traced_group = groups.iter().find(|group| group.trace.is_traced());
         let trace = traced_group.map(|group| group.trace.clone()).unwrap_or_default();
         tokio::spawn(trace.run(async move {
-            let guard = StatementGuard { batch_lookup: &this, is_known: known };
-            this.run_statement(known, groups).await;
+            let guard = StatementGuard { batch_lookup: &this, class };
+            this.run_statement(class, groups).await;
             drop(guard);
         }));
     }
 
-    async fn run_statement(&self, known: bool, groups: Vec<LookupGroup<L>>) {
+    async fn run_statement(&self, class: LookupClass, groups: Vec<LookupGroup<L>>) {
         let ids: Vec<L::Id> = groups.iter().flat_map(|group| group.ids.iter().cloned()).collect();
-        let lane = if known { Lane::Known } else { Lane::Unknown };
+        let lane = if class.is_known { Lane::Known } else { Lane::Unknown };
         let call = Call::within(lane, self.0.statement_timeout);
+        let call = if class.at_primary { call.reading_from(ReadFrom::Primary) } else { call };
         let outcome = self.0.table.lookup(call, &ids).await.and_then(|found| {
             self.0.known.check(&found.database)?;
             if found.records.len() == ids.len() {
@@ -185,16 +201,16 @@ impl<L: Lookup> BatchLookup<L> {
 /// Decrements the in-flight count when a statement ends, also by a panic, and starts the next one.
 struct StatementGuard<'a, L: Lookup> {
     batch_lookup: &'a BatchLookup<L>,
-    is_known: bool,
+    class: LookupClass,
 }
 
 impl<L: Lookup> Drop for StatementGuard<'_, L> {
     fn drop(&mut self) {
-        let mut queue = self.batch_lookup.lock_queue(self.is_known);
+        let mut queue = self.batch_lookup.lock_queue(self.class);
         queue.in_flight -= 1;
         // During the shutdown of the runtime no task can be spawned, and no receiver is left.
         if tokio::runtime::Handle::try_current().is_ok() {
-            self.batch_lookup.start_statement(self.is_known, &mut queue);
+            self.batch_lookup.start_statement(self.class, &mut queue);
         }
     }
 }

@@ -6,6 +6,7 @@
 mod cursor;
 mod liveness;
 mod prune;
+mod read_replica;
 mod revocations;
 
 use std::{
@@ -119,13 +120,21 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         self.retained_revocations.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads all new entries, and then reports the feed as live.
+    /// Reads all new entries, and then reports the feed as live. Where a read replica of the database has a URL of its own,
+    /// the entries come from there, and at least once a second from the primary.
     ///
     /// # Errors
     /// When the database returns no complete result: the position stays, and the next poll reads from there.
     /// When it is not the known database, or the read replica is lagging or stalled.
     pub async fn poll(&self) -> Result<(), StoreError> {
         let mut position = self.position.lock().await;
+        match self.known.read_route() {
+            Some(route) => self.poll_nearest(&mut position, route).await,
+            None => self.poll_primary(&mut position).await,
+        }
+    }
+
+    async fn poll_primary(&self, position: &mut FeedPosition) -> Result<(), StoreError> {
         loop {
             // Times from before the read: it may miss a change that commits during it.
             let (at, asked_at) = (self.clock.monotonic(), self.clock.now());
@@ -135,10 +144,16 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
             let page = self.log.read_changes(call, after, EVENTS_PER_PAGE).await;
             let page = page.inspect_err(|error| self.distrust_if_empty(error))?;
             self.liveness.compare_clocks(asked_at, self.clock.now(), page.heartbeat.now);
-            let database = self.verify_page(&mut position, &page, at)?;
+            let database = self.verify_page(position, &page, at)?;
             let more = page.entries.len() == EVENTS_PER_PAGE;
-            self.apply_page(&mut position, page, &database);
+            let (end, heartbeat) = (page.newest, page.heartbeat);
+            self.apply_page(position, page, &database);
+            if let Some(beat) = heartbeat.beat {
+                let age = heartbeat.age().unwrap_or_default();
+                self.known.record_read_replica_heartbeat(beat, age, self.clock.monotonic());
+            }
             if !more {
+                self.record_primary(end, heartbeat, at);
                 if self.known.is_unusable() {
                     // A stalled read replica does not show recent changes.
                     return Err(lagging_error());
@@ -251,15 +266,6 @@ impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
         position.advance(&page);
         self.known.confirm(database, Revision(position.seq), position.anchor());
         self.applied.send_replace(Revision(position.seq));
-        let heartbeat = page.heartbeat;
-        if let Some(beat) = heartbeat.beat {
-            let age = u64::try_from(heartbeat.now.0 - heartbeat.at.0).unwrap_or_default();
-            self.known.record_read_replica_heartbeat(
-                beat,
-                Duration::from_millis(age),
-                self.clock.monotonic(),
-            );
-        }
         // Invalidate the cache first: a subscriber that reacts to the event must not get the old answer.
         self.hub.publish_changes(page.invalidations, reached);
     }

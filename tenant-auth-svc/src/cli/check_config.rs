@@ -9,18 +9,21 @@ use crate::{
     database::{
         client::DatabaseClient,
         migrate::{self, SchemaError},
-        sql::probe,
+        sql::{identity, probe},
     },
     domain::{
         clock::SystemClock,
         key::Peppers,
-        store::{Call, FailureKind, Lane, StoreError},
+        store::{Call, FailureKind, Lane, ReadFrom, StoreError},
     },
     server,
 };
 
 /// Timeout of the test write; TENANT_AUTH_DATABASE_WRITE_TIMEOUT may be shorter.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Timeout of a test read of the read replica.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to check.
 #[derive(Args, Debug)]
@@ -29,7 +32,7 @@ pub(super) struct CheckArgs {
     settings: SettingsArgs,
     /// Also test the database: read it, with its schema and the peppers, and write to it
     ///
-    /// Prints one line for reads and one for writes; each may fail alone. The write increments the heartbeat and
+    /// Prints one line for reads, one for writes, and one for the read replica if there is one; each may fail alone. The write increments the heartbeat and
     /// decrements it again in one transaction, so it leaves no change behind. The test does not show whether a quota
     /// or a disk is nearly exhausted, or whether the token may write every table.
     #[arg(long)]
@@ -63,14 +66,22 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
         Err(error) => return fail(1, &error.to_string()),
     };
     // At the same time, so that an unresponsive database is waited for only once.
-    let (reads, writes) = futures::join!(
+    let (reads, writes, read_replica) = futures::join!(
         verify_reads(&database_client, &peppers),
-        probe::write(&database_client, Call::within(Lane::Maintenance, WRITE_TIMEOUT))
+        probe::write(&database_client, Call::within(Lane::Maintenance, WRITE_TIMEOUT)),
+        verify_read_replica(&database_client)
     );
     print_line(&format!("reads   {}", reads_line(&reads)));
     print_line(&format!("writes  {}", writes_line(&writes)));
-    let problems: Vec<_> =
-        [reads_problem(&reads), writes_problem(&reads, &writes)].into_iter().flatten().collect();
+    if let Some(outcome) = &read_replica {
+        print_line(&format!("replica {}", read_replica_line(outcome)));
+    }
+    let problems = [
+        reads_problem(&reads),
+        writes_problem(&reads, &writes),
+        read_replica.and_then(|outcome| read_replica_problem(&outcome)),
+    ];
+    let problems: Vec<_> = problems.into_iter().flatten().collect();
     if problems.is_empty() {
         print_line("the configuration is valid, and the database accepts reads and writes");
         return ExitCode::SUCCESS;
@@ -81,6 +92,38 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
 async fn verify_reads(database_client: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError> {
     migrate::verify(database_client).await?;
     migrate::verify_peppers(database_client, peppers).await
+}
+
+/// Reads the identity of the database from both servers, if there is a read URL. Returns whether it is the same.
+async fn verify_read_replica(database_client: &DatabaseClient) -> Option<Result<bool, StoreError>> {
+    database_client.read_router().read_replica()?;
+    let call = |read_from| Call::within(Lane::Maintenance, READ_TIMEOUT).reading_from(read_from);
+    let (at_read_replica, at_primary) = futures::join!(
+        identity::read(database_client, call(ReadFrom::ReadReplica)),
+        identity::read(database_client, call(ReadFrom::Primary))
+    );
+    Some(match (at_read_replica, at_primary) {
+        (Ok(found), Ok(expected)) => Ok(found == expected),
+        // The line about reads reports a failure of the primary.
+        (Ok(_), Err(_)) => Ok(true),
+        (Err(error), _) => Err(error),
+    })
+}
+
+fn read_replica_line(outcome: &Result<bool, StoreError>) -> String {
+    match outcome {
+        Ok(true) => "works: it answers reads".to_owned(),
+        Ok(false) => "works, but it is one of another database".to_owned(),
+        Err(error) => failure_line(error),
+    }
+}
+
+fn read_replica_problem(outcome: &Result<bool, StoreError>) -> Option<String> {
+    match outcome {
+        Ok(true) => None,
+        Ok(false) => Some("TENANT_AUTH_DATABASE_READ_URL is the URL of another database".to_owned()),
+        Err(error) => Some(format!("reads of the read replica fail: {}", describe_store_error(error))),
+    }
 }
 
 fn reads_line(outcome: &Result<(), SchemaError>) -> String {

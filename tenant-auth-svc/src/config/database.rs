@@ -1,5 +1,7 @@
 //! Database location, timeouts and schema handling.
 
+mod read_replica;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -8,6 +10,7 @@ use std::{
 
 use url::Url;
 
+pub use self::read_replica::ReadReplicaConfig;
 use super::{
     parse::{parse_bool, parse_duration, parse_number},
     reader::{ConfigReader, SSL_CERT_DIR, SSL_CERT_FILE},
@@ -24,6 +27,8 @@ pub struct DatabaseConfig {
     /// `TENANT_AUTH_DATABASE_URL` and `TENANT_AUTH_DATABASE_TOKEN_FILE`. No default. `TENANT_AUTH_DATABASE_PROXY`:
     /// the `http://` proxy to the database. Default none; `HTTP_PROXY` and similar variables are ignored.
     pub location: DatabaseLocation,
+    /// A read replica with a URL of its own. It needs the change feed, and the heartbeat.
+    pub read_replica: Option<ReadReplicaConfig>,
     /// `TENANT_AUTH_DATABASE_CONNECT_TIMEOUT`: timeout of a new connection. Default `500ms`.
     pub connect_timeout: Duration,
     /// `TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT` (default `300ms`): timeout of the first attempt of a validation's read.
@@ -68,26 +73,33 @@ pub enum DatabaseLocation {
     },
 }
 
-impl DatabaseLocation {
-    /// Returns the token file, if one is configured.
-    pub(crate) fn token(&self) -> Option<Arc<TokenFile>> {
-        match self {
-            Self::Remote { token_file: token, .. } => token.clone(),
-            Self::Embedded(_) => None,
-        }
+impl DatabaseConfig {
+    /// Returns the token files: that of the URL, and then that of the read replica's.
+    pub(crate) fn tokens(&self) -> Vec<Arc<TokenFile>> {
+        let token = match &self.location {
+            DatabaseLocation::Remote { token_file, .. } => token_file.clone(),
+            DatabaseLocation::Embedded(_) => None,
+        };
+        let of_read_replica = self.read_replica.as_ref().and_then(|replica| replica.token_file.clone());
+        token.into_iter().chain(of_read_replica).collect()
     }
 }
 
 const URL: &str = "TENANT_AUTH_DATABASE_URL";
 const TOKEN_FILE: &str = "TENANT_AUTH_DATABASE_TOKEN_FILE";
 const PROXY: &str = "TENANT_AUTH_DATABASE_PROXY";
+const HEARTBEAT_INTERVAL: &str = "TENANT_AUTH_HEARTBEAT_INTERVAL";
 const URL_HINT: &str =
     "libsql://… or https://… for Turso, http://… for sqld on a local network, file:PATH for a local file";
 
 impl DatabaseConfig {
     pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let address = reader.required(URL, URL_HINT, parse_database_address);
-        let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)).map(Arc::new));
+        let mut token_path = None;
+        let token = reader.optional(TOKEN_FILE, |path| {
+            token_path = Some(PathBuf::from(path));
+            TokenFile::open(Path::new(path)).map(Arc::new)
+        });
         let proxy = reader.optional(PROXY, parse_proxy);
         let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", parse_timeout);
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", parse_timeout);
@@ -97,7 +109,7 @@ impl DatabaseConfig {
         let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", parse_number(min..=4_096));
         let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", parse_bool);
         let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", parse_bool);
-        let heartbeat = reader.value("TENANT_AUTH_HEARTBEAT_INTERVAL", "1s", parse_heartbeat_interval);
+        let heartbeat = reader.value(HEARTBEAT_INTERVAL, "1s", parse_heartbeat_interval);
 
         // The HTTP client validates them itself.
         let roots = reader.optional(SSL_CERT_FILE, |path| Ok::<_, String>(PathBuf::from(path)))?;
@@ -112,15 +124,24 @@ impl DatabaseConfig {
                 "must not be longer than TENANT_AUTH_DATABASE_TIMEOUT",
             );
         }
-        let location = location?;
+        let read_replica = ReadReplicaConfig::read(reader, location.as_ref(), token_path.as_deref());
+        let (location, read_replica) = (location?, read_replica?);
+        if read_replica.is_some() && heartbeat == Some(None) {
+            reader.report_problem(
+                HEARTBEAT_INTERVAL,
+                "must not be off with TENANT_AUTH_DATABASE_READ_URL: without it, a read replica that stands still looks \
+                 like a database in which nothing changes",
+            );
+        }
         // An embedded database has no read replica.
         let heartbeat = heartbeat?.filter(|_| matches!(location, DatabaseLocation::Remote { .. }));
-        let is_encrypted =
-            matches!(&location, DatabaseLocation::Remote { url, .. } if url.scheme() == "https");
+        let is_encrypted = matches!(&location, DatabaseLocation::Remote { url, .. } if url.scheme() == "https")
+            || read_replica.as_ref().is_some_and(|replica| replica.url.scheme() == "https");
         let roots = || first_private_root_to_expire(roots.as_deref(), &folders.unwrap_or_default());
         Some(Self {
             private_roots: is_encrypted.then(roots).flatten(),
             location,
+            read_replica,
             create_schema: create_schema?,
             heartbeat_interval: heartbeat,
             connect_timeout: connect?,

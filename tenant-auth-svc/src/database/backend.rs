@@ -6,7 +6,10 @@ use super::{
     hrana::{RemoteEngine, RowCounts},
     libsql::EmbeddedEngine,
 };
-use crate::domain::store::{Call, StoreError};
+use crate::domain::{
+    known_database::read_route::ReplicationIndex,
+    store::{Call, StoreError},
+};
 
 /// The selected engine.
 #[derive(Debug)]
@@ -33,6 +36,15 @@ impl Backend {
         match self {
             Self::Embedded(_) => None,
             Self::Remote(engine) => Some(engine.row_counts()),
+        }
+    }
+
+    /// Returns the replication index that a remote server reports.
+    #[must_use]
+    pub fn replication_index(&self) -> Option<&ReplicationIndex> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Remote(engine) => Some(engine.replication_index()),
         }
     }
 

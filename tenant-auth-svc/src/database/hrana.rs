@@ -15,7 +15,7 @@ mod token;
 mod wire;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -29,6 +29,7 @@ use thiserror::Error;
 use self::{
     batch::{primary_batch, transaction_batch},
     denial::Denial,
+    row_counts::Statistics,
     token::TokenUse,
     wire::{PipelineRequest, Stmt, StreamRequest},
 };
@@ -40,7 +41,10 @@ use super::{
     client::observer::ServerAddress,
     engine::{Engine, Rows, Statement, Transaction, TransactionResult, require_rows},
 };
-use crate::domain::store::{Call, FailureKind, StoreError};
+use crate::domain::{
+    known_database::read_route::ReplicationIndex,
+    store::{Call, FailureKind, StoreError},
+};
 
 /// Maximum response size; a page of 500 keys is well below 1 MiB.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
@@ -74,9 +78,16 @@ pub struct RemoteEngine {
     pipeline_url: Url,
     token: Option<Arc<TokenFile>>,
     rows: RowCounts,
+    replication_index: ReplicationIndex,
 }
 
 impl RemoteEngine {
+    /// The highest replication index that the server has reported; 0 if it reports none.
+    #[must_use]
+    pub fn replication_index(&self) -> &ReplicationIndex {
+        &self.replication_index
+    }
+
     /// The rows that the server has counted.
     #[must_use]
     pub fn row_counts(&self) -> &RowCounts {
@@ -118,7 +129,13 @@ impl RemoteEngine {
         let mut pipeline = config.url;
         let path = format!("{}/v2/pipeline", pipeline.path().trim_end_matches('/'));
         pipeline.set_path(&path);
-        Ok(Self { http, pipeline_url: pipeline, token: config.token, rows: RowCounts::default() })
+        Ok(Self {
+            http,
+            pipeline_url: pipeline,
+            token: config.token,
+            rows: RowCounts::default(),
+            replication_index: ReplicationIndex::default(),
+        })
     }
 
     /// Sends requests on a new stream, which runs them one after the other, and parses the response. A denied request
@@ -153,6 +170,11 @@ impl RemoteEngine {
             token.record_accepted(access, &header);
         }
         outcome
+    }
+
+    fn record_statistics(&self, call: Call, statistics: Statistics) {
+        self.rows.add(call.lane, statistics);
+        self.replication_index.fetch_max(statistics.replication_index, Ordering::Relaxed);
     }
 
     async fn post(
@@ -226,7 +248,7 @@ impl Engine for RemoteEngine {
         let access = if statement.at_primary { TokenUse::Write } else { TokenUse::Read };
         let read = |body: &[u8]| {
             let (rows, billed) = response::parse_rows(body)?;
-            self.rows.add(call.lane, billed);
+            self.record_statistics(call, billed);
             require_rows(rows)
         };
         self.send(call, access, vec![request], read).await
@@ -238,7 +260,7 @@ impl Engine for RemoteEngine {
         let requests = transactions.iter().map(batch).collect();
         let read = |body: &[u8]| {
             let (outcomes, billed) = response::parse_transactions(body, &sizes)?;
-            self.rows.add(call.lane, billed);
+            self.record_statistics(call, billed);
             Ok(outcomes)
         };
         match self.send(call, TokenUse::Write, requests, read).await {

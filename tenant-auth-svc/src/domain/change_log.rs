@@ -1,6 +1,6 @@
 //! The change log of the database, as the change feed reads it.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use super::{
     change::{ChangeEvent, PerSubject},
@@ -73,4 +73,12 @@ pub struct LogHeartbeat {
     pub at: UnixMillis,
     /// The database's clock.
     pub now: UnixMillis,
+}
+
+impl LogHeartbeat {
+    /// Returns the age of the heartbeat; `None` if it lies in the future, after the clock was set back.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        u64::try_from(self.now.0 - self.at.0).ok().map(Duration::from_millis)
+    }
 }

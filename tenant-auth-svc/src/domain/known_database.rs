@@ -6,6 +6,7 @@
 //! stalled read replica count as of the time of its last progress.
 
 mod read_replica;
+pub mod read_route;
 
 use std::{
     sync::{
@@ -18,7 +19,10 @@ use std::{
 use tokio::sync::watch;
 
 pub use self::read_replica::READ_REPLICA_STALL_TIMEOUT;
-use self::read_replica::ReadReplica;
+use self::{
+    read_replica::ReadReplica,
+    read_route::{ReadRoute, ReadSource},
+};
 use crate::domain::{
     clock::{Moment, SharedClock},
     identity::{DatabaseIdentity, DistrustReason, Trust},
@@ -35,6 +39,8 @@ pub struct KnownDatabase {
     is_distrusted: AtomicBool,
     read_replica: Mutex<ReadReplica>,
     is_stalled: AtomicBool,
+    /// `None` if one URL serves reads and writes.
+    read_route: Option<ReadRoute>,
 }
 
 impl KnownDatabase {
@@ -47,7 +53,41 @@ impl KnownDatabase {
             is_distrusted: AtomicBool::new(false),
             read_replica: Mutex::default(),
             is_stalled: AtomicBool::new(false),
+            read_route: None,
         }
+    }
+
+    /// Creates the state without a known database, whose read replica has a URL of its own.
+    #[must_use]
+    pub fn with_read_replica(clock: SharedClock, route: ReadRoute) -> Self {
+        Self { read_route: Some(route), ..Self::new(clock) }
+    }
+
+    /// Returns the route of reads; `None` if one URL serves reads and writes.
+    #[must_use]
+    pub fn read_route(&self) -> Option<&ReadRoute> {
+        self.read_route.as_ref()
+    }
+
+    /// Whether the primary answers reads in place of a read replica with a URL of its own.
+    #[must_use]
+    pub fn is_read_replica_unused(&self, now: Duration) -> bool {
+        self.read_route.as_ref().is_some_and(|route| route.source(now) == ReadSource::Primary)
+    }
+
+    /// Returns the time as of which a read that begins now counts, if the position of its answer is not below
+    /// [`position`](Self::position): `now`, or when the primary's log was last read before, if a read replica may
+    /// answer. Take it before the position.
+    #[must_use]
+    pub fn reads_count_from(&self, now: Duration) -> Duration {
+        // Before the first read of the log, nothing is known about the read replica, and the primary answers.
+        self.read_route.as_ref().and_then(ReadRoute::confirmed_at).map_or(now, |at| at.min(now))
+    }
+
+    /// Whether the read replica is stalled, or cut off from its primary: results are dated by its last progress.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Acquire)
     }
 
     /// Returns the current trust.
@@ -84,6 +124,9 @@ impl KnownDatabase {
                 trust.known = Some(identity.clone());
                 // The heartbeat of the previous database would never appear.
                 *self.lock_read_replica() = ReadReplica::default();
+                if let Some(route) = &self.read_route {
+                    route.reset();
+                }
             }
             trust.position = position;
             trust.anchor = anchor.map(Into::into);
@@ -139,8 +182,8 @@ impl KnownDatabase {
         if trust.distrust.is_some() || is_another { Err(untrusted_error()) } else { Ok(()) }
     }
 
-    /// Returns the time, on the monotonic clock, as of which a result read now counts: `now`, unless the read
-    /// replica is stalled.
+    /// Returns the time, on the monotonic clock, as of which a result counts that was read at `now`: that time, unless
+    /// the read replica is stalled.
     ///
     /// # Errors
     /// [`FailureKind::Lagging`] when the read replica stalled before this process started.
@@ -155,6 +198,17 @@ impl KnownDatabase {
     pub fn record_read_replica_heartbeat(&self, beat: i64, age: Duration, at: Duration) {
         let mut read_replica = self.lock_read_replica();
         read_replica.record_heartbeat(beat, age, at);
+        self.update_stall(&read_replica, age, at);
+    }
+
+    /// Records that the read replica answered, and showed an older heartbeat than the primary has shown.
+    pub fn record_older_heartbeat(&self, age: Duration, at: Duration) {
+        let mut read_replica = self.lock_read_replica();
+        read_replica.record_answer(age, at);
+        self.update_stall(&read_replica, age, at);
+    }
+
+    fn update_stall(&self, read_replica: &ReadReplica, age: Duration, at: Duration) {
         let is_stalled = read_replica.is_stalled(at);
         if self.is_stalled.swap(is_stalled, Ordering::AcqRel) != is_stalled {
             if is_stalled {

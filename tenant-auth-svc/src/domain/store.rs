@@ -12,7 +12,7 @@ use std::{future::Future, time::Duration};
 
 pub use self::{
     by_name::{NameCursor, NamedRecords},
-    call::{Call, Operation},
+    call::{Call, Operation, ReadFrom},
     circuit::Circuit,
     failure::{FailureKind, StoreError, UnreadableRecord},
     lane::{Lane, LaneAttempts, LanePolicy, LaneShare, LaneTimeouts},

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     domain::{
         clock::SharedClock,
-        store::{KnownTenants, RecentlyUsedCursor, Store as _, StoreError},
+        known_database::read_route::{ReadRoute, ReadSource},
+        store::{KnownTenants, ReadFrom, RecentlyUsedCursor, Store as _, StoreError},
         verdict::Revision,
     },
     service_types::{KeyRecordCache, PendingKeyRead, ServiceStore},
@@ -30,6 +31,11 @@ const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Maximum of that delay.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
+/// How often to check whether the read replica is used.
+const ROUTE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum time to wait for that.
+const MAX_ROUTE_DELAY: Duration = Duration::from_secs(1);
+
 /// Fills an empty cache with the most recently used keys, up to its capacity, so that a replica which has just
 /// started can serve stale answers during an outage too. No request waits for it.
 pub(super) async fn preload_cache(
@@ -42,10 +48,15 @@ pub(super) async fn preload_cache(
     if !until_ready(&mut readiness).await {
         return;
     }
+    let read_from = match cache.known_database().read_route() {
+        Some(route) if is_read_replica_used_soon(route, &clock).await => ReadFrom::Nearest,
+        _ => ReadFrom::Primary,
+    };
     let mut preload = Preload {
         store,
         cache,
         clock,
+        read_from,
         remaining: usize::try_from(capacity).unwrap_or(usize::MAX),
         limit: KEYS_PER_PAGE,
         after: None,
@@ -67,10 +78,23 @@ pub(super) async fn preload_cache(
     }
 }
 
+/// Waits until the feed has compared the read replica with the primary: a nearby server then answers this, the largest
+/// read of all. Returns whether it does.
+async fn is_read_replica_used_soon(route: &ReadRoute, clock: &SharedClock) -> bool {
+    let used = async {
+        while route.source(clock.monotonic()) == ReadSource::Primary {
+            tokio::time::sleep(ROUTE_CHECK_INTERVAL).await;
+        }
+    };
+    tokio::time::timeout(MAX_ROUTE_DELAY, used).await.is_ok()
+}
+
 struct Preload {
     store: ServiceStore,
     cache: KeyRecordCache,
     clock: SharedClock,
+    /// One choice for all pages, since they share the time as of which they count.
+    read_from: ReadFrom,
     /// How many more keys the cache holds.
     remaining: usize,
     /// How many keys the next statement reads.
@@ -105,9 +129,10 @@ impl Preload {
             tenants: KnownTenants::default(),
         });
         let after = self.after.clone();
-        let page =
-            self.store.recently_used_keys(maintenance_call(), after, limit, &mut reads.tenants).await?;
-        let revision = *reads.revision.get_or_insert(page.revision);
+        let call = maintenance_call().reading_from(self.read_from);
+        let page = self.store.recently_used_keys(call, after, limit, &mut reads.tenants).await?;
+        // A read replica may answer after the primary, and show less.
+        let revision = (*reads.revision.get_or_insert(page.revision)).min(page.revision);
         self.remaining = self.remaining.saturating_sub(page.keys.len());
         self.after = page.next;
         self.cache.insert_preloaded(reads.pending, &page.database, revision, page.keys);

@@ -9,7 +9,9 @@ use super::{
     status::{FeedStatus, GraceStatus, LifecyclePhase, MAX_SCHEDULER_LAG, ServiceStatus, TimeLeft},
     text::format_rfc3339,
 };
-use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
+use crate::domain::{
+    clock::Moment, condition::Condition, known_database::read_route::UnusedReason, store::Circuit,
+};
 
 /// Renders an object with one member for the process and one for each dependency. A value that does not apply is
 /// `null`.
@@ -23,6 +25,13 @@ pub(super) fn render(status: &ServiceStatus) -> String {
         "distrust_reason": status.distrust.map(|(reason, _)| reason.as_str()),
         "distrusted_since": distrusted_since,
         "read_replica_stalled_ms": status.read_replica_stalled_for.map(millis),
+        "read_route": status.read_route.map(|route| json!({
+            "source": route.source.as_str(),
+            "read_replica_unusable": route.unused.map(UnusedReason::as_str),
+            "lag_ms": millis(route.lag),
+            "lag_changes": route.lag_positions,
+            "primary_failing": route.is_primary_failing,
+        })),
     });
     let mut writes = condition(status, status.writes.condition);
     writes["waiting"] = status.writes.waiting.into();
@@ -134,7 +143,12 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        domain::{clock::UnixMillis, identity::DistrustReason, store::FailureKind},
+        domain::{
+            clock::UnixMillis,
+            identity::DistrustReason,
+            known_database::read_route::{ReadSource, RouteStatus},
+            store::FailureKind,
+        },
         ops::{
             expiry::CredentialKind,
             status::{FileStatus, GraceCoverage, WriteStatus},
@@ -163,6 +177,13 @@ mod tests {
             }),
             distrust: Some((DistrustReason::RolledBack, at(11))),
             read_replica_stalled_for: Some(Duration::from_secs(9)),
+            read_route: Some(RouteStatus {
+                source: ReadSource::Primary,
+                unused: Some(UnusedReason::Behind),
+                lag: Duration::from_secs(4),
+                lag_positions: 2,
+                is_primary_failing: false,
+            }),
             clock_offset: Some(-3),
             scheduler_lag: Duration::from_millis(350),
             writes: WriteStatus {
@@ -203,6 +224,7 @@ mod tests {
             "process": { "state": "stopping", "reason": null, "since": "2026-11-21T07:25:19Z", "for_ms": 1_000 },
             "database": {
                 "distrust_reason": "rolled_back", "distrusted_since": "2026-11-21T07:20:11Z", "read_replica_stalled_ms": 9_000,
+                "read_route": {"source": "primary", "read_replica_unusable": "behind", "lag_ms": 4_000, "lag_changes": 2, "primary_failing": false },
             },
             "reads": {
                 "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
@@ -255,6 +277,7 @@ mod tests {
             reads: None,
             distrust: None,
             read_replica_stalled_for: None,
+            read_route: None,
             clock_offset: None,
             scheduler_lag: Duration::from_millis(4),
             writes: WriteStatus::default(),
@@ -275,8 +298,7 @@ mod tests {
         };
         let rendered = read(&status);
         assert_eq!(rendered["process"]["reason"], "schema_newer");
-        let nothing =
-            json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null });
+        let nothing = json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null, "read_route": null });
         assert_eq!(rendered["database"], nothing);
         let mut not_tried = json!({
             "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,

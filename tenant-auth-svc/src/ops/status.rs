@@ -8,6 +8,7 @@ use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,
     identity::DistrustReason,
+    known_database::read_route::RouteStatus,
     store::Circuit,
 };
 
@@ -26,6 +27,8 @@ pub struct ServiceStatus {
     pub distrust: Option<(DistrustReason, Moment)>,
     /// For how long the read replica of the database has been stalled; `None` if it is not.
     pub read_replica_stalled_for: Option<Duration>,
+    /// Where reads go; `None` if one URL serves reads and writes.
+    pub read_route: Option<RouteStatus>,
     /// This replica's clock minus the database's clock, in milliseconds; `None` before the first comparison.
     pub clock_offset: Option<i64>,
     /// Maximum scheduler lag of a thread of this process within the last minute.

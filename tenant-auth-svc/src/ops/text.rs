@@ -15,6 +15,7 @@ use super::{
 use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,
+    known_database::read_route::{ReadSource, RouteStatus},
     store::Circuit,
 };
 
@@ -93,11 +94,31 @@ fn database(status: &ServiceStatus) -> String {
         .read_replica_stalled_for
         .map(|time| format!("the read replica has been stalled for {}", format_duration(time)));
     let problems: Vec<_> = distrust.into_iter().chain(stalled).collect();
-    match (problems.is_empty(), status.reads) {
+    let database = match (problems.is_empty(), status.reads) {
         (true, None) => "not read yet".to_owned(),
         (true, Some(_)) => "trusted".to_owned(),
         (false, _) => problems.join("; "),
+    };
+    match status.read_route {
+        None => database,
+        Some(route) => format!("{database}; {}", read_route(&route)),
     }
+}
+
+fn read_route(route: &RouteStatus) -> String {
+    let server = match route.source {
+        ReadSource::ReadReplica => "the read replica",
+        ReadSource::Primary => "the primary",
+    };
+    let unused = route.unused.map_or_else(String::new, |reason| match route.source {
+        ReadSource::Primary => format!(", because the read replica is unusable ({})", reason.as_str()),
+        ReadSource::ReadReplica => {
+            format!(", which is unusable ({}), because the primary does not answer", reason.as_str())
+        }
+    });
+    let (lag, changes) = (format_duration(route.lag), route.lag_positions);
+    let behind = format!("the read replica is {lag} and {changes} changes behind");
+    format!("reads go to {server}{unused}; {behind}")
 }
 
 fn clock(status: &ServiceStatus) -> String {

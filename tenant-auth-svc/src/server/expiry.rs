@@ -23,7 +23,8 @@ pub(super) struct ExpirySources {
     pub(super) certificates: Option<Arc<Certificates>>,
     /// As it was at startup: the HTTP client of the database reads it once.
     pub(super) database_ca: Option<FirstToExpire>,
-    pub(super) database_token: Option<Arc<TokenFile>>,
+    /// That of the URL, and then that of the read replica's.
+    pub(super) database_tokens: Vec<Arc<TokenFile>>,
 }
 
 impl ExpirySources {
@@ -34,8 +35,17 @@ impl ExpirySources {
 
     fn credentials(&self) -> Vec<FoundCredential> {
         let loaded = self.certificates.as_ref().map(|certificates| certificates.current());
-        let token = self.database_token.as_ref().map(|token| token.validity());
-        collect_credentials(loaded.as_deref(), self.database_ca.as_ref(), token.unwrap_or_default())
+        let tokens = token_validity(&self.database_tokens);
+        collect_credentials(loaded.as_deref(), self.database_ca.as_ref(), tokens)
+    }
+}
+
+/// Returns the validity of the first token for reads to expire, and of the token for writes, which go to the first server.
+fn token_validity(tokens: &[Arc<TokenFile>]) -> TokenValidity {
+    let reads = tokens.iter().filter_map(|token| token.validity().reads);
+    TokenValidity {
+        reads: reads.min_by_key(|validity| validity.not_after),
+        writes: tokens.first().and_then(|token| token.validity().writes),
     }
 }
 
@@ -73,21 +83,21 @@ fn unix_millis(seconds: i64) -> UnixMillis {
 #[must_use]
 pub fn describe_expiries(tls: &TlsConfig, database: &DatabaseConfig, clock: &SharedClock) -> Vec<String> {
     let loaded = tls.certificates.as_ref().map(|(_, loaded)| loaded);
-    let token = database.location.token().map(|token| token.validity());
-    let mut lines: Vec<_> =
-        collect_credentials(loaded, database.private_roots.as_ref(), token.unwrap_or_default())
-            .into_iter()
-            .map(|(kind, subject, validity)| {
-                // The subject is chosen by the issuer: it must not contain terminal control characters.
-                let subject = subject.map(|subject| format!(" ({})", subject.escape_debug()));
-                format!(
-                    "{}{}",
-                    credential_expiry(kind, validity).describe(clock.now()),
-                    subject.unwrap_or_default()
-                )
-            })
-            .collect();
-    if token == Some(TokenValidity::default()) {
+    let files = database.tokens();
+    let tokens = token_validity(&files);
+    let mut lines: Vec<_> = collect_credentials(loaded, database.private_roots.as_ref(), tokens)
+        .into_iter()
+        .map(|(kind, subject, validity)| {
+            // The subject is chosen by the issuer: it must not contain terminal control characters.
+            let subject = subject.map(|subject| format!(" ({})", subject.escape_debug()));
+            format!(
+                "{}{}",
+                credential_expiry(kind, validity).describe(clock.now()),
+                subject.unwrap_or_default()
+            )
+        })
+        .collect();
+    if !files.is_empty() && tokens == TokenValidity::default() {
         lines.push("the database token has no expiry".to_owned());
     }
     lines

@@ -81,7 +81,7 @@ impl FileReloader {
         tls: TlsConfig,
         denied: Arc<ActiveDenyList>,
         hub: Hub,
-        database: (Option<Arc<TokenFile>>, Option<FirstToExpire>),
+        database: (Vec<Arc<TokenFile>>, Option<FirstToExpire>),
         signing_keys: Option<(PathBuf, Arc<PrincipalTokens>)>,
         clock: SharedClock,
     ) -> (Self, CallerDirectory, Option<Arc<Certificates>>) {
@@ -119,14 +119,18 @@ impl FileReloader {
             sources.push(ReloadSource::new("certificates", paths, Box::new(reload), &certificates_refused));
             certificates
         });
-        let (database_token, database_ca) = database;
+        let (database_tokens, database_ca) = database;
         let files = Self {
             sources: Arc::new(Mutex::new(sources)),
             callers_refused,
             certificates_refused,
             deny_list_refused,
             signing_keys_refused,
-            expiry_sources: ExpirySources { certificates: certificates.clone(), database_ca, database_token },
+            expiry_sources: ExpirySources {
+                certificates: certificates.clone(),
+                database_ca,
+                database_tokens,
+            },
             expiry_log: ExpiryLog::default(),
             clock,
         };
@@ -138,7 +142,7 @@ impl FileReloader {
         for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             source.reload_if_changed();
         }
-        if let Some(token) = &self.expiry_sources.database_token {
+        for token in &self.expiry_sources.database_tokens {
             token.reload();
         }
         self.expiry_log.log_changes(&self.expiry_sources, &self.clock);
@@ -158,9 +162,9 @@ impl FileReloader {
             signing_keys_refused: self.signing_keys_refused.load(Ordering::Relaxed),
             database_token_refused: self
                 .expiry_sources
-                .database_token
-                .as_ref()
-                .is_some_and(|token| token.is_refused()),
+                .database_tokens
+                .iter()
+                .any(|token| token.is_refused()),
         }
     }
 

@@ -58,8 +58,9 @@ impl StatusSources {
             self.database_client.write_queue(),
         );
         let reads = observed.condition(Operation::Read);
-        let distrust = self.database_client.known_database().trust().distrust;
-        let stalled_for = self.database_client.known_database().stalled_for(now.monotonic);
+        let known_database = self.database_client.known_database();
+        let distrust = known_database.trust().distrust;
+        let stalled_for = known_database.stalled_for(now.monotonic);
         // In each of these cases the cache serves in place of the database.
         let failing_since =
             reads.filter(|condition| !condition.is_healthy()).map(|condition| condition.since);
@@ -76,6 +77,7 @@ impl StatusSources {
             reads,
             distrust,
             read_replica_stalled_for: stalled_for,
+            read_route: known_database.read_route().map(|route| route.status(now.monotonic)),
             clock_offset: self.feed_liveness.as_ref().and_then(|liveness| liveness.clock_offset()),
             scheduler_lag: self.database_client.lag().max_recent_lag(Instant::now()),
             writes: WriteStatus {

@@ -3,47 +3,13 @@
 //! Only these metrics are exported, and `METRICS.md` is generated from this table; tests check both. No label identifies a
 //! tenant, a key, a session or a caller: their number is unbounded, and many people can read a monitoring system.
 
+mod definition;
 mod document;
 
-pub use self::document::render_markdown;
-
-/// The kind of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Only grows until the process ends.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Observations counted in buckets, with their number and sum.
-    Histogram,
-}
-
-impl MetricKind {
-    /// The name in the exposition formats.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// The definition of a metric.
-#[derive(Debug, PartialEq, Eq)]
-pub struct MetricDefinition {
-    /// The name; it ends with the unit, and that of a counter with `_total`.
-    pub name: &'static str,
-    /// The kind.
-    pub kind: MetricKind,
-    /// The UCUM unit: `s`, `By`, or `1` for a plain number.
-    pub unit: &'static str,
-    /// The label names, in order.
-    pub labels: &'static [&'static str],
-    /// The meaning.
-    pub help: &'static str,
-}
+pub use self::{
+    definition::{MetricDefinition, MetricKind},
+    document::render_markdown,
+};
 
 macro_rules! metrics {
     ($($constant:ident = $kind:ident $name:literal $unit:literal [$($label:literal),*] $help:literal;)*) => {
@@ -149,12 +115,22 @@ metrics! {
         "0 while the database is not the one that this replica knows (another one, an empty one, or one that was rolled back), so that the cache answers; else 1.";
     DATABASE_READ_REPLICA_STALLED = Gauge "tenant_auth_database_read_replica_stalled_seconds" "s" []
         "Time for which the database replica that is read has not advanced while its primary has; 0 while it advances.";
+    DATABASE_READ_REPLICA_USED = Gauge "tenant_auth_database_read_replica_used" "1" []
+        "1 while reads go to the read replica, 0 while the primary answers them instead. Absent without TENANT_AUTH_DATABASE_READ_URL.";
+    DATABASE_READ_REPLICA_LAG = Gauge "tenant_auth_database_read_replica_lag_seconds" "s" []
+        "Time for which the read replica has lacked a state that the primary has shown; 0 if it shows the last one. Absent without TENANT_AUTH_DATABASE_READ_URL.";
+    DATABASE_READ_REPLICA_LAG_CHANGES = Gauge "tenant_auth_database_read_replica_lag_changes" "1" []
+        "Entries of the change log that the read replica lacked when it was last read. Absent without TENANT_AUTH_DATABASE_READ_URL.";
+    DATABASE_READS = Counter "tenant_auth_database_reads_total" "1" ["source"]
+        "Reads that a server has answered: source read_replica or primary. Absent without TENANT_AUTH_DATABASE_READ_URL.";
+    DATABASE_READ_FALLBACKS = Counter "tenant_auth_database_read_fallbacks_total" "1" []
+        "Reads that went to the primary after the read replica had failed to answer them. Absent without TENANT_AUTH_DATABASE_READ_URL.";
     SCHEDULER_LAG = Gauge "tenant_auth_scheduler_lag_seconds" "s" []
         "Maximum delay of a thread of this process within the last minute, because it got no CPU. Reads that time out meanwhile fail as starved and are not counted against the database.";
     CLOCK_OFFSET = Gauge "tenant_auth_clock_offset_seconds" "s" []
         "This machine's clock minus the database's, accurate to half the duration of a read of the change log. Absent before the first one.";
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
-        "Duration of each call to the database, every attempt separately, including the wait for the bulkhead: outcome ok or the kind of failure.";
+        "Duration of each call to the database, its primary or its read replica, every attempt separately, including the wait for the bulkhead: outcome ok or the kind of failure.";
     DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["operation", "kind"]
         "Failed calls, every attempt separately: operation read or write. denied: the token is rejected (401; 403 of a read); invalid_response: the response cannot be read; schema_missing: a table or the namespace is missing; internal: a defect; blocked: over a quota, or suspended (BLOCKED, 402); read_only: the token or the database allows only reads (403 of a write, SQLITE_READONLY), which counts as a write; disk_full: no space for a write; circuit_open: not sent.";
     DATABASE_ROWS_READ = Counter "tenant_auth_database_rows_read_total" "1" ["lane"]

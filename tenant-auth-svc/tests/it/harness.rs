@@ -16,6 +16,7 @@ pub(crate) mod pki;
 pub(crate) mod program;
 pub(crate) mod raw_peer;
 pub(crate) mod read_replica;
+pub(crate) mod read_url;
 pub(crate) mod records;
 pub(crate) mod replicas;
 pub(crate) mod scale;

@@ -51,6 +51,7 @@ mod peppers;
 mod plans;
 mod proxies;
 mod read_replicas;
+mod read_url;
 mod reads_writes;
 mod reasons;
 mod receipts;

@@ -80,6 +80,12 @@ async fn exported_metrics_match_documented_metrics() {
         names::USAGE_EVENTS,
         names::USAGE_ROWS,
         names::OTLP_EXPORTS,
+        // They need a read URL.
+        names::DATABASE_READ_REPLICA_USED,
+        names::DATABASE_READ_REPLICA_LAG,
+        names::DATABASE_READ_REPLICA_LAG_CHANGES,
+        names::DATABASE_READS,
+        names::DATABASE_READ_FALLBACKS,
     ]
     .map(|metric| metric.name);
     // Process metrics exist on Linux only. Expiry metrics need TLS or a JWT token (see `expiry`).

@@ -25,7 +25,7 @@ use super::{
     limits::LimitTraffic,
     metering::UsageLedger,
     oracle::{ObservedAnswer, Oracle, SimulatedTime},
-    read_replicas::ReadReplica,
+    read_replicas::{ReadReplica, Region},
     replica::{CALLERS_NETWORK, Credential, SCOPE, SeededFlaw, start_replica},
     troubles::Trouble,
 };
@@ -64,7 +64,8 @@ pub(crate) struct SimulatedCluster {
 }
 
 impl SimulatedCluster {
-    pub(crate) async fn start(flaw: SeededFlaw, with_read_replica: bool) -> Self {
+    pub(crate) async fn start(flaw: SeededFlaw, region: Region) -> Self {
+        let with_read_replica = region != Region::AtPrimary;
         let server = HranaServer::builder().token("secret").start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "secret").unwrap();
@@ -95,7 +96,8 @@ impl SimulatedCluster {
         };
         for replica in 0..REPLICAS {
             if with_read_replica && replica == REPLICAS - 1 {
-                cluster.read_replica = Some(ReadReplica::follow(&cluster.server, &cluster.clock).await);
+                cluster.read_replica =
+                    Some(ReadReplica::follow(&cluster.server, &cluster.clock, region).await);
                 cluster.catch_up_read_replica().await;
             }
             let mut running = cluster.start_replica(replica).await;
@@ -116,7 +118,12 @@ impl SimulatedCluster {
 
     async fn start_replica(&self, replica: usize) -> RunningService {
         let heartbeat = if self.read_replica.is_some() { "1s" } else { "off" };
-        start_replica(self.server_of(replica), self.folder.path(), &self.clock, heartbeat, self.flaw).await
+        let read_from = self.server_of(replica);
+        let (primary, read_url) = match self.has_read_url(replica) {
+            true => (&self.server, Some(read_from.url())),
+            false => (read_from, None),
+        };
+        start_replica((primary, read_url), self.folder.path(), &self.clock, heartbeat, self.flaw).await
     }
 
     pub(crate) fn add_tenants(&self) {
@@ -172,6 +179,7 @@ impl SimulatedCluster {
 
     /// Makes a replica poll its feed. The error describes a wrong result.
     pub(crate) async fn poll_feed(&mut self, replica: usize) -> Result<Result<(), StoreError>, String> {
+        self.wait_for_primary_poll(replica);
         self.catch_up_read_replica_if_following(replica).await;
         let order = self.oracle.next_order();
         if self.flaw == SeededFlaw::IgnoresFeed && replica == 0 {
@@ -180,6 +188,7 @@ impl SimulatedCluster {
         }
         let polled = self.replicas[replica].feed().poll().await;
         if polled.is_ok() {
+            self.record_primary_poll(replica);
             self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
         }
         let judged = self.judge_reading(replica, polled.as_ref().err().map(|error| error.kind));

@@ -1,7 +1,7 @@
 //! Runs a few hundred random steps per seed against a model of what every replica may still assume.
 //!
-//! Three replicas, the real service in this process, share one test database in simulated time; with an even
-//! seed, the last one reads from a read replica of it. Keys are issued, imported, revoked, rotated, and
+//! Three replicas, the real service in this process, share one test database in simulated time; in half of
+//! the seeds, the last one reads from a read replica of it, and in a quarter it has a read URL beside the primary's. Keys are issued, imported, revoked, rotated, and
 //! expire; tenants are suspended; rows are changed with SQL; usage is recorded; limits are set, changed and
 //! deleted, and requests take from them, with ids, reservations and credits; responses are lost, feeds
 //! stall, replicas restart, the log is pruned. The database becomes unreachable, rejects writes or reads,

@@ -21,9 +21,35 @@ const MIN_STALL_DETECTION: Duration = Duration::from_secs(3);
 /// time advances by the second.
 const MAX_STALL_DETECTION: Duration = Duration::from_secs(6);
 
+/// At least this long after the last one, a poll of the feed reads the primary's log although there is a read URL.
+const PRIMARY_POLL_INTERVAL: Duration = Duration::from_millis(700);
+
+/// How the last replica reads from a read replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Region {
+    /// It does not.
+    AtPrimary,
+    /// Its only URL is that of the read replica, which forwards writes.
+    OneUrl,
+    /// It has a read URL beside the URL of the primary.
+    TwoUrls,
+}
+
+impl Region {
+    /// Returns the region of a seed.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        match seed % 4 {
+            0 | 2 => Self::OneUrl,
+            1 => Self::TwoUrls,
+            _ => Self::AtPrimary,
+        }
+    }
+}
+
 /// The read replica and its state.
 pub(crate) struct ReadReplica {
     pub(crate) server: HranaServer,
+    pub(crate) has_own_url: bool,
     pace: CopyPace,
     /// Whether the database has changed since the read replica caught up.
     is_behind: bool,
@@ -40,11 +66,12 @@ enum CopyPace {
 }
 
 impl ReadReplica {
-    pub(crate) async fn follow(primary: &HranaServer, clock: &Arc<ManualClock>) -> Self {
+    pub(crate) async fn follow(primary: &HranaServer, clock: &Arc<ManualClock>, region: Region) -> Self {
         let server = HranaServer::builder().token("secret").replica_of(primary).start().await.unwrap();
         let clock = Arc::clone(clock);
         server.set_clock(move || clock.now().0);
-        Self { server, pace: CopyPace::Following, is_behind: true }
+        let has_own_url = region == Region::TwoUrls;
+        Self { server, has_own_url, pace: CopyPace::Following, is_behind: true }
     }
 }
 
@@ -54,6 +81,28 @@ impl SimulatedCluster {
         match &self.read_replica {
             Some(read_replica) if replica == REPLICAS - 1 => &read_replica.server,
             _ => &self.server,
+        }
+    }
+
+    /// Whether a replica has a read URL.
+    pub(crate) fn has_read_url(&self, replica: usize) -> bool {
+        replica == REPLICAS - 1
+            && self.read_replica.as_ref().is_some_and(|read_replica| read_replica.has_own_url)
+    }
+
+    /// Lets time pass until the next poll of a replica with a read URL reads the primary's log, as it does at least once a
+    /// second.
+    pub(crate) fn wait_for_primary_poll(&self, replica: usize) {
+        if self.has_read_url(replica) {
+            self.clock.advance(PRIMARY_POLL_INTERVAL);
+        }
+    }
+
+    /// Records a successful poll. With a read URL it has read the primary's log: from then on, no older answer of the read
+    /// replica is used.
+    pub(crate) fn record_primary_poll(&mut self, replica: usize) {
+        if self.has_read_url(replica) {
+            self.oracle.read_replica_caught_up(self.now());
         }
     }
 
@@ -185,7 +234,10 @@ impl SimulatedCluster {
     ) -> Result<(), String> {
         let now = self.now().monotonic;
         let stopped = match self.read_replica.as_ref().map(|read_replica| read_replica.pace) {
-            Some(CopyPace::Stalled(since)) if replica == REPLICAS - 1 => Some(now - since),
+            // With a read URL, the primary takes over.
+            Some(CopyPace::Stalled(since)) if replica == REPLICAS - 1 && !self.has_read_url(replica) => {
+                Some(now - since)
+            }
             _ => None,
         };
         match (self.trouble, failed) {

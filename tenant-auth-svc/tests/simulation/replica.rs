@@ -79,19 +79,24 @@ impl Credential {
 
 /// Starts a replica on a database or a read replica of it. It may not be ready yet.
 pub(crate) async fn start_replica(
-    server: &HranaServer,
+    (server, read_url): (&HranaServer, Option<String>),
     folder: &Path,
     clock: &Arc<ManualClock>,
     heartbeat: &str,
     flaw: SeededFlaw,
 ) -> RunningService {
+    // The feed must be on for a read URL. The steps poll it nevertheless.
+    let feed = if read_url.is_some() { "250ms" } else { "off" };
     let mut settings = settings(server, folder)
+        .with_flag("TENANT_AUTH_DATABASE_READ_URL", read_url)
+        .with_flag("TENANT_AUTH_FEED_INTERVAL", Some(feed.to_owned()))
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some(heartbeat.to_owned()));
     if let SeededFlaw::OtherSetting(name, value) = flaw {
         settings = settings.with_flag(name, Some(value.to_owned()));
     }
-    let config = ServiceConfig::read(settings).unwrap().0;
+    let mut config = ServiceConfig::read(settings).unwrap().0;
+    config.cache.feed_interval = None;
     server::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
 }
 

@@ -8,6 +8,7 @@ use tenant_auth_testkit::{Fault, Random};
 use super::{
     changes::{CHANGE_WEIGHTS, ReplicaChange},
     cluster::{REPLICAS, SimulatedCluster},
+    read_replicas::Region,
     replica::{Credential, SeededFlaw},
     troubles::Trouble,
 };
@@ -33,7 +34,7 @@ pub(crate) async fn simulate(
     steps: usize,
     flaw: SeededFlaw,
 ) -> Result<Vec<(String, u64)>, String> {
-    let cluster = SimulatedCluster::start(flaw, seed.is_multiple_of(2)).await;
+    let cluster = SimulatedCluster::start(flaw, Region::of_seed(seed)).await;
     let mut simulation = Simulation { cluster, random: Random::new(seed) };
     let mut trail = Vec::new();
     for _ in 0..INITIAL_KEYS {

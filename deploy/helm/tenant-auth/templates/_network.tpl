@@ -29,8 +29,15 @@
   {{- end }}
 # The database, or its proxy.
 {{- $url := default .Values.database.url (get .Values.settings "TENANT_AUTH_DATABASE_PROXY") }}
-{{- $port := ternary (include "tenant-auth.urlPort" $url) (toString (int $policy.database.port)) (eq (int $policy.database.port) 0) }}
-{{ include "tenant-auth.rule" (dict "direction" "to" "ports" (list (int $port)) "peers" $policy.database.peers) }}
+{{- $readUrl := default .Values.database.readUrl (get .Values.settings "TENANT_AUTH_DATABASE_PROXY") }}
+{{- $ports := list (int $policy.database.port) }}
+{{- if eq (int $policy.database.port) 0 }}
+{{- $ports = list (int (include "tenant-auth.urlPort" $url)) }}
+{{- if .Values.database.readUrl }}
+{{- $ports = append $ports (int (include "tenant-auth.urlPort" $readUrl)) | uniq }}
+{{- end }}
+{{- end }}
+{{ include "tenant-auth.rule" (dict "direction" "to" "ports" $ports "peers" $policy.database.peers) }}
 {{- $mesh := include "tenant-auth.meshPorts" . | fromYaml }}
 {{- with $mesh.controlPlane }}
 # The mesh: the sidecar gets its certificates and endpoints from the control plane.

@@ -33,6 +33,19 @@
 {{- if and (not .tokenSecret.name) (not (hasPrefix "http://" .url)) (not (hasSuffix "?tls=0" .url)) -}}
 {{- fail "database.tokenSecret.name must be set: a remote database needs a token" -}}
 {{- end -}}
+{{- if .readUrl -}}
+{{- if not (regexMatch "^(libsql|https?)://[^@?]+([?]tls=0)?$" .readUrl) -}}
+{{- fail "database.readUrl must begin with libsql://, https:// or http://, and hold no credentials: put those into database.readTokenSecret" -}}
+{{- end -}}
+{{- if eq (trimSuffix "/" .readUrl) (trimSuffix "/" .url) -}}
+{{- fail "database.readUrl must not be database.url: remove it, or set it to that of a read replica" -}}
+{{- end -}}
+{{- if and (not .tokenSecret.name) (not .readTokenSecret.name) (not (hasPrefix "http://" .readUrl)) (not (hasSuffix "?tls=0" .readUrl)) -}}
+{{- fail "database.readTokenSecret.name must be set: a remote database needs a token" -}}
+{{- end -}}
+{{- else if .readTokenSecret.name -}}
+{{- fail "database.readTokenSecret is not used without database.readUrl: set that, or remove this" -}}
+{{- end -}}
 {{- if and .caSecret.name .caConfigMap.name -}}
 {{- fail "database.caSecret and database.caConfigMap exclude each other: name one" -}}
 {{- end -}}

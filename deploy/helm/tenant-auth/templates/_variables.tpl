@@ -37,6 +37,14 @@ are in no environment. */ -}}
 {{- $replicas := printf "%s://%s-headless.%s.svc:50051" (ternary "http" "https" (empty .Values.tls.secretName)) (include "tenant-auth.fullname" .) .Release.Namespace }}
 {{- $address := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
 {{- with .Values }}
+{{- if .database.readUrl }}
+- name: TENANT_AUTH_DATABASE_READ_URL
+  value: {{ .database.readUrl | quote }}
+{{- if .database.readTokenSecret.name }}
+- name: TENANT_AUTH_DATABASE_READ_TOKEN_FILE
+  value: {{ printf "/run/tenant-auth/database-read/%s" .database.readTokenSecret.key | quote }}
+{{- end }}
+{{- end }}
 - name: TENANT_AUTH_MIGRATE
   value: {{ .database.migrate | quote }}
 - name: TENANT_AUTH_CREATE_SCHEMA
@@ -133,6 +141,9 @@ are in no environment. */ -}}
 {{- define "tenant-auth.files" -}}
 {{ include "tenant-auth.databaseFiles" . }}
 {{- with .Values -}}
+{{- with .database.readTokenSecret }}{{ if .name }}
+- { mount: database-read, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
+{{- end }}{{ end }}
 {{- with .pepperSecret }}{{ if .name }}
 - { mount: pepper, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
 {{- end }}{{ end }}

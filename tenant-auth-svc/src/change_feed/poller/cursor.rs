@@ -44,9 +44,7 @@ impl FeedPosition {
             return Continuity::Continuous;
         }
         let is_behind = page.newest < self.seq;
-        // The last entry of a log that ends before the position must equal the entry that was read there.
-        let expected = if is_behind { self.entry_at(page.newest) } else { self.anchor.as_ref() };
-        if expected.is_some() && page.anchor.is_some() && page.anchor.as_ref() != expected {
+        if self.is_contradicted_by(page) {
             self.behind_since.get_or_insert((now, 0));
             return Continuity::Diverged;
         }
@@ -61,6 +59,19 @@ impl FeedPosition {
         } else {
             Continuity::Continuous
         }
+    }
+
+    /// Whether a log is not the one that was read.
+    pub(super) fn is_contradicted_by(&self, page: &LogPage) -> bool {
+        let is_behind = page.newest < self.seq;
+        // The last entry of a log that ends before the position must equal the entry that was read there.
+        let expected = if is_behind { self.entry_at(page.newest) } else { self.anchor.as_ref() };
+        expected.is_some() && page.anchor.is_some() && page.anchor.as_ref() != expected
+    }
+
+    /// Whether a read replica's log continues from the position without a gap.
+    pub(super) fn is_continued_by(&self, page: &LogPage) -> bool {
+        page.newest >= self.seq && !(page.oldest > self.seq + 1 && page.newest > self.seq)
     }
 
     /// After a discontinuity: the last position at which the log is known to be the one that was read. Later

@@ -2,7 +2,7 @@
 
 use super::{
     MAX_ERROR_CHARS,
-    row_counts::BilledRows,
+    row_counts::Statistics,
     wire::{BatchResult, PipelineResponse, SqlError, StmtResult, StreamResponse, StreamResult},
 };
 use crate::{
@@ -11,15 +11,15 @@ use crate::{
 };
 
 /// Parses the rows of a single statement, alone or as the first step of a batch.
-pub(super) fn parse_rows(body: &[u8]) -> Result<(Rows, BilledRows), StoreError> {
+pub(super) fn parse_rows(body: &[u8]) -> Result<(Rows, Statistics), StoreError> {
     let response = parse_responses(body, 1)?.pop().ok_or_else(unexpected_response)??;
-    let billed = billed_rows(&response);
+    let statistics = statistics_of(&response);
     let rows = match response {
         StreamResponse::Execute { result } => statement_rows(result),
         StreamResponse::Batch { result } => first_step_rows(result),
         StreamResponse::Other => Err(unexpected_response()),
     };
-    Ok((rows?, billed))
+    Ok((rows?, statistics))
 }
 
 /// Parses the result of each transaction: the rows of each statement if it was committed. `sizes` is the number of
@@ -27,39 +27,41 @@ pub(super) fn parse_rows(body: &[u8]) -> Result<(Rows, BilledRows), StoreError> 
 pub(super) fn parse_transactions(
     body: &[u8],
     sizes: &[usize],
-) -> Result<(Vec<TransactionResult>, BilledRows), StoreError> {
+) -> Result<(Vec<TransactionResult>, Statistics), StoreError> {
     let responses = parse_responses(body, sizes.len())?;
-    let mut billed = BilledRows::default();
+    let mut statistics = Statistics::default();
     for response in responses.iter().flatten() {
-        billed.add(billed_rows(response));
+        statistics.add(statistics_of(response));
     }
     let outcomes = responses.into_iter().zip(sizes).map(|(response, statements)| match response? {
         StreamResponse::Batch { result } => transaction_result(result, *statements),
         StreamResponse::Execute { .. } | StreamResponse::Other => Err(unexpected_response()),
     });
-    Ok((outcomes.collect(), billed))
+    Ok((outcomes.collect(), statistics))
 }
 
-fn billed_rows(response: &StreamResponse<'_>) -> BilledRows {
-    let of_statement = |result: &StmtResult<'_>| BilledRows {
-        read: result.rows_read.get(),
-        written: result.rows_written.get(),
+fn statistics_of(response: &StreamResponse<'_>) -> Statistics {
+    let of_statement = |result: &StmtResult<'_>| Statistics {
+        rows_read: result.rows_read.get(),
+        rows_written: result.rows_written.get(),
+        replication_index: result.replication_index.get(),
     };
     match response {
         StreamResponse::Execute { result } => of_statement(result),
         StreamResponse::Batch { result } => {
-            let mut billed = BilledRows::default();
+            let mut statistics =
+                Statistics { replication_index: result.replication_index.get(), ..Statistics::default() };
             for step in result.step_results.iter().flatten() {
-                billed.add(of_statement(step));
+                statistics.add(of_statement(step));
             }
-            billed
+            statistics
         }
-        StreamResponse::Other => BilledRows::default(),
+        StreamResponse::Other => Statistics::default(),
     }
 }
 
 fn first_step_rows(result: BatchResult<'_>) -> Result<Rows, StoreError> {
-    let BatchResult { step_results, step_errors } = result;
+    let BatchResult { step_results, step_errors, .. } = result;
     match (step_results.into_iter().next().flatten(), step_errors.into_iter().next().flatten()) {
         (_, Some(error)) => Err(store_error(&error)),
         (Some(result), None) => statement_rows(result),
@@ -68,7 +70,7 @@ fn first_step_rows(result: BatchResult<'_>) -> Result<Rows, StoreError> {
 }
 
 fn transaction_result(result: BatchResult<'_>, statements: usize) -> TransactionResult {
-    let BatchResult { step_results, step_errors } = result;
+    let BatchResult { step_results, step_errors, .. } = result;
     // BEGIN, the statements, COMMIT, ROLLBACK.
     let steps = statements + 3;
     if step_results.len() != steps || step_errors.len() != steps {
@@ -277,9 +279,42 @@ mod tests {
                 .replace(r#""affected_row_count":0"#, &format!(r#""rows_read":{read},"rows_written":2"#))
         };
         for (read, counted) in [("7", 7), ("null", 0), ("-1", 0), ("\"7\"", 0), ("1e99", 0), ("[{}]", 0)] {
-            let (rows, billed) = parse_rows(body(read).as_bytes()).unwrap();
-            assert_eq!((rows.len(), billed), (0, BilledRows { read: counted, written: 2 }), "{read}");
+            let (rows, statistics) = parse_rows(body(read).as_bytes()).unwrap();
+            assert_eq!(
+                (rows.len(), statistics),
+                (0, Statistics { rows_read: counted, rows_written: 2, replication_index: 7 }),
+                "{read}"
+            );
         }
+    }
+
+    #[test]
+    fn replication_index_is_read_from_statements_and_batches_and_harms_no_answer() {
+        let index = |index: &str| {
+            let body = execute("[]")
+                .replace(r#""replication_index":"7""#, &format!(r#""replication_index":{index}"#));
+            parse_rows(body.as_bytes()).unwrap().1.replication_index
+        };
+        let largest = u64::MAX.to_string();
+        for (given, read) in [
+            ("\"12\"", 12),
+            ("12", 12),
+            (&format!("\"{largest}\"") as &str, u64::MAX),
+            ("null", 0),
+            ("\"x\"", 0),
+            ("-1", 0),
+            ("[]", 0),
+        ] {
+            assert_eq!(index(given), read, "{given}");
+        }
+        let result = EMPTY_RESULT.replace('}', r#","replication_index":"9"}"#);
+        let body = batch(&format!("{result},null,{EMPTY_RESULT},null"), "null,null,null,null").replacen(
+            r#""step_errors""#,
+            r#""replication_index":"11","step_errors""#,
+            1,
+        );
+        let (_, statistics) = parse_transactions(body.as_bytes(), &[1]).unwrap();
+        assert_eq!(statistics.replication_index, 11, "the index of the whole batch, or its highest");
     }
 
     proptest! {

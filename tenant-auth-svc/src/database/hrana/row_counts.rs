@@ -1,18 +1,21 @@
-//! The rows that the server counts, and bills.
+//! What the server reports with its answers: the rows that it counts and bills, and how far its copy of the data is.
 
 use crate::{domain::store::Lane, instruments::counts::Counts};
 
-/// The rows of one response. A server that does not count them reports none.
+/// The statistics of one response. A server that does not report them reports none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct BilledRows {
-    pub(super) read: u64,
-    pub(super) written: u64,
+pub(super) struct Statistics {
+    pub(super) rows_read: u64,
+    pub(super) rows_written: u64,
+    /// It rises with each change of the database, on its primary and on its replicas; 0 if it is not reported.
+    pub(super) replication_index: u64,
 }
 
-impl BilledRows {
+impl Statistics {
     pub(super) fn add(&mut self, other: Self) {
-        self.read = self.read.saturating_add(other.read);
-        self.written = self.written.saturating_add(other.written);
+        self.rows_read = self.rows_read.saturating_add(other.rows_read);
+        self.rows_written = self.rows_written.saturating_add(other.rows_written);
+        self.replication_index = self.replication_index.max(other.replication_index);
     }
 }
 
@@ -30,9 +33,9 @@ impl Default for RowCounts {
 }
 
 impl RowCounts {
-    pub(super) fn add(&self, lane: Lane, rows: BilledRows) {
-        self.read.add(lane as usize, rows.read);
-        self.written.add(lane as usize, rows.written);
+    pub(super) fn add(&self, lane: Lane, statistics: Statistics) {
+        self.read.add(lane as usize, statistics.rows_read);
+        self.written.add(lane as usize, statistics.rows_written);
     }
 
     /// How many rows the calls of a lane have read.

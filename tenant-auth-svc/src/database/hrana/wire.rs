@@ -207,6 +207,35 @@ pub(super) struct StmtResult<'a> {
     pub(super) rows_read: RowCount,
     #[serde(default)]
     pub(super) rows_written: RowCount,
+    #[serde(default)]
+    pub(super) replication_index: ReplicationIndex<'a>,
+}
+
+/// A statistic too. It is text, because it may have more digits than a number keeps in many languages.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum ReplicationIndex<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    Number(u64),
+    Other(IgnoredAny),
+}
+
+impl Default for ReplicationIndex<'_> {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl ReplicationIndex<'_> {
+    /// The index; 0 if there is none.
+    pub(super) fn get(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.parse().unwrap_or_default(),
+            Self::Number(number) => *number,
+            Self::Other(_) => 0,
+        }
+    }
 }
 
 /// A statistic: whatever the server sends, the rows are valid.
@@ -237,6 +266,8 @@ pub(super) struct BatchResult<'a> {
     #[serde(borrow)]
     pub(super) step_results: Vec<Option<StmtResult<'a>>>,
     pub(super) step_errors: Vec<Option<SqlError>>,
+    #[serde(default)]
+    pub(super) replication_index: ReplicationIndex<'a>,
 }
 
 /// An SQL error: the HTTP status is 200 nevertheless.

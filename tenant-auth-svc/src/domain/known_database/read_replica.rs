@@ -41,10 +41,15 @@ impl ReadReplica {
             self.primary_failing = None;
             self.heartbeat_at = at.checked_sub(age);
         }
-        self.age = (age, at);
+        self.record_answer(age, at);
         if self.expected.is_some_and(|(expected, _)| beat >= expected) {
             self.expected = None;
         }
+    }
+
+    /// Records that the read replica answered, whatever heartbeat it showed.
+    pub(super) fn record_answer(&mut self, age: Duration, at: Duration) {
+        self.age = (age, at);
     }
 
     /// If several heartbeats are awaited, the one awaited longest counts.

@@ -28,6 +28,18 @@ impl Operation {
     }
 }
 
+/// Which server answers a read, where a read replica of the database has a URL of its own. Without one, the only
+/// server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The read replica while it is current enough, and the primary otherwise or if the read replica fails.
+    Nearest,
+    /// The server of the write URL: the answer must be current.
+    Primary,
+    /// The read replica and no other: the call shows how current it is.
+    ReadReplica,
+}
+
 /// The lane and the deadline of a database call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -37,13 +49,21 @@ pub struct Call {
     pub deadline: Instant,
     /// Whether the deadline is shorter than such a call needs, because the caller's own deadline is.
     pub has_shortened_deadline: bool,
+    /// Which server answers, if it is a read.
+    pub read_from: ReadFrom,
 }
 
 impl Call {
-    /// Creates a call with a deadline.
+    /// Creates a call with a deadline. Its lane decides which server answers.
     #[must_use]
     pub fn until(lane: Lane, deadline: Instant) -> Self {
-        Self { lane, deadline, has_shortened_deadline: false }
+        Self { lane, deadline, has_shortened_deadline: false, read_from: lane.policy().read_from }
+    }
+
+    /// Chooses the server that answers, if it is a read.
+    #[must_use]
+    pub fn reading_from(self, read_from: ReadFrom) -> Self {
+        Self { read_from, ..self }
     }
 
     /// What the outcome of this call shows: that the database responds, that it does not, or nothing

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Circuit;
+use super::{Circuit, ReadFrom};
 
 /// The purpose of a database call. Lanes are bulkheads: each has its own limits, so that none can starve
 /// another.
@@ -38,6 +38,8 @@ pub struct LanePolicy {
     /// Maximum number of queued transactions. More would time out: callers wait for a few seconds, and a
     /// nearby database commits some hundred changes a second.
     pub queued_writes: usize,
+    /// Which server answers its reads, unless a call chooses another one.
+    pub read_from: ReadFrom,
 }
 
 /// A lane's part of the reads in flight, at least one call.
@@ -119,7 +121,12 @@ impl Lane {
             // transaction.
             Self::Maintenance => (OneIn(16), Single, Some(Circuit::Maintenance), 64),
         };
-        LanePolicy { share, attempts, circuit, queued_writes }
+        let read_from = match self {
+            Self::Known | Self::Unknown | Self::Sessions | Self::Usage | Self::Admin => ReadFrom::Nearest,
+            // Leases and start-up checks decide what is written; the feed chooses for each poll.
+            Self::Limits | Self::Feed | Self::Maintenance => ReadFrom::Primary,
+        };
+        LanePolicy { share, attempts, circuit, queued_writes, read_from }
     }
 
     /// Returns the index in [`Lane::ALL`], and in arrays with one element per lane.

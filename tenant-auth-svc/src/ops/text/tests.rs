@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    domain::{identity::DistrustReason, store::FailureKind},
+    domain::{identity::DistrustReason, known_database::read_route::UnusedReason, store::FailureKind},
     ops::status::WriteStatus,
 };
 
@@ -21,6 +21,7 @@ fn outage_status_is_rendered_completely() {
         reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last_call_at: at(319) }),
         distrust: Some((DistrustReason::RolledBack, at(11))),
         read_replica_stalled_for: Some(Duration::from_secs(9)),
+        read_route: None,
         clock_offset: Some(-7_000),
         scheduler_lag: Duration::from_millis(350),
         writes: WriteStatus {
@@ -87,6 +88,7 @@ fn unknown_values_are_rendered_as_unknown() {
         reads: None,
         distrust: None,
         read_replica_stalled_for: None,
+        read_route: None,
         clock_offset: None,
         scheduler_lag: Duration::from_millis(4),
         writes: WriteStatus::default(),
@@ -146,4 +148,34 @@ peppers   none is missing
     ] {
         assert!(rendered.lines().any(|found| found == line), "{line}: {rendered}");
     }
+}
+
+#[test]
+fn route_of_reads_is_part_of_the_line_about_the_database() {
+    let route = RouteStatus {
+        source: ReadSource::ReadReplica,
+        unused: None,
+        lag: Duration::ZERO,
+        lag_positions: 0,
+        is_primary_failing: false,
+    };
+    assert_eq!(
+        read_route(&route),
+        "reads go to the read replica; the read replica is 0 ms and 0 changes behind"
+    );
+    let behind = RouteStatus {
+        unused: Some(UnusedReason::Behind),
+        lag: Duration::from_secs(7),
+        lag_positions: 3,
+        ..route
+    };
+    assert_eq!(
+        read_route(&RouteStatus { source: ReadSource::Primary, ..behind }),
+        "reads go to the primary, because the read replica is unusable (behind); the read replica is 7 s and 3 changes behind"
+    );
+    assert_eq!(
+        read_route(&RouteStatus { is_primary_failing: true, ..behind }),
+        "reads go to the read replica, which is unusable (behind), because the primary does not answer; the read replica \
+         is 7 s and 3 changes behind"
+    );
 }

@@ -4,8 +4,14 @@ use std::iter;
 
 use super::{MetricsFormat, bool_to_f64, count_to_f64, labels, millis_to_seconds, push_counts, usize_to_f64};
 use crate::{
-    database::client::{DatabaseClient, observer},
-    domain::store::{Circuit, FailureKind, Lane, Operation},
+    database::{
+        client::{DatabaseClient, observer},
+        hrana::RowCounts,
+    },
+    domain::{
+        known_database::read_route::ReadSource,
+        store::{Circuit, FailureKind, Lane, Operation},
+    },
     instruments::durations::Distribution,
     ops::status::ServiceStatus,
     telemetry::{
@@ -32,7 +38,7 @@ pub(super) fn add_database_metrics(
     status: &ServiceStatus,
     format: MetricsFormat,
 ) {
-    let (breaker, observed, bounded) = (hop.breaker(), hop.observer(), hop.bulkhead());
+    let (breaker, bounded) = (hop.breaker(), hop.bulkhead());
     let writes = status.writes;
     let tried = [(Operation::Read, status.reads), (Operation::Write, writes.condition)];
     let tried = tried.into_iter().filter_map(|(operation, condition)| Some((operation.as_str(), condition?)));
@@ -52,23 +58,29 @@ pub(super) fn add_database_metrics(
         &names::DATABASE_READ_REPLICA_STALLED,
         status.read_replica_stalled_for.unwrap_or_default().as_secs_f64(),
     );
+    add_read_route(snapshot, hop, status);
     snapshot.push(&names::SCHEDULER_LAG, status.scheduler_lag.as_secs_f64());
     snapshot.push_optional(&names::CLOCK_OFFSET, status.clock_offset.map(millis_to_seconds));
     add_call_durations(snapshot, hop, format);
     let failures = Operation::ALL.into_iter().flat_map(|operation| {
         FailureKind::ALL.into_iter().filter_map(move |kind| {
             let refused = if kind == FailureKind::CircuitOpen { breaker.refused_count(operation) } else { 0 };
-            let count = observed.failure_count(operation, kind) + refused;
+            let failed = hop.observers().map(|observed| observed.failure_count(operation, kind));
+            let count = failed.sum::<u64>() + refused;
             let labels = labels([operation.as_str(), kind.as_str()]);
             (count > 0 || ALERTED_FAILURES.contains(&kind)).then_some((labels, count))
         })
     });
     push_counts(snapshot, &names::DATABASE_FAILURES, failures);
-    if let Some(rows) = hop.row_counts() {
-        let of_lanes =
-            |count: &dyn Fn(Lane) -> u64| Lane::ALL.map(|lane| (lane.as_str(), count_to_f64(count(lane))));
-        snapshot.push_by_label(&names::DATABASE_ROWS_READ, of_lanes(&|lane| rows.read(lane)));
-        snapshot.push_by_label(&names::DATABASE_ROWS_WRITTEN, of_lanes(&|lane| rows.written(lane)));
+    if hop.row_counts().next().is_some() {
+        let of_lanes = |count: &dyn Fn(&RowCounts, Lane) -> u64| {
+            Lane::ALL.map(|lane| {
+                let count: u64 = hop.row_counts().map(|rows| count(rows, lane)).sum();
+                (lane.as_str(), count_to_f64(count))
+            })
+        };
+        snapshot.push_by_label(&names::DATABASE_ROWS_READ, of_lanes(&RowCounts::read));
+        snapshot.push_by_label(&names::DATABASE_ROWS_WRITTEN, of_lanes(&RowCounts::written));
     }
     snapshot.push(&names::DATABASE_RETRIES, count_to_f64(hop.retry_layer().retries()));
     snapshot.push_by_label(
@@ -86,15 +98,30 @@ pub(super) fn add_database_metrics(
     snapshot.push_by_label(&names::BREAKER_OPENED, opened);
 }
 
+/// Reads of both sources from the start: an alert needs the zero.
+fn add_read_route(snapshot: &mut MetricsSnapshot, hop: &DatabaseClient, status: &ServiceStatus) {
+    let Some(route) = status.read_route else { return };
+    let is_used = route.source == ReadSource::ReadReplica;
+    snapshot.push(&names::DATABASE_READ_REPLICA_USED, bool_to_f64(is_used));
+    snapshot.push(&names::DATABASE_READ_REPLICA_LAG, route.lag.as_secs_f64());
+    snapshot.push(&names::DATABASE_READ_REPLICA_LAG_CHANGES, count_to_f64(route.lag_positions));
+    let router = hop.read_router();
+    let reads = ReadSource::ALL.map(|source| (source.as_str(), count_to_f64(router.answered_reads(source))));
+    snapshot.push_by_label(&names::DATABASE_READS, reads);
+    snapshot.push(&names::DATABASE_READ_FALLBACKS, count_to_f64(router.fallbacks()));
+}
+
 fn add_call_durations(snapshot: &mut MetricsSnapshot, hop: &DatabaseClient, format: MetricsFormat) {
-    let observed = hop.observer();
     let mut times = Vec::new();
     for lane in Lane::ALL {
         for failure in iter::once(None).chain(FailureKind::ALL.map(Some)) {
             let error = failure.map(FailureKind::as_str);
             let mut in_lane = Distribution::default();
             for operation in Operation::ALL {
-                let took = observed.latency(operation, lane, failure);
+                let mut took = Distribution::default();
+                for observed in hop.observers() {
+                    took.add(&observed.latency(operation, lane, failure));
+                }
                 in_lane.add(&took);
                 if format == MetricsFormat::Otlp && took.count() > 0 {
                     let name = observer::operation_name(operation);

@@ -83,6 +83,28 @@ async fn check_config_connect_tests_read_and_write() {
 }
 
 #[tokio::test]
+async fn check_config_connect_tests_the_read_url() {
+    let setup = Setup::start_migrated().await;
+    let near = HranaServer::builder().token(TOKEN).replica_of(&setup.database).start().await.unwrap();
+    let other = Setup::start_migrated().await;
+    let check = async |url: String| {
+        let mut command = setup.command("check-config");
+        CheckConfigOutput(run(command.arg("--connect").env("TENANT_AUTH_DATABASE_READ_URL", url)).await)
+    };
+    let checked = check(near.url()).await;
+    checked.assert_result(0, "work: ", "work: ");
+    assert_eq!(checked.line("replica "), "works: it answers reads");
+    let checked = check(other.database.url()).await;
+    checked.assert_result(1, "work: ", "work: ");
+    assert_eq!(checked.line("replica "), "works, but it is one of another database");
+    near.faults().set(Fault::unauthorized());
+    let checked = check(near.url()).await;
+    checked.assert_result(1, "work: ", "work: ");
+    assert!(checked.line("replica ").starts_with("failing (denied): "), "{}", checked.line("replica "));
+    assert!(text(&checked.0.stderr).contains("reads of the read replica fail: "));
+}
+
+#[tokio::test]
 async fn check_config_names_cause_of_refused_writes() {
     let setup = Setup::start_migrated().await;
     let sql = |code, message| Fault::Sql { code, message };

@@ -41,10 +41,13 @@ impl TestService {
         service
     }
 
-    /// Starts a service without waiting for its database.
     pub(crate) async fn start_unready(settings: Settings, clock: SharedClock) -> Self {
+        Self::start_configured(ServiceConfig::read(settings).unwrap().0, clock).await
+    }
+
+    /// Starts a service without waiting for its database.
+    pub(crate) async fn start_configured(config: ServiceConfig, clock: SharedClock) -> Self {
         crate::capture_log();
-        let config = ServiceConfig::read(settings).unwrap().0;
         let running = server::start(config, clock).await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", running.address())).unwrap().connect_lazy();
         Self { running, channel }

@@ -3,7 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -13,6 +16,27 @@ use crate::{server::HranaServer, streams::connect};
 /// A database at one point in time.
 #[derive(Debug)]
 pub struct Backup(PathBuf);
+
+/// The replication index: it rises with each change, and a read replica has that of the state that it shows.
+#[derive(Debug)]
+pub(crate) struct ReplicationIndex(AtomicU64);
+
+impl Default for ReplicationIndex {
+    fn default() -> Self {
+        Self(AtomicU64::new(1))
+    }
+}
+
+impl ReplicationIndex {
+    pub(crate) fn advance(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Returns the index in the protocol's encoding.
+    pub(crate) fn text(&self) -> String {
+        self.0.load(Ordering::SeqCst).to_string()
+    }
+}
 
 /// Whether a read replica is partitioned from its primary.
 #[derive(Debug, Default)]
@@ -70,7 +94,10 @@ impl HranaServer {
     pub async fn catch_up(&self) -> Result<(), String> {
         let Some(primary) = &self.shared.primary else { return Ok(()) };
         let path = self.new_data_file();
+        // Before the data: they may be newer, and never older than the index says.
+        let index = primary.replication_index.0.load(Ordering::SeqCst);
         vacuum_into(&primary.streams.database(), &path)?;
+        self.shared.replication_index.0.store(index, Ordering::SeqCst);
         self.shared.streams.replace(open_database(&path).await.map_err(|error| error.to_string())?);
         Ok(())
     }

@@ -200,15 +200,21 @@ impl Stream<'_> {
             self.write_guard = Some(self.shared.write_lock.acquire(self.client).ok_or_else(restarted)?);
         }
         let connection = self.connection()?;
+        let was_autocommit = connection.is_autocommit();
         let result = sql::run(connection, &prepared, args, want_rows);
+        let ends_transaction = connection.is_autocommit() && !was_autocommit;
         if connection.is_autocommit() {
             self.write_guard = None;
         }
         // Counted after execution: a test that waits for the counter relies on the statement having read its
         // data.
         count();
-        let executed = result?;
+        let mut executed = result?;
         self.shared.statement_log.record_rows(sql, executed.rows_read, executed.rows_written);
+        if prepared.is_write || ends_transaction {
+            self.shared.replication_index.advance();
+        }
+        executed.result["replication_index"] = self.shared.replication_index.text().into();
         Ok(executed.result)
     }
 
@@ -239,7 +245,8 @@ impl Stream<'_> {
             results.push(result);
             errors.push(error);
         }
-        Ok(json!({ "step_results": results, "step_errors": errors, "replication_index": "1" }))
+        let index = self.shared.replication_index.text();
+        Ok(json!({ "step_results": results, "step_errors": errors, "replication_index": index }))
     }
 }
 

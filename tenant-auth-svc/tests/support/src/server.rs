@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     connection,
     counters::{Counters, SharedCounters},
-    data::{Partition, open_database, vacuum_into},
+    data::{Partition, ReplicationIndex, open_database, vacuum_into},
     fault::FaultPlan,
     sql,
     statement_log::StatementLog,
@@ -40,6 +40,7 @@ pub(crate) struct ServerState {
     /// The primary, if this is a read replica; writes are executed there.
     pub(crate) primary: Option<Arc<ServerState>>,
     pub(crate) partition: Partition,
+    pub(crate) replication_index: ReplicationIndex,
     pub(crate) clock: Clock,
     pub(crate) statement_log: StatementLog,
 }
@@ -146,6 +147,7 @@ impl Builder {
             tokens: AccessTokens { full: Mutex::new(self.token), read_only: self.read_only_token },
             primary: self.primary,
             partition: Partition::default(),
+            replication_index: ReplicationIndex::default(),
             clock: Clock::default(),
             statement_log: StatementLog::default(),
         });
@@ -295,7 +297,9 @@ impl HranaServer {
     /// Returns the engine's message.
     pub fn execute(&self, sql: &str) -> Result<u64, String> {
         let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
-        connection.execute(sql, ()).map(|changed| changed as u64).map_err(|error| error.to_string())
+        let changed = connection.execute(sql, ()).map_err(|error| error.to_string())?;
+        self.shared.replication_index.advance();
+        Ok(changed as u64)
     }
 
     /// Runs a query directly, and returns the rows in the protocol's encoding.

@@ -140,7 +140,6 @@ pub(crate) fn run(
         "rows": if want_rows { found } else { Vec::new() },
         "affected_row_count": affected,
         "last_insert_rowid": connection.last_insert_rowid().to_string(),
-        "replication_index": "1",
         "rows_read": rows_read,
         "rows_written": rows_written,
         "query_duration_ms": 0.1,

@@ -36,6 +36,7 @@ fn healthy() -> ServiceStatus {
         reads: works,
         distrust: None,
         read_replica_stalled_for: None,
+        read_route: None,
         clock_offset: Some(12),
         scheduler_lag: Duration::from_millis(4),
         writes: WriteStatus { condition: works, waiting: 0, under_way_for: None },
