@@ -57,12 +57,12 @@ CREATE TABLE pepper_checks_rowid (
 );
 
 -- Under new names: an index cannot be renamed, and building these when the tables change places would hold up every writer. That
--- of tenants is built then: statements name it.
+-- of tenants is built then: statements name it. With the session's id, which the indexes of a table without a rowid contain.
 CREATE INDEX sessions_by_tenant ON session_bindings_rowid (tenant_id, created_at, session_id);
 
-CREATE INDEX sessions_by_expiry ON session_bindings_rowid (expires_at);
+CREATE INDEX sessions_by_expiry ON session_bindings_rowid (expires_at, session_id);
 
-CREATE INDEX sessions_by_key ON session_bindings_rowid (tenant_id, key_id, expires_at);
+CREATE INDEX sessions_by_key ON session_bindings_rowid (tenant_id, key_id, expires_at, session_id);
 
 -- How far each table is copied: the key of the last row, which the next page starts with. The first values are less than any key.
 CREATE TABLE rowid_copies (

@@ -118,6 +118,23 @@ BEGIN
     VALUES ('tenant', NEW.id, NEW.id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
 END;
 
+-- Not on version, which a trigger changes after each update.
+CREATE TRIGGER tenants_updated
+AFTER UPDATE OF id, name, plan, status, suspend_reason, created_at, updated_at ON tenants
+BEGIN
+    INSERT INTO changes (kind, ref, tenant_id, at)
+    VALUES ('tenant', OLD.id, OLD.id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+    INSERT INTO changes (kind, ref, tenant_id, at)
+    SELECT 'tenant', NEW.id, NEW.id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)
+    WHERE NEW.id <> OLD.id;
+END;
+
+CREATE TRIGGER tenants_version
+AFTER UPDATE OF id, name, plan, status, suspend_reason, created_at, updated_at, leak_policy, deletion_started_at ON tenants
+BEGIN
+    UPDATE tenants SET version = OLD.version + 1 WHERE id = NEW.id;
+END;
+
 CREATE TRIGGER tenants_deleted AFTER DELETE ON tenants
 BEGIN
     INSERT INTO changes (kind, ref, tenant_id, at)
@@ -134,17 +151,6 @@ CREATE TRIGGER api_keys_deleted AFTER DELETE ON api_keys
 BEGIN
     INSERT INTO changes (kind, ref, tenant_id, at)
     VALUES ('key', OLD.id, OLD.tenant_id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
-END;
-
--- Not on version, which a trigger changes after each update.
-CREATE TRIGGER tenants_updated
-AFTER UPDATE OF id, name, plan, status, suspend_reason, created_at, updated_at ON tenants
-BEGIN
-    INSERT INTO changes (kind, ref, tenant_id, at)
-    VALUES ('tenant', OLD.id, OLD.id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
-    INSERT INTO changes (kind, ref, tenant_id, at)
-    SELECT 'tenant', NEW.id, NEW.id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)
-    WHERE NEW.id <> OLD.id;
 END;
 
 -- Neither on last_used_at, which changes all the time, nor on version, nor on name: no verdict depends on them.
@@ -164,12 +170,6 @@ AFTER UPDATE OF key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, c
                 revoke_reason, replaced_by, disabled_at, allowed_networks ON api_keys
 BEGIN
     UPDATE api_keys SET version = OLD.version + 1 WHERE id = NEW.id;
-END;
-
-CREATE TRIGGER tenants_version
-AFTER UPDATE OF id, name, plan, status, suspend_reason, created_at, updated_at, leak_policy, deletion_started_at ON tenants
-BEGIN
-    UPDATE tenants SET version = OLD.version + 1 WHERE id = NEW.id;
 END;
 
 CREATE TRIGGER key_leaks_of_deleted_key AFTER DELETE ON api_keys

@@ -14,12 +14,13 @@ CREATE TABLE session_bindings (
     bind_id    TEXT    NOT NULL
 );
 
+-- Each has all columns that what uses it reads: an index of a table with a rowid does not contain the primary key.
 CREATE INDEX sessions_by_tenant ON session_bindings (tenant_id, created_at, session_id);
 
-CREATE INDEX sessions_by_expiry ON session_bindings (expires_at);
+CREATE INDEX sessions_by_expiry ON session_bindings (expires_at, session_id);
 
 -- Those of a key that has expired are found without reading the others.
-CREATE INDEX sessions_by_key ON session_bindings (tenant_id, key_id, expires_at);
+CREATE INDEX sessions_by_key ON session_bindings (tenant_id, key_id, expires_at, session_id);
 
 -- How many sessions a tenant has, so that a cap costs one row and not a count. Those that are over and not swept yet
 -- count too.

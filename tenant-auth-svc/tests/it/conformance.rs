@@ -8,8 +8,9 @@ mod peppers;
 mod sessions;
 mod usage;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use tenant_auth_svc::{
     database::{
         client::{
@@ -37,6 +38,7 @@ use tenant_auth_svc::{
 
 use crate::harness::{
     NOW, TestDatabase, backend, call, change,
+    turso::TursoEngine,
     records::{audit_actions, new_key, new_tenant, random_hash, to_import},
 };
 
@@ -75,36 +77,64 @@ async fn service_database_client_conforms() {
     }
 }
 
+#[tokio::test]
+async fn new_engine_of_turso_conforms() {
+    let failed = run_cases(&Arc::new(TursoEngine::open().await), false).await;
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test]
+async fn zz_dump() {
+    let database = TestDatabase::test_server().await;
+    run_suite(&database, "dump", Arc::new(backend(&database))).await;
+    let all = database.server().statements_with("");
+    std::fs::write("/tmp/statements.json", serde_json::to_string(&all).unwrap()).unwrap();
+}
+
 async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E>) {
     println!("conformance: {}, {what}", database.name());
+    let failed = run_cases(&engine, database.is_shared()).await;
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// Returns the names of the cases that failed.
+async fn run_cases<E: Engine>(engine: &Arc<E>, is_shared: bool) -> BTreeSet<&'static str> {
     let clock: SharedClock = SystemClock::shared();
-    migrate::migrate(&engine, &clock).await.unwrap();
+    migrate::migrate(engine, &clock).await.unwrap();
+    let mut failed = BTreeSet::new();
     let mut configured = vec![Peppers::default()];
     // Keys under a pepper would prevent services of other tests, which have no pepper, from starting on the
     // same database.
-    if !database.is_shared() {
+    if !is_shared {
         configured.push(Peppers::parse(peppers::PEPPERS).unwrap());
     }
     for peppers in configured {
         let peppers = Arc::new(peppers);
-        let store = SqlStore::new(Arc::clone(&engine), Arc::clone(&peppers));
-        last_used::check_last_used(&store, &peppers).await;
-        sessions::check_sessions(&store).await;
-        check_tenants(&store).await;
-        check_keys(&store).await;
-        check_rotation(&store).await;
-        import::check_import(&store).await;
-        check_pages(&store).await;
-        one_key::check_key_queries(&store).await;
-        usage::check_usage(&store).await;
-        limits::check_limits(&engine, &store).await;
+        let store = SqlStore::new(Arc::clone(engine), Arc::clone(&peppers));
+        run_case(&mut failed, "last used", last_used::check_last_used(&store, &peppers)).await;
+        run_case(&mut failed, "sessions", sessions::check_sessions(&store)).await;
+        run_case(&mut failed, "tenants", check_tenants(&store)).await;
+        run_case(&mut failed, "keys", check_keys(&store)).await;
+        run_case(&mut failed, "rotation", check_rotation(&store)).await;
+        run_case(&mut failed, "import", import::check_import(&store)).await;
+        run_case(&mut failed, "pages", check_pages(&store)).await;
+        run_case(&mut failed, "one key", one_key::check_key_queries(&store)).await;
+        run_case(&mut failed, "usage", usage::check_usage(&store)).await;
+        run_case(&mut failed, "limits", limits::check_limits(engine, &store)).await;
     }
     // This check runs last and leaves no live key behind: stores without these peppers could not look the
     // keys up.
-    if !database.is_shared() {
-        peppers::check_rotation(&engine).await;
+    if !is_shared {
+        run_case(&mut failed, "peppers", peppers::check_rotation(engine)).await;
         let end = Statement::new("UPDATE api_keys SET revoked_at = 1 WHERE pepper_id IS NOT NULL");
         engine.transaction(call(Lane::Admin), vec![end]).await.unwrap();
+    }
+    failed
+}
+
+async fn run_case(failed: &mut BTreeSet<&'static str>, name: &'static str, case: impl Future<Output = ()>) {
+    if AssertUnwindSafe(case).catch_unwind().await.is_err() {
+        failed.insert(name);
     }
 }
 
