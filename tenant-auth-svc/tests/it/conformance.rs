@@ -38,8 +38,9 @@ use tenant_auth_svc::{
 
 use crate::harness::{
     NOW, TestDatabase, backend, call, change,
-    turso::TursoEngine,
+    former_schema::{KilledEngine, database_at},
     records::{audit_actions, new_key, new_tenant, random_hash, to_import},
+    turso::TursoEngine,
 };
 
 #[tokio::test]
@@ -80,20 +81,38 @@ async fn service_database_client_conforms() {
 #[tokio::test]
 async fn new_engine_of_turso_conforms() {
     println!("conformance: new engine of Turso, bare");
-    let failed = run_cases(&Arc::new(TursoEngine::open().await), false).await;
-    assert_eq!(failed, BTreeSet::new());
+    let engine = Arc::new(TursoEngine::open().await);
+    migrate::migrate(&engine, &SystemClock::shared()).await.unwrap();
+    assert_eq!(run_cases(&engine, false).await, BTreeSet::new());
+}
+
+/// Replicas keep working while another one replaces the tables without a rowid.
+#[tokio::test]
+async fn schema_between_transactions_of_a_migration_conforms() {
+    let database = database_at(15).await;
+    let engine = Arc::new(backend(&database));
+    let migrating = KilledEngine::new(Arc::clone(&engine));
+    for transactions in 0.. {
+        println!("conformance: {}, after {transactions} transactions of the migration", database.name());
+        assert_eq!(run_cases(&engine, false).await, BTreeSet::new());
+        migrating.kill_after(usize::MAX);
+        if migrate::migrate(&migrating, &SystemClock::shared()).await.is_ok() {
+            assert!(transactions >= 2, "{transactions}");
+            break;
+        }
+    }
+    assert_eq!(run_cases(&engine, false).await, BTreeSet::new());
 }
 
 async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E>) {
     println!("conformance: {}, {what}", database.name());
-    let failed = run_cases(&engine, database.is_shared()).await;
-    assert_eq!(failed, BTreeSet::new());
+    let clock: SharedClock = SystemClock::shared();
+    migrate::migrate(&engine, &clock).await.unwrap();
+    assert_eq!(run_cases(&engine, database.is_shared()).await, BTreeSet::new());
 }
 
 /// Returns the names of the cases that failed.
 async fn run_cases<E: Engine>(engine: &Arc<E>, is_shared: bool) -> BTreeSet<&'static str> {
-    let clock: SharedClock = SystemClock::shared();
-    migrate::migrate(engine, &clock).await.unwrap();
     let mut failed = BTreeSet::new();
     let mut configured = vec![Peppers::default()];
     // Keys under a pepper would prevent services of other tests, which have no pepper, from starting on the

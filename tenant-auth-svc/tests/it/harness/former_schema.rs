@@ -88,7 +88,9 @@ impl<E: Engine> Engine for KilledEngine<E> {
     }
 
     async fn transactions(&self, call: Call, mut transactions: Vec<Transaction>) -> Vec<TransactionResult> {
-        let [statements] = transactions.as_mut_slice() else { panic!("a migration is one transaction at a time") };
+        let [statements] = transactions.as_mut_slice() else {
+            panic!("a migration is one transaction at a time")
+        };
         let allowed = self.allowed.swap(0, Ordering::Relaxed);
         if statements.len() <= allowed {
             self.has_committed.store(true, Ordering::Relaxed);

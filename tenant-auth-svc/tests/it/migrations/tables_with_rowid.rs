@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value as Json;
 use tenant_auth_svc::{
     database::migrate,
     domain::clock::{ManualClock, SharedClock},
@@ -19,31 +18,48 @@ const FORMER_VERSION: usize = 15;
 /// A part of the statements of each page.
 const PAGE: &str = "DELETE FROM schema_migrations WHERE version = 17";
 
-/// The replaced tables, those that their triggers write, and the order of their rows.
-const TABLES: [(&str, &str); 9] = [
-    ("tenants", "id"),
-    ("session_bindings", "session_id"),
-    ("session_counts", "tenant_id"),
-    ("usage_events", "tenant_id, hour, metric, request"),
-    ("usage_totals", "tenant_id, hour, metric"),
-    ("pepper_checks", "pepper_id"),
-    ("api_keys", "id"),
-    ("limits", "scope, subject, name"),
-    ("(SELECT seq, kind, ref, tenant_id FROM changes)", "seq"),
+/// The replaced tables and those that their triggers write: the columns, beginning with those of the key.
+const TABLES: [(&str, &str, usize); 9] = [
+    (
+        "tenants",
+        "id, name, plan, status, suspend_reason, created_at, updated_at, version, deletion_started_at, leak_policy",
+        1,
+    ),
+    (
+        "session_bindings",
+        "session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes, bind_id",
+        1,
+    ),
+    ("session_counts", "tenant_id, sessions", 1),
+    ("usage_events", "tenant_id, hour, metric, request, quantity", 4),
+    ("usage_totals", "tenant_id, hour, metric, quantity", 3),
+    ("pepper_checks", "pepper_id, hex(value)", 1),
+    ("api_keys", "id, tenant_id, version", 1),
+    ("limits", "scope, subject, name", 3),
+    ("changes", "seq, kind, ref, tenant_id", 1),
 ];
 
-type Contents = BTreeMap<&'static str, Vec<Json>>;
+/// The rows of each table, a line each.
+type Contents = BTreeMap<&'static str, String>;
 
 fn contents(server: &HranaServer) -> Contents {
-    let rows = |(table, order)| server.query(&format!("SELECT * FROM {table} ORDER BY {order}")).unwrap();
-    TABLES.into_iter().map(|table| (table.0, rows(table))).collect()
+    let read = |(table, columns, key): (&'static str, &str, usize)| {
+        let order = columns.split(", ").take(key).collect::<Vec<_>>().join(", ");
+        let lines = format!(
+            "SELECT coalesce(group_concat(line, char(10)), '') \
+             FROM (SELECT json_array({columns}) AS line FROM {table} ORDER BY {order})"
+        );
+        (table, server.query(&lines).unwrap()[0][0]["value"].as_str().unwrap().to_owned())
+    };
+    TABLES.into_iter().map(read).collect()
 }
 
-/// Fails with the name of the table that differs, and not with all rows.
+/// Fails with the first row that differs, and not with all rows.
 fn assert_same(left: &Contents, right: &Contents, when: &str) {
-    for (table, rows) in left {
-        let differing = rows.iter().zip(&right[table]).find(|(left, right)| left != right);
-        assert_eq!((rows.len(), differing), (right[table].len(), None), "{when}: {table}");
+    for (table, lines) in left {
+        let other = &right[table];
+        let differing = lines.lines().zip(other.lines()).find(|(left, right)| left != right);
+        assert_eq!((lines.len(), differing), (other.len(), None), "{when}: {table}");
     }
 }
 
@@ -82,7 +98,8 @@ fn fill(server: &HranaServer, tenants: u32, usage_events: u32) {
              SELECT 'ten_' || (n % {tenants} + 1), n % 24, 'calls', n - 500, n FROM series",
             series(usage_events)
         ),
-        "INSERT INTO pepper_checks (pepper_id, value) VALUES ('p1', zeroblob(32)), ('', zeroblob(32))".to_owned(),
+        "INSERT INTO pepper_checks (pepper_id, value) VALUES ('p1', zeroblob(32)), ('', zeroblob(32))"
+            .to_owned(),
     ] {
         server.execute(&statement).unwrap();
     }
@@ -96,17 +113,21 @@ fn write_as_former_version(server: &HranaServer, step: usize) {
             "INSERT INTO tenants (id, name, plan, created_at, updated_at) VALUES ('new_{step}', 'New', 'pro', 1, 1) \
              ON CONFLICT (id) DO NOTHING"
         ),
-        format!("UPDATE tenants SET name = 'Name {step}', plan = 'max', updated_at = {step} WHERE id = 'ten_{old}'"),
+        format!(
+            "UPDATE tenants SET name = 'Name {step}', plan = 'max', updated_at = {step} WHERE id = 'ten_{old}'"
+        ),
         format!("UPDATE tenants SET name = 'Name {step}' WHERE id = 'new_{step}'"),
         format!("UPDATE tenants SET status = 'suspended', suspend_reason = 'x' WHERE id = 'ten_{old}'"),
         format!("UPDATE tenants SET leak_policy = 'disable' WHERE id = 'ten_{old}'"),
-        format!(
-            "INSERT INTO session_bindings (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, bind_id) \
-             SELECT 'bound_{step}', 'new_{step}', 'key', 1, 5, 1, 1, 'b' \
-             WHERE EXISTS (SELECT 1 FROM tenants WHERE id = 'new_{step}') ON CONFLICT (session_id) DO NOTHING"
-        ),
+        bind_session(&format!("bound_{step}"), &format!("new_{step}"), 7),
+        // An existing session, which has expired, and one of another tenant, which is kept.
+        bind_session(&format!("session_{}", 30 * step + 29), "ten_30", step),
+        bind_session(&format!("session_{}", old + 1), "new_0", 7),
         format!("UPDATE session_bindings SET expires_at = expires_at + 9 WHERE session_id = 'session_{old}'"),
-        format!("UPDATE session_bindings SET tenant_id = 'new_{step}' WHERE session_id = 'session_{}'", old + 1),
+        format!(
+            "UPDATE session_bindings SET tenant_id = 'new_{step}' WHERE session_id = 'session_{}'",
+            old + 1
+        ),
         format!("UPDATE session_bindings SET session_id = 'moved_{step}' WHERE session_id = 'bound_{step}'"),
         format!(
             "DELETE FROM session_bindings WHERE session_id IN \
@@ -120,7 +141,9 @@ fn write_as_former_version(server: &HranaServer, step: usize) {
         format!("UPDATE usage_totals SET quantity = quantity + 1 WHERE tenant_id = 'ten_{old}' AND hour = 4"),
         format!("DELETE FROM usage_events WHERE tenant_id = 'ten_{old}' AND request < 9000"),
         format!("DELETE FROM usage_totals WHERE tenant_id = 'ten_{}' AND hour = 5", old + 1),
-        format!("INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('gone_{step}', 'Gone', 1, 1)"),
+        format!(
+            "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('gone_{step}', 'Gone', 1, 1)"
+        ),
         format!("DELETE FROM tenants WHERE id = 'gone_{step}'"),
         format!(
             "INSERT INTO pepper_checks (pepper_id, value) VALUES ('p{step}', zeroblob(32)) ON CONFLICT DO NOTHING"
@@ -128,8 +151,28 @@ fn write_as_former_version(server: &HranaServer, step: usize) {
     ] {
         server.execute(&statement).unwrap_or_else(|error| panic!("step {step}: {error}: {statement}"));
     }
-    let named = "SELECT count(*) FROM tenants INDEXED BY tenants_by_name WHERE name >= 'Name' AND name < 'Namf'";
+    let named =
+        "SELECT count(*) FROM tenants INDEXED BY tenants_by_name WHERE name >= 'Name' AND name < 'Namf'";
     assert_eq!(server.query(named).unwrap()[0][0]["value"], (2 * step + 2).to_string(), "step {step}");
+}
+
+/// Binds a session, in the words of the former version, with the time `at`.
+fn bind_session(id: &str, tenant: &str, at: usize) -> String {
+    format!(
+        "INSERT INTO session_bindings \
+           (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes, bind_id) \
+         SELECT '{id}', '{tenant}', 'key', {at}, {at} + 500, 500, 1, '{{}}', 'b' \
+         WHERE coalesce((SELECT sessions FROM session_counts WHERE tenant_id = '{tenant}'), 0) < 1000 \
+            OR EXISTS (SELECT 1 FROM session_bindings WHERE session_id = '{id}') \
+         ON CONFLICT (session_id) DO UPDATE SET \
+            key_id = excluded.key_id, created_at = excluded.created_at, expires_at = excluded.expires_at, \
+            ttl = excluded.ttl, sliding = excluded.sliding, attributes = excluded.attributes, bind_id = excluded.bind_id \
+         WHERE session_bindings.tenant_id = excluded.tenant_id \
+           AND (session_bindings.expires_at <= excluded.created_at \
+                OR NOT EXISTS (SELECT 1 FROM api_keys WHERE api_keys.id = session_bindings.key_id \
+                               AND api_keys.tenant_id = session_bindings.tenant_id AND api_keys.revoked_at IS NULL) \
+                OR EXISTS (SELECT 1 FROM api_keys WHERE id = session_bindings.key_id AND disabled_at IS NOT NULL))"
+    )
 }
 
 /// Objects of the schema by table, in the order of their creation, without the differences that renaming and adding columns leave
@@ -144,7 +187,9 @@ fn schema(database: &TestDatabase) -> BTreeMap<String, Vec<(String, String)>> {
     }
     for list in objects.values_mut() {
         // The order of triggers is that in which they run. That of indexes has no effect.
-        list.sort_by_key(|(name, _)| if name.starts_with("trigger") { "trigger".to_owned() } else { name.clone() });
+        list.sort_by_key(
+            |(name, _)| if name.starts_with("trigger") { "trigger".to_owned() } else { name.clone() },
+        );
     }
     objects
 }
@@ -218,7 +263,10 @@ async fn migration_resumes_after_kill_at_any_statement() {
         assert_same(&contents(control.server()), &contents(database.server()), "after writes between");
         step += 1;
     };
-    assert!(!applied.is_empty() && kills > 80 && step == 3, "{applied:?}, {kills} kills, {step} transactions before the last");
+    assert!(
+        !applied.is_empty() && kills > 80 && step == 3,
+        "{applied:?}, {kills} kills, {step} transactions before the last"
+    );
     for written in [&database, &control] {
         write_as_former_version(written.server(), step);
     }
@@ -252,7 +300,8 @@ async fn replicas_that_migrate_together_copy_each_row_once() {
     let engines: Vec<_> = (0..3).map(|_| Arc::new(backend(&database))).collect();
     let clock = clock();
     let runs = engines.iter().map(|engine| migrate::migrate(engine, &clock));
-    let applied: usize = futures::future::join_all(runs).await.into_iter().map(|run| run.unwrap().len()).sum();
+    let applied: usize =
+        futures::future::join_all(runs).await.into_iter().map(|run| run.unwrap().len()).sum();
     assert_eq!(applied, 3, "each migration is applied by one of them");
     assert_same(&before, &contents(database.server()), "after the migration");
 }
