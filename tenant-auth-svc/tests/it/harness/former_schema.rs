@@ -6,34 +6,33 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use super::{TestDatabase, backend, call};
 use sha2::{Digest as _, Sha256};
 use tenant_auth_svc::{
     database::engine::{Engine, Rows, Statement, Transaction, TransactionResult},
-    domain::store::{Call, StoreError},
+    domain::store::{Call, Lane, StoreError},
 };
-use tenant_auth_testkit::HranaServer;
-
-use super::TestDatabase;
 
 /// Creates a database in which the migrations up to a version were applied.
 pub(crate) async fn database_at(version: usize) -> TestDatabase {
     let database = TestDatabase::test_server().await;
-    let server = database.server();
-    server
-        .execute(
-            "CREATE TABLE schema_migrations \
-             (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
-        )
-        .unwrap();
+    apply_migrations(&backend(&database), version).await;
+    database
+}
+
+/// Applies the migrations up to a version to an empty database.
+pub(crate) async fn apply_migrations(engine: &impl Engine, version: usize) {
+    let create = "CREATE TABLE schema_migrations \
+                  (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)";
+    let mut statements = vec![Statement::new(create)];
     for (number, path) in (1..=version).zip(migration_files()) {
         let sql = fs::read_to_string(path).unwrap();
-        apply(server, &sql);
+        statements.extend(split(&sql).into_iter().map(Statement::new));
         let checksum = hex::encode(Sha256::digest(&sql));
-        server
-            .execute(&format!("INSERT INTO schema_migrations VALUES ({number}, 'former', '{checksum}', 1)"))
-            .unwrap();
+        let record = format!("INSERT INTO schema_migrations VALUES ({number}, 'former', '{checksum}', 1)");
+        statements.push(Statement::new(record));
     }
-    database
+    engine.transaction(call(Lane::Maintenance), statements).await.unwrap();
 }
 
 fn migration_files() -> Vec<PathBuf> {
@@ -44,18 +43,19 @@ fn migration_files() -> Vec<PathBuf> {
     files
 }
 
-/// Runs the statements of a file: each ends at a line that ends with a semicolon, a trigger at its last line.
-fn apply(server: &HranaServer, sql: &str) {
+/// The statements of a file: each ends at a line that ends with a semicolon, a trigger at its last line.
+fn split(sql: &str) -> Vec<String> {
+    let mut statements = Vec::new();
     let mut statement = String::new();
     for line in sql.lines().filter(|line| !line.starts_with("--")) {
         statement += line;
         statement.push('\n');
         let is_trigger = statement.trim_start().starts_with("CREATE TRIGGER");
         if if is_trigger { line == "END;" } else { line.ends_with(';') } {
-            server.execute(&statement).unwrap();
-            statement.clear();
+            statements.push(std::mem::take(&mut statement));
         }
     }
+    statements
 }
 
 /// An engine whose process is killed while it migrates: before the commit of a transaction, after some of its statements.

@@ -3,14 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tenant_auth_svc::{
-    database::migrate,
-    domain::clock::{ManualClock, SharedClock},
+    database::{
+        engine::{Engine as _, Row, SqlValue, Statement},
+        migrate,
+    },
+    domain::{
+        clock::{ManualClock, SharedClock},
+        store::Lane,
+    },
 };
 use tenant_auth_testkit::{Fault, HranaServer};
 
 use crate::harness::{
-    NOW, TestDatabase, backend,
-    former_schema::{KilledEngine, database_at},
+    NOW, TestDatabase, backend, call,
+    former_schema::{KilledEngine, apply_migrations, database_at},
 };
 
 /// The version before the tables are replaced.
@@ -304,4 +310,20 @@ async fn replicas_that_migrate_together_copy_each_row_once() {
         futures::future::join_all(runs).await.into_iter().map(|run| run.unwrap().len()).sum();
     assert_eq!(applied, 3, "each migration is applied by one of them");
     assert_same(&before, &contents(database.server()), "after the migration");
+}
+
+#[tokio::test]
+async fn embedded_database_is_migrated_too() {
+    let database = TestDatabase::embedded();
+    let engine = backend(&database);
+    apply_migrations(&engine, FORMER_VERSION).await;
+    let insert = Statement::new(
+        "INSERT INTO tenants (id, name, created_at, updated_at) SELECT 'ten_' || value, 'Name', 1, 1 FROM json_each('[1, 2, 3]')",
+    );
+    engine.transaction(call(Lane::Admin), vec![insert]).await.unwrap();
+    migrate::migrate(&engine, &clock()).await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM tenants), (SELECT count(*) FROM changes), \
+                (SELECT count(*) FROM sqlite_schema WHERE sql LIKE '%WITHOUT ROWID%')";
+    let rows = engine.query(call(Lane::Admin), Statement::new(left)).await.unwrap();
+    assert_eq!(rows, [Row(vec![SqlValue::Integer(3), SqlValue::Integer(3), SqlValue::Integer(0)])]);
 }
