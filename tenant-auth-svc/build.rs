@@ -46,7 +46,11 @@ fn list_migrations() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(&env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets it")?).join("migrations");
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
-        files.push(entry?.path());
+        let path = entry?.path();
+        // The folder beside them has the schema of a new database.
+        if path.is_file() {
+            files.push(path);
+        }
     }
     files.sort();
     let mut list = "&[\n".to_owned();

@@ -1,27 +1,33 @@
 //! Migrates the schema to the version that this build knows.
 //!
-//! Each migration is one transaction that starts by inserting its number into `schema_migrations`: of two replicas
-//! that start together, the second finds the number taken, changes nothing, and reads the result of the first.
+//! A new database gets the newest schema at once, and the numbers of all migrations. In an older one each missing
+//! migration is one transaction that starts by inserting its number into `schema_migrations`: of two replicas that
+//! start together, the second finds the number taken, changes nothing, and reads the result of the first. A migration
+//! of many rows removes its own number again while rows are left: each transaction is then one page of it.
 
 mod error;
+mod statements;
 
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 pub use self::error::SchemaError;
+use self::statements::split_statements;
 use super::{
-    engine::{Engine, Statement},
+    engine::{Engine, Row, Statement},
     sql::peppers::{find_differing, find_missing, record_checks},
 };
 use crate::domain::{
-    clock::SharedClock,
+    clock::{Moment, SharedClock},
     key::Peppers,
     store::{Call, FailureKind, Lane, StoreError},
 };
 
-/// Timeout of one migration.
+/// Timeout of one transaction of a migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Number of pages of a migration between two log lines about it.
+const PAGES_PER_LOG_LINE: u64 = 100;
 
 /// A numbered change of the schema.
 struct Migration {
@@ -32,6 +38,15 @@ struct Migration {
 
 /// The files in `migrations/`, in order. The build script lists them.
 const MIGRATIONS: &[Migration] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+/// The schema of [`KNOWN_VERSION`], by area: the result of all migrations.
+const NEWEST_SCHEMA: [&str; 5] = [
+    include_str!("../../migrations/schema/1_tenants_and_keys.sql"),
+    include_str!("../../migrations/schema/2_sessions.sql"),
+    include_str!("../../migrations/schema/3_usage.sql"),
+    include_str!("../../migrations/schema/4_limits.sql"),
+    include_str!("../../migrations/schema/5_identity.sql"),
+];
 
 /// The schema version of this build.
 pub const KNOWN_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
@@ -58,25 +73,23 @@ async fn apply_missing<E: Engine>(
     clock: &SharedClock,
     create_schema: bool,
 ) -> Result<Vec<&'static str>, SchemaError> {
-    let create = Statement::new(
-        "CREATE TABLE IF NOT EXISTS schema_migrations \
-         (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
-    );
-    // Only if needed: a read-only token must be able to start on a migrated schema.
-    if !has_migrations_table(engine).await? {
-        if !create_schema {
-            return Err(SchemaError::Empty);
-        }
-        engine.transaction(maintenance_call(), vec![create]).await?;
-    }
     let mut applied = Vec::new();
-    let found = match applied_version(engine).await {
-        // The primary has the table, but the read replica does not show it yet.
-        Err(SchemaError::Store(error)) if error.kind == FailureKind::SchemaMissing => {
-            return Err(SchemaError::ReadReplicaLagging { found: 0 });
-        }
-        found => found?,
+    // Only read first: a read-only token must be able to start on a migrated schema.
+    let mut found = if has_migrations_table(engine).await? {
+        applied_version_at_read_replica(engine).await?
+    } else if create_schema {
+        0
+    } else {
+        return Err(SchemaError::Empty);
     };
+    if found == 0 {
+        if create_newest_schema(engine, clock).await? {
+            applied.extend(MIGRATIONS.iter().map(|migration| migration.name));
+            found = i64::from(KNOWN_VERSION);
+        } else {
+            found = applied_version_at_read_replica(engine).await?;
+        }
+    }
     for migration in MIGRATIONS.iter().filter(|migration| i64::from(migration.version) > found) {
         if apply_migration(engine, migration, clock).await? {
             applied.push(migration.name);
@@ -84,7 +97,18 @@ async fn apply_missing<E: Engine>(
     }
     match verify(engine).await {
         Err(SchemaError::Older { found }) => Err(SchemaError::ReadReplicaLagging { found }),
+        Err(SchemaError::Empty) => Err(SchemaError::ReadReplicaLagging { found: 0 }),
         outcome => outcome.map(|()| applied),
+    }
+}
+
+/// Like [`applied_version`], where the primary has the table of migrations, but a read replica may not show it yet.
+async fn applied_version_at_read_replica<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
+    match applied_version(engine).await {
+        Err(SchemaError::Store(error)) if error.kind == FailureKind::SchemaMissing => {
+            Err(SchemaError::ReadReplicaLagging { found: 0 })
+        }
+        found => found,
     }
 }
 
@@ -128,11 +152,7 @@ async fn has_migrations_table<E: Engine>(engine: &E) -> Result<bool, SchemaError
     let statement = Statement::new(
         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
     );
-    let rows = engine.query(maintenance_call(), statement).await?;
-    match rows.as_slice() {
-        [row] => Ok(row.integer(0)? > 0),
-        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a count is not one row").into()),
-    }
+    Ok(first_integer(&engine.query(maintenance_call(), statement).await?)? > 0)
 }
 
 /// Returns the version of the schema, after comparing the applied migrations with those of this build.
@@ -154,43 +174,71 @@ async fn applied_version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
     Ok(found)
 }
 
-async fn apply_migration<E: Engine>(
-    engine: &E,
-    migration: &Migration,
-    clock: &SharedClock,
-) -> Result<bool, SchemaError> {
-    let insert_version = Statement::new(
-        "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
-    )
-    .bind(i64::from(migration.version))
-    .bind(migration.name)
-    .bind(checksum(migration.sql))
-    .bind(clock.now().0);
-    let mut statements = vec![insert_version];
-    statements.extend(split_statements(migration.sql).into_iter().map(Statement::new));
+/// Creates the newest schema; returns whether this call did, and not another one before it.
+async fn create_newest_schema<E: Engine>(engine: &E, clock: &SharedClock) -> Result<bool, SchemaError> {
+    let mut statements = vec![Statement::new(
+        "CREATE TABLE IF NOT EXISTS schema_migrations \
+         (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+    )];
+    statements.extend(MIGRATIONS.iter().map(|migration| insert_version(migration, clock)));
+    statements.extend(NEWEST_SCHEMA.into_iter().flat_map(split_statements).map(Statement::new));
     match engine.transaction(maintenance_call(), statements).await {
         Ok(_) => Ok(true),
-        // Another replica has applied it, or the response to this call's first attempt was lost.
+        // Another replica has created it, perhaps an older one: or the response to this call's first attempt was lost.
         Err(error) if error.kind == FailureKind::Conflict => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Splits a migration into statements: a statement ends at a line that ends with a semicolon, a trigger at a line
-/// `END;`.
-fn split_statements(sql: &str) -> Vec<String> {
-    let mut statements = Vec::new();
-    let mut statement = String::new();
-    let code = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
-    for line in code.filter(|line| !line.trim().is_empty()) {
-        statement.push_str(line);
-        statement.push('\n');
-        let ends = if statement.starts_with("CREATE TRIGGER") { line == "END;" } else { line.ends_with(';') };
-        if ends {
-            statements.push(std::mem::take(&mut statement));
+/// Applies a migration, in one page or several; returns whether this call applied the last one.
+async fn apply_migration<E: Engine>(
+    engine: &E,
+    migration: &Migration,
+    clock: &SharedClock,
+) -> Result<bool, SchemaError> {
+    let is_recorded = Statement::new("SELECT count(*) FROM schema_migrations WHERE version = ?1")
+        .bind(i64::from(migration.version));
+    let mut pages: u64 = 0;
+    loop {
+        let started = Moment::now(clock);
+        let mut statements = vec![insert_version(migration, clock)];
+        statements.extend(split_statements(migration.sql).into_iter().map(Statement::new));
+        statements.push(is_recorded.clone());
+        match engine.transaction(maintenance_call(), statements).await {
+            Ok(results) => {
+                if first_integer(results.last().map(Vec::as_slice).unwrap_or_default())? > 0 {
+                    return Ok(true);
+                }
+            }
+            // Another replica has applied it, or the response to this call's first attempt was lost.
+            Err(error) if error.kind == FailureKind::Conflict => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
+        pages += 1;
+        if pages.is_multiple_of(PAGES_PER_LOG_LINE) {
+            tracing::info!(migration = migration.name, pages, "the migration continues");
+        }
+        // For as long as the page took, other writers have the database.
+        tokio::time::sleep(Moment::now(clock).since(started)).await;
     }
-    statements
+}
+
+fn insert_version(migration: &Migration, clock: &SharedClock) -> Statement {
+    Statement::new(
+        "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
+    )
+    .bind(i64::from(migration.version))
+    .bind(migration.name)
+    .bind(checksum(migration.sql))
+    .bind(clock.now().0)
+}
+
+/// Returns the integer that is all of a result.
+fn first_integer(rows: &[Row]) -> Result<i64, SchemaError> {
+    match rows {
+        [row] => Ok(row.integer(0)?),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a count is not one row").into()),
+    }
 }
 
 fn checksum(sql: &str) -> String {
@@ -212,18 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn migrations_split_into_whole_statements() {
-        for migration in MIGRATIONS {
-            let statements = split_statements(migration.sql);
+    fn migrations_and_schema_split_into_whole_statements() {
+        let verbs = ["ALTER ", "CREATE ", "DELETE ", "DROP ", "INSERT ", "UPDATE "];
+        for sql in MIGRATIONS.iter().map(|migration| migration.sql).chain(NEWEST_SCHEMA) {
+            let statements = split_statements(sql);
             assert!(!statements.is_empty());
             let rejoined: usize = statements.iter().map(|statement| statement.lines().count()).sum();
-            let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
+            let code = sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
             assert_eq!(rejoined, code.count(), "every line belongs to a statement");
             for statement in statements {
-                let is_known = ["ALTER ", "CREATE ", "INSERT ", "DROP INDEX ", "DROP TRIGGER "]
-                    .iter()
-                    .any(|keyword| statement.starts_with(keyword));
-                assert!(is_known, "{statement}");
+                assert!(verbs.iter().any(|verb| statement.starts_with(verb)), "{statement}");
             }
         }
     }

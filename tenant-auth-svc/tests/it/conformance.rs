@@ -8,8 +8,9 @@ mod peppers;
 mod sessions;
 mod usage;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use tenant_auth_svc::{
     database::{
         client::{
@@ -37,7 +38,9 @@ use tenant_auth_svc::{
 
 use crate::harness::{
     NOW, TestDatabase, backend, call, change,
+    former_schema::{KilledEngine, database_at},
     records::{audit_actions, new_key, new_tenant, random_hash, to_import},
+    turso::TursoEngine,
 };
 
 #[tokio::test]
@@ -75,36 +78,75 @@ async fn service_database_client_conforms() {
     }
 }
 
+#[tokio::test]
+async fn new_engine_of_turso_conforms() {
+    println!("conformance: new engine of Turso, bare");
+    let engine = Arc::new(TursoEngine::open().await);
+    migrate::migrate(&engine, &SystemClock::shared()).await.unwrap();
+    assert_eq!(run_cases(&engine, false).await, BTreeSet::new());
+}
+
+/// Replicas keep working while another one replaces the tables without a rowid.
+#[tokio::test]
+async fn schema_between_transactions_of_a_migration_conforms() {
+    let database = database_at(15).await;
+    let engine = Arc::new(backend(&database));
+    let migrating = KilledEngine::new(Arc::clone(&engine));
+    for transactions in 0.. {
+        println!("conformance: {}, after {transactions} transactions of the migration", database.name());
+        assert_eq!(run_cases(&engine, false).await, BTreeSet::new());
+        migrating.kill_after(usize::MAX);
+        if migrate::migrate(&migrating, &SystemClock::shared()).await.is_ok() {
+            assert!(transactions >= 2, "{transactions}");
+            break;
+        }
+    }
+    assert_eq!(run_cases(&engine, false).await, BTreeSet::new());
+}
+
 async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E>) {
     println!("conformance: {}, {what}", database.name());
     let clock: SharedClock = SystemClock::shared();
     migrate::migrate(&engine, &clock).await.unwrap();
+    assert_eq!(run_cases(&engine, database.is_shared()).await, BTreeSet::new());
+}
+
+/// Returns the names of the cases that failed.
+async fn run_cases<E: Engine>(engine: &Arc<E>, is_shared: bool) -> BTreeSet<&'static str> {
+    let mut failed = BTreeSet::new();
     let mut configured = vec![Peppers::default()];
     // Keys under a pepper would prevent services of other tests, which have no pepper, from starting on the
     // same database.
-    if !database.is_shared() {
+    if !is_shared {
         configured.push(Peppers::parse(peppers::PEPPERS).unwrap());
     }
     for peppers in configured {
         let peppers = Arc::new(peppers);
-        let store = SqlStore::new(Arc::clone(&engine), Arc::clone(&peppers));
-        last_used::check_last_used(&store, &peppers).await;
-        sessions::check_sessions(&store).await;
-        check_tenants(&store).await;
-        check_keys(&store).await;
-        check_rotation(&store).await;
-        import::check_import(&store).await;
-        check_pages(&store).await;
-        one_key::check_key_queries(&store).await;
-        usage::check_usage(&store).await;
-        limits::check_limits(&engine, &store).await;
+        let store = SqlStore::new(Arc::clone(engine), Arc::clone(&peppers));
+        run_case(&mut failed, "last used", last_used::check_last_used(&store, &peppers)).await;
+        run_case(&mut failed, "sessions", sessions::check_sessions(&store)).await;
+        run_case(&mut failed, "tenants", check_tenants(&store)).await;
+        run_case(&mut failed, "keys", check_keys(&store)).await;
+        run_case(&mut failed, "rotation", check_rotation(&store)).await;
+        run_case(&mut failed, "import", import::check_import(&store)).await;
+        run_case(&mut failed, "pages", check_pages(&store)).await;
+        run_case(&mut failed, "one key", one_key::check_key_queries(&store)).await;
+        run_case(&mut failed, "usage", usage::check_usage(&store)).await;
+        run_case(&mut failed, "limits", limits::check_limits(engine, &store)).await;
     }
     // This check runs last and leaves no live key behind: stores without these peppers could not look the
     // keys up.
-    if !database.is_shared() {
-        peppers::check_rotation(&engine).await;
+    if !is_shared {
+        run_case(&mut failed, "peppers", peppers::check_rotation(engine)).await;
         let end = Statement::new("UPDATE api_keys SET revoked_at = 1 WHERE pepper_id IS NOT NULL");
         engine.transaction(call(Lane::Admin), vec![end]).await.unwrap();
+    }
+    failed
+}
+
+async fn run_case(failed: &mut BTreeSet<&'static str>, name: &'static str, case: impl Future<Output = ()>) {
+    if AssertUnwindSafe(case).catch_unwind().await.is_err() {
+        failed.insert(name);
     }
 }
 

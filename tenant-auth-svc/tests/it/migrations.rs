@@ -1,5 +1,7 @@
 //! Schema migrations: two concurrent starts, a newer schema, an edited migration.
 
+mod tables_with_rowid;
+
 use tenant_auth_svc::{
     database::{
         engine::{Engine as _, Statement},

@@ -76,24 +76,22 @@ LEFT JOIN tenants ON tenants.id = bound.tenant_id";
 
 /// Binds a session, or keeps an existing binding. An expired session, or one whose key has expired, was revoked or is
 /// disabled, is bound again, by its own tenant only. A key that now belongs to another tenant is not a key of this one.
+/// The condition of the upsert stands in the selection, because the new engine of Turso allows no subquery in it; and the time
+/// is read once, because that engine reads its clock again at each mention.
 const BIND_SQL: &str = concat!(
     "INSERT INTO session_bindings \
        (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes, bind_id) \
-     SELECT ?1, ?2, ?3, ",
+     SELECT ?1, ?2, ?3, clock.at, clock.at + ?4, ?4, ?5, ?6, ?7 FROM (SELECT ",
     now!(),
-    ", ",
-    now!(),
-    " + ?4, ?4, ?5, ?6, ?7 \
-     WHERE coalesce((SELECT sessions FROM session_counts WHERE tenant_id = ?2), 0) < ?8 \
-        OR EXISTS (SELECT 1 FROM session_bindings WHERE session_id = ?1) \
+    " AS at) AS clock LEFT JOIN session_bindings ON session_bindings.session_id = ?1 \
+     WHERE CASE WHEN session_bindings.session_id IS NULL \
+                THEN coalesce((SELECT sessions FROM session_counts WHERE tenant_id = ?2), 0) < ?8 \
+                ELSE session_bindings.tenant_id = ?2 AND (session_bindings.expires_at <= clock.at OR NOT ",
+    opener_lives!(),
+    " OR EXISTS (SELECT 1 FROM api_keys WHERE id = session_bindings.key_id AND disabled_at IS NOT NULL)) END \
      ON CONFLICT (session_id) DO UPDATE SET \
         key_id = excluded.key_id, created_at = excluded.created_at, expires_at = excluded.expires_at, \
-        ttl = excluded.ttl, sliding = excluded.sliding, attributes = excluded.attributes, bind_id = excluded.bind_id \
-     WHERE session_bindings.tenant_id = excluded.tenant_id \
-       AND (session_bindings.expires_at <= excluded.created_at \
-            OR NOT ",
-    opener_lives!(),
-    " OR EXISTS (SELECT 1 FROM api_keys WHERE id = session_bindings.key_id AND disabled_at IS NOT NULL))"
+        ttl = excluded.ttl, sliding = excluded.sliding, attributes = excluded.attributes, bind_id = excluded.bind_id"
 );
 
 /// Extends the expiry from the time of use, never backwards. Deleted sessions stay deleted.

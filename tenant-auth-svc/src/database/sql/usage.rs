@@ -50,13 +50,16 @@ const INSERT_REQUESTS: &str = concat!(
 );
 
 /// Inserts events for the ids that this batch has inserted, of which each request has one: an earlier request may
-/// have been validated by another clock. Skips tenants that were created since the batch ran first.
+/// have been validated by another clock. Skips tenants that were created since the batch ran first. The request is not found by
+/// `request_id IN (…)`: the new engine of Turso (0.8.3) evaluates such a list once, for the first of the bodies.
 const INSERT_EVENTS: &str = "\
 INSERT INTO usage_events (tenant_id, hour, metric, request, quantity) \
 SELECT tenants.id, sums.value ->> '$[1]', sums.value ->> '$[2]', requests.seq, sums.value ->> '$[3]' \
 FROM json_each(?1) AS bodies \
 JOIN usage_requests AS requests \
-  ON requests.request_id IN (bodies.value ->> 'id', bodies.value ->> 'own') AND requests.batch = ?2 \
+  ON requests.batch = ?2 AND requests.seq = coalesce( \
+    (SELECT seq FROM usage_requests WHERE request_id = bodies.value ->> 'own'), \
+    (SELECT seq FROM usage_requests WHERE request_id = bodies.value ->> 'id')) \
 JOIN json_each(bodies.value -> 'counted') AS sums \
 JOIN tenants ON tenants.id = sums.value ->> '$[0]' AND tenants.deletion_started_at IS NULL \
 WHERE NOT EXISTS (SELECT 1 FROM json_each(requests.unknown_tenants) AS missing WHERE missing.value = tenants.id) \

@@ -24,7 +24,8 @@ const MAX_FREED_SESSIONS_PER_BIND: i64 = 5_000;
 /// `session_counts`.
 ///
 /// It goes from opener to opener by the index, so that a tenant full of live sessions costs one lookup for each of
-/// its keys, and not one for each session.
+/// its keys, and not one for each session. The limit of the expiry is not a CASE with EXISTS: as a bound of an index, the new
+/// engine of Turso (0.8.3) computes that wrongly, and live sessions would be deleted.
 const FREE_EXPIRED_SESSIONS: &str = concat!(
     "DELETE FROM session_bindings WHERE session_id IN ( \
         WITH RECURSIVE openers (key_id) AS ( \
@@ -35,12 +36,11 @@ const FREE_EXPIRED_SESSIONS: &str = concat!(
             FROM openers WHERE openers.key_id IS NOT NULL) \
         SELECT over.session_id FROM openers CROSS JOIN session_bindings AS over \
         ON over.tenant_id = ?1 AND over.key_id = openers.key_id \
-           AND over.expires_at <= CASE WHEN EXISTS (SELECT 1 FROM api_keys \
-               WHERE api_keys.id = openers.key_id AND api_keys.tenant_id = ?1 AND ",
-    key_lives!(),
-    ") THEN ",
+           AND over.expires_at <= coalesce((SELECT ",
     now!(),
-    " ELSE 9223372036854775807 END \
+    " FROM api_keys WHERE api_keys.id = openers.key_id AND api_keys.tenant_id = ?1 AND ",
+    key_lives!(),
+    "), 9223372036854775807) \
         LIMIT min(?4, max(?3, coalesce((SELECT sessions - ?2 + 1 FROM session_counts WHERE tenant_id = ?1), 0))))"
 );
 

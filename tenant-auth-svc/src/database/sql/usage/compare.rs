@@ -59,8 +59,8 @@ const COMPARE: &str = concat!(
          ORDER BY hour LIMIT 1 OFFSET ?8), ?3))) FROM page) \
      SELECT (SELECT hour FROM stop), found.hour, found.metric, found.total, found.events, found.rows \
      FROM (SELECT 1) LEFT JOIN ( \
-        SELECT hour, metric, sum(total) AS total, sum(events) AS events, sum(rows) AS rows FROM ( \
-            SELECT hour, metric, quantity AS total, 0 AS events, 0 AS rows FROM usage_totals \
+        SELECT hour, metric, sum(counted) AS total, sum(quantity) AS events, sum(event) AS rows FROM ( \
+            SELECT hour, metric, quantity AS counted, 0 AS quantity, 0 AS event FROM usage_totals \
             WHERE tenant_id = ?1 AND hour >= (SELECT start FROM page) \
               AND hour < (SELECT hour FROM stop) \
             UNION ALL \
@@ -68,7 +68,7 @@ const COMPARE: &str = concat!(
             WHERE tenant_id = ?1 AND hour >= (SELECT start FROM page) \
               AND hour < (SELECT hour FROM stop)) \
         WHERE hour > ?2 OR metric > ?4 \
-        GROUP BY hour, metric HAVING sum(total) <> sum(events) ORDER BY hour, metric LIMIT ?5) AS found ON TRUE \
+        GROUP BY hour, metric HAVING sum(counted) <> sum(quantity) ORDER BY hour, metric LIMIT ?5) AS found ON TRUE \
      ORDER BY found.hour, found.metric"
 );
 
