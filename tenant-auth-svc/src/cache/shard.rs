@@ -16,6 +16,8 @@ use crate::domain::{change::CacheableRecord, id::PackedKeyId};
 /// Slots that are allocated together: a shard grows without moving its entries. So many that the addresses of all blocks
 /// stay in the processor's cache, and so few that little of the last block is unused.
 const BLOCK_SLOTS: usize = 128;
+/// Entries for which a shard has room in its indexes from the start.
+const MAX_RESERVED_ENTRIES: usize = 1 << 20;
 /// How often the hand passes an entry that was used as often, or more often, since the last time.
 const MAX_USES: u8 = 2;
 
@@ -51,12 +53,16 @@ pub(super) struct Shard<I, R> {
 }
 
 impl<I: Eq + Hash, R: CacheableRecord> Shard<I, R> {
+    /// Creates a shard of up to `capacity` weight units. Its indexes have their final size: they never grow under the lock,
+    /// and leave no freed memory behind.
     pub(super) fn new(capacity: u64) -> Self {
+        let entries = usize::try_from(capacity).unwrap_or(usize::MAX).min(MAX_RESERVED_ENTRIES);
+        let public_ids = if R::HAS_PUBLIC_ID { entries } else { 0 };
         Self {
             blocks: Vec::new(),
             slots: 0,
-            by_id: HashTable::new(),
-            by_public_id: HashTable::new(),
+            by_id: HashTable::with_capacity(entries),
+            by_public_id: HashTable::with_capacity(public_ids),
             free: Vec::new(),
             hand: 0,
             weight: 0,

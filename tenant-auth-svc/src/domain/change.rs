@@ -125,6 +125,9 @@ pub trait CacheableRecord: Clone + Debug + Send + Sync + 'static {
     /// Returns the values for subjects that this record depends on.
     fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T>;
 
+    /// Whether records of this kind have a [`public_id`](Self::public_id).
+    const HAS_PUBLIC_ID: bool;
+
     /// Returns the id by which changes name this record, if that is not the id that it is looked up by.
     fn public_id(&self) -> Option<&PackedKeyId>;
 

@@ -42,6 +42,8 @@ pub struct KeyRecord {
 impl CacheableRecord for KeyRecord {
     type Id = KeyHash;
 
+    const HAS_PUBLIC_ID: bool = true;
+
     fn size_bytes(&self) -> usize {
         size_of::<Self>()
             + self.key_id.heap_bytes()

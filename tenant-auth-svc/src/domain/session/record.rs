@@ -154,6 +154,8 @@ impl SessionRecord {
 impl CacheableRecord for SessionRecord {
     type Id = SessionId;
 
+    const HAS_PUBLIC_ID: bool = false;
+
     fn size_bytes(&self) -> usize {
         let session = &self.session;
         let texts = session.id.as_str().len() + session.attributes.heap_bytes();

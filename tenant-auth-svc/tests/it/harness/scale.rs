@@ -115,6 +115,7 @@ impl FilledDatabase {
 
     fn record(&mut self, name: &str, is_counted: impl Fn(&str) -> bool) {
         let mut rows = self.database.server().take_rows();
+        subtract_background_transactions(&mut rows);
         rows.retain(|statement, _| is_counted(statement));
         let mut sum = OperationRows::default();
         for StatementRows { executions, read, written, max_read, max_written } in rows.values() {
@@ -126,6 +127,28 @@ impl FilledDatabase {
         }
         self.statements.extend(rows.into_keys());
         assert_eq!(self.operations.insert(name.to_owned(), sum), None, "{name} is measured twice");
+    }
+}
+
+/// Subtracts what every transaction sends, for the transactions of what a replica does by itself meanwhile: they look like
+/// those of the operation.
+fn subtract_background_transactions(rows: &mut BTreeMap<String, StatementRows>) {
+    let is_write = |statement: &str| ["UPDATE", "DELETE"].iter().any(|verb| statement.starts_with(verb));
+    let is_background = |statement: &str| {
+        BACKGROUND_STATEMENTS.iter().chain(&[HEARTBEAT]).any(|part| statement.contains(part))
+    };
+    let transactions: u64 = rows
+        .iter()
+        .filter(|(statement, _)| is_write(statement) && is_background(statement))
+        .map(|(_, rows)| rows.executions)
+        .sum();
+    let is_frame = |statement: &str| {
+        ["BEGIN IMMEDIATE", "COMMIT"].contains(&statement) || statement.contains("found.log_end")
+    };
+    for (_, frame) in rows.iter_mut().filter(|(statement, _)| is_frame(statement)) {
+        let left = frame.executions.saturating_sub(transactions);
+        frame.read = frame.read * left / frame.executions.max(1);
+        frame.executions = left;
     }
 }
 
