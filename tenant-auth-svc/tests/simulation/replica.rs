@@ -86,13 +86,18 @@ pub(crate) async fn start_replica(
     flaw: SeededFlaw,
 ) -> RunningService {
     // The feed must be on for a read URL. The steps poll it nevertheless.
-    let feed = if read_url.is_some() { "250ms" } else { "off" };
+    let has_read_url = read_url.is_some();
+    let feed = if has_read_url { "250ms" } else { "off" };
     let mut settings = settings(server, folder)
         .with_flag("TENANT_AUTH_DATABASE_READ_URL", read_url)
         .with_flag("TENANT_AUTH_FEED_INTERVAL", Some(feed.to_owned()))
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some(heartbeat.to_owned()));
-    if let SeededFlaw::OtherSetting(name, value) = flaw {
+    // A read URL without the heartbeat is refused.
+    let is_refused = |name| name == "TENANT_AUTH_HEARTBEAT_INTERVAL" && has_read_url;
+    if let SeededFlaw::OtherSetting(name, value) = flaw
+        && !is_refused(name)
+    {
         settings = settings.with_flag(name, Some(value.to_owned()));
     }
     let mut config = ServiceConfig::read(settings).unwrap().0;
