@@ -70,7 +70,7 @@ fn session(id: SessionId, attributes: usize, length: usize) -> SessionRecord {
     SessionRecord { session: session.into(), key, unbound: false }
 }
 
-fn pool<R: CacheableRecord>(max_records: u64, max_negative_entries: u64) -> Pool<R::Id, R>
+pub(super) fn pool<R: CacheableRecord>(max_records: u64, max_negative_entries: u64) -> Pool<R::Id, R>
 where
     R::Id: Clone + Eq + Hash + Send + Sync + 'static,
 {

@@ -115,7 +115,11 @@ where
         self.negative.insert(id.clone(), read);
         // Checked after the negative entry is inserted, just as a negative entry is removed after a record is
         // inserted: the later of the two sees the other.
-        match self.records.peek(id, |found| self.cached_record(found, &[], now, Source::Database)) {
+        let answer_of = |found: &CacheEntry<R>| {
+            let revocations = self.revocations(found)?;
+            Some(self.cached_record(found, &revocations, now, Source::Database))
+        };
+        match self.records.peek(id, answer_of).flatten() {
             Some(found) => {
                 self.negative.invalidate(id);
                 found

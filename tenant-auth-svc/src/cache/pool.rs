@@ -166,7 +166,7 @@ where
 
     /// Returns the revocations of an entry's subjects that its record does not show; `None` if the entry does not count
     /// any more.
-    fn revocations(&self, entry: &CacheEntry<R>) -> Option<Revocations> {
+    pub(super) fn revocations(&self, entry: &CacheEntry<R>) -> Option<Revocations> {
         match entry.unreflected(&self.fence) {
             Unreflected::Nothing => Some(Revocations::new()),
             Unreflected::Revoked(kinds) => Some(kinds),

@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    bounds::key,
+    bounds::{key, pool},
     entry::ReadPoint,
     fence::Fence,
+    loaded::LoadedRecord,
     subjects::{Revocations, Subjects, Unreflected},
 };
 use crate::domain::{
     change::{ChangeEvent, ChangeKind, PerSubject},
     clock::UnixMillis,
     id::TenantId,
+    key::{KeyHash, KeyRecord},
+    tenant::TenantStatus,
     verdict::Revision,
 };
 
@@ -88,4 +91,21 @@ fn records_share_equal_parts_until_none_is_left() {
     drop(mark);
     subjects.sweep();
     assert_eq!(subjects.len(), (0, 0));
+}
+
+/// A lagging copy of the database does not have the key yet, and its tenant was suspended meanwhile.
+#[test]
+fn older_negative_result_is_answered_with_newer_record_and_its_revocation() {
+    let pool = pool::<KeyRecord>(10, 10);
+    let (id, record) = (KeyHash::from_bytes([7; 32]), key(1, 5));
+    let tenant = record.tenant.id.clone();
+    let load = |record, revision| {
+        let (revision, loaded_at, epoch) = (Revision(revision), Duration::ZERO, pool.epoch());
+        let loaded = LoadedRecord { record, revision, loaded_at, epoch, is_lagging: false };
+        pool.apply_load(&id, loaded, 0, Duration::ZERO).cached.record
+    };
+    assert_eq!(load(Some(record), 10).unwrap().tenant.status, TenantStatus::Active);
+    let suspension = PerSubject::for_tenant(&tenant, event(ChangeKind::Suspended, Some(20)));
+    pool.apply(&suspension, UnixMillis(0));
+    assert_eq!(load(None, 5).unwrap().tenant.status, TenantStatus::Suspended);
 }
