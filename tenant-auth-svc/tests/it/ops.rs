@@ -156,7 +156,9 @@ async fn readiness_survives_outage_and_reports_cause() {
     assert_eq!(report_text["reads"], expected);
     assert_eq!(
         report_text["database"],
-        json!({ "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null })
+        json!({
+            "distrust_reason": null, "distrusted_since": null, "read_replica_stalled_ms": null, "read_route": null,
+        })
     );
     assert_eq!(report_text["breaker"]["state"], "open");
     assert_eq!(report_text["feed"]["state"], "off");
