@@ -39,7 +39,7 @@ use std::{
     thread,
 };
 
-use self::{replica::SeededFlaw, steps::simulate};
+use self::{read_replicas::Region, replica::SeededFlaw, steps::simulate};
 
 /// Number of steps per seed, unless the environment has another one.
 const STEPS: u64 = 400;
@@ -157,7 +157,9 @@ fn oracle_detects_each_seeded_flaw() {
         (SeededFlaw::UndoesRevocation, "did not happen"),
     ];
     for (flaw, why) in flaws {
-        let found = (1..=40).find_map(|seed| {
+        // Only a service whose only URL is that of a read replica needs the heartbeat to notice that it has stalled.
+        let shows = |seed: &u64| !flaw.is_about_one_url() || Region::of_seed(*seed) == Region::OneUrl;
+        let found = (1..=60).filter(shows).find_map(|seed| {
             run_simulation(seed, STEPS as usize, flaw).err().filter(|found| found.contains(why))
         });
         let found = found.unwrap_or_else(|| panic!("{flaw:?} was not detected"));

@@ -39,6 +39,13 @@ pub(crate) enum SeededFlaw {
     ForgetsConsumeIds,
 }
 
+impl SeededFlaw {
+    /// Whether only a replica whose one URL is that of a read replica shows it.
+    pub(crate) fn is_about_one_url(self) -> bool {
+        matches!(self, Self::OtherSetting("TENANT_AUTH_HEARTBEAT_INTERVAL", _))
+    }
+}
+
 /// The address of all callers, and the network that contains it, as the database stores networks.
 pub(crate) const CALLERS_ADDRESS: &str = "192.0.2.1";
 pub(crate) const CALLERS_NETWORK: &str = r#"["192.0.2.0/24"]"#;
