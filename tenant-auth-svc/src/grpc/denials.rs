@@ -6,7 +6,7 @@
 
 use super::context::{CallerLabel, RequestId};
 use crate::domain::{
-    id::{KeyId, TenantId},
+    id::{KeyId, PackedKeyId, TenantId},
     key::KeyRecord,
     session::SessionVerdict,
     verdict::DENIALS_LOG_TARGET,
@@ -30,9 +30,9 @@ pub struct DenialLog {
 }
 
 /// The ids of the key, if it is known: an unknown or malformed key has no id.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DenialSubject<'a> {
-    key_id: Option<KeyId>,
+    key_id: Option<&'a PackedKeyId>,
     tenant_id: Option<&'a TenantId>,
 }
 
@@ -40,16 +40,17 @@ impl<'a> DenialSubject<'a> {
     /// Returns the subject of a key, or an empty subject.
     #[must_use]
     pub fn for_key(key: Option<&'a KeyRecord>) -> Self {
-        Self { key_id: key.map(|key| key.key_id.unpack()), tenant_id: key.map(|key| &key.tenant.id) }
+        Self { key_id: key.map(|key| &key.key_id), tenant_id: key.map(|key| &key.tenant.id) }
     }
 }
 
 impl DenialLog {
     pub(super) fn log_denial(&self, verdict: SessionVerdict, subject: DenialSubject<'_>) {
+        let key_id = subject.key_id.map(PackedKeyId::unpack);
         tracing::debug!(
             target: DENIALS_LOG_TARGET,
             verdict = verdict.as_str(),
-            key_id = subject.key_id.as_ref().map(KeyId::as_str),
+            key_id = key_id.as_ref().map(KeyId::as_str),
             tenant_id = subject.tenant_id.map(TenantId::as_str),
             rpc.method = self.rpc,
             caller = self.caller.as_ref().map(|caller| &*caller.0),
