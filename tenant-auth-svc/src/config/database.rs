@@ -189,7 +189,12 @@ fn parse_database_address(text: &str) -> Result<DatabaseAddress, String> {
             Ok(DatabaseAddress::File(path.into()))
         };
     }
-    let message = || format!("must be {URL_HINT}");
+    parse_remote_url(text, URL_HINT).map(DatabaseAddress::Http)
+}
+
+/// Parses the URL of a server. `hint` names the forms that are accepted.
+fn parse_remote_url(text: &str, hint: &str) -> Result<Url, String> {
+    let message = || format!("must be {hint}");
     let mut url = Url::parse(text).map_err(|_| message())?;
     if !url.username().is_empty() || url.password().is_some() || text.contains("authToken") {
         // The value is left out of the message because it may be a secret.
@@ -213,7 +218,7 @@ fn parse_database_address(text: &str) -> Result<DatabaseAddress, String> {
     if url.host_str().is_none_or(str::is_empty) {
         return Err(message());
     }
-    Ok(DatabaseAddress::Http(url))
+    Ok(url)
 }
 
 /// Parses the address of a proxy. Credentials are not supported: they would be visible in the environment.

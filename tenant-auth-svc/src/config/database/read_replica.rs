@@ -4,7 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use url::Url;
 
-use super::{DatabaseAddress, DatabaseLocation, PROXY, TOKEN_FILE, URL, is_loopback, parse_database_address};
+use super::{
+    DatabaseAddress, DatabaseLocation, PROXY, TOKEN_FILE, URL, is_loopback, parse_database_address,
+    parse_remote_url,
+};
 use crate::{config::reader::ConfigReader, database::hrana::TokenFile};
 
 const READ_URL: &str = "TENANT_AUTH_DATABASE_READ_URL";
@@ -28,7 +31,7 @@ impl ReadReplicaConfig {
         primary: Option<&DatabaseLocation>,
         primary_token_file: Option<&Path>,
     ) -> Option<Option<Self>> {
-        let address = reader.optional(READ_URL, parse_database_address);
+        let address = reader.optional(READ_URL, parse_read_url);
         let own_token =
             reader.optional(READ_TOKEN_FILE, |path| TokenFile::open(Path::new(path)).map(Arc::new));
         let (address, own_token, primary) = (address?, own_token?, primary?);
@@ -111,6 +114,15 @@ fn is_same_server(one: &Url, other: &Url) -> bool {
     parts(one) == parts(other)
 }
 
+/// A local file is recognised, for an error of its own.
+fn parse_read_url(text: &str) -> Result<DatabaseAddress, String> {
+    if text.starts_with("file:") {
+        return parse_database_address(text);
+    }
+    let hint = "libsql://… or https://… for Turso, http://… for sqld on a local network";
+    parse_remote_url(text, hint).map(DatabaseAddress::Http)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::{ServiceConfig, Settings};
@@ -176,7 +188,10 @@ mod tests {
             );
         }
         refused("file:near.db", &[], "not supported with a local file");
-        refused("near.example", &[], "READ_URL: must be libsql://");
+        let forms =
+            "READ_URL: must be libsql://… or https://… for Turso, http://… for sqld on a local network";
+        refused("near.example", &[], forms);
+        assert!(!with_read_url("near.example", &[]).contains("file:"), "a local file is not supported");
         refused("https://user:hush@near.example", &[], "must not contain credentials");
         refused(
             "http://near.example:8080",
